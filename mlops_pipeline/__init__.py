@@ -1,0 +1,1 @@
+"""A Dagster project for the whole life of served models."""

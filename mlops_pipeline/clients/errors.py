@@ -1,0 +1,55 @@
+"""The one family of errors.
+
+Every message says what was tried, on what, what was seen and what to do next::
+
+    PipelineError
+    ├── ConfigurationError     bad input: nothing was changed, a retry cannot help
+    │   └── InvalidManifestError   a SeldonDeployment that is refused, every reason named
+    ├── NotFoundError          the thing asked for by name does not exist
+    ├── ConflictError          it exists already, or somebody else owns it
+    ├── IntegrityError         bytes differ from the digest that names them
+    ├── CommandError           a program is missing, failed or ran out of time
+    ├── UnavailableError       the other side did not answer as it should; a retry may help
+    │   └── WaitTimeoutError       it did not become ready in time; holds what was last seen
+    └── FatalStateError        a wait that cannot succeed any more
+"""
+
+
+class PipelineError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class ConfigurationError(PipelineError):
+    """Bad input. Nothing was changed and a retry cannot help."""
+
+
+class InvalidManifestError(ConfigurationError):
+    """A SeldonDeployment manifest that is refused."""
+
+
+class NotFoundError(PipelineError):
+    """The thing asked for by name does not exist."""
+
+
+class ConflictError(PipelineError):
+    """The thing exists already, or somebody else owns it."""
+
+
+class IntegrityError(PipelineError):
+    """Bytes differ from the digest that names them."""
+
+
+class CommandError(PipelineError):
+    """A program is missing, failed or ran out of time."""
+
+
+class UnavailableError(PipelineError):
+    """The other side did not answer as it should. A retry may help."""
+
+
+class WaitTimeoutError(UnavailableError):
+    """Something did not become ready in time."""
+
+
+class FatalStateError(PipelineError):
+    """A wait that cannot succeed any more, ended early."""

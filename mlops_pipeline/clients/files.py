@@ -1,0 +1,51 @@
+"""Files that are either whole or not there."""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from mlops_pipeline.clients.errors import ConfigurationError
+
+PRIVATE = 0o600
+READABLE = 0o644
+
+
+def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) -> None:
+    """Replace `path` by `content` in one step; readers see the old or the new file, never half.
+
+    Raises:
+        ConfigurationError: the folder cannot be written, or the disk is full.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ConfigurationError(
+            f"could not write {path}: {error.strerror or error}; "
+            "free space or choose another state folder with MLOPS_HOME"
+        ) from error
+
+
+def write_if_changed(path: Path, content: str, *, mode: int = READABLE) -> bool:
+    """Write `content` atomically unless the file holds it already; return whether it was written."""
+    if path.exists() and path.read_text() == content:
+        return False
+    write_atomically(path, content, mode=mode)
+    return True
+
+
+def sha256_of(path: Path) -> str:
+    """Return the file's SHA-256 in hexadecimal (64 characters)."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,159 @@
+"""S3, with bounded time and retries on the network only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_CONNECT_TIMEOUT = 5.0
+_READ_TIMEOUT = 30.0
+_PART = 8 << 20
+"""Bytes of one part of a multipart upload."""
+_ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+_PRESENT = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """An access key. Its representation does not show the secret."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+
+
+class ObjectStore:
+    """An S3 endpoint. Keys are `/`-separated; buckets are addressed by path."""
+
+    def __init__(self, endpoint: str, credentials: Credentials, *, region: str = "us-east-1") -> None:
+        self.endpoint = endpoint
+        self._credentials = credentials
+        self._region = region
+        self._made: S3Client | None = None
+
+    @property
+    def _client(self) -> "S3Client":
+        if self._made is None:
+            self._made = _client(self.endpoint, self._credentials, self._region)
+        return self._made
+
+    def ensure_bucket(self, bucket: str) -> bool:
+        """Make the bucket unless it is there; return whether it was made."""
+        with self._errors(f"make the bucket {bucket}"):
+            if any(b.get("Name") == bucket for b in self._client.list_buckets()["Buckets"]):
+                return False
+            self._client.create_bucket(Bucket=bucket)
+            return True
+
+    def put(self, bucket: str, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Store `data`; with `if_absent` only where nothing is (`If-None-Match: *`).
+
+        Raises:
+            ConflictError: `if_absent`, and there is an object.
+            UnavailableError: the store did not take it.
+        """
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        with self._errors(f"store {bucket}/{key}"):
+            self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+
+    def upload(self, bucket: str, key: str, path: Path) -> None:
+        """Store a file, in parts of 8 MiB when it is larger.
+
+        Raises:
+            UnavailableError: the store did not take it.
+        """
+        from boto3.s3.transfer import TransferConfig
+
+        config = TransferConfig(multipart_threshold=_PART, multipart_chunksize=_PART, max_concurrency=4)
+        with self._errors(f"store {path.name} as {bucket}/{key}"):
+            self._client.upload_file(str(path), bucket, key, Config=config)
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """Return the object's bytes.
+
+        Raises:
+            NotFoundError: no such object or bucket.
+            UnavailableError: the store did not give it.
+        """
+        with self._errors(f"read {bucket}/{key}"):
+            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def find(self, bucket: str, key: str) -> bytes | None:
+        """Return the object's bytes, or None where there is none."""
+        try:
+            return self.get(bucket, key)
+        except NotFoundError:
+            return None
+
+    def download(self, bucket: str, key: str, path: Path) -> None:
+        """Store the object as a file, making its folder.
+
+        Raises:
+            NotFoundError: no such object or bucket.
+            UnavailableError: the store did not give it.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._errors(f"read {bucket}/{key}"):
+            self._client.download_file(bucket, key, str(path))
+
+    def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
+        """Return key → bytes of every object below `prefix`; empty where there is none.
+
+        Raises:
+            NotFoundError: no such bucket.
+            UnavailableError: the store did not answer.
+        """
+        with self._errors(f"list {bucket}/{prefix}"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            return {o["Key"]: o["Size"] for page in pages for o in page.get("Contents", [])}
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+        with self._errors(f"delete {bucket}/{key}"):
+            self._client.delete_object(Bucket=bucket, Key=key)
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        where = f"could not {what} at {self.endpoint}"
+        try:
+            yield
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", "?"))
+            if code in _ABSENT:
+                raise NotFoundError(f"{where}: it does not exist") from error
+            if code in _PRESENT:
+                raise ConflictError(f"{where}: there is one already") from error
+            raise UnavailableError(f"{where}: the store answered {code}; see its log") from error
+        except (BotoCoreError, Boto3Error, OSError) as error:
+            raise UnavailableError(
+                f"{where}: {type(error).__name__}: {error}; is the object store up? "
+                "See `mlops-pipeline status`"
+            ) from error
+
+
+def _client(endpoint: str, credentials: Credentials, region: str) -> "S3Client":
+    import boto3
+    from botocore.config import Config
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region,
+        aws_access_key_id=credentials.access_key_id,
+        aws_secret_access_key=credentials.secret_access_key,
+        config=Config(
+            connect_timeout=_CONNECT_TIMEOUT,
+            read_timeout=_READ_TIMEOUT,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            s3={"addressing_style": "path"},
+            proxies={},
+        ),
+    )

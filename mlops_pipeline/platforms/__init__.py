@@ -1,0 +1,1 @@
+"""What models are served on: layers, and deployments on top of them."""

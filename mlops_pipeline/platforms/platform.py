@@ -1,0 +1,128 @@
+"""What delivery asks of a platform, whichever it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from mlops_pipeline.platforms.layers import Change, Layer
+from mlops_pipeline.platforms.seldon import SeldonDeployment
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import ObjectStore
+
+
+@dataclass(frozen=True)
+class PredictorStatus:
+    """One predictor of a deployment as it is really there now."""
+
+    name: str
+    digest: str
+    """The artifact digest that its servers answer with; empty while none answers."""
+    traffic: int
+    """Percent of the requests that the gateway routes to it."""
+    replicas: int
+    """Model servers that are ready."""
+    state: Literal["ready", "starting", "failed", "stopped"]
+    reason: str = ""
+    """Why it is not ready, in one sentence; empty when it is."""
+
+
+class Deployments(Protocol):
+    """The SeldonDeployments of a platform."""
+
+    def apply(self, deployment: SeldonDeployment) -> Change:
+        """Make the deployment true: servers started, routes switched without a dropped request.
+
+        Returns once the platform has accepted and routed it. Versions that were serving keep all
+        traffic until the new ones are ready; on failure they keep it.
+
+        Raises:
+            InvalidManifestError: refused; nothing was changed.
+            FatalStateError: a server cannot become ready; the reason and its last log lines.
+            UnavailableError: it did not become ready in time.
+        """
+
+    def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:
+        """Return the deployment as last applied, or None."""
+
+    def list(self) -> Sequence[SeldonDeployment]:
+        """Return every deployment as last applied, sorted by namespace and name."""
+
+    def delete(self, name: str, *, namespace: str) -> None:
+        """Stop routing to it, drain, and stop its servers.
+
+        Raises:
+            NotFoundError: there is no such deployment.
+        """
+
+    def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
+        """Look at each predictor as it is now. Empty when there is no such deployment."""
+
+
+class ServingEnvironment(Protocol):
+    """Where models will be loaded, used to try an artifact before it is deployed."""
+
+    def fingerprint(self) -> str:
+        """Name the environment: changes whenever a library that serves models does."""
+
+    def predict(
+        self, model: Path, rows: Path, *, implementation: str, parameters: "Sequence[tuple[str, str]]"
+    ) -> list[list[float]]:
+        """Load the artifact in the folder `model` there and return its scores for `rows`.
+
+        `rows` is an .npy file of shape [n, features]; the answer has shape [n, outputs].
+
+        Raises:
+            PipelineError: it does not load or does not predict; the reason.
+        """
+
+
+class Platform(Protocol):
+    """One place to serve models on."""
+
+    @property
+    def name(self) -> str:
+        """`embedded`, `kind` or `kubernetes`: the prefix of its asset keys."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its layers, each after those that it requires."""
+
+    @property
+    def deployments(self) -> Deployments:
+        """Its SeldonDeployments."""
+
+    @property
+    def serving_environment(self) -> ServingEnvironment:
+        """Where its models are loaded."""
+
+    def gateway_url(self) -> str:
+        """Return `http://host:port` of the gateway, without a slash at the end.
+
+        Raises:
+            NotFoundError: the gateway layer is absent.
+        """
+
+    def object_store(self) -> "ObjectStore":
+        """Return a client of its S3 endpoint.
+
+        Raises:
+            NotFoundError: the object store layer is absent.
+        """
+
+    def object_store_secret(self) -> str:
+        """Return the name of the Secret that servers read artifacts with (`envSecretRefName`)."""
+
+    def logs(self, name: str, *, lines: int) -> str:
+        """Return the last `lines` of a layer's or a deployment's log.
+
+        Raises:
+            NotFoundError: nothing of that name; says which there are.
+        """
+
+    def down(self) -> None:
+        """Stop every process. Data, deployments and settings stay for the next `up`."""
+
+    def purge(self) -> None:
+        """Remove the data of this platform. It is down."""

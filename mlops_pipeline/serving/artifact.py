@@ -1,0 +1,139 @@
+"""The format of an artifact: a folder of files, and a `manifest.json` that names and proves them.
+
+An artifact's digest is the SHA-256 of the sorted lines `<sha256>  <path>` of its files (the
+format of `sha256sum`), without the manifest itself. The same files have the same digest wherever
+they were made. Standard library only: servers, publishers and checks share this one definition.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+class ArtifactError(Exception):
+    """An artifact that is not what its manifest says; names the files."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of the model."""
+
+    name: str
+    shape: tuple[int, ...]
+    """-1 where the length varies: (-1, 4)."""
+    datatype: str
+    """A datatype of the Open Inference Protocol: FP32, FP64, INT64 …"""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is, how it was made, and what it is worth."""
+
+    name: str
+    framework: str
+    """`sklearn` or `tensorflow`."""
+    files: Mapping[str, str]
+    """Path below the artifact's folder, with `/` → SHA-256 in hexadecimal."""
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    output_names: tuple[str, ...] = ()
+    """Names of the output columns (`data.names`); empty: `t:0`, `t:1` …"""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Python's and the frameworks' versions in the training process."""
+    dataset_digest: str = ""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    inputs_digest: str = ""
+    """Digest of everything that training depends on: the same inputs need no second training."""
+    run_id: str = ""
+    created: str = ""
+    """UTC, ISO 8601."""
+    evaluation: Mapping[str, str] = field(default_factory=dict)
+    """File of the evaluation (hold-out predictions, plots), kept beside the artifact → SHA-256."""
+    format: int = FORMAT
+
+    @property
+    def digest(self) -> str:
+        """The artifact's digest: 64 hexadecimal characters."""
+        return digest_of(self.files)
+
+    def to_json(self) -> str:
+        """Serialize with sorted keys and the digest, for people who read it."""
+        return json.dumps(asdict(self) | {"digest": self.digest}, indent=2, sort_keys=True) + "\n"
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """Return the digest of an artifact with these files."""
+    lines = "".join(f"{sha}  {path}\n" for path, sha in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def parse_manifest(text: str | bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        ArtifactError: it is not JSON, of another format, or its digest is not that of its files.
+    """
+    try:
+        fields = json.loads(text)
+        digest = fields.pop("digest")
+        tensors = {
+            key: tuple(Tensor(t["name"], tuple(t["shape"]), t["datatype"]) for t in fields[key])
+            for key in ("inputs", "outputs")
+        }
+        fields["output_names"] = tuple(fields.get("output_names", ()))
+        manifest = Manifest(**{**fields, **tensors})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{MANIFEST} cannot be read: {error!r}") from error
+    if manifest.format != FORMAT:
+        raise ArtifactError(f"{MANIFEST} has format {manifest.format}, this version reads {FORMAT}")
+    if manifest.digest != digest:
+        raise ArtifactError(f"{MANIFEST} says digest {digest}, its files make {manifest.digest}")
+    return manifest
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return path → SHA-256 of every file below `folder`, without the manifest."""
+    hashes = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            for chunk in iter(lambda: file.read(1 << 20), b""):
+                digest.update(chunk)
+        hashes[path.relative_to(folder).as_posix()] = digest.hexdigest()
+    return hashes
+
+
+def verify(folder: Path) -> Manifest:
+    """Check every file in `folder` against the manifest there, and return the manifest.
+
+    Raises:
+        ArtifactError: the manifest, or a file, is missing, changed or extra; names each.
+    """
+    try:
+        manifest = parse_manifest((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{MANIFEST} is missing from the artifact in {folder}") from error
+    there, wanted = hash_files(folder), manifest.files
+    problems = [f"missing: {path}" for path in sorted(wanted.keys() - there.keys())]
+    problems += [f"extra: {path}" for path in sorted(there.keys() - wanted.keys())]
+    problems += [
+        f"changed: {path}" for path in sorted(there.keys() & wanted.keys()) if there[path] != wanted[path]
+    ]
+    if problems:
+        raise ArtifactError(
+            f"the artifact {manifest.name} {manifest.digest[:12]} in {folder} is not what its "
+            f"manifest says: {'; '.join(problems)}"
+        )
+    return manifest
+
+
+def numeric_version(digest: str) -> int:
+    """Return the digest's first 13 hexadecimal digits as TF Serving's version (< 2^53, exact in JSON)."""
+    return int(digest[:13], 16)
