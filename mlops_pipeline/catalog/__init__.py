@@ -1,0 +1,1 @@
+"""The models: one file each, plain scikit-learn and Keras."""

@@ -1,0 +1,130 @@
+"""Which models there are: those of this package, of other packages, and of files named in settings."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import ConfigurationError
+
+ENTRY_POINTS = "mlops_pipeline.models"
+"""The entry point group under which a package registers its `ModelSpec`s."""
+_BUILT_IN = ("mlops_pipeline.catalog.iris:IRIS", "mlops_pipeline.catalog.mnist:MNIST")
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model and where its spec stands, so that a worker process finds it again."""
+
+    spec: ModelSpec
+    source: str
+    """`package.module:ATTRIBUTE` or `/path/to/file.py:ATTRIBUTE`."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.spec.name
+
+    def source_digest(self) -> str:
+        """Return the SHA-256 of the file that holds the training function."""
+        file = inspect.getsourcefile(self.spec.train)
+        if file is None:
+            raise ConfigurationError(
+                f"the training function of {self.name} has no source file; define it in a .py file"
+            )
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def load_catalog(extra: Sequence[str] = ()) -> tuple[RegisteredModel, ...]:
+    """Return every model, sorted by name.
+
+    `extra` names files (`path/to/wine.py`) or modules (`package.module`); every `ModelSpec` at
+    their top level is registered.
+
+    Raises:
+        ConfigurationError: one cannot be imported or holds no spec, or two share a name or a
+            deployment.
+    """
+    found = [_resolve(source) for source in _BUILT_IN]
+    found += [_resolve(point.value) for point in metadata.entry_points(group=ENTRY_POINTS)]
+    for place in extra:
+        found += _specs_in(place)
+    models = tuple(sorted(found, key=lambda model: model.name))
+    _refuse_duplicates(models)
+    return models
+
+
+def load_model(source: str) -> ModelSpec:
+    """Return the spec that `source` (see `RegisteredModel.source`) names.
+
+    Raises:
+        ConfigurationError: it cannot be imported, or is no `ModelSpec`.
+    """
+    return _resolve(source).spec
+
+
+def _resolve(source: str) -> RegisteredModel:
+    place, _, attribute = source.rpartition(":")
+    spec = getattr(_import(place), attribute, None)
+    if not isinstance(spec, ModelSpec):
+        raise ConfigurationError(
+            f"{source} is registered as a model, but is {type(spec).__name__} and no ModelSpec"
+        )
+    return RegisteredModel(spec, source)
+
+
+def _specs_in(place: str) -> Iterator[RegisteredModel]:
+    place = str(Path(place).resolve()) if place.endswith(".py") else place
+    specs = {n: v for n, v in vars(_import(place)).items() if isinstance(v, ModelSpec)}
+    if not specs:
+        raise ConfigurationError(
+            f"{place} is named in the setting `models`, but no ModelSpec stands at its top level"
+        )
+    for attribute, spec in specs.items():
+        yield RegisteredModel(spec, f"{place}:{attribute}")
+
+
+def _import(place: str) -> ModuleType:
+    try:
+        return _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except Exception as error:  # noqa: BLE001  # any code may run in somebody's model file
+        raise ConfigurationError(
+            f"could not import the model file {place}: {type(error).__name__}: {error}; "
+            "check the setting `models` and the installed packages"
+        ) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"mlops_pipeline_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _refuse_duplicates(models: Sequence[RegisteredModel]) -> None:
+    names: dict[str, str] = {}
+    for model in models:
+        server = model.spec.server
+        for key in (f"the name {model.name}", f"the deployment {server.namespace}/{server.deployment}"):
+            if key in names:
+                raise ConfigurationError(
+                    f"{names[key]} and {model.source} both use {key}; rename one of them"
+                )
+            names[key] = model.source

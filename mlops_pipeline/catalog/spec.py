@@ -1,0 +1,130 @@
+"""What a model is: everything the life cycle needs to know of it, in one `ModelSpec`.
+
+The functions of a spec run in a worker process of their own (`catalog/worker.py`); import
+scikit-learn or TensorFlow inside them, so that the definitions stay quick to import.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlops_pipeline.serving.artifact import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Hyperparameters = Mapping[str, float | int | str]
+
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,30}$")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training rows and hold-out rows of a classification task."""
+
+    x_train: "NDArray[Any]"
+    """Features, float, shape [n, features]."""
+    y_train: "NDArray[Any]"
+    """Class numbers, integer, shape [n]."""
+    x_test: "NDArray[Any]"
+    """Hold-out features, shape [m, features]; never seen in training."""
+    y_test: "NDArray[Any]"
+    """Hold-out class numbers, shape [m]."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Where a dataset comes from and what it must look like."""
+
+    load: Callable[[Path | None], Dataset]
+    """Given the file or folder configured for it (None: the one that comes with the model), the data."""
+    features: int
+    """Columns of x."""
+    classes: tuple[str, ...]
+    """Name of each class number."""
+    value_range: tuple[float, float] | None = None
+    """Least and greatest value that a feature may have; None: any finite number."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a training function hands back, its files being written."""
+
+    predict: "Callable[[NDArray[Any]], NDArray[Any]]"
+    """The model in memory: rows [n, features] → scores [n, outputs], as its server will answer."""
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Name of a curve → its value after each epoch."""
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """How the model is served: the parts of its SeldonDeployment."""
+
+    implementation: Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
+    deployment: str
+    """`metadata.name` of the SeldonDeployment."""
+    graph: str
+    """Name of the graph's unit: the model's name in V2 and TF Serving URLs."""
+    namespace: str = "seldon"
+    predictor: str = "default"
+    replicas: int = 1
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When a model is good enough."""
+
+    min_accuracy: float
+    """Least accuracy on the hold-out set, 0 to 1."""
+    max_accuracy_drop: float = 0.02
+    """How much less accurate than the deployed version it may be."""
+    max_p99_ms: float = 100.0
+    """Greatest 99th percentile of the latency of single-row requests through the gateway, ms."""
+    tolerance: float = 1e-4
+    """Greatest difference between a served and an offline score."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model of the catalog.
+
+    Registering a spec gives it its assets, checks, jobs, schedule and deployment on every platform.
+
+    Raises:
+        ValueError: a name that cannot be an asset key, or thresholds that cannot be met.
+    """
+
+    name: str
+    description: str
+    framework: Literal["sklearn", "tensorflow"]
+    dataset: DatasetSpec
+    train: Callable[[Dataset, Hyperparameters, Path], TrainedModel]
+    """Trains, writes the served files into the (empty) folder, returns the model in memory."""
+    server: ServerSpec
+    thresholds: Thresholds
+    hyperparameters: Hyperparameters = field(default_factory=dict)
+    training_timeout: float = 600.0
+    """Seconds after which a training is ended."""
+    output_names: tuple[str, ...] = ()
+    """`data.names` of an answer; empty: `t:0`, `t:1` …"""
+    example: tuple[float, ...] = ()
+    """A row for `curl`; empty: the first row of the hold-out set."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ValueError(
+                f"{self.name!r} cannot name a model: use lower-case letters, digits and _, "
+                "starting with a letter, 31 characters at most"
+            )
+        if not 0 < self.thresholds.min_accuracy <= 1:
+            raise ValueError(f"min_accuracy of {self.name} is not between 0 and 1")
+        if self.example and len(self.example) != self.dataset.features:
+            raise ValueError(
+                f"the example of {self.name} has {len(self.example)} values, "
+                f"its dataset has {self.dataset.features} features"
+            )

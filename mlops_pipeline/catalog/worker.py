@@ -1,0 +1,192 @@
+"""The process in which datasets are loaded and models trained.
+
+`python -m mlops_pipeline.catalog.worker dataset|train …`. TensorFlow and scikit-learn are imported
+here and nowhere above, so that the process that runs the graph stays small and quick. Answers are
+files in the folder `--output`; a failure is one sentence on standard error and exit code 1.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.catalog.registry import load_model
+from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DATA = "data.npz"
+PROFILE = "profile.json"
+MODEL = "model"
+EVALUATION = "evaluation"
+REPORT = "report.json"
+HOLDOUT = "holdout.npz"
+CONFUSION_MATRIX = "confusion_matrix.png"
+TRAINING_CURVES = "training_curves.png"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job and return the exit code."""
+    parser = argparse.ArgumentParser(prog="mlops_pipeline.catalog.worker", description=__doc__)
+    parser.add_argument("job", choices=("dataset", "train"))
+    parser.add_argument("source", help="where the ModelSpec stands: module:ATTRIBUTE or file.py:ATTRIBUTE")
+    parser.add_argument("--input", type=Path, help="the configured data file (dataset), data.npz (train)")
+    parser.add_argument("--hyperparameters", type=json.loads, default={})
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    spec = load_model(options.source)
+    if options.job == "dataset":
+        write_dataset(spec, options.input, options.output)
+    else:
+        write_model(spec, options.input, options.hyperparameters, options.output)
+    return 0
+
+
+def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
+    """Load the dataset and write it as `data.npz` (arrays x_train, y_train, x_test, y_test), with a profile.
+
+    The same data gives the same bytes: numpy stamps the entries of an .npz with a fixed date.
+    """
+    import numpy as np
+
+    dataset = spec.dataset.load(file)
+    output.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(output / DATA, **vars(dataset))
+    (output / PROFILE).write_text(json.dumps(profile(spec, dataset), indent=2, sort_keys=True))
+
+
+def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
+    """Describe the data: rows, features, missing values, least and greatest value, rows per class."""
+    import numpy as np
+
+    report: dict[str, Any] = {}
+    for split in ("train", "test"):
+        x, y = getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
+        finite = x[np.isfinite(x)]
+        report[split] = {
+            "shape": list(x.shape),
+            "labels": len(y),
+            "missing": int(x.size - finite.size),
+            "minimum": float(finite.min()) if finite.size else 0.0,
+            "maximum": float(finite.max()) if finite.size else 0.0,
+            "rows_per_class": {c: int((y == n).sum()) for n, c in enumerate(spec.dataset.classes)},
+            "unknown_labels": int((~np.isin(y, range(len(spec.dataset.classes)))).sum()),
+        }
+    return report
+
+
+def write_model(
+    spec: ModelSpec, data: Path, hyperparameters: Mapping[str, float | int | str], output: Path
+) -> None:
+    """Train, and write the files to be served, the evaluation, and a report that describes both."""
+    import numpy as np
+
+    with np.load(data) as arrays:
+        dataset = Dataset(**{name: arrays[name] for name in arrays.files})
+    for folder in (MODEL, EVALUATION):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    trained = spec.train(dataset, hyperparameters, output / MODEL)
+    scores = np.asarray(trained.predict(dataset.x_test), dtype=np.float64)
+    evaluate(spec, dataset, scores, trained, output / EVALUATION)
+    (output / REPORT).write_text(
+        json.dumps(
+            {
+                "metrics": metrics(dataset.y_test, scores),
+                "versions": versions(spec),
+                "inputs": [asdict(tensor) for tensor in trained.inputs],
+                "outputs": [asdict(tensor) for tensor in trained.outputs],
+            }
+        )
+    )
+
+
+def metrics(labels: "NDArray[Any]", scores: "NDArray[Any]") -> dict[str, float]:
+    """Return accuracy (0 to 1) and log loss (nats, natural logarithm) of scores [n, classes]."""
+    import numpy as np
+
+    likelihood = np.clip(scores[np.arange(len(labels)), labels], 1e-15, 1.0)
+    return {
+        "accuracy": float((scores.argmax(axis=1) == labels).mean()),
+        "log_loss": float(-np.log(likelihood).mean()),
+        "holdout_rows": float(len(labels)),
+    }
+
+
+def versions(spec: ModelSpec) -> dict[str, str]:
+    """Return the versions of Python and of the packages that shape this model's artifact."""
+    packages = {
+        "sklearn": ("scikit-learn", "numpy", "joblib"),
+        "tensorflow": ("tensorflow", "tensorflow-cpu", "keras", "numpy"),
+    }[spec.framework]
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def evaluate(
+    spec: ModelSpec, dataset: Dataset, scores: "NDArray[Any]", trained: TrainedModel, folder: Path
+) -> None:
+    """Write the hold-out set with its offline scores, and the plots."""
+    import matplotlib as mpl
+    import numpy as np
+
+    mpl.use("Agg")
+    np.savez_compressed(folder / HOLDOUT, x=dataset.x_test, y=dataset.y_test, scores=scores)
+    _plot_confusion(spec, dataset.y_test, scores.argmax(axis=1), folder / CONFUSION_MATRIX)
+    if trained.history:
+        _plot_curves(trained.history, folder / TRAINING_CURVES)
+
+
+def _plot_confusion(
+    spec: ModelSpec, labels: "NDArray[Any]", predicted: "NDArray[Any]", path: Path
+) -> None:
+    from matplotlib.figure import Figure
+    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+    numbers = range(len(spec.dataset.classes))
+    figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+    axes = figure.subplots()
+    matrix = confusion_matrix(labels, predicted, labels=list(numbers))
+    ConfusionMatrixDisplay(matrix, display_labels=spec.dataset.classes).plot(
+        ax=axes, cmap="Blues", colorbar=False
+    )
+    axes.set_title(f"{spec.name}: {len(labels)} hold-out rows")
+    figure.savefig(path, dpi=110)
+
+
+def _plot_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for name, label in ((metric, "training"), (f"val_{metric}", "hold-out")):
+            if name in history:
+                axes.plot(range(1, len(history[name]) + 1), history[name], marker=".", label=label)
+        axes.set(xlabel="epoch", ylabel=metric)
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def fingerprint() -> str:
+    """Return the SHA-256 of this file: what a training does beside the model's own function."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Exception as error:  # noqa: BLE001  # process boundary: one sentence for the parent
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,98 @@
+"""A client of deployed models, by the Seldon protocol: the same on every platform.
+
+Protocol: https://docs.seldon.io/projects/seldon-core/en/v1.17.1/reference/apis/external-prediction.html
+"""
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.clients.errors import UnavailableError
+
+if TYPE_CHECKING:
+    import httpx
+    from numpy.typing import ArrayLike
+
+DIGEST_TAG = "model_digest"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a deployment answered to one request."""
+
+    scores: list[list[float]]
+    """Shape [n, outputs]."""
+    digest: str
+    """Digest of the artifact that answered; empty for a server that does not say."""
+    latency: float
+    """Seconds from the request sent to the answer received."""
+    body: dict[str, Any]
+    """The whole answer."""
+
+
+class PredictionClient:
+    """Sends rows to one deployment and keeps the connection open. Use as a context manager."""
+
+    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
+        """`url` is `http://<gateway>/seldon/<namespace>/<name>`; `timeout` is seconds per request."""
+        import httpx
+
+        self.url = f"{url}/api/v1.0/predictions"
+        self._client: httpx.Client = httpx.Client(timeout=timeout, trust_env=False)
+
+    def __enter__(self) -> "PredictionClient":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def predict(self, rows: "ArrayLike") -> Answer:
+        """Return the scores for `rows` of shape [n, features].
+
+        Raises:
+            UnavailableError: no answer, or an answer that is no prediction; with what it said.
+        """
+        import numpy as np
+        import orjson
+
+        payload = orjson.dumps(
+            {"data": {"ndarray": np.ascontiguousarray(rows)}}, option=orjson.OPT_SERIALIZE_NUMPY
+        )
+        return self.send(payload)
+
+    def send(self, payload: bytes) -> Answer:
+        """Send a JSON payload as it is and return the answer, if it is a prediction.
+
+        Raises:
+            UnavailableError: no answer, or an answer that is no prediction; with what it said.
+        """
+        import httpx
+        import orjson
+
+        start = time.monotonic()
+        try:
+            response = self._client.post(
+                self.url, content=payload, headers={"Content-Type": "application/json"}
+            )
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"could not get a prediction from {self.url}: {type(error).__name__}: {error}; "
+                "see `mlops-pipeline status`"
+            ) from error
+        latency = time.monotonic() - start
+        try:
+            body = orjson.loads(response.content)
+            scores = body["data"]["ndarray"]
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise UnavailableError(
+                f"could not get a prediction from {self.url}: "
+                f"it answered {response.status_code}: {response.text[:300]}"
+            ) from error
+        digest = str(body.get("meta", {}).get("tags", {}).get(DIGEST_TAG, ""))
+        return Answer(scores, digest, latency, body)

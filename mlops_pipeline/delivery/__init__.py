@@ -1,0 +1,1 @@
+"""Artifacts, deployments and their proof. Knows nothing of Dagster."""

@@ -1,0 +1,210 @@
+"""Artifacts in the object store: immutable, content-addressed, whole or not there.
+
+Bucket `models`::
+
+    <model>/<digest>/…                what the servers load; manifest.json is written last
+    <model>/evaluations/<digest>/…    hold-out set with offline scores, plots, evidence
+    <model>/inputs/<digest>.json      which artifact a training with these inputs made
+"""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.catalog import worker
+from mlops_pipeline.clients.errors import ConflictError, IntegrityError, NotFoundError
+from mlops_pipeline.clients.s3 import ObjectStore
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.serving.artifact import (
+    MANIFEST,
+    ArtifactError,
+    Manifest,
+    parse_manifest,
+    verify,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BUCKET = "models"
+_DIGEST_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The hold-out set of an artifact, with the scores of the training process."""
+
+    x: "NDArray[Any]"
+    """Shape [n, features]."""
+    y: "NDArray[Any]"
+    """Class numbers, shape [n]."""
+    scores: "NDArray[Any]"
+    """Shape [n, outputs]."""
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """What lies below one digest, whole or not."""
+
+    ref: ModelRef
+    created: str
+    """UTC, ISO 8601; empty when incomplete."""
+    accuracy: float | None
+    size: int
+    """Bytes of its files."""
+    complete: bool
+
+
+def ref_to(name: str, digest: str) -> ModelRef:
+    """Return the reference to an artifact."""
+    return ModelRef(name, f"s3://{BUCKET}/{name}/{digest}", digest)
+
+
+class ArtifactStore:
+    """The bucket `models`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def publish(self, manifest: Manifest, *, files: Path, evaluation: Path) -> ModelRef:
+        """Store an artifact part by part, its manifest last, and return the reference to it.
+
+        `files` and `evaluation` are the folders that hold what the manifest names. An interrupted
+        publication leaves nothing that `manifest()` finds; publishing again completes it.
+        """
+        ref = ref_to(manifest.name, manifest.digest)
+        for name in manifest.evaluation:
+            self._store.upload(BUCKET, _evaluation_key(ref, name), evaluation / name)
+        for path in manifest.files:
+            self._store.upload(BUCKET, f"{ref.name}/{ref.digest}/{path}", files / path)
+        try:
+            key = f"{ref.name}/{ref.digest}/{MANIFEST}"
+            self._store.put(BUCKET, key, manifest.to_json().encode(), if_absent=True)
+        except ConflictError:
+            self.manifest(ref)
+        self._store.put(
+            BUCKET,
+            f"{ref.name}/inputs/{manifest.inputs_digest}.json",
+            json.dumps({"digest": ref.digest}).encode(),
+        )
+        return ref
+
+    def find_by_inputs(self, name: str, *, inputs_digest: str) -> ModelRef | None:
+        """Return the artifact that a training with these inputs made, if it is whole."""
+        index = self._store.find(BUCKET, f"{name}/inputs/{inputs_digest}.json")
+        if index is None:
+            return None
+        ref = ref_to(name, str(json.loads(index)["digest"]))
+        return ref if self.exists(ref) else None
+
+    def exists(self, ref: ModelRef) -> bool:
+        """Return whether the artifact is there, whole."""
+        return self._store.find(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}") is not None
+
+    def manifest(self, ref: ModelRef) -> Manifest:
+        """Return the artifact's manifest.
+
+        Raises:
+            NotFoundError: there is no such artifact.
+            IntegrityError: the manifest is not the one of this digest.
+        """
+        try:
+            manifest = parse_manifest(self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}"))
+        except ArtifactError as error:
+            raise IntegrityError(
+                f"the artifact {ref.uri} cannot be trusted: {error}; train again with `force`"
+            ) from error
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"there is no artifact {ref.uri}; `mlops-pipeline models {ref.name}` lists them"
+            ) from error
+        if manifest.digest != ref.digest:
+            raise IntegrityError(
+                f"the manifest at {ref.uri} is of the artifact {manifest.digest}; "
+                "somebody moved files in the store: train again with `force`"
+            )
+        return manifest
+
+    def download(self, ref: ModelRef, folder: Path) -> Manifest:
+        """Write the artifact's objects into `folder`, whatever they are, and verify them.
+
+        Raises:
+            NotFoundError: there is no such artifact.
+            IntegrityError: a file is missing, changed or extra; names each.
+        """
+        self.manifest(ref)
+        prefix = f"{ref.name}/{ref.digest}/"
+        for key in self._store.sizes(BUCKET, prefix):
+            self._store.download(BUCKET, key, folder / key.removeprefix(prefix))
+        try:
+            return verify(folder)
+        except ArtifactError as error:
+            raise IntegrityError(f"{ref.uri}: {error}; train again with `force`") from error
+
+    def holdout(self, ref: ModelRef) -> Holdout:
+        """Return the artifact's hold-out set, its bytes checked against the manifest."""
+        import numpy as np
+
+        with np.load(io.BytesIO(self.evaluation_file(ref, worker.HOLDOUT))) as arrays:
+            return Holdout(arrays["x"], arrays["y"], arrays["scores"])
+
+    def evaluation_file(self, ref: ModelRef, name: str) -> bytes:
+        """Return a file of the evaluation.
+
+        Raises:
+            NotFoundError: this artifact's evaluation has no such file.
+            IntegrityError: it was changed.
+        """
+        import hashlib
+
+        wanted = self.manifest(ref).evaluation.get(name)
+        if wanted is None:
+            raise NotFoundError(f"the evaluation of {ref.uri} has no {name}")
+        data = self._store.get(BUCKET, _evaluation_key(ref, name))
+        if (seen := hashlib.sha256(data).hexdigest()) != wanted:
+            raise IntegrityError(
+                f"{name} of the evaluation of {ref.uri} has SHA-256 {seen}, its manifest says {wanted}"
+            )
+        return data
+
+    def evidence(self, ref: ModelRef, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what was once found out about this artifact, finding it out when it is new."""
+        key = _evaluation_key(ref, f"{name}.json")
+        if (known := self._store.find(BUCKET, key)) is not None:
+            return dict(json.loads(known))
+        found = make()
+        self._store.put(BUCKET, key, json.dumps(found).encode())
+        return found
+
+    def list(self, name: str) -> list[StoredArtifact]:
+        """Return every artifact of the model, the newest first, and what interruptions left."""
+        sizes: dict[str, int] = {}
+        for key, size in self._store.sizes(BUCKET, f"{name}/").items():
+            digest = key.split("/")[1]
+            if len(digest) == _DIGEST_LENGTH:
+                sizes[digest] = sizes.get(digest, 0) + size
+        found = [self._describe(ref_to(name, digest), size) for digest, size in sizes.items()]
+        return sorted(found, key=lambda artifact: artifact.created, reverse=True)
+
+    def delete(self, ref: ModelRef) -> None:
+        """Remove an artifact: its manifest first, so that it is never half there."""
+        self._store.delete(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}")
+        for prefix in (f"{ref.name}/{ref.digest}/", f"{ref.name}/evaluations/{ref.digest}/"):
+            for key in self._store.sizes(BUCKET, prefix):
+                self._store.delete(BUCKET, key)
+
+    def _describe(self, ref: ModelRef, size: int) -> StoredArtifact:
+        try:
+            manifest = self.manifest(ref)
+        except (NotFoundError, IntegrityError):
+            return StoredArtifact(ref, "", None, size, complete=False)
+        return StoredArtifact(
+            ref, manifest.created, manifest.metrics.get("accuracy"), size, complete=True
+        )
+
+
+def _evaluation_key(ref: ModelRef, name: str) -> str:
+    return f"{ref.name}/evaluations/{ref.digest}/{name}"

@@ -1,0 +1,119 @@
+"""Snapshots of datasets in the object store: content-addressed, made once per input."""
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlops_pipeline.catalog import worker
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
+from mlops_pipeline.clients.files import sha256_of
+from mlops_pipeline.clients.process import run
+from mlops_pipeline.clients.s3 import ObjectStore
+from mlops_pipeline.delivery.references import DatasetRef
+
+BUCKET = "datasets"
+_TIMEOUT = 300.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot, what is in it, and whether it was there already."""
+
+    ref: DatasetRef
+    profile: Mapping[str, Any]
+    """What `catalog.worker.profile` returns."""
+    size: int
+    """Bytes of its data.npz."""
+    created: bool
+
+
+class DatasetStore:
+    """The bucket `datasets`: `<model>/<digest>/{data.npz,profile.json}`, `<model>/inputs/<digest>.json`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def ensure(self, model: RegisteredModel, *, file: Path | None) -> Snapshot:
+        """Return the snapshot of the model's dataset; load and store it when its inputs are new.
+
+        Raises:
+            ConfigurationError: the configured file is not there.
+            CommandError: the dataset cannot be loaded; the reason.
+        """
+        inputs = _inputs_digest(model, file)
+        index = self._store.find(BUCKET, f"{model.name}/inputs/{inputs}.json")
+        if index is not None:
+            digest = str(json.loads(index)["digest"])
+            if (found := self._find(model.name, digest)) is not None:
+                return found
+        return self._load(model, file, inputs)
+
+    def download(self, ref: DatasetRef, path: Path) -> None:
+        """Write the snapshot's data.npz to `path`."""
+        self._store.download(BUCKET, f"{ref.name}/{ref.digest}/{worker.DATA}", path)
+
+    def _find(self, name: str, digest: str) -> Snapshot | None:
+        profile = self._store.find(BUCKET, f"{name}/{digest}/{worker.PROFILE}")
+        key = f"{name}/{digest}/{worker.DATA}"
+        size = self._store.sizes(BUCKET, key).get(key)
+        if profile is None or size is None:
+            return None
+        return Snapshot(_ref(name, digest), json.loads(profile), size, created=False)
+
+    def _load(self, model: RegisteredModel, file: Path | None, inputs: str) -> Snapshot:
+        with tempfile.TemporaryDirectory(prefix="mlops-dataset-") as folder:
+            run(
+                [
+                    *(sys.executable, "-m", worker.__name__, "dataset", model.source),
+                    *(("--input", str(file)) if file else ()),
+                    *("--output", folder),
+                ],
+                purpose=f"load the dataset of {model.name}" + (f" from {file}" if file else ""),
+                timeout=_TIMEOUT,
+            )
+            data, profile = Path(folder) / worker.DATA, (Path(folder) / worker.PROFILE).read_bytes()
+            digest = sha256_of(data)
+            created = self._publish(model.name, digest, data, profile)
+            self._store.put(
+                BUCKET, f"{model.name}/inputs/{inputs}.json", json.dumps({"digest": digest}).encode()
+            )
+            return Snapshot(
+                _ref(model.name, digest), json.loads(profile), data.stat().st_size, created=created
+            )
+
+    def _publish(self, name: str, digest: str, data: Path, profile: bytes) -> bool:
+        if self._find(name, digest) is not None:
+            return False
+        self._store.upload(BUCKET, f"{name}/{digest}/{worker.DATA}", data)
+        try:
+            self._store.put(BUCKET, f"{name}/{digest}/{worker.PROFILE}", profile, if_absent=True)
+        except ConflictError:
+            return False
+        return True
+
+
+def _ref(name: str, digest: str) -> DatasetRef:
+    return DatasetRef(name, f"s3://{BUCKET}/{name}/{digest}", digest)
+
+
+def _inputs_digest(model: RegisteredModel, file: Path | None) -> str:
+    """Digest what a snapshot depends on: the loading code, the configured file, the libraries."""
+    if file is not None and not file.exists():
+        raise ConfigurationError(
+            f"the dataset of {model.name} is set to {file}, which does not exist; "
+            f"mend the setting `datasets.{model.name}`"
+        )
+    files = sorted(p for p in file.rglob("*") if p.is_file()) if file and file.is_dir() else [file]
+    parts = {
+        "source": model.source_digest(),
+        "worker": worker.fingerprint(),
+        "versions": worker.versions(model.spec),
+        "files": [sha256_of(f) for f in files if f is not None],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

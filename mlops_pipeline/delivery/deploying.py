@@ -1,0 +1,111 @@
+"""From an artifact to a deployment that proves which artifact answers."""
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
+from mlops_pipeline.clients.prediction import PredictionClient
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout, ref_to
+from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
+from mlops_pipeline.delivery.verification import max_difference
+from mlops_pipeline.platforms.layers import Change
+from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.seldon import (
+    DIGEST_ANNOTATION,
+    MANAGED_BY,
+    Graph,
+    Metadata,
+    Parameter,
+    Predictor,
+    SeldonDeployment,
+    Spec,
+)
+
+_ANSWER_TIMEOUT = 60.0
+"""Seconds in which the new digest must answer through the gateway once the platform has routed it."""
+_PROOF_ROWS = 5
+
+
+def seldon_deployment(spec: ModelSpec, ref: ModelRef, *, secret: str) -> SeldonDeployment:
+    """Return the SeldonDeployment that serves this artifact to all traffic."""
+    server = spec.server
+    annotations = {DIGEST_ANNOTATION: ref.digest}
+    return SeldonDeployment(
+        metadata=Metadata(
+            name=server.deployment, namespace=server.namespace, labels=MANAGED_BY, annotations=annotations
+        ),
+        spec=Spec(
+            predictors=(
+                Predictor(
+                    name=server.predictor,
+                    replicas=server.replicas,
+                    traffic=100,
+                    annotations=annotations,
+                    graph=Graph(
+                        name=server.graph,
+                        implementation=server.implementation,
+                        model_uri=ref.uri,
+                        parameters=tuple(Parameter(name=n, value=v) for n, v in server.parameters),
+                        env_secret_ref_name=secret,
+                    ),
+                ),
+            )
+        ),
+    )
+
+
+def deployed_ref(spec: ModelSpec, platform: Platform) -> ModelRef | None:
+    """Return the artifact that has most of the model's traffic now, or None."""
+    found = platform.deployments.find(spec.server.deployment, namespace=spec.server.namespace)
+    if found is None:
+        return None
+    shares = found.traffic()
+    main = max((p for p in found.spec.predictors if not p.shadow), key=lambda p: shares[p.name])
+    return ref_to(spec.name, main.digest) if main.digest else None
+
+
+def url_of(spec: ModelSpec, platform: Platform) -> str:
+    """Return `http://<gateway>/seldon/<namespace>/<name>`."""
+    return f"{platform.gateway_url()}/seldon/{spec.server.namespace}/{spec.server.deployment}"
+
+
+def deploy(
+    spec: ModelSpec, ref: ModelRef, *, platform: Platform, artifacts: ArtifactStore
+) -> tuple[DeploymentRef, Change]:
+    """Deploy the artifact and return once its digest answers, with the offline model's scores.
+
+    Raises:
+        NotFoundError: there is no such artifact.
+        FatalStateError: its server cannot become ready, or it answers other scores.
+        UnavailableError: it did not answer in time.
+    """
+    holdout = artifacts.holdout(ref)
+    manifest = seldon_deployment(spec, ref, secret=platform.object_store_secret())
+    change = platform.deployments.apply(manifest)
+    deployment = DeploymentRef(manifest.name, manifest.namespace, url_of(spec, platform), ref)
+    with PredictionClient(deployment.url) as client:
+        wait_until(
+            f"the deployment {manifest.namespace}/{manifest.name}",
+            lambda: _describe_wrong_answer(client, deployment, holdout, spec.thresholds.tolerance),
+            timeout=_ANSWER_TIMEOUT,
+            hint=f"see `mlops-pipeline logs {manifest.name}`",
+        )
+    return deployment, change
+
+
+def _describe_wrong_answer(
+    client: PredictionClient, deployment: DeploymentRef, holdout: Holdout, tolerance: float
+) -> str | None:
+    try:
+        answer = client.predict(holdout.x[:_PROOF_ROWS])
+    except UnavailableError as error:
+        return str(error)
+    if answer.digest != deployment.model.digest:
+        return f"{deployment.url} answers with {answer.digest or 'no digest'}"
+    difference = max_difference(answer.scores, holdout.scores[:_PROOF_ROWS])
+    if difference > tolerance:
+        raise FatalStateError(
+            f"{deployment.url} answers with the right digest, but its scores are up to "
+            f"{difference:.3g} from those of the training (tolerance {tolerance:g}); "
+            "the serving environment computes otherwise: see docs/operating.md, skew"
+        )
+    return None

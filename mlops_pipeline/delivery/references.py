@@ -1,0 +1,36 @@
+"""What passes between assets: small references, never bytes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """One immutable snapshot of a dataset."""
+
+    name: str
+    uri: str
+    """`s3://datasets/<model>/<digest>`"""
+    digest: str
+    """SHA-256 of its data.npz."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """One immutable artifact."""
+
+    name: str
+    uri: str
+    """`s3://models/<model>/<digest>`: the `modelUri` of its deployments."""
+    digest: str
+    """The artifact's digest (see `serving.artifact`)."""
+
+
+@dataclass(frozen=True)
+class DeploymentRef:
+    """One artifact that answers at one URL."""
+
+    name: str
+    namespace: str
+    url: str
+    """`http://<gateway>/seldon/<namespace>/<name>`"""
+    model: ModelRef

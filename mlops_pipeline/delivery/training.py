@@ -1,0 +1,142 @@
+"""From a dataset to a published artifact, once per set of inputs."""
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mlops_pipeline.catalog import worker
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.catalog.spec import Hyperparameters, ModelSpec
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.process import run
+from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.datasets import DatasetStore
+from mlops_pipeline.delivery.references import DatasetRef, ModelRef
+from mlops_pipeline.serving.artifact import Manifest, Tensor, hash_files
+
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """An artifact, and whether it had to be trained."""
+
+    ref: ModelRef
+    manifest: Manifest
+    trained: bool
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """What to train: everything that the result depends on."""
+
+    model: RegisteredModel
+    dataset: DatasetRef
+    hyperparameters: Hyperparameters
+
+    def inputs_digest(self) -> str:
+        """Return the SHA-256 of dataset, hyper-parameters, code and library versions."""
+        parts = {
+            "dataset": self.dataset.digest,
+            "hyperparameters": dict(self.hyperparameters),
+            "source": self.model.source_digest(),
+            "worker": worker.fingerprint(),
+            "versions": worker.versions(self.model.spec),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def merge_hyperparameters(spec: ModelSpec, changes: Mapping[str, Any]) -> Hyperparameters:
+    """Return the spec's hyper-parameters with `changes` applied.
+
+    Raises:
+        ConfigurationError: the model has no such hyper-parameter, or it has another type.
+    """
+    merged = dict(spec.hyperparameters)
+    for name, value in changes.items():
+        if name not in merged:
+            raise ConfigurationError(
+                f"{spec.name} has no hyper-parameter {name!r}; it has {', '.join(sorted(merged))}"
+            )
+        number = isinstance(merged[name], int | float)
+        if isinstance(value, bool) or number != isinstance(value, int | float):
+            raise ConfigurationError(
+                f"the hyper-parameter {name} of {spec.name} is {type(merged[name]).__name__}, "
+                f"not {value!r}"
+            )
+        merged[name] = value
+    return merged
+
+
+def ensure_trained(
+    order: TrainingOrder,
+    *,
+    datasets: DatasetStore,
+    artifacts: ArtifactStore,
+    run_id: str,
+    force: bool,
+) -> Training:
+    """Return the artifact of these inputs; train and publish it when there is none, or by `force`.
+
+    Raises:
+        CommandError: the training failed or ran out of time; the end of its log.
+        UnavailableError: the object store did not answer.
+    """
+    name, inputs_digest = order.model.name, order.inputs_digest()
+    found = None if force else artifacts.find_by_inputs(name, inputs_digest=inputs_digest)
+    if found is not None:
+        return Training(found, artifacts.manifest(found), trained=False)
+    with tempfile.TemporaryDirectory(prefix="mlops-training-") as temporary:
+        folder = Path(temporary)
+        datasets.download(order.dataset, folder / worker.DATA)
+        _train(order, folder)
+        manifest = _manifest(order, folder, inputs_digest, run_id)
+        ref = artifacts.publish(
+            manifest, files=folder / worker.MODEL, evaluation=folder / worker.EVALUATION
+        )
+    return Training(ref, manifest, trained=True)
+
+
+def _train(order: TrainingOrder, folder: Path) -> None:
+    run(
+        [
+            *(sys.executable, "-m", worker.__name__, "train", order.model.source),
+            *("--input", str(folder / worker.DATA)),
+            *("--hyperparameters", json.dumps(dict(order.hyperparameters))),
+            *("--output", str(folder)),
+        ],
+        purpose=f"train {order.model.name}",
+        timeout=order.model.spec.training_timeout,
+        environment=_QUIET,
+    )
+
+
+def _manifest(order: TrainingOrder, folder: Path, inputs_digest: str, run_id: str) -> Manifest:
+    report = json.loads((folder / worker.REPORT).read_bytes())
+    spec = order.model.spec
+    return Manifest(
+        name=spec.name,
+        framework=spec.framework,
+        files=hash_files(folder / worker.MODEL),
+        inputs=tuple(_tensor(t) for t in report["inputs"]),
+        outputs=tuple(_tensor(t) for t in report["outputs"]),
+        output_names=spec.output_names,
+        versions=report["versions"],
+        dataset_digest=order.dataset.digest,
+        hyperparameters=dict(order.hyperparameters),
+        metrics=report["metrics"],
+        inputs_digest=inputs_digest,
+        run_id=run_id,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        evaluation=hash_files(folder / worker.EVALUATION),
+    )
+
+
+def _tensor(fields: Mapping[str, Any]) -> Tensor:
+    return Tensor(fields["name"], tuple(fields["shape"]), fields["datatype"])

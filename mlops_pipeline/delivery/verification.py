@@ -1,0 +1,188 @@
+"""Proof that what answers is what was trained."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.prediction import Answer, PredictionClient
+from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
+from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
+from mlops_pipeline.platforms.platform import ServingEnvironment
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+_SKEW_ROWS = 1_000
+"""Most hold-out rows that the skew guard compares."""
+_VALUES_PER_REQUEST = 100_000
+"""Most numbers in one request of the hold-out set: about 1 MB of JSON."""
+_SINGLE_ROWS = 200
+"""Requests of one row that measure the latency."""
+
+
+@dataclass(frozen=True)
+class SkewReport:
+    """How an artifact behaves where it will be served."""
+
+    rows: int
+    max_difference: float
+    """Greatest absolute difference between the served environment's and the trained scores."""
+    environment: str
+    """Fingerprint of the serving environment."""
+
+
+@dataclass(frozen=True)
+class ServedReport:
+    """How a deployment answered the hold-out set through the gateway."""
+
+    rows: int
+    requests: int
+    failures: tuple[str, ...]
+    """What went wrong with each request that failed."""
+    wrong_digests: int
+    """Answers of another artifact than the deployed one."""
+    max_difference: float
+    """Greatest absolute difference between a served and an offline score."""
+    accuracy: float
+    """0 to 1, of the rows that were answered."""
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    """Percentiles of the latency of single-row requests, ms."""
+    example_request: str
+    example_answer: str
+
+
+def check_skew(
+    spec: ModelSpec, ref: ModelRef, *, artifacts: ArtifactStore, environment: ServingEnvironment
+) -> SkewReport:
+    """Load the artifact in the serving environment and compare its scores with the trained ones.
+
+    Found out once per artifact and environment; the evidence is kept beside the artifact.
+
+    Raises:
+        PipelineError: it does not load or does not predict there; the reason.
+    """
+    fingerprint = environment.fingerprint()
+    found = artifacts.evidence(
+        ref,
+        f"served-by-{fingerprint}",
+        lambda: asdict(_try_serving(spec, ref, artifacts, environment)),
+    )
+    return SkewReport(**found)
+
+
+def _try_serving(
+    spec: ModelSpec, ref: ModelRef, artifacts: ArtifactStore, environment: ServingEnvironment
+) -> SkewReport:
+    import numpy as np
+
+    holdout = artifacts.holdout(ref)
+    with tempfile.TemporaryDirectory(prefix="mlops-skew-") as temporary:
+        folder = Path(temporary)
+        artifacts.download(ref, folder / "model")
+        np.save(folder / "rows.npy", holdout.x[:_SKEW_ROWS])
+        scores = environment.predict(
+            folder / "model",
+            folder / "rows.npy",
+            implementation=spec.server.implementation,
+            parameters=spec.server.parameters,
+        )
+    return SkewReport(
+        rows=len(scores),
+        max_difference=max_difference(scores, holdout.scores[:_SKEW_ROWS]),
+        environment=environment.fingerprint(),
+    )
+
+
+def max_difference(left: "ArrayLike", right: "ArrayLike") -> float:
+    """Return max |left - right|; infinite where shapes differ or a score is not a number."""
+    import numpy as np
+
+    a, b = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf")
+    return float(np.abs(a - b).max()) if a.size else 0.0
+
+
+def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
+    """Send the whole hold-out set in batches, then single rows for the latency, through the gateway."""
+    import numpy as np
+
+    asked = _Asked()
+    batch = max(1, _VALUES_PER_REQUEST // max(1, holdout.x.shape[1]))
+    differences, correct, answered = [0.0], 0, 0
+    with PredictionClient(deployment.url) as client:
+        for start in range(0, len(holdout.x), batch):
+            rows = slice(start, start + batch)
+            if (answer := asked.ask(client, holdout.x[rows])) is None:
+                continue
+            differences.append(max_difference(answer.scores, holdout.scores[rows]))
+            correct += _correct(answer, holdout, rows)
+            answered += len(answer.scores)
+        singles = [asked.ask(client, holdout.x[n : n + 1]) for n in _spread(len(holdout.x))]
+    latencies = [1000 * answer.latency for answer in singles if answer is not None] or [float("inf")]
+    p50, p95, p99 = (float(p) for p in np.percentile(latencies, (50, 95, 99), method="higher"))
+    return ServedReport(
+        rows=answered,
+        requests=asked.requests,
+        failures=tuple(asked.failures),
+        wrong_digests=sum(digest != deployment.model.digest for digest in asked.digests),
+        max_difference=max(differences),
+        accuracy=correct / answered if answered else 0.0,
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        example_request=example_request(holdout),
+        example_answer=_shown(next((a for a in singles if a is not None), None)),
+    )
+
+
+class _Asked:
+    """Counts what was asked and how it went."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.failures: list[str] = []
+        self.digests: list[str] = []
+
+    def ask(self, client: PredictionClient, rows: "ArrayLike") -> Answer | None:
+        self.requests += 1
+        try:
+            answer = client.predict(rows)
+        except UnavailableError as error:
+            self.failures.append(str(error))
+            return None
+        self.digests.append(answer.digest)
+        return answer
+
+
+def _correct(answer: Answer, holdout: Holdout, rows: slice) -> int:
+    import numpy as np
+
+    labels = holdout.y[rows]
+    predicted = np.asarray(answer.scores).argmax(axis=1)
+    return int((predicted == labels).sum()) if len(predicted) == len(labels) else 0
+
+
+def _spread(rows: int) -> Sequence[int]:
+    """Row numbers of the single requests: the set from its start, again and again where it is short."""
+    return [n % rows for n in range(_SINGLE_ROWS)] if rows else []
+
+
+def example_request(holdout: Holdout) -> str:
+    """Return the JSON of a request with the first hold-out row."""
+    import json
+
+    row: list[Any] = [round(float(value), 6) for value in holdout.x[0]]
+    return json.dumps({"data": {"ndarray": [row]}})
+
+
+def _shown(answer: Answer | None) -> str:
+    import json
+
+    return json.dumps(answer.body) if answer is not None else ""
