@@ -21,7 +21,9 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) 
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        with os.fdopen(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb"
+        ) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -35,7 +37,7 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) 
 
 
 def write_if_changed(path: Path, content: str, *, mode: int = READABLE) -> bool:
-    """Write `content` atomically unless the file holds it already; return whether it was written."""
+    """Write `content` atomically unless it is there already; return whether it was written."""
     if path.exists() and path.read_text() == content:
         return False
     write_atomically(path, content, mode=mode)

@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import CommandError
@@ -82,10 +83,8 @@ def _start(
 
 def _end(process: "subprocess.Popen[str]") -> tuple[str, str]:
     """Kill the process group and return what its streams still held."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     output, errors = process.communicate()
     return output, errors
 

@@ -30,7 +30,9 @@ class Credentials:
 class ObjectStore:
     """An S3 endpoint. Keys are `/`-separated; buckets are addressed by path."""
 
-    def __init__(self, endpoint: str, credentials: Credentials, *, region: str = "us-east-1") -> None:
+    def __init__(
+        self, endpoint: str, credentials: Credentials, *, region: str = "us-east-1"
+    ) -> None:
         self.endpoint = endpoint
         self._credentials = credentials
         self._region = region
@@ -69,7 +71,9 @@ class ObjectStore:
         """
         from boto3.s3.transfer import TransferConfig
 
-        config = TransferConfig(multipart_threshold=_PART, multipart_chunksize=_PART, max_concurrency=4)
+        config = TransferConfig(
+            multipart_threshold=_PART, multipart_chunksize=_PART, max_concurrency=4
+        )
         with self._errors(f"store {path.name} as {bucket}/{key}"):
             self._client.upload_file(str(path), bucket, key, Config=config)
 
@@ -109,7 +113,9 @@ class ObjectStore:
             UnavailableError: the store did not answer.
         """
         with self._errors(f"list {bucket}/{prefix}"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix
+            )
             return {o["Key"]: o["Size"] for page in pages for o in page.get("Contents", [])}
 
     def delete(self, bucket: str, key: str) -> None:

@@ -1,4 +1,4 @@
-"""The one idea that every platform is made of: a layer that can be looked at, made true, removed."""
+"""What every platform is made of: a layer that can be looked at, made true, and removed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

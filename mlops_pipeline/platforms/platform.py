@@ -67,7 +67,12 @@ class ServingEnvironment(Protocol):
         """Name the environment: changes whenever a library that serves models does."""
 
     def predict(
-        self, model: Path, rows: Path, *, implementation: str, parameters: "Sequence[tuple[str, str]]"
+        self,
+        model: Path,
+        rows: Path,
+        *,
+        implementation: str,
+        parameters: "Sequence[tuple[str, str]]",
     ) -> list[list[float]]:
         """Load the artifact in the folder `model` there and return its scores for `rows`.
 

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from mlops_pipeline.clients.errors import InvalidManifestError
@@ -43,7 +50,9 @@ class Graph(_Part):
 
     name: Annotated[_Name, StringConstraints(max_length=48)]
     implementation: _Implementation
-    model_uri: Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+$")]
+    model_uri: Annotated[
+        str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+$")
+    ]
     type: Literal["MODEL"] = "MODEL"
     parameters: tuple[Parameter, ...] = ()
     children: Annotated[tuple[Any, ...], Field(max_length=0)] = ()
@@ -180,7 +189,9 @@ def _unnamed(spec: Spec) -> list[str]:
     if not spec.predictors:
         return ["Graph contains no predictors"]
     names = [p.name for p in spec.predictors]
-    return [f"Duplicate predictor name: {n}" for n in sorted({n for n in names if names.count(n) > 1})]
+    return [
+        f"Duplicate predictor name: {n}" for n in sorted({n for n in names if names.count(n) > 1})
+    ]
 
 
 def _bad_traffic(spec: Spec) -> list[str]:
