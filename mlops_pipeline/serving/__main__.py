@@ -1,0 +1,99 @@
+"""`python -m mlops_pipeline.serving serve | predict`: the model server, and the same model offline."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+STARTED = time.monotonic()
+
+from mlops_pipeline.serving import settings as _settings  # noqa: E402
+from mlops_pipeline.serving.errors import ExitCode, StartError  # noqa: E402
+
+EXIT_CODES = """exit codes:
+  0  stopped by a signal, after answering what was in flight; or the rows were predicted
+  2  an option, a variable or a parameter has a value that cannot be used
+  3  the artifact is not what its manifest says
+  4  the model does not load, or does not answer
+  5  a port is taken
+  6  predict: the rows cannot be read, or the model refuses them
+
+The server's variables are described at the top of mlops_pipeline/serving/settings.py.
+"""
+
+LIBRARIES: Mapping[str, str] = {
+    # A prediction is short: threads inside it cost more than they give, and take the other
+    # servers' processors. TensorFlow has pools of its own, below.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Rows are checked for NaN and Infinity before they reach the model.
+    "SKLEARN_ASSUME_FINITE": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_NUM_INTRAOP_THREADS": "2",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
+"""Defaults of the libraries' own variables, read when they are imported."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the process's exit code."""
+    options = _parser().parse_args(arguments)
+    for name, value in LIBRARIES.items():
+        os.environ.setdefault(name, value)
+    try:
+        return int(options.command(options))
+    except StartError as error:
+        sys.stderr.write(f"{error}\n")
+        return int(error.code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mlops_pipeline.serving",
+        description=__doc__,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="serve|predict")
+    serve = commands.add_parser("serve", help="serve one model over REST and gRPC until stopped")
+    serve.add_argument("--model", help="folder of the artifact; else the environment says it")
+    serve.add_argument("--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER, to check")
+    serve.set_defaults(command=_serve)
+    predict = commands.add_parser("predict", help="predict rows as the server would, without one")
+    predict.add_argument("--model", required=True, help="folder of the artifact")
+    predict.add_argument("--rows", required=True, type=Path, help=".npy of shape [n, …]")
+    predict.add_argument("--output", required=True, type=Path, help=".npy to write, [n, outputs]")
+    predict.add_argument("--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER, to check")
+    predict.add_argument("--parameters", default="", help="as PREDICTIVE_UNIT_PARAMETERS")
+    predict.set_defaults(command=_predict)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> ExitCode:
+    """Serve until a signal."""
+    own = _settings.read_settings(os.environ, model=options.model)
+    from mlops_pipeline.serving.run import run
+
+    return run(own, implementation=options.implementation, started=STARTED)
+
+
+def _predict(options: argparse.Namespace) -> ExitCode:
+    """Write the scores of rows."""
+    parameters = _settings.parse_parameters(options.parameters)
+    from mlops_pipeline.serving.offline import predict_file
+
+    predict_file(
+        Path(options.model),
+        rows=options.rows,
+        output=options.output,
+        implementation=options.implementation,
+        parameters=parameters,
+    )
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""uvicorn's HTTP/1.1 protocol with a deadline for receiving a request, and no way to crash its parser."""
+
+import asyncio
+import logging
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+logger = logging.getLogger("mlserver.http")
+
+
+class DeadlineProtocol(HttpToolsProtocol):
+    """Closes a connection whose request does not arrive in `receive_seconds`.
+
+    uvicorn waits for ever for the rest of a request, and for the first byte of a connection. The
+    clock runs from the connection, or the request's first byte, to the request's last byte.
+    """
+
+    receive_seconds = 30.0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock for the first request."""
+        super().connection_made(transport)
+        self._start_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; bytes it cannot even report as an error are a bad request too."""
+        try:
+            super().data_received(data)
+        except ValueError:  # UnicodeDecodeError: a path that is not ASCII
+            self.send_400_response("Invalid HTTP request received.")
+
+    def on_message_begin(self) -> None:
+        """Start the clock for a request on a connection that is kept alive."""
+        super().on_message_begin()
+        if self._deadline is None:
+            self._start_clock()
+
+    def on_message_complete(self) -> None:
+        """Stop the clock: the request is here, answering it is the server's own time."""
+        super().on_message_complete()
+        self._stop_clock()
+
+    def _start_clock(self) -> None:
+        self._deadline = self.loop.call_later(self.receive_seconds, self._give_up)
+
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        """Answer 408 if a request has begun and has no answer yet, and close."""
+        self._deadline = None
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_started and self.cycle.more_body:
+            self.cycle.response_started = self.cycle.response_complete = True
+            self.transport.write(_timed_out(self.receive_seconds))
+        self.transport.close()
+
+
+def _timed_out(seconds: float) -> bytes:
+    """Return the whole answer to a request that did not arrive."""
+    body = b'{"error":"the request did not arrive within %d s"}' % seconds
+    return b"".join(
+        [
+            STATUS_LINE[408],
+            b"content-type: application/json\r\nconnection: close\r\n",
+            b"content-length: %d\r\n\r\n" % len(body),
+            body,
+        ]
+    )
+
+
+def protocol_with(receive_seconds: float) -> type[DeadlineProtocol]:
+    """Return the protocol with that deadline; uvicorn takes a class, and no options for it."""
+    return type("DeadlineProtocol", (DeadlineProtocol,), {"receive_seconds": receive_seconds})

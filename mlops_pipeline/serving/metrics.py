@@ -1,0 +1,57 @@
+"""Counts and durations of predictions per protocol, for Prometheus."""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.payloads import Answer, Request
+
+Handler = Callable[[Request], Answer]
+
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """What the server counts. `exposition` is what `/metrics` and `/prometheus` answer."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._registry = registry
+        self._refused = Counter(
+            "mlops_refused_predictions",
+            "Predictions refused because of the request",
+            ["protocol", "reason"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "mlops_prediction_seconds",
+            "Seconds from a request's last byte to its answer, per prediction that succeeded",
+            ["protocol"],
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+
+    def counted(self, protocol: str) -> Callable[[Handler], Handler]:
+        """Return a decorator that counts and times a handler under `protocol`."""
+        observe = self._seconds.labels(protocol).observe
+
+        def decorate(handler: Handler) -> Handler:
+            def counting(request: Request) -> Answer:
+                begin = time.perf_counter()
+                try:
+                    answer = handler(request)
+                except RequestError as error:
+                    self._refused.labels(protocol, error.reason).inc()
+                    raise
+                observe(time.perf_counter() - begin)
+                return answer
+
+            return counting
+
+        return decorate
+
+    def exposition(self) -> Answer:
+        """Return all metrics of the process in Prometheus' text format."""
+        kind = b"text/plain; version=0.0.4; charset=utf-8"
+        return Answer(200, generate_latest(self._registry), kind)

@@ -1,0 +1,73 @@
+"""The same model, loaded as the server loads it, without a server: the skew guard's other half."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mlops_pipeline.serving import loading
+from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
+from mlops_pipeline.serving.models import Array, predict
+from mlops_pipeline.serving.settings import Parameter
+
+BATCH = 1024
+"""Rows predicted at once, so that memory does not grow with the file."""
+
+
+def predict_file(
+    folder: Path,
+    *,
+    rows: Path,
+    output: Path,
+    implementation: str | None,
+    parameters: Mapping[str, Parameter],
+) -> None:
+    """Write the scores of the rows in `rows` (.npy, [n, …]) to `output` (.npy, float64 [n, outputs]).
+
+    Raises:
+        StartError: the artifact is broken, the model does not load, or the rows are not its own.
+    """
+    manifest = loading.verify(folder)
+    if implementation:
+        loading.check_implementation(manifest, implementation)
+    values = _read(rows)
+    model = loading.load(folder, manifest, parameters, graph_name=None)
+    signature = model.default
+    first = signature.default_outputs[:1]
+    try:
+        scores = [
+            predict(signature, values[begin : begin + BATCH], first)[0][1]
+            for begin in range(0, max(len(values), 1), BATCH)
+        ]
+    except RequestError as error:
+        raise StartError(f"{rows}: {error.sentence}", code=ExitCode.ROWS) from error
+    _write(output, np.concatenate(scores))
+
+
+def _read(path: Path) -> Array:
+    """Read an array of numbers.
+
+    Raises:
+        StartError: there is no such file, or it is not one.
+    """
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StartError(f"{path} cannot be read as .npy: {error}", code=ExitCode.ROWS) from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or not values.ndim:
+        raise StartError(f"{path} is not an array of numbers.", code=ExitCode.ROWS)
+    return values
+
+
+def _write(path: Path, scores: Array) -> None:
+    """Write scores as float64 [n, outputs]; a single output is a column.
+
+    Raises:
+        StartError: the model answers with something else than numbers, or the file cannot be written.
+    """
+    try:
+        table = np.asarray(scores, dtype=np.float64).reshape(len(scores), -1)
+        with path.open("wb") as file:
+            np.save(file, table)
+    except (OSError, ValueError) as error:
+        raise StartError(f"{path} cannot be written: {error}", code=ExitCode.ROWS) from error

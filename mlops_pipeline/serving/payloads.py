@@ -1,0 +1,126 @@
+"""Bytes to numbers and back: JSON bodies of requests, arrays of numbers in them, JSON answers."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.models import Array
+
+JSON = b"application/json"
+FORM = b"application/x-www-form-urlencoded"
+
+
+class Request(NamedTuple):
+    """What a handler sees of an HTTP request."""
+
+    body: bytes
+    content_type: bytes = b""
+    """As in the header, lower or upper case, with parameters; empty: not said."""
+    puid: str = ""
+    """The header `seldon-puid`, by which Seldon's executor names a prediction."""
+
+
+class Answer(NamedTuple):
+    """What a handler answers."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+
+
+def answer(document: object, *, status: int = 200) -> Answer:
+    """Return `document` as a JSON answer; it may hold numpy arrays of numbers."""
+    return Answer(status, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def parse_object(request: Request) -> dict[str, Any]:
+    """Read a JSON object from the body.
+
+    A body without a content type, or with the one `curl -d` sends by itself, is JSON too.
+
+    Raises:
+        RequestError: another content type, not JSON (NaN and Infinity are not), or not an object.
+    """
+    kind = request.content_type
+    if kind != JSON and kind:
+        _check_content_type(kind)
+    try:
+        document = orjson.loads(request.body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError("BAD_JSON", _explain(request.body, error)) from error
+    if type(document) is not dict:
+        raise RequestError("BAD_JSON", f"the body is {_kind(document)}, it has to be a JSON object")
+    return document
+
+
+def _check_content_type(kind: bytes) -> None:
+    """Raise unless the content type is JSON's, or the one that `curl -d` sends by itself."""
+    essence = kind.split(b";", 1)[0].strip().lower()
+    if essence not in (JSON, FORM):
+        name = essence.decode("latin-1")[:80]
+        raise RequestError(
+            "WRONG_CONTENT_TYPE", f"the content type is {name!r}, it has to be application/json"
+        )
+
+
+def _explain(body: bytes, error: orjson.JSONDecodeError) -> str:
+    """Say why a body is not JSON."""
+    if not body:
+        return "the body is empty, it has to be a JSON object"
+    if b"NaN" in body or b"Infinity" in body:
+        return f"the body is not JSON, which has no NaN or Infinity: {error}"
+    return f"the body is not JSON: {error}"
+
+
+def numbers(values: object, *, where: str, body: bytes) -> Array:
+    """Return a nested list of numbers as an array of that shape.
+
+    `where` names the list for the sentence of an error, `body` is the JSON it came from.
+
+    Raises:
+        RequestError: not a list, ragged, nested too deep, or something in it is not a number.
+    """
+    if type(values) is not list:
+        raise RequestError("WRONG_TYPE", f"{where} is {_kind(values)}, it has to be a list of rows")
+    try:
+        array = np.array(values)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise RequestError(
+            "RAGGED", f"{where} has rows of different lengths, or is nested too deep"
+        ) from error
+    if array.dtype.kind not in "fiu":
+        raise RequestError(
+            "WRONG_TYPE", f"{where} has to hold numbers only, no strings, nulls, booleans or objects"
+        )
+    # numpy takes true for 1.0 in a row of numbers; looking for it costs time, so only if it may be.
+    if (b"true" in body or b"false" in body) and _has_boolean(values):
+        raise RequestError("WRONG_TYPE", f"{where} has to hold numbers only, no booleans")
+    return array
+
+
+def _has_boolean(values: list[Any]) -> bool:
+    """Say whether a nested list, at most as deep as an array may be, holds true or false."""
+    return any(
+        _has_boolean(value) if isinstance(value, list) else isinstance(value, bool)
+        for value in values
+    )
+
+
+def is_shape(shape: object) -> bool:
+    """Say whether `shape` is a list of whole numbers ≥ 0."""
+    return isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+
+
+def listed(scores: Array) -> object:
+    """Return scores as something `answer` can write: strings as a list, numbers as they are."""
+    if scores.dtype.kind in "fiub":
+        return np.ascontiguousarray(scores)
+    return scores.tolist()
+
+
+def _kind(value: object) -> str:
+    """Return what JSON calls a value."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "null" if value is None else "a number")

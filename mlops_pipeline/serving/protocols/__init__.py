@@ -1,0 +1,1 @@
+"""The protocols, each as pure functions from the bytes of a request to those of an answer."""

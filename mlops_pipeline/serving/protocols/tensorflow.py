@@ -1,0 +1,116 @@
+"""TensorFlow Serving's REST protocol: status, metadata, and predict in row and column format.
+
+https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+from typing import Any
+
+import numpy as np
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.models import Array, Model, Signature
+from mlops_pipeline.serving.models import predict as predict_rows
+from mlops_pipeline.serving.payloads import Answer, Request, answer, listed, numbers, parse_object
+
+_TYPES = {
+    "float64": "DT_DOUBLE",
+    "float32": "DT_FLOAT",
+    "float16": "DT_HALF",
+    "int64": "DT_INT64",
+    "int32": "DT_INT32",
+    "uint8": "DT_UINT8",
+}
+
+
+def error(failure: RequestError) -> Answer:
+    """Return TF Serving's JSON for an error."""
+    return answer({"error": failure.sentence}, status=failure.status)
+
+
+def status(model: Model) -> dict[str, Any]:
+    """Return the state of the one version there is."""
+    version = {
+        "version": str(model.version),
+        "state": "AVAILABLE",
+        "status": {"error_code": "OK", "error_message": ""},
+    }
+    return {"model_version_status": [version]}
+
+
+def metadata(model: Model) -> dict[str, Any]:
+    """Return the signatures, as `GET …/metadata` gives them."""
+    definitions = {name: _definition(signature) for name, signature in model.signatures.items()}
+    return {
+        "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
+        "metadata": {"signature_def": {"signature_def": definitions}},
+    }
+
+
+def predict(model: Model, request: Request) -> Answer:
+    """Answer `POST …:predict`: `instances` with `predictions`, `inputs` with `outputs`.
+
+    Raises:
+        RequestError: the body is neither, or not numbers the model can answer.
+    """
+    document = parse_object(request)
+    name = document.get("signature_name", "")
+    if type(name) is not str:
+        raise RequestError("WRONG_TYPE", "signature_name has to be a string")
+    signature = model.signature(name)
+    rows = "instances" in document
+    if rows == ("inputs" in document):
+        raise RequestError("NO_DATA", "the body has to have either `instances` or `inputs`")
+    read = _instances if rows else _inputs
+    scores = predict_rows(signature, read(signature, document, request.body))
+    return answer({"predictions": _by_row(scores)} if rows else {"outputs": _by_column(scores)})
+
+
+def _instances(signature: Signature, document: dict[str, Any], body: bytes) -> Array:
+    """Return the rows of the row format: a list of rows, or of `{input name: row}`."""
+    instances = document["instances"]
+    if type(instances) is list and instances and type(instances[0]) is dict:
+        instances = [_only_input(signature, instance) for instance in instances]
+    return numbers(instances, where="instances", body=body)
+
+
+def _inputs(signature: Signature, document: dict[str, Any], body: bytes) -> Array:
+    """Return the rows of the column format: all rows, or `{input name: all rows}`."""
+    inputs = document["inputs"]
+    if type(inputs) is dict:
+        inputs = _only_input(signature, inputs)
+    return numbers(inputs, where="inputs", body=body)
+
+
+def _only_input(signature: Signature, tensors: object) -> object:
+    """Return the value of the signature's input, the only key there may be."""
+    if type(tensors) is not dict or tensors.keys() != {signature.input}:
+        raise RequestError("WRONG_INPUT", f"the only input has to be {signature.input!r}")
+    return tensors[signature.input]
+
+
+def _by_row(scores: list[tuple[str, Array]]) -> object:
+    """Return the row format: scores alone, or an object per row if there are several outputs."""
+    if len(scores) == 1:
+        return listed(scores[0][1])
+    columns = [[(name, row) for row in np.asarray(values).tolist()] for name, values in scores]
+    return [dict(row) for row in zip(*columns, strict=True)]
+
+
+def _by_column(scores: list[tuple[str, Array]]) -> object:
+    """Return the column format: scores alone, or an object of them if there are several outputs."""
+    if len(scores) == 1:
+        return listed(scores[0][1])
+    return {name: listed(values) for name, values in scores}
+
+
+def _definition(signature: Signature) -> dict[str, Any]:
+    """Return a SignatureDef as JSON; shapes of outputs are not known before a prediction."""
+    sizes = [{"size": str(size), "name": ""} for size in (-1, *signature.row_shape)]
+    dtype = _TYPES.get(signature.dtype.name, "DT_INVALID")
+    shape = {"dim": sizes, "unknown_rank": False}
+    unknown = {"dtype": dtype, "tensor_shape": {"dim": [], "unknown_rank": True}}
+    return {
+        "inputs": {signature.input: {"dtype": dtype, "tensor_shape": shape, "name": signature.input}},
+        "outputs": {name: {**unknown, "name": name} for name in signature.default_outputs},
+        "method_name": "tensorflow/serving/predict",
+    }

@@ -1,0 +1,183 @@
+"""The URL tree: which handler answers at which path, before and after the model is loaded."""
+
+from collections.abc import Callable, Mapping
+
+from mlops_pipeline.serving import documentation
+from mlops_pipeline.serving.app import Failure, Handler, Route
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.metrics import Metrics
+from mlops_pipeline.serving.payloads import Answer, Request, answer
+from mlops_pipeline.serving.protocols import seldon, tensorflow, v2
+from mlops_pipeline.serving.protocols.seldon import Unit
+
+READY = ("/ready", "/health/status", "/api/v1.0/health/status", "/api/v1.0/status")
+LIVE = ("/live", "/health/ping", "/api/v1.0/health/ping")
+METRICS = ("/metrics", "/prometheus")
+
+
+def routes_while_loading(metrics: Metrics) -> dict[str, Route]:
+    """Return what answers before the model is ready: alive, not ready."""
+    return {
+        **{path: _get(_refuse_loading, seldon.error) for path in READY},
+        "/v2/health/ready": _get(_refuse_loading, v2.error),
+        "/v2/health/live": _get(_constant({"live": True}), v2.error),
+        **_common(metrics),
+    }
+
+
+def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
+    """Return what answers once the model of `unit` is loaded."""
+    return {
+        **_common(metrics),
+        **_seldon(unit, metrics),
+        **_v2(unit, metrics),
+        **_tensorflow(unit, metrics),
+        **documentation.routes(unit),
+    }
+
+
+def missing_while_loading(method: str, path: str) -> Route | None:
+    """Return the route that says 503 in the words of the protocol of `path`."""
+    return _both(_refuse_loading, _failure(path))
+
+
+def missing(method: str, path: str) -> Route | None:
+    """Return the route that says 404 in the words of the protocol of `path`.
+
+    None where MLServer answers: GET below /v2, but its model repository, which would let anybody
+    unload the model.
+    """
+    if method in ("GET", "HEAD") and (path == "/v2" or path.startswith("/v2/")):
+        return None
+    return _both(_not_found(path), _failure(path))
+
+
+def _common(metrics: Metrics) -> dict[str, Route]:
+    return {
+        **{path: _get(_pong, seldon.error) for path in LIVE},
+        **{path: _get(lambda _: metrics.exposition(), seldon.error) for path in METRICS},
+    }
+
+
+def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
+    """Return the routes of the executor and of the microservice behind it."""
+
+    def predictions(request: Request) -> Answer:
+        return seldon.predictions(unit, request)
+
+    def microservice(request: Request) -> Answer:
+        return seldon.microservice(unit, request)
+
+    def feedback(request: Request) -> Answer:
+        return seldon.feedback(unit, request)
+
+    count = metrics.counted("seldon")
+    health = {"status": "ready", "model": unit.model.name, "digest": unit.model.digest}
+    model, graph = seldon.model_metadata(unit), seldon.graph_metadata(unit)
+    routes = {path: _get(_constant(health), seldon.error) for path in READY}
+    for version in ("v1.0", "v0.1"):
+        routes[f"/api/{version}/predictions"] = _post(count(predictions), seldon.error)
+        routes[f"/api/{version}/feedback"] = _post(feedback, seldon.error)
+        routes[f"/api/{version}/metadata"] = _get(_constant(graph), seldon.error)
+        routes[f"/api/{version}/metadata/{unit.model.name}"] = _get(_constant(model), seldon.error)
+    routes["/predict"] = _post(count(microservice), seldon.error)
+    routes["/send-feedback"] = _post(feedback, seldon.error)
+    routes["/metadata"] = _get(_constant(model), seldon.error)
+    return routes
+
+
+def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
+    """Return V2's hot path and health; MLServer answers the rest."""
+    name, digest = unit.model.name, unit.model.digest
+
+    def infer(request: Request) -> Answer:
+        return v2.infer(unit.model, request)
+
+    post = _post(metrics.counted("v2")(infer), v2.error)
+    ready = _get(_constant({"name": name, "ready": True}), v2.error)
+    versioned = f"/v2/models/{name}/versions/{digest}"
+    return {
+        "/v2/health/ready": _get(_constant({"ready": True}), v2.error),
+        "/v2/health/live": _get(_constant({"live": True}), v2.error),
+        f"/v2/models/{name}/ready": ready,
+        f"{versioned}/ready": ready,
+        f"/v2/models/{name}/infer": post,
+        f"{versioned}/infer": post,
+        "/v2/models/infer": post,
+    }
+
+
+def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
+    """Return TF Serving's routes, with and without the one version there is."""
+
+    def predict(request: Request) -> Answer:
+        return tensorflow.predict(unit.model, request)
+
+    post = _post(metrics.counted("tensorflow")(predict), tensorflow.error)
+    status = _get(_constant(tensorflow.status(unit.model)), tensorflow.error)
+    metadata = _get(_constant(tensorflow.metadata(unit.model)), tensorflow.error)
+    plain = f"/v1/models/{unit.model.name}"
+    routes = {"/v1/models:predict": post, "/v1/models/:predict": post, f"{plain}/:predict": post}
+    for path in (plain, f"{plain}/versions/{unit.model.version}"):
+        routes |= {path: status, f"{path}/metadata": metadata, f"{path}:predict": post}
+    return routes
+
+
+def _get(handler: Handler, failure: Failure) -> Route:
+    return Route({"GET": handler}, failure)
+
+
+def _post(handler: Handler, failure: Failure) -> Route:
+    return Route({"POST": handler}, failure)
+
+
+def _both(handler: Handler, failure: Failure) -> Route:
+    return Route(_AnyMethod(handler), failure)
+
+
+class _AnyMethod(Mapping[str, Handler]):
+    """A handler for whatever method: what is not there is not there for all of them."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    def __getitem__(self, method: str) -> Handler:
+        return self._handler
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(("GET", "POST"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+def _constant(document: object) -> Handler:
+    """Return a handler that always answers `document`, written once."""
+    written = answer(document)
+    return lambda _: written
+
+
+def _pong(_: Request) -> Answer:
+    return Answer(200, b"pong", b"text/plain; charset=utf-8")
+
+
+def _refuse_loading(_: Request) -> Answer:
+    raise RequestError("LOADING", "the model is being loaded; try again in a moment", status=503)
+
+
+def _not_found(path: str) -> Handler:
+    def refuse(_: Request) -> Answer:
+        raise RequestError(
+            "NOT_FOUND", f"nothing answers at {path[:200]!r}; see /api/v1.0/doc/", status=404
+        )
+
+    return refuse
+
+
+def _failure(path: str) -> Failure:
+    """Return how the protocol that `path` belongs to writes an error."""
+    prefixes: dict[str, Callable[[RequestError], Answer]] = {
+        "/v1": tensorflow.error,
+        "/v2": v2.error,
+    }
+    return prefixes.get(path[:3], seldon.error)

@@ -1,0 +1,178 @@
+"""Everything the server is told, read once from the environment: Seldon's contract and a few limits.
+
+Variables (Seldon's and MLServer's names, so that the same process runs in a pod):
+
+    PREDICTIVE_UNIT_ID                 graph name; else MLSERVER_MODEL_NAME, else the artifact's name
+    PREDICTIVE_UNIT_PARAMETERS         JSON list of {"name", "value", "type"}
+    PREDICTIVE_UNIT_HTTP_SERVICE_PORT  else PREDICTIVE_UNIT_SERVICE_PORT, MLSERVER_HTTP_PORT, 9000
+    PREDICTIVE_UNIT_GRPC_SERVICE_PORT  else MLSERVER_GRPC_PORT, 9500
+    PREDICTIVE_UNIT_IMAGE              what `meta.requestPath` says answered
+    SELDON_DEPLOYMENT_ID, PREDICTOR_ID
+    MLSERVER_HOST                      address to listen on, 127.0.0.1
+    MLSERVER_MODEL_URI                 the model's folder, if no option or parameter says it: /mnt/models
+    MLOPS_MAX_BODY_BYTES               largest request body, 16 MiB
+    MLOPS_RECEIVE_SECONDS              from a request's first byte to its last, 30
+    MLOPS_DRAIN_SECONDS                for what is in flight when the server is told to stop, 10
+    MLOPS_KEEP_ALIVE_SECONDS           how long an idle connection stays open, 3660: longer than a
+                                       gateway keeps its own (Envoy: 1 h), which must be first to close
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mlops_pipeline.serving.errors import ExitCode, StartError
+
+Parameter = str | int | float | bool
+Number = TypeVar("Number", int, float)
+
+DEFAULT_FOLDER = "/mnt/models"
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What one server process is told. Made by `read_settings`."""
+
+    graph_name: str | None
+    """Name of the model in every URL; None: the name in the artifact's manifest."""
+    model_folder: Path
+    parameters: Mapping[str, Parameter]
+    """`method`, `signature_name`, `model_input`, `model_output` …"""
+    host: str
+    http_port: int
+    grpc_port: int
+    """0: any free port."""
+    image: str
+    deployment: str
+    predictor: str
+    max_body_bytes: int
+    receive_seconds: float
+    drain_seconds: float
+    keep_alive_seconds: float
+
+
+def read_settings(environment: Mapping[str, str], *, model: str | None = None) -> ServerSettings:
+    """Read the settings from `environment`; `model` is the folder given on the command line.
+
+    Raises:
+        StartError: a value cannot be used; names the variable, the value and what it should be.
+    """
+    first = _finder(environment)
+    parameters = parse_parameters(environment.get("PREDICTIVE_UNIT_PARAMETERS", ""))
+    folder = model or parameters.get("model_uri") or first("MLSERVER_MODEL_URI", DEFAULT_FOLDER)
+    return ServerSettings(
+        graph_name=first("PREDICTIVE_UNIT_ID", "MLSERVER_MODEL_NAME", "") or None,
+        model_folder=_local_folder(str(folder)),
+        parameters=parameters,
+        host=first("MLSERVER_HOST", "127.0.0.1"),
+        http_port=_port(environment, *_HTTP_PORTS, default=9000),
+        grpc_port=_port(environment, *_GRPC_PORTS, default=9500),
+        image=first("PREDICTIVE_UNIT_IMAGE", "mlops-pipeline/serving"),
+        deployment=first("SELDON_DEPLOYMENT_ID", ""),
+        predictor=first("PREDICTOR_ID", ""),
+        max_body_bytes=_number(environment, "MLOPS_MAX_BODY_BYTES", 16 << 20, convert=int),
+        receive_seconds=_number(environment, "MLOPS_RECEIVE_SECONDS", 30.0, convert=float),
+        drain_seconds=_number(environment, "MLOPS_DRAIN_SECONDS", 10.0, convert=float),
+        keep_alive_seconds=_number(environment, "MLOPS_KEEP_ALIVE_SECONDS", 3660.0, convert=float),
+    )
+
+
+_HTTP_PORTS = (
+    "PREDICTIVE_UNIT_HTTP_SERVICE_PORT",
+    "PREDICTIVE_UNIT_SERVICE_PORT",
+    "MLSERVER_HTTP_PORT",
+)
+_GRPC_PORTS = ("PREDICTIVE_UNIT_GRPC_SERVICE_PORT", "MLSERVER_GRPC_PORT")
+
+
+def parse_parameters(text: str) -> dict[str, Parameter]:
+    """Read Seldon's parameters, `[{"name": "method", "value": "predict", "type": "STRING"}]`.
+
+    Raises:
+        StartError: not such a list, or a value is not of its type.
+    """
+    try:
+        entries = json.loads(text or "[]")
+        return {str(entry["name"]): _typed(entry) for entry in entries}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _unusable(
+            "PREDICTIVE_UNIT_PARAMETERS",
+            text,
+            'a JSON list of {"name", "value", "type"}, type INT, FLOAT, DOUBLE, STRING or BOOL',
+        ) from error
+
+
+def _typed(entry: Mapping[str, object]) -> Parameter:
+    """Convert a parameter's value, which Seldon's manifests write as a string, to its type."""
+    value = str(entry["value"])
+    return _CONVERTERS[str(entry.get("type", "STRING"))](value)
+
+
+def _to_bool(value: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+
+
+_CONVERTERS: Mapping[str, Callable[[str], Parameter]] = {
+    "INT": int,
+    "FLOAT": float,
+    "DOUBLE": float,
+    "STRING": str,
+    "BOOL": _to_bool,
+}
+
+
+def _finder(environment: Mapping[str, str]) -> Callable[..., str]:
+    """Return a function that gives the first variable that is set, else its last argument."""
+
+    def first(*names_then_default: str) -> str:
+        *names, default = names_then_default
+        return next((environment[name] for name in names if environment.get(name)), default)
+
+    return first
+
+
+def _local_folder(folder: str) -> Path:
+    """Return `folder` as a path; `file://` is the only scheme a server can read by itself."""
+    folder = folder.removeprefix("file://")
+    if "://" in folder:
+        raise _unusable("the model's folder", folder, "a folder on this machine; download it first")
+    return Path(folder)
+
+
+def _port(environment: Mapping[str, str], *names: str, default: int) -> int:
+    """Return the first port that is set.
+
+    Raises:
+        StartError: it is not a number from 0 to 65535.
+    """
+    for name in names:
+        text = environment.get(name)
+        if text:
+            if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+                raise _unusable(name, text, "a port, 0 to 65535")
+            return int(text)
+    return default
+
+
+def _number(
+    environment: Mapping[str, str], name: str, default: Number, *, convert: Callable[[str], Number]
+) -> Number:
+    """Return a positive number from the environment.
+
+    Raises:
+        StartError: it is not a number, or not positive.
+    """
+    text = environment.get(name, "")
+    try:
+        number = convert(text) if text else default
+    except ValueError as error:
+        raise _unusable(name, text, "a positive number") from error
+    if not 0 < number < float("inf"):
+        raise _unusable(name, text, "a positive number")
+    return number
+
+
+def _unusable(name: str, value: str, wanted: str) -> StartError:
+    return StartError(f"{name} is {value!r}; it has to be {wanted}.", code=ExitCode.SETTINGS)

@@ -1,0 +1,96 @@
+"""scikit-learn models: `model.joblib`, asked by `predict_proba`, `decision_function` or `predict`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+
+from mlops_pipeline.serving.artifact import Manifest
+from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.models import Array, Signature
+from mlops_pipeline.serving.settings import Parameter
+
+FILE = "model.joblib"
+METHODS = ("predict_proba", "decision_function", "predict")
+
+
+def load_sklearn(
+    folder: Path, manifest: Manifest, parameters: Mapping[str, Parameter]
+) -> tuple[Mapping[str, Signature], Signature]:
+    """Load `folder/model.joblib`; the parameter `method` chooses the default output.
+
+    Raises:
+        StartError: it does not load, or has no such method.
+    """
+    try:
+        estimator = joblib.load(folder / FILE)
+    except Exception as error:  # noqa: BLE001 - unpickling runs code of any kind
+        raise StartError(
+            f"{folder / FILE} does not load: {type(error).__name__}: {error}", code=ExitCode.MODEL
+        ) from error
+    _use_one_job(estimator)
+    methods = {name: getattr(estimator, name) for name in METHODS if hasattr(estimator, name)}
+    signature = Signature(
+        name="serving_default",
+        input=manifest.inputs[0].name if manifest.inputs else "predict",
+        row_shape=_row_shape(manifest, estimator),
+        dtype=np.dtype(np.float64),
+        outputs=tuple(methods),
+        default_outputs=(_default_method(parameters, methods),),
+        compute=_caller(methods),
+    )
+    return {signature.name: signature}, signature
+
+
+def _caller(
+    methods: Mapping[str, Callable[[Array], Any]],
+) -> Callable[[Array, Sequence[str]], Sequence[Array]]:
+    """Return the function that calls the named methods with the rows."""
+
+    def compute(rows: Array, names: Sequence[str]) -> list[Array]:
+        return [np.asarray(methods[name](rows)) for name in names]
+
+    return compute
+
+
+def _default_method(parameters: Mapping[str, Parameter], methods: Mapping[str, object]) -> str:
+    """Return the method to answer with: the parameter's, else the first the estimator has.
+
+    Raises:
+        StartError: the estimator has no such method.
+    """
+    method = str(parameters.get("method", next(iter(methods), "predict")))
+    if method not in methods:
+        raise StartError(
+            f"The parameter method is {method!r}; the model has {', '.join(methods) or 'none'}.",
+            code=ExitCode.SETTINGS,
+        )
+    return method
+
+
+def _row_shape(manifest: Manifest, estimator: object) -> tuple[int, ...]:
+    """Return the shape of a row: the manifest's, else as many numbers as the estimator was fit on.
+
+    Raises:
+        StartError: the two disagree, or neither says it.
+    """
+    fitted = getattr(estimator, "n_features_in_", None)
+    if not manifest.inputs and fitted is None:
+        raise StartError("Neither manifest nor model say a row's shape.", code=ExitCode.MODEL)
+    shape = manifest.inputs[0].shape[1:] if manifest.inputs else (fitted,)
+    if fitted is not None and shape not in ((fitted,), (-1,)):
+        raise StartError(
+            f"The manifest says rows of shape {list(shape)}, the model was fit on {fitted} columns.",
+            code=ExitCode.MODEL,
+        )
+    return (fitted,) if fitted is not None else shape
+
+
+def _use_one_job(estimator: Any) -> None:
+    """Let no estimator inside start a pool of threads per request."""
+    names = estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
+    estimator_jobs = {name: 1 for name in names if name.split("__")[-1] == "n_jobs" and names[name]}
+    if estimator_jobs:
+        estimator.set_params(**estimator_jobs)
