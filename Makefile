@@ -1,0 +1,167 @@
+# People and CI run the same targets. Each one installs what it needs into .venv, from lock files
+# with hashes, and only when a lock or setup.cfg changed: nothing else reaches for the network.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The Python that .venv is made with, 3.10 to 3.12; looked for when it is not given.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := python3
+PYTHONS := python3 python3.12 python3.11 python3.10
+else
+PYTHONS := "$(PYTHON)"
+endif
+# More words for mlops-pipeline or pytest: make up ARGS=iris, make test-fast ARGS="-k gateway".
+ARGS ?=
+
+IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
+BIN := .venv/bin
+UV := $(BIN)/uv --quiet --no-progress
+INSTALL := $(UV) pip install --python $(BIN)/python
+PYTEST := $(BIN)/python -m pytest
+LOCK := $(UV) pip compile --python $(BIN)/python --universal --python-version 3.10 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock" setup.cfg
+
+# The scripts in .venv hold its path, so a project folder that was moved gets a new one.
+PLACE := $(shell cat .venv/.place 2>/dev/null)
+ifneq ($(PLACE),)
+ifneq ($(PLACE),$(CURDIR))
+.venv/.uv-stamp: moved
+endif
+endif
+
+##@ Use it
+
+.PHONY: up
+up: .venv/.runtime-stamp ## Bring everything up: platform, models, deployments, proof
+	@$(BIN)/mlops-pipeline up $(ARGS)
+
+.PHONY: ui
+ui: .venv/.runtime-stamp ## Open the Dagster UI, with the runs that `make up` made
+	@$(BIN)/mlops-pipeline ui $(ARGS)
+
+.PHONY: status
+status: .venv/.runtime-stamp ## Show what is really there now
+	@$(BIN)/mlops-pipeline status $(ARGS)
+
+.PHONY: down
+down: .venv/.runtime-stamp ## Stop everything; data stays (ARGS=--purge removes it)
+	@$(BIN)/mlops-pipeline down $(ARGS)
+
+##@ Change it
+
+.PHONY: test
+test: check ## check, then every test that needs no Docker, real processes included
+	@$(PYTEST) -m "not kind" $(ARGS)
+
+.PHONY: test-fast
+test-fast: .venv/.dev-stamp ## The tests that start no process: seconds
+	@$(PYTEST) -m "not embedded and not kind" $(ARGS)
+
+.PHONY: coverage
+coverage: .venv/.dev-stamp ## The lines that the fast tests do not reach
+	@$(BIN)/python -m coverage run -m pytest -q -m "not embedded and not kind" $(ARGS)
+	@$(BIN)/python -m coverage combine -q
+	@$(BIN)/python -m coverage report
+
+.PHONY: check
+check: .venv/.dev-stamp ## Formatting, lint, types, import contracts; runs no test
+	@echo "check: formatting (make format mends it)" && $(BIN)/ruff format --quiet --diff .
+	@echo "check: lint" && $(BIN)/ruff check --quiet .
+	@echo "check: types" && $(BIN)/python -m mypy --no-error-summary
+	@echo "check: import contracts" && \
+		{ report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }; }
+
+.PHONY: format
+format: .venv/.dev-stamp ## Format the code and mend what the linter can mend
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+.PHONY: lock
+lock: .venv/.uv-stamp ## Write both locks for what setup.cfg asks for (ARGS=--upgrade: newest)
+	@$(LOCK) $(ARGS) --extra dev -o requirements/dev.lock
+	@$(LOCK) -c requirements/dev.lock $(ARGS) -o requirements/runtime.lock
+	@echo "lock: requirements/dev.lock and requirements/runtime.lock are written"
+
+.PHONY: check-lock
+check-lock: .venv/.uv-stamp ## Fail when the locks are not what `make lock` would write
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	cp requirements/dev.lock requirements/runtime.lock "$$folder" && \
+	$(LOCK) --extra dev -o "$$folder/dev.lock" && \
+	$(LOCK) -c "$$folder/dev.lock" -o "$$folder/runtime.lock" && \
+	for lock in dev.lock runtime.lock; do \
+		cmp -s requirements/$$lock "$$folder/$$lock" || { \
+			diff -u requirements/$$lock "$$folder/$$lock" | grep '^[-+][^ ]' | head -20; \
+			echo "check-lock: requirements/$$lock is stale; run \`make lock\` and commit it" >&2; \
+			exit 1; }; \
+	done && echo "check-lock: both locks are what setup.cfg and pyproject.toml ask for"
+
+.PHONY: proto
+proto: .venv/.dev-stamp ## Write mlops_pipeline/serving/seldon_pb2.py from seldon.proto
+	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. mlops_pipeline/serving/seldon.proto
+	@echo "proto: mlops_pipeline/serving/seldon_pb2.py is written"
+
+.PHONY: wheel
+wheel: .venv/.dev-stamp ## Build dist/*.whl with the locked setuptools
+	@$(BIN)/python -m build --wheel --no-isolation
+
+.PHONY: clean
+clean: ## Remove caches and what was built; keeps .venv and the platform's data
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -f .coverage .coverage.*
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "%s%s\n", gap, substr($$0, 5); gap = "\n" } \
+		/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+# What the targets stand on. A stamp is written last, so that an interrupted install is repeated.
+
+.PHONY: moved
+moved:
+	@echo "setup: this folder was moved, so .venv is made again"
+	@rm -rf .venv
+
+.venv/.uv-stamp: requirements/uv.lock
+	@$(BIN)/python -c 'import pip; $(IN_RANGE)' 2>/dev/null || { \
+		for python in $(PYTHONS); do \
+			"$$python" -c '$(IN_RANGE)' 2>/dev/null && break; python=; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "setup: this needs Python 3.10, 3.11 or 3.12, and $(PYTHON) is" \
+				"$$("$(PYTHON)" -V 2>&1 | tail -n 1); install one, or name one:" \
+				"make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
+			exit 1; \
+		fi; \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null || { \
+			echo "setup: $$("$$python" -V) comes without venv and ensurepip; install them" \
+				"(Debian and Ubuntu: apt-get install python3-venv), or name another Python:" \
+				"make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
+			exit 1; \
+		}; \
+		echo "setup: making .venv with $$("$$python" -V)"; \
+		"$$python" -m venv --clear .venv || exit 1; \
+	}
+	@case "$$($(BIN)/python -c 'import platform as p; print(p.system(), p.machine())')" in \
+		"Linux x86_64" | "Linux aarch64" | "Darwin arm64") ;; \
+		*) echo "setup: the lock is made for Linux on x86_64 and aarch64 and macOS on arm64;" \
+			"TensorFlow has no wheels for this machine ($$(uname -sm))" >&2; exit 1;; \
+	esac
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
+		--require-hashes -r requirements/uv.lock
+	@pwd -P > .venv/.place
+	@touch $@
+
+.venv/.runtime-stamp: requirements/runtime.lock setup.cfg .venv/.uv-stamp
+	@echo "setup: installing requirements/runtime.lock (2 GB on disk; minutes the first time)"
+	@$(INSTALL) --require-hashes -r requirements/runtime.lock
+	@$(INSTALL) --no-deps --no-build-isolation --reinstall-package mlops-pipeline -e .
+	@touch $@
+
+.venv/.dev-stamp: requirements/dev.lock .venv/.runtime-stamp
+	@echo "setup: installing requirements/dev.lock (what checks and tests need)"
+	@$(INSTALL) --require-hashes -r requirements/dev.lock
+	@touch $@
