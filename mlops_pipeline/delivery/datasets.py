@@ -47,16 +47,27 @@ class DatasetStore:
             CommandError: the dataset cannot be loaded; the reason.
         """
         inputs = _inputs_digest(model, file)
-        index = self._store.find(BUCKET, f"{model.name}/inputs/{inputs}.json")
-        if index is not None:
-            digest = str(json.loads(index)["digest"])
-            if (found := self._find(model.name, digest)) is not None:
-                return found
-        return self._load(model, file, inputs)
+        return self._find_by_inputs(model, inputs) or self._load(model, file, inputs)
+
+    def find(self, model: RegisteredModel, *, file: Path | None) -> Snapshot | None:
+        """Return the snapshot of the model's dataset, or None when `ensure` would load it.
+
+        Raises:
+            ConfigurationError: the configured file is not there.
+        """
+        return self._find_by_inputs(model, _inputs_digest(model, file))
+
+    def profile(self, ref: DatasetRef) -> dict[str, Any]:
+        """Return what `catalog.worker.profile` said of the snapshot."""
+        return dict(json.loads(self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{worker.PROFILE}")))
 
     def download(self, ref: DatasetRef, path: Path) -> None:
         """Write the snapshot's data.npz to `path`."""
         self._store.download(BUCKET, f"{ref.name}/{ref.digest}/{worker.DATA}", path)
+
+    def _find_by_inputs(self, model: RegisteredModel, inputs: str) -> Snapshot | None:
+        index = self._store.find(BUCKET, f"{model.name}/inputs/{inputs}.json")
+        return None if index is None else self._find(model.name, str(json.loads(index)["digest"]))
 
     def _find(self, name: str, digest: str) -> Snapshot | None:
         profile = self._store.find(BUCKET, f"{name}/{digest}/{worker.PROFILE}")

@@ -1,0 +1,1 @@
+"""The graph: thin assets with their checks beside them."""

@@ -1,0 +1,83 @@
+"""`<model>/deployment`: the SeldonDeployment that answers with the artifact."""
+
+import time
+from typing import Any
+
+import dagster as dg
+
+from mlops_pipeline.assets import metadata
+from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
+from mlops_pipeline.assets.model import model_propositions
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.clients.prediction import PredictionClient
+from mlops_pipeline.delivery.deploying import deploy
+from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
+from mlops_pipeline.resources.platform import PlatformResource
+
+
+def deployment_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
+    """Return the asset whose materialization deploys the artifact and proves that it answers."""
+    spec, artifact_key = model.spec, model_key(platform, model.name, "model")
+
+    @dg.asset(
+        key=model_key(platform, spec.name, "deployment"),
+        ins={"artifact": dg.AssetIn(artifact_key)},
+        deps=[layer_key(platform, "gateway")],
+        description=f"The SeldonDeployment {spec.server.namespace}/{spec.server.deployment}, "
+        "answering with this artifact through the gateway.",
+        group_name=spec.name,
+        kinds={"seldon", "envoy"},
+        owners=OWNERS,
+        required_resource_keys={"platform"},
+    )
+    def asset(
+        context: dg.AssetExecutionContext, artifact: ModelRef
+    ) -> dg.MaterializeResult[DeploymentRef]:
+        require_passed(context.instance, artifact_key, model_propositions(spec))
+        resource: PlatformResource = context.resources.platform
+        start = time.monotonic()
+        deployment, change = deploy(
+            spec, artifact, platform=resource.build(), artifacts=resource.artifacts()
+        )
+        return dg.MaterializeResult(
+            value=deployment,
+            data_version=dg.DataVersion(artifact.digest),
+            metadata={
+                **metadata.of_change(change),
+                "url": dg.MetadataValue.url(f"{deployment.url}/api/v1.0/doc/"),
+                "digest": artifact.digest,
+                "seconds": round(time.monotonic() - start, 3),
+            },
+        )
+
+    return asset
+
+
+def deployment_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
+    """Return the checks of the deployment."""
+    return make_checks(model_key(platform, model.name, "deployment"), [ANSWERS])
+
+
+def deployment_propositions() -> list[Proposition]:
+    """Return what must hold of a deployment before its predictions count."""
+    return [ANSWERS]
+
+
+def _answers(_context: Any, resource: PlatformResource, reference: DeploymentRef) -> Verdict:
+    holdout = resource.artifacts().holdout(reference.model)
+    with PredictionClient(reference.url) as client:
+        answer = client.predict(holdout.x[:1])
+    return Verdict(
+        answer.digest == reference.model.digest,
+        f"{reference.url} answers with {answer.digest or 'no digest'}",
+        {"digest": answer.digest, "milliseconds": round(1000 * answer.latency, 2)},
+    )
+
+
+ANSWERS = Proposition(
+    "answers_with_this_digest",
+    "The digest that answers through the gateway is the artifact's.",
+    _answers,
+    blocking=True,
+)

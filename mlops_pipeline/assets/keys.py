@@ -1,0 +1,18 @@
+"""How assets are named: `<platform>/<layer>` and `<platform>/<model>/<part>`."""
+
+import dagster as dg
+
+OWNERS = ["team:ml-platform"]
+LAYERS_GROUP = "platform"
+PARTS = ("dataset", "model", "deployment", "predictions")
+"""A model's assets, each depending on the one before."""
+
+
+def layer_key(platform: str, layer: str) -> dg.AssetKey:
+    """Return the key of a layer's asset."""
+    return dg.AssetKey([platform, layer])
+
+
+def model_key(platform: str, model: str, part: str) -> dg.AssetKey:
+    """Return the key of one of a model's assets."""
+    return dg.AssetKey([platform, model, part])

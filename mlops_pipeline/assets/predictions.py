@@ -1,0 +1,132 @@
+"""`<model>/predictions`: the hold-out set, answered through the gateway."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+
+from mlops_pipeline.assets import metadata
+from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.deployment import deployment_propositions
+from mlops_pipeline.assets.keys import OWNERS, model_key
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.delivery.references import DeploymentRef
+from mlops_pipeline.delivery.verification import ServedReport, ask_holdout
+
+_REPORT = "report"
+
+
+def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
+    """Return the asset that holds what the deployment answered to the hold-out set."""
+    spec, deployment_key = model.spec, model_key(platform, model.name, "deployment")
+
+    @dg.asset(
+        key=model_key(platform, spec.name, "predictions"),
+        ins={"deployment": dg.AssetIn(deployment_key)},
+        description=f"What {spec.server.deployment} answers to the hold-out set through the gateway.",
+        group_name=spec.name,
+        kinds={"seldon", "json"},
+        owners=OWNERS,
+        required_resource_keys={"platform"},
+    )
+    def asset(context: dg.AssetExecutionContext, deployment: DeploymentRef) -> dg.MaterializeResult[Any]:
+        require_passed(context.instance, deployment_key, deployment_propositions())
+        artifacts = context.resources.platform.artifacts()
+        report = ask_holdout(deployment, artifacts.holdout(deployment.model))
+        return dg.MaterializeResult(metadata=_metadata(report))
+
+    return asset
+
+
+def _metadata(report: ServedReport) -> dict[str, Any]:
+    numbers = {k: v for k, v in asdict(report).items() if isinstance(v, int | float)}
+    return {
+        **numbers,
+        "failures": metadata.table({"failures": list(report.failures[:10])}),
+        "example_request": metadata.example(report.example_request),
+        "example_answer": metadata.example(report.example_answer),
+        _REPORT: metadata.table(asdict(report) | {"example_request": "", "example_answer": ""}),
+    }
+
+
+def predictions_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
+    """Return the checks of the served predictions: nothing is downstream, so none is blocking."""
+    key, spec = model_key(platform, model.name, "predictions"), model.spec
+    judged = {
+        "equal_the_offline_predictions": (
+            "Every served score is that of the training process, within the tolerance.",
+            lambda report: _equal(spec, report),
+        ),
+        "served_accuracy_at_least_threshold": (
+            "The served predictions are as accurate as the model must be.",
+            lambda report: _accurate(spec, report),
+        ),
+        "all_requests_succeeded": (
+            "Every request was answered, by the deployed artifact.",
+            _all_succeeded,
+        ),
+        "p99_latency_below_threshold": (
+            f"99 % of the single-row requests take less than {spec.thresholds.max_p99_ms:g} ms.",
+            lambda report: _quick(spec, report),
+        ),
+    }
+    return make_checks(
+        key,
+        [Proposition(name, text, _judged_by(key, judge)) for name, (text, judge) in judged.items()],
+        takes_reference=False,
+    )
+
+
+def _judged_by(key: dg.AssetKey, judge: Callable[[ServedReport], Verdict]) -> Any:
+    def evaluate(context: dg.AssetCheckExecutionContext, _resource: Any, _reference: Any) -> Verdict:
+        return judge(_latest_report(context.instance, key))
+
+    return evaluate
+
+
+def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedReport:
+    event = instance.get_latest_materialization_event(key)
+    materialization = event.asset_materialization if event else None
+    if materialization is None:
+        raise dg.Failure(f"{key.to_user_string()} was never materialized", allow_retries=False)
+    value = materialization.metadata[_REPORT].value
+    fields = json.loads(value) if isinstance(value, str) else dict(value)  # type: ignore[call-overload]
+    return ServedReport(**{**fields, "failures": tuple(fields["failures"])})
+
+
+def _equal(spec: ModelSpec, report: ServedReport) -> Verdict:
+    return Verdict(
+        bool(report.rows) and report.max_difference <= spec.thresholds.tolerance,
+        f"the scores of {report.rows} rows differ by at most {report.max_difference:.3g}, "
+        f"{spec.thresholds.tolerance:g} is allowed",
+        {"rows": report.rows, "max_difference": report.max_difference},
+    )
+
+
+def _accurate(spec: ModelSpec, report: ServedReport) -> Verdict:
+    return Verdict(
+        report.accuracy >= spec.thresholds.min_accuracy,
+        f"served accuracy {report.accuracy:.4f}, at least {spec.thresholds.min_accuracy:g} is asked for",
+        {"accuracy": report.accuracy},
+    )
+
+
+def _all_succeeded(report: ServedReport) -> Verdict:
+    return Verdict(
+        not report.failures and not report.wrong_digests,
+        f"{report.requests} requests, {len(report.failures)} failed, "
+        f"{report.wrong_digests} were answered by another artifact"
+        + (f"; the first failure: {report.failures[0]}" if report.failures else ""),
+        {"requests": report.requests, "failures": len(report.failures)},
+    )
+
+
+def _quick(spec: ModelSpec, report: ServedReport) -> Verdict:
+    return Verdict(
+        report.p99_ms < spec.thresholds.max_p99_ms,
+        f"p50 {report.p50_ms:.2f} ms, p95 {report.p95_ms:.2f} ms, p99 {report.p99_ms:.2f} ms",
+        {"p50_ms": report.p50_ms, "p99_ms": report.p99_ms},
+    )

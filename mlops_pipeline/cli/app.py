@@ -1,0 +1,271 @@
+"""The commands. Each reads its options and calls one thing."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mlops_pipeline.cli import FAILED, NOT_AS_IT_SHOULD_BE
+from mlops_pipeline.cli.context import load_context
+
+app = typer.Typer(
+    help="A serving platform, trained models and proven predictions, from one graph.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+_Model = Annotated[str, typer.Argument(help="Name of a model or of its deployment.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,  # noqa: FBT002  # typer's way to declare a flag
+) -> None:
+    """Take the options that all commands share; the process boundary reads --debug."""
+
+
+@app.command()
+def up(
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="Layers or models; none: everything.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train even if nothing changed.")] = False,  # noqa: FBT002
+) -> None:
+    """Bring the platform up, train, deploy and prove the models. Repeating it changes nothing."""
+    from mlops_pipeline.cli.status import show_summary
+    from mlops_pipeline.cli.up import quiet_console, run_everything
+
+    context = load_context()
+    screen = quiet_console()
+    outcome = run_everything(context, targets=targets or [], force=force, console=screen)
+    if not outcome.succeeded:
+        for problem in outcome.problems:
+            screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
+        screen.print(
+            f"run {outcome.run_id} failed; `mlops-pipeline ui` shows it, `mlops-pipeline up` goes on from here"
+        )
+        raise typer.Exit(FAILED)
+    changes = outcome.changes
+    screen.print(f"{changes} changed\n" if changes else "nothing changed: everything is up to date\n")
+    show_summary(context, console)
+    for problem in outcome.problems:
+        screen.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
+
+
+@app.command()
+def down(
+    purge: Annotated[bool, typer.Option("--purge", help="Also remove all data.")] = False,  # noqa: FBT002
+    yes: _Yes = False,  # noqa: FBT002
+) -> None:
+    """Stop every process. Data stays, unless --purge."""
+    import shutil
+
+    context = load_context()
+    home = context.settings.home
+    if purge and not yes:
+        typer.confirm(f"Remove all artifacts, deployments and runs in {home}?", abort=True)
+    context.platform.down()
+    if not purge:
+        console.print(f"stopped; artifacts, deployments and runs stay in {home}", soft_wrap=True)
+        return
+    context.platform.purge()
+    for folder in (context.settings.dagster_home, home / "examples"):
+        shutil.rmtree(folder, ignore_errors=True)
+    console.print(f"stopped, and removed the data in {home}", soft_wrap=True)
+
+
+@app.command()
+def status(as_json: _AsJson = False) -> None:  # noqa: FBT002
+    """Show what is really there now, per layer, deployment, version and share of traffic."""
+    from mlops_pipeline.cli import status as report
+
+    seen = report.observe(load_context())
+    if as_json:
+        typer.echo(seen.model_dump_json(indent=2))
+    else:
+        report.show(seen, console)
+    if not seen.is_ready():
+        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+
+
+@app.command()
+def plan() -> None:
+    """Show what `up` would change, without changing it."""
+    from mlops_pipeline.delivery.planning import plan_layer, plan_model
+
+    context = load_context()
+    steps = [plan_layer(layer) for layer in context.platform.layers]
+    for model in context.models:
+        file = context.settings.datasets.get(model.name)
+        steps += plan_model(model, platform=context.platform, file=file)
+    table = Table("asset", "action", "why", box=None, pad_edge=False, header_style="bold")
+    for step in steps:
+        table.add_row(step.asset, step.action, step.reason)
+    console.print(table)
+    if any(step.action != "keep" for step in steps):
+        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+
+
+@app.command()
+def predict(
+    model: _Model,
+    row: Annotated[
+        list[str] | None, typer.Option("--row", help="Comma-separated values; repeat for more rows.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="CSV of rows, or JSON: rows or a Seldon request.")
+    ] = None,
+    as_json: _AsJson = False,  # noqa: FBT002
+) -> None:
+    """Ask a deployed model, through the gateway. Without rows: its example."""
+    from mlops_pipeline.cli.predict import predict_rows, read_rows
+
+    context = load_context()
+    registered = context.model(model)
+    answer = predict_rows(context, registered, read_rows(registered.spec, row or [], file))
+    if as_json:
+        typer.echo(json.dumps(answer.body))
+        return
+    table = Table(
+        "class", *registered.spec.dataset.classes, box=None, pad_edge=False, header_style="bold"
+    )
+    for scores in answer.scores:
+        best = registered.spec.dataset.classes[scores.index(max(scores))]
+        table.add_row(best, *(f"{score:.4f}" for score in scores))
+    console.print(table)
+    console.print(f"{answer.digest[:12]} answered in {1000 * answer.latency:.1f} ms", style="dim")
+
+
+@app.command()
+def models(
+    model: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
+) -> None:
+    """List the artifacts of the models, and which of them is deployed."""
+    from mlops_pipeline.delivery.pruning import deployed_uris
+
+    context = load_context()
+    used = deployed_uris(context.platform.deployments)
+    table = Table("model", "digest", "created", "accuracy", "", box=None, pad_edge=False, header_style="bold")
+    for registered in [context.model(model)] if model else context.models:
+        for artifact in context.artifacts.list(registered.name):
+            mark = "deployed" if artifact.ref.uri in used else "" if artifact.complete else "incomplete"
+            accuracy = "" if artifact.accuracy is None else f"{artifact.accuracy:.4f}"
+            table.add_row(registered.name, artifact.ref.digest[:12], artifact.created, accuracy, mark)
+    console.print(table)
+
+
+@app.command()
+def rollback(
+    model: _Model,
+    digest: Annotated[
+        str | None, typer.Argument(help="Start of an artifact's digest; none: the one before.")
+    ] = None,
+) -> None:
+    """Deploy an earlier artifact. The next `up` deploys the newest again."""
+    from mlops_pipeline.cli.rollback import roll_back
+
+    context = load_context()
+    deployment = roll_back(context, context.model(model), digest)
+    console.print(f"{deployment.url} answers with {deployment.model.digest[:12]}", soft_wrap=True)
+    console.print("the next `up` or scheduled run deploys the newest artifact again", style="dim")
+
+
+@app.command()
+def apply(file: Annotated[Path, typer.Argument(help="A SeldonDeployment manifest, YAML or JSON.")]) -> None:
+    """Deploy a SeldonDeployment manifest of your own."""
+    from mlops_pipeline.clients.errors import ConfigurationError
+    from mlops_pipeline.platforms.seldon import parse_yaml
+
+    try:
+        manifest = parse_yaml(file.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"could not read {file}: {error.strerror}") from error
+    context = load_context()
+    change = context.platform.deployments.apply(manifest)
+    url = f"{context.platform.gateway_url()}/seldon/{manifest.namespace}/{manifest.name}"
+    console.print(f"{manifest.namespace}/{manifest.name} {change.action}: {url}", soft_wrap=True)
+
+
+@app.command()
+def delete(
+    name: Annotated[str, typer.Argument(help="Name of a deployment.")],
+    namespace: Annotated[str, typer.Option(help="Its namespace.")] = "seldon",
+) -> None:
+    """Stop routing to a deployment, drain it and stop its servers. Artifacts stay."""
+    load_context().platform.deployments.delete(name, namespace=namespace)
+    console.print(f"{namespace}/{name} is deleted")
+
+
+@app.command()
+def prune(
+    keep: Annotated[
+        int, typer.Option(min=0, help="Newest artifacts of each model to keep for a rollback.")
+    ] = 3,
+    yes: _Yes = False,  # noqa: FBT002
+) -> None:
+    """List artifacts that no deployment uses, and remove them when you agree."""
+    from mlops_pipeline.delivery.pruning import deployed_uris, unreferenced
+
+    context = load_context()
+    deployments, names = context.platform.deployments, [m.name for m in context.models]
+    found = unreferenced(context.artifacts, deployments, models=names, keep=keep)
+    for artifact in found:
+        state = artifact.created if artifact.complete else "incomplete"
+        console.print(f"{artifact.ref.uri}  {state}  {artifact.size} bytes", soft_wrap=True)
+    if not found:
+        console.print("nothing to remove")
+        return
+    if not yes:
+        typer.confirm(f"Remove these {len(found)} artifacts?", abort=True)
+    used = deployed_uris(deployments)
+    for artifact in found:
+        if artifact.ref.uri not in used:
+            context.artifacts.delete(artifact.ref)
+    console.print(f"removed {len(found)} artifacts")
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="A layer or a deployment.")],
+    lines: Annotated[int, typer.Option(min=1, max=100_000, help="Lines from the end.")] = 100,
+) -> None:
+    """Show the end of a layer's or a deployment's log."""
+    context = load_context()
+    deployments = {m.name: m.spec.server.deployment for m in context.models}
+    typer.echo(context.platform.logs(deployments.get(name, name), lines=lines))
+
+
+@app.command()
+def doctor() -> None:
+    """Check the machine: ports, versions, disk and memory, and say what to do."""
+    from mlops_pipeline.cli.doctor import examine
+
+    findings = examine(load_context())
+    table = Table("", "what", "seen", "do", box=None, pad_edge=False, header_style="bold")
+    for finding in findings:
+        mark = "[green]✓[/green]" if finding.fine else "[red]✗[/red]"
+        table.add_row(mark, finding.what, finding.seen, finding.remedy)
+    console.print(table)
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+
+
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
+) -> None:
+    """Serve the Dagster UI, with the runs that `up` made, until interrupted."""
+    from mlops_pipeline.cli.instance import ui_command
+
+    command = ui_command(load_context().settings, host=host, port=port)
+    console.print(f"Dagster UI: http://{host}:{port} (Ctrl-C ends it)")
+    os.execv(command[0], command)  # noqa: S606  # becomes the server: signals reach it directly
+

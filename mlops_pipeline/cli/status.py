@@ -1,0 +1,192 @@
+"""`status`: what is really there now, as people and as programs read it."""
+
+import json
+import shlex
+from pathlib import Path
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.cli.context import Context
+from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.delivery.artifacts import Holdout
+from mlops_pipeline.platforms.layers import Absent, Drifted, Layer, Ready, describe
+
+_INLINE = 16
+"""Most values of a row that is written into a curl line; a longer one goes to a file."""
+
+
+class LayerStatus(BaseModel):
+    """A layer: `state` is ready, absent, drifted or broken."""
+
+    name: str
+    state: str
+    reason: str
+    address: str
+
+
+class PredictorStatus(BaseModel):
+    """A predictor: `traffic` in percent, `state` is ready, starting, failed or stopped."""
+
+    name: str
+    digest: str
+    traffic: int
+    replicas: int
+    state: str
+
+
+class ModelStatus(BaseModel):
+    """A model: `predictors` is empty while it is not deployed."""
+
+    name: str
+    namespace: str
+    deployment: str
+    url: str
+    predictors: list[PredictorStatus]
+
+
+class Status(BaseModel):
+    """The document that `status --json` prints. Its fields are stable."""
+
+    platform: str
+    gateway: str
+    object_store: str
+    layers: list[LayerStatus]
+    models: list[ModelStatus]
+
+    def is_ready(self) -> bool:
+        """Return whether every layer and every predictor is ready."""
+        return all(layer.state == "ready" for layer in self.layers) and all(
+            model.predictors and all(p.state == "ready" for p in model.predictors)
+            for model in self.models
+        )
+
+
+def observe(context: Context) -> Status:
+    """Look at everything. Changes nothing."""
+    layers = [_observe_layer(layer) for layer in context.platform.layers]
+    addresses = {layer.name: layer.address for layer in layers}
+    gateway = addresses.get("gateway", "")
+    return Status(
+        platform=context.platform.name,
+        gateway=gateway,
+        object_store=addresses.get("object_store", ""),
+        layers=layers,
+        models=[_observe_model(context, model, gateway) for model in context.models],
+    )
+
+
+def _observe_layer(layer: Layer) -> LayerStatus:
+    state = layer.observe()
+    names = {Ready: "ready", Absent: "absent", Drifted: "drifted"}
+    address = str(state.facts.get("address", "")) if isinstance(state, Ready) else ""
+    return LayerStatus(
+        name=layer.name,
+        state=names.get(type(state), "broken"),
+        reason=describe(state),
+        address=address,
+    )
+
+
+def _observe_model(context: Context, model: RegisteredModel, gateway: str) -> ModelStatus:
+    server = model.spec.server
+    seen = context.platform.deployments.status(server.deployment, namespace=server.namespace)
+    return ModelStatus(
+        name=model.name,
+        namespace=server.namespace,
+        deployment=server.deployment,
+        url=f"{gateway}/seldon/{server.namespace}/{server.deployment}" if gateway else "",
+        predictors=[
+            PredictorStatus(
+                name=p.name, digest=p.digest, traffic=p.traffic, replicas=p.replicas, state=p.state
+            )
+            for p in seen
+        ],
+    )
+
+
+def show(status: Status, console: Console) -> None:
+    """Print the status as two tables."""
+    layers = Table("layer", "state", "address", box=None, pad_edge=False, header_style="bold")
+    for layer in status.layers:
+        layers.add_row(layer.name, _coloured(layer.state), layer.address or layer.reason)
+    console.print(layers)
+    console.print()
+    models = Table(
+        "model", "version", "traffic", "replicas", "state", "url", box=None, pad_edge=False,
+        header_style="bold",
+    )
+    for model in status.models:
+        if not model.predictors:
+            models.add_row(model.name, "", "", "", _coloured("absent"), "not deployed")
+        for p in model.predictors:
+            models.add_row(
+                model.name, p.digest[:12], f"{p.traffic} %", str(p.replicas), _coloured(p.state), model.url
+            )
+    console.print(models, overflow="fold")
+
+
+def _coloured(state: str) -> str:
+    colour = {"ready": "green", "absent": "dim", "stopped": "dim"}.get(state, "red")
+    return f"[{colour}]{state}[/{colour}]"
+
+
+def show_summary(context: Context, console: Console) -> None:
+    """Print the table that `up` ends with: addresses, versions, accuracies, and lines for curl."""
+    status = observe(context)
+    layers = Table("layer", "address", box=None, pad_edge=False, header_style="bold")
+    for layer in status.layers:
+        layers.add_row(layer.name, layer.address or layer.reason)
+    console.print(layers)
+    console.print()
+    models = Table("model", "version", "accuracy", "url", box=None, pad_edge=False, header_style="bold")
+    deployed = [m for m in status.models if m.predictors]
+    for model in deployed:
+        digest = model.predictors[0].digest
+        models.add_row(model.name, digest[:12], _accuracy(context, model.name, digest), model.url)
+    console.print(models, overflow="fold")
+    for model in deployed:
+        console.print(f"\n[bold]{model.name}[/bold]")
+        line = curl_line(context, context.model(model.name), model)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _accuracy(context: Context, name: str, digest: str) -> str:
+    from mlops_pipeline.delivery.artifacts import ref_to
+
+    try:
+        return f"{context.artifacts.manifest(ref_to(name, digest)).metrics['accuracy']:.4f}"
+    except NotFoundError:
+        return "unknown"
+
+
+def curl_line(context: Context, model: RegisteredModel, status: ModelStatus) -> str:
+    """Return a line for a shell that asks the model; long rows are read from a file made for it."""
+    return (
+        f"curl -X POST {status.url}/api/v1.0/predictions -H 'Content-Type: application/json' "
+        f"-d {_example_data(context, model, status)}"
+    )
+
+
+def _example_data(context: Context, model: RegisteredModel, status: ModelStatus) -> str:
+    if 0 < len(model.spec.example) <= _INLINE:
+        row = ", ".join(f"{value:g}" for value in model.spec.example)
+        return f"'{{ \"data\": {{ \"ndarray\": [[{row}]] }} }}'"
+    file = context.settings.home / "examples" / f"{model.name}.json"
+    _write_example(context, model, status.predictors[0].digest, file)
+    return shlex.quote(f"@{file}")
+
+
+def _write_example(context: Context, model: RegisteredModel, digest: str, file: Path) -> None:
+    from mlops_pipeline.clients.files import write_if_changed
+    from mlops_pipeline.delivery.artifacts import ref_to
+    from mlops_pipeline.delivery.verification import example_request
+
+    if model.spec.example:
+        request = json.dumps({"data": {"ndarray": [model.spec.example]}})
+    else:
+        holdout: Holdout = context.artifacts.holdout(ref_to(model.name, digest))
+        request = example_request(holdout)
+    write_if_changed(file, request)

@@ -1,0 +1,137 @@
+"""`up`: materialize the graph in a Dagster run that the UI shows too."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from mlops_pipeline.cli.context import Context
+from mlops_pipeline.cli.instance import open_instance
+from mlops_pipeline.clients.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from mlops_pipeline.cli.progress import Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    run_id: str
+    succeeded: bool
+    changes: int
+    """Assets that were created, updated or repaired."""
+    problems: tuple[str, ...]
+    """A sentence for each failed step and check."""
+
+
+def run_everything(
+    context: Context, *, targets: Sequence[str], force: bool, console: Console
+) -> Outcome:
+    """Materialize the targets (layers or models; none: everything) with what they stand on.
+
+    Raises:
+        ConfigurationError: a target is neither a layer nor a model.
+    """
+    refuse_unknown(context, targets)
+    instance = open_instance(context.settings)
+    import dagster as dg
+    from dagster._core.utils import make_new_run_id
+
+    from mlops_pipeline.automation.jobs import EVERYTHING
+    from mlops_pipeline.cli.progress import Progress, shown
+    from mlops_pipeline.definitions import embedded
+
+    job = embedded().resolve_job_def(EVERYTHING)
+    keys = _selected(context, targets)
+    progress, run_id = Progress(keys), make_new_run_id()
+    with instance, shown(progress, instance=instance, run_id=run_id, console=console):
+        job.execute_in_process(
+            run_config=_run_config(context, targets, force=force),
+            instance=instance,
+            asset_selection=keys,
+            raise_on_error=False,
+            run_id=run_id,
+            tags={"mlops-pipeline/command": "up"},
+        )
+        run = instance.get_run_by_id(run_id)
+        problems = _problems(instance, run_id)
+    succeeded = run is not None and run.status == dg.DagsterRunStatus.SUCCESS
+    return Outcome(run_id, succeeded, _count_changes(progress), tuple(problems + _failed_checks(progress)))
+
+
+def refuse_unknown(context: Context, targets: Sequence[str]) -> None:
+    """Refuse targets that are neither layers nor models, before anything is changed."""
+    known = [layer.name for layer in context.platform.layers] + [m.name for m in context.models]
+    if unknown := [target for target in targets if target not in known]:
+        raise ConfigurationError(
+            f"{', '.join(unknown)}: neither a layer nor a model; there are: {', '.join(known)}"
+        )
+
+
+def quiet_console() -> Console:
+    """Return a console on the terminal itself: Dagster captures this process's streams during steps."""
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    return Console(file=stream)
+
+
+def _selected(context: Context, targets: Sequence[str]) -> list["dg.AssetKey"]:
+    from mlops_pipeline.assets.keys import PARTS, layer_key, model_key
+
+    platform, layers = context.platform.name, {layer.name: layer for layer in context.platform.layers}
+    models = [m.name for m in context.models if not targets or m.name in targets]
+    wanted = set(layers) if models else set()
+    waiting = [target for target in targets if target in layers]
+    while waiting:
+        wanted.add(name := waiting.pop())
+        waiting += layers[name].requires
+    return [
+        *(layer_key(platform, name) for name in layers if name in wanted),
+        *(model_key(platform, model, part) for model in models for part in PARTS),
+    ]
+
+
+def _run_config(context: Context, targets: Sequence[str], *, force: bool) -> dict[str, object]:
+    if not force:
+        return {}
+    platform = context.platform.name
+    models = [m.name for m in context.models if not targets or m.name in targets]
+    return {"ops": {f"{platform}__{name}__model": {"config": {"force": True}} for name in models}}
+
+
+def _count_changes(progress: "Progress") -> int:
+    return sum(line.change not in ("", "unchanged") for line in progress.lines.values())
+
+
+def _failed_checks(progress: "Progress") -> list[str]:
+    return [
+        f"check failed: {line.name}: {check}"
+        for line in progress.lines.values()
+        for check in line.failed_checks
+    ]
+
+
+def _problems(instance: "dg.DagsterInstance", run_id: str) -> list[str]:
+    """Return the innermost sentence of each failed step."""
+    import dagster as dg
+
+    found = []
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        event = entry.dagster_event
+        if event is None or event.step_key is None or event.step_key.endswith("__checks"):
+            continue
+        failure = event.step_failure_data
+        shown = event.step_key.replace("__", "/")
+        if failure.user_failure_data is not None and failure.user_failure_data.description:
+            found.append(f"{shown}: {failure.user_failure_data.description}")
+            continue
+        error = failure.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        found.append(f"{shown}: {error.message.strip() if error else 'failed'}")
+    return found

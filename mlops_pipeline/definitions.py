@@ -1,0 +1,72 @@
+"""The composition root: one Definitions per platform, named in workspace.yaml."""
+
+import warnings
+from collections.abc import Sequence
+
+import dagster as dg
+
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+
+from mlops_pipeline.assets.dataset import dataset_asset, dataset_checks  # noqa: E402
+from mlops_pipeline.assets.deployment import deployment_asset, deployment_checks  # noqa: E402
+from mlops_pipeline.assets.layers import all_layers, layer_checks  # noqa: E402
+from mlops_pipeline.assets.model import model_asset, model_checks  # noqa: E402
+from mlops_pipeline.assets.predictions import predictions_asset, predictions_checks  # noqa: E402
+from mlops_pipeline.automation.jobs import make_jobs  # noqa: E402
+from mlops_pipeline.automation.schedules import make_schedules  # noqa: E402
+from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog  # noqa: E402
+from mlops_pipeline.resources.platform import (  # noqa: E402
+    EmbeddedPlatformResource,
+    PlatformResource,
+)
+from mlops_pipeline.resources.references import ReferenceIOManager  # noqa: E402
+from mlops_pipeline.settings import Settings, load_settings  # noqa: E402
+
+
+def make_definitions(
+    resource: PlatformResource, *, models: Sequence[RegisteredModel], settings: Settings
+) -> dg.Definitions:
+    """Return the assets, checks, jobs and schedules of one platform.
+
+    Steps of a run share one process: they wait for other processes, and starting Python once per
+    step would cost more than all of them.
+    """
+    platform = resource.build()
+    name = platform.name
+    return dg.Definitions(
+        assets=[
+            *all_layers(platform),
+            *(dataset_asset(name, m, file=settings.datasets.get(m.name)) for m in models),
+            *(model_asset(name, m) for m in models),
+            *(deployment_asset(name, m) for m in models),
+            *(predictions_asset(name, m) for m in models),
+        ],
+        asset_checks=[
+            *layer_checks(platform),
+            *(
+                make(name, model)
+                for model in models
+                for make in (dataset_checks, model_checks, deployment_checks, predictions_checks)
+            ),
+        ],
+        jobs=make_jobs(name, models),
+        schedules=make_schedules(models),
+        resources={"platform": resource, "io_manager": ReferenceIOManager()},
+        executor=dg.in_process_executor,
+    )
+
+
+def embedded_resource(settings: Settings) -> EmbeddedPlatformResource:
+    """Return the embedded platform as the settings describe it."""
+    return EmbeddedPlatformResource(
+        home=str(settings.home / "embedded"), **settings.embedded.model_dump()
+    )
+
+
+def embedded() -> dg.Definitions:
+    """Return the code location `embedded`."""
+    settings = load_settings()
+    return make_definitions(
+        embedded_resource(settings), models=load_catalog(settings.models), settings=settings
+    )

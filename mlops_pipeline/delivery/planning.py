@@ -1,0 +1,113 @@
+"""What `up` would change for a model, found out without changing it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.datasets import DatasetStore
+from mlops_pipeline.delivery.deploying import seldon_deployment
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.training import TrainingOrder, merge_hyperparameters
+from mlops_pipeline.platforms.layers import Absent, Layer, Ready, action_from, describe
+from mlops_pipeline.platforms.platform import Platform
+
+_ACTIONS = {"created": "create", "updated": "update", "repaired": "repair", "unchanged": "keep"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that `up` would do."""
+
+    asset: str
+    """Asset key below the platform's prefix: `gateway`, `iris/model`."""
+    action: str
+    """keep, create, update, repair, load, train or deploy."""
+    reason: str = ""
+
+
+def plan_layer(layer: Layer) -> Step:
+    """Return what `up` would do to a layer."""
+    state = layer.observe()
+    return Step(layer.name, _ACTIONS[action_from(state)], describe(state))
+
+
+def plan_model(model: RegisteredModel, *, platform: Platform, file: Path | None) -> list[Step]:
+    """Return what `up` would do for a model."""
+    dataset, artifact, deployment = (f"{model.name}/{p}" for p in ("dataset", "model", "deployment"))
+    unknown = [Step(artifact, "train", "its dataset is new"), Step(deployment, "deploy", "new artifact")]
+    if (missing := _absent_store(platform)) is not None:
+        return [Step(dataset, "load", missing), *unknown]
+    store = platform.object_store()
+    snapshot = DatasetStore(store).find(model, file=file)
+    if snapshot is None:
+        return [Step(dataset, "load", "no snapshot of these inputs"), *unknown]
+    order = TrainingOrder(model, snapshot.ref, merge_hyperparameters(model.spec, {}))
+    ref = ArtifactStore(store).find_by_inputs(model.name, inputs_digest=order.inputs_digest())
+    if ref is None:
+        return [
+            Step(dataset, "keep"),
+            Step(artifact, "train", "no artifact of these inputs"),
+            unknown[1],
+        ]
+    return [
+        Step(dataset, "keep"),
+        Step(artifact, "keep", ref.digest[:12]),
+        _plan_deployment(model, ref, platform=platform),
+    ]
+
+
+def _absent_store(platform: Platform) -> str | None:
+    """Say why artifacts cannot be looked up; None when they can."""
+    for layer in platform.layers:
+        if layer.name == "object_store" and not isinstance(state := layer.observe(), Ready):
+            # Data of a stopped store is still there: what `up` finds decides then.
+            return "nothing stored yet" if isinstance(state, Absent) else describe(state)
+    return None
+
+
+def _plan_deployment(model: RegisteredModel, ref: ModelRef, *, platform: Platform) -> Step:
+    name, server = f"{model.name}/deployment", model.spec.server
+    found = platform.deployments.find(server.deployment, namespace=server.namespace)
+    if found is None:
+        return Step(name, "deploy", "not deployed yet")
+    if found != seldon_deployment(model.spec, ref, secret=platform.object_store_secret()):
+        return Step(name, "deploy", f"another manifest is deployed; {ref.digest[:12]} replaces it")
+    status = platform.deployments.status(server.deployment, namespace=server.namespace)
+    unready = [f"{p.name} is {p.state}: {p.reason}" for p in status if p.state != "ready"]
+    if unready or not status:
+        return Step(name, "repair", "; ".join(unready) or "none of its servers is there")
+    return Step(name, "keep", ref.digest[:12])
+
+
+def find_artifact(artifacts: ArtifactStore, name: str, *, prefix: str) -> ModelRef:
+    """Return the model's artifact whose digest starts with `prefix`.
+
+    Raises:
+        NotFoundError: none or several do; names them.
+    """
+    whole = [a.ref for a in artifacts.list(name) if a.complete]
+    matching = [ref for ref in whole if ref.digest.startswith(prefix)]
+    if len(matching) != 1:
+        shown = ", ".join(ref.digest[:12] for ref in (matching or whole)) or "none"
+        problem = "is ambiguous" if matching else "is the digest of no artifact"
+        raise NotFoundError(f"{prefix} {problem} of {name}; there are: {shown}")
+    return matching[0]
+
+
+def previous_artifact(artifacts: ArtifactStore, deployed: ModelRef) -> ModelRef:
+    """Return the newest artifact that is older than the deployed one.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    whole = [a for a in artifacts.list(deployed.name) if a.complete]
+    created = next((a.created for a in whole if a.ref == deployed), "")
+    older = [a for a in whole if a.created <= created and a.ref != deployed]
+    if not older:
+        raise NotFoundError(
+            f"there is no artifact of {deployed.name} older than the deployed {deployed.digest[:12]}; "
+            f"name one: `mlops-pipeline models {deployed.name}` lists them"
+        )
+    return older[0].ref

@@ -1,0 +1,1 @@
+"""Dagster resources: typed fields that build what is below."""
