@@ -25,14 +25,16 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class EmbeddedSettings(BaseModel):
-    """The embedded platform. Ports are preferences: the next free one is taken when a stranger has it."""
+    """The embedded platform. Where a stranger has a preferred port, the next free one is taken."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     gateway_port: Port = Field(8080, description="Port of the gateway (Envoy), on 127.0.0.1.")
     object_store_port: Port = Field(8333, description="Port of S3 (SeaweedFS), on 127.0.0.1.")
     model_port: Port = Field(9000, description="First port for model servers, on 127.0.0.1.")
-    ready_timeout: Seconds = Field(90.0, description="Seconds in which a process must become ready.")
+    ready_timeout: Seconds = Field(
+        90.0, description="Seconds in which a process must become ready."
+    )
     drain_timeout: Seconds = Field(
         15.0, description="Seconds in which a replaced model server may finish its requests."
     )
@@ -55,7 +57,7 @@ class Settings(BaseSettings):
     )
     models: tuple[str, ...] = Field(
         (),
-        description="More models: files (`path/to/wine.py`) or modules whose ModelSpecs are registered.",
+        description="More models: files (`path/to/wine.py`) or modules that hold ModelSpecs.",
     )
     datasets: dict[str, Path] = Field(
         default_factory=dict, description="Model name → file or folder to load its dataset from."
@@ -105,7 +107,9 @@ def load_settings(**overrides: Any) -> Settings:
             "nothing was changed"
         ) from error
     except ValueError as error:
-        raise ConfigurationError(f"could not read the settings from {config_file()}: {error}") from error
+        raise ConfigurationError(
+            f"could not read the settings from {config_file()}: {error}"
+        ) from error
     return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
 
 
@@ -136,5 +140,6 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
             names = ", ".join(f"{PREFIX}{key.upper()}" for key in allowed_keys())
             raise ConfigurationError(
                 f"the variable {variable} is not a setting (there are: {names}, and "
-                f"{PREFIX}EMBEDDED__<KEY> with {', '.join(allowed_keys(EmbeddedSettings))}); unset it"
+                f"{PREFIX}EMBEDDED__<KEY> with {', '.join(allowed_keys(EmbeddedSettings))}); "
+                "unset it"
             )

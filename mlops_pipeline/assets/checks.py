@@ -1,6 +1,6 @@
 """How checks are made, and how a failed blocking one stops what is downstream in later runs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,9 @@ def make_checks(
         can_subset=True,
         required_resource_keys={"platform"},
     )
-    def checks(context: dg.AssetCheckExecutionContext, **references: Any):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def checks(
+        context: dg.AssetCheckExecutionContext, **references: Any
+    ) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
         for proposition in propositions:
             if proposition.name in selected:
@@ -98,8 +100,8 @@ def require_passed(
     if unmet:
         shown = asset.to_user_string()
         raise dg.Failure(
-            f"refused to go on from {shown}: {'; '.join(unmet)}. See docs/operating.md for what each "
-            f"check means; mend it and materialize {shown} again",
+            f"refused to go on from {shown}: {'; '.join(unmet)}. See docs/operating.md for "
+            f"what each check means; mend it and materialize {shown} again",
             allow_retries=False,
         )
 

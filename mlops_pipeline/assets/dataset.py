@@ -15,7 +15,9 @@ from mlops_pipeline.delivery.references import DatasetRef
 from mlops_pipeline.resources.platform import PlatformResource
 
 
-def dataset_asset(platform: str, model: RegisteredModel, *, file: Path | None) -> dg.AssetsDefinition:
+def dataset_asset(
+    platform: str, model: RegisteredModel, *, file: Path | None
+) -> dg.AssetsDefinition:
     """Return the asset; `file` is the configured source of the data, None for the model's own."""
     spec = model.spec
 

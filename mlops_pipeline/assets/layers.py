@@ -48,9 +48,7 @@ def layer_checks(platform: Platform) -> list[dg.AssetChecksDefinition]:
     """Return the health checks of the layers: those that models stand on are blocking."""
     own = {"object_store": ROUND_TRIPS, "gateway": ROUTES}
     return [
-        make_checks(
-            layer_key(platform.name, layer.name), [own[layer.name]], takes_reference=False
-        )
+        make_checks(layer_key(platform.name, layer.name), [own[layer.name]], takes_reference=False)
         for layer in platform.layers
         if layer.name in own
     ]
@@ -61,7 +59,11 @@ def _built(resource: PlatformResource) -> Platform:
 
 
 def _round_trips(_context: Any, resource: PlatformResource, _reference: Any) -> Verdict:
-    store, key, sent = resource.build().object_store(), f".checks/{uuid.uuid4()}", uuid.uuid4().bytes
+    store, key, sent = (
+        resource.build().object_store(),
+        f".checks/{uuid.uuid4()}",
+        uuid.uuid4().bytes,
+    )
     start = time.monotonic()
     store.put(BUCKET, key, sent)
     received = io.BytesIO(store.get(BUCKET, key)).getvalue()

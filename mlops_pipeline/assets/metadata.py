@@ -31,7 +31,9 @@ def _typed(value: str | int | float) -> dg.MetadataValue:
 
 def picture(png: bytes, *, title: str) -> dg.MetadataValue:
     """Return a PNG that the UI shows."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return dg.MetadataValue.md(
+        f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    )
 
 
 def example(text: str) -> dg.MetadataValue:

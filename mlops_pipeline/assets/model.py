@@ -83,7 +83,9 @@ def _merged(spec: ModelSpec, config: TrainingConfig) -> Any:
 def _metadata(training: Training, artifacts: ArtifactStore, seconds: float) -> dict[str, Any]:
     manifest, ref = training.manifest, training.ref
     plots = {
-        name.removesuffix(".png"): metadata.picture(artifacts.evaluation_file(ref, name), title=name)
+        name.removesuffix(".png"): metadata.picture(
+            artifacts.evaluation_file(ref, name), title=name
+        )
         for name in (worker.CONFUSION_MATRIX, worker.TRAINING_CURVES)
         if name in manifest.evaluation
     }
@@ -138,7 +140,10 @@ def model_propositions(spec: ModelSpec) -> list[Proposition]:
 
 
 def _accurate(spec: ModelSpec, resource: PlatformResource, ref: ModelRef) -> Verdict:
-    accuracy, least = resource.artifacts().manifest(ref).metrics["accuracy"], spec.thresholds.min_accuracy
+    accuracy, least = (
+        resource.artifacts().manifest(ref).metrics["accuracy"],
+        spec.thresholds.min_accuracy,
+    )
     return Verdict(
         accuracy >= least,
         f"accuracy {accuracy:.4f}, at least {least:g} is asked for",
@@ -151,7 +156,9 @@ def _not_worse(spec: ModelSpec, resource: PlatformResource, ref: ModelRef) -> Ve
     if deployed is None or deployed == ref:
         return Verdict(
             passed=True,
-            description="nothing is deployed yet" if deployed is None else "it is the one deployed now",
+            description="nothing is deployed yet"
+            if deployed is None
+            else "it is the one deployed now",
         )
     artifacts = resource.artifacts()
     old, new = (artifacts.manifest(r).metrics["accuracy"] for r in (deployed, ref))
@@ -187,5 +194,9 @@ def _no_skew(spec: ModelSpec, resource: PlatformResource, ref: ModelRef) -> Verd
         report.max_difference <= spec.thresholds.tolerance,
         f"the scores of {report.rows} rows differ by at most {report.max_difference:.3g}, "
         f"{spec.thresholds.tolerance:g} is allowed",
-        {"rows": report.rows, "max_difference": report.max_difference, "environment": report.environment},
+        {
+            "rows": report.rows,
+            "max_difference": report.max_difference,
+            "environment": report.environment,
+        },
     )

@@ -26,13 +26,15 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
     @dg.asset(
         key=model_key(platform, spec.name, "predictions"),
         ins={"deployment": dg.AssetIn(deployment_key)},
-        description=f"What {spec.server.deployment} answers to the hold-out set through the gateway.",
+        description=f"What {spec.server.deployment} answers to the hold-out set by the gateway.",
         group_name=spec.name,
         kinds={"seldon", "json"},
         owners=OWNERS,
         required_resource_keys={"platform"},
     )
-    def asset(context: dg.AssetExecutionContext, deployment: DeploymentRef) -> dg.MaterializeResult[Any]:
+    def asset(
+        context: dg.AssetExecutionContext, deployment: DeploymentRef
+    ) -> dg.MaterializeResult[Any]:
         require_passed(context.instance, deployment_key, deployment_propositions())
         artifacts = context.resources.platform.artifacts()
         report = ask_holdout(deployment, artifacts.holdout(deployment.model))
@@ -81,7 +83,9 @@ def predictions_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksD
 
 
 def _judged_by(key: dg.AssetKey, judge: Callable[[ServedReport], Verdict]) -> Any:
-    def evaluate(context: dg.AssetCheckExecutionContext, _resource: Any, _reference: Any) -> Verdict:
+    def evaluate(
+        context: dg.AssetCheckExecutionContext, _resource: Any, _reference: Any
+    ) -> Verdict:
         return judge(_latest_report(context.instance, key))
 
     return evaluate
@@ -109,7 +113,8 @@ def _equal(spec: ModelSpec, report: ServedReport) -> Verdict:
 def _accurate(spec: ModelSpec, report: ServedReport) -> Verdict:
     return Verdict(
         report.accuracy >= spec.thresholds.min_accuracy,
-        f"served accuracy {report.accuracy:.4f}, at least {spec.thresholds.min_accuracy:g} is asked for",
+        f"served accuracy {report.accuracy:.4f}, "
+        f"at least {spec.thresholds.min_accuracy:g} is asked for",
         {"accuracy": report.accuracy},
     )
 

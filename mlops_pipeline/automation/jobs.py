@@ -16,7 +16,9 @@ def lifecycle_job_name(model: str) -> str:
     return f"{model}_lifecycle"
 
 
-def make_jobs(platform: str, models: Sequence[RegisteredModel]) -> list[dg.UnresolvedAssetJobDefinition]:
+def make_jobs(
+    platform: str, models: Sequence[RegisteredModel]
+) -> list[dg.UnresolvedAssetJobDefinition]:
     """Return the jobs of a platform."""
     return [
         dg.define_asset_job(

@@ -18,7 +18,10 @@ _HELD_OUT = 0.3
 
 
 def load(file: Path | None) -> Dataset:
-    """Load Iris: sepal and petal length and width in cm; from a CSV of 4 columns and a class if given."""
+    """Load Iris: sepal and petal length and width in cm.
+
+    `file` is a CSV of these four columns and a class number; None: the set of scikit-learn.
+    """
     import numpy as np
     from sklearn.datasets import load_iris
     from sklearn.model_selection import train_test_split
@@ -44,7 +47,9 @@ def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> T
     model = make_pipeline(
         StandardScaler(),
         LogisticRegression(
-            C=float(hyperparameters["C"]), max_iter=int(hyperparameters["max_iter"]), random_state=_SEED
+            C=float(hyperparameters["C"]),
+            max_iter=int(hyperparameters["max_iter"]),
+            random_state=_SEED,
         ),
     )
     model.fit(dataset.x_train, dataset.y_train)
@@ -68,9 +73,7 @@ IRIS = ModelSpec(
     ),
     train=train,
     hyperparameters={"C": 1.0, "max_iter": 200},
-    server=ServerSpec(
-        implementation="SKLEARN_SERVER", deployment="iris-model", graph="classifier"
-    ),
+    server=ServerSpec(implementation="SKLEARN_SERVER", deployment="iris-model", graph="classifier"),
     thresholds=Thresholds(min_accuracy=0.9, tolerance=1e-9),
     example=(5.964, 4.006, 2.081, 1.031),
 )

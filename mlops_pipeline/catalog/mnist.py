@@ -46,7 +46,7 @@ def _rows(images: "NDArray[Any]") -> "NDArray[Any]":
 
 
 def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> TrainedModel:
-    """Fit a small dense network and export it as SavedModel `1/` with the signature predict_images."""
+    """Fit a dense network and export it as SavedModel `1/`, signature predict_images."""
     import keras
     import tensorflow as tf
 

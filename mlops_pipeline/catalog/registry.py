@@ -1,4 +1,4 @@
-"""Which models there are: those of this package, of other packages, and of files named in settings."""
+"""Which models there are: of this package, of other packages, of files named in settings."""
 
 import hashlib
 import importlib
@@ -93,8 +93,10 @@ def _specs_in(place: str) -> Iterator[RegisteredModel]:
 
 def _import(place: str) -> ModuleType:
     try:
-        return _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:  # noqa: BLE001  # any code may run in somebody's model file
+        return (
+            _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        )
+    except Exception as error:  # any code may run in somebody's model file
         raise ConfigurationError(
             f"could not import the model file {place}: {type(error).__name__}: {error}; "
             "check the setting `models` and the installed packages"
@@ -122,7 +124,10 @@ def _refuse_duplicates(models: Sequence[RegisteredModel]) -> None:
     names: dict[str, str] = {}
     for model in models:
         server = model.spec.server
-        for key in (f"the name {model.name}", f"the deployment {server.namespace}/{server.deployment}"):
+        for key in (
+            f"the name {model.name}",
+            f"the deployment {server.namespace}/{server.deployment}",
+        ):
             if key in names:
                 raise ConfigurationError(
                     f"{names[key]} and {model.source} both use {key}; rename one of them"

@@ -39,7 +39,7 @@ class DatasetSpec:
     """Where a dataset comes from and what it must look like."""
 
     load: Callable[[Path | None], Dataset]
-    """Given the file or folder configured for it (None: the one that comes with the model), the data."""
+    """File or folder configured for it (None: the one that comes with the model) → the data."""
     features: int
     """Columns of x."""
     classes: tuple[str, ...]

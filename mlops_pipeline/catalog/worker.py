@@ -36,8 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and return the exit code."""
     parser = argparse.ArgumentParser(prog="mlops_pipeline.catalog.worker", description=__doc__)
     parser.add_argument("job", choices=("dataset", "train"))
-    parser.add_argument("source", help="where the ModelSpec stands: module:ATTRIBUTE or file.py:ATTRIBUTE")
-    parser.add_argument("--input", type=Path, help="the configured data file (dataset), data.npz (train)")
+    parser.add_argument(
+        "source", help="where the ModelSpec stands: module:ATTRIBUTE or file.py:ATTRIBUTE"
+    )
+    parser.add_argument(
+        "--input", type=Path, help="the configured data file (dataset), data.npz (train)"
+    )
     parser.add_argument("--hyperparameters", type=json.loads, default={})
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
-    """Load the dataset and write it as `data.npz` (arrays x_train, y_train, x_test, y_test), with a profile.
+    """Load the dataset and write it as `data.npz` (the fields of `Dataset`), with a profile.
 
     The same data gives the same bytes: numpy stamps the entries of an .npz with a fixed date.
     """
@@ -63,7 +67,7 @@ def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
 
 
 def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
-    """Describe the data: rows, features, missing values, least and greatest value, rows per class."""
+    """Describe the data: shape, missing values, least and greatest value, rows per class."""
     import numpy as np
 
     report: dict[str, Any] = {}

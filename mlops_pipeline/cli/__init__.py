@@ -1,7 +1,8 @@
 """The command line: `mlops-pipeline …`.
 
 Exit codes: 0 done; 1 it failed (the sentence says why); 2 wrong usage or settings, nothing was
-changed; 3 `status`, `plan` or `doctor` found something that is not as it should be; 130 interrupted.
+changed; 3 `status`, `plan` or `doctor` found something that is not as it should be; 130
+interrupted.
 """
 
 import sys

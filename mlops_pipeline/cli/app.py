@@ -49,11 +49,14 @@ def up(
         for problem in outcome.problems:
             screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
         screen.print(
-            f"run {outcome.run_id} failed; `mlops-pipeline ui` shows it, `mlops-pipeline up` goes on from here"
+            f"run {outcome.run_id} failed; `mlops-pipeline ui` shows it, "
+            "`mlops-pipeline up` goes on from here"
         )
         raise typer.Exit(FAILED)
     changes = outcome.changes
-    screen.print(f"{changes} changed\n" if changes else "nothing changed: everything is up to date\n")
+    screen.print(
+        f"{changes} changed\n" if changes else "nothing changed: everything is up to date\n"
+    )
     show_summary(context, console)
     for problem in outcome.problems:
         screen.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
@@ -117,7 +120,8 @@ def plan() -> None:
 def predict(
     model: _Model,
     row: Annotated[
-        list[str] | None, typer.Option("--row", help="Comma-separated values; repeat for more rows.")
+        list[str] | None,
+        typer.Option("--row", help="Comma-separated values; repeat for more rows."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="CSV of rows, or JSON: rows or a Seldon request.")
@@ -152,12 +156,22 @@ def models(
 
     context = load_context()
     used = deployed_uris(context.platform.deployments)
-    table = Table("model", "digest", "created", "accuracy", "", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        "model", "digest", "created", "accuracy", "", box=None, pad_edge=False, header_style="bold"
+    )
     for registered in [context.model(model)] if model else context.models:
         for artifact in context.artifacts.list(registered.name):
-            mark = "deployed" if artifact.ref.uri in used else "" if artifact.complete else "incomplete"
+            mark = (
+                "deployed"
+                if artifact.ref.uri in used
+                else ""
+                if artifact.complete
+                else "incomplete"
+            )
             accuracy = "" if artifact.accuracy is None else f"{artifact.accuracy:.4f}"
-            table.add_row(registered.name, artifact.ref.digest[:12], artifact.created, accuracy, mark)
+            table.add_row(
+                registered.name, artifact.ref.digest[:12], artifact.created, accuracy, mark
+            )
     console.print(table)
 
 
@@ -178,7 +192,9 @@ def rollback(
 
 
 @app.command()
-def apply(file: Annotated[Path, typer.Argument(help="A SeldonDeployment manifest, YAML or JSON.")]) -> None:
+def apply(
+    file: Annotated[Path, typer.Argument(help="A SeldonDeployment manifest, YAML or JSON.")],
+) -> None:
     """Deploy a SeldonDeployment manifest of your own."""
     from mlops_pipeline.clients.errors import ConfigurationError
     from mlops_pipeline.platforms.seldon import parse_yaml
@@ -267,5 +283,4 @@ def ui(
 
     command = ui_command(load_context().settings, host=host, port=port)
     console.print(f"Dagster UI: http://{host}:{port} (Ctrl-C ends it)")
-    os.execv(command[0], command)  # noqa: S606  # becomes the server: signals reach it directly
-
+    os.execv(command[0], command)  # becomes the server: signals reach it directly

@@ -58,7 +58,9 @@ def _program(name: str) -> Finding:
     path = Path(sys.executable).with_name(name)
     option = {"weed": "version", "envoy": "--version", "supervisord": "--version"}[name]
     try:
-        lines = run([str(path), option], purpose=f"ask {name} for its version", timeout=10).split("\n")
+        lines = run([str(path), option], purpose=f"ask {name} for its version", timeout=10).split(
+            "\n"
+        )
     except CommandError as error:
         return Finding(name, str(error).splitlines()[0], "reinstall: `make clean up`")
     return Finding(name, next((line.strip() for line in lines if line.strip()), "")[:60])
@@ -78,7 +80,9 @@ def _existing(folder: Path) -> Path:
 def _state_folder(home: Path) -> Finding:
     if os.access(_existing(home), os.W_OK):
         return Finding("state folder", str(home))
-    return Finding("state folder", f"{home} cannot be written", "set MLOPS_HOME to a folder of yours")
+    return Finding(
+        "state folder", f"{home} cannot be written", "set MLOPS_HOME to a folder of yours"
+    )
 
 
 def _disk(home: Path) -> Finding:
@@ -111,5 +115,6 @@ def _ports(context: Context) -> Iterator[Finding]:
             yield Finding(f"{layer.name} port", f"{port} is free")
         else:
             yield Finding(
-                f"{layer.name} port", f"{port} is in use by another program: `up` takes the next free one"
+                f"{layer.name} port",
+                f"{port} is in use by another program: `up` takes the next free one",
             )

@@ -16,7 +16,7 @@ Rows = list[list[float]]
 
 
 def read_rows(spec: ModelSpec, rows: Sequence[str], file: Path | None) -> Rows:
-    """Return the rows that were given; none: the model's example, or an empty list where it has none.
+    """Return the rows that were given; none: the model's example, if it has one.
 
     Raises:
         ConfigurationError: not numbers, or not as many as the model has features.

@@ -99,7 +99,7 @@ def _change_in(event: dg.DagsterEvent) -> str:
 def shown(
     progress: Progress, *, instance: dg.DagsterInstance, run_id: str, console: Console
 ) -> Iterator[None]:
-    """Show the run while the block executes it: a live table, or a line per asset without a terminal."""
+    """Show the run while the block executes it: a live table, or lines without a terminal."""
     over = threading.Event()
     follow = _follow_live if console.is_terminal else _follow_lines
     thread = threading.Thread(

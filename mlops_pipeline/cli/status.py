@@ -115,7 +115,14 @@ def show(status: Status, console: Console) -> None:
     console.print(layers)
     console.print()
     models = Table(
-        "model", "version", "traffic", "replicas", "state", "url", box=None, pad_edge=False,
+        "model",
+        "version",
+        "traffic",
+        "replicas",
+        "state",
+        "url",
+        box=None,
+        pad_edge=False,
         header_style="bold",
     )
     for model in status.models:
@@ -123,7 +130,12 @@ def show(status: Status, console: Console) -> None:
             models.add_row(model.name, "", "", "", _coloured("absent"), "not deployed")
         for p in model.predictors:
             models.add_row(
-                model.name, p.digest[:12], f"{p.traffic} %", str(p.replicas), _coloured(p.state), model.url
+                model.name,
+                p.digest[:12],
+                f"{p.traffic} %",
+                str(p.replicas),
+                _coloured(p.state),
+                model.url,
             )
     console.print(models, overflow="fold")
 
@@ -141,7 +153,9 @@ def show_summary(context: Context, console: Console) -> None:
         layers.add_row(layer.name, layer.address or layer.reason)
     console.print(layers)
     console.print()
-    models = Table("model", "version", "accuracy", "url", box=None, pad_edge=False, header_style="bold")
+    models = Table(
+        "model", "version", "accuracy", "url", box=None, pad_edge=False, header_style="bold"
+    )
     deployed = [m for m in status.models if m.predictors]
     for model in deployed:
         digest = model.predictors[0].digest
@@ -173,7 +187,7 @@ def curl_line(context: Context, model: RegisteredModel, status: ModelStatus) -> 
 def _example_data(context: Context, model: RegisteredModel, status: ModelStatus) -> str:
     if 0 < len(model.spec.example) <= _INLINE:
         row = ", ".join(f"{value:g}" for value in model.spec.example)
-        return f"'{{ \"data\": {{ \"ndarray\": [[{row}]] }} }}'"
+        return f'\'{{ "data": {{ "ndarray": [[{row}]] }} }}\''
     file = context.settings.home / "examples" / f"{model.name}.json"
     _write_example(context, model, status.predictors[0].digest, file)
     return shlex.quote(f"@{file}")

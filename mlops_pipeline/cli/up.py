@@ -62,7 +62,9 @@ def run_everything(
         run = instance.get_run_by_id(run_id)
         problems = _problems(instance, run_id)
     succeeded = run is not None and run.status == dg.DagsterRunStatus.SUCCESS
-    return Outcome(run_id, succeeded, _count_changes(progress), tuple(problems + _failed_checks(progress)))
+    return Outcome(
+        run_id, succeeded, _count_changes(progress), tuple(problems + _failed_checks(progress))
+    )
 
 
 def refuse_unknown(context: Context, targets: Sequence[str]) -> None:
@@ -75,7 +77,7 @@ def refuse_unknown(context: Context, targets: Sequence[str]) -> None:
 
 
 def quiet_console() -> Console:
-    """Return a console on the terminal itself: Dagster captures this process's streams during steps."""
+    """Return a console on the terminal itself: Dagster captures the streams during steps."""
     stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
     return Console(file=stream)
 
@@ -83,7 +85,10 @@ def quiet_console() -> Console:
 def _selected(context: Context, targets: Sequence[str]) -> list["dg.AssetKey"]:
     from mlops_pipeline.assets.keys import PARTS, layer_key, model_key
 
-    platform, layers = context.platform.name, {layer.name: layer for layer in context.platform.layers}
+    platform, layers = (
+        context.platform.name,
+        {layer.name: layer for layer in context.platform.layers},
+    )
     models = [m.name for m in context.models if not targets or m.name in targets]
     wanted = set(layers) if models else set()
     waiting = [target for target in targets if target in layers]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.clients.errors import UnavailableError
 
 if TYPE_CHECKING:
-    import httpx
     from numpy.typing import ArrayLike
 
 DIGEST_TAG = "model_digest"
@@ -35,7 +34,7 @@ class PredictionClient:
     """Sends rows to one deployment and keeps the connection open. Use as a context manager."""
 
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
-        """`url` is `http://<gateway>/seldon/<namespace>/<name>`; `timeout` is seconds per request."""
+        """`url`: `http://<gateway>/seldon/<namespace>/<name>`; `timeout`: seconds per request."""
         import httpx
 
         self.url = f"{url}/api/v1.0/predictions"

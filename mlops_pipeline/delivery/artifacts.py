@@ -112,7 +112,9 @@ class ArtifactStore:
             IntegrityError: the manifest is not the one of this digest.
         """
         try:
-            manifest = parse_manifest(self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}"))
+            manifest = parse_manifest(
+                self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}")
+            )
         except ArtifactError as error:
             raise IntegrityError(
                 f"the artifact {ref.uri} cannot be trusted: {error}; train again with `force`"
@@ -166,11 +168,14 @@ class ArtifactStore:
         data = self._store.get(BUCKET, _evaluation_key(ref, name))
         if (seen := hashlib.sha256(data).hexdigest()) != wanted:
             raise IntegrityError(
-                f"{name} of the evaluation of {ref.uri} has SHA-256 {seen}, its manifest says {wanted}"
+                f"{name} of the evaluation of {ref.uri} has SHA-256 {seen}, "
+                f"its manifest says {wanted}; train again with `force`"
             )
         return data
 
-    def evidence(self, ref: ModelRef, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def evidence(
+        self, ref: ModelRef, name: str, make: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
         """Return what was once found out about this artifact, finding it out when it is new."""
         key = _evaluation_key(ref, f"{name}.json")
         if (known := self._store.find(BUCKET, key)) is not None:

@@ -34,7 +34,10 @@ class Snapshot:
 
 
 class DatasetStore:
-    """The bucket `datasets`: `<model>/<digest>/{data.npz,profile.json}`, `<model>/inputs/<digest>.json`."""
+    """The bucket `datasets`.
+
+    `<model>/<digest>/{data.npz,profile.json}`, and `<model>/inputs/<digest>.json` that finds it.
+    """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -59,7 +62,9 @@ class DatasetStore:
 
     def profile(self, ref: DatasetRef) -> dict[str, Any]:
         """Return what `catalog.worker.profile` said of the snapshot."""
-        return dict(json.loads(self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{worker.PROFILE}")))
+        return dict(
+            json.loads(self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{worker.PROFILE}"))
+        )
 
     def download(self, ref: DatasetRef, path: Path) -> None:
         """Write the snapshot's data.npz to `path`."""
@@ -92,7 +97,9 @@ class DatasetStore:
             digest = sha256_of(data)
             created = self._publish(model.name, digest, data, profile)
             self._store.put(
-                BUCKET, f"{model.name}/inputs/{inputs}.json", json.dumps({"digest": digest}).encode()
+                BUCKET,
+                f"{model.name}/inputs/{inputs}.json",
+                json.dumps({"digest": digest}).encode(),
             )
             return Snapshot(
                 _ref(model.name, digest), json.loads(profile), data.stat().st_size, created=created

@@ -21,7 +21,7 @@ from mlops_pipeline.platforms.seldon import (
 )
 
 _ANSWER_TIMEOUT = 60.0
-"""Seconds in which the new digest must answer through the gateway once the platform has routed it."""
+"""Seconds in which the new digest must answer once the platform has routed it."""
 _PROOF_ROWS = 5
 
 
@@ -31,7 +31,10 @@ def seldon_deployment(spec: ModelSpec, ref: ModelRef, *, secret: str) -> SeldonD
     annotations = {DIGEST_ANNOTATION: ref.digest}
     return SeldonDeployment(
         metadata=Metadata(
-            name=server.deployment, namespace=server.namespace, labels=MANAGED_BY, annotations=annotations
+            name=server.deployment,
+            namespace=server.namespace,
+            labels=MANAGED_BY,
+            annotations=annotations,
         ),
         spec=Spec(
             predictors=(

@@ -35,8 +35,13 @@ def plan_layer(layer: Layer) -> Step:
 
 def plan_model(model: RegisteredModel, *, platform: Platform, file: Path | None) -> list[Step]:
     """Return what `up` would do for a model."""
-    dataset, artifact, deployment = (f"{model.name}/{p}" for p in ("dataset", "model", "deployment"))
-    unknown = [Step(artifact, "train", "its dataset is new"), Step(deployment, "deploy", "new artifact")]
+    dataset, artifact, deployment = (
+        f"{model.name}/{p}" for p in ("dataset", "model", "deployment")
+    )
+    unknown = [
+        Step(artifact, "train", "its dataset is new"),
+        Step(deployment, "deploy", "new artifact"),
+    ]
     if (missing := _absent_store(platform)) is not None:
         return [Step(dataset, "load", missing), *unknown]
     store = platform.object_store()
@@ -107,7 +112,7 @@ def previous_artifact(artifacts: ArtifactStore, deployed: ModelRef) -> ModelRef:
     older = [a for a in whole if a.created <= created and a.ref != deployed]
     if not older:
         raise NotFoundError(
-            f"there is no artifact of {deployed.name} older than the deployed {deployed.digest[:12]}; "
+            f"no artifact of {deployed.name} is older than the deployed {deployed.digest[:12]}; "
             f"name one: `mlops-pipeline models {deployed.name}` lists them"
         )
     return older[0].ref

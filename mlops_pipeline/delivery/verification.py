@@ -110,7 +110,7 @@ def max_difference(left: "ArrayLike", right: "ArrayLike") -> float:
 
 
 def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
-    """Send the whole hold-out set in batches, then single rows for the latency, through the gateway."""
+    """Ask the whole hold-out set in batches, then single rows for the latency."""
     import numpy as np
 
     asked = _Asked()
@@ -125,7 +125,9 @@ def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
             correct += _correct(answer, holdout, rows)
             answered += len(answer.scores)
         singles = [asked.ask(client, holdout.x[n : n + 1]) for n in _spread(len(holdout.x))]
-    latencies = [1000 * answer.latency for answer in singles if answer is not None] or [float("inf")]
+    latencies = [1000 * answer.latency for answer in singles if answer is not None] or [
+        float("inf")
+    ]
     p50, p95, p99 = (float(p) for p in np.percentile(latencies, (50, 95, 99), method="higher"))
     return ServedReport(
         rows=answered,
@@ -170,7 +172,7 @@ def _correct(answer: Answer, holdout: Holdout, rows: slice) -> int:
 
 
 def _spread(rows: int) -> Sequence[int]:
-    """Row numbers of the single requests: the set from its start, again and again where it is short."""
+    """Row numbers of the single requests: the set from its start, repeated where it is short."""
     return [n % rows for n in range(_SINGLE_ROWS)] if rows else []
 
 

@@ -32,7 +32,7 @@ class ReferenceIOManager(dg.ConfigurableIOManager):
         found = latest_reference(context.instance, context.asset_key)
         if found is None:
             raise dg.Failure(
-                f"{context.asset_key.to_user_string()} was never materialized; materialize it first",
+                f"{context.asset_key.to_user_string()} was never materialized; do that first",
                 allow_retries=False,
             )
         return found
