@@ -1,1 +1,1 @@
-"""Everything that touches the outside: processes, files, HTTP, S3. The only callers of those libraries."""
+"""Everything that touches the outside: processes, files, HTTP, S3. Nobody else calls those."""

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError
@@ -29,7 +30,8 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) 
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise ConfigurationError(
             f"could not write {path}: {error.strerror or error}; "
             "free space or choose another state folder with MLOPS_HOME"

@@ -12,6 +12,8 @@ from mlops_pipeline.clients.errors import CommandError
 
 _SHOWN = 2_000
 """Characters of each stream that an error shows."""
+_GRACE = 1.0
+"""Seconds in which the streams of an ended command must end."""
 
 
 def run(
@@ -73,6 +75,10 @@ def _start(
             start_new_session=True,
         )
     except FileNotFoundError as error:
+        if directory is not None and not directory.is_dir():
+            raise CommandError(
+                f"could not {purpose}: the folder {directory} does not exist"
+            ) from error
         raise CommandError(
             f"could not {purpose}: `{command[0]}` was not found; "
             "is the project's environment complete? Run `make up` or reinstall the package"
@@ -85,8 +91,19 @@ def _end(process: "subprocess.Popen[str]") -> tuple[str, str]:
     """Kill the process group and return what its streams still held."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    output, errors = process.communicate()
-    return output, errors
+    try:
+        return process.communicate(timeout=_GRACE)
+    except subprocess.TimeoutExpired as error:
+        # A daemon that left the group still holds the streams: take what there is.
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        process.wait()
+        return _text(error.stdout), _text(error.stderr)
+
+
+def _text(held: bytes | str | None) -> str:
+    return held.decode(errors="replace") if isinstance(held, bytes) else held or ""
 
 
 def _streams(output: str, errors: str) -> str:

@@ -1,0 +1,130 @@
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlops_pipeline.clients.errors import CommandError
+from mlops_pipeline.clients.process import run
+from mlops_pipeline.clients.waiting import wait_until
+
+
+def _wait_until_dead(pid: int) -> None:
+    def alive() -> str | None:
+        try:
+            status = psutil.Process(pid).status()
+        except psutil.NoSuchProcess:
+            return None
+        return None if status == psutil.STATUS_ZOMBIE else f"it is {status}"
+
+    wait_until(f"the end of process {pid}", alive, timeout=5, interval=0.01)
+
+
+def test_it_returns_standard_output_only() -> None:
+    assert run(["sh", "-c", "echo out; echo err >&2"], purpose="try", timeout=5) == "out\n"
+
+
+def test_input_reaches_the_program_and_no_input_means_end_of_file() -> None:
+    assert run(["cat"], purpose="try", timeout=5, stdin="a\nb") == "a\nb"
+    assert run(["cat"], purpose="try", timeout=5) == ""
+
+
+def test_the_environment_is_added_to_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "1")
+    shown = run(
+        ["sh", "-c", 'echo "$OURS $THEIRS"'],
+        purpose="try",
+        timeout=5,
+        environment={"THEIRS": "2"},
+    )
+    assert shown == "1 2\n"
+
+
+def test_it_runs_in_the_folder(tmp_path: Path) -> None:
+    assert run(["pwd", "-P"], purpose="try", timeout=5, directory=tmp_path) == f"{tmp_path}\n"
+
+
+def test_bytes_that_are_no_text_do_not_break_it() -> None:
+    assert run(["printf", r"a\377b"], purpose="try", timeout=5) == "a\ufffdb"
+
+
+def test_a_failure_shows_purpose_command_code_and_both_streams() -> None:
+    command = ["sh", "-c", "echo out; echo err >&2; exit 3"]
+    with pytest.raises(CommandError) as caught:
+        run(command, purpose="start supervisord", timeout=5)
+    assert str(caught.value) == (
+        "could not start supervisord: "
+        "`sh -c 'echo out; echo err >&2; exit 3'` exited with 3\n"
+        "--- end of standard error ---\nerr\n"
+        "--- end of standard output ---\nout"
+    )
+
+
+def test_a_flood_of_output_is_cut_to_its_end() -> None:
+    flood = "yes | head -n 20000 >&2; echo the reason >&2; exit 1"
+    with pytest.raises(CommandError) as caught:
+        run(["sh", "-c", flood], purpose="try", timeout=5)
+    assert str(caught.value).endswith("the reason")
+    assert len(str(caught.value)) < 2_500
+
+
+def test_a_program_that_a_signal_ended_is_a_failure() -> None:
+    with pytest.raises(CommandError, match="exited with -9"):
+        run(["sh", "-c", "kill -9 $$"], purpose="try", timeout=5)
+
+
+def test_a_missing_program_is_named_with_what_to_do() -> None:
+    with pytest.raises(CommandError, match=r"could not start Envoy: `no-such`.*make up") as caught:
+        run(["no-such"], purpose="start Envoy", timeout=5)
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+def test_a_missing_folder_is_not_taken_for_a_missing_program(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"the folder .*gone does not exist"):
+        run(["sh"], purpose="try", timeout=5, directory=tmp_path / "gone")
+
+
+def test_a_file_that_is_no_program_is_an_error_with_its_cause(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("x")
+    with pytest.raises(CommandError, match=r"did not start: .*Permission denied") as caught:
+        run([str(tmp_path / "text")], purpose="try", timeout=5)
+    assert isinstance(caught.value.__cause__, PermissionError)
+
+
+def test_a_timeout_shows_what_was_written_and_leaves_no_process() -> None:
+    with pytest.raises(CommandError, match=r"was ended after 0\.3 s") as caught:
+        run(["sh", "-c", "sleep 60 & echo $!; wait"], purpose="try", timeout=0.3)
+    assert isinstance(caught.value.__cause__, subprocess.TimeoutExpired)
+    _wait_until_dead(int(str(caught.value).splitlines()[-1]))
+
+
+@pytest.mark.timeout(10)
+def test_a_daemon_that_keeps_the_pipes_open_does_not_hang_the_timeout() -> None:
+    script = "setsid sleep 30 & echo $!; wait"
+    with pytest.raises(CommandError, match=r"was ended after 0\.3 s") as caught:
+        run(["sh", "-c", script], purpose="try", timeout=0.3)
+    os.kill(int(str(caught.value).splitlines()[-1]), signal.SIGKILL)
+
+
+def test_an_interrupted_wait_leaves_no_process(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(
+                ["sh", "-c", "echo $$ > pid; sleep 60"],
+                purpose="try",
+                timeout=60,
+                directory=tmp_path,
+            )
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    _wait_until_dead(int((tmp_path / "pid").read_text()))

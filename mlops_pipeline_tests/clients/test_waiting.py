@@ -1,0 +1,103 @@
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from mlops_pipeline.clients.errors import FatalStateError, WaitTimeoutError
+from mlops_pipeline.clients.waiting import MONOTONIC, wait_until
+
+
+@dataclass
+class JumpingClock:
+    """Time passes only when somebody sleeps."""
+
+    time: float = 1000.0
+    sleeps: list[float] = field(default_factory=list)
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.time += seconds
+
+
+def _ready_after(*reasons: str) -> Callable[[], str | None]:
+    answers = iter([*reasons, None])
+    return lambda: next(answers)
+
+
+def test_what_is_ready_costs_no_sleep() -> None:
+    clock = JumpingClock()
+    assert wait_until("the gateway", _ready_after(), timeout=10, clock=clock) == 0
+    assert clock.sleeps == []
+
+
+def test_it_returns_the_seconds_that_the_wait_took() -> None:
+    clock = JumpingClock()
+    probe = _ready_after("starting", "loading")
+    assert wait_until("the server", probe, timeout=10, clock=clock, interval=0.5) == 1.0
+    assert clock.sleeps == [0.5, 0.5]
+
+
+def test_a_timeout_tells_what_how_long_what_was_last_seen_and_what_to_do() -> None:
+    probe = _ready_after(*["refused"] * 3, *["answers 503"] * 10)
+    with pytest.raises(WaitTimeoutError) as caught:
+        wait_until(
+            "the gateway", probe, timeout=5, clock=JumpingClock(), interval=1, hint="see its log"
+        )
+    assert str(caught.value) == (
+        "the gateway was not ready after 5 s; last seen: answers 503; see its log"
+    )
+
+
+def test_without_a_hint_the_message_ends_with_the_reason() -> None:
+    with pytest.raises(WaitTimeoutError, match=r"last seen: no$"):
+        wait_until("it", lambda: "no", timeout=1, clock=JumpingClock())
+
+
+def test_it_looks_once_more_when_the_time_is_up() -> None:
+    clock = JumpingClock()
+    ready_at = clock.now() + 3
+    waited = wait_until(
+        "it", lambda: None if clock.now() >= ready_at else "no", timeout=3, clock=clock, interval=3
+    )
+    assert waited == 3
+
+
+def test_no_time_at_all_still_means_one_look() -> None:
+    assert wait_until("it", _ready_after(), timeout=0, clock=JumpingClock()) == 0
+    with pytest.raises(WaitTimeoutError):
+        wait_until("it", lambda: "no", timeout=0, clock=JumpingClock())
+
+
+def test_a_slow_probe_is_paid_from_the_same_deadline() -> None:
+    clock = JumpingClock()
+    probes = 0
+
+    def slow() -> str:
+        nonlocal probes
+        probes += 1
+        clock.time += 4
+        return "no"
+
+    with pytest.raises(WaitTimeoutError):
+        wait_until("it", slow, timeout=10, clock=clock, interval=1)
+    assert probes == 3
+
+
+def test_a_fatal_state_ends_the_wait_at_once() -> None:
+    clock = JumpingClock()
+
+    def gone() -> str | None:
+        raise FatalStateError("the process exited with 1")
+
+    with pytest.raises(FatalStateError, match="exited with 1"):
+        wait_until("the server", gone, timeout=60, clock=clock)
+    assert clock.sleeps == []
+
+
+def test_the_real_clock_goes_forward_by_what_it_sleeps() -> None:
+    before = MONOTONIC.now()
+    MONOTONIC.sleep(0.002)
+    assert MONOTONIC.now() - before >= 0.002
