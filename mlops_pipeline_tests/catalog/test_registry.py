@@ -1,0 +1,76 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.catalog.iris import IRIS
+from mlops_pipeline.catalog.registry import load_catalog, load_model
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.process import run
+from mlops_pipeline_tests import toy
+
+WINE = Path(__file__).parent.parent / "wine.py"
+
+
+def test_the_catalog_holds_what_comes_with_the_package() -> None:
+    assert [model.name for model in load_catalog()] == ["iris", "mnist"]
+
+
+def test_a_model_file_is_registered_by_its_path() -> None:
+    models = load_catalog([str(WINE)])
+    assert [model.name for model in models] == ["iris", "mnist", "wine"]
+    assert load_model(models[2].source).name == "wine"
+    assert len(models[2].source_digest()) == 64
+
+
+def test_a_package_registers_by_entry_point(tmp_path: Path) -> None:
+    """A real installed distribution: metadata and module on the path of another process."""
+    (tmp_path / "wine_models.py").write_text(WINE.read_text())
+    info = tmp_path / "wine_models-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wine-models\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mlops_pipeline.models]\nwine = wine_models:WINE\n")
+    names = run(
+        [
+            *(sys.executable, "-c"),
+            "from mlops_pipeline.catalog.registry import load_catalog;"
+            "print([(m.name, m.source) for m in load_catalog()])",
+        ],
+        purpose="list the models",
+        timeout=30,
+        environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(toy.__file__).parents[1]}"},
+    )
+    assert "('wine', 'wine_models:WINE')" in names
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("x = 1", "no ModelSpec stands at its top level"),
+        ("import nothing_of_that_name", "could not import the model file .*ModuleNotFoundError"),
+        ("from mlops_pipeline.catalog.iris import IRIS", "both use the name iris"),
+    ],
+)
+def test_a_model_file_that_is_none_is_named(tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "mine.py").write_text(content)
+    with pytest.raises(ConfigurationError, match=complaint):
+        load_catalog([str(tmp_path / "mine.py")])
+
+
+def test_a_model_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"/nowhere/wine\.py"):
+        load_catalog(["/nowhere/wine.py"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"name": "Iris!"}, "cannot name a model"),
+        ({"example": (1.0,)}, "has 1 values, its dataset has 4 features"),
+    ],
+)
+def test_a_spec_refuses_what_cannot_work(changes: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        ModelSpec(**{**vars(IRIS), **changes})  # type: ignore[arg-type]

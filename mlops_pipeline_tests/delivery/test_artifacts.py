@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.clients.errors import IntegrityError, NotFoundError, UnavailableError
+from mlops_pipeline.delivery.artifacts import BUCKET, ArtifactStore, ref_to
+from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
+from mlops_pipeline.delivery.pruning import unreferenced
+from mlops_pipeline_tests.fakes import FakeObjectStore, FakePlatform
+from mlops_pipeline_tests.toy import TOY, published_files
+
+
+def test_a_published_artifact_comes_back_whole(tmp_path: Path) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    artifacts = ArtifactStore(FakeObjectStore())
+
+    ref = artifacts.publish(manifest, files=files, evaluation=evaluation)
+
+    assert ref.uri == f"s3://models/toy/{manifest.digest}"
+    assert artifacts.manifest(ref) == manifest
+    assert artifacts.download(ref, tmp_path / "copy").files == manifest.files
+    assert artifacts.find_by_inputs("toy", inputs_digest="inputs-of-weights") == ref
+    assert artifacts.find_by_inputs("toy", inputs_digest="others") is None
+    assert np.array_equal(artifacts.holdout(ref).y, [0] * 5 + [1] * 5)
+
+
+def test_publishing_twice_keeps_the_first_manifest(tmp_path: Path) -> None:
+    artifacts = ArtifactStore(FakeObjectStore())
+    first = published_files(tmp_path / "a", created="2026-01-01")
+    again = published_files(tmp_path / "b", created="2026-02-02")
+
+    refs = [artifacts.publish(m, files=f, evaluation=e) for m, f, e in (first, again)]
+
+    assert refs[0] == refs[1]
+    assert artifacts.manifest(refs[0]).created == "2026-01-01"
+
+
+@pytest.mark.parametrize("answered", range(5))
+def test_an_interrupted_publication_leaves_nothing_to_deploy(tmp_path: Path, answered: int) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    store = FakeObjectStore(fail_after=answered)
+    artifacts, ref = ArtifactStore(store), ref_to("toy", manifest.digest)
+
+    with pytest.raises(UnavailableError, match="network went away"):
+        artifacts.publish(manifest, files=files, evaluation=evaluation)
+
+    whole = answered == 4  # everything but the index of inputs
+    assert artifacts.exists(ref) == whole
+    assert artifacts.find_by_inputs("toy", inputs_digest=manifest.inputs_digest) is None
+    store.fail_after = None
+    assert artifacts.publish(manifest, files=files, evaluation=evaluation) == ref
+    assert artifacts.download(ref, tmp_path / "copy") == manifest
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda o, key: o.__setitem__((BUCKET, key), b"other"), "changed: model.joblib"),
+        (lambda o, key: o.pop((BUCKET, key)), "missing: model.joblib"),
+        (lambda o, key: o.__setitem__((BUCKET, key + ".bak"), b""), "extra: model.joblib.bak"),
+    ],
+)
+def test_a_damaged_artifact_is_named(tmp_path: Path, damage: object, complaint: str) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    store = FakeObjectStore()
+    ref = ArtifactStore(store).publish(manifest, files=files, evaluation=evaluation)
+
+    damage(store.objects, f"toy/{ref.digest}/model.joblib")  # type: ignore[operator]
+
+    with pytest.raises(IntegrityError, match=complaint):
+        ArtifactStore(store).download(ref, tmp_path / "copy")
+
+
+def test_a_manifest_in_the_wrong_place_is_refused(tmp_path: Path) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    store = FakeObjectStore()
+    ref = ArtifactStore(store).publish(manifest, files=files, evaluation=evaluation)
+    moved = ref_to("toy", "0" * 64)
+    store.objects[BUCKET, f"toy/{moved.digest}/manifest.json"] = manifest.to_json().encode()
+
+    with pytest.raises(IntegrityError, match=ref.digest):
+        ArtifactStore(store).manifest(moved)
+
+
+def test_a_changed_holdout_set_is_refused(tmp_path: Path) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    store = FakeObjectStore()
+    ref = ArtifactStore(store).publish(manifest, files=files, evaluation=evaluation)
+    store.objects[BUCKET, f"toy/evaluations/{ref.digest}/holdout.npz"] = b"other"
+
+    with pytest.raises(IntegrityError, match=r"holdout\.npz"):
+        ArtifactStore(store).holdout(ref)
+
+
+def test_an_absent_artifact_says_how_to_list_them() -> None:
+    with pytest.raises(NotFoundError, match="mlops-pipeline models toy"):
+        ArtifactStore(FakeObjectStore()).manifest(ref_to("toy", "1" * 64))
+
+
+def test_evidence_is_found_out_once(tmp_path: Path) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    artifacts = ArtifactStore(FakeObjectStore())
+    ref = artifacts.publish(manifest, files=files, evaluation=evaluation)
+
+    found = [artifacts.evidence(ref, "e", lambda n=n: {"n": n}) for n in (1, 2)]  # type: ignore[misc]
+
+    assert found == [{"n": 1}, {"n": 1}]
+
+
+def test_prune_never_names_a_deployed_artifact(tmp_path: Path) -> None:
+    platform = FakePlatform()
+    artifacts = ArtifactStore(platform.store)  # type: ignore[arg-type]
+    refs = []
+    for day in range(1, 6):
+        manifest, files, evaluation = published_files(
+            tmp_path / str(day), content=f"v{day}", created=f"2026-01-0{day}"
+        )
+        refs.append(artifacts.publish(manifest, files=files, evaluation=evaluation))
+    half = "a" * 64
+    platform.store.put(BUCKET, f"toy/{half}/model.joblib", b"half")
+    platform.deployments.apply(seldon_deployment(TOY, refs[0], secret="s"))
+
+    found = unreferenced(artifacts, platform.deployments, models=["toy"], keep=2)
+
+    assert {a.ref.digest for a in found} == {refs[1].digest, refs[2].digest, half}
+    artifacts.delete(refs[1])
+    assert not artifacts.exists(refs[1])
+    assert not platform.store.sizes(BUCKET, f"toy/{refs[1].digest}")
+    assert deployed_ref(TOY, platform) == refs[0]  # type: ignore[arg-type]

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.datasets import DatasetStore
+from mlops_pipeline.delivery.deploying import seldon_deployment
+from mlops_pipeline.delivery.planning import (
+    find_artifact,
+    plan_layer,
+    plan_model,
+    previous_artifact,
+)
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
+from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
+from mlops_pipeline_tests.fakes import FakeLayer, FakeObjectStore, FakePlatform
+from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "reason"),
+    [
+        (Absent(), "create", "not there"),
+        (Ready(), "keep", ""),
+        (Drifted(("port is 1, not 2", "one more")), "update", "port is 1, not 2; one more"),
+        (Broken("does not answer"), "repair", "does not answer"),
+    ],
+)
+def test_a_layers_plan_says_why(state: LayerState, action: str, reason: str) -> None:
+    step = plan_layer(FakeLayer("gateway", state=state))
+    assert (step.asset, step.action, step.reason) == ("gateway", action, reason)
+
+
+def _actions(platform: FakePlatform) -> list[str]:
+    return [s.action for s in plan_model(REGISTERED, platform=platform, file=None)]  # type: ignore[arg-type]
+
+
+def test_a_models_plan_follows_what_is_there() -> None:
+    platform = FakePlatform()
+    assert _actions(platform) == ["load", "train", "deploy"]
+    for layer in platform.layers:
+        layer.ensure()
+    assert _actions(platform) == ["load", "train", "deploy"]
+    datasets, artifacts = DatasetStore(platform.store), ArtifactStore(platform.store)  # type: ignore[arg-type]
+    snapshot = datasets.ensure(REGISTERED, file=None)
+    assert _actions(platform) == ["keep", "train", "deploy"]
+    order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
+    ref = ensure_trained(
+        order, datasets=datasets, artifacts=artifacts, run_id="r", force=False
+    ).ref
+    assert _actions(platform) == ["keep", "keep", "deploy"]
+    platform.deployments.apply(seldon_deployment(TOY, ref, secret=platform.object_store_secret()))
+    assert _actions(platform) == ["keep", "keep", "keep"]
+    platform.deployments.state = "failed"
+    assert _actions(platform) == ["keep", "keep", "repair"]
+
+
+def test_artifacts_are_found_by_the_start_of_their_digest(tmp_path: Path) -> None:
+    artifacts = ArtifactStore(FakeObjectStore())  # type: ignore[arg-type]
+    refs: list[ModelRef] = []
+    for day in (1, 2, 3):
+        manifest, files, evaluation = published_files(
+            tmp_path / str(day), content=f"v{day}", created=f"2026-01-0{day}"
+        )
+        refs.append(artifacts.publish(manifest, files=files, evaluation=evaluation))
+
+    assert find_artifact(artifacts, "toy", prefix=refs[1].digest[:12]) == refs[1]
+    assert previous_artifact(artifacts, refs[2]) == refs[1]
+    with pytest.raises(NotFoundError, match="is the digest of no artifact of toy; there are"):
+        find_artifact(artifacts, "toy", prefix="xyz")
+    with pytest.raises(NotFoundError, match="is ambiguous"):
+        find_artifact(artifacts, "toy", prefix="")
+    with pytest.raises(NotFoundError, match="no artifact of toy is older"):
+        previous_artifact(artifacts, refs[0])

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.clients.errors import CommandError, ConfigurationError
+from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.datasets import DatasetStore
+from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
+from mlops_pipeline_tests.fakes import FakeObjectStore
+from mlops_pipeline_tests.toy import REGISTERED, TOY
+
+
+@pytest.fixture
+def stores() -> tuple[DatasetStore, ArtifactStore]:
+    store = FakeObjectStore()
+    return DatasetStore(store), ArtifactStore(store)  # type: ignore[arg-type]
+
+
+def test_unchanged_inputs_train_nothing(stores: tuple[DatasetStore, ArtifactStore]) -> None:
+    datasets, artifacts = stores
+    snapshot = datasets.ensure(REGISTERED, file=None)
+    order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
+
+    trained = [
+        ensure_trained(order, datasets=datasets, artifacts=artifacts, run_id=run, force=force)
+        for run, force in (("one", False), ("two", False), ("three", True))
+    ]
+
+    assert snapshot.created
+    assert not datasets.ensure(REGISTERED, file=None).created
+    assert [t.trained for t in trained] == [True, False, True]
+    assert trained[0].ref == trained[1].ref
+    assert trained[1].manifest.run_id == "one"
+    assert trained[0].manifest.metrics["accuracy"] == 1.0
+    assert trained[0].manifest.dataset_digest == snapshot.ref.digest
+    assert "confusion_matrix.png" in trained[0].manifest.evaluation
+
+
+def test_other_hyperparameters_are_other_inputs(
+    stores: tuple[DatasetStore, ArtifactStore],
+) -> None:
+    snapshot = stores[0].ensure(REGISTERED, file=None)
+    digests = {
+        TrainingOrder(
+            REGISTERED, snapshot.ref, merge_hyperparameters(TOY, changes)
+        ).inputs_digest()
+        for changes in ({}, {"depth": 3}, {"depth": 4}, {"kernel": "rbf"})
+    }
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"deep": 1}, "no hyper-parameter 'deep'; it has depth, kernel"),
+        ({"depth": "three"}, "is int, not 'three'"),
+        ({"depth": True}, "is int, not True"),
+        ({"kernel": 1}, "is str, not 1"),
+    ],
+)
+def test_wrong_hyperparameters_are_named(changes: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        merge_hyperparameters(TOY, changes)
+
+
+def test_a_dataset_file_that_is_not_there_is_named(
+    stores: tuple[DatasetStore, ArtifactStore],
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"/nowhere\.csv, which does not exist"):
+        stores[0].ensure(REGISTERED, file=Path("/nowhere.csv"))
+
+
+def test_a_truncated_dataset_says_so(tmp_path: Path) -> None:
+    from mlops_pipeline.catalog.registry import load_catalog
+
+    mnist = next(m for m in load_catalog() if m.name == "mnist")
+    broken = tmp_path / "mnist.npz"
+    broken.write_bytes(b"PK\x03\x04 not a whole file")
+    with pytest.raises(CommandError, match="could not load the dataset of mnist from"):
+        DatasetStore(FakeObjectStore()).ensure(mnist, file=broken)  # type: ignore[arg-type]

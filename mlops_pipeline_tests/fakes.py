@@ -1,0 +1,188 @@
+"""Stand-ins that hold state in memory. Each passes the contract test of the real thing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
+from mlops_pipeline.platforms.layers import Absent, Change, LayerState, Ready, action_from
+from mlops_pipeline.platforms.platform import PredictorStatus
+from mlops_pipeline.platforms.seldon import SeldonDeployment
+
+
+class FakeObjectStore:
+    """An S3 endpoint in memory; `fail_after` puts and uploads it stops answering."""
+
+    endpoint = "http://fake"
+
+    def __init__(self, *, fail_after: int | None = None) -> None:
+        self.objects: dict[tuple[str, str], bytes] = {}
+        self.buckets = {"models", "datasets"}
+        self.fail_after = fail_after
+
+    def ensure_bucket(self, bucket: str) -> bool:
+        made = bucket not in self.buckets
+        self.buckets.add(bucket)
+        return made
+
+    def put(self, bucket: str, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        self._maybe_fail()
+        self._require(bucket)
+        if if_absent and (bucket, key) in self.objects:
+            raise ConflictError(f"{bucket}/{key}: there is one already")
+        self.objects[bucket, key] = data
+
+    def upload(self, bucket: str, key: str, path: Path) -> None:
+        self._maybe_fail()
+        self._require(bucket)
+        self.objects[bucket, key] = path.read_bytes()
+
+    def get(self, bucket: str, key: str) -> bytes:
+        self._require(bucket)
+        if (bucket, key) not in self.objects:
+            raise NotFoundError(f"{bucket}/{key}: it does not exist")
+        return self.objects[bucket, key]
+
+    def find(self, bucket: str, key: str) -> bytes | None:
+        try:
+            return self.get(bucket, key)
+        except NotFoundError:
+            return None
+
+    def download(self, bucket: str, key: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.get(bucket, key))
+
+    def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
+        self._require(bucket)
+        return {
+            key: len(data)
+            for (b, key), data in sorted(self.objects.items())
+            if b == bucket and key.startswith(prefix)
+        }
+
+    def delete(self, bucket: str, key: str) -> None:
+        self._require(bucket)
+        self.objects.pop((bucket, key), None)
+
+    def _require(self, bucket: str) -> None:
+        if bucket not in self.buckets:
+            raise NotFoundError(f"{bucket}: it does not exist")
+
+    def _maybe_fail(self) -> None:
+        if self.fail_after is None:
+            return
+        if self.fail_after == 0:
+            raise UnavailableError("the network went away")
+        self.fail_after -= 1
+
+
+@dataclass
+class FakeLayer:
+    """A layer whose state is given, and becomes Ready by `ensure`."""
+
+    name: str
+    requires: tuple[str, ...] = ()
+    state: LayerState = field(default_factory=Absent)
+    description: str = "A layer of a test."
+    kinds: tuple[str, ...] = ("python",)
+
+    def observe(self) -> LayerState:
+        return self.state
+
+    def ensure(self) -> Change:
+        action = action_from(self.state)
+        self.state = Ready({"address": f"http://{self.name}"})
+        return Change(action, {"address": f"http://{self.name}"})
+
+    def remove(self) -> None:
+        self.state = Absent()
+
+
+class FakeDeployments:
+    """Deployments that are ready as soon as they are applied."""
+
+    def __init__(self) -> None:
+        self.applied: dict[tuple[str, str], SeldonDeployment] = {}
+        self.state: str = "ready"
+
+    def apply(self, deployment: SeldonDeployment) -> Change:
+        key = (deployment.namespace, deployment.name)
+        known = self.applied.get(key)
+        self.applied[key] = deployment
+        if known == deployment:
+            return Change("unchanged")
+        return Change("updated" if known else "created")
+
+    def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:
+        return self.applied.get((namespace, name))
+
+    def list(self) -> Sequence[SeldonDeployment]:
+        return [self.applied[key] for key in sorted(self.applied)]
+
+    def delete(self, name: str, *, namespace: str) -> None:
+        if self.applied.pop((namespace, name), None) is None:
+            raise NotFoundError(f"{namespace}/{name}: no such deployment")
+
+    def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
+        found = self.find(name, namespace=namespace)
+        if found is None:
+            return ()
+        shares = found.traffic()
+        return tuple(
+            PredictorStatus(p.name, p.digest, shares.get(p.name, 0), p.replicas, self.state, "")  # type: ignore[arg-type]
+            for p in found.spec.predictors
+        )
+
+
+class FakeServingEnvironment:
+    """Answers with the scores it is given."""
+
+    def __init__(self, scores: list[list[float]] | None = None) -> None:
+        self.scores = scores or []
+        self.calls = 0
+
+    def fingerprint(self) -> str:
+        return "fake-environment"
+
+    def predict(
+        self,
+        model: Path,
+        rows: Path,
+        *,
+        implementation: str,
+        parameters: Sequence[tuple[str, str]],
+    ) -> list[list[float]]:
+        self.calls += 1
+        return self.scores
+
+
+class FakePlatform:
+    """A platform of two layers, in memory."""
+
+    name = "fake"
+
+    def __init__(self, store: FakeObjectStore | None = None) -> None:
+        self.store = store or FakeObjectStore()
+        self.layers = (FakeLayer("object_store"), FakeLayer("gateway", ("object_store",)))
+        self.deployments = FakeDeployments()
+        self.serving_environment = FakeServingEnvironment()
+
+    def gateway_url(self) -> str:
+        return "http://127.0.0.1:1"
+
+    def object_store(self) -> FakeObjectStore:
+        return self.store
+
+    def object_store_secret(self) -> str:
+        return "seldon-rclone-secret"
+
+    def logs(self, name: str, *, lines: int) -> str:
+        return f"{name}: {lines}"
+
+    def down(self) -> None:
+        for layer in self.layers:
+            layer.remove()
+
+    def purge(self) -> None:
+        self.store.objects.clear()

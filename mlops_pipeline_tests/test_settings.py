@@ -1,0 +1,66 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("MLOPS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_need_no_file() -> None:
+    settings = load_settings()
+    assert settings.platform == "embedded"
+    assert settings.home.is_absolute()
+    assert settings.embedded.gateway_port == 8080
+
+
+def test_variables_win_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mlops.toml").write_text(
+        'home = "state"\nmodels = ["wine.py"]\n'
+        "[embedded]\ngateway_port = 1234\nobject_store_port = 4321\n"
+    )
+    monkeypatch.setenv("MLOPS_EMBEDDED__GATEWAY_PORT", "999")
+    settings = load_settings()
+    assert settings.home == tmp_path / "state"
+    assert settings.models == ("wine.py",)
+    assert settings.embedded.gateway_port == 999
+    assert settings.embedded.object_store_port == 4321
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('colour = "red"', r"colour is not a setting \(there are: .*home.*models"),
+        ("[embedded]\nport = 1", r"embedded\.port is not a setting \(there are: .*gateway_port"),
+        ("[embedded]\ngateway_port = 'x'", r"embedded\.gateway_port: .*integer.* \(it is 'x'\)"),
+        ("[embedded]\ngateway_port = 70000", "less than or equal to 65535"),
+        ("home = ", "could not read the settings"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "mlops.toml").write_text(content)
+    with pytest.raises(ConfigurationError, match=complaint):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "variable", ["MLOPS_HOMME", "MLOPS_EMBEDDED__PORT", "MLOPS_EMBEDED__GATEWAY_PORT"]
+)
+def test_an_unknown_variable_is_named(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ConfigurationError, match=f"{variable} is not a setting"):
+        load_settings()
+
+
+def test_a_settings_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_CONFIG", "/nowhere.toml")
+    with pytest.raises(ConfigurationError, match=r"MLOPS_CONFIG names /nowhere\.toml"):
+        load_settings()
