@@ -1,13 +1,14 @@
 """One server process, from its settings to its exit code."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
 import sys
 import time
 
-from mlops_pipeline.serving import loading
+from mlops_pipeline.serving import imports, loading
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.settings import ServerSettings
 
@@ -26,6 +27,8 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     if implementation:
         loading.check_implementation(manifest, implementation)
     listener = listen(own.host, own.http_port)
+    gc.disable()  # Imports make many objects and no garbage; the server turns it on when it is ready.
+    imports.import_mlserver()
     from mlops_pipeline.serving.server import OneModelServer
 
     async def serve() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 import threading
@@ -192,6 +193,8 @@ class OneModelServer(MLServer):  # type: ignore[misc]
         unit = Unit(model.loaded, self._own.image, self._own.predictor)
         self._grpc_server.serve_model(unit)
         self._rest_server.serve_model(unit)
+        gc.freeze()  # What is there now stays: no collection needs to look at it again.
+        gc.enable()
         logger.info(
             "Ready in %.2f s: %s %s on http://%s:%d and gRPC port %d",
             time.monotonic() - self._started,

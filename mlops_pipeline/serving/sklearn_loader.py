@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.imports import import_sklearn
 from mlops_pipeline.serving.models import Array, Signature
 from mlops_pipeline.serving.settings import Parameter
+
+import_sklearn()
+import joblib  # noqa: E402 - scikit-learn first, without what it does not need
 
 FILE = "model.joblib"
 METHODS = ("predict_proba", "decision_function", "predict")

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.imports import import_tensorflow
 from mlops_pipeline.serving.models import Array, Signature
 from mlops_pipeline.serving.settings import Parameter
+
+tf: Any = import_tensorflow()
 
 
 def load_tensorflow(

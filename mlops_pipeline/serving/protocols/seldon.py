@@ -62,7 +62,7 @@ def predictions(unit: Unit, request: Request) -> Answer:
     meta = answer_meta(unit, message.get("meta"), puid=request.puid)
     data = message.get("data")
     if data is None and "jsonData" in message:
-        return answer({"jsonData": _json_data(unit, message["jsonData"], request.body), "meta": meta})
+        return answer({"jsonData": json_data(unit, message["jsonData"], request.body), "meta": meta})
     if type(data) is not dict:
         raise RequestError("NO_DATA", _missing(message))
     return answer({"data": _data(unit, data, request.body), "meta": meta})
@@ -116,8 +116,13 @@ def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
             raise RequestError("WRONG_TYPE", "meta.puid has to be a string, meta.tags an object")
         meta["tags"] = {**kept, **tags}
     if not puid:
-        meta["puid"] = os.urandom(16).hex()
+        meta["puid"] = new_puid()
     return meta
+
+
+def new_puid() -> str:
+    """Return an identifier for a prediction: 32 random hexadecimal characters."""
+    return os.urandom(16).hex()
 
 
 def column_names(unit: Unit, scores: Array) -> list[str]:
@@ -176,8 +181,12 @@ def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
     return values.reshape(shape)
 
 
-def _json_data(unit: Unit, data: object, body: bytes) -> object:
-    """Answer `jsonData` in the form it came in (see the top of this file)."""
+def json_data(unit: Unit, data: object, body: bytes) -> object:
+    """Answer `jsonData` in the form it came in (see the top of this file).
+
+    Raises:
+        RequestError: it is in none of the forms, or not numbers the model can answer.
+    """
     if type(data) is dict and "instances" in data:
         rows = numbers(data["instances"], where="jsonData.instances", body=body)
         return {"predictions": listed(scores_of(unit, rows))}
