@@ -98,9 +98,10 @@ check-lock: .venv/.uv-stamp ## Fail when the locks are not what `make lock` woul
 	done && echo "check-lock: both locks are what setup.cfg and pyproject.toml ask for"
 
 .PHONY: proto
-proto: .venv/.dev-stamp ## Write mlops_pipeline/serving/seldon_pb2.py from seldon.proto
-	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. mlops_pipeline/serving/seldon.proto
-	@echo "proto: mlops_pipeline/serving/seldon_pb2.py is written"
+proto: .venv/.dev-stamp ## Write seldon_pb2.py and .pyi in mlops_pipeline/serving from seldon.proto
+	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
+		mlops_pipeline/serving/seldon.proto
+	@echo "proto: mlops_pipeline/serving/seldon_pb2.py and .pyi are written"
 
 .PHONY: wheel
 wheel: .venv/.dev-stamp ## Build dist/*.whl with the locked setuptools
