@@ -6,9 +6,8 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_pipeline.assets.metadata import finite
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
-
-METADATA_BLOCKS = {"blocks": True}
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _decide(
         check_name=proposition.name,
         passed=verdict.passed,
         description=verdict.description,
-        metadata=dict(verdict.metadata),
+        metadata=finite(verdict.metadata),
         severity=dg.AssetCheckSeverity.ERROR,
     )
 

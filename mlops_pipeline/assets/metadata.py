@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,15 @@ def _typed(value: str | int | float) -> dg.MetadataValue:
         return dg.MetadataValue.float(value)
     is_link = value.startswith(("http://", "https://"))
     return dg.MetadataValue.url(value) if is_link else dg.MetadataValue.text(value)
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values without infinite numbers, which the UI's JSON cannot carry."""
+    return {
+        name: value
+        for name, value in values.items()
+        if not isinstance(value, float) or math.isfinite(value)
+    }
 
 
 def picture(png: bytes, *, title: str) -> dg.MetadataValue:

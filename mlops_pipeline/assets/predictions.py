@@ -102,11 +102,14 @@ def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedRepo
 
 
 def _equal(spec: ModelSpec, report: ServedReport) -> Verdict:
+    difference, allowed = report.max_difference, spec.thresholds.tolerance
+    if difference is None:
+        return Verdict(passed=False, description="the answers have another shape, or no numbers")
     return Verdict(
-        bool(report.rows) and report.max_difference <= spec.thresholds.tolerance,
-        f"the scores of {report.rows} rows differ by at most {report.max_difference:.3g}, "
-        f"{spec.thresholds.tolerance:g} is allowed",
-        {"rows": report.rows, "max_difference": report.max_difference},
+        bool(report.rows) and difference <= allowed,
+        f"the scores of {report.rows} rows differ by at most {difference:.3g}, "
+        f"{allowed:g} is allowed",
+        {"rows": report.rows, "max_difference": difference},
     )
 
 
@@ -130,6 +133,8 @@ def _all_succeeded(report: ServedReport) -> Verdict:
 
 
 def _quick(spec: ModelSpec, report: ServedReport) -> Verdict:
+    if report.p50_ms is None or report.p95_ms is None or report.p99_ms is None:
+        return Verdict(passed=False, description="no single-row request was answered")
     return Verdict(
         report.p99_ms < spec.thresholds.max_p99_ms,
         f"p50 {report.p50_ms:.2f} ms, p95 {report.p95_ms:.2f} ms, p99 {report.p99_ms:.2f} ms",

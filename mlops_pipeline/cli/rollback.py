@@ -1,5 +1,7 @@
 """`rollback`: deploy an earlier artifact, and let the Dagster UI know."""
 
+from typing import TYPE_CHECKING
+
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import open_instance
@@ -7,6 +9,9 @@ from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.delivery.deploying import deploy, deployed_ref
 from mlops_pipeline.delivery.planning import find_artifact, previous_artifact
 from mlops_pipeline.delivery.references import DeploymentRef
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 def roll_back(context: Context, model: RegisteredModel, digest: str | None) -> DeploymentRef:
@@ -29,16 +34,18 @@ def roll_back(context: Context, model: RegisteredModel, digest: str | None) -> D
 
 
 def _record(context: Context, model: RegisteredModel, deployment: DeploymentRef) -> None:
-    """Report the deployment to the instance, so that the graph knows what is deployed now."""
+    """Report the deployment and its proof to the instance: the graph shall know of them."""
     import dagster as dg
 
+    from mlops_pipeline.assets.deployment import ANSWERS
     from mlops_pipeline.assets.keys import model_key
     from mlops_pipeline.resources.references import METADATA_KEY, encode
 
+    key = model_key(context.platform.name, model.name, "deployment")
     with open_instance(context.settings) as instance:
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
-                model_key(context.platform.name, model.name, "deployment"),
+                key,
                 description="rolled back by hand",
                 metadata={
                     METADATA_KEY: dg.MetadataValue.json(encode(deployment)),
@@ -48,3 +55,27 @@ def _record(context: Context, model: RegisteredModel, deployment: DeploymentRef)
                 },
             )
         )
+        instance.report_runless_asset_event(_proof(instance, key, ANSWERS.name, deployment))
+
+
+def _proof(
+    instance: "dg.DagsterInstance", key: "dg.AssetKey", check: str, deployment: DeploymentRef
+) -> "dg.AssetCheckEvaluation":
+    """Return the evaluation, on the materialization just reported, that `deploy` has made."""
+    import dagster as dg
+    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+        AssetCheckEvaluationTargetMaterializationData,
+    )
+
+    record = instance.fetch_materializations(key, limit=1).records[0]
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=check,
+        passed=True,
+        description=f"{deployment.url} answers with {deployment.model.digest}",
+        metadata={},
+        blocking=True,
+        target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+        ),
+    )

@@ -1,5 +1,6 @@
 """Proof that what answers is what was trained."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -45,14 +46,14 @@ class ServedReport:
     """What went wrong with each request that failed."""
     wrong_digests: int
     """Answers of another artifact than the deployed one."""
-    max_difference: float
-    """Greatest absolute difference between a served and an offline score."""
+    max_difference: float | None
+    """Greatest absolute difference between a served and an offline score; None: not comparable."""
     accuracy: float
     """0 to 1, of the rows that were answered."""
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    """Percentiles of the latency of single-row requests, ms."""
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    """Percentiles of the latency of single-row requests, ms; None when none was answered."""
     example_request: str
     example_answer: str
 
@@ -111,8 +112,6 @@ def max_difference(left: "ArrayLike", right: "ArrayLike") -> float:
 
 def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
     """Ask the whole hold-out set in batches, then single rows for the latency."""
-    import numpy as np
-
     asked = _Asked()
     batch = max(1, _VALUES_PER_REQUEST // max(1, holdout.x.shape[1]))
     differences, correct, answered = [0.0], 0, 0
@@ -125,16 +124,15 @@ def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
             correct += _correct(answer, holdout, rows)
             answered += len(answer.scores)
         singles = [asked.ask(client, holdout.x[n : n + 1]) for n in _spread(len(holdout.x))]
-    latencies = [1000 * answer.latency for answer in singles if answer is not None] or [
-        float("inf")
-    ]
-    p50, p95, p99 = (float(p) for p in np.percentile(latencies, (50, 95, 99), method="higher"))
+    latencies = [1000 * answer.latency for answer in singles if answer is not None]
+    p50, p95, p99 = _percentiles(latencies)
+    greatest = max(differences)
     return ServedReport(
         rows=answered,
         requests=asked.requests,
         failures=tuple(asked.failures),
         wrong_digests=sum(digest != deployment.model.digest for digest in asked.digests),
-        max_difference=max(differences),
+        max_difference=greatest if math.isfinite(greatest) else None,
         accuracy=correct / answered if answered else 0.0,
         p50_ms=p50,
         p95_ms=p95,
@@ -142,6 +140,15 @@ def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
         example_request=example_request(holdout),
         example_answer=_shown(next((a for a in singles if a is not None), None)),
     )
+
+
+def _percentiles(latencies: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    import numpy as np
+
+    if not latencies:
+        return None, None, None
+    p50, p95, p99 = (float(p) for p in np.percentile(latencies, (50, 95, 99), method="higher"))
+    return p50, p95, p99
 
 
 class _Asked:

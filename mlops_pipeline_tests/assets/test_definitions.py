@@ -1,0 +1,121 @@
+import ast
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+import mlops_pipeline.assets
+from mlops_pipeline.catalog.registry import load_catalog
+from mlops_pipeline.definitions import make_definitions
+from mlops_pipeline.resources.platform import PlatformResource
+from mlops_pipeline.settings import Settings
+from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.toy import REGISTERED
+
+WINE = Path(__file__).parent.parent / "wine.py"
+
+
+class FakeResource(PlatformResource):
+    """Builds a fake platform."""
+
+    def build(self) -> FakePlatform:  # type: ignore[override]
+        return FakePlatform()
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    models = (*load_catalog([str(WINE)]), REGISTERED)
+    return make_definitions(FakeResource(), models=models, settings=Settings())
+
+
+def test_every_asset_introduces_itself(definitions: dg.Definitions) -> None:
+    specs = list(definitions.resolve_all_asset_specs())
+    assert len(specs) == 2 + 4 * 4
+    for spec in specs:
+        assert spec.description, spec.key
+        assert spec.group_name, spec.key
+        assert spec.owners, spec.key
+        assert 1 <= len(spec.kinds) <= 3, spec.key
+        assert spec.key.path[0] == "fake"
+
+
+def test_a_registered_model_gets_everything(definitions: dg.Definitions) -> None:
+    keys = {spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs()}
+    assert {f"fake/wine/{p}" for p in ("dataset", "model", "deployment", "predictions")} <= keys
+    graph = definitions.resolve_asset_graph()
+    checks = {k.name for k in graph.asset_check_keys if k.asset_key.path[1] == "wine"}
+    assert len(checks) == 3 + 4 + 1 + 4
+    assert definitions.resolve_job_def("wine_lifecycle")
+    assert definitions.get_schedule_def("wine_weekly")
+
+
+def test_jobs_cover_the_graph(definitions: dg.Definitions) -> None:
+    everything = definitions.resolve_job_def("everything")
+    platform = definitions.resolve_job_def("platform")
+    assert len(everything.asset_layer.executable_asset_keys) == 18
+    assert len(platform.asset_layer.executable_asset_keys) == 2
+
+
+def test_dependencies_run_from_layers_to_predictions(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+
+    def parents(*path: str) -> set[str]:
+        return {k.to_user_string() for k in graph.get(dg.AssetKey(list(path))).parent_keys}
+
+    assert parents("fake", "gateway") == {"fake/object_store"}
+    assert parents("fake", "iris", "dataset") == {"fake/object_store"}
+    assert parents("fake", "iris", "model") == {"fake/iris/dataset"}
+    assert parents("fake", "iris", "deployment") == {"fake/iris/model", "fake/gateway"}
+    assert parents("fake", "iris", "predictions") == {"fake/iris/deployment"}
+
+
+def test_what_users_must_be_kept_from_blocks(definitions: dg.Definitions) -> None:
+    blocking = {
+        spec.name
+        for checks in definitions.asset_checks or []
+        for spec in checks.check_specs  # type: ignore[union-attr]
+        if spec.blocking and spec.asset_key.path[1] in ("iris", "gateway")
+    }
+    assert blocking == {
+        "routes",
+        "has_expected_schema",
+        "has_no_missing_values",
+        "has_all_classes",
+        "accuracy_at_least_threshold",
+        "not_worse_than_deployed",
+        "matches_its_manifest",
+        "predicts_the_same_where_it_is_served",
+        "answers_with_this_digest",
+    }
+
+
+def test_the_platform_job_materializes_the_layers(definitions: dg.Definitions) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_job_def("platform")
+        gateway = dg.AssetKey(["fake", "object_store"])
+        result = job.execute_in_process(
+            instance=instance, asset_selection=[gateway], raise_on_error=False
+        )
+        event = instance.get_latest_materialization_event(gateway)
+        assert result.get_asset_materialization_events()
+        assert event is not None
+        assert event.asset_materialization is not None
+        metadata = event.asset_materialization.metadata
+        assert metadata["change"].value == "created"
+        assert metadata["address"] == dg.MetadataValue.url("http://object_store")
+
+
+def test_an_asset_is_one_verb_of_one_object() -> None:
+    """The body of every asset function has 20 lines at most."""
+    folder = Path(mlops_pipeline.assets.__file__).parent
+    for file in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name == "asset":
+                length = node.body[-1].end_lineno - node.body[0].lineno + 1  # type: ignore[operator]
+                assert length <= 20, (file.name, length)
+
+
+def test_no_asset_file_postpones_annotations() -> None:
+    """Dagster reads the annotations of asset functions when it defines them."""
+    folder = Path(mlops_pipeline.assets.__file__).parent
+    assert not [f for f in folder.glob("*.py") if "__future__" in f.read_text()]

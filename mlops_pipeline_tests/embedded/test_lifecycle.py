@@ -1,0 +1,234 @@
+"""From an empty state folder to proven predictions, and on: through the command line alone."""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mlops_pipeline_tests.embedded.conftest import ODD_FLOWER, CommandLine, predict
+
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
+
+
+def test_everything_is_up(command_line: CommandLine) -> None:
+    status = command_line.status()
+    assert set(status) == {"platform", "gateway", "object_store", "layers", "models"}
+    assert [layer["name"] for layer in status["layers"]] == [
+        "supervisor",
+        "object_store",
+        "gateway",
+    ]
+    assert {layer["state"] for layer in status["layers"]} == {"ready"}
+    assert {m["name"]: m["deployment"] for m in status["models"]} == {
+        "iris": "iris-model",
+        "mnist": "tfserving",
+        "wine": "wine-model",
+    }
+    for model in status["models"]:
+        (predictor,) = model["predictors"]
+        assert set(predictor) == {"name", "digest", "traffic", "replicas", "state"}
+        assert (predictor["traffic"], predictor["replicas"]) == (100, 1)
+        assert len(predictor["digest"]) == 64
+
+
+def test_the_reference_request_works_verbatim(command_line: CommandLine) -> None:
+    gateway = command_line.status()["gateway"].removeprefix("http://")
+    line = (
+        "curl -s -X POST http://$GATEWAY/seldon/seldon/iris-model/api/v1.0/predictions "
+        "-H 'Content-Type: application/json' "
+        """-d '{ "data": { "ndarray": [[5.964, 4.006, 2.081, 1.031]] } }'"""
+    )
+    answer = subprocess.run(
+        ["sh", "-c", line],
+        env={**command_line.environment(), "GATEWAY": gateway},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    body = json.loads(answer.stdout)
+    assert body["data"]["names"] == ["t:0", "t:1", "t:2"]
+    ((a, b, c),) = body["data"]["ndarray"]
+    assert a + b + c == pytest.approx(1)
+    assert body["meta"]["tags"]["model_digest"] == command_line.digest("iris")
+
+
+def test_up_ends_with_lines_that_work_when_pasted(command_line: CommandLine) -> None:
+    shown = command_line.run("up").stdout
+    lines = [line for line in shown.splitlines() if line.startswith("curl ")]
+    assert len(lines) == 3
+    for line in lines:
+        done = subprocess.run(
+            shlex.split(line), capture_output=True, text=True, check=True, timeout=30
+        )
+        (scores,) = json.loads(done.stdout)["data"]["ndarray"]
+        assert sum(scores) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_second_up_changes_nothing_and_says_so(command_line: CommandLine) -> None:
+    before = command_line.status()
+    done = command_line.run("up")
+    assert "nothing changed" in done.stderr
+    assert command_line.status() == before
+    plan = command_line.run("plan").stdout
+    assert {line.split()[1] for line in plan.splitlines()[1:] if line.strip()} == {"keep"}
+
+
+def test_own_output_names_are_answered(command_line: CommandLine) -> None:
+    body = predict(command_line.url("wine"), [1.0] * 13).json()
+    assert body["data"]["names"] == ["one", "two", "three"]
+
+
+def test_mnist_answers_by_the_tensorflow_protocol(command_line: CommandLine) -> None:
+    url = command_line.url("mnist")
+    state = httpx.get(f"{url}/v1/models/mnist-model").json()["model_version_status"][0]
+    assert state["state"] == "AVAILABLE"
+    answer = httpx.post(
+        f"{url}/v1/models/mnist-model:predict",
+        json={"signature_name": "predict_images", "instances": [[0.0] * 784]},
+    )
+    assert sum(answer.json()["predictions"][0]) == pytest.approx(1, abs=1e-4)
+    assert answer.headers["x-model-digest"] == command_line.digest("mnist")
+
+
+def test_iris_answers_by_v2(command_line: CommandLine) -> None:
+    url = command_line.url("iris")
+    assert httpx.get(f"{url}/v2/health/ready").status_code == 200
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP64", "data": [ODD_FLOWER]}
+    answer = httpx.post(
+        f"{url}/v2/models/classifier/infer",
+        json={"inputs": [tensor], "outputs": [{"name": "predict_proba"}]},
+    ).json()
+    assert answer["model_version"] == command_line.digest("iris")
+    assert answer["outputs"][0]["shape"] == [1, 3]
+
+
+def test_predict_asks_the_deployed_model(command_line: CommandLine) -> None:
+    shown = command_line.run("predict", "iris", "--row", "5.1,3.5,1.4,0.2").stdout
+    assert "setosa" in shown.splitlines()[1]
+    body: dict[str, Any] = json.loads(command_line.run("predict", "tfserving", "--json").stdout)
+    assert len(body["data"]["ndarray"][0]) == 10
+
+
+def test_predict_reads_files(command_line: CommandLine, tmp_path: Path) -> None:
+    rows = [[5.1, 3.5, 1.4, 0.2], [6.3, 3.3, 6.0, 2.5]]
+    contents = {
+        "rows.csv": "\n".join(",".join(map(str, row)) for row in rows),
+        "rows.json": json.dumps(rows),
+        "request.json": json.dumps({"data": {"ndarray": rows}}),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+        shown = command_line.run("predict", "iris", "--file", str(tmp_path / name)).stdout
+        assert [line.split()[0] for line in shown.splitlines()[1:3]] == ["setosa", "virginica"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("predict", "rose"), "there is no model 'rose'; there are: iris, mnist, wine"),
+        (("predict", "iris", "--row", "1,2"), "takes rows of 4 values, not 2"),
+        (("predict", "iris", "--row", "a,b,c,d"), "not numbers"),
+        (("predict", "iris", "--file", "/nowhere"), "could not read /nowhere"),
+        (("up", "nothing"), "nothing: neither a layer nor a model"),
+        (("apply", "/nowhere.yaml"), "could not read /nowhere.yaml"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    command_line: CommandLine, arguments: tuple[str, ...], complaint: str
+) -> None:
+    done = command_line.run(*arguments, code=2)
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_new_artifact_is_deployed_and_rolled_back(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    old = command_line.digest("wine")
+    changed = tmp_path / "wine.py"
+    changed.write_text(WINE_SOURCE.replace('"trees": 20', '"trees": 21'))
+    config = tmp_path / "mlops.toml"
+    config.write_text(f'models = ["{changed}"]\n')
+
+    assert "train" in command_line.run("plan", code=3, MLOPS_CONFIG=str(config)).stdout
+    command_line.run("up", "wine", MLOPS_CONFIG=str(config))
+
+    new = command_line.digest("wine")
+    assert new != old
+    assert predict(command_line.url("wine"), [1.0] * 13).headers["x-model-digest"] == new
+    listed = command_line.run("models", "wine").stdout
+    assert old[:12] in listed
+    assert new[:12] in listed
+
+    command_line.run("rollback", "wine")
+    assert command_line.digest("wine") == old
+    command_line.run("rollback", "wine", new[:10])
+    assert command_line.digest("wine") == new
+    assert "the digest of no artifact" in command_line.run("rollback", "wine", "0", code=1).stderr
+    assert "nothing to remove" in command_line.run("prune").stdout
+    assert old in command_line.run("prune", "--keep", "0", stdin="n\n", code=1).stdout
+    command_line.run("prune", "--keep", "0", "--yes")
+    assert old[:12] not in command_line.run("models", "wine").stdout
+    command_line.run("up", "wine")
+    assert command_line.digest("wine") == old  # the same inputs make the same artifact again
+
+
+WINE_SOURCE = (Path(__file__).parent.parent / "wine.py").read_text()
+
+
+def test_a_bad_model_does_not_reach_users(command_line: CommandLine, tmp_path: Path) -> None:
+    good = command_line.digest("wine")
+    changed = tmp_path / "wine.py"
+    changed.write_text(
+        WINE_SOURCE.replace(
+            "model.fit(dataset.x_train, dataset.y_train)",
+            "model.fit(dataset.x_train, dataset.y_train[::-1])",
+        )
+    )
+    config = tmp_path / "mlops.toml"
+    config.write_text(f'models = ["{changed}"]\n')
+
+    done = command_line.run("up", "wine", code=1, MLOPS_CONFIG=str(config))
+
+    assert "accuracy_at_least_threshold" in done.stderr
+    assert command_line.digest("wine") == good
+    command_line.run("up", "wine")
+
+
+def test_logs_doctor_and_help(command_line: CommandLine) -> None:
+    for name in ("supervisor", "object_store", "gateway", "iris", "tfserving"):
+        assert command_line.run("logs", name, "--lines", "5").stdout.count("\n") <= 6
+    assert "nothing" not in command_line.run("logs", "nobody", code=1).stdout
+    assert "SeaweedFS" in command_line.run("doctor").stdout or "version" in (
+        command_line.run("doctor").stdout
+    )
+    assert "rollback" in command_line.run("--help").stdout
+
+
+def test_credentials_are_private_and_nowhere_else(command_line: CommandLine) -> None:
+    secrets = list(command_line.home.rglob("seldon-rclone-secret.json"))
+    assert secrets
+    for file in secrets:
+        assert file.stat().st_mode & 0o077 == 0
+    words = json.loads(secrets[0].read_text())
+    secret = next(v for k, v in words.items() if k.endswith("SECRET_ACCESS_KEY"))
+    allowed = [p for p in command_line.home.rglob("*") if p.is_file() and p.stat().st_mode & 0o077]
+    leaks = [p for p in allowed if secret.encode() in p.read_bytes()]
+    assert not leaks
+    listed = subprocess.run(["ps", "axww"], capture_output=True, text=True, check=True).stdout
+    assert secret not in listed
+
+
+def test_down_keeps_the_data_and_up_brings_it_back(command_line: CommandLine) -> None:
+    before = {m["name"]: m["predictors"] for m in command_line.status()["models"]}
+    shown = command_line.run("down").stdout
+    assert "stay in" in shown
+    down = command_line.status(code=3)
+    assert {layer["state"] for layer in down["layers"]} == {"absent"}
+    command_line.run("up")
+    assert {m["name"]: m["predictors"] for m in command_line.status()["models"]} == before
