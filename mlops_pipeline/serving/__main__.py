@@ -1,4 +1,4 @@
-"""`python -m mlops_pipeline.serving serve | predict`: the model server, and the same model offline."""
+"""`python -m mlops_pipeline.serving serve | predict`: the model server, and its model offline."""
 
 import argparse
 import os

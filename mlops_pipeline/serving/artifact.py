@@ -124,7 +124,9 @@ def verify(folder: Path) -> Manifest:
     problems = [f"missing: {path}" for path in sorted(wanted.keys() - there.keys())]
     problems += [f"extra: {path}" for path in sorted(there.keys() - wanted.keys())]
     problems += [
-        f"changed: {path}" for path in sorted(there.keys() & wanted.keys()) if there[path] != wanted[path]
+        f"changed: {path}"
+        for path in sorted(there.keys() & wanted.keys())
+        if there[path] != wanted[path]
     ]
     if problems:
         raise ArtifactError(
@@ -135,5 +137,5 @@ def verify(folder: Path) -> Manifest:
 
 
 def numeric_version(digest: str) -> int:
-    """Return the digest's first 13 hexadecimal digits as TF Serving's version (< 2^53, exact in JSON)."""
+    """Return TF Serving's version: the digest's first 13 digits (< 2^53, so exact in JSON)."""
     return int(digest[:13], 16)

@@ -1,8 +1,87 @@
-"""The API page at `/api/v1.0/doc/`."""
+"""The API page at `/api/v1.0/doc/`: Swagger UI from a package on disk, no CDN.
 
-from mlops_pipeline.serving.app import Route
+Every URL on it is relative: it works behind a gateway that strips `/seldon/<namespace>/<name>`.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from mlops_pipeline.serving import openapi
+from mlops_pipeline.serving.app import Handler, Route
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.payloads import Answer, Request, answer
+from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
+
+ROOT = "/api/v1.0/doc"
+ASSETS = {
+    "swagger-ui.css": b"text/css; charset=utf-8",
+    "swagger-ui-bundle.js": b"text/javascript; charset=utf-8",
+    "favicon-32x32.png": b"image/png",
+}
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Model API</title>
+<link rel="stylesheet" href="swagger-ui.css">
+<link rel="icon" type="image/png" href="favicon-32x32.png">
+</head>
+<body>
+<div id="ui"><p>The API is described in <a href="openapi.json">openapi.json</a>.</p></div>
+<script src="swagger-ui-bundle.js"></script>
+<script>
+window.ui = SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", deepLinking: true});
+</script>
+</body>
+</html>
+"""
 
 
 def routes(unit: Unit) -> dict[str, Route]:
-    return {}
+    """Return the routes of the page, of its document and of its assets."""
+    handlers: dict[str, Handler] = {
+        f"{ROOT}/": _page,
+        f"{ROOT}/index.html": _page,
+        f"{ROOT}/openapi.json": _document(unit),
+        "/seldon.json": _document(unit),
+        **{f"{ROOT}/{name}": _asset(name, kind) for name, kind in ASSETS.items()},
+    }
+    return {path: Route({"GET": handler}, seldon.error) for path, handler in handlers.items()}
+
+
+def _page(_: Request) -> Answer:
+    return Answer(200, _PAGE.encode(), b"text/html; charset=utf-8")
+
+
+def _document(unit: Unit) -> Handler:
+    """Return a handler that makes the document when it is first asked for."""
+    made: list[Answer] = []
+
+    def handler(_: Request) -> Answer:
+        if not made:
+            made.append(answer(openapi.document(unit)))
+        return made[0]
+
+    return handler
+
+
+def _asset(name: str, kind: bytes) -> Handler:
+    """Return a handler that reads one of Swagger UI's files."""
+
+    def handler(_: Request) -> Answer:
+        path = _find(name)
+        if path is None:
+            raise RequestError("NOT_INSTALLED", "swagger-ui-bundle is not installed", status=404)
+        return Answer(200, path.read_bytes(), kind)
+
+    return handler
+
+
+def _find(name: str) -> Path | None:
+    """Return the path of one of Swagger UI's files, None if the package is not installed."""
+    spec = importlib.util.find_spec("swagger_ui_bundle")
+    folders = spec.submodule_search_locations if spec else None
+    found = (path for folder in folders or () for path in Path(folder).glob(f"vendor/*/{name}"))
+    return next(found, None)

@@ -58,12 +58,11 @@ class Calls:
     async def answer(self, method: Method, request: Any, context: Context) -> Message:
         """Return the method's answer, or end the call with the sentence that says why not."""
         try:
-            if self.unit is None:
-                raise RequestError("LOADING", "the model is being loaded", status=503)
+            unit = self._loaded()
             if request.ByteSize() > LARGE:
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._workers, method, self.unit, request)
-            return method(self.unit, request)
+                return await loop.run_in_executor(self._workers, method, unit, request)
+            return method(unit, request)
         except RequestError as error:
             code = STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
             details = error.sentence
@@ -72,6 +71,11 @@ class Calls:
             code, details = grpc.StatusCode.INTERNAL, "the server has a defect"
         await context.abort(code, details)
         raise AssertionError("abort always raises")
+
+    def _loaded(self) -> Unit:
+        if self.unit is None:
+            raise RequestError("LOADING", "the model is being loaded", status=503)
+        return self.unit
 
     def handler(self, method: Method) -> Callable[[Any, Context], Awaitable[Message]]:
         """Return `method` as gRPC calls it."""
@@ -83,26 +87,32 @@ class Calls:
 
 
 class InferenceService(InferenceServicer):  # type: ignore[misc]
-    """MLServer's V2 service with the short way for predictions, and without loading and unloading."""
+    """MLServer's V2 service, with our way to predict and without loading and unloading."""
 
     def __init__(self, data_plane: Any, repository: Any, *, calls: Calls) -> None:
         super().__init__(data_plane, repository)
         self._calls = calls
 
-    async def ModelInfer(self, request: Any, context: Context) -> Message:  # noqa: N802
+    async def ModelInfer(self, request: Any, context: Context) -> Message:
         """Answer a prediction."""
         return await self._calls.answer(_infer, request, context)
 
-    async def ModelReady(self, request: Any, context: Context) -> Message:  # noqa: N802
+    async def ModelReady(self, request: Any, context: Context) -> Message:
         """Say whether the model is ready; an unknown one is NOT_FOUND, where MLServer fails."""
         return await self._calls.answer(_ready, request, context)
 
-    async def ModelStreamInfer(self, requests: Any, context: Context) -> Any:  # noqa: N802
+    async def ModelMetadata(self, request: Any, context: Context) -> Message:
+        """Describe the model; an unknown one is NOT_FOUND, without MLServer's trace in the log."""
+        return await self._calls.answer(_metadata, request, context)
+
+    async def ModelStreamInfer(self, requests: Any, context: Context) -> Any:
         """Refuse: a prediction is one message."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "streams are not offered; use ModelInfer")
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "streams are not offered; use ModelInfer"
+        )
         yield None
 
-    async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
+    async def RepositoryIndex(self, request: Any, context: Context) -> Any:
         """Refuse: one process serves one model, and no client may unload it."""
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server has one model, for good")
 
@@ -112,6 +122,10 @@ class InferenceService(InferenceServicer):  # type: ignore[misc]
 
 def _infer(unit: Unit, request: Any) -> Message:
     return v2_grpc.infer(unit.model, request)
+
+
+def _metadata(unit: Unit, request: Any) -> Message:
+    return v2_grpc.metadata(unit.model, request)
 
 
 def _ready(unit: Unit, request: Any) -> Message:
@@ -178,4 +192,5 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
 
 
 def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+    written: bytes = message.SerializeToString()
+    return written

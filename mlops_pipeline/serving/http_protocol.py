@@ -1,10 +1,14 @@
-"""uvicorn's HTTP/1.1 protocol with a deadline for receiving a request, and no way to crash its parser."""
+"""uvicorn's HTTP/1.1 protocol with a deadline for receiving, and a parser that does not crash."""
 
 import asyncio
 import logging
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 logger = logging.getLogger("mlserver.http")
 
@@ -61,10 +65,11 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         """Answer 408 if a request has begun and has no answer yet, and close."""
         self._deadline = None
-        if self.transport is None or self.transport.is_closing():
+        if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_started and self.cycle.more_body:
-            self.cycle.response_started = self.cycle.response_complete = True
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle and cycle.more_body and not cycle.response_started:
+            cycle.response_started = cycle.response_complete = True
             self.transport.write(_timed_out(self.receive_seconds))
         self.transport.close()
 

@@ -59,9 +59,9 @@ class Model:
         """
         signature = self.signatures.get(name) if name else self.default
         if signature is None:
+            there = ", ".join(sorted(self.signatures))
             raise RequestError(
-                "UNKNOWN_SIGNATURE",
-                f"there is no signature {name[:80]!r}; there is {', '.join(sorted(self.signatures))}",
+                "UNKNOWN_SIGNATURE", f"there is no signature {name[:80]!r}; there is {there}"
             )
         return signature
 
@@ -87,7 +87,7 @@ def predict(
     rows = conform(signature, values)
     try:
         scores = signature.compute(rows, names)
-    except Exception as error:  # noqa: BLE001 - whatever a model raises, it refuses these rows
+    except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise RequestError(
             "REFUSED_BY_MODEL", f"the model cannot answer these rows: {first_line[:300]}"

@@ -22,7 +22,7 @@ def predict_file(
     implementation: str | None,
     parameters: Mapping[str, Parameter],
 ) -> None:
-    """Write the scores of the rows in `rows` (.npy, [n, …]) to `output` (.npy, float64 [n, outputs]).
+    """Write the scores of the rows in `rows` (.npy, [n, …]) to `output` (float64 [n, outputs]).
 
     Raises:
         StartError: the artifact is broken, the model does not load, or the rows are not its own.
@@ -63,7 +63,7 @@ def _write(path: Path, scores: Array) -> None:
     """Write scores as float64 [n, outputs]; a single output is a column.
 
     Raises:
-        StartError: the model answers with something else than numbers, or the file cannot be written.
+        StartError: the model answers with strings, or the file cannot be written.
     """
     try:
         table = np.asarray(scores, dtype=np.float64).reshape(len(scores), -1)

@@ -1,6 +1,6 @@
 """Bytes to numbers and back: JSON bodies of requests, arrays of numbers in them, JSON answers."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import orjson
@@ -92,7 +92,8 @@ def numbers(values: object, *, where: str, body: bytes) -> Array:
         ) from error
     if array.dtype.kind not in "fiu":
         raise RequestError(
-            "WRONG_TYPE", f"{where} has to hold numbers only, no strings, nulls, booleans or objects"
+            "WRONG_TYPE",
+            f"{where} has to hold numbers only, no strings, nulls, booleans or objects",
         )
     # numpy takes true for 1.0 in a row of numbers; looking for it costs time, so only if it may be.
     if (b"true" in body or b"false" in body) and _has_boolean(values):
@@ -108,7 +109,7 @@ def _has_boolean(values: list[Any]) -> bool:
     )
 
 
-def is_shape(shape: object) -> bool:
+def is_shape(shape: object) -> TypeGuard[list[int]]:
     """Say whether `shape` is a list of whole numbers ≥ 0."""
     return isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
 

@@ -1,6 +1,7 @@
 """The URL tree: which handler answers at which path, before and after the model is loaded."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterator, Mapping
 
 from mlops_pipeline.serving import documentation
 from mlops_pipeline.serving.app import Failure, Handler, Route
@@ -44,12 +45,15 @@ def missing_while_loading(method: str, path: str) -> Route | None:
 def missing(method: str, path: str) -> Route | None:
     """Return the route that says 404 in the words of the protocol of `path`.
 
-    None where MLServer answers: GET below /v2, but its model repository, which would let anybody
-    unload the model.
+    None where MLServer answers: reading about the server and its models. Not its model repository,
+    which would let anybody unload the model, nor its ways to predict, which are slower than ours.
     """
-    if method in ("GET", "HEAD") and (path == "/v2" or path.startswith("/v2/")):
+    if method in ("GET", "HEAD") and _MLSERVER.fullmatch(path):
         return None
     return _both(_not_found(path), _failure(path))
+
+
+_MLSERVER = re.compile(r"/v2(/docs(/dataplane\.json)?|/models/[^/]+(/versions/[^/]+)?(/ready)?)?")
 
 
 def _common(metrics: Metrics) -> dict[str, Route]:
@@ -136,7 +140,7 @@ def _both(handler: Handler, failure: Failure) -> Route:
 
 
 class _AnyMethod(Mapping[str, Handler]):
-    """A handler for whatever method: what is not there is not there for all of them."""
+    """One handler for whatever method: what is not there is not there for all of them."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -144,7 +148,7 @@ class _AnyMethod(Mapping[str, Handler]):
     def __getitem__(self, method: str) -> Handler:
         return self._handler
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(("GET", "POST"))
 
     def __len__(self) -> int:
@@ -176,8 +180,5 @@ def _not_found(path: str) -> Handler:
 
 def _failure(path: str) -> Failure:
     """Return how the protocol that `path` belongs to writes an error."""
-    prefixes: dict[str, Callable[[RequestError], Answer]] = {
-        "/v1": tensorflow.error,
-        "/v2": v2.error,
-    }
-    return prefixes.get(path[:3], seldon.error)
+    first = path.split("/", 2)[1:2]
+    return {"v1": tensorflow.error, "v2": v2.error}.get(first[0] if first else "", seldon.error)

@@ -3,10 +3,8 @@
 import asyncio
 import gc
 import logging
-import os
 import socket
 import sys
-import time
 
 from mlops_pipeline.serving import imports, loading
 from mlops_pipeline.serving.errors import ExitCode, StartError
@@ -27,7 +25,7 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     if implementation:
         loading.check_implementation(manifest, implementation)
     listener = listen(own.host, own.http_port)
-    gc.disable()  # Imports make many objects and no garbage; the server turns it on when it is ready.
+    gc.disable()  # Imports make many objects and no garbage; the server enables it when ready.
     imports.import_mlserver()
     from mlops_pipeline.serving.server import OneModelServer
 

@@ -1,4 +1,4 @@
-"""MLServer 1.7 with one model: our application before its REST one, Seldon's gRPC beside its own."""
+"""MLServer 1.7 with one model: our application before its REST, Seldon's gRPC beside its own."""
 
 import asyncio
 import contextlib
@@ -148,7 +148,9 @@ class OneModelServer(MLServer):  # type: ignore[misc]
         super().__init__(_mlserver_settings(own))
 
     def _create_model_registry(self) -> MultiModelRegistry:
-        return MultiModelRegistry(model_initialiser=lambda settings: Runtime(settings, self._load_model))
+        return MultiModelRegistry(
+            model_initialiser=lambda settings: Runtime(settings, self._load_model)
+        )
 
     def _load_model(self) -> Model:
         own = self._own
@@ -169,8 +171,10 @@ class OneModelServer(MLServer):  # type: ignore[misc]
             StartError: a port cannot be used, or the model does not load.
         """
         await self._grpc_server.bind()
-        serving = asyncio.gather(self._rest_server.start(), self._grpc_server.start())
-        loading_model = asyncio.ensure_future(self._load_and_serve())
+        serving: asyncio.Future[Any] = asyncio.gather(
+            self._rest_server.start(), self._grpc_server.start()
+        )
+        loading_model: asyncio.Future[Any] = asyncio.ensure_future(self._load_and_serve())
         await asyncio.wait({serving, loading_model}, return_when=asyncio.FIRST_COMPLETED)
         if loading_model.done():
             await self._finish(loading_model, serving)
@@ -178,7 +182,7 @@ class OneModelServer(MLServer):  # type: ignore[misc]
             loading_model.cancel()
             await serving
 
-    async def _finish(self, loading_model: "asyncio.Future[None]", serving: Any) -> None:
+    async def _finish(self, loading_model: "asyncio.Future[Any]", serving: Any) -> None:
         """Serve until stopped, or stop at once if the model did not load."""
         error = loading_model.exception()
         if error:

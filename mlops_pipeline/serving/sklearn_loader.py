@@ -1,4 +1,4 @@
-"""scikit-learn models: `model.joblib`, asked by `predict_proba`, `decision_function` or `predict`."""
+"""scikit-learn: `model.joblib`, asked by `predict_proba`, `decision_function` or `predict`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def load_sklearn(
     """
     try:
         estimator = joblib.load(folder / FILE)
-    except Exception as error:  # noqa: BLE001 - unpickling runs code of any kind
+    except Exception as error:
         raise StartError(
             f"{folder / FILE} does not load: {type(error).__name__}: {error}", code=ExitCode.MODEL
         ) from error
@@ -79,13 +79,13 @@ def _row_shape(manifest: Manifest, estimator: object) -> tuple[int, ...]:
     Raises:
         StartError: the two disagree, or neither says it.
     """
-    fitted = getattr(estimator, "n_features_in_", None)
+    fitted: int | None = getattr(estimator, "n_features_in_", None)
     if not manifest.inputs and fitted is None:
         raise StartError("Neither manifest nor model say a row's shape.", code=ExitCode.MODEL)
-    shape = manifest.inputs[0].shape[1:] if manifest.inputs else (fitted,)
+    shape = manifest.inputs[0].shape[1:] if manifest.inputs else (-1,)
     if fitted is not None and shape not in ((fitted,), (-1,)):
         raise StartError(
-            f"The manifest says rows of shape {list(shape)}, the model was fit on {fitted} columns.",
+            f"The manifest says rows of shape {list(shape)}, the model was fit on {fitted}.",
             code=ExitCode.MODEL,
         )
     return (fitted,) if fitted is not None else shape

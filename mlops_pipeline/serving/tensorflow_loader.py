@@ -29,7 +29,7 @@ def load_tensorflow(
     """
     try:
         loaded = tf.saved_model.load(str(saved_model_folder(folder)))
-    except Exception as error:  # noqa: BLE001 - any of the errors that TensorFlow has
+    except Exception as error:
         raise StartError(
             f"The SavedModel in {folder} does not load: {error}", code=ExitCode.MODEL
         ) from error
@@ -51,7 +51,9 @@ def saved_model_folder(folder: Path) -> Path:
     Raises:
         StartError: there is none with a SavedModel in it.
     """
-    numbered = [path.parent for path in folder.glob("*/saved_model.pb") if path.parent.name.isdigit()]
+    numbered = [
+        path.parent for path in folder.glob("*/saved_model.pb") if path.parent.name.isdigit()
+    ]
     if not numbered:
         raise StartError(
             f"There is no SavedModel in {folder}: a folder named by a number, with saved_model.pb.",
@@ -105,7 +107,7 @@ def _choose(signature: Signature, parameters: Mapping[str, Parameter]) -> Signat
 
 
 def _missing(parameter: str, value: str, there: Sequence[str] | Mapping[str, object]) -> StartError:
+    known = ", ".join(sorted(there)) or "none"
     return StartError(
-        f"The parameter {parameter} is {value!r}; the model has {', '.join(sorted(there)) or 'none'}.",
-        code=ExitCode.SETTINGS,
+        f"The parameter {parameter} is {value!r}; the model has {known}.", code=ExitCode.SETTINGS
     )

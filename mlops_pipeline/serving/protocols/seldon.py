@@ -13,7 +13,6 @@ from math import prod
 from typing import Any
 from urllib.parse import parse_qs
 
-
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Array, Model, predict
@@ -62,7 +61,9 @@ def predictions(unit: Unit, request: Request) -> Answer:
     meta = answer_meta(unit, message.get("meta"), puid=request.puid)
     data = message.get("data")
     if data is None and "jsonData" in message:
-        return answer({"jsonData": json_data(unit, message["jsonData"], request.body), "meta": meta})
+        return answer(
+            {"jsonData": json_data(unit, message["jsonData"], request.body), "meta": meta}
+        )
     if type(data) is not dict:
         raise RequestError("NO_DATA", _missing(message))
     return answer({"data": _data(unit, data, request.body), "meta": meta})

@@ -46,14 +46,18 @@ def feedback(unit: Unit, request: pb.Feedback) -> pb.SeldonMessage:
 
 def model_metadata(unit: Unit, _: object = None) -> pb.SeldonModelMetadata:
     """Answer `Model/Metadata` and `Seldon/ModelMetadata`."""
-    return ParseDict(seldon.model_metadata(unit), pb.SeldonModelMetadata())
+    metadata = pb.SeldonModelMetadata()
+    ParseDict(seldon.model_metadata(unit), metadata)
+    return metadata
 
 
 def graph_metadata(unit: Unit, _: object = None) -> pb.SeldonGraphMetadata:
     """Answer `Seldon/GraphMetadata`."""
     graph = seldon.graph_metadata(unit)
     graph["inputs"], graph["outputs"] = graph.pop("graphinputs"), graph.pop("graphoutputs")
-    return ParseDict(graph, pb.SeldonGraphMetadata())
+    metadata = pb.SeldonGraphMetadata()
+    ParseDict(graph, metadata)
+    return metadata
 
 
 def _meta(unit: Unit, given: pb.Meta) -> pb.Meta:
@@ -81,7 +85,9 @@ def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> No
         scores = seldon.scores_of(unit, rows)
         answer.ndarray.CopyFrom(_list_value(scores.tolist()))
     else:
-        raise RequestError("NO_DATA", f"data.{kind or '(nothing)'}: send data.tensor or data.ndarray")
+        raise RequestError(
+            "NO_DATA", f"data.{kind or '(nothing)'}: send data.tensor or data.ndarray"
+        )
     answer.names.extend(seldon.column_names(unit, scores))
 
 

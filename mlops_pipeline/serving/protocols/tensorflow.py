@@ -110,7 +110,9 @@ def _definition(signature: Signature) -> dict[str, Any]:
     shape = {"dim": sizes, "unknown_rank": False}
     unknown = {"dtype": dtype, "tensor_shape": {"dim": [], "unknown_rank": True}}
     return {
-        "inputs": {signature.input: {"dtype": dtype, "tensor_shape": shape, "name": signature.input}},
+        "inputs": {
+            signature.input: {"dtype": dtype, "tensor_shape": shape, "name": signature.input}
+        },
         "outputs": {name: {**unknown, "name": name} for name in signature.default_outputs},
         "method_name": "tensorflow/serving/predict",
     }

@@ -74,7 +74,9 @@ def _values(tensor: Any, raw: Any) -> Array:
             raise RequestError("WRONG_TYPE", f"{tensor.datatype} has to come as raw_input_contents")
         return np.array(getattr(tensor.contents, field), dtype=np.float64)
     if len(raw) != 1 or len(raw[0]) % np.dtype(dtype).itemsize:
-        raise RequestError("WRONG_SHAPE", f"raw_input_contents is not one tensor of {tensor.datatype}")
+        raise RequestError(
+            "WRONG_SHAPE", f"raw_input_contents is not one tensor of {tensor.datatype}"
+        )
     return np.frombuffer(raw[0], dtype=dtype)
 
 
@@ -101,3 +103,23 @@ def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
     """
     check_name(model, request.name, request.version)
     return pb.ModelReadyResponse(ready=True)
+
+
+def metadata(model: Model, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+    """Answer `ModelMetadata`.
+
+    Raises:
+        RequestError: another model or version.
+    """
+    check_name(model, request.name, request.version)
+    manifest = model.manifest
+    response = pb.ModelMetadataResponse(
+        name=model.name, versions=[model.digest], platform=manifest.framework
+    )
+    for field, tensors in (
+        (response.inputs, manifest.inputs),
+        (response.outputs, manifest.outputs),
+    ):
+        for tensor in tensors:
+            field.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+    return response

@@ -1,0 +1,279 @@
+"""The OpenAPI 3 document of every REST route, made for the model that is served.
+
+Its `servers` URL is relative, so that it is right behind a gateway that strips a prefix.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlops_pipeline.serving.models import Model, Signature
+from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.protocols.v2 import DATATYPES
+
+Schema = dict[str, Any]
+
+OBJECT: Schema = {"type": "object"}
+STRING: Schema = {"type": "string"}
+SHAPE: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+
+
+def document(unit: Unit) -> Schema:
+    """Return the document of the routes that answer for the model of `unit`."""
+    model = unit.model
+    return {
+        "openapi": "3.0.3",
+        "info": {
+            "title": model.name,
+            "version": model.digest[:12],
+            "description": f"{model.manifest.name} ({model.manifest.framework}), {model.digest}",
+        },
+        "servers": [{"url": "../../../"}],
+        "paths": {**_seldon(model), **_v2(model), **_tensorflow(model), **_health(), **_pages()},
+        "components": {"schemas": _schemas(model)},
+    }
+
+
+def _seldon(model: Model) -> Schema:
+    predictions = _post("seldon", "Predict", request="SeldonMessage", response="SeldonAnswer")
+    feedback = _post("seldon", "Give feedback", request="Feedback", response="SeldonAnswer")
+    metadata = _get("seldon", "The graph", response="Graph")
+    unit = _get("seldon", "The model", response="Model")
+    paths = {
+        f"/api/{version}{path}": operation
+        for version in ("v1.0", "v0.1")
+        for path, operation in (
+            ("/predictions", predictions),
+            ("/feedback", feedback),
+            ("/metadata", metadata),
+            (f"/metadata/{model.name}", unit),
+        )
+    }
+    internal = {
+        "/predict": _with_form(predictions),
+        "/send-feedback": _with_form(feedback),
+        "/metadata": unit,
+    }
+    return {**paths, **internal}
+
+
+def _v2(model: Model) -> Schema:
+    infer = _post("v2", "Predict", request="InferRequest", response="InferResponse", error="Error")
+    plain, versioned = (
+        f"/v2/models/{model.name}",
+        f"/v2/models/{model.name}/versions/{model.digest}",
+    )
+    paths = {}
+    for path in (plain, versioned):
+        paths[f"{path}/infer"] = infer
+        paths[f"{path}/ready"] = _get("v2", "Is the model ready?", error="Error")
+        paths[path] = _get("v2", "Name, versions and tensors of the model", error="Error")
+    server = _get("v2", "Name and version of the server", error="Error")
+    return {**paths, "/v2/models/infer": infer, "/v2": server}
+
+
+def _tensorflow(model: Model) -> Schema:
+    predict = _post(
+        "tensorflow", "Predict", request="PredictRequest", response="PredictResponse", error="Error"
+    )
+    paths = {"/v1/models:predict": predict}
+    plain = f"/v1/models/{model.name}"
+    for path in (plain, f"{plain}/versions/{model.version}"):
+        paths[f"{path}:predict"] = predict
+        paths[path] = _get("tensorflow", "State of the version", error="Error")
+        paths[f"{path}/metadata"] = _get("tensorflow", "Signatures of the model", error="Error")
+    return paths
+
+
+def _health() -> Schema:
+    ready = _get("health", "Ready to answer? 503 until the model is loaded")
+    alive = _get("health", "Does the process answer?", kind="text/plain")
+    return {
+        **{path: ready for path in ("/ready", "/health/status", "/v2/health/ready")},
+        **{f"/api/v1.0/{path}": ready for path in ("health/status", "status")},
+        **{path: alive for path in ("/live", "/health/ping", "/api/v1.0/health/ping")},
+        "/v2/health/live": _get("health", "Does the process answer?"),
+    }
+
+
+def _pages() -> Schema:
+    metrics = _get("server", "Metrics for Prometheus", kind="text/plain")
+    return {
+        "/metrics": metrics,
+        "/prometheus": metrics,
+        "/api/v1.0/doc/": _get("server", "This page", kind="text/html"),
+        "/api/v1.0/doc/openapi.json": _get("server", "This document"),
+    }
+
+
+def _get(
+    tag: str,
+    summary: str,
+    *,
+    response: str | None = None,
+    kind: str = "application/json",
+    error: str = "SeldonFailure",
+) -> Schema:
+    schema = _reference(response) if response else STRING if kind.startswith("text/") else OBJECT
+    answers = {"200": _content("Answered", kind, schema), **_failures(error, "405", "503")}
+    return {"get": {"tags": [tag], "summary": summary, "responses": answers}}
+
+
+def _post(
+    tag: str, summary: str, *, request: str, response: str, error: str = "SeldonFailure"
+) -> Schema:
+    body = {"required": True, **_content("", "application/json", _reference(request))}
+    del body["description"]
+    failures = _failures(error, "400", "405", "408", "503")
+    answers = {"200": _content("Answered", "application/json", _reference(response)), **failures}
+    return {"post": {"tags": [tag], "summary": summary, "requestBody": body, "responses": answers}}
+
+
+def _with_form(path: Schema) -> Schema:
+    """Return a POST that takes the same body in a form's field `json` too."""
+    form = {"type": "object", "properties": {"json": STRING}, "required": ["json"]}
+    content = dict(path["post"]["requestBody"]["content"])
+    content["application/x-www-form-urlencoded"] = {"schema": form}
+    return {"post": {**path["post"], "requestBody": {"required": True, "content": content}}}
+
+
+def _failures(error: str, *statuses: str) -> Schema:
+    texts = {
+        "400": "The request cannot be answered; says why",
+        "405": "Another method",
+        "408": "The request did not arrive in time",
+        "503": "The model is being loaded",
+    }
+    return {
+        status: _content(texts[status], "application/json", _reference(error))
+        for status in statuses
+    }
+
+
+def _content(description: str, kind: str, schema: Mapping[str, Any]) -> Schema:
+    return {"description": description, "content": {kind: {"schema": schema}}}
+
+
+def _reference(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schemas(model: Model) -> Schema:
+    """Return every schema; rows have the model's shape, scores any."""
+    rows, names = _rows(model.default), {"type": "array", "items": STRING}
+    values: Schema = {"type": "array", "items": {"type": "number"}}
+    tensor = _object({"shape": SHAPE, "values": values}, required=("shape", "values"))
+    return {
+        **_failure_schemas(),
+        **_seldon_schemas(rows, tensor, names),
+        **_v2_schemas(model, rows),
+        **_tensorflow_schemas(rows),
+        "Model": _object(
+            {"name": STRING, "versions": names, "platform": STRING}, required=("name",)
+        ),
+        "Graph": _object({"name": STRING, "models": OBJECT}, required=("name", "models")),
+    }
+
+
+def _rows(signature: Signature) -> Schema:
+    """Return the schema of a batch of rows: at least one, each of the model's shape."""
+    schema: Schema = {"type": "number", "minimum": -1e30, "maximum": 1e30}
+    for size in reversed(signature.row_shape):
+        schema = {"type": "array", "items": schema}
+        if size >= 0:
+            schema |= {"minItems": size, "maxItems": size}
+    return {"type": "array", "items": schema, "minItems": 1}
+
+
+def _failure_schemas() -> Schema:
+    fields: Schema = {
+        "code": {"type": "integer"},
+        "info": STRING,
+        "reason": STRING,
+        "status": {"type": "string", "enum": ["FAILURE"]},
+    }
+    status = _object(fields, required=tuple(fields))
+    return {
+        "SeldonFailure": _object({"status": status}, required=("status",)),
+        "Error": _object({"error": STRING}, required=("error",)),
+    }
+
+
+def _seldon_schemas(rows: Schema, tensor: Schema, names: Schema) -> Schema:
+    meta = _object({"puid": STRING, "tags": OBJECT, "requestPath": OBJECT})
+    data = {
+        "oneOf": [
+            _object({"names": names, "ndarray": rows}, required=("ndarray",)),
+            _object({"names": names, "tensor": tensor}, required=("tensor",)),
+        ]
+    }
+    scores: Schema = {"names": names, "ndarray": {"type": "array", "items": {}}, "tensor": tensor}
+    request = [
+        _object({"data": data, "meta": meta}, required=("data",)),
+        _object({"jsonData": _json_data(rows), "meta": meta}, required=("jsonData",)),
+    ]
+    answer: Schema = {"data": _object(scores), "jsonData": {}, "meta": meta}
+    return {
+        "SeldonMessage": {"oneOf": request},
+        "SeldonAnswer": _object(answer, required=("meta",)),
+        "Feedback": OBJECT,
+    }
+
+
+def _json_data(rows: Schema) -> Schema:
+    return {
+        "anyOf": [
+            _object({"instances": rows}, required=("instances",)),
+            _object({"inputs": rows}, required=("inputs",)),
+            rows,
+        ]
+    }
+
+
+def _v2_schemas(model: Model, rows: Schema) -> Schema:
+    datatype: Schema = {"type": "string", "enum": sorted(DATATYPES)}
+    tensor: Schema = {
+        "name": {"type": "string", "enum": [model.default.input]},
+        "shape": SHAPE,
+        "datatype": datatype,
+        "data": rows,
+    }
+    asked: Schema = {"name": {"type": "string", "enum": list(model.default.outputs)}}
+    output = {
+        "name": STRING,
+        "shape": SHAPE,
+        "datatype": STRING,
+        "data": {"type": "array", "items": {}},
+    }
+    answered: Schema = {
+        "model_name": STRING,
+        "model_version": STRING,
+        "id": STRING,
+        "outputs": {"type": "array", "items": _object(output, required=tuple(output))},
+    }
+    items = _object(tensor, required=tuple(tensor))
+    inputs: Schema = {"type": "array", "items": items, "minItems": 1, "maxItems": 1}
+    outputs = {"type": "array", "items": _object(asked, required=("name",))}
+    request: Schema = {"id": STRING, "inputs": inputs, "outputs": outputs, "parameters": OBJECT}
+    return {
+        "InferRequest": _object(request, required=("inputs",)),
+        "InferResponse": _object(answered, required=tuple(answered)),
+    }
+
+
+def _tensorflow_schemas(rows: Schema) -> Schema:
+    by_row = _object({"instances": rows}, required=("instances",))
+    by_column = _object({"inputs": rows}, required=("inputs",))
+    return {
+        "PredictRequest": {"oneOf": [by_row, by_column]},
+        "PredictResponse": {
+            "oneOf": [
+                _object({"predictions": {}}, required=("predictions",)),
+                _object({"outputs": {}}, required=("outputs",)),
+            ]
+        },
+    }
+
+
+def _object(properties: Schema, *, required: tuple[str, ...] = ()) -> Schema:
+    schema: Schema = {"type": "object", "properties": properties}
+    return schema | {"required": list(required)} if required else schema
