@@ -1,0 +1,52 @@
+"""TCP ports of this machine: which are free, and whose the others are."""
+
+import socket
+from collections.abc import Collection
+
+from mlops_pipeline.clients.errors import ConfigurationError
+
+LOOPBACK = "127.0.0.1"
+_LAST = 65_535
+
+
+def is_free(port: int) -> bool:
+    """Say whether a server could listen on `port` of 127.0.0.1 now."""
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((LOOPBACK, port))
+            candidate.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+def first_free(first: int, *, besides: Collection[int] = (), tries: int = 200) -> int:
+    """Return the first free port from `first` on that is not in `besides`.
+
+    Raises:
+        ConfigurationError: none of the next `tries` ports is free.
+    """
+    for port in range(first, min(first + tries, _LAST + 1)):
+        if port not in besides and is_free(port):
+            return port
+    raise ConfigurationError(
+        f"none of the ports {first} to {min(first + tries - 1, _LAST)} of {LOOPBACK} is free; "
+        "choose another first port in the settings"
+    )
+
+
+def listeners(pid: int) -> set[tuple[str, int]]:
+    """Return (address, port) of everything that a process and its children listen on.
+
+    Empty where there is no such process, or it belongs to somebody else.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        connections = [c for member in family for c in member.net_connections(kind="tcp")]
+    except psutil.Error:
+        return set()
+    return {(c.laddr.ip, c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN}

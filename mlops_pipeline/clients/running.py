@@ -1,0 +1,77 @@
+"""Processes that run already: found by a mark in their environment, and ended."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.clients.errors import UnavailableError
+
+if TYPE_CHECKING:
+    import psutil
+
+
+def marked(variable: str, value: str) -> list[int]:
+    """Return the ids of this user's processes whose environment has `variable` at `value`.
+
+    Processes inherit the mark from the one that was started with it, so this finds a whole tree,
+    also when its root is gone. This process is never among them.
+    """
+    import psutil
+
+    found = []
+    for process in psutil.process_iter(["pid", "uids", "status"]):
+        if process.pid == os.getpid() or process.info["uids"] is None:
+            continue
+        if process.info["uids"].real != os.getuid():
+            continue
+        try:
+            alive = process.info["status"] != psutil.STATUS_ZOMBIE
+            if alive and process.environ().get(variable) == value:
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def end_marked(variable: str, value: str, *, grace: float) -> int:
+    """End every process that `marked` finds, and return how many there were.
+
+    They get `grace` seconds after SIGTERM, then SIGKILL.
+
+    Raises:
+        UnavailableError: some are still there afterwards.
+    """
+    import psutil
+
+    pids = marked(variable, value)
+    processes = [p for pid in pids if (p := _process(pid)) is not None]
+    for process in processes:
+        _quietly(process.terminate)
+    _, alive = psutil.wait_procs(processes, timeout=grace)
+    for process in alive:
+        _quietly(process.kill)
+    _, alive = psutil.wait_procs(alive, timeout=5)
+    if alive:
+        raise UnavailableError(
+            f"could not end the processes {sorted(p.pid for p in alive)}, not even with SIGKILL; "
+            "see `ps` for what they wait for"
+        )
+    return len(processes)
+
+
+def _process(pid: int) -> "psutil.Process | None":
+    import psutil
+
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    import psutil
+
+    try:
+        action()
+    except psutil.Error:
+        return

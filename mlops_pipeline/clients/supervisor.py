@@ -1,0 +1,189 @@
+"""supervisord's XML-RPC interface over its unix socket.
+
+Protocol: http://supervisord.org/api.html. The transport is our own because supervisor's has no
+timeout and brings the whole of supervisord with it.
+"""
+
+import http.client
+import socket
+import xmlrpc.client
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
+
+_BAD_NAME = 10
+_ALREADY_ADDED = 90
+_STATES: dict[int, "ProcessState"] = {
+    0: "stopped",
+    10: "starting",
+    20: "running",
+    30: "backoff",
+    40: "stopping",
+    100: "exited",
+    200: "fatal",
+}
+ProcessState = Literal[
+    "stopped", "starting", "running", "backoff", "stopping", "exited", "fatal", "unknown"
+]
+
+
+@dataclass(frozen=True)
+class SupervisedProcess:
+    """A program as supervisord sees it."""
+
+    name: str
+    state: ProcessState
+    pid: int
+    """0 while there is no process."""
+    exit_code: int
+    """Of the last process that ended; 0 when none has."""
+    reason: str
+    """Why it could not be started, in supervisord's words; mostly empty."""
+
+
+class SupervisorClient:
+    """The supervisord on the unix socket `address`. Every call ends within `timeout` seconds."""
+
+    def __init__(self, address: Path, *, timeout: float = 30.0) -> None:
+        self.address = address
+        self._timeout = timeout
+
+    def identity(self) -> tuple[str, int]:
+        """Return the identifier that supervisord was configured with, and its process id.
+
+        Raises:
+            UnavailableError: nothing answers.
+        """
+        return str(self._call("getIdentification")), int(self._call("getPID"))
+
+    def processes(self) -> dict[str, SupervisedProcess]:
+        """Return every program by its name.
+
+        Raises:
+            UnavailableError: nothing answers.
+        """
+        return {info["name"]: _process(info) for info in self._call("getAllProcessInfo")}
+
+    def find(self, name: str) -> SupervisedProcess | None:
+        """Return the program, or None where supervisord does not know it.
+
+        Raises:
+            UnavailableError: nothing answers.
+        """
+        try:
+            return _process(self._call("getProcessInfo", name))
+        except NotFoundError:
+            return None
+
+    def reload(self) -> None:
+        """Read the configuration files again. Starts and stops nothing.
+
+        Raises:
+            UnavailableError: nothing answers, or a file cannot be read.
+        """
+        self._call("reloadConfig")
+
+    def add(self, name: str) -> None:
+        """Take up a program that a reload has found; it starts by itself.
+
+        Raises:
+            NotFoundError: no configuration file names it.
+            UnavailableError: nothing answers.
+        """
+        try:
+            self._call("addProcessGroup", name)
+        except ConflictError:
+            return
+
+    def remove(self, name: str) -> None:
+        """Stop a program and forget it; nothing happens where it is not known.
+
+        Raises:
+            UnavailableError: nothing answers, or it did not stop.
+        """
+        try:
+            self._call("stopProcessGroup", name)
+            self._call("removeProcessGroup", name)
+        except NotFoundError:
+            return
+
+    def start(self, name: str) -> None:
+        """Start a program that has stopped or given up, without waiting for it.
+
+        Raises:
+            NotFoundError: supervisord does not know it.
+            UnavailableError: nothing answers, or it runs already.
+        """
+        self._call("startProcess", name, False)
+
+    def shut_down(self) -> None:
+        """Ask supervisord to stop everything and end. Returns before it has.
+
+        Raises:
+            UnavailableError: nothing answers.
+        """
+        self._call("shutdown")
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        with self._errors(method, arguments):
+            proxy = xmlrpc.client.ServerProxy(
+                "http://localhost/RPC2", transport=_Transport(self.address, self._timeout)
+            )
+            with proxy:
+                return getattr(proxy.supervisor, method)(*arguments)
+
+    @contextmanager
+    def _errors(self, method: str, arguments: tuple[object, ...]) -> Iterator[None]:
+        asked = f"supervisord at {self.address} was asked {method}{arguments}"
+        try:
+            yield
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == _BAD_NAME:
+                raise NotFoundError(f"{asked}: it knows no such program") from fault
+            if fault.faultCode == _ALREADY_ADDED:
+                raise ConflictError(f"{asked}: it has it already") from fault
+            raise UnavailableError(f"{asked} and answered {fault.faultString}") from fault
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+            raise UnavailableError(
+                f"{asked} and did not answer ({type(error).__name__}: {error}); "
+                "bring it up with `mlops-pipeline up supervisor`"
+            ) from error
+
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, address: Path, timeout: float) -> None:
+        super().__init__()
+        self._address = address
+        self._timeout = timeout
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        return _UnixConnection(self._address, self._timeout)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, address: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._address = address
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(str(self._address))
+        except OSError:
+            self.close()
+            raise
+
+
+def _process(info: dict[str, Any]) -> SupervisedProcess:
+    return SupervisedProcess(
+        name=info["name"],
+        state=_STATES.get(info["state"], "unknown"),
+        pid=info["pid"],
+        exit_code=info["exitstatus"],
+        reason=info["spawnerr"],
+    )

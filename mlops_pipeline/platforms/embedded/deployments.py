@@ -1,0 +1,320 @@
+"""SeldonDeployments on the embedded platform: servers, routes, and the order that drops nothing."""
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
+
+from mlops_pipeline.clients.errors import (
+    NotFoundError,
+    UnavailableError,
+    WaitTimeoutError,
+)
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded.envoy_config import Endpoint, Route, Target, cluster_names
+from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
+from mlops_pipeline.platforms.embedded.locks import Locks
+from mlops_pipeline.platforms.embedded.models import ModelFolders
+from mlops_pipeline.platforms.embedded.object_store import SECRET, SeaweedObjectStore
+from mlops_pipeline.platforms.embedded.records import Record, Records
+from mlops_pipeline.platforms.embedded.servers import Servers, ServerSet
+from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
+from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
+from mlops_pipeline.platforms.platform import PredictorStatus
+from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+
+_Placed = list[tuple[Endpoint, ...]]
+"""Where the servers of each predictor are."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What deployments are made with."""
+
+    settings: EmbeddedSettings
+    locks: Locks
+    records: Records
+    servers: Servers
+    models: ModelFolders
+    gateway: EnvoyGateway
+    object_store: SeaweedObjectStore
+    fingerprint: Callable[[], str]
+
+
+class EmbeddedDeployments:
+    """Deployments whose servers are processes and whose routes are Envoy's.
+
+    An apply goes through five steps, and can be killed after each: servers started beside those
+    that serve; their clusters known to Envoy; the record written; the routes switched; the
+    servers that no record names drained and stopped. The next apply goes through all of them
+    again and finds what is there.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def apply(self, deployment: SeldonDeployment) -> Change:
+        """Make the deployment true: servers started, routes switched without a dropped request.
+
+        Raises:
+            NotFoundError: a secret, bucket or artifact does not exist; nothing was changed.
+            FatalStateError: a server has ended; the version before keeps all traffic.
+            UnavailableError: a server was not ready in time; likewise.
+        """
+        self._require_gateway()
+        with self._lock(deployment.name, deployment.namespace, "apply"):
+            before = self._parts.records.find(deployment.name, namespace=deployment.namespace)
+            sets = self._server_sets(deployment)
+            self._fetch(sets)
+            with self._abandoning(deployment):
+                placed, started = self._start(sets)
+                after = Record(deployment, _route(deployment, sets, placed))
+                routed = self._switch(before, after)
+            self._retire(before, after)
+            return Change(_action(before, after, moved=started or routed), self._facts(after))
+
+    def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:
+        """Return the deployment as last applied, or None."""
+        record = self._parts.records.find(name, namespace=namespace)
+        return record.deployment if record else None
+
+    def list(self) -> Sequence[SeldonDeployment]:
+        """Return every deployment as last applied, sorted by namespace and name."""
+        return [record.deployment for record in self._parts.records.list()]
+
+    def delete(self, name: str, *, namespace: str) -> None:
+        """Stop routing to it, drain, and stop its servers.
+
+        Raises:
+            NotFoundError: there is no such deployment.
+            UnavailableError: supervisord or Envoy does not answer.
+        """
+        parts = self._parts
+        with self._lock(name, namespace, "delete"):
+            before = parts.records.find(name, namespace=namespace)
+            if before is None:
+                there = ", ".join(f"{d.namespace}/{d.name}" for d in self.list()) or "none"
+                raise NotFoundError(
+                    f"there is no deployment {namespace}/{name}; there are: {there}"
+                )
+            with parts.locks.held("state", purpose=f"delete {name}"):
+                parts.records.remove(name, namespace=namespace)
+                if isinstance(parts.gateway.observe(), Ready | Drifted):
+                    parts.gateway.publish("routes", parts.records.routes())
+            self._retire(before, None)
+
+    def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
+        """Look at each predictor as it is now. Empty when there is no such deployment."""
+        record = self._parts.records.find(name, namespace=namespace)
+        if record is None:
+            return ()
+        live = record.route.live()
+        total = sum(target.traffic for target in live)
+        return tuple(
+            self._status(target, round(100 * target.traffic / total) if target in live else 0)
+            for target in record.route.targets
+        )
+
+    def logs(self, name: str, *, namespace: str, lines: int) -> str:
+        """Return the last lines of each server of a deployment, under the server's name."""
+        servers = self._parts.servers
+        programs = sorted(servers.programs(name, namespace=namespace))
+        return "\n".join(f"==> {p} <==\n{servers.log(p, lines=lines)}" for p in programs)
+
+    def _server_sets(self, deployment: SeldonDeployment) -> tuple[ServerSet, ...]:
+        fingerprint = self._parts.fingerprint()
+        return tuple(
+            ServerSet(
+                namespace=deployment.namespace,
+                deployment=deployment.name,
+                predictor=predictor,
+                replicas=_replicas(deployment, predictor),
+                environment=fingerprint,
+                version=version("mlops-pipeline"),
+            )
+            for predictor in deployment.spec.predictors
+        )
+
+    def _fetch(self, sets: Sequence[ServerSet]) -> None:
+        """Download what the servers will load, as the init container of a pod does."""
+        for servers in sets:
+            secret = servers.predictor.graph.env_secret_ref_name or SECRET
+            if secret == SECRET:
+                self._parts.object_store.write_secret(servers.namespace)
+            self._parts.models.fetch(servers.uri, namespace=servers.namespace, secret=secret)
+
+    def _start(self, sets: Sequence[ServerSet]) -> tuple[_Placed, bool]:
+        """Start what does not run yet, wait for all, and say where they are and if any was new."""
+        parts = self._parts
+        placed: _Placed = []
+        any_started = False
+        for servers in sets:
+            with parts.locks.held("state", purpose=f"start {servers.deployment}"):
+                endpoints, started = parts.servers.start(servers, parts.models.path(servers.uri))
+            placed.append(endpoints)
+            any_started |= started
+        for servers, endpoints in zip(sets, placed, strict=True):
+            parts.servers.wait(servers, endpoints)
+        return placed, any_started
+
+    @contextmanager
+    def _abandoning(self, deployment: SeldonDeployment) -> Iterator[None]:
+        """Stop what was started for the deployment when it does not come to serve.
+
+        Its artifact is dropped too: it may have been damaged on this machine.
+        """
+        servers = self._parts.servers
+        name, namespace = deployment.name, deployment.namespace
+        before = servers.programs(name, namespace=namespace)
+        try:
+            yield
+        except BaseException:
+            record = self._parts.records.find(name, namespace=namespace)
+            serving = _programs(record) if record else set()
+            new = servers.programs(name, namespace=namespace) - before - serving
+            with self._parts.locks.held("state", purpose=f"clean up after {name}"):
+                servers.stop(new)
+                self._discard({p.graph.model_uri for p in deployment.spec.predictors})
+            raise
+
+    def _switch(self, before: Record | None, after: Record) -> bool:
+        """Route to the new servers; say whether that changed anything."""
+        parts = self._parts
+        with parts.locks.held("state", purpose=f"route {after.deployment.name}"):
+            others = _others(parts.records.routes(), after.route)
+            old = [before.route] if before else []
+            parts.gateway.publish("clusters", [after.route, *old, *others])
+            if before != after:
+                parts.records.save(after)
+            return parts.gateway.publish("routes", [after.route, *others])
+
+    def _retire(self, before: Record | None, after: Record | None) -> None:
+        """Drain and stop what `before`, or an apply that was killed, had and `after` has not."""
+        parts = self._parts
+        record = after or before
+        if record is None:
+            return
+        deployment = record.deployment
+        old = cluster_names([before.route] if before else [])
+        self._drain(old - cluster_names([after.route] if after else []))
+        running = parts.servers.programs(deployment.name, namespace=deployment.namespace)
+        with parts.locks.held("state", purpose=f"retire {deployment.name}"):
+            if isinstance(parts.gateway.observe(), Ready | Drifted):
+                parts.gateway.publish("clusters", parts.records.routes())
+            parts.servers.stop(running - (_programs(after) if after else set()))
+            self._discard(_uris(before))
+
+    def _drain(self, clusters: Collection[str]) -> None:
+        """Wait until no request is left in these clusters, but not for ever."""
+        if not clusters or not isinstance(self._parts.gateway.observe(), Ready | Drifted):
+            return
+        try:
+            wait_until(
+                "the end of requests to replaced servers",
+                lambda: f"{n} requests" if (n := self._parts.gateway.active(clusters)) else None,
+                timeout=self._parts.settings.drain_timeout,
+                interval=0.05,
+            )
+        except WaitTimeoutError as error:
+            _log.warning("%s; they are stopped all the same", error)
+
+    def _discard(self, uris: Collection[str]) -> None:
+        """Remove the artifacts that no deployment uses any more."""
+        used = {uri for record in self._parts.records.list() for uri in _uris(record)}
+        for uri in set(uris) - used:
+            self._parts.models.discard(uri)
+
+    def _status(self, target: Target, traffic: int) -> PredictorStatus:
+        servers = self._parts.servers
+        reasons = {e: servers.describe_unready(e) for e in target.endpoints}
+        ready = [endpoint for endpoint, reason in reasons.items() if reason is None]
+        why = [f"{e.program}: {reason}" for e, reason in reasons.items() if reason is not None]
+        return PredictorStatus(
+            name=target.predictor,
+            digest=servers.digest(ready[0]) if ready else "",
+            traffic=traffic,
+            replicas=len(ready),
+            state=self._state(target, len(ready)),
+            reason="; ".join(why) if target.endpoints else "it has no replicas",
+        )
+
+    def _state(
+        self, target: Target, ready: int
+    ) -> Literal["ready", "starting", "failed", "stopped"]:
+        if not target.endpoints:
+            return "stopped"
+        if ready == len(target.endpoints):
+            return "ready"
+        alive = [e for e in target.endpoints if self._parts.servers.is_running(e)]
+        return "starting" if len(alive) == len(target.endpoints) else "failed"
+
+    @contextmanager
+    def _lock(self, name: str, namespace: str, verb: str) -> Iterator[None]:
+        with self._parts.locks.held(f"{namespace}.{name}", purpose=f"{verb} {namespace}/{name}"):
+            yield
+
+    def _require_gateway(self) -> None:
+        state = self._parts.gateway.observe()
+        if not isinstance(state, Ready | Drifted):
+            raise UnavailableError(
+                f"deployments need the gateway, which is {describe(state)}; "
+                "bring it up with `mlops-pipeline up gateway`"
+            )
+
+    def _facts(self, record: Record) -> dict[str, str | int | float]:
+        path = f"seldon/{record.deployment.namespace}/{record.deployment.name}/"
+        return {
+            "address": f"{self._parts.gateway.url()}/{path}",
+            "servers": len(_programs(record)),
+        }
+
+
+def _replicas(deployment: SeldonDeployment, predictor: Predictor) -> int:
+    """Return the predictor's replicas; where it does not say, the deployment's."""
+    if deployment.spec.replicas is None or "replicas" in predictor.model_fields_set:
+        return predictor.replicas
+    return deployment.spec.replicas
+
+
+def _route(
+    deployment: SeldonDeployment,
+    sets: Sequence[ServerSet],
+    placed: Sequence[tuple[Endpoint, ...]],
+) -> Route:
+    live = deployment.traffic()
+    targets = [
+        Target(
+            predictor=servers.predictor.name,
+            servers=servers.key,
+            traffic=live.get(servers.predictor.name, servers.predictor.traffic),
+            shadow=servers.predictor.shadow,
+            endpoints=endpoints,
+        )
+        for servers, endpoints in zip(sets, placed, strict=True)
+    ]
+    return Route(deployment.namespace, deployment.name, tuple(targets))
+
+
+def _others(routes: Sequence[Route], route: Route) -> list[Route]:
+    return [r for r in routes if (r.namespace, r.name) != (route.namespace, route.name)]
+
+
+def _programs(record: Record) -> set[str]:
+    return {e.program for target in record.route.targets for e in target.endpoints}
+
+
+def _uris(record: Record | None) -> set[str]:
+    return {p.graph.model_uri for p in record.deployment.spec.predictors} if record else set()
+
+
+def _action(
+    before: Record | None, after: Record, *, moved: bool
+) -> Literal["created", "updated", "repaired", "unchanged"]:
+    if before is None:
+        return "created"
+    if before != after:
+        return "updated"
+    return "repaired" if moved else "unchanged"

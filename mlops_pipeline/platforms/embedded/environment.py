@@ -1,0 +1,99 @@
+"""The serving environment: this very Python environment, in a process of its own."""
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from mlops_pipeline.clients.errors import IntegrityError
+from mlops_pipeline.clients.process import run
+
+_LIBRARIES = (
+    "mlops-pipeline",
+    "mlserver",
+    "scikit-learn",
+    "numpy",
+    "scipy",
+    "joblib",
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+)
+_TIMEOUT = 120.0
+
+
+class LocalServingEnvironment:
+    """The libraries beside `sys.executable`, where the embedded model servers run too."""
+
+    def __init__(self, *, temporary: Path) -> None:
+        self._temporary = temporary
+
+    def fingerprint(self) -> str:
+        """Name the environment by Python's, the libraries' and the runtime's own version."""
+        versions = {name: _version(name) for name in _LIBRARIES}
+        content = [sys.version, json.dumps(versions, sort_keys=True), _sources()]
+        return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
+
+    def predict(
+        self,
+        model: Path,
+        rows: Path,
+        *,
+        implementation: str,
+        parameters: Sequence[tuple[str, str]],
+    ) -> list[list[float]]:
+        """Load the artifact in a fresh process and return its scores for `rows`.
+
+        `rows` is an .npy file of shape [n, features]; the answer has shape [n, outputs].
+
+        Raises:
+            CommandError: it does not load or does not predict; with the reason.
+            IntegrityError: what it wrote is not a table of scores.
+        """
+        import numpy
+
+        given = [{"name": name, "value": value, "type": "STRING"} for name, value in parameters]
+        with tempfile.TemporaryDirectory(dir=_existing(self._temporary)) as folder:
+            output = Path(folder) / "scores.npy"
+            run(
+                [
+                    *(sys.executable, "-m", "mlops_pipeline.serving", "predict"),
+                    *("--model", str(model), "--rows", str(rows)),
+                    *("--implementation", implementation),
+                    *("--parameters", json.dumps(given), "--output", str(output)),
+                ],
+                purpose=f"try the artifact in {model} where it will be served",
+                timeout=_TIMEOUT,
+            )
+            scores = numpy.load(output, allow_pickle=False)
+        if scores.ndim != 2:
+            raise IntegrityError(
+                f"the serving environment answered scores of shape {scores.shape} for {rows}, "
+                "not of [n, outputs]"
+            )
+        return [[float(score) for score in row] for row in scores]
+
+
+def _existing(folder: Path) -> Path | None:
+    return folder if folder.is_dir() else None
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _sources() -> str:
+    """Digest the runtime's source files, which change without a version while it is developed."""
+    package = find_spec("mlops_pipeline.serving")
+    digest = hashlib.sha256()
+    for folder in (package.submodule_search_locations or []) if package else []:
+        for path in sorted(Path(folder).rglob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,276 @@
+"""The object store layer: SeaweedFS with its S3 interface, on 127.0.0.1 alone."""
+
+import json
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.clients import ports
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    NotFoundError,
+    UnavailableError,
+)
+from mlops_pipeline.clients.files import PRIVATE, write_atomically, write_if_changed
+from mlops_pipeline.clients.supervisor import SupervisedProcess
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded.locks import Locks
+from mlops_pipeline.platforms.embedded.port_book import PortBook
+from mlops_pipeline.platforms.embedded.programs import Program
+from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
+from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.supervisor import Supervisor
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    LayerState,
+    Ready,
+    action_from,
+    describe,
+)
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import Credentials, ObjectStore
+
+SECRET = "seldon-rclone-secret"
+DEFAULT_NAMESPACE = "seldon"
+_PROGRAM = "object_store"
+_INNER = ("master", "volume", "filer")
+_STOP_SECONDS = 2
+"""SeaweedFS 4.48 does not end on SIGTERM; what it has acknowledged is written by then."""
+
+
+class SeaweedObjectStore:
+    """SeaweedFS under the supervisor, with keys of our own making."""
+
+    name = "object_store"
+    description = "S3-compatible storage (SeaweedFS) with the buckets for models and data sets."
+    kinds: tuple[str, ...] = ("s3", "seaweedfs")
+    requires: tuple[str, ...] = ("supervisor",)
+
+    def __init__(
+        self, state: State, settings: EmbeddedSettings, supervisor: Supervisor, locks: Locks
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self._supervisor = supervisor
+        self._locks = locks
+        self._ports = PortBook(state.ports)
+
+    def observe(self) -> LayerState:
+        """Look at the store as it is now: signed with our keys, from our process, on our port."""
+        if not self._keys_file.exists():
+            return Absent()
+        process = self._supervisor.running(_PROGRAM)
+        if process is None:
+            down = isinstance(self._supervisor.observe(), Absent)
+            return Absent() if down else Broken("SeaweedFS is not running")
+        if (reason := self._describe_unready(process)) is not None:
+            return Broken(reason)
+        if missing := self._missing_buckets():
+            return Drifted((f"buckets are missing: {', '.join(missing)}",))
+        return Ready(self._facts())
+
+    def ensure(self) -> Change:
+        """Bring the store up with its buckets, and write the Secret that servers read it with.
+
+        Raises:
+            PipelineError: it does not start, or what answers on its port is not ours.
+        """
+        self._require_supervisor()
+        with self._locks.held("layers", purpose="bring up the object store"):
+            state = self.observe()
+            if isinstance(state, Absent | Broken):
+                self._start()
+            if not isinstance(state, Ready):
+                client = self.client()
+                for bucket in self._settings.buckets:
+                    client.ensure_bucket(bucket)
+            self._refresh_secrets()
+            return Change(action_from(state), self._facts())
+
+    def remove(self) -> None:
+        """Stop the store. The data in the state folder stays."""
+        if not self._keys_file.exists():
+            return
+        with self._locks.held("state", purpose="stop the object store"):
+            self._supervisor.drop(_PROGRAM)
+
+    def client(self) -> "ObjectStore":
+        """Return a client with the store's own keys.
+
+        Raises:
+            NotFoundError: the layer is absent.
+        """
+        from mlops_pipeline.clients.s3 import ObjectStore
+
+        return ObjectStore(self.endpoint(), self._credentials())
+
+    def endpoint(self) -> str:
+        """Return `http://127.0.0.1:<port>`.
+
+        Raises:
+            NotFoundError: the layer is absent.
+        """
+        port = self._ports.find("s3")
+        if port is None or not self._keys_file.exists():
+            raise NotFoundError(
+                "the object store is not there; bring it up with `mlops-pipeline up object_store`"
+            )
+        return f"http://{ports.LOOPBACK}:{port}"
+
+    def write_secret(self, namespace: str) -> None:
+        """Write the Secret `seldon-rclone-secret` of a namespace, as rclone reads it.
+
+        Raises:
+            NotFoundError: the layer is absent.
+        """
+        keys = self._credentials()
+        content = {
+            "RCLONE_CONFIG_S3_TYPE": "s3",
+            "RCLONE_CONFIG_S3_PROVIDER": "Other",
+            "RCLONE_CONFIG_S3_ENV_AUTH": "false",
+            "RCLONE_CONFIG_S3_ACCESS_KEY_ID": keys.access_key_id,
+            "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": keys.secret_access_key,
+            "RCLONE_CONFIG_S3_ENDPOINT": self.endpoint(),
+        }
+        path = self._state.secrets / namespace / f"{SECRET}.json"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_if_changed(path, json.dumps(content, indent=2), mode=PRIVATE)
+
+    def _refresh_secrets(self) -> None:
+        written = {path.parent.name for path in self._state.secrets.glob(f"*/{SECRET}.json")}
+        for namespace in sorted(written | {DEFAULT_NAMESPACE}):
+            self.write_secret(namespace)
+
+    def _start(self) -> None:
+        self._make_keys()
+        with self._locks.held("state", purpose="start the object store"):
+            if self._supervisor.client.find(_PROGRAM) is not None:
+                self._supervisor.client.remove(_PROGRAM)
+            self._supervisor.put(self._program(self._choose_ports()))
+        wait_until(
+            "the object store",
+            self._supervisor.watch(_PROGRAM, self._describe_unready),
+            timeout=self._settings.ready_timeout,
+            interval=0.05,
+            hint="see `mlops-pipeline logs object_store`",
+        )
+
+    def _choose_ports(self) -> dict[str, int]:
+        first = self._settings.internal_port
+        chosen = {"s3": self._ports.choose("s3", preferred=self._settings.object_store_port)}
+        for owner in ("s3.grpc", *_INNER, *(f"{inner}.grpc" for inner in _INNER)):
+            chosen[owner] = self._ports.choose(owner, preferred=first)
+        return chosen
+
+    def _program(self, chosen: Mapping[str, int]) -> Program:
+        folder = self._state.object_store
+        inner = [
+            f"-{name.replace('.grpc', '')}.port{'.grpc' if '.grpc' in name else ''}={port}"
+            for name, port in chosen.items()
+        ]
+        command = (
+            str(Path(sys.executable).with_name("weed")),
+            "-logtostderr=true",
+            "server",
+            f"-dir={folder / 'data'}",
+            f"-ip={ports.LOOPBACK}",
+            f"-ip.bind={ports.LOOPBACK}",
+            "-filer",
+            "-s3",
+            *inner,
+            f"-s3.config={self._keys_file}",
+            "-s3.iam=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            f"-s3.localSocket={self._state.socket('s3.sock')}",
+            f"-filer.localSocket={self._state.socket('filer.sock')}",
+            "-master.peers=none",
+            "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=1024",
+            "-master.volumePreallocate=false",
+            "-volume.max=64",
+            "-volume.preStopSeconds=0",
+        )
+        return Program(
+            _PROGRAM, command, folder, environment={"HOME": str(folder)}, stop_seconds=_STOP_SECONDS
+        )
+
+    def _describe_unready(self, process: SupervisedProcess) -> str | None:
+        port = self._ports.find("s3")
+        heard = ports.listeners(process.pid)
+        if (ports.LOOPBACK, port) not in heard:
+            others = ", ".join(str(p) for _, p in sorted(heard)) or "nothing"
+            return f"SeaweedFS (process {process.pid}) does not listen on {port} but on {others}"
+        if strangers := sorted(ip for ip, _ in heard if ip != ports.LOOPBACK):
+            return f"SeaweedFS listens on {', '.join(strangers)} beside {ports.LOOPBACK}"
+        try:
+            self._missing_buckets()
+        except UnavailableError as error:
+            return str(error)
+        return None
+
+    def _missing_buckets(self) -> list[str]:
+        client = self.client()
+        return [bucket for bucket in self._settings.buckets if not _has(client, bucket)]
+
+    def _make_keys(self) -> None:
+        folder = self._state.object_store
+        (folder / "data").mkdir(exist_ok=True, mode=0o700)
+        if self._keys_file.exists():
+            return
+        key = {"accessKey": secrets.token_hex(10).upper(), "secretKey": secrets.token_urlsafe(30)}
+        identity = {
+            "name": "mlops-pipeline",
+            "credentials": [key],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        write_atomically(self._keys_file, json.dumps({"identities": [identity]}), mode=PRIVATE)
+
+    def _credentials(self) -> "Credentials":
+        from mlops_pipeline.clients.s3 import Credentials
+
+        try:
+            key = json.loads(self._keys_file.read_text())["identities"][0]["credentials"][0]
+            return Credentials(key["accessKey"], key["secretKey"])
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                "the object store has no keys; bring it up with `mlops-pipeline up object_store`"
+            ) from error
+        except (ValueError, KeyError, IndexError) as error:
+            raise ConfigurationError(
+                f"{self._keys_file} does not hold the object store's keys any more; remove it, and "
+                "new ones are made by `mlops-pipeline up object_store`"
+            ) from error
+
+    @property
+    def _keys_file(self) -> Path:
+        return self._state.object_store / "s3.json"
+
+    def _require_supervisor(self) -> None:
+        if not isinstance(state := self._supervisor.observe(), Ready):
+            raise UnavailableError(
+                f"the object store needs the supervisor, which is {describe(state)}; "
+                "bring it up with `mlops-pipeline up supervisor`"
+            )
+
+    def _facts(self) -> dict[str, str | int | float]:
+        return {
+            "address": self.endpoint(),
+            "buckets": ", ".join(self._settings.buckets),
+            "free_bytes": shutil.disk_usage(self._state.object_store).free,
+        }
+
+
+def _has(client: "ObjectStore", bucket: str) -> bool:
+    try:
+        client.sizes(bucket, ".there/")
+    except NotFoundError:
+        return False
+    return True

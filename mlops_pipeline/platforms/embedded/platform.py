@@ -1,0 +1,125 @@
+"""The embedded platform: real processes on this machine, on 127.0.0.1 alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, Parts
+from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
+from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
+from mlops_pipeline.platforms.embedded.locks import Locks
+from mlops_pipeline.platforms.embedded.models import ModelFolders
+from mlops_pipeline.platforms.embedded.object_store import SECRET, SeaweedObjectStore
+from mlops_pipeline.platforms.embedded.records import Records
+from mlops_pipeline.platforms.embedded.servers import Servers
+from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
+from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.supervisor import Supervisor
+from mlops_pipeline.platforms.layers import Layer
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import ObjectStore
+
+
+class EmbeddedPlatform:
+    """supervisord, SeaweedFS, Envoy and model servers, with everything they know in `home`."""
+
+    name = "embedded"
+
+    def __init__(self, home: Path, settings: EmbeddedSettings | None = None) -> None:
+        self._settings = settings or EmbeddedSettings()
+        self._state = State.at(home)
+        locks = Locks(self._state.locks, timeout=self._settings.lock_timeout)
+        records = Records(self._state.deployments)
+        state, chosen = self._state, self._settings
+        self._supervisor = Supervisor(state, locks, timeout=chosen.ready_timeout)
+        self._object_store = SeaweedObjectStore(state, chosen, self._supervisor, locks)
+        self._gateway = EnvoyGateway(state, chosen, self._supervisor, locks, records)
+        self._environment = LocalServingEnvironment(temporary=state.run)
+        self._deployments = EmbeddedDeployments(
+            Parts(
+                settings=chosen,
+                locks=locks,
+                records=records,
+                servers=Servers(state, chosen, self._supervisor),
+                models=ModelFolders(state.models, state.secrets),
+                gateway=self._gateway,
+                object_store=self._object_store,
+                fingerprint=self._environment.fingerprint,
+            )
+        )
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The supervisor, the object store and the gateway."""
+        return (self._supervisor, self._object_store, self._gateway)
+
+    @property
+    def deployments(self) -> EmbeddedDeployments:
+        """The SeldonDeployments whose servers run here."""
+        return self._deployments
+
+    @property
+    def serving_environment(self) -> LocalServingEnvironment:
+        """This Python environment, in a process of its own."""
+        return self._environment
+
+    def gateway_url(self) -> str:
+        """Return `http://127.0.0.1:<port>`.
+
+        Raises:
+            NotFoundError: the gateway layer is absent.
+        """
+        return self._gateway.url()
+
+    def object_store(self) -> "ObjectStore":
+        """Return a client of SeaweedFS's S3 interface.
+
+        Raises:
+            NotFoundError: the object store layer is absent.
+        """
+        return self._object_store.client()
+
+    def object_store_secret(self) -> str:
+        """Return the name of the Secret that servers read artifacts with."""
+        return SECRET
+
+    def logs(self, name: str, *, lines: int) -> str:
+        """Return the last `lines` of a layer's log, or of each server of a deployment.
+
+        A deployment is named `<name>` or `<namespace>/<name>`.
+
+        Raises:
+            NotFoundError: nothing of that name; says which there are.
+        """
+        layers = [layer.name for layer in self.layers]
+        if name in layers:
+            return self._supervisor.log(name, lines=lines)
+        namespace, _, short = name.rpartition("/")
+        found = [
+            d
+            for d in self._deployments.list()
+            if d.name == short and namespace in ("", d.namespace)
+        ]
+        if not found:
+            there = [*layers, *(f"{d.namespace}/{d.name}" for d in self._deployments.list())]
+            raise NotFoundError(f"nothing is called {name!r}; there are: {', '.join(there)}")
+        logs = [self._deployments.logs(d.name, namespace=d.namespace, lines=lines) for d in found]
+        return "\n".join(logs)
+
+    def down(self) -> None:
+        """Stop every process. Data, deployments and settings stay for the next `up`.
+
+        Raises:
+            UnavailableError: a process cannot be ended; names it.
+        """
+        self._supervisor.remove()
+
+    def purge(self) -> None:
+        """Stop every process and remove the state folder with all data.
+
+        Raises:
+            ConflictError: the folder is not one that this project made.
+        """
+        self.down()
+        self._state.purge()

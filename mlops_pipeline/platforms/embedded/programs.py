@@ -1,0 +1,99 @@
+"""Programs under supervisord, written as its configuration files.
+
+Format: http://supervisord.org/configuration.html
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlops_pipeline.clients.errors import ConfigurationError
+
+MARK = "MLOPS_PIPELINE_SUPERVISED"
+"""In the environment of every process below supervisord: the state folder's identity."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A process that is restarted whenever it dies, unless it exits with a final code."""
+
+    name: str
+    command: tuple[str, ...]
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    final_exit_codes: tuple[int, ...] = ()
+    """Exit codes after which a restart cannot help."""
+    stop_seconds: int = 10
+    """Between SIGTERM and SIGKILL."""
+
+
+def render(program: Program, *, logs: Path) -> str:
+    """Return the program's configuration file.
+
+    Raises:
+        ConfigurationError: a value in its environment that the format cannot hold.
+    """
+    restart = "unexpected" if program.final_exit_codes else "true"
+    codes = ",".join(map(str, program.final_exit_codes)) or "0"
+    variables = ",".join(
+        f"{name}={_quoted(name, value)}" for name, value in sorted(program.environment.items())
+    )
+    lines = [
+        f"[program:{program.name}]",
+        f"command={_escaped(shlex.join(program.command))}",
+        f"directory={_escaped(str(program.directory))}",
+        f"environment={variables}",
+        "autostart=true",
+        f"autorestart={restart}",
+        f"exitcodes={codes}",
+        "startsecs=0",
+        f"stopwaitsecs={program.stop_seconds}",
+        "stopasgroup=true",
+        "killasgroup=true",
+        "redirect_stderr=true",
+        f"stdout_logfile={_escaped(str(logs / program.name))}.log",
+        "stdout_logfile_maxbytes=2MB",
+        "stdout_logfile_backups=1",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_supervisord(
+    *, identity: str, socket: Path, run: Path, logs: Path, open_files: int
+) -> str:
+    """Return supervisord's own configuration; programs are included from `programs/*.conf`."""
+    lines = [
+        "[supervisord]",
+        f"identifier={identity}",
+        f"directory={_escaped(str(run))}",
+        f"pidfile={_escaped(str(run / 'supervisord.pid'))}",
+        f"logfile={_escaped(str(logs / 'supervisor.log'))}",
+        "logfile_maxbytes=2MB",
+        "logfile_backups=1",
+        "umask=077",
+        f"minfds={open_files}",
+        "nocleanup=true",
+        "[unix_http_server]",
+        f"file={_escaped(str(socket))}",
+        "chmod=0600",
+        "[rpcinterface:supervisor]",
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        "[include]",
+        "files=programs/*.conf",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(name: str, value: str) -> str:
+    """Quote for `environment=`, whose quotes have no escapes."""
+    if any(character in value for character in "'\n;#") or value != value.strip("\"' "):
+        raise ConfigurationError(
+            f"{name}={value!r} cannot be given to a supervised program: it holds a quote at an "
+            "end, an apostrophe, a line end, `;` or `#`"
+        )
+    return f"'{_escaped(value)}'"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")

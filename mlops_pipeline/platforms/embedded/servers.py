@@ -1,0 +1,235 @@
+"""Model servers: one supervised process for each replica of a predictor."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops_pipeline.clients import envoy, ports
+from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.clients.supervisor import SupervisedProcess
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded.envoy_config import Endpoint
+from mlops_pipeline.platforms.embedded.port_book import PortBook
+from mlops_pipeline.platforms.embedded.programs import Program
+from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
+from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.supervisor import Supervisor
+from mlops_pipeline.platforms.seldon import Predictor
+
+_FINAL = (2, 3, 4)
+"""Exit codes of a model server for what a restart cannot help: a bad parameter, an artifact that is
+not what its manifest says, a model that does not load."""
+_PREFIX = "server-"
+
+
+@dataclass(frozen=True)
+class ServerSet:
+    """The servers of one predictor: everything that decides what they run."""
+
+    namespace: str
+    deployment: str
+    predictor: Predictor
+    replicas: int
+    environment: str
+    """Fingerprint of the serving environment."""
+    version: str
+    """Of this package; it stands for the tag of the serving image."""
+
+    @property
+    def key(self) -> str:
+        """Changes whenever what the servers run does; replicas and traffic do not count."""
+        graph = self.predictor.graph
+        content = [
+            self.environment,
+            self.version,
+            graph.name,
+            graph.implementation,
+            graph.model_uri.rstrip("/"),
+            [[p.name, p.value, p.type] for p in graph.parameters],
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
+
+    @property
+    def uri(self) -> str:
+        """Return where the artifact is in the object store."""
+        return self.predictor.graph.model_uri
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Return the name of each replica's program."""
+        stem = f"{program_prefix(self.deployment, self.namespace)}{self.predictor.name}.{self.key}"
+        return tuple(f"{stem}.{index}" for index in range(self.replicas))
+
+
+def program_prefix(deployment: str, namespace: str) -> str:
+    """Return how the names of all programs of a deployment begin."""
+    return f"{_PREFIX}{namespace}.{deployment}."
+
+
+class Servers:
+    """Starts, watches and stops model servers. Callers of what changes hold the `state` lock."""
+
+    def __init__(self, state: State, settings: EmbeddedSettings, supervisor: Supervisor) -> None:
+        self._state = state
+        self._settings = settings
+        self._supervisor = supervisor
+        self._ports = PortBook(state.ports)
+
+    def start(self, servers: ServerSet, model: Path) -> tuple[tuple[Endpoint, ...], bool]:
+        """Start what does not run of these servers; return where they are, and if any was started.
+
+        Raises:
+            ConfigurationError: no port is free, or a parameter cannot be handed over.
+            UnavailableError: supervisord does not answer.
+        """
+        endpoints, started = [], False
+        for program in servers.programs:
+            endpoint = self._place(program)
+            started |= self._supervisor.put(self._program(servers, endpoint, model))
+            endpoints.append(endpoint)
+        return tuple(endpoints), started
+
+    def wait(self, servers: ServerSet, endpoints: tuple[Endpoint, ...]) -> None:
+        """Return once every server is ready.
+
+        Raises:
+            FatalStateError: one has ended; with its exit code and last log lines.
+            UnavailableError: one was not ready in time.
+        """
+        probes = [self._probe(endpoint) for endpoint in endpoints]
+        wait_until(
+            f"the servers of {servers.deployment}/{servers.predictor.name} in {servers.namespace}",
+            lambda: "; ".join(r for r in (probe() for probe in probes) if r) or None,
+            timeout=self._settings.ready_timeout,
+            interval=0.05,
+            hint=f"see `mlops-pipeline logs {servers.deployment}`",
+        )
+
+    def stop(self, programs: Collection[str]) -> None:
+        """Stop these servers and forget their ports.
+
+        Raises:
+            UnavailableError: supervisord does not answer.
+        """
+        for program in programs:
+            self._supervisor.drop(program)
+            self._ports.release((f"{program}.http", f"{program}.grpc"))
+            for log in self._state.logs.glob(f"{program}.log*"):
+                log.unlink(missing_ok=True)
+
+    def programs(self, deployment: str, *, namespace: str) -> set[str]:
+        """Return the names of all programs of a deployment, also of those left behind."""
+        prefix = program_prefix(deployment, namespace)
+        return {name for name in self._supervisor.programs() if name.startswith(prefix)}
+
+    def describe_unready(self, endpoint: Endpoint) -> str | None:
+        """Say why the server at `endpoint` is not ready now, or None when it is."""
+        process = self._supervisor.running(endpoint.program)
+        if process is None:
+            return "its process is not running"
+        return _describe_unready(process, endpoint)
+
+    def is_running(self, endpoint: Endpoint) -> bool:
+        """Say whether the server's process runs, ready or not."""
+        return self._supervisor.running(endpoint.program) is not None
+
+    def digest(self, endpoint: Endpoint) -> str:
+        """Return the artifact digest that the server itself answers with; empty if it is silent."""
+        answer = envoy.probe(f"http://{ports.LOOPBACK}:{endpoint.http}/api/v1.0/metadata")
+        if isinstance(answer, str) or answer.status != 200:
+            return ""
+        try:
+            versions = json.loads(answer.text)["versions"]
+            return str(versions[0]) if versions else ""
+        except (ValueError, KeyError, TypeError):
+            return ""
+
+    def log(self, program: str, *, lines: int) -> str:
+        """Return the last lines of a server's log."""
+        return self._supervisor.log(program, lines=lines)
+
+    def _place(self, program: str) -> Endpoint:
+        """Return the server's ports: those it listens on, or free ones."""
+        given = [self._ports.find(f"{program}.{protocol}") for protocol in ("http", "grpc")]
+        process = self._supervisor.running(program)
+        if process is not None and None not in given and self._may_keep(process, given):
+            return Endpoint(program, *(port for port in given if port is not None))
+        first = self._settings.model_port
+        chosen = [
+            self._ports.choose(f"{program}.{protocol}", preferred=first)
+            for protocol in ("http", "grpc")
+        ]
+        return Endpoint(program, *chosen)
+
+    def _may_keep(self, process: SupervisedProcess, given: list[int | None]) -> bool:
+        heard = {port for _, port in ports.listeners(process.pid)}
+        free = [port for port in given if port is not None and ports.is_free(port)]
+        return all(port in heard or port in free for port in given)
+
+    def _probe(self, endpoint: Endpoint) -> Callable[[], str | None]:
+        watch = self._supervisor.watch(endpoint.program, lambda p: _describe_unready(p, endpoint))
+
+        def describe_unready() -> str | None:
+            reason = watch()
+            return f"{endpoint.program}: {reason}" if reason else None
+
+        return describe_unready
+
+    def _program(self, servers: ServerSet, endpoint: Endpoint, model: Path) -> Program:
+        command = self._settings.server_command or (
+            sys.executable,
+            "-m",
+            "mlops_pipeline.serving",
+            "serve",
+        )
+        return Program(
+            endpoint.program,
+            (*command, "--model", str(model)),
+            self._state.run,
+            environment=_contract(servers, endpoint),
+            final_exit_codes=_FINAL,
+            stop_seconds=10,
+        )
+
+
+def _contract(servers: ServerSet, endpoint: Endpoint) -> dict[str, str]:
+    """Return what Seldon's operator puts into a model container's environment."""
+    graph = servers.predictor.graph
+    parameters = [{"name": p.name, "value": p.value, "type": p.type} for p in graph.parameters]
+    return {
+        "PREDICTIVE_UNIT_ID": graph.name,
+        "PREDICTIVE_UNIT_IMAGE": f"mlops-pipeline/serving:{servers.version}",
+        "PREDICTIVE_UNIT_IMPLEMENTATION": graph.implementation,
+        "PREDICTIVE_UNIT_PARAMETERS": _json_for_supervisor(parameters),
+        "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(endpoint.http),
+        "PREDICTIVE_UNIT_GRPC_SERVICE_PORT": str(endpoint.grpc),
+        "SELDON_DEPLOYMENT_ID": servers.deployment,
+        "PREDICTOR_ID": servers.predictor.name,
+        "MLSERVER_HOST": ports.LOOPBACK,
+    }
+
+
+def _json_for_supervisor(value: object) -> str:
+    """Write JSON without the characters that supervisord's format cannot quote."""
+    text = json.dumps(value)
+    for character in "';#":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _describe_unready(process: SupervisedProcess, endpoint: Endpoint) -> str | None:
+    answer = envoy.probe(f"http://{ports.LOOPBACK}:{endpoint.http}/v2/health/ready")
+    if isinstance(answer, str):
+        return f"process {process.pid} does not answer yet ({answer})"
+    if answer.status != 200:
+        return f"process {process.pid} is loading the model (status {answer.status})"
+    heard = ports.listeners(process.pid)
+    if (ports.LOOPBACK, endpoint.http) not in heard:
+        raise FatalStateError(
+            f"a stranger answers on port {endpoint.http} instead of {endpoint.program}; "
+            "apply the deployment again, and it moves to another port"
+        )
+    return None

@@ -1,0 +1,26 @@
+"""What can be chosen about the embedded platform."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EmbeddedSettings:
+    """Ports are preferences: when a stranger has one, the next free one is taken and kept."""
+
+    gateway_port: int = 8080
+    object_store_port: int = 8333
+    internal_port: int = 18_300
+    """Where the object store's inner ports begin."""
+    model_port: int = 9000
+    """Where the model servers' ports begin; two for each replica."""
+    ready_timeout: float = 60.0
+    """Seconds in which a process must become ready."""
+    drain_timeout: float = 15.0
+    """Seconds that requests may take to end before their model server is stopped."""
+    lock_timeout: float = 180.0
+    """Seconds to wait for another process that changes the same thing."""
+    gateway_workers: int = 2
+    """Threads of Envoy that serve requests."""
+    buckets: tuple[str, ...] = ("models", "datasets")
+    server_command: tuple[str, ...] = ()
+    """The model server's command before `--model FOLDER`; empty: this project's own runtime."""

@@ -1,0 +1,193 @@
+"""Where the embedded platform keeps what it knows: one private folder."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
+from mlops_pipeline.clients.files import PRIVATE, write_atomically
+
+_MARK = ".mlops-pipeline-embedded"
+_REFUSED = '\n;#[]*?%"'
+"""What supervisord's configuration files cannot hold in a path."""
+_SOCKET_LIMIT = 80
+"""Bytes of a socket's path: the kernels stop at 104; supervisord binds `<path>.<pid>` first."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The folders and files below `home`."""
+
+    home: Path
+
+    @classmethod
+    def at(cls, home: Path) -> "State":
+        """Name the state in `home`, which need not exist.
+
+        Raises:
+            ConfigurationError: the path holds characters that supervisord cannot read back.
+        """
+        path = Path(os.path.abspath(home.expanduser()))
+        if bad := sorted(set(_REFUSED) & set(str(path))):
+            raise ConfigurationError(
+                f"the state folder {str(path)!r} holds {' '.join(map(repr, bad))}, which "
+                "supervisord's configuration cannot; choose another with MLOPS_HOME"
+            )
+        return cls(path)
+
+    @property
+    def run(self) -> Path:
+        """Sockets and process ids."""
+        return self.home / "run"
+
+    @property
+    def supervisor(self) -> Path:
+        """Supervisord's configuration."""
+        return self.home / "supervisor"
+
+    @property
+    def programs(self) -> Path:
+        """One configuration file for each program under supervisord."""
+        return self.supervisor / "programs"
+
+    @property
+    def logs(self) -> Path:
+        """One log for each program, `<program>.log`, and supervisord's."""
+        return self.home / "logs"
+
+    @property
+    def object_store(self) -> Path:
+        """The object store's keys and data."""
+        return self.home / "object_store"
+
+    @property
+    def gateway(self) -> Path:
+        """Envoy's configuration."""
+        return self.home / "gateway"
+
+    @property
+    def deployments(self) -> Path:
+        """What was applied: `<namespace>/<name>.yaml`."""
+        return self.home / "deployments"
+
+    @property
+    def models(self) -> Path:
+        """Downloaded artifacts."""
+        return self.home / "models"
+
+    @property
+    def secrets(self) -> Path:
+        """`<namespace>/<name>.json`, as the Secrets of a cluster."""
+        return self.home / "secrets"
+
+    @property
+    def locks(self) -> Path:
+        """Locks between processes."""
+        return self.home / "locks"
+
+    @property
+    def ports(self) -> Path:
+        """Which port is whose."""
+        return self.home / "ports.json"
+
+    @property
+    def identity(self) -> str:
+        """A name for this state folder that no other one on this machine has."""
+        return "mlops-" + hashlib.sha256(f"{os.getuid()} {self.home}".encode()).hexdigest()[:10]
+
+    @property
+    def instance(self) -> str:
+        """The random name that the platform's own servers answer with; made by `prepare`."""
+        return str(json.loads((self.home / _MARK).read_text())["instance"])
+
+    def socket(self, name: str) -> Path:
+        """Return a path for a unix socket that is short enough to be bound.
+
+        When `home` is too deep, it leads through a link in the temporary folder.
+        """
+        direct = self.run / name
+        if len(os.fsencode(direct)) <= _SOCKET_LIMIT:
+            return direct
+        return self._link() / name
+
+    def is_prepared(self) -> bool:
+        """Say whether `prepare` has been here."""
+        return (self.home / _MARK).exists()
+
+    def prepare(self) -> None:
+        """Make the folders, readable by this user alone.
+
+        Raises:
+            ConfigurationError: the folder is not writable or the disk is full.
+            ConflictError: somebody else's file is where the link to the sockets must be.
+        """
+        try:
+            self._make_folders()
+        except OSError as error:
+            raise ConfigurationError(
+                f"the state folder {self.home} cannot be written: {error.strerror or error}; "
+                "make it writable, free space, or choose another with MLOPS_HOME"
+            ) from error
+        if not self.is_prepared():
+            mark = json.dumps({"format": 1, "instance": secrets.token_hex(8)})
+            write_atomically(self.home / _MARK, mark, mode=PRIVATE)
+        if self.socket("any").parent != self.run:
+            self._make_link()
+
+    def purge(self) -> None:
+        """Remove the folder and everything in it.
+
+        Raises:
+            ConflictError: it is a folder that this project did not make.
+            ConfigurationError: something in it cannot be removed.
+        """
+        if not self.home.exists():
+            return
+        if not self.is_prepared():
+            raise ConflictError(
+                f"{self.home} was not made by this project (it has no {_MARK}); "
+                "look at it and remove it yourself"
+            )
+        try:
+            shutil.rmtree(self.home)
+        except OSError as error:
+            raise ConfigurationError(f"could not remove {self.home}: {error}") from error
+        if self._link().is_symlink():
+            self._link().unlink()
+
+    def _make_folders(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (
+            self.run,
+            self.programs.parent,
+            self.programs,
+            self.logs,
+            self.object_store,
+            self.gateway,
+            self.deployments,
+            self.models,
+            self.secrets,
+            self.locks,
+        ):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        if not os.access(self.home, os.W_OK):
+            raise PermissionError(13, "permission denied")
+
+    def _link(self) -> Path:
+        return Path(tempfile.gettempdir()) / self.identity
+
+    def _make_link(self) -> None:
+        link = self._link()
+        try:
+            link.symlink_to(self.run)
+        except FileExistsError as error:
+            ours = link.is_symlink() and link.lstat().st_uid == os.getuid()
+            if not ours or link.readlink() != self.run:
+                raise ConflictError(
+                    f"{link} must lead to {self.run} and is something else; remove it"
+                ) from error

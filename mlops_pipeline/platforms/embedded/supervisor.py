@@ -1,0 +1,268 @@
+"""The supervisor layer: supervisord, which keeps every other process of the platform running."""
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mlops_pipeline.clients import running
+from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
+from mlops_pipeline.clients.files import PRIVATE, write_if_changed
+from mlops_pipeline.clients.process import run
+from mlops_pipeline.clients.supervisor import SupervisedProcess, SupervisorClient
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded.locks import Locks
+from mlops_pipeline.platforms.embedded.programs import MARK, Program, render, render_supervisord
+from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    LayerState,
+    Ready,
+    action_from,
+)
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""All that supervised programs see of our environment: no keys of the user's reach them."""
+_OPEN_FILES = 4096
+_STOP_GRACE = 8.0
+
+
+class Supervisor:
+    """supervisord on a private unix socket. A layer, and the way to run programs under it."""
+
+    name = "supervisor"
+    description = (
+        "supervisord, which keeps the platform's processes running after the command ends."
+    )
+    kinds: tuple[str, ...] = ("supervisor", "python")
+    requires: tuple[str, ...] = ()
+
+    def __init__(self, state: State, locks: Locks, *, timeout: float) -> None:
+        self._state = state
+        self._locks = locks
+        self._timeout = timeout
+
+    @property
+    def client(self) -> SupervisorClient:
+        """Supervisord's interface; nothing may be listening."""
+        return SupervisorClient(self._state.socket("sv.sock"))
+
+    def observe(self) -> LayerState:
+        """Look at supervisord as it is now."""
+        try:
+            identity, pid = self.client.identity()
+        except UnavailableError as error:
+            left = (self._state.run / "supervisord.pid").exists()
+            return Broken(f"supervisord has died: {error}") if left else Absent()
+        if identity != self._state.identity:
+            return Broken(f"another supervisord ({identity}, process {pid}) has our socket")
+        if self._configuration() != _read(self._configuration_file):
+            return Drifted(("supervisord runs with another configuration",))
+        return Ready({"process": pid, "address": f"unix://{self._state.socket('sv.sock')}"})
+
+    def ensure(self) -> Change:
+        """Bring supervisord up, with every program that was running under it before.
+
+        Raises:
+            ConfigurationError: the state folder cannot be written.
+            PipelineError: it does not start.
+        """
+        self._state.prepare()
+        with self._locks.held("layers", purpose="bring up the supervisor"):
+            state = self.observe()
+            if not isinstance(state, Ready):
+                self._stop_all()
+                self._start()
+            return Change(action_from(state), self._facts())
+
+    def remove(self) -> None:
+        """Stop supervisord and everything under it.
+
+        Raises:
+            UnavailableError: a process cannot be ended.
+        """
+        if not self._state.is_prepared():
+            return
+        with self._locks.held("layers", purpose="stop the supervisor"):
+            self._stop_all()
+
+    def put(self, program: Program) -> bool:
+        """Run `program`, restarting it when it was configured otherwise; say whether that changed.
+
+        The caller holds the `state` lock.
+
+        Raises:
+            ConfigurationError: its configuration cannot be written.
+            UnavailableError: supervisord does not answer.
+        """
+        path = self._state.programs / f"{program.name}.conf"
+        text = render(program, logs=self._state.logs)
+        changed = text != _read(path)
+        known = self.client.find(program.name)
+        if changed and known is not None:
+            self.client.remove(program.name)
+        write_if_changed(path, text, mode=PRIVATE)
+        if changed or known is None:
+            self.client.reload()
+            self.client.add(program.name)
+            return True
+        if known.state in ("exited", "fatal", "stopped"):
+            self.client.start(program.name)
+            return True
+        return False
+
+    def drop(self, name: str) -> None:
+        """Stop the program and forget it. The caller holds the `state` lock.
+
+        Raises:
+            UnavailableError: supervisord does not answer.
+        """
+        path = self._state.programs / f"{name}.conf"
+        path.unlink(missing_ok=True)
+        if isinstance(self.observe(), Absent):
+            return
+        self.client.remove(name)
+        self.client.reload()
+
+    def programs(self) -> list[str]:
+        """Return the names of the configured programs, sorted."""
+        return sorted(path.stem for path in self._state.programs.glob("*.conf"))
+
+    def running(self, name: str) -> SupervisedProcess | None:
+        """Return the program's process when it runs now, else None. Raises nothing."""
+        try:
+            process = self.client.find(name)
+        except UnavailableError:
+            return None
+        return process if process is not None and process.state == "running" else None
+
+    def watch(
+        self, name: str, probe: Callable[[SupervisedProcess], str | None]
+    ) -> Callable[[], str | None]:
+        """Return a probe for `wait_until` that ends the wait when the program dies.
+
+        Raises (the returned probe):
+            FatalStateError: the program has exited; with its exit code and last log lines.
+        """
+        first: list[int] = []
+
+        def describe_unready() -> str | None:
+            process = self.client.find(name)
+            if process is None:
+                raise FatalStateError(f"{name} was removed while it was waited for")
+            if process.pid and not first:
+                first.append(process.pid)
+            if process.state in ("exited", "fatal", "backoff") or (
+                first and process.pid != first[0]
+            ):
+                raise FatalStateError(self._obituary(process))
+            return "it is starting" if process.state != "running" else probe(process)
+
+        return describe_unready
+
+    def log(self, name: str, *, lines: int) -> str:
+        """Return the last lines of a program's log; empty where there is none."""
+        return tail(self._state.logs / f"{name}.log", lines=lines)
+
+    def _obituary(self, process: SupervisedProcess) -> str:
+        exits = [
+            line.partition("exited: ")[2]
+            for line in self.log("supervisor", lines=50).splitlines()
+            if f"exited: {process.name} " in line
+        ]
+        how = exits[-1] if exits else f"{process.name} (exit status {process.exit_code})"
+        return (
+            f"{how} ended before it was ready; its last lines:\n{self.log(process.name, lines=15)}"
+        )
+
+    @property
+    def _configuration_file(self) -> Path:
+        return self._state.supervisor / "supervisord.conf"
+
+    def _configuration(self) -> str:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+        return render_supervisord(
+            identity=self._state.identity,
+            socket=self._state.socket("sv.sock"),
+            run=self._state.run,
+            logs=self._state.logs,
+            open_files=limit,
+        )
+
+    def _start(self) -> None:
+        write_if_changed(self._configuration_file, self._configuration(), mode=PRIVATE)
+        passed = [f"{name}={os.environ[name]}" for name in _PASSED_ON if name in os.environ]
+        run(
+            [
+                *("/usr/bin/env", "-i", *passed, f"{MARK}={self._state.identity}"),
+                *(sys.executable, "-m", "supervisor.supervisord"),
+                *("-c", str(self._configuration_file)),
+            ],
+            purpose="start supervisord",
+            timeout=self._timeout,
+            directory=self._state.run,
+        )
+        wait_until(
+            "supervisord",
+            self._describe_unready,
+            timeout=self._timeout,
+            interval=0.02,
+            hint=f"see {self._state.logs / 'supervisor.log'}",
+        )
+
+    def _describe_unready(self) -> str | None:
+        try:
+            self.client.identity()
+        except UnavailableError as error:
+            return str(error)
+        return None
+
+    def _stop_all(self) -> None:
+        """Stop supervisord and its programs, also those that it left behind when it was killed."""
+        identity = self._state.identity
+        try:
+            if self.client.identity()[0] == identity:
+                self.client.shut_down()
+                wait_until(
+                    "the end of supervisord",
+                    lambda: (
+                        f"{n} processes are left"
+                        if (n := len(running.marked(MARK, identity)))
+                        else None
+                    ),
+                    timeout=_STOP_GRACE * 2,
+                )
+        except UnavailableError:
+            pass
+        running.end_marked(MARK, identity, grace=_STOP_GRACE)
+        for left in ("supervisord.pid", "sv.sock"):
+            (self._state.run / left).unlink(missing_ok=True)
+
+    def _facts(self) -> dict[str, str | int | float]:
+        return {
+            "process": self.client.identity()[1],
+            "address": f"unix://{self._state.socket('sv.sock')}",
+        }
+
+
+def tail(path: Path, *, lines: int) -> str:
+    """Return the last `lines` of a file (of its last 64 KiB); empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - (64 << 10)))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
