@@ -1,27 +1,23 @@
 """The composition root: one Definitions per platform, named in workspace.yaml."""
 
-import warnings
 from collections.abc import Sequence
 
 import dagster as dg
 
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-
-from mlops_pipeline.assets.dataset import dataset_asset, dataset_checks  # noqa: E402
-from mlops_pipeline.assets.deployment import deployment_asset, deployment_checks  # noqa: E402
-from mlops_pipeline.assets.layers import all_layers, layer_checks  # noqa: E402
-from mlops_pipeline.assets.model import model_asset, model_checks  # noqa: E402
-from mlops_pipeline.assets.predictions import predictions_asset, predictions_checks  # noqa: E402
-from mlops_pipeline.automation.jobs import make_jobs  # noqa: E402
-from mlops_pipeline.automation.schedules import make_schedules  # noqa: E402
-from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog  # noqa: E402
-from mlops_pipeline.resources.platform import (  # noqa: E402
+from mlops_pipeline.assets.dataset import dataset_asset, dataset_checks
+from mlops_pipeline.assets.deployment import deployment_asset, deployment_checks
+from mlops_pipeline.assets.layers import all_layers, layer_checks
+from mlops_pipeline.assets.model import model_asset, model_checks
+from mlops_pipeline.assets.predictions import predictions_asset, predictions_checks
+from mlops_pipeline.automation.jobs import make_jobs
+from mlops_pipeline.automation.schedules import make_schedules
+from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog
+from mlops_pipeline.resources.platform import (
     EmbeddedPlatformResource,
     PlatformResource,
 )
-from mlops_pipeline.resources.references import ReferenceIOManager  # noqa: E402
-from mlops_pipeline.settings import Settings, load_settings  # noqa: E402
+from mlops_pipeline.resources.references import ReferenceIOManager
+from mlops_pipeline.settings import Settings, load_settings
 
 
 def make_definitions(

@@ -30,7 +30,7 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
         owners=OWNERS,
         required_resource_keys={"platform"},
     )
-    def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         start = time.monotonic()
         change = by_name(_built(context.resources.platform).layers, name).ensure()
         context.log.info(f"{name}: {change.action}")

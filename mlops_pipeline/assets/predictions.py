@@ -96,8 +96,8 @@ def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedRepo
     materialization = event.asset_materialization if event else None
     if materialization is None:
         raise dg.Failure(f"{key.to_user_string()} was never materialized", allow_retries=False)
-    value = materialization.metadata[_REPORT].value
-    fields = json.loads(value) if isinstance(value, str) else dict(value)  # type: ignore[call-overload]
+    value: Any = materialization.metadata[_REPORT].value
+    fields = json.loads(value) if isinstance(value, str) else dict(value)
     return ServedReport(**{**fields, "failures": tuple(fields["failures"])})
 
 

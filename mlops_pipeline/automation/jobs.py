@@ -1,11 +1,17 @@
 """What people run: the platform, everything, or one model's life cycle."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mlops_pipeline.assets.keys import LAYERS_GROUP, PARTS, model_key
 from mlops_pipeline.catalog.registry import RegisteredModel
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition,
+    )
 
 PLATFORM = "platform"
 EVERYTHING = "everything"
@@ -18,7 +24,7 @@ def lifecycle_job_name(model: str) -> str:
 
 def make_jobs(
     platform: str, models: Sequence[RegisteredModel]
-) -> list[dg.UnresolvedAssetJobDefinition]:
+) -> list["UnresolvedAssetJobDefinition"]:
     """Return the jobs of a platform."""
     return [
         dg.define_asset_job(
@@ -35,7 +41,7 @@ def make_jobs(
     ]
 
 
-def _lifecycle_job(platform: str, model: RegisteredModel) -> dg.UnresolvedAssetJobDefinition:
+def _lifecycle_job(platform: str, model: RegisteredModel) -> "UnresolvedAssetJobDefinition":
     return dg.define_asset_job(
         lifecycle_job_name(model.name),
         dg.AssetSelection.assets(*(model_key(platform, model.name, part) for part in PARTS)),

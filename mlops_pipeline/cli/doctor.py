@@ -92,7 +92,7 @@ def _disk(home: Path) -> Finding:
 
 
 def _memory() -> Finding:
-    from mlops_pipeline.clients.ports import available_memory
+    from mlops_pipeline.clients.machine import available_memory
 
     available = available_memory()
     remedy = "" if available >= _LEAST_MEMORY else "close programs: the models need about 2 GiB"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
 
@@ -25,6 +25,34 @@ class Credentials:
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
+
+
+class Objects(Protocol):
+    """What is asked of an object store: the real one and the fake of the tests have it."""
+
+    def ensure_bucket(self, bucket: str) -> bool:
+        """Make the bucket unless it is there; return whether it was made."""
+
+    def put(self, bucket: str, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Store `data`; with `if_absent` only where nothing is."""
+
+    def upload(self, bucket: str, key: str, path: Path) -> None:
+        """Store a file."""
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """Return the object's bytes."""
+
+    def find(self, bucket: str, key: str) -> bytes | None:
+        """Return the object's bytes, or None where there is none."""
+
+    def download(self, bucket: str, key: str, path: Path) -> None:
+        """Store the object as a file."""
+
+    def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
+        """Return key → bytes of every object below `prefix`."""
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
 
 
 class ObjectStore:

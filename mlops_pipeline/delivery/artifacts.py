@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.clients.errors import ConflictError, IntegrityError, NotFoundError
-from mlops_pipeline.clients.s3 import ObjectStore
+from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.serving.artifact import (
     MANIFEST,
@@ -66,7 +66,7 @@ def ref_to(name: str, digest: str) -> ModelRef:
 class ArtifactStore:
     """The bucket `models`."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: Objects) -> None:
         self._store = store
 
     def publish(self, manifest: Manifest, *, files: Path, evaluation: Path) -> ModelRef:

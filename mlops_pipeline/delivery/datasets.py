@@ -14,7 +14,7 @@ from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.process import run
-from mlops_pipeline.clients.s3 import ObjectStore
+from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.references import DatasetRef
 
 BUCKET = "datasets"
@@ -39,7 +39,7 @@ class DatasetStore:
     `<model>/<digest>/{data.npz,profile.json}`, and `<model>/inputs/<digest>.json` that finds it.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: Objects) -> None:
         self._store = store
 
     def ensure(self, model: RegisteredModel, *, file: Path | None) -> Snapshot:

@@ -9,7 +9,7 @@ from mlops_pipeline.platforms.layers import Change, Layer
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 if TYPE_CHECKING:
-    from mlops_pipeline.clients.s3 import ObjectStore
+    from mlops_pipeline.clients.s3 import Objects
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Platform(Protocol):
             NotFoundError: the gateway layer is absent.
         """
 
-    def object_store(self) -> "ObjectStore":
+    def object_store(self) -> "Objects":
         """Return a client of its S3 endpoint.
 
         Raises:

@@ -1,6 +1,7 @@
 """The platform as a Dagster resource."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -11,7 +12,7 @@ from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
 from mlops_pipeline.platforms.platform import Platform
 
 
-class PlatformResource(dg.ConfigurableResource):
+class PlatformResource(dg.ConfigurableResource[Any]):
     """Builds the platform that a location's assets live on."""
 
     def build(self) -> Platform:

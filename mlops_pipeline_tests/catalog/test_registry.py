@@ -73,4 +73,4 @@ def test_a_model_file_that_is_not_there_is_named() -> None:
 )
 def test_a_spec_refuses_what_cannot_work(changes: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        ModelSpec(**{**vars(IRIS), **changes})  # type: ignore[arg-type]
+        ModelSpec(**{**vars(IRIS), **changes})

@@ -110,7 +110,7 @@ def test_evidence_is_found_out_once(tmp_path: Path) -> None:
 
 def test_prune_never_names_a_deployed_artifact(tmp_path: Path) -> None:
     platform = FakePlatform()
-    artifacts = ArtifactStore(platform.store)  # type: ignore[arg-type]
+    artifacts = ArtifactStore(platform.store)
     refs = []
     for day in range(1, 6):
         manifest, files, evaluation = published_files(
@@ -127,4 +127,4 @@ def test_prune_never_names_a_deployed_artifact(tmp_path: Path) -> None:
     artifacts.delete(refs[1])
     assert not artifacts.exists(refs[1])
     assert not platform.store.sizes(BUCKET, f"toy/{refs[1].digest}")
-    assert deployed_ref(TOY, platform) == refs[0]  # type: ignore[arg-type]
+    assert deployed_ref(TOY, platform) == refs[0]

@@ -34,7 +34,7 @@ def test_a_layers_plan_says_why(state: LayerState, action: str, reason: str) -> 
 
 
 def _actions(platform: FakePlatform) -> list[str]:
-    return [s.action for s in plan_model(REGISTERED, platform=platform, file=None)]  # type: ignore[arg-type]
+    return [s.action for s in plan_model(REGISTERED, platform=platform, file=None)]
 
 
 def test_a_models_plan_follows_what_is_there() -> None:
@@ -43,13 +43,11 @@ def test_a_models_plan_follows_what_is_there() -> None:
     for layer in platform.layers:
         layer.ensure()
     assert _actions(platform) == ["load", "train", "deploy"]
-    datasets, artifacts = DatasetStore(platform.store), ArtifactStore(platform.store)  # type: ignore[arg-type]
+    datasets, artifacts = DatasetStore(platform.store), ArtifactStore(platform.store)
     snapshot = datasets.ensure(REGISTERED, file=None)
     assert _actions(platform) == ["keep", "train", "deploy"]
     order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
-    ref = ensure_trained(
-        order, datasets=datasets, artifacts=artifacts, run_id="r", force=False
-    ).ref
+    ref = ensure_trained(order, datasets=datasets, artifacts=artifacts, run_id="r", force=False).ref
     assert _actions(platform) == ["keep", "keep", "deploy"]
     platform.deployments.apply(seldon_deployment(TOY, ref, secret=platform.object_store_secret()))
     assert _actions(platform) == ["keep", "keep", "keep"]
@@ -58,7 +56,7 @@ def test_a_models_plan_follows_what_is_there() -> None:
 
 
 def test_artifacts_are_found_by_the_start_of_their_digest(tmp_path: Path) -> None:
-    artifacts = ArtifactStore(FakeObjectStore())  # type: ignore[arg-type]
+    artifacts = ArtifactStore(FakeObjectStore())
     refs: list[ModelRef] = []
     for day in (1, 2, 3):
         manifest, files, evaluation = published_files(

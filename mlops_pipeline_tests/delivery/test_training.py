@@ -13,7 +13,7 @@ from mlops_pipeline_tests.toy import REGISTERED, TOY
 @pytest.fixture
 def stores() -> tuple[DatasetStore, ArtifactStore]:
     store = FakeObjectStore()
-    return DatasetStore(store), ArtifactStore(store)  # type: ignore[arg-type]
+    return DatasetStore(store), ArtifactStore(store)
 
 
 def test_unchanged_inputs_train_nothing(stores: tuple[DatasetStore, ArtifactStore]) -> None:
@@ -41,9 +41,7 @@ def test_other_hyperparameters_are_other_inputs(
 ) -> None:
     snapshot = stores[0].ensure(REGISTERED, file=None)
     digests = {
-        TrainingOrder(
-            REGISTERED, snapshot.ref, merge_hyperparameters(TOY, changes)
-        ).inputs_digest()
+        TrainingOrder(REGISTERED, snapshot.ref, merge_hyperparameters(TOY, changes)).inputs_digest()
         for changes in ({}, {"depth": 3}, {"depth": 4}, {"kernel": "rbf"})
     }
     assert len(digests) == 3
@@ -77,4 +75,4 @@ def test_a_truncated_dataset_says_so(tmp_path: Path) -> None:
     broken = tmp_path / "mnist.npz"
     broken.write_bytes(b"PK\x03\x04 not a whole file")
     with pytest.raises(CommandError, match="could not load the dataset of mnist from"):
-        DatasetStore(FakeObjectStore()).ensure(mnist, file=broken)  # type: ignore[arg-type]
+        DatasetStore(FakeObjectStore()).ensure(mnist, file=broken)
