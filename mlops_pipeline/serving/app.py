@@ -27,8 +27,8 @@ Failure = Callable[[RequestError], Answer]
 
 LARGE = 64 << 10
 """Bytes of a body from which on it is answered in a worker thread."""
-LARGE_AT_ONCE = 8
-"""Large bodies read and answered at the same time; more wait, unread, in their sockets."""
+LARGE_BYTES = 128 << 20
+"""Bytes of large bodies in memory at the same time; what comes on top is told to try again."""
 WORKERS = 2
 
 
@@ -60,7 +60,7 @@ class App:
         self._missing = missing
         self._max_body_bytes = max_body_bytes
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="large-request")
-        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._large_bytes = 0
         self.headers: list[tuple[bytes, bytes]] = []
         """Headers of every answer, such as `x-model-digest`."""
 
@@ -96,61 +96,58 @@ class App:
         """Find the handler, read the body and call the one with the other."""
         handler = route.methods.get("GET" if method == "HEAD" else method)
         if handler is None:
-            allowed = ", ".join(sorted(route.methods))
-            raise RequestError("WRONG_METHOD", f"{method} is not {allowed}", status=405)
-        length = self._length(headers)
-        if length > LARGE:
-            async with self._large:
-                return await self._answer_large(handler, headers, receive)
-        body = await self._read(receive)
-        if len(body) > LARGE:
-            return await self._in_worker(handler, _request(body, headers))
-        return handler(_request(body, headers))
-
-    async def _answer_large(
-        self, handler: Handler, headers: Mapping[bytes, bytes], receive: Receive
-    ) -> Answer:
-        body = await self._read(receive)
-        return await self._in_worker(handler, _request(body, headers))
-
-    async def _in_worker(self, handler: Handler, request: Request) -> Answer:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._workers, handler, request)
-
-    def _length(self, headers: Mapping[bytes, bytes]) -> int:
-        """Return the announced length of the body in bytes, 0 if there is none.
-
-        Raises:
-            RequestError: it is larger than allowed, or the body is compressed.
-        """
-        if b"content-encoding" in headers and headers[b"content-encoding"] != b"identity":
-            raise RequestError("WRONG_ENCODING", "compressed bodies are not read; send it plain")
-        length = int(headers.get(b"content-length", b"0"))
-        if length > self._max_body_bytes:
-            raise self._too_large()
-        return length
-
-    async def _read(self, receive: Receive) -> bytes:
-        """Read the whole body.
-
-        Raises:
-            RequestError: it is larger than allowed.
-            ConnectionResetError: the client went away.
-        """
+            return _refuse_method(route, method)
+        self._check_length(headers)
         message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body") and message["type"] == "http.request":
-            return body
-        chunks, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > self._max_body_bytes:
-                raise self._too_large()
+        if message.get("more_body") or len(message.get("body", b"")) > LARGE:
+            return await self._answer_large(handler, headers, message, receive)
         if message["type"] == "http.disconnect":
             raise ConnectionResetError
-        return b"".join(chunks)
+        return handler(_request(message["body"], headers))
+
+    async def _answer_large(
+        self, handler: Handler, headers: Mapping[bytes, bytes], message: Message, receive: Receive
+    ) -> Answer:
+        """Read the rest of the body and answer in a worker thread, if it is large."""
+        chunks: list[bytes] = []
+        try:
+            while self._keep(chunks, message):
+                message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError
+            request = _request(b"".join(chunks), headers)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._workers, handler, request)
+        finally:
+            self._large_bytes -= sum(map(len, chunks))
+
+    def _keep(self, chunks: list[bytes], message: Message) -> bool:
+        """Add a chunk of a body to `chunks`, and say whether there is more to come.
+
+        Raises:
+            RequestError: this body, or all bodies in memory together, are too large.
+        """
+        chunk: bytes = message.get("body", b"")
+        chunks.append(chunk)
+        self._large_bytes += len(chunk)
+        if sum(map(len, chunks)) > self._max_body_bytes:
+            raise self._too_large()
+        if self._large_bytes > max(LARGE_BYTES, self._max_body_bytes):
+            raise RequestError(
+                "TOO_BUSY", "too many large requests at the same time; try again", status=429
+            )
+        return bool(message.get("more_body"))
+
+    def _check_length(self, headers: Mapping[bytes, bytes]) -> None:
+        """Check what the headers say of the body.
+
+        Raises:
+            RequestError: it is larger than allowed, or compressed.
+        """
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise RequestError("WRONG_ENCODING", "compressed bodies are not read; send it plain")
+        if int(headers.get(b"content-length", b"0")) > self._max_body_bytes:
+            raise self._too_large()
 
     def _too_large(self) -> RequestError:
         return RequestError(
@@ -158,11 +155,12 @@ class App:
         )
 
     async def _send(self, answer: Answer, send: Send) -> None:
-        status, body, content_type = answer
+        status, body, content_type, more_headers = answer
         headers = [
             (b"content-type", content_type),
             (b"content-length", b"%d" % len(body)),
             *self.headers,
+            *more_headers,
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -171,3 +169,10 @@ class App:
 def _request(body: bytes, headers: Mapping[bytes, bytes]) -> Request:
     puid = headers.get(b"seldon-puid", b"").decode("latin-1")
     return Request(body, headers.get(b"content-type", b""), puid)
+
+
+def _refuse_method(route: Route, method: str) -> Answer:
+    """Return 405 with the methods there are."""
+    allowed = ", ".join(sorted(route.methods))
+    error = RequestError("WRONG_METHOD", f"{method} is not {allowed}", status=405)
+    return route.error(error)._replace(headers=((b"allow", allowed.encode()),))

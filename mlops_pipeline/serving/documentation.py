@@ -25,14 +25,14 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <title>Model API</title>
-<link rel="stylesheet" href="swagger-ui.css">
-<link rel="icon" type="image/png" href="favicon-32x32.png">
+<link rel="stylesheet" href="{base}swagger-ui.css">
+<link rel="icon" type="image/png" href="{base}favicon-32x32.png">
 </head>
 <body>
-<div id="ui"><p>The API is described in <a href="openapi.json">openapi.json</a>.</p></div>
-<script src="swagger-ui-bundle.js"></script>
+<div id="ui"><p>The API is described in <a href="{base}openapi.json">openapi.json</a>.</p></div>
+<script src="{base}swagger-ui-bundle.js"></script>
 <script>
-window.ui = SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", deepLinking: true});
+window.ui = SwaggerUIBundle({{url: "{base}openapi.json", dom_id: "#ui", deepLinking: true}});
 </script>
 </body>
 </html>
@@ -42,8 +42,10 @@ window.ui = SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", deepLinking: tr
 def routes(unit: Unit) -> dict[str, Route]:
     """Return the routes of the page, of its document and of its assets."""
     handlers: dict[str, Handler] = {
-        f"{ROOT}/": _page,
-        f"{ROOT}/index.html": _page,
+        f"{ROOT}/": _page(""),
+        f"{ROOT}/index.html": _page(""),
+        "/v2/docs": _page("../api/v1.0/doc/"),
+        "/v2/docs/": _page("../../api/v1.0/doc/"),
         f"{ROOT}/openapi.json": _document(unit),
         "/seldon.json": _document(unit),
         **{f"{ROOT}/{name}": _asset(name, kind) for name, kind in ASSETS.items()},
@@ -51,8 +53,10 @@ def routes(unit: Unit) -> dict[str, Route]:
     return {path: Route({"GET": handler}, seldon.error) for path, handler in handlers.items()}
 
 
-def _page(_: Request) -> Answer:
-    return Answer(200, _PAGE.encode(), b"text/html; charset=utf-8")
+def _page(base: str) -> Handler:
+    """Return a handler of the page, whose assets are at the relative URL `base`."""
+    written = Answer(200, _PAGE.format(base=base).encode(), b"text/html; charset=utf-8")
+    return lambda _: written
 
 
 def _document(unit: Unit) -> Handler:

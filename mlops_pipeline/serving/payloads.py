@@ -28,6 +28,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def answer(document: object, *, status: int = 200) -> Answer:

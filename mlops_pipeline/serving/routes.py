@@ -53,7 +53,7 @@ def missing(method: str, path: str) -> Route | None:
     return _both(_not_found(path), _failure(path))
 
 
-_MLSERVER = re.compile(r"/v2(/docs(/dataplane\.json)?|/models/[^/]+(/versions/[^/]+)?(/ready)?)?")
+_MLSERVER = re.compile(r"/v2(/docs/dataplane\.json|/models/[^/]+(/versions/[^/]+)?(/ready)?)?")
 
 
 def _common(metrics: Metrics) -> dict[str, Route]:

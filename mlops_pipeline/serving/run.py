@@ -5,6 +5,7 @@ import gc
 import logging
 import socket
 import sys
+import warnings
 
 from mlops_pipeline.serving import imports, loading
 from mlops_pipeline.serving.errors import ExitCode, StartError
@@ -25,6 +26,9 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     if implementation:
         loading.check_implementation(manifest, implementation)
     listener = listen(own.host, own.http_port)
+    warnings.simplefilter(
+        "ignore", RuntimeWarning
+    )  # Overflows: an answer that is not finite is 400.
     gc.disable()  # Imports make many objects and no garbage; the server enables it when ready.
     imports.import_mlserver()
     from mlops_pipeline.serving.server import OneModelServer

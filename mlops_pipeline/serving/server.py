@@ -106,7 +106,7 @@ class ModelRESTServer(RESTServer):  # type: ignore[misc]
             date_header=False,
             access_log=False,
             log_config=None,
-            log_level="warning",
+            log_level="error",
             timeout_keep_alive=int(own.keep_alive_seconds),
             timeout_graceful_shutdown=int(own.drain_seconds) or 1,
         )
