@@ -59,6 +59,7 @@ class App:
         self._fallback = fallback
         self._missing = missing
         self._max_body_bytes = max_body_bytes
+        self._inline_bytes = min(LARGE, max_body_bytes)
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="large-request")
         self._large_bytes = 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -99,7 +100,7 @@ class App:
             return _refuse_method(route, method)
         self._check_length(headers)
         message = await receive()
-        if message.get("more_body") or len(message.get("body", b"")) > LARGE:
+        if message.get("more_body") or len(message.get("body", b"")) > self._inline_bytes:
             return await self._answer_large(handler, headers, message, receive)
         if message["type"] == "http.disconnect":
             raise ConnectionResetError

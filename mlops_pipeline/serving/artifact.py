@@ -89,12 +89,13 @@ def parse_manifest(text: str | bytes) -> Manifest:
         }
         fields["output_names"] = tuple(fields.get("output_names", ()))
         manifest = Manifest(**{**fields, **tensors})
+        actual = manifest.digest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{MANIFEST} cannot be read: {error!r}") from error
     if manifest.format != FORMAT:
         raise ArtifactError(f"{MANIFEST} has format {manifest.format}, this version reads {FORMAT}")
-    if manifest.digest != digest:
-        raise ArtifactError(f"{MANIFEST} says digest {digest}, its files make {manifest.digest}")
+    if actual != digest:
+        raise ArtifactError(f"{MANIFEST} says digest {digest}, its files make {actual}")
     return manifest
 
 

@@ -230,7 +230,7 @@ def _json_data(rows: Schema) -> Schema:
 
 
 def _v2_schemas(model: Model, rows: Schema) -> Schema:
-    datatype: Schema = {"type": "string", "enum": sorted(DATATYPES)}
+    datatype: Schema = {"type": "string", "enum": list(DATATYPES)}
     tensor: Schema = {
         "name": {"type": "string", "enum": [model.default.input]},
         "shape": SHAPE,

@@ -113,7 +113,7 @@ def _plain(value: Value) -> Any:
         return _rows(value.list_value)
     if kind == "struct_value":
         return MessageToDict(value.struct_value)
-    return value.string_value if kind == "string_value" else None if kind != "bool_value" else True
+    return {"string_value": value.string_value, "bool_value": value.bool_value}.get(kind)
 
 
 def _list_value(values: list[Any]) -> ListValue:

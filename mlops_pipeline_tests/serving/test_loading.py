@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.serving import artifact, loading
+from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_signature
+
+
+def an_artifact(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "model.joblib").write_bytes(b"model")
+    files = artifact.hash_files(folder)
+    manifest = artifact.Manifest("toy", "sklearn", files, inputs=(), outputs=())
+    (folder / artifact.MANIFEST).write_text(manifest.to_json())
+    return folder
+
+
+def test_a_whole_artifact_is_verified(tmp_path: Path) -> None:
+    folder = an_artifact(tmp_path / "a folder")
+    assert loading.verify(folder).name == "toy"
+
+
+def test_a_broken_artifact_is_refused_with_its_files_named(tmp_path: Path) -> None:
+    folder = an_artifact(tmp_path / "model")
+    (folder / "extra.txt").write_text("x")
+    (folder / "model.joblib").write_bytes(b"changed")
+    with pytest.raises(StartError, match=r"extra: extra.txt; changed: model.joblib") as caught:
+        loading.verify(folder)
+    assert caught.value.code == ExitCode.ARTIFACT
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "1", '{"digest": 1}', '{"files": 1, "digest": 1}']
+)
+def test_a_manifest_of_any_garbage_is_refused(tmp_path: Path, text: str) -> None:
+    folder = an_artifact(tmp_path / "model")
+    (folder / artifact.MANIFEST).write_text(text)
+    with pytest.raises(StartError, match=artifact.MANIFEST) as caught:
+        loading.verify(folder)
+    assert caught.value.code == ExitCode.ARTIFACT
+
+
+def test_a_manifest_with_fields_of_wrong_types_is_refused(tmp_path: Path) -> None:
+    folder = an_artifact(tmp_path / "model")
+    fields = json.loads((folder / artifact.MANIFEST).read_text())
+    (folder / artifact.MANIFEST).write_text(json.dumps({**fields, "files": ["model.joblib"]}))
+    with pytest.raises(StartError, match=artifact.MANIFEST):
+        loading.verify(folder)
+
+
+def test_the_implementation_has_to_serve_the_framework() -> None:
+    loading.check_implementation(toy_manifest(), "SKLEARN_SERVER")
+    with pytest.raises(StartError, match="TENSORFLOW_SERVER serves tensorflow models"):
+        loading.check_implementation(toy_manifest(), "TENSORFLOW_SERVER")
+    with pytest.raises(StartError, match="there is SKLEARN_SERVER, TENSORFLOW_SERVER"):
+        loading.check_implementation(toy_manifest(), "XGBOOST_SERVER")
+
+
+def test_an_unknown_framework_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="'onnx'") as caught:
+        loading.load(tmp_path, toy_manifest(framework="onnx"), {}, graph_name=None)
+    assert caught.value.code == ExitCode.MODEL
+
+
+def test_a_model_that_loads_but_does_not_answer_is_refused() -> None:
+    loading.warm(toy_model())
+    broken = toy_model(toy_signature(row_shape=(4, 4), dtype="float32"))
+    loading.warm(broken)
+    nameless = toy_signature()
+    object.__setattr__(nameless, "default_outputs", ("gone",))
+    with pytest.raises(StartError, match="loads, but does not answer") as caught:
+        loading.warm(toy_model(nameless))
+    assert caught.value.code == ExitCode.MODEL

@@ -1,0 +1,93 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.models import Array, conform, predict
+from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature
+
+
+def test_predicts_the_default_output() -> None:
+    ((name, scores),) = predict(toy_signature(), np.ones((2, 4)))
+    assert name == "scores"
+    assert scores.tolist() == [[4.0, -4.0], [4.0, -4.0]]
+
+
+def test_predicts_the_outputs_asked_for_in_their_order() -> None:
+    answered = predict(toy_signature(), np.ones((1, 4)), ["label", "scores"])
+    assert [name for name, _ in answered] == ["label", "scores"]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.ones(4), "WRONG_SHAPE"),
+        (np.ones((1, 5)), "WRONG_SHAPE"),
+        (np.ones((1, 4, 1)), "WRONG_SHAPE"),
+        (np.float64(1.0), "WRONG_SHAPE"),
+        (np.ones((0, 4)), "EMPTY_BATCH"),
+        (np.ones(0), "EMPTY_BATCH"),
+        (np.full((1, 4), np.nan), "NOT_FINITE"),
+        (np.full((1, 4), np.inf), "NOT_FINITE"),
+    ],
+)
+def test_refuses_what_is_not_a_batch_of_rows(values: Array, reason: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        predict(toy_signature(), np.asarray(values))
+    assert caught.value.reason == reason
+    assert caught.value.status == 400
+
+
+def test_a_wrong_shape_is_told_the_right_one() -> None:
+    with pytest.raises(RequestError, match=r"expected shape \[n, 4\], got \[1, 3\]"):
+        predict(toy_signature(), np.ones((1, 3)))
+
+
+def test_an_unknown_length_takes_any() -> None:
+    signature = toy_signature(row_shape=(-1, 2))
+    assert conform(signature, np.ones((3, 7, 2))).shape == (3, 7, 2)
+    with pytest.raises(RequestError, match=r"expected shape \[n, \*, 2\]"):
+        conform(signature, np.ones((3, 7, 3)))
+
+
+def test_numbers_too_large_for_float32_are_refused() -> None:
+    with pytest.raises(RequestError) as caught:
+        conform(toy_signature(dtype="float32"), np.full((1, 4), 1e39))
+    assert caught.value.reason == "OUT_OF_RANGE"
+
+
+def test_integers_are_converted() -> None:
+    assert conform(toy_signature(dtype="float32"), np.ones((1, 4), np.int64)).dtype == np.float32
+
+
+@pytest.mark.parametrize(("value", "fits"), [(3.0, True), (3.5, False), (300.0, False)])
+def test_an_integer_model_takes_whole_numbers_in_its_range(value: float, fits: bool) -> None:  # noqa: FBT001
+    signature = toy_signature(dtype="uint8")
+    if fits:
+        assert conform(signature, np.full((1, 4), value)).dtype == np.uint8
+    else:
+        with pytest.raises(RequestError, match="integers"):
+            conform(signature, np.full((1, 4), value))
+
+
+def test_an_answer_that_is_not_finite_is_the_requests_fault() -> None:
+    with pytest.raises(RequestError, match="no finite answer"), np.errstate(over="ignore"):
+        predict(toy_signature(), np.full((1, 4), 1e308))
+
+
+def test_what_a_model_raises_is_told_in_a_sentence() -> None:
+    def fail(rows: Array, names: object) -> list[Array]:
+        raise ValueError("cannot\nat all")
+
+    with pytest.raises(RequestError, match=r"the model cannot answer these rows: cannot$"):
+        predict(replace(toy_signature(), compute=fail), np.ones((1, 4)))
+
+
+def test_an_unknown_output_or_signature_is_told_those_there_are() -> None:
+    with pytest.raises(RequestError, match="there is scores, label"):
+        predict(toy_signature(), np.ones((1, 4)), ["x"])
+    with pytest.raises(RequestError, match="there is serving_default"):
+        toy_model().signature("x")
+    model = toy_model()
+    assert model.signature("") is model.default

@@ -1,0 +1,103 @@
+import pytest
+from google.protobuf.struct_pb2 import Value
+
+from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.protocols import seldon_grpc
+from mlops_pipeline_tests.serving.toy_model import toy_unit
+
+UNIT = toy_unit()
+ROW = [1.0, 2.0, 3.0, 4.0]
+
+
+def message_of(*rows: object) -> pb.SeldonMessage:
+    message = pb.SeldonMessage()
+    message.data.ndarray.extend(rows)
+    return message
+
+
+def test_tensor_is_answered_with_tensor() -> None:
+    tensor = pb.Tensor(shape=[1, 4], values=ROW)
+    answer = seldon_grpc.predict(UNIT, pb.SeldonMessage(data=pb.DefaultData(tensor=tensor)))
+    assert list(answer.data.names) == ["t:0", "t:1"]
+    assert list(answer.data.tensor.shape) == [1, 2]
+    assert list(answer.data.tensor.values) == [10.0, -10.0]
+
+
+def test_ndarray_is_answered_with_ndarray() -> None:
+    answer = seldon_grpc.predict(UNIT, message_of(ROW))
+    assert list(answer.data.ndarray[0]) == [10.0, -10.0]
+
+
+def test_json_data_is_answered_in_its_form() -> None:
+    message = pb.SeldonMessage()
+    message.jsonData.struct_value["instances"] = [ROW]
+    answer = seldon_grpc.predict(UNIT, message)
+    assert list(answer.jsonData.struct_value["predictions"][0]) == [10.0, -10.0]
+
+
+def test_meta_is_kept_and_completed() -> None:
+    message = message_of(ROW)
+    message.meta.puid = "p"
+    message.meta.tags["a"].number_value = 1
+    meta = seldon_grpc.predict(UNIT, message).meta
+    assert meta.puid == "p"
+    assert meta.tags["a"].number_value == 1
+    assert meta.tags["model_digest"].string_value == UNIT.model.digest
+    assert meta.requestPath["classifier"] == "toy:1"
+    assert len(seldon_grpc.predict(UNIT, message_of(ROW)).meta.puid) == 32
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.SeldonMessage(),
+        pb.SeldonMessage(strData="x"),
+        pb.SeldonMessage(binData=b"x"),
+        pb.SeldonMessage(data=pb.DefaultData()),
+        pb.SeldonMessage(data=pb.DefaultData(tftensor=b"x")),
+        pb.SeldonMessage(data=pb.DefaultData(tensor=pb.Tensor(shape=[1, -4], values=ROW))),
+        pb.SeldonMessage(data=pb.DefaultData(tensor=pb.Tensor(shape=[2, 4], values=ROW))),
+        pb.SeldonMessage(
+            data=pb.DefaultData(tensor=pb.Tensor(shape=[1, 4], values=[float("nan")] * 4))
+        ),
+        pb.SeldonMessage(jsonData=Value(string_value="x")),
+        message_of(1.0),
+        message_of([True, False, True, False]),
+        message_of([1.0, True, 1.0, 1.0]),
+        message_of(["1", "2", "3", "4"]),
+        message_of([None, 1.0, 1.0, 1.0]),
+        message_of({"a": 1.0}),
+        message_of(ROW, ROW[:3]),
+        message_of(),
+    ],
+)
+def test_a_bad_message_is_refused(message: pb.SeldonMessage) -> None:
+    with pytest.raises(RequestError) as caught:
+        seldon_grpc.predict(UNIT, message)
+    assert caught.value.status == 400
+
+
+def test_field_numbers_are_those_of_seldon() -> None:
+    # From prediction.proto of Seldon Core 1.17.1.
+    def numbers(name: str) -> dict[str, int]:
+        fields = pb.DESCRIPTOR.message_types_by_name[name].fields
+        return {field.name: field.number for field in fields}
+
+    assert numbers("SeldonMessage") == {
+        "status": 1, "meta": 2, "data": 3, "binData": 4, "strData": 5, "jsonData": 6,
+        "customData": 7,
+    }  # fmt: skip
+    assert numbers("DefaultData") == {"names": 1, "tensor": 2, "ndarray": 3, "tftensor": 4}
+    assert numbers("Tensor") == {"shape": 1, "values": 2}
+    assert numbers("Meta") == {"puid": 1, "tags": 2, "routing": 3, "requestPath": 4, "metrics": 5}
+    assert numbers("Status") == {"code": 1, "info": 2, "reason": 3, "status": 4}
+
+
+def test_metadata_messages() -> None:
+    model = seldon_grpc.model_metadata(UNIT)
+    assert (model.name, list(model.versions)) == ("classifier", [UNIT.model.digest])
+    graph = seldon_grpc.graph_metadata(UNIT)
+    assert graph.models["classifier"].platform == "sklearn"
+    assert list(graph.inputs[0].shape) == [-1, 4]
+    assert seldon_grpc.feedback(UNIT, pb.Feedback(reward=1)).meta.puid
