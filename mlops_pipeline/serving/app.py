@@ -97,8 +97,12 @@ class App:
         """Find the handler, read the body and call the one with the other."""
         handler = route.methods.get("GET" if method == "HEAD" else method)
         if handler is None:
+            await _discard(headers, receive)
             return _refuse_method(route, method)
-        self._check_length(headers)
+        refusal = self._refusal(headers)
+        if refusal:
+            await _discard(headers, receive)
+            raise refusal
         message = await receive()
         if message.get("more_body") or len(message.get("body", b"")) > self._inline_bytes:
             return await self._answer_large(handler, headers, message, receive)
@@ -109,29 +113,38 @@ class App:
     async def _answer_large(
         self, handler: Handler, headers: Mapping[bytes, bytes], message: Message, receive: Receive
     ) -> Answer:
-        """Read the rest of the body and answer in a worker thread, if it is large."""
-        chunks: list[bytes] = []
+        """Read the rest of the body and answer in a worker thread."""
+        body = bytearray()
         try:
-            while self._keep(chunks, message):
+            while self._keep(body, message):
                 message = await receive()
             if message["type"] == "http.disconnect":
                 raise ConnectionResetError
-            request = _request(b"".join(chunks), headers)
+            request = _request(bytes(body), headers)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._workers, handler, request)
+        except RequestError:
+            self._release(body)
+            if message.get("more_body"):
+                await _discard(headers, receive)
+            raise
         finally:
-            self._large_bytes -= sum(map(len, chunks))
+            self._release(body)
 
-    def _keep(self, chunks: list[bytes], message: Message) -> bool:
-        """Add a chunk of a body to `chunks`, and say whether there is more to come.
+    def _release(self, body: bytearray) -> None:
+        self._large_bytes -= len(body)
+        body.clear()
+
+    def _keep(self, body: bytearray, message: Message) -> bool:
+        """Add a message's bytes to `body`, and say whether there is more to come.
 
         Raises:
             RequestError: this body, or all bodies in memory together, are too large.
         """
         chunk: bytes = message.get("body", b"")
-        chunks.append(chunk)
+        body += chunk
         self._large_bytes += len(chunk)
-        if sum(map(len, chunks)) > self._max_body_bytes:
+        if len(body) > self._max_body_bytes:
             raise self._too_large()
         if self._large_bytes > max(LARGE_BYTES, self._max_body_bytes):
             raise RequestError(
@@ -139,16 +152,13 @@ class App:
             )
         return bool(message.get("more_body"))
 
-    def _check_length(self, headers: Mapping[bytes, bytes]) -> None:
-        """Check what the headers say of the body.
-
-        Raises:
-            RequestError: it is larger than allowed, or compressed.
-        """
+    def _refusal(self, headers: Mapping[bytes, bytes]) -> RequestError | None:
+        """Return why a body with these headers is not read, None if it is."""
         if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise RequestError("WRONG_ENCODING", "compressed bodies are not read; send it plain")
+            return RequestError("WRONG_ENCODING", "compressed bodies are not read; send it plain")
         if int(headers.get(b"content-length", b"0")) > self._max_body_bytes:
-            raise self._too_large()
+            return self._too_large()
+        return None
 
     def _too_large(self) -> RequestError:
         return RequestError(
@@ -170,6 +180,18 @@ class App:
 def _request(body: bytes, headers: Mapping[bytes, bytes]) -> Request:
     puid = headers.get(b"seldon-puid", b"").decode("latin-1")
     return Request(body, headers.get(b"content-type", b""), puid)
+
+
+async def _discard(headers: Mapping[bytes, bytes], receive: Receive) -> None:
+    """Read the rest of a body and forget it.
+
+    A connection that is closed with unread bytes is reset, and the client may never see the
+    answer. The server's deadline for receiving ends this. A client that waits for our leave to
+    send its body (`Expect: 100-continue`) is not asked for it.
+    """
+    if b"expect" not in headers:
+        while (await receive()).get("more_body"):
+            pass
 
 
 def _refuse_method(route: Route, method: str) -> Answer:

@@ -1,0 +1,223 @@
+"""Every protocol against the real server with a real scikit-learn and a real TensorFlow model."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from mlserver.grpc import dataplane_pb2 as v2
+from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceStub
+
+from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline_tests.serving import servers
+from mlops_pipeline_tests.serving.servers import Server
+
+pytestmark = pytest.mark.embedded
+
+ROW = [5.964, 4.006, 2.081, 1.031]
+IMAGE = np.linspace(0, 1, 784).tolist()
+
+
+@pytest.fixture(scope="module")
+def iris_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return servers.make_iris(tmp_path_factory.mktemp("with space") / "iris")
+
+
+@pytest.fixture(scope="module")
+def iris(iris_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("log") / "iris.log"
+    with servers.running(
+        iris_folder, log, PREDICTIVE_UNIT_ID="classifier", PREDICTIVE_UNIT_IMAGE="iris:1"
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return servers.make_digits(tmp_path_factory.mktemp("models") / "digits")
+
+
+@pytest.fixture(scope="module")
+def digits(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("log") / "digits.log"
+    names = servers.parameters(
+        signature_name="predict_images", model_input="images", model_output="scores"
+    )
+    with servers.running(
+        digits_folder, log, PREDICTIVE_UNIT_ID="mnist-model", PREDICTIVE_UNIT_PARAMETERS=names
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def client(iris: Server) -> Iterator[httpx.Client]:
+    with iris.client() as client:
+        yield client
+
+
+def seldon(channel: grpc.Channel, service: str = "Seldon", method: str = "Predict") -> Any:
+    return channel.unary_unary(
+        f"/seldon.protos.{service}/{method}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=pb.SeldonMessage.FromString,
+    )
+
+
+def test_seldon_rest_answers_as_the_reference_does(iris_folder: Path, client: httpx.Client) -> None:
+    text = '{ "data": { "ndarray": [[5.964, 4.006, 2.081, 1.031]] } }'
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/api/v1.0/predictions", content=text, headers=headers)
+    assert answer.status_code == 200
+    document = answer.json()
+    assert document["data"]["names"] == ["t:0", "t:1", "t:2"]
+    (scores,) = document["data"]["ndarray"]
+    assert sum(scores) == pytest.approx(1)
+    digest = servers.digest_of(iris_folder)
+    assert answer.headers["x-model-digest"] == document["meta"]["tags"]["model_digest"] == digest
+    assert document["meta"]["requestPath"] == {"classifier": "iris:1"}
+
+
+def test_all_protocols_give_the_same_scores(client: httpx.Client, iris: Server) -> None:
+    def post(path: str, document: object) -> Any:
+        answer = client.post(path, json=document)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    wanted = post("/predict", {"data": {"ndarray": [ROW]}})["data"]["ndarray"]
+    tensor = {"data": {"tensor": {"shape": [1, 4], "values": ROW}}}
+    assert [post("/api/v0.1/predictions", tensor)["data"]["tensor"]["values"]] == wanted
+    predicted = post("/v1/models/classifier:predict", {"instances": [ROW]})
+    assert predicted["predictions"] == wanted
+    inputs = [{"name": "predict", "shape": [1, 4], "datatype": "FP64", "data": [ROW]}]
+    asked = {"inputs": inputs, "outputs": [{"name": "predict_proba"}]}
+    inferred = post("/v2/models/classifier/infer", asked)
+    assert [inferred["outputs"][0]["data"]] == wanted
+    with grpc.insecure_channel(f"127.0.0.1:{iris.grpc_port}") as channel:
+        message = pb.SeldonMessage(data=pb.DefaultData(tensor=pb.Tensor(shape=[1, 4], values=ROW)))
+        for service in ("Seldon", "Model"):
+            answer = seldon(channel, service)(message, timeout=20)
+            assert [list(answer.data.tensor.values)] == wanted
+        request = v2.ModelInferRequest(model_name="classifier")
+        request.inputs.add(name="x", datatype="FP64", shape=[1, 4]).contents.fp64_contents[:] = ROW
+        reply = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
+        assert [list(reply.outputs[0].contents.fp64_contents)] == wanted
+        assert reply.model_version == inferred["model_version"]
+
+
+def test_metadata_of_every_protocol(client: httpx.Client, iris_folder: Path, iris: Server) -> None:
+    digest = servers.digest_of(iris_folder)
+    (version,) = client.get("/v1/models/classifier").json()["model_version_status"]
+    assert version["version"] == str(int(digest[:13], 16))
+    assert client.get("/v2/models/classifier").json()["versions"] == [digest]
+    assert client.get(f"/v2/models/classifier/versions/{digest}/ready").status_code == 200
+    assert client.get("/api/v1.0/metadata/classifier").json()["versions"] == [digest]
+    assert client.get("/v2").json()["name"]
+    assert client.get("/v2/models/other").status_code == 404
+    with grpc.insecure_channel(f"127.0.0.1:{iris.grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        described = stub.ModelMetadata(v2.ModelMetadataRequest(name="classifier"), timeout=20)
+        assert list(described.versions) == [digest]
+        assert stub.ServerReady(v2.ServerReadyRequest(), timeout=20).ready
+
+
+def test_the_api_page_needs_nothing_from_elsewhere(client: httpx.Client) -> None:
+    page = client.get("/api/v1.0/doc/").text
+    assert "http" not in page.replace("http-equiv", "")
+    for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "openapi.json"):
+        assert client.get(f"/api/v1.0/doc/{name}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (pb.SeldonMessage(strData="x"), grpc.StatusCode.INVALID_ARGUMENT),
+        (pb.SeldonMessage(data=pb.DefaultData(tftensor=b"x")), grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_grpc_refuses_in_a_sentence(
+    iris: Server, message: pb.SeldonMessage, code: grpc.StatusCode
+) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{iris.grpc_port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            seldon(channel)(message, timeout=20)
+        assert caught.value.code() == code
+        assert "ndarray" in caught.value.details()
+        stub = GRPCInferenceServiceStub(channel)
+        for call, request in (
+            (stub.ModelInfer, v2.ModelInferRequest(model_name="other")),
+            (stub.ModelReady, v2.ModelReadyRequest(name="other")),
+            (stub.ModelMetadata, v2.ModelMetadataRequest(name="other")),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(request, timeout=20)
+            assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_nobody_can_unload_the_model(client: httpx.Client, iris: Server) -> None:
+    assert client.post("/v2/repository/models/classifier/unload").status_code == 404
+    with grpc.insecure_channel(f"127.0.0.1:{iris.grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        request = v2.RepositoryModelUnloadRequest(model_name="classifier")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.RepositoryModelUnload(request, timeout=20)
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert client.get("/v2/models/classifier/ready").status_code == 200
+
+
+def test_tensorflow_answers_every_protocol(digits: Server, digits_folder: Path) -> None:
+    with digits.client() as client:
+        answer = client.post("/api/v1.0/predictions", json={"data": {"ndarray": [IMAGE]}})
+        assert answer.status_code == 200, answer.text
+        wanted = answer.json()["data"]["ndarray"]
+        assert len(wanted[0]) == 10
+        for body, key in (
+            ({"instances": [IMAGE]}, "predictions"),
+            ({"instances": [{"images": IMAGE}]}, "predictions"),
+            ({"inputs": {"images": [IMAGE]}, "signature_name": "predict_images"}, "outputs"),
+        ):
+            assert client.post("/v1/models/mnist-model:predict", json=body).json()[key] == wanted
+        inputs = [{"name": "images", "shape": [1, 784], "datatype": "FP32", "data": IMAGE}]
+        inferred = client.post("/v2/models/mnist-model/infer", json={"inputs": inputs}).json()
+        assert [inferred["outputs"][0]["data"]] == wanted
+        assert inferred["outputs"][0]["name"] == "scores"
+        many = client.post("/api/v1.0/predictions", json={"data": {"ndarray": [IMAGE] * 300}})
+        np.testing.assert_allclose(many.json()["data"]["ndarray"], wanted * 300, rtol=1e-5)
+        large = client.post("/api/v1.0/predictions", json={"data": {"ndarray": [[1e39] * 784]}})
+        assert large.json()["status"]["reason"] == "OUT_OF_RANGE"
+    with grpc.insecure_channel(f"127.0.0.1:{digits.grpc_port}") as channel:
+        message = pb.SeldonMessage(meta=pb.Meta(puid="p"))
+        message.data.tensor.shape.extend([1, 784])
+        message.data.tensor.values.extend(IMAGE)
+        reply = seldon(channel, "Model")(message, timeout=20)
+        np.testing.assert_allclose([list(reply.data.tensor.values)], wanted, rtol=1e-5)
+        assert reply.meta.tags["model_digest"].string_value == servers.digest_of(digits_folder)
+
+
+def test_offline_predictions_are_the_served_ones(
+    iris: Server, iris_folder: Path, digits_folder: Path, tmp_path: Path
+) -> None:
+    rows = np.array([ROW, [5.1, 3.5, 1.4, 0.2]])
+    scores = servers.predict_offline(iris_folder, rows, tmp_path)
+    with iris.client() as client:
+        document = {"data": {"ndarray": rows.tolist()}}
+        served = client.post("/api/v1.0/predictions", json=document).json()["data"]["ndarray"]
+    assert scores.dtype == np.float64
+    assert scores.tolist() == served
+    names = servers.parameters(signature_name="predict_images")
+    images = np.array([IMAGE] * 3, dtype=np.float32)
+    assert servers.predict_offline(digits_folder, images, tmp_path, names).shape == (3, 10)
+
+
+def test_the_log_says_how_long_the_start_took(iris: Server) -> None:
+    assert " Ready in " in iris.log.read_text()
+
+
+def test_answers_are_json_whatever_is_asked(client: httpx.Client) -> None:
+    for path in ("/nothing", "/api/v1.0/nothing", "/v1/models/x:predict", "/v2/models/x/infer"):
+        answer = client.post(path, content=b"\x00\xff")
+        assert answer.status_code == 404
+        assert json.loads(answer.content)
