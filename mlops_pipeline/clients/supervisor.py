@@ -16,6 +16,7 @@ from typing import Any, Literal
 from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
 
 _BAD_NAME = 10
+_NOT_RUNNING = 70
 _ALREADY_ADDED = 90
 _STATES: dict[int, "ProcessState"] = {
     0: "stopped",
@@ -99,14 +100,24 @@ class SupervisorClient:
         except ConflictError:
             return
 
-    def remove(self, name: str) -> None:
-        """Stop a program and forget it; nothing happens where it is not known.
+    def stop(self, name: str) -> None:
+        """Ask a program to stop; nothing happens where it does not run. Returns before it has.
 
         Raises:
-            UnavailableError: nothing answers, or it did not stop.
+            UnavailableError: nothing answers.
         """
         try:
-            self._call("stopProcessGroup", name)
+            self._call("stopProcess", name, False)
+        except (NotFoundError, ConflictError):
+            return
+
+    def forget(self, name: str) -> None:
+        """Drop a program that has stopped; nothing happens where it is not known.
+
+        Raises:
+            UnavailableError: nothing answers, or the program still runs.
+        """
+        try:
             self._call("removeProcessGroup", name)
         except NotFoundError:
             return
@@ -119,6 +130,14 @@ class SupervisorClient:
             UnavailableError: nothing answers, or it runs already.
         """
         self._call("startProcess", name, False)
+
+    def stop_all(self) -> None:
+        """Ask every program to stop, all at once. Returns before they have.
+
+        Raises:
+            UnavailableError: nothing answers.
+        """
+        self._call("stopAllProcesses", False)
 
     def shut_down(self) -> None:
         """Ask supervisord to stop everything and end. Returns before it has.
@@ -144,8 +163,8 @@ class SupervisorClient:
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == _BAD_NAME:
                 raise NotFoundError(f"{asked}: it knows no such program") from fault
-            if fault.faultCode == _ALREADY_ADDED:
-                raise ConflictError(f"{asked}: it has it already") from fault
+            if fault.faultCode in (_ALREADY_ADDED, _NOT_RUNNING):
+                raise ConflictError(f"{asked}: that is so already") from fault
             raise UnavailableError(f"{asked} and answered {fault.faultString}") from fault
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise UnavailableError(
@@ -161,7 +180,9 @@ class _Transport(xmlrpc.client.Transport):
         self._timeout = timeout
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _UnixConnection(self._address, self._timeout)
+        # Kept where the base class looks for what it has to close.
+        self._connection = host, _UnixConnection(self._address, self._timeout)
+        return self._connection[1]
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -1,6 +1,7 @@
 """SeldonDeployments on the embedded platform: servers, routes, and the order that drops nothing."""
 
 import logging
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
+_RUNTIME = (sys.executable, "-m", "mlops_pipeline.serving", "serve")
 _Placed = list[tuple[Endpoint, ...]]
 """Where the servers of each predictor are."""
 _log = logging.getLogger(__name__)
@@ -102,7 +104,7 @@ class EmbeddedDeployments:
                 )
             with parts.locks.held("state", purpose=f"delete {name}"):
                 parts.records.remove(name, namespace=namespace)
-                if isinstance(parts.gateway.observe(), Ready | Drifted):
+                if parts.gateway.is_running():
                     parts.gateway.publish("routes", parts.records.routes())
             self._retire(before, None)
 
@@ -132,6 +134,7 @@ class EmbeddedDeployments:
                 deployment=deployment.name,
                 predictor=predictor,
                 replicas=_replicas(deployment, predictor),
+                command=self._parts.settings.server_command or _RUNTIME,
                 environment=fingerprint,
                 version=version("mlops-pipeline"),
             )
@@ -202,14 +205,14 @@ class EmbeddedDeployments:
         self._drain(old - cluster_names([after.route] if after else []))
         running = parts.servers.programs(deployment.name, namespace=deployment.namespace)
         with parts.locks.held("state", purpose=f"retire {deployment.name}"):
-            if isinstance(parts.gateway.observe(), Ready | Drifted):
+            if parts.gateway.is_running():
                 parts.gateway.publish("clusters", parts.records.routes())
             parts.servers.stop(running - (_programs(after) if after else set()))
             self._discard(_uris(before))
 
     def _drain(self, clusters: Collection[str]) -> None:
         """Wait until no request is left in these clusters, but not for ever."""
-        if not clusters or not isinstance(self._parts.gateway.observe(), Ready | Drifted):
+        if not clusters or not self._parts.gateway.is_running():
             return
         try:
             wait_until(
@@ -222,10 +225,11 @@ class EmbeddedDeployments:
             _log.warning("%s; they are stopped all the same", error)
 
     def _discard(self, uris: Collection[str]) -> None:
-        """Remove the artifacts that no deployment uses any more."""
-        used = {uri for record in self._parts.records.list() for uri in _uris(record)}
-        for uri in set(uris) - used:
-            self._parts.models.discard(uri)
+        """Remove the artifacts of `uris`, and old ones, that no server uses any more."""
+        models, servers = self._parts.models, self._parts.servers
+        for folder in {models.path(uri) for uri in uris} | models.old():
+            if not servers.uses(folder):
+                models.discard(folder)
 
     def _status(self, target: Target, traffic: int) -> PredictorStatus:
         servers = self._parts.servers
@@ -244,7 +248,7 @@ class EmbeddedDeployments:
     def _state(
         self, target: Target, ready: int
     ) -> Literal["ready", "starting", "failed", "stopped"]:
-        if not target.endpoints:
+        if not target.endpoints or self._parts.gateway.is_down():
             return "stopped"
         if ready == len(target.endpoints):
             return "ready"

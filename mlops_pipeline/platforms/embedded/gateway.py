@@ -71,8 +71,7 @@ class EnvoyGateway:
             return Absent()
         process = self._supervisor.running(_PROGRAM)
         if process is None:
-            down = isinstance(self._supervisor.observe(), Absent)
-            return Absent() if down else Broken("Envoy is not running")
+            return Absent() if self.is_down() else Broken("Envoy is not running")
         if (reason := self._describe_unready(process)) is not None:
             return Broken(reason)
         if self._bootstrap_file.read_text() != self._bootstrap(self.port()):
@@ -95,12 +94,20 @@ class EnvoyGateway:
                     self._repair()
             return Change(action_from(state), self._facts())
 
+    def is_running(self) -> bool:
+        """Say whether Envoy's process runs, ready or not."""
+        return self._supervisor.running(_PROGRAM) is not None
+
+    def is_down(self) -> bool:
+        """Say whether nothing of the platform runs: it was never up, or is down on purpose."""
+        return isinstance(self._supervisor.observe(), Absent)
+
     def remove(self) -> None:
         """Stop the gateway. Deployments and their servers stay."""
         if not self._bootstrap_file.exists():
             return
         with self._locks.held("state", purpose="stop the gateway"):
-            self._supervisor.drop(_PROGRAM)
+            self._supervisor.drop([_PROGRAM])
             self._bootstrap_file.unlink(missing_ok=True)
 
     def url(self) -> str:
@@ -163,11 +170,11 @@ class EnvoyGateway:
             port = self.port()
         else:
             if self._supervisor.client.find(_PROGRAM) is not None:
-                self._supervisor.client.remove(_PROGRAM)
+                self._supervisor.stop([_PROGRAM])
             port = self._ports.choose(_PROGRAM, preferred=self._settings.gateway_port)
         changed = write_if_changed(self._bootstrap_file, self._bootstrap(port), mode=PRIVATE)
         if changed and self._supervisor.client.find(_PROGRAM) is not None:
-            self._supervisor.client.remove(_PROGRAM)
+            self._supervisor.stop([_PROGRAM])
         self._supervisor.put(self._program())
         wait_until(
             "the gateway",

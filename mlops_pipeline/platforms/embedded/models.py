@@ -4,7 +4,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from mlops_pipeline.clients.errors import (
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
 
+_OLD = 3600.0
+"""Seconds after which a download that no server uses was left behind by a killed process."""
 _KEYS = {
     "RCLONE_CONFIG_S3_ENDPOINT",
     "RCLONE_CONFIG_S3_ACCESS_KEY_ID",
@@ -74,16 +77,14 @@ class ModelFolders:
             shutil.rmtree(temporary, ignore_errors=True)
         return path
 
-    def discard(self, uri: str) -> None:
-        """Remove the artifact, so that it is downloaded again when it is wanted."""
-        shutil.rmtree(self.path(uri), ignore_errors=True)
+    def discard(self, folder: Path) -> None:
+        """Remove an artifact, so that it is downloaded again when it is wanted."""
+        shutil.rmtree(folder, ignore_errors=True)
 
-    def keep_only(self, uris: Collection[str]) -> None:
-        """Remove every artifact that is not in `uris`."""
-        kept = {self.path(uri) for uri in uris}
-        for path in self._folder.iterdir():
-            if path not in kept and not path.name.startswith("."):
-                shutil.rmtree(path, ignore_errors=True)
+    def old(self) -> set[Path]:
+        """Return the folders from more than an hour ago, broken-off downloads among them."""
+        limit = time.time() - _OLD
+        return {path for path in self._folder.iterdir() if path.stat().st_mtime < limit}
 
     def _read_secret(self, namespace: str, secret: str) -> dict[str, str]:
         path = self._secrets / namespace / f"{secret}.json"

@@ -13,6 +13,7 @@ from mlops_pipeline.clients.errors import (
     ConfigurationError,
     NotFoundError,
     UnavailableError,
+    WaitTimeoutError,
 )
 from mlops_pipeline.clients.files import PRIVATE, write_atomically, write_if_changed
 from mlops_pipeline.clients.supervisor import SupervisedProcess
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 SECRET = "seldon-rclone-secret"
 DEFAULT_NAMESPACE = "seldon"
 _PROGRAM = "object_store"
-_INNER = ("master", "volume", "filer")
-_STOP_SECONDS = 2
+_PORTS = tuple(
+    f"{part}{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")
+)
+_STOP_SECONDS = 1
 """SeaweedFS 4.48 does not end on SIGTERM; what it has acknowledged is written by then."""
 
 
@@ -99,7 +102,7 @@ class SeaweedObjectStore:
         if not self._keys_file.exists():
             return
         with self._locks.held("state", purpose="stop the object store"):
-            self._supervisor.drop(_PROGRAM)
+            self._supervisor.drop([_PROGRAM])
 
     def client(self) -> "ObjectStore":
         """Return a client with the store's own keys.
@@ -151,9 +154,17 @@ class SeaweedObjectStore:
     def _start(self) -> None:
         self._make_keys()
         with self._locks.held("state", purpose="start the object store"):
-            if self._supervisor.client.find(_PROGRAM) is not None:
-                self._supervisor.client.remove(_PROGRAM)
-            self._supervisor.put(self._program(self._choose_ports()))
+            self._supervisor.put(self._program(self._place()))
+        try:
+            self._wait()
+        except WaitTimeoutError:
+            # It may hang since before: a new process is the last thing to try.
+            with self._locks.held("state", purpose="restart the object store"):
+                self._supervisor.stop([_PROGRAM])
+                self._supervisor.put(self._program(self._place()))
+            self._wait()
+
+    def _wait(self) -> None:
         wait_until(
             "the object store",
             self._supervisor.watch(_PROGRAM, self._describe_unready),
@@ -162,12 +173,19 @@ class SeaweedObjectStore:
             hint="see `mlops-pipeline logs object_store`",
         )
 
-    def _choose_ports(self) -> dict[str, int]:
-        first = self._settings.internal_port
-        chosen = {"s3": self._ports.choose("s3", preferred=self._settings.object_store_port)}
-        for owner in ("s3.grpc", *_INNER, *(f"{inner}.grpc" for inner in _INNER)):
-            chosen[owner] = self._ports.choose(owner, preferred=first)
-        return chosen
+    def _place(self) -> dict[str, int]:
+        """Return the ports: those that its process has or can have, else free ones."""
+        process = self._supervisor.running(_PROGRAM)
+        heard = {port for _, port in ports.listeners(process.pid)} if process else set()
+        preferred = {"s3": self._settings.object_store_port}
+        return {
+            owner: self._ports.keep_or_choose(
+                owner,
+                preferred=preferred.get(owner, self._settings.internal_port),
+                ours=heard,
+            )
+            for owner in _PORTS
+        }
 
     def _program(self, chosen: Mapping[str, int]) -> Program:
         folder = self._state.object_store

@@ -1,7 +1,7 @@
 """Which port is whose: remembered in the state folder, so that addresses stay."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from mlops_pipeline.clients import ports
@@ -43,6 +43,19 @@ class PortBook:
         given[owner] = self._first_free(preferred, besides=taken)
         self._write(given)
         return given[owner]
+
+    def keep_or_choose(self, owner: str, *, preferred: int, ours: Collection[int]) -> int:
+        """Return the port that `owner` has a process on (it is in `ours`), else choose one.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        given = self.find(owner)
+        return (
+            given
+            if given is not None and given in ours
+            else self.choose(owner, preferred=preferred)
+        )
 
     def release(self, owners: Iterable[str]) -> None:
         """Forget the ports of `owners`."""

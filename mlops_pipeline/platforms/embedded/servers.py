@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,8 @@ class ServerSet:
     deployment: str
     predictor: Predictor
     replicas: int
+    command: tuple[str, ...]
+    """The model server's, before `--model`."""
     environment: str
     """Fingerprint of the serving environment."""
     version: str
@@ -41,16 +42,9 @@ class ServerSet:
     @property
     def key(self) -> str:
         """Changes whenever what the servers run does; replicas and traffic do not count."""
-        graph = self.predictor.graph
-        content = [
-            self.environment,
-            self.version,
-            graph.name,
-            graph.implementation,
-            graph.model_uri.rstrip("/"),
-            [[p.name, p.value, p.type] for p in graph.parameters],
-        ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
+        anywhere = self.contract(Endpoint("", 0, 0))
+        content = [self.environment, self.command, self.uri, anywhere]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def uri(self) -> str:
@@ -62,6 +56,22 @@ class ServerSet:
         """Return the name of each replica's program."""
         stem = f"{program_prefix(self.deployment, self.namespace)}{self.predictor.name}.{self.key}"
         return tuple(f"{stem}.{index}" for index in range(self.replicas))
+
+    def contract(self, endpoint: Endpoint) -> dict[str, str]:
+        """Return what Seldon's operator puts into a model container's environment."""
+        graph = self.predictor.graph
+        parameters = [{"name": p.name, "value": p.value, "type": p.type} for p in graph.parameters]
+        return {
+            "PREDICTIVE_UNIT_ID": graph.name,
+            "PREDICTIVE_UNIT_IMAGE": f"mlops-pipeline/serving:{self.version}",
+            "PREDICTIVE_UNIT_IMPLEMENTATION": graph.implementation,
+            "PREDICTIVE_UNIT_PARAMETERS": _json_for_supervisor(parameters),
+            "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(endpoint.http),
+            "PREDICTIVE_UNIT_GRPC_SERVICE_PORT": str(endpoint.grpc),
+            "SELDON_DEPLOYMENT_ID": self.deployment,
+            "PREDICTOR_ID": self.predictor.name,
+            "MLSERVER_HOST": ports.LOOPBACK,
+        }
 
 
 def program_prefix(deployment: str, namespace: str) -> str:
@@ -114,16 +124,19 @@ class Servers:
         Raises:
             UnavailableError: supervisord does not answer.
         """
+        self._supervisor.drop(programs)
         for program in programs:
-            self._supervisor.drop(program)
             self._ports.release((f"{program}.http", f"{program}.grpc"))
             for log in self._state.logs.glob(f"{program}.log*"):
                 log.unlink(missing_ok=True)
 
     def programs(self, deployment: str, *, namespace: str) -> set[str]:
         """Return the names of all programs of a deployment, also of those left behind."""
-        prefix = program_prefix(deployment, namespace)
-        return {name for name in self._supervisor.programs() if name.startswith(prefix)}
+        return self._all(program_prefix(deployment, namespace))
+
+    def uses(self, model: Path) -> bool:
+        """Say whether any server, of whichever deployment, has been given this artifact."""
+        return any(model.name in self._supervisor.configuration(p) for p in self._all())
 
     def describe_unready(self, endpoint: Endpoint) -> str | None:
         """Say why the server at `endpoint` is not ready now, or None when it is."""
@@ -138,7 +151,7 @@ class Servers:
 
     def digest(self, endpoint: Endpoint) -> str:
         """Return the artifact digest that the server itself answers with; empty if it is silent."""
-        answer = envoy.probe(f"http://{ports.LOOPBACK}:{endpoint.http}/api/v1.0/metadata")
+        answer = envoy.probe(f"http://{ports.LOOPBACK}:{endpoint.http}/metadata")
         if isinstance(answer, str) or answer.status != 200:
             return ""
         try:
@@ -151,23 +164,20 @@ class Servers:
         """Return the last lines of a server's log."""
         return self._supervisor.log(program, lines=lines)
 
+    def _all(self, prefix: str = _PREFIX) -> set[str]:
+        return {name for name in self._supervisor.programs() if name.startswith(prefix)}
+
     def _place(self, program: str) -> Endpoint:
         """Return the server's ports: those it listens on, or free ones."""
-        given = [self._ports.find(f"{program}.{protocol}") for protocol in ("http", "grpc")]
         process = self._supervisor.running(program)
-        if process is not None and None not in given and self._may_keep(process, given):
-            return Endpoint(program, *(port for port in given if port is not None))
-        first = self._settings.model_port
-        chosen = [
-            self._ports.choose(f"{program}.{protocol}", preferred=first)
+        heard = {port for _, port in ports.listeners(process.pid)} if process else set()
+        http, grpc = (
+            self._ports.keep_or_choose(
+                f"{program}.{protocol}", preferred=self._settings.model_port, ours=heard
+            )
             for protocol in ("http", "grpc")
-        ]
-        return Endpoint(program, *chosen)
-
-    def _may_keep(self, process: SupervisedProcess, given: list[int | None]) -> bool:
-        heard = {port for _, port in ports.listeners(process.pid)}
-        free = [port for port in given if port is not None and ports.is_free(port)]
-        return all(port in heard or port in free for port in given)
+        )
+        return Endpoint(program, http, grpc)
 
     def _probe(self, endpoint: Endpoint) -> Callable[[], str | None]:
         watch = self._supervisor.watch(endpoint.program, lambda p: _describe_unready(p, endpoint))
@@ -179,37 +189,14 @@ class Servers:
         return describe_unready
 
     def _program(self, servers: ServerSet, endpoint: Endpoint, model: Path) -> Program:
-        command = self._settings.server_command or (
-            sys.executable,
-            "-m",
-            "mlops_pipeline.serving",
-            "serve",
-        )
         return Program(
             endpoint.program,
-            (*command, "--model", str(model)),
+            (*servers.command, "--model", str(model)),
             self._state.run,
-            environment=_contract(servers, endpoint),
+            environment=servers.contract(endpoint),
             final_exit_codes=_FINAL,
             stop_seconds=10,
         )
-
-
-def _contract(servers: ServerSet, endpoint: Endpoint) -> dict[str, str]:
-    """Return what Seldon's operator puts into a model container's environment."""
-    graph = servers.predictor.graph
-    parameters = [{"name": p.name, "value": p.value, "type": p.type} for p in graph.parameters]
-    return {
-        "PREDICTIVE_UNIT_ID": graph.name,
-        "PREDICTIVE_UNIT_IMAGE": f"mlops-pipeline/serving:{servers.version}",
-        "PREDICTIVE_UNIT_IMPLEMENTATION": graph.implementation,
-        "PREDICTIVE_UNIT_PARAMETERS": _json_for_supervisor(parameters),
-        "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(endpoint.http),
-        "PREDICTIVE_UNIT_GRPC_SERVICE_PORT": str(endpoint.grpc),
-        "SELDON_DEPLOYMENT_ID": servers.deployment,
-        "PREDICTOR_ID": servers.predictor.name,
-        "MLSERVER_HOST": ports.LOOPBACK,
-    }
 
 
 def _json_for_supervisor(value: object) -> str:

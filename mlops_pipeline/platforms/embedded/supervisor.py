@@ -3,7 +3,7 @@
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mlops_pipeline.clients import running
@@ -28,7 +28,10 @@ from mlops_pipeline.platforms.layers import (
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 """All that supervised programs see of our environment: no keys of the user's reach them."""
 _OPEN_FILES = 4096
-_STOP_GRACE = 8.0
+_SHUTDOWN = 20.0
+"""Seconds for supervisord to stop its programs; the slowest may take 10."""
+_GRACE = 2.5
+"""Seconds for programs that a killed supervisord has left behind."""
 
 
 class Supervisor:
@@ -104,7 +107,7 @@ class Supervisor:
         changed = text != _read(path)
         known = self.client.find(program.name)
         if changed and known is not None:
-            self.client.remove(program.name)
+            self.stop([program.name])
         write_if_changed(path, text, mode=PRIVATE)
         if changed or known is None:
             self.client.reload()
@@ -115,22 +118,44 @@ class Supervisor:
             return True
         return False
 
-    def drop(self, name: str) -> None:
-        """Stop the program and forget it. The caller holds the `state` lock.
+    def stop(self, names: Collection[str]) -> None:
+        """Stop programs, all at once, until they are put again. Their configuration stays.
 
         Raises:
-            UnavailableError: supervisord does not answer.
+            UnavailableError: supervisord does not answer, or a program does not stop.
         """
-        path = self._state.programs / f"{name}.conf"
-        path.unlink(missing_ok=True)
-        if isinstance(self.observe(), Absent):
-            return
-        self.client.remove(name)
-        self.client.reload()
+        for name in names:
+            self.client.stop(name)
+        wait_until(
+            f"the end of {', '.join(sorted(names))}",
+            lambda: ", ".join(sorted(self._alive() & set(names))) or None,
+            timeout=_SHUTDOWN,
+            interval=0.03,
+        )
+        for name in names:
+            self.client.forget(name)
+
+    def drop(self, names: Collection[str]) -> None:
+        """Stop programs and forget them. The caller holds the `state` lock.
+
+        Raises:
+            UnavailableError: supervisord does not answer, or a program does not stop.
+        """
+        if names and not isinstance(self.observe(), Absent):
+            self.stop(names)
+        for name in names:
+            (self._state.programs / f"{name}.conf").unlink(missing_ok=True)
+
+    def _alive(self) -> set[str]:
+        return {name for name, process in self.client.processes().items() if process.pid}
 
     def programs(self) -> list[str]:
         """Return the names of the configured programs, sorted."""
         return sorted(path.stem for path in self._state.programs.glob("*.conf"))
+
+    def configuration(self, name: str) -> str:
+        """Return the text of a program's configuration file; empty where there is none."""
+        return _read(self._state.programs / f"{name}.conf")
 
     def running(self, name: str) -> SupervisedProcess | None:
         """Return the program's process when it runs now, else None. Raises nothing."""
@@ -227,6 +252,7 @@ class Supervisor:
         identity = self._state.identity
         try:
             if self.client.identity()[0] == identity:
+                self.client.stop_all()
                 self.client.shut_down()
                 wait_until(
                     "the end of supervisord",
@@ -235,11 +261,11 @@ class Supervisor:
                         if (n := len(running.marked(MARK, identity)))
                         else None
                     ),
-                    timeout=_STOP_GRACE * 2,
+                    timeout=_SHUTDOWN,
                 )
         except UnavailableError:
             pass
-        running.end_marked(MARK, identity, grace=_STOP_GRACE)
+        running.end_marked(MARK, identity, grace=_GRACE)
         for left in ("supervisord.pid", "sv.sock"):
             (self._state.run / left).unlink(missing_ok=True)
 

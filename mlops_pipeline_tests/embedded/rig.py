@@ -1,0 +1,128 @@
+"""A platform of real processes with stand-in model servers, for the tests of one module."""
+
+import json
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from mlops_pipeline.clients import ports, running
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
+from mlops_pipeline.platforms.embedded.programs import MARK
+from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.layers import Change, by_name
+from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
+
+STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A platform, and what tests ask of it again and again."""
+
+    home: Path
+    settings: EmbeddedSettings
+
+    @property
+    def platform(self) -> EmbeddedPlatform:
+        """A platform object of its own each time, as another process has."""
+        return EmbeddedPlatform(self.home, self.settings)
+
+    def up(self) -> dict[str, Change]:
+        return {layer.name: layer.ensure() for layer in self.platform.layers}
+
+    def ensure(self, layer: str) -> Change:
+        return by_name(self.platform.layers, layer).ensure()
+
+    def publish(self, digest: str, **behaviour: Any) -> str:
+        """Store an artifact and return its modelUri."""
+        content = json.dumps({"digest": digest, **behaviour}).encode()
+        self.platform.object_store().put("models", f"toy/{digest}/behaviour.json", content)
+        return f"s3://models/toy/{digest}"
+
+    def apply(self, *predictors: dict[str, Any], name: str = "toy", **spec: Any) -> Change:
+        return self.platform.deployments.apply(deployment(*predictors, name=name, **spec))
+
+    def url(self, path: str = "api/v1.0/predictions", *, name: str = "toy") -> str:
+        return f"{self.platform.gateway_url()}/seldon/seldon/{name}/{path}"
+
+    def predict(self, *, name: str = "toy", times: int = 1) -> list[str]:
+        """Return the digests that answered."""
+        with httpx.Client(timeout=20) as client:
+            answers = [client.post(self.url(name=name), json={}) for _ in range(times)]
+        return [answer.raise_for_status().json()["digest"] for answer in answers]
+
+    def pids(self) -> list[int]:
+        return running.marked(MARK, State.at(self.home).identity)
+
+    def pid(self, program: str) -> int:
+        """Return the process id of a layer's program, or of the one model server so called."""
+        client = self.platform.layers[0].client  # type: ignore[attr-defined]
+        if program == "supervisor":
+            return int(client.identity()[1])
+        found = [p.pid for name, p in client.processes().items() if program in name]
+        assert len(found) == 1, (program, client.processes())
+        return int(found[0])
+
+    def kill(self, program: str) -> int:
+        """SIGKILL a program and return when it is gone, with the id that it had."""
+        process = psutil.Process(self.pid(program))
+        process.kill()
+        wait_until("its end", lambda: None if _is_gone(process) else "alive", timeout=5)
+        return process.pid
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def predictor(
+    uri: str, name: str = "default", *, replicas: int = 1, traffic: int = 100, **more: Any
+) -> dict[str, Any]:
+    graph = {"name": "classifier", "implementation": "SKLEARN_SERVER", "modelUri": uri}
+    graph |= more.pop("graph", {})
+    return {"name": name, "graph": graph, "replicas": replicas, "traffic": traffic, **more}
+
+
+def deployment(*predictors: dict[str, Any], name: str = "toy", **spec: Any) -> SeldonDeployment:
+    return parse(
+        {
+            "apiVersion": "machinelearning.seldon.io/v1",
+            "kind": "SeldonDeployment",
+            "metadata": {"name": name, "namespace": "seldon"},
+            "spec": {"predictors": list(predictors), **spec},
+        }
+    )
+
+
+@contextmanager
+def rig_in(home: Path, **settings: Any) -> Iterator[Rig]:
+    """A platform in `home` with ports of its own; every process of it is gone at the end."""
+    first = ports.first_free(random.randrange(20_000, 30_000, 50))
+    chosen: dict[str, Any] = {
+        "gateway_port": first,
+        "object_store_port": first + 1,
+        "internal_port": first + 2,
+        "model_port": first + 12,
+        "ready_timeout": 20.0,
+        "drain_timeout": 5.0,
+        "server_command": STAND_IN,
+    }
+    rig = Rig(home, EmbeddedSettings(**{**chosen, **settings}))
+    try:
+        yield rig
+    finally:
+        rig.platform.purge()
+        running.end_marked(MARK, State.at(home).identity, grace=1)
+
+
+def listening(pids: Sequence[int]) -> set[str]:
+    """Return the addresses that these processes listen on."""
+    return {ip for pid in pids for ip, _ in ports.listeners(pid)}

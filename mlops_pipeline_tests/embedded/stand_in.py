@@ -1,0 +1,73 @@
+"""A model server that starts in a moment: the embedded platform's side of the contract, no model.
+
+Its artifact is `behaviour.json`: `digest` (what it answers with), `exit` (end at once with this
+code), `loading` (seconds until it is ready), `thinking` (seconds until it answers).
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+STARTED = time.monotonic()
+FOLDER = Path(sys.argv[sys.argv.index("--model") + 1])
+BEHAVIOUR = json.loads((FOLDER / "behaviour.json").read_text())
+SEEN: list[bytes] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def do_GET(self) -> None:
+        if self.path == "/v2/health/ready":
+            ready = time.monotonic() - STARTED >= BEHAVIOUR.get("loading", 0)
+            return self.answer(200 if ready else 503, {})
+        if self.path == "/metadata":
+            return self.answer(200, {"versions": [BEHAVIOUR["digest"]]})
+        if self.path == "/seen":
+            return self.answer(200, {"seen": len(SEEN)})
+        if self.path == "/environment":
+            return self.answer(200, dict(os.environ))
+        return self.answer(200, {"path": self.path})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        SEEN.append(body)
+        time.sleep(BEHAVIOUR.get("thinking", 0))  # noqa: TID251
+        self.answer(200, {"digest": BEHAVIOUR["digest"], "pid": os.getpid(), "path": self.path})
+
+    def answer(self, status: int, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-model-digest", BEHAVIOUR["digest"])
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = False
+    request_queue_size = 256
+
+
+def main() -> int:
+    if code := BEHAVIOUR.get("exit"):
+        sys.stderr.write("the artifact is not what its manifest says: changed: model.joblib\n")
+        return code
+    server = Server(("127.0.0.1", int(os.environ["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"])), Handler)
+    Server.daemon_threads = True
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever(poll_interval=0.02)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,272 @@
+"""Deployments as real processes behind the real gateway, with stand-in model servers."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from mlops_pipeline.clients.errors import FatalStateError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline_tests.embedded.rig import Rig, deployment, predictor, rig_in
+
+pytestmark = pytest.mark.embedded
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with rig_in(tmp_path_factory.mktemp("deployments") / "a state folder") as rig:
+        rig.up()
+        yield rig
+
+
+@pytest.fixture(autouse=True)
+def _gone_afterwards(rig: Rig) -> Iterator[None]:
+    yield
+    for there in rig.platform.deployments.list():
+        rig.platform.deployments.delete(there.name, namespace=there.namespace)
+    assert len(rig.pids()) == 3
+
+
+def test_a_deployment_answers_below_its_path_and_says_its_digest(rig: Rig) -> None:
+    assert rig.apply(predictor(rig.publish("one"))).action == "created"
+    answer = httpx.post(rig.url(), json={})
+    assert answer.json()["path"] == "/api/v1.0/predictions"
+    assert answer.headers["x-model-digest"] == "one"
+    assert httpx.get(rig.url("v2/models/classifier?a=b")).json()["path"].endswith("?a=b")
+    (status,) = rig.platform.deployments.status("toy", namespace="seldon")
+    assert (status.state, status.digest, status.traffic, status.replicas) == (
+        "ready",
+        "one",
+        100,
+        1,
+    )
+    assert rig.apply(predictor(rig.publish("one"))).action == "unchanged"
+    found = rig.platform.deployments.find("toy", namespace="seldon")
+    assert found == deployment(predictor("s3://models/toy/one"))
+
+
+def test_a_server_sees_the_contract_and_no_keys(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.apply(
+        predictor(
+            rig.publish("one"),
+            graph={"parameters": [{"name": "method", "value": 'it\'s; 100% #1 "x"'}]},
+        )
+    )
+    seen = httpx.get(rig.url("environment")).json()
+    assert seen["PREDICTIVE_UNIT_ID"] == "classifier"
+    assert seen["SELDON_DEPLOYMENT_ID"] == "toy"
+    assert seen["PREDICTOR_ID"] == "default"
+    assert seen["PREDICTIVE_UNIT_IMAGE"].startswith("mlops-pipeline/serving:")
+    assert httpx.Response(200, text=seen["PREDICTIVE_UNIT_PARAMETERS"]).json() == [
+        {"name": "method", "value": 'it\'s; 100% #1 "x"', "type": "STRING"}
+    ]
+    secret = rig.platform.object_store()._credentials.secret_access_key
+    assert not [v for v in seen.values() if secret in v or "RCLONE" in v]
+    assert not [name for name in seen if name.startswith(("AWS_", "DAGSTER", "MLOPS_HOME"))]
+
+
+def test_traffic_is_split_by_weight(rig: Rig) -> None:
+    rig.apply(
+        predictor(rig.publish("one"), traffic=80), predictor(rig.publish("two"), "new", traffic=20)
+    )
+    counted = Counter(rig.predict(times=400))
+    assert 280 < counted["one"] < 360
+    assert counted["one"] + counted["two"] == 400
+
+
+def test_a_shadow_gets_copies_and_answers_nobody(rig: Rig) -> None:
+    rig.apply(
+        predictor(rig.publish("one")), predictor(rig.publish("two"), "new", shadow=True, traffic=0)
+    )
+    assert set(rig.predict(times=50)) == {"one"}
+    endpoint = rig.platform._deployments._parts.records.list()[0].route.shadows()[0].endpoints[0]
+
+    def describe_unready() -> str | None:
+        seen = httpx.get(f"http://127.0.0.1:{endpoint.http}/seen").json()["seen"]
+        return None if seen == 50 else f"{seen} copies"
+
+    wait_until("50 copies", describe_unready, timeout=5)
+
+
+def test_a_new_version_takes_over_without_a_failed_request(rig: Rig) -> None:
+    rig.apply(predictor(rig.publish("v0", thinking=0.02)))
+    with _load(rig) as load:
+        for version in ("v1", "v2", "v3"):
+            change = rig.apply(predictor(rig.publish(version, thinking=0.02)))
+            assert change.action == "updated"
+            assert set(rig.predict(times=5)) == {version}
+    assert load.failures == []
+    assert load.digests[0] == "v0"
+    assert set(load.digests) == {"v0", "v1", "v2", "v3"}
+    assert len(load.digests) > 100
+
+
+def test_scaling_keeps_the_servers_that_run(rig: Rig) -> None:
+    uri = rig.publish("one", thinking=0.01)
+    rig.apply(predictor(uri))
+    first = rig.pid("server-")
+    with _load(rig) as load:
+        rig.apply(predictor(uri, replicas=3))
+        pids = {httpx.post(rig.url(), json={}).json()["pid"] for _ in range(60)}
+        assert first in pids
+        assert len(pids) == 3
+        rig.apply(predictor(uri, replicas=1))
+    assert load.failures == []
+    assert rig.pid("server-") == first
+
+
+def test_no_replicas_answer_503_in_a_sentence(rig: Rig) -> None:
+    rig.apply(predictor(rig.publish("one"), replicas=0))
+    answer = httpx.post(rig.url(), json={})
+    assert answer.status_code == 503
+    assert "no replicas" in answer.json()["status"]["info"]
+    (status,) = rig.platform.deployments.status("toy", namespace="seldon")
+    assert status.state == "stopped"
+
+
+def test_a_version_that_does_not_start_changes_nothing(rig: Rig) -> None:
+    rig.apply(predictor(rig.publish("good")))
+    before = rig.pids()
+    with pytest.raises(FatalStateError, match=r"(?s)exit status 3.*changed: model.joblib"):
+        rig.apply(predictor(rig.publish("bad", exit=3)))
+    with pytest.raises(FatalStateError, match=r"exit status 1"):
+        rig.apply(predictor(rig.publish("worse", exit=1)))
+    assert rig.pids() == before
+    assert set(rig.predict(times=10)) == {"good"}
+    assert rig.apply(predictor("s3://models/toy/good")).action == "unchanged"
+
+
+def test_a_version_that_is_never_ready_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with rig_in(tmp_path_factory.mktemp("slow") / "s", ready_timeout=6.0) as rig:
+        rig.up()
+        rig.apply(predictor(rig.publish("good")))
+        with pytest.raises(UnavailableError, match="loading the model"):
+            rig.apply(predictor(rig.publish("slow", loading=60)))
+        assert len(rig.pids()) == 4
+        assert rig.predict() == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "graph", "message"),
+    [
+        ("s3://models/toy/nothing", {}, "nothing below s3://models/toy/nothing"),
+        ("s3://nowhere/toy/one", {}, "does not exist"),
+        ("s3://models/toy/one", {"envSecretRefName": "other"}, "secret other does not exist"),
+    ],
+)
+def test_what_is_not_there_is_named_before_anything_changes(
+    rig: Rig, uri: str, graph: dict[str, str], message: str
+) -> None:
+    rig.publish("one")
+    with pytest.raises(NotFoundError, match=message):
+        rig.apply(predictor(uri, graph=graph))
+    assert rig.platform.deployments.find("toy", namespace="seldon") is None
+    assert len(rig.pids()) == 3
+
+
+def test_a_killed_server_comes_back_while_the_other_answers(rig: Rig) -> None:
+    rig.apply(predictor(rig.publish("one"), replicas=2))
+    with _load(rig) as load:
+        pid = httpx.post(rig.url(), json={}).json()["pid"]
+        os.kill(pid, signal.SIGKILL)
+
+        def describe_unready() -> str | None:
+            (status,) = rig.platform.deployments.status("toy", namespace="seldon")
+            return None if status.replicas == 2 and pid not in rig.pids() else status.reason
+
+        wait_until("both servers", describe_unready, timeout=10)
+    assert load.failures == []
+
+
+def test_the_gateway_killed_under_way_knows_its_routes(rig: Rig) -> None:
+    rig.apply(predictor(rig.publish("one")))
+    rig.kill("gateway")
+    rig.ensure("gateway")
+    assert rig.predict() == ["one"]
+
+
+def test_an_apply_that_was_killed_is_finished_by_the_next(rig: Rig) -> None:
+    rig.apply(predictor(rig.publish("one")))
+    deployments = rig.platform.deployments
+    sets = deployments._server_sets(deployment(predictor(rig.publish("two"))))
+    deployments._fetch(sets)
+    deployments._start(sets)
+    assert len(rig.pids()) == 5
+    rig.apply(predictor(rig.publish("three")))
+    assert rig.predict() == ["three"]
+    assert len(rig.pids()) == 4
+
+
+def test_a_deployment_survives_down_and_up(rig: Rig) -> None:
+    rig.apply(predictor(rig.publish("one")))
+    rig.platform.down()
+    (status,) = rig.platform.deployments.status("toy", namespace="seldon")
+    assert (status.state, status.replicas) == ("stopped", 0)
+    rig.up()
+    assert rig.apply(predictor(rig.publish("one"))).action == "unchanged"
+    assert rig.predict() == ["one"]
+
+
+def test_deleting_takes_the_route_the_servers_and_the_files(rig: Rig) -> None:
+    rig.apply(predictor(rig.publish("one")))
+    assert "server-seldon.toy.default" in rig.platform.logs("toy", lines=5)
+    assert rig.platform.logs("seldon/toy", lines=5)
+    rig.platform.deployments.delete("toy", namespace="seldon")
+    assert rig.platform.deployments.status("toy", namespace="seldon") == ()
+    assert not rig.platform._deployments._parts.models.path("s3://models/toy/one").exists()
+    assert {f.stem for f in (rig.home / "supervisor/programs").iterdir()} == {
+        "gateway",
+        "object_store",
+    }
+    with pytest.raises(NotFoundError, match="there is no deployment seldon/toy"):
+        rig.platform.deployments.delete("toy", namespace="seldon")
+
+
+def test_two_deployments_at_once(rig: Rig) -> None:
+    uris = {name: rig.publish(name, loading=0.5) for name in ("a", "b")}
+    threads = [
+        threading.Thread(target=rig.apply, args=(predictor(uri),), kwargs={"name": name})
+        for name, uri in uris.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert rig.predict(name="a") + rig.predict(name="b") == ["a", "b"]
+
+
+class _load:
+    """Requests from one thread, until the block ends."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._url = rig.url()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.digests: list[str] = []
+        self.failures: list[str] = []
+
+    def __enter__(self) -> "_load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        deadline = time.monotonic() + 30
+        with httpx.Client(timeout=10) as client:
+            while not self._over.is_set() and time.monotonic() < deadline:
+                try:
+                    answer = client.post(self._url, json={})
+                    answer.raise_for_status()
+                    self.digests.append(answer.json()["digest"])
+                except httpx.HTTPError as error:
+                    self.failures.append(repr(error))

@@ -1,0 +1,180 @@
+"""The three layers as real processes: bring-up, idempotence, ports, kills, down and up again."""
+
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.files import PRIVATE
+from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
+from mlops_pipeline.platforms.embedded.locks import Locks
+from mlops_pipeline.platforms.layers import Absent, Broken, Ready
+from mlops_pipeline_tests.embedded.rig import Rig, listening, rig_in
+
+pytestmark = pytest.mark.embedded
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with rig_in(tmp_path_factory.mktemp("layers") / "a state folder") as rig:
+        assert [layer.observe() for layer in rig.platform.layers] == [Absent()] * 3
+        changes = rig.up()
+        assert {change.action for change in changes.values()} == {"created"}
+        yield rig
+
+
+def test_a_second_ensure_changes_nothing_and_is_quick(rig: Rig) -> None:
+    before, start = rig.pids(), time.monotonic()
+    changes = rig.up()
+    assert {change.action for change in changes.values()} == {"unchanged"}
+    assert rig.pids() == before
+    assert time.monotonic() - start < 5
+
+
+def test_every_listener_is_on_loopback(rig: Rig) -> None:
+    assert listening(rig.pids()) == {"127.0.0.1"}
+
+
+def test_secrets_are_private_and_on_no_command_line_and_in_no_log(rig: Rig) -> None:
+    keys = [f for f in rig.home.rglob("*.json") if "secret" in str(f) or f.name == "s3.json"]
+    assert len(keys) == 2
+    assert {stat.S_IMODE(f.stat().st_mode) for f in keys} == {PRIVATE}
+    assert stat.S_IMODE(rig.home.stat().st_mode) == 0o700
+    secret = rig.platform.object_store()._credentials.secret_access_key
+    assert len(secret) >= 40
+    shown = [" ".join(psutil.Process(pid).cmdline()) for pid in rig.pids()]
+    shown += [log.read_text() for log in (rig.home / "logs").iterdir()]
+    shown += [repr(layer.observe()) for layer in rig.platform.layers]
+    assert not [text for text in shown if secret in text]
+
+
+def test_the_object_store_keeps_objects_and_refuses_other_keys(rig: Rig) -> None:
+    from mlops_pipeline.clients.s3 import Credentials, ObjectStore
+
+    store = rig.platform.object_store()
+    store.put("models", "a/b", b"content")
+    assert store.get("models", "a/b") == b"content"
+    stranger = ObjectStore(store.endpoint, Credentials("stranger", "guess"))
+    with pytest.raises(UnavailableError):
+        stranger.get("models", "a/b")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 404),
+        ("/seldon/seldon/nothing/api/v1.0/predictions", 404),
+        ("/seldon/seldon/nothing/%2e%2e/%2e%2e/etc/passwd", 404),
+        ("/a%2fb", 400),
+    ],
+)
+def test_paths_of_nothing_are_refused_in_json(rig: Rig, path: str, status: int) -> None:
+    answer = httpx.get(rig.platform.gateway_url() + path)
+    assert answer.status_code == status
+    assert answer.json()["status"]["code"] == status
+
+
+@pytest.mark.parametrize("program", ["gateway", "object_store"])
+def test_a_killed_program_comes_back_by_itself(rig: Rig, program: str) -> None:
+    rig.platform.object_store().put("models", "kept", b"1")
+    before = rig.kill(program)
+    assert rig.ensure(program).action in ("repaired", "unchanged")
+    assert rig.pid(program) != before
+    assert rig.platform.object_store().get("models", "kept") == b"1"
+
+
+def test_a_killed_supervisor_leaves_nothing_behind(rig: Rig) -> None:
+    url = rig.platform.gateway_url()
+    rig.kill("supervisor")
+    assert isinstance(rig.platform.layers[0].observe(), Broken)
+    changes = rig.up()
+    assert changes["supervisor"].action == "repaired"
+    assert rig.platform.gateway_url() == url
+    assert len(rig.pids()) == 3
+    assert [type(layer.observe()) for layer in rig.platform.layers] == [Ready] * 3
+
+
+def test_down_keeps_the_data_and_up_brings_it_back(rig: Rig) -> None:
+    rig.platform.object_store().put("datasets", "kept", b"2")
+    rig.platform.down()
+    assert rig.pids() == []
+    assert [layer.observe() for layer in rig.platform.layers] == [Absent()] * 3
+    rig.platform.down()
+    rig.up()
+    assert rig.platform.object_store().get("datasets", "kept") == b"2"
+
+
+def test_a_port_that_a_stranger_took_meanwhile_is_left_to_it(rig: Rig) -> None:
+    before = {rig.platform.gateway_url(), rig.platform.object_store().endpoint}
+    rig.platform.down()
+    strangers = [_listen(int(url.rpartition(":")[2])) for url in before]
+    try:
+        rig.up()
+        after = {rig.platform.gateway_url(), rig.platform.object_store().endpoint}
+        assert not before & after
+    finally:
+        for stranger in strangers:
+            stranger.close()
+    rig.up()
+    assert {rig.platform.gateway_url(), rig.platform.object_store().endpoint} == after
+
+
+def test_logs_name_what_there_is(rig: Rig) -> None:
+    assert rig.platform.logs("supervisor", lines=3).count("\n") == 2
+    with pytest.raises(NotFoundError, match="there are: supervisor, object_store, gateway"):
+        rig.platform.logs("nothing", lines=3)
+
+
+def test_a_removed_gateway_comes_back_at_its_address(rig: Rig) -> None:
+    url = rig.platform.gateway_url()
+    rig.platform.layers[2].remove()
+    assert isinstance(rig.platform.layers[2].observe(), Absent)
+    assert rig.ensure("gateway").action == "created"
+    assert rig.platform.gateway_url() == url
+
+
+def test_a_very_long_path_works(tmp_path: Path) -> None:
+    home = tmp_path / ("long " * 20) / ("longer" * 20) / "state"
+    with rig_in(home) as rig:
+        rig.up()
+        assert rig.up()["gateway"].action == "unchanged"
+
+
+def test_layers_say_what_they_stand_on(tmp_path: Path) -> None:
+    platform = EmbeddedPlatform(tmp_path / "s", EmbeddedSettings(lock_timeout=1))
+    with pytest.raises(NotFoundError, match="up gateway"):
+        platform.gateway_url()
+    with pytest.raises(NotFoundError, match="up object_store"):
+        platform.object_store()
+    for layer in platform.layers[1:]:
+        with pytest.raises(UnavailableError, match="up supervisor"):
+            layer.ensure()
+
+
+def test_a_second_up_waits_and_names_who_holds_the_lock(tmp_path: Path) -> None:
+    settings = EmbeddedSettings(lock_timeout=0.2)
+    platform = EmbeddedPlatform(tmp_path / "s", settings)
+    (tmp_path / "s/locks").mkdir(parents=True)
+    held = Locks(tmp_path / "s/locks", timeout=1).held("layers", purpose="hold it")
+    with held, pytest.raises(UnavailableError, match=r"process \d+ \(hold it\)"):
+        platform.layers[0].ensure()
+
+
+def test_a_state_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="MLOPS_HOME"):
+        EmbeddedPlatform(tmp_path / "file").layers[0].ensure()
+
+
+def _listen(port: int) -> socket.socket:
+    stranger = socket.socket()
+    stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    stranger.bind(("127.0.0.1", port))
+    stranger.listen(5)
+    return stranger
