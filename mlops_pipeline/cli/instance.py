@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _INSTANCE = {
     "telemetry": {"enabled": False},
+    "nux": {"enabled": False},
     "python_logs": {"managed_python_loggers": ["mlops_pipeline"], "python_log_level": "INFO"},
 }
 

@@ -102,11 +102,13 @@ def _selected(context: Context, targets: Sequence[str]) -> list["dg.AssetKey"]:
 
 
 def _run_config(context: Context, targets: Sequence[str], *, force: bool) -> dict[str, object]:
+    quiet: dict[str, object] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if not force:
-        return {}
+        return quiet
     platform = context.platform.name
     models = [m.name for m in context.models if not targets or m.name in targets]
-    return {"ops": {f"{platform}__{name}__model": {"config": {"force": True}} for name in models}}
+    forced = {f"{platform}__{name}__model": {"config": {"force": True}} for name in models}
+    return quiet | {"ops": forced}
 
 
 def _count_changes(progress: "Progress") -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -64,13 +65,10 @@ class ObjectStore:
         self.endpoint = endpoint
         self._credentials = credentials
         self._region = region
-        self._made: S3Client | None = None
 
     @property
     def _client(self) -> "S3Client":
-        if self._made is None:
-            self._made = _client(self.endpoint, self._credentials, self._region)
-        return self._made
+        return _client(self.endpoint, self._credentials, self._region)
 
     def ensure_bucket(self, bucket: str) -> bool:
         """Make the bucket unless it is there; return whether it was made."""
@@ -173,7 +171,9 @@ class ObjectStore:
             ) from error
 
 
+@cache
 def _client(endpoint: str, credentials: Credentials, region: str) -> "S3Client":
+    """Return one client per endpoint and key in this process: making one takes 0.4 s."""
     import boto3
     from botocore.config import Config
 
