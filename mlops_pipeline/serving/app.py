@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.memory import give_back
 from mlops_pipeline.serving.payloads import Answer, Request
 
 logger = logging.getLogger("mlserver.app")
@@ -29,6 +30,8 @@ LARGE = 64 << 10
 """Bytes of a body from which on it is answered in a worker thread."""
 LARGE_BYTES = 128 << 20
 """Bytes of large bodies in memory at the same time; what comes on top is told to try again."""
+TIDY_SECONDS = 1.0
+"""From a large request to the time its memory is given back."""
 WORKERS = 2
 
 
@@ -62,6 +65,7 @@ class App:
         self._inline_bytes = min(LARGE, max_body_bytes)
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="large-request")
         self._large_bytes = 0
+        self._tidying: asyncio.TimerHandle | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         """Headers of every answer, such as `x-model-digest`."""
 
@@ -132,8 +136,16 @@ class App:
             self._release(body)
 
     def _release(self, body: bytearray) -> None:
+        """Forget a large body, and soon give its memory back, when the answer has gone too."""
         self._large_bytes -= len(body)
         body.clear()
+        if self._tidying is None:
+            loop = asyncio.get_running_loop()
+            self._tidying = loop.call_later(TIDY_SECONDS, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        self._workers.submit(give_back)
 
     def _keep(self, body: bytearray, message: Message) -> bool:
         """Add a message's bytes to `body`, and say whether there is more to come.
