@@ -5,11 +5,13 @@ Typed after `operator/apis/machinelearning.seldon.io/v1/seldondeployment_types.g
 words. Fields of Seldon's that no platform of this project supports are refused by name.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -31,6 +33,14 @@ _Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _Implementation = Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
 
 
+def _check_model_uri(uri: str) -> str:
+    if not uri:
+        raise ValueError("Predictive unit modelUri required when using standalone servers")
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+", uri):
+        raise ValueError("this project reads models from s3://<bucket>/<prefix> alone")
+    return uri
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True
@@ -50,9 +60,7 @@ class Graph(_Part):
 
     name: Annotated[_Name, StringConstraints(max_length=48)]
     implementation: _Implementation
-    model_uri: Annotated[
-        str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+$")
-    ]
+    model_uri: Annotated[str, AfterValidator(_check_model_uri)] = Field("", validate_default=True)
     type: Literal["MODEL"] = "MODEL"
     parameters: tuple[Parameter, ...] = ()
     children: Annotated[tuple[Any, ...], Field(max_length=0)] = ()
@@ -96,7 +104,7 @@ class Spec(_Part):
 
     @model_validator(mode="after")
     def _refuse_what_the_webhook_refuses(self) -> "Spec":
-        if reasons := [*_unnamed(self), *_bad_traffic(self)]:
+        if reasons := [*_unnamed(self), *_bad_traffic(self), *_bad_servers(self)]:
             raise ValueError("; ".join(reasons))
         return self
 
@@ -124,11 +132,17 @@ class SeldonDeployment(_Part):
         return self.metadata.namespace
 
     def to_manifest(self) -> dict[str, Any]:
-        """Return the manifest as Kubernetes takes it, without what is at its default."""
-        return self.model_dump(by_alias=True, exclude_defaults=True) | {
+        """Return the manifest as Kubernetes takes it, without what was not given."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True) | {
             "apiVersion": self.api_version,
             "kind": self.kind,
         }
+
+    def replicas(self, predictor: Predictor) -> int:
+        """Return how many servers a predictor has; where it does not say, the deployment's."""
+        if "replicas" in predictor.model_fields_set or self.spec.replicas is None:
+            return predictor.replicas
+        return self.spec.replicas
 
     def traffic(self) -> dict[str, int]:
         """Return each predictor's percent of the live traffic; a shadow's is 0."""
@@ -208,3 +222,11 @@ def _bad_traffic(spec: Spec) -> list[str]:
     if len(live) == 1 and total not in (0, 100):
         reasons.append(f"Traffic must sum be 100 for a single predictor when set (it is {total})")
     return reasons
+
+
+def _bad_servers(spec: Spec) -> list[str]:
+    return [
+        f"Prepackaged server does not handle tensorflow protocol {p.graph.implementation}"
+        for p in spec.predictors
+        if spec.protocol == "tensorflow" and p.graph.implementation == "SKLEARN_SERVER"
+    ]

@@ -24,7 +24,7 @@ from mlops_pipeline.platforms.embedded.servers import Servers, ServerSet
 from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
 from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
 from mlops_pipeline.platforms.platform import PredictorStatus
-from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 _RUNTIME = (sys.executable, "-m", "mlops_pipeline.serving", "serve")
 _Placed = list[tuple[Endpoint, ...]]
@@ -133,7 +133,7 @@ class EmbeddedDeployments:
                 namespace=deployment.namespace,
                 deployment=deployment.name,
                 predictor=predictor,
-                replicas=_replicas(deployment, predictor),
+                replicas=deployment.replicas(predictor),
                 command=self._parts.settings.server_command or _RUNTIME,
                 environment=fingerprint,
                 version=version("mlops-pipeline"),
@@ -274,13 +274,6 @@ class EmbeddedDeployments:
             "address": f"{self._parts.gateway.url()}/{path}",
             "servers": len(_programs(record)),
         }
-
-
-def _replicas(deployment: SeldonDeployment, predictor: Predictor) -> int:
-    """Return the predictor's replicas; where it does not say, the deployment's."""
-    if deployment.spec.replicas is None or "replicas" in predictor.model_fields_set:
-        return predictor.replicas
-    return deployment.spec.replicas
 
 
 def _route(

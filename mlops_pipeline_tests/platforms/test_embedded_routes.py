@@ -1,0 +1,111 @@
+"""Envoy's configuration, as the pure function that it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlops_pipeline.platforms.embedded import envoy_config
+from mlops_pipeline.platforms.embedded.envoy_config import Endpoint, Route, Target
+
+
+def target(
+    name: str = "default", *, traffic: int = 100, shadow: bool = False, servers: int = 1
+) -> Target:
+    endpoints = tuple(Endpoint(f"{name}.{i}", 9000 + 2 * i, 9001 + 2 * i) for i in range(servers))
+    return Target(name, "abc", traffic, shadow, endpoints)
+
+
+def table(*targets: Target) -> list[dict[str, Any]]:
+    """Return the routes of one deployment: HTTP, gRPC."""
+    text = envoy_config.routes([Route("ns", "iris", targets)], instance="me")
+    found: list[dict[str, Any]] = json.loads(text)["resources"][0]["virtual_hosts"][0]["routes"]
+    assert found[0]["match"] == {"path": envoy_config.PROBE_PATH}
+    assert found[-1]["direct_response"]["status"] == 404
+    return found[1:-1]
+
+
+def test_http_is_routed_by_prefix_which_is_taken_off() -> None:
+    http, _ = table(target())
+    assert http["match"] == {"prefix": "/seldon/ns/iris/"}
+    assert http["route"]["prefix_rewrite"] == "/"
+    assert http["route"]["cluster"] == "ns/iris/default/abc/http"
+
+
+def test_grpc_is_routed_by_its_headers_as_in_istio() -> None:
+    _, grpc = table(target())
+    assert grpc["match"]["safe_regex"]["regex"] == (
+        ".*tensorflow.*|.*seldon.protos.*|.*inference.*"
+    )
+    headers = {h["name"]: h["string_match"]["exact"] for h in grpc["match"]["headers"]}
+    assert headers == {"seldon": "iris", "namespace": "ns"}
+    assert grpc["route"]["cluster"] == "ns/iris/default/abc/grpc"
+    assert "prefix_rewrite" not in grpc["route"]
+
+
+def test_traffic_becomes_weights_and_none_gets_no_weight() -> None:
+    http, _ = table(target("a", traffic=90), target("b", traffic=10), target("c", traffic=0))
+    weights = {c["name"]: c["weight"] for c in http["route"]["weighted_clusters"]["clusters"]}
+    assert weights == {"ns/iris/a/abc/http": 90, "ns/iris/b/abc/http": 10}
+
+
+def test_a_predictor_without_servers_leaves_its_share_to_the_others() -> None:
+    http, _ = table(target("a", traffic=90, servers=0), target("b", traffic=10))
+    assert http["route"]["cluster"] == "ns/iris/b/abc/http"
+
+
+def test_a_shadow_is_mirrored_by_its_percent_or_wholly() -> None:
+    for given, percent in ((0, 100), (30, 30)):
+        http, grpc = table(target("a"), target("b", shadow=True, traffic=given))
+        for route in (http, grpc):
+            (mirror,) = route["route"]["request_mirror_policies"]
+            assert mirror["runtime_fraction"]["default_value"]["numerator"] == percent
+        assert http["route"]["cluster"] == "ns/iris/a/abc/http"
+
+
+def test_no_servers_at_all_answer_503_by_name() -> None:
+    for route in table(target(servers=0)):
+        assert route["direct_response"]["status"] == 503
+        assert "iris in ns has no replicas" in route["direct_response"]["body"]["inline_string"]
+
+
+def test_clusters_are_made_for_both_protocols_and_checked_over_http() -> None:
+    found = json.loads(envoy_config.clusters([Route("ns", "iris", (target(servers=2),))]))
+    grpc, http = found["resources"]
+    assert (grpc["name"], http["name"]) == ("ns/iris/default/abc/grpc", "ns/iris/default/abc/http")
+    hosts = grpc["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert [h["endpoint"]["address"]["socket_address"]["port_value"] for h in hosts] == [9001, 9003]
+    assert [h["endpoint"]["health_check_config"]["port_value"] for h in hosts] == [9000, 9002]
+    assert {h["endpoint"]["address"]["socket_address"]["address"] for h in hosts} == {"127.0.0.1"}
+
+
+def test_the_first_of_two_clusters_of_a_name_wins() -> None:
+    new, old = (Route("ns", "iris", (target(servers=n),)) for n in (2, 1))
+    assert envoy_config.clusters([new, old]) == envoy_config.clusters([new])
+    assert json.loads(envoy_config.clusters([Route("ns", "x", (target(servers=0),))])) == (
+        json.loads(envoy_config.clusters([]))
+    )
+
+
+def test_the_order_of_deployments_does_not_matter() -> None:
+    a, b = (Route("ns", name, (target(),)) for name in ("a", "b"))
+    assert envoy_config.routes([a, b], instance="me") == envoy_config.routes([b, a], instance="me")
+
+
+def test_the_version_changes_with_the_content_alone() -> None:
+    one = envoy_config.clusters([Route("ns", "iris", (target(),))])
+    assert envoy_config.version_of(one) == envoy_config.version_of(one)
+    two = envoy_config.clusters([Route("ns", "iris", (target(servers=2),))])
+    assert envoy_config.version_of(one) != envoy_config.version_of(two)
+
+
+def test_only_loopback_and_a_private_socket_are_opened() -> None:
+    text = envoy_config.bootstrap(port=8080, admin=Path("/run/ev.sock"), live=Path("/a b/live"))
+    configuration = json.loads(text)
+    assert configuration["admin"]["address"]["pipe"] == {"path": "/run/ev.sock", "mode": 0o600}
+    (listener,) = configuration["static_resources"]["listeners"]
+    assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 8080}
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    assert manager["normalize_path"]
+    assert manager["merge_slashes"]
+    assert manager["path_with_escaped_slashes_action"] == "REJECT_REQUEST"
+    assert manager["rds"]["config_source"]["path_config_source"]["path"] == "/a b/live/routes.json"

@@ -1,0 +1,304 @@
+"""What the embedded platform keeps on disk: ports, records, programs, artifacts, locks."""
+
+import configparser
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+)
+from mlops_pipeline.platforms.embedded.envoy_config import Endpoint, Route, Target
+from mlops_pipeline.platforms.embedded.models import ModelFolders
+from mlops_pipeline.platforms.embedded.port_book import PortBook
+from mlops_pipeline.platforms.embedded.programs import Program, render
+from mlops_pipeline.platforms.embedded.records import Record, Records
+from mlops_pipeline.platforms.embedded.servers import ServerSet
+from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
+from mlops_pipeline_tests.fakes import FakeObjectStore
+
+URI = "s3://models/iris/1"
+
+
+def deployment(**graph: Any) -> SeldonDeployment:
+    unit = {"name": "classifier", "implementation": "SKLEARN_SERVER", "modelUri": URI, **graph}
+    return parse(
+        {
+            "apiVersion": "machinelearning.seldon.io/v1",
+            "kind": "SeldonDeployment",
+            "metadata": {"name": "iris", "namespace": "ns"},
+            "spec": {"predictors": [{"name": "default", "graph": unit}]},
+        }
+    )
+
+
+# Ports
+
+
+def book(path: Path, *, taken: set[int]) -> PortBook:
+    def first_free(first: int, *, besides: set[int]) -> int:
+        return next(p for p in range(first, first + 100) if p not in taken | besides)
+
+    return PortBook(path, first_free=first_free, is_free=lambda port: port not in taken)
+
+
+def test_the_preferred_port_is_taken_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    assert book(path, taken=set()).choose("gateway", preferred=8080) == 8080
+    assert book(path, taken=set()).choose("gateway", preferred=9999) == 8080
+    assert book(path, taken=set()).find("gateway") == 8080
+    assert book(path, taken=set()).find("other") is None
+
+
+def test_a_strangers_port_and_another_owners_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    assert book(path, taken={8080}).choose("gateway", preferred=8080) == 8081
+    assert book(path, taken=set()).choose("other", preferred=8081) == 8082
+    assert book(path, taken={8080, 8081}).choose("gateway", preferred=8080) == 8083
+
+
+def test_a_port_that_our_process_has_is_kept_though_it_is_not_free(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    book(path, taken=set()).choose("gateway", preferred=8080)
+    ours = book(path, taken={8080})
+    assert ours.keep_or_choose("gateway", preferred=8080, ours={8080}) == 8080
+    assert ours.keep_or_choose("gateway", preferred=8080, ours=set()) == 8081
+
+
+def test_a_released_port_is_anybodys(tmp_path: Path) -> None:
+    ports = book(tmp_path / "ports.json", taken=set())
+    ports.choose("a", preferred=9000)
+    ports.release(["a", "never given"])
+    assert ports.choose("b", preferred=9000) == 9000
+
+
+def test_a_damaged_book_of_ports_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_text("[]")
+    with pytest.raises(ConfigurationError, match=r"ports\.json"):
+        book(tmp_path / "ports.json", taken=set()).find("a")
+
+
+# Records
+
+
+def record() -> Record:
+    targets = (Target("default", "abc", 100, False, (Endpoint("p.0", 9000, 9001),)),)
+    return Record(deployment(), Route("ns", "iris", targets))
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    assert records.find("iris", namespace="ns") is None
+    records.save(record())
+    assert records.find("iris", namespace="ns") == record()
+    assert records.list() == (record(),)
+    assert records.routes() == (record().route,)
+    records.remove("iris", namespace="ns")
+    records.remove("iris", namespace="ns")
+    assert records.list() == ()
+
+
+@pytest.mark.parametrize("content", ["", "a: [", "manifest: {}\nroute: []", "[]"])
+def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ns").mkdir()
+    (tmp_path / "ns/iris.yaml").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"ns/iris\.yaml"):
+        Records(tmp_path).list()
+
+
+# Programs
+
+
+def test_a_program_is_read_back_by_supervisords_rules() -> None:
+    program = Program(
+        "p",
+        ("/bin/x y", "--a=it's 100%"),
+        Path("/home/a b"),
+        environment={"JSON": '[{"a": "b c, d=e"}]', "PLAIN": "100%"},
+        final_exit_codes=(3,),
+    )
+    section = read_ini(render(program, logs=Path("/home/a b/logs")))
+    assert shlex.split(section["command"]) == ["/bin/x y", "--a=it's 100%"]
+    assert section["directory"] == "/home/a b"
+    assert section["stdout_logfile"] == "/home/a b/logs/p.log"
+    assert (section["autorestart"], section["exitcodes"]) == ("unexpected", "3")
+
+    from supervisor.datatypes import dict_of_key_value_pairs
+
+    assert dict_of_key_value_pairs(section["environment"]) == dict(program.environment)
+
+
+def read_ini(text: str) -> dict[str, str]:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
+    parser.read_string(text)
+    return {key: value.replace("%%", "%") for key, value in parser["program:p"].items()}
+
+
+@pytest.mark.parametrize("value", ["it's", "a;b", "a #b", "a\nb", '"quoted"'])
+def test_what_the_format_cannot_hold_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="X="):
+        render(Program("p", ("x",), Path("/"), environment={"X": value}), logs=Path("/"))
+
+
+# Server sets
+
+
+def server_set(found: SeldonDeployment, *, replicas: int = 1, version: str = "1") -> ServerSet:
+    return ServerSet(
+        namespace=found.namespace,
+        deployment=found.name,
+        predictor=found.spec.predictors[0],
+        replicas=replicas,
+        command=("serve",),
+        environment="e",
+        version=version,
+    )
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        {"modelUri": "s3://models/iris/2"},
+        {"implementation": "TENSORFLOW_SERVER"},
+        {"name": "other"},
+        {"parameters": [{"name": "method", "value": "predict"}]},
+    ],
+)
+def test_what_servers_run_decides_their_key(graph: dict[str, Any]) -> None:
+    assert server_set(deployment(**graph)).key != server_set(deployment()).key
+
+
+def test_replicas_do_not_change_the_key_and_a_new_version_does() -> None:
+    one, three = (server_set(deployment(), replicas=n) for n in (1, 3))
+    assert one.key == three.key
+    assert three.programs[:1] == one.programs
+    assert len(three.programs) == 3
+    assert server_set(deployment(), version="2").key != one.key
+
+
+def test_parameters_reach_the_server_whatever_they_hold() -> None:
+    parameters = [{"name": "a", "value": "it's; #1 'x'", "type": "STRING"}]
+    contract = server_set(deployment(parameters=parameters)).contract(Endpoint("p", 1, 2))
+    assert json.loads(contract["PREDICTIVE_UNIT_PARAMETERS"]) == parameters
+    render(Program("p", ("x",), Path("/"), environment=contract), logs=Path("/"))
+
+
+# Artifacts
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Callable[..., ModelFolders]:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "secrets/ns").mkdir(parents=True)
+    secret = {
+        f"RCLONE_CONFIG_S3_{k}": "x" for k in ("ENDPOINT", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
+    }
+    (tmp_path / "secrets/ns/mine.json").write_text(json.dumps(secret))
+    (tmp_path / "secrets/ns/poor.json").write_text("{}")
+
+    def make(store: FakeObjectStore) -> ModelFolders:
+        connect: Any = lambda _: store  # noqa: E731
+        return ModelFolders(tmp_path / "models", tmp_path / "secrets", connect=connect)
+
+    return make
+
+
+def test_everything_below_the_prefix_is_downloaded_once(
+    folders: Callable[..., ModelFolders],
+) -> None:
+    store = FakeObjectStore()
+    store.put("models", "iris/1/model.joblib", b"a")
+    store.put("models", "iris/1/variables/x", b"b")
+    store.put("models", "iris/10/model.joblib", b"other")
+    path = folders(store).fetch(URI, namespace="ns", secret="mine")
+    assert {str(f.relative_to(path)) for f in path.rglob("*") if f.is_file()} == {
+        "model.joblib",
+        "variables/x",
+    }
+    store.objects.clear()
+    assert folders(store).fetch(URI, namespace="ns", secret="mine") == path
+
+
+@pytest.mark.parametrize(
+    ("uri", "secret", "error", "message"),
+    [
+        (URI, "mine", NotFoundError, "nothing below s3://models/iris/1"),
+        ("s3://nowhere/x", "mine", NotFoundError, "nowhere"),
+        (URI, "none", NotFoundError, "secret none does not exist in the namespace ns"),
+        (URI, "poor", ConfigurationError, "lacks RCLONE_CONFIG_S3_ACCESS_KEY_ID"),
+    ],
+)
+def test_what_is_missing_is_named(
+    folders: Callable[..., ModelFolders],
+    uri: str,
+    secret: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        folders(FakeObjectStore()).fetch(uri, namespace="ns", secret=secret)
+
+
+def test_a_broken_off_download_leaves_nothing(
+    tmp_path: Path, folders: Callable[..., ModelFolders]
+) -> None:
+    store = FakeObjectStore()
+    store.put("models", "iris/1/../../../escape", b"a")
+    with pytest.raises(IntegrityError, match="outside its folder"):
+        folders(store).fetch(URI, namespace="ns", secret="mine")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+# The state folder
+
+
+@pytest.mark.parametrize("name", ["a;b", "a#b", "a%b", "a[b", "a\nb"])
+def test_paths_that_supervisord_cannot_hold_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="MLOPS_HOME"):
+        State.at(tmp_path / name)
+
+
+def test_a_socket_of_a_deep_folder_is_reached_by_a_short_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = Path(tempfile.mkdtemp(dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    state = State.at(tmp_path / ("deep " * 30))
+    state.prepare()
+    socket = state.socket("sv.sock")
+    assert len(os.fsencode(socket)) < 90
+    assert socket.parent.resolve() == state.run.resolve()
+    state.prepare()
+    state.purge()
+    assert not socket.parent.is_symlink()
+    socket.parent.symlink_to(tmp_path)
+    with pytest.raises(ConflictError, match="something else"):
+        state.prepare()
+    socket.parent.unlink()
+    short.rmdir()
+
+
+def test_a_folder_of_somebody_else_is_not_purged(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    with pytest.raises(ConflictError, match="was not made by this project"):
+        State.at(tmp_path / "theirs").purge()
+    State.at(tmp_path / "nothing").purge()
+
+
+def test_the_instance_has_a_name_that_stays(tmp_path: Path) -> None:
+    state = State.at(tmp_path / "s")
+    state.prepare()
+    first = state.instance
+    state.prepare()
+    assert state.instance == first
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,196 @@
+"""What a SeldonDeployment must be, in the words of Seldon's own webhook where it has some."""
+
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients.errors import InvalidManifestError
+from mlops_pipeline.platforms.seldon import parse, parse_yaml
+
+GRAPH = {
+    "name": "classifier",
+    "implementation": "SKLEARN_SERVER",
+    "modelUri": "s3://models/iris/1",
+    "envSecretRefName": "seldon-rclone-secret",
+}
+
+
+def manifest(*predictors: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "machinelearning.seldon.io/v1",
+        "kind": "SeldonDeployment",
+        "metadata": {"name": "iris-model", "namespace": "seldon"},
+        "spec": {"predictors": list(predictors), **spec},
+    }
+
+
+def predictor(name: str = "default", **more: Any) -> dict[str, Any]:
+    return {"name": name, "graph": {**GRAPH, **more.pop("graph", {})}, **more}
+
+
+def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in mapping.items() if k != key}
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha2", "v1alpha3"])
+def test_every_version_is_taken(version: str) -> None:
+    found = parse(manifest(predictor()) | {"apiVersion": f"machinelearning.seldon.io/{version}"})
+    assert (found.name, found.namespace) == ("iris-model", "seldon")
+    assert found.traffic() == {"default": 100}
+
+
+def test_a_manifest_survives_the_round_trip() -> None:
+    given = manifest(
+        predictor("a", traffic=75, replicas=1, labels={"x": "y"}, annotations={"seldon.io/z": "1"}),
+        predictor("b", traffic=25),
+        predictor("c", shadow=True, traffic=10),
+        protocol="v2",
+        replicas=3,
+    )
+    found = parse(given)
+    assert found.to_manifest() == given
+    assert found.traffic() == {"a": 75, "b": 25}
+    assert [found.replicas(p) for p in found.spec.predictors] == [1, 3, 3]
+    again = parse(found.to_manifest())
+    assert [again.replicas(p) for p in again.spec.predictors] == [1, 3, 3]
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("no predictors", manifest(), "Graph contains no predictors"),
+    (
+        "traffic below 100",
+        manifest(predictor("a", traffic=50), predictor("b", traffic=40)),
+        r"Traffic must sum to 100 for multiple predictors \(it is 90\)",
+    ),
+    (
+        "traffic over 100",
+        manifest(predictor("a", traffic=100), predictor("b", traffic=40)),
+        r"Traffic must sum to 100 for multiple predictors \(it is 140\)",
+    ),
+    (
+        "one with a part of the traffic",
+        manifest(predictor(traffic=50)),
+        r"Traffic must sum be 100 for a single predictor when set \(it is 50\)",
+    ),
+    ("traffic of -1", manifest(predictor(traffic=-1)), "predictors.0.traffic: .*it is -1"),
+    ("traffic of 101", manifest(predictor(traffic=101)), "predictors.0.traffic: .*it is 101"),
+    ("a lone shadow", manifest(predictor(shadow=True)), "Shadow can not exist as only predictor"),
+    (
+        "two shadows",
+        manifest(predictor("a"), predictor("b", shadow=True), predictor("c", shadow=True)),
+        "Multiple shadows are not allowed",
+    ),
+    (
+        "two of a name",
+        manifest(predictor("a", traffic=50), predictor("a", traffic=50)),
+        "Duplicate predictor name: a",
+    ),
+    ("no predictor name", manifest(without(predictor(), "name")), "predictors.0.name: required"),
+    (
+        "no graph name",
+        manifest({"name": "a", "graph": without(GRAPH, "name")}),
+        "graph.name: required",
+    ),
+    ("no graph", manifest(without(predictor(), "graph")), "predictors.0.graph: required value"),
+    (
+        "no implementation",
+        manifest({"name": "a", "graph": without(GRAPH, "implementation")}),
+        "graph.implementation: required value",
+    ),
+    (
+        "an unknown implementation",
+        manifest(predictor(graph={"implementation": "MLFLOW_SERVER"})),
+        "implementation: .*'SKLEARN_SERVER' or 'TENSORFLOW_SERVER'",
+    ),
+    (
+        "no modelUri",
+        manifest({"name": "a", "graph": without(GRAPH, "modelUri")}),
+        "Predictive unit modelUri required when using standalone servers",
+    ),
+    (
+        "an empty modelUri",
+        manifest(predictor(graph={"modelUri": ""})),
+        "Predictive unit modelUri required when using standalone servers",
+    ),
+    ("another store", manifest(predictor(graph={"modelUri": "gs://a/b"})), "modelUri: .*s3://"),
+    ("a bucket alone", manifest(predictor(graph={"modelUri": "s3://models"})), "modelUri: .*s3://"),
+    (
+        "children",
+        manifest(predictor(graph={"children": [GRAPH]})),
+        "children: graphs with children are not supported",
+    ),
+    (
+        "a transformer",
+        manifest(predictor(graph={"type": "TRANSFORMER"})),
+        "graph.type: .*'MODEL'",
+    ),
+    (
+        "a long graph name",
+        manifest(predictor(graph={"name": "x" * 49})),
+        "graph.name: .*at most 48",
+    ),
+    ("33 replicas", manifest(predictor(replicas=33)), "replicas: .*less than or equal to 32"),
+    ("-1 replicas", manifest(predictor(replicas=-1)), "replicas: .*greater than or equal to 0"),
+    (
+        "what is not supported",
+        manifest(predictor(componentSpecs=[])),
+        "predictors.0.componentSpecs: is not supported by this project",
+    ),
+    ("an unknown protocol", manifest(predictor(), protocol="v3"), "spec.protocol: "),
+    (
+        "scikit-learn by TensorFlow's protocol",
+        manifest(predictor(), protocol="tensorflow"),
+        "Prepackaged server does not handle tensorflow protocol SKLEARN_SERVER",
+    ),
+    ("another kind", manifest(predictor()) | {"kind": "Deployment"}, "kind: "),
+    ("another group", manifest(predictor()) | {"apiVersion": "apps/v1"}, "apiVersion: "),
+    ("no metadata", without(manifest(predictor()), "metadata"), "metadata: required value"),
+    ("no spec", without(manifest(predictor()), "spec"), "spec: required value"),
+    (
+        "a name that is none",
+        manifest(predictor()) | {"metadata": {"name": "Iris_Model", "namespace": "seldon"}},
+        "metadata.name: .*'Iris_Model'",
+    ),
+    (
+        "a name with a path",
+        manifest(predictor()) | {"metadata": {"name": "a/../b"}},
+        "metadata.name: ",
+    ),
+    (
+        "a long name",
+        manifest(predictor()) | {"metadata": {"name": "x" * 64}},
+        "metadata.name: .*at most 63",
+    ),
+    (
+        "a parameter without value",
+        manifest(predictor(graph={"parameters": [{"name": "method"}]})),
+        "parameters.0.value: required value",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidManifestError, match=message):
+        parse(given)
+
+
+def test_every_reason_is_named_at_once() -> None:
+    given = manifest(predictor(graph={"modelUri": "x", "implementation": "y"}), replicas=99)
+    with pytest.raises(InvalidManifestError) as refused:
+        parse(given)
+    for part in ("modelUri", "implementation", "spec.replicas", '"iris-model" is invalid'):
+        assert part in str(refused.value)
+
+
+@pytest.mark.parametrize("given", [None, [], "text", 1])
+def test_what_is_no_mapping_is_refused(given: object) -> None:
+    with pytest.raises(InvalidManifestError, match="is a mapping"):
+        parse(given)
+
+
+def test_what_is_not_yaml_is_refused() -> None:
+    with pytest.raises(InvalidManifestError, match="is not YAML"):
+        parse_yaml("a: [")
