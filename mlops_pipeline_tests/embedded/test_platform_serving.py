@@ -1,0 +1,119 @@
+"""The project's own model server on the embedded platform, over REST and gRPC."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy
+import pytest
+
+from mlops_pipeline.clients.errors import CommandError, FatalStateError
+from mlops_pipeline.serving.artifact import MANIFEST, Manifest, Tensor, hash_files
+from mlops_pipeline_tests.embedded.rig import Rig, listening, predictor, rig_in
+
+pytestmark = pytest.mark.embedded
+
+FLOWER = [5.964, 4.006, 2.081, 1.031]
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small classifier, complete with its manifest."""
+    import joblib
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    folder = tmp_path_factory.mktemp("artifact")
+    rows, classes = load_iris(return_X_y=True)
+    joblib.dump(LogisticRegression(max_iter=1000).fit(rows, classes), folder / "model.joblib")
+    manifest = Manifest(
+        name="iris",
+        framework="sklearn",
+        files=hash_files(folder),
+        inputs=(Tensor("flowers", (-1, 4), "FP64"),),
+        outputs=(Tensor("scores", (-1, 3), "FP64"),),
+    )
+    (folder / MANIFEST).write_text(manifest.to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Iterator[Rig]:
+    with rig_in(tmp_path_factory.mktemp("serving") / "s", server_command=()) as rig:
+        rig.up()
+        rig.apply(predictor(publish(rig, artifact, "good")))
+        yield rig
+
+
+def publish(rig: Rig, artifact: Path, name: str, **changed: bytes) -> str:
+    store = rig.platform.object_store()
+    for path in artifact.iterdir():
+        store.put("models", f"iris/{name}/{path.name}", path.read_bytes())
+    for key, content in changed.items():
+        store.put("models", f"iris/{name}/{key}.joblib", content)
+    return f"s3://models/iris/{name}"
+
+
+def test_the_digest_that_answers_is_the_manifests(rig: Rig, artifact: Path) -> None:
+    from mlops_pipeline.serving.artifact import verify
+
+    digest = verify(artifact).digest
+    answer = httpx.post(rig.url(), json={"data": {"ndarray": [FLOWER]}})
+    assert answer.headers["x-model-digest"] == digest
+    assert answer.json()["data"]["names"] == ["t:0", "t:1", "t:2"]
+    (status,) = rig.platform.deployments.status("toy", namespace="seldon")
+    assert (status.state, status.digest) == ("ready", digest)
+
+
+def test_grpc_is_routed_by_its_metadata(rig: Rig) -> None:
+    import grpc
+    from mlserver.grpc import dataplane_pb2 as pb
+    from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceStub
+
+    request = pb.ModelMetadataRequest(name="classifier")
+    address = rig.platform.gateway_url().removeprefix("http://")
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = GRPCInferenceServiceStub(channel)
+        metadata = (("seldon", "toy"), ("namespace", "seldon"))
+        assert stub.ModelMetadata(request, metadata=metadata, timeout=10).name == "classifier"
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.ModelMetadata(request, metadata=(("seldon", "toy"),), timeout=10)
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_model_servers_listen_on_loopback_alone(rig: Rig) -> None:
+    assert listening(rig.pids()) <= {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
+def test_a_damaged_artifact_is_named_and_the_good_one_serves_on(rig: Rig, artifact: Path) -> None:
+    uri = publish(rig, artifact, "bad", model=b"damaged")
+    with pytest.raises(FatalStateError, match=r"(?s)exit status 3.*changed: model\.joblib"):
+        rig.apply(predictor(uri))
+    answer = httpx.post(rig.url(), json={"data": {"ndarray": [FLOWER]}})
+    assert answer.status_code == 200
+    publish(rig, artifact, "bad")
+    assert rig.apply(predictor(uri)).action == "updated"
+
+
+def test_the_serving_environment_predicts_what_is_served(
+    rig: Rig, artifact: Path, tmp_path: Path
+) -> None:
+    numpy.save(tmp_path / "rows.npy", numpy.array([FLOWER, FLOWER]))
+    environment = rig.platform.serving_environment
+    scores = environment.predict(
+        artifact, tmp_path / "rows.npy", implementation="SKLEARN_SERVER", parameters=()
+    )
+    served = httpx.post(rig.url(), json={"data": {"ndarray": [FLOWER, FLOWER]}}).json()
+    assert numpy.allclose(scores, served["data"]["ndarray"], atol=1e-12)
+    assert environment.fingerprint() == rig.platform.serving_environment.fingerprint()
+
+
+def test_the_serving_environment_says_why_an_artifact_does_not_load(
+    rig: Rig, tmp_path: Path
+) -> None:
+    numpy.save(tmp_path / "rows.npy", numpy.array([FLOWER]))
+    with pytest.raises(CommandError, match=r"manifest\.json"):
+        rig.platform.serving_environment.predict(
+            tmp_path, tmp_path / "rows.npy", implementation="SKLEARN_SERVER", parameters=()
+        )
