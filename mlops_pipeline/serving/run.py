@@ -2,16 +2,15 @@
 
 import asyncio
 import gc
-import logging
+import os
 import socket
 import sys
+import threading
 import warnings
 
 from mlops_pipeline.serving import imports, loading
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.settings import ServerSettings
-
-logger = logging.getLogger("mlserver.run")
 
 
 def run(own: ServerSettings, *, implementation: str | None, started: float) -> ExitCode:
@@ -26,12 +25,11 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     if implementation:
         loading.check_implementation(manifest, implementation)
     listener = listen(own.host, own.http_port)
-    warnings.simplefilter(
-        "ignore", RuntimeWarning
-    )  # Overflows: an answer that is not finite is 400.
+    # Overflows in a model: an answer that is not finite is refused, and needs no line in the log.
+    warnings.simplefilter("ignore", RuntimeWarning)
     gc.disable()  # Imports make many objects and no garbage; the server enables it when ready.
     imports.import_mlserver()
-    from mlops_pipeline.serving.server import OneModelServer
+    from mlops_pipeline.serving.server import LOADER_THREAD, OneModelServer
 
     async def serve() -> None:
         server = OneModelServer(own, manifest, listener=listener, started=started)
@@ -42,6 +40,9 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
         loop.run_until_complete(serve())
     finally:
         sys.stdout.flush()
+    if any(thread.name == LOADER_THREAD for thread in threading.enumerate()):
+        # Stopped while loading: an interpreter that ends under TensorFlow's import may crash.
+        os._exit(ExitCode.OK)
     return ExitCode.OK
 
 

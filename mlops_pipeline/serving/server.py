@@ -38,6 +38,8 @@ logger = logging.getLogger("mlserver.server")
 
 T = TypeVar("T")
 
+LOADER_THREAD = "load-model"
+
 
 class Runtime(MLModel):  # type: ignore[misc]
     """MLServer's view of the model: its name, version, tensors and readiness.
@@ -73,7 +75,7 @@ async def _in_daemon_thread(function: Callable[[], T]) -> T:
         else:
             loop.call_soon_threadsafe(finish, future.set_result, result)
 
-    threading.Thread(target=run, name="load-model", daemon=True).start()
+    threading.Thread(target=run, name=LOADER_THREAD, daemon=True).start()
     return await future
 
 
