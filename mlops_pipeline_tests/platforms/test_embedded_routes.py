@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.platforms.embedded import envoy_config
-from mlops_pipeline.platforms.embedded.envoy_config import Endpoint, Route, Target
+from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 
 
 def target(

@@ -17,11 +17,11 @@ from mlops_pipeline.clients.errors import (
     IntegrityError,
     NotFoundError,
 )
-from mlops_pipeline.platforms.embedded.envoy_config import Endpoint, Route, Target
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program, render
 from mlops_pipeline.platforms.embedded.records import Record, Records
+from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.embedded.servers import ServerSet
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse

@@ -14,12 +14,12 @@ from mlops_pipeline.clients.errors import (
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.embedded.envoy_config import Endpoint, Route, Target, cluster_names
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SECRET, SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.records import Record, Records
+from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target, cluster_names
 from mlops_pipeline.platforms.embedded.servers import Servers, ServerSet
 from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
 from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
@@ -176,7 +176,7 @@ class EmbeddedDeployments:
             yield
         except BaseException:
             record = self._parts.records.find(name, namespace=namespace)
-            serving = _programs(record) if record else set()
+            serving = record.programs if record else set()
             new = servers.programs(name, namespace=namespace) - before - serving
             with self._parts.locks.held("state", purpose=f"clean up after {name}"):
                 servers.stop(new)
@@ -207,8 +207,8 @@ class EmbeddedDeployments:
         with parts.locks.held("state", purpose=f"retire {deployment.name}"):
             if parts.gateway.is_running():
                 parts.gateway.publish("clusters", parts.records.routes())
-            parts.servers.stop(running - (_programs(after) if after else set()))
-            self._discard(_uris(before))
+            parts.servers.stop(running - (after.programs if after else set()))
+            self._discard(before.uris if before else set())
 
     def _drain(self, clusters: Collection[str]) -> None:
         """Wait until no request is left in these clusters, but not for ever."""
@@ -272,7 +272,7 @@ class EmbeddedDeployments:
         path = f"seldon/{record.deployment.namespace}/{record.deployment.name}/"
         return {
             "address": f"{self._parts.gateway.url()}/{path}",
-            "servers": len(_programs(record)),
+            "servers": len(record.programs),
         }
 
 
@@ -297,14 +297,6 @@ def _route(
 
 def _others(routes: Sequence[Route], route: Route) -> list[Route]:
     return [r for r in routes if (r.namespace, r.name) != (route.namespace, route.name)]
-
-
-def _programs(record: Record) -> set[str]:
-    return {e.program for target in record.route.targets for e in target.endpoints}
-
-
-def _uris(record: Record | None) -> set[str]:
-    return {p.graph.model_uri for p in record.deployment.spec.predictors} if record else set()
 
 
 def _action(

@@ -6,12 +6,18 @@ operator gives Istio (createIstioResources in seldondeployment_controller.go of 
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mlops_pipeline.clients.ports import LOOPBACK
+from mlops_pipeline.platforms.embedded.routing import (
+    PROTOCOLS,
+    Protocol,
+    Route,
+    Target,
+    cluster_name,
+)
 
 INSTANCE_HEADER = "x-mlops-gateway"
 """On the answer of `PROBE_PATH`: which installation's gateway answered."""
@@ -21,61 +27,6 @@ _TYPE = "type.googleapis.com/"
 _GRPC_PATHS = ".*tensorflow.*|.*seldon.protos.*|.*inference.*"
 _TIMEOUT = "60s"
 _MEGABYTE = 1 << 20
-Protocol = Literal["http", "grpc"]
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A model server's ports on 127.0.0.1."""
-
-    program: str
-    http: int
-    grpc: int
-
-
-@dataclass(frozen=True)
-class Target:
-    """One predictor's servers, with their share of the requests."""
-
-    predictor: str
-    servers: str
-    """Key of what they run: another key is another cluster."""
-    traffic: int
-    """Percent of the live requests; for a shadow, percent of them that it gets a copy of."""
-    shadow: bool
-    endpoints: tuple[Endpoint, ...]
-
-
-@dataclass(frozen=True)
-class Route:
-    """Where the requests to one SeldonDeployment go."""
-
-    namespace: str
-    name: str
-    targets: tuple[Target, ...]
-
-    def live(self) -> tuple[Target, ...]:
-        """Return the targets that answer requests."""
-        return tuple(t for t in self.targets if not t.shadow and t.endpoints and t.traffic > 0)
-
-    def shadows(self) -> tuple[Target, ...]:
-        """Return the targets that get copies of requests."""
-        return tuple(t for t in self.targets if t.shadow and t.endpoints)
-
-
-def cluster_name(route: Route, target: Target, protocol: Protocol) -> str:
-    """Return the name of a target's cluster: it changes whenever what its servers run does."""
-    return f"{route.namespace}/{route.name}/{target.predictor}/{target.servers}/{protocol}"
-
-
-def cluster_names(routes: Iterable[Route]) -> set[str]:
-    """Return the names of all clusters of these routes."""
-    return {
-        cluster_name(route, target, protocol)
-        for route in routes
-        for target in route.targets
-        for protocol in _protocols()
-    }
 
 
 def routes(deployed: Sequence[Route], *, instance: str) -> str:
@@ -98,7 +49,7 @@ def clusters(deployed: Sequence[Route]) -> str:
     found: dict[str, dict[str, Any]] = {}
     for route in deployed:
         for target in route.targets:
-            for protocol in _protocols():
+            for protocol in PROTOCOLS:
                 cluster = _cluster(cluster_name(route, target, protocol), target, protocol)
                 if target.endpoints:
                     found.setdefault(cluster["name"], cluster)
@@ -127,10 +78,6 @@ def bootstrap(*, port: int, admin: Path, live: Path) -> str:
         },
     }
     return json.dumps(configuration, indent=1)
-
-
-def _protocols() -> tuple[Protocol, ...]:
-    return ("http", "grpc")
 
 
 def _discovery(resources: list[dict[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.records import Records
+from mlops_pipeline.platforms.embedded.routing import Route
 from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
@@ -131,7 +132,7 @@ class EnvoyGateway:
             )
         return port
 
-    def publish(self, kind: Kind, deployed: Sequence[envoy_config.Route]) -> bool:
+    def publish(self, kind: Kind, deployed: Sequence[Route]) -> bool:
         """Give Envoy its clusters or routes, and return once it uses them; say if they are new.
 
         The caller holds the `state` lock.
@@ -219,7 +220,7 @@ class EnvoyGateway:
     def _wanted(self, kind: Kind) -> str:
         return self._render(kind, self._records.routes())
 
-    def _render(self, kind: Kind, deployed: Sequence[envoy_config.Route]) -> str:
+    def _render(self, kind: Kind, deployed: Sequence[Route]) -> str:
         if kind == "clusters":
             return envoy_config.clusters(deployed)
         return envoy_config.routes(deployed, instance=self._state.instance)

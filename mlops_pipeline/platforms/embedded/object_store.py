@@ -104,6 +104,14 @@ class SeaweedObjectStore:
         with self._locks.held("state", purpose="stop the object store"):
             self._supervisor.drop([_PROGRAM])
 
+    def remove_sockets(self) -> None:
+        """Remove the sockets that SeaweedFS leaves behind, always in /tmp. It is not running."""
+        for part in ("s3", "master", "volume", "filer"):
+            port = self._ports.find(f"{part}.grpc")
+            socket = Path("/tmp") / f"seaweedfs-{part}-grpc-{port}.sock"
+            if socket.is_socket() and socket.owner() == self._state.home.owner():
+                socket.unlink()
+
     def client(self) -> "ObjectStore":
         """Return a client with the store's own keys.
 

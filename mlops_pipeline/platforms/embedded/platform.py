@@ -114,6 +114,8 @@ class EmbeddedPlatform:
             UnavailableError: a process cannot be ended; names it.
         """
         self._supervisor.remove()
+        if self._state.is_prepared():
+            self._object_store.remove_sockets()
 
     def purge(self) -> None:
         """Stop every process and remove the state folder with all data.

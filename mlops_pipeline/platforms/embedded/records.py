@@ -9,7 +9,7 @@ import yaml
 
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically
-from mlops_pipeline.platforms.embedded.envoy_config import Endpoint, Route, Target
+from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
 
 
@@ -19,6 +19,16 @@ class Record:
 
     deployment: SeldonDeployment
     route: Route
+
+    @property
+    def programs(self) -> set[str]:
+        """Return the programs of its servers."""
+        return {e.program for target in self.route.targets for e in target.endpoints}
+
+    @property
+    def uris(self) -> set[str]:
+        """Return the modelUri of each predictor."""
+        return {p.graph.model_uri for p in self.deployment.spec.predictors}
 
 
 class Records:
