@@ -23,6 +23,10 @@ PYTEST := $(BIN)/python -m pytest
 LOCK := $(UV) pip compile --python $(BIN)/python --universal --python-version 3.10 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" setup.cfg
 
+CLIENT_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
+	--python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+	requirements/seldon-client.in
+
 # The scripts in .venv hold its path, so a project folder that was moved gets a new one.
 PLACE := $(shell cat .venv/.place 2>/dev/null)
 ifneq ($(PLACE),)
@@ -52,7 +56,7 @@ down: .venv/.runtime-stamp ## Stop everything; data stays (ARGS=--purge removes 
 ##@ Change it
 
 .PHONY: test
-test: check ## check, then every test that needs no Docker, real processes included
+test: check .venv/seldon-client/.stamp ## check, then every test that needs no Docker, real processes included
 	@$(PYTEST) -m "not kind" $(ARGS)
 
 .PHONY: test-fast
@@ -82,20 +86,22 @@ format: .venv/.dev-stamp ## Format the code and mend what the linter can mend
 lock: .venv/.uv-stamp ## Write both locks for what setup.cfg asks for (ARGS=--upgrade: newest)
 	@$(LOCK) $(ARGS) --extra dev -o requirements/dev.lock
 	@$(LOCK) -c requirements/dev.lock $(ARGS) -o requirements/runtime.lock
-	@echo "lock: requirements/dev.lock and requirements/runtime.lock are written"
+	@$(CLIENT_LOCK) $(ARGS) -o requirements/seldon-client.lock
+	@echo "lock: the locks in requirements/ are written"
 
 .PHONY: check-lock
-check-lock: .venv/.uv-stamp ## Fail when the locks are not what `make lock` would write
+check-lock: .venv/.uv-stamp ## Fail when a lock is not what `make lock` would write
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	cp requirements/dev.lock requirements/runtime.lock "$$folder" && \
+	cp requirements/*.lock "$$folder" && \
 	$(LOCK) --extra dev -o "$$folder/dev.lock" && \
 	$(LOCK) -c "$$folder/dev.lock" -o "$$folder/runtime.lock" && \
-	for lock in dev.lock runtime.lock; do \
+	$(CLIENT_LOCK) -o "$$folder/seldon-client.lock" && \
+	for lock in dev.lock runtime.lock seldon-client.lock; do \
 		cmp -s requirements/$$lock "$$folder/$$lock" || { \
 			diff -u requirements/$$lock "$$folder/$$lock" | grep '^[-+][^ ]' | head -20; \
 			echo "check-lock: requirements/$$lock is stale; run \`make lock\` and commit it" >&2; \
 			exit 1; }; \
-	done && echo "check-lock: both locks are what setup.cfg and pyproject.toml ask for"
+	done && echo "check-lock: the locks are what setup.cfg and pyproject.toml ask for"
 
 .PHONY: proto
 proto: .venv/.dev-stamp ## Write seldon_pb2.py and .pyi in mlops_pipeline/serving from seldon.proto
@@ -165,4 +171,11 @@ moved:
 .venv/.dev-stamp: requirements/dev.lock .venv/.runtime-stamp
 	@echo "setup: installing requirements/dev.lock (what checks and tests need)"
 	@$(INSTALL) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+.venv/seldon-client/.stamp: requirements/seldon-client.lock .venv/.uv-stamp
+	@echo "setup: installing requirements/seldon-client.lock (Seldon's client, for a test)"
+	@$(UV) venv --clear --python $(BIN)/python .venv/seldon-client
+	@$(UV) pip install --python .venv/seldon-client/bin/python --require-hashes \
+		-r requirements/seldon-client.lock
 	@touch $@

@@ -62,7 +62,7 @@ def _program(name: str) -> Finding:
             "\n"
         )
     except CommandError as error:
-        return Finding(name, str(error).splitlines()[0], "reinstall: `make clean up`")
+        return Finding(name, str(error).splitlines()[0], "remove .venv and run `make up`")
     return Finding(name, next((line.strip() for line in lines if line.strip()), "")[:60])
 
 
@@ -70,7 +70,7 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, metadata.version(name))
     except metadata.PackageNotFoundError:
-        return Finding(name, "not installed", "reinstall: `make clean up`")
+        return Finding(name, "not installed", "remove .venv and run `make up`")
 
 
 def _existing(folder: Path) -> Path:

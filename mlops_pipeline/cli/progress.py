@@ -177,7 +177,8 @@ def _table(progress: Progress) -> Table:
 def _checks(line: Line) -> Text:
     if line.failed_checks:
         return Text(f"{len(line.failed_checks)} checks failed", style="red")
-    return Text(f"{line.checks_passed} checks" if line.checks_passed else "", style="dim")
+    plural = "" if line.checks_passed == 1 else "s"
+    return Text(f"{line.checks_passed} check{plural}" if line.checks_passed else "", style="dim")
 
 
 def _now() -> float:
