@@ -242,7 +242,7 @@ def _retries() -> dict[str, Any]:
                 },
             }
         ],
-        "host_selection_retry_max_attempts": 3,
+        "host_selection_retry_max_attempts": 32,
     }
 
 
@@ -253,7 +253,8 @@ def _cluster(name: str, target: Target, protocol: Protocol) -> dict[str, Any]:
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "lb_policy": "LEAST_REQUEST",
+        # Not LEAST_REQUEST: a dead server fails at once, so it always has the fewest requests.
+        "lb_policy": "ROUND_ROBIN",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": hosts}]},
         "health_checks": [_health_check()],
         # All unhealthy: try them all the same, they may be back before the next check sees it.
