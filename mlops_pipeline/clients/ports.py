@@ -1,7 +1,10 @@
 """TCP ports of this machine: which are free, and whose the others are."""
 
+import os
 import socket
+import stat
 from collections.abc import Collection
+from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError
 
@@ -19,6 +22,22 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def is_abandoned(path: Path) -> bool:
+    """Say whether `path` is a unix socket of this user on which nobody listens any more."""
+    try:
+        found = path.lstat()
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
+            return False
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.settimeout(1)
+            caller.connect(str(path))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def first_free(first: int, *, besides: Collection[int] = (), tries: int = 200) -> int:

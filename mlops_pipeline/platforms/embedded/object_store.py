@@ -105,11 +105,14 @@ class SeaweedObjectStore:
             self._supervisor.drop([_PROGRAM])
 
     def remove_sockets(self) -> None:
-        """Remove the sockets that SeaweedFS leaves behind, always in /tmp. It is not running."""
+        """Remove the sockets that SeaweedFS leaves behind, always in /tmp and named by port.
+
+        Another installation may have the port by now: what is listened on is not ours.
+        """
         for part in ("s3", "master", "volume", "filer"):
             port = self._ports.find(f"{part}.grpc")
             socket = Path("/tmp") / f"seaweedfs-{part}-grpc-{port}.sock"
-            if socket.is_socket() and socket.owner() == self._state.home.owner():
+            if ports.is_abandoned(socket):
                 socket.unlink()
 
     def client(self) -> "ObjectStore":
