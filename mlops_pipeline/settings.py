@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -55,9 +56,10 @@ class Settings(BaseSettings):
     platform: Literal["embedded"] = Field(
         "embedded", description="The platform that the command line works on."
     )
-    models: tuple[str, ...] = Field(
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="More models: files (`path/to/wine.py`) or modules that hold ModelSpecs.",
+        description="More models: files (`path/to/wine.py`) or modules that hold ModelSpecs; in the "
+        "variable, with commas between them.",
     )
     datasets: dict[str, Path] = Field(
         default_factory=dict, description="Model name → file or folder to load its dataset from."
@@ -65,6 +67,16 @@ class Settings(BaseSettings):
     embedded: EmbeddedSettings = Field(
         default_factory=EmbeddedSettings, description="The embedded platform."
     )
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        """A variable names several models with commas between them."""
+        return (
+            tuple(v.strip() for v in value.split(",") if v.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -35,6 +35,11 @@ def test_variables_win_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert settings.embedded.object_store_port == 4321
 
 
+def test_a_variable_names_several_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_MODELS", "wine.py, beer.py")
+    assert load_settings().models == ("wine.py", "beer.py")
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

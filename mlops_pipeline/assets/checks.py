@@ -9,6 +9,9 @@ import dagster as dg
 from mlops_pipeline.assets.metadata import finite
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
 
+_HISTORY = 50
+"""Runs of a check that are looked through for its last verdict."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -105,15 +108,23 @@ def require_passed(
         )
 
 
+def _latest_evaluation(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey
+) -> dg.AssetCheckEvaluation | None:
+    """Return the check's last verdict, over runs that planned the check and never came to it."""
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=_HISTORY)
+    for record in history:
+        event = record.event.dagster_event if record.event else None
+        if event and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            return event.asset_check_evaluation_data
+    return None
+
+
 def _unmet(instance: dg.DagsterInstance, asset: dg.AssetKey, name: str) -> str:
     """Say why the check does not let pass; empty when it does."""
-    record = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        [dg.AssetCheckKey(asset, name)]
-    ).get(dg.AssetCheckKey(asset, name))
-    event = record.event.dagster_event if record and record.event else None
-    if event is None or event.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+    evaluation = _latest_evaluation(instance, dg.AssetCheckKey(asset, name))
+    if evaluation is None:
         return "was not evaluated"
-    evaluation = event.asset_check_evaluation_data
     if not evaluation.passed:
         return f"failed ({evaluation.description})"
     latest = instance.get_latest_materialization_event(asset)

@@ -7,8 +7,9 @@ from typing import Any
 import dagster as dg
 
 from mlops_pipeline.assets import metadata
-from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks
+from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
+from mlops_pipeline.assets.layers import ROUND_TRIPS
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import DatasetSpec
 from mlops_pipeline.delivery.references import DatasetRef
@@ -19,11 +20,11 @@ def dataset_asset(
     platform: str, model: RegisteredModel, *, file: Path | None
 ) -> dg.AssetsDefinition:
     """Return the asset; `file` is the configured source of the data, None for the model's own."""
-    spec = model.spec
+    spec, store_key = model.spec, layer_key(platform, "object_store")
 
     @dg.asset(
         key=model_key(platform, spec.name, "dataset"),
-        deps=[layer_key(platform, "object_store")],
+        deps=[store_key],
         description=f"The data of {spec.name}, as one immutable snapshot in the object store.",
         group_name=spec.name,
         kinds={"numpy", "s3"},
@@ -31,6 +32,7 @@ def dataset_asset(
         required_resource_keys={"platform"},
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[DatasetRef]:
+        require_passed(context.instance, store_key, [ROUND_TRIPS])
         snapshot = context.resources.platform.datasets().ensure(model, file=file)
         train, test = snapshot.profile["train"], snapshot.profile["test"]
         return dg.MaterializeResult(

@@ -8,6 +8,7 @@ import dagster as dg
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
+from mlops_pipeline.assets.layers import ROUTES
 from mlops_pipeline.assets.model import model_propositions
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.prediction import PredictionClient
@@ -19,11 +20,12 @@ from mlops_pipeline.resources.platform import PlatformResource
 def deployment_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
     """Return the asset whose materialization deploys the artifact and proves that it answers."""
     spec, artifact_key = model.spec, model_key(platform, model.name, "model")
+    gateway_key = layer_key(platform, "gateway")
 
     @dg.asset(
         key=model_key(platform, spec.name, "deployment"),
         ins={"artifact": dg.AssetIn(artifact_key)},
-        deps=[layer_key(platform, "gateway")],
+        deps=[gateway_key],
         description=f"The SeldonDeployment {spec.server.namespace}/{spec.server.deployment}, "
         "answering with this artifact through the gateway.",
         group_name=spec.name,
@@ -34,6 +36,7 @@ def deployment_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefiniti
     def asset(
         context: dg.AssetExecutionContext, artifact: ModelRef
     ) -> dg.MaterializeResult[DeploymentRef]:
+        require_passed(context.instance, gateway_key, [ROUTES])
         require_passed(context.instance, artifact_key, model_propositions(spec))
         resource: PlatformResource = context.resources.platform
         start = time.monotonic()

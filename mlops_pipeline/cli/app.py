@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mlops_pipeline.cli import FAILED, NOT_AS_IT_SHOULD_BE
+from mlops_pipeline.cli import FAILED, INTERRUPTED, NOT_AS_IT_SHOULD_BE
 from mlops_pipeline.cli.context import load_context
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 200)
 _Model = Annotated[str, typer.Argument(help="Name of a model or of its deployment.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -44,7 +45,11 @@ def up(
 
     context = load_context()
     screen = quiet_console()
-    outcome = run_everything(context, targets=targets or [], force=force, console=screen)
+    try:
+        outcome = run_everything(context, targets=targets or [], force=force, console=screen)
+    except KeyboardInterrupt:
+        screen.print("interrupted; `mlops-pipeline up` goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
     if not outcome.succeeded:
         for problem in outcome.problems:
             screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
@@ -182,13 +187,15 @@ def rollback(
         str | None, typer.Argument(help="Start of an artifact's digest; none: the one before.")
     ] = None,
 ) -> None:
-    """Deploy an earlier artifact. The next `up` deploys the newest again."""
+    """Deploy an earlier artifact. The next `up` deploys that of the current inputs again."""
     from mlops_pipeline.cli.rollback import roll_back
 
     context = load_context()
     deployment = roll_back(context, context.model(model), digest)
     console.print(f"{deployment.url} answers with {deployment.model.digest[:12]}", soft_wrap=True)
-    console.print("the next `up` or scheduled run deploys the newest artifact again", style="dim")
+    console.print(
+        "the next `up` or scheduled run deploys the artifact of the current inputs", style="dim"
+    )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from mlops_pipeline.platforms.layers import Ready
 
 _LEAST_DISK = 2 << 30
 _LEAST_MEMORY = 2 << 30
+_REINSTALL = "remove .venv and run `make up`"
 _PYTHONS = ((3, 10), (3, 13))
 
 
@@ -62,15 +64,16 @@ def _program(name: str) -> Finding:
             "\n"
         )
     except CommandError as error:
-        return Finding(name, str(error).splitlines()[0], "remove .venv and run `make up`")
-    return Finding(name, next((line.strip() for line in lines if line.strip()), "")[:60])
+        return Finding(name, str(error).splitlines()[0], _REINSTALL)
+    found = re.search(r"\d+\.\d+(\.\d+)?", "\n".join(lines))
+    return Finding(name, found.group() if found else "no version", "" if found else _REINSTALL)
 
 
 def _package(name: str) -> Finding:
     try:
         return Finding(name, metadata.version(name))
     except metadata.PackageNotFoundError:
-        return Finding(name, "not installed", "remove .venv and run `make up`")
+        return Finding(name, "not installed", _REINSTALL)
 
 
 def _existing(folder: Path) -> Path:

@@ -57,6 +57,8 @@ def ui_command(settings: Settings, *, host: str, port: int) -> list[str]:
     """Return the command that serves the UI and runs the daemon, until it is interrupted."""
     workspace = prepare_instance(settings) / "workspace.yaml"
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    # `dagster dev` points to another tool, which manages projects of another layout.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `dev_command`")
     return [
         *(str(Path(sys.executable).with_name("dagster")), "dev"),
         *("--workspace", str(workspace), "--host", host, "--port", str(port)),

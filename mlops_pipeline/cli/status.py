@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -9,13 +11,22 @@ from rich.console import Console
 from rich.table import Table
 
 from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.catalog.spec import ServerSpec
 from mlops_pipeline.cli.context import Context
-from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.delivery.artifacts import Holdout
 from mlops_pipeline.platforms.layers import Absent, Drifted, Layer, Ready, describe
 
 _INLINE = 16
 """Most values of a row that is written into a curl line; a longer one goes to a file."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a deployment is."""
+
+    namespace: str
+    deployment: str
 
 
 class LayerStatus(BaseModel):
@@ -74,8 +85,20 @@ def observe(context: Context) -> Status:
         gateway=gateway,
         object_store=addresses.get("object_store", ""),
         layers=layers,
-        models=[_observe_model(context, model, gateway) for model in context.models],
+        models=[
+            *(_observe_model(context, m.name, m.spec.server, gateway) for m in context.models),
+            *_observe_others(context, gateway),
+        ],
     )
+
+
+def _observe_others(context: Context, gateway: str) -> Iterator[ModelStatus]:
+    """Deployments of no registered model: applied by hand, called by their own name."""
+    known = {(m.spec.server.namespace, m.spec.server.deployment) for m in context.models}
+    for found in context.platform.deployments.list():
+        if (found.namespace, found.name) not in known:
+            place = Place(found.namespace, found.name)
+            yield _observe_model(context, found.name, place, gateway)
 
 
 def _observe_layer(layer: Layer) -> LayerStatus:
@@ -90,11 +113,12 @@ def _observe_layer(layer: Layer) -> LayerStatus:
     )
 
 
-def _observe_model(context: Context, model: RegisteredModel, gateway: str) -> ModelStatus:
-    server = model.spec.server
+def _observe_model(
+    context: Context, name: str, server: "Place | ServerSpec", gateway: str
+) -> ModelStatus:
     seen = context.platform.deployments.status(server.deployment, namespace=server.namespace)
     return ModelStatus(
-        name=model.name,
+        name=name,
         namespace=server.namespace,
         deployment=server.deployment,
         url=f"{gateway}/seldon/{server.namespace}/{server.deployment}" if gateway else "",
@@ -120,11 +144,11 @@ def show(status: Status, console: Console) -> None:
         "traffic",
         "replicas",
         "state",
-        "url",
         box=None,
         pad_edge=False,
         header_style="bold",
     )
+    models.add_column("url", overflow="fold")
     for model in status.models:
         if not model.predictors:
             models.add_row(model.name, "", "", "", _coloured("absent"), "not deployed")
@@ -137,7 +161,7 @@ def show(status: Status, console: Console) -> None:
                 _coloured(p.state),
                 model.url,
             )
-    console.print(models, overflow="fold")
+    console.print(models)
 
 
 def _coloured(state: str) -> str:
@@ -153,18 +177,22 @@ def show_summary(context: Context, console: Console) -> None:
         layers.add_row(layer.name, layer.address or layer.reason)
     console.print(layers)
     console.print()
-    models = Table(
-        "model", "version", "accuracy", "url", box=None, pad_edge=False, header_style="bold"
-    )
-    deployed = [m for m in status.models if m.predictors]
-    for model in deployed:
+    registered = {m.name: m for m in context.models}
+    serving = [m for m in status.models if m.name in registered and _is_serving(m)]
+    models = Table("model", "version", "accuracy", box=None, pad_edge=False, header_style="bold")
+    models.add_column("url", overflow="fold")
+    for model in serving:
         digest = model.predictors[0].digest
         models.add_row(model.name, digest[:12], _accuracy(context, model.name, digest), model.url)
-    console.print(models, overflow="fold")
-    for model in deployed:
+    console.print(models)
+    for model in serving:
         console.print(f"\n[bold]{model.name}[/bold]")
-        line = curl_line(context, context.model(model.name), model)
+        line = curl_line(context, registered[model.name], model)
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _is_serving(model: ModelStatus) -> bool:
+    return bool(model.predictors and model.predictors[0].digest)
 
 
 def _accuracy(context: Context, name: str, digest: str) -> str:
@@ -172,7 +200,7 @@ def _accuracy(context: Context, name: str, digest: str) -> str:
 
     try:
         return f"{context.artifacts.manifest(ref_to(name, digest)).metrics['accuracy']:.4f}"
-    except NotFoundError:
+    except PipelineError:
         return "unknown"
 
 

@@ -10,12 +10,16 @@ from rich.console import Console
 
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import open_instance
+from mlops_pipeline.clients import errors
 from mlops_pipeline.clients.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import dagster as dg
 
     from mlops_pipeline.cli.progress import Progress
+
+_OURS = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+"""Names of our errors: their messages are complete, what caused them is for the trace."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,15 @@ def run_everything(
             tags={"mlops-pipeline/command": "up"},
         )
         run = instance.get_run_by_id(run_id)
-        problems = _problems(instance, run_id)
+        failures = _failures(instance, run_id)
+    if any(failure.interrupted for failure in failures):
+        raise KeyboardInterrupt
     succeeded = run is not None and run.status == dg.DagsterRunStatus.SUCCESS
     return Outcome(
-        run_id, succeeded, _count_changes(progress), tuple(problems + _failed_checks(progress))
+        run_id,
+        succeeded,
+        _count_changes(progress),
+        tuple(f.sentence for f in failures) + _failed_checks(progress),
     )
 
 
@@ -115,30 +124,49 @@ def _count_changes(progress: "Progress") -> int:
     return sum(line.change not in ("", "unchanged") for line in progress.lines.values())
 
 
-def _failed_checks(progress: "Progress") -> list[str]:
-    return [
+def _failed_checks(progress: "Progress") -> tuple[str, ...]:
+    return tuple(
         f"check failed: {line.name}: {check}"
         for line in progress.lines.values()
         for check in line.failed_checks
-    ]
+    )
 
 
-def _problems(instance: "dg.DagsterInstance", run_id: str) -> list[str]:
-    """Return the innermost sentence of each failed step."""
+@dataclass(frozen=True)
+class _Failure:
+    """Why a step failed."""
+
+    sentence: str
+    interrupted: bool
+
+
+def _failures(instance: "dg.DagsterInstance", run_id: str) -> list[_Failure]:
+    """Return why each step of an asset failed: checks say it for themselves."""
     import dagster as dg
 
-    found = []
-    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
-        event = entry.dagster_event
-        if event is None or event.step_key is None or event.step_key.endswith("__checks"):
-            continue
-        failure = event.step_failure_data
-        shown = event.step_key.replace("__", "/")
-        if failure.user_failure_data is not None and failure.user_failure_data.description:
-            found.append(f"{shown}: {failure.user_failure_data.description}")
-            continue
-        error = failure.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        found.append(f"{shown}: {error.message.strip() if error else 'failed'}")
-    return found
+    events = [
+        entry.dagster_event
+        for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    ]
+    return [_failure(event) for event in events if event is not None and not _is_verdict(event)]
+
+
+def _is_verdict(event: "dg.DagsterEvent") -> bool:
+    """Say whether the step failed only because a blocking check did."""
+    error = event.step_failure_data.error
+    return error is not None and error.cls_name == "DagsterAssetCheckFailedError"
+
+
+def _failure(event: "dg.DagsterEvent") -> _Failure:
+    failure, shown = event.step_failure_data, (event.step_key or "").replace("__", "/")
+    error = failure.error
+    interrupted = error is not None and error.cls_name == "DagsterExecutionInterruptedError"
+    if failure.user_failure_data is not None and failure.user_failure_data.description:
+        return _Failure(
+            f"{shown}: {failure.user_failure_data.description}", interrupted=interrupted
+        )
+    while error is not None and error.cause is not None and error.cls_name not in _OURS:
+        error = error.cause
+    sentence = error.message.strip() if error else "it failed"
+    sentence = sentence.split(": ", 1)[-1] if error and error.cls_name in _OURS else sentence
+    return _Failure(f"{shown}: {sentence}", interrupted=interrupted)

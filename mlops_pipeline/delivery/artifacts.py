@@ -73,16 +73,20 @@ class ArtifactStore:
         """Store an artifact part by part, its manifest last, and return the reference to it.
 
         `files` and `evaluation` are the folders that hold what the manifest names. An interrupted
-        publication leaves nothing that `manifest()` finds; publishing again completes it.
+        publication leaves nothing that `manifest()` finds; publishing again completes it, and mends
+        an artifact whose files were changed or joined by others.
         """
         ref = ref_to(manifest.name, manifest.digest)
         for name in manifest.evaluation:
             self._store.upload(BUCKET, _evaluation_key(ref, name), evaluation / name)
+        prefix = f"{ref.name}/{ref.digest}/"
         for path in manifest.files:
-            self._store.upload(BUCKET, f"{ref.name}/{ref.digest}/{path}", files / path)
+            self._store.upload(BUCKET, prefix + path, files / path)
+        for key in self._store.sizes(BUCKET, prefix):
+            if key.removeprefix(prefix) not in {*manifest.files, MANIFEST}:
+                self._store.delete(BUCKET, key)
         try:
-            key = f"{ref.name}/{ref.digest}/{MANIFEST}"
-            self._store.put(BUCKET, key, manifest.to_json().encode(), if_absent=True)
+            self._store.put(BUCKET, prefix + MANIFEST, manifest.to_json().encode(), if_absent=True)
         except ConflictError:
             self.manifest(ref)
         self._store.put(

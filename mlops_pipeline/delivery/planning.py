@@ -10,7 +10,7 @@ from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, merge_hyperparameters
-from mlops_pipeline.platforms.layers import Absent, Layer, Ready, action_from, describe
+from mlops_pipeline.platforms.layers import Layer, Ready, action_from, describe
 from mlops_pipeline.platforms.platform import Platform
 
 _ACTIONS = {"created": "create", "updated": "update", "repaired": "repair", "unchanged": "keep"}
@@ -23,7 +23,7 @@ class Step:
     asset: str
     """Asset key below the platform's prefix: `gateway`, `iris/model`."""
     action: str
-    """keep, create, update, repair, load, train or deploy."""
+    """keep, create, update, repair, load, train or deploy; decide: once the object store is up."""
     reason: str = ""
 
 
@@ -43,6 +43,8 @@ def plan_model(model: RegisteredModel, *, platform: Platform, file: Path | None)
         Step(deployment, "deploy", "new artifact"),
     ]
     if (missing := _absent_store(platform)) is not None:
+        if platform.deployments.list():
+            return [Step(asset, "decide", missing) for asset in (dataset, artifact, deployment)]
         return [Step(dataset, "load", missing), *unknown]
     store = platform.object_store()
     snapshot = DatasetStore(store).find(model, file=file)
@@ -67,8 +69,7 @@ def _absent_store(platform: Platform) -> str | None:
     """Say why artifacts cannot be looked up; None when they can."""
     for layer in platform.layers:
         if layer.name == "object_store" and not isinstance(state := layer.observe(), Ready):
-            # Data of a stopped store is still there: what `up` finds decides then.
-            return "nothing stored yet" if isinstance(state, Absent) else describe(state)
+            return f"the object store is {describe(state)}"
     return None
 
 

@@ -13,7 +13,7 @@ class EmbeddedSettings:
     """Where the object store's inner ports begin."""
     model_port: int = 9000
     """Where the model servers' ports begin; two for each replica."""
-    ready_timeout: float = 60.0
+    ready_timeout: float = 90.0
     """Seconds in which a process must become ready."""
     drain_timeout: float = 15.0
     """Seconds that requests may take to end before their model server is stopped."""
