@@ -58,8 +58,8 @@ class Settings(BaseSettings):
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="More models: files (`path/to/wine.py`) or modules that hold ModelSpecs; in the "
-        "variable, with commas between them.",
+        description="More models: files (`path/to/wine.py`) or modules that hold ModelSpecs; in "
+        "the variable, with commas between them.",
     )
     datasets: dict[str, Path] = Field(
         default_factory=dict, description="Model name → file or folder to load its dataset from."
