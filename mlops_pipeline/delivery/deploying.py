@@ -1,7 +1,9 @@
 """From an artifact to a deployment that proves which artifact answers."""
 
+import logging
+
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
+from mlops_pipeline.clients.errors import FatalStateError, PipelineError, UnavailableError
 from mlops_pipeline.clients.prediction import PredictionClient
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout, ref_to
@@ -20,6 +22,7 @@ from mlops_pipeline.platforms.seldon import (
     Spec,
 )
 
+_LOGGER = logging.getLogger(__name__)
 _ANSWER_TIMEOUT = 60.0
 """Seconds in which the new digest must answer once the platform has routed it."""
 _PROOF_ROWS = 5
@@ -76,6 +79,8 @@ def deploy(
 ) -> tuple[DeploymentRef, Change]:
     """Deploy the artifact and return once its digest answers, with the offline model's scores.
 
+    Where that cannot be proved, what was deployed before is restored.
+
     Raises:
         NotFoundError: there is no such artifact.
         FatalStateError: its server cannot become ready, or it answers other scores.
@@ -83,16 +88,28 @@ def deploy(
     """
     holdout = artifacts.holdout(ref)
     manifest = seldon_deployment(spec, ref, secret=platform.object_store_secret())
+    previous = platform.deployments.find(manifest.name, namespace=manifest.namespace)
     change = platform.deployments.apply(manifest)
     deployment = DeploymentRef(manifest.name, manifest.namespace, url_of(spec, platform), ref)
+    try:
+        _prove(spec, deployment, holdout)
+    except PipelineError:
+        if previous is not None and previous != manifest:
+            _LOGGER.warning("%s: restoring what was deployed before", manifest.name)
+            platform.deployments.apply(previous)
+        raise
+    return deployment, change
+
+
+def _prove(spec: ModelSpec, deployment: DeploymentRef, holdout: Holdout) -> None:
+    """Wait until the digest answers through the gateway with the offline model's scores."""
     with PredictionClient(deployment.url) as client:
         wait_until(
-            f"the deployment {manifest.namespace}/{manifest.name}",
+            f"the deployment {deployment.namespace}/{deployment.name}",
             lambda: _describe_wrong_answer(client, deployment, holdout, spec.thresholds.tolerance),
             timeout=_ANSWER_TIMEOUT,
-            hint=f"see `mlops-pipeline logs {manifest.name}`",
+            hint=f"see `mlops-pipeline logs {deployment.name}`",
         )
-    return deployment, change
 
 
 def _describe_wrong_answer(

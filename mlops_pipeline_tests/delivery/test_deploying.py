@@ -1,0 +1,130 @@
+"""Deploying against a gateway that answers whatever the test says: a real HTTP server."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.deploying import deploy, deployed_ref
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.verification import ask_holdout
+from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.toy import TOY, published_files
+
+
+class Gateway:
+    """Answers predictions as the toy model does, `skew` off and `failures` times not at all."""
+
+    def __init__(self) -> None:
+        self.digest = ""
+        self.skew = 0.0
+        self.failures = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = json.dumps(outer.answer(request)).encode()
+                outer.failures, failed = max(0, outer.failures - 1), outer.failures > 0
+                self.send_response(503 if failed else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(b"x" * len(body) if failed else body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        rows = request["data"]["ndarray"]
+        scores = [[float(r[0] < 10) + self.skew, float(r[0] >= 10)] for r in rows]
+        return {"data": {"ndarray": scores}, "meta": {"tags": {"model_digest": self.digest}}}
+
+
+class Platform(FakePlatform):
+    """A fake platform whose gateway is real."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__()
+        self.gateway = gateway
+
+    def gateway_url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway.server.server_port}"
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    made = Gateway()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def platform(gateway: Gateway) -> Platform:
+    return Platform(gateway)
+
+
+def _publish(platform: Platform, folder: Path, content: str) -> ModelRef:
+    manifest, files, evaluation = published_files(folder, content=content)
+    return ArtifactStore(platform.store).publish(manifest, files=files, evaluation=evaluation)
+
+
+def test_a_deployment_is_ready_when_its_digest_answers(
+    platform: Platform, gateway: Gateway, tmp_path: Path
+) -> None:
+    ref = _publish(platform, tmp_path, "v1")
+    gateway.digest, gateway.failures = ref.digest, 2
+
+    deployment, change = deploy(
+        TOY, ref, platform=platform, artifacts=ArtifactStore(platform.store)
+    )
+
+    assert change.action == "created"
+    assert deployment.url == f"{platform.gateway_url()}/seldon/seldon/toy-model"
+    assert deployed_ref(TOY, platform) == ref
+    assert gateway.failures == 0
+
+
+def test_other_scores_restore_what_was_deployed(
+    platform: Platform, gateway: Gateway, tmp_path: Path
+) -> None:
+    artifacts = ArtifactStore(platform.store)
+    good, bad = (_publish(platform, tmp_path / v, v) for v in ("good", "bad"))
+    gateway.digest = good.digest
+    deploy(TOY, good, platform=platform, artifacts=artifacts)
+    gateway.digest, gateway.skew = bad.digest, 0.5
+
+    with pytest.raises(FatalStateError, match=r"scores are up to 0\.5 from those of the training"):
+        deploy(TOY, bad, platform=platform, artifacts=artifacts)
+
+    assert deployed_ref(TOY, platform) == good
+
+
+def test_the_holdout_set_is_judged_as_it_was_answered(
+    platform: Platform, gateway: Gateway, tmp_path: Path
+) -> None:
+    artifacts = ArtifactStore(platform.store)
+    ref = _publish(platform, tmp_path, "v1")
+    gateway.digest = ref.digest
+    deployment, _ = deploy(TOY, ref, platform=platform, artifacts=artifacts)
+
+    fine = ask_holdout(deployment, artifacts.holdout(ref))
+    assert (fine.accuracy, fine.max_difference, fine.failures) == (1.0, 0.0, ())
+    assert (fine.rows, fine.wrong_digests) == (10, 0)
+    assert fine.p50_ms is not None
+
+    gateway.digest, gateway.failures = "other", 1
+    broken = ask_holdout(deployment, artifacts.holdout(ref))
+    assert len(broken.failures) == 1
+    assert "answered 503" in broken.failures[0]
+    assert broken.wrong_digests == broken.requests - 1
+    assert broken.rows == 0
