@@ -93,6 +93,7 @@ def _metadata(training: Training, artifacts: ArtifactStore, seconds: float) -> d
         "change": "created" if training.trained else "unchanged",
         "uri": ref.uri,
         "digest": ref.digest,
+        "bytes": artifacts.size(ref),
         "accuracy": manifest.metrics["accuracy"],
         "log_loss": manifest.metrics["log_loss"],
         "seconds": round(seconds, 3),

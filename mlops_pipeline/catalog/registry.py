@@ -55,7 +55,9 @@ def load_catalog(extra: Sequence[str] = ()) -> tuple[RegisteredModel, ...]:
     found = [_resolve(source) for source in _BUILT_IN]
     found += [_resolve(point.value) for point in metadata.entry_points(group=ENTRY_POINTS)]
     for place in extra:
-        found += _specs_in(place)
+        # A file that imports a spec to derive its own from does not register the other again.
+        known = {id(model.spec) for model in found}
+        found += [model for model in _specs_in(place) if id(model.spec) not in known]
     models = tuple(sorted(found, key=lambda model: model.name))
     _refuse_duplicates(models)
     return models

@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -183,6 +184,12 @@ def _plot_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def _place_of(error: BaseException) -> str:
+    """Return where the error was raised: `file.py, line 7, in train`."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+
+
 def fingerprint() -> str:
     """Return the SHA-256 of this file: what a training does beside the model's own function."""
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
@@ -192,5 +199,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except Exception as error:  # noqa: BLE001  # process boundary: one sentence for the parent
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.write(f"{type(error).__name__}: {error} ({_place_of(error)})\n")
         sys.exit(1)

@@ -12,14 +12,22 @@ from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 FAILED, WRONG_USAGE, NOT_AS_IT_SHOULD_BE, INTERRUPTED = 1, 2, 3, 130
 
 
+_DEBUG = "--debug"
+
+
+def is_debugging() -> bool:
+    """Return whether traces are wanted: the option may stand anywhere on the command line."""
+    return _DEBUG in sys.argv
+
+
 def main() -> None:
     """Run the command line: one sentence for an error, a trace with `--debug`."""
     from mlops_pipeline.cli.app import app
 
     try:
-        app()
+        app([word for word in sys.argv[1:] if word != _DEBUG])
     except PipelineError as error:
-        if "--debug" in sys.argv:
+        if is_debugging():
             raise
         sys.stderr.write(f"error: {error}\n")
         sys.exit(WRONG_USAGE if isinstance(error, ConfigurationError) else FAILED)

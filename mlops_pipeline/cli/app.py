@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mlops_pipeline.cli import FAILED, INTERRUPTED, NOT_AS_IT_SHOULD_BE
+from mlops_pipeline.cli import FAILED, INTERRUPTED, NOT_AS_IT_SHOULD_BE, is_debugging
 from mlops_pipeline.cli.context import load_context
 
 app = typer.Typer(
@@ -51,11 +51,12 @@ def up(
         screen.print("interrupted; `mlops-pipeline up` goes on from here")
         raise typer.Exit(INTERRUPTED) from None
     if not outcome.succeeded:
-        for problem in outcome.problems:
+        for problem in outcome.traces if is_debugging() else outcome.problems:
             screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
         screen.print(
             f"run {outcome.run_id} failed; `mlops-pipeline ui` shows it, "
-            "`mlops-pipeline up` goes on from here"
+            "`mlops-pipeline up` goes on from here",
+            soft_wrap=True,
         )
         raise typer.Exit(FAILED)
     changes = outcome.changes

@@ -15,6 +15,7 @@ from mlops_pipeline.clients.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import dagster as dg
+    from dagster_shared.error import SerializableErrorInfo
 
     from mlops_pipeline.cli.progress import Progress
 
@@ -32,6 +33,8 @@ class Outcome:
     """Assets that were created, updated or repaired."""
     problems: tuple[str, ...]
     """A sentence for each failed step and check."""
+    traces: tuple[str, ...]
+    """The trace of each failed step."""
 
 
 def run_everything(
@@ -67,12 +70,12 @@ def run_everything(
         failures = _failures(instance, run_id)
     if any(failure.interrupted for failure in failures):
         raise KeyboardInterrupt
-    succeeded = run is not None and run.status == dg.DagsterRunStatus.SUCCESS
     return Outcome(
         run_id,
-        succeeded,
-        _count_changes(progress),
-        tuple(f.sentence for f in failures) + _failed_checks(progress),
+        succeeded=run is not None and run.status == dg.DagsterRunStatus.SUCCESS,
+        changes=_count_changes(progress),
+        problems=tuple(f.sentence for f in failures) + _failed_checks(progress),
+        traces=tuple(f.trace for f in failures) + _failed_checks(progress),
     )
 
 
@@ -138,6 +141,7 @@ class _Failure:
 
     sentence: str
     interrupted: bool
+    trace: str
 
 
 def _failures(instance: "dg.DagsterInstance", run_id: str) -> list[_Failure]:
@@ -158,15 +162,21 @@ def _is_verdict(event: "dg.DagsterEvent") -> bool:
 
 
 def _failure(event: "dg.DagsterEvent") -> _Failure:
-    failure, shown = event.step_failure_data, (event.step_key or "").replace("__", "/")
-    error = failure.error
-    interrupted = error is not None and error.cls_name == "DagsterExecutionInterruptedError"
-    if failure.user_failure_data is not None and failure.user_failure_data.description:
-        return _Failure(
-            f"{shown}: {failure.user_failure_data.description}", interrupted=interrupted
-        )
+    data, error = event.step_failure_data, event.step_failure_data.error
+    described = data.user_failure_data.description if data.user_failure_data else None
+    step = (event.step_key or "").replace("__", "/")
+    return _Failure(
+        sentence=f"{step}: {described or _innermost(error)}",
+        interrupted=error is not None and error.cls_name == "DagsterExecutionInterruptedError",
+        trace=f"{step}: {error.to_string() if error else described}",
+    )
+
+
+def _innermost(error: "SerializableErrorInfo | None") -> str:
+    """Return the message of the first error of ours in the chain of causes, or of the last one."""
     while error is not None and error.cause is not None and error.cls_name not in _OURS:
         error = error.cause
-    sentence = error.message.strip() if error else "it failed"
-    sentence = sentence.split(": ", 1)[-1] if error and error.cls_name in _OURS else sentence
-    return _Failure(f"{shown}: {sentence}", interrupted=interrupted)
+    if error is None:
+        return "it failed"
+    message = error.message.strip()
+    return message.split(": ", 1)[-1] if error.cls_name in _OURS else message

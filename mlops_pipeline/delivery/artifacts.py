@@ -104,6 +104,10 @@ class ArtifactStore:
         ref = ref_to(name, str(json.loads(index)["digest"]))
         return ref if self.exists(ref) else None
 
+    def size(self, ref: ModelRef) -> int:
+        """Return the bytes that a server downloads."""
+        return sum(self._store.sizes(BUCKET, f"{ref.name}/{ref.digest}/").values())
+
     def exists(self, ref: ModelRef) -> bool:
         """Return whether the artifact is there, whole."""
         return self._store.find(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}") is not None

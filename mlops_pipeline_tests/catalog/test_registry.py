@@ -14,6 +14,18 @@ from mlops_pipeline_tests import toy
 WINE = Path(__file__).parent.parent / "wine.py"
 
 
+DERIVED = "from dataclasses import replace\nfrom mlops_pipeline.catalog.iris import IRIS\n"
+
+
+def test_a_model_may_be_derived_from_another(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"{DERIVED}MINE = replace("
+        "IRIS, name='mine', server=replace(IRIS.server, deployment='mine'))"
+    )
+    names = [model.name for model in load_catalog([str(tmp_path / "mine.py")])]
+    assert names == ["iris", "mine", "mnist"]
+
+
 def test_the_catalog_holds_what_comes_with_the_package() -> None:
     assert [model.name for model in load_catalog()] == ["iris", "mnist"]
 
@@ -50,7 +62,11 @@ def test_a_package_registers_by_entry_point(tmp_path: Path) -> None:
     [
         ("x = 1", "no ModelSpec stands at its top level"),
         ("import nothing_of_that_name", "could not import the model file .*ModuleNotFoundError"),
-        ("from mlops_pipeline.catalog.iris import IRIS", "both use the name iris"),
+        (f"{DERIVED}MINE = replace(IRIS)", "both use the name iris"),
+        (
+            f"{DERIVED}MINE = replace(IRIS, name='mine')",
+            "both use the deployment seldon/iris-model",
+        ),
     ],
 )
 def test_a_model_file_that_is_none_is_named(tmp_path: Path, content: str, complaint: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,33 @@ def test_a_new_artifact_is_deployed_and_rolled_back(
 WINE_SOURCE = (Path(__file__).parent.parent / "wine.py").read_text()
 
 
+def _materialize_deployment(command_line: CommandLine, config: Path) -> str:
+    """Materialize `wine/deployment` alone, as the UI would, and return why it failed."""
+    script = (
+        "import dagster as dg\n"
+        "from mlops_pipeline.definitions import embedded\n"
+        "job = embedded().resolve_job_def('wine_lifecycle')\n"
+        "key = dg.AssetKey(['embedded', 'wine', 'deployment'])\n"
+        "with dg.DagsterInstance.get() as instance:\n"
+        "    result = job.execute_in_process(\n"
+        "        instance=instance, asset_selection=[key], raise_on_error=False)\n"
+        "(event,) = result.get_step_failure_events()\n"
+        "print(event.step_failure_data.user_failure_data.description)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=command_line.environment(
+            DAGSTER_HOME=str(command_line.home / "dagster"), MLOPS_CONFIG=str(config)
+        ),
+        cwd=command_line.directory,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
 def test_a_bad_model_does_not_reach_users(command_line: CommandLine, tmp_path: Path) -> None:
     good = command_line.digest("wine")
     changed = tmp_path / "wine.py"
@@ -196,6 +224,10 @@ def test_a_bad_model_does_not_reach_users(command_line: CommandLine, tmp_path: P
     done = command_line.run("up", "wine", code=1, MLOPS_CONFIG=str(config))
 
     assert "accuracy_at_least_threshold" in done.stderr
+    assert command_line.digest("wine") == good
+    later = _materialize_deployment(command_line, config)
+    assert "refused to go on from embedded/wine/model" in later
+    assert "accuracy_at_least_threshold failed" in later
     assert command_line.digest("wine") == good
     command_line.run("up", "wine")
 
