@@ -6,15 +6,14 @@ loop (a hop to a thread costs as much as a prediction), those of large ones in a
 that health checks stay quick.
 """
 
-import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.memory import give_back
+from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.payloads import Answer, Request
 
 logger = logging.getLogger("mlserver.app")
@@ -25,14 +24,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[[Request], Answer]
 Failure = Callable[[RequestError], Answer]
-
-LARGE = 64 << 10
-"""Bytes of a body from which on it is answered in a worker thread."""
-LARGE_BYTES = 128 << 20
-"""Bytes of large bodies in memory at the same time; what comes on top is told to try again."""
-TIDY_SECONDS = 1.0
-"""From a large request to the time its memory is given back."""
-WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -53,6 +44,7 @@ class App:
         fallback: Callable[[Scope, Receive, Send], Awaitable[None]],
         missing: Callable[[str, str], Route | None],
         max_body_bytes: int,
+        large: LargeRequests,
     ) -> None:
         """`missing` gives, for (method, path) not in `routes`, the route that refuses it.
 
@@ -63,9 +55,7 @@ class App:
         self._missing = missing
         self._max_body_bytes = max_body_bytes
         self._inline_bytes = min(LARGE, max_body_bytes)
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="large-request")
-        self._large_bytes = 0
-        self._tidying: asyncio.TimerHandle | None = None
+        self._large = large
         self.headers: list[tuple[bytes, bytes]] = []
         """Headers of every answer, such as `x-model-digest`."""
 
@@ -125,27 +115,18 @@ class App:
             if message["type"] == "http.disconnect":
                 raise ConnectionResetError
             request = _request(bytes(body), headers)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._workers, handler, request)
+            return await self._large.answer(functools.partial(handler, request))
         except RequestError:
-            self._release(body)
+            self._forget(body)
             if message.get("more_body"):
                 await _discard(headers, receive)
             raise
         finally:
-            self._release(body)
+            self._forget(body)
 
-    def _release(self, body: bytearray) -> None:
-        """Forget a large body, and soon give its memory back, when the answer has gone too."""
-        self._large_bytes -= len(body)
+    def _forget(self, body: bytearray) -> None:
+        self._large.release(len(body))
         body.clear()
-        if self._tidying is None:
-            loop = asyncio.get_running_loop()
-            self._tidying = loop.call_later(TIDY_SECONDS, self._tidy)
-
-    def _tidy(self) -> None:
-        self._tidying = None
-        self._workers.submit(give_back)
 
     def _keep(self, body: bytearray, message: Message) -> bool:
         """Add a message's bytes to `body`, and say whether there is more to come.
@@ -155,13 +136,9 @@ class App:
         """
         chunk: bytes = message.get("body", b"")
         body += chunk
-        self._large_bytes += len(chunk)
+        self._large.take(len(chunk))
         if len(body) > self._max_body_bytes:
             raise self._too_large()
-        if self._large_bytes > max(LARGE_BYTES, self._max_body_bytes):
-            raise RequestError(
-                "TOO_BUSY", "too many large requests at the same time; try again", status=429
-            )
         return bool(message.get("more_body"))
 
     def _refusal(self, headers: Mapping[bytes, bytes]) -> RequestError | None:

@@ -1,20 +1,21 @@
 """gRPC: V2's service and Seldon's two, on one port."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import Message
-from mlserver.grpc.dataplane_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from google.protobuf.message import DecodeError, Message
+from mlserver.grpc import dataplane_pb2 as v2
 from mlserver.grpc.server import GRPCServer
-from mlserver.grpc.servicers import InferenceServicer
 
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
+from mlops_pipeline.serving.memory import LARGE, LargeRequests
+from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon_grpc, v2_grpc
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.settings import ServerSettings
@@ -24,45 +25,59 @@ logger = logging.getLogger("mlserver.grpc")
 Method = Callable[[Unit, Any], Message]
 Context = Any
 
-LARGE = 64 << 10
-"""Bytes of a message from which on it is answered in a worker thread."""
+V2 = "inference.GRPCInferenceService"
 
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     404: grpc.StatusCode.NOT_FOUND,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
 
-SELDON_METHODS: dict[str, dict[str, tuple[Method, type[Message]]]] = {
-    "seldon.protos.Model": {
-        "Predict": (seldon_grpc.predict, pb.SeldonMessage),
-        "SendFeedback": (seldon_grpc.feedback, pb.Feedback),
-        "Metadata": (seldon_grpc.model_metadata, Empty),
-    },
-    "seldon.protos.Seldon": {
-        "Predict": (seldon_grpc.predict, pb.SeldonMessage),
-        "SendFeedback": (seldon_grpc.feedback, pb.Feedback),
-        "ModelMetadata": (seldon_grpc.model_metadata, pb.SeldonModelMetadataRequest),
-        "GraphMetadata": (seldon_grpc.graph_metadata, Empty),
-    },
-}
+
+@dataclass(frozen=True)
+class Operation:
+    """How a method of a service is answered."""
+
+    request: type[Message]
+    method: Method
+
+    def answer(self, unit: Unit, content: bytes) -> Message:
+        """Read the message and answer it.
+
+        Raises:
+            RequestError: it is none of its type, or the method refuses it.
+        """
+        try:
+            request = self.request.FromString(content)
+        except DecodeError as error:
+            wanted = self.request.DESCRIPTOR.full_name
+            raise RequestError("BAD_MESSAGE", f"the message is no {wanted}") from error
+        return self.method(unit, request)
 
 
 class Calls:
     """Answers gRPC calls with a model, which is there from `unit` being set on."""
 
-    def __init__(self) -> None:
+    def __init__(self, large: LargeRequests) -> None:
         self.unit: Unit | None = None
-        self._workers = ThreadPoolExecutor(1, thread_name_prefix="large-call")
+        self._large = large
 
-    async def answer(self, method: Method, request: Any, context: Context) -> Message:
-        """Return the method's answer, or end the call with the sentence that says why not."""
+    def handler(self, operation: Operation) -> Callable[[bytes, Context], Awaitable[Message]]:
+        """Return an operation as gRPC calls it; it reads the message itself."""
+
+        async def call(content: bytes, context: Context) -> Message:
+            return await self._answer(operation, content, context)
+
+        return call
+
+    async def _answer(self, operation: Operation, content: bytes, context: Context) -> Message:
+        """Return the operation's answer, or end the call with the sentence that says why not."""
         try:
-            unit = self._loaded()
-            if request.ByteSize() > LARGE:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._workers, method, unit, request)
-            return method(unit, request)
+            if len(content) > LARGE:
+                return await self._answer_large(operation, content)
+            return operation.answer(self._loaded(), content)
         except RequestError as error:
             code = STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
             details = error.sentence
@@ -72,73 +87,61 @@ class Calls:
         await context.abort(code, details)
         raise AssertionError("abort always raises")
 
+    async def _answer_large(self, operation: Operation, content: bytes) -> Message:
+        """Answer in a worker thread."""
+        unit = self._loaded()
+        try:
+            self._large.take(len(content))
+            return await self._large.answer(lambda: operation.answer(unit, content))
+        finally:
+            self._large.release(len(content))
+
     def _loaded(self) -> Unit:
         if self.unit is None:
             raise RequestError("LOADING", "the model is being loaded", status=503)
         return self.unit
 
-    def handler(self, method: Method) -> Callable[[Any, Context], Awaitable[Message]]:
-        """Return `method` as gRPC calls it."""
 
-        async def call(request: Any, context: Context) -> Message:
-            return await self.answer(method, request, context)
-
-        return call
+def _of_model(method: Callable[[Model, Any], Message]) -> Method:
+    """Return a method of a model as one of its unit."""
+    return lambda unit, request: method(unit.model, request)
 
 
-class InferenceService(InferenceServicer):  # type: ignore[misc]
-    """MLServer's V2 service, with our way to predict and without loading and unloading."""
-
-    def __init__(self, data_plane: Any, repository: Any, *, calls: Calls) -> None:
-        super().__init__(data_plane, repository)
-        self._calls = calls
-
-    async def ModelInfer(self, request: Any, context: Context) -> Message:
-        """Answer a prediction."""
-        return await self._calls.answer(_infer, request, context)
-
-    async def ModelReady(self, request: Any, context: Context) -> Message:
-        """Say whether the model is ready; an unknown one is NOT_FOUND, where MLServer fails."""
-        return await self._calls.answer(_ready, request, context)
-
-    async def ModelMetadata(self, request: Any, context: Context) -> Message:
-        """Describe the model; an unknown one is NOT_FOUND, without MLServer's trace in the log."""
-        return await self._calls.answer(_metadata, request, context)
-
-    async def ModelStreamInfer(self, requests: Any, context: Context) -> Any:
-        """Refuse: a prediction is one message."""
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED, "streams are not offered; use ModelInfer"
-        )
-        yield None
-
-    async def RepositoryIndex(self, request: Any, context: Context) -> Any:
-        """Refuse: one process serves one model, and no client may unload it."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server has one model, for good")
-
-    RepositoryModelLoad = RepositoryIndex
-    RepositoryModelUnload = RepositoryIndex
+def _refuse_repository(unit: Unit, request: object) -> Message:
+    raise RequestError("UNSUPPORTED", "this server has one model, for good", status=501)
 
 
-def _infer(unit: Unit, request: Any) -> Message:
-    return v2_grpc.infer(unit.model, request)
-
-
-def _metadata(unit: Unit, request: Any) -> Message:
-    return v2_grpc.metadata(unit.model, request)
-
-
-def _ready(unit: Unit, request: Any) -> Message:
-    return v2_grpc.ready(unit.model, request)
+OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
+    V2: {
+        "ModelInfer": Operation(v2.ModelInferRequest, _of_model(v2_grpc.infer)),
+        "ModelMetadata": Operation(v2.ModelMetadataRequest, _of_model(v2_grpc.metadata)),
+        "ModelReady": Operation(v2.ModelReadyRequest, _of_model(v2_grpc.ready)),
+        "RepositoryIndex": Operation(v2.RepositoryIndexRequest, _refuse_repository),
+        "RepositoryModelLoad": Operation(v2.RepositoryModelLoadRequest, _refuse_repository),
+        "RepositoryModelUnload": Operation(v2.RepositoryModelUnloadRequest, _refuse_repository),
+    },
+    "seldon.protos.Model": {
+        "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
+        "SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback),
+        "Metadata": Operation(Empty, seldon_grpc.model_metadata),
+    },
+    "seldon.protos.Seldon": {
+        "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
+        "SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback),
+        "ModelMetadata": Operation(pb.SeldonModelMetadataRequest, seldon_grpc.model_metadata),
+        "GraphMetadata": Operation(Empty, seldon_grpc.graph_metadata),
+    },
+}
+"""Service → method → how it is answered with the model."""
 
 
 class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
     """MLServer's gRPC server with Seldon's services beside it, bound before the model loads."""
 
-    def __init__(self, *arguments: Any, own: ServerSettings) -> None:
+    def __init__(self, *arguments: Any, own: ServerSettings, large: LargeRequests) -> None:
         super().__init__(*arguments)
         self._own = own
-        self._calls = Calls()
+        self._calls = Calls(large)
         self.port = own.grpc_port
 
     async def bind(self) -> None:
@@ -150,12 +153,8 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
         # Without this option, two servers on one port would share its calls, silently.
         options = [*self._get_options(), ("grpc.so_reuseport", 0)]
         self._server = grpc.aio.server(ThreadPoolExecutor(1), options=options)
-        add_GRPCInferenceServiceServicer_to_server(
-            InferenceService(self._data_plane, self._model_repository_handlers, calls=self._calls),
-            self._server,
-        )
         self._server.add_generic_rpc_handlers(
-            [self._service(name, methods) for name, methods in SELDON_METHODS.items()]
+            [self._health(), *(self._service(name) for name in OPERATIONS)]
         )
         address = f"{self._own.host}:{self._own.grpc_port}"
         try:
@@ -165,17 +164,32 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
                 f"gRPC cannot listen on {address}; is another process there?", code=ExitCode.PORT
             ) from error
 
-    def _service(self, name: str, methods: dict[str, tuple[Method, type[Message]]]) -> Any:
-        """Return a service of Seldon's as gRPC's generic handler."""
+    def _service(self, name: str) -> Any:
+        """Return a service of `OPERATIONS` as gRPC's generic handler."""
         handlers = {
             method: grpc.unary_unary_rpc_method_handler(
-                self._calls.handler(function),
-                request_deserializer=kind.FromString,
-                response_serializer=_serialize,
+                self._calls.handler(operation), response_serializer=_serialize
             )
-            for method, (function, kind) in methods.items()
+            for method, operation in OPERATIONS[name].items()
         }
         return grpc.method_handlers_generic_handler(name, handlers)
+
+    def _health(self) -> Any:
+        """Return what V2 answers without a model; requests say nothing and are not read."""
+        settings = self._settings
+        named = {"name": settings.server_name, "version": settings.server_version}
+        answers: Mapping[str, Callable[[], Message]] = {
+            "ServerLive": lambda: v2.ServerLiveResponse(live=True),
+            "ServerReady": lambda: v2.ServerReadyResponse(ready=self._calls.unit is not None),
+            "ServerMetadata": lambda: v2.ServerMetadataResponse(**named),
+        }
+        handlers = {
+            method: grpc.unary_unary_rpc_method_handler(
+                _always(answer), response_serializer=_serialize
+            )
+            for method, answer in answers.items()
+        }
+        return grpc.method_handlers_generic_handler(V2, handlers)
 
     async def start(self) -> None:
         """Serve until stopped."""
@@ -194,3 +208,12 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
 def _serialize(message: Message) -> bytes:
     written: bytes = message.SerializeToString()
     return written
+
+
+def _always(answer: Callable[[], Message]) -> Callable[[bytes, Context], Awaitable[Message]]:
+    """Return a gRPC method that answers whatever it is asked."""
+
+    async def call(_: bytes, context: Context) -> Message:
+        return answer()
+
+    return call

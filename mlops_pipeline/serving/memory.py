@@ -1,8 +1,60 @@
-"""Memory that large requests leave behind, given back to the operating system."""
+"""Large requests: how much of them is taken at a time, who answers them, and what they leave."""
 
+import asyncio
 import ctypes
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from mlops_pipeline.serving.errors import RequestError
+
+T = TypeVar("T")
+
+LARGE = 64 << 10
+"""Bytes of a request from which on it is answered in a worker thread."""
+LARGE_BYTES = 128 << 20
+"""Bytes of large requests in memory at the same time; what comes on top is told to try again."""
+TIDY_SECONDS = 1.0
+"""From a large request to the time its memory is given back."""
+WORKERS = 2
+
+
+class LargeRequests:
+    """The room and the threads that the large requests of all protocols share."""
+
+    def __init__(self, *, limit: int = LARGE_BYTES) -> None:
+        """`limit` is in bytes of requests in memory at the same time."""
+        self.size = 0
+        self._limit = limit
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="large-request")
+        self._tidying: asyncio.TimerHandle | None = None
+
+    def take(self, size: int) -> None:
+        """Count `size` bytes that have come; `release` has to follow.
+
+        Raises:
+            RequestError: there is no room for them; they are counted all the same.
+        """
+        self.size += size
+        if self.size > self._limit:
+            raise RequestError(
+                "TOO_BUSY", "too many large requests at the same time; try again", status=429
+            )
+
+    def release(self, size: int) -> None:
+        """Forget `size` bytes, and soon give their memory back, when the answer has gone too."""
+        self.size -= size
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy)
+
+    async def answer(self, function: Callable[[], T]) -> T:
+        """Return what `function` returns, called in a worker thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers, function)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        self._workers.submit(give_back)
 
 
 def give_back() -> None:

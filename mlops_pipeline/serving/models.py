@@ -74,8 +74,8 @@ def predict(
     `values` has shape [n, *row_shape], n ≥ 1, of any kind of number. Scores are [n, …].
 
     Raises:
-        RequestError: wrong shape, not finite, too large for the model's type, unknown output, or
-            the model itself refuses the rows.
+        RequestError: wrong shape, not finite, too large for the model's type, an output that is
+            unknown or asked for twice, or the model itself refuses the rows.
     """
     names = tuple(outputs) or signature.default_outputs
     for name in names:
@@ -84,6 +84,8 @@ def predict(
                 "UNKNOWN_OUTPUT",
                 f"there is no output {name[:80]!r}; there is {', '.join(signature.outputs)}",
             )
+    if len(set(names)) < len(names):
+        raise RequestError("WRONG_OUTPUT", "an output can be asked for only once")
     rows = conform(signature, values)
     try:
         scores = signature.compute(rows, names)

@@ -1,5 +1,6 @@
 """Bytes to numbers and back: JSON bodies of requests, arrays of numbers in them, JSON answers."""
 
+from itertools import chain
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -10,6 +11,9 @@ from mlops_pipeline.serving.models import Array
 
 JSON = b"application/json"
 FORM = b"application/x-www-form-urlencoded"
+
+SMALL = 2048
+"""Bytes of a body up to which the strings in it can do no harm (see `numbers`)."""
 
 
 class Request(NamedTuple):
@@ -75,16 +79,20 @@ def _explain(body: bytes, error: orjson.JSONDecodeError) -> str:
     return f"the body is not JSON: {error}"
 
 
-def numbers(values: object, *, where: str, body: bytes) -> Array:
+def numbers(values: object, *, where: str, body: bytes | None) -> Array:
     """Return a nested list of numbers as an array of that shape.
 
-    `where` names the list for the sentence of an error, `body` is the JSON it came from.
+    `where` names the list for the sentence of an error, `body` is the JSON it came from, if any.
 
     Raises:
         RequestError: not a list, ragged, nested too deep, or something in it is not a number.
     """
     if type(values) is not list:
         raise RequestError("WRONG_TYPE", f"{where} is {_kind(values)}, it has to be a list of rows")
+    # numpy takes true for 1.0 in a row of numbers, and gives every number the room of the longest
+    # string among them: gigabytes, from a few kilobytes. Looking costs time, so only if it may be.
+    if body is None or len(body) > SMALL or b"true" in body or b"false" in body:
+        _check_numbers_only(values, where)
     try:
         array = np.array(values)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -92,21 +100,22 @@ def numbers(values: object, *, where: str, body: bytes) -> Array:
             "RAGGED", f"{where} has rows of different lengths, or is nested too deep"
         ) from error
     if array.dtype.kind not in "fiu":
-        raise RequestError(
-            "WRONG_TYPE",
-            f"{where} has to hold numbers only, no strings, nulls, booleans or objects",
-        )
-    # numpy takes true for 1.0 in a row of numbers; looking for it costs time, so only if it may be.
-    if (b"true" in body or b"false" in body) and _has_boolean(values):
-        raise RequestError("WRONG_TYPE", f"{where} has to hold numbers only, no booleans")
+        raise _not_numbers(where)
     return array
 
 
-def _has_boolean(values: list[Any]) -> bool:
-    """Say whether a nested list, at most as deep as an array may be, holds true or false."""
-    return any(
-        _has_boolean(value) if isinstance(value, list) else isinstance(value, bool)
-        for value in values
+def _check_numbers_only(values: list[Any], where: str) -> None:
+    """Raise if a nested list, however deep, holds anything but numbers."""
+    level = values
+    while list in (kinds := set(map(type, level))) and kinds <= {float, int, list}:
+        level = list(chain.from_iterable(v for v in level if type(v) is list))
+    if not kinds <= {float, int}:
+        raise _not_numbers(where)
+
+
+def _not_numbers(where: str) -> RequestError:
+    return RequestError(
+        "WRONG_TYPE", f"{where} has to hold numbers only, no strings, nulls, booleans or objects"
     )
 
 

@@ -23,6 +23,7 @@ from mlops_pipeline.serving.app import App
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.grpc_server import ModelGRPCServer
 from mlops_pipeline.serving.http_protocol import protocol_with
+from mlops_pipeline.serving.memory import LARGE_BYTES, LargeRequests
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols.seldon import Unit
@@ -82,7 +83,9 @@ async def _in_daemon_thread(function: Callable[[], T]) -> T:
 class ModelRESTServer(RESTServer):  # type: ignore[misc]
     """MLServer's REST server with our application as the outermost."""
 
-    def __init__(self, *arguments: Any, own: ServerSettings, listener: socket.socket) -> None:
+    def __init__(
+        self, *arguments: Any, own: ServerSettings, listener: socket.socket, large: LargeRequests
+    ) -> None:
         super().__init__(*arguments)
         self.metrics = Metrics()
         self._own = own
@@ -92,6 +95,7 @@ class ModelRESTServer(RESTServer):  # type: ignore[misc]
             fallback=self._app,
             missing=missing_while_loading,
             max_body_bytes=own.max_body_bytes,
+            large=large,
         )
         self._server = _SignalFreeServer(self._uvicorn_config())
 
@@ -162,8 +166,9 @@ class OneModelServer(MLServer):  # type: ignore[misc]
 
     def _create_servers(self) -> None:
         shared = (self._settings, self._data_plane, self._model_repository_handlers)
-        self._rest_server = ModelRESTServer(*shared, own=self._own, listener=self._listener)
-        self._grpc_server = ModelGRPCServer(*shared, own=self._own)
+        own, large = self._own, LargeRequests(limit=max(LARGE_BYTES, self._own.max_body_bytes))
+        self._rest_server = ModelRESTServer(*shared, own=own, listener=self._listener, large=large)
+        self._grpc_server = ModelGRPCServer(*shared, own=own, large=large)
         self._kafka_server = None
 
     async def start(self, models_settings: object = None) -> None:

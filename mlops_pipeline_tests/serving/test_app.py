@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mlops_pipeline.serving import app as application
 from mlops_pipeline.serving import routes
 from mlops_pipeline.serving.app import App, Message, Receive, Scope, Send
+from mlops_pipeline.serving.memory import LargeRequests
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline_tests.serving.toy_model import toy_unit
 
@@ -41,13 +41,16 @@ async def fallback(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"MLServer"})
 
 
-def an_app(*, loaded: bool = True, max_body_bytes: int = 1 << 20) -> App:
+def an_app(
+    *, loaded: bool = True, max_body_bytes: int = 1 << 20, large: LargeRequests | None = None
+) -> App:
     metrics = Metrics(CollectorRegistry())
     app = App(
         routes.routes_while_loading(metrics),
         fallback=fallback,
         missing=routes.missing_while_loading,
         max_body_bytes=max_body_bytes,
+        large=large or LargeRequests(),
     )
     if loaded:
         app.headers = [(b"x-model-digest", UNIT.model.digest.encode())]
@@ -188,13 +191,12 @@ def test_a_body_that_is_too_large_is_refused_announced_or_not() -> None:
     assert reply(app, "POST", "/predict", GOOD).status == 200
 
 
-def test_too_many_large_bodies_are_told_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "LARGE_BYTES", 0)
-    app = an_app(max_body_bytes=100)
-    app._large_bytes = 90
-    answered = reply(app, "POST", "/predict", GOOD[:20], GOOD[20:])
+def test_too_many_large_bodies_are_told_to_try_again() -> None:
+    large = LargeRequests(limit=100)
+    large.take(90)
+    answered = reply(an_app(large=large), "POST", "/predict", GOOD[:20], GOOD[20:])
     assert (answered.status, answered.json["status"]["reason"]) == (429, "TOO_BUSY")
-    assert app._large_bytes == 90
+    assert large.size == 90
 
 
 def test_a_broken_off_upload_gets_no_answer_and_does_no_harm() -> None:

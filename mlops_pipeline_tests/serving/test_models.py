@@ -91,3 +91,8 @@ def test_an_unknown_output_or_signature_is_told_those_there_are() -> None:
         toy_model().signature("x")
     model = toy_model()
     assert model.signature("") is model.default
+
+
+def test_an_output_is_computed_once_however_often_it_is_asked_for() -> None:
+    with pytest.raises(RequestError, match="only once"):
+        predict(toy_signature(), np.ones((1, 4)), ["scores", "label", "scores"])

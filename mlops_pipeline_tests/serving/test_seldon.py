@@ -160,3 +160,9 @@ MESSAGES = st.recursive(JSON, lambda inner: st.dictionaries(KEYS, inner, max_siz
 def test_whatever_is_sent_is_answered_or_refused(body: bytes) -> None:
     with contextlib.suppress(RequestError):
         assert seldon.microservice(UNIT, Request(body)).status == 200
+
+
+def test_tags_nested_deeper_than_json_is_written_are_refused() -> None:
+    tags = b'{"a":' * 300 + b"1" + b"}" * 300
+    body = b'{"data":{"ndarray":[[1,2,3,4]]},"meta":{"tags":' + tags + b"}}"
+    assert refusal(body)["reason"] == "WRONG_TYPE"

@@ -101,3 +101,13 @@ def test_metadata_messages() -> None:
     assert graph.models["classifier"].platform == "sklearn"
     assert list(graph.inputs[0].shape) == [-1, 4]
     assert seldon_grpc.feedback(UNIT, pb.Feedback(reward=1)).meta.puid
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused_in_every_form(number: float) -> None:
+    message = pb.SeldonMessage()
+    message.jsonData.struct_value["instances"] = [[1.0, 2.0, 3.0, number]]
+    with pytest.raises(RequestError, match="NaN and Infinity"):
+        seldon_grpc.predict(UNIT, message)
+    with pytest.raises(RequestError, match="NaN and Infinity"):
+        seldon_grpc.predict(UNIT, message_of([1.0, 2.0, 3.0, number]))

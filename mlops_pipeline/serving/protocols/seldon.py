@@ -13,6 +13,8 @@ from math import prod
 from typing import Any
 from urllib.parse import parse_qs
 
+import orjson
+
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Array, Model, predict
@@ -115,10 +117,20 @@ def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
         kept = given.get("tags") or {}
         if type(puid) is not str or type(kept) is not dict:
             raise RequestError("WRONG_TYPE", "meta.puid has to be a string, meta.tags an object")
-        meta["tags"] = {**kept, **tags}
+        if kept:
+            _check_writable(kept)
+            meta["tags"] = {**kept, **tags}
     if not puid:
         meta["puid"] = new_puid()
     return meta
+
+
+def _check_writable(tags: dict[str, Any]) -> None:
+    """Raise if tags are nested so deep that orjson, which read them, cannot write them."""
+    try:
+        orjson.dumps({"meta": {"tags": tags}})
+    except orjson.JSONEncodeError as problem:
+        raise RequestError("WRONG_TYPE", "meta.tags are nested too deep") from problem
 
 
 def new_puid() -> str:
@@ -182,7 +194,7 @@ def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
     return values.reshape(shape)
 
 
-def json_data(unit: Unit, data: object, body: bytes) -> object:
+def json_data(unit: Unit, data: object, body: bytes | None) -> object:
     """Answer `jsonData` in the form it came in (see the top of this file).
 
     Raises:

@@ -6,7 +6,7 @@
 from typing import Any
 
 import numpy as np
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import ListValue, Value
 
 from mlops_pipeline.serving import seldon_pb2 as pb
@@ -15,9 +15,6 @@ from mlops_pipeline.serving.models import Array
 from mlops_pipeline.serving.payloads import numbers
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
-
-_NONE_SKIPPED = b"true"
-"""For `numbers`: a message's booleans cannot be found by looking at bytes, so always look."""
 
 
 def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
@@ -32,7 +29,7 @@ def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
         _answer_data(unit, request.data, response.data)
     elif kind == "jsonData":
         asked = _plain(request.jsonData)
-        answered = seldon.json_data(unit, asked, _NONE_SKIPPED)
+        answered = seldon.json_data(unit, asked, None)
         ParseDict(_listed(answered), response.jsonData)
     else:
         raise RequestError("NO_DATA", f"{kind or 'an empty message'}: {seldon.NO_DATA}")
@@ -81,7 +78,7 @@ def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> No
         answer.tensor.shape.extend(scores.shape)
         answer.tensor.values.extend(_floats(scores))
     elif kind == "ndarray":
-        rows = numbers(_rows(data.ndarray), where="data.ndarray", body=_NONE_SKIPPED)
+        rows = numbers(_rows(data.ndarray), where="data.ndarray", body=None)
         scores = seldon.scores_of(unit, rows)
         answer.ndarray.CopyFrom(_list_value(scores.tolist()))
     else:
@@ -112,7 +109,7 @@ def _plain(value: Value) -> Any:
     if kind == "list_value":
         return _rows(value.list_value)
     if kind == "struct_value":
-        return MessageToDict(value.struct_value)
+        return {key: _plain(field) for key, field in value.struct_value.fields.items()}
     return {"string_value": value.string_value, "bool_value": value.bool_value}.get(kind)
 
 

@@ -1,0 +1,51 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.payloads import SMALL, numbers
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [["a" * 30_000], *[["b"]] * 10_000],
+        ["a" * 30_000, *[1.0] * 10_000],
+        [[[["a" * 30_000]]], 1.0, *[[1.0]] * 10_000],
+        [[True, 1.0]],
+        [[None, 1.0]],
+        [[{}, 1.0]],
+    ],
+)
+def test_what_is_no_number_is_refused_before_it_takes_memory(values: list[object]) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="numbers only"):
+            numbers(values, where="data", body=b"true" + b" " * SMALL)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_strings_in_a_small_body_take_little_memory() -> None:
+    values = ["a" * (SMALL // 2), *["b"] * (SMALL // 8)]
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="numbers only"):
+            numbers(values, where="data", body=b"small")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("values", [[[1, 2], [3]], [[1], 2], [[[1]], [[1, 2]]]])
+@pytest.mark.parametrize("body", [b"small", b" " * (SMALL + 1), None])
+def test_rows_of_different_lengths_are_refused(values: list[object], body: bytes | None) -> None:
+    with pytest.raises(RequestError, match="different lengths"):
+        numbers(values, where="data", body=body)
+
+
+def test_numbers_of_all_kinds_are_taken() -> None:
+    for values in ([[1, 2.5]], [[1, 2]], [[2**63, -1]], []):
+        assert np.array_equal(numbers(values, where="data", body=None), np.array(values))
