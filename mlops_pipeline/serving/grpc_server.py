@@ -1,7 +1,7 @@
 """gRPC: V2's service and Seldon's two, on one port."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -64,13 +64,20 @@ class Calls:
         self.unit: Unit | None = None
         self._large = large
 
-    def handler(self, operation: Operation) -> Callable[[bytes, Context], Awaitable[Message]]:
-        """Return an operation as gRPC calls it; it reads the message itself."""
+    def handler(self, operation: Operation) -> Any:
+        """Return an operation as gRPC's handler, which reads the message itself.
 
-        async def call(content: bytes, context: Context) -> Message:
+        It is a handler of streams, of which the first message counts: gRPC's handler of single
+        messages never ends a call that has none.
+        """
+
+        async def call(_: object, context: Context) -> Message:
+            content = await context.read()
+            if content is grpc.aio.EOF:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
             return await self._answer(operation, content, context)
 
-        return call
+        return grpc.stream_unary_rpc_method_handler(call, response_serializer=_serialize)
 
     async def _answer(self, operation: Operation, content: bytes, context: Context) -> Message:
         """Return the operation's answer, or end the call with the sentence that says why not."""
@@ -167,10 +174,7 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
     def _service(self, name: str) -> Any:
         """Return a service of `OPERATIONS` as gRPC's generic handler."""
         handlers = {
-            method: grpc.unary_unary_rpc_method_handler(
-                self._calls.handler(operation), response_serializer=_serialize
-            )
-            for method, operation in OPERATIONS[name].items()
+            method: self._calls.handler(operation) for method, operation in OPERATIONS[name].items()
         }
         return grpc.method_handlers_generic_handler(name, handlers)
 
@@ -183,12 +187,7 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
             "ServerReady": lambda: v2.ServerReadyResponse(ready=self._calls.unit is not None),
             "ServerMetadata": lambda: v2.ServerMetadataResponse(**named),
         }
-        handlers = {
-            method: grpc.unary_unary_rpc_method_handler(
-                _always(answer), response_serializer=_serialize
-            )
-            for method, answer in answers.items()
-        }
+        handlers = {method: _always(answer) for method, answer in answers.items()}
         return grpc.method_handlers_generic_handler(V2, handlers)
 
     async def start(self) -> None:
@@ -210,10 +209,10 @@ def _serialize(message: Message) -> bytes:
     return written
 
 
-def _always(answer: Callable[[], Message]) -> Callable[[bytes, Context], Awaitable[Message]]:
-    """Return a gRPC method that answers whatever it is asked."""
+def _always(answer: Callable[[], Message]) -> Any:
+    """Return gRPC's handler of a method that answers whatever it is asked, or not."""
 
-    async def call(_: bytes, context: Context) -> Message:
+    async def call(_: object, context: Context) -> Message:
         return answer()
 
-    return call
+    return grpc.stream_unary_rpc_method_handler(call, response_serializer=_serialize)
