@@ -9,6 +9,8 @@ import dagster as dg
 from mlops_pipeline.assets.metadata import finite
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
 
+_JUDGED = "judged_digest"
+"""Metadata of a verdict: the digest that it is about."""
 _HISTORY = 50
 """Runs of a check that are looked through for its last verdict."""
 
@@ -31,6 +33,8 @@ class Proposition:
     evaluate: Callable[[dg.AssetCheckExecutionContext, Any, Any], Verdict]
     """(context, platform resource, the asset's reference) → verdict."""
     blocking: bool = False
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+    """WARN where a machine's load alone can turn it red."""
 
 
 def make_checks(
@@ -82,23 +86,42 @@ def _decide(
         check_name=proposition.name,
         passed=verdict.passed,
         description=verdict.description,
-        metadata=finite(verdict.metadata),
-        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={**finite(verdict.metadata), **marks(reference)},
+        severity=proposition.severity,
     )
 
 
-def require_passed(
-    instance: dg.DagsterInstance, asset: dg.AssetKey, propositions: Sequence[Proposition]
-) -> None:
-    """Refuse to go on from `asset` unless its blocking checks passed on its latest materialization.
+def digest_of(reference: Any) -> str:
+    """Return the digest that a reference to a dataset, artifact or deployment stands for."""
+    return str(reference.model.digest if hasattr(reference, "model") else reference.digest)
 
-    Dagster itself holds downstream steps back only within one run.
+
+def marks(reference: Any) -> dict[str, Any]:
+    """Return the metadata by which a verdict says what it is about."""
+    return {} if reference is None else {_JUDGED: digest_of(reference)}
+
+
+def require_passed(
+    instance: dg.DagsterInstance,
+    asset: dg.AssetKey,
+    propositions: Sequence[Proposition],
+    *,
+    reference: Any = None,
+) -> None:
+    """Refuse to go on from `asset` unless its blocking checks passed on what `reference` names.
+
+    Without a reference (layers), on its latest materialization. Dagster itself holds downstream
+    steps back only within one run.
 
     Raises:
         dagster.Failure: names each check that failed or was not evaluated, and what to do.
     """
     names = [p.name for p in propositions if p.blocking]
-    unmet = [f"{name} {reason}" for name in names if (reason := _unmet(instance, asset, name))]
+    unmet = [
+        f"{name} {reason}"
+        for name in names
+        if (reason := _unmet(instance, asset, name, reference=reference))
+    ]
     if unmet:
         shown = asset.to_user_string()
         raise dg.Failure(
@@ -108,27 +131,48 @@ def require_passed(
         )
 
 
-def _latest_evaluation(
+def _unmet(instance: dg.DagsterInstance, asset: dg.AssetKey, name: str, *, reference: Any) -> str:
+    """Say why the check does not let pass; empty when it does."""
+    check = dg.AssetCheckKey(asset, name)
+    if reference is None:
+        judged = _is_of_latest(instance, asset)
+        what = "the latest materialization"
+    else:
+        digest = digest_of(reference)
+        judged, what = _is_of(digest), digest[:12]
+    verdict = next((v for v in _verdicts(instance, check) if judged(v)), None)
+    if verdict is None:
+        return f"was not evaluated on {what}"
+    return "" if verdict.passed else f"failed ({verdict.description})"
+
+
+def _verdicts(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey
-) -> dg.AssetCheckEvaluation | None:
-    """Return the check's last verdict, over runs that planned the check and never came to it."""
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield the check's verdicts, the newest first; runs that never came to it have none."""
     history = instance.event_log_storage.get_asset_check_execution_history(check, limit=_HISTORY)
     for record in history:
         event = record.event.dagster_event if record.event else None
         if event and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            return event.asset_check_evaluation_data
-    return None
+            yield event.asset_check_evaluation_data
 
 
-def _unmet(instance: dg.DagsterInstance, asset: dg.AssetKey, name: str) -> str:
-    """Say why the check does not let pass; empty when it does."""
-    evaluation = _latest_evaluation(instance, dg.AssetCheckKey(asset, name))
-    if evaluation is None:
-        return "was not evaluated"
-    if not evaluation.passed:
-        return f"failed ({evaluation.description})"
-    latest = instance.get_latest_materialization_event(asset)
-    target = evaluation.target_materialization_data
-    if latest is None or target is None or target.run_id != latest.run_id:
-        return "was not evaluated on the latest materialization"
-    return ""
+def _is_of(digest: str) -> Callable[[dg.AssetCheckEvaluation], bool]:
+    def judged(verdict: dg.AssetCheckEvaluation) -> bool:
+        mark = verdict.metadata.get(_JUDGED)
+        return mark is not None and mark.value == digest
+
+    return judged
+
+
+def _is_of_latest(
+    instance: dg.DagsterInstance, asset: dg.AssetKey
+) -> Callable[[dg.AssetCheckEvaluation], bool]:
+    records = instance.fetch_materializations(asset, limit=1).records
+    latest = records[0].storage_id if records else None
+
+    def judged(verdict: dg.AssetCheckEvaluation) -> bool:
+        target = verdict.target_materialization_data
+        return target is not None and target.storage_id == latest
+
+    return judged

@@ -37,7 +37,7 @@ def deployment_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefiniti
         context: dg.AssetExecutionContext, artifact: ModelRef
     ) -> dg.MaterializeResult[DeploymentRef]:
         require_passed(context.instance, gateway_key, [ROUTES])
-        require_passed(context.instance, artifact_key, model_propositions(spec))
+        require_passed(context.instance, artifact_key, model_propositions(spec), reference=artifact)
         resource: PlatformResource = context.resources.platform
         start = time.monotonic()
         deployment, change = deploy(

@@ -54,7 +54,9 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
     def asset(
         context: dg.AssetExecutionContext, config: TrainingConfig, dataset: DatasetRef
     ) -> dg.MaterializeResult[ModelRef]:
-        require_passed(context.instance, dataset_key, dataset_propositions(spec.dataset))
+        require_passed(
+            context.instance, dataset_key, dataset_propositions(spec.dataset), reference=dataset
+        )
         resource: PlatformResource = context.resources.platform
         start = time.monotonic()
         training = ensure_trained(

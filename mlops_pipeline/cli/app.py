@@ -50,22 +50,27 @@ def up(
     except KeyboardInterrupt:
         screen.print("interrupted; `mlops-pipeline up` goes on from here")
         raise typer.Exit(INTERRUPTED) from None
+    for problem in outcome.traces if is_debugging() else outcome.problems:
+        screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
     if not outcome.succeeded:
-        for problem in outcome.traces if is_debugging() else outcome.problems:
-            screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
         screen.print(
             f"run {outcome.run_id} failed; `mlops-pipeline ui` shows it, "
             "`mlops-pipeline up` goes on from here",
             soft_wrap=True,
         )
         raise typer.Exit(FAILED)
-    changes = outcome.changes
-    screen.print(
-        f"{changes} changed\n" if changes else "nothing changed: everything is up to date\n"
-    )
+    for warning in outcome.warnings:
+        screen.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    screen.print(_say_changes(outcome.changes))
     show_summary(context, console)
-    for problem in outcome.problems:
-        screen.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
+    if outcome.problems:
+        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+
+
+def _say_changes(changes: int) -> str:
+    if changes:
+        return f"{changes} changed\n"
+    return "nothing changed: everything is up to date\n"
 
 
 @app.command()

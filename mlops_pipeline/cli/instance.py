@@ -29,7 +29,6 @@ def prepare_instance(settings: Settings) -> Path:
     home = settings.dagster_home
     if not (home / "dagster.yaml").exists():
         write_if_changed(home / "dagster.yaml", yaml.safe_dump(_INSTANCE, sort_keys=False))
-    write_if_changed(home / "workspace.yaml", yaml.safe_dump(_workspace(), sort_keys=False))
     return home
 
 
@@ -56,6 +55,7 @@ def open_instance(settings: Settings) -> "DagsterInstance":
 def ui_command(settings: Settings, *, host: str, port: int) -> list[str]:
     """Return the command that serves the UI and runs the daemon, until it is interrupted."""
     workspace = prepare_instance(settings) / "workspace.yaml"
+    write_if_changed(workspace, yaml.safe_dump(_workspace(), sort_keys=False))
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     # `dagster dev` points to another tool, which manages projects of another layout.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `dev_command`")

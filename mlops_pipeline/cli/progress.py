@@ -28,6 +28,7 @@ class Line:
         self.seconds = 0.0
         self.checks_passed = 0
         self.failed_checks: list[str] = []
+        self.warnings: list[str] = []
 
     def is_over(self) -> bool:
         """Return whether the asset's own step has ended."""
@@ -60,8 +61,10 @@ class Progress:
             return
         if evaluation.passed:
             line.checks_passed += 1
-        else:
-            line.failed_checks.append(f"{evaluation.check_name}: {evaluation.description}")
+            return
+        is_warning = evaluation.severity == dg.AssetCheckSeverity.WARN
+        problems = line.warnings if is_warning else line.failed_checks
+        problems.append(f"{evaluation.check_name}: {evaluation.description}")
 
     def _line_of(self, event: dg.DagsterEvent) -> Line | None:
         if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:

@@ -37,7 +37,6 @@ def _record(context: Context, model: RegisteredModel, deployment: DeploymentRef)
     """Report the deployment and its proof to the instance: the graph shall know of them."""
     import dagster as dg
 
-    from mlops_pipeline.assets.deployment import ANSWERS
     from mlops_pipeline.assets.keys import model_key
     from mlops_pipeline.resources.references import METADATA_KEY, encode
 
@@ -55,27 +54,21 @@ def _record(context: Context, model: RegisteredModel, deployment: DeploymentRef)
                 },
             )
         )
-        instance.report_runless_asset_event(_proof(instance, key, ANSWERS.name, deployment))
+        instance.report_runless_asset_event(_proof(key, deployment))
 
 
-def _proof(
-    instance: "dg.DagsterInstance", key: "dg.AssetKey", check: str, deployment: DeploymentRef
-) -> "dg.AssetCheckEvaluation":
-    """Return the evaluation, on the materialization just reported, that `deploy` has made."""
+def _proof(key: "dg.AssetKey", deployment: DeploymentRef) -> "dg.AssetCheckEvaluation":
+    """Return the verdict that `deploy` has come to."""
     import dagster as dg
-    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-        AssetCheckEvaluationTargetMaterializationData,
-    )
 
-    record = instance.fetch_materializations(key, limit=1).records[0]
+    from mlops_pipeline.assets.checks import marks
+    from mlops_pipeline.assets.deployment import ANSWERS
+
     return dg.AssetCheckEvaluation(
         asset_key=key,
-        check_name=check,
+        check_name=ANSWERS.name,
         passed=True,
         description=f"{deployment.url} answers with {deployment.model.digest}",
-        metadata={},
+        metadata=marks(deployment),
         blocking=True,
-        target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
-            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-        ),
     )

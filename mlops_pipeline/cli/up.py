@@ -33,6 +33,8 @@ class Outcome:
     """Assets that were created, updated or repaired."""
     problems: tuple[str, ...]
     """A sentence for each failed step and check."""
+    warnings: tuple[str, ...]
+    """A sentence for each check that failed as a warning only."""
     traces: tuple[str, ...]
     """The trace of each failed step."""
 
@@ -75,6 +77,11 @@ def run_everything(
         succeeded=run is not None and run.status == dg.DagsterRunStatus.SUCCESS,
         changes=_count_changes(progress),
         problems=tuple(f.sentence for f in failures) + _failed_checks(progress),
+        warnings=tuple(
+            f"{line.name}: {warning}"
+            for line in progress.lines.values()
+            for warning in line.warnings
+        ),
         traces=tuple(f.trace for f in failures) + _failed_checks(progress),
     )
 
@@ -129,7 +136,7 @@ def _count_changes(progress: "Progress") -> int:
 
 def _failed_checks(progress: "Progress") -> tuple[str, ...]:
     return tuple(
-        f"check failed: {line.name}: {check}"
+        f"{line.name}: {check} (docs/operating.md says what to do)"
         for line in progress.lines.values()
         for check in line.failed_checks
     )

@@ -91,11 +91,20 @@ class PredictionClient:
         latency = time.monotonic() - start
         try:
             body = orjson.loads(response.content)
-            scores = body["data"]["ndarray"]
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            scores = _matrix(body["data"]["ndarray"])
+        except (KeyError, TypeError, ValueError) as error:
             raise UnavailableError(
                 f"could not get a prediction from {self.url}: "
                 f"it answered {response.status_code}: {response.text[:300]}"
             ) from error
         digest = str(body.get("meta", {}).get("tags", {}).get(DIGEST_TAG, ""))
         return Answer(scores, digest, latency, body)
+
+
+def _matrix(scores: Any) -> list[list[float]]:
+    """Return rows of numbers as they came; refuse anything else with a ValueError."""
+    widths = {len(row) for row in scores}
+    numbers = all(type(value) in (int, float) for row in scores for value in row)
+    if len(widths) != 1 or not numbers:
+        raise ValueError("the scores are not rows of as many numbers each")
+    return list(scores)

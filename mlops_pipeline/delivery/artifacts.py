@@ -7,6 +7,7 @@ Bucket `models`::
     <model>/inputs/<digest>.json      which artifact a training with these inputs made
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -15,7 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog import worker
-from mlops_pipeline.clients.errors import ConflictError, IntegrityError, NotFoundError
+from mlops_pipeline.clients.errors import (
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.serving.artifact import (
@@ -82,19 +88,30 @@ class ArtifactStore:
         prefix = f"{ref.name}/{ref.digest}/"
         for path in manifest.files:
             self._store.upload(BUCKET, prefix + path, files / path)
-        for key in self._store.sizes(BUCKET, prefix):
-            if key.removeprefix(prefix) not in {*manifest.files, MANIFEST}:
-                self._store.delete(BUCKET, key)
-        try:
-            self._store.put(BUCKET, prefix + MANIFEST, manifest.to_json().encode(), if_absent=True)
-        except ConflictError:
-            self.manifest(ref)
+        self._put_manifest(ref, manifest)
         self._store.put(
             BUCKET,
             f"{ref.name}/inputs/{manifest.inputs_digest}.json",
             json.dumps({"digest": ref.digest}).encode(),
         )
         return ref
+
+    def _put_manifest(self, ref: ModelRef, manifest: Manifest) -> None:
+        """Complete the artifact: remove what is not its own, and write its manifest last."""
+        prefix = f"{ref.name}/{ref.digest}/"
+        there = {key.removeprefix(prefix) for key in self._store.sizes(BUCKET, prefix)}
+        if missing := manifest.files.keys() - there:
+            raise UnavailableError(
+                f"could not publish {ref.uri}: {', '.join(sorted(missing))} disappeared again; "
+                "is somebody pruning? Run the command again"
+            )
+        for path in there - {*manifest.files, MANIFEST}:
+            self._store.delete(BUCKET, prefix + path)
+        try:
+            self._store.put(BUCKET, prefix + MANIFEST, manifest.to_json().encode(), if_absent=True)
+        except ConflictError:
+            if not self.exists(ref):
+                self._store.put(BUCKET, prefix + MANIFEST, manifest.to_json().encode())
 
     def find_by_inputs(self, name: str, *, inputs_digest: str) -> ModelRef | None:
         """Return the artifact that a training with these inputs made, if it is whole."""
@@ -109,8 +126,12 @@ class ArtifactStore:
         return sum(self._store.sizes(BUCKET, f"{ref.name}/{ref.digest}/").values())
 
     def exists(self, ref: ModelRef) -> bool:
-        """Return whether the artifact is there, whole."""
-        return self._store.find(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}") is not None
+        """Return whether the artifact is there, with a manifest that can be trusted."""
+        try:
+            self.manifest(ref)
+        except (NotFoundError, IntegrityError):
+            return False
+        return True
 
     def manifest(self, ref: ModelRef) -> Manifest:
         """Return the artifact's manifest.
@@ -168,8 +189,6 @@ class ArtifactStore:
             NotFoundError: this artifact's evaluation has no such file.
             IntegrityError: it was changed.
         """
-        import hashlib
-
         wanted = self.manifest(ref).evaluation.get(name)
         if wanted is None:
             raise NotFoundError(f"the evaluation of {ref.uri} has no {name}")

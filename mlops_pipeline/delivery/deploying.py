@@ -79,7 +79,7 @@ def deploy(
 ) -> tuple[DeploymentRef, Change]:
     """Deploy the artifact and return once its digest answers, with the offline model's scores.
 
-    Where that cannot be proved, what was deployed before is restored.
+    Where that is not proved, or the wait is interrupted, what was deployed before is restored.
 
     Raises:
         NotFoundError: there is no such artifact.
@@ -93,12 +93,24 @@ def deploy(
     deployment = DeploymentRef(manifest.name, manifest.namespace, url_of(spec, platform), ref)
     try:
         _prove(spec, deployment, holdout)
-    except PipelineError:
-        if previous is not None and previous != manifest:
-            _LOGGER.warning("%s: restoring what was deployed before", manifest.name)
-            platform.deployments.apply(previous)
+    except BaseException:
+        _restore(previous, manifest, platform)
         raise
     return deployment, change
+
+
+def _restore(
+    previous: SeldonDeployment | None, refused: SeldonDeployment, platform: Platform
+) -> None:
+    """Deploy again what was deployed before; what has no predecessor is taken away."""
+    name, namespace = refused.name, refused.namespace
+    try:
+        if previous is None:
+            platform.deployments.delete(name, namespace=namespace)
+        elif previous != refused:
+            platform.deployments.apply(previous)
+    except PipelineError:
+        _LOGGER.exception("%s/%s: what was deployed before is not back", namespace, name)
 
 
 def _prove(spec: ModelSpec, deployment: DeploymentRef, holdout: Holdout) -> None:

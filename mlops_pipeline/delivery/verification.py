@@ -1,7 +1,10 @@
 """Proof that what answers is what was trained."""
 
+import hashlib
+import json
 import math
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +24,9 @@ _SKEW_ROWS = 1_000
 """Most hold-out rows that the skew guard compares."""
 _VALUES_PER_REQUEST = 100_000
 """Most numbers in one request of the hold-out set: about 1 MB of JSON."""
+_HOLDOUT_TIMEOUT = 120.0
+"""Seconds for the whole hold-out set."""
+_FAILURES_IN_A_ROW = 5
 _SINGLE_ROWS = 200
 """Requests of one row that measure the latency."""
 
@@ -47,9 +53,10 @@ class ServedReport:
     wrong_digests: int
     """Answers of another artifact than the deployed one."""
     max_difference: float | None
-    """Greatest absolute difference between a served and an offline score; None: not comparable."""
+    """Greatest absolute difference between a served and an offline score; None where not every
+    row was answered with scores that can be compared."""
     accuracy: float
-    """0 to 1, of the rows that were answered."""
+    """Right answers among all rows of the hold-out set, 0 to 1."""
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -68,10 +75,11 @@ def check_skew(
     Raises:
         PipelineError: it does not load or does not predict there; the reason.
     """
-    fingerprint = environment.fingerprint()
+    server = spec.server
+    served_as = f"{server.implementation} {server.parameters} {environment.fingerprint()}"
     found = artifacts.evidence(
         ref,
-        f"served-by-{fingerprint}",
+        f"served-by-{hashlib.sha256(served_as.encode()).hexdigest()}",
         lambda: asdict(_try_serving(spec, ref, artifacts, environment)),
     )
     return SkewReport(**found)
@@ -111,7 +119,10 @@ def max_difference(left: "ArrayLike", right: "ArrayLike") -> float:
 
 
 def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
-    """Ask the whole hold-out set in batches, then single rows for the latency."""
+    """Ask the whole hold-out set in batches, then single rows for the latency.
+
+    Gives up after 120 s, or five failures in a row: what was not asked counts as not answered.
+    """
     asked = _Asked()
     batch = max(1, _VALUES_PER_REQUEST // max(1, holdout.x.shape[1]))
     differences, correct, answered = [0.0], 0, 0
@@ -119,6 +130,7 @@ def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
         for start in range(0, len(holdout.x), batch):
             rows = slice(start, start + batch)
             if (answer := asked.ask(client, holdout.x[rows])) is None:
+                differences.append(math.inf)
                 continue
             differences.append(max_difference(answer.scores, holdout.scores[rows]))
             correct += _correct(answer, holdout, rows)
@@ -133,7 +145,7 @@ def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
         failures=tuple(asked.failures),
         wrong_digests=sum(digest != deployment.model.digest for digest in asked.digests),
         max_difference=greatest if math.isfinite(greatest) else None,
-        accuracy=correct / answered if answered else 0.0,
+        accuracy=correct / len(holdout.x),
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
@@ -152,20 +164,26 @@ def _percentiles(latencies: Sequence[float]) -> tuple[float | None, float | None
 
 
 class _Asked:
-    """Counts what was asked and how it went."""
+    """Asks, and keeps how it went; stops asking when that leads nowhere."""
 
     def __init__(self) -> None:
         self.requests = 0
         self.failures: list[str] = []
         self.digests: list[str] = []
+        self._in_a_row = 0
+        self._deadline = time.monotonic() + _HOLDOUT_TIMEOUT
 
     def ask(self, client: PredictionClient, rows: "ArrayLike") -> Answer | None:
+        if self._in_a_row >= _FAILURES_IN_A_ROW or time.monotonic() > self._deadline:
+            return None
         self.requests += 1
         try:
             answer = client.predict(rows)
         except UnavailableError as error:
             self.failures.append(str(error))
+            self._in_a_row += 1
             return None
+        self._in_a_row = 0
         self.digests.append(answer.digest)
         return answer
 
@@ -185,13 +203,9 @@ def _spread(rows: int) -> Sequence[int]:
 
 def example_request(holdout: Holdout) -> str:
     """Return the JSON of a request with the first hold-out row."""
-    import json
-
     row: list[Any] = [round(float(value), 6) for value in holdout.x[0]]
     return json.dumps({"data": {"ndarray": [row]}})
 
 
 def _shown(answer: Answer | None) -> str:
-    import json
-
     return json.dumps(answer.body) if answer is not None else ""

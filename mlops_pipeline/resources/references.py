@@ -9,6 +9,8 @@ import dagster as dg
 from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelRef
 
 METADATA_KEY = "reference"
+_LOOKED_AT = 20
+"""Latest materializations among which a run finds its own."""
 _TYPES = (DatasetRef, ModelRef, DeploymentRef)
 
 
@@ -24,12 +26,14 @@ class ReferenceIOManager(dg.ConfigurableIOManager):
             context.add_output_metadata({METADATA_KEY: dg.MetadataValue.json(encode(obj))})
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Return the reference of the latest materialization.
+        """Return the reference that this run materialized, else the latest one.
 
         Raises:
             dagster.Failure: the asset was never materialized.
         """
-        found = latest_reference(context.instance, context.asset_key)
+        found = latest_reference(
+            context.instance, context.asset_key, run_id=context.step_context.run_id
+        )
         if found is None:
             raise dg.Failure(
                 f"{context.asset_key.to_user_string()} was never materialized; do that first",
@@ -39,12 +43,17 @@ class ReferenceIOManager(dg.ConfigurableIOManager):
 
 
 def latest_reference(
-    instance: dg.DagsterInstance, key: dg.AssetKey
+    instance: dg.DagsterInstance, key: dg.AssetKey, *, run_id: str
 ) -> DatasetRef | ModelRef | DeploymentRef | None:
-    """Return the reference of the asset's latest materialization, or None."""
-    event = instance.get_latest_materialization_event(key)
-    materialization = event.asset_materialization if event else None
-    metadata = materialization.metadata.get(METADATA_KEY) if materialization else None
+    """Return the reference that the run `run_id` materialized, else the latest one, or None.
+
+    So runs at the same time do not go on from each other's artifacts.
+    """
+    records = instance.fetch_materializations(key, limit=_LOOKED_AT).records
+    own = [record for record in records if record.run_id == run_id]
+    materializations = (record.asset_materialization for record in [*own, *records])
+    newest = next((m for m in materializations if m is not None), None)
+    metadata = newest.metadata.get(METADATA_KEY) if newest else None
     return decode(metadata.value) if isinstance(metadata, dg.JsonMetadataValue) else None
 
 

@@ -1,8 +1,9 @@
 """The format of an artifact: a folder of files, and a `manifest.json` that names and proves them.
 
-An artifact's digest is the SHA-256 of the sorted lines `<sha256>  <path>` of its files (the
-format of `sha256sum`), without the manifest itself. The same files have the same digest wherever
-they were made. Standard library only: servers, publishers and checks share this one definition.
+An artifact's digest covers the SHA-256 of its files and of its evaluation, and what the manifest
+says of them: dataset, hyper-parameters, versions, metrics, signature. So one digest stands for one
+training, wherever and whenever it ran. Standard library only: servers, publishers and checks share
+this one definition.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_CIRCUMSTANCES = frozenset({"digest", "run_id", "created", "inputs_digest"})
+"""Fields that say when and by whom, not what: the same training in another run is the same."""
 
 
 class ArtifactError(Exception):
@@ -61,24 +64,28 @@ class Manifest:
     @property
     def digest(self) -> str:
         """The artifact's digest: 64 hexadecimal characters."""
-        return digest_of(self.files)
+        return digest_of(asdict(self))
 
     def to_json(self) -> str:
         """Serialize with sorted keys and the digest, for people who read it."""
         return json.dumps(asdict(self) | {"digest": self.digest}, indent=2, sort_keys=True) + "\n"
 
 
-def digest_of(files: Mapping[str, str]) -> str:
-    """Return the digest of an artifact with these files."""
-    lines = "".join(f"{sha}  {path}\n" for path, sha in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+def digest_of(manifest: Mapping[str, Any]) -> str:
+    """Return the digest of the artifact with this manifest, given as the fields of its JSON.
+
+    It is the SHA-256 of the canonical JSON (sorted keys, no spaces) of what the artifact is.
+    """
+    content = {key: value for key, value in manifest.items() if key not in _CIRCUMSTANCES}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def parse_manifest(text: str | bytes) -> Manifest:
     """Read a manifest.
 
     Raises:
-        ArtifactError: it is not JSON, of another format, or its digest is not that of its files.
+        ArtifactError: it is not JSON, of another format, or its digest is not that of its content.
     """
     try:
         fields = json.loads(text)
@@ -95,7 +102,7 @@ def parse_manifest(text: str | bytes) -> Manifest:
     if manifest.format != FORMAT:
         raise ArtifactError(f"{MANIFEST} has format {manifest.format}, this version reads {FORMAT}")
     if actual != digest:
-        raise ArtifactError(f"{MANIFEST} says digest {digest}, its files make {actual}")
+        raise ArtifactError(f"{MANIFEST} says digest {digest}, its content makes {actual}")
     return manifest
 
 

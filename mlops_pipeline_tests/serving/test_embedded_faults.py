@@ -85,7 +85,7 @@ def test_a_model_that_does_not_load_ends_the_server(own_copy: Path) -> None:
     (own_copy / "model.joblib").write_bytes(b"no pickle")
     manifest = json.loads((own_copy / artifact.MANIFEST).read_text())
     manifest["files"] = artifact.hash_files(own_copy)
-    manifest["digest"] = artifact.digest_of(manifest["files"])
+    manifest["digest"] = artifact.digest_of(manifest)
     (own_copy / artifact.MANIFEST).write_text(json.dumps(manifest))
     ended = servers.serve_in_vain(own_copy)
     assert ended.returncode == ExitCode.MODEL
