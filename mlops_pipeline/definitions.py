@@ -6,7 +6,7 @@ import dagster as dg
 
 from mlops_pipeline.assets.dataset import dataset_asset, dataset_checks
 from mlops_pipeline.assets.deployment import deployment_asset, deployment_checks
-from mlops_pipeline.assets.layers import all_layers, layer_checks
+from mlops_pipeline.assets.layers import layer_asset, layer_checks
 from mlops_pipeline.assets.model import model_asset, model_checks
 from mlops_pipeline.assets.predictions import predictions_asset, predictions_checks
 from mlops_pipeline.automation.jobs import make_jobs
@@ -32,7 +32,7 @@ def make_definitions(
     name = platform.name
     return dg.Definitions(
         assets=[
-            *all_layers(platform),
+            *(layer_asset(platform, layer) for layer in platform.layers),
             *(dataset_asset(name, m, file=settings.datasets.get(m.name)) for m in models),
             *(model_asset(name, m) for m in models),
             *(deployment_asset(name, m) for m in models),
@@ -64,5 +64,7 @@ def embedded() -> dg.Definitions:
     """Return the code location `embedded`."""
     settings = load_settings()
     return make_definitions(
-        embedded_resource(settings), models=load_catalog(settings.models), settings=settings
+        embedded_resource(settings),
+        models=load_catalog(settings.models, datasets=settings.datasets),
+        settings=settings,
     )

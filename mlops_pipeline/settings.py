@@ -22,6 +22,7 @@ CONFIG_VARIABLE = "MLOPS_CONFIG"
 DEFAULT_CONFIG = Path("mlops.toml")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Bytes = Annotated[int, Field(ge=1 << 10, le=1 << 30)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -38,6 +39,9 @@ class EmbeddedSettings(BaseModel):
     )
     drain_timeout: Seconds = Field(
         15.0, description="Seconds in which a replaced model server may finish its requests."
+    )
+    max_body_bytes: Bytes = Field(
+        16 << 20, description="Largest body of a request to a model server, in bytes."
     )
 
 
@@ -122,7 +126,20 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigurationError(
             f"could not read the settings from {config_file()}: {error}"
         ) from error
-    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+    return settings.model_copy(
+        update={
+            "home": settings.home.expanduser().absolute(),
+            "models": tuple(
+                str(_resolve(Path(m))) if m.endswith(".py") else m for m in settings.models
+            ),
+            "datasets": {name: _resolve(path) for name, path in settings.datasets.items()},
+        }
+    )
+
+
+def _resolve(path: Path) -> Path:
+    """Return the path from the folder of the settings file, where it is a relative one."""
+    return config_file().absolute().parent / path.expanduser()
 
 
 def allowed_keys(model: type[BaseModel] = Settings) -> list[str]:

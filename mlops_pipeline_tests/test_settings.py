@@ -30,14 +30,29 @@ def test_variables_win_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLOPS_EMBEDDED__GATEWAY_PORT", "999")
     settings = load_settings()
     assert settings.home == tmp_path / "state"
-    assert settings.models == ("wine.py",)
+    assert settings.models == (str(tmp_path / "wine.py"),)
     assert settings.embedded.gateway_port == 999
     assert settings.embedded.object_store_port == 4321
 
 
 def test_a_variable_names_several_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLOPS_MODELS", "wine.py, beer.py")
-    assert load_settings().models == ("wine.py", "beer.py")
+    monkeypatch.setenv("MLOPS_MODELS", "/a/wine.py, my.models")
+    assert load_settings().models == ("/a/wine.py", "my.models")
+
+
+def test_relative_paths_start_at_the_settings_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conf").mkdir()
+    config = tmp_path / "conf" / "mlops.toml"
+    config.write_text('models = ["wine.py"]\n[datasets]\nmnist = "m.npz"\niris = "~/i.csv"\n')
+    monkeypatch.setenv("MLOPS_CONFIG", str(config))
+    settings = load_settings()
+    assert settings.models == (str(tmp_path / "conf" / "wine.py"),)
+    assert settings.datasets == {
+        "mnist": tmp_path / "conf" / "m.npz",
+        "iris": Path.home() / "i.csv",
+    }
 
 
 @pytest.mark.parametrize(

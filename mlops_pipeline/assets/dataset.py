@@ -8,6 +8,7 @@ import dagster as dg
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.failures import NETWORK, explained
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
 from mlops_pipeline.assets.layers import ROUND_TRIPS
 from mlops_pipeline.catalog.registry import RegisteredModel
@@ -30,10 +31,12 @@ def dataset_asset(
         kinds={"numpy", "s3"},
         owners=OWNERS,
         required_resource_keys={"platform"},
+        retry_policy=NETWORK,
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[DatasetRef]:
         require_passed(context.instance, store_key, [ROUND_TRIPS])
-        snapshot = context.resources.platform.datasets().ensure(model, file=file)
+        with explained():
+            snapshot = context.resources.platform.datasets().ensure(model, file=file)
         train, test = snapshot.profile["train"], snapshot.profile["test"]
         return dg.MaterializeResult(
             value=snapshot.ref,
@@ -45,7 +48,7 @@ def dataset_asset(
                 "bytes": snapshot.size,
                 "training_rows": train["shape"][0],
                 "holdout_rows": test["shape"][0],
-                "features": train["shape"][1],
+                "features": train["shape"][1] if len(train["shape"]) > 1 else 0,
                 "profile": metadata.table(snapshot.profile),
             },
         )
@@ -108,8 +111,8 @@ def schema_problems(spec: DatasetSpec, profile: dict[str, Any]) -> list[str]:
         shape = part["shape"]
         if len(shape) != 2 or shape[1] != spec.features or not shape[0]:
             problems.append(f"{split}: shape is {json.dumps(shape)}, not [n, {spec.features}]")
-        if part["labels"] != shape[0]:
-            problems.append(f"{split}: {part['labels']} labels for {shape[0]} rows")
+        if part["label_shape"] != shape[:1]:
+            problems.append(f"{split}: labels of shape {part['label_shape']} for {shape[0]} rows")
         if part["unknown_labels"]:
             problems.append(f"{split}: {part['unknown_labels']} labels are of no known class")
         least, greatest = spec.value_range or (float("-inf"), float("inf"))

@@ -7,6 +7,7 @@ import dagster as dg
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.failures import NETWORK, explained
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
 from mlops_pipeline.assets.layers import ROUTES
 from mlops_pipeline.assets.model import model_propositions
@@ -32,6 +33,7 @@ def deployment_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefiniti
         kinds={"seldon", "envoy"},
         owners=OWNERS,
         required_resource_keys={"platform"},
+        retry_policy=NETWORK,
     )
     def asset(
         context: dg.AssetExecutionContext, artifact: ModelRef
@@ -40,9 +42,10 @@ def deployment_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefiniti
         require_passed(context.instance, artifact_key, model_propositions(spec), reference=artifact)
         resource: PlatformResource = context.resources.platform
         start = time.monotonic()
-        deployment, change = deploy(
-            spec, artifact, platform=resource.build(), artifacts=resource.artifacts()
-        )
+        with explained():
+            deployment, change = deploy(
+                spec, artifact, platform=resource.build(), artifacts=resource.artifacts()
+            )
         return dg.MaterializeResult(
             value=deployment,
             data_version=dg.DataVersion(artifact.digest),

@@ -1,9 +1,7 @@
 """One asset per layer of a platform, from one factory."""
 
-import io
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -32,7 +30,7 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         start = time.monotonic()
-        change = by_name(_built(context.resources.platform).layers, name).ensure()
+        change = by_name(context.resources.platform.build().layers, name).ensure()
         context.log.info(f"{name}: {change.action}")
         return dg.MaterializeResult(
             metadata={
@@ -54,10 +52,6 @@ def layer_checks(platform: Platform) -> list[dg.AssetChecksDefinition]:
     ]
 
 
-def _built(resource: PlatformResource) -> Platform:
-    return resource.build()
-
-
 def _round_trips(_context: Any, resource: PlatformResource, _reference: Any) -> Verdict:
     store, key, sent = (
         resource.build().object_store(),
@@ -66,7 +60,7 @@ def _round_trips(_context: Any, resource: PlatformResource, _reference: Any) -> 
     )
     start = time.monotonic()
     store.put(BUCKET, key, sent)
-    received = io.BytesIO(store.get(BUCKET, key)).getvalue()
+    received = store.get(BUCKET, key)
     store.delete(BUCKET, key)
     seconds = time.monotonic() - start
     left = key in store.sizes(BUCKET, key)
@@ -100,8 +94,3 @@ ROUTES = Proposition(
     _routes,
     blocking=True,
 )
-
-
-def all_layers(platform: Platform) -> Sequence[dg.AssetsDefinition]:
-    """Return the assets of every layer."""
-    return [layer_asset(platform, layer) for layer in platform.layers]

@@ -1,6 +1,8 @@
 """`<model>/model`: the trained artifact."""
 
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,11 +11,11 @@ from pydantic import Field
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.dataset import dataset_propositions
+from mlops_pipeline.assets.failures import NETWORK, explained
 from mlops_pipeline.assets.keys import OWNERS, model_key
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
@@ -50,6 +52,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         kinds={"scikitlearn" if spec.framework == "sklearn" else "tensorflow", "s3"},
         owners=OWNERS,
         required_resource_keys={"platform"},
+        retry_policy=NETWORK,
     )
     def asset(
         context: dg.AssetExecutionContext, config: TrainingConfig, dataset: DatasetRef
@@ -59,13 +62,15 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         )
         resource: PlatformResource = context.resources.platform
         start = time.monotonic()
-        training = ensure_trained(
-            TrainingOrder(model, dataset, _merged(spec, config)),
-            datasets=resource.datasets(),
-            artifacts=resource.artifacts(),
-            run_id=context.run.run_id,
-            force=config.force,
-        )
+        with explained():
+            hyperparameters = merge_hyperparameters(spec, config.hyperparameters)
+            training = ensure_trained(
+                TrainingOrder(model, dataset, hyperparameters),
+                datasets=resource.datasets(),
+                artifacts=resource.artifacts(),
+                run_id=context.run.run_id,
+                force=config.force,
+            )
         return dg.MaterializeResult(
             value=training.ref,
             data_version=dg.DataVersion(training.ref.digest),
@@ -73,13 +78,6 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         )
 
     return asset
-
-
-def _merged(spec: ModelSpec, config: TrainingConfig) -> Any:
-    try:
-        return merge_hyperparameters(spec, config.hyperparameters)
-    except ConfigurationError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def _metadata(training: Training, artifacts: ArtifactStore, seconds: float) -> dict[str, Any]:
@@ -174,9 +172,6 @@ def _not_worse(spec: ModelSpec, resource: PlatformResource, ref: ModelRef) -> Ve
 
 
 def _matches(resource: PlatformResource, ref: ModelRef) -> Verdict:
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory(prefix="mlops-check-") as folder:
         manifest = resource.artifacts().download(ref, Path(folder))
     return Verdict(

@@ -15,6 +15,7 @@ from mlops_pipeline.serving.artifact import Tensor
 
 _SEED = 7
 _HELD_OUT = 0.3
+_COLUMNS = 5
 
 
 def load(file: Path | None) -> Dataset:
@@ -30,7 +31,9 @@ def load(file: Path | None) -> Dataset:
         x, y = load_iris(return_X_y=True)
     else:
         rows = np.loadtxt(file, delimiter=",", ndmin=2)
-        x, y = rows[:, :4], rows[:, 4].astype(int)
+        if rows.shape[1] != _COLUMNS:
+            raise ValueError(f"{file} has {rows.shape[1]} columns, not 4 lengths and a class")
+        x, y = rows[:, :4], rows[:, 4]
     x_train, x_test, y_train, y_test = train_test_split(
         x, y, test_size=_HELD_OUT, stratify=y, random_state=_SEED
     )

@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +16,13 @@ from mlops_pipeline.clients.errors import ConfigurationError
 
 ENTRY_POINTS = "mlops_pipeline.models"
 """The entry point group under which a package registers its `ModelSpec`s."""
+RESERVED = frozenset(
+    {
+        *("platform", "everything", "supervisor", "object_store", "gateway", "cluster"),
+        *("ingress_nginx", "metallb", "istio", "seldon_core", "serving_image"),
+    }
+)
+"""Names of layers and jobs, on any platform: a model of that name would stand in their place."""
 _BUILT_IN = ("mlops_pipeline.catalog.iris:IRIS", "mlops_pipeline.catalog.mnist:MNIST")
 
 
@@ -33,24 +40,36 @@ class RegisteredModel:
         return self.spec.name
 
     def source_digest(self) -> str:
-        """Return the SHA-256 of the file that holds the training function."""
-        file = inspect.getsourcefile(self.spec.train)
-        if file is None:
+        """Return the SHA-256 of the files that hold the loading and the training function.
+
+        Raises:
+            ConfigurationError: one of them is not a function of a file.
+        """
+        functions = (self.spec.dataset.load, self.spec.train)
+        files = sorted({str(self._source_file(function)) for function in functions})
+        return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+
+    def _source_file(self, function: Callable[..., object]) -> Path:
+        try:
+            return Path(inspect.getfile(inspect.unwrap(function)))
+        except TypeError as error:
             raise ConfigurationError(
-                f"the training function of {self.name} has no source file; define it in a .py file"
-            )
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+                f"{function!r} of {self.name} is no function of a .py file; write it as one, so "
+                "that a change of it is noticed"
+            ) from error
 
 
-def load_catalog(extra: Sequence[str] = ()) -> tuple[RegisteredModel, ...]:
+def load_catalog(
+    extra: Sequence[str] = (), *, datasets: Iterable[str] = ()
+) -> tuple[RegisteredModel, ...]:
     """Return every model, sorted by name.
 
     `extra` names files (`path/to/wine.py`) or modules (`package.module`); every `ModelSpec` at
-    their top level is registered.
+    their top level is registered. `datasets` names the models whose dataset is configured.
 
     Raises:
-        ConfigurationError: one cannot be imported or holds no spec, or two share a name or a
-            deployment.
+        ConfigurationError: one cannot be imported or holds no spec, two share a name or a
+            deployment, or a dataset is configured for a model that is not there.
     """
     found = [_resolve(source) for source in _BUILT_IN]
     found += [_resolve(point.value) for point in metadata.entry_points(group=ENTRY_POINTS)]
@@ -59,7 +78,9 @@ def load_catalog(extra: Sequence[str] = ()) -> tuple[RegisteredModel, ...]:
         known = {id(model.spec) for model in found}
         found += [model for model in _specs_in(place) if id(model.spec) not in known]
     models = tuple(sorted(found, key=lambda model: model.name))
+    _refuse_reserved(models)
     _refuse_duplicates(models)
+    _refuse_unknown(datasets, models)
     return models
 
 
@@ -98,7 +119,7 @@ def _import(place: str) -> ModuleType:
         return (
             _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
         )
-    except Exception as error:  # any code may run in somebody's model file
+    except (Exception, SystemExit) as error:  # any code may run in somebody's model file
         raise ConfigurationError(
             f"could not import the model file {place}: {type(error).__name__}: {error}; "
             "check the setting `models` and the installed packages"
@@ -120,6 +141,23 @@ def _import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _refuse_reserved(models: Sequence[RegisteredModel]) -> None:
+    for model in models:
+        if model.name in RESERVED:
+            raise ConfigurationError(
+                f"{model.source} is called {model.name}, which names a part of a platform; "
+                f"choose another name than {', '.join(sorted(RESERVED))}"
+            )
+
+
+def _refuse_unknown(datasets: Iterable[str], models: Sequence[RegisteredModel]) -> None:
+    names = [model.name for model in models]
+    for name in sorted(set(datasets) - set(names)):
+        raise ConfigurationError(
+            f"the setting `datasets.{name}` is of no model; there are: {', '.join(names)}"
+        )
 
 
 def _refuse_duplicates(models: Sequence[RegisteredModel]) -> None:

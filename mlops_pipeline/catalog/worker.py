@@ -12,7 +12,7 @@ import platform
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,10 +61,21 @@ def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
     """
     import numpy as np
 
-    dataset = spec.dataset.load(file)
+    dataset = _whole_labels(spec.dataset.load(file))
     output.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(output / DATA, **vars(dataset))
     (output / PROFILE).write_text(json.dumps(profile(spec, dataset), indent=2, sort_keys=True))
+
+
+def _whole_labels(dataset: Dataset) -> Dataset:
+    """Make labels integers where that loses nothing; what is left is found by the checks."""
+    import numpy as np
+
+    def whole(labels: "NDArray[Any]") -> "NDArray[Any]":
+        same = labels.ndim == 1 and np.isfinite(labels).all() and (labels == labels // 1).all()
+        return labels.astype(np.int64) if same else labels
+
+    return replace(dataset, y_train=whole(dataset.y_train), y_test=whole(dataset.y_test))
 
 
 def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
@@ -78,6 +89,7 @@ def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
         report[split] = {
             "shape": list(x.shape),
             "labels": len(y),
+            "label_shape": list(y.shape),
             "missing": int(x.size - finite.size),
             "minimum": float(finite.min()) if finite.size else 0.0,
             "maximum": float(finite.max()) if finite.size else 0.0,
@@ -99,6 +111,7 @@ def write_model(
         (output / folder).mkdir(parents=True, exist_ok=True)
     trained = spec.train(dataset, hyperparameters, output / MODEL)
     scores = np.asarray(trained.predict(dataset.x_test), dtype=np.float64)
+    _refuse_useless(spec, output / MODEL, scores, len(dataset.x_test))
     evaluate(spec, dataset, scores, trained, output / EVALUATION)
     (output / REPORT).write_text(
         json.dumps(
@@ -110,6 +123,19 @@ def write_model(
             }
         )
     )
+
+
+def _refuse_useless(spec: ModelSpec, folder: Path, scores: "NDArray[Any]", rows: int) -> None:
+    import numpy as np
+
+    if not any(path.is_file() for path in folder.rglob("*")):
+        raise ValueError(f"the training function of {spec.name} wrote no file into its folder")
+    wanted = (rows, len(spec.dataset.classes))
+    if scores.shape != wanted or not np.isfinite(scores).all():
+        raise ValueError(
+            f"the model of {spec.name} answers scores of shape {scores.shape}; "
+            f"{wanted} finite numbers are asked for, a column per class"
+        )
 
 
 def metrics(labels: "NDArray[Any]", scores: "NDArray[Any]") -> dict[str, float]:

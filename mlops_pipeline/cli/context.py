@@ -20,7 +20,7 @@ class Context:
     @cached_property
     def models(self) -> tuple[RegisteredModel, ...]:
         """Every registered model."""
-        return load_catalog(self.settings.models)
+        return load_catalog(self.settings.models, datasets=self.settings.datasets)
 
     @cached_property
     def platform(self) -> Platform:

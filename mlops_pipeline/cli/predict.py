@@ -27,7 +27,9 @@ def read_rows(spec: ModelSpec, rows: Sequence[str], file: Path | None) -> Rows:
         found = _read_file(file) if file else [[float(v) for v in row.split(",")] for row in rows]
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigurationError(f"the rows are not numbers: {error}") from error
-    if not found and not file and spec.example:
+    if file is not None and not found:
+        raise ConfigurationError(f"{file} holds no rows")
+    if not found and spec.example:
         found = [list(spec.example)]
     for row in found:
         if len(row) != spec.dataset.features:

@@ -127,11 +127,19 @@ def _inputs_digest(model: RegisteredModel, file: Path | None) -> str:
             f"the dataset of {model.name} is set to {file}, which does not exist; "
             f"mend the setting `datasets.{model.name}`"
         )
-    files = sorted(p for p in file.rglob("*") if p.is_file()) if file and file.is_dir() else [file]
+    files = {} if file is None else _hashes(file)
     parts = {
         "source": model.source_digest(),
         "worker": worker.fingerprint(),
         "versions": worker.versions(model.spec),
-        "files": [sha256_of(f) for f in files if f is not None],
+        "files": files,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _hashes(file: Path) -> dict[str, str]:
+    """Return path → SHA-256 of the file, or of every file below the folder."""
+    if file.is_file():
+        return {file.name: sha256_of(file)}
+    files = (path for path in file.rglob("*") if path.is_file())
+    return {path.relative_to(file).as_posix(): sha256_of(path) for path in files}

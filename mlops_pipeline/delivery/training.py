@@ -13,7 +13,7 @@ from typing import Any
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import Hyperparameters, ModelSpec
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import CommandError, ConfigurationError
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
@@ -118,6 +118,10 @@ def _train(order: TrainingOrder, folder: Path) -> None:
 
 
 def _manifest(order: TrainingOrder, folder: Path, inputs_digest: str, run_id: str) -> Manifest:
+    if not (folder / worker.REPORT).is_file():
+        raise CommandError(
+            f"the training of {order.model.name} left no report; does its code exit by itself?"
+        )
     report = json.loads((folder / worker.REPORT).read_bytes())
     spec = order.model.spec
     return Manifest(

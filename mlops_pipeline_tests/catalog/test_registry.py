@@ -63,6 +63,8 @@ def test_a_package_registers_by_entry_point(tmp_path: Path) -> None:
         ("x = 1", "no ModelSpec stands at its top level"),
         ("import nothing_of_that_name", "could not import the model file .*ModuleNotFoundError"),
         (f"{DERIVED}MINE = replace(IRIS)", "both use the name iris"),
+        (f"{DERIVED}MINE = replace(IRIS, name='gateway')", "names a part of a platform"),
+        ("import sys\nsys.exit(3)", "could not import the model file .*SystemExit"),
         (
             f"{DERIVED}MINE = replace(IRIS, name='mine')",
             "both use the deployment seldon/iris-model",
@@ -73,6 +75,11 @@ def test_a_model_file_that_is_none_is_named(tmp_path: Path, content: str, compla
     (tmp_path / "mine.py").write_text(content)
     with pytest.raises(ConfigurationError, match=complaint):
         load_catalog([str(tmp_path / "mine.py")])
+
+
+def test_a_dataset_of_no_model_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"datasets\.irs` is of no model; there are: iris"):
+        load_catalog(datasets=["irs"])
 
 
 def test_a_model_file_that_is_not_there_is_named() -> None:

@@ -1,0 +1,188 @@
+"""The real graph on a platform in memory: what is red stops what is downstream."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from mlops_pipeline.assets import deployment, layers, model
+from mlops_pipeline.assets.checks import Proposition, Verdict
+from mlops_pipeline.definitions import make_definitions
+from mlops_pipeline.delivery.artifacts import BUCKET
+from mlops_pipeline.delivery.deploying import seldon_deployment
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.resources.platform import PlatformResource
+from mlops_pipeline.settings import Settings
+from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.toy import REGISTERED, TOY
+
+PLATFORM: dict[str, FakePlatform] = {}
+
+
+class KeptPlatform(PlatformResource):
+    """Builds the one platform of a test."""
+
+    def build(self) -> FakePlatform:
+        return PLATFORM["kept"]
+
+
+@pytest.fixture
+def platform() -> Iterator[FakePlatform]:
+    PLATFORM["kept"] = FakePlatform()
+    rows = np.arange(20, dtype=float).reshape(10, 2)[:, 0]
+    PLATFORM["kept"].serving_environment.scores = [[float(v < 10), float(v >= 10)] for v in rows]
+    yield PLATFORM["kept"]
+    PLATFORM.clear()
+
+
+@pytest.fixture
+def graph(platform: FakePlatform, tmp_path: Path) -> Iterator["Graph"]:
+    settings = Settings(home=tmp_path, models=(), datasets={})
+    definitions = make_definitions(KeptPlatform(), models=[REGISTERED], settings=settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Graph(definitions, instance)
+
+
+class Graph:
+    """Materializes assets one at a time, as people do in the UI."""
+
+    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self.job = definitions.resolve_job_def("everything")
+        self.instance = instance
+
+    def materialize(self, *path: str) -> str:
+        """Materialize one asset; return "" or why it failed."""
+        result = self.job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(["fake", *path])],
+            raise_on_error=False,
+        )
+        failures = [e.step_failure_data for e in result.get_step_failure_events()]
+        described = [f.user_failure_data.description for f in failures if f.user_failure_data]
+        errors = [str(f.error) for f in failures if f.error]
+        return "\n".join([*filter(None, described), *errors])
+
+
+def _spoil_dataset(platform: FakePlatform, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what the profile of the stored snapshot says."""
+    for (bucket, key), data in list(platform.store.objects.items()):
+        if key.endswith("profile.json"):
+            profile = json.loads(data)
+            change(profile)
+            platform.store.objects[bucket, key] = json.dumps(profile).encode()
+
+
+def test_red_data_trains_nothing(graph: Graph, platform: FakePlatform) -> None:
+    for part in (("object_store",), ("gateway",), ("toy", "dataset")):
+        assert graph.materialize(*part) == ""
+    spoils: dict[str, Callable[[dict[str, Any]], None]] = {
+        "has_expected_schema": lambda p: p["train"].update(shape=[10, 3]),
+        "has_no_missing_values": lambda p: p["test"].update(missing=1),
+        "has_all_classes": lambda p: p["test"]["rows_per_class"].update(low=0),
+    }
+    for name, spoil in spoils.items():
+        kept = dict(platform.store.objects)
+        _spoil_dataset(platform, spoil)
+        assert name in graph.materialize("toy", "dataset")
+
+        refused = graph.materialize("toy", "model")
+
+        assert "refused to go on from fake/toy/dataset" in refused
+        assert f"{name} failed" in refused
+        platform.store.objects = kept
+    assert graph.materialize("toy", "dataset") == ""
+    assert graph.materialize("toy", "model") == ""
+
+
+def _artifact(platform: FakePlatform) -> ModelRef:
+    digest = next(
+        key.split("/")[1]
+        for bucket, key in platform.store.objects
+        if bucket == BUCKET and key.endswith("/manifest.json")
+    )
+    return ModelRef("toy", f"s3://models/toy/{digest}", digest)
+
+
+def test_a_red_artifact_is_not_deployed(graph: Graph, platform: FakePlatform) -> None:
+    for part in (("object_store",), ("gateway",), ("toy", "dataset"), ("toy", "model")):
+        assert graph.materialize(*part) == ""
+    ref = _artifact(platform)
+    key = (BUCKET, f"toy/{ref.digest}/model.joblib")
+    good, scores = platform.store.objects[key], platform.serving_environment.scores
+
+    platform.store.objects[key] = b"other"
+    assert "matches_its_manifest" in graph.materialize("toy", "model")
+    assert "matches_its_manifest failed (" in graph.materialize("toy", "deployment")
+    platform.store.objects[key] = good
+
+    _forget_evidence(platform)
+    platform.serving_environment.scores = [[0.5, 0.5]] * 10
+    assert "predicts_the_same" in graph.materialize("toy", "model")
+    assert "predicts_the_same_where_it_is_served failed" in graph.materialize("toy", "deployment")
+    platform.serving_environment.scores = scores
+
+    assert not platform.deployments.applied
+
+
+def _forget_evidence(platform: FakePlatform) -> None:
+    for place in [p for p in platform.store.objects if "served-by" in p[1]]:
+        del platform.store.objects[place]
+
+
+def test_a_model_that_is_worse_is_not_deployed(graph: Graph, platform: FakePlatform) -> None:
+    worse = [p for p in model.model_propositions(TOY) if p.name == "not_worse_than_deployed"]
+    strict = [p for p in model.model_propositions(TOY) if p.name == "accuracy_at_least_threshold"]
+    for part in (("object_store",), ("gateway",), ("toy", "dataset"), ("toy", "model")):
+        assert graph.materialize(*part) == ""
+    ref = _artifact(platform)
+
+    accuracies = {ref.digest: 0.8, "b" * 64: 0.9}
+
+    class Artifacts:
+        def manifest(self, asked: ModelRef) -> Any:
+            return type("M", (), {"metrics": {"accuracy": accuracies[asked.digest]}})
+
+    class Resource:
+        def artifacts(self) -> Artifacts:
+            return Artifacts()
+
+        def build(self) -> FakePlatform:
+            return platform
+
+    def verdict(propositions: list[Proposition]) -> Verdict:
+        return propositions[0].evaluate(None, Resource(), ref)  # type: ignore[arg-type]
+
+    assert verdict(worse).description == "nothing is deployed yet"
+    assert not verdict(strict).passed
+    deployed = ModelRef("toy", "s3://models/toy/" + "b" * 64, "b" * 64)
+    platform.deployments.apply(seldon_deployment(TOY, deployed, secret="s"))
+    assert not verdict(worse).passed
+    accuracies[ref.digest] = 0.885
+    assert verdict(worse).passed
+
+
+def test_red_layers_stop_what_stands_on_them(
+    graph: Graph, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert graph.materialize("object_store") == ""
+    monkeypatch.setattr(platform.store, "get", lambda *_: b"something else")
+    assert "round_trips_an_object" in graph.materialize("object_store")
+    assert "round_trips_an_object failed" in graph.materialize("toy", "dataset")
+    monkeypatch.undo()
+
+    assert graph.materialize("object_store") == ""
+    for part in (("toy", "dataset"), ("toy", "model")):
+        assert graph.materialize(*part) == ""
+    assert "routes was not evaluated" in graph.materialize("toy", "deployment")
+    assert layers.ROUTES.blocking
+
+
+def test_predictions_ask_only_a_deployment_that_answers(
+    graph: Graph, platform: FakePlatform
+) -> None:
+    assert "never materialized" in graph.materialize("toy", "predictions")
+    assert deployment.ANSWERS.blocking
