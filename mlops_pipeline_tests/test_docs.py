@@ -77,7 +77,9 @@ def _settings() -> Mapping[str, str]:
         if name != "embedded":
             found[name] = str(field.default)
     for name, field in EmbeddedSettings.model_fields.items():
-        found[f"embedded.{name}"] = f"{field.default:g}"
+        found[f"embedded.{name}"] = (
+            f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+        )
     return found
 
 

@@ -10,6 +10,7 @@ Every message says what was tried, on what, what was seen and what to do next::
     ├── IntegrityError         bytes differ from the digest that names them
     ├── CommandError           a program is missing, failed or ran out of time
     ├── UnavailableError       the other side did not answer as it should; a retry may help
+    │   ├── AccessDeniedError      it refuses the keys that it was asked with
     │   └── WaitTimeoutError       it did not become ready in time; holds what was last seen
     └── FatalStateError        a wait that cannot succeed any more
 """
@@ -45,6 +46,10 @@ class CommandError(PipelineError):
 
 class UnavailableError(PipelineError):
     """The other side did not answer as it should. A retry may help."""
+
+
+class AccessDeniedError(UnavailableError):
+    """The other side refuses the keys that it was asked with."""
 
 
 class WaitTimeoutError(UnavailableError):

@@ -1,4 +1,4 @@
-"""Processes that run already: found by a mark in their environment, and ended."""
+"""Processes that run already: found by their id or a mark in their environment, and ended."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,13 @@ from mlops_pipeline.clients.errors import UnavailableError
 
 if TYPE_CHECKING:
     import psutil
+
+
+def exists(pid: int) -> bool:
+    """Say whether a process has this id now, whoever's it is."""
+    import psutil
+
+    return psutil.pid_exists(pid)
 
 
 def marked(variable: str, value: str) -> list[int]:

@@ -1,15 +1,23 @@
 """S3, with bounded time and retries on the network only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    PipelineError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3.client import S3Client
 
 _CONNECT_TIMEOUT = 5.0
@@ -18,6 +26,7 @@ _PART = 8 << 20
 """Bytes of one part of a multipart upload."""
 _ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _PRESENT = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
+_REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 
 @dataclass(frozen=True)
@@ -57,14 +66,23 @@ class Objects(Protocol):
 
 
 class ObjectStore:
-    """An S3 endpoint. Keys are `/`-separated; buckets are addressed by path."""
+    """An S3 endpoint. Keys are `/`-separated; buckets are addressed by path.
+
+    `advise` finishes the message when the store fails: what its owner knows of its state.
+    """
 
     def __init__(
-        self, endpoint: str, credentials: Credentials, *, region: str = "us-east-1"
+        self,
+        endpoint: str,
+        credentials: Credentials,
+        *,
+        region: str = "us-east-1",
+        advise: Callable[[], str] = lambda: "see its log",
     ) -> None:
         self.endpoint = endpoint
         self._credentials = credentials
         self._region = region
+        self._advise = advise
 
     @property
     def _client(self) -> "S3Client":
@@ -93,6 +111,7 @@ class ObjectStore:
         """Store a file, in parts of 8 MiB when it is larger.
 
         Raises:
+            ConfigurationError: the file cannot be read.
             UnavailableError: the store did not take it.
         """
         from boto3.s3.transfer import TransferConfig
@@ -100,7 +119,7 @@ class ObjectStore:
         config = TransferConfig(
             multipart_threshold=_PART, multipart_chunksize=_PART, max_concurrency=4
         )
-        with self._errors(f"store {path.name} as {bucket}/{key}"):
+        with self._errors(f"store {path.name} as {bucket}/{key}"), _local_errors("read", path):
             self._client.upload_file(str(path), bucket, key, Config=config)
 
     def get(self, bucket: str, key: str) -> bytes:
@@ -125,10 +144,11 @@ class ObjectStore:
 
         Raises:
             NotFoundError: no such object or bucket.
+            ConfigurationError: the file cannot be written, or its disk is full.
             UnavailableError: the store did not give it.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._errors(f"read {bucket}/{key}"):
+        with self._errors(f"read {bucket}/{key}"), _local_errors("write", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._client.download_file(bucket, key, str(path))
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
@@ -158,17 +178,42 @@ class ObjectStore:
         try:
             yield
         except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", "?"))
-            if code in _ABSENT:
-                raise NotFoundError(f"{where}: it does not exist") from error
-            if code in _PRESENT:
-                raise ConflictError(f"{where}: there is one already") from error
-            raise UnavailableError(f"{where}: the store answered {code}; see its log") from error
+            raise self._translated(where, error) from error
         except (BotoCoreError, Boto3Error, OSError) as error:
+            # boto3 wraps what the store answered to a part of a transfer.
+            if isinstance(answered := error.__context__, ClientError):
+                raise self._translated(where, answered) from error
             raise UnavailableError(
                 f"{where}: {type(error).__name__}: {error}; is the object store up? "
                 "See `mlops-pipeline status`"
             ) from error
+
+    def _translated(self, where: str, error: "ClientError") -> PipelineError:
+        code = str(error.response.get("Error", {}).get("Code", "?"))
+        if code in _ABSENT:
+            return NotFoundError(f"{where}: it does not exist")
+        if code in _PRESENT:
+            return ConflictError(f"{where}: there is one already")
+        if code in _REFUSED:
+            return AccessDeniedError(
+                f"{where}: the store refuses our keys ({code}); `mlops-pipeline up object_store` "
+                "starts it with those in the state folder"
+            )
+        return UnavailableError(f"{where}: the store answered {code}; {self._advise()}")
+
+
+@contextmanager
+def _local_errors(verb: str, path: Path) -> Iterator[None]:
+    """Tell this machine's files from the network, whose errors are OSErrors too."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ConnectionError | TimeoutError):
+            raise
+        raise ConfigurationError(
+            f"could not {verb} {path}: {error.strerror or error}; free space there, or make it "
+            "accessible, and run the command again"
+        ) from error
 
 
 @cache

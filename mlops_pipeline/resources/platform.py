@@ -37,6 +37,7 @@ class EmbeddedPlatformResource(PlatformResource):
     model_port: int = Field(description="First preferred port of model servers.")
     ready_timeout: float = Field(description="Seconds in which a process must become ready.")
     drain_timeout: float = Field(description="Seconds for requests of a replaced server to end.")
+    max_body_bytes: int = Field(description="Largest body of a request to a model server, bytes.")
 
     def build(self) -> Platform:
         """Return the embedded platform. No process is started."""
@@ -48,5 +49,6 @@ class EmbeddedPlatformResource(PlatformResource):
                 model_port=self.model_port,
                 ready_timeout=self.ready_timeout,
                 drain_timeout=self.drain_timeout,
+                max_body_bytes=self.max_body_bytes,
             ),
         )

@@ -161,6 +161,7 @@ def server_set(found: SeldonDeployment, *, replicas: int = 1, version: str = "1"
         replicas=replicas,
         command=("serve",),
         environment="e",
+        max_body_bytes=1 << 20,
         version=version,
     )
 

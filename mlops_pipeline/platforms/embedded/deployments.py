@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 from mlops_pipeline.clients.errors import (
@@ -15,13 +16,15 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
+from mlops_pipeline.platforms.embedded.keys import SECRET
 from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.models import ModelFolders
-from mlops_pipeline.platforms.embedded.object_store import SECRET, SeaweedObjectStore
+from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.records import Record, Records
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target, cluster_names
 from mlops_pipeline.platforms.embedded.servers import Servers, ServerSet
 from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
+from mlops_pipeline.platforms.embedded.statuses import statuses
 from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import SeldonDeployment
@@ -113,12 +116,7 @@ class EmbeddedDeployments:
         record = self._parts.records.find(name, namespace=namespace)
         if record is None:
             return ()
-        live = record.route.live()
-        total = sum(target.traffic for target in live)
-        return tuple(
-            self._status(target, round(100 * target.traffic / total) if target in live else 0)
-            for target in record.route.targets
-        )
+        return statuses(record.route, self._parts.servers, down=self._parts.gateway.is_down())
 
     def logs(self, name: str, *, namespace: str, lines: int) -> str:
         """Return the last lines of each server of a deployment, under the server's name."""
@@ -136,6 +134,7 @@ class EmbeddedDeployments:
                 replicas=deployment.replicas(predictor),
                 command=self._parts.settings.server_command or _RUNTIME,
                 environment=fingerprint,
+                max_body_bytes=self._parts.settings.max_body_bytes,
                 version=version("mlops-pipeline"),
             )
             for predictor in deployment.spec.predictors
@@ -144,10 +143,13 @@ class EmbeddedDeployments:
     def _fetch(self, sets: Sequence[ServerSet]) -> None:
         """Download what the servers will load, as the init container of a pod does."""
         for servers in sets:
-            secret = servers.predictor.graph.env_secret_ref_name or SECRET
-            if secret == SECRET:
-                self._parts.object_store.write_secret(servers.namespace)
-            self._parts.models.fetch(servers.uri, namespace=servers.namespace, secret=secret)
+            self._fetch_one(servers)
+
+    def _fetch_one(self, servers: ServerSet) -> Path:
+        secret = servers.predictor.graph.env_secret_ref_name or SECRET
+        if secret == SECRET:
+            self._parts.object_store.write_secret(servers.namespace)
+        return self._parts.models.fetch(servers.uri, namespace=servers.namespace, secret=secret)
 
     def _start(self, sets: Sequence[ServerSet]) -> tuple[_Placed, bool]:
         """Start what does not run yet, wait for all, and say where they are and if any was new."""
@@ -156,7 +158,8 @@ class EmbeddedDeployments:
         any_started = False
         for servers in sets:
             with parts.locks.held("state", purpose=f"start {servers.deployment}"):
-                endpoints, started = parts.servers.start(servers, parts.models.path(servers.uri))
+                # Another apply may have removed what no server used yet.
+                endpoints, started = parts.servers.start(servers, self._fetch_one(servers))
             placed.append(endpoints)
             any_started |= started
         for servers, endpoints in zip(sets, placed, strict=True):
@@ -180,7 +183,7 @@ class EmbeddedDeployments:
             new = servers.programs(name, namespace=namespace) - before - serving
             with self._parts.locks.held("state", purpose=f"clean up after {name}"):
                 servers.stop(new)
-                self._discard({p.graph.model_uri for p in deployment.spec.predictors})
+                self._discard()
             raise
 
     def _switch(self, before: Record | None, after: Record) -> bool:
@@ -208,7 +211,7 @@ class EmbeddedDeployments:
             if parts.gateway.is_running():
                 parts.gateway.publish("clusters", parts.records.routes())
             parts.servers.stop(running - (after.programs if after else set()))
-            self._discard(before.uris if before else set())
+            self._discard()
 
     def _drain(self, clusters: Collection[str]) -> None:
         """Wait until no request is left in these clusters, but not for ever."""
@@ -224,36 +227,12 @@ class EmbeddedDeployments:
         except WaitTimeoutError as error:
             _log.warning("%s; they are stopped all the same", error)
 
-    def _discard(self, uris: Collection[str]) -> None:
-        """Remove the artifacts of `uris`, and old ones, that no server uses any more."""
+    def _discard(self) -> None:
+        """Remove the artifacts that no server uses. The caller holds the `state` lock."""
         models, servers = self._parts.models, self._parts.servers
-        for folder in {models.path(uri) for uri in uris} | models.old():
+        for folder in models.all():
             if not servers.uses(folder):
                 models.discard(folder)
-
-    def _status(self, target: Target, traffic: int) -> PredictorStatus:
-        servers = self._parts.servers
-        reasons = {e: servers.describe_unready(e) for e in target.endpoints}
-        ready = [endpoint for endpoint, reason in reasons.items() if reason is None]
-        why = [f"{e.program}: {reason}" for e, reason in reasons.items() if reason is not None]
-        return PredictorStatus(
-            name=target.predictor,
-            digest=servers.digest(ready[0]) if ready else "",
-            traffic=traffic,
-            replicas=len(ready),
-            state=self._state(target, len(ready)),
-            reason="; ".join(why) if target.endpoints else "it has no replicas",
-        )
-
-    def _state(
-        self, target: Target, ready: int
-    ) -> Literal["ready", "starting", "failed", "stopped"]:
-        if not target.endpoints or self._parts.gateway.is_down():
-            return "stopped"
-        if ready == len(target.endpoints):
-            return "ready"
-        alive = [e for e in target.endpoints if self._parts.servers.is_running(e)]
-        return "starting" if len(alive) == len(target.endpoints) else "failed"
 
     @contextmanager
     def _lock(self, name: str, namespace: str, verb: str) -> Iterator[None]:

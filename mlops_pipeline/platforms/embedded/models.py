@@ -2,24 +2,26 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.clients import running
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
     IntegrityError,
     NotFoundError,
 )
+from mlops_pipeline.serving.artifact import MANIFEST, ArtifactError, verify
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
 
-_OLD = 3600.0
-"""Seconds after which a download that no server uses was left behind by a killed process."""
+_DOWNLOAD = ".download-"
+"""How a folder that is being filled begins; the id of the process that fills it follows."""
 _KEYS = {
     "RCLONE_CONFIG_S3_ENDPOINT",
     "RCLONE_CONFIG_S3_ACCESS_KEY_ID",
@@ -46,7 +48,7 @@ class ModelFolders:
         return self._folder / hashlib.sha256(uri.encode()).hexdigest()[:24]
 
     def fetch(self, uri: str, *, namespace: str, secret: str) -> Path:
-        """Return the folder with every object below `uri`, downloading what is not there yet.
+        """Return the folder with every object below `uri`, downloading it when it is not whole.
 
         Raises:
             NotFoundError: no such secret or bucket, or nothing below the prefix.
@@ -56,23 +58,20 @@ class ModelFolders:
         """
         path = self.path(uri)
         if path.exists():
-            return path
+            if _is_whole(path):
+                return path
+            self.discard(path)
         store = self._connect(self._read_secret(namespace, secret))
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         prefix = prefix.rstrip("/") + "/"
         keys = sorted(store.sizes(bucket, prefix))
         if not keys:
             raise NotFoundError(f"there is nothing below {uri}; is the artifact published?")
-        temporary = Path(tempfile.mkdtemp(dir=self._folder, prefix=".download-"))
+        temporary = self._temporary(uri)
         try:
             for key in keys:
                 store.download(bucket, key, _inside(temporary, key.removeprefix(prefix), uri))
             _move(temporary, path)
-        except OSError as error:
-            raise ConfigurationError(
-                f"could not download {uri} to {self._folder}: {error.strerror or error}; "
-                "free space or choose another state folder with MLOPS_HOME"
-            ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return path
@@ -81,10 +80,19 @@ class ModelFolders:
         """Remove an artifact, so that it is downloaded again when it is wanted."""
         shutil.rmtree(folder, ignore_errors=True)
 
-    def old(self) -> set[Path]:
-        """Return the folders from more than an hour ago, broken-off downloads among them."""
-        limit = time.time() - _OLD
-        return {path for path in self._folder.iterdir() if path.stat().st_mtime < limit}
+    def all(self) -> set[Path]:
+        """Return the folders of artifacts, and those of downloads whose process has died."""
+        return {path for path in self._folder.iterdir() if not _is_being_filled(path)}
+
+    def _temporary(self, uri: str) -> Path:
+        try:
+            prefix = f"{_DOWNLOAD}{os.getpid()}-"
+            return Path(tempfile.mkdtemp(dir=self._folder, prefix=prefix))
+        except OSError as error:
+            raise ConfigurationError(
+                f"could not download {uri} to {self._folder}: {error.strerror or error}; "
+                "free space or choose another state folder with MLOPS_HOME"
+            ) from error
 
     def _read_secret(self, namespace: str, secret: str) -> dict[str, str]:
         path = self._secrets / namespace / f"{secret}.json"
@@ -116,6 +124,22 @@ def _inside(folder: Path, key: str, uri: str) -> Path:
     if not parts or ".." in parts or key.startswith("/"):
         raise IntegrityError(f"the object {key!r} below {uri} would lie outside its folder")
     return folder.joinpath(*parts)
+
+
+def _is_whole(path: Path) -> bool:
+    """Say whether the artifact is what its manifest says; without one there is nothing to ask."""
+    if not (path / MANIFEST).exists():
+        return True
+    try:
+        verify(path)
+    except (ArtifactError, OSError):
+        return False
+    return True
+
+
+def _is_being_filled(path: Path) -> bool:
+    pid = path.name.removeprefix(_DOWNLOAD).partition("-")[0]
+    return path.name.startswith(_DOWNLOAD) and pid.isdecimal() and running.exists(int(pid))
 
 
 def _move(temporary: Path, path: Path) -> None:

@@ -1,7 +1,5 @@
 """The object store layer: SeaweedFS with its S3 interface, on 127.0.0.1 alone."""
 
-import json
-import secrets
 import shutil
 import sys
 from collections.abc import Mapping
@@ -15,9 +13,9 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
-from mlops_pipeline.clients.files import PRIVATE, write_atomically, write_if_changed
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
@@ -36,14 +34,15 @@ from mlops_pipeline.platforms.layers import (
 )
 
 if TYPE_CHECKING:
-    from mlops_pipeline.clients.s3 import Credentials, ObjectStore
+    from mlops_pipeline.clients.s3 import ObjectStore
 
-SECRET = "seldon-rclone-secret"
-DEFAULT_NAMESPACE = "seldon"
 _PROGRAM = "object_store"
+_PROBE = ".written"
 _PORTS = tuple(
     f"{part}{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")
 )
+_LEAST_FREE = 64
+"""MiB of its disk below which SeaweedFS stores nothing more."""
 _STOP_SECONDS = 1
 """SeaweedFS 4.48 does not end on SIGTERM; what it has acknowledged is written by then."""
 
@@ -64,10 +63,11 @@ class SeaweedObjectStore:
         self._supervisor = supervisor
         self._locks = locks
         self._ports = PortBook(state.ports)
+        self._keys = StoreKeys(state.object_store / "s3.json", secrets=state.secrets)
 
     def observe(self) -> LayerState:
         """Look at the store as it is now: signed with our keys, from our process, on our port."""
-        if not self._keys_file.exists():
+        if not self._keys.exist():
             return Absent()
         process = self._supervisor.running(_PROGRAM)
         if process is None:
@@ -84,22 +84,26 @@ class SeaweedObjectStore:
 
         Raises:
             PipelineError: it does not start, or what answers on its port is not ours.
+            UnavailableError: its disk is full.
         """
         self._require_supervisor()
         with self._locks.held("layers", purpose="bring up the object store"):
             state = self.observe()
             if isinstance(state, Absent | Broken):
                 self._start()
+            self._require_space()
+            state = self._take_writes_again(state)
             if not isinstance(state, Ready):
                 client = self.client()
                 for bucket in self._settings.buckets:
                     client.ensure_bucket(bucket)
-            self._refresh_secrets()
+            for namespace in self._keys.namespaces():
+                self.write_secret(namespace)
             return Change(action_from(state), self._facts())
 
     def remove(self) -> None:
         """Stop the store. The data in the state folder stays."""
-        if not self._keys_file.exists():
+        if not self._keys.exist():
             return
         with self._locks.held("state", purpose="stop the object store"):
             self._supervisor.drop([_PROGRAM])
@@ -123,7 +127,7 @@ class SeaweedObjectStore:
         """
         from mlops_pipeline.clients.s3 import ObjectStore
 
-        return ObjectStore(self.endpoint(), self._credentials())
+        return ObjectStore(self.endpoint(), self._keys.read(), advise=self._advise)
 
     def endpoint(self) -> str:
         """Return `http://127.0.0.1:<port>`.
@@ -132,7 +136,7 @@ class SeaweedObjectStore:
             NotFoundError: the layer is absent.
         """
         port = self._ports.find("s3")
-        if port is None or not self._keys_file.exists():
+        if port is None or not self._keys.exist():
             raise NotFoundError(
                 "the object store is not there; bring it up with `mlops-pipeline up object_store`"
             )
@@ -144,36 +148,24 @@ class SeaweedObjectStore:
         Raises:
             NotFoundError: the layer is absent.
         """
-        keys = self._credentials()
-        content = {
-            "RCLONE_CONFIG_S3_TYPE": "s3",
-            "RCLONE_CONFIG_S3_PROVIDER": "Other",
-            "RCLONE_CONFIG_S3_ENV_AUTH": "false",
-            "RCLONE_CONFIG_S3_ACCESS_KEY_ID": keys.access_key_id,
-            "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": keys.secret_access_key,
-            "RCLONE_CONFIG_S3_ENDPOINT": self.endpoint(),
-        }
-        path = self._state.secrets / namespace / f"{SECRET}.json"
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_if_changed(path, json.dumps(content, indent=2), mode=PRIVATE)
-
-    def _refresh_secrets(self) -> None:
-        written = {path.parent.name for path in self._state.secrets.glob(f"*/{SECRET}.json")}
-        for namespace in sorted(written | {DEFAULT_NAMESPACE}):
-            self.write_secret(namespace)
+        self._keys.write_secret(namespace, endpoint=self.endpoint())
 
     def _start(self) -> None:
-        self._make_keys()
+        (self._state.object_store / "data").mkdir(exist_ok=True, mode=0o700)
+        self._keys.make()
         with self._locks.held("state", purpose="start the object store"):
             self._supervisor.put(self._program(self._place()))
         try:
             self._wait()
         except WaitTimeoutError:
             # It may hang since before: a new process is the last thing to try.
-            with self._locks.held("state", purpose="restart the object store"):
-                self._supervisor.stop([_PROGRAM])
-                self._supervisor.put(self._program(self._place()))
-            self._wait()
+            self._restart()
+
+    def _restart(self) -> None:
+        with self._locks.held("state", purpose="restart the object store"):
+            self._supervisor.stop([_PROGRAM])
+            self._supervisor.put(self._program(self._place()))
+        self._wait()
 
     def _wait(self) -> None:
         wait_until(
@@ -205,16 +197,14 @@ class SeaweedObjectStore:
             for name, port in chosen.items()
         ]
         command = (
-            str(Path(sys.executable).with_name("weed")),
-            "-logtostderr=true",
-            "server",
+            *(str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server"),
             f"-dir={folder / 'data'}",
             f"-ip={ports.LOOPBACK}",
             f"-ip.bind={ports.LOOPBACK}",
             "-filer",
             "-s3",
             *inner,
-            f"-s3.config={self._keys_file}",
+            f"-s3.config={self._keys.file}",
             "-s3.iam=false",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
@@ -225,10 +215,14 @@ class SeaweedObjectStore:
             "-master.volumeSizeLimitMB=1024",
             "-master.volumePreallocate=false",
             "-volume.max=64",
+            # Its default is 1 % of the disk, which are gigabytes on a large one.
+            f"-volume.minFreeSpace={_LEAST_FREE}MiB",
             "-volume.preStopSeconds=0",
         )
+        # SeaweedFS reads its keys once: other ones make another program, which is started again.
+        environment = {"HOME": str(folder), "KEYS_FINGERPRINT": self._keys.fingerprint()}
         return Program(
-            _PROGRAM, command, folder, environment={"HOME": str(folder)}, stop_seconds=_STOP_SECONDS
+            _PROGRAM, command, folder, environment=environment, stop_seconds=_STOP_SECONDS
         )
 
     def _describe_unready(self, process: SupervisedProcess) -> str | None:
@@ -241,7 +235,7 @@ class SeaweedObjectStore:
             return f"SeaweedFS listens on {', '.join(strangers)} beside {ports.LOOPBACK}"
         try:
             self._missing_buckets()
-        except UnavailableError as error:
+        except (UnavailableError, ConfigurationError) as error:
             return str(error)
         return None
 
@@ -249,38 +243,39 @@ class SeaweedObjectStore:
         client = self.client()
         return [bucket for bucket in self._settings.buckets if not _has(client, bucket)]
 
-    def _make_keys(self) -> None:
-        folder = self._state.object_store
-        (folder / "data").mkdir(exist_ok=True, mode=0o700)
-        if self._keys_file.exists():
-            return
-        key = {"accessKey": secrets.token_hex(10).upper(), "secretKey": secrets.token_urlsafe(30)}
-        identity = {
-            "name": "mlops-pipeline",
-            "credentials": [key],
-            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }
-        write_atomically(self._keys_file, json.dumps({"identities": [identity]}), mode=PRIVATE)
-
-    def _credentials(self) -> "Credentials":
-        from mlops_pipeline.clients.s3 import Credentials
-
+    def _take_writes_again(self, state: LayerState) -> LayerState:
+        """Start SeaweedFS again when it stores nothing: it looks for space only once a minute."""
+        if not isinstance(state, Ready):
+            return state
         try:
-            key = json.loads(self._keys_file.read_text())["identities"][0]["credentials"][0]
-            return Credentials(key["accessKey"], key["secretKey"])
-        except FileNotFoundError as error:
-            raise NotFoundError(
-                "the object store has no keys; bring it up with `mlops-pipeline up object_store`"
-            ) from error
-        except (ValueError, KeyError, IndexError) as error:
-            raise ConfigurationError(
-                f"{self._keys_file} does not hold the object store's keys any more; remove it, and "
-                "new ones are made by `mlops-pipeline up object_store`"
-            ) from error
+            self._probe_writes()
+        except UnavailableError as error:
+            self._restart()
+            self._probe_writes()
+            return Broken(str(error))
+        return state
 
-    @property
-    def _keys_file(self) -> Path:
-        return self._state.object_store / "s3.json"
+    def _probe_writes(self) -> None:
+        client, bucket = self.client(), self._settings.buckets[0]
+        client.put(bucket, _PROBE, b"written")
+        client.delete(bucket, _PROBE)
+
+    def _require_space(self) -> None:
+        if lack := self._describe_lack_of_space():
+            raise UnavailableError(f"the object store cannot store anything: {lack}")
+
+    def _describe_lack_of_space(self) -> str:
+        """Say what the disk lacks and what to do; empty when there is room."""
+        data = self._state.object_store / "data"
+        free = shutil.disk_usage(data).free >> 20
+        sentence = (
+            f"the disk of {data} has {free} MiB free and {_LEAST_FREE} MiB are needed; "
+            "free space there, then run `mlops-pipeline up` again"
+        )
+        return sentence if free < _LEAST_FREE else ""
+
+    def _advise(self) -> str:
+        return self._describe_lack_of_space() or "see `mlops-pipeline logs object_store`"
 
     def _require_supervisor(self) -> None:
         if not isinstance(state := self._supervisor.observe(), Ready):
@@ -299,7 +294,7 @@ class SeaweedObjectStore:
 
 def _has(client: "ObjectStore", bucket: str) -> bool:
     try:
-        client.sizes(bucket, ".there/")
+        client.sizes(bucket, _PROBE)
     except NotFoundError:
         return False
     return True

@@ -25,11 +25,6 @@ class Record:
         """Return the programs of its servers."""
         return {e.program for target in self.route.targets for e in target.endpoints}
 
-    @property
-    def uris(self) -> set[str]:
-        """Return the modelUri of each predictor."""
-        return {p.graph.model_uri for p in self.deployment.spec.predictors}
-
 
 class Records:
     """`<folder>/<namespace>/<name>.yaml`, each replaced in one step."""

@@ -36,6 +36,7 @@ class ServerSet:
     """The model server's, before `--model`."""
     environment: str
     """Fingerprint of the serving environment."""
+    max_body_bytes: int
     version: str
     """Of this package; it stands for the tag of the serving image."""
 
@@ -58,7 +59,7 @@ class ServerSet:
         return tuple(f"{stem}.{index}" for index in range(self.replicas))
 
     def contract(self, endpoint: Endpoint) -> dict[str, str]:
-        """Return what Seldon's operator puts into a model container's environment."""
+        """Return what Seldon's operator puts into a model container's environment, and a limit."""
         graph = self.predictor.graph
         parameters = [{"name": p.name, "value": p.value, "type": p.type} for p in graph.parameters]
         return {
@@ -71,6 +72,7 @@ class ServerSet:
             "SELDON_DEPLOYMENT_ID": self.deployment,
             "PREDICTOR_ID": self.predictor.name,
             "MLSERVER_HOST": ports.LOOPBACK,
+            "MLOPS_MAX_BODY_BYTES": str(self.max_body_bytes),
         }
 
 

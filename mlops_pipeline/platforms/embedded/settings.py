@@ -19,6 +19,8 @@ class EmbeddedSettings:
     """Seconds that requests may take to end before their model server is stopped."""
     lock_timeout: float = 180.0
     """Seconds to wait for another process that changes the same thing."""
+    max_body_bytes: int = 16 << 20
+    """Largest body of a request that a model server takes."""
     gateway_workers: int = 2
     """Threads of Envoy that serve requests."""
     buckets: tuple[str, ...] = ("models", "datasets")

@@ -1,0 +1,99 @@
+"""The object store's keys: made here, known to SeaweedFS, to us and to the servers' Secrets."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
+from mlops_pipeline.clients.files import PRIVATE, write_atomically, write_if_changed
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import Credentials
+
+SECRET = "seldon-rclone-secret"
+DEFAULT_NAMESPACE = "seldon"
+
+
+class StoreKeys:
+    """One key in `file`, as SeaweedFS reads it, and Secrets below `secrets`, as rclone does."""
+
+    def __init__(self, file: Path, *, secrets: Path) -> None:
+        self.file = file
+        self._secrets = secrets
+
+    def exist(self) -> bool:
+        """Say whether there is a file, readable or not."""
+        return self.file.exists()
+
+    def make(self) -> None:
+        """Make a random key, unless there is one that can be read.
+
+        Raises:
+            ConfigurationError: the folder cannot be written.
+        """
+        try:
+            self.read()
+        except (NotFoundError, ConfigurationError):
+            self._write()
+
+    def read(self) -> "Credentials":
+        """Return the key.
+
+        Raises:
+            NotFoundError: there is none.
+            ConfigurationError: the file was changed by somebody and holds none.
+        """
+        from mlops_pipeline.clients.s3 import Credentials
+
+        try:
+            key = json.loads(self.file.read_text())["identities"][0]["credentials"][0]
+            return Credentials(str(key["accessKey"]), str(key["secretKey"]))
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                "the object store has no keys; bring it up with `mlops-pipeline up object_store`"
+            ) from error
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise ConfigurationError(
+                f"{self.file} does not hold the object store's keys any more; "
+                "`mlops-pipeline up object_store` makes new ones"
+            ) from error
+
+    def fingerprint(self) -> str:
+        """Return a digest that changes with the key, from which the key cannot be found."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
+
+    def write_secret(self, namespace: str, *, endpoint: str) -> None:
+        """Write the Secret `seldon-rclone-secret` of a namespace, as rclone reads it.
+
+        Raises:
+            NotFoundError: there is no key.
+        """
+        key = self.read()
+        content = {
+            "RCLONE_CONFIG_S3_TYPE": "s3",
+            "RCLONE_CONFIG_S3_PROVIDER": "Other",
+            "RCLONE_CONFIG_S3_ENV_AUTH": "false",
+            "RCLONE_CONFIG_S3_ACCESS_KEY_ID": key.access_key_id,
+            "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": key.secret_access_key,
+            "RCLONE_CONFIG_S3_ENDPOINT": endpoint,
+        }
+        path = self._secrets / namespace / f"{SECRET}.json"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_if_changed(path, json.dumps(content, indent=2), mode=PRIVATE)
+
+    def namespaces(self) -> Iterator[str]:
+        """Yield every namespace that has, or should have, the Secret."""
+        written = {path.parent.name for path in self._secrets.glob(f"*/{SECRET}.json")}
+        yield from sorted(written | {DEFAULT_NAMESPACE})
+
+    def _write(self) -> None:
+        key = {"accessKey": secrets.token_hex(10).upper(), "secretKey": secrets.token_urlsafe(30)}
+        identity = {
+            "name": "mlops-pipeline",
+            "credentials": [key],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        write_atomically(self.file, json.dumps({"identities": [identity]}), mode=PRIVATE)
