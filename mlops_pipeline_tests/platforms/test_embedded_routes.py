@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.platforms.embedded import envoy_config
+from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
+from mlops_pipeline.platforms.embedded.envoy_discovery import version_of
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 
 
@@ -20,8 +22,8 @@ def table(*targets: Target) -> list[dict[str, Any]]:
     text = envoy_config.routes([Route("ns", "iris", targets)], instance="me")
     found: list[dict[str, Any]] = json.loads(text)["resources"][0]["virtual_hosts"][0]["routes"]
     assert found[0]["match"] == {"path": envoy_config.PROBE_PATH}
-    assert found[-1]["direct_response"]["status"] == 404
-    return found[1:-1]
+    assert [route["direct_response"]["status"] for route in found[-2:]] == [404, 404]
+    return found[1:-2]
 
 
 def test_http_is_routed_by_prefix_which_is_taken_off() -> None:
@@ -69,7 +71,7 @@ def test_no_servers_at_all_answer_503_by_name() -> None:
 
 
 def test_clusters_are_made_for_both_protocols_and_checked_over_http() -> None:
-    found = json.loads(envoy_config.clusters([Route("ns", "iris", (target(servers=2),))]))
+    found = json.loads(clusters([Route("ns", "iris", (target(servers=2),))]))
     grpc, http = found["resources"]
     assert (grpc["name"], http["name"]) == ("ns/iris/default/abc/grpc", "ns/iris/default/abc/http")
     hosts = grpc["load_assignment"]["endpoints"][0]["lb_endpoints"]
@@ -80,9 +82,9 @@ def test_clusters_are_made_for_both_protocols_and_checked_over_http() -> None:
 
 def test_the_first_of_two_clusters_of_a_name_wins() -> None:
     new, old = (Route("ns", "iris", (target(servers=n),)) for n in (2, 1))
-    assert envoy_config.clusters([new, old]) == envoy_config.clusters([new])
-    assert json.loads(envoy_config.clusters([Route("ns", "x", (target(servers=0),))])) == (
-        json.loads(envoy_config.clusters([]))
+    assert clusters([new, old]) == clusters([new])
+    assert json.loads(clusters([Route("ns", "x", (target(servers=0),))])) == (
+        json.loads(clusters([]))
     )
 
 
@@ -92,10 +94,10 @@ def test_the_order_of_deployments_does_not_matter() -> None:
 
 
 def test_the_version_changes_with_the_content_alone() -> None:
-    one = envoy_config.clusters([Route("ns", "iris", (target(),))])
-    assert envoy_config.version_of(one) == envoy_config.version_of(one)
-    two = envoy_config.clusters([Route("ns", "iris", (target(servers=2),))])
-    assert envoy_config.version_of(one) != envoy_config.version_of(two)
+    one = clusters([Route("ns", "iris", (target(),))])
+    assert version_of(one) == version_of(one)
+    two = clusters([Route("ns", "iris", (target(servers=2),))])
+    assert version_of(one) != version_of(two)
 
 
 def test_only_loopback_and_a_private_socket_are_opened() -> None:

@@ -4,27 +4,22 @@ Fields: https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/api. Routes follow w
 operator gives Istio (createIstioResources in seldondeployment_controller.go of 1.17.1).
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlops_pipeline.clients.ports import LOOPBACK
-from mlops_pipeline.platforms.embedded.routing import (
-    PROTOCOLS,
-    Protocol,
-    Route,
-    Target,
-    cluster_name,
-)
+from mlops_pipeline.platforms.embedded.envoy_discovery import TYPE, address, discovery
+from mlops_pipeline.platforms.embedded.routing import Protocol, Route, Target, cluster_name
 
 INSTANCE_HEADER = "x-mlops-gateway"
 """On the answer of `PROBE_PATH`: which installation's gateway answered."""
 PROBE_PATH = "/healthz/ready"
 ROUTES = "seldon"
-_TYPE = "type.googleapis.com/"
 _GRPC_PATHS = ".*tensorflow.*|.*seldon.protos.*|.*inference.*"
+_GRPC = "application/grpc"
+_NOT_FOUND = "5"
+"""gRPC's status code for what does not exist."""
 _TIMEOUT = "60s"
 _MEGABYTE = 1 << 20
 
@@ -34,31 +29,14 @@ def routes(deployed: Sequence[Route], *, instance: str) -> str:
     paths = [_probe_route(instance)]
     for route in sorted(deployed, key=lambda r: (r.namespace, r.name)):
         paths += [_http_route(route), _grpc_route(route)]
-    paths.append(_unknown_route())
+    paths += _unknown_routes()
     table = {
-        "@type": f"{_TYPE}envoy.config.route.v3.RouteConfiguration",
+        "@type": f"{TYPE}envoy.config.route.v3.RouteConfiguration",
         "name": ROUTES,
         "validate_clusters": False,
         "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": paths}],
     }
-    return _discovery([table])
-
-
-def clusters(deployed: Sequence[Route]) -> str:
-    """Return the cluster discovery file. A cluster that occurs twice is taken once, first wins."""
-    found: dict[str, dict[str, Any]] = {}
-    for route in deployed:
-        for target in route.targets:
-            for protocol in PROTOCOLS:
-                cluster = _cluster(cluster_name(route, target, protocol), target, protocol)
-                if target.endpoints:
-                    found.setdefault(cluster["name"], cluster)
-    return _discovery([found[name] for name in sorted(found)])
-
-
-def version_of(discovery: str) -> str:
-    """Return the version of a discovery file, as Envoy reports it once it is active."""
-    return str(json.loads(discovery)["version_info"])
+    return discovery([table])
 
 
 def bootstrap(*, port: int, admin: Path, live: Path) -> str:
@@ -80,12 +58,6 @@ def bootstrap(*, port: int, admin: Path, live: Path) -> str:
     return json.dumps(configuration, indent=1)
 
 
-def _discovery(resources: list[dict[str, Any]]) -> str:
-    text = json.dumps(resources, sort_keys=True)
-    version = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return json.dumps({"version_info": version, "resources": resources}, indent=1)
-
-
 def _from_file(live: Path, name: str) -> dict[str, Any]:
     return {
         "resource_api_version": "V3",
@@ -99,7 +71,10 @@ def _from_file(live: Path, name: str) -> dict[str, Any]:
 def _listener(port: int, live: Path) -> dict[str, Any]:
     return {
         "name": "gateway",
-        "address": _address(port),
+        "address": address(port),
+        # Else two gateways that start at once would share a port, and each other's requests.
+        "enable_reuse_port": False,
+        "connection_balance_config": {"exact_balance": {}},
         "per_connection_buffer_limit_bytes": _MEGABYTE,
         "filter_chains": [
             {
@@ -116,7 +91,7 @@ def _listener(port: int, live: Path) -> dict[str, Any]:
 
 def _connection_manager(live: Path) -> dict[str, Any]:
     return {
-        "@type": f"{_TYPE}envoy.extensions.filters.network.http_connection_manager.v3"
+        "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",
         "stat_prefix": "gateway",
         "codec_type": "AUTO",
@@ -128,7 +103,7 @@ def _connection_manager(live: Path) -> dict[str, Any]:
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {
-                    "@type": f"{_TYPE}envoy.extensions.filters.http.router.v3.Router",
+                    "@type": f"{TYPE}envoy.extensions.filters.http.router.v3.Router",
                     "suppress_envoy_headers": True,
                 },
             }
@@ -144,19 +119,48 @@ def _connection_manager(live: Path) -> dict[str, Any]:
         "request_timeout": _TIMEOUT,
         "stream_idle_timeout": _TIMEOUT,
         "common_http_protocol_options": {"idle_timeout": "300s", "max_headers_count": 100},
-        "local_reply_config": {"body_format": _failure_format()},
+        # ApacheBench and old clients speak it; their Host is nothing that a route asks for.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "gateway"},
+        "local_reply_config": {"mappers": [_failures()]},
     }
 
 
-def _failure_format() -> dict[str, Any]:
-    """Return the body of what Envoy answers itself: Seldon's status object."""
+def _failures() -> dict[str, Any]:
+    """Give Seldon's status object to failures that Envoy answers itself, but not to gRPC calls.
+
+    Those get the sentence alone, as their status's message.
+    """
+    failed = {
+        "status_code_filter": {
+            "comparison": {
+                "op": "GE",
+                "value": {"default_value": 400, "runtime_key": "seldon.first_failure"},
+            }
+        }
+    }
+    not_grpc = {
+        "header_filter": {
+            "header": {
+                "name": "content-type",
+                "string_match": {"prefix": _GRPC},
+                "invert_match": True,
+                "treat_missing_header_as_empty": True,
+            }
+        }
+    }
     status = {
         "code": "%RESPONSE_CODE%",
         "info": "%LOCAL_REPLY_BODY%",
         "reason": "%RESPONSE_CODE_DETAILS%",
         "status": "FAILURE",
     }
-    return {"json_format": {"status": status}, "content_type": "application/json"}
+    return {
+        "filter": {"and_filter": {"filters": [failed, not_grpc]}},
+        "body_format_override": {
+            "json_format": {"status": status},
+            "content_type": "application/json",
+        },
+    }
 
 
 def _probe_route(instance: str) -> dict[str, Any]:
@@ -167,15 +171,19 @@ def _probe_route(instance: str) -> dict[str, Any]:
     }
 
 
-def _unknown_route() -> dict[str, Any]:
+def _unknown_routes() -> list[dict[str, Any]]:
     sentence = (
         "no deployment has this path; paths are /seldon/<namespace>/<name>/..., "
         "and gRPC calls carry the metadata seldon and namespace"
     )
-    return {
-        "match": {"prefix": "/"},
-        "direct_response": {"status": 404, "body": {"inline_string": sentence}},
+    answer = {"direct_response": {"status": 404, "body": {"inline_string": sentence}}}
+    # Envoy makes UNIMPLEMENTED of 404; but it is the deployment that is missing, not the method.
+    not_found = {
+        "header": {"key": "grpc-status", "value": _NOT_FOUND},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
+    grpc = {"match": {"prefix": "/", "grpc": {}}, "response_headers_to_add": [not_found], **answer}
+    return [grpc, {"match": {"prefix": "/"}, **answer}]
 
 
 def _http_route(route: Route) -> dict[str, Any]:
@@ -237,67 +245,10 @@ def _retries() -> dict[str, Any]:
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",
                 "typed_config": {
-                    "@type": f"{_TYPE}envoy.extensions.retry.host.previous_hosts.v3"
+                    "@type": f"{TYPE}envoy.extensions.retry.host.previous_hosts.v3"
                     ".PreviousHostsPredicate"
                 },
             }
         ],
         "host_selection_retry_max_attempts": 32,
     }
-
-
-def _cluster(name: str, target: Target, protocol: Protocol) -> dict[str, Any]:
-    hosts = [_host(e.http if protocol == "http" else e.grpc, e.http) for e in target.endpoints]
-    return {
-        "@type": f"{_TYPE}envoy.config.cluster.v3.Cluster",
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        # Not LEAST_REQUEST: a dead server fails at once, so it always has the fewest requests.
-        "lb_policy": "ROUND_ROBIN",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": hosts}]},
-        "health_checks": [_health_check()],
-        # All unhealthy: try them all the same, they may be back before the next check sees it.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
-        "circuit_breakers": {
-            "thresholds": [
-                {"max_connections": 4096, "max_pending_requests": 4096}
-                | {"max_requests": 8192, "max_retries": 1024}
-            ]
-        },
-        "typed_extension_protocol_options": _upstream_protocol(protocol),
-    }
-
-
-def _host(port: int, health_port: int) -> dict[str, Any]:
-    endpoint: dict[str, Any] = {"address": _address(port)}
-    if health_port != port:
-        endpoint["health_check_config"] = {"port_value": health_port}
-    return {"endpoint": endpoint}
-
-
-def _health_check() -> dict[str, Any]:
-    return {
-        "timeout": "2s",
-        "interval": "1s",
-        "no_traffic_interval": "1s",
-        "unhealthy_threshold": 3,
-        "healthy_threshold": 1,
-        "http_health_check": {"path": "/v2/health/ready", "codec_client_type": "HTTP1"},
-    }
-
-
-def _upstream_protocol(protocol: Protocol) -> dict[str, Any]:
-    options = "http_protocol_options" if protocol == "http" else "http2_protocol_options"
-    return {
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": f"{_TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {options: {}},
-            # Shorter than the 5 s after which uvicorn closes an idle connection.
-            "common_http_protocol_options": {"idle_timeout": "4s"},
-        }
-    }
-
-
-def _address(port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": LOOPBACK, "port_value": port}}

@@ -10,6 +10,8 @@ from mlops_pipeline.clients.files import PRIVATE, write_if_changed
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded import envoy_config
+from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
+from mlops_pipeline.platforms.embedded.envoy_discovery import version_of
 from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
@@ -144,18 +146,18 @@ class EnvoyGateway:
         content = self._render(kind, deployed)
         refused = self._refusals(kind)
         changed = write_if_changed(self._live / f"{kind}.json", content, mode=PRIVATE)
-        self._await(kind, envoy_config.version_of(content), refused)
+        self._await(kind, version_of(content), refused)
         return changed
 
-    def active(self, clusters: Collection[str]) -> int:
+    def active(self, names: Collection[str]) -> int:
         """Return how many requests these clusters are working on.
 
         Raises:
             UnavailableError: Envoy does not answer.
         """
         found = self.admin.stats(r"^cluster\..*\.upstream_rq_active$")
-        names = {f"cluster.{name}.upstream_rq_active" for name in clusters}
-        return sum(int(value) for name, value in found.items() if name in names)
+        wanted = {f"cluster.{name}.upstream_rq_active" for name in names}
+        return sum(int(value) for name, value in found.items() if name in wanted)
 
     def _repair(self) -> None:
         self._live.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -164,9 +166,20 @@ class EnvoyGateway:
             write_if_changed(self._live / f"{kind}.json", content, mode=PRIVATE)
         self._start()
         for kind, content in wanted.items():
-            self._await(kind, envoy_config.version_of(content), self._refusals(kind))
+            self._await(kind, version_of(content), self._refusals(kind))
 
     def _start(self) -> None:
+        self._put()
+        try:
+            self._wait()
+        except FatalStateError:
+            if ports.is_free(self.port()):
+                raise
+            # Somebody took the port between the choice and Envoy's start.
+            self._put()
+            self._wait()
+
+    def _put(self) -> None:
         if self._is_well_placed():
             port = self.port()
         else:
@@ -177,6 +190,8 @@ class EnvoyGateway:
         if changed and self._supervisor.client.find(_PROGRAM) is not None:
             self._supervisor.stop([_PROGRAM])
         self._supervisor.put(self._program())
+
+    def _wait(self) -> None:
         wait_until(
             "the gateway",
             self._supervisor.watch(_PROGRAM, self._describe_unready),
@@ -222,7 +237,7 @@ class EnvoyGateway:
 
     def _render(self, kind: Kind, deployed: Sequence[Route]) -> str:
         if kind == "clusters":
-            return envoy_config.clusters(deployed)
+            return clusters(deployed)
         return envoy_config.routes(deployed, instance=self._state.instance)
 
     def _refusals(self, kind: Kind) -> int:
@@ -247,7 +262,7 @@ class EnvoyGateway:
         )
 
     def _describe_stale(self, kind: Kind, content: str) -> str | None:
-        return self._describe_stale_version(kind, envoy_config.version_of(content))
+        return self._describe_stale_version(kind, version_of(content))
 
     def _describe_stale_version(self, kind: Kind, version: str) -> str | None:
         """Say why Envoy does not use `version` yet: another is active, or clusters warm up."""
