@@ -45,6 +45,11 @@ class SupervisedProcess:
     reason: str
     """Why it could not be started, in supervisord's words; mostly empty."""
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has a process that is not being stopped."""
+        return self.pid != 0 and self.state in ("starting", "running")
+
 
 class SupervisorClient:
     """The supervisord on the unix socket `address`. Every call ends within `timeout` seconds."""

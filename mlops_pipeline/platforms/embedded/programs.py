@@ -47,7 +47,10 @@ def render(program: Program, *, logs: Path) -> str:
         "autostart=true",
         f"autorestart={restart}",
         f"exitcodes={codes}",
-        "startsecs=0",
+        # What dies within a second is started again after ever longer pauses, without end: after
+        # an hour of failures they are a minute and a half. Nothing starts in a tight loop.
+        "startsecs=1",
+        "startretries=100000",
         f"stopwaitsecs={program.stop_seconds}",
         "stopasgroup=true",
         "killasgroup=true",

@@ -106,17 +106,14 @@ class Supervisor:
         text = render(program, logs=self._state.logs)
         changed = text != _read(path)
         known = self.client.find(program.name)
-        if changed and known is not None:
+        if not changed and known is not None and known.is_alive:
+            return False
+        if known is not None:
             self.stop([program.name])
         write_if_changed(path, text, mode=PRIVATE)
-        if changed or known is None:
-            self.client.reload()
-            self.client.add(program.name)
-            return True
-        if known.state in ("exited", "fatal", "stopped"):
-            self.client.start(program.name)
-            return True
-        return False
+        self.client.reload()
+        self.client.add(program.name)
+        return True
 
     def stop(self, names: Collection[str]) -> None:
         """Stop programs, all at once, until they are put again. Their configuration stays.
@@ -163,7 +160,7 @@ class Supervisor:
             process = self.client.find(name)
         except UnavailableError:
             return None
-        return process if process is not None and process.state == "running" else None
+        return process if process is not None and process.is_alive else None
 
     def watch(
         self, name: str, probe: Callable[[SupervisedProcess], str | None]
@@ -185,7 +182,7 @@ class Supervisor:
                 first and process.pid != first[0]
             ):
                 raise FatalStateError(self._obituary(process))
-            return "it is starting" if process.state != "running" else probe(process)
+            return probe(process) if process.is_alive else f"it is {process.state}"
 
         return describe_unready
 
