@@ -1,12 +1,16 @@
 """One at a time, also between processes."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 class Locks:
@@ -17,10 +21,15 @@ class Locks:
         self._timeout = timeout
 
     @contextmanager
-    def held(self, name: str, *, purpose: str) -> Iterator[None]:
+    def held(
+        self, name: str, *, purpose: str, on_wait: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
         """Hold the lock `name`; `purpose` tells others what it is held for.
 
+        `on_wait` is called with the holder, once, when there is one to wait for.
+
         Raises:
+            ConfigurationError: the folder cannot be written.
             UnavailableError: another process did not let go of it in time; names it.
         """
         from filelock import FileLock, Timeout
@@ -28,18 +37,38 @@ class Locks:
         holder = self._folder / f"{name}.holder"
         lock = FileLock(self._folder / f"{name}.lock", timeout=self._timeout, mode=PRIVATE)
         try:
-            lock.acquire()
+            if not _acquired_at_once(lock):
+                if on_wait is not None:
+                    on_wait(_read(holder))
+                lock.acquire()
         except Timeout as error:
             raise UnavailableError(
                 f"could not {purpose}: {_read(holder)} has held {lock.lock_file} for more than "
                 f"{self._timeout:g} s; wait for it to end, or end it"
             ) from error
+        except OSError as error:
+            raise ConfigurationError(
+                f"could not {purpose}: {lock.lock_file} cannot be locked ({error.strerror}); "
+                "make the folder writable or choose another with MLOPS_HOME"
+            ) from error
         try:
-            write_atomically(holder, f"process {os.getpid()} ({purpose})", mode=PRIVATE)
+            # Who holds it is for the message alone: a full disk must not keep `down` from working.
+            with suppress(ConfigurationError):
+                write_atomically(holder, f"process {os.getpid()} ({purpose})", mode=PRIVATE)
             yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+
+def _acquired_at_once(lock: "FileLock") -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
 
 
 def _read(holder: Path) -> str:

@@ -13,10 +13,20 @@ from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically
 
 _MARK = ".mlops-pipeline-embedded"
+_FORMAT = 1
+"""Of the state folder. A higher one is written where older code could not go on from it."""
 _REFUSED = '\n;#[]*?%"'
 """What supervisord's configuration files cannot hold in a path."""
 _SOCKET_LIMIT = 80
 """Bytes of a socket's path: the kernels stop at 104; supervisord binds `<path>.<pid>` first."""
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What says that a folder is ours."""
+
+    format: int
+    instance: str
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,8 @@ class State:
         """Name the state in `home`, which need not exist.
 
         Raises:
-            ConfigurationError: the path holds characters that supervisord cannot read back.
+            ConfigurationError: the path holds characters that supervisord cannot read back, or a
+                version of this project wrote it that this one cannot follow.
         """
         path = Path(os.path.abspath(home.expanduser()))
         if bad := sorted(set(_REFUSED) & set(str(path))):
@@ -38,7 +49,9 @@ class State:
                 f"the state folder {str(path)!r} holds {' '.join(map(repr, bad))}, which "
                 "supervisord's configuration cannot; choose another with MLOPS_HOME"
             )
-        return cls(path)
+        state = cls(path)
+        state._require_known_format()
+        return state
 
     @property
     def run(self) -> Path:
@@ -102,8 +115,17 @@ class State:
 
     @property
     def instance(self) -> str:
-        """The random name that the platform's own servers answer with; made by `prepare`."""
-        return str(json.loads((self.home / _MARK).read_text())["instance"])
+        """The random name that the platform's own servers answer with; made by `prepare`.
+
+        Raises:
+            ConfigurationError: somebody changed the file that it stands in.
+        """
+        mark = self._mark()
+        if mark is None:
+            raise ConfigurationError(
+                f"{self.home / _MARK} is not what this project wrote; `mlops-pipeline up` mends it"
+            )
+        return mark.instance
 
     def socket(self, name: str) -> Path:
         """Return a path for a unix socket that is short enough to be bound.
@@ -122,20 +144,22 @@ class State:
     def prepare(self) -> None:
         """Make the folders, readable by this user alone.
 
+        A folder of an older version, which wrote no mark, is adopted.
+
         Raises:
             ConfigurationError: the folder is not writable or the disk is full.
-            ConflictError: somebody else's file is where the link to the sockets must be.
+            ConflictError: it is somebody else's, or the place of the link to the sockets is.
         """
         try:
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._require_ours()
+            self._write_mark()
             self._make_folders()
         except OSError as error:
             raise ConfigurationError(
                 f"the state folder {self.home} cannot be written: {error.strerror or error}; "
                 "make it writable, free space, or choose another with MLOPS_HOME"
             ) from error
-        if not self.is_prepared():
-            mark = json.dumps({"format": 1, "instance": secrets.token_hex(8)})
-            write_atomically(self.home / _MARK, mark, mode=PRIVATE)
         if self.socket("any").parent != self.run:
             self._make_link()
 
@@ -160,8 +184,54 @@ class State:
         if self._link().is_symlink():
             self._link().unlink()
 
+    def _mark(self) -> _Mark | None:
+        """Return what the mark says; None where it is missing or damaged."""
+        try:
+            content = json.loads((self.home / _MARK).read_text())
+            return _Mark(int(content["format"]), str(content["instance"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _require_known_format(self) -> None:
+        mark = self._mark()
+        if mark is not None and mark.format > _FORMAT:
+            raise ConfigurationError(
+                f"the state folder {self.home} has format {mark.format}, and this version of "
+                f"mlops-pipeline knows formats up to {_FORMAT}: a newer version wrote it. Install "
+                "that version again, or choose another folder with MLOPS_HOME"
+            )
+
+    def _require_ours(self) -> None:
+        """Refuse to move into somebody's folder: `purge` would remove what is theirs."""
+        if self.is_prepared():
+            return
+        found = {path.name for path in self.home.iterdir() if not path.name.startswith(f".{_MARK}")}
+        adopted = {self.supervisor.name, self.object_store.name, self.locks.name} <= found
+        if found and not adopted:
+            shown = ", ".join(sorted(found)[:3])
+            raise ConflictError(
+                f"{self.home} must be empty or not there, and holds {shown}, which this project "
+                "did not make; choose another state folder with MLOPS_HOME"
+            )
+
+    def _write_mark(self) -> None:
+        """Write the mark once, also when two processes come here at the same time."""
+        if self._mark() is not None:
+            return
+        text = json.dumps({"format": _FORMAT, "instance": secrets.token_hex(8)})
+        if self.is_prepared():
+            write_atomically(self.home / _MARK, text, mode=PRIVATE)
+            return
+        ours = self.home / f".{_MARK}.{secrets.token_hex(4)}"
+        try:
+            write_atomically(ours, text, mode=PRIVATE)
+            os.link(ours, self.home / _MARK)  # Unlike a rename, it replaces nothing.
+        except FileExistsError:
+            return
+        finally:
+            ours.unlink(missing_ok=True)
+
     def _make_folders(self) -> None:
-        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (
             self.run,
             self.programs.parent,
