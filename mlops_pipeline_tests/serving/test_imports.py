@@ -1,6 +1,7 @@
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from mlops_pipeline.serving import imports
@@ -46,3 +47,17 @@ def test_a_deferred_module_is_imported_when_it_is_used() -> None:
         )
         == "http://x/"
     )
+
+
+def test_scikit_learn_is_not_searched_for_data_frames_in_an_array() -> None:
+    dependencies = pytest.importorskip("narwhals.stable.v2").dependencies
+    pandas = pytest.importorskip("pandas")
+    imports.import_sklearn()
+    for name in ("is_into_dataframe", "is_into_series"):
+        know = getattr(dependencies, name)
+        assert not know(np.zeros((1, 4)))
+        assert know.__wrapped__(np.zeros((1, 4))) is False
+    imports.import_sklearn()
+    assert not hasattr(dependencies.is_into_dataframe.__wrapped__, "__wrapped__")
+    assert dependencies.is_into_dataframe(pandas.DataFrame({"a": [1]}))
+    assert dependencies.is_into_series(pandas.Series([1]))
