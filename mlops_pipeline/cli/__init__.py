@@ -22,9 +22,9 @@ def is_debugging() -> bool:
 
 def main() -> None:
     """Run the command line: one sentence for an error, a trace with `--debug`."""
-    from mlops_pipeline.cli.app import app
-
     try:
+        from mlops_pipeline.cli.app import app
+
         app([word for word in sys.argv[1:] if word != _DEBUG])
     except PipelineError as error:
         if is_debugging():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mlops_pipeline.cli.context import Context
-from mlops_pipeline.cli.instance import open_instance
+from mlops_pipeline.cli.instance import instance_for_run
 from mlops_pipeline.clients import errors
 from mlops_pipeline.clients.errors import ConfigurationError
 
@@ -48,7 +48,6 @@ def run_everything(
         ConfigurationError: a target is neither a layer nor a model.
     """
     refuse_unknown(context, targets)
-    instance = open_instance(context.settings)
     import dagster as dg
     from dagster._core.utils import make_new_run_id
 
@@ -59,7 +58,11 @@ def run_everything(
     job = embedded().resolve_job_def(EVERYTHING)
     keys = _selected(context, targets)
     progress, run_id = Progress(keys), make_new_run_id()
-    with instance, shown(progress, instance=instance, run_id=run_id, console=console):
+    turn = instance_for_run(context.settings, on_wait=lambda who: _say_waiting(who, console))
+    with (
+        turn as instance,
+        shown(progress, instance=instance, run_id=run_id, console=console),
+    ):
         job.execute_in_process(
             run_config=_run_config(context, targets, force=force),
             instance=instance,
@@ -84,6 +87,10 @@ def run_everything(
         ),
         traces=tuple(f.trace for f in failures) + _failed_checks(progress),
     )
+
+
+def _say_waiting(who: str, console: Console) -> None:
+    console.print(f"waiting for {who}, which works on the same state folder", soft_wrap=True)
 
 
 def refuse_unknown(context: Context, targets: Sequence[str]) -> None:

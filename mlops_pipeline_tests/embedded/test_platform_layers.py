@@ -12,8 +12,8 @@ import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE
+from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
-from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.layers import Absent, Broken, Ready
 from mlops_pipeline_tests.embedded.rig import Rig, listening, rig_in
 

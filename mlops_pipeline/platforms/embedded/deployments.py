@@ -14,10 +14,10 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
+from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.keys import SECRET
-from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.records import Record, Records

@@ -7,12 +7,12 @@ from typing import Literal
 from mlops_pipeline.clients import envoy, ports
 from mlops_pipeline.clients.errors import FatalStateError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE, write_if_changed
+from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded import envoy_config
 from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
 from mlops_pipeline.platforms.embedded.envoy_discovery import version_of
-from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.records import Records

@@ -13,10 +13,10 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
+from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
-from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings

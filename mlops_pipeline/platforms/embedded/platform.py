@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, Parts
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.keys import SECRET
-from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.records import Records

@@ -9,10 +9,10 @@ from pathlib import Path
 from mlops_pipeline.clients import running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE, write_if_changed
+from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.supervisor import SupervisedProcess, SupervisorClient
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.embedded.locks import Locks
 from mlops_pipeline.platforms.embedded.programs import MARK, Program, render, render_supervisord
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.layers import (
