@@ -243,7 +243,7 @@ def prune(
     from mlops_pipeline.delivery.pruning import deployed_uris, unreferenced
 
     context = load_context()
-    deployments, names = context.platform.deployments, [m.name for m in context.models]
+    deployments, names = context.platform.deployments, context.artifacts.models()
     found = unreferenced(context.artifacts, deployments, models=names, keep=keep)
     for artifact in found:
         state = artifact.created if artifact.complete else "incomplete"
@@ -254,10 +254,10 @@ def prune(
     if not yes:
         typer.confirm(f"Remove these {len(found)} artifacts?", abort=True)
     used = deployed_uris(deployments)
-    for artifact in found:
-        if artifact.ref.uri not in used:
-            context.artifacts.delete(artifact.ref)
-    console.print(f"removed {len(found)} artifacts")
+    removed = [artifact.ref for artifact in found if artifact.ref.uri not in used]
+    for ref in removed:
+        context.artifacts.delete(ref)
+    console.print(f"removed {len(removed)} artifacts")
 
 
 @app.command()

@@ -10,7 +10,7 @@ Bucket `models`::
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,6 +210,10 @@ class ArtifactStore:
         found = make()
         self._store.put(BUCKET, key, json.dumps(found).encode())
         return found
+
+    def models(self) -> Sequence[str]:
+        """Return the names of all models that have artifacts, registered or not."""
+        return sorted({key.split("/")[0] for key in self._store.sizes(BUCKET, "") if "/" in key})
 
     def list(self, name: str) -> list[StoredArtifact]:
         """Return every artifact of the model, the newest first, and what interruptions left."""
