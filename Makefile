@@ -26,6 +26,9 @@ LOCK := $(UV) pip compile --python $(BIN)/python --universal --python-version 3.
 CLIENT_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
 	--python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 	requirements/seldon-client.in
+PEERS_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
+	--python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+	requirements/peers.in
 
 # The scripts in .venv hold its path, so a project folder that was moved gets a new one.
 PLACE := $(shell cat .venv/.place 2>/dev/null)
@@ -63,6 +66,10 @@ test: check .venv/seldon-client/.stamp ## check, then every test that needs no D
 test-fast: .venv/.dev-stamp ## The tests that start no process: seconds
 	@$(PYTEST) -m "not embedded and not kind" $(ARGS)
 
+.PHONY: bench
+bench: .venv/.dev-stamp .venv/peers/.stamp ## Write docs/benchmarks.md anew (12 minutes; ARGS=--quick: 4)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: coverage
 coverage: .venv/.dev-stamp ## The lines that the fast tests do not reach
 	@$(BIN)/python -m coverage run -m pytest -q -m "not embedded and not kind" $(ARGS)
@@ -83,10 +90,11 @@ format: .venv/.dev-stamp ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff format --quiet .
 
 .PHONY: lock
-lock: .venv/.uv-stamp ## Write both locks for what setup.cfg asks for (ARGS=--upgrade: newest)
+lock: .venv/.uv-stamp ## Write all locks for what setup.cfg asks for (ARGS=--upgrade: newest)
 	@$(LOCK) $(ARGS) --extra dev -o requirements/dev.lock
 	@$(LOCK) -c requirements/dev.lock $(ARGS) -o requirements/runtime.lock
 	@$(CLIENT_LOCK) $(ARGS) -o requirements/seldon-client.lock
+	@$(PEERS_LOCK) $(ARGS) -o requirements/peers.lock
 	@echo "lock: the locks in requirements/ are written"
 
 .PHONY: check-lock
@@ -96,7 +104,8 @@ check-lock: .venv/.uv-stamp ## Fail when a lock is not what `make lock` would wr
 	$(LOCK) --extra dev -o "$$folder/dev.lock" && \
 	$(LOCK) -c "$$folder/dev.lock" -o "$$folder/runtime.lock" && \
 	$(CLIENT_LOCK) -o "$$folder/seldon-client.lock" && \
-	for lock in dev.lock runtime.lock seldon-client.lock; do \
+	$(PEERS_LOCK) -o "$$folder/peers.lock" && \
+	for lock in dev.lock runtime.lock seldon-client.lock peers.lock; do \
 		cmp -s requirements/$$lock "$$folder/$$lock" || { \
 			diff -u requirements/$$lock "$$folder/$$lock" | grep '^[-+][^ ]' | head -20; \
 			echo "check-lock: requirements/$$lock is stale; run \`make lock\` and commit it" >&2; \
@@ -178,4 +187,11 @@ moved:
 	@$(UV) venv --clear --python $(BIN)/python .venv/seldon-client
 	@$(UV) pip install --python .venv/seldon-client/bin/python --require-hashes \
 		-r requirements/seldon-client.lock
+	@touch $@
+
+.venv/peers/.stamp: requirements/peers.lock .venv/.uv-stamp
+	@echo "setup: installing requirements/peers.lock (stock MLServer, for make bench)"
+	@$(UV) venv --clear --python $(BIN)/python .venv/peers
+	@$(UV) pip install --python .venv/peers/bin/python --require-hashes \
+		-r requirements/peers.lock
 	@touch $@
