@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
-from mlops_pipeline.assets.failures import NETWORK, explained
+from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
 from mlops_pipeline.assets.layers import ROUND_TRIPS
 from mlops_pipeline.catalog.registry import RegisteredModel
@@ -31,7 +31,6 @@ def dataset_asset(
         kinds={"numpy", "s3"},
         owners=OWNERS,
         required_resource_keys={"platform"},
-        retry_policy=NETWORK,
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[DatasetRef]:
         require_passed(context.instance, store_key, [ROUND_TRIPS])

@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
-from mlops_pipeline.assets.failures import NETWORK, explained
+from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
 from mlops_pipeline.assets.layers import ROUTES
 from mlops_pipeline.assets.model import model_propositions
@@ -33,7 +33,6 @@ def deployment_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefiniti
         kinds={"seldon", "envoy"},
         owners=OWNERS,
         required_resource_keys={"platform"},
-        retry_policy=NETWORK,
     )
     def asset(
         context: dg.AssetExecutionContext, artifact: ModelRef

@@ -11,7 +11,7 @@ from pydantic import Field
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.dataset import dataset_propositions
-from mlops_pipeline.assets.failures import NETWORK, explained
+from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_key
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
@@ -52,7 +52,6 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         kinds={"scikitlearn" if spec.framework == "sklearn" else "tensorflow", "s3"},
         owners=OWNERS,
         required_resource_keys={"platform"},
-        retry_policy=NETWORK,
     )
     def asset(
         context: dg.AssetExecutionContext, config: TrainingConfig, dataset: DatasetRef

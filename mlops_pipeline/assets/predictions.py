@@ -10,7 +10,7 @@ import dagster as dg
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.deployment import deployment_propositions
-from mlops_pipeline.assets.failures import NETWORK, explained
+from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_key
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
@@ -35,7 +35,6 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
         kinds={"seldon", "json"},
         owners=OWNERS,
         required_resource_keys={"platform"},
-        retry_policy=NETWORK,
     )
     def asset(
         context: dg.AssetExecutionContext, deployment: DeploymentRef
