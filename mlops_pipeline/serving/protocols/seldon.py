@@ -154,7 +154,7 @@ def scores_of(unit: Unit, values: Array) -> Array:
 def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]:
     """Answer `data` in the encoding it came in."""
     if "ndarray" in data:
-        scores = scores_of(unit, numbers(data["ndarray"], where="data.ndarray", body=body))
+        scores = scores_of(unit, numbers(data.pop("ndarray"), where="data.ndarray", body=body))
         return {"names": column_names(unit, scores), "ndarray": listed(scores)}
     if "tensor" in data:
         scores = scores_of(unit, read_tensor(data["tensor"], body))
@@ -176,7 +176,7 @@ def read_tensor(tensor: object, body: bytes) -> Array:
     shape = tensor.get("shape")
     if not is_shape(shape):
         raise RequestError("WRONG_SHAPE", "data.tensor.shape has to be a list of whole numbers ≥ 0")
-    values = numbers(tensor.get("values"), where="data.tensor.values", body=body)
+    values = numbers(tensor.pop("values", None), where="data.tensor.values", body=body)
     return reshaped(values, shape, where="data.tensor")
 
 
@@ -201,13 +201,14 @@ def json_data(unit: Unit, data: object, body: bytes | None) -> object:
         RequestError: it is in none of the forms, or not numbers the model can answer.
     """
     if type(data) is dict and "instances" in data:
-        rows = numbers(data["instances"], where="jsonData.instances", body=body)
+        rows = numbers(data.pop("instances"), where="jsonData.instances", body=body)
         return {"predictions": listed(scores_of(unit, rows))}
     if type(data) is dict and "inputs" in data:
-        inputs = data["inputs"]
+        inputs = data.pop("inputs")
         if type(inputs) is dict:
             inputs = inputs.get(unit.model.default.input)
         rows = numbers(inputs, where="jsonData.inputs", body=body)
+        del inputs
         return {"outputs": listed(scores_of(unit, rows))}
     return listed(scores_of(unit, numbers(data, where="jsonData", body=body)))
 

@@ -67,7 +67,7 @@ def predict(model: Model, request: Request) -> Answer:
 
 def _instances(signature: Signature, document: dict[str, Any], body: bytes) -> Array:
     """Return the rows of the row format: a list of rows, or of `{input name: row}`."""
-    instances = document["instances"]
+    instances = document.pop("instances")
     if type(instances) is list and instances and type(instances[0]) is dict:
         instances = [_only_input(signature, instance) for instance in instances]
     return numbers(instances, where="instances", body=body)
@@ -75,7 +75,7 @@ def _instances(signature: Signature, document: dict[str, Any], body: bytes) -> A
 
 def _inputs(signature: Signature, document: dict[str, Any], body: bytes) -> Array:
     """Return the rows of the column format: all rows, or `{input name: all rows}`."""
-    inputs = document["inputs"]
+    inputs = document.pop("inputs")
     if type(inputs) is dict:
         inputs = _only_input(signature, inputs)
     return numbers(inputs, where="inputs", body=body)

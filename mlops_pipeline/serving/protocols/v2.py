@@ -80,7 +80,7 @@ def read_rows(model: Model, inputs: object, body: bytes) -> Array:
     shape = tensor.get("shape")
     if not is_shape(shape):
         raise RequestError("WRONG_SHAPE", "an input's shape has to be a list of whole numbers ≥ 0")
-    values = numbers(tensor.get("data"), where="data", body=body)
+    values = numbers(tensor.pop("data", None), where="data", body=body)
     return reshaped(values, shape, where="the input")
 
 
