@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 _CONNECT_TIMEOUT = 5.0
-_READ_TIMEOUT = 30.0
 _PART = 8 << 20
 """Bytes of one part of a multipart upload."""
 _ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
@@ -69,6 +68,7 @@ class ObjectStore:
     """An S3 endpoint. Keys are `/`-separated; buckets are addressed by path.
 
     `advise` finishes the message when the store fails: what its owner knows of its state.
+    `patience` is the seconds that a read may take, `attempts` how often a request is tried.
     """
 
     def __init__(
@@ -78,15 +78,21 @@ class ObjectStore:
         *,
         region: str = "us-east-1",
         advise: Callable[[], str] = lambda: "see its log",
+        patience: float = 30.0,
+        attempts: int = 4,
     ) -> None:
         self.endpoint = endpoint
         self._credentials = credentials
         self._region = region
         self._advise = advise
+        self._patience = patience
+        self._attempts = attempts
 
     @property
     def _client(self) -> "S3Client":
-        return _client(self.endpoint, self._credentials, self._region)
+        return _client(
+            self.endpoint, self._credentials, self._region, self._patience, self._attempts
+        )
 
     def ensure_bucket(self, bucket: str) -> bool:
         """Make the bucket unless it is there; return whether it was made."""
@@ -217,7 +223,9 @@ def _local_errors(verb: str, path: Path) -> Iterator[None]:
 
 
 @cache
-def _client(endpoint: str, credentials: Credentials, region: str) -> "S3Client":
+def _client(
+    endpoint: str, credentials: Credentials, region: str, patience: float, attempts: int
+) -> "S3Client":
     """Return one client per endpoint and key in this process: making one takes 0.4 s."""
     import boto3
     from botocore.config import Config
@@ -230,8 +238,8 @@ def _client(endpoint: str, credentials: Credentials, region: str) -> "S3Client":
         aws_secret_access_key=credentials.secret_access_key,
         config=Config(
             connect_timeout=_CONNECT_TIMEOUT,
-            read_timeout=_READ_TIMEOUT,
-            retries={"mode": "standard", "total_max_attempts": 4},
+            read_timeout=patience,
+            retries={"mode": "standard", "total_max_attempts": attempts},
             s3={"addressing_style": "path"},
             proxies={},
         ),

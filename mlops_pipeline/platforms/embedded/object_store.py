@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _PROGRAM = "object_store"
 _PROBE = ".written"
+_GLANCE = 2.0
+"""Seconds in which a store that is looked at has to answer: one that hangs must be seen to."""
 _PORTS = tuple(
     f"{part}{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")
 )
@@ -119,15 +121,21 @@ class SeaweedObjectStore:
             if ports.is_abandoned(socket):
                 socket.unlink()
 
-    def client(self) -> "ObjectStore":
-        """Return a client with the store's own keys.
+    def client(self, *, patience: float = 30.0, attempts: int = 4) -> "ObjectStore":
+        """Return a client with the store's own keys; see `ObjectStore` for the options.
 
         Raises:
             NotFoundError: the layer is absent.
         """
         from mlops_pipeline.clients.s3 import ObjectStore
 
-        return ObjectStore(self.endpoint(), self._keys.read(), advise=self._advise)
+        return ObjectStore(
+            self.endpoint(),
+            self._keys.read(),
+            advise=self._advise,
+            patience=patience,
+            attempts=attempts,
+        )
 
     def endpoint(self) -> str:
         """Return `http://127.0.0.1:<port>`.
@@ -240,7 +248,7 @@ class SeaweedObjectStore:
         return None
 
     def _missing_buckets(self) -> list[str]:
-        client = self.client()
+        client = self.client(patience=_GLANCE, attempts=1)
         return [bucket for bucket in self._settings.buckets if not _has(client, bucket)]
 
     def _take_writes_again(self, state: LayerState) -> LayerState:
