@@ -70,6 +70,11 @@ test-fast: .venv/.dev-stamp ## The tests that start no process: seconds
 bench: .venv/.dev-stamp .venv/peers/.stamp ## Write docs/benchmarks.md anew (12 minutes; ARGS=--quick: 4)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: fuzz
+fuzz: .venv/.dev-stamp ## Send 10,000 requests that nobody should send (FUZZ_REQUESTS=…: another number)
+	@FUZZ_REQUESTS=$${FUZZ_REQUESTS:-10000} $(PYTEST) mlops_pipeline_tests/embedded/test_fuzzing.py \
+		$(ARGS)
+
 .PHONY: coverage
 coverage: .venv/.dev-stamp ## The lines that the fast tests do not reach
 	@$(BIN)/python -m coverage run -m pytest -q -m "not embedded and not kind" $(ARGS)
