@@ -53,11 +53,13 @@ _ROUTE = {"seldon": IRIS.server.deployment, "namespace": IRIS.server.namespace}
 _PREFIX = f"/seldon/{IRIS.server.namespace}/{IRIS.server.deployment}"
 _SPY_STARTS = 2.0
 """Seconds that py-spy may take before it looks."""
+_MAIN = "mlops_pipeline/serving/run.py"
 AREAS = {
     "sklearn/": "scikit-learn's predict_proba",
+    _MAIN: "C code of the event loop, the HTTP parser and gRPC; sockets",
     "mlops_pipeline/serving/": "our code: JSON and messages, checks, counters",
     "uvicorn/": "uvicorn",
-    "grpc/": "grpcio's Python part",
+    "grpc/": "gRPC's Python code",
 }
 """Part of a frame's file name → what the frame belongs to."""
 
@@ -216,12 +218,17 @@ def _profile(point: Point, folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def areas(folded: str) -> dict[str, int]:
-    """Count the samples of a profile, one stack a line, by the area that the stack ends in."""
+    """Count the samples of a profile, one stack a line, by the area that the stack ends in.
+
+    Only the main thread counts, which answers: of gRPC's own thread, py-spy cannot tell whether it
+    waits.
+    """
     counted: dict[str, int] = {}
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
-        area = _area(stack.split(";"))
-        counted[area] = counted.get(area, 0) + int(count)
+        if _MAIN in stack:
+            area = _area(stack.split(";"))
+            counted[area] = counted.get(area, 0) + int(count)
     return counted
 
 
@@ -231,4 +238,4 @@ def _area(stack: Sequence[str]) -> str:
         for pattern, area in AREAS.items():
             if pattern in frame:
                 return area
-    return "event loop, sockets and parser"
+    raise AssertionError("every stack of the main thread has its frame")
