@@ -4,15 +4,14 @@ Measured on two cores: `import tensorflow` 9.2 s → 3.4 s (it imports all of Ke
 pandas, matplotlib and scikit-learn; loading a SavedModel needs none), scikit-learn and a pipeline
 3.2 s → 1.3 s, `import mlserver.server` 2.2 s → 0.8 s (pandas, OpenTelemetry's exporters, Kafka).
 
-Two means, both undone when the import is done, so that a model that itself imports one of these
+Three means, all undone when the import is done, so that a model that itself imports one of these
 gets the real one:
 
 * `without`: an import fails as if the library were not installed, which is a case that the
   importing library provides for.
 * `placeholders`: an import gives a module of things that refuse to be used, for libraries that
   insist on importing what they only need if a setting of theirs is on, which ours never is.
-
-A third, `defer`, stays: the module is imported when something in it is first used.
+* `deferred`: an import gives a module that imports the real one when something in it is first used.
 """
 
 import contextlib
@@ -42,6 +41,8 @@ TENSORFLOW_WITHOUT = ("keras", "pandas", "scipy", "matplotlib", "sklearn")
 
 SKLEARN_WITHOUT = ("pandas", "rich")
 """scikit-learn runs without these; rows come as numpy arrays."""
+SKLEARN_USUAL = ("sklearn.pipeline", "sklearn.preprocessing", "sklearn.linear_model")
+"""What most models are made of, and what imports `scipy.stats` for a few methods of it."""
 
 
 @contextlib.contextmanager
@@ -114,33 +115,46 @@ class Deferred(ModuleType):
         return getattr(self._load(), name)
 
     def _load(self) -> ModuleType:
-        """Import the real module and put it in our place."""
+        """Import the real module and return it."""
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
-        module = importlib.import_module(self.__name__)
-        parent, _, child = self.__name__.rpartition(".")
-        setattr(sys.modules[parent], child, module)
-        return module
+        return importlib.import_module(self.__name__)
 
 
-def defer(name: str, *, functions: tuple[str, ...] = ()) -> None:
-    """Defer the import of the submodule `name`, unless it is there already."""
-    if name not in sys.modules:
-        parent, _, child = name.rpartition(".")
-        owner = importlib.import_module(parent)
-        sys.modules[name] = Deferred(name, functions)
-        setattr(owner, child, sys.modules[name])
+@contextlib.contextmanager
+def deferred(name: str, *, functions: tuple[str, ...] = ()) -> Iterator[None]:
+    """Let the import of the submodule `name` wait until it is used; one already there stays.
+
+    Who imports it later gets the real one: a submodule of it could not be imported otherwise.
+    """
+    if name in sys.modules:
+        yield
+        return
+    parent, _, child = name.rpartition(".")
+    owner, waiting = importlib.import_module(parent), Deferred(name, functions)
+    sys.modules[name] = waiting
+    setattr(owner, child, waiting)
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is waiting:
+            del sys.modules[name]
+        if vars(owner).get(child) is waiting:
+            delattr(owner, child)
 
 
 def import_sklearn() -> None:
-    """Import scikit-learn's base; `scipy.stats` waits until an estimator uses it.
+    """Import what most models of scikit-learn need; its `scipy.stats` waits until it is used.
 
     (`from numpy import *`, which scipy does, imports the Fortran compiler's wrapper.)
     """
-    defer("numpy.f2py")
-    defer("scipy.stats", functions=("gmean", "rankdata"))
-    with without(*SKLEARN_WITHOUT):
-        importlib.import_module("sklearn.pipeline")
+    with (
+        deferred("numpy.f2py"),
+        deferred("scipy.stats", functions=("gmean", "rankdata")),
+        without(*SKLEARN_WITHOUT),
+    ):
+        for name in SKLEARN_USUAL:
+            importlib.import_module(name)
     _know_arrays()
 
 

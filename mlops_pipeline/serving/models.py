@@ -92,7 +92,8 @@ def predict(
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise RequestError(
-            "REFUSED_BY_MODEL", f"the model cannot answer these rows: {first_line[:300]}"
+            "REFUSED_BY_MODEL",
+            f"the model cannot answer these rows: {first_line[:300].rstrip('.')}",
         ) from error
     for array in scores:
         if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -48,8 +48,13 @@ archive.write_out(sys.argv[1])
 
 
 def make_iris(folder: Path) -> Path:
+    return make_sklearn(folder, TRAIN_IRIS)
+
+
+def make_sklearn(folder: Path, program: str) -> Path:
+    """Return the artifact of a program that dumps a model of four features and three classes."""
     folder.mkdir(parents=True)
-    _run(TRAIN_IRIS, folder / "model.joblib")
+    _run(program, folder / "model.joblib")
     return _with_manifest(folder, "iris", "sklearn", ("features", 4, "FP64"), 3)
 
 

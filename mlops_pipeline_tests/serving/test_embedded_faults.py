@@ -19,6 +19,19 @@ from mlops_pipeline_tests.serving.servers import Server
 
 pytestmark = pytest.mark.embedded
 
+BY_NAME = """
+import sys, joblib
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+iris = load_iris(as_frame=True)
+scaler = ColumnTransformer([("scale", StandardScaler(), list(iris.data.columns))])
+model = make_pipeline(scaler, LogisticRegression()).fit(iris.data, iris.target)
+joblib.dump(model, sys.argv[1])
+"""
+
 GOOD = b'{"data":{"ndarray":[[5.964,4.006,2.081,1.031]]}}'
 
 
@@ -90,6 +103,13 @@ def test_a_model_that_does_not_load_ends_the_server(own_copy: Path) -> None:
     ended = servers.serve_in_vain(own_copy)
     assert ended.returncode == ExitCode.MODEL
     assert "does not load" in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
+def test_a_model_that_needs_columns_by_name_ends_the_server(tmp_path: Path) -> None:
+    ended = servers.serve_in_vain(servers.make_sklearn(tmp_path / "named", BY_NAME))
+    assert ended.returncode == ExitCode.MODEL
+    assert "Specifying the columns using strings is only supported for dataframes." in ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout
 
 

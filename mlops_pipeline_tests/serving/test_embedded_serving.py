@@ -221,3 +221,37 @@ def test_answers_are_json_whatever_is_asked(client: httpx.Client) -> None:
         answer = client.post(path, content=b"\x00\xff")
         assert answer.status_code == 404
         assert json.loads(answer.content)
+
+
+FRAMED = """
+import sys, joblib, pandas
+from scipy.stats import uniform
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import RandomizedSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+rows, labels = load_iris(return_X_y=True)
+scaler = ColumnTransformer([("scale", StandardScaler(), [0, 1, 2, 3])])
+search = RandomizedSearchCV(LogisticRegression(), {"C": uniform(1, 2)}, n_iter=2, random_state=0)
+model = make_pipeline(FunctionTransformer(pandas.DataFrame), scaler, search).fit(rows, labels)
+joblib.dump(model, sys.argv[1])
+"""
+
+
+def test_a_model_may_need_what_was_kept_from_the_libraries(tmp_path: Path) -> None:
+    folder = servers.make_sklearn(tmp_path / "framed", FRAMED)
+    with servers.running(folder, tmp_path / "log") as server, server.client() as client:
+        answer = client.post("/predict", json={"data": {"ndarray": [ROW]}})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["data"]["ndarray"][0]) == 3
+
+
+@pytest.mark.parametrize("name", ["Seldon/Predict", "Model/SendFeedback", "Seldon/ModelMetadata"])
+def test_calls_that_are_garbage_or_empty_are_bad_requests(iris: Server, name: str) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{iris.grpc_port}") as channel:
+        for messages in (iter([b"\xff" * 9]), iter(())):
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.stream_unary(f"/seldon.protos.{name}")(messages, timeout=20)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT

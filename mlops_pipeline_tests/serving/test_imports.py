@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from types import ModuleType
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.serving import imports
+from mlops_pipeline_tests.serving.servers import ROOT
 
 
 def test_without_hides_a_library_for_as_long_as_it_lasts() -> None:
@@ -30,23 +32,54 @@ def test_a_placeholder_is_imported_and_refuses_to_be_used() -> None:
         Thing()
 
 
-def test_a_deferred_module_is_imported_when_it_is_used() -> None:
+@pytest.fixture
+def forgotten() -> None:
     for name in [name for name in sys.modules if name.startswith("wsgiref")]:
         del sys.modules[name]
-    imports.defer("wsgiref.util", functions=("guess_scheme",))
-    from wsgiref.util import guess_scheme
 
-    assert type(sys.modules["wsgiref.util"]) is imports.Deferred
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_deferred_module_is_imported_when_it_is_used() -> None:
+    with imports.deferred("wsgiref.util", functions=("guess_scheme",)):
+        import wsgiref.util as waiting
+        from wsgiref.util import guess_scheme
+    assert type(waiting) is imports.Deferred
+    assert "wsgiref.util" not in sys.modules
     assert guess_scheme({}) == "http"
+    assert waiting.is_hop_by_hop("Te")
     import wsgiref.util
 
     assert type(wsgiref.util) is ModuleType
-    assert (
-        wsgiref.util.application_uri(
-            {"SERVER_NAME": "x", "SERVER_PORT": "80", "wsgi.url_scheme": "http"}
-        )
-        == "http://x/"
-    )
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_deferred_module_that_is_used_at_once_stays() -> None:
+    with imports.deferred("wsgiref.util"):
+        import wsgiref.util as waiting
+
+        assert waiting.is_hop_by_hop("Te")
+        assert type(sys.modules["wsgiref.util"]) is ModuleType
+    assert type(sys.modules["wsgiref.util"]) is ModuleType
+
+
+AFTER_SKLEARN = """
+import importlib, sys
+from mlops_pipeline.serving import imports
+imports.import_sklearn()
+left = [n for n, m in sys.modules.items() if m is None or isinstance(m, imports.Deferred)]
+assert not left, left
+assert not {"pandas", "scipy.stats"} & sys.modules.keys()
+# A submodule before its package, which is what unpickling does.
+assert importlib.import_module("scipy.stats._continuous_distns").uniform
+import numpy, pandas, scipy.stats, sklearn.inspection, sklearn.preprocessing
+assert numpy.f2py and scipy.stats.uniform(0, 1).mean() == 0.5 and pandas.DataFrame
+assert sklearn.preprocessing.PowerTransformer().fit_transform([[1.0], [2.0], [4.0]]).shape == (3, 1)
+"""
+
+
+@pytest.mark.embedded
+def test_after_the_import_everything_is_real() -> None:
+    subprocess.run([sys.executable, "-c", AFTER_SKLEARN], check=True, cwd=ROOT, timeout=60)
 
 
 def test_scikit_learn_is_not_searched_for_data_frames_in_an_array() -> None:
