@@ -6,6 +6,7 @@ import os
 import shlex
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,24 @@ def test_a_broken_off_download_leaves_nothing(
     assert list((tmp_path / "models").iterdir()) == []
 
 
+def test_a_damaged_copy_is_downloaded_again(folders: Callable[..., ModelFolders]) -> None:
+    store = FakeObjectStore()
+    store.put("models", "iris/1/manifest.json", b"{}")
+    path = folders(store).fetch(URI, namespace="ns", secret="mine")
+    (path / "manifest.json").write_text("{ damaged")
+    assert folders(store).fetch(URI, namespace="ns", secret="mine") == path
+    assert (path / "manifest.json").read_bytes() == b"{}"
+
+
+def test_only_downloads_of_processes_that_are_gone_are_left_behind(
+    tmp_path: Path, folders: Callable[..., ModelFolders]
+) -> None:
+    mine, gone = (tmp_path / f"models/.download-{pid}-x" for pid in (os.getpid(), 2**22 + 1))
+    mine.mkdir()
+    gone.mkdir()
+    assert folders(FakeObjectStore()).all() == {gone}
+
+
 # The state folder
 
 
@@ -287,6 +306,60 @@ def test_a_socket_of_a_deep_folder_is_reached_by_a_short_link(
         state.prepare()
     socket.parent.unlink()
     short.rmdir()
+
+
+@pytest.mark.parametrize("length", range(60, 80))
+def test_all_sockets_are_in_one_folder_which_prepare_makes(tmp_path: Path, length: int) -> None:
+    name = "s" * max(1, length - len(os.fsencode(tmp_path / "x/run")))
+    state = State.at(tmp_path / name)
+    state.prepare()
+    sockets = [state.socket(socket) for socket in ("sv.sock", "ev.sock", "s3.sock", "filer.sock")]
+    assert len({socket.parent for socket in sockets}) == 1
+    assert sockets[0].parent.resolve() == state.run.resolve()
+    assert all(len(os.fsencode(socket)) <= 80 for socket in sockets)
+    state.purge()
+
+
+def test_a_folder_with_somebodys_things_is_not_moved_into(tmp_path: Path) -> None:
+    (tmp_path / "theirs/models").mkdir(parents=True)
+    with pytest.raises(ConflictError, match=r"holds models, which this project did not make.*HOME"):
+        State.at(tmp_path / "theirs").prepare()
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["models"]
+
+
+def test_a_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    State.at(tmp_path / "s").prepare()
+    mark = tmp_path / "s/.mlops-pipeline-embedded"
+    mark.write_text(json.dumps({"format": 2, "instance": "x", "more": 1}))
+    with pytest.raises(
+        ConfigurationError, match=r"has format 2, .* knows formats up to 1: .*Install that version"
+    ):
+        State.at(tmp_path / "s")
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 1}', None])
+def test_a_folder_without_a_readable_mark_is_adopted(tmp_path: Path, damage: str | None) -> None:
+    state = State.at(tmp_path / "s")
+    state.prepare()
+    (state.object_store / "kept").write_text("data")
+    mark = tmp_path / "s/.mlops-pipeline-embedded"
+    mark.unlink() if damage is None else mark.write_text(damage)
+    with pytest.raises(ConfigurationError, match="mlops-pipeline up"):
+        _ = state.instance
+    State.at(tmp_path / "s").prepare()
+    assert len(state.instance) == 16
+    assert (state.object_store / "kept").read_text() == "data"
+    assert mark.stat().st_mode & 0o777 == 0o600
+
+
+def test_two_that_prepare_at_once_agree_on_the_instance(tmp_path: Path) -> None:
+    def prepare(_: int) -> str:
+        state = State.at(tmp_path / "s")
+        state.prepare()
+        return state.instance
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(prepare, range(32)))) == 1
 
 
 def test_a_folder_of_somebody_else_is_not_purged(tmp_path: Path) -> None:

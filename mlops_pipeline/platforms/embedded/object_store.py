@@ -21,6 +21,11 @@ from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
 from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.store_writes import (
+    LEAST_FREE,
+    describe_lack_of_space,
+    probe_writes,
+)
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -37,14 +42,11 @@ if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
 
 _PROGRAM = "object_store"
-_PROBE = ".written"
 _GLANCE = 2.0
 """Seconds in which a store that is looked at has to answer: one that hangs must be seen to."""
 _PORTS = tuple(
     f"{part}{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")
 )
-_LEAST_FREE = 64
-"""MiB of its disk below which SeaweedFS stores nothing more."""
 _STOP_SECONDS = 1
 """SeaweedFS 4.48 does not end on SIGTERM; what it has acknowledged is written by then."""
 
@@ -93,7 +95,8 @@ class SeaweedObjectStore:
             state = self.observe()
             if isinstance(state, Absent | Broken):
                 self._start()
-            self._require_space()
+            if lack := describe_lack_of_space(self._data):
+                raise UnavailableError(f"the object store cannot store anything: {lack}")
             state = self._take_writes_again(state)
             if not isinstance(state, Ready):
                 client = self.client()
@@ -159,7 +162,7 @@ class SeaweedObjectStore:
         self._keys.write_secret(namespace, endpoint=self.endpoint())
 
     def _start(self) -> None:
-        (self._state.object_store / "data").mkdir(exist_ok=True, mode=0o700)
+        self._data.mkdir(exist_ok=True, mode=0o700)
         self._keys.make()
         with self._locks.held("state", purpose="start the object store"):
             self._supervisor.put(self._program(self._place()))
@@ -206,7 +209,7 @@ class SeaweedObjectStore:
         ]
         command = (
             *(str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server"),
-            f"-dir={folder / 'data'}",
+            f"-dir={self._data}",
             f"-ip={ports.LOOPBACK}",
             f"-ip.bind={ports.LOOPBACK}",
             "-filer",
@@ -224,7 +227,7 @@ class SeaweedObjectStore:
             "-master.volumePreallocate=false",
             "-volume.max=64",
             # Its default is 1 % of the disk, which are gigabytes on a large one.
-            f"-volume.minFreeSpace={_LEAST_FREE}MiB",
+            f"-volume.minFreeSpace={LEAST_FREE}MiB",
             "-volume.preStopSeconds=0",
         )
         # SeaweedFS reads its keys once: other ones make another program, which is started again.
@@ -252,38 +255,27 @@ class SeaweedObjectStore:
         return [bucket for bucket in self._settings.buckets if not _has(client, bucket)]
 
     def _take_writes_again(self, state: LayerState) -> LayerState:
-        """Start SeaweedFS again when it stores nothing: it looks for space only once a minute."""
+        """Start SeaweedFS again when it cannot store everything any more, after its disk was full.
+
+        It looks for space only once a minute, and a LevelDB whose journal could not be written
+        refuses every write until it is opened again.
+        """
         if not isinstance(state, Ready):
             return state
         try:
-            self._probe_writes()
+            probe_writes(self.client(), self._settings.buckets[0])
         except UnavailableError as error:
             self._restart()
-            self._probe_writes()
+            probe_writes(self.client(), self._settings.buckets[0])
             return Broken(str(error))
         return state
 
-    def _probe_writes(self) -> None:
-        client, bucket = self.client(), self._settings.buckets[0]
-        client.put(bucket, _PROBE, b"written")
-        client.delete(bucket, _PROBE)
-
-    def _require_space(self) -> None:
-        if lack := self._describe_lack_of_space():
-            raise UnavailableError(f"the object store cannot store anything: {lack}")
-
-    def _describe_lack_of_space(self) -> str:
-        """Say what the disk lacks and what to do; empty when there is room."""
-        data = self._state.object_store / "data"
-        free = shutil.disk_usage(data).free >> 20
-        sentence = (
-            f"the disk of {data} has {free} MiB free and {_LEAST_FREE} MiB are needed; "
-            "free space there, then run `mlops-pipeline up` again"
-        )
-        return sentence if free < _LEAST_FREE else ""
-
     def _advise(self) -> str:
-        return self._describe_lack_of_space() or "see `mlops-pipeline logs object_store`"
+        return describe_lack_of_space(self._data) or "see `mlops-pipeline logs object_store`"
+
+    @property
+    def _data(self) -> Path:
+        return self._state.object_store / "data"
 
     def _require_supervisor(self) -> None:
         if not isinstance(state := self._supervisor.observe(), Ready):
@@ -302,7 +294,7 @@ class SeaweedObjectStore:
 
 def _has(client: "ObjectStore", bucket: str) -> bool:
     try:
-        client.sizes(bucket, _PROBE)
+        client.sizes(bucket, ".there/")
     except NotFoundError:
         return False
     return True

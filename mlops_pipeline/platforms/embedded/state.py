@@ -19,6 +19,7 @@ _REFUSED = '\n;#[]*?%"'
 """What supervisord's configuration files cannot hold in a path."""
 _SOCKET_LIMIT = 80
 """Bytes of a socket's path: the kernels stop at 104; supervisord binds `<path>.<pid>` first."""
+_LONGEST_SOCKET = "filer.sock"
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,7 @@ class State:
 
         When `home` is too deep, it leads through a link in the temporary folder.
         """
-        direct = self.run / name
-        if len(os.fsencode(direct)) <= _SOCKET_LIMIT:
-            return direct
-        return self._link() / name
+        return (self._link() if self._is_deep() else self.run) / name
 
     def is_prepared(self) -> bool:
         """Say whether `prepare` has been here."""
@@ -160,7 +158,7 @@ class State:
                 f"the state folder {self.home} cannot be written: {error.strerror or error}; "
                 "make it writable, free space, or choose another with MLOPS_HOME"
             ) from error
-        if self.socket("any").parent != self.run:
+        if self._is_deep():
             self._make_link()
 
     def purge(self) -> None:
@@ -205,7 +203,7 @@ class State:
         """Refuse to move into somebody's folder: `purge` would remove what is theirs."""
         if self.is_prepared():
             return
-        found = {path.name for path in self.home.iterdir() if not path.name.startswith(f".{_MARK}")}
+        found = {path.name for path in self.home.iterdir() if _MARK not in path.name}
         adopted = {self.supervisor.name, self.object_store.name, self.locks.name} <= found
         if found and not adopted:
             shown = ", ".join(sorted(found)[:3])
@@ -247,6 +245,10 @@ class State:
             folder.mkdir(exist_ok=True, mode=0o700)
         if not os.access(self.home, os.W_OK):
             raise PermissionError(13, "permission denied")
+
+    def _is_deep(self) -> bool:
+        """Say whether any of the sockets needs the link: then all take it."""
+        return len(os.fsencode(self.run / _LONGEST_SOCKET)) > _SOCKET_LIMIT
 
     def _link(self) -> Path:
         return Path(tempfile.gettempdir()) / self.identity
