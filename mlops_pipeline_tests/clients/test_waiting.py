@@ -1,8 +1,12 @@
+import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+import mlops_pipeline
 from mlops_pipeline.clients.errors import FatalStateError, WaitTimeoutError
 from mlops_pipeline.clients.waiting import MONOTONIC, wait_until
 
@@ -101,3 +105,29 @@ def test_the_real_clock_goes_forward_by_what_it_sleeps() -> None:
     before = MONOTONIC.now()
     MONOTONIC.sleep(0.002)
     assert MONOTONIC.now() - before >= 0.002
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_jump_of_the_machines_clock_changes_no_wait(
+    jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, seen = time.time(), iter(range(1000))
+    monkeypatch.setattr(time, "time", lambda: start + jump * next(seen))
+    answers = iter(["not yet", "not yet", None])
+    assert 0 < wait_until("it", lambda: next(answers), timeout=5, interval=0.001) < 5
+    before = time.monotonic()
+    with pytest.raises(WaitTimeoutError):
+        wait_until("it", lambda: "never", timeout=0.05, interval=0.001)
+    assert 0.05 <= time.monotonic() - before < 5
+
+
+def test_nothing_waits_by_the_time_of_day() -> None:
+    package = Path(mlops_pipeline.__file__).parent
+    asking = re.compile(r"\btime\.time\(|\bdatetime\.(utc)?now\(|from time import")
+    found = {
+        str(path.relative_to(package)): len(asking.findall(path.read_text()))
+        for path in package.rglob("*.py")
+        if asking.search(path.read_text())
+    }
+    # Shown beside the times of events; written into the manifest of an artifact.
+    assert found == {"cli/progress.py": 1, "delivery/training.py": 1}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
@@ -14,6 +15,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, Una
 from mlops_pipeline.clients.files import PRIVATE
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
+from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.layers import Absent, Broken, Ready
 from mlops_pipeline_tests.embedded.rig import Rig, listening, rig_in
 
@@ -78,6 +80,24 @@ def test_paths_of_nothing_are_refused_in_json(rig: Rig, path: str, status: int) 
     answer = httpx.get(rig.platform.gateway_url() + path)
     assert answer.status_code == status
     assert answer.json()["status"]["code"] == status
+
+
+def test_the_probe_of_the_gateway_is_no_failure(rig: Rig) -> None:
+    answer = httpx.get(f"{rig.platform.gateway_url()}/healthz/ready")
+    assert (answer.status_code, answer.text) == (200, "the gateway is ready")
+
+
+@pytest.mark.parametrize("metadata", [(), (("seldon", "nothing"), ("namespace", "seldon"))])
+def test_a_grpc_call_for_no_deployment_is_not_found(
+    rig: Rig, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    address = rig.platform.gateway_url().removeprefix("http://")
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        with pytest.raises(grpc.RpcError) as failure:
+            call(b"", metadata=metadata, timeout=10)
+    assert failure.value.code() == grpc.StatusCode.NOT_FOUND
+    assert failure.value.details().startswith("no deployment has this path; paths are /seldon/")
 
 
 @pytest.mark.parametrize("program", ["gateway", "object_store"])
@@ -160,7 +180,7 @@ def test_layers_say_what_they_stand_on(tmp_path: Path) -> None:
 def test_a_second_up_waits_and_names_who_holds_the_lock(tmp_path: Path) -> None:
     settings = EmbeddedSettings(lock_timeout=0.2)
     platform = EmbeddedPlatform(tmp_path / "s", settings)
-    (tmp_path / "s/locks").mkdir(parents=True)
+    State.at(tmp_path / "s").prepare()
     held = Locks(tmp_path / "s/locks", timeout=1).held("layers", purpose="hold it")
     with held, pytest.raises(UnavailableError, match=r"process \d+ \(hold it\)"):
         platform.layers[0].ensure()

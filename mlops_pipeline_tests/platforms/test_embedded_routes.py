@@ -111,3 +111,14 @@ def test_only_loopback_and_a_private_socket_are_opened() -> None:
     assert manager["merge_slashes"]
     assert manager["path_with_escaped_slashes_action"] == "REJECT_REQUEST"
     assert manager["rds"]["config_source"]["path_config_source"]["path"] == "/a b/live/routes.json"
+
+
+def test_only_failures_get_the_failures_body_and_no_grpc_call_does() -> None:
+    text = envoy_config.bootstrap(port=8080, admin=Path("/a"), live=Path("/b"))
+    listener = json.loads(text)["static_resources"]["listeners"][0]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (mapper,) = manager["local_reply_config"]["mappers"]
+    failed, not_grpc = mapper["filter"]["and_filter"]["filters"]
+    assert failed["status_code_filter"]["comparison"]["value"]["default_value"] == 400
+    assert not_grpc["header_filter"]["header"]["invert_match"]
+    assert not listener["enable_reuse_port"]

@@ -1,0 +1,45 @@
+"""Locks between processes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.clients import locks
+from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
+from mlops_pipeline.clients.locks import Locks
+
+
+def test_who_waits_is_told_who_holds_it(tmp_path: Path) -> None:
+    told: list[str] = []
+    holding = Locks(tmp_path, timeout=1).held("a", purpose="work", on_wait=told.append)
+    waiting = Locks(tmp_path, timeout=0.05).held("a", purpose="play", on_wait=told.append)
+    who = rf"process {os.getpid()} \(work\)"
+    with holding, pytest.raises(UnavailableError, match=rf"could not play: {who} has held .* 0.05"):
+        waiting.__enter__()
+    assert told == [f"process {os.getpid()} (work)"]
+    with Locks(tmp_path, timeout=0.05).held("a", purpose="play", on_wait=told.append):
+        pass
+    assert len(told) == 1
+
+
+def test_a_lock_is_held_also_when_the_holder_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise ConfigurationError("no space left on device")
+
+    monkeypatch.setattr(locks, "write_atomically", full)
+    with Locks(tmp_path, timeout=1).held("a", purpose="work"):
+        waiting = Locks(tmp_path, timeout=0.05).held("a", purpose="play")
+        with pytest.raises(UnavailableError, match="another process has held"):
+            waiting.__enter__()
+
+
+def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ConfigurationError, match=r"a\.lock cannot be locked"),
+        Locks(tmp_path / "file", timeout=1).held("a", purpose="work"),
+    ):
+        pass

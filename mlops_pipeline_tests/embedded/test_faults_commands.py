@@ -1,0 +1,181 @@
+"""The command line against faults: two at once, Ctrl-C anywhere, damage, leaks. One platform."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.clients.s3 import Credentials
+from mlops_pipeline.platforms.embedded import EmbeddedPlatform
+from mlops_pipeline_tests.embedded.conftest import WINE, CommandLine, free_ports, predict
+from mlops_pipeline_tests.embedded.faults import Running
+
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """The command with a state folder of its own, and nothing up yet. Gone afterwards."""
+    directory = tmp_path_factory.mktemp("faults")
+    made = CommandLine(directory / "home", directory, free_ports(3))
+    configure(made, trees=20)
+    try:
+        yield made
+    finally:
+        made.run("down", "--purge", "--yes")
+
+
+def configure(line: CommandLine, *, trees: int) -> None:
+    """Let the model wine have that many trees: another number trains it again."""
+    model = line.directory / "wine.py"
+    model.write_text(WINE.read_text().replace('"trees": 20', f'"trees": {trees}'))
+    (line.directory / "mlops.toml").write_text(f'models = ["{model}"]\n')
+
+
+@pytest.mark.parametrize(
+    "word", ["", "✓ supervisor", "✓ gateway", "✓ object_store", "✓ wine/dataset", "✓ wine/model"]
+)
+def test_ctrl_c_ends_an_up_without_a_trace_or_a_process_left(line: CommandLine, word: str) -> None:
+    up = Running(line, "up", "wine")
+    up.read_until(word)
+    if word == "✓ wine/dataset":  # Its checks are done, and the training begins.
+        up.wait(1.0)
+    assert up.interrupt() in ((130, -2) if not word else (130,)), up.said
+    assert not word or "interrupted; `mlops-pipeline up` goes on from here" in up.said
+    assert not word or "Traceback" not in up.said
+    assert up.left() == []
+
+
+def test_two_ups_at_once_take_turns(line: CommandLine) -> None:
+    ups = [Running(line, "up", "wine") for _ in range(2)]
+    assert [up.end() for up in ups] == [0, 0], [up.said for up in ups]
+    waited = [f"waiting for process {up.pid} (run `mlops-pipeline up`)" for up in reversed(ups)]
+    assert any(who in up.said for up, who in zip(ups, waited, strict=True))
+    assert any("nothing changed" in up.said for up in ups)
+    assert line.status(code=3)["models"][-1]["predictors"][0]["state"] == "ready"
+
+
+def test_what_serves_goes_on_when_a_release_is_interrupted(line: CommandLine) -> None:
+    url, before = url_of(line), digest_of(line)
+    configure(line, trees=21)
+    up = Running(line, "up", "wine")
+    up.read_until("✓ wine/model")
+    assert up.interrupt() == 130
+    answer = predict(url, [1.0] * 13)
+    assert answer.status_code == 200
+    line.run("up", "wine")
+    assert digest_of(line) != before
+    assert answer.headers["x-model-digest"] in (before, digest_of(line))
+
+
+def test_a_damaged_artifact_is_named_and_what_serves_goes_on(line: CommandLine) -> None:
+    url, digest = url_of(line), digest_of(line)
+    store = platform(line).object_store()
+    store.put("models", f"wine/{digest}/model.joblib", b"something else")
+    done = line.run("up", "wine", code=1)
+    assert "matches_its_manifest" in done.stderr
+    assert "model.joblib" in done.stderr
+    assert predict(url, [1.0] * 13).headers["x-model-digest"] == digest
+    line.run("up", "wine", "--force")
+    assert predict(url, [1.0] * 13).headers["x-model-digest"] == digest_of(line)
+
+
+def test_a_truncated_dataset_is_named(line: CommandLine, tmp_path: Path) -> None:
+    import mlops_pipeline.catalog as catalog
+
+    whole = (Path(catalog.__file__).parent / "data/mnist.npz").read_bytes()
+    (tmp_path / "mnist.npz").write_bytes(whole[: len(whole) // 2])
+    file = str(tmp_path / "mnist.npz")
+    done = line.run("up", "mnist", code=1, MLOPS_DATASETS__MNIST=file)
+    assert "mnist/dataset: could not load the dataset of mnist" in done.stderr
+    assert file in done.stderr
+    assert predict(url_of(line), [1.0] * 13).status_code == 200
+
+
+def test_other_keys_are_named_and_up_gives_them_to_the_store(line: CommandLine) -> None:
+    keys = line.home / "embedded/object_store/s3.json"
+    old = secret_of(line)
+    keys.write_text(keys.read_text().replace(old, "guessed-by-a-stranger"))
+    shown = line.run("status", code=3).stdout
+    assert "the store refuses our keys (SignatureDoesNotMatch); `mlops-pipeline up" in shown
+    failed = line.run("models", "wine", "--debug", code=1).stderr
+    assert "AccessDeniedError" in failed
+    assert "guessed" not in shown + failed
+    done = line.run("up", "wine", "--debug", timeout=60)
+    assert "object_store           repaired" in done.stderr
+    assert "guessed" not in done.stdout + done.stderr
+
+    keys.write_text("{")
+    shown = line.run("status", code=3).stdout
+    assert "`mlops-pipeline up object_store` makes new ones" in shown
+    line.run("up", "wine", timeout=60)
+    assert secret_of(line) not in (old, "guessed-by-a-stranger")
+    line.run("plan", code=3)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("[embedded]\ngatway_port = 1", "gatway_port is not a setting (there are: "),
+        ("[embedded]\ndrain_timeout = 'x'", "embedded.drain_timeout: Input should be a valid n"),
+        ("home = [", "could not read the settings from "),
+    ],
+)
+def test_wrong_settings_are_named_before_anything_is_changed(
+    line: CommandLine, tmp_path: Path, content: str, complaint: str
+) -> None:
+    (tmp_path / "wrong.toml").write_text(content)
+    done = line.run("up", code=2, MLOPS_CONFIG=str(tmp_path / "wrong.toml"))
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_secret_is_in_two_private_files_and_nowhere_else(line: CommandLine) -> None:
+    secret = secret_of(line).encode()
+    assert len(secret) >= 40
+    failed = line.run("up", "wine", "--debug", code=1, MLOPS_DATASETS__WINE="/dev/null/none")
+    listed = subprocess.run(["ps", "axeww"], capture_output=True, check=True).stdout
+    logs = [line.run("logs", name).stdout for name in ("supervisor", "object_store", "gateway")]
+    said = [failed.stdout, failed.stderr, *logs]
+    assert not [text for text in (listed, *(s.encode() for s in said)) if secret in text]
+
+    holders = {
+        path
+        for path in line.home.rglob("*")
+        if path.is_file() and not path.is_symlink() and secret in path.read_bytes()
+    }
+    folder = line.home / "embedded"
+    assert holders == {
+        folder / "object_store/s3.json",
+        folder / "secrets/seldon/seldon-rclone-secret.json",
+    }
+    assert {path.stat().st_mode & 0o777 for path in holders} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert all(os.stat(path).st_uid == os.getuid() for path in holders)
+
+
+def platform(line: CommandLine) -> EmbeddedPlatform:
+    return EmbeddedPlatform(line.home / "embedded")
+
+
+def secret_of(line: CommandLine) -> str:
+    keys: Credentials = platform(line).object_store()._credentials
+    return keys.secret_access_key
+
+
+def wine_of(line: CommandLine) -> dict[str, object]:
+    shown = json.loads(line.run("status", "--json", code=3).stdout)
+    return dict(next(model for model in shown["models"] if model["name"] == "wine"))
+
+
+def url_of(line: CommandLine) -> str:
+    return str(wine_of(line)["url"])
+
+
+def digest_of(line: CommandLine) -> str:
+    predictors = wine_of(line)["predictors"]
+    assert isinstance(predictors, list)
+    return str(predictors[0]["digest"])

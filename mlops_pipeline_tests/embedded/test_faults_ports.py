@@ -1,0 +1,74 @@
+"""A stranger on each of the platform's ports: before the first bring-up, and while it was down."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlops_pipeline.clients.ports import listeners
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.layers import Broken, Ready
+from mlops_pipeline_tests.embedded.faults import strangers_on
+from mlops_pipeline_tests.embedded.rig import Rig, predictor, rig_in
+
+pytestmark = pytest.mark.embedded
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with rig_in(tmp_path / "s") as rig:
+        yield rig
+
+
+def test_strangers_on_every_preferred_port_are_left_alone(rig: Rig) -> None:
+    chosen = rig.settings
+    first = (chosen.gateway_port, chosen.object_store_port, chosen.internal_port)
+    taken = {*first, chosen.internal_port + 3, chosen.model_port, chosen.model_port + 2}
+    with strangers_on(*taken):
+        bring_up(rig)
+        assert not taken & set(ports(rig).values())
+    assert {change.action for change in rig.up().values()} == {"unchanged"}
+
+
+def test_strangers_on_every_port_that_was_ours_are_left_alone(rig: Rig) -> None:
+    bring_up(rig)
+    rig.platform.object_store().put("models", "kept", b"1")
+    before = ports(rig)
+    rig.platform.down()
+    with strangers_on(*before.values()):
+        bring_up(rig)
+        after = ports(rig)
+        assert set(after) == set(before)
+        assert not set(after.values()) & set(before.values())
+        assert rig.platform.object_store().get("models", "kept") == b"1"
+    assert {change.action for change in rig.up().values()} == {"unchanged"}
+    assert ports(rig) == after
+
+
+def test_a_stranger_who_is_faster_than_a_restart_is_left_alone(rig: Rig) -> None:
+    bring_up(rig)
+    port = ports(rig)["gateway"]
+    supervisor, gateway = (psutil.Process(rig.pid(name)) for name in ("supervisor", "gateway"))
+    supervisor.suspend()
+    gateway.kill()
+    wait_until("its end", lambda: None if not listeners(gateway.pid) else "alive", timeout=5)
+    with strangers_on(port):
+        supervisor.resume()
+        assert isinstance(rig.platform.layers[2].observe(), Broken)
+        assert rig.ensure("gateway").action == "repaired"
+        assert isinstance(rig.platform.layers[2].observe(), Ready)
+        assert ports(rig)["gateway"] != port
+        assert rig.predict() == ["one"]
+
+
+def bring_up(rig: Rig) -> None:
+    rig.up()
+    rig.apply(predictor(rig.publish("one")))
+    assert rig.predict() == ["one"]
+    assert [type(layer.observe()) for layer in rig.platform.layers] == [Ready] * 3
+
+
+def ports(rig: Rig) -> dict[str, int]:
+    return dict(json.loads((rig.home / "ports.json").read_text()))
