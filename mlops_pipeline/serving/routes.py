@@ -43,13 +43,13 @@ def missing_while_loading(method: str, path: str) -> Route | None:
 
 
 def missing(method: str, path: str) -> Route | None:
-    """Return the route that says 404 in the words of the protocol of `path`.
+    """Return the route that says 404, or 405, in the words of the protocol of `path`.
 
     None where MLServer answers: reading about the server and its models. Not its model repository,
     which would let anybody unload the model, nor its ways to predict, which are slower than ours.
     """
-    if method in ("GET", "HEAD") and _MLSERVER.fullmatch(path):
-        return None
+    if _MLSERVER.fullmatch(path):
+        return None if method in ("GET", "HEAD") else _get(_not_found(path), _failure(path))
     return _both(_not_found(path), _failure(path))
 
 

@@ -143,6 +143,8 @@ def test_reading_routes_answer(path: str) -> None:
         ("GET", "/api/v1.0/predictions", 405),
         ("DELETE", "/v2/models/classifier/infer", 405),
         ("POST", "/ready", 405),
+        ("PUT", "/v2", 405),
+        ("DELETE", "/v2/models/classifier", 405),
         ("GET", "/", 404),
         ("GET", "", 404),
         ("POST", "/api/v1.0/nothing", 404),
