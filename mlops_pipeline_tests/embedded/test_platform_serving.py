@@ -79,7 +79,7 @@ def test_grpc_is_routed_by_its_metadata(rig: Rig) -> None:
         assert stub.ModelMetadata(request, metadata=metadata, timeout=10).name == "classifier"
         with pytest.raises(grpc.RpcError) as refused:
             stub.ModelMetadata(request, metadata=(("seldon", "toy"),), timeout=10)
-        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 def test_model_servers_listen_on_loopback_alone(rig: Rig) -> None:
