@@ -243,6 +243,8 @@ class Serving:
         refused = [profile["refused"] for profile in self._profiles if profile["refused"]]
         if refused:
             return f"py-spy could not look into the model server: {refused[0]}\n"
+        if not self._profiles:
+            return "No profile was taken.\n"
         names = sorted({area for profile in self._profiles for area in profile["areas"]})
         rows = []
         for area in names:
