@@ -24,8 +24,9 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def test_strangers_on_every_preferred_port_are_left_alone(rig: Rig) -> None:
     chosen = rig.settings
-    first = (chosen.gateway_port, chosen.object_store_port, chosen.internal_port)
-    taken = {*first, chosen.internal_port + 3, chosen.model_port, chosen.model_port + 2}
+    inner = chosen.internal_port or 0
+    first = (chosen.gateway_port, chosen.object_store_port, inner)
+    taken = {*first, inner + 3, chosen.model_port, chosen.model_port + 2}
     with strangers_on(*taken):
         bring_up(rig)
         assert not taken & set(ports(rig).values())

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -195,11 +196,17 @@ class SeaweedObjectStore:
         return {
             owner: self._ports.keep_or_choose(
                 owner,
-                preferred=preferred.get(owner, self._settings.internal_port),
+                preferred=preferred.get(owner, self._first_inner_port()),
                 ours=heard,
             )
             for owner in _PORTS
         }
+
+    def _first_inner_port(self) -> int:
+        """Return a port from 18300 to 19900: two installations that start at once differ in it."""
+        if self._settings.internal_port is not None:
+            return self._settings.internal_port
+        return 18_300 + 8 * (zlib.crc32(str(self._state.object_store).encode()) % 200)
 
     def _program(self, chosen: Mapping[str, int]) -> Program:
         folder = self._state.object_store

@@ -10,8 +10,8 @@ class EmbeddedSettings:
 
     gateway_port: int = 8080
     object_store_port: int = 8333
-    internal_port: int = 18_300
-    """Where the object store's inner ports begin."""
+    internal_port: int | None = None
+    """Where the object store's inner ports begin; None: somewhere that its state folder decides."""
     model_port: int = 9000
     """Where the model servers' ports begin; two for each replica."""
     ready_timeout: float = 90.0
