@@ -11,7 +11,7 @@ from typing import Any
 
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
+from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.s3 import Objects
@@ -106,14 +106,16 @@ class DatasetStore:
             )
 
     def _publish(self, name: str, digest: str, data: Path, profile: bytes) -> bool:
-        if self._find(name, digest) is not None:
-            return False
-        self._store.upload(BUCKET, f"{name}/{digest}/{worker.DATA}", data)
-        try:
-            self._store.put(BUCKET, f"{name}/{digest}/{worker.PROFILE}", profile, if_absent=True)
-        except ConflictError:
-            return False
-        return True
+        """Store a snapshot, its profile last; say whether the data is new.
+
+        The digest is that of the data: another version may describe the same data otherwise.
+        """
+        known = self._find(name, digest)
+        if known is None:
+            self._store.upload(BUCKET, f"{name}/{digest}/{worker.DATA}", data)
+        if known is None or known.profile != json.loads(profile):
+            self._store.put(BUCKET, f"{name}/{digest}/{worker.PROFILE}", profile)
+        return known is None
 
 
 def _ref(name: str, digest: str) -> DatasetRef:

@@ -71,6 +71,16 @@ class Manifest:
         return json.dumps(asdict(self) | {"digest": self.digest}, indent=2, sort_keys=True) + "\n"
 
 
+class EarlierManifest(Manifest):
+    """A manifest from the time when a digest covered the artifact's files alone."""
+
+    @property
+    def digest(self) -> str:
+        """The digest that the artifact was published, deployed and judged by."""
+        lines = "".join(f"{sha}  {path}\n" for path, sha in sorted(self.files.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def digest_of(manifest: Mapping[str, Any]) -> str:
     """Return the digest of the artifact with this manifest, given as the fields of its JSON.
 
@@ -96,11 +106,14 @@ def parse_manifest(text: str | bytes) -> Manifest:
         }
         fields["output_names"] = tuple(fields.get("output_names", ()))
         manifest = Manifest(**{**fields, **tensors})
-        actual = manifest.digest
+        earlier = EarlierManifest(**{**fields, **tensors})
+        actual, by_files = manifest.digest, earlier.digest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{MANIFEST} cannot be read: {error!r}") from error
     if manifest.format != FORMAT:
         raise ArtifactError(f"{MANIFEST} has format {manifest.format}, this version reads {FORMAT}")
+    if by_files == digest:
+        return earlier
     if actual != digest:
         raise ArtifactError(f"{MANIFEST} says digest {digest}, its content makes {actual}")
     return manifest

@@ -36,6 +36,17 @@ def test_unchanged_inputs_train_nothing(stores: tuple[DatasetStore, ArtifactStor
     assert "confusion_matrix.png" in trained[0].manifest.evaluation
 
 
+def test_a_snapshot_that_an_earlier_version_described_is_described_again() -> None:
+    store = FakeObjectStore()
+    new = DatasetStore(store).ensure(REGISTERED, file=None)
+    for key in [key for _, key in store.objects if key.startswith("toy/inputs/")]:
+        store.delete("datasets", key)
+    store.put("datasets", f"toy/{new.ref.digest}/profile.json", b'{"of": "another time"}')
+    again = DatasetStore(store).ensure(REGISTERED, file=None)
+    assert (again.ref, again.created) == (new.ref, False)
+    assert DatasetStore(store).profile(new.ref) == new.profile
+
+
 def test_other_hyperparameters_are_other_inputs(
     stores: tuple[DatasetStore, ArtifactStore],
 ) -> None:
