@@ -1,6 +1,5 @@
 """The command line against faults: two at once, Ctrl-C anywhere, damage, leaks. One platform."""
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -55,7 +54,7 @@ def test_two_ups_at_once_take_turns(line: CommandLine) -> None:
     waited = [f"waiting for process {up.pid} (run `mlops-pipeline up`)" for up in reversed(ups)]
     assert any(who in up.said for up, who in zip(ups, waited, strict=True))
     assert any("nothing changed" in up.said for up in ups)
-    assert line.status(code=3)["models"][-1]["predictors"][0]["state"] == "ready"
+    assert predict(url_of(line), [1.0] * 13).headers["x-model-digest"] == digest_of(line)
 
 
 def test_what_serves_goes_on_when_a_release_is_interrupted(line: CommandLine) -> None:
@@ -166,16 +165,10 @@ def secret_of(line: CommandLine) -> str:
     return keys.secret_access_key
 
 
-def wine_of(line: CommandLine) -> dict[str, object]:
-    shown = json.loads(line.run("status", "--json", code=3).stdout)
-    return dict(next(model for model in shown["models"] if model["name"] == "wine"))
-
-
 def url_of(line: CommandLine) -> str:
-    return str(wine_of(line)["url"])
+    return f"{platform(line).gateway_url()}/seldon/seldon/wine-model"
 
 
 def digest_of(line: CommandLine) -> str:
-    predictors = wine_of(line)["predictors"]
-    assert isinstance(predictors, list)
-    return str(predictors[0]["digest"])
+    (predictor,) = platform(line).deployments.status("wine-model", namespace="seldon")
+    return predictor.digest
