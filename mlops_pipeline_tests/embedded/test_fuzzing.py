@@ -38,7 +38,7 @@ DEADLINE = 10.0
 GROWTH = 128 << 20
 """Bytes by which a process may have grown for good. Eight bodies of 10 MB at once take a model
 server 600 MB for a moment; Python returns those in pieces of 1 MB where no small object that lives
-longer has settled, and Envoy's allocator keeps some. It levels off at 60 to 81 MB after a hundred."""
+longer has settled, and Envoy's allocator keeps some. It levels off at 60 to 81 MB."""
 FINE = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,
