@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlops_pipeline.clients.ports import listeners
+from mlops_pipeline.clients.ports import is_free
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.layers import Broken, Ready
 from mlops_pipeline_tests.embedded.faults import strangers_on
@@ -53,15 +53,18 @@ def test_a_stranger_who_is_faster_than_a_restart_is_left_alone(rig: Rig) -> None
     port = ports(rig)["gateway"]
     supervisor, gateway = (psutil.Process(rig.pid(name)) for name in ("supervisor", "gateway"))
     supervisor.suspend()
-    gateway.kill()
-    wait_until("its end", lambda: None if not listeners(gateway.pid) else "alive", timeout=5)
-    with strangers_on(port):
+    try:
+        gateway.kill()
+        wait_until("its port", lambda: None if is_free(port) else "it is taken", timeout=10)
+        with strangers_on(port):
+            supervisor.resume()
+            assert isinstance(rig.platform.layers[2].observe(), Broken)
+            assert rig.ensure("gateway").action == "repaired"
+            assert isinstance(rig.platform.layers[2].observe(), Ready)
+            assert ports(rig)["gateway"] != port
+            assert rig.predict() == ["one"]
+    finally:
         supervisor.resume()
-        assert isinstance(rig.platform.layers[2].observe(), Broken)
-        assert rig.ensure("gateway").action == "repaired"
-        assert isinstance(rig.platform.layers[2].observe(), Ready)
-        assert ports(rig)["gateway"] != port
-        assert rig.predict() == ["one"]
 
 
 def bring_up(rig: Rig) -> None:
