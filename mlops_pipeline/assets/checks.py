@@ -8,6 +8,7 @@ import dagster as dg
 
 from mlops_pipeline.assets.metadata import finite
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
+from mlops_pipeline.delivery.references import Reference
 
 _JUDGED = "judged_digest"
 """Metadata of a verdict: the digest that it is about."""
@@ -91,14 +92,9 @@ def _decide(
     )
 
 
-def digest_of(reference: Any) -> str:
-    """Return the digest that a reference to a dataset, artifact or deployment stands for."""
-    return str(reference.model.digest if hasattr(reference, "model") else reference.digest)
-
-
-def marks(reference: Any) -> dict[str, Any]:
+def marks(reference: Reference | None) -> dict[str, Any]:
     """Return the metadata by which a verdict says what it is about."""
-    return {} if reference is None else {_JUDGED: digest_of(reference)}
+    return {} if reference is None else {_JUDGED: reference.digest}
 
 
 def require_passed(
@@ -106,7 +102,7 @@ def require_passed(
     asset: dg.AssetKey,
     propositions: Sequence[Proposition],
     *,
-    reference: Any = None,
+    reference: Reference | None = None,
 ) -> None:
     """Refuse to go on from `asset` unless its blocking checks passed on what `reference` names.
 
@@ -131,15 +127,16 @@ def require_passed(
         )
 
 
-def _unmet(instance: dg.DagsterInstance, asset: dg.AssetKey, name: str, *, reference: Any) -> str:
+def _unmet(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, name: str, *, reference: Reference | None
+) -> str:
     """Say why the check does not let pass; empty when it does."""
     check = dg.AssetCheckKey(asset, name)
     if reference is None:
         judged = _is_of_latest(instance, asset)
         what = "the latest materialization"
     else:
-        digest = digest_of(reference)
-        judged, what = _is_of(digest), digest[:12]
+        judged, what = _is_of(reference.digest), reference.digest[:12]
     verdict = next((v for v in _verdicts(instance, check) if judged(v)), None)
     if verdict is None:
         return f"was not evaluated on {what}"

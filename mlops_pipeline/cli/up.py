@@ -115,7 +115,7 @@ def _selected(context: Context, targets: Sequence[str]) -> list["dg.AssetKey"]:
         context.platform.name,
         {layer.name: layer for layer in context.platform.layers},
     )
-    models = [m.name for m in context.models if not targets or m.name in targets]
+    models = _chosen_models(context, targets)
     wanted = set(layers) if models else set()
     waiting = [target for target in targets if target in layers]
     while waiting:
@@ -127,13 +127,18 @@ def _selected(context: Context, targets: Sequence[str]) -> list["dg.AssetKey"]:
     ]
 
 
+def _chosen_models(context: Context, targets: Sequence[str]) -> list[str]:
+    return [m.name for m in context.models if not targets or m.name in targets]
+
+
 def _run_config(context: Context, targets: Sequence[str], *, force: bool) -> dict[str, object]:
     quiet: dict[str, object] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if not force:
         return quiet
-    platform = context.platform.name
-    models = [m.name for m in context.models if not targets or m.name in targets]
-    forced = {f"{platform}__{name}__model": {"config": {"force": True}} for name in models}
+    forced = {
+        f"{context.platform.name}__{name}__model": {"config": {"force": True}}
+        for name in _chosen_models(context, targets)
+    }
     return quiet | {"ops": forced}
 
 

@@ -34,3 +34,12 @@ class DeploymentRef:
     url: str
     """`http://<gateway>/seldon/<namespace>/<name>`"""
     model: ModelRef
+
+    @property
+    def digest(self) -> str:
+        """The digest that answers: the artifact's."""
+        return self.model.digest
+
+
+Reference = DatasetRef | ModelRef | DeploymentRef
+"""What passes between assets, and what a verdict is about; each has a digest."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelRef
+from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelRef, Reference
 
 METADATA_KEY = "reference"
 _LOOKED_AT = 20
@@ -44,7 +44,7 @@ class ReferenceIOManager(dg.ConfigurableIOManager):
 
 def latest_reference(
     instance: dg.DagsterInstance, key: dg.AssetKey, *, run_id: str
-) -> DatasetRef | ModelRef | DeploymentRef | None:
+) -> Reference | None:
     """Return the reference that the run `run_id` materialized, else the latest one, or None.
 
     So runs at the same time do not go on from each other's artifacts.
@@ -64,7 +64,7 @@ def encode(reference: object) -> dict[str, Any]:
     return {"type": type(reference).__name__, **asdict(reference)}
 
 
-def decode(fields: Any) -> DatasetRef | ModelRef | DeploymentRef:
+def decode(fields: Any) -> Reference:
     """Return the reference that `encode` made these fields of."""
     fields = json.loads(fields) if isinstance(fields, str) else dict(fields)
     made = {kind.__name__: kind for kind in _TYPES}[fields.pop("type")]

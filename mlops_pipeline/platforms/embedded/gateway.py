@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_pipeline.clients import envoy, ports
-from mlops_pipeline.clients.errors import FatalStateError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import FatalStateError, NotFoundError
 from mlops_pipeline.clients.files import PRIVATE, write_if_changed
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess
@@ -28,7 +28,6 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
     action_from,
-    describe,
 )
 
 _PROGRAM = "gateway"
@@ -89,7 +88,7 @@ class EnvoyGateway:
         Raises:
             PipelineError: it does not start, or what answers on its port is not ours.
         """
-        self._require_supervisor()
+        self._supervisor.require_ready("the gateway")
         with self._locks.held("layers", purpose="bring up the gateway"):
             state = self.observe()
             with self._locks.held("state", purpose="bring up the gateway"):
@@ -284,13 +283,6 @@ class EnvoyGateway:
     @property
     def _bootstrap_file(self) -> Path:
         return self._state.gateway / "bootstrap.json"
-
-    def _require_supervisor(self) -> None:
-        if not isinstance(state := self._supervisor.observe(), Ready):
-            raise UnavailableError(
-                f"the gateway needs the supervisor, which is {describe(state)}; "
-                "bring it up with `mlops-pipeline up supervisor`"
-            )
 
     def _facts(self) -> dict[str, str | int | float]:
         return {"address": self.url(), "deployments": len(self._records.routes())}

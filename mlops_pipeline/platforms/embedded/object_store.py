@@ -36,7 +36,6 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
     action_from,
-    describe,
 )
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class SeaweedObjectStore:
             PipelineError: it does not start, or what answers on its port is not ours.
             UnavailableError: its disk is full.
         """
-        self._require_supervisor()
+        self._supervisor.require_ready("the object store")
         with self._locks.held("layers", purpose="bring up the object store"):
             state = self.observe()
             if isinstance(state, Absent | Broken):
@@ -283,13 +282,6 @@ class SeaweedObjectStore:
     @property
     def _data(self) -> Path:
         return self._state.object_store / "data"
-
-    def _require_supervisor(self) -> None:
-        if not isinstance(state := self._supervisor.observe(), Ready):
-            raise UnavailableError(
-                f"the object store needs the supervisor, which is {describe(state)}; "
-                "bring it up with `mlops-pipeline up supervisor`"
-            )
 
     def _facts(self) -> dict[str, str | int | float]:
         return {

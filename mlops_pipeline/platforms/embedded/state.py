@@ -201,9 +201,9 @@ class State:
 
     def _require_ours(self) -> None:
         """Refuse to move into somebody's folder: `purge` would remove what is theirs."""
-        if self.is_prepared():
-            return
         found = {path.name for path in self.home.iterdir() if _MARK not in path.name}
+        if self.is_prepared():  # Asked after looking: whoever comes at once marks, then fills.
+            return
         adopted = {self.supervisor.name, self.object_store.name, self.locks.name} <= found
         if found and not adopted:
             shown = ", ".join(sorted(found)[:3])

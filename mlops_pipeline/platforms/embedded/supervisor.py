@@ -23,6 +23,7 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
     action_from,
+    describe,
 )
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
@@ -53,6 +54,18 @@ class Supervisor:
     def client(self) -> SupervisorClient:
         """Supervisord's interface; nothing may be listening."""
         return SupervisorClient(self._state.socket("sv.sock"))
+
+    def require_ready(self, what: str) -> None:
+        """Refuse to work on `what` (a layer above) while supervisord does not answer.
+
+        Raises:
+            UnavailableError: with its state, and how to bring it up.
+        """
+        if not isinstance(state := self.observe(), Ready):
+            raise UnavailableError(
+                f"{what} needs the supervisor, which is {describe(state)}; "
+                "bring it up with `mlops-pipeline up supervisor`"
+            )
 
     def observe(self) -> LayerState:
         """Look at supervisord as it is now."""
