@@ -168,7 +168,7 @@ def _change_model(
     seconds: list[float] = []
     assets: list[Mapping[str, float]] = []
     for number in range(repeats + 1):
-        file.write_text(_CHANGED_MODEL.format(regularization=1 + number / 10))
+        file.write_text(_CHANGED_MODEL.format(regularization=1 + number / 1000))
         seconds.append(platform.run("up", CHANGED, MLOPS_MODELS=str(file)))
         assets.append(seconds_of_assets(platform.home))
     platform.run("delete", CHANGED)
