@@ -117,7 +117,8 @@ def test_only_failures_get_the_failures_body_and_no_grpc_call_does() -> None:
     text = envoy_config.bootstrap(port=8080, admin=Path("/a"), live=Path("/b"))
     listener = json.loads(text)["static_resources"]["listeners"][0]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    (mapper,) = manager["local_reply_config"]["mappers"]
+    refused, mapper = manager["local_reply_config"]["mappers"]
+    assert refused["status_code"] == 400
     failed, not_grpc = mapper["filter"]["and_filter"]["filters"]
     assert failed["status_code_filter"]["comparison"]["value"]["default_value"] == 400
     assert not_grpc["header_filter"]["header"]["invert_match"]

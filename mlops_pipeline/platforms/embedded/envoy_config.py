@@ -121,8 +121,13 @@ def _connection_manager(live: Path) -> dict[str, Any]:
         "common_http_protocol_options": {"idle_timeout": "300s", "max_headers_count": 100},
         # ApacheBench and old clients speak it; their Host is nothing that a route asks for.
         "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "gateway"},
-        "local_reply_config": {"mappers": [_failures()]},
+        "local_reply_config": {"mappers": [_refused_codings(), _failures()]},
     }
+
+
+def _refused_codings() -> dict[str, Any]:
+    """Call a transfer coding that Envoy does not know a bad request: its parser would say 501."""
+    return {"filter": _status("EQ", 501), "status_code": 400, **_seldon_status()}
 
 
 def _failures() -> dict[str, Any]:
@@ -130,14 +135,6 @@ def _failures() -> dict[str, Any]:
 
     Those get the sentence alone, as their status's message.
     """
-    failed = {
-        "status_code_filter": {
-            "comparison": {
-                "op": "GE",
-                "value": {"default_value": 400, "runtime_key": "seldon.first_failure"},
-            }
-        }
-    }
     not_grpc = {
         "header_filter": {
             "header": {
@@ -148,6 +145,17 @@ def _failures() -> dict[str, Any]:
             }
         }
     }
+    return {"filter": {"and_filter": {"filters": [_status("GE", 400), not_grpc]}}} | (
+        _seldon_status()
+    )
+
+
+def _status(comparison: str, status: int) -> dict[str, Any]:
+    value = {"default_value": status, "runtime_key": f"seldon.local_reply_{status}"}
+    return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
+
+
+def _seldon_status() -> dict[str, Any]:
     status = {
         "code": "%RESPONSE_CODE%",
         "info": "%LOCAL_REPLY_BODY%",
@@ -155,11 +163,10 @@ def _failures() -> dict[str, Any]:
         "status": "FAILURE",
     }
     return {
-        "filter": {"and_filter": {"filters": [failed, not_grpc]}},
         "body_format_override": {
             "json_format": {"status": status},
             "content_type": "application/json",
-        },
+        }
     }
 
 
