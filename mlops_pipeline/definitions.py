@@ -12,10 +12,7 @@ from mlops_pipeline.assets.predictions import predictions_asset, predictions_che
 from mlops_pipeline.automation.jobs import make_jobs
 from mlops_pipeline.automation.schedules import make_schedules
 from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog
-from mlops_pipeline.resources.platform import (
-    EmbeddedPlatformResource,
-    PlatformResource,
-)
+from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.resources.references import ReferenceIOManager
 from mlops_pipeline.settings import Settings, load_settings
 
@@ -35,7 +32,7 @@ def make_definitions(
             *(layer_asset(platform, layer) for layer in platform.layers),
             *(dataset_asset(name, m, file=settings.datasets.get(m.name)) for m in models),
             *(model_asset(name, m) for m in models),
-            *(deployment_asset(name, m) for m in models),
+            *(deployment_asset(platform, m) for m in models),
             *(predictions_asset(name, m) for m in models),
         ],
         asset_checks=[
@@ -53,18 +50,21 @@ def make_definitions(
     )
 
 
-def embedded_resource(settings: Settings) -> EmbeddedPlatformResource:
-    """Return the embedded platform as the settings describe it."""
-    return EmbeddedPlatformResource(
-        home=str(settings.home / "embedded"), **settings.embedded.model_dump()
-    )
-
-
 def embedded() -> dg.Definitions:
     """Return the code location `embedded`."""
+    return location("embedded")
+
+
+def kind() -> dg.Definitions:
+    """Return the code location `kind`."""
+    return location("kind")
+
+
+def location(platform: str) -> dg.Definitions:
+    """Return the code location of a platform, as the settings describe it."""
     settings = load_settings()
     return make_definitions(
-        embedded_resource(settings),
+        PlatformResource.of(platform, settings),
         models=load_catalog(settings.models, datasets=settings.datasets),
         settings=settings,
     )

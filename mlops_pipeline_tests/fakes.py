@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
-from mlops_pipeline.platforms.layers import Absent, Change, LayerState, Ready, action_from
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Change,
+    Diagnosis,
+    Finding,
+    HealthCheck,
+    LayerState,
+    Ready,
+    action_from,
+)
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 
@@ -77,6 +86,11 @@ class FakeObjectStore:
         self.fail_after -= 1
 
 
+ROUTES = HealthCheck(
+    "routes", "The gateway of a test routes.", lambda: Finding(passed=True, seen="it answers")
+)
+
+
 @dataclass
 class FakeLayer:
     """A layer whose state is given, and becomes Ready by `ensure`."""
@@ -86,6 +100,8 @@ class FakeLayer:
     state: LayerState = field(default_factory=Absent)
     description: str = "A layer of a test."
     kinds: tuple[str, ...] = ("python",)
+
+    checks: tuple[HealthCheck, ...] = ()
 
     def observe(self) -> LayerState:
         return self.state
@@ -161,12 +177,20 @@ class FakePlatform:
     """A platform of two layers, in memory."""
 
     name = "fake"
+    gateway = "gateway"
+    deploys_on: tuple[str, ...] = ("gateway",)
 
     def __init__(self, store: FakeObjectStore | None = None) -> None:
         self.store = store or FakeObjectStore()
-        self.layers = (FakeLayer("object_store"), FakeLayer("gateway", ("object_store",)))
+        self.layers = (
+            FakeLayer("object_store"),
+            FakeLayer("gateway", ("object_store",), checks=(ROUTES,)),
+        )
         self.deployments = FakeDeployments()
         self.serving_environment = FakeServingEnvironment()
+
+    def preflight(self) -> list[Diagnosis]:
+        return []
 
     def gateway_url(self) -> str:
         return "http://127.0.0.1:1"

@@ -9,7 +9,7 @@ import dagster as dg
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.failures import explained
-from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
+from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, model_key
 from mlops_pipeline.assets.layers import ROUND_TRIPS
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import DatasetSpec
@@ -21,7 +21,7 @@ def dataset_asset(
     platform: str, model: RegisteredModel, *, file: Path | None
 ) -> dg.AssetsDefinition:
     """Return the asset; `file` is the configured source of the data, None for the model's own."""
-    spec, store_key = model.spec, layer_key(platform, "object_store")
+    spec, store_key = model.spec, layer_key(platform, OBJECT_STORE)
 
     @dg.asset(
         key=model_key(platform, spec.name, "dataset"),

@@ -9,35 +9,37 @@ from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
-from mlops_pipeline.assets.layers import ROUTES
+from mlops_pipeline.assets.layers import require_healthy
 from mlops_pipeline.assets.model import model_propositions
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.prediction import PredictionClient
 from mlops_pipeline.delivery.deploying import deploy
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
+from mlops_pipeline.platforms.layers import by_name
+from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
 
 
-def deployment_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
+def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDefinition:
     """Return the asset whose materialization deploys the artifact and proves that it answers."""
-    spec, artifact_key = model.spec, model_key(platform, model.name, "model")
-    gateway_key = layer_key(platform, "gateway")
+    spec, artifact_key = model.spec, model_key(platform.name, model.name, "model")
+    stands_on = [by_name(platform.layers, name) for name in platform.deploys_on]
 
     @dg.asset(
-        key=model_key(platform, spec.name, "deployment"),
+        key=model_key(platform.name, spec.name, "deployment"),
         ins={"artifact": dg.AssetIn(artifact_key)},
-        deps=[gateway_key],
+        deps=[layer_key(platform.name, layer.name) for layer in stands_on],
         description=f"The SeldonDeployment {spec.server.namespace}/{spec.server.deployment}, "
         "answering with this artifact through the gateway.",
         group_name=spec.name,
-        kinds={"seldon", "envoy"},
+        kinds={"seldon", by_name(platform.layers, platform.gateway).kinds[0]},
         owners=OWNERS,
         required_resource_keys={"platform"},
     )
     def asset(
         context: dg.AssetExecutionContext, artifact: ModelRef
     ) -> dg.MaterializeResult[DeploymentRef]:
-        require_passed(context.instance, gateway_key, [ROUTES])
+        require_healthy(context.instance, platform.name, stands_on)
         require_passed(context.instance, artifact_key, model_propositions(spec), reference=artifact)
         resource: PlatformResource = context.resources.platform
         start = time.monotonic()

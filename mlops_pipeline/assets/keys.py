@@ -4,6 +4,8 @@ import dagster as dg
 
 OWNERS = ["team:ml-platform"]
 LAYERS_GROUP = "platform"
+OBJECT_STORE = "object_store"
+"""The layer that every platform has under this name: datasets and artifacts are in it."""
 PARTS = ("dataset", "model", "deployment", "predictions")
 """A model's assets, each depending on the one before."""
 

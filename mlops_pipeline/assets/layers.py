@@ -2,15 +2,16 @@
 
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 
 from mlops_pipeline.assets import metadata
-from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks
-from mlops_pipeline.assets.keys import LAYERS_GROUP, OWNERS, layer_key
+from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.keys import LAYERS_GROUP, OBJECT_STORE, OWNERS, layer_key
 from mlops_pipeline.delivery.artifacts import BUCKET
-from mlops_pipeline.platforms.layers import Layer, Ready, by_name, describe
+from mlops_pipeline.platforms.layers import HealthCheck, Layer, by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
 
@@ -43,13 +44,39 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
 
 
 def layer_checks(platform: Platform) -> list[dg.AssetChecksDefinition]:
-    """Return the health checks of the layers: those that models stand on are blocking."""
-    own = {"object_store": ROUND_TRIPS, "gateway": ROUTES}
+    """Return the health checks of the layers. All are blocking: models stand on them."""
     return [
-        make_checks(layer_key(platform.name, layer.name), [own[layer.name]], takes_reference=False)
+        make_checks(layer_key(platform.name, layer.name), propositions, takes_reference=False)
         for layer in platform.layers
-        if layer.name in own
+        if (propositions := layer_propositions(layer))
     ]
+
+
+def layer_propositions(layer: Layer) -> list[Proposition]:
+    """Return what must hold of a layer before something is built on it."""
+    own = [_proposition(layer.name, check) for check in layer.checks]
+    return [*own, ROUND_TRIPS] if layer.name == OBJECT_STORE else own
+
+
+def require_healthy(instance: dg.DagsterInstance, platform: str, layers: Sequence[Layer]) -> None:
+    """Refuse to build on layers whose checks did not pass after they were last materialized.
+
+    Raises:
+        dagster.Failure: names the check.
+    """
+    for layer in layers:
+        require_passed(instance, layer_key(platform, layer.name), layer_propositions(layer))
+
+
+def _proposition(layer: str, check: HealthCheck) -> Proposition:
+    """Return the check for Dagster: it is tried on the platform of the run's own resource."""
+
+    def evaluate(_context: Any, resource: PlatformResource, _reference: Any) -> Verdict:
+        checks = by_name(resource.build().layers, layer).checks
+        finding = next(c for c in checks if c.name == check.name).run()
+        return Verdict(finding.passed, finding.seen, dict(finding.facts))
+
+    return Proposition(check.name, check.description, evaluate, blocking=True)
 
 
 def _round_trips(_context: Any, resource: PlatformResource, _reference: Any) -> Verdict:
@@ -74,23 +101,9 @@ def _round_trips(_context: Any, resource: PlatformResource, _reference: Any) -> 
     )
 
 
-def _routes(_context: Any, resource: PlatformResource, _reference: Any) -> Verdict:
-    platform = resource.build()
-    state = by_name(platform.layers, "gateway").observe()
-    if isinstance(state, Ready):
-        return Verdict(passed=True, description=f"{platform.gateway_url()} answers our probe route")
-    return Verdict(passed=False, description=describe(state))
-
-
 ROUND_TRIPS = Proposition(
     "round_trips_an_object",
     "An object that is stored comes back the same, and is gone when deleted.",
     _round_trips,
-    blocking=True,
-)
-ROUTES = Proposition(
-    "routes",
-    "The gateway answers on its address with the routes that were last written.",
-    _routes,
     blocking=True,
 )

@@ -27,9 +27,13 @@ _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @app.callback()
 def main(
+    platform: Annotated[
+        str | None,
+        typer.Option("--platform", help="Work on it instead of the settings' platform."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,  # noqa: FBT002  # typer's way to declare a flag
 ) -> None:
-    """Take the options that all commands share; the process boundary reads --debug."""
+    """Declare the options that all commands share; they are taken where the process begins."""
 
 
 @app.command()
@@ -38,13 +42,22 @@ def up(
         list[str] | None, typer.Argument(help="Layers or models; none: everything.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train even if nothing changed.")] = False,  # noqa: FBT002
+    recreate: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--recreate",
+            help="kind: remove a cluster that differs from the settings, with all data.",
+        ),
+    ] = False,
 ) -> None:
     """Bring the platform up, train, deploy and prove the models. Repeating it changes nothing."""
     from mlops_pipeline.cli.status import show_summary
-    from mlops_pipeline.cli.up import quiet_console, run_everything
+    from mlops_pipeline.cli.up import quiet_console, recreate_cluster, run_everything
 
     context = load_context()
     screen = quiet_console()
+    if recreate:
+        recreate_cluster(context, screen)
     try:
         outcome = run_everything(context, targets=targets or [], force=force, console=screen)
     except KeyboardInterrupt:
@@ -79,19 +92,22 @@ def down(
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
     """Stop every process. Data stays, unless --purge."""
-    import shutil
+    from mlops_pipeline.cli.instance import remove_records
 
     context = load_context()
-    home = context.settings.home
+    home, name = context.settings.home, context.platform.name
     if purge and not yes:
-        typer.confirm(f"Remove all artifacts, deployments and runs in {home}?", abort=True)
+        typer.confirm(
+            f"Remove all artifacts and deployments of the platform {name}, and what {home} keeps "
+            "of it?",
+            abort=True,
+        )
     context.platform.down()
     if not purge:
         console.print(f"stopped; artifacts, deployments and runs stay in {home}", soft_wrap=True)
         return
     context.platform.purge()
-    for folder in (context.settings.dagster_home, home / "examples"):
-        shutil.rmtree(folder, ignore_errors=True)
+    remove_records(context.settings)
     console.print(f"stopped, and removed the data in {home}", soft_wrap=True)
 
 

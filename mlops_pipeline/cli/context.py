@@ -6,7 +6,7 @@ from functools import cached_property
 from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
+from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.settings import Settings, load_settings
 
@@ -25,9 +25,7 @@ class Context:
     @cached_property
     def platform(self) -> Platform:
         """The platform that the settings name."""
-        return EmbeddedPlatform(
-            self.settings.home / "embedded", EmbeddedSettings(**self.settings.embedded.model_dump())
-        )
+        return build_platform(self.settings.platform, self.settings)
 
     @property
     def artifacts(self) -> ArtifactStore:

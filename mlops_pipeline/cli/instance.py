@@ -13,6 +13,7 @@ import yaml
 from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 from mlops_pipeline.clients.files import write_if_changed
 from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.build import PLATFORMS
 from mlops_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,13 +51,24 @@ def prepare_instance(settings: Settings) -> Path:
 
 def _workspace() -> dict[str, object]:
     """Return the workspace of the UI: as workspace.yaml of a checkout, but found from anywhere."""
-    location = {
-        "module_name": "mlops_pipeline.definitions",
-        "attribute": "embedded",
-        "location_name": "embedded",
-        "working_directory": str(Path.cwd()),
-    }
-    return {"load_from": [{"python_module": location}]}
+    locations = [
+        {
+            "module_name": "mlops_pipeline.definitions",
+            "attribute": name,
+            "location_name": name,
+            "working_directory": str(Path.cwd()),
+        }
+        for name in PLATFORMS
+    ]
+    return {"load_from": [{"python_module": location} for location in locations]}
+
+
+def remove_records(settings: Settings) -> None:
+    """Remove the runs and examples, unless another platform in the state folder has them too."""
+    if any((settings.home / name).exists() for name in PLATFORMS):
+        return
+    for folder in (settings.dagster_home, settings.home / "examples"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_instance(settings: Settings) -> "DagsterInstance":

@@ -79,7 +79,7 @@ def observe(context: Context) -> Status:
     """Look at everything. Changes nothing."""
     layers = [_observe_layer(layer) for layer in context.platform.layers]
     addresses = {layer.name: layer.address for layer in layers}
-    gateway = addresses.get("gateway", "")
+    gateway = addresses.get(context.platform.gateway, "")
     return Status(
         platform=context.platform.name,
         gateway=gateway,

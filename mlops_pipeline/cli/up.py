@@ -12,6 +12,8 @@ from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import instance_for_run
 from mlops_pipeline.clients import errors
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.platforms.build import build_platform
+from mlops_pipeline.platforms.layers import by_name
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -53,9 +55,9 @@ def run_everything(
 
     from mlops_pipeline.automation.jobs import EVERYTHING
     from mlops_pipeline.cli.progress import Progress, shown
-    from mlops_pipeline.definitions import embedded
+    from mlops_pipeline.definitions import location
 
-    job = embedded().resolve_job_def(EVERYTHING)
+    job = location(context.platform.name).resolve_job_def(EVERYTHING)
     keys = _selected(context, targets)
     progress, run_id = Progress(keys), make_new_run_id()
     turn = instance_for_run(context.settings, on_wait=lambda who: _say_waiting(who, console))
@@ -100,6 +102,20 @@ def refuse_unknown(context: Context, targets: Sequence[str]) -> None:
         raise ConfigurationError(
             f"{', '.join(unknown)}: neither a layer nor a model; there are: {', '.join(known)}"
         )
+
+
+def recreate_cluster(context: Context, console: Console) -> None:
+    """Make the cluster anew where it differs from the settings in what cannot be updated.
+
+    Raises:
+        ConfigurationError: the platform has no cluster of its own.
+        ConflictError: the cluster is somebody else's.
+    """
+    platform = build_platform(context.platform.name, context.settings, recreate=True)
+    if "cluster" not in (layer.name for layer in platform.layers):
+        raise ConfigurationError(f"the platform {platform.name} has no cluster to recreate")
+    change = by_name(platform.layers, "cluster").ensure()
+    console.print(f"cluster: {change.action}")
 
 
 def quiet_console() -> Console:

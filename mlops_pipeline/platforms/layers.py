@@ -1,6 +1,6 @@
 """What every platform is made of: a layer that can be looked at, made true, and removed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -45,6 +45,42 @@ class Change:
     facts: Facts = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing of this machine that a platform needs, as it was found."""
+
+    what: str
+    seen: str
+    remedy: str = ""
+    """What to do; empty when it is fine."""
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing needs to be done."""
+        return not self.remedy
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a health check saw."""
+
+    passed: bool
+    seen: str
+    """One sentence: what was tried and what came back."""
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """A proposition about a layer that is tried for real, beyond what `observe` looks at."""
+
+    name: str
+    """The proposition: `serves_a_load_balancer`."""
+    description: str
+    run: Callable[[], Finding]
+    """Try it. Leaves nothing behind. An error of ours that it raises is a failure."""
+
+
 class Layer(Protocol):
     """One part of a platform that can be looked at, made true, and removed."""
 
@@ -63,6 +99,10 @@ class Layer(Protocol):
     @property
     def requires(self) -> tuple[str, ...]:
         """Names of the layers below it."""
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """What is tried after each materialization; blocks what stands on the layer."""
 
     def observe(self) -> LayerState:
         """Look at the layer as it is now. Changes nothing."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from mlops_pipeline.platforms.layers import Change, Layer
+from mlops_pipeline.platforms.layers import Change, Diagnosis, Layer
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 if TYPE_CHECKING:
@@ -95,12 +95,23 @@ class Platform(Protocol):
         """Its layers, each after those that it requires."""
 
     @property
+    def gateway(self) -> str:
+        """The name of the layer that routes requests; its address is `gateway_url()`."""
+
+    @property
+    def deploys_on(self) -> tuple[str, ...]:
+        """The names of the layers that a deployment stands on, the gateway among them."""
+
+    @property
     def deployments(self) -> Deployments:
         """Its SeldonDeployments."""
 
     @property
     def serving_environment(self) -> ServingEnvironment:
         """Where its models are loaded."""
+
+    def preflight(self) -> Sequence[Diagnosis]:
+        """Look at what of this machine the platform needs. Changes nothing."""
 
     def gateway_url(self) -> str:
         """Return `http://host:port` of the gateway, without a slash at the end.

@@ -1,6 +1,5 @@
 """The platform as a Dagster resource."""
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -8,16 +7,28 @@ from pydantic import Field
 
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
-from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
+from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.settings import Settings
 
 
 class PlatformResource(dg.ConfigurableResource[Any]):
     """Builds the platform that a location's assets live on."""
 
+    platform: str = Field(description="Its name: embedded, kind.")
+    settings: dict[str, Any] = Field(
+        description="The settings as in mlops.toml, checked. They hold no secret."
+    )
+
+    @classmethod
+    def of(cls, platform: str, settings: Settings) -> "PlatformResource":
+        """Return the resource of a platform that the settings describe."""
+        chosen = settings.model_dump(mode="json", include={"home", "bundle", platform})
+        return cls(platform=platform, settings={k: v for k, v in chosen.items() if v is not None})
+
     def build(self) -> Platform:
         """Return the platform. Nothing is contacted."""
-        raise NotImplementedError
+        return build_platform(self.platform, Settings.model_validate(self.settings))
 
     def artifacts(self) -> ArtifactStore:
         """Return its artifacts."""
@@ -26,29 +37,3 @@ class PlatformResource(dg.ConfigurableResource[Any]):
     def datasets(self) -> DatasetStore:
         """Return its dataset snapshots."""
         return DatasetStore(self.build().object_store())
-
-
-class EmbeddedPlatformResource(PlatformResource):
-    """Processes of this machine, on loopback."""
-
-    home: str = Field(description="State folder of the platform.")
-    gateway_port: int = Field(description="Preferred port of the gateway.")
-    object_store_port: int = Field(description="Preferred port of S3.")
-    model_port: int = Field(description="First preferred port of model servers.")
-    ready_timeout: float = Field(description="Seconds in which a process must become ready.")
-    drain_timeout: float = Field(description="Seconds for requests of a replaced server to end.")
-    max_body_bytes: int = Field(description="Largest body of a request to a model server, bytes.")
-
-    def build(self) -> Platform:
-        """Return the embedded platform. No process is started."""
-        return EmbeddedPlatform(
-            Path(self.home),
-            EmbeddedSettings(
-                gateway_port=self.gateway_port,
-                object_store_port=self.object_store_port,
-                model_port=self.model_port,
-                ready_timeout=self.ready_timeout,
-                drain_timeout=self.drain_timeout,
-                max_body_bytes=self.max_body_bytes,
-            ),
-        )

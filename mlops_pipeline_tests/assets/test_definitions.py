@@ -25,7 +25,9 @@ class FakeResource(PlatformResource):
 @pytest.fixture(scope="module")
 def definitions() -> dg.Definitions:
     models = (*load_catalog([str(WINE)]), REGISTERED)
-    return make_definitions(FakeResource(), models=models, settings=SETTINGS)
+    return make_definitions(
+        FakeResource(platform="fake", settings={}), models=models, settings=SETTINGS
+    )
 
 
 def test_every_asset_introduces_itself(definitions: dg.Definitions) -> None:

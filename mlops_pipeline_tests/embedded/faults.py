@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients import running
-from mlops_pipeline_tests.embedded.conftest import CLI, CommandLine
+from mlops_pipeline_tests.command_line import CLI, CommandLine
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import psutil
 
 from mlops_pipeline.clients import ports, running
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
+from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
 from mlops_pipeline.platforms.embedded.programs import MARK
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.layers import Change, by_name
@@ -28,7 +28,7 @@ class Rig:
     """A platform, and what tests ask of it again and again."""
 
     home: Path
-    settings: EmbeddedSettings
+    settings: EmbeddedOptions
 
     @property
     def platform(self) -> EmbeddedPlatform:
@@ -115,7 +115,7 @@ def rig_in(home: Path, **settings: Any) -> Iterator[Rig]:
         "drain_timeout": 5.0,
         "server_command": STAND_IN,
     }
-    rig = Rig(home, EmbeddedSettings(**{**chosen, **settings}))
+    rig = Rig(home, EmbeddedOptions(**{**chosen, **settings}))
     try:
         yield rig
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from mlops_pipeline.clients.s3 import Credentials
 from mlops_pipeline.platforms.embedded import EmbeddedPlatform
-from mlops_pipeline_tests.embedded.conftest import WINE, CommandLine, free_ports, predict
+from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports, predict
 from mlops_pipeline_tests.embedded.faults import Running
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(240)]

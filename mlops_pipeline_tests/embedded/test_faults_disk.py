@@ -8,7 +8,7 @@ import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError, PipelineError, UnavailableError
 from mlops_pipeline.delivery.artifacts import ArtifactStore, ref_to
-from mlops_pipeline_tests.embedded.conftest import CommandLine, free_ports
+from mlops_pipeline_tests.command_line import CommandLine, free_ports
 from mlops_pipeline_tests.embedded.faults import fill, small_disk
 from mlops_pipeline_tests.embedded.rig import Rig, predictor, rig_in
 from mlops_pipeline_tests.toy import published_files

@@ -9,7 +9,7 @@ import pytest
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.embedded import EmbeddedPlatform
 from mlops_pipeline.platforms.layers import Ready
-from mlops_pipeline_tests.embedded.conftest import CommandLine, free_ports
+from mlops_pipeline_tests.command_line import CommandLine, free_ports
 from mlops_pipeline_tests.embedded.rig import Rig, predictor, rig_in
 
 pytestmark = pytest.mark.embedded

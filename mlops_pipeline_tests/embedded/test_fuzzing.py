@@ -27,8 +27,8 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.programs import MARK
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine
 from mlops_pipeline_tests.embedded import generated
-from mlops_pipeline_tests.embedded.conftest import ODD_FLOWER, CommandLine
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mlops_pipeline_tests.embedded.conftest import ODD_FLOWER, CommandLine, predict
+from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, predict
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 

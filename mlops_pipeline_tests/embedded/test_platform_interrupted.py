@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 CHILD = """
 import json, sys
 from pathlib import Path
-from mlops_pipeline.platforms.embedded import EmbeddedSettings
+from mlops_pipeline.platforms.embedded import EmbeddedOptions
 from mlops_pipeline_tests.embedded.rig import Rig, predictor
-rig = Rig(Path(sys.argv[1]), EmbeddedSettings(**json.loads(sys.argv[2])))
+rig = Rig(Path(sys.argv[1]), EmbeddedOptions(**json.loads(sys.argv[2])))
 rig.up()
 rig.apply(predictor(rig.publish("one"), replicas=2))
 """

@@ -14,7 +14,7 @@ import pytest
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
+from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.layers import Absent, Broken, Ready
 from mlops_pipeline_tests.embedded.rig import Rig, listening, rig_in
@@ -167,7 +167,7 @@ def test_a_very_long_path_works(tmp_path: Path) -> None:
 
 
 def test_layers_say_what_they_stand_on(tmp_path: Path) -> None:
-    platform = EmbeddedPlatform(tmp_path / "s", EmbeddedSettings(lock_timeout=1))
+    platform = EmbeddedPlatform(tmp_path / "s", EmbeddedOptions(lock_timeout=1))
     with pytest.raises(NotFoundError, match="up gateway"):
         platform.gateway_url()
     with pytest.raises(NotFoundError, match="up object_store"):
@@ -178,7 +178,7 @@ def test_layers_say_what_they_stand_on(tmp_path: Path) -> None:
 
 
 def test_a_second_up_waits_and_names_who_holds_the_lock(tmp_path: Path) -> None:
-    settings = EmbeddedSettings(lock_timeout=0.2)
+    settings = EmbeddedOptions(lock_timeout=0.2)
     platform = EmbeddedPlatform(tmp_path / "s", settings)
     State.at(tmp_path / "s").prepare()
     held = Locks(tmp_path / "s/locks", timeout=1).held("layers", purpose="hold it")

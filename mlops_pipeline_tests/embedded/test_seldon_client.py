@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline_tests.embedded.conftest import CommandLine
+from mlops_pipeline_tests.command_line import CommandLine
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 

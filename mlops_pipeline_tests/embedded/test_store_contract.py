@@ -7,8 +7,8 @@ import pytest
 
 from mlops_pipeline.clients.errors import ConflictError, NotFoundError
 from mlops_pipeline.clients.s3 import Objects
-from mlops_pipeline.platforms.embedded import EmbeddedPlatform, EmbeddedSettings
-from mlops_pipeline_tests.embedded.conftest import CommandLine
+from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
+from mlops_pipeline_tests.command_line import CommandLine
 from mlops_pipeline_tests.fakes import FakeObjectStore
 
 BUCKET = "datasets"
@@ -22,7 +22,7 @@ def store(request: pytest.FixtureRequest) -> Objects:
     if request.param == "fake":
         return FakeObjectStore()
     command_line: CommandLine = request.getfixturevalue("command_line")
-    return EmbeddedPlatform(command_line.home / "embedded", EmbeddedSettings()).object_store()
+    return EmbeddedPlatform(command_line.home / "embedded", EmbeddedOptions()).object_store()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline_tests.embedded.conftest import ODD_FLOWER, free_ports, predict
+from mlops_pipeline_tests.command_line import ODD_FLOWER, free_ports, predict
 from mlops_pipeline_tests.packaging.conftest import UV, Installed, environment, run
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(240)]

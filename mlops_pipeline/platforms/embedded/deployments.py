@@ -20,10 +20,10 @@ from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.keys import SECRET
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
+from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.records import Record, Records
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target, cluster_names
 from mlops_pipeline.platforms.embedded.servers import Servers, ServerSet
-from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
 from mlops_pipeline.platforms.embedded.statuses import statuses
 from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
 from mlops_pipeline.platforms.platform import PredictorStatus
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 class Parts:
     """What deployments are made with."""
 
-    settings: EmbeddedSettings
+    settings: EmbeddedOptions
     locks: Locks
     records: Records
     servers: Servers

@@ -13,11 +13,11 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded import envoy_config
 from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
 from mlops_pipeline.platforms.embedded.envoy_discovery import version_of
+from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.routing import Route
-from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import (
@@ -25,9 +25,12 @@ from mlops_pipeline.platforms.layers import (
     Broken,
     Change,
     Drifted,
+    Finding,
+    HealthCheck,
     LayerState,
     Ready,
     action_from,
+    describe,
 )
 
 _PROGRAM = "gateway"
@@ -50,7 +53,7 @@ class EnvoyGateway:
     def __init__(
         self,
         state: State,
-        settings: EmbeddedSettings,
+        settings: EmbeddedOptions,
         supervisor: Supervisor,
         locks: Locks,
         records: Records,
@@ -66,6 +69,23 @@ class EnvoyGateway:
     def admin(self) -> envoy.EnvoyAdmin:
         """Envoy's admin interface; nothing may be listening."""
         return envoy.EnvoyAdmin(self._state.socket("ev.sock"))
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """That it routes."""
+        return (
+            HealthCheck(
+                "routes",
+                "The gateway answers on its address with the routes that were last written.",
+                self._try_routes,
+            ),
+        )
+
+    def _try_routes(self) -> Finding:
+        state = self.observe()
+        if isinstance(state, Ready):
+            return Finding(passed=True, seen=f"{self.url()} answers our probe route")
+        return Finding(passed=False, seen=describe(state))
 
     def observe(self) -> LayerState:
         """Look at the gateway as it is now: our process, on our port, with our routes."""

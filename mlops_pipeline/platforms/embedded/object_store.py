@@ -18,9 +18,9 @@ from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
+from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
-from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.store_writes import (
     LEAST_FREE,
@@ -33,6 +33,7 @@ from mlops_pipeline.platforms.layers import (
     Broken,
     Change,
     Drifted,
+    HealthCheck,
     LayerState,
     Ready,
     action_from,
@@ -58,9 +59,10 @@ class SeaweedObjectStore:
     description = "S3-compatible storage (SeaweedFS) with the buckets for models and data sets."
     kinds: tuple[str, ...] = ("s3", "seaweedfs")
     requires: tuple[str, ...] = ("supervisor",)
+    checks: tuple[HealthCheck, ...] = ()
 
     def __init__(
-        self, state: State, settings: EmbeddedSettings, supervisor: Supervisor, locks: Locks
+        self, state: State, settings: EmbeddedOptions, supervisor: Supervisor, locks: Locks
     ) -> None:
         self._state = state
         self._settings = settings

@@ -11,12 +11,13 @@ from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.keys import SECRET
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
+from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
+from mlops_pipeline.platforms.embedded.preflight import examine
 from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.servers import Servers
-from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
-from mlops_pipeline.platforms.layers import Layer
+from mlops_pipeline.platforms.layers import Diagnosis, Layer
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
@@ -26,9 +27,11 @@ class EmbeddedPlatform:
     """supervisord, SeaweedFS, Envoy and model servers, with everything they know in `home`."""
 
     name = "embedded"
+    gateway = "gateway"
+    deploys_on: tuple[str, ...] = ("gateway",)
 
-    def __init__(self, home: Path, settings: EmbeddedSettings | None = None) -> None:
-        self._settings = settings or EmbeddedSettings()
+    def __init__(self, home: Path, settings: EmbeddedOptions | None = None) -> None:
+        self._settings = settings or EmbeddedOptions()
         self._state = State.at(home)
         locks = Locks(self._state.locks, timeout=self._settings.lock_timeout)
         records = Records(self._state.deployments)
@@ -64,6 +67,10 @@ class EmbeddedPlatform:
     def serving_environment(self) -> LocalServingEnvironment:
         """This Python environment, in a process of its own."""
         return self._environment
+
+    def preflight(self) -> list[Diagnosis]:
+        """Look at the programs and the preferred ports."""
+        return list(examine(self.layers, self._settings))
 
     def gateway_url(self) -> str:
         """Return `http://127.0.0.1:<port>`.

@@ -10,10 +10,10 @@ from mlops_pipeline.clients import envoy, ports
 from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.routing import Endpoint
-from mlops_pipeline.platforms.embedded.settings import EmbeddedSettings
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.seldon import Predictor
@@ -84,7 +84,7 @@ def program_prefix(deployment: str, namespace: str) -> str:
 class Servers:
     """Starts, watches and stops model servers. Callers of what changes hold the `state` lock."""
 
-    def __init__(self, state: State, settings: EmbeddedSettings, supervisor: Supervisor) -> None:
+    def __init__(self, state: State, settings: EmbeddedOptions, supervisor: Supervisor) -> None:
         self._state = state
         self._settings = settings
         self._supervisor = supervisor

@@ -20,6 +20,7 @@ from mlops_pipeline.platforms.layers import (
     Broken,
     Change,
     Drifted,
+    HealthCheck,
     LayerState,
     Ready,
     action_from,
@@ -44,6 +45,7 @@ class Supervisor:
     )
     kinds: tuple[str, ...] = ("supervisor", "python")
     requires: tuple[str, ...] = ()
+    checks: tuple[HealthCheck, ...] = ()
 
     def __init__(self, state: State, locks: Locks, *, timeout: float) -> None:
         self._state = state

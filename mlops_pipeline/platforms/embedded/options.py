@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class EmbeddedSettings:
+class EmbeddedOptions:
     """Ports are preferences: when a stranger has one, the next free one is taken and kept."""
 
     gateway_port: int = 8080

@@ -1,12 +1,12 @@
 """Every setting, once: `mlops.toml` in the working directory, and `MLOPS_*` variables above it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -16,33 +16,12 @@ from pydantic_settings import (
 )
 
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.settings.embedded import EmbeddedSettings
+from mlops_pipeline.settings.kind import KindSettings
 
 PREFIX = "MLOPS_"
 CONFIG_VARIABLE = "MLOPS_CONFIG"
 DEFAULT_CONFIG = Path("mlops.toml")
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-Bytes = Annotated[int, Field(ge=1 << 10, le=1 << 30)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-
-
-class EmbeddedSettings(BaseModel):
-    """The embedded platform. Where a stranger has a preferred port, the next free one is taken."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    gateway_port: Port = Field(8080, description="Port of the gateway (Envoy), on 127.0.0.1.")
-    object_store_port: Port = Field(8333, description="Port of S3 (SeaweedFS), on 127.0.0.1.")
-    model_port: Port = Field(9000, description="First port for model servers, on 127.0.0.1.")
-    ready_timeout: Seconds = Field(
-        90.0, description="Seconds in which a process must become ready."
-    )
-    drain_timeout: Seconds = Field(
-        15.0, description="Seconds in which a replaced model server may finish its requests."
-    )
-    max_body_bytes: Bytes = Field(
-        16 << 20, description="Largest body of a request to a model server, in bytes."
-    )
 
 
 class Settings(BaseSettings):
@@ -57,8 +36,13 @@ class Settings(BaseSettings):
         description="State folder: Dagster's instance, and each platform's data. "
         "Default: the user's data folder.",
     )
-    platform: Literal["embedded"] = Field(
+    platform: Literal["embedded", "kind"] = Field(
         "embedded", description="The platform that the command line works on."
+    )
+    bundle: Path | None = Field(
+        None,
+        description="Folder with every program, chart, manifest and image of the Kubernetes "
+        "platforms; then nothing is taken from a network.",
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -71,6 +55,7 @@ class Settings(BaseSettings):
     embedded: EmbeddedSettings = Field(
         default_factory=EmbeddedSettings, description="The embedded platform."
     )
+    kind: KindSettings = Field(default_factory=KindSettings, description="The kind platform.")
 
     @field_validator("models", mode="before")
     @classmethod
@@ -133,6 +118,7 @@ def load_settings(**overrides: Any) -> Settings:
                 str(_resolve(Path(m))) if m.endswith(".py") else m for m in settings.models
             ),
             "datasets": {name: _resolve(path) for name, path in settings.datasets.items()},
+            "bundle": _resolve(settings.bundle) if settings.bundle else None,
         }
     )
 
@@ -147,13 +133,23 @@ def allowed_keys(model: type[BaseModel] = Settings) -> list[str]:
     return sorted(model.model_fields)
 
 
+def table_at(path: Sequence[str]) -> type[BaseModel] | None:
+    """Return the table of settings at `path` (`("kind", "cluster")`), or None where none is."""
+    table: type[BaseModel] = Settings
+    for name in path:
+        field = table.model_fields.get(name)
+        kind = field.annotation if field else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return None
+        table = kind
+    return table
+
+
 def _sentence(error: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        nested = len(error["loc"]) > 1
-        allowed = ", ".join(allowed_keys(EmbeddedSettings if nested else Settings))
-        return f"{path} is not a setting (there are: {allowed})"
-    return f"{path}: {error['msg']} (it is {error.get('input')!r})"
+    *above, _ = path = [str(part) for part in error["loc"]] or [""]
+    if error["type"] == "extra_forbidden" and (table := table_at(above)) is not None:
+        return f"{'.'.join(path)} is not a setting (there are: {', '.join(allowed_keys(table))})"
+    return f"{'.'.join(path)}: {error['msg']} (it is {error.get('input')!r})"
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
@@ -161,14 +157,14 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     for variable in sorted(environment):
         if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
             continue
-        top, _, nested = variable.removeprefix(PREFIX).lower().partition("__")
-        known = top in Settings.model_fields and (
-            not nested or top == "datasets" or nested in EmbeddedSettings.model_fields
-        )
-        if not known:
-            names = ", ".join(f"{PREFIX}{key.upper()}" for key in allowed_keys())
+        *above, name = variable.removeprefix(PREFIX).lower().split("__")
+        if above[:1] == ["datasets"] or above[-1:] == ["mirrors"]:
+            continue
+        table = table_at(above)
+        if table is None or name not in table.model_fields:
+            known = table if table is not None else Settings
+            start = "".join(f"{part.upper()}__" for part in above) if table is not None else ""
+            names = ", ".join(f"{PREFIX}{start}{key.upper()}" for key in allowed_keys(known))
             raise ConfigurationError(
-                f"the variable {variable} is not a setting (there are: {names}, and "
-                f"{PREFIX}EMBEDDED__<KEY> with {', '.join(allowed_keys(EmbeddedSettings))}); "
-                "unset it"
+                f"the variable {variable} is not a setting (there are: {names}); unset it"
             )

@@ -1,0 +1,21 @@
+"""Which platforms there are, and how each is made from the settings."""
+
+from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.settings import Settings
+
+PLATFORMS = ("embedded", "kind")
+
+
+def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> Platform:
+    """Return the platform called `name`. Nothing is contacted.
+
+    With `recreate` its cluster is made anew where it differs from the settings.
+    """
+    home = settings.home / name
+    if name == "embedded":
+        from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
+
+        return EmbeddedPlatform(home, EmbeddedOptions(**settings.embedded.model_dump()))
+    from mlops_pipeline.platforms.kubernetes import KindPlatform
+
+    return KindPlatform(home, settings.kind, bundle=settings.bundle, recreate=recreate)

@@ -1,0 +1,46 @@
+"""What of this machine could get in the embedded platform's way."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mlops_pipeline.clients import ports
+from mlops_pipeline.clients.errors import CommandError
+from mlops_pipeline.clients.process import run
+from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
+from mlops_pipeline.platforms.layers import Diagnosis, Layer, Ready
+
+_VERSION = {"weed": "version", "envoy": "--version", "supervisord": "--version"}
+_REINSTALL = "remove .venv and run `make up`"
+
+
+def examine(layers: Iterable[Layer], options: EmbeddedOptions) -> Iterator[Diagnosis]:
+    """Look at the programs and the preferred ports. Changes nothing."""
+    yield from (_program(name) for name in _VERSION)
+    preferred = {"gateway": options.gateway_port, "object_store": options.object_store_port}
+    for layer in layers:
+        if layer.name in preferred:
+            yield _port(layer, preferred[layer.name])
+
+
+def _program(name: str) -> Diagnosis:
+    path = Path(sys.executable).with_name(name)
+    try:
+        printed = run(
+            [str(path), _VERSION[name]], purpose=f"ask {name} for its version", timeout=10
+        )
+    except CommandError as error:
+        return Diagnosis(name, str(error).splitlines()[0], _REINSTALL)
+    found = re.search(r"\d+\.\d+(\.\d+)?", printed)
+    return Diagnosis(name, found.group() if found else "no version", "" if found else _REINSTALL)
+
+
+def _port(layer: Layer, port: int) -> Diagnosis:
+    """A preferred port in a stranger's hands is no fault: another one is taken. Say which."""
+    what, state = f"{layer.name} port", layer.observe()
+    if isinstance(state, Ready):
+        return Diagnosis(what, f"answers at {state.facts.get('address', '?')}")
+    if ports.is_free(port):
+        return Diagnosis(what, f"{port} is free")
+    return Diagnosis(what, f"{port} is in use by another program: `up` takes the next free one")
