@@ -1,6 +1,11 @@
-"""`python -m mlops_pipeline.serving serve | predict`: the model server, and its model offline."""
+"""`python -m mlops_pipeline.serving serve | pod | predict | versions`: the model server.
+
+`serve` is one on a machine, `pod` a container of a pod, whichever the operator makes of it,
+`predict` the model offline, and `versions` what it would be served with.
+"""
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -60,11 +65,22 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="serve|predict")
+    commands = parser.add_subparsers(required=True, metavar="serve|pod|predict|versions")
     serve = commands.add_parser("serve", help="serve one model over REST and gRPC until stopped")
     serve.add_argument("--model", help="folder of the artifact; else the environment says it")
     serve.add_argument("--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER, to check")
     serve.set_defaults(command=_serve)
+    pod = commands.add_parser(
+        "pod",
+        help="be a container of a pod of Seldon's, as its environment says",
+        description="With TF Serving's own options the container stands for TF Serving.",
+        allow_abbrev=False,
+    )
+    pod.add_argument("--port", type=int, help="of gRPC")
+    pod.add_argument("--rest_api_port", type=int)
+    pod.add_argument("--model_name", help="the model's name in every URL")
+    pod.add_argument("--model_base_path", help="folder of the artifact")
+    pod.set_defaults(command=_pod)
     predict = commands.add_parser("predict", help="predict rows as the server would, without one")
     predict.add_argument("--model", required=True, help="folder of the artifact")
     predict.add_argument("--rows", required=True, type=Path, help=".npy of shape [n, …]")
@@ -72,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER, to check")
     predict.add_argument("--parameters", default="", help="as PREDICTIVE_UNIT_PARAMETERS")
     predict.set_defaults(command=_predict)
+    versions = commands.add_parser("versions", help="print the libraries' versions as JSON")
+    versions.set_defaults(command=_versions)
     return parser
 
 
@@ -81,6 +99,19 @@ def _serve(options: argparse.Namespace) -> ExitCode:
     from mlops_pipeline.serving.run import run
 
     return run(own, implementation=options.implementation, started=STARTED)
+
+
+def _pod(options: argparse.Namespace) -> ExitCode:
+    """Serve or forward until a signal."""
+    from mlops_pipeline.serving.pod import TensorFlowArguments, run_pod
+
+    arguments = TensorFlowArguments(
+        port=options.port,
+        rest_api_port=options.rest_api_port,
+        model_name=options.model_name,
+        model_base_path=options.model_base_path,
+    )
+    return run_pod(arguments, os.environ, started=STARTED)
 
 
 def _predict(options: argparse.Namespace) -> ExitCode:
@@ -95,6 +126,14 @@ def _predict(options: argparse.Namespace) -> ExitCode:
         implementation=options.implementation,
         parameters=parameters,
     )
+    return ExitCode.OK
+
+
+def _versions(_: argparse.Namespace) -> ExitCode:
+    """Print name → version."""
+    from mlops_pipeline.serving.libraries import versions
+
+    sys.stdout.write(json.dumps(versions()) + "\n")
     return ExitCode.OK
 
 

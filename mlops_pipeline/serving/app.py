@@ -8,22 +8,18 @@ that health checks stay quick.
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from mlops_pipeline.serving.asgi import Asgi, Message, Receive, Scope, Send
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.failures import Failure
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
-from mlops_pipeline.serving.payloads import Answer, Request
+from mlops_pipeline.serving.messages import Answer, Request
 
 logger = logging.getLogger("mlserver.app")
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[[Request], Answer]
-Failure = Callable[[RequestError], Answer]
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class App:
         self,
         routes: Mapping[str, Route],
         *,
-        fallback: Callable[[Scope, Receive, Send], Awaitable[None]],
+        fallback: Asgi,
         missing: Callable[[str, str], Route | None],
         max_body_bytes: int,
         large: LargeRequests,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+SKLEARN_FILE = "model.joblib"
 FORMAT = 1
 _CIRCUMSTANCES = frozenset({"digest", "run_id", "created", "inputs_digest"})
 """Fields that say when and by whom, not what: the same training in another run is the same."""
@@ -66,6 +67,11 @@ class Manifest:
         """The artifact's digest: 64 hexadecimal characters."""
         return digest_of(asdict(self))
 
+    @property
+    def version(self) -> int:
+        """TF Serving's numeric version."""
+        return numeric_version(self.digest)
+
     def to_json(self) -> str:
         """Serialize with sorted keys and the digest, for people who read it."""
         return json.dumps(asdict(self) | {"digest": self.digest}, indent=2, sort_keys=True) + "\n"
@@ -79,6 +85,24 @@ class EarlierManifest(Manifest):
         """The digest that the artifact was published, deployed and judged by."""
         lines = "".join(f"{sha}  {path}\n" for path, sha in sorted(self.files.items()))
         return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class BareManifest(Manifest):
+    """What can be said of a model that somebody else made: no digest names it."""
+
+    number: int = 1
+    """The number of the folder that it lies in, as TF Serving counts."""
+
+    @property
+    def digest(self) -> str:
+        """Empty."""
+        return ""
+
+    @property
+    def version(self) -> int:
+        """The number of the folder."""
+        return self.number
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:
@@ -155,6 +179,42 @@ def verify(folder: Path) -> Manifest:
             f"manifest says: {'; '.join(problems)}"
         )
     return manifest
+
+
+def describe(folder: Path) -> Manifest:
+    """Check a published artifact as `verify` does, or describe a model without a manifest.
+
+    That is a `model.joblib`, or a SavedModel in a folder named by a number, as Seldon's own
+    documentation lays them out.
+
+    Raises:
+        ArtifactError: it is neither; or it has a manifest, and is not what that says.
+    """
+    if (folder / MANIFEST).exists():
+        return verify(folder)
+    if (folder / SKLEARN_FILE).is_file():
+        return BareManifest("model", "sklearn", {}, inputs=(), outputs=())
+    if numbers := saved_models(folder):
+        return BareManifest("model", "tensorflow", {}, inputs=(), outputs=(), number=max(numbers))
+    raise ArtifactError(
+        f"there is no model in {folder}, which {_contents(folder)}: neither {MANIFEST} nor "
+        f"{SKLEARN_FILE} nor a folder named by a number with saved_model.pb; does modelUri name "
+        "the folder that holds it?"
+    )
+
+
+def saved_models(folder: Path) -> Mapping[int, Path]:
+    """Return number → folder of every SavedModel in a folder named by a number."""
+    found = (path.parent for path in folder.glob("*/saved_model.pb"))
+    return {int(path.name): path for path in found if path.name.isdigit()}
+
+
+def _contents(folder: Path) -> str:
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return f"holds {', '.join(names[:8])}" if names else "is empty"
 
 
 def numeric_version(digest: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.app import Handler, Route
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.payloads import Answer, Request, answer
+from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
 

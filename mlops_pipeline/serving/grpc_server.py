@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +12,15 @@ from mlserver.grpc import dataplane_pb2 as v2
 from mlserver.grpc.server import GRPCServer
 
 from mlops_pipeline.serving import seldon_pb2 as pb
-from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.grpc_port import bound_server
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon_grpc, v2_grpc
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.settings import ServerSettings
+from mlops_pipeline.serving.settings import Place, ServerSettings
+from mlops_pipeline.serving.telling import HEADER
+from mlops_pipeline.serving.units import Kept, unit_of
 
 logger = logging.getLogger("mlserver.grpc")
 
@@ -60,9 +62,11 @@ class Operation:
 class Calls:
     """Answers gRPC calls with a model, which is there from `unit` being set on."""
 
-    def __init__(self, large: LargeRequests) -> None:
+    def __init__(self, large: LargeRequests, *, place: Place = Place.MACHINE) -> None:
         self.unit: Unit | None = None
         self._large = large
+        self._asks_who = place is Place.BEHIND
+        self._units = Kept(lambda said: unit_of(self._loaded(), said))
 
     def handler(self, operation: Operation) -> Any:
         """Return an operation as gRPC's handler, which reads the message itself.
@@ -82,9 +86,10 @@ class Calls:
     async def _answer(self, operation: Operation, content: bytes, context: Context) -> Message:
         """Return the operation's answer, or end the call with the sentence that says why not."""
         try:
+            unit = self._told(context) if self._asks_who else self._loaded()
             if len(content) > LARGE:
-                return await self._answer_large(operation, content)
-            return operation.answer(self._loaded(), content)
+                return await self._answer_large(operation, unit, content)
+            return operation.answer(unit, content)
         except RequestError as error:
             code = STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
             details = error.sentence
@@ -94,9 +99,8 @@ class Calls:
         await context.abort(code, details)
         raise AssertionError("abort always raises")
 
-    async def _answer_large(self, operation: Operation, content: bytes) -> Message:
+    async def _answer_large(self, operation: Operation, unit: Unit, content: bytes) -> Message:
         """Answer in a worker thread."""
-        unit = self._loaded()
         try:
             self._large.take(len(content))
             return await self._large.answer(lambda: operation.answer(unit, content))
@@ -107,6 +111,13 @@ class Calls:
         if self.unit is None:
             raise RequestError("LOADING", "the model is being loaded", status=503)
         return self.unit
+
+    def _told(self, context: Context) -> Unit:
+        """Return the unit that a forwarder speaks for; without one, the model as it is."""
+        for key, value in context.invocation_metadata() or ():
+            if key == HEADER:
+                return self._units[value]
+        return self._loaded()
 
 
 def _of_model(method: Callable[[Model, Any], Message]) -> Method:
@@ -148,7 +159,8 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
     def __init__(self, *arguments: Any, own: ServerSettings, large: LargeRequests) -> None:
         super().__init__(*arguments)
         self._own = own
-        self._calls = Calls(large)
+        self._server: Any = None
+        self._calls = Calls(large, place=own.place)
         self.port = own.grpc_port
 
     async def bind(self) -> None:
@@ -157,19 +169,12 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
         Raises:
             StartError: another process has it.
         """
-        # Without this option, two servers on one port would share its calls, silently.
-        options = [*self._get_options(), ("grpc.so_reuseport", 0)]
-        self._server = grpc.aio.server(ThreadPoolExecutor(1), options=options)
-        self._server.add_generic_rpc_handlers(
-            [self._health(), *(self._service(name) for name in OPERATIONS)]
+        self._server, self.port = bound_server(
+            [self._health(), *(self._service(name) for name in OPERATIONS)],
+            host=self._own.host,
+            port=self._own.grpc_port,
+            max_message_bytes=self._own.max_body_bytes,
         )
-        address = f"{self._own.host}:{self._own.grpc_port}"
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise StartError(
-                f"gRPC cannot listen on {address}; is another process there?", code=ExitCode.PORT
-            ) from error
 
     def _service(self, name: str) -> Any:
         """Return a service of `OPERATIONS` as gRPC's generic handler."""
@@ -197,7 +202,8 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
 
     async def stop(self, sig: int | None = None) -> None:
         """Refuse new calls and finish those in flight."""
-        await self._server.stop(grace=self._own.drain_seconds)
+        if self._server is not None:
+            await self._server.stop(grace=self._own.drain_seconds)
 
     def serve_model(self, unit: Unit) -> None:
         """Answer with the model from now on."""

@@ -36,8 +36,10 @@ MLSERVER_PLACEHOLDERS = (
 )
 """Kafka, tracing and data frames: off in our settings of MLServer."""
 
-TENSORFLOW_WITHOUT = ("keras", "pandas", "scipy", "matplotlib", "sklearn")
+TENSORFLOW_WITHOUT = ("keras", "h5py", "pandas", "scipy", "matplotlib", "sklearn")
 """TensorFlow runs without each of these; a SavedModel holds a graph, not Keras layers."""
+TENSORFLOW_PLACEHOLDERS = ("requests",)
+"""Clients of a cloud's metadata, for training on many machines."""
 
 SKLEARN_WITHOUT = ("pandas", "rich")
 """scikit-learn runs without these; rows come as numpy arrays."""
@@ -185,7 +187,7 @@ def _unless(kind: type, search: Callable[[object], bool]) -> Callable[[object], 
 
 def import_tensorflow() -> ModuleType:
     """Import TensorFlow without Keras and what Keras brings, and return it."""
-    with without(*TENSORFLOW_WITHOUT):
+    with without(*TENSORFLOW_WITHOUT), placeholders(*TENSORFLOW_PLACEHOLDERS):
         return importlib.import_module("tensorflow")
 
 

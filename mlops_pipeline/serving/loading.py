@@ -7,32 +7,37 @@ artifact has been verified: a broken artifact is refused in milliseconds.
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mlops_pipeline.serving import artifact
-from mlops_pipeline.serving.artifact import Manifest
+from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
-from mlops_pipeline.serving.models import Model, Signature, predict
-from mlops_pipeline.serving.settings import Parameter
+from mlops_pipeline.serving.models import Model, Signature, datatype_of, predict
+from mlops_pipeline.serving.settings import Parameter, Place
 
 logger = logging.getLogger("mlserver.loading")
 
-Signatures = tuple[Mapping[str, Signature], Signature]
-"""Every signature by its name, and the default one."""
+Choose = Callable[[Mapping[str, Parameter]], Signature]
+"""The signature that a unit's parameters make the default one."""
+Signatures = tuple[Mapping[str, Signature], Choose]
+"""Every signature by its name, and the way to choose the default one."""
 
 FRAMEWORKS = {"SKLEARN_SERVER": "sklearn", "TENSORFLOW_SERVER": "tensorflow"}
 
 
-def verify(folder: Path) -> Manifest:
+def verify(folder: Path, *, place: Place = Place.MACHINE) -> Manifest:
     """Return the manifest of the artifact in `folder`, every file of which is as it says.
 
+    In a pod the folder may also hold a model without a manifest, which is described instead.
+
     Raises:
-        StartError: it is not; names the files.
+        StartError: it is not as the manifest says, with the files named; or there is no model.
     """
     try:
-        return artifact.verify(folder)
+        return artifact.verify(folder) if place is Place.MACHINE else artifact.describe(folder)
     except artifact.ArtifactError as error:
         raise StartError(f"{error}", code=ExitCode.ARTIFACT) from error
 
@@ -57,26 +62,45 @@ def check_implementation(manifest: Manifest, implementation: str) -> None:
 
 
 def load(
-    folder: Path, manifest: Manifest, parameters: Mapping[str, Parameter], *, graph_name: str | None
+    folder: Path,
+    manifest: Manifest,
+    parameters: Mapping[str, Parameter] | None,
+    *,
+    graph_name: str | None,
 ) -> Model:
     """Load the verified artifact in `folder` and predict one row, so that the first answer is fast.
+
+    Without parameters (None) they will come with each request, and any signature may be the
+    default one until then.
 
     Raises:
         StartError: the framework is not installed, the model does not load or does not answer, or
             a parameter names something the model does not have.
     """
     begin = time.monotonic()
-    signatures, default = _loader(manifest)(folder, manifest, parameters)
+    signatures, choose = _loader(manifest)(folder, manifest)
+    first = signatures[min(signatures)]
     model = Model(
         name=graph_name or manifest.name,
-        manifest=manifest,
+        manifest=_with_inputs(manifest, first),
         digest=manifest.digest,
         signatures=signatures,
-        default=default,
+        default=first,
+        choose=choose,
     )
+    if parameters is not None:
+        model = model.told(parameters)
     warm(model)
     logger.info("Loaded %s %s in %.2f s", model.name, model.digest[:12], time.monotonic() - begin)
     return model
+
+
+def _with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
+    """Return the manifest of somebody else's model with the input that was found in it."""
+    if manifest.inputs or manifest.digest:
+        return manifest
+    tensor = Tensor(signature.input, (-1, *signature.row_shape), datatype_of(signature.dtype))
+    return replace(manifest, inputs=(tensor,))
 
 
 def warm(model: Model) -> None:
@@ -96,7 +120,7 @@ def warm(model: Model) -> None:
         ) from error
 
 
-Loader = Callable[[Path, Manifest, Mapping[str, Parameter]], Signatures]
+Loader = Callable[[Path, Manifest], Signatures]
 
 
 def _loader(manifest: Manifest) -> Loader:

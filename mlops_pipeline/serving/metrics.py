@@ -6,7 +6,7 @@ from collections.abc import Callable
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.payloads import Answer, Request
+from mlops_pipeline.serving.messages import Answer, Request
 
 Handler = Callable[[Request], Answer]
 

@@ -1,16 +1,32 @@
 """What a loaded model is to the protocols: signatures that turn rows of numbers into scores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_pipeline.serving.artifact import Manifest, numeric_version
+from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.settings import Parameter
 
 Array = NDArray[Any]
+
+_DATATYPES = {
+    **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
+    **{
+        f"{kind}{bits}": f"{kind}{bits}".upper()
+        for kind in ("int", "uint")
+        for bits in (8, 16, 32, 64)
+    },
+    "bool": "BOOL",
+}
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """Return V2's name for an array's type; what is not a number is BYTES (strings)."""
+    return _DATATYPES.get(dtype.name, "BYTES")
 
 
 @dataclass(frozen=True)
@@ -43,13 +59,30 @@ class Model:
     """The graph name: the model's name in every URL."""
     manifest: Manifest
     digest: str
+    """Of the artifact; empty for a model that was not published as one."""
     signatures: Mapping[str, Signature]
     default: Signature
+    choose: Callable[[Mapping[str, Parameter]], Signature]
+    """The signature that a unit's parameters make the default one; raises StartError."""
 
     @property
     def version(self) -> int:
         """TF Serving's numeric version."""
-        return numeric_version(self.digest)
+        return self.manifest.version
+
+    @property
+    def version_name(self) -> str:
+        """V2's version: the digest, where there is one."""
+        return self.digest or str(self.version)
+
+    def told(self, parameters: Mapping[str, Parameter]) -> "Model":
+        """Return the model as a unit with these parameters serves it.
+
+        Raises:
+            StartError: a parameter names something the model does not have.
+        """
+        default = self.choose(parameters)
+        return replace(self, default=default, signatures={**self.signatures, default.name: default})
 
     def signature(self, name: str) -> Signature:
         """Return the signature of that name; an empty name is the default.

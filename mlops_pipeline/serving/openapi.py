@@ -24,11 +24,18 @@ def document(unit: Unit) -> Schema:
         "openapi": "3.0.3",
         "info": {
             "title": model.name,
-            "version": model.digest[:12],
-            "description": f"{model.manifest.name} ({model.manifest.framework}), {model.digest}",
+            "version": model.version_name[:12],
+            "description": f"{model.manifest.name} ({model.manifest.framework}), "
+            f"{model.version_name}",
         },
         "servers": [{"url": "../../../"}],
-        "paths": {**_seldon(model), **_v2(model), **_tensorflow(model), **_health(), **_pages()},
+        "paths": {
+            **_seldon(model),
+            **_v2(model),
+            **_tensorflow(model),
+            **_health(model),
+            **_pages(),
+        },
         "components": {"schemas": _schemas(model)},
     }
 
@@ -60,7 +67,7 @@ def _v2(model: Model) -> Schema:
     infer = _post("v2", "Predict", request="InferRequest", response="InferResponse", error="Error")
     plain, versioned = (
         f"/v2/models/{model.name}",
-        f"/v2/models/{model.name}/versions/{model.digest}",
+        f"/v2/models/{model.name}/versions/{model.version_name}",
     )
     paths = {}
     for path in (plain, versioned):
@@ -84,12 +91,13 @@ def _tensorflow(model: Model) -> Schema:
     return paths
 
 
-def _health() -> Schema:
+def _health(model: Model) -> Schema:
     ready = _get("health", "Ready to answer? 503 until the model is loaded")
     alive = _get("health", "Does the process answer?", kind="text/plain")
     return {
         **{path: ready for path in ("/ready", "/health/status", "/v2/health/ready")},
         **{f"/api/v1.0/{path}": ready for path in ("health/status", "status")},
+        **{f"/api/{version}/status/{model.name}": ready for version in ("v1.0", "v0.1")},
         **{path: alive for path in ("/live", "/health/ping", "/api/v1.0/health/ping")},
         "/v2/health/live": _get("health", "Does the process answer?"),
     }

@@ -1,43 +1,17 @@
-"""Bytes to numbers and back: JSON bodies of requests, arrays of numbers in them, JSON answers."""
+"""Bytes to numbers and back: JSON bodies of requests, arrays of numbers in them, scores."""
 
 from itertools import chain
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import orjson
 
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.messages import FORM, JSON, Request
 from mlops_pipeline.serving.models import Array
-
-JSON = b"application/json"
-FORM = b"application/x-www-form-urlencoded"
 
 SMALL = 2048
 """Bytes of a body up to which the strings in it can do no harm (see `numbers`)."""
-
-
-class Request(NamedTuple):
-    """What a handler sees of an HTTP request."""
-
-    body: bytes
-    content_type: bytes = b""
-    """As in the header, lower or upper case, with parameters; empty: not said."""
-    puid: str = ""
-    """The header `seldon-puid`, by which Seldon's executor names a prediction."""
-
-
-class Answer(NamedTuple):
-    """What a handler answers."""
-
-    status: int
-    body: bytes
-    content_type: bytes = JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-def answer(document: object, *, status: int = 200) -> Answer:
-    """Return `document` as a JSON answer; it may hold numpy arrays of numbers."""
-    return Answer(status, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def parse_object(request: Request) -> dict[str, Any]:

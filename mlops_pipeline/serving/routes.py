@@ -1,27 +1,25 @@
 """The URL tree: which handler answers at which path, before and after the model is loaded."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from mlops_pipeline.serving import documentation
-from mlops_pipeline.serving.app import Failure, Handler, Route
+from mlops_pipeline.serving import documentation, failures
+from mlops_pipeline.serving.app import Handler, Route
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.failures import Failure
+from mlops_pipeline.serving.messages import PONG, Answer, Request, answer
 from mlops_pipeline.serving.metrics import Metrics
-from mlops_pipeline.serving.payloads import Answer, Request, answer
+from mlops_pipeline.serving.paths import LIVE, METRICS, READY, V2_LIVE, V2_READY
 from mlops_pipeline.serving.protocols import seldon, tensorflow, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
-
-READY = ("/ready", "/health/status", "/api/v1.0/health/status", "/api/v1.0/status")
-LIVE = ("/live", "/health/ping", "/api/v1.0/health/ping")
-METRICS = ("/metrics", "/prometheus")
 
 
 def routes_while_loading(metrics: Metrics) -> dict[str, Route]:
     """Return what answers before the model is ready: alive, not ready."""
     return {
         **{path: _get(_refuse_loading, seldon.error) for path in READY},
-        "/v2/health/ready": _get(_refuse_loading, v2.error),
-        "/v2/health/live": _get(_constant({"live": True}), v2.error),
+        V2_READY: _get(_refuse_loading, v2.error),
+        V2_LIVE: _get(_constant({"live": True}), v2.error),
         **_common(metrics),
     }
 
@@ -39,7 +37,16 @@ def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
 
 def missing_while_loading(method: str, path: str) -> Route | None:
     """Return the route that says 503 in the words of the protocol of `path`."""
-    return _both(_refuse_loading, _failure(path))
+    return _both(_refuse_loading, failures.of_path(path))
+
+
+def refusing(error: RequestError) -> Callable[[str, str], Route]:
+    """Return what every path of a unit that cannot be answers: why, in its protocol's words."""
+
+    def refuse(_: Request) -> Answer:
+        raise error
+
+    return lambda _, path: _both(refuse, failures.of_path(path))
 
 
 def missing(method: str, path: str) -> Route | None:
@@ -49,8 +56,8 @@ def missing(method: str, path: str) -> Route | None:
     which would let anybody unload the model, nor its ways to predict, which are slower than ours.
     """
     if _MLSERVER.fullmatch(path):
-        return None if method in ("GET", "HEAD") else _get(_not_found(path), _failure(path))
-    return _both(_not_found(path), _failure(path))
+        return None if method in ("GET", "HEAD") else _get(_not_found(path), failures.of_path(path))
+    return _both(_not_found(path), failures.of_path(path))
 
 
 _MLSERVER = re.compile(r"/v2(/docs/dataplane\.json|/models/[^/]+(/versions/[^/]+)?(/ready)?)?")
@@ -84,6 +91,7 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         routes[f"/api/{version}/feedback"] = _post(feedback, seldon.error)
         routes[f"/api/{version}/metadata"] = _get(_constant(graph), seldon.error)
         routes[f"/api/{version}/metadata/{unit.model.name}"] = _get(_constant(model), seldon.error)
+        routes[f"/api/{version}/status/{unit.model.name}"] = _get(_constant(health), seldon.error)
     routes["/predict"] = _post(count(microservice), seldon.error)
     routes["/send-feedback"] = _post(feedback, seldon.error)
     routes["/metadata"] = _get(_constant(model), seldon.error)
@@ -92,17 +100,17 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
 
 def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return V2's hot path and health; MLServer answers the rest."""
-    name, digest = unit.model.name, unit.model.digest
+    name = unit.model.name
 
     def infer(request: Request) -> Answer:
         return v2.infer(unit.model, request)
 
     post = _post(metrics.counted("v2")(infer), v2.error)
     ready = _get(_constant({"name": name, "ready": True}), v2.error)
-    versioned = f"/v2/models/{name}/versions/{digest}"
+    versioned = f"/v2/models/{name}/versions/{unit.model.version_name}"
     return {
-        "/v2/health/ready": _get(_constant({"ready": True}), v2.error),
-        "/v2/health/live": _get(_constant({"live": True}), v2.error),
+        V2_READY: _get(_constant({"ready": True}), v2.error),
+        V2_LIVE: _get(_constant({"live": True}), v2.error),
         f"/v2/models/{name}/ready": ready,
         f"{versioned}/ready": ready,
         f"/v2/models/{name}/infer": post,
@@ -162,7 +170,7 @@ def _constant(document: object) -> Handler:
 
 
 def _pong(_: Request) -> Answer:
-    return Answer(200, b"pong", b"text/plain; charset=utf-8")
+    return PONG
 
 
 def _refuse_loading(_: Request) -> Answer:
@@ -176,9 +184,3 @@ def _not_found(path: str) -> Handler:
         )
 
     return refuse
-
-
-def _failure(path: str) -> Failure:
-    """Return how the protocol that `path` belongs to writes an error."""
-    first = path.split("/", 2)[1:2]
-    return {"v1": tensorflow.error, "v2": v2.error}.get(first[0] if first else "", seldon.error)

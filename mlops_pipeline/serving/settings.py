@@ -6,6 +6,7 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
     PREDICTIVE_UNIT_PARAMETERS         JSON list of {"name", "value", "type"}
     PREDICTIVE_UNIT_HTTP_SERVICE_PORT  else PREDICTIVE_UNIT_SERVICE_PORT, MLSERVER_HTTP_PORT, 9000
     PREDICTIVE_UNIT_GRPC_SERVICE_PORT  else MLSERVER_GRPC_PORT, 9500
+    PREDICTIVE_UNIT_METRICS_SERVICE_PORT  else MLSERVER_METRICS_PORT, none: answers as the HTTP port
     PREDICTIVE_UNIT_IMAGE              what `meta.requestPath` says answered
     SELDON_DEPLOYMENT_ID, PREDICTOR_ID
     MLSERVER_HOST                      address to listen on, 127.0.0.1
@@ -13,6 +14,7 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
     MLOPS_MAX_BODY_BYTES               largest request body, 16 MiB
     MLOPS_RECEIVE_SECONDS              from a request's first byte to its last, 30
     MLOPS_DRAIN_SECONDS                for what is in flight when the server is told to stop, 10
+    MLOPS_ANSWER_SECONDS               a forwarder's: for the model's server to answer, 60
     MLOPS_KEEP_ALIVE_SECONDS           how long an idle connection stays open, 3660: a gateway
                                        (Envoy: 1 h) must be the first to close its connections
 """
@@ -20,6 +22,7 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +32,19 @@ Parameter = str | int | float | bool
 Number = TypeVar("Number", int, float)
 
 DEFAULT_FOLDER = "/mnt/models"
+
+
+class Place(Enum):
+    """Where a server runs, as far as it matters to it."""
+
+    MACHINE = "machine"
+    """Under a supervisor, which tells how its ports are used. It takes them before it loads, so
+    that two servers on one port are found out, and serves published artifacts alone."""
+    POD = "pod"
+    """Ports open when the model answers: a probe may be a mere connection. The folder may hold a
+    model that somebody else made."""
+    BEHIND = "behind a forwarder"
+    """As in a pod; another container of it says with each request what this one is not told."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +60,23 @@ class ServerSettings:
     http_port: int
     grpc_port: int
     """0: any free port."""
+    metrics_port: int
+    """Another HTTP port, where Prometheus may look for metrics; 0: none."""
     image: str
     deployment: str
     predictor: str
     max_body_bytes: int
     receive_seconds: float
     drain_seconds: float
+    answer_seconds: float
+    """How long a forwarder waits for the model's server."""
     keep_alive_seconds: float
+    place: Place = Place.MACHINE
 
 
-def read_settings(environment: Mapping[str, str], *, model: str | None = None) -> ServerSettings:
+def read_settings(
+    environment: Mapping[str, str], *, model: str | None = None, place: Place = Place.MACHINE
+) -> ServerSettings:
     """Read the settings from `environment`; `model` is the folder given on the command line.
 
     Raises:
@@ -69,13 +92,16 @@ def read_settings(environment: Mapping[str, str], *, model: str | None = None) -
         host=first("MLSERVER_HOST", "127.0.0.1"),
         http_port=_port(environment, *_HTTP_PORTS, default=9000),
         grpc_port=_port(environment, *_GRPC_PORTS, default=9500),
+        metrics_port=_port(environment, *_METRICS_PORTS, default=0),
         image=first("PREDICTIVE_UNIT_IMAGE", "mlops-pipeline/serving"),
         deployment=first("SELDON_DEPLOYMENT_ID", ""),
         predictor=first("PREDICTOR_ID", ""),
         max_body_bytes=_number(environment, "MLOPS_MAX_BODY_BYTES", 16 << 20, convert=int),
         receive_seconds=_number(environment, "MLOPS_RECEIVE_SECONDS", 30.0, convert=float),
         drain_seconds=_number(environment, "MLOPS_DRAIN_SECONDS", 10.0, convert=float),
+        answer_seconds=_number(environment, "MLOPS_ANSWER_SECONDS", 60.0, convert=float),
         keep_alive_seconds=_number(environment, "MLOPS_KEEP_ALIVE_SECONDS", 3660.0, convert=float),
+        place=place,
     )
 
 
@@ -85,6 +111,7 @@ _HTTP_PORTS = (
     "MLSERVER_HTTP_PORT",
 )
 _GRPC_PORTS = ("PREDICTIVE_UNIT_GRPC_SERVICE_PORT", "MLSERVER_GRPC_PORT")
+_METRICS_PORTS = ("PREDICTIVE_UNIT_METRICS_SERVICE_PORT", "MLSERVER_METRICS_PORT")
 
 
 def parse_parameters(text: str) -> dict[str, Parameter]:

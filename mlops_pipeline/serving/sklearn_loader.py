@@ -1,12 +1,13 @@
 """scikit-learn: `model.joblib`, asked by `predict_proba`, `decision_function` or `predict`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.artifact import Manifest
+from mlops_pipeline.serving.artifact import SKLEARN_FILE, Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_sklearn
 from mlops_pipeline.serving.models import Array, Signature
@@ -14,26 +15,29 @@ from mlops_pipeline.serving.settings import Parameter
 
 import_sklearn()
 import joblib  # noqa: E402 - scikit-learn first, without what it does not need
+import sklearn  # noqa: E402
 
-FILE = "model.joblib"
 METHODS = ("predict_proba", "decision_function", "predict")
 
 
 def load_sklearn(
-    folder: Path, manifest: Manifest, parameters: Mapping[str, Parameter]
-) -> tuple[Mapping[str, Signature], Signature]:
+    folder: Path, manifest: Manifest
+) -> tuple[Mapping[str, Signature], Callable[[Mapping[str, Parameter]], Signature]]:
     """Load `folder/model.joblib`; the parameter `method` chooses the default output.
 
     Raises:
-        StartError: it does not load, or has no such method.
+        StartError: it does not load.
     """
+    file = folder / SKLEARN_FILE
     try:
-        estimator = joblib.load(folder / FILE)
+        estimator = joblib.load(file)
+        _use_one_job(estimator)  # It asks every part of it, which may be from another version.
     except Exception as error:
         raise StartError(
-            f"{folder / FILE} does not load: {type(error).__name__}: {error}", code=ExitCode.MODEL
+            f"{file} does not load with scikit-learn {sklearn.__version__}: "
+            f"{type(error).__name__}: {error}",
+            code=ExitCode.MODEL,
         ) from error
-    _use_one_job(estimator)
     methods = {name: getattr(estimator, name) for name in METHODS if hasattr(estimator, name)}
     signature = Signature(
         name="serving_default",
@@ -41,10 +45,14 @@ def load_sklearn(
         row_shape=_row_shape(manifest, estimator),
         dtype=np.dtype(np.float64),
         outputs=tuple(methods),
-        default_outputs=(_default_method(parameters, methods),),
+        default_outputs=tuple(methods)[:1],
         compute=_caller(methods),
     )
-    return {signature.name: signature}, signature
+
+    def choose(parameters: Mapping[str, Parameter]) -> Signature:
+        return replace(signature, default_outputs=(_default_method(parameters, methods),))
+
+    return {signature.name: signature}, choose
 
 
 def _caller(

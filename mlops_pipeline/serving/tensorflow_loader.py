@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.artifact import Manifest
+from mlops_pipeline.serving.artifact import Manifest, saved_models
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_tensorflow
 from mlops_pipeline.serving.models import Array, Signature
@@ -16,16 +16,19 @@ from mlops_pipeline.serving.settings import Parameter
 tf: Any = import_tensorflow()
 
 
+DEFAULT = "serving_default"
+
+
 def load_tensorflow(
-    folder: Path, manifest: Manifest, parameters: Mapping[str, Parameter]
-) -> tuple[Mapping[str, Signature], Signature]:
+    folder: Path, manifest: Manifest
+) -> tuple[Mapping[str, Signature], Callable[[Mapping[str, Parameter]], Signature]]:
     """Load the SavedModel in `folder`.
 
-    The parameters `signature_name` (default `serving_default`), `model_input` and `model_output`
-    choose the default signature, and check or choose its input and output.
+    The parameters `signature_name` (by default `serving_default`, or the only one), `model_input`
+    and `model_output` choose the default signature, and check or choose its input and output.
 
     Raises:
-        StartError: it does not load, or has no such signature, input or output.
+        StartError: it does not load, or has no signature with a single input.
     """
     try:
         loaded = tf.saved_model.load(str(saved_model_folder(folder)))
@@ -38,11 +41,21 @@ def load_tensorflow(
         for name, function in loaded.signatures.items()
         if len(function.structured_input_signature[1]) == 1
     }
-    name = str(parameters.get("signature_name", "serving_default"))
-    if name not in signatures:
-        raise _missing("signature_name", name, signatures)
-    default = _choose(signatures[name], parameters)
-    return {**signatures, name: default}, default
+    if not signatures:
+        raise StartError(
+            f"The SavedModel in {folder} has no signature that takes one tensor.",
+            code=ExitCode.MODEL,
+        )
+
+    def choose(parameters: Mapping[str, Parameter]) -> Signature:
+        name = str(parameters.get("signature_name", DEFAULT))
+        if "signature_name" not in parameters and len(signatures) == 1:
+            (name,) = signatures
+        if name not in signatures:
+            raise _missing("signature_name", name, signatures)
+        return _choose(signatures[name], parameters)
+
+    return signatures, choose
 
 
 def saved_model_folder(folder: Path) -> Path:
@@ -51,15 +64,13 @@ def saved_model_folder(folder: Path) -> Path:
     Raises:
         StartError: there is none with a SavedModel in it.
     """
-    numbered = [
-        path.parent for path in folder.glob("*/saved_model.pb") if path.parent.name.isdigit()
-    ]
+    numbered = saved_models(folder)
     if not numbered:
         raise StartError(
             f"There is no SavedModel in {folder}: a folder named by a number, with saved_model.pb.",
             code=ExitCode.MODEL,
         )
-    return max(numbered, key=lambda path: int(path.name))
+    return numbered[max(numbered)]
 
 
 def _signature(name: str, function: Any, loaded: object) -> Signature:

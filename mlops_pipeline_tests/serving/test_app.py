@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from mlops_pipeline.serving import routes
-from mlops_pipeline.serving.app import App, Message, Receive, Scope, Send
+from mlops_pipeline.serving.app import App
+from mlops_pipeline.serving.asgi import Message, Receive, Scope, Send
 from mlops_pipeline.serving.memory import LargeRequests
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline_tests.serving.toy_model import toy_unit

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.serving.artifact import MANIFEST, ArtifactError, parse_manifest, verify
+from mlops_pipeline.serving.artifact import (
+    MANIFEST,
+    ArtifactError,
+    describe,
+    parse_manifest,
+    saved_models,
+    verify,
+)
 from mlops_pipeline_tests.toy import published_files
 
 
@@ -36,3 +43,53 @@ def test_an_earlier_artifact_whose_files_were_changed_is_refused(tmp_path: Path)
     fields["files"] = {}
     with pytest.raises(ArtifactError, match="says digest"):
         parse_manifest(json.dumps(fields))
+
+
+def saved_model(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    return folder
+
+
+def test_a_published_artifact_is_described_by_its_manifest(tmp_path: Path) -> None:
+    manifest, files, _ = published_files(tmp_path)
+    (files / MANIFEST).write_text(manifest.to_json())
+    assert describe(files) == manifest
+    (files / "model.joblib").write_text("something else")
+    with pytest.raises(ArtifactError, match=r"changed: model\.joblib"):
+        describe(files)
+
+
+def test_a_bare_model_is_described_without_a_digest(tmp_path: Path) -> None:
+    (tmp_path / "model.joblib").write_bytes(b"model")
+    (tmp_path / "metadata.yaml").write_text("name: iris")
+    manifest = describe(tmp_path)
+    assert (manifest.framework, manifest.digest, manifest.version) == ("sklearn", "", 1)
+
+
+def test_a_bare_saved_model_has_the_version_of_its_folder(tmp_path: Path) -> None:
+    for name in ("3", "20", "x"):
+        saved_model(tmp_path / name)
+    manifest = describe(tmp_path)
+    assert (manifest.framework, manifest.digest, manifest.version) == ("tensorflow", "", 20)
+    assert saved_models(tmp_path) == {3: tmp_path / "3", 20: tmp_path / "20"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "is empty"),
+        (("saved_model.pb", "model.pkl"), "holds model.pkl, saved_model.pb"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_folder_without_a_model_is_described_in_a_sentence(
+    tmp_path: Path, names: tuple[str, ...] | None, said: str
+) -> None:
+    folder = tmp_path / "models"
+    if names is not None:
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text("x")
+    with pytest.raises(ArtifactError, match=f"{said}.*does modelUri name the folder"):
+        describe(folder)

@@ -5,6 +5,7 @@ import pytest
 
 from mlops_pipeline.serving import artifact, loading
 from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.settings import Place
 from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_signature
 
 
@@ -72,4 +73,56 @@ def test_a_model_that_loads_but_does_not_answer_is_refused() -> None:
     object.__setattr__(nameless, "default_outputs", ("gone",))
     with pytest.raises(StartError, match="loads, but does not answer") as caught:
         loading.warm(toy_model(nameless))
+    assert caught.value.code == ExitCode.MODEL
+
+
+def a_bare_model(folder: Path) -> artifact.Manifest:
+    joblib = pytest.importorskip("joblib")
+    from sklearn.linear_model import LogisticRegression
+
+    rows, labels = [[0.0, 1.0], [1.0, 0.0], [2.0, 0.5]], [0, 1, 1]
+    joblib.dump(LogisticRegression().fit(rows, labels), folder / "model.joblib")
+    return loading.verify(folder, place=Place.POD)
+
+
+def test_a_model_without_a_manifest_is_served_in_a_pod_alone(tmp_path: Path) -> None:
+    model = loading.load(tmp_path, a_bare_model(tmp_path), {}, graph_name="classifier")
+    assert (model.name, model.digest, model.version, model.version_name) == (
+        "classifier",
+        "",
+        1,
+        "1",
+    )
+    assert model.manifest.inputs == (artifact.Tensor("predict", (-1, 2), "FP64"),)
+    assert model.default.default_outputs == ("predict_proba",)
+    with pytest.raises(StartError, match=artifact.MANIFEST):
+        loading.verify(tmp_path)
+
+
+def test_the_method_is_the_parameters(tmp_path: Path) -> None:
+    manifest = a_bare_model(tmp_path)
+    model = loading.load(tmp_path, manifest, {"method": "predict"}, graph_name=None)
+    assert (model.name, model.default.default_outputs) == ("model", ("predict",))
+    with pytest.raises(StartError, match="'transform'"):
+        loading.load(tmp_path, manifest, {"method": "transform"}, graph_name=None)
+
+
+def test_without_parameters_any_signature_will_do_until_they_come(tmp_path: Path) -> None:
+    model = loading.load(tmp_path, a_bare_model(tmp_path), None, graph_name=None)
+    assert model.told({"method": "predict"}).default.default_outputs == ("predict",)
+    with pytest.raises(StartError, match="'transform'"):
+        model.told({"method": "transform"})
+
+
+def test_a_model_of_another_version_is_refused_with_this_one(tmp_path: Path) -> None:
+    joblib = pytest.importorskip("joblib")
+    import sklearn
+    from sklearn.linear_model import LogisticRegression
+
+    older = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    del older.C  # As if the version that wrote it knew no such parameter.
+    joblib.dump(older, tmp_path / "model.joblib")
+    manifest = loading.verify(tmp_path, place=Place.POD)
+    with pytest.raises(StartError, match=f"scikit-learn {sklearn.__version__}.*'C'") as caught:
+        loading.load(tmp_path, manifest, {}, graph_name=None)
     assert caught.value.code == ExitCode.MODEL

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mlserver.grpc import dataplane_pb2 as pb
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.payloads import Request
+from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.protocols import v2, v2_grpc
 from mlops_pipeline_tests.serving.test_seldon import JSON
 from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model

@@ -1,12 +1,15 @@
 """A model without a framework: scores are sums of a row, and its negative."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mlops_pipeline.serving.artifact import Manifest, Tensor
+from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.models import Array, Model, Signature
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.settings import Parameter
 
 
 def toy_signature(
@@ -48,7 +51,15 @@ def toy_model(signature: Signature | None = None, *, manifest: Manifest | None =
         digest=manifest.digest,
         signatures={signature.name: signature},
         default=signature,
+        choose=lambda parameters: _chosen(signature, parameters),
     )
+
+
+def _chosen(signature: Signature, parameters: Mapping[str, Parameter]) -> Signature:
+    output = str(parameters.get("output", signature.default_outputs[0]))
+    if output not in signature.outputs:
+        raise StartError(f"The parameter output is {output!r}.", code=ExitCode.SETTINGS)
+    return replace(signature, default_outputs=(output,))
 
 
 def toy_unit(model: Model | None = None) -> Unit:

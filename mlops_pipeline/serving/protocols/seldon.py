@@ -9,26 +9,21 @@ https://docs.seldon.io/projects/seldon-core/en/v1/reference/apis/external-predic
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
 
+from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.messages import FORM, Answer, Request, answer
 from mlops_pipeline.serving.models import Array, Model, predict
-from mlops_pipeline.serving.payloads import (
-    FORM,
-    Answer,
-    Request,
-    answer,
-    is_shape,
-    listed,
-    numbers,
-    parse_object,
-)
+from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_object
 
+error = failures.seldon
 NO_DATA = "the body has to have `data` (with `ndarray` or `tensor`) or `jsonData`"
 
 
@@ -41,16 +36,11 @@ class Unit:
     """What `meta.requestPath` says answered."""
     predictor: str = ""
 
-
-def error(failure: RequestError) -> Answer:
-    """Return Seldon's status JSON for an error."""
-    status = {
-        "code": failure.status,
-        "info": failure.sentence,
-        "reason": failure.reason,
-        "status": "FAILURE",
-    }
-    return answer({"status": status}, status=failure.status)
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """What `meta.tags` of every answer say: name and, of an artifact, digest."""
+        digest = {"model_digest": self.model.digest} if self.model.digest else {}
+        return {**digest, "model_name": self.model.name}
 
 
 def predictions(unit: Unit, request: Request) -> Answer:
@@ -108,7 +98,7 @@ def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
         RequestError: the request's meta, its puid or its tags are of a wrong type.
     """
     model = unit.model
-    tags = {"model_digest": model.digest, "model_name": model.name}
+    tags = unit.tags
     meta = {"puid": puid, "tags": tags, "requestPath": {model.name: unit.image}}
     if given is not None:
         if type(given) is not dict:
@@ -226,11 +216,11 @@ def model_metadata(unit: Unit) -> dict[str, Any]:
     manifest = unit.model.manifest
     return {
         "name": unit.model.name,
-        "versions": [unit.model.digest],
+        "versions": [unit.model.version_name],
         "platform": manifest.framework,
         "inputs": [_tensor(tensor) for tensor in manifest.inputs],
         "outputs": [_tensor(tensor) for tensor in manifest.outputs],
-        "custom": {"model_name": manifest.name, "model_digest": unit.model.digest},
+        "custom": {**unit.tags, "model_name": manifest.name},
     }
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Array, Model, Signature
 from mlops_pipeline.serving.models import predict as predict_rows
-from mlops_pipeline.serving.payloads import Answer, Request, answer, listed, numbers, parse_object
+from mlops_pipeline.serving.payloads import listed, numbers, parse_object
 
+error = failures.tensorflow
 _TYPES = {
     "float64": "DT_DOUBLE",
     "float32": "DT_FLOAT",
@@ -20,11 +23,6 @@ _TYPES = {
     "int32": "DT_INT32",
     "uint8": "DT_UINT8",
 }
-
-
-def error(failure: RequestError) -> Answer:
-    """Return TF Serving's JSON for an error."""
-    return answer({"error": failure.sentence}, status=failure.status)
 
 
 def status(model: Model) -> dict[str, Any]:

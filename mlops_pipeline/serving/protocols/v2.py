@@ -9,40 +9,20 @@ https://github.com/kserve/open-inference-protocol
 import os
 from typing import Any
 
+from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Array, Model, predict
-from mlops_pipeline.serving.payloads import (
-    Answer,
-    Request,
-    answer,
-    is_shape,
-    listed,
-    numbers,
-    parse_object,
-)
+from mlops_pipeline.serving.messages import Answer, Request, answer
+from mlops_pipeline.serving.models import Array, Model, datatype_of, predict
+from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_object
 from mlops_pipeline.serving.protocols.seldon import reshaped
 
+error = failures.v2
 DATATYPES = (
     *("UINT8", "UINT16", "UINT32", "UINT64"),
     *("INT8", "INT16", "INT32", "INT64"),
     *("FP16", "FP32", "FP64"),
 )
 """Of an input. BOOL and BYTES are none: models here take numbers."""
-
-_NAMES = {
-    **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
-    **{
-        f"{kind}{bits}": f"{kind}{bits}".upper()
-        for kind in ("int", "uint")
-        for bits in (8, 16, 32, 64)
-    },
-    "bool": "BOOL",
-}
-
-
-def error(failure: RequestError) -> Answer:
-    """Return V2's JSON for an error."""
-    return answer({"error": failure.sentence}, status=failure.status)
 
 
 def infer(model: Model, request: Request) -> Answer:
@@ -59,7 +39,7 @@ def infer(model: Model, request: Request) -> Answer:
     scores = predict(model.default, rows, _wanted(document.get("outputs")))
     response = {
         "model_name": model.name,
-        "model_version": model.digest,
+        "model_version": model.version_name,
         "id": given or os.urandom(16).hex(),
         "parameters": {},
         "outputs": [_output(name, values) for name, values in scores],
@@ -112,10 +92,5 @@ def _is_output(output: object) -> bool:
 
 def _output(name: str, values: Array) -> dict[str, Any]:
     """Return an output tensor; its data is flat, in row-major order."""
-    flat = listed(values.ravel())
-    return {"name": name, "shape": values.shape, "datatype": datatype_of(values), "data": flat}
-
-
-def datatype_of(values: Array) -> str:
-    """Return V2's name for an array's type; what is not a number is BYTES (strings)."""
-    return _NAMES.get(values.dtype.name, "BYTES")
+    flat, datatype = listed(values.ravel()), datatype_of(values.dtype)
+    return {"name": name, "shape": values.shape, "datatype": datatype, "data": flat}

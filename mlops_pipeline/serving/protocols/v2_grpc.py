@@ -6,7 +6,7 @@ import numpy as np
 from mlserver.grpc import dataplane_pb2 as pb
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Array, Model, predict
+from mlops_pipeline.serving.models import Array, Model, datatype_of, predict
 from mlops_pipeline.serving.protocols import v2
 from mlops_pipeline.serving.protocols.seldon import new_puid, reshaped
 
@@ -35,7 +35,7 @@ def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
     rows = _rows(model, request)
     scores = predict(model.default, rows, [output.name for output in request.outputs])
     response = pb.ModelInferResponse(
-        model_name=model.name, model_version=model.digest, id=request.id or new_puid()
+        model_name=model.name, model_version=model.version_name, id=request.id or new_puid()
     )
     for name, values in scores:
         _add_output(response, name, values, raw=bool(request.raw_input_contents))
@@ -48,7 +48,7 @@ def check_name(model: Model, name: str, version: str) -> None:
     Raises:
         RequestError: it does not; the status is 404.
     """
-    if name != model.name or version not in ("", model.digest):
+    if name != model.name or version not in ("", model.version_name):
         asked = f"{name[:80]} {version[:80]}".strip()
         raise RequestError("NOT_FOUND", f"there is no model {asked!r} here", status=404)
 
@@ -82,7 +82,7 @@ def _values(tensor: Any, raw: Any) -> Array:
 
 def _add_output(response: Any, name: str, values: Array, *, raw: bool) -> None:
     """Add an output tensor to a response."""
-    datatype = v2.datatype_of(values)
+    datatype = datatype_of(values.dtype)
     output = response.outputs.add(name=name, datatype=datatype, shape=values.shape)
     if datatype == "BYTES":
         strings = [str(value).encode() for value in values.ravel().tolist()]
@@ -114,7 +114,7 @@ def metadata(model: Model, request: pb.ModelMetadataRequest) -> pb.ModelMetadata
     check_name(model, request.name, request.version)
     manifest = model.manifest
     response = pb.ModelMetadataResponse(
-        name=model.name, versions=[model.digest], platform=manifest.framework
+        name=model.name, versions=[model.version_name], platform=manifest.framework
     )
     for field, tensors in (
         (response.inputs, manifest.inputs),

@@ -1,0 +1,120 @@
+"""HTTP/1.1 to the model's server: connections that are kept, each with one request at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple, cast
+
+import httptools
+
+
+class Reply(NamedTuple):
+    """An answer as it came."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    """Names in lower case."""
+    body: bytes
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    """Yield nothing: the rest of a request that is here as a whole."""
+    pieces: tuple[bytes, ...] = ()
+    for piece in pieces:
+        yield piece
+
+
+class Broken(Exception):
+    """The connection ended before the answer did."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection to the model's server."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpResponseParser(self)
+        self._reply: asyncio.Future[Reply] | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._chunks: list[bytes] = []
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.is_usable = True
+        """Whether another request can be sent."""
+
+    async def ask(self, head: bytes, body: AsyncIterator[bytes], *, seconds: float) -> Reply:
+        """Send a request, piece by piece, and return the answer.
+
+        `seconds` is how long the answer may take when all is sent.
+
+        Raises:
+            Broken: the connection ended.
+            TimeoutError: no answer in time; the connection is closed.
+        """
+        reply = self._reply = asyncio.get_running_loop().create_future()
+        try:
+            self._transport.write(head)
+            async for piece in body:
+                if reply.done():  # An answer to the part that came: why the rest is not read.
+                    break
+                self._transport.write(piece)
+                await self._writable.wait()
+            return await asyncio.wait_for(reply, seconds)
+        except asyncio.TimeoutError as error:
+            raise TimeoutError from error
+        finally:
+            self._reply = None
+            if not reply.done() or reply.cancelled() or reply.exception():
+                self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.is_usable = False
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the request that is under way."""
+        self.is_usable = False
+        self._writable.set()
+        self._fail("it closed the connection")
+
+    def pause_writing(self) -> None:
+        """Wait with the next piece: the other side is slower."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Go on with the next piece."""
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Read the answer."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._fail("what it answers is no HTTP")
+            self.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._headers.append((name.lower(), value))
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        """Give the answer to who waits for it."""
+        reply = Reply(self._parser.get_status_code(), self._headers, b"".join(self._chunks))
+        self._headers, self._chunks = [], []
+        self.is_usable = self.is_usable and self._parser.should_keep_alive()
+        if self._reply is None or self._reply.done():
+            self.close()  # An answer that nobody asked for, or asks for any more.
+        else:
+            self._reply.set_result(reply)
+
+    def _fail(self, why: str) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(Broken(why))

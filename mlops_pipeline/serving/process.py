@@ -1,0 +1,65 @@
+"""What a server's process needs before it can serve: a socket, an event loop, an early end."""
+
+import asyncio
+import os
+import signal
+import socket
+
+from mlops_pipeline.serving.errors import ExitCode, StartError
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take a port, without listening on it yet: whoever connects is refused.
+
+    Raises:
+        StartError: another process has it, or the address is not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise StartError(
+            f"HTTP cannot listen on {host}:{port}: {error.strerror or error}.", code=ExitCode.PORT
+        ) from error
+    return listener
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on a port, before anything slow: two servers on one port are found out at once.
+
+    Raises:
+        StartError: another process has it, or the address is not this machine's.
+    """
+    listener = bind(host, port)
+    try:
+        listener.listen(2048)
+    except OSError as error:  # Two sockets may be bound to a port, but only one may listen.
+        raise StartError(
+            f"HTTP cannot listen on {host}:{port}: {error.strerror or error}.", code=ExitCode.PORT
+        ) from error
+    return listener
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's event loop where it is installed, else asyncio's."""
+    try:
+        import uvloop
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    else:
+        loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def end_when_told() -> None:
+    """End at SIGTERM until the server has its own way to stop.
+
+    The first process of a container ignores a signal that it has no handler for, and would be
+    killed only after the pod's grace period.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.OK))

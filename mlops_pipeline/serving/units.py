@@ -1,0 +1,63 @@
+"""The units that the forwarders before a server speak for, each with parameters of its own."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mlops_pipeline.serving import loading, telling
+from mlops_pipeline.serving.app import App
+from mlops_pipeline.serving.asgi import Receive, Scope, Send
+from mlops_pipeline.serving.errors import RequestError, StartError
+from mlops_pipeline.serving.protocols.seldon import Unit
+
+MOST = 16
+"""Units that are kept. A pod has one forwarder; more would be somebody's play with the header."""
+
+T = TypeVar("T")
+
+
+class Kept(dict[str, T]):
+    """What was made for each header, of the last `MOST` of them."""
+
+    def __init__(self, make: Callable[[str], T]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, said: str) -> T:
+        """Make it, and forget the oldest where there are too many."""
+        made = self._make(said)
+        if len(self) >= MOST:
+            del self[next(iter(self))]
+        self[said] = made
+        return made
+
+
+def unit_of(unit: Unit, said: str) -> Unit:
+    """Return the unit that the header `said` speaks of, on the model of `unit`, warm.
+
+    Raises:
+        RequestError: the header cannot be read, or the model does not have what it names.
+    """
+    told = telling.read(said)
+    try:
+        model = unit.model.told(told.parameters)
+        loading.warm(model)
+    except StartError as error:
+        raise RequestError("WRONG_PARAMETER", str(error).rstrip(".")) from error
+    return Unit(model, told.image, told.predictor)
+
+
+class AppOfUnits:
+    """Hands each request to the application of the unit that its header speaks of."""
+
+    def __init__(self, app: App, make: Callable[[str], App]) -> None:
+        """`app` answers requests without the header."""
+        self._app = app
+        self._apps = Kept(make)
+        self._key = telling.HEADER.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        headers = scope.get("headers", ())
+        said = next((value.decode("latin-1") for key, value in headers if key == self._key), "")
+        app = self._apps[said] if said else self._app
+        await app(scope, receive, send)
