@@ -4,7 +4,7 @@ Every message says what was tried, on what, what was seen and what to do next::
 
     PipelineError
     ├── ConfigurationError     bad input: nothing was changed, a retry cannot help
-    │   └── InvalidManifestError   a SeldonDeployment that is refused, every reason named
+    │   └── InvalidManifestError   a Kubernetes manifest that is refused, every reason named
     ├── NotFoundError          the thing asked for by name does not exist
     ├── ConflictError          it exists already, or somebody else owns it
     ├── IntegrityError         bytes differ from the digest that names them
@@ -25,7 +25,7 @@ class ConfigurationError(PipelineError):
 
 
 class InvalidManifestError(ConfigurationError):
-    """A SeldonDeployment manifest that is refused."""
+    """A Kubernetes manifest that is refused."""
 
 
 class NotFoundError(PipelineError):

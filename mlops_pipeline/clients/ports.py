@@ -1,5 +1,6 @@
 """TCP ports of this machine: which are free, and whose the others are."""
 
+import errno
 import os
 import socket
 import stat
@@ -22,6 +23,40 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def is_taken(port: int, *, address: str = LOOPBACK) -> bool:
+    """Say whether a program, whoever's it is, listens on `port` of an address of this machine.
+
+    Also where this user may not listen: a container engine that runs as root may.
+
+    Raises:
+        ConfigurationError: this machine has no such address.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((address, port))
+            candidate.listen(1)
+        except PermissionError:
+            return _answers(port, address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            raise ConfigurationError(
+                f"nothing can listen on {address} ({error.strerror}): it is no address of this "
+                "machine; choose another in the settings"
+            ) from error
+    return False
+
+
+def _answers(port: int, address: str) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def is_abandoned(path: Path) -> bool:

@@ -4,9 +4,11 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from mlops_pipeline.clients.errors import CommandError
 
@@ -14,6 +16,10 @@ _SHOWN = 2_000
 """Characters of each stream that an error shows."""
 _GRACE = 1.0
 """Seconds in which the streams of an ended command must end."""
+_OURS = "is the project's environment complete? Run `make up` or reinstall the package"
+
+Input = str | Path | IO[str] | None
+"""What a command reads: this text, a file, or what another command writes."""
 
 
 def run(
@@ -21,23 +27,28 @@ def run(
     *,
     purpose: str,
     timeout: float,
-    stdin: str | None = None,
+    stdin: Input = None,
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
+    remedy: str = _OURS,
 ) -> str:
     """Run `command` and return its standard output.
 
-    `purpose` finishes the sentence "could not ..." in the error. `timeout` is in seconds;
-    `environment` is added to this process's own. The command leads a process group of its own,
-    which is ended when the wait for it ends early, so that nothing is left behind.
+    `purpose` finishes the sentence "could not ..." in the error, `remedy` says what to do when the
+    program is missing. `timeout` is in seconds; `environment` is added to this process's own. The
+    command leads a process group of its own, which is ended when the wait for it ends early, so
+    that nothing is left behind.
 
     Raises:
         CommandError: the program is missing, ran out of time or exited with another code than 0.
     """
     shown = shlex.join(command)
-    process = _start(command, purpose, shown, environment, directory)
+    with _opened(stdin, purpose) as source:
+        process = _start(command, purpose, shown, source, environment, directory, remedy)
     try:
-        output, errors = process.communicate(stdin, timeout=timeout)
+        output, errors = process.communicate(
+            stdin if isinstance(stdin, str) else None, timeout=timeout
+        )
     except subprocess.TimeoutExpired as error:
         output, errors = _end(process)
         raise CommandError(
@@ -55,19 +66,73 @@ def run(
     return output
 
 
+def pipe(
+    producer: Sequence[str],
+    consumer: Sequence[str],
+    *,
+    purpose: str,
+    timeout: float,
+    remedy: str = _OURS,
+) -> str:
+    """Run `producer` into `consumer`, with nothing between, and return what the latter writes.
+
+    Raises:
+        CommandError: either failed, or both did not end in time.
+    """
+    shown = shlex.join(producer)
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        source = _start(
+            producer, purpose, shown, subprocess.DEVNULL, None, None, remedy, stderr=errors
+        )
+        try:
+            output = run(
+                consumer, purpose=purpose, timeout=timeout, stdin=source.stdout, remedy=remedy
+            )
+            # The reader may end before the padding of what it read, for which nobody must wait.
+            source.communicate(timeout=timeout)
+        except (CommandError, subprocess.TimeoutExpired) as error:
+            raise CommandError(f"{error}\n(it read from `{shown}`){_written(errors)}") from error
+        finally:
+            _end(source)
+        if source.returncode != 0:
+            raise CommandError(
+                f"could not {purpose}: `{shown}` exited with {source.returncode}{_written(errors)}"
+            )
+    return output
+
+
+@contextmanager
+def _opened(stdin: Input, purpose: str) -> Iterator[IO[Any] | int]:
+    """Give what the command's standard input is."""
+    if not isinstance(stdin, Path):
+        yield subprocess.PIPE if stdin is None or isinstance(stdin, str) else stdin
+        return
+    try:
+        file = stdin.open("rb")
+    except OSError as error:
+        raise CommandError(
+            f"could not {purpose}: {stdin} cannot be read: {error.strerror}"
+        ) from error
+    with file:
+        yield file
+
+
 def _start(
     command: Sequence[str],
     purpose: str,
     shown: str,
+    stdin: IO[Any] | int,
     environment: Mapping[str, str] | None,
     directory: Path | None,
+    remedy: str,
+    stderr: IO[str] | int = subprocess.PIPE,
 ) -> "subprocess.Popen[str]":
     try:
         return subprocess.Popen(
             list(command),
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             errors="replace",
             env={**os.environ, **environment} if environment else None,
@@ -80,8 +145,7 @@ def _start(
                 f"could not {purpose}: the folder {directory} does not exist"
             ) from error
         raise CommandError(
-            f"could not {purpose}: `{command[0]}` was not found; "
-            "is the project's environment complete? Run `make up` or reinstall the package"
+            f"could not {purpose}: `{command[0]}` was not found; {remedy}"
         ) from error
     except OSError as error:
         raise CommandError(f"could not {purpose}: `{shown}` did not start: {error}") from error
@@ -104,6 +168,11 @@ def _end(process: "subprocess.Popen[str]") -> tuple[str, str]:
 
 def _text(held: bytes | str | None) -> str:
     return held.decode(errors="replace") if isinstance(held, bytes) else held or ""
+
+
+def _written(errors: IO[str]) -> str:
+    errors.seek(0)
+    return _streams("", errors.read())
 
 
 def _streams(output: str, errors: str) -> str:

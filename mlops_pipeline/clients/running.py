@@ -1,7 +1,7 @@
 """Processes that run already: found by their id or a mark in their environment, and ended."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import UnavailableError
@@ -40,8 +40,31 @@ def marked(variable: str, value: str) -> list[int]:
     return found
 
 
+def commanded(words: Collection[str]) -> list[int]:
+    """Return the ids of this user's processes whose command line has all these arguments."""
+    import psutil
+
+    return [
+        process.pid
+        for process in psutil.process_iter(["uids", "cmdline"])
+        if process.info["uids"] is not None
+        and process.info["uids"].real == os.getuid()
+        and process.pid != os.getpid()
+        and set(words) <= set(process.info["cmdline"] or ())
+    ]
+
+
 def end_marked(variable: str, value: str, *, grace: float) -> int:
-    """End every process that `marked` finds, and return how many there were.
+    """End every process that `marked` finds, and return how many there were; see `end`.
+
+    Raises:
+        UnavailableError: some are still there afterwards.
+    """
+    return end(marked(variable, value), grace=grace)
+
+
+def end(pids: Iterable[int], *, grace: float) -> int:
+    """End the processes, and return how many there were.
 
     They get `grace` seconds after SIGTERM, then SIGKILL.
 
@@ -50,7 +73,6 @@ def end_marked(variable: str, value: str, *, grace: float) -> int:
     """
     import psutil
 
-    pids = marked(variable, value)
     processes = [p for pid in pids if (p := _process(pid)) is not None]
     for process in processes:
         _quietly(process.terminate)

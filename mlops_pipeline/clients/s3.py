@@ -34,6 +34,8 @@ class Credentials:
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+    """Comes with a key that ends after hours; empty for one that lasts."""
 
 
 class Objects(Protocol):
@@ -208,6 +210,31 @@ class ObjectStore:
         return UnavailableError(f"{where}: the store answered {code}; {self._advise()}")
 
 
+def standard_credentials(profile: str = "") -> Credentials:
+    """Return the key that AWS's tools would use: of variables, of ~/.aws, or of this machine.
+
+    With `profile` it is that of the profile alone.
+
+    Raises:
+        ConfigurationError: there is no such profile, or no key anywhere.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    where = f"the profile {profile} of ~/.aws" if profile else "where AWS's tools look"
+    try:
+        found = boto3.session.Session(profile_name=profile or None).get_credentials()
+        key = found.get_frozen_credentials() if found is not None else None
+    except BotoCoreError as error:
+        raise ConfigurationError(f"could not read a key from {where}: {error}; mend it") from error
+    if key is None or not key.access_key or not key.secret_key:
+        raise ConfigurationError(
+            f"could not find a key {'in ' if profile else ''}{where}; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or write it into ~/.aws/credentials"
+        )
+    return Credentials(key.access_key, key.secret_key, key.token or "")
+
+
 @contextmanager
 def _local_errors(verb: str, path: Path) -> Iterator[None]:
     """Tell this machine's files from the network, whose errors are OSErrors too."""
@@ -236,6 +263,7 @@ def _client(
         region_name=region,
         aws_access_key_id=credentials.access_key_id,
         aws_secret_access_key=credentials.secret_access_key,
+        aws_session_token=credentials.session_token or None,
         config=Config(
             connect_timeout=_CONNECT_TIMEOUT,
             read_timeout=patience,

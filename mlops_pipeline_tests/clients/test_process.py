@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from mlops_pipeline.clients.errors import CommandError
-from mlops_pipeline.clients.process import run
+from mlops_pipeline.clients.process import pipe, run
 from mlops_pipeline.clients.waiting import wait_until
 
 
@@ -30,6 +30,13 @@ def test_it_returns_standard_output_only() -> None:
 def test_input_reaches_the_program_and_no_input_means_end_of_file() -> None:
     assert run(["cat"], purpose="try", timeout=5, stdin="a\nb") == "a\nb"
     assert run(["cat"], purpose="try", timeout=5) == ""
+
+
+def test_input_can_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"a\xff")
+    assert run(["wc", "-c"], purpose="try", timeout=5, stdin=tmp_path / "bytes").strip() == "2"
+    with pytest.raises(CommandError, match=r"could not try: .*none cannot be read: No such file"):
+        run(["cat"], purpose="try", timeout=5, stdin=tmp_path / "none")
 
 
 def test_the_environment_is_added_to_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +89,11 @@ def test_a_missing_program_is_named_with_what_to_do() -> None:
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
+def test_a_missing_program_of_somebody_else_has_its_own_remedy() -> None:
+    with pytest.raises(CommandError, match=r"`no-such` was not found; install Docker$"):
+        run(["no-such"], purpose="try", timeout=5, remedy="install Docker")
+
+
 def test_a_missing_folder_is_not_taken_for_a_missing_program(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"the folder .*gone does not exist"):
         run(["sh"], purpose="try", timeout=5, directory=tmp_path / "gone")
@@ -128,3 +140,47 @@ def test_an_interrupted_wait_leaves_no_process(tmp_path: Path) -> None:
         timer.join()
         signal.signal(signal.SIGUSR1, before)
     _wait_until_dead(int((tmp_path / "pid").read_text()))
+
+
+def _sh(script: str) -> list[str]:
+    return ["sh", "-c", script]
+
+
+def test_one_command_reads_what_another_writes() -> None:
+    written = pipe(["head", "-c", "3000000", "/dev/zero"], ["wc", "-c"], purpose="try", timeout=5)
+    assert written.strip() == "3000000"
+
+
+def test_a_pipe_fails_where_the_first_command_fails() -> None:
+    with pytest.raises(CommandError, match=r"could not try: `sh .*` exited with 3") as caught:
+        pipe(_sh("echo part; echo why >&2; exit 3"), ["cat"], purpose="try", timeout=5)
+    assert str(caught.value).endswith("why")
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_fails_where_the_second_command_fails_and_ends_the_first() -> None:
+    endless = "echo $$ >&2; echo why >&2; while :; do echo x; done"
+    with pytest.raises(CommandError, match=r"could not try: `sh .*` exited with 4") as caught:
+        pipe(_sh(endless), _sh("read one; exit 4"), purpose="try", timeout=60)
+    said = str(caught.value).splitlines()
+    assert said[-1] == "why"
+    _wait_until_dead(int(said[-2]))
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_that_takes_too_long_leaves_no_process() -> None:
+    with pytest.raises(CommandError, match=r"`cat` was ended after 0\.3 s(.|\n)*`sh -c") as caught:
+        pipe(_sh("echo $$ >&2; sleep 60"), ["cat"], purpose="try", timeout=0.3)
+    _wait_until_dead(int(str(caught.value).splitlines()[-1]))
+
+
+def test_a_pipe_names_the_command_that_is_missing() -> None:
+    with pytest.raises(CommandError, match="`no-such` was not found; get it"):
+        pipe(["no-such"], ["cat"], purpose="try", timeout=5, remedy="get it")
+    with pytest.raises(CommandError, match="`no-such` was not found; get it"):
+        pipe(["true"], ["no-such"], purpose="try", timeout=5, remedy="get it")
+
+
+def test_a_reader_need_not_read_to_the_end() -> None:
+    whole, part = ["head", "-c", "1000000", "/dev/zero"], ["head", "-c", "3"]
+    assert pipe(whole, part, purpose="read a part", timeout=30) == "\0\0\0"

@@ -15,7 +15,7 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
     UnavailableError,
 )
-from mlops_pipeline.clients.s3 import Credentials, ObjectStore
+from mlops_pipeline.clients.s3 import Credentials, ObjectStore, standard_credentials
 
 KEYS = Credentials("id", "the-secret-itself")
 
@@ -97,3 +97,35 @@ def test_a_full_disk_here_is_not_the_stores(
 
 def test_a_key_does_not_show_its_secret() -> None:
     assert "the-secret" not in repr(KEYS)
+
+
+@pytest.fixture
+def no_keys_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let AWS's tools look nowhere but in a file that is not there yet."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    return tmp_path / "credentials"
+
+
+def test_keys_come_from_where_aws_tools_look(
+    no_keys_anywhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "[lab]\naws_access_key_id = of-lab\naws_secret_access_key = the-secret-of-lab\n"
+    no_keys_anywhere.write_text(content)
+    assert standard_credentials("lab") == Credentials("of-lab", "the-secret-of-lab")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-variables")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "the-token")
+    assert standard_credentials() == Credentials("of-variables", "the-secret", "the-token")
+    assert standard_credentials("lab").access_key_id == "of-lab"
+
+
+@pytest.mark.usefixtures("no_keys_anywhere")
+def testno_keys_anywhere_says_where_to_put_them() -> None:
+    with pytest.raises(ConfigurationError, match="set AWS_ACCESS_KEY_ID"):
+        standard_credentials()
+    with pytest.raises(ConfigurationError, match=r"the profile lab of ~/\.aws"):
+        standard_credentials("lab")

@@ -1,0 +1,233 @@
+"""HTTP to a Kubernetes API server: bounded time, and each refusal in this project's errors."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import yaml
+
+from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    ConflictError,
+    InvalidManifestError,
+    NotFoundError,
+    PipelineError,
+    UnavailableError,
+)
+
+_CONNECT_TIMEOUT = 5.0
+_ATTEMPTS = 2
+_SHOWN = 600
+"""Characters of an answer that an error shows."""
+_REFUSALS = (" denied the request", "failed to create typed patch object")
+"""In what is answered, with any status, when an object is refused: by an admission webhook, and by
+server-side apply where a field is unknown or of the wrong type."""
+_ENDING = "because it is being terminated"
+
+
+class ApiServer:
+    """The API server that `context` of `kubeconfig` names, and no other.
+
+    `timeout` is the seconds that an answer may take. Nothing is read or contacted before the first
+    request; the connection is kept open between them.
+    """
+
+    def __init__(self, kubeconfig: Path, *, context: str, timeout: float) -> None:
+        self._kubeconfig = kubeconfig
+        self._context = context
+        self._timeout = timeout
+
+    def __str__(self) -> str:
+        return f"the cluster {self._context}"
+
+    def json(
+        self,
+        method: str,
+        path: str,
+        *,
+        what: str,
+        query: Mapping[str, str] | None = None,
+        accept: str = "",
+        content_type: str = "",
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Send a request and return the object that is answered.
+
+        `what` finishes the sentence "could not ..." in the error.
+
+        Raises:
+            PipelineError: it is refused, or not answered; see `checked`.
+        """
+        answer = self.send(
+            method,
+            path,
+            what=what,
+            query=query,
+            accept=accept,
+            content_type=content_type,
+            body=body,
+        )
+        try:
+            return dict(json.loads(self.checked(answer, what=what).body))
+        except ValueError as error:
+            raise UnavailableError(
+                f"could not {what}: {self} answered what is no object: "
+                f"{answer.text[:_SHOWN]!r}; is it a Kubernetes API server?"
+            ) from error
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        what: str,
+        query: Mapping[str, str] | None = None,
+        accept: str = "",
+        content_type: str = "",
+        body: Mapping[str, Any] | None = None,
+    ) -> "Answer":
+        """Send a request and return whatever is answered.
+
+        It is sent once more when the connection is refused or breaks, which is safe for all that
+        say what should be rather than what to do.
+
+        Raises:
+            UnavailableError: nothing is answered.
+        """
+        from urllib3 import exceptions
+
+        lost = (exceptions.NewConnectionError, exceptions.ProtocolError)
+        headers = {"Accept": accept or "*/*", **({"Content-Type": content_type} if body else {})}
+        url = f"{self._client.configuration.host}{path}?{urlencode(query or {})}"
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                answer = self._client.rest_client.pool_manager.request(
+                    method,
+                    url.removesuffix("?"),
+                    headers=self._authorized(headers),
+                    body=None if body is None else json.dumps(body),
+                    timeout=self._patience,
+                )
+            except exceptions.HTTPError as error:
+                if attempt == _ATTEMPTS or not isinstance(error, lost):
+                    raise UnavailableError(
+                        f"could not {what}: {self} does not answer at "
+                        f"{self._client.configuration.host} ({type(error).__name__}: {error}); "
+                        "see `mlops-pipeline status`"
+                    ) from error
+            else:
+                named = {name.lower(): value for name, value in answer.headers.items()}
+                return Answer(answer.status, named, answer.data)
+        raise AssertionError
+
+    def checked(self, answer: "Answer", *, what: str) -> "Answer":
+        """Return the answer where it is a good one.
+
+        Raises:
+            InvalidManifestError: the object is refused, by a webhook or by the server itself.
+            AccessDeniedError: our keys are refused, or may not do this.
+            NotFoundError: the object, its namespace or its kind is not there.
+            ConflictError: somebody else changed it at the same time, or it is there already.
+            UnavailableError: the server, or a webhook that it asks, does not work for now.
+        """
+        if 200 <= answer.status < 300:
+            return answer
+        raise self._translated(answer.status, described(answer), f"could not {what}")
+
+    def _translated(self, status: int, message: str, what: str) -> PipelineError:
+        refused = any(words in message for words in _REFUSALS)
+        if refused or status in (400, 413, 422):
+            return InvalidManifestError(f"{what}: {message}")
+        if status in (401, 403) and _ENDING not in message:
+            return AccessDeniedError(
+                f"{what}: {self} refuses the keys in {self._kubeconfig}: {message}; give them the "
+                "right, or write the file anew"
+            )
+        if status == 404:
+            return NotFoundError(f"{what}: {message}")
+        if status == 409:
+            return ConflictError(f"{what}: {message}")
+        return UnavailableError(f"{what}: {self} answered {status}: {message}")
+
+    def _authorized(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Add who we are: a token may run out, so it is asked for at each request."""
+        sent = dict(headers)
+        self._client.update_params_for_auth(sent, [], ["BearerToken"])
+        return sent
+
+    @cached_property
+    def _patience(self) -> Any:
+        from urllib3 import Timeout
+
+        return Timeout(connect=_CONNECT_TIMEOUT, read=self._timeout)
+
+    @cached_property
+    def _client(self) -> Any:
+        """The package's own client: it knows every way in which a kubeconfig gives access.
+
+        Raises:
+            NotFoundError: there is no such file.
+            ConfigurationError: it has no such context, or cannot be understood.
+        """
+        from kubernetes import client, config
+
+        if not self._kubeconfig.is_file():
+            raise NotFoundError(f"there is no kubeconfig {self._kubeconfig}")
+        try:
+            configuration = config.new_client_from_config(
+                config_file=str(self._kubeconfig), context=self._context, persist_config=False
+            ).configuration
+            configuration.proxy = None  # It is read from the environment, for other servers.
+            configuration.retries = False
+            return client.ApiClient(configuration)
+        except (
+            config.ConfigException,
+            yaml.YAMLError,
+            OSError,
+            ValueError,
+            TypeError,
+            AttributeError,
+        ) as error:
+            raise ConfigurationError(
+                f"could not read the context {self._context} of {self._kubeconfig}: "
+                f"{type(error).__name__}: {error}; mend the file, or name a context that it has"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered over HTTP. Names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body, read as UTF-8."""
+        return self.body.decode(errors="replace")
+
+
+def is_status(answer: Answer) -> bool:
+    """Say whether the API server itself answered, with one of its `Status` objects."""
+    return _status(answer) is not None
+
+
+def described(answer: Answer) -> str:
+    """Return what the API server says is wrong."""
+    status = _status(answer)
+    text = str(status.get("message", "")) if status else answer.text
+    return text.strip()[:_SHOWN] or f"status {answer.status}"
+
+
+def _status(answer: Answer) -> Mapping[str, Any] | None:
+    try:
+        content = json.loads(answer.body)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) and content.get("kind") == "Status" else None

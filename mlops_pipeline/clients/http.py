@@ -1,0 +1,72 @@
+"""One HTTP request at a time, with bounded time and no proxy: what a layer answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.clients.errors import UnavailableError
+
+if TYPE_CHECKING:
+    import ssl
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What came back. Names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text; what is no UTF-8 is replaced."""
+        return self.body.decode(errors="replace")
+
+
+def get(url: str, *, timeout: float, trust: str = "") -> HttpAnswer:
+    """GET `url` and return whatever status it answers; redirects are not followed.
+
+    `timeout` is in seconds and bounds each step; `trust` is PEM of the certificates that an
+    `https` address may show, with none those that this machine trusts.
+
+    Raises:
+        UnavailableError: nothing answered; how it failed.
+    """
+    import httpx
+
+    try:
+        # Reading the machine's certificates takes longer than an answer over plain HTTP.
+        verify = _trusting(trust) if trust else url.startswith("https:")
+        answer = httpx.get(url, timeout=timeout, trust_env=False, verify=verify)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        reason = str(error) or "no answer in time"
+        raise UnavailableError(
+            f"could not reach {url}: {type(error).__name__}: {reason}"
+        ) from error
+    return HttpAnswer(answer.status_code, dict(answer.headers), answer.content)
+
+
+def certificate_at(address: str, port: int, *, timeout: float) -> str:
+    """Return the certificate (PEM) that a TLS server shows to who does not name a host.
+
+    Raises:
+        UnavailableError: nothing answered, or not with TLS.
+    """
+    import ssl
+
+    try:
+        return ssl.get_server_certificate((address, port), timeout=timeout)
+    except OSError as error:
+        raise UnavailableError(
+            f"could not see the certificate of {address}:{port}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _trusting(certificates: str) -> "ssl.SSLContext":
+    import ssl
+
+    context = ssl.create_default_context(cadata=certificates)
+    # A certificate that is trusted by itself need not lead to one that signs itself.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context

@@ -1,0 +1,420 @@
+"""A Kubernetes API server, asked through one kubeconfig and one context alone.
+
+Objects are what the API speaks: mappings as they stand in a manifest.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import quote
+
+import yaml
+
+from mlops_pipeline.clients.api_server import ApiServer, described, is_status
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    InvalidManifestError,
+    NotFoundError,
+)
+
+Manifest = Mapping[str, Any]
+"""One object as the API takes and gives it."""
+FIELD_MANAGER = "mlops-pipeline"
+"""Who server-side apply notes as the owner of our fields."""
+_DEFAULT_NAMESPACE = "default"
+_PAGE = 500
+"""Objects of one answer to `list`."""
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_BOOKKEEPING = {"resourceVersion", "managedFields", "generation"}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object, by the names that stand in a manifest."""
+
+    api_version: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.api_version})"
+
+
+NAMESPACE = Resource("v1", "Namespace")
+NODE = Resource("v1", "Node")
+POD = Resource("v1", "Pod")
+SERVICE = Resource("v1", "Service")
+SERVICE_ACCOUNT = Resource("v1", "ServiceAccount")
+SECRET = Resource("v1", "Secret")
+CONFIG_MAP = Resource("v1", "ConfigMap")
+EVENT = Resource("v1", "Event")
+PERSISTENT_VOLUME_CLAIM = Resource("v1", "PersistentVolumeClaim")
+ENDPOINT_SLICE = Resource("discovery.k8s.io/v1", "EndpointSlice")
+DEPLOYMENT = Resource("apps/v1", "Deployment")
+DAEMON_SET = Resource("apps/v1", "DaemonSet")
+STATEFUL_SET = Resource("apps/v1", "StatefulSet")
+JOB = Resource("batch/v1", "Job")
+INGRESS = Resource("networking.k8s.io/v1", "Ingress")
+STORAGE_CLASS = Resource("storage.k8s.io/v1", "StorageClass")
+CUSTOM_RESOURCE_DEFINITION = Resource("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+VALIDATING_WEBHOOK = Resource("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration")
+IP_ADDRESS_POOL = Resource("metallb.io/v1beta1", "IPAddressPool")
+L2_ADVERTISEMENT = Resource("metallb.io/v1beta1", "L2Advertisement")
+GATEWAY = Resource("networking.istio.io/v1", "Gateway")
+VIRTUAL_SERVICE = Resource("networking.istio.io/v1", "VirtualService")
+SELDON_DEPLOYMENT = Resource("machinelearning.seldon.io/v1", "SeldonDeployment")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What applying a manifest did, and the object that is there now."""
+
+    action: Literal["created", "updated", "unchanged"]
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class PodAnswer:
+    """What a pod answered over HTTP. Names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class KubernetesApi(Protocol):
+    """What is asked of a cluster: the real one and the fake of the tests have it."""
+
+    def version(self) -> str:
+        """Return the API server's version: `v1.34.4`."""
+
+    def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
+        """Make the object what the manifest says; with `dry_run` only let the server check it."""
+
+    def apply_all(self, manifests: Iterable[Manifest]) -> tuple[Applied, ...]:
+        """Apply several, in the given order."""
+
+    def find(self, resource: Resource, name: str, *, namespace: str = "") -> Manifest | None:
+        """Return the object, or None where there is none."""
+
+    def get(self, resource: Resource, name: str, *, namespace: str = "") -> Manifest:
+        """Return the object."""
+
+    def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        metadata_only: bool = False,
+    ) -> Sequence[Manifest]:
+        """Return the objects with those labels (`a=b,c`), of all namespaces where none is named."""
+
+    def delete(self, resource: Resource, name: str, *, namespace: str = "") -> bool:
+        """Ask for the object's end, what it owns first; return False where there is none."""
+
+    def patch(
+        self, resource: Resource, name: str, change: Manifest, *, namespace: str = ""
+    ) -> Manifest:
+        """Merge `change` into the object (a None removes) and return it."""
+
+    def log(
+        self,
+        pod: str,
+        *,
+        namespace: str,
+        container: str = "",
+        lines: int = 50,
+        previous: bool = False,
+    ) -> str:
+        """Return the last lines that a container wrote."""
+
+    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> PodAnswer:
+        """GET `path` from the pod, through the API server."""
+
+
+class Kubernetes:
+    """The API server that `context` of `kubeconfig` names, and no other.
+
+    `timeout` is the seconds that an answer may take. Nothing is read or contacted before the first
+    call. Every method raises, besides what it says itself:
+
+        AccessDeniedError: the server refuses our keys, or what they may do.
+        ConflictError: somebody else has changed the object.
+        UnavailableError: it cannot be reached, is overloaded, or a webhook of it does not answer.
+    """
+
+    def __init__(self, kubeconfig: Path, *, context: str, timeout: float = 15.0) -> None:
+        self._server = ApiServer(kubeconfig, context=context, timeout=timeout)
+        self._collections: dict[Resource, _Collection] = {}
+
+    def version(self) -> str:
+        """Return the API server's version: `v1.34.4`."""
+        return str(self._server.json("GET", "/version", what="ask for its version")["gitVersion"])
+
+    def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
+        """Make the object what the manifest says; with `dry_run` only let the server check it.
+
+        Server-side apply: fields that the manifest does not name stay as they are, unless it named
+        them before. Fields that somebody else owns are taken over.
+
+        Raises:
+            InvalidManifestError: refused by the server, or by a webhook in its own words.
+            NotFoundError: its namespace is not there, or its kind (a CRD is not installed).
+        """
+        resource = resource_of(manifest)
+        metadata = manifest["metadata"]
+        name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))
+        before = self.find(resource, name, namespace=namespace)
+        after = self._server.json(
+            "PATCH",
+            self._path(resource, namespace, name),
+            what=f"apply {resource.kind} {_shown(namespace, name)}",
+            query={
+                "fieldManager": FIELD_MANAGER,
+                "force": "true",
+                **({"dryRun": "All"} if dry_run else {}),
+            },
+            content_type="application/apply-patch+yaml",
+            body=manifest,
+        )
+        if before is None:
+            return Applied("created", after)
+        return Applied("unchanged" if _same(before, after) else "updated", after)
+
+    def apply_all(self, manifests: Iterable[Manifest]) -> tuple[Applied, ...]:
+        """Apply several, in the given order.
+
+        Raises:
+            InvalidManifestError: one is refused; those before it are there.
+            NotFoundError: the namespace or kind of one is not there; those before it are.
+        """
+        return tuple(self.apply(manifest) for manifest in manifests)
+
+    def find(self, resource: Resource, name: str, *, namespace: str = "") -> Manifest | None:
+        """Return the object, or None where there is none or its kind is unknown."""
+        try:
+            return self.get(resource, name, namespace=namespace)
+        except NotFoundError:
+            return None
+
+    def get(self, resource: Resource, name: str, *, namespace: str = "") -> Manifest:
+        """Return the object.
+
+        Raises:
+            NotFoundError: there is none, or the cluster does not know its kind.
+        """
+        return self._server.json(
+            "GET",
+            self._path(resource, namespace, name),
+            what=f"read {resource.kind} {_shown(namespace, name)}",
+        )
+
+    def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        metadata_only: bool = False,
+    ) -> Sequence[Manifest]:
+        """Return the objects with those labels (`a=b,c`), of every namespace where none is named.
+
+        None where the cluster does not know their kind. With `metadata_only` they come without
+        what they hold, which may be megabytes.
+        """
+        query = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {})}
+        found: list[Manifest] = []
+        try:
+            path = self._path(resource, namespace, all_namespaces=not namespace)
+            while True:
+                page = self._server.json(
+                    "GET",
+                    path,
+                    what=f"list {resource.kind}s",
+                    query=query,
+                    accept=_METADATA if metadata_only else "",
+                )
+                found += [_named(item, resource) for item in page["items"] or ()]
+                if not (more := page["metadata"].get("continue")):
+                    return found
+                query["continue"] = more
+        except NotFoundError:
+            return []
+
+    def delete(self, resource: Resource, name: str, *, namespace: str = "") -> bool:
+        """Ask for the object's end, and return False where there is none.
+
+        It can still be found, with a `deletionTimestamp`, until what it owns is gone.
+        """
+        try:
+            self._server.json(
+                "DELETE",
+                self._path(resource, namespace, name),
+                what=f"delete {resource.kind} {_shown(namespace, name)}",
+                query={"propagationPolicy": "Foreground"},
+            )
+        except NotFoundError:
+            return False
+        return True
+
+    def patch(
+        self, resource: Resource, name: str, change: Manifest, *, namespace: str = ""
+    ) -> Manifest:
+        """Merge `change` into the object (RFC 7396: a None removes) and return it.
+
+        Raises:
+            InvalidManifestError: refused by the server, or by a webhook in its own words.
+            NotFoundError: there is no such object.
+        """
+        return self._server.json(
+            "PATCH",
+            self._path(resource, namespace, name),
+            what=f"change {resource.kind} {_shown(namespace, name)}",
+            query={"fieldManager": FIELD_MANAGER},
+            content_type="application/merge-patch+json",
+            body=change,
+        )
+
+    def log(
+        self,
+        pod: str,
+        *,
+        namespace: str,
+        container: str = "",
+        lines: int = 50,
+        previous: bool = False,
+    ) -> str:
+        """Return the last lines of a container; with `previous` of the run before this one.
+
+        Raises:
+            NotFoundError: there is no such pod or container, or it wrote nothing yet.
+        """
+        what = f"read the log of the pod {namespace}/{pod}"
+        query = {"tailLines": str(lines), "previous": str(previous).lower()}
+        if container:
+            query["container"] = container
+        answer = self._server.send("GET", f"{_pod(pod, namespace)}/log", what=what, query=query)
+        if answer.status == 400:  # The container waits, or did not run before.
+            raise NotFoundError(f"could not {what}: {described(answer)}")
+        return self._server.checked(answer, what=what).text
+
+    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> PodAnswer:
+        """GET `path` (with a slash at its front) from the pod, through the API server.
+
+        Raises:
+            NotFoundError: there is no such pod.
+            UnavailableError: nothing listens on its port, or it does not run.
+        """
+        what = f"ask the pod {namespace}/{pod} for {path}"
+        answer = self._server.send("GET", f"{_pod(pod, namespace)}:{port}/proxy{path}", what=what)
+        if is_status(answer):
+            self._server.checked(answer, what=what)
+        return PodAnswer(answer.status, answer.headers, answer.body)
+
+    def _path(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str = "",
+        *,
+        all_namespaces: bool = False,
+    ) -> str:
+        collection = self._collection(resource)
+        path = collection.root
+        if collection.namespaced and not all_namespaces:
+            path += f"/namespaces/{quote(namespace or _DEFAULT_NAMESPACE, safe='')}"
+        return f"{path}/{collection.plural}" + (f"/{quote(name, safe='')}" if name else "")
+
+    def _collection(self, resource: Resource) -> "_Collection":
+        """Find where a kind is served; one that is not known yet is asked for each time."""
+        if resource not in self._collections:
+            core = "/" not in resource.api_version
+            root = f"/{'api' if core else 'apis'}/{resource.api_version}"
+            try:
+                served = self._server.json("GET", root, what=f"look for the kind {resource}")
+            except NotFoundError:
+                served = {"resources": ()}
+            self._collections |= {
+                Resource(resource.api_version, entry["kind"]): _Collection(
+                    root, entry["name"], entry["namespaced"]
+                )
+                for entry in served["resources"]
+                if "/" not in entry["name"]
+            }
+        if resource not in self._collections:
+            raise NotFoundError(
+                f"{self._server} knows no {resource}: its CRD is not installed; "
+                "`mlops-pipeline up` installs it"
+            )
+        return self._collections[resource]
+
+
+def parse_all(text: str) -> list[Manifest]:
+    """Return the objects of a YAML file, without its empty documents.
+
+    Raises:
+        ConfigurationError: it is no YAML, or a document is no object.
+    """
+    try:
+        documents = [d for d in yaml.load_all(text, _loader()) if d is not None]
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"could not read the manifests: they are no YAML: {error}"
+        ) from error
+    for document in documents:
+        resource_of(document)
+    return documents
+
+
+def resource_of(manifest: Manifest) -> Resource:
+    """Return the kind of a manifest.
+
+    Raises:
+        InvalidManifestError: it does not say what it is, or has no name.
+    """
+    try:
+        manifest["metadata"]["name"]
+        return Resource(manifest["apiVersion"], manifest["kind"])
+    except (TypeError, LookupError) as error:
+        raise InvalidManifestError(
+            f"a manifest needs apiVersion, kind and metadata.name, and this one has not: "
+            f"{str(manifest)[:200]}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Collection:
+    """Where the objects of a kind are served."""
+
+    root: str
+    plural: str
+    namespaced: bool
+
+
+def _named(item: Manifest, resource: Resource) -> Manifest:
+    """Say what the object is, which a list leaves out."""
+    return {**item, "apiVersion": resource.api_version, "kind": resource.kind}
+
+
+def _pod(pod: str, namespace: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}"
+
+
+def _shown(namespace: str, name: str) -> str:
+    return f"{namespace}/{name}" if namespace else name
+
+
+def _same(one: Manifest, other: Manifest) -> bool:
+    """Compare what people asked for: neither its status nor the server's bookkeeping."""
+    return _asked_for(one) == _asked_for(other)
+
+
+def _asked_for(manifest: Manifest) -> Manifest:
+    metadata = {k: v for k, v in manifest["metadata"].items() if k not in _BOOKKEEPING}
+    return {**manifest, "metadata": metadata, "status": None}
+
+
+def _loader() -> type[yaml.SafeLoader]:
+    """Prefer the parser in C: 10 times as fast."""
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,317 @@
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    ConflictError,
+    InvalidManifestError,
+    NotFoundError,
+    PipelineError,
+    UnavailableError,
+)
+from mlops_pipeline.clients.kubernetes import (
+    CONFIG_MAP,
+    GATEWAY,
+    NAMESPACE,
+    Kubernetes,
+    Resource,
+    parse_all,
+    resource_of,
+)
+from mlops_pipeline_tests.clients.stub_api_server import StubApiServer, stub_api_server
+
+MAPS = "/api/v1/namespaces/n/configmaps"
+POD = "/api/v1/namespaces/n/pods/p"
+CONFIG: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "a", "namespace": "n"},
+    "data": {"x": "1"},
+}
+
+
+@pytest.fixture
+def server() -> Iterator[StubApiServer]:
+    with stub_api_server() as made:
+        yield made
+
+
+@pytest.fixture
+def api(server: StubApiServer, tmp_path: Path) -> Kubernetes:
+    return _client(tmp_path, server.url)
+
+
+def _client(
+    tmp_path: Path, url: str, *, user: dict[str, Any] | None = None, timeout: float = 5
+) -> Kubernetes:
+    path = tmp_path / "kubeconfig"
+    content = {
+        "current-context": "somebody-elses",
+        "contexts": [
+            {"name": "somebody-elses", "context": {"cluster": "b", "user": "b"}},
+            {"name": "kind-a", "context": {"cluster": "a", "user": "a"}},
+        ],
+        "clusters": [
+            {"name": "b", "cluster": {"server": "http://127.0.0.1:1"}},
+            {"name": "a", "cluster": {"server": url}},
+        ],
+        "users": [{"name": "b", "user": {}}, {"name": "a", "user": user or {"token": "secret"}}],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return Kubernetes(path, context="kind-a", timeout=timeout)
+
+
+# Requests
+
+
+def test_its_own_context_is_asked_whatever_the_environment_says(
+    server: StubApiServer, api: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    monkeypatch.setenv("KUBECONFIG", "/somebody-elses")
+    server.on("GET /version", (200, {"gitVersion": "v1.34.4"}))
+    assert api.version() == "v1.34.4"
+    assert server.asked[0].headers["authorization"] == "Bearer secret"
+
+
+def test_an_object_is_applied_by_the_server_with_our_field_manager(
+    server: StubApiServer, api: Kubernetes
+) -> None:
+    server.on(f"PATCH {MAPS}/a", (201, CONFIG))
+    assert api.apply(CONFIG).action == "created"
+    asked = server.asked[-1]
+    assert asked.query == {"fieldManager": "mlops-pipeline", "force": "true"}
+    assert asked.headers["content-type"] == "application/apply-patch+yaml"
+    assert json.loads(asked.body) == CONFIG
+    api.apply(CONFIG, dry_run=True)
+    assert server.asked[-1].query["dryRun"] == "All"
+
+
+def test_what_the_server_and_controllers_write_is_no_change(
+    server: StubApiServer, api: Kubernetes
+) -> None:
+    def seen(version: str, **spec: object) -> tuple[int, Any]:
+        metadata = {
+            **CONFIG["metadata"],
+            "resourceVersion": version,
+            "generation": int(version),
+            "managedFields": [version],
+        }
+        return 200, {**CONFIG, "metadata": metadata, "status": {"seen": version}, **spec}
+
+    server.on(f"GET {MAPS}/a", seen("1"))
+    server.on(f"PATCH {MAPS}/a", seen("2"), seen("3", data={"x": "2"}))
+    assert api.apply(CONFIG).action == "unchanged"
+    assert api.apply(CONFIG).action == "updated"
+
+
+def test_where_a_kind_is_served_is_asked_once(server: StubApiServer, api: Kubernetes) -> None:
+    server.on(f"GET {MAPS}/a", (200, CONFIG))
+    for _ in range(3):
+        api.get(CONFIG_MAP, "a", namespace="n")
+    assert server.paths().count("GET /api/v1") == 1
+
+
+def test_a_kind_that_was_unknown_is_asked_for_again(server: StubApiServer, api: Kubernetes) -> None:
+    root = "/apis/networking.istio.io/v1"
+    assert api.find(GATEWAY, "a", namespace="n") is None
+    with pytest.raises(NotFoundError, match=r"knows no Gateway \(networking.istio.io/v1\)"):
+        api.get(GATEWAY, "a", namespace="n")
+    kind = {"name": "gateways", "kind": "Gateway", "namespaced": True}
+    server.on(f"GET {root}", (200, {"resources": [kind]}))
+    server.on(f"GET {root}/namespaces/n/gateways/a", (200, {"kind": "Gateway"}))
+    assert api.get(GATEWAY, "a", namespace="n") == {"kind": "Gateway"}
+
+
+def test_a_long_list_comes_in_pages(server: StubApiServer, api: Kubernetes) -> None:
+    first = {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "more"}}
+    last = {"items": [{"metadata": {"name": "b"}}], "metadata": {}}
+    server.on("GET /api/v1/configmaps", (200, first), (200, last))
+    found = api.list(CONFIG_MAP, labels="of=x")
+    assert [item["metadata"]["name"] for item in found] == ["a", "b"]
+    assert [asked.query.get("continue") for asked in server.asked[-2:]] == [None, "more"]
+    assert [asked.query["labelSelector"] for asked in server.asked[-2:]] == ["of=x", "of=x"]
+
+
+def test_a_list_of_metadata_is_asked_for_as_that(server: StubApiServer, api: Kubernetes) -> None:
+    nothing: dict[str, Any] = {"kind": "PartialObjectMetadataList", "items": None, "metadata": {}}
+    server.on("GET /api/v1/configmaps", (200, nothing))
+    assert list(api.list(CONFIG_MAP, metadata_only=True)) == []
+    assert "as=PartialObjectMetadataList" in server.asked[-1].headers["accept"]
+
+
+def test_a_kind_that_went_away_has_no_objects(server: StubApiServer, api: Kubernetes) -> None:
+    server.on("GET /api/v1/configmaps", (200, {"items": [], "metadata": {}}), (404, "not found"))
+    assert [list(api.list(CONFIG_MAP)) for _ in range(2)] == [[], []]
+
+
+def test_objects_of_the_cluster_are_not_looked_for_in_a_namespace(
+    server: StubApiServer, api: Kubernetes
+) -> None:
+    api.find(NAMESPACE, "n", namespace="ignored")
+    assert server.paths()[-1] == "GET /api/v1/namespaces/n"
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "error"),
+    [
+        (400, "the request is malformed", InvalidManifestError),
+        (401, "Unauthorized", AccessDeniedError),
+        (403, 'configmaps "a" is forbidden: User "x" cannot patch', AccessDeniedError),
+        (403, "unable to create new content because it is being terminated", UnavailableError),
+        (403, 'admission webhook "v" denied the request: traffic must sum', InvalidManifestError),
+        (404, 'namespaces "n" not found', NotFoundError),
+        (409, "the object has been modified", ConflictError),
+        (422, 'ConfigMap "a" is invalid: data', InvalidManifestError),
+        (429, "too many requests", UnavailableError),
+        (500, 'Internal error occurred: failed calling webhook "v": EOF', UnavailableError),
+        (500, 'admission webhook "v" denied the request: panic', InvalidManifestError),
+        (500, "failed to create typed patch object: expected string", InvalidManifestError),
+        (503, "etcdserver: leader changed", UnavailableError),
+    ],
+)
+def test_a_refusal_is_told_in_its_own_words(
+    server: StubApiServer,
+    api: Kubernetes,
+    status: int,
+    message: str,
+    error: type[PipelineError],
+) -> None:
+    server.refuse(f"PATCH {MAPS}/a", status, message)
+    with pytest.raises(PipelineError) as caught:
+        api.apply(CONFIG)
+    assert type(caught.value) is error
+    assert str(caught.value).startswith("could not apply ConfigMap n/a: ")
+    assert message in str(caught.value)
+
+
+def test_a_lost_connection_is_tried_once_more(server: StubApiServer, api: Kubernetes) -> None:
+    server.on("GET /version", (0, ""), (200, {"gitVersion": "v1"}))
+    assert api.version() == "v1"
+    server.on("GET /version", (0, ""))
+    with pytest.raises(UnavailableError, match="could not ask for its version: the cluster kind-a"):
+        api.version()
+    assert len(server.asked) == 4
+
+
+def test_a_cluster_that_does_not_answer_is_not_waited_for(
+    server: StubApiServer, tmp_path: Path
+) -> None:
+    server.on("GET /version", (-1, ""))
+    with pytest.raises(UnavailableError, match="ReadTimeoutError") as caught:
+        _client(tmp_path, server.url, timeout=0.1).version()
+    assert caught.value.__cause__ is not None
+    assert len(server.asked) == 1
+
+
+def test_a_cluster_that_is_gone_says_where_it_was(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match=r"does not answer at http://127\.0\.0\.1:1 "):
+        _client(tmp_path, "http://127.0.0.1:1").version()
+
+
+def test_what_is_no_api_server_is_told(server: StubApiServer, api: Kubernetes) -> None:
+    server.on("GET /version", (200, "<html>"))
+    with pytest.raises(UnavailableError, match="'<html>'; is it a Kubernetes API server"):
+        api.version()
+
+
+# Pods
+
+
+def test_the_log_of_a_container_is_its_last_lines(server: StubApiServer, api: Kubernetes) -> None:
+    server.on(f"GET {POD}/log", (200, "one\ntwo\n"))
+    seen = api.log("p", namespace="n", container="c", lines=2, previous=True)
+    assert seen == "one\ntwo\n"
+    assert server.asked[-1].query == {"tailLines": "2", "previous": "true", "container": "c"}
+
+
+def test_a_container_that_waits_has_no_log(server: StubApiServer, api: Kubernetes) -> None:
+    server.refuse(f"GET {POD}/log", 400, 'container "c" is waiting to start: ContainerCreating')
+    with pytest.raises(NotFoundError, match="waiting to start"):
+        api.log("p", namespace="n")
+
+
+def test_a_pod_answers_with_its_own_status(server: StubApiServer, api: Kubernetes) -> None:
+    server.on(f"GET {POD}:80/proxy/health", (503, "starting"))
+    answer = api.ask_pod("p", namespace="n", port=80, path="/health")
+    assert (answer.status, answer.body) == (503, b"starting")
+    assert answer.headers["content-length"] == "8"
+
+
+def test_a_pod_that_cannot_be_asked_does_not_answer(server: StubApiServer, api: Kubernetes) -> None:
+    server.refuse(f"GET {POD}:80/proxy/", 503, "error trying to reach service: refused")
+    with pytest.raises(UnavailableError, match="error trying to reach service"):
+        api.ask_pod("p", namespace="n", port=80, path="/")
+    server.refuse(f"GET {POD}:80/proxy/", 404, 'pods "p" not found')
+    with pytest.raises(NotFoundError, match="not found"):
+        api.ask_pod("p", namespace="n", port=80, path="/")
+
+
+# Kubeconfigs
+
+
+def test_a_token_of_a_program_is_sent(server: StubApiServer, tmp_path: Path) -> None:
+    credential = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "fetched"},
+    }
+    program = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": sys.executable,
+        "args": ["-c", f"print({json.dumps(json.dumps(credential))})"],
+        "interactiveMode": "Never",
+    }
+    server.on("GET /version", (200, {"gitVersion": "v1"}))
+    _client(tmp_path, server.url, user={"exec": program}).version()
+    assert server.asked[0].headers["authorization"] == "Bearer fetched"
+
+
+def test_a_kubeconfig_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="there is no kubeconfig"):
+        Kubernetes(tmp_path / "none", context="kind-a").version()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("contexts: []", "kind-a in .*contexts list"),
+        ("contexts: [{name: kind-a, context: {user: a}}]", "cluster"),
+        ("", "file is empty"),
+        ("a: [", "ParserError"),
+    ],
+)
+def test_a_kubeconfig_without_the_context_says_what_is_wrong(
+    tmp_path: Path, content: str, reason: str
+) -> None:
+    (tmp_path / "kubeconfig").write_text(content)
+    with pytest.raises(ConfigurationError, match=f"the context kind-a of .*kubeconfig: .*{reason}"):
+        Kubernetes(tmp_path / "kubeconfig", context="kind-a").version()
+
+
+# Manifests
+
+
+def test_a_file_of_manifests_is_read_without_its_empty_documents() -> None:
+    text = "# licence\n---\napiVersion: v1\nkind: A\nmetadata: {name: a}\n---\n---\n# end\n"
+    [found] = parse_all(text)
+    assert resource_of(found) == Resource("v1", "A")
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "text", "kind: A", "apiVersion: v1\nkind: A\n", "- a\n- b"]
+)
+def test_what_is_no_manifest_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_all(text)

@@ -1,0 +1,33 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from mlops_pipeline.clients import running
+
+MARK = "mlops-test-of-running"
+
+
+@pytest.fixture
+def process() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that waits for ever, with a word of its own among its arguments."""
+    command = [sys.executable, "-c", "input()", "make", MARK]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as started:
+        yield started
+        started.kill()
+
+
+def test_processes_are_found_by_their_arguments(process: "subprocess.Popen[bytes]") -> None:
+    assert running.commanded(["make", MARK]) == [process.pid]
+    assert running.commanded([MARK, "remove"]) == []
+
+
+def test_this_process_is_never_among_them() -> None:
+    assert running.commanded([sys.argv[0]]) == []
+
+
+def test_found_processes_are_ended(process: "subprocess.Popen[bytes]") -> None:
+    assert running.end(running.commanded([MARK]), grace=5) == 1
+    assert process.poll() is not None
+    assert running.end([process.pid], grace=1) == 0
