@@ -1,0 +1,5 @@
+"""Serving on Kubernetes: kind, MetalLB, Istio, Seldon Core and an object store."""
+
+from mlops_pipeline.platforms.kubernetes.platform import KindPlatform
+
+__all__ = ["KindPlatform"]

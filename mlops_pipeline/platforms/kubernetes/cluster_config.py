@@ -1,0 +1,204 @@
+"""The configuration of the kind cluster, and what differs between it and one that is there.
+
+Format: https://kind.sigs.k8s.io/docs/user/configuration/
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from mlops_pipeline.clients import ports
+from mlops_pipeline.clients.containers import ContainerInfo
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.settings.kind import ClusterSettings
+
+CLUSTER_LABEL = "io.x-k8s.kind.cluster"
+"""On the container of each node: the name of its cluster."""
+ROLE_LABEL = "io.x-k8s.kind.role"
+MADE_BY_LABEL = "mlops-pipeline/made-by"
+"""On each node, from the moment it is made: the identity of the state folder."""
+INGRESS_LABEL = "ingress-ready"
+"""On the node whose ports are mapped."""
+HTTP, HTTPS = 80, 443
+"""Ports of the control plane that ports of this machine are mapped to."""
+_FALLBACK = {HTTP: 8080, HTTPS: 8443}
+_TRIES = 200
+_ROLES = ("control-plane", "worker")
+_REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
+_MIRROR = re.compile(r"https?://[^\s\"\\]+")
+
+
+@dataclass(frozen=True)
+class HostPorts:
+    """The ports of this machine that lead to ports 80 and 443 of the control plane."""
+
+    http: int
+    https: int
+
+
+def render(settings: ClusterSettings, given: HostPorts, *, identity: str) -> str:
+    """Return kind's configuration as YAML."""
+    mapped = ((HTTP, given.http), (HTTPS, given.https))
+    ours = {MADE_BY_LABEL: identity}
+    control_plane = {
+        "role": "control-plane",
+        # Labels of the node, not of the kubelet's arguments: those changed with kubeadm's v1beta4.
+        "labels": {**ours, INGRESS_LABEL: "true"},
+        "extraPortMappings": [
+            {
+                "containerPort": inner,
+                "hostPort": outer,
+                "listenAddress": str(settings.listen_address),
+                "protocol": "TCP",
+            }
+            for inner, outer in mapped
+        ],
+    }
+    workers = [{"role": "worker", "labels": ours} for _ in range(settings.workers)]
+    configuration: dict[str, Any] = {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "networking": {"ipFamily": "ipv4"},
+        "nodes": [control_plane, *workers],
+    }
+    return yaml.safe_dump(configuration, sort_keys=False)
+
+
+def nodes_of(containers: Sequence[ContainerInfo]) -> tuple[ContainerInfo, ...]:
+    """Return the containers that are nodes, the control plane first."""
+    nodes = [c for c in containers if c.labels.get(ROLE_LABEL) in _ROLES]
+    return tuple(sorted(nodes, key=lambda c: (_ROLES.index(c.labels[ROLE_LABEL]), c.name)))
+
+
+def host_port(node: ContainerInfo, inner: int) -> int | None:
+    """Return the port of this machine that leads to the node's port `inner`, or None."""
+    return next((p.host_port for p in node.ports if p.container_port == inner), None)
+
+
+def api_address(node: ContainerInfo) -> str:
+    """Return the URL of the API server in the control plane; empty where it has none."""
+    for mapping in node.ports:
+        if mapping.container_port == 6443:
+            return f"https://{mapping.host_address}:{mapping.host_port}"
+    return ""
+
+
+def kubernetes_version(reference: str) -> str:
+    """Return the version in an image's tag (`v1.34.4`); empty where the tag is none."""
+    found = re.search(r":(v\d+\.\d+\.\d+)(@|$)", reference)
+    return found.group(1) if found else ""
+
+
+def asked_ports(settings: ClusterSettings) -> HostPorts:
+    """Return the ports of this machine that are asked for; they may be in use."""
+    return HostPorts(settings.http_port, settings.https_port)
+
+
+def choose_ports(settings: ClusterSettings, *, before: HostPorts | None) -> HostPorts:
+    """Return free ports of this machine: those of `before`, else those asked for, else the next.
+
+    Raises:
+        ConfigurationError: none is free, or the listen address is not this machine's.
+    """
+    asked, address = asked_ports(settings), str(settings.listen_address)
+    first = [before] if before is not None else []
+    http = _choose([*(b.http for b in first), asked.http], address, HTTP, besides=0)
+    https = _choose([*(b.https for b in first), asked.https], address, HTTPS, besides=http)
+    return HostPorts(http, https)
+
+
+def _choose(preferred: Sequence[int], address: str, inner: int, *, besides: int) -> int:
+    first = _FALLBACK[inner]
+    candidates: list[int] = [*preferred, *range(first, first + _TRIES)]
+    for port in candidates:
+        if port != besides and not ports.is_taken(port, address=address):
+            return port
+    raise ConfigurationError(
+        f"neither port {preferred[-1]} of {address} nor any from {first} to {first + _TRIES - 1} "
+        f"is free for port {inner} of the cluster; end what uses them or set another in "
+        "kind.cluster"
+    )
+
+
+def differences(
+    settings: ClusterSettings,
+    nodes: Sequence[ContainerInfo],
+    *,
+    image: str,
+    asked_before: HostPorts | None,
+) -> tuple[str, ...]:
+    """Say in words what of the cluster is not as asked, and takes another cluster to change.
+
+    `image` is the node image that is asked for. `asked_before` are the ports that were asked for
+    when it was made: others were taken where those were in use. None: not known.
+    """
+    asked = asked_ports(settings)
+    before = asked_before or HostPorts(0, 0)
+    return (
+        *_other_version(nodes[0], image),
+        *_other_size(settings, nodes),
+        *_other_port(settings, nodes[0], HTTP, asked.http, before.http),
+        *_other_port(settings, nodes[0], HTTPS, asked.https, before.https),
+    )
+
+
+def _other_version(node: ContainerInfo, image: str) -> Iterator[str]:
+    wanted, there = kubernetes_version(image), kubernetes_version(node.image)
+    if (wanted or image) != (there or node.image):
+        yield f"it runs Kubernetes {there or node.image}, and {wanted or image} is asked for"
+
+
+def _other_size(settings: ClusterSettings, nodes: Sequence[ContainerInfo]) -> Iterator[str]:
+    if (workers := len(nodes) - 1) != settings.workers:
+        yield f"its number of workers is {workers}, and {settings.workers} is asked for"
+
+
+def _other_port(
+    settings: ClusterSettings, node: ContainerInfo, inner: int, asked: int, asked_before: int
+) -> Iterator[str]:
+    mapping = next((p for p in node.ports if p.container_port == inner), None)
+    address = str(settings.listen_address)
+    if mapping is None:
+        yield f"its port {inner} is not mapped to {address}:{asked}"
+    elif mapping.host_address != address or not _is_as_asked(
+        mapping.host_port, inner, asked, asked_before
+    ):
+        yield (
+            f"its port {inner} is mapped to {mapping.host_address}:{mapping.host_port}, and "
+            f"{address}:{asked} is asked for"
+        )
+
+
+def _is_as_asked(there: int, inner: int, asked: int, asked_before: int) -> bool:
+    """A port that was taken because the one asked for was in use stays."""
+    if there == asked or asked_before:
+        return asked in (there, asked_before)
+    return _FALLBACK[inner] <= there < _FALLBACK[inner] + _TRIES
+
+
+def check_mirrors(mirrors: Mapping[str, str]) -> None:
+    """Refuse mirrors that containerd cannot follow.
+
+    Raises:
+        ConfigurationError: names the entry and says what is allowed.
+    """
+    for registry, url in mirrors.items():
+        if not _REGISTRY.fullmatch(registry) or not _MIRROR.fullmatch(url):
+            raise ConfigurationError(
+                f"kind.cluster.mirrors: {registry!r} = {url!r} is no registry (`docker.io`, "
+                "`registry.example:5000`) with the URL of its mirror (`http://mirror:5000`); "
+                "nothing was changed"
+            )
+
+
+def hosts_toml(url: str) -> str:
+    """Return containerd's `hosts.toml` of a registry whose images come from `url` instead.
+
+    Format: https://github.com/containerd/containerd/blob/main/docs/hosts.md
+    """
+    shown = json.dumps(url)
+    return f'server = {shown}\n\n[host.{shown}]\n  capabilities = ["pull", "resolve"]\n'

@@ -1,0 +1,173 @@
+"""The certificate of the gateway's port 443: made here, or taken from files."""
+
+import base64
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.kubernetes import Manifest
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate as X509
+
+SECRET = "seldon-gateway-tls"
+_VALID = timedelta(days=365)
+RENEW_BEFORE = timedelta(days=30)
+"""How long before its end a certificate of ours counts as due."""
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A certificate with what it was signed by, and its key, as PEM."""
+
+    chain: str
+    key: str = field(repr=False)
+
+    def manifest(self, namespace: str) -> dict[str, Any]:
+        """Return the Secret that the gateway reads."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": SECRET, "namespace": namespace, "labels": dict(MANAGED_BY)},
+            "type": "kubernetes.io/tls",
+            "data": {
+                "tls.crt": base64.b64encode(self.chain.encode()).decode(),
+                "tls.key": base64.b64encode(self.key.encode()).decode(),
+            },
+        }
+
+
+def chain_in(secret: Manifest) -> str:
+    """Return the certificate (PEM) in a Secret; empty where it holds none."""
+    data: Mapping[str, str] = secret.get("data") or {}
+    return base64.b64decode(data.get("tls.crt", "")).decode(errors="replace")
+
+
+def make(address: str, *, now: datetime) -> KeyPair:
+    """Return a certificate for `address` that is signed by its own key, valid for a year.
+
+    Who trusts it trusts this gateway alone: it cannot sign others.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mlops-pipeline gateway")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))  # clocks differ
+        .not_valid_after(now + _VALID)
+        .add_extension(x509.SubjectAlternativeName([_general_name(address)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return KeyPair(
+        certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ).decode(),
+    )
+
+
+def read(certificate: Path, private_key: Path) -> KeyPair:
+    """Return what two PEM files hold.
+
+    Raises:
+        ConfigurationError: a file cannot be read, is no PEM, or the key is that of another
+            certificate.
+    """
+    from cryptography.hazmat.primitives import serialization
+
+    pair = KeyPair(_text(certificate, "certificate"), _text(private_key, "private_key"))
+    try:
+        public = _parse(pair.chain).public_key()
+    except ValueError as error:
+        raise _wrong("certificate", certificate, f"it holds no certificate ({error})") from error
+    try:
+        key = serialization.load_pem_private_key(pair.key.encode(), password=None)
+    except (ValueError, TypeError) as error:
+        raise _wrong("private_key", private_key, f"it holds no key ({error})") from error
+    if key.public_key() != public:
+        raise _wrong("private_key", private_key, f"it is not the key of {certificate}")
+    return pair
+
+
+def describe_unfit(chain: str, *, address: str, now: datetime) -> str | None:
+    """Say why a certificate of ours has to be made anew; None when it is good for long."""
+    try:
+        certificate = _parse(chain)
+    except ValueError:
+        return f"the Secret {SECRET} holds no certificate"
+    if not names(chain, address):
+        return f"the certificate of port 443 is not for {address}"
+    end = certificate.not_valid_after_utc
+    if end - now < RENEW_BEFORE:
+        return f"the certificate of port 443 ends on {end:%Y-%m-%d}"
+    return None
+
+
+def names(chain: str, address: str) -> bool:
+    """Say whether the certificate is for this address."""
+    from cryptography import x509
+
+    extensions = _parse(chain).extensions
+    try:
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return _general_name(address) in list(found)
+
+
+def end_of(chain: str) -> datetime:
+    """Return when the certificate ends (UTC)."""
+    return _parse(chain).not_valid_after_utc
+
+
+def is_same(one: str, other: str) -> bool:
+    """Say whether two PEM texts start with the same certificate."""
+    return _parse(one) == _parse(other)
+
+
+def utc_now() -> datetime:
+    """Return the time in UTC, as certificates have it."""
+    return datetime.now(timezone.utc)
+
+
+def _parse(chain: str) -> "X509":
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(chain.encode())
+
+
+def _general_name(address: str) -> Any:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
+
+
+def _text(path: Path, setting: str) -> str:
+    try:
+        return path.expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise _wrong(setting, path, reason or str(error)) from error
+
+
+def _wrong(setting: str, path: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"could not use {path} of kind.istio.{setting}: {reason}; name a PEM file there, or set "
+        "kind.istio.tls to self-signed"
+    )

@@ -1,0 +1,340 @@
+"""Our SeldonDeployment, what is applied to a cluster for it, and the way back.
+
+What is applied holds the manifest as it was given, in an annotation. So whoever reads it gets that
+manifest back, unless somebody changed the object by hand: then it is what stands there now.
+
+What Seldon's operator 1.17 does with each field is in its `controllers` and in `defaults.go`:
+https://github.com/SeldonIO/seldon-core/tree/v1.17.1/operator
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from mlops_pipeline.clients.errors import InvalidManifestError
+from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, Manifest
+from mlops_pipeline.platforms.kubernetes.ownership import is_ours
+from mlops_pipeline.platforms.seldon import (
+    MANAGED_BY,
+    Graph,
+    Metadata,
+    Predictor,
+    SeldonDeployment,
+    Spec,
+    parse,
+)
+
+Image = Callable[[Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]], str]
+"""Returns the reference of our serving image for an implementation."""
+APPLIED_ANNOTATION = "mlops-pipeline/applied"
+"""On the SeldonDeployment: the manifest that was given."""
+IMAGE_ANNOTATION = "mlops-pipeline/serving-image"
+"""On a predictor: the image that its pods serve with. A new one replaces them."""
+TEMPLATE_ANNOTATION = "mlops-pipeline/template"
+"""On a predictor and, by the operator, on its Deployment and pods: a digest of what they run."""
+NO_ENGINE_ANNOTATION = "seldon.io/no-engine"
+TF_SERVING = "tfserving"
+"""The container that loads the model behind the unit's own (`TFServingContainerName`)."""
+TF_SERVING_PORT = 2001
+"""Its port for HTTP (`TfServingRestPort`)."""
+FORWARDS = "forwards"
+
+_KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
+_USER = 8888
+"""The user that Seldon's pods run as (`defaultUserID` of its chart)."""
+_ROUTED_SECONDS = 5
+"""From the end of a pod announced to its server told to stop. The gateway hears of the end within
+a second and sends nothing more; an idle machine needs a tenth of that, a busy one has the rest."""
+_END_SECONDS = _ROUTED_SECONDS + 15
+"""The server finishes in 10 s what is in flight."""
+_RESOURCES: Mapping[str, tuple[str, str, str]] = {
+    "SKLEARN_SERVER": ("50m", "256Mi", "1Gi"),
+    "TENSORFLOW_SERVER": ("100m", "512Mi", "2Gi"),
+    FORWARDS: ("20m", "64Mi", "512Mi"),
+}
+"""What a container asks for: processor, memory, and the most memory."""
+
+
+class Manifests:
+    """Writes and reads the SeldonDeployments of a cluster.
+
+    `secret` is the Secret that artifacts are read with where a manifest names none. `image` is None
+    where upstream's images serve, which know nothing of our probes. `engine` puts Seldon's executor
+    before each model. `deadline` is the seconds in which a pod must become ready.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: str,
+        image: Image | None,
+        engine: bool = False,
+        deadline: float = 240,
+    ) -> None:
+        self.secret = secret
+        self._image = image
+        self._engine = engine
+        self._deadline = max(1, round(deadline))
+
+    @property
+    def are_ours(self) -> bool:
+        """Whether our own image serves."""
+        return self._image is not None
+
+    def secret_of(self, predictor: Predictor) -> str:
+        """Return the name of the Secret that the predictor's artifact is read with."""
+        return predictor.graph.env_secret_ref_name or self.secret
+
+    def render(self, deployment: SeldonDeployment) -> dict[str, Any]:
+        """Return what is applied."""
+        manifest = deployment.to_manifest()
+        given = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+        metadata, spec = manifest["metadata"], manifest["spec"]
+        return {
+            "apiVersion": SELDON_DEPLOYMENT.api_version,
+            "kind": SELDON_DEPLOYMENT.kind,
+            "metadata": {
+                **metadata,
+                "namespace": deployment.namespace,
+                "labels": {**metadata.get("labels", {}), **MANAGED_BY},
+                "annotations": {**metadata.get("annotations", {}), APPLIED_ANNOTATION: given},
+            },
+            "spec": {
+                **spec,
+                "predictors": [
+                    self._predictor(deployment, predictor, plain)
+                    for predictor, plain in zip(
+                        deployment.spec.predictors, spec["predictors"], strict=True
+                    )
+                ],
+            },
+        }
+
+    def read(self, manifest: Manifest) -> SeldonDeployment:
+        """Return the deployment that was given, or what stands there if that was changed by hand.
+
+        One of somebody else's is returned as far as this project has words for it: its predictors
+        with their models and traffic. What only Seldon knows of it is left out.
+        """
+        given = _given(manifest)
+        if given is not None and _is_untouched(manifest, self.render(given)):
+            return given
+        return _as_it_stands(manifest)
+
+    def _predictor(
+        self, deployment: SeldonDeployment, predictor: Predictor, plain: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        annotations = dict(predictor.annotations)
+        annotations.pop(TEMPLATE_ANNOTATION, None)
+        if not self._engine:
+            annotations.setdefault(NO_ENGINE_ANNOTATION, "true")
+        graph = {**plain["graph"], "envSecretRefName": self.secret_of(predictor)}
+        template = {**plain, "annotations": annotations, "graph": graph}
+        if self._image is not None:
+            annotations[IMAGE_ANNOTATION] = self._image(predictor.graph.implementation)
+            template["componentSpecs"] = [_component(predictor, deployment.spec.protocol)]
+        annotations[TEMPLATE_ANNOTATION] = _digest(deployment, template)
+        return {
+            **template,
+            # Where none are asked for, the operator keeps as many as there were.
+            "replicas": deployment.replicas(predictor),
+            "progressDeadlineSeconds": self._deadline,
+        }
+
+
+def loader(predictor: Predictor, protocol: str) -> str:
+    """Return the name of the container that loads the predictor's model."""
+    return TF_SERVING if _has_forwarder(predictor, protocol) else predictor.graph.name
+
+
+def _has_forwarder(predictor: Predictor, protocol: str) -> bool:
+    """The unit's own container hands requests to TF Serving, where that speaks another protocol."""
+    return predictor.graph.implementation == "TENSORFLOW_SERVER" and protocol != "tensorflow"
+
+
+def _digest(deployment: SeldonDeployment, template: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal characters that change whenever what the pods run does."""
+    changing = {"traffic", "replicas"}
+    content = [
+        deployment.name,
+        deployment.spec.protocol,
+        deployment.spec.annotations,
+        {key: value for key, value in template.items() if key not in changing},
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _component(predictor: Predictor, protocol: str) -> dict[str, Any]:
+    graph = predictor.graph
+    if _has_forwarder(predictor, protocol):
+        containers = [
+            _container(graph.name, port="http", resources=FORWARDS),
+            _container(TF_SERVING, port=TF_SERVING_PORT, resources=graph.implementation),
+        ]
+    else:
+        containers = [_container(graph.name, port="http", resources=graph.implementation)]
+    return {
+        "spec": {
+            "containers": containers,
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": _USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "terminationGracePeriodSeconds": _END_SECONDS,
+            "automountServiceAccountToken": False,
+            # A Service called `mlserver` must not become the variable MLSERVER_PORT.
+            "enableServiceLinks": False,
+        }
+    }
+
+
+def _container(name: str, *, port: str | int, resources: str) -> dict[str, Any]:
+    cpu, memory, most = _RESOURCES[resources]
+    return {
+        "name": name,
+        "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": most}},
+        "readinessProbe": {
+            "httpGet": {"path": "/v2/health/ready", "port": port},
+            "periodSeconds": 1,
+            "timeoutSeconds": 2,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/v2/health/live", "port": port},
+            "initialDelaySeconds": 30,
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_ROUTED_SECONDS)]}}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+
+
+def _given(manifest: Manifest) -> SeldonDeployment | None:
+    """Return the manifest that the object was made from; None where it was not made by us."""
+    text = (manifest["metadata"].get("annotations") or {}).get(APPLIED_ANNOTATION)
+    if text is None or not is_ours(manifest):
+        return None
+    try:
+        return parse(json.loads(text))
+    except (ValueError, InvalidManifestError):
+        return None
+
+
+def _is_untouched(manifest: Manifest, rendered: Manifest) -> bool:
+    """Say whether the object is what was applied; labels that others hang on it do not count."""
+    there, ours = manifest["metadata"], rendered["metadata"]
+    return bool(manifest["spec"] == rendered["spec"]) and all(
+        ours[key].items() <= (there.get(key) or {}).items() for key in ("labels", "annotations")
+    )
+
+
+def _as_it_stands(manifest: Manifest) -> SeldonDeployment:
+    """Return what the object says now, in this project's words.
+
+    The digest of what its pods run stays on its predictors: nothing that is asked for has one, so
+    what was changed by hand equals nothing that is asked for.
+    """
+    plain = {
+        **_known(SeldonDeployment, manifest),
+        "metadata": _metadata(manifest["metadata"]),
+        "spec": {
+            **_known(Spec, manifest["spec"]),
+            "predictors": [_plain_predictor(p) for p in manifest["spec"].get("predictors") or ()],
+        },
+    }
+    try:
+        return parse(plain)
+    except InvalidManifestError:
+        return _unchecked(plain)
+
+
+def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = {APPLIED_ANNOTATION, _KUBECTL_ANNOTATION}
+    annotations = metadata.get("annotations") or {}
+    return {
+        **_known(Metadata, metadata),
+        "annotations": {key: text for key, text in annotations.items() if key not in hidden},
+    }
+
+
+def _plain_predictor(predictor: Mapping[str, Any]) -> dict[str, Any]:
+    annotations = dict(predictor.get("annotations") or {})
+    annotations.pop(IMAGE_ANNOTATION, None)
+    if TEMPLATE_ANNOTATION in annotations:
+        annotations.pop(NO_ENGINE_ANNOTATION, None)
+    return {
+        **_known(Predictor, predictor),
+        "annotations": annotations,
+        "graph": {
+            key: value
+            for key, value in _known(Graph, predictor.get("graph") or {}).items()
+            if key != "children"
+        },
+    }
+
+
+def _known(model: type[BaseModel], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that the model has, by the names that they have in a manifest."""
+    names = {field.alias or name for name, field in model.model_fields.items()}
+    return {key: value for key, value in fields.items() if key in names and value is not None}
+
+
+def _unchecked(plain: Mapping[str, Any]) -> SeldonDeployment:
+    """Return a deployment that this project would refuse, to be shown and never applied."""
+    metadata, spec = plain["metadata"], plain["spec"]
+    return SeldonDeployment.model_construct(
+        metadata=Metadata.model_construct(**_by_field(Metadata, metadata)),
+        spec=Spec.model_construct(
+            **{
+                **_by_field(Spec, spec),
+                "predictors": tuple(_unchecked_predictor(p) for p in spec["predictors"]),
+            }
+        ),
+    )
+
+
+def _unchecked_predictor(plain: Mapping[str, Any]) -> Predictor:
+    graph: dict[str, Any] = {"implementation": "", "model_uri": "", "name": ""}
+    graph |= {**_by_field(Graph, plain["graph"]), "parameters": ()}
+    fields = {**_by_field(Predictor, plain), "graph": Graph.model_construct(**graph)}
+    return Predictor.model_construct(**{"name": "", **fields})
+
+
+def _by_field(model: type[BaseModel], fields: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.alias or name: name for name, field in model.model_fields.items()}
+    return {names[key]: value for key, value in fields.items()}
+
+
+def traffic_of(virtual_services: Sequence[Manifest]) -> dict[str, int]:
+    """Return predictor → percent of the live requests, as the gateway routes them."""
+    shares: dict[str, int] = {}
+    for service in virtual_services:
+        for route in _first_route(service).get("route") or ():
+            shares[str(route["destination"].get("subset", ""))] = int(route.get("weight", 0))
+    if len(shares) == 1:
+        return dict.fromkeys(shares, 100)
+    return shares
+
+
+def mirrors_of(virtual_services: Sequence[Manifest]) -> set[str]:
+    """Return the predictors that get copies of requests."""
+    mirrors = (_first_route(service).get("mirror") for service in virtual_services)
+    return {str(mirror.get("subset", "")) for mirror in mirrors if mirror}
+
+
+def _first_route(service: Manifest) -> Mapping[str, Any]:
+    """The operator writes HTTP's rules first, gRPC's after them."""
+    first: Mapping[str, Any] = next(iter(service["spec"].get("http") or ()), {})
+    return first

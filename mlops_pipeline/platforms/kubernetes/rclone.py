@@ -1,0 +1,114 @@
+"""The Secret that the pods of a namespace copy artifacts with, as Seldon's rclone reads it.
+
+https://github.com/SeldonIO/seldon-core/blob/v1.17.1/doc/source/servers/overview.md#handling-credentials
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.clients.errors import ConflictError
+from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi, Manifest
+from mlops_pipeline.clients.waiting import Clock
+from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_ours
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import Credentials
+
+NAME = "seldon-rclone-secret"
+DEFAULT_NAMESPACE = "seldon"
+"""Where models are deployed that name no other namespace."""
+_LABEL = "mlops-pipeline/secret"
+_KIND = "rclone"
+
+
+class RcloneSecrets:
+    """The Secrets of all namespaces, each with what `settings` says."""
+
+    def __init__(self, api: KubernetesApi, settings: Mapping[str, str]) -> None:
+        self._api = api
+        self._data = {
+            name: base64.b64encode(value.encode()).decode() for name, value in settings.items()
+        }
+
+    def stale(self) -> tuple[str, ...]:
+        """Return the namespaces whose Secret says something else, sorted."""
+        return tuple(
+            str(found["metadata"]["namespace"])
+            for found in self._found()
+            if found.get("data") != self._data
+        )
+
+    def ensure_known(self, *, timeout: float, clock: Clock) -> None:
+        """Write those that are there, and that of the namespace where models go by default.
+
+        Raises:
+            ConflictError: there is a Secret of that name which is not ours.
+        """
+        known = {str(found["metadata"]["namespace"]) for found in self._found()}
+        for namespace in sorted(known | {DEFAULT_NAMESPACE}):
+            self.ensure(namespace, timeout=timeout, clock=clock)
+
+    def ensure(self, namespace: str, *, timeout: float, clock: Clock) -> bool:
+        """Write that of a namespace, which is made where it is absent; return whether it changed.
+
+        Raises:
+            ConflictError: there is a Secret of that name which is not ours.
+            WaitTimeoutError: the namespace is being deleted, and that did not end.
+        """
+        made = ensure_namespace(self._api, namespace, timeout=timeout, clock=clock)
+        found = self._api.find(SECRET, NAME, namespace=namespace)
+        if found is not None and not is_ours(found):
+            raise ConflictError(
+                f"could not write the Secret {namespace}/{NAME}: there is one that this project "
+                "did not make; delete it, or name another with envSecretRefName in the manifest"
+            )
+        return self._write(namespace) or made
+
+    def _found(self) -> Sequence[Manifest]:
+        return self._api.list(SECRET, labels=_selector())
+
+    def _write(self, namespace: str) -> bool:
+        return self._api.apply(_manifest(namespace, self._data)).action != "unchanged"
+
+
+def settings_of(endpoint: str, key: "Credentials", *, region: str = "") -> dict[str, str]:
+    """Return rclone's settings for the remote `s3`, so that it reads `s3://bucket/prefix`.
+
+    `endpoint` is as pods reach it. The retries are few: with rclone's own, a store that does not
+    answer is given up only after more than 200 s, during which nobody learns why.
+    """
+    return {
+        "RCLONE_CONFIG_S3_TYPE": "s3",
+        # Not AWS: that one puts the bucket into the host's name.
+        "RCLONE_CONFIG_S3_PROVIDER": "Other",
+        "RCLONE_CONFIG_S3_ENV_AUTH": "false",
+        "RCLONE_CONFIG_S3_ACCESS_KEY_ID": key.access_key_id,
+        "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": key.secret_access_key,
+        "RCLONE_CONFIG_S3_ENDPOINT": endpoint,
+        **({"RCLONE_CONFIG_S3_SESSION_TOKEN": key.session_token} if key.session_token else {}),
+        **({"RCLONE_CONFIG_S3_REGION": region} if region else {}),
+        "RCLONE_CONTIMEOUT": "5s",
+        "RCLONE_TIMEOUT": "30s",
+        "RCLONE_RETRIES": "2",
+        "RCLONE_LOW_LEVEL_RETRIES": "3",
+    }
+
+
+def _selector() -> str:
+    return ",".join(f"{name}={value}" for name, value in _labels().items())
+
+
+def _labels() -> dict[str, str]:
+    return {**MANAGED_BY, _LABEL: _KIND}
+
+
+def _manifest(namespace: str, data: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": NAME, "namespace": namespace, "labels": _labels()},
+        "type": "Opaque",
+        "data": dict(data),
+    }

@@ -1,0 +1,107 @@
+"""Helm releases of the layers: compared by what went into them, installed only when it changed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_pipeline.clients.errors import ConflictError, PipelineError
+from mlops_pipeline.clients.files import sha256_of
+from mlops_pipeline.clients.helm import find_release
+from mlops_pipeline.clients.kubernetes import KubernetesApi
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.sources import Chart
+from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+
+INPUTS_LABEL = "mlops-pipeline/inputs"
+VERSION_LABEL = "mlops-pipeline/chart-version"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A release as it should be."""
+
+    release: str
+    namespace: str
+    chart: str
+    """The chart's name, as the sources know it."""
+    values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"the Helm release {self.namespace}/{self.release}"
+
+    def labels(self, chart: Chart) -> dict[str, str]:
+        """Return what the release carries, to know it and what went into it again."""
+        values = json.dumps(self.values, sort_keys=True)
+        inputs = hashlib.sha256(f"{sha256_of(chart.path)}{values}".encode()).hexdigest()
+        version = chart.version.replace("+", "_")
+        return {**MANAGED_BY, INPUTS_LABEL: inputs[:16], VERSION_LABEL: version}
+
+
+def observe_release(parts: Parts, api: KubernetesApi, wanted: Installation) -> LayerState:
+    """Compare the release in the cluster with what it should be. Starts no process.
+
+    Where its chart cannot be had now, what went into it is not compared: that it runs, and
+    whose it is, needs no chart.
+    """
+    found = find_release(api, wanted.release, namespace=wanted.namespace)
+    if found is None:
+        return Absent()
+    if not is_our_release(found.labels):
+        return Broken(f"{wanted} was not made by this project")
+    if found.status != "deployed":
+        return Broken(f"{wanted} is `{found.status}`: helm was interrupted, or failed")
+    try:
+        chart = parts.sources.chart(wanted.chart)
+    except PipelineError:
+        return Ready()
+    labels, version = wanted.labels(chart), found.labels.get(VERSION_LABEL, "?")
+    if version != labels[VERSION_LABEL]:
+        return Drifted((f"{wanted} is version {version}, wanted is {chart.version}",))
+    if found.labels.get(INPUTS_LABEL) != labels[INPUTS_LABEL]:
+        return Drifted((f"{wanted} was installed from another chart or with other values",))
+    return Ready()
+
+
+def is_our_release(labels: Mapping[str, str]) -> bool:
+    """Say whether a release with these labels is ours."""
+    return all(labels.get(key) == value for key, value in MANAGED_BY.items())
+
+
+def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | None = None) -> None:
+    """Install the release, or bring it to what it should be.
+
+    helm compares what it installed last, what it is given and what is there, so it also puts
+    back what somebody changed or deleted. `extra` are values that do not count for drift.
+
+    Raises:
+        ConflictError: there is such a release, and it is not ours.
+        CommandError: helm failed; what it wrote.
+    """
+    found = find_release(parts.api(), wanted.release, namespace=wanted.namespace)
+    if found is not None and not is_our_release(found.labels):
+        raise ConflictError(
+            f"could not install {wanted}: there is one that this project did not make; remove it "
+            f"(`helm uninstall {wanted.release} --namespace {wanted.namespace}`), or use another "
+            "cluster"
+        )
+    chart = parts.sources.chart(wanted.chart)
+    parts.helm().upgrade(
+        wanted.release,
+        chart=chart.path,
+        namespace=wanted.namespace,
+        values={**wanted.values, **(extra or {})},
+        timeout=parts.settings.ready_timeout,
+        labels=wanted.labels(chart),
+    )
+
+
+def uninstall(parts: Parts, release: str, *, namespace: str) -> bool:
+    """Remove the release with its objects if it is ours; return whether it was there and ours."""
+    found = find_release(parts.api(), release, namespace=namespace)
+    if found is None or not is_our_release(found.labels):
+        return False
+    timeout = parts.settings.ready_timeout
+    return parts.helm().uninstall(release, namespace=namespace, timeout=timeout)

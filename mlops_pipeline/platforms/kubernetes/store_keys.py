@@ -1,0 +1,82 @@
+"""The keys of the object store in the cluster: made here once, and kept in one Secret."""
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.clients.errors import ConflictError
+from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi
+from mlops_pipeline.platforms.kubernetes.ownership import is_ours
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import Credentials
+
+NAME = "seaweedfs-credentials"
+FILE = "s3.json"
+"""The entry that SeaweedFS reads, with the same key."""
+_ID = "AWS_ACCESS_KEY_ID"
+_KEY = "AWS_SECRET_ACCESS_KEY"
+
+
+def find(api: KubernetesApi, *, namespace: str) -> "Credentials | None":
+    """Return the key, or None where there is none that can be read."""
+    from mlops_pipeline.clients.s3 import Credentials
+
+    data: Mapping[str, str] = (api.find(SECRET, NAME, namespace=namespace) or {}).get("data") or {}
+    try:
+        key = Credentials(*(base64.b64decode(data[name]).decode() for name in (_ID, _KEY)))
+    except (KeyError, ValueError):
+        return None
+    return key if key.access_key_id and key.secret_access_key else None
+
+
+def ensure(api: KubernetesApi, *, namespace: str) -> "Credentials":
+    """Return the key, a random new one where there is none.
+
+    Raises:
+        ConflictError: there is a Secret of that name which is not ours.
+    """
+    from mlops_pipeline.clients.s3 import Credentials
+
+    found = api.find(SECRET, NAME, namespace=namespace)
+    if found is not None and not is_ours(found):
+        raise ConflictError(
+            f"could not write the keys of the object store: the Secret {namespace}/{NAME} is there "
+            "and this project did not make it; delete it"
+        )
+    key = find(api, namespace=namespace)
+    if key is None:
+        key = Credentials(secrets.token_hex(10).upper(), secrets.token_urlsafe(30))
+    api.apply(_manifest(key, namespace))
+    return key
+
+
+def fingerprint(key: "Credentials") -> str:
+    """Return a digest that changes with the key, from which the key cannot be found."""
+    return hashlib.sha256(_file(key).encode()).hexdigest()[:16]
+
+
+def _file(key: "Credentials") -> str:
+    identity = {
+        "name": "mlops-pipeline",
+        "credentials": [{"accessKey": key.access_key_id, "secretKey": key.secret_access_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    return json.dumps({"identities": [identity]})
+
+
+def _manifest(key: "Credentials", namespace: str) -> dict[str, Any]:
+    content = {_ID: key.access_key_id, _KEY: key.secret_access_key, FILE: _file(key)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": NAME, "namespace": namespace, "labels": dict(MANAGED_BY)},
+        "type": "Opaque",
+        "data": {
+            name: base64.b64encode(value.encode()).decode() for name, value in content.items()
+        },
+    }

@@ -1,0 +1,164 @@
+"""Upstream's manifests: read, marked as ours, and removed by that mark."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mlops_pipeline.clients.errors import ConflictError
+from mlops_pipeline.clients.kubernetes import (
+    CUSTOM_RESOURCE_DEFINITION,
+    NAMESPACE,
+    VALIDATING_WEBHOOK,
+    KubernetesApi,
+    Manifest,
+    Resource,
+    parse_all,
+)
+from mlops_pipeline.clients.waiting import Clock, wait_until
+from mlops_pipeline.platforms.kubernetes.ownership import is_ours
+from mlops_pipeline.platforms.kubernetes.sources import ManifestFile
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+
+LAYER_LABEL = "mlops-pipeline/layer"
+VERSION = "mlops-pipeline/version"
+INPUTS = "mlops-pipeline/inputs"
+_RBAC = "rbac.authorization.k8s.io/v1"
+_CLUSTER_WIDE = (
+    # Webhooks first: without their server they would refuse what follows.
+    VALIDATING_WEBHOOK,
+    Resource("networking.k8s.io/v1", "IngressClass"),
+    Resource(_RBAC, "ClusterRoleBinding"),
+    Resource(_RBAC, "ClusterRole"),
+    CUSTOM_RESOURCE_DEFINITION,
+    NAMESPACE,
+)
+
+
+def labels_of(layer: str) -> dict[str, str]:
+    """Return the labels of everything that is made for a layer."""
+    return {**MANAGED_BY, LAYER_LABEL: layer}
+
+
+def read(
+    file: ManifestFile, *, layer: str, change: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[Manifest]:
+    """Return the file's objects with the layer's labels; `change` may alter each in place.
+
+    Raises:
+        ConfigurationError: the file holds no manifests.
+    """
+    objects: list[Manifest] = []
+    for manifest in parse_all(file.path.read_text()):
+        changed: dict[str, Any] = copy.deepcopy(dict(manifest))
+        metadata = changed["metadata"]
+        metadata["labels"] = {**(metadata.get("labels") or {}), **labels_of(layer)}
+        change(changed)
+        objects.append(changed)
+    return objects
+
+
+def apply(
+    api: KubernetesApi, manifests: Iterable[Manifest], *, timeout: float, clock: Clock
+) -> None:
+    """Apply the objects, those that are just being deleted again once they are gone.
+
+    Raises:
+        InvalidManifestError: one is refused; those before it are there.
+        WaitTimeoutError: one is still there.
+    """
+    left = list(manifests)
+
+    def describe_ending() -> str | None:
+        nonlocal left
+        left = [manifest for manifest in left if _is_ending(api.apply(manifest).manifest)]
+        return ", ".join(_shown(manifest) for manifest in left) or None
+
+    wait_until("the end of objects that are deleted", describe_ending, timeout=timeout, clock=clock)
+
+
+def find_lasting(
+    api: KubernetesApi, resource: Resource, name: str, *, namespace: str
+) -> Manifest | None:
+    """Return the object, or None where there is none or it is being deleted."""
+    found = api.find(resource, name, namespace=namespace)
+    return None if found is None or _is_ending(found) else found
+
+
+def annotations(file: ManifestFile, *, revision: int) -> dict[str, str]:
+    """Return what tells a later look which file was applied, and how we had changed it.
+
+    `revision` counts the ways in which a layer changes the file.
+    """
+    content = f"{revision} ".encode() + file.path.read_bytes()
+    return {VERSION: file.version, INPUTS: hashlib.sha256(content).hexdigest()[:16]}
+
+
+def difference(applied: Manifest, wanted: dict[str, str]) -> str:
+    """Say in words what differs between an object's annotations and `wanted`; empty: nothing."""
+    there = applied["metadata"].get("annotations") or {}
+    if there.get(VERSION) != wanted[VERSION]:
+        return f"version {there.get(VERSION, 'unknown')} is there, {wanted[VERSION]} is asked for"
+    if there.get(INPUTS) != wanted[INPUTS]:
+        return f"another manifest of version {wanted[VERSION]} was applied"
+    return ""
+
+
+def require_ours(found: Manifest | None, *, what: str, layer: str) -> None:
+    """Refuse to go on where somebody else has installed the same.
+
+    Raises:
+        ConflictError: `found` does not carry our label.
+    """
+    if found is not None and not is_ours(found):
+        raise ConflictError(
+            f"{what} is in the cluster already and was not installed by this project: "
+            f"{_shown(found)} lacks our label. Remove it, then run `mlops-pipeline up {layer}`"
+        )
+
+
+def remove(api: KubernetesApi, *, layer: str, namespace: str, timeout: float, clock: Clock) -> None:
+    """Delete everything that carries the layer's label, and wait until its namespace is gone.
+
+    Raises:
+        WaitTimeoutError: the namespace is still there.
+    """
+    labels = ",".join(f"{key}={value}" for key, value in labels_of(layer).items())
+    for resource in _CLUSTER_WIDE:
+        for name in _names(api.list(resource, labels=labels)):
+            api.delete(resource, name)
+    wait_for_end(api, namespace, timeout=timeout, clock=clock)
+
+
+def wait_for_end(api: KubernetesApi, namespace: str, *, timeout: float, clock: Clock) -> None:
+    """Wait until a namespace that is being deleted is gone; return at once for any other.
+
+    Raises:
+        WaitTimeoutError: it is still there.
+    """
+
+    def describe_ending() -> str | None:
+        found = api.find(NAMESPACE, namespace)
+        return "it is still being deleted" if found is not None and _is_ending(found) else None
+
+    wait_until(
+        f"the end of the namespace {namespace}",
+        describe_ending,
+        timeout=timeout,
+        clock=clock,
+        hint=f"see what it waits for: `kubectl describe namespace {namespace}`",
+    )
+
+
+def _is_ending(manifest: Manifest) -> bool:
+    return bool(manifest["metadata"].get("deletionTimestamp"))
+
+
+def _shown(manifest: Manifest) -> str:
+    metadata = manifest["metadata"]
+    place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    return f"{manifest['kind']} {place}{metadata['name']}"
+
+
+def _names(found: Iterable[Manifest]) -> list[str]:
+    return [str(manifest["metadata"]["name"]) for manifest in found]

@@ -1,0 +1,128 @@
+"""Deployments and StatefulSets of the layers: whether they run, and what keeps them from it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.clients.kubernetes import EVENT, POD, KubernetesApi, Manifest, Resource
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes import pods
+from mlops_pipeline.platforms.kubernetes.ownership import stays
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+
+
+def describe_stopped(
+    api: KubernetesApi, resource: Resource, name: str, *, namespace: str
+) -> str | None:
+    """Say why a Deployment or StatefulSet cannot have a pod at all; None when it can."""
+    found = api.find(resource, name, namespace=namespace)
+    reason = _stopped(found)
+    return f"the {resource.kind} {namespace}/{name} {reason}" if reason else None
+
+
+def describe_unready(
+    api: KubernetesApi, resource: Resource, name: str, *, namespace: str
+) -> str | None:
+    """Say why it does not run as it was last applied; None when it does. Looks only."""
+    shown = f"the {resource.kind} {namespace}/{name}"
+    found = api.find(resource, name, namespace=namespace)
+    if found is None or _stopped(found):
+        return f"{shown} {_stopped(found)}"
+    if _runs(found):
+        return None
+    events = api.list(EVENT, namespace=namespace)
+    reason = pods.describe_unready(_pods(api, found, namespace), events)
+    return f"{shown}: {reason or 'its controller has not seen it yet'}"
+
+
+def wait_for_end(parts: Parts, resource: Resource, name: str, *, namespace: str) -> None:
+    """Wait until an object that is being deleted is gone; return at once for any other.
+
+    What is applied to such an object goes with it.
+
+    Raises:
+        WaitTimeoutError: it is still there.
+    """
+    api = parts.api()
+
+    def describe_ending() -> str | None:
+        found = api.find(resource, name, namespace=namespace)
+        return None if found is None or stays(found) else "it is still being deleted"
+
+    wait_until(
+        f"the end of the {resource.kind} {namespace}/{name}",
+        describe_ending,
+        timeout=parts.settings.ready_timeout,
+        clock=parts.clock,
+        hint=f"see what it waits for: `kubectl describe {resource.kind} --namespace {namespace}`",
+    )
+
+
+def wait_for(parts: Parts, resource: Resource, name: str, *, namespace: str) -> float:
+    """Wait until it runs as it was last applied, and return the seconds that took.
+
+    Pods that cannot become ready are replaced once, first: what they lacked may be there by now,
+    and the kubelet tries them again only after minutes.
+
+    Raises:
+        FatalStateError: a pod cannot become ready; the reason and its last log lines.
+        WaitTimeoutError: with what was last seen.
+    """
+    api = parts.api()
+
+    def look() -> str | None:
+        reason = describe_unready(api, resource, name, namespace=namespace)
+        if reason is not None:
+            _raise_fatal(api, resource, name, namespace)
+        return reason
+
+    try:
+        look()
+    except FatalStateError:
+        _replace_unready(api, resource, name, namespace)
+    return wait_until(
+        f"the {resource.kind} {namespace}/{name}",
+        look,
+        timeout=parts.settings.ready_timeout,
+        clock=parts.clock,
+        hint=f"see `kubectl describe pods --namespace {namespace}`",
+    )
+
+
+def _raise_fatal(api: KubernetesApi, resource: Resource, name: str, namespace: str) -> None:
+    found = api.find(resource, name, namespace=namespace)
+    if found is not None:
+        log = pods.log_reader(api, namespace=namespace)
+        pods.explain_unready(
+            _pods(api, found, namespace), api.list(EVENT, namespace=namespace), log=log
+        )
+
+
+def _replace_unready(api: KubernetesApi, resource: Resource, name: str, namespace: str) -> None:
+    found = api.get(resource, name, namespace=namespace)
+    for pod in _pods(api, found, namespace):
+        if not pods.is_ready(pod):
+            api.delete(POD, pod["metadata"]["name"], namespace=namespace)
+
+
+def _stopped(found: Manifest | None) -> str:
+    if found is None:
+        return "is not there"
+    if not stays(found):
+        return "is being deleted"
+    return "" if found["spec"].get("replicas", 1) else "is scaled to 0"
+
+
+def _runs(found: Manifest) -> bool:
+    """Say whether every replica is of the newest template and ready, as its controller has seen."""
+    wanted = found["spec"].get("replicas", 1)
+    status: Mapping[str, Any] = found.get("status") or {}
+    seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+    return seen and counts == [wanted] * 3
+
+
+def _pods(api: KubernetesApi, found: Manifest, namespace: str) -> Sequence[Manifest]:
+    selector = found["spec"]["selector"]["matchLabels"]
+    labels = ",".join(f"{key}={value}" for key, value in selector.items())
+    return api.list(POD, namespace=namespace, labels=labels)

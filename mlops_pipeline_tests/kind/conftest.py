@@ -1,0 +1,104 @@
+"""One cluster with everything on it, for all tests that need one; gone afterwards."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.clients.kubernetes import KubernetesApi
+from mlops_pipeline.platforms.kubernetes import KindPlatform
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.settings import Settings
+from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
+from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports
+
+MINUTES = 15
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bringing a cluster up counts as part of the first test that needs it."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(60 * MINUTES))
+
+
+@dataclass(frozen=True)
+class KindCommandLine(CommandLine):
+    """The installed command on the platform `kind`."""
+
+    cluster: str
+    bundle: Path | None
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        ours = {
+            "MLOPS_PLATFORM": "kind",
+            "MLOPS_KIND__CLUSTER__NAME": self.cluster,
+            "MLOPS_KIND__CLUSTER__HTTP_PORT": str(self.ports[0]),
+            "MLOPS_KIND__CLUSTER__HTTPS_PORT": str(self.ports[1]),
+        }
+        if self.bundle is not None:
+            ours["MLOPS_BUNDLE"] = str(self.bundle)
+        return super().environment(**ours | variables)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the command reads."""
+        cluster = ClusterSettings(
+            name=self.cluster, http_port=self.ports[0], https_port=self.ports[1]
+        )
+        return Settings(
+            home=self.home,
+            platform="kind",
+            bundle=self.bundle,
+            kind=KindSettings(cluster=cluster),
+        )
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path | None:
+    """The folder that MLOPS_BUNDLE names; None: programs from PATH, images are pulled."""
+    named = os.environ.get("MLOPS_BUNDLE")
+    return Path(named).absolute() if named else None
+
+
+@pytest.fixture(scope="session")
+def command_line(
+    tmp_path_factory: pytest.TempPathFactory, bundle: Path | None
+) -> Iterator[KindCommandLine]:
+    """A cluster of its own with iris, mnist and wine answering. Its path has a space."""
+    if shutil.which("docker") is None:
+        pytest.fail("these tests need Docker: install and start it")
+    directory = tmp_path_factory.mktemp("kind cycle")
+    (directory / "mlops.toml").write_text(f'models = ["{WINE}"]\n')
+    name = f"mlops-test-{os.getpid()}"
+    made = KindCommandLine(directory / "state folder", directory, free_ports(3), name, bundle)
+    try:
+        made.run("up", timeout=60 * MINUTES)
+        yield made
+    finally:
+        made.run("down", "--purge", "--yes")
+
+
+@pytest.fixture
+def platform(command_line: KindCommandLine) -> KindPlatform:
+    """The platform that is up, as another process finds it."""
+    return KindPlatform(
+        command_line.home / "kind", command_line.settings.kind, bundle=command_line.bundle
+    )
+
+
+@pytest.fixture
+def parts(command_line: KindCommandLine) -> Parts:
+    """The ways to the cluster that is up."""
+    return Parts.make(
+        command_line.home / "kind", command_line.settings.kind, bundle=command_line.bundle
+    )
+
+
+@pytest.fixture
+def cluster_api(parts: Parts) -> KubernetesApi:
+    """The API server of the cluster that is up."""
+    return parts.api()

@@ -1,0 +1,207 @@
+"""Istio in the shared cluster: what it answers, what is broken on purpose, and how it mends."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients import http
+from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
+    GATEWAY,
+    NAMESPACE,
+    POD,
+    SECRET,
+    SERVICE,
+    VIRTUAL_SERVICE,
+    KubernetesApi,
+    Resource,
+)
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes.istio import Istio
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.sources import ManifestFile, Sources
+from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
+from mlops_pipeline.settings.kind import IstioSettings, KindSettings, SamplesSettings
+
+pytestmark = pytest.mark.kind
+
+SYSTEM = "istio-system"
+INGRESS = "istio-ingressgateway"
+INJECTOR = Resource("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
+PRODUCT_PAGE = """
+apiVersion: v1
+kind: Service
+metadata: {name: productpage, labels: {app: productpage}}
+spec:
+  ports: [{port: 9080, name: http}]
+  selector: {app: productpage}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: productpage-v1}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: productpage}}
+  template:
+    metadata: {labels: {app: productpage}}
+    spec:
+      containers:
+      - name: productpage
+        image: hashicorp/http-echo:1.0.0
+        args: ["-listen=:9080", "-text=<title>Simple Bookstore App</title>"]
+"""
+
+
+@pytest.fixture
+def istio(parts: Parts) -> Iterator[Istio]:
+    """Istio as the settings of the shared cluster want it; so it is left."""
+    layer = Istio(parts)
+    layer.ensure()
+    yield layer
+    layer.ensure()
+
+
+def with_settings(parts: Parts, **given: object) -> Parts:
+    settings = KindSettings.model_validate({"cluster": parts.settings.cluster, **given})
+    return replace(parts, settings=settings)
+
+
+def test_it_is_ready_and_looking_at_it_is_quick(istio: Istio) -> None:
+    assert isinstance(istio.observe(), Ready)
+    start = time.monotonic()
+    assert istio.ensure().action == "unchanged"
+    assert time.monotonic() - start < 3
+
+
+def test_it_routes_to_a_pod_and_leaves_nothing(istio: Istio, cluster_api: KubernetesApi) -> None:
+    before = {v["metadata"]["name"] for v in cluster_api.list(VIRTUAL_SERVICE)}
+    assert istio.checks[0].run().passed
+    assert {v["metadata"]["name"] for v in cluster_api.list(VIRTUAL_SERVICE)} == before
+
+
+def _no_gateway(api: KubernetesApi) -> None:
+    api.delete(GATEWAY, "seldon-gateway", namespace=SYSTEM)
+
+
+def _no_istiod(api: KubernetesApi) -> None:
+    api.patch(DEPLOYMENT, "istiod", {"spec": {"replicas": 0}}, namespace=SYSTEM)
+
+
+def _no_ingress(api: KubernetesApi) -> None:
+    api.patch(DEPLOYMENT, INGRESS, {"spec": {"replicas": 0}}, namespace=SYSTEM)
+
+
+def _no_deployment(api: KubernetesApi) -> None:
+    api.delete(DEPLOYMENT, INGRESS, namespace=SYSTEM)
+
+
+def _no_service(api: KubernetesApi) -> None:
+    api.delete(SERVICE, INGRESS, namespace=SYSTEM)
+
+
+def _interrupted(api: KubernetesApi) -> None:
+    releases = api.list(SECRET, namespace=SYSTEM, labels="owner=helm,name=istiod")
+    newest = max(releases, key=lambda r: int(r["metadata"]["labels"]["version"]))
+    labels = {"metadata": {"labels": {"status": "pending-upgrade"}}}
+    api.patch(SECRET, newest["metadata"]["name"], labels, namespace=SYSTEM)
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (_no_gateway, "the Gateway istio-system/seldon-gateway is not there"),
+        (_no_istiod, "the Deployment istio-system/istiod is scaled to 0"),
+        (_no_ingress, f"the Deployment istio-system/{INGRESS} is scaled to 0"),
+        (_no_deployment, f"the Deployment istio-system/{INGRESS} is"),
+        (_no_service, f"the Service istio-system/{INGRESS} is not there"),
+        (_interrupted, "istio-system/istiod is `pending-upgrade`"),
+    ],
+)
+def test_what_somebody_breaks_is_named_and_mended(
+    istio: Istio, cluster_api: KubernetesApi, harm: Callable[[KubernetesApi], None], reason: str
+) -> None:
+    harm(cluster_api)
+    state = istio.observe()
+    assert isinstance(state, Broken)
+    assert reason in state.reason
+    assert istio.ensure().action == "repaired"
+    assert istio.checks[0].run().passed
+
+
+def test_a_pod_that_came_without_its_image_is_replaced(
+    istio: Istio, cluster_api: KubernetesApi
+) -> None:
+    def describe_pods() -> str | None:
+        pods = cluster_api.list(POD, namespace=SYSTEM, labels="istio=ingressgateway")
+        images = [c["image"] for pod in pods for c in pod["spec"]["containers"]]
+        for pod in pods:
+            if "auto" not in images:
+                cluster_api.delete(POD, pod["metadata"]["name"], namespace=SYSTEM)
+        return None if "auto" in images else f"its images are {images}"
+
+    cluster_api.delete(INJECTOR, "istio-sidecar-injector")
+    # The API server goes on asking the webhook for a moment.
+    wait_until("a pod without its image", describe_pods, timeout=60, interval=1)
+    state = istio.observe()
+    assert isinstance(state, Broken)
+    assert "istio-sidecar-injector is not there" in state.reason
+    assert istio.ensure().action == "repaired"
+    assert istio.checks[0].run().passed
+
+
+def test_tls_of_our_own_with_the_redirect(istio: Istio, parts: Parts) -> None:
+    secured = Istio(
+        with_settings(parts, istio=IstioSettings(tls="self-signed", https_redirect=True))
+    )
+    assert isinstance(secured.observe(), Drifted)
+    assert secured.ensure().action == "updated"
+    assert secured.url().startswith("https://")
+    findings = [check.run() for check in secured.checks]
+    assert [finding.passed for finding in findings] == [True, True]
+    plain = secured.url().replace("https://", "http://")
+    assert http.get(plain, timeout=5).status == 301
+    trust = (parts.state.home / "gateway.crt").read_text()
+    assert trust == secured.trust()
+    assert http.get(secured.url(), timeout=5, trust=trust).status == 404
+    before = parts.api().get(SECRET, "seldon-gateway-tls", namespace=SYSTEM)
+    parts.api().delete(SECRET, "seldon-gateway-tls", namespace=SYSTEM)
+    assert secured.ensure().action == "repaired"
+    after = parts.api().get(SECRET, "seldon-gateway-tls", namespace=SYSTEM)
+    assert before["data"] != after["data"]
+    assert secured.checks[1].run().passed
+
+
+def test_bookinfo_is_installed_served_and_removed(
+    istio: Istio, parts: Parts, cluster_api: KubernetesApi, tmp_path: Path
+) -> None:
+    """The real one's images cannot be had everywhere: an echo says what its first page does."""
+    file = tmp_path / "bookinfo.yaml"
+    file.write_text(PRODUCT_PAGE)
+    parts.images.ensure("extras")
+    asked = with_settings(parts, samples=SamplesSettings(bookinfo=True))
+    bookinfo = Istio(replace(asked, sources=_WithBookinfo(parts.sources, file)))
+    assert bookinfo.observe() == Drifted(("Bookinfo is asked for, and not there",))
+    assert bookinfo.ensure().action == "updated"
+    assert bookinfo.checks[1].run().passed
+    assert isinstance(istio.observe(), Drifted)
+    assert istio.ensure().action == "updated"
+    found = cluster_api.find(NAMESPACE, "bookinfo")
+    assert found is None or found["metadata"]["deletionTimestamp"]
+
+
+class _WithBookinfo:
+    """Sources that have Bookinfo's manifest beside everything else."""
+
+    def __init__(self, sources: Sources, file: Path) -> None:
+        self._sources = sources
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sources, name)
+
+    def manifest(self, name: str) -> ManifestFile:
+        return ManifestFile(self._file, "1") if name == "bookinfo" else self._sources.manifest(name)

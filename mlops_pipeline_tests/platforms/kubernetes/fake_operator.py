@@ -1,0 +1,251 @@
+"""Seldon's operator and Kubernetes' controllers, in memory: a step with each moment that passes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
+    POD,
+    SELDON_DEPLOYMENT,
+    VIRTUAL_SERVICE,
+    Manifest,
+    PodAnswer,
+    Resource,
+)
+from mlops_pipeline.platforms.kubernetes.manifests import IMAGE_ANNOTATION, TEMPLATE_ANNOTATION
+from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
+from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
+
+READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+STARTING = {
+    "phase": "Pending",
+    "conditions": [{"type": "Ready", "status": "False"}],
+    "containerStatuses": [
+        {"name": "classifier", "ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
+    ],
+}
+
+
+@dataclass
+class TickingClock:
+    """Time passes only when somebody sleeps; then the rest of the world goes on by a step."""
+
+    time: float = 1000.0
+    steps: list[Callable[[], None]] = field(default_factory=list)
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+        for step in self.steps:
+            step()
+
+
+class FakeOperator:
+    """Makes Deployments, pods and a VirtualService of each SeldonDeployment that is applied.
+
+    New pods are ready at the next step, or have the status `stuck`. `image` is what the operator
+    takes instead of what the manifest asks for; `silent`: it does nothing at all. `refused` is why
+    no pod can be made, `routes` whether it writes routes.
+    """
+
+    def __init__(self, api: FakeKubernetes, clock: TickingClock) -> None:
+        self.stuck: Mapping[str, Any] | None = None
+        self.image = ""
+        self.silent = False
+        self.refused = ""
+        self.overdue = False
+        self.routes = True
+        self.memory = 200_000_000
+        self._api = api
+        self._count = 0
+        clock.steps.append(self.step)
+        api.when_applied("SeldonDeployment", self._take_up)
+
+    def step(self) -> None:
+        """Let every pod become ready that can, and everything go whose owner is gone."""
+        there = {m["metadata"]["uid"]: m for m in self._api.list(SELDON_DEPLOYMENT)}
+        for deployment in self._api.list(DEPLOYMENT):
+            owner = there.get(_owner(deployment))
+            if owner is None:
+                self._drop(deployment)
+            else:
+                self._roll(deployment)
+        for route in self._api.list(VIRTUAL_SERVICE):
+            if _owner(route) not in there:
+                self._forget(VIRTUAL_SERVICE, route)
+        for resource in there.values():
+            self._route(resource)
+
+    def pods(self) -> list[Manifest]:
+        return list(self._api.list(POD))
+
+    def _take_up(self, resource: Manifest) -> None:
+        if self.silent:
+            return
+        wanted = {predictor["name"] for predictor in resource["spec"]["predictors"]}
+        for predictor in resource["spec"]["predictors"]:
+            self._make(resource, predictor)
+        for deployment in self._api.list(DEPLOYMENT):
+            mine = _owner(deployment) == resource["metadata"]["uid"]
+            if mine and deployment["metadata"]["labels"]["version"] not in wanted:
+                self._drop(deployment)
+
+    def _make(self, resource: Manifest, predictor: Mapping[str, Any]) -> None:
+        metadata = resource["metadata"]
+        name = f"{metadata['name']}-{predictor['name']}-0-{predictor['graph']['name']}"
+        version = (predictor.get("labels") or {}).get("version", predictor["name"])
+        labels = {
+            "seldon-deployment-id": metadata["name"],
+            "seldon-app": f"{metadata['name']}-{predictor['name']}",
+            "version": version,
+        }
+        annotations = predictor.get("annotations") or {}
+        container = {
+            "name": "tfserving"
+            if _is_forwarded(resource, predictor)
+            else predictor["graph"]["name"],
+            "image": self.image or annotations.get(IMAGE_ANNOTATION, "upstream:1"),
+        }
+        before = self._api.find(DEPLOYMENT, name, namespace=metadata["namespace"])
+        spec = {
+            "replicas": predictor["replicas"],
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"annotations": annotations, "labels": labels},
+                "spec": {"containers": [container]},
+            },
+        }
+        generation = before["metadata"]["generation"] + (spec != before["spec"]) if before else 1
+        self._api.put(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {
+                    "name": name,
+                    "namespace": metadata["namespace"],
+                    "labels": labels,
+                    "generation": generation,
+                    "ownerReferences": [{"uid": metadata["uid"]}],
+                },
+                "spec": spec,
+                "status": (before or {}).get("status", {}),
+            }
+        )
+
+    def _roll(self, deployment: Manifest) -> None:
+        metadata, wanted = deployment["metadata"], deployment["spec"]["replicas"]
+        template = _template(deployment["spec"]["template"])
+        new = [p for p in self._of(deployment) if _template(p) == template]
+        while len(new) < wanted and not self.refused:
+            new.append(self._start(deployment))
+        ready = 0
+        for pod in new[:wanted]:
+            self._api.put({**pod, "status": self.stuck or READY})
+            ready += not self.stuck
+        if ready == wanted and not self.refused:
+            for pod in self._of(deployment):
+                if pod["metadata"]["name"] not in {p["metadata"]["name"] for p in new[:wanted]}:
+                    self._forget(POD, pod)
+        old = len([p for p in self._of(deployment) if _template(p) != template])
+        conditions = [{"type": "Progressing", "status": "True"}]
+        if self.refused:
+            failure = {"type": "ReplicaFailure", "status": "True", "message": self.refused}
+            conditions.append(failure)
+        if self.overdue:
+            conditions[0] |= {"status": "False", "reason": "ProgressDeadlineExceeded"}
+        status = {
+            "observedGeneration": metadata["generation"],
+            "replicas": len(new[:wanted]) + old,
+            "updatedReplicas": len(new[:wanted]),
+            "availableReplicas": ready + old,
+            "conditions": conditions,
+        }
+        self._api.put({**deployment, "status": status})
+
+    def _start(self, deployment: Manifest) -> Manifest:
+        self._count += 1
+        namespace, name = deployment["metadata"]["namespace"], f"pod-{self._count}"
+        template = deployment["spec"]["template"]
+        annotations = template["metadata"]["annotations"]
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**template["metadata"], "name": name, "namespace": namespace},
+            "spec": {
+                "containers": [
+                    {**c, "ports": [{"name": "http", "containerPort": 9000}]}
+                    for c in template["spec"]["containers"]
+                ]
+            },
+            "status": STARTING,
+        }
+        self._api.put(pod)
+        self._api.answers[namespace, name] = PodAnswer(
+            200,
+            {"x-model-digest": annotations.get(DIGEST_ANNOTATION, "")},
+            b"process_resident_memory_bytes %d\n" % self.memory,
+        )
+        return pod
+
+    def _route(self, resource: Manifest) -> None:
+        """Write the route, as the operator does, once every Deployment is ready."""
+        metadata = resource["metadata"]
+        mine = [d for d in self._api.list(DEPLOYMENT) if _owner(d) == metadata["uid"]]
+        ready = all(
+            d["status"]["updatedReplicas"] == d["spec"]["replicas"] and not self.stuck for d in mine
+        )
+        if not mine or not ready or not self.routes or self.refused:
+            return
+        live = [p for p in resource["spec"]["predictors"] if not p.get("shadow")]
+        shadows = [p for p in resource["spec"]["predictors"] if p.get("shadow")]
+        rule: dict[str, Any] = {"route": [_destination(p) for p in live]}
+        if shadows:
+            rule["mirror"] = {"subset": shadows[0]["name"]}
+        self._api.put(
+            {
+                "apiVersion": "networking.istio.io/v1",
+                "kind": "VirtualService",
+                "metadata": {
+                    "name": metadata["name"],
+                    "namespace": metadata["namespace"],
+                    "ownerReferences": [{"uid": metadata["uid"]}],
+                },
+                "spec": {"http": [rule, {"route": []}]},
+            }
+        )
+
+    def _of(self, deployment: Manifest) -> list[Manifest]:
+        selector = deployment["spec"]["selector"]["matchLabels"].items()
+        pods = self._api.list(POD, namespace=deployment["metadata"]["namespace"])
+        return [p for p in pods if selector <= p["metadata"]["labels"].items()]
+
+    def _drop(self, deployment: Manifest) -> None:
+        for pod in self._of(deployment):
+            self._forget(POD, pod)
+        self._forget(DEPLOYMENT, deployment)
+
+    def _forget(self, resource: Resource, manifest: Manifest) -> None:
+        metadata = manifest["metadata"]
+        self._api.drop(resource, metadata["name"], namespace=metadata["namespace"])
+
+
+def _owner(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["ownerReferences"][0]["uid"])
+
+
+def _template(manifest: Mapping[str, Any]) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get(TEMPLATE_ANNOTATION))
+
+
+def _is_forwarded(resource: Manifest, predictor: Mapping[str, Any]) -> bool:
+    if predictor["graph"].get("implementation") != "TENSORFLOW_SERVER":
+        return False
+    return bool(resource["spec"].get("protocol") != "tensorflow")
+
+
+def _destination(predictor: Mapping[str, Any]) -> dict[str, Any]:
+    weight = {"weight": predictor["traffic"]} if predictor.get("traffic") else {}
+    return {"destination": {"subset": predictor["name"]}, **weight}

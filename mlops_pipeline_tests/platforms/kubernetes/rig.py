@@ -1,0 +1,210 @@
+"""What the layers below Istio are given in tests: a machine and a cluster in memory."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlops_pipeline.clients.containers import ContainerInfo, Network, PortMapping
+from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest
+from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.kubernetes.images import NodeImages
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.state import State
+from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
+from mlops_pipeline_tests.fakes_kubernetes import (
+    FakeEngine,
+    FakeHelm,
+    FakeKind,
+    FakeKubernetes,
+    FakeSources,
+)
+
+NAME = "seldon"
+CONTROL_PLANE = f"{NAME}-control-plane"
+NETWORK = Network(
+    subnets=("fc00:f853:ccd:e793::/64", "172.18.0.0/16"),
+    gateways=("172.18.0.1",),
+    addresses=("172.18.0.2", "fc00:f853:ccd:e793::2"),
+)
+RESOLVED = "0 72 1 1 133 128 0 1 0 1"
+"""The first bytes of an answer of CoreDNS: one question, one address."""
+
+
+@dataclass
+class JumpingClock:
+    """Time passes only when somebody sleeps."""
+
+    time: float = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+@dataclass
+class Rig:
+    """Parts of fakes, and the fakes."""
+
+    home: Path
+    api: FakeKubernetes = field(default_factory=FakeKubernetes)
+    engine: FakeEngine = field(default_factory=lambda: make_engine())
+    sources: FakeSources = field(default_factory=FakeSources)
+    settings: KindSettings = field(default_factory=KindSettings)
+    clock: JumpingClock = field(default_factory=JumpingClock)
+    kind: FakeKind = field(init=False)
+
+    def __post_init__(self) -> None:
+        clusters: dict[str, list[str]] = {}
+        for container in self.engine.containers(label="io.x-k8s.kind.cluster"):
+            clusters.setdefault(NAME, []).append(container.name)
+        self.kind = FakeKind(clusters, engine=self.engine)
+
+    @property
+    def parts(self) -> Parts:
+        """What a layer is given."""
+        state = State(self.home)
+
+        def api() -> KubernetesApi:
+            if not state.kubeconfig.exists():
+                raise NotFoundError(
+                    "the cluster is not there; `mlops-pipeline up cluster` makes it"
+                )
+            return self.api
+
+        return Parts(
+            state=state,
+            settings=self.settings,
+            sources=self.sources,
+            locks=Locks(state.locks, timeout=1),
+            engine=self.engine,
+            kind=lambda: self.kind,
+            api=api,
+            helm=lambda: FakeHelm(self.api),
+            images=NodeImages(self.engine, lambda: self.kind, self.sources, NAME),
+            clock=self.clock,
+        )
+
+    def with_cluster(self) -> "Rig":
+        """Say how the cluster is reached, as if it had been made."""
+        state = State(self.home)
+        state.prepare()
+        state.kubeconfig.write_text("there")
+        return self
+
+
+def make_engine(**given: Any) -> FakeEngine:
+    """Return an engine with kind's network, in whose nodes names resolve."""
+    outputs = [(("bash",), RESOLVED), *given.pop("outputs", ())]
+    return FakeEngine(networks={"kind": NETWORK}, outputs=outputs, **given)
+
+
+def cluster_settings(**given: Any) -> KindSettings:
+    """Return settings with these of the cluster."""
+    return KindSettings(cluster=ClusterSettings(**given), ready_timeout=60)
+
+
+def node(
+    name: str = CONTROL_PLANE,
+    *,
+    role: str = "control-plane",
+    running: bool = True,
+    image: str = "kindest/node:v1.34.4",
+    ports: Mapping[int, int] | None = None,
+    identity: str = "id",
+) -> ContainerInfo:
+    """Return the container of a node of the cluster."""
+    mapped = {80: 80, 443: 443, 6443: 40001} if ports is None else ports
+    return ContainerInfo(
+        name=name,
+        id=identity,
+        image=image,
+        running=running,
+        ports=tuple(PortMapping(inner, "127.0.0.1", outer) for inner, outer in mapped.items()),
+        created="2026-01-01T00:00:00Z",
+        labels={"io.x-k8s.kind.cluster": NAME, "io.x-k8s.kind.role": role},
+    )
+
+
+def ready_cluster(nodes: Iterable[str] = (CONTROL_PLANE,)) -> list[Manifest]:
+    """Return the objects of a cluster that is ready."""
+    return [
+        *(
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": name},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            }
+            for name in nodes
+        ),
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "coredns", "namespace": "kube-system"},
+            "spec": {"selector": {"matchLabels": {"k8s-app": "kube-dns"}}},
+            "status": {"conditions": [{"type": "Available", "status": "True"}]},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "kube-dns", "namespace": "kube-system"},
+            "spec": {"clusterIP": "10.96.0.10"},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "kube-dns-1",
+                "namespace": "kube-system",
+                "labels": {"kubernetes.io/service-name": "kube-dns"},
+            },
+            "endpoints": [
+                {"addresses": ["10.244.0.3"], "conditions": {"ready": True}},
+                {"addresses": ["10.244.0.4"], "conditions": {"ready": False}},
+            ],
+        },
+        account("default"),
+    ]
+
+
+def account(namespace: str) -> Manifest:
+    """Return the account that pods of a namespace run as."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "default", "namespace": namespace},
+    }
+
+
+def run_workloads(api: FakeKubernetes) -> None:
+    """Let what is applied become ready at once, and Services get addresses."""
+
+    def run(manifest: Manifest) -> None:
+        wanted = manifest["spec"].get("replicas", 1)
+        counts = ("replicas", "updatedReplicas", "availableReplicas")
+        daemons = ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
+        status = dict.fromkeys((*counts, *daemons), wanted) | {"observedGeneration": 1}
+        api.put({**manifest, "status": status})
+
+    def give_account(manifest: Manifest) -> None:
+        api.put(account(manifest["metadata"]["name"]))
+
+    def give_address(manifest: Manifest) -> None:
+        balanced = manifest["spec"]["type"] == "LoadBalancer"
+        status = {"loadBalancer": {"ingress": [{"ip": "172.18.255.9"}]} if balanced else {}}
+        spec = {**manifest["spec"], "clusterIP": "10.96.3.4"}
+        api.put({**manifest, "spec": spec, "status": status})
+
+    def make_ready(manifest: Manifest) -> None:
+        ready = {"conditions": [{"type": "Ready", "status": "True"}], "phase": "Running"}
+        api.put({**manifest, "status": ready})
+
+    for kind in ("Deployment", "DaemonSet"):
+        api.when_applied(kind, run)
+    api.when_applied("Namespace", give_account)
+    api.when_applied("Service", give_address)
+    api.when_applied("Pod", make_ready)

@@ -1,0 +1,250 @@
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
+from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT
+from mlops_pipeline.platforms.build import build_platform
+from mlops_pipeline.platforms.kubernetes import KindPlatform
+from mlops_pipeline.platforms.kubernetes.cluster_record import ClusterBook, ClusterRecord, Stage
+from mlops_pipeline.platforms.kubernetes.state import State
+from mlops_pipeline.platforms.layers import Absent
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.settings import Settings
+from mlops_pipeline.settings.kind import KindSettings, ObjectStoreSettings, ServingSettings
+from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, Reference
+from mlops_pipeline_tests.platforms.kubernetes.rig import (
+    CONTROL_PLANE,
+    NAME,
+    Rig,
+    make_engine,
+    node,
+)
+
+SERVICE_OF_GATEWAY = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "istio-ingressgateway", "namespace": "istio-system"},
+    "spec": {"type": "LoadBalancer"},
+    "status": {"loadBalancer": {"ingress": [{"ip": "172.18.255.200"}]}},
+}
+
+
+def platform_of(rig: Rig) -> KindPlatform:
+    return KindPlatform(rig.home, rig.settings, bundle=None, parts=rig.parts)
+
+
+def rig_with_nodes(tmp_path: Path, *, stage: Stage | None = "made", **settings: Any) -> Rig:
+    """A cluster of two nodes that runs; `stage` is what our record says of it."""
+    nodes = (node(), node(f"{NAME}-worker", role="worker"))
+    rig = Rig(
+        tmp_path / "kind",
+        engine=make_engine(containers=nodes),
+        settings=KindSettings(**settings),
+    ).with_cluster()
+    if stage is not None:
+        record = ClusterRecord(NAME, stage, node="id")
+        ClusterBook(rig.home / "cluster.json").write(record)
+    return rig
+
+
+def running(rig: Rig) -> list[str]:
+    return [container.name for container in rig.engine.containers() if container.running]
+
+
+def deployed(name: str, *, ours: bool = True) -> dict[str, Any]:
+    labels = dict(MANAGED_BY) if ours else {}
+    return {
+        "apiVersion": SELDON_DEPLOYMENT.api_version,
+        "kind": SELDON_DEPLOYMENT.kind,
+        "metadata": {"name": name, "namespace": "models", "uid": name, "labels": labels},
+        "spec": {"predictors": [{"name": "main", "graph": {"name": "own"}}]},
+    }
+
+
+def pod(name: str, namespace: str, **labels: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {"containers": [{"name": "main"}]},
+    }
+
+
+def test_making_it_contacts_nothing_and_takes_no_time(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, platform="kind")
+    build_platform("kind", settings)
+    start = time.perf_counter()
+    platform = build_platform("kind", settings)
+    assert time.perf_counter() - start < 0.05
+    assert platform.name == "kind"
+    assert not (tmp_path / "kind").exists()
+
+
+def test_each_layer_comes_after_what_it_stands_on(tmp_path: Path) -> None:
+    platform = platform_of(Rig(tmp_path, settings=KindSettings(ingress_nginx=True)))
+    seen: list[str] = []
+    for layer in platform.layers:
+        assert set(layer.requires) <= set(seen), layer.name
+        seen.append(layer.name)
+    assert platform.gateway in seen
+    assert set(platform.deploys_on) <= set(seen)
+    assert "ingress_nginx" in seen
+
+
+def test_ingress_nginx_is_there_when_it_is_asked_for(tmp_path: Path) -> None:
+    names = [layer.name for layer in platform_of(Rig(tmp_path)).layers]
+    assert "ingress_nginx" not in names
+
+
+def test_an_object_store_of_somebody_else_takes_the_place_of_ours(tmp_path: Path) -> None:
+    store = ObjectStoreSettings(endpoint="https://s3.example.com")
+    platform = platform_of(Rig(tmp_path, settings=KindSettings(object_store=store)))
+    (layer,) = [layer for layer in platform.layers if layer.name == "object_store"]
+    assert "somebody else" in layer.description
+
+
+def test_without_a_cluster_every_layer_is_absent_and_nothing_is_deployed(tmp_path: Path) -> None:
+    platform = platform_of(Rig(tmp_path))
+    assert [type(layer.observe()) for layer in platform.layers] == [Absent] * 6
+    assert platform.deployments.list() == []
+    with pytest.raises(NotFoundError):
+        platform.gateway_url()
+    with pytest.raises(NotFoundError):
+        platform.object_store()
+
+
+def test_the_gateway_is_where_metallb_has_put_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "kind", api=FakeKubernetes([SERVICE_OF_GATEWAY])).with_cluster()
+    assert platform_of(rig).gateway_url() == "http://172.18.255.200"
+    assert platform_of(rig).object_store_secret() == "seldon-rclone-secret"
+
+
+def test_upstreams_images_serve_when_they_are_asked_for(tmp_path: Path) -> None:
+    chosen = KindSettings(serving=ServingSettings(images="upstream"))
+    assert platform_of(Rig(tmp_path)).deployments._manifests.are_ours
+    assert not platform_of(Rig(tmp_path, settings=chosen)).deployments._manifests.are_ours
+
+
+def test_the_preflight_looks_at_the_engine(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.engine.unavailable = "no daemon"
+    found = {diagnosis.what: diagnosis for diagnosis in platform_of(rig).preflight()}
+    assert not found["docker"].fine
+
+
+# Logs
+
+
+def test_the_log_of_a_layer_is_that_of_its_pods(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "kind", api=FakeKubernetes([pod("istiod-1", "istio-system")]))
+    rig.api.logs["istio-system", "istiod-1"] = "one\ntwo\n"
+    platform = platform_of(rig.with_cluster())
+    assert platform.logs("istio", lines=1) == "==> istiod-1 main <==\ntwo\n"
+    assert platform.logs("metallb", lines=1) == "metallb has no pods, and so no log"
+    assert platform.logs("serving_image", lines=1) == "serving_image has no pods, and so no log"
+
+
+def test_the_log_of_a_deployment_is_found_by_its_name(tmp_path: Path) -> None:
+    labels = {"seldon-deployment-id": "iris"}
+    made = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "x",
+            "namespace": "models",
+            "labels": labels,
+            "ownerReferences": [{"uid": "iris"}],
+        },
+        "spec": {"selector": {"matchLabels": labels}},
+    }
+    rig = Rig(
+        tmp_path / "kind",
+        api=FakeKubernetes([deployed("iris"), made, pod("iris-1", "models", **labels)]),
+    ).with_cluster()
+    rig.api.logs["models", "iris-1"] = "Ready\n"
+    platform = platform_of(rig)
+    expected = "==> iris-1 main <==\nReady\n"
+    assert platform.logs("iris", lines=5) == expected
+    assert platform.logs("models/iris", lines=5) == expected
+    with pytest.raises(NotFoundError, match=r"'other/iris'; there are: cluster, .*, models/iris"):
+        platform.logs("other/iris", lines=5)
+
+
+# Down and away
+
+
+def test_down_stops_the_nodes_and_keeps_them(tmp_path: Path) -> None:
+    rig = rig_with_nodes(tmp_path)
+    platform_of(rig).down()
+    assert running(rig) == []
+    assert len(rig.engine.containers()) == 2
+    assert rig.kind.deleted == []
+    platform_of(rig).down()
+
+
+def test_down_leaves_a_cluster_of_somebody_else_running_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = rig_with_nodes(tmp_path, stage="adopted")
+    with caplog.at_level(logging.WARNING):
+        platform_of(rig).down()
+    assert running(rig) == [CONTROL_PLANE, f"{NAME}-worker"]
+    assert f"the kind cluster {NAME} runs on: it was not made from here" in caplog.text
+
+
+def test_down_needs_no_cluster(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "kind")
+    platform_of(rig).down()
+    assert not rig.home.exists()
+
+
+def test_down_without_an_engine_says_what_does_not_answer(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.engine.unavailable = "no daemon"
+    with pytest.raises(UnavailableError, match="no daemon"):
+        platform_of(rig).down()
+
+
+def test_purge_deletes_the_cluster_that_is_ours_and_the_folder(tmp_path: Path) -> None:
+    rig = rig_with_nodes(tmp_path)
+    platform_of(rig).down()
+    platform_of(rig).purge()
+    assert rig.kind.deleted == [NAME]
+    assert not rig.home.exists()
+
+
+def test_purge_takes_what_is_ours_out_of_a_cluster_of_somebody_else(tmp_path: Path) -> None:
+    rig = rig_with_nodes(tmp_path, stage="adopted")
+    rig.api.put(deployed("mine"))
+    rig.api.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": "mlops-storage", "labels": dict(MANAGED_BY)},
+        }
+    )
+    platform_of(rig).purge()
+    assert rig.kind.deleted == []
+    assert running(rig) == [CONTROL_PLANE, f"{NAME}-worker"]
+    assert Reference(SELDON_DEPLOYMENT, "models", "mine") in rig.api.deleted
+    assert not rig.home.exists()
+
+
+def test_purge_leaves_a_cluster_alone_that_we_have_never_been_in(tmp_path: Path) -> None:
+    rig = rig_with_nodes(tmp_path, stage=None)
+    State(rig.home).kubeconfig.unlink()
+    rig.api.put(deployed("mine"))
+    platform_of(rig).purge()
+    assert rig.api.deleted == []
+    assert not rig.home.exists()
+
+
+def test_purge_needs_no_cluster(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "kind").with_cluster()
+    platform_of(rig).purge()
+    assert not rig.home.exists()
+    platform_of(rig).purge()

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
+from mlops_pipeline.platforms.kubernetes.state import State
+
+
+def test_the_folders_are_for_this_user_alone(tmp_path: Path) -> None:
+    state = State(tmp_path / "a b" / "kind")
+    assert not state.is_prepared()
+    state.prepare()
+    state.prepare()
+    assert state.is_prepared()
+    for folder in (state.home, state.locks, state.helm, state.temporary):
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert folder.is_relative_to(state.home)
+    assert {state.kubeconfig.parent, state.verified.parent} == {state.home}
+
+
+def test_purging_removes_what_was_made(tmp_path: Path) -> None:
+    state = State(tmp_path / "kind")
+    state.purge()
+    state.prepare()
+    state.kubeconfig.write_text("key")
+    state.purge()
+    assert not state.home.exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConflictError, match=r"holds thesis\.tex, which this project did not make"):
+        State(tmp_path).prepare()
+    with pytest.raises(ConflictError, match="was not made by this project"):
+        State(tmp_path).purge()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="choose another with MLOPS_HOME"):
+        State(tmp_path / "file" / "kind").prepare()
