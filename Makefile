@@ -30,6 +30,12 @@ PEERS_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
 	--python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 	requirements/peers.in
 
+# The locks of the serving images are data of the package: whoever installed it builds them.
+SERVING_LOCK := $(UV) pip compile --project requirements/serving --python $(BIN)/python \
+	--universal --python-version 3.10 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" requirements/serving/pyproject.toml
+DEPLOY := mlops_pipeline/deploy
+
 # The scripts in .venv hold its path, so a project folder that was moved gets a new one.
 PLACE := $(shell cat .venv/.place 2>/dev/null)
 ifneq ($(PLACE),)
@@ -52,6 +58,10 @@ ui: .venv/.runtime-stamp ## Open the Dagster UI, with the runs that `make up` ma
 status: .venv/.runtime-stamp ## Show what is really there now
 	@$(BIN)/mlops-pipeline status $(ARGS)
 
+.PHONY: doctor
+doctor: .venv/.runtime-stamp ## Check this machine (ARGS="--platform kind": for Kubernetes)
+	@$(BIN)/mlops-pipeline doctor $(ARGS)
+
 .PHONY: down
 down: .venv/.runtime-stamp ## Stop everything; data stays (ARGS=--purge removes it)
 	@$(BIN)/mlops-pipeline down $(ARGS)
@@ -65,6 +75,10 @@ test: check .venv/seldon-client/.stamp ## check, then every test that needs no D
 .PHONY: test-fast
 test-fast: .venv/.dev-stamp ## The tests that start no process: seconds
 	@$(PYTEST) -m "not embedded and not kind" $(ARGS)
+
+.PHONY: test-kind
+test-kind: .venv/.dev-stamp ## The tests on a kind cluster of their own: needs Docker (MLOPS_BUNDLE=DIR: no network)
+	@$(PYTEST) --with-kind -m kind $(ARGS)
 
 .PHONY: bench
 bench: .venv/.dev-stamp .venv/peers/.stamp ## Write docs/benchmarks.md anew (12 minutes; ARGS=--quick: 4)
@@ -100,20 +114,29 @@ lock: .venv/.uv-stamp ## Write all locks for what setup.cfg asks for (ARGS=--upg
 	@$(LOCK) -c requirements/dev.lock $(ARGS) -o requirements/runtime.lock
 	@$(CLIENT_LOCK) $(ARGS) -o requirements/seldon-client.lock
 	@$(PEERS_LOCK) $(ARGS) -o requirements/peers.lock
-	@echo "lock: the locks in requirements/ are written"
+	@$(SERVING_LOCK) -c requirements/runtime.lock -o $(DEPLOY)/serving.lock
+	@$(SERVING_LOCK) -c requirements/runtime.lock --extra tensorflow \
+		-o $(DEPLOY)/serving-tensorflow.lock
+	@cp requirements/uv.lock $(DEPLOY)/uv.lock
+	@echo "lock: the locks in requirements/ and $(DEPLOY)/ are written"
 
 .PHONY: check-lock
 check-lock: .venv/.uv-stamp ## Fail when a lock is not what `make lock` would write
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	cp requirements/*.lock "$$folder" && \
+	cp requirements/*.lock $(DEPLOY)/serving*.lock "$$folder" && \
 	$(LOCK) --extra dev -o "$$folder/dev.lock" && \
 	$(LOCK) -c "$$folder/dev.lock" -o "$$folder/runtime.lock" && \
 	$(CLIENT_LOCK) -o "$$folder/seldon-client.lock" && \
 	$(PEERS_LOCK) -o "$$folder/peers.lock" && \
-	for lock in dev.lock runtime.lock seldon-client.lock peers.lock; do \
-		cmp -s requirements/$$lock "$$folder/$$lock" || { \
-			diff -u requirements/$$lock "$$folder/$$lock" | grep '^[-+][^ ]' | head -20; \
-			echo "check-lock: requirements/$$lock is stale; run \`make lock\` and commit it" >&2; \
+	$(SERVING_LOCK) -c "$$folder/runtime.lock" -o "$$folder/serving.lock" && \
+	$(SERVING_LOCK) -c "$$folder/runtime.lock" --extra tensorflow \
+		-o "$$folder/serving-tensorflow.lock" && \
+	for lock in requirements/dev.lock requirements/runtime.lock requirements/seldon-client.lock \
+		requirements/peers.lock $(DEPLOY)/serving.lock $(DEPLOY)/serving-tensorflow.lock \
+		$(DEPLOY)/uv.lock; do \
+		new="$$folder/$${lock##*/}" && cmp -s $$lock "$$new" || { \
+			diff -u $$lock "$$new" | grep '^[-+][^ ]' | head -20; \
+			echo "check-lock: $$lock is stale; run \`make lock\` and commit it" >&2; \
 			exit 1; }; \
 	done && echo "check-lock: the locks are what setup.cfg and pyproject.toml ask for"
 

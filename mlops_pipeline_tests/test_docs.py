@@ -13,11 +13,14 @@ from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
 from mlops_pipeline.cli.app import app
 from mlops_pipeline.cli.status import LayerStatus, ModelStatus, PredictorStatus, Status
-from mlops_pipeline.definitions import embedded_resource, make_definitions
+from mlops_pipeline.definitions import make_definitions
+from mlops_pipeline.platforms.build import PLATFORMS
+from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.serving.__main__ import LIBRARIES
 from mlops_pipeline.serving.errors import ExitCode
 from mlops_pipeline.serving.settings import read_settings
-from mlops_pipeline.settings import CONFIG_VARIABLE, PREFIX, EmbeddedSettings, Settings
+from mlops_pipeline.settings import CONFIG_VARIABLE, PREFIX, Settings
+from mlops_pipeline.settings.kind import KindSettings, SamplesSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -70,17 +73,24 @@ def _code(cell: str) -> list[str]:
 # Settings
 
 
-def _settings() -> Mapping[str, str]:
-    """Return key → default as the reference writes it; of `home` and `embedded` none is fixed."""
-    found = {}
-    for name, field in Settings.model_fields.items():
-        if name != "embedded":
-            found[name] = str(field.default)
-    for name, field in EmbeddedSettings.model_fields.items():
-        found[f"embedded.{name}"] = (
-            f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
-        )
+def _settings(table: type[BaseModel] = Settings, above: str = "") -> Mapping[str, str]:
+    """Return key → default as the reference writes it, through all tables."""
+    found: dict[str, str] = {}
+    for name, field in table.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= _settings(kind, f"{above}{name}.")
+        else:
+            found[above + name] = _default(field.get_default(call_default_factory=True))
     return found
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return {"()": "[]", "": '""', "None": "none"}.get(str(value), str(value))
 
 
 def test_the_reference_has_every_setting_with_its_variable_and_no_other() -> None:
@@ -94,8 +104,7 @@ def test_the_reference_has_every_setting_with_its_variable_and_no_other() -> Non
 
 def test_the_reference_has_the_defaults_of_the_settings() -> None:
     documented = {_code(row[0])[0]: row[3] for row in _rows(_section(REFERENCE, "Settings"))}
-    plain = {key: value for key, value in _settings().items() if not key.startswith("home")}
-    plain |= {"models": "[]", "datasets": "{}"}
+    plain = {key: value for key, value in _settings().items() if key != "home"}
     assert {key: _code(documented[key])[0] for key in plain} == plain
 
 
@@ -121,7 +130,7 @@ def test_the_reference_has_every_argument_and_option_of_a_command(name: str) -> 
     parameters = _commands()[name].params
     options = {p.opts[0] for p in parameters if p.param_type_name == "option"}
     arguments = {p.name.upper() for p in parameters if p.param_type_name == "argument"}
-    assert documented == (options - {"--help"}) | arguments
+    assert documented == (options - {"--help", "--platform", "--debug"}) | arguments
     for argument in arguments:
         assert argument in heading
 
@@ -191,13 +200,17 @@ def test_every_exit_code_of_the_serving_runtime_is_documented() -> None:
 
 
 def _checks(tmp_path: Path) -> Mapping[str, bool]:
-    """Return name → blocking of every check on the embedded platform."""
-    settings = Settings(home=tmp_path)
-    definitions = make_definitions(
-        embedded_resource(settings), models=load_catalog(), settings=settings
+    """Return name → blocking of every check on any platform, with all that settings can turn on."""
+    everything = KindSettings(ingress_nginx=True, samples=SamplesSettings(bookinfo=True))
+    settings = Settings(home=tmp_path, kind=everything)
+    definitions = (
+        make_definitions(
+            PlatformResource.of(name, settings), models=load_catalog(), settings=settings
+        )
+        for name in PLATFORMS
     )
-    specs = [s for c in definitions.asset_checks or () for s in c.check_specs]
-    return {spec.name: spec.blocking for spec in specs}
+    checks = (c for made in definitions for c in made.asset_checks or ())
+    return {spec.name: spec.blocking for made in checks for spec in made.check_specs}
 
 
 def test_the_runbook_has_a_heading_for_every_check_and_no_other(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def seldon_deployment(spec: ModelSpec, ref: ModelRef, *, secret: str) -> SeldonD
                         name=server.graph,
                         implementation=server.implementation,
                         model_uri=ref.uri,
-                        parameters=tuple(Parameter(name=n, value=v) for n, v in server.parameters),
+                        parameters=tuple(
+                            Parameter(name=n, value=v, type="STRING") for n, v in server.parameters
+                        ),
                         env_secret_ref_name=secret,
                     ),
                 ),

@@ -54,10 +54,10 @@ class Platform(FakePlatform):
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__()
-        self.gateway = gateway
+        self.server = gateway.server
 
     def gateway_url(self) -> str:
-        return f"http://127.0.0.1:{self.gateway.server.server_port}"
+        return f"http://127.0.0.1:{self.server.server_port}"
 
 
 @pytest.fixture
