@@ -13,7 +13,7 @@ from rich.table import Table
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ServerSpec
 from mlops_pipeline.cli.context import Context
-from mlops_pipeline.clients.errors import PipelineError
+from mlops_pipeline.clients.errors import PipelineError, UnavailableError
 from mlops_pipeline.delivery.artifacts import Holdout
 from mlops_pipeline.platforms.layers import Absent, Drifted, Layer, Ready, describe
 
@@ -95,7 +95,11 @@ def observe(context: Context) -> Status:
 def _observe_others(context: Context, gateway: str) -> Iterator[ModelStatus]:
     """Deployments of no registered model: applied by hand, called by their own name."""
     known = {(m.spec.server.namespace, m.spec.server.deployment) for m in context.models}
-    for found in context.platform.deployments.list():
+    try:
+        there = context.platform.deployments.list()
+    except UnavailableError:
+        return  # The layers say what does not answer.
+    for found in there:
         if (found.namespace, found.name) not in known:
             place = Place(found.namespace, found.name)
             yield _observe_model(context, found.name, place, gateway)
@@ -116,7 +120,10 @@ def _observe_layer(layer: Layer) -> LayerStatus:
 def _observe_model(
     context: Context, name: str, server: "Place | ServerSpec", gateway: str
 ) -> ModelStatus:
-    seen = context.platform.deployments.status(server.deployment, namespace=server.namespace)
+    try:
+        seen = context.platform.deployments.status(server.deployment, namespace=server.namespace)
+    except UnavailableError:
+        seen = ()  # The layers say what does not answer.
     return ModelStatus(
         name=name,
         namespace=server.namespace,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
@@ -43,7 +43,7 @@ def plan_model(model: RegisteredModel, *, platform: Platform, file: Path | None)
         Step(deployment, "deploy", "new artifact"),
     ]
     if (missing := _absent_store(platform)) is not None:
-        if platform.deployments.list():
+        if _may_have_deployments(platform):
             return [Step(asset, "decide", missing) for asset in (dataset, artifact, deployment)]
         return [Step(dataset, "load", missing), *unknown]
     store = platform.object_store()
@@ -63,6 +63,13 @@ def plan_model(model: RegisteredModel, *, platform: Platform, file: Path | None)
         Step(artifact, "keep", ref.digest[:12]),
         _plan_deployment(model, ref, platform=platform),
     ]
+
+
+def _may_have_deployments(platform: Platform) -> bool:
+    try:
+        return bool(platform.deployments.list())
+    except UnavailableError:
+        return True
 
 
 def _absent_store(platform: Platform) -> str | None:

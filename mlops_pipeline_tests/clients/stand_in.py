@@ -1,12 +1,13 @@
 """A program of a test's own making, in the place of one that is not there."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_SOURCE = """#!{python} -IS
+_SOURCE = """
 import json, os, sys
 from pathlib import Path
 
@@ -59,9 +60,11 @@ class StandIn:
         (self._folder / "answers").write_text(
             json.dumps([[list(a.words), a.code, a.output, a.errors] for a in answers])
         )
-        path.write_text(
-            _SOURCE.format(python=sys.executable, folder=str(self._folder), reads=list(reads))
-        )
+        source = path.with_name(f"{path.name}.py")
+        source.write_text(_SOURCE.format(folder=str(self._folder), reads=list(reads)))
+        # The kernel knows no interpreter whose path has a space.
+        words = shlex.join([sys.executable, "-IS", str(source)])
+        path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         path.chmod(0o755)
 
     @property

@@ -206,7 +206,7 @@ def _container(name: str, *, port: str | int, resources: str) -> dict[str, Any]:
         },
         "livenessProbe": {
             "httpGet": {"path": "/v2/health/live", "port": port},
-            "initialDelaySeconds": 30,
+            "initialDelaySeconds": 180,  # The port opens when the model is loaded.
             "periodSeconds": 10,
             "timeoutSeconds": 5,
             "failureThreshold": 6,
