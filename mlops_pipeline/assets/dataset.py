@@ -9,7 +9,7 @@ import dagster as dg
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.failures import explained
-from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, model_key
+from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, model_group, model_key
 from mlops_pipeline.assets.layers import ROUND_TRIPS
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import DatasetSpec
@@ -27,7 +27,7 @@ def dataset_asset(
         key=model_key(platform, spec.name, "dataset"),
         deps=[store_key],
         description=f"The data of {spec.name}, as one immutable snapshot in the object store.",
-        group_name=spec.name,
+        group_name=model_group(platform, spec.name),
         kinds={"numpy", "s3"},
         owners=OWNERS,
         required_resource_keys={"platform"},

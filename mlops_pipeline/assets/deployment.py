@@ -8,7 +8,7 @@ import dagster as dg
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.failures import explained
-from mlops_pipeline.assets.keys import OWNERS, layer_key, model_key
+from mlops_pipeline.assets.keys import OWNERS, layer_key, model_group, model_key
 from mlops_pipeline.assets.layers import require_healthy
 from mlops_pipeline.assets.model import model_propositions
 from mlops_pipeline.catalog.registry import RegisteredModel
@@ -31,7 +31,7 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
         deps=[layer_key(platform.name, layer.name) for layer in stands_on],
         description=f"The SeldonDeployment {spec.server.namespace}/{spec.server.deployment}, "
         "answering with this artifact through the gateway.",
-        group_name=spec.name,
+        group_name=model_group(platform.name, spec.name),
         kinds={"seldon", by_name(platform.layers, platform.gateway).kinds[0]},
         owners=OWNERS,
         required_resource_keys={"platform"},

@@ -3,11 +3,20 @@
 import dagster as dg
 
 OWNERS = ["team:ml-platform"]
-LAYERS_GROUP = "platform"
 OBJECT_STORE = "object_store"
 """The layer that every platform has under this name: datasets and artifacts are in it."""
 PARTS = ("dataset", "model", "deployment", "predictions")
 """A model's assets, each depending on the one before."""
+
+
+def layers_group(platform: str) -> str:
+    """Return the group of a platform's layers: the UI's graph shows all platforms at once."""
+    return f"{platform}_platform"
+
+
+def model_group(platform: str, model: str) -> str:
+    """Return the group of a model's assets on a platform."""
+    return f"{platform}_{model}"
 
 
 def layer_key(platform: str, layer: str) -> dg.AssetKey:

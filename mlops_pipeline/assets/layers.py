@@ -9,7 +9,7 @@ import dagster as dg
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
-from mlops_pipeline.assets.keys import LAYERS_GROUP, OBJECT_STORE, OWNERS, layer_key
+from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, layers_group
 from mlops_pipeline.delivery.artifacts import BUCKET
 from mlops_pipeline.platforms.layers import HealthCheck, Layer, by_name
 from mlops_pipeline.platforms.platform import Platform
@@ -24,7 +24,7 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
         key=layer_key(platform.name, name),
         deps=[layer_key(platform.name, required) for required in layer.requires],
         description=layer.description,
-        group_name=LAYERS_GROUP,
+        group_name=layers_group(platform.name),
         kinds=set(layer.kinds),
         owners=OWNERS,
         required_resource_keys={"platform"},

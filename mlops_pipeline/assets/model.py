@@ -12,7 +12,7 @@ from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.dataset import dataset_propositions
 from mlops_pipeline.assets.failures import explained
-from mlops_pipeline.assets.keys import OWNERS, model_key
+from mlops_pipeline.assets.keys import OWNERS, model_group, model_key
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
@@ -48,7 +48,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         key=model_key(platform, spec.name, "model"),
         ins={"dataset": dg.AssetIn(dataset_key)},
         description=f"{spec.description}: the trained artifact, immutable, in the object store.",
-        group_name=spec.name,
+        group_name=model_group(platform, spec.name),
         kinds={"scikitlearn" if spec.framework == "sklearn" else "tensorflow", "s3"},
         owners=OWNERS,
         required_resource_keys={"platform"},

@@ -11,7 +11,7 @@ from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
 from mlops_pipeline.assets.deployment import deployment_propositions
 from mlops_pipeline.assets.failures import explained
-from mlops_pipeline.assets.keys import OWNERS, model_key
+from mlops_pipeline.assets.keys import OWNERS, model_group, model_key
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.delivery.references import DeploymentRef
@@ -31,7 +31,7 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
         key=model_key(platform, spec.name, "predictions"),
         ins={"deployment": dg.AssetIn(deployment_key)},
         description=f"What {spec.server.deployment} answers to the hold-out set by the gateway.",
-        group_name=spec.name,
+        group_name=model_group(platform, spec.name),
         kinds={"seldon", "json"},
         owners=OWNERS,
         required_resource_keys={"platform"},

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mlops_pipeline.assets.keys import LAYERS_GROUP, PARTS, model_key
+from mlops_pipeline.assets.keys import PARTS, layers_group, model_key
 from mlops_pipeline.catalog.registry import RegisteredModel
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def make_jobs(
     return [
         dg.define_asset_job(
             PLATFORM,
-            dg.AssetSelection.groups(LAYERS_GROUP),
+            dg.AssetSelection.groups(layers_group(platform)),
             description=f"The layers of the {platform} platform, without models.",
         ),
         dg.define_asset_job(
