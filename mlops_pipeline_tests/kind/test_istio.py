@@ -80,7 +80,15 @@ def test_it_is_ready_and_looking_at_it_is_quick(istio: Istio) -> None:
 def test_it_routes_to_a_pod_and_leaves_nothing(istio: Istio, cluster_api: KubernetesApi) -> None:
     before = {v["metadata"]["name"] for v in cluster_api.list(VIRTUAL_SERVICE)}
     assert istio.checks[0].run().passed
-    assert {v["metadata"]["name"] for v in cluster_api.list(VIRTUAL_SERVICE)} == before
+    wait_until(
+        "the end of what the check made",
+        lambda: (
+            None
+            if {v["metadata"]["name"] for v in cluster_api.list(VIRTUAL_SERVICE)} == before
+            else "its route is still there"
+        ),
+        timeout=30,
+    )
 
 
 def _no_gateway(api: KubernetesApi) -> None:
