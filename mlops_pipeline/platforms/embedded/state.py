@@ -214,11 +214,11 @@ class State:
 
     def _write_mark(self) -> None:
         """Write the mark once, also when two processes come here at the same time."""
-        if self._mark() is not None:
-            return
         text = json.dumps({"format": _FORMAT, "instance": secrets.token_hex(8)})
         if self.is_prepared():
-            write_atomically(self.home / _MARK, text, mode=PRIVATE)
+            # It came whole, by a link: one that cannot be read was damaged later.
+            if self._mark() is None:
+                write_atomically(self.home / _MARK, text, mode=PRIVATE)
             return
         ours = self.home / f".{_MARK}.{secrets.token_hex(4)}"
         try:
