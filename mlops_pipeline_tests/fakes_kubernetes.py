@@ -26,6 +26,7 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
     UnavailableError,
 )
+from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
     NAMESPACE,
@@ -33,7 +34,6 @@ from mlops_pipeline.clients.kubernetes import (
     SECRET,
     Applied,
     Manifest,
-    PodAnswer,
     Resource,
 )
 from mlops_pipeline.platforms.kubernetes.sources import (
@@ -121,7 +121,7 @@ class FakeKubernetes:
         self.patched: list[tuple[Reference, Manifest]] = []
         self.deleted: list[Reference] = []
         self.logs: dict[tuple[str, str], str] = {}
-        self.answers: dict[tuple[str, str], PodAnswer] = {}
+        self.answers: dict[tuple[str, str], HttpAnswer] = {}
         self._objects: dict[_Key, _Object] = {}
         self._ours: dict[_Key, Manifest] = {}
         self._custom = _CUSTOM - set(unknown)
@@ -289,7 +289,7 @@ class FakeKubernetes:
         text = self.logs.get((namespace, pod), "")
         return "".join(text.splitlines(keepends=True)[-lines:])
 
-    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> PodAnswer:
+    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
         self._maybe_fail("ask_pod", "Pod")
         if (namespace, pod) in self.answers:
             return self.answers[namespace, pod]

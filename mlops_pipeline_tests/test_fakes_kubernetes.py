@@ -10,12 +10,12 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
     UnavailableError,
 )
+from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     GATEWAY,
     NAMESPACE,
     Manifest,
-    PodAnswer,
     Resource,
 )
 from mlops_pipeline_tests.fakes_kubernetes import (
@@ -101,7 +101,7 @@ def test_pods_say_what_they_are_told_to() -> None:
     api = FakeKubernetes()
     api.logs["n", "p"] = "one\ntwo\nthree\n"
     assert api.log("p", namespace="n", lines=2) == "two\nthree\n"
-    api.answers["n", "p"] = PodAnswer(200, {}, b"ok")
+    api.answers["n", "p"] = HttpAnswer(200, {}, b"ok")
     assert api.ask_pod("p", namespace="n", port=80, path="/").body == b"ok"
     api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "q", "namespace": "n"}})
     assert api.log("q", namespace="n") == ""

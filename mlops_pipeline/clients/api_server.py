@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
     UnavailableError,
 )
+from mlops_pipeline.clients.http import HttpAnswer
 
 _CONNECT_TIMEOUT = 5.0
 _ATTEMPTS = 2
@@ -90,7 +90,7 @@ class ApiServer:
         accept: str = "",
         content_type: str = "",
         body: Mapping[str, Any] | None = None,
-    ) -> "Answer":
+    ) -> HttpAnswer:
         """Send a request and return whatever is answered.
 
         It is sent once more when the connection is refused or breaks, which is safe for all that
@@ -122,10 +122,10 @@ class ApiServer:
                     ) from error
             else:
                 named = {name.lower(): value for name, value in answer.headers.items()}
-                return Answer(answer.status, named, answer.data)
+                return HttpAnswer(answer.status, named, answer.data)
         raise AssertionError
 
-    def checked(self, answer: "Answer", *, what: str) -> "Answer":
+    def checked(self, answer: HttpAnswer, *, what: str) -> HttpAnswer:
         """Return the answer where it is a good one.
 
         Raises:
@@ -199,33 +199,19 @@ class ApiServer:
             ) from error
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What was answered over HTTP. Names of headers are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        """The body, read as UTF-8."""
-        return self.body.decode(errors="replace")
-
-
-def is_status(answer: Answer) -> bool:
+def is_status(answer: HttpAnswer) -> bool:
     """Say whether the API server itself answered, with one of its `Status` objects."""
     return _status(answer) is not None
 
 
-def described(answer: Answer) -> str:
+def described(answer: HttpAnswer) -> str:
     """Return what the API server says is wrong."""
     status = _status(answer)
     text = str(status.get("message", "")) if status else answer.text
     return text.strip()[:_SHOWN] or f"status {answer.status}"
 
 
-def _status(answer: Answer) -> Mapping[str, Any] | None:
+def _status(answer: HttpAnswer) -> Mapping[str, Any] | None:
     try:
         content = json.loads(answer.body)
     except ValueError:

@@ -17,6 +17,7 @@ from mlops_pipeline.clients.errors import (
     InvalidManifestError,
     NotFoundError,
 )
+from mlops_pipeline.clients.http import HttpAnswer
 
 Manifest = Mapping[str, Any]
 """One object as the API takes and gives it."""
@@ -73,15 +74,6 @@ class Applied:
     manifest: Manifest
 
 
-@dataclass(frozen=True)
-class PodAnswer:
-    """What a pod answered over HTTP. Names of headers are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
 class KubernetesApi(Protocol):
     """What is asked of a cluster: the real one and the fake of the tests have it."""
 
@@ -129,7 +121,7 @@ class KubernetesApi(Protocol):
     ) -> str:
         """Return the last lines that a container wrote."""
 
-    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> PodAnswer:
+    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
         """GET `path` from the pod, through the API server."""
 
 
@@ -299,7 +291,7 @@ class Kubernetes:
             raise NotFoundError(f"could not {what}: {described(answer)}")
         return self._server.checked(answer, what=what).text
 
-    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> PodAnswer:
+    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
         """GET `path` (with a slash at its front) from the pod, through the API server.
 
         Raises:
@@ -310,7 +302,7 @@ class Kubernetes:
         answer = self._server.send("GET", f"{_pod(pod, namespace)}:{port}/proxy{path}", what=what)
         if is_status(answer):
             self._server.checked(answer, what=what)
-        return PodAnswer(answer.status, answer.headers, answer.body)
+        return answer
 
     def _path(
         self,

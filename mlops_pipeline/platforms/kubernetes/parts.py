@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 from mlops_pipeline.clients.containers import ContainerEngine, EngineApi
@@ -45,7 +46,7 @@ class Parts:
         name, context = settings.cluster.name, f"kind-{settings.cluster.name}"
         sources = Bundle(bundle, verified=state.verified) if bundle else OnPath()
         engine = ContainerEngine(settings.cluster.engine)
-        api = _CurrentCluster(state.kubeconfig, context=context)
+        api = partial(_current, state.kubeconfig, context=context)
 
         def kind() -> KindApi:
             return Kind(sources.binary("kind"), engine=settings.cluster.engine)
@@ -69,21 +70,21 @@ class Parts:
         )
 
 
-class _CurrentCluster:
-    """The cluster that the kubeconfig leads to now; its connections are kept until it changes."""
+def _current(kubeconfig: Path, *, context: str) -> KubernetesApi:
+    """Return the cluster that the kubeconfig leads to now."""
+    try:
+        content = kubeconfig.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            "the cluster is not there; `mlops-pipeline up cluster` makes it"
+        ) from error
+    return _client(kubeconfig, context, content)
 
-    def __init__(self, kubeconfig: Path, *, context: str) -> None:
-        self._kubeconfig = kubeconfig
-        self._context = context
-        self._known: tuple[bytes, Kubernetes] | None = None
 
-    def __call__(self) -> KubernetesApi:
-        try:
-            content = self._kubeconfig.read_bytes()
-        except FileNotFoundError as error:
-            raise NotFoundError(
-                "the cluster is not there; `mlops-pipeline up cluster` makes it"
-            ) from error
-        if self._known is None or self._known[0] != content:
-            self._known = content, Kubernetes(self._kubeconfig, context=self._context)
-        return self._known[1]
+@lru_cache(maxsize=2)
+def _client(kubeconfig: Path, context: str, _content: bytes) -> Kubernetes:
+    """Return one client for each content in this process: each step of a run makes its parts anew.
+
+    So its connection, and where kinds are served, is found out once.
+    """
+    return Kubernetes(kubeconfig, context=context)

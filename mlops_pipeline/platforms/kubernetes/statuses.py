@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from mlops_pipeline.clients.errors import FatalStateError, PipelineError
-from mlops_pipeline.clients.kubernetes import EVENT, KubernetesApi, Manifest, PodAnswer
+from mlops_pipeline.clients.http import HttpAnswer
+from mlops_pipeline.clients.kubernetes import EVENT, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes import pods
 from mlops_pipeline.platforms.kubernetes.manifests import traffic_of
 from mlops_pipeline.platforms.kubernetes.rollout import (
@@ -92,7 +93,7 @@ def _digest(api: KubernetesApi, ready: Iterable[Manifest]) -> str:
     return ""
 
 
-def _ask(api: KubernetesApi, pod: Manifest, path: str) -> PodAnswer | None:
+def _ask(api: KubernetesApi, pod: Manifest, path: str) -> HttpAnswer | None:
     """Ask the pod at its port for HTTP; None where it is silent."""
     metadata = pod["metadata"]
     try:

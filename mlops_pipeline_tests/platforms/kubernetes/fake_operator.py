@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     POD,
     SELDON_DEPLOYMENT,
     VIRTUAL_SERVICE,
     Manifest,
-    PodAnswer,
     Resource,
 )
 from mlops_pipeline.platforms.kubernetes.manifests import IMAGE_ANNOTATION, TEMPLATE_ANNOTATION
@@ -183,7 +183,7 @@ class FakeOperator:
             "status": STARTING,
         }
         self._api.put(pod)
-        self._api.answers[namespace, name] = PodAnswer(
+        self._api.answers[namespace, name] = HttpAnswer(
             200,
             {"x-model-digest": annotations.get(DIGEST_ANNOTATION, "")},
             b"process_resident_memory_bytes %d\n" % self.memory,
