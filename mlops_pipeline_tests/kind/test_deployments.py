@@ -37,11 +37,11 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
 from mlops_pipeline.platforms.kubernetes import KindPlatform, rclone
 from mlops_pipeline.platforms.kubernetes.deployments import KubernetesDeployments
+from mlops_pipeline.platforms.kubernetes.endings import is_ending
 from mlops_pipeline.platforms.kubernetes.external_store import make_store
 from mlops_pipeline.platforms.kubernetes.istio import Istio
 from mlops_pipeline.platforms.kubernetes.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.pods import is_ending
 from mlops_pipeline.platforms.kubernetes.serving_image import ServingImage
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse

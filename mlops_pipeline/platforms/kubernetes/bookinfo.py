@@ -13,12 +13,12 @@ from mlops_pipeline.clients.kubernetes import (
     parse_all,
 )
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes.endings import stays
 from mlops_pipeline.platforms.kubernetes.istio_gateway import REFERENCE
 from mlops_pipeline.platforms.kubernetes.ownership import (
     delete_ours,
     ensure_namespace,
     is_ours,
-    stays,
 )
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.steps import Steps

@@ -45,8 +45,6 @@ from mlops_pipeline.platforms.layers import (
 
 _log = logging.getLogger(__name__)
 _SYSTEM = "kube-system"
-_MARK = "mlops-pipeline"
-"""The ConfigMap that tells people, and other state folders, whose cluster this is."""
 _CREATE_TIMEOUT = 900.0
 """Seconds for `kind create`, which pulls the node image where the engine does not have it."""
 _INTERVAL = 0.25

@@ -25,6 +25,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import pods
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending
 from mlops_pipeline.platforms.kubernetes.manifests import APPLIED_ANNOTATION, Manifests
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_ours
 from mlops_pipeline.platforms.kubernetes.parts import Parts
@@ -139,7 +140,7 @@ class KubernetesDeployments:
         api = self._api()
         found = api.list(SELDON_DEPLOYMENT) if api is not None else ()
         return sorted(
-            (self._manifests.read(manifest) for manifest in found if not pods.is_ending(manifest)),
+            (self._manifests.read(manifest) for manifest in found if not is_ending(manifest)),
             key=lambda deployment: (deployment.namespace, deployment.name),
         )
 
@@ -171,7 +172,7 @@ class KubernetesDeployments:
             UnavailableError: the cluster does not answer, or pods did not end in time.
         """
         for found in self._parts.api().list(SELDON_DEPLOYMENT):
-            if is_ours(found) and not pods.is_ending(found):
+            if is_ours(found) and not is_ending(found):
                 metadata = found["metadata"]
                 self.delete(metadata["name"], namespace=metadata["namespace"])
 
@@ -198,8 +199,7 @@ class KubernetesDeployments:
 
     def _find(self, api: KubernetesApi, name: str, namespace: str) -> Manifest | None:
         """Return the SeldonDeployment, or None; one that is ending is as good as gone."""
-        found = api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
-        return None if found is None or pods.is_ending(found) else found
+        return find_lasting(api, SELDON_DEPLOYMENT, name, namespace=namespace)
 
     def _find_settled(self, api: KubernetesApi, deployment: SeldonDeployment) -> Manifest | None:
         """Return the SeldonDeployment, or None; one that is ending is waited for.
@@ -207,7 +207,7 @@ class KubernetesDeployments:
         What is applied to it would end with it.
         """
         found = api.find(SELDON_DEPLOYMENT, deployment.name, namespace=deployment.namespace)
-        if found is None or not pods.is_ending(found):
+        if found is None or not is_ending(found):
             return found
         self._wait_for_end(api, found, ())
         return self._find(api, deployment.name, deployment.namespace)

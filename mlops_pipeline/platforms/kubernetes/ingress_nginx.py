@@ -30,9 +30,11 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import probes, upstream, workloads
 from mlops_pipeline.platforms.kubernetes.cluster import KindCluster
 from mlops_pipeline.platforms.kubernetes.cluster_config import HTTP, HTTPS, INGRESS_LABEL
+from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.pods import explain_unready
 from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -133,27 +135,13 @@ class IngressNginx:
 
     def remove(self) -> None:
         """Delete ingress-nginx if it is ours; Ingress objects stay and do nothing."""
-        try:
-            api = self._parts.api()
-        except NotFoundError:
-            return
-        with self._parts.locks.held("layers", purpose="remove ingress-nginx"):
-            upstream.remove(
-                api,
-                layer=self.name,
-                namespace=_SYSTEM,
-                timeout=self._parts.settings.ready_timeout,
-                clock=self._parts.clock,
-            )
+        upstream.remove(self._parts, layer=self.name, namespace=_SYSTEM, what="ingress-nginx")
 
     def _observe(self, api: KubernetesApi) -> LayerState:
-        controller = upstream.find_lasting(api, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
-        if controller is None:
-            there = api.find(NAMESPACE, _SYSTEM) is not None
-            return Broken(f"{_SYSTEM} is there without its controller") if there else Absent()
-        reason = workloads.describe_unready(api, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
-        if reason is not None:
-            return Broken(reason)
+        state = upstream.observe_controller(api, _CONTROLLER, namespace=_SYSTEM)
+        if not isinstance(state, Ready):
+            return state
+        controller = api.get(DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
         # Without the manifest nobody can say which version is asked for.
         with suppress(ConfigurationError, IntegrityError):
             if different := upstream.difference(controller, self._annotations()):
@@ -162,7 +150,7 @@ class IngressNginx:
 
     def _install(self, api: KubernetesApi, steps: Steps) -> None:
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
-        upstream.wait_for_end(api, _SYSTEM, timeout=timeout, clock=clock)
+        wait_for_end(api, NAMESPACE, _SYSTEM, timeout=timeout, clock=clock)
         with steps.step("images"):
             self._parts.images.ensure(_MANIFEST)
         with steps.step("apply"):
@@ -273,11 +261,8 @@ def _describe_jobs(api: KubernetesApi) -> str | None:
 
 
 def _describe_webhook(api: KubernetesApi) -> str | None:
-    try:
-        api.apply(_object("default", "mlops-pipeline-probe", "/mlops-pipeline-probe"), dry_run=True)
-    except (UnavailableError, NotFoundError) as error:
-        return str(error)
-    return None
+    probe = _object("default", "mlops-pipeline-probe", "/mlops-pipeline-probe")
+    return describe_silence(lambda: api.apply(probe, dry_run=True))
 
 
 def _ingress(echoed: probes.Echo) -> Manifest:

@@ -15,15 +15,16 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import istio_charts as charts
 from mlops_pipeline.platforms.kubernetes.bookinfo import Bookinfo
 from mlops_pipeline.platforms.kubernetes.istio_charts import NAMESPACE
-from mlops_pipeline.platforms.kubernetes.istio_gateway import (
-    NAME,
-    find_address,
-    gateway_manifest,
-    url_of,
-)
+from mlops_pipeline.platforms.kubernetes.istio_gateway import NAME, gateway_manifest
 from mlops_pipeline.platforms.kubernetes.istio_https import Https
 from mlops_pipeline.platforms.kubernetes.istio_probe import try_route
 from mlops_pipeline.platforms.kubernetes.istio_releases import CHARTS, ISTIOD, Releases
+from mlops_pipeline.platforms.kubernetes.load_balancers import (
+    NONE_GIVEN,
+    find_address,
+    url_of,
+    wait_for_address,
+)
 from mlops_pipeline.platforms.kubernetes.metallb import UNREACHABLE
 from mlops_pipeline.platforms.kubernetes.ownership import (
     delete_ours,
@@ -33,6 +34,7 @@ from mlops_pipeline.platforms.kubernetes.ownership import (
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
 from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -171,7 +173,7 @@ class Istio:
         yield listens
         address = self._find_address(api)
         if address is None:
-            yield Broken("the gateway has no address: MetalLB has given its Service none")
+            yield Broken(f"the gateway has no address: {NONE_GIVEN}")
             return
         if isinstance(listens, Ready):
             # Else port 443 is not open yet, or not any more: no wonder that it has no certificate.
@@ -189,7 +191,9 @@ class Istio:
     def _open(self, api: KubernetesApi, steps: Steps) -> None:
         """Make the gateway listen, and wait until it answers from here."""
         with steps.step("route"):
-            address = self._wait_for_address(api)
+            address = wait_for_address(
+                self._parts, charts.GATEWAY, namespace=NAMESPACE, of="the gateway"
+            )
             self._https.ensure(api, address)
             self._apply_gateway(api)
             wait_until(
@@ -201,32 +205,11 @@ class Istio:
             )
         self._bookinfo.ensure(api, steps)
 
-    def _wait_for_address(self, api: KubernetesApi) -> str:
-        def describe() -> str | None:
-            return None if self._find_address(api) else "MetalLB has given its Service none"
-
-        wait_until(
-            "the gateway's address",
-            describe,
-            timeout=self._parts.settings.ready_timeout,
-            clock=self._parts.clock,
-            hint="see `mlops-pipeline status` for metallb",
-        )
-        return self._find_address(api) or ""
-
     def _apply_gateway(self, api: KubernetesApi) -> None:
         """Apply our Gateway; istiod's webhook may refuse calls for a while after its start."""
-
-        def describe_refusal() -> str | None:
-            try:
-                api.apply(gateway_manifest(self._settings))
-            except (NotFoundError, UnavailableError) as error:
-                return str(error)
-            return None
-
         wait_until(
             f"the Gateway {NAMESPACE}/{NAME}",
-            describe_refusal,
+            lambda: describe_silence(lambda: api.apply(gateway_manifest(self._settings))),
             timeout=self._parts.settings.ready_timeout,
             clock=self._parts.clock,
         )

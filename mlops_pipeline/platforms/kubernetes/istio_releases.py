@@ -11,8 +11,9 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.platforms.kubernetes import istio_charts as charts
+from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.istio_charts import NAMESPACE
-from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, stays
+from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.releases import (
     Installation,
@@ -26,7 +27,6 @@ from mlops_pipeline.platforms.kubernetes.workloads import (
     describe_stopped,
     describe_unready,
     wait_for,
-    wait_for_end,
 )
 from mlops_pipeline.platforms.layers import Absent, LayerState, Ready
 
@@ -92,9 +92,12 @@ class Releases:
             stopped = describe_stopped(api, DEPLOYMENT, deployment, namespace=NAMESPACE)
             whole = stopped is None
         if not whole:
+            clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
             if deployment:
                 for resource in (DEPLOYMENT, SERVICE):
-                    wait_for_end(self._parts, resource, deployment, namespace=NAMESPACE)
+                    wait_for_end(
+                        api, resource, deployment, namespace=NAMESPACE, timeout=timeout, clock=clock
+                    )
             install(self._parts, chart)
 
     def _describe_missing(self, api: KubernetesApi) -> str | None:

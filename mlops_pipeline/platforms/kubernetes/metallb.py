@@ -25,8 +25,10 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import addresses, nodes, pods, probes, upstream, workloads
 from mlops_pipeline.platforms.kubernetes.addresses import AddressRange
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, wait_for_end
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -128,27 +130,15 @@ class MetalLB:
 
     def remove(self) -> None:
         """Delete MetalLB if it is ours; Services keep no addresses."""
-        try:
-            api = self._parts.api()
-        except NotFoundError:
-            return
-        with self._parts.locks.held("layers", purpose="remove MetalLB"):
-            upstream.remove(
-                api,
-                layer=self.name,
-                namespace=_SYSTEM,
-                timeout=self._parts.settings.ready_timeout,
-                clock=self._parts.clock,
-            )
+        upstream.remove(self._parts, layer=self.name, namespace=_SYSTEM, what="MetalLB")
 
     def _observe(self, api: KubernetesApi) -> LayerState:
-        if upstream.find_lasting(api, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM) is None:
-            there = api.find(NAMESPACE, _SYSTEM) is not None
-            return Broken(f"{_SYSTEM} is there without its controller") if there else Absent()
-        reason = workloads.describe_unready(api, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
-        if reason := reason or _describe_speakers(api):
+        controller = upstream.observe_controller(api, _CONTROLLER, namespace=_SYSTEM)
+        if not isinstance(controller, Ready):
+            return controller
+        if reason := _describe_speakers(api):
             return Broken(reason)
-        pool = upstream.find_lasting(api, IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
+        pool = find_lasting(api, IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
         if pool is None:
             return Drifted(("it has no pool of ours",))
         chosen = self._choose(api)
@@ -164,7 +154,7 @@ class MetalLB:
                 yield different
         if (there := _addresses(pool)) != str(chosen):
             yield f"its addresses are {there or 'none'}, and {chosen} are asked for"
-        if upstream.find_lasting(api, L2_ADVERTISEMENT, _POOL, namespace=_SYSTEM) is None:
+        if find_lasting(api, L2_ADVERTISEMENT, _POOL, namespace=_SYSTEM) is None:
             yield "its addresses are not announced"
 
     def _choose(self, api: KubernetesApi) -> AddressRange:
@@ -183,7 +173,7 @@ class MetalLB:
         with steps.step("images"):
             self._parts.images.ensure("metallb")
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
-        upstream.wait_for_end(api, _SYSTEM, timeout=timeout, clock=clock)
+        wait_for_end(api, NAMESPACE, _SYSTEM, timeout=timeout, clock=clock)
         file = self._parts.sources.manifest("metallb-native")
         with steps.step("apply"):
             objects = upstream.read(file, layer=self.name, change=_probe_sooner)
@@ -202,18 +192,12 @@ class MetalLB:
         """Apply the pool as soon as MetalLB's webhooks answer: they do some time after its pods."""
         objects = _pool(chosen, self._annotations())
 
-        def describe_refusal() -> str | None:
-            try:
-                for manifest in objects:
-                    api.apply(manifest, dry_run=True)
-            except (UnavailableError, NotFoundError) as error:
-                return str(error)
-            return None
-
         with steps.step("webhook"):
             wait_until(
                 "MetalLB's webhook",
-                describe_refusal,
+                lambda: describe_silence(
+                    lambda: [api.apply(manifest, dry_run=True) for manifest in objects]
+                ),
                 timeout=self._parts.settings.ready_timeout,
                 clock=self._parts.clock,
                 hint=f"see `kubectl logs --namespace {_SYSTEM} deployment/{_CONTROLLER}`",

@@ -18,10 +18,15 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import store_buckets, store_keys
 from mlops_pipeline.platforms.kubernetes import store_manifests as manifests
-from mlops_pipeline.platforms.kubernetes.istio_gateway import find_address, url_of
+from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
+from mlops_pipeline.platforms.kubernetes.load_balancers import (
+    NONE_GIVEN,
+    find_address,
+    url_of,
+    wait_for_address,
+)
 from mlops_pipeline.platforms.kubernetes.metallb import UNREACHABLE
 from mlops_pipeline.platforms.kubernetes.ownership import delete_ours, ensure_namespace, is_ours
 from mlops_pipeline.platforms.kubernetes.parts import Parts
@@ -32,7 +37,6 @@ from mlops_pipeline.platforms.kubernetes.store_manifests import NAME, NAMESPACE,
 from mlops_pipeline.platforms.kubernetes.workloads import (
     describe_unready,
     wait_for,
-    wait_for_end,
 )
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -168,7 +172,7 @@ class SeaweedStore:
         for manifest in self._manifests(key):
             yield _compare(api, manifest)
         if self._find_address(api) is None:
-            yield Broken("the object store has no address: MetalLB has given its Service none")
+            yield Broken(f"the object store has no address: {NONE_GIVEN}")
             return
         yield store_buckets.observe(self.client(patience=_GLANCE, attempts=1))
         if stale := _secrets(api, key).stale():
@@ -198,7 +202,7 @@ class SeaweedStore:
     def _refuse_lost_volume(self, api: KubernetesApi) -> None:
         """A volume that somebody deletes stays for as long as the store's pod is there."""
         found = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
-        if found is not None and found["metadata"].get("deletionTimestamp"):
+        if found is not None and is_ending(found):
             raise ConflictError(
                 "could not bring up the object store: somebody has deleted its volume, which goes "
                 "with everything in it as soon as its pod ends; copy what you need, run `kubectl "
@@ -210,7 +214,7 @@ class SeaweedStore:
         with steps.step("store"):
             ensure_namespace(api, NAMESPACE, timeout=timeout, clock=clock)
             for resource in _MADE:
-                wait_for_end(self._parts, resource, NAME, namespace=NAMESPACE)
+                wait_for_end(api, resource, NAME, namespace=NAMESPACE, timeout=timeout, clock=clock)
             key = store_keys.ensure(api, namespace=NAMESPACE)
             api.apply_all([manifests.volume(self._settings.size), *self._manifests(key)])
             wait_for(self._parts, STATEFUL_SET, NAME, namespace=NAMESPACE)
@@ -219,17 +223,8 @@ class SeaweedStore:
         """Make the buckets and the Secrets, once the store answers at its address."""
         clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
 
-        def describe() -> str | None:
-            return None if self._find_address(api) else "MetalLB has given its Service none"
-
         with steps.step("buckets"):
-            wait_until(
-                "the object store's address",
-                describe,
-                timeout=timeout,
-                clock=clock,
-                hint="see `mlops-pipeline status` for metallb",
-            )
+            wait_for_address(self._parts, NAME, namespace=NAMESPACE, of="the object store")
             store_buckets.ensure(
                 lambda: self.client(patience=_GLANCE, attempts=1),
                 timeout=_ANSWER,
@@ -244,7 +239,7 @@ class SeaweedStore:
 
     def _compare_volume(self, api: KubernetesApi) -> LayerState:
         claim = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
-        if claim is None or claim["metadata"].get("deletionTimestamp"):
+        if claim is None or is_ending(claim):
             how = "is not there" if claim is None else "is being deleted, with all that is stored"
             return Broken(f"the PersistentVolumeClaim {NAMESPACE}/{NAME} {how}")
         there, wanted = self._sizes(api)

@@ -1,7 +1,7 @@
 """What in a cluster is ours: namespaces that we make, and what we may delete."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mlops_pipeline.clients.kubernetes import (
     CONFIG_MAP,
@@ -21,7 +21,8 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.clients.waiting import Clock, wait_until
+from mlops_pipeline.clients.waiting import Clock
+from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 _log = logging.getLogger(__name__)
@@ -34,13 +35,12 @@ _THINGS = (
 
 def is_ours(found: Manifest) -> bool:
     """Say whether an object carries our label."""
-    labels = found.get("metadata", {}).get("labels") or {}
+    return has_our_label(found.get("metadata", {}).get("labels") or {})
+
+
+def has_our_label(labels: Mapping[str, str]) -> bool:
+    """Say whether our label is among those of an object or a Helm release."""
     return all(labels.get(key) == value for key, value in MANAGED_BY.items())
-
-
-def stays(found: Manifest | None) -> bool:
-    """Say whether an object is there and not being deleted."""
-    return found is not None and not found["metadata"].get("deletionTimestamp")
 
 
 def ensure_namespace(api: KubernetesApi, name: str, *, timeout: float, clock: Clock) -> bool:
@@ -49,18 +49,7 @@ def ensure_namespace(api: KubernetesApi, name: str, *, timeout: float, clock: Cl
     One that is there keeps its labels: it may be somebody else's. One that is ending is waited
     for, `timeout` seconds at most, since nothing can be made in it any more.
     """
-
-    def describe_ending() -> str | None:
-        found = api.find(NAMESPACE, name)
-        return None if found is None or stays(found) else "it is still being deleted"
-
-    wait_until(
-        f"the namespace {name}",
-        describe_ending,
-        timeout=timeout,
-        clock=clock,
-        hint=f"see what it waits for: `kubectl describe namespace {name}`",
-    )
+    wait_for_end(api, NAMESPACE, name, timeout=timeout, clock=clock)
     if api.find(NAMESPACE, name) is not None:
         return False
     metadata = {"name": name, "labels": dict(MANAGED_BY)}
@@ -94,12 +83,12 @@ def remove_namespace(
 
 def _foreign(api: KubernetesApi, namespace: str, belongs: Callable[[str], bool]) -> list[str]:
     return [
-        f"{resource.kind} {metadata['name']}"
+        f"{resource.kind} {item['metadata']['name']}"
         for resource in _THINGS
-        for metadata in (item["metadata"] for item in api.list(resource, namespace=namespace))
-        if not is_ours({"metadata": metadata})
-        and not metadata.get("ownerReferences")
-        and not metadata.get("deletionTimestamp")
-        and metadata["name"] != "kube-root-ca.crt"
-        and not belongs(metadata["name"])
+        for item in api.list(resource, namespace=namespace)
+        if not is_ours(item)
+        and not item["metadata"].get("ownerReferences")
+        and not is_ending(item)
+        and item["metadata"]["name"] != "kube-root-ca.crt"
+        and not belongs(item["metadata"]["name"])
     ]

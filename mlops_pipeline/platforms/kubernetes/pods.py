@@ -11,6 +11,7 @@ from typing import Any
 
 from mlops_pipeline.clients.errors import FatalStateError, PipelineError
 from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest
+from mlops_pipeline.platforms.kubernetes.endings import is_ending
 
 INITIALIZER = "-model-initializer"
 """How the name of the init container ends that copies a model with rclone."""
@@ -133,11 +134,6 @@ def logs(api: KubernetesApi, found: Iterable[Manifest], *, lines: int) -> str:
             text = read(metadata["name"], container["name"])
             parts.append(f"==> {metadata['name']} {container['name']} <==\n{text}")
     return "\n".join(parts)
-
-
-def is_ending(pod: Manifest) -> bool:
-    """Say whether the pod has been told to end."""
-    return bool(pod["metadata"].get("deletionTimestamp"))
 
 
 def is_ready(pod: Manifest) -> bool:

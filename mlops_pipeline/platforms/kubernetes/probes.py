@@ -20,6 +20,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
 from mlops_pipeline.platforms.kubernetes.images import NodeImages
+from mlops_pipeline.platforms.kubernetes.load_balancers import address_of
 from mlops_pipeline.platforms.kubernetes.pods import explain_unready
 from mlops_pipeline.platforms.kubernetes.sources import ECHO_IMAGE
 from mlops_pipeline.platforms.seldon import MANAGED_BY
@@ -162,8 +163,7 @@ def _address(api: KubernetesApi, namespace: str) -> str:
     service = api.get(SERVICE, _NAME, namespace=namespace)
     if service["spec"]["type"] == "ClusterIP":
         return str(service["spec"].get("clusterIP", ""))
-    given = (service.get("status") or {}).get("loadBalancer", {}).get("ingress")
-    return str(given[0].get("ip", "")) if given else ""
+    return address_of(service) or ""
 
 
 def _sweep(api: KubernetesApi, newest: Manifest) -> None:

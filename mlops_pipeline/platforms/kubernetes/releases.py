@@ -10,6 +10,7 @@ from mlops_pipeline.clients.errors import ConflictError, PipelineError
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.helm import find_release
 from mlops_pipeline.clients.kubernetes import KubernetesApi
+from mlops_pipeline.platforms.kubernetes.ownership import has_our_label
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.sources import Chart
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
@@ -49,7 +50,7 @@ def observe_release(parts: Parts, api: KubernetesApi, wanted: Installation) -> L
     found = find_release(api, wanted.release, namespace=wanted.namespace)
     if found is None:
         return Absent()
-    if not is_our_release(found.labels):
+    if not has_our_label(found.labels):
         return Broken(f"{wanted} was not made by this project")
     if found.status != "deployed":
         return Broken(f"{wanted} is `{found.status}`: helm was interrupted, or failed")
@@ -65,11 +66,6 @@ def observe_release(parts: Parts, api: KubernetesApi, wanted: Installation) -> L
     return Ready()
 
 
-def is_our_release(labels: Mapping[str, str]) -> bool:
-    """Say whether a release with these labels is ours."""
-    return all(labels.get(key) == value for key, value in MANAGED_BY.items())
-
-
 def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | None = None) -> None:
     """Install the release, or bring it to what it should be.
 
@@ -81,7 +77,7 @@ def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | No
         CommandError: helm failed; what it wrote.
     """
     found = find_release(parts.api(), wanted.release, namespace=wanted.namespace)
-    if found is not None and not is_our_release(found.labels):
+    if found is not None and not has_our_label(found.labels):
         raise ConflictError(
             f"could not install {wanted}: there is one that this project did not make; remove it "
             f"(`helm uninstall {wanted.release} --namespace {wanted.namespace}`), or use another "
@@ -101,7 +97,7 @@ def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | No
 def uninstall(parts: Parts, release: str, *, namespace: str) -> bool:
     """Remove the release with its objects if it is ours; return whether it was there and ours."""
     found = find_release(parts.api(), release, namespace=namespace)
-    if found is None or not is_our_release(found.labels):
+    if found is None or not has_our_label(found.labels):
         return False
     timeout = parts.settings.ready_timeout
     return parts.helm().uninstall(release, namespace=namespace, timeout=timeout)

@@ -18,6 +18,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
 )
 from mlops_pipeline.platforms.kubernetes import pods
+from mlops_pipeline.platforms.kubernetes.endings import is_ending
 from mlops_pipeline.platforms.kubernetes.manifests import (
     IMAGE_ANNOTATION,
     TEMPLATE_ANNOTATION,
@@ -134,7 +135,7 @@ def _describe_predictor(
         current = [
             pod
             for pod in found
-            if pods.is_ending(pod) or _annotation(pod, TEMPLATE_ANNOTATION) == template
+            if is_ending(pod) or _annotation(pod, TEMPLATE_ANNOTATION) == template
         ]
         reason = pods.explain_unready(current, events, log=log, final_exit_codes=_FINAL)
         _require_possible(deployment, current)
@@ -192,7 +193,7 @@ def _require_possible(deployment: Manifest, found: Sequence[Manifest]) -> None:
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 1):
         return
     refused = _condition(status, "ReplicaFailure")
-    if refused.get("status") == "True" and not any(pods.is_ending(pod) for pod in found):
+    if refused.get("status") == "True" and not any(is_ending(pod) for pod in found):
         raise FatalStateError(
             f"no pod can be made for the Deployment {name}: {refused.get('message', '')}; "
             "raise the quota or ask for less"

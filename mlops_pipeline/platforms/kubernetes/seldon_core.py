@@ -24,11 +24,11 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import seldon_chart as chart
+from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.ownership import (
     ensure_namespace,
     is_ours,
     remove_namespace,
-    stays,
 )
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.releases import (
@@ -45,7 +45,6 @@ from mlops_pipeline.platforms.kubernetes.workloads import (
     describe_stopped,
     describe_unready,
     wait_for,
-    wait_for_end,
 )
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -225,11 +224,16 @@ class SeldonCore:
         The operator reads it when it starts, so its pod gets an annotation that is new each time,
         and is replaced with it.
         """
+        api, clock, timeout = (
+            self._parts.api(),
+            self._parts.clock,
+            self._parts.settings.ready_timeout,
+        )
         annotations = {_INSTALLED: secrets.token_hex(8)}
         manager = {**wanted.values["manager"], "annotations": annotations}
         with steps.step("chart"):
             for resource, name, namespace in (*_BROUGHT, (DEPLOYMENT, chart.MANAGER, NAMESPACE)):
-                wait_for_end(self._parts, resource, name, namespace=namespace)
+                wait_for_end(api, resource, name, namespace=namespace, timeout=timeout, clock=clock)
             install(self._parts, wanted, extra={"manager": manager})
 
     def _wait_for_manager(self, steps: Steps) -> None:

@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from mlops_pipeline.clients.errors import InvalidManifestError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import InvalidManifestError
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi
 from mlops_pipeline.platforms.kubernetes.seldon_chart import NAMESPACE
+from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import Finding
 
 
 def describe_refusal(api: KubernetesApi) -> str | None:
     """Say why a small SeldonDeployment is not accepted now; None when it is."""
     try:
-        api.apply(_probe(100), dry_run=True)
-    except (InvalidManifestError, NotFoundError, UnavailableError) as error:
+        return describe_silence(lambda: api.apply(_probe(100), dry_run=True))
+    except InvalidManifestError as error:
         return str(error)
-    return None
 
 
 def try_webhook(api: KubernetesApi) -> Finding:

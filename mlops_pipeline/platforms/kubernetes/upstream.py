@@ -5,9 +5,10 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mlops_pipeline.clients.errors import ConflictError
+from mlops_pipeline.clients.errors import ConflictError, NotFoundError
 from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
+    DEPLOYMENT,
     NAMESPACE,
     VALIDATING_WEBHOOK,
     KubernetesApi,
@@ -16,8 +17,13 @@ from mlops_pipeline.clients.kubernetes import (
     parse_all,
 )
 from mlops_pipeline.clients.waiting import Clock, wait_until
+from mlops_pipeline.platforms.kubernetes import workloads
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending, wait_for_end
 from mlops_pipeline.platforms.kubernetes.ownership import is_ours
+from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.sources import ManifestFile
+from mlops_pipeline.platforms.kubernetes.states import broken_by
+from mlops_pipeline.platforms.layers import Absent, Broken, LayerState
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 LAYER_LABEL = "mlops-pipeline/layer"
@@ -71,18 +77,10 @@ def apply(
 
     def describe_ending() -> str | None:
         nonlocal left
-        left = [manifest for manifest in left if _is_ending(api.apply(manifest).manifest)]
+        left = [manifest for manifest in left if is_ending(api.apply(manifest).manifest)]
         return ", ".join(_shown(manifest) for manifest in left) or None
 
     wait_until("the end of objects that are deleted", describe_ending, timeout=timeout, clock=clock)
-
-
-def find_lasting(
-    api: KubernetesApi, resource: Resource, name: str, *, namespace: str
-) -> Manifest | None:
-    """Return the object, or None where there is none or it is being deleted."""
-    found = api.find(resource, name, namespace=namespace)
-    return None if found is None or _is_ending(found) else found
 
 
 def annotations(file: ManifestFile, *, revision: int) -> dict[str, str]:
@@ -117,41 +115,33 @@ def require_ours(found: Manifest | None, *, what: str, layer: str) -> None:
         )
 
 
-def remove(api: KubernetesApi, *, layer: str, namespace: str, timeout: float, clock: Clock) -> None:
+def observe_controller(api: KubernetesApi, name: str, *, namespace: str) -> LayerState:
+    """Look at the Deployment of a manifest that is alone in its namespace: does it run?"""
+    if find_lasting(api, DEPLOYMENT, name, namespace=namespace) is None:
+        there = api.find(NAMESPACE, namespace) is not None
+        return Broken(f"{namespace} is there without its controller") if there else Absent()
+    return broken_by(workloads.describe_unready(api, DEPLOYMENT, name, namespace=namespace))
+
+
+def remove(parts: Parts, *, layer: str, namespace: str, what: str) -> None:
     """Delete everything that carries the layer's label, and wait until its namespace is gone.
+
+    Nothing happens while there is no cluster.
 
     Raises:
         WaitTimeoutError: the namespace is still there.
     """
+    try:
+        api = parts.api()
+    except NotFoundError:
+        return
     labels = ",".join(f"{key}={value}" for key, value in labels_of(layer).items())
-    for resource in _CLUSTER_WIDE:
-        for name in _names(api.list(resource, labels=labels)):
-            api.delete(resource, name)
-    wait_for_end(api, namespace, timeout=timeout, clock=clock)
-
-
-def wait_for_end(api: KubernetesApi, namespace: str, *, timeout: float, clock: Clock) -> None:
-    """Wait until a namespace that is being deleted is gone; return at once for any other.
-
-    Raises:
-        WaitTimeoutError: it is still there.
-    """
-
-    def describe_ending() -> str | None:
-        found = api.find(NAMESPACE, namespace)
-        return "it is still being deleted" if found is not None and _is_ending(found) else None
-
-    wait_until(
-        f"the end of the namespace {namespace}",
-        describe_ending,
-        timeout=timeout,
-        clock=clock,
-        hint=f"see what it waits for: `kubectl describe namespace {namespace}`",
-    )
-
-
-def _is_ending(manifest: Manifest) -> bool:
-    return bool(manifest["metadata"].get("deletionTimestamp"))
+    with parts.locks.held("layers", purpose=f"remove {what}"):
+        for resource in _CLUSTER_WIDE:
+            for name in _names(api.list(resource, labels=labels)):
+                api.delete(resource, name)
+        timeout, clock = parts.settings.ready_timeout, parts.clock
+        wait_for_end(api, NAMESPACE, namespace, timeout=timeout, clock=clock)
 
 
 def _shown(manifest: Manifest) -> str:

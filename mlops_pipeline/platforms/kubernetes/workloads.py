@@ -7,7 +7,7 @@ from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.kubernetes import EVENT, POD, KubernetesApi, Manifest, Resource
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import pods
-from mlops_pipeline.platforms.kubernetes.ownership import stays
+from mlops_pipeline.platforms.kubernetes.endings import stays
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 
 
@@ -33,29 +33,6 @@ def describe_unready(
     events = api.list(EVENT, namespace=namespace)
     reason = pods.describe_unready(_pods(api, found, namespace), events)
     return f"{shown}: {reason or 'its controller has not seen it yet'}"
-
-
-def wait_for_end(parts: Parts, resource: Resource, name: str, *, namespace: str) -> None:
-    """Wait until an object that is being deleted is gone; return at once for any other.
-
-    What is applied to such an object goes with it.
-
-    Raises:
-        WaitTimeoutError: it is still there.
-    """
-    api = parts.api()
-
-    def describe_ending() -> str | None:
-        found = api.find(resource, name, namespace=namespace)
-        return None if found is None or stays(found) else "it is still being deleted"
-
-    wait_until(
-        f"the end of the {resource.kind} {namespace}/{name}",
-        describe_ending,
-        timeout=parts.settings.ready_timeout,
-        clock=parts.clock,
-        hint=f"see what it waits for: `kubectl describe {resource.kind} --namespace {namespace}`",
-    )
 
 
 def wait_for(parts: Parts, resource: Resource, name: str, *, namespace: str) -> float:

@@ -1,0 +1,53 @@
+"""Objects that are being deleted: they can still be found, and are as good as gone."""
+
+from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest, Resource
+from mlops_pipeline.clients.waiting import Clock, wait_until
+
+
+def is_ending(found: Manifest) -> bool:
+    """Say whether the object is being deleted."""
+    return bool(found["metadata"].get("deletionTimestamp"))
+
+
+def stays(found: Manifest | None) -> bool:
+    """Say whether an object is there and not being deleted."""
+    return found is not None and not is_ending(found)
+
+
+def find_lasting(
+    api: KubernetesApi, resource: Resource, name: str, *, namespace: str = ""
+) -> Manifest | None:
+    """Return the object, or None where there is none or it is being deleted."""
+    found = api.find(resource, name, namespace=namespace)
+    return found if stays(found) else None
+
+
+def wait_for_end(
+    api: KubernetesApi,
+    resource: Resource,
+    name: str,
+    *,
+    namespace: str = "",
+    timeout: float,
+    clock: Clock,
+) -> None:
+    """Wait until an object that is being deleted is gone; return at once for any other.
+
+    What is applied to such an object goes with it.
+
+    Raises:
+        WaitTimeoutError: it is still there.
+    """
+    place, option = (f"{namespace}/", f" --namespace {namespace}") if namespace else ("", "")
+
+    def describe_ending() -> str | None:
+        found = api.find(resource, name, namespace=namespace)
+        return None if found is None or stays(found) else "it is still being deleted"
+
+    wait_until(
+        f"the end of the {resource.kind} {place}{name}",
+        describe_ending,
+        timeout=timeout,
+        clock=clock,
+        hint=f"see what it waits for: `kubectl describe {resource.kind.lower()} {name}{option}`",
+    )
