@@ -35,7 +35,8 @@ from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
-from mlops_pipeline.platforms.kubernetes import KindPlatform, rclone
+from mlops_pipeline.platforms import store_access
+from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.endings import is_ending
 from mlops_pipeline.platforms.kubernetes.external_store import make_store
@@ -87,7 +88,7 @@ class Rig:
     ) -> KubernetesDeployments:
         """Return deployments whose predictors are changed before they are applied."""
         image = ServingImage(self.parts).reference
-        manifests = Altered(change, secret=rclone.NAME, image=image, deadline=ready_timeout)
+        manifests = Altered(change, secret=store_access.SECRET, image=image, deadline=ready_timeout)
         store, gateway = make_store(self.parts), Istio(self.parts)
         return KubernetesDeployments(self.parts, manifests, artifacts=store, gateway=gateway)
 
@@ -116,7 +117,7 @@ class Rig:
     def secret(self, name: str, **changed: str) -> None:
         """Make a Secret like ours that differs."""
         make_store(self.parts).ensure_secret(NAMESPACE)
-        ours = self.api.get(SECRET, rclone.NAME, namespace=NAMESPACE)
+        ours = self.api.get(SECRET, store_access.SECRET, namespace=NAMESPACE)
         new = {key: base64.b64encode(text.encode()).decode() for key, text in changed.items()}
         self.api.apply(
             {
@@ -498,7 +499,7 @@ def test_the_documentations_manifest_works_by_hand_beside_ours(
                         "children": [],
                         "implementation": "TENSORFLOW_SERVER",
                         "modelUri": rig.mnist.uri,
-                        "envSecretRefName": rclone.NAME,
+                        "envSecretRefName": store_access.SECRET,
                         "name": "mnist-model",
                         "parameters": [
                             {"name": "signature_name", "type": "STRING", "value": "predict_images"},

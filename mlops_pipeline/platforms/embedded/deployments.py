@@ -17,7 +17,6 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
-from mlops_pipeline.platforms.embedded.keys import SECRET
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
@@ -28,6 +27,7 @@ from mlops_pipeline.platforms.embedded.statuses import statuses
 from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import SeldonDeployment
+from mlops_pipeline.platforms.store_access import SECRET
 
 _RUNTIME = (sys.executable, "-m", "mlops_pipeline.serving", "serve")
 _Placed = list[tuple[Endpoint, ...]]

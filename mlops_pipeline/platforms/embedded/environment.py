@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from mlops_pipeline.clients.errors import IntegrityError
 from mlops_pipeline.clients.process import run
+from mlops_pipeline.platforms import offline
 
 _LIBRARIES = (
     "mlops-pipeline",
@@ -54,28 +54,21 @@ class LocalServingEnvironment:
             CommandError: it does not load or does not predict; with the reason.
             IntegrityError: what it wrote is not a table of scores.
         """
-        import numpy
-
-        given = [{"name": name, "value": value, "type": "STRING"} for name, value in parameters]
         with tempfile.TemporaryDirectory(dir=_existing(self._temporary)) as folder:
             output = Path(folder) / "scores.npy"
+            told = offline.arguments(
+                model=model,
+                rows=rows,
+                output=output,
+                implementation=implementation,
+                parameters=parameters,
+            )
             run(
-                [
-                    *(sys.executable, "-m", "mlops_pipeline.serving", "predict"),
-                    *("--model", str(model), "--rows", str(rows)),
-                    *("--implementation", implementation),
-                    *("--parameters", json.dumps(given), "--output", str(output)),
-                ],
+                [sys.executable, *told],
                 purpose=f"try the artifact in {model} where it will be served",
                 timeout=_TIMEOUT,
             )
-            scores = numpy.load(output, allow_pickle=False)
-        if scores.ndim != 2:
-            raise IntegrityError(
-                f"the serving environment answered scores of shape {scores.shape} for {rows}, "
-                "not of [n, outputs]"
-            )
-        return [[float(score) for score in row] for row in scores]
+            return offline.read_scores(output, who="the serving environment", rows=rows)
 
 
 def _existing(folder: Path) -> Path | None:

@@ -2,19 +2,22 @@
 
 import hashlib
 import json
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically, write_if_changed
+from mlops_pipeline.platforms.store_access import (
+    DEFAULT_NAMESPACE,
+    SECRET,
+    identities,
+    new_key,
+    rclone_settings,
+)
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Credentials
-
-SECRET = "seldon-rclone-secret"
-DEFAULT_NAMESPACE = "seldon"
 
 
 class StoreKeys:
@@ -71,15 +74,7 @@ class StoreKeys:
         Raises:
             NotFoundError: there is no key.
         """
-        key = self.read()
-        content = {
-            "RCLONE_CONFIG_S3_TYPE": "s3",
-            "RCLONE_CONFIG_S3_PROVIDER": "Other",
-            "RCLONE_CONFIG_S3_ENV_AUTH": "false",
-            "RCLONE_CONFIG_S3_ACCESS_KEY_ID": key.access_key_id,
-            "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": key.secret_access_key,
-            "RCLONE_CONFIG_S3_ENDPOINT": endpoint,
-        }
+        content = rclone_settings(endpoint, self.read())
         path = self._secrets / namespace / f"{SECRET}.json"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_if_changed(path, json.dumps(content, indent=2), mode=PRIVATE)
@@ -90,10 +85,4 @@ class StoreKeys:
         yield from sorted(written | {DEFAULT_NAMESPACE})
 
     def _write(self) -> None:
-        key = {"accessKey": secrets.token_hex(10).upper(), "secretKey": secrets.token_urlsafe(30)}
-        identity = {
-            "name": "mlops-pipeline",
-            "credentials": [key],
-            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }
-        write_atomically(self.file, json.dumps({"identities": [identity]}), mode=PRIVATE)
+        write_atomically(self.file, identities(new_key()), mode=PRIVATE)

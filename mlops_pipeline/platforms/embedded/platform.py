@@ -8,7 +8,6 @@ from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, Parts
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
-from mlops_pipeline.platforms.embedded.keys import SECRET
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
@@ -18,6 +17,7 @@ from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
+from mlops_pipeline.platforms.store_access import SECRET
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore

@@ -4,13 +4,13 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically
+from mlops_pipeline.platforms import state_folder
 
 _MARK = ".mlops-pipeline-embedded"
 _FORMAT = 1
@@ -148,16 +148,11 @@ class State:
             ConfigurationError: the folder is not writable or the disk is full.
             ConflictError: it is somebody else's, or the place of the link to the sockets is.
         """
-        try:
+        with state_folder.writing(self.home):
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._require_ours()
             self._write_mark()
             self._make_folders()
-        except OSError as error:
-            raise ConfigurationError(
-                f"the state folder {self.home} cannot be written: {error.strerror or error}; "
-                "make it writable, free space, or choose another with MLOPS_HOME"
-            ) from error
         if self._is_deep():
             self._make_link()
 
@@ -170,15 +165,7 @@ class State:
         """
         if not self.home.exists():
             return
-        if not self.is_prepared():
-            raise ConflictError(
-                f"{self.home} was not made by this project (it has no {_MARK}); "
-                "look at it and remove it yourself"
-            )
-        try:
-            shutil.rmtree(self.home)
-        except OSError as error:
-            raise ConfigurationError(f"could not remove {self.home}: {error}") from error
+        state_folder.purge(self.home, mark=_MARK)
         if self._link().is_symlink():
             self._link().unlink()
 
@@ -200,17 +187,12 @@ class State:
             )
 
     def _require_ours(self) -> None:
-        """Refuse to move into somebody's folder: `purge` would remove what is theirs."""
         found = {path.name for path in self.home.iterdir() if _MARK not in path.name}
         if self.is_prepared():  # Asked after looking: whoever comes at once marks, then fills.
             return
         adopted = {self.supervisor.name, self.object_store.name, self.locks.name} <= found
         if found and not adopted:
-            shown = ", ".join(sorted(found)[:3])
-            raise ConflictError(
-                f"{self.home} must be empty or not there, and holds {shown}, which this project "
-                "did not make; choose another state folder with MLOPS_HOME"
-            )
+            state_folder.refuse_others(self.home, found)
 
     def _write_mark(self) -> None:
         """Write the mark once, also when two processes come here at the same time."""

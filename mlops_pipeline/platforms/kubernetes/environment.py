@@ -1,6 +1,5 @@
 """The serving environment: the image that pods serve with, run here, without a network."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from mlops_pipeline.clients.containers import EngineApi, Mount, full_reference
-from mlops_pipeline.clients.errors import IntegrityError, NotFoundError
+from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.platforms import offline
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.kubernetes.serving_image import Implementation, ServingImage
 
@@ -53,8 +53,6 @@ class ImageServingEnvironment:
             CommandError: the artifact does not load or does not predict; with the reason.
             IntegrityError: what it wrote is not a table of scores.
         """
-        import numpy
-
         if self._serving.is_upstream:
             return self._here.predict(
                 model, rows, implementation=implementation, parameters=parameters
@@ -66,12 +64,7 @@ class ImageServingEnvironment:
             written.mkdir()
             written.chmod(0o777)
             self._run(image, given, written, implementation, parameters)
-            scores = numpy.load(written / "scores.npy", allow_pickle=False)
-        if scores.ndim != 2:
-            raise IntegrityError(
-                f"{image} answered scores of shape {scores.shape} for {rows}, not of [n, outputs]"
-            )
-        return [[float(score) for score in row] for row in scores]
+            return offline.read_scores(written / "scores.npy", who=image, rows=rows)
 
     def _image(self, implementation: str) -> str:
         reference = self._serving.reference(cast(Implementation, implementation))
@@ -90,15 +83,15 @@ class ImageServingEnvironment:
         implementation: str,
         parameters: Sequence[tuple[str, str]],
     ) -> None:
-        told = [{"name": name, "value": value, "type": "STRING"} for name, value in parameters]
         self._engine.run(
             image,
-            [
-                *("-m", "mlops_pipeline.serving", "predict"),
-                *("--model", f"{_GIVEN}/model", "--rows", f"{_GIVEN}/rows.npy"),
-                *("--implementation", implementation, "--parameters", json.dumps(told)),
-                *("--output", f"{_WRITTEN}/scores.npy"),
-            ],
+            offline.arguments(
+                model=f"{_GIVEN}/model",
+                rows=f"{_GIVEN}/rows.npy",
+                output=f"{_WRITTEN}/scores.npy",
+                implementation=implementation,
+                parameters=parameters,
+            ),
             entrypoint="python",
             mounts=(Mount(given, _GIVEN), Mount(written, _WRITTEN, writable=True)),
             network="none",

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.clients.containers import ContainerInfo
 from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.kubernetes import POD
+from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import (
     istio_charts,
     pods,
     preflight,
-    rclone,
     seldon_chart,
     store_manifests,
 )
@@ -84,7 +84,7 @@ class KindPlatform:
         self._deployments = KubernetesDeployments(
             self._parts,
             Manifests(
-                secret=rclone.NAME,
+                secret=store_access.SECRET,
                 image=self._image.reference if settings.serving.images == "own" else None,
                 engine=settings.seldon.engine,
                 deadline=settings.ready_timeout,
@@ -130,7 +130,7 @@ class KindPlatform:
 
     def object_store_secret(self) -> str:
         """Return the name of the Secret that servers read artifacts with."""
-        return rclone.NAME
+        return store_access.SECRET
 
     def logs(self, name: str, *, lines: int) -> str:
         """Return the last `lines` of each pod of a layer or a deployment.

@@ -12,13 +12,12 @@ from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi, Manifest
 from mlops_pipeline.clients.waiting import Clock
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_ours
 from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.platforms.store_access import DEFAULT_NAMESPACE, rclone_settings
+from mlops_pipeline.platforms.store_access import SECRET as NAME
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Credentials
 
-NAME = "seldon-rclone-secret"
-DEFAULT_NAMESPACE = "seldon"
-"""Where models are deployed that name no other namespace."""
 _LABEL = "mlops-pipeline/secret"
 _KIND = "rclone"
 
@@ -74,19 +73,13 @@ class RcloneSecrets:
 
 
 def settings_of(endpoint: str, key: "Credentials", *, region: str = "") -> dict[str, str]:
-    """Return rclone's settings for the remote `s3`, so that it reads `s3://bucket/prefix`.
+    """Return rclone's settings, and how soon it gives up.
 
     `endpoint` is as pods reach it. The retries are few: with rclone's own, a store that does not
     answer is given up only after more than 200 s, during which nobody learns why.
     """
     return {
-        "RCLONE_CONFIG_S3_TYPE": "s3",
-        # Not AWS: that one puts the bucket into the host's name.
-        "RCLONE_CONFIG_S3_PROVIDER": "Other",
-        "RCLONE_CONFIG_S3_ENV_AUTH": "false",
-        "RCLONE_CONFIG_S3_ACCESS_KEY_ID": key.access_key_id,
-        "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": key.secret_access_key,
-        "RCLONE_CONFIG_S3_ENDPOINT": endpoint,
+        **rclone_settings(endpoint, key),
         **({"RCLONE_CONFIG_S3_SESSION_TOKEN": key.session_token} if key.session_token else {}),
         **({"RCLONE_CONFIG_S3_REGION": region} if region else {}),
         "RCLONE_CONTIMEOUT": "5s",

@@ -1,11 +1,10 @@
 """Where a Kubernetes platform keeps what it knows: one private folder."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically
+from mlops_pipeline.platforms import state_folder
 
 _MARK = ".mlops-pipeline-kubernetes"
 """What says that a folder is ours."""
@@ -53,18 +52,13 @@ class State:
             ConfigurationError: the folder is not writable or the disk is full.
             ConflictError: it is somebody else's.
         """
-        try:
+        with state_folder.writing(self.home):
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._require_ours()
             if not self.is_prepared():
                 write_atomically(self.home / _MARK, "", mode=PRIVATE)
             for folder in (self.locks, self.helm, self.temporary):
                 folder.mkdir(exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise ConfigurationError(
-                f"the state folder {self.home} cannot be written: {error.strerror or error}; "
-                "make it writable, free space, or choose another with MLOPS_HOME"
-            ) from error
 
     def purge(self) -> None:
         """Remove the folder and everything in it.
@@ -73,23 +67,9 @@ class State:
             ConflictError: it is a folder that this project did not make.
             ConfigurationError: something in it cannot be removed.
         """
-        if not self.home.exists():
-            return
-        if not self.is_prepared():
-            raise ConflictError(
-                f"{self.home} was not made by this project (it has no {_MARK}); "
-                "look at it and remove it yourself"
-            )
-        try:
-            shutil.rmtree(self.home)
-        except OSError as error:
-            raise ConfigurationError(f"could not remove {self.home}: {error}") from error
+        state_folder.purge(self.home, mark=_MARK)
 
     def _require_ours(self) -> None:
-        """Refuse to move into somebody's folder: `purge` would remove what is theirs."""
-        found = sorted(path.name for path in self.home.iterdir() if _MARK not in path.name)
+        found = [path.name for path in self.home.iterdir() if _MARK not in path.name]
         if found and not self.is_prepared():  # Asked after looking: the mark comes first.
-            raise ConflictError(
-                f"{self.home} must be empty or not there, and holds {', '.join(found[:3])}, which "
-                "this project did not make; choose another state folder with MLOPS_HOME"
-            )
+            state_folder.refuse_others(self.home, found)

@@ -2,8 +2,6 @@
 
 import base64
 import hashlib
-import json
-import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi
 from mlops_pipeline.platforms.kubernetes.ownership import is_ours
 from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.platforms.store_access import identities, new_key
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Credentials
@@ -40,8 +39,6 @@ def ensure(api: KubernetesApi, *, namespace: str) -> "Credentials":
     Raises:
         ConflictError: there is a Secret of that name which is not ours.
     """
-    from mlops_pipeline.clients.s3 import Credentials
-
     found = api.find(SECRET, NAME, namespace=namespace)
     if found is not None and not is_ours(found):
         raise ConflictError(
@@ -50,27 +47,18 @@ def ensure(api: KubernetesApi, *, namespace: str) -> "Credentials":
         )
     key = find(api, namespace=namespace)
     if key is None:
-        key = Credentials(secrets.token_hex(10).upper(), secrets.token_urlsafe(30))
+        key = new_key()
     api.apply(_manifest(key, namespace))
     return key
 
 
 def fingerprint(key: "Credentials") -> str:
     """Return a digest that changes with the key, from which the key cannot be found."""
-    return hashlib.sha256(_file(key).encode()).hexdigest()[:16]
-
-
-def _file(key: "Credentials") -> str:
-    identity = {
-        "name": "mlops-pipeline",
-        "credentials": [{"accessKey": key.access_key_id, "secretKey": key.secret_access_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    return json.dumps({"identities": [identity]})
+    return hashlib.sha256(identities(key).encode()).hexdigest()[:16]
 
 
 def _manifest(key: "Credentials", namespace: str) -> dict[str, Any]:
-    content = {_ID: key.access_key_id, _KEY: key.secret_access_key, FILE: _file(key)}
+    content = {_ID: key.access_key_id, _KEY: key.secret_access_key, FILE: identities(key)}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
