@@ -134,5 +134,5 @@ def test_nothing_waits_by_the_time_of_day() -> None:
     assert {Path(name).name: times for name, times in found.items()} == {
         "progress.py": 1,
         "training.py": 1,
-        "istio_tls.py": 1,
+        "tls.py": 1,
     }

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlops_pipeline.platforms.kubernetes.cluster import KindCluster
+from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 

@@ -37,13 +37,13 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import KindPlatform
-from mlops_pipeline.platforms.kubernetes.deployments import KubernetesDeployments
+from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.endings import is_ending
-from mlops_pipeline.platforms.kubernetes.external_store import make_store
-from mlops_pipeline.platforms.kubernetes.istio import Istio
-from mlops_pipeline.platforms.kubernetes.manifests import Manifests
+from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
+from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
 from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.serving_image import ServingImage
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
 from mlops_pipeline_tests.kind.conftest import KindCommandLine

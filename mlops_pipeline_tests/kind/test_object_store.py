@@ -19,8 +19,8 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.s3 import Credentials, ObjectStore
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.external_store import ExternalStore
-from mlops_pipeline.platforms.kubernetes.object_store import POD_ENDPOINT, SeaweedStore
+from mlops_pipeline.platforms.kubernetes.object_store.external import ExternalStore
+from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import POD_ENDPOINT, SeaweedStore
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings, ObjectStoreSettings

@@ -16,8 +16,8 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.seldon_core import SeldonCore
-from mlops_pipeline.platforms.kubernetes.serving_image import ServingImage
+from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
 
 pytestmark = pytest.mark.kind

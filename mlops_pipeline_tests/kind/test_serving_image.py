@@ -19,10 +19,10 @@ import pytest
 from mlops_pipeline.clients.containers import ContainerEngine
 from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
-from mlops_pipeline.platforms.kubernetes import serving_context
-from mlops_pipeline.platforms.kubernetes.environment import ImageServingEnvironment
+from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
 from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.serving_image import ServingImage
+from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.serving import artifact
 from mlops_pipeline.serving import seldon_pb2 as pb

@@ -28,8 +28,8 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import probes, upstream, workloads
-from mlops_pipeline.platforms.kubernetes.cluster import KindCluster
-from mlops_pipeline.platforms.kubernetes.cluster_config import HTTP, HTTPS, INGRESS_LABEL
+from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS, INGRESS_LABEL
+from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.pods import explain_unready

@@ -8,25 +8,23 @@ from mlops_pipeline.clients.containers import ContainerInfo
 from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.kubernetes import POD
 from mlops_pipeline.platforms import store_access
-from mlops_pipeline.platforms.kubernetes import (
-    istio_charts,
-    pods,
-    preflight,
-    seldon_chart,
-    store_manifests,
-)
-from mlops_pipeline.platforms.kubernetes.cluster import KindCluster
-from mlops_pipeline.platforms.kubernetes.cluster_config import CLUSTER_LABEL
-from mlops_pipeline.platforms.kubernetes.deployments import KubernetesDeployments
-from mlops_pipeline.platforms.kubernetes.environment import ImageServingEnvironment
-from mlops_pipeline.platforms.kubernetes.external_store import make_store
+from mlops_pipeline.platforms.kubernetes import pods
+from mlops_pipeline.platforms.kubernetes.cluster import preflight
+from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL
+from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
+from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
+from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.ingress_nginx import IngressNginx
-from mlops_pipeline.platforms.kubernetes.istio import Istio
-from mlops_pipeline.platforms.kubernetes.manifests import Manifests
-from mlops_pipeline.platforms.kubernetes.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.istio import charts as istio_charts
+from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
+from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
+from mlops_pipeline.platforms.kubernetes.object_store import manifests as store_manifests
+from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
 from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.seldon_core import SeldonCore
-from mlops_pipeline.platforms.kubernetes.serving_image import ServingImage
+from mlops_pipeline.platforms.kubernetes.seldon_core import chart as seldon_chart
+from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
 from mlops_pipeline.settings.kind import KindSettings
 

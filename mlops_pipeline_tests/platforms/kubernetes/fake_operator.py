@@ -13,7 +13,10 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.platforms.kubernetes.manifests import IMAGE_ANNOTATION, TEMPLATE_ANNOTATION
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
+    IMAGE_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+)
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
 

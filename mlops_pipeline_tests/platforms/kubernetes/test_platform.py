@@ -9,7 +9,7 @@ from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.kubernetes import KindPlatform
-from mlops_pipeline.platforms.kubernetes.cluster_record import ClusterBook, ClusterRecord, Stage
+from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, ClusterRecord, Stage
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.platforms.layers import Absent
 from mlops_pipeline.platforms.seldon import MANAGED_BY

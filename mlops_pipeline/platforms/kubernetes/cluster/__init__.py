@@ -1,0 +1,1 @@
+"""The cluster that kind makes: its layer, configuration, owner and nodes."""

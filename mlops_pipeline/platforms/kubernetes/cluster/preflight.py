@@ -1,0 +1,195 @@
+"""What of this machine a kind cluster needs."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlops_pipeline.clients import ports
+from mlops_pipeline.clients.containers import EngineInfo
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    ConfigurationError,
+    IntegrityError,
+    PipelineError,
+    UnavailableError,
+)
+from mlops_pipeline.clients.machine import available_memory
+from mlops_pipeline.clients.process import run
+from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL, kubernetes_version
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.layers import Diagnosis
+
+_GIB = 1 << 30
+_MEMORY = 6 * _GIB
+"""Bytes for the whole platform with two models; one node alone takes 1 GiB."""
+_MEMORY_LEFT = 1 * _GIB
+"""Bytes that must be left once the cluster runs."""
+_DISK = 10 * _GIB
+_INOTIFY = {"max_user_watches": 524_288, "max_user_instances": 512}
+"""https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files"""
+_FIRST_WITHOUT_CGROUP_V1 = (1, 35)
+"""Its kubelet does not start where `failCgroupV1` is left as it is (KEP-5573)."""
+_VERSION_COMMANDS = {"kind": ("version",), "helm": ("version", "--short")}
+
+
+def examine(parts: Parts) -> list[Diagnosis]:
+    """Look at everything that a cluster on this machine needs. Changes nothing."""
+    return [*_blocking(parts), *_advisory(parts)]
+
+
+def require(parts: Parts) -> None:
+    """Refuse to go on while something is missing that no cluster can do without.
+
+    Raises:
+        ConfigurationError: what was seen, and what to do.
+        UnavailableError: the container engine does not answer.
+    """
+    for diagnosis in _blocking(parts):
+        if diagnosis.fine:
+            continue
+        kind = UnavailableError if diagnosis.what == parts.settings.cluster.engine else None
+        raise (kind or ConfigurationError)(
+            f"no cluster can be made here: {diagnosis.what}: {diagnosis.seen}; "
+            f"{diagnosis.remedy}; nothing was changed"
+        )
+
+
+def advise(parts: Parts) -> str:
+    """Return what else of this machine may be in a cluster's way, as sentences; empty: nothing."""
+    found = [d for d in _advisory(parts) if not d.fine]
+    return "; ".join(f"{d.what}: {d.seen}, {d.remedy}" for d in found)
+
+
+def _blocking(parts: Parts) -> Iterator[Diagnosis]:
+    info = _ask(parts)
+    yield info if isinstance(info, Diagnosis) else _engine(parts, info)
+    yield from (_program(parts, name) for name in _VERSION_COMMANDS)
+    version = _wanted_version(parts)
+    if isinstance(version, Diagnosis):
+        yield version
+    elif isinstance(info, EngineInfo):
+        yield _cgroup(info, version)
+
+
+def _advisory(parts: Parts) -> Iterator[Diagnosis]:
+    yield from _inotify()
+    info = _ask(parts)
+    if isinstance(info, EngineInfo):
+        running = _is_running(parts)
+        yield _memory(info, running=running)
+        yield _disk(info)
+        if not running:
+            yield from _ports(parts)
+
+
+def _ask(parts: Parts) -> EngineInfo | Diagnosis:
+    engine = parts.settings.cluster.engine
+    try:
+        return parts.engine.info()
+    except (UnavailableError, CommandError) as error:
+        remedy = (
+            "install Docker (https://docs.docker.com/engine/install) and start it"
+            if engine == "docker"
+            else "install Podman and start its service (`podman machine start` on macOS)"
+        )
+        return Diagnosis(engine, _first_line(error), remedy)
+
+
+def _engine(parts: Parts, info: EngineInfo) -> Diagnosis:
+    return Diagnosis(parts.settings.cluster.engine, f"{info.version}, {info.cpus} CPUs")
+
+
+def _program(parts: Parts, name: str) -> Diagnosis:
+    try:
+        program = parts.sources.binary(name)
+        printed = run(
+            [str(program), *_VERSION_COMMANDS[name]],
+            purpose=f"ask {name} for its version",
+            timeout=20,
+        )
+    except (CommandError, ConfigurationError, IntegrityError) as error:
+        return Diagnosis(name, _first_line(error), f"install {name} or set MLOPS_BUNDLE")
+    found = re.search(r"v?\d+\.\d+\.\d+", printed)
+    return Diagnosis(name, found.group() if found else printed.strip()[:60])
+
+
+def _wanted_version(parts: Parts) -> str | Diagnosis:
+    """Return the Kubernetes version of the node image; empty where its tag does not say."""
+    try:
+        reference = parts.settings.cluster.node_image or parts.sources.node_image().reference
+    except (ConfigurationError, IntegrityError) as error:
+        return Diagnosis(
+            "node image", _first_line(error), "set kind.cluster.node_image or MLOPS_BUNDLE"
+        )
+    return kubernetes_version(reference)
+
+
+def _cgroup(info: EngineInfo, version: str) -> Diagnosis:
+    seen = f"version {info.cgroup_version}, Kubernetes {version or 'of an unknown version'}"
+    numbers = tuple(int(part) for part in version.lstrip("v").split(".")[:2]) if version else ()
+    if info.cgroup_version != 1 or numbers < _FIRST_WITHOUT_CGROUP_V1:
+        return Diagnosis("cgroup", seen)
+    return Diagnosis(
+        "cgroup",
+        f"{seen}, which does not start on version 1",
+        "set kind.cluster.node_image to an image of 1.34, or boot this machine with cgroup "
+        "version 2 (systemd.unified_cgroup_hierarchy=1)",
+    )
+
+
+def _inotify(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Diagnosis]:
+    """Look at limits that every node shares; other systems than Linux have none to see here."""
+    for name, least in _INOTIFY.items():
+        try:
+            value = int((folder / name).read_text())
+        except (OSError, ValueError):
+            continue
+        remedy = "" if value >= least else f"run `sudo sysctl fs.inotify.{name}={least}`"
+        yield Diagnosis(f"inotify {name}", str(value), remedy)
+
+
+def _is_running(parts: Parts) -> bool:
+    label = f"{CLUSTER_LABEL}={parts.settings.cluster.name}"
+    try:
+        return any(c.running for c in parts.engine.containers(label=label))
+    except PipelineError:
+        return False
+
+
+def _memory(info: EngineInfo, *, running: bool) -> Diagnosis:
+    """The engine may be in a machine of its own, with less than this one has."""
+    available = min(available_memory(), info.memory_bytes or available_memory())
+    least = _MEMORY_LEFT if running else _MEMORY
+    seen = f"{available / _GIB:.1f} GiB available{' beside the cluster' if running else ''}"
+    remedy = f"close programs or give the engine more: {least // _GIB} GiB are needed"
+    return Diagnosis("memory for the cluster", seen, "" if available >= least else remedy)
+
+
+def _disk(info: EngineInfo) -> Diagnosis:
+    what = "disk of the engine"
+    try:
+        free = shutil.disk_usage(info.data_root).free
+    except OSError:
+        return Diagnosis(what, f"{info.data_root} cannot be seen from here")
+    remedy = f"free {_DISK // _GIB} GiB there (`docker system df` shows what takes space)"
+    seen = f"{free / _GIB:.1f} GiB free in {info.data_root}"
+    return Diagnosis(what, seen, "" if free >= _DISK else remedy)
+
+
+def _ports(parts: Parts) -> Iterator[Diagnosis]:
+    """A port in a stranger's hands is no fault: another one is taken. Say which."""
+    settings = parts.settings.cluster
+    address = str(settings.listen_address)
+    for what, port in (("http port", settings.http_port), ("https port", settings.https_port)):
+        try:
+            taken = ports.is_taken(port, address=address)
+        except ConfigurationError as error:
+            yield Diagnosis(what, _first_line(error), "set kind.cluster.listen_address")
+            return
+        used = f"{address}:{port} is in use by another program: the next free one is taken"
+        yield Diagnosis(what, used if taken else f"{address}:{port} is free")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,1 @@
+"""SeldonDeployments: applied, watched until they are routed, and taken away."""

@@ -1,0 +1,477 @@
+"""SeldonDeployments in a cluster: applied, watched until they are routed, and taken away."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+from mlops_pipeline.clients import http
+from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
+    ConflictError,
+    FatalStateError,
+    NotFoundError,
+    PipelineError,
+    UnavailableError,
+    WaitTimeoutError,
+)
+from mlops_pipeline.clients.kubernetes import (
+    POD,
+    SECRET,
+    SELDON_DEPLOYMENT,
+    KubernetesApi,
+    Manifest,
+)
+from mlops_pipeline.clients.s3 import Objects
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes import pods
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import APPLIED_ANNOTATION, Manifests
+from mlops_pipeline.platforms.kubernetes.deployments.rollout import describe_unready, look
+from mlops_pipeline.platforms.kubernetes.deployments.statuses import memory_bytes, statuses
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending
+from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_ours
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.layers import Change
+from mlops_pipeline.platforms.platform import PredictorStatus
+from mlops_pipeline.platforms.seldon import SeldonDeployment
+
+_log = logging.getLogger(__name__)
+_INTERVAL = 0.2
+_PATIENCE = 30.0
+"""Seconds for a webhook that has just been started to answer, and for a route to reach the
+gateway."""
+_SLOW = 5.0
+"""Seconds in which the operator has taken up what was applied, or has found out that it cannot."""
+_END = 90.0
+"""Seconds in which pods must have ended."""
+
+
+class Artifacts(Protocol):
+    """What deployments ask of the object store's layer."""
+
+    def client(self) -> Objects:
+        """Return a client of the store.
+
+        Raises:
+            NotFoundError: the layer is absent.
+        """
+
+    def ensure_secret(self, namespace: str) -> bool:
+        """Write the Secret that pods in a namespace read artifacts with."""
+
+
+class Gateway(Protocol):
+    """What deployments ask of the gateway's layer."""
+
+    def url(self) -> str:
+        """Return `http://host:port`.
+
+        Raises:
+            NotFoundError: the layer is absent.
+        """
+
+    def trust(self) -> str:
+        """Return the certificates (PEM) that a client of an https `url` needs."""
+
+
+class KubernetesDeployments:
+    """Deployments whose servers are pods, and whose routes are Istio's.
+
+    An apply leaves the pods that serve alone until new ones are ready: that is the operator's
+    rolling update. What does not become ready is taken back, so that the cluster asks for what it
+    serves.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        manifests: Manifests,
+        *,
+        artifacts: Artifacts,
+        gateway: Gateway,
+        get: Callable[..., http.HttpAnswer] = http.get,
+    ) -> None:
+        self._parts = parts
+        self._manifests = manifests
+        self._artifacts = artifacts
+        self._gateway = gateway
+        self._get = get
+
+    def apply(self, deployment: SeldonDeployment) -> Change:
+        """Make the deployment true: pods started, routes switched without a dropped request.
+
+        Raises:
+            InvalidManifestError: Seldon's webhook refuses it, in its words; nothing was changed.
+            NotFoundError: the gateway, a secret, a bucket or an artifact does not exist; likewise.
+            ConflictError: there is one of that name that somebody else made; likewise.
+            FatalStateError: a pod cannot become ready; the version before keeps all traffic.
+            UnavailableError: it did not become ready in time; likewise.
+        """
+        api, url = self._parts.api(), self._url(deployment)
+        with self._lock(deployment.name, deployment.namespace, "apply"):
+            before = self._find_settled(api, deployment)
+            _require_ours(before, "apply")
+            self._prepare(api, deployment)
+            start = self._parts.clock.now()
+            applied = self._apply(api, self._manifests.render(deployment))
+            with self._taking_back(api, before, applied):
+                waited = self._wait(api, before, applied, deployment)
+                self._wait_for_route(deployment, url)
+            seconds = self._parts.clock.now() - start
+        return Change(
+            _action(before, applied, waited=waited),
+            {"address": url, **self._facts(api, applied), "seconds": round(seconds, 2)},
+        )
+
+    def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:
+        """Return the deployment as last applied, or None.
+
+        One that was changed by hand is returned as it stands.
+        """
+        api = self._api()
+        found = self._find(api, name, namespace) if api is not None else None
+        return self._manifests.read(found) if found is not None else None
+
+    def list(self) -> Sequence[SeldonDeployment]:
+        """Return every deployment as last applied, sorted by namespace and name.
+
+        Those of somebody else are among them, as far as this project has words for them.
+        """
+        api = self._api()
+        found = api.list(SELDON_DEPLOYMENT) if api is not None else ()
+        return sorted(
+            (self._manifests.read(manifest) for manifest in found if not is_ending(manifest)),
+            key=lambda deployment: (deployment.namespace, deployment.name),
+        )
+
+    def delete(self, name: str, *, namespace: str) -> None:
+        """Stop routing to it, let its pods finish, and return when they are gone.
+
+        Raises:
+            NotFoundError: there is no such deployment.
+            ConflictError: somebody else made it.
+            UnavailableError: its pods did not end in time.
+        """
+        api = self._parts.api()
+        with self._lock(name, namespace, "delete"):
+            found = self._find(api, name, namespace)
+            if found is None:
+                there = ", ".join(f"{d.namespace}/{d.name}" for d in self.list()) or "none"
+                raise NotFoundError(
+                    f"there is no deployment {namespace}/{name}; there are: {there}"
+                )
+            _require_ours(found, "delete")
+            left = [pod["metadata"]["name"] for pod in look(api, found).pods]
+            api.delete(SELDON_DEPLOYMENT, name, namespace=namespace)
+            self._wait_for_end(api, found, left)
+
+    def delete_ours(self) -> None:
+        """Delete every deployment that carries our label.
+
+        Raises:
+            UnavailableError: the cluster does not answer, or pods did not end in time.
+        """
+        for found in self._parts.api().list(SELDON_DEPLOYMENT):
+            if is_ours(found) and not is_ending(found):
+                metadata = found["metadata"]
+                self.delete(metadata["name"], namespace=metadata["namespace"])
+
+    def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
+        """Look at each predictor as it is now. Empty when there is no such deployment."""
+        api = self._api()
+        found = self._find(api, name, namespace) if api is not None else None
+        if api is None or found is None:
+            return ()
+        return statuses(api, look(api, found), self._manifests.read(found))
+
+    def logs(self, name: str, *, namespace: str, lines: int) -> str:
+        """Return the last lines of each container of a deployment's pods, under its name."""
+        api = self._parts.api()
+        found = api.get(SELDON_DEPLOYMENT, name, namespace=namespace)
+        return pods.logs(api, look(api, found).pods, lines=lines)
+
+    def _api(self) -> KubernetesApi | None:
+        """Return the cluster's API, or None while there is no cluster."""
+        try:
+            return self._parts.api()
+        except NotFoundError:
+            return None
+
+    def _find(self, api: KubernetesApi, name: str, namespace: str) -> Manifest | None:
+        """Return the SeldonDeployment, or None; one that is ending is as good as gone."""
+        return find_lasting(api, SELDON_DEPLOYMENT, name, namespace=namespace)
+
+    def _find_settled(self, api: KubernetesApi, deployment: SeldonDeployment) -> Manifest | None:
+        """Return the SeldonDeployment, or None; one that is ending is waited for.
+
+        What is applied to it would end with it.
+        """
+        found = api.find(SELDON_DEPLOYMENT, deployment.name, namespace=deployment.namespace)
+        if found is None or not is_ending(found):
+            return found
+        self._wait_for_end(api, found, ())
+        return self._find(api, deployment.name, deployment.namespace)
+
+    def _url(self, deployment: SeldonDeployment) -> str:
+        return f"{self._gateway.url()}/seldon/{deployment.namespace}/{deployment.name}/"
+
+    def _prepare(self, api: KubernetesApi, deployment: SeldonDeployment) -> None:
+        """Make what the pods need, and look for what they will read.
+
+        rclone copies nothing from a prefix that does not exist, and says that it is done.
+        """
+        namespace = deployment.namespace
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        ensure_namespace(api, namespace, timeout=timeout, clock=clock)
+        for predictor in deployment.spec.predictors:
+            secret = self._manifests.secret_of(predictor)
+            if secret == self._manifests.secret:
+                self._artifacts.ensure_secret(namespace)
+                _require_artifact(self._artifacts.client(), predictor.graph.model_uri)
+            elif api.find(SECRET, secret, namespace=namespace) is None:
+                raise NotFoundError(
+                    f"the Secret {secret} does not exist in the namespace {namespace}; make it, or "
+                    "name another as envSecretRefName"
+                )
+
+    def _apply(self, api: KubernetesApi, manifest: Manifest) -> Manifest:
+        """Apply, and try again while Seldon's webhook does not answer yet.
+
+        What somebody else has added, as `kubectl scale` does, stays with whom it belongs to when
+        we apply: it is taken away.
+        """
+        applied: list[Manifest] = []
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
+
+        def describe_unready() -> str | None:
+            found = api.apply(manifest).manifest
+            if added := _added(found["spec"], manifest["spec"]):
+                change = {"spec": added}
+                found = api.patch(SELDON_DEPLOYMENT, name, change, namespace=namespace)
+            applied.append(found)
+            return None
+
+        wait_until(
+            f"the API of the cluster for {namespace}/{name}",
+            _patiently(describe_unready),
+            timeout=_PATIENCE,
+            clock=self._parts.clock,
+            interval=1,
+            hint="see `mlops-pipeline status`",
+        )
+        return applied[-1]
+
+    def _wait(
+        self,
+        api: KubernetesApi,
+        before: Manifest | None,
+        resource: Manifest,
+        wanted: SeldonDeployment,
+    ) -> bool:
+        """Wait until what was applied is rolled out and routed; say whether that took waiting."""
+        start = self._parts.clock.now()
+
+        def describe() -> str | None:
+            now = api.find(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
+            if now is None:
+                raise FatalStateError(
+                    f"{wanted.namespace}/{wanted.name} was deleted while it was being rolled out; "
+                    "apply it again"
+                )
+            slow = self._parts.clock.now() - start > _SLOW
+            current = {**resource, "status": now.get("status")}
+            return describe_unready(api, current, wanted, slow=slow)
+
+        same = before is not None and _is_same(before, resource)
+        if same and self._look_again(api, resource, describe):
+            return False
+        try:
+            wait_until(
+                f"the deployment {wanted.namespace}/{wanted.name}",
+                _patiently(describe),
+                timeout=self._parts.settings.ready_timeout,
+                clock=self._parts.clock,
+                interval=_INTERVAL,
+                hint=f"see `mlops-pipeline logs {wanted.name}`",
+            )
+        except WaitTimeoutError as error:
+            log = pods.log_reader(api, namespace=wanted.namespace)
+            words = pods.last_words(look(api, resource).pods, log=log)
+            raise WaitTimeoutError(f"{error}{words}") from error
+        return True
+
+    def _look_again(
+        self, api: KubernetesApi, resource: Manifest, describe: Callable[[], str | None]
+    ) -> bool:
+        """Say whether all is as it was applied before.
+
+        Pods that could not become ready are replaced: what they lacked may be there by now, and
+        the kubelet tries them again only after minutes.
+        """
+        try:
+            return describe() is None
+        except FatalStateError:
+            for pod in look(api, resource).pods:
+                if not pods.is_ready(pod):
+                    metadata = pod["metadata"]
+                    api.delete(POD, metadata["name"], namespace=metadata["namespace"])
+            return False
+
+    def _wait_for_route(self, deployment: SeldonDeployment, url: str) -> None:
+        """Wait until the gateway has heard of the route, where our own servers answer there."""
+        if not self._manifests.are_ours or not any(
+            deployment.replicas(p) for p in deployment.spec.predictors if not p.shadow
+        ):
+            return
+
+        trust = self._gateway.trust()
+
+        def describe_unready() -> str | None:
+            try:
+                answer = self._get(f"{url}v2/health/ready", timeout=2, trust=trust)
+            except UnavailableError as error:
+                return str(error)
+            return None if answer.status == 200 else f"the gateway answers {answer.status}"
+
+        wait_until(
+            f"the route {url}",
+            describe_unready,
+            timeout=_PATIENCE,
+            clock=self._parts.clock,
+            hint="see `mlops-pipeline logs istio`",
+        )
+
+    @contextmanager
+    def _taking_back(
+        self, api: KubernetesApi, before: Manifest | None, after: Manifest
+    ) -> Iterator[None]:
+        """Put back what was there when the new one does not come to serve."""
+        try:
+            yield
+        except BaseException:
+            metadata = after["metadata"]
+            name, namespace = metadata["name"], metadata["namespace"]
+            try:
+                if before is None:
+                    api.delete(SELDON_DEPLOYMENT, name, namespace=namespace)
+                else:
+                    api.apply(_as_it_was(before))
+            except PipelineError:
+                _log.exception("%s/%s: what was deployed before is not back", namespace, name)
+            raise
+
+    def _wait_for_end(self, api: KubernetesApi, found: Manifest, left: Sequence[str]) -> None:
+        name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
+
+        def describe_left() -> str | None:
+            there = [pod for pod in left if api.find(POD, pod, namespace=namespace) is not None]
+            if there:
+                return f"still ending: {', '.join(there)}"
+            again = api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
+            same = again is not None and again["metadata"].get("uid") == found["metadata"]["uid"]
+            return "the SeldonDeployment is still there" if same else None
+
+        wait_until(
+            f"the end of {namespace}/{name}",
+            _patiently(describe_left),
+            timeout=_END,
+            clock=self._parts.clock,
+            interval=_INTERVAL,
+            hint=f"see `kubectl get pods --namespace {namespace}`",
+        )
+
+    def _facts(self, api: KubernetesApi, resource: Manifest) -> dict[str, int | float]:
+        found = [pod for pod in look(api, resource).pods if pods.is_ready(pod)]
+        facts: dict[str, int | float] = {"servers": len(found)}
+        if memory := memory_bytes(api, found):
+            facts["memory_megabytes"] = round(memory / 1e6)
+        return facts
+
+    @contextmanager
+    def _lock(self, name: str, namespace: str, verb: str) -> Iterator[None]:
+        purpose = f"{verb} {namespace}/{name}"
+        with self._parts.locks.held(f"{namespace}.{name}", purpose=purpose):
+            yield
+
+
+def _patiently(probe: Callable[[], str | None]) -> Callable[[], str | None]:
+    """Return a probe for which a cluster that does not answer is a reason to ask again."""
+
+    def describe() -> str | None:
+        try:
+            return probe()
+        except AccessDeniedError:
+            raise
+        except UnavailableError as error:
+            return str(error)
+
+    return describe
+
+
+def _added(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the change that takes away what is there and not wanted. Lists have one owner."""
+    change: dict[str, Any] = {}
+    for key, value in there.items():
+        if key not in wanted:
+            change[key] = None
+        elif isinstance(value, Mapping) and (inner := _added(value, wanted[key])):
+            change[key] = inner
+    return change
+
+
+def _require_ours(found: Manifest | None, verb: str) -> None:
+    """Refuse to touch what somebody else made.
+
+    Raises:
+        ConflictError: it lacks this project's label.
+    """
+    if found is None or is_ours(found):
+        return
+    name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
+    place = f"{name} --namespace {namespace}"
+    raise ConflictError(
+        f"could not {verb} {namespace}/{name}: somebody else made it. Delete it yourself "
+        f"(`kubectl delete seldondeployment {place}`), or hand it over "
+        f"(`kubectl label seldondeployment {place} app.kubernetes.io/managed-by=mlops-pipeline`)"
+    )
+
+
+def _require_artifact(store: Objects, uri: str) -> None:
+    """Refuse a modelUri with nothing below it.
+
+    Raises:
+        NotFoundError: no such bucket, or nothing below the prefix.
+    """
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    if not store.sizes(bucket, prefix.rstrip("/") + "/"):
+        raise NotFoundError(f"there is nothing below {uri}; is the artifact published?")
+
+
+def _is_same(before: Manifest, after: Manifest) -> bool:
+    """Say whether an apply has changed nothing that we ask for."""
+    given = [
+        (m["metadata"].get("annotations") or {}).get(APPLIED_ANNOTATION) for m in (before, after)
+    ]
+    return bool(before["spec"] == after["spec"]) and given[0] == given[1]
+
+
+def _action(
+    before: Manifest | None, after: Manifest, *, waited: bool
+) -> Literal["created", "updated", "repaired", "unchanged"]:
+    if before is None:
+        return "created"
+    if not _is_same(before, after):
+        return "updated"
+    return "repaired" if waited else "unchanged"
+
+
+def _as_it_was(before: Manifest) -> Manifest:
+    """Return what makes the object again what it was."""
+    metadata = before["metadata"]
+    kept = ("name", "namespace", "labels", "annotations")
+    return {
+        "apiVersion": before["apiVersion"],
+        "kind": before["kind"],
+        "metadata": {key: metadata[key] for key in kept if metadata.get(key)},
+        "spec": before["spec"],
+    }

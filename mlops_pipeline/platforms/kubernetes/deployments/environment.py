@@ -1,0 +1,114 @@
+"""The serving environment: the image that pods serve with, run here, without a network."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from mlops_pipeline.clients.containers import EngineApi, Mount, full_reference
+from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.platforms import offline
+from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import Implementation, ServingImage
+
+_TIMEOUT = 180.0
+_GIVEN, _WRITTEN = "/mnt/given", "/mnt/written"
+
+
+class ImageServingEnvironment:
+    """The serving images, in containers of this machine's engine.
+
+    Where upstream's images are to serve, which predict nothing without a cluster, the libraries of
+    this Python environment stand for them: those that train, and TensorFlow of the same version.
+    """
+
+    def __init__(self, engine: EngineApi, serving: ServingImage, *, temporary: Path) -> None:
+        """`temporary` is a folder that the engine can show to containers."""
+        self._engine = engine
+        self._serving = serving
+        self._temporary = temporary
+        self._here = LocalServingEnvironment(temporary=temporary)
+
+    def fingerprint(self) -> str:
+        """Name the environment: the images' tag, which stands for all that is in them."""
+        if self._serving.is_upstream:
+            return f"upstream-{self._here.fingerprint()}"
+        return self._serving.tag
+
+    def predict(
+        self,
+        model: Path,
+        rows: Path,
+        *,
+        implementation: str,
+        parameters: Sequence[tuple[str, str]],
+    ) -> list[list[float]]:
+        """Load the artifact in a container of the image and return its scores for `rows`.
+
+        `rows` is an .npy file of shape [n, features]; the answer has shape [n, outputs].
+
+        Raises:
+            NotFoundError: the image is not built.
+            CommandError: the artifact does not load or does not predict; with the reason.
+            IntegrityError: what it wrote is not a table of scores.
+        """
+        if self._serving.is_upstream:
+            return self._here.predict(
+                model, rows, implementation=implementation, parameters=parameters
+            )
+        image = self._image(implementation)
+        with tempfile.TemporaryDirectory(dir=self._existing()) as private:
+            given, written = Path(private) / "given", Path(private) / "written"
+            _share(model, rows, given)
+            written.mkdir()
+            written.chmod(0o777)
+            self._run(image, given, written, implementation, parameters)
+            return offline.read_scores(written / "scores.npy", who=image, rows=rows)
+
+    def _image(self, implementation: str) -> str:
+        reference = self._serving.reference(cast(Implementation, implementation))
+        if not self._engine.has_image(full_reference(reference)):
+            raise NotFoundError(
+                f"could not try an artifact where it will be served: the image {reference} is not "
+                "built; `mlops-pipeline up serving_image` builds it"
+            )
+        return full_reference(reference)
+
+    def _run(
+        self,
+        image: str,
+        given: Path,
+        written: Path,
+        implementation: str,
+        parameters: Sequence[tuple[str, str]],
+    ) -> None:
+        self._engine.run(
+            image,
+            offline.arguments(
+                model=f"{_GIVEN}/model",
+                rows=f"{_GIVEN}/rows.npy",
+                output=f"{_WRITTEN}/scores.npy",
+                implementation=implementation,
+                parameters=parameters,
+            ),
+            entrypoint="python",
+            mounts=(Mount(given, _GIVEN), Mount(written, _WRITTEN, writable=True)),
+            network="none",
+            timeout=_TIMEOUT,
+        )
+
+    def _existing(self) -> Path | None:
+        return self._temporary if self._temporary.is_dir() else None
+
+
+def _share(model: Path, rows: Path, folder: Path) -> None:
+    """Copy what the container reads to where any user may read it.
+
+    The files are this user's alone, and the container's user is another one. What they lie in is
+    not: nobody but this user comes to them here.
+    """
+    shutil.copytree(model, folder / "model", copy_function=shutil.copyfile)
+    shutil.copyfile(rows, folder / "rows.npy")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)

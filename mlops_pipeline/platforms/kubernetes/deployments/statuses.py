@@ -1,0 +1,113 @@
+"""What the predictors of a deployment really are now, asked of their pods."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from mlops_pipeline.clients.errors import FatalStateError, PipelineError
+from mlops_pipeline.clients.http import HttpAnswer
+from mlops_pipeline.clients.kubernetes import EVENT, KubernetesApi, Manifest
+from mlops_pipeline.platforms.kubernetes import pods
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import traffic_of
+from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
+    Rollout,
+    described_status,
+    is_rolled_out,
+    newest_first,
+)
+from mlops_pipeline.platforms.platform import PredictorStatus
+from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+
+_State = Literal["ready", "starting", "failed", "stopped"]
+_DIGEST_HEADER = "x-model-digest"
+_MEMORY = re.compile(rb"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
+
+
+def statuses(
+    api: KubernetesApi, rollout: Rollout, deployment: SeldonDeployment
+) -> tuple[PredictorStatus, ...]:
+    """Look at each predictor."""
+    shares = traffic_of(rollout.routes)
+    return tuple(
+        _status(
+            api,
+            rollout,
+            predictor,
+            traffic=0 if predictor.shadow else shares.get(predictor.name, 0),
+        )
+        for predictor in deployment.spec.predictors
+    )
+
+
+def memory_bytes(api: KubernetesApi, found: Iterable[Manifest]) -> int:
+    """Return the memory of the servers in these pods, as they say it themselves; 0 if none does."""
+    answers = (_ask(api, pod, "/metrics") for pod in found)
+    seen = (_MEMORY.search(answer.body) for answer in answers if answer is not None)
+    return round(sum(float(match.group(1)) for match in seen if match))
+
+
+def _status(
+    api: KubernetesApi, rollout: Rollout, predictor: Predictor, *, traffic: int
+) -> PredictorStatus:
+    deployments = rollout.of(predictor)
+    found = [pod for d in deployments for pod in newest_first(d, rollout.pods_of(d))]
+    ready = [pod for pod in found if pods.is_ready(pod)]
+    state, reason = _judge(api, rollout, deployments, found)
+    return PredictorStatus(
+        name=predictor.name,
+        digest=_digest(api, ready),
+        traffic=traffic,
+        replicas=len(ready),
+        state=state,
+        reason=reason,
+    )
+
+
+def _judge(
+    api: KubernetesApi,
+    rollout: Rollout,
+    deployments: Sequence[Manifest],
+    found: Sequence[Manifest],
+) -> tuple[_State, str]:
+    if not deployments:
+        failed = described_status(rollout.resource)
+        return ("failed", failed) if failed else ("starting", "the operator has not made it yet")
+    if not any(d["spec"].get("replicas", 1) for d in deployments):
+        return "stopped", "it has no replicas"
+    if all(is_rolled_out(d) for d in deployments):
+        return "ready", ""
+    try:
+        events = api.list(EVENT, namespace=rollout.resource["metadata"]["namespace"])
+        reason = pods.explain_unready(found, events)
+    except FatalStateError as error:
+        return "failed", str(error)
+    return "starting", reason or "its pods are being replaced"
+
+
+def _digest(api: KubernetesApi, ready: Iterable[Manifest]) -> str:
+    """Return the artifact digest that the first pod answers with; empty if none has one."""
+    for pod in ready:
+        answer = _ask(api, pod, "/metadata")
+        if answer is not None:
+            return answer.headers.get(_DIGEST_HEADER, "")
+    return ""
+
+
+def _ask(api: KubernetesApi, pod: Manifest, path: str) -> HttpAnswer | None:
+    """Ask the pod at its port for HTTP; None where it is silent."""
+    metadata = pod["metadata"]
+    try:
+        return api.ask_pod(
+            metadata["name"], namespace=metadata["namespace"], port=_port(pod), path=path
+        )
+    except PipelineError:
+        return None
+
+
+def _port(pod: Manifest) -> int:
+    """The operator counts ports up from 9000 over the units of all predictors, and names them."""
+    for container in pod["spec"].get("containers") or ():
+        for port in container.get("ports") or ():
+            if port.get("name") == "http":
+                return int(port["containerPort"])
+    return 9000

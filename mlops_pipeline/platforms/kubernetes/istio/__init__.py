@@ -1,0 +1,1 @@
+"""Istio: its layer, the gateway, HTTPS and what proves that it routes."""

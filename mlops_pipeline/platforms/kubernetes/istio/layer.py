@@ -1,0 +1,265 @@
+"""The istio layer: istiod, and the one gateway behind whose address every deployment answers."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from mlops_pipeline.clients import http
+from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
+    GATEWAY,
+    KubernetesApi,
+    Manifest,
+)
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes.istio import charts
+from mlops_pipeline.platforms.kubernetes.istio.bookinfo import Bookinfo
+from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
+from mlops_pipeline.platforms.kubernetes.istio.gateway import NAME, gateway_manifest
+from mlops_pipeline.platforms.kubernetes.istio.https import Https
+from mlops_pipeline.platforms.kubernetes.istio.probe import try_route
+from mlops_pipeline.platforms.kubernetes.istio.releases import CHARTS, ISTIOD, Releases
+from mlops_pipeline.platforms.kubernetes.load_balancers import (
+    NONE_GIVEN,
+    find_address,
+    url_of,
+    wait_for_address,
+)
+from mlops_pipeline.platforms.kubernetes.metallb.layer import UNREACHABLE
+from mlops_pipeline.platforms.kubernetes.ownership import (
+    delete_ours,
+    is_ours,
+    remove_namespace,
+)
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
+from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    Facts,
+    Finding,
+    HealthCheck,
+    LayerState,
+    Ready,
+    action_from,
+)
+
+_NEEDED = ("helm", *(chart.chart for chart in CHARTS), "istio")
+_GLANCE = 2.0
+"""Seconds in which a gateway that is looked at has to answer."""
+_ANSWER = 30.0
+"""Seconds in which a gateway whose pod is ready answers, if it can be reached at all."""
+
+
+class Istio:
+    """Three Helm releases, our Gateway, its certificate, and Bookinfo where it is asked for."""
+
+    name = "istio"
+    description = "Istio with the gateway behind whose one address every deployment answers."
+    kinds: tuple[str, ...] = ("istio", "envoy", "kubernetes")
+    requires: tuple[str, ...] = ("metallb",)
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._settings = parts.settings.istio
+        self._releases = Releases(parts)
+        self._https = Https(parts)
+        self._bookinfo = Bookinfo(parts)
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """That it routes; and what the settings ask for beside it."""
+        routes = HealthCheck(
+            "routes_to_a_pod",
+            "A request to the gateway's address reaches a pod by the route made for it.",
+            self._try_route,
+        )
+        certificate = HealthCheck(
+            "shows_its_certificate",
+            "Port 443 of the gateway shows the certificate that the settings ask for.",
+            self._try_certificate,
+        )
+        page = HealthCheck(
+            "serves_the_product_page",
+            "The product page of Bookinfo comes through the gateway.",
+            self._try_bookinfo,
+        )
+        return (
+            routes,
+            *((certificate,) if self._https.wanted else ()),
+            *((page,) if self._bookinfo.wanted else ()),
+        )
+
+    def observe(self) -> LayerState:
+        """Look at the releases, the pods, our Gateway and whether its address answers."""
+        try:
+            return self._observe(self._parts.api())
+        except NotFoundError:
+            return Absent()
+        except UnavailableError as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Install what is missing or differs, and wait until the gateway answers from here.
+
+        Raises:
+            ConfigurationError: a chart cannot be had, Istio does not fit the cluster, or the
+                files of the certificate are wrong; nothing was changed.
+            ConflictError: a release, Gateway or Secret of that name is somebody else's.
+            UnavailableError: it did not become ready, or its address cannot be reached from here.
+            FatalStateError: a pod cannot become ready.
+        """
+        with self._parts.locks.held("layers", purpose="bring up Istio"):
+            state = self.observe()
+            if isinstance(state, Ready):
+                return Change("unchanged", state.facts)
+            api, steps = self._parts.api(), Steps(self._parts.clock)
+            self._parts.sources.require(_NEEDED)
+            charts.check_window(self._parts.sources.chart("istiod").version, api.version())
+            _refuse_foreign(api.find(GATEWAY, NAME, namespace=NAMESPACE))
+            self._https.require()
+            self._bookinfo.require()
+            with steps.step("images"):
+                self._parts.images.ensure("istio")
+            self._releases.install(api, steps)
+            self._open(api, steps)
+            return Change(action_from(state), {**self._facts(api), **steps.facts})
+
+    def remove(self) -> None:
+        """Remove our Gateway and the releases; the namespace goes if nothing foreign is in it."""
+        try:
+            api = self._parts.api()
+        except NotFoundError:
+            return
+        with self._parts.locks.held("layers", purpose="remove Istio"):
+            self._bookinfo.remove(api)
+            delete_ours(api, GATEWAY, NAME, namespace=NAMESPACE)
+            self._https.remove(api)
+            self._releases.uninstall()
+            remove_namespace(api, NAMESPACE, belongs=lambda name: name.startswith("istio"))
+
+    def url(self) -> str:
+        """Return `http://<address>`, or `https://<address>` where plain HTTP is redirected.
+
+        Raises:
+            NotFoundError: there is no cluster, or the gateway has no address yet.
+        """
+        address = self._find_address(self._parts.api())
+        if address is None:
+            raise NotFoundError(
+                "the gateway has no address; bring it up with `mlops-pipeline up istio`"
+            )
+        return self._url_at(address)
+
+    def trust(self) -> str:
+        """Return the certificates (PEM) that a client of an https `url` needs; empty for http."""
+        return self._https.chain(self._parts.api()) if self._settings.https_redirect else ""
+
+    def _observe(self, api: KubernetesApi) -> LayerState:
+        releases = self._releases.observe(api)
+        gateway = api.find(GATEWAY, NAME, namespace=NAMESPACE)
+        if releases is None and gateway is None:
+            return Absent()
+        found = [*(releases or [Broken("Istio's Helm releases are not there")])]
+        return worst(chain(found, self._look(api, gateway))) or Ready(self._facts(api))
+
+    def _look(self, api: KubernetesApi, gateway: Manifest | None) -> Iterator[LayerState]:
+        yield from self._releases.look(api)
+        listens = self._compare(gateway)
+        yield listens
+        address = self._find_address(api)
+        if address is None:
+            yield Broken(f"the gateway has no address: {NONE_GIVEN}")
+            return
+        if isinstance(listens, Ready):
+            # Else port 443 is not open yet, or not any more: no wonder that it has no certificate.
+            yield self._https.observe(api, address)
+        yield self._bookinfo.observe(api)
+        yield broken_by(self._describe_silence(address))
+
+    def _compare(self, gateway: Manifest | None) -> LayerState:
+        if gateway is None:
+            return Broken(f"the Gateway {NAMESPACE}/{NAME} is not there")
+        if gateway["spec"] != gateway_manifest(self._settings)["spec"]:
+            return Drifted((f"the Gateway {NAMESPACE}/{NAME} differs from the settings",))
+        return Ready()
+
+    def _open(self, api: KubernetesApi, steps: Steps) -> None:
+        """Make the gateway listen, and wait until it answers from here."""
+        with steps.step("route"):
+            address = wait_for_address(
+                self._parts, charts.GATEWAY, namespace=NAMESPACE, of="the gateway"
+            )
+            self._https.ensure(api, address)
+            self._apply_gateway(api)
+            wait_until(
+                f"the gateway at {self._url_at(address)}",
+                lambda: self._describe_silence(address) or self._https.describe_other(api, address),
+                timeout=_ANSWER,
+                clock=self._parts.clock,
+                hint=UNREACHABLE,
+            )
+        self._bookinfo.ensure(api, steps)
+
+    def _apply_gateway(self, api: KubernetesApi) -> None:
+        """Apply our Gateway; istiod's webhook may refuse calls for a while after its start."""
+        wait_until(
+            f"the Gateway {NAMESPACE}/{NAME}",
+            lambda: describe_silence(lambda: api.apply(gateway_manifest(self._settings))),
+            timeout=self._parts.settings.ready_timeout,
+            clock=self._parts.clock,
+        )
+
+    def _describe_silence(self, address: str) -> str | None:
+        """Say why the gateway does not answer from here; None for any answer, 404 among them.
+
+        It listens only once istiod has told it of our Gateway.
+        """
+        try:
+            http.get(url_of(address), timeout=_GLANCE)
+        except UnavailableError as error:
+            return f"{error}; {UNREACHABLE}"
+        return None
+
+    def _find_address(self, api: KubernetesApi) -> str | None:
+        return find_address(api, charts.GATEWAY, namespace=NAMESPACE)
+
+    def _url_at(self, address: str) -> str:
+        return url_of(address, scheme="https" if self._settings.https_redirect else "http")
+
+    def _try_route(self) -> Finding:
+        return try_route(self._parts, self.url(), trust=self.trust())
+
+    def _try_certificate(self) -> Finding:
+        api = self._parts.api()
+        return self._https.try_certificate(api, self._find_address(api) or "")
+
+    def _try_bookinfo(self) -> Finding:
+        return self._bookinfo.try_page(self.url(), trust=self.trust())
+
+    def _facts(self, api: KubernetesApi) -> Facts:
+        address = self._find_address(api) or ""
+        found = api.get(DEPLOYMENT, ISTIOD, namespace=NAMESPACE)
+        image = found["spec"]["template"]["spec"]["containers"][0]["image"]
+        version, kubernetes = image.rpartition(":")[2], api.version()
+        facts: dict[str, str | int | float] = {
+            "address": self._url_at(address),
+            "version": version,
+            "kubernetes": kubernetes,
+            **self._https.facts(api),
+        }
+        if warning := charts.check_window(version, kubernetes):
+            facts["warning"] = warning
+        return facts
+
+
+def _refuse_foreign(gateway: Manifest | None) -> None:
+    if gateway is not None and not is_ours(gateway):
+        raise ConflictError(
+            f"could not bring up the gateway: the Gateway {NAMESPACE}/{NAME} is there and this "
+            "project did not make it; delete it, nothing was changed"
+        )

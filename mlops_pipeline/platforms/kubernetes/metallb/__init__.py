@@ -1,0 +1,1 @@
+"""MetalLB: its layer, and which addresses it may give away."""

@@ -1,0 +1,272 @@
+"""The MetalLB layer: addresses of the container network for Services of type LoadBalancer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    ConfigurationError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
+from mlops_pipeline.clients.kubernetes import (
+    DAEMON_SET,
+    DEPLOYMENT,
+    EVENT,
+    IP_ADDRESS_POOL,
+    L2_ADVERTISEMENT,
+    NAMESPACE,
+    POD,
+    KubernetesApi,
+    Manifest,
+)
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes import pods, probes, upstream, workloads
+from mlops_pipeline.platforms.kubernetes.cluster import nodes
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, wait_for_end
+from mlops_pipeline.platforms.kubernetes.metallb import addresses
+from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    Finding,
+    HealthCheck,
+    LayerState,
+    Ready,
+    action_from,
+)
+
+_SYSTEM = "metallb-system"
+_CONTROLLER = "controller"
+_SPEAKER = "speaker"
+_POOL = "mlops-pipeline"
+_NETWORK = "kind"
+_REVISION = 1
+"""Raised whenever `_probe_sooner` changes: installed manifests are then applied again."""
+_ANSWER = 30.0
+_SLOW = 0.5
+"""Seconds between looks at what takes seconds."""
+UNREACHABLE = (
+    "can this machine reach the container network? Docker Desktop on macOS and Windows keeps it in "
+    "a virtual machine: use OrbStack, Colima with --network-address, or docker-mac-net-connect; "
+    "on Linux a firewall or a VPN may claim the address"
+)
+
+
+class MetalLB:
+    """MetalLB by upstream's native manifest, with one pool that is announced by ARP."""
+
+    name = "metallb"
+    description = "MetalLB, which gives Services of type LoadBalancer addresses of this machine."
+    kinds: tuple[str, ...] = ("metallb", "kubernetes")
+    requires: tuple[str, ...] = ("cluster",)
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """That an address that it gives answers here."""
+        return (
+            HealthCheck(
+                "gives_addresses",
+                "A Service of type LoadBalancer gets an address, which a pod answers at from here.",
+                self._try_address,
+            ),
+        )
+
+    def _try_address(self) -> Finding:
+        api, clock = self._parts.api(), self._parts.clock
+        image = self._parts.sources.echo_image()
+        with probes.echo(
+            api, self._parts.images, type="LoadBalancer", image=image, clock=clock
+        ) as echoed:
+            seconds = probes.answer_of(
+                echoed, echoed.url, timeout=_ANSWER, clock=clock, hint=UNREACHABLE
+            )
+            seen = f"{echoed.url} answered {seconds:.1f} s after its pod was ready"
+            return Finding(passed=True, seen=seen, facts={"address": echoed.url})
+
+    def observe(self) -> LayerState:
+        """Look at MetalLB's pods and at our pool."""
+        try:
+            api = self._parts.api()
+        except NotFoundError:
+            return Absent()
+        try:
+            return self._observe(api)
+        except ConfigurationError as error:
+            return Drifted((str(error),))
+        except (CommandError, NotFoundError, UnavailableError) as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Install MetalLB, and give it a range of the container network.
+
+        Raises:
+            ConfigurationError: the manifest cannot be had, or there is no such range; nothing was
+                changed.
+            ConflictError: somebody else's MetalLB is there.
+            UnavailableError: it did not become ready.
+            FatalStateError: a pod cannot become ready.
+        """
+        with self._parts.locks.held("layers", purpose="bring up MetalLB"):
+            state = self.observe()
+            if isinstance(state, Ready):
+                return Change("unchanged", state.facts)
+            api, steps = self._parts.api(), Steps(self._parts.clock)
+            there = api.find(DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
+            upstream.require_ours(there, what="MetalLB", layer=self.name)
+            self._parts.sources.require(["metallb-native", "metallb"])
+            chosen = self._choose(api)
+            self._install(api, steps)
+            pool = self._open(api, chosen, steps)
+            return Change(action_from(state), {**_facts(pool, chosen), **steps.facts})
+
+    def remove(self) -> None:
+        """Delete MetalLB if it is ours; Services keep no addresses."""
+        upstream.remove(self._parts, layer=self.name, namespace=_SYSTEM, what="MetalLB")
+
+    def _observe(self, api: KubernetesApi) -> LayerState:
+        controller = upstream.observe_controller(api, _CONTROLLER, namespace=_SYSTEM)
+        if not isinstance(controller, Ready):
+            return controller
+        if reason := _describe_speakers(api):
+            return Broken(reason)
+        pool = find_lasting(api, IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
+        if pool is None:
+            return Drifted(("it has no pool of ours",))
+        chosen = self._choose(api)
+        different = tuple(self._differences(api, pool, chosen))
+        return Drifted(different) if different else Ready(_facts(pool, chosen))
+
+    def _differences(
+        self, api: KubernetesApi, pool: Manifest, chosen: AddressRange
+    ) -> Iterator[str]:
+        # Without the manifest nobody can say which version is asked for.
+        with suppress(ConfigurationError, IntegrityError):
+            if different := upstream.difference(pool, self._annotations()):
+                yield different
+        if (there := _addresses(pool)) != str(chosen):
+            yield f"its addresses are {there or 'none'}, and {chosen} are asked for"
+        if find_lasting(api, L2_ADVERTISEMENT, _POOL, namespace=_SYSTEM) is None:
+            yield "its addresses are not announced"
+
+    def _choose(self, api: KubernetesApi) -> AddressRange:
+        pool = api.find(IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
+        return addresses.choose(
+            self._parts.engine.network(_NETWORK),
+            wanted=self._parts.settings.metallb.addresses,
+            existing=_addresses(pool) if pool is not None else "",
+            cluster=self._parts.settings.cluster.name,
+            others=lambda: nodes.pools_of_others(
+                self._parts.engine, self._parts.settings.cluster.name
+            ),
+        )
+
+    def _install(self, api: KubernetesApi, steps: Steps) -> None:
+        with steps.step("images"):
+            self._parts.images.ensure("metallb")
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        wait_for_end(api, NAMESPACE, _SYSTEM, timeout=timeout, clock=clock)
+        file = self._parts.sources.manifest("metallb-native")
+        with steps.step("apply"):
+            objects = upstream.read(file, layer=self.name, change=_probe_sooner)
+            upstream.apply(api, objects, timeout=timeout, clock=clock)
+        with steps.step("pods"):
+            workloads.wait_for(self._parts, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
+            wait_until(
+                f"DaemonSet {_SYSTEM}/{_SPEAKER}",
+                lambda: _describe_speakers(api, describe=pods.explain_unready),
+                timeout=timeout,
+                clock=clock,
+                hint=f"see `kubectl describe pods --namespace {_SYSTEM}`",
+            )
+
+    def _open(self, api: KubernetesApi, chosen: AddressRange, steps: Steps) -> Manifest:
+        """Apply the pool as soon as MetalLB's webhooks answer: they do some time after its pods."""
+        objects = _pool(chosen, self._annotations())
+
+        with steps.step("webhook"):
+            wait_until(
+                "MetalLB's webhook",
+                lambda: describe_silence(
+                    lambda: [api.apply(manifest, dry_run=True) for manifest in objects]
+                ),
+                timeout=self._parts.settings.ready_timeout,
+                clock=self._parts.clock,
+                hint=f"see `kubectl logs --namespace {_SYSTEM} deployment/{_CONTROLLER}`",
+            )
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        upstream.apply(api, objects, timeout=timeout, clock=clock)
+        return objects[0]
+
+    def _annotations(self) -> dict[str, str]:
+        file = self._parts.sources.manifest("metallb-native")
+        return upstream.annotations(file, revision=_REVISION)
+
+
+def _facts(pool: Manifest, chosen: AddressRange) -> dict[str, str | int | float]:
+    version = (pool["metadata"].get("annotations") or {}).get(upstream.VERSION, "")
+    return {"version": str(version), "addresses": str(chosen), "count": len(chosen)}
+
+
+def _describe_speakers(
+    api: KubernetesApi,
+    *,
+    describe: Callable[[Sequence[Manifest], Sequence[Manifest]], str] = pods.describe_unready,
+) -> str | None:
+    """Say why not every node has a speaker of the applied version; None when each has.
+
+    `describe` says why pods are not ready; an error of its own ends the wait.
+    """
+    found = api.find(DAEMON_SET, _SPEAKER, namespace=_SYSTEM)
+    if found is None:
+        return f"DaemonSet {_SYSTEM}/{_SPEAKER} is not there"
+    status = found.get("status") or {}
+    seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
+    wanted = status.get("desiredNumberScheduled", 0)
+    counts = [status.get(key, 0) for key in ("updatedNumberScheduled", "numberAvailable")]
+    if seen and wanted and counts == [wanted] * 2:
+        return None
+    speakers = api.list(POD, namespace=_SYSTEM, labels=f"component={_SPEAKER}")
+    why = describe(speakers, api.list(EVENT, namespace=_SYSTEM)) or "pods are being replaced"
+    return f"{min(counts)} of {wanted} nodes have a speaker: {why}"
+
+
+def _probe_sooner(manifest: dict[str, Any]) -> None:
+    """Let the kubelet look at once: upstream has it wait 10 s with what takes one."""
+    if manifest["kind"] not in ("Deployment", "DaemonSet"):
+        return
+    for container in manifest["spec"]["template"]["spec"]["containers"]:
+        if probe := container.get("readinessProbe"):
+            probe |= {"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 10}
+
+
+def _pool(chosen: AddressRange, annotations: dict[str, str]) -> list[Manifest]:
+    metadata = {"name": _POOL, "namespace": _SYSTEM, "labels": upstream.labels_of(MetalLB.name)}
+    return [
+        {
+            "apiVersion": IP_ADDRESS_POOL.api_version,
+            "kind": IP_ADDRESS_POOL.kind,
+            "metadata": {**metadata, "annotations": annotations},
+            "spec": {"addresses": [str(chosen)]},
+        },
+        {
+            "apiVersion": L2_ADVERTISEMENT.api_version,
+            "kind": L2_ADVERTISEMENT.kind,
+            "metadata": metadata,
+            "spec": {"ipAddressPools": [_POOL]},
+        },
+    ]
+
+
+def _addresses(pool: Manifest) -> str:
+    return ", ".join(str(part) for part in pool["spec"].get("addresses") or ())

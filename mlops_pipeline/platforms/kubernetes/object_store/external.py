@@ -1,0 +1,155 @@
+"""The object_store layer where an S3 is there already: nothing is made but its buckets."""
+
+import ipaddress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
+from mlops_pipeline.platforms.kubernetes.object_store import buckets
+from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecrets, settings_of
+from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import SeaweedStore
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.states import worst
+from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    Facts,
+    HealthCheck,
+    LayerState,
+    Ready,
+    action_from,
+)
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import Credentials, ObjectStore
+
+_GLANCE = 5.0
+_ANSWER = 30.0
+
+
+class ExternalStore:
+    """The S3 that kind.object_store.endpoint names, with the keys that AWS's tools would use."""
+
+    name = "object_store"
+    description = "S3-compatible storage of somebody else, with the buckets for models and data."
+    kinds: tuple[str, ...] = ("s3",)
+    requires: tuple[str, ...] = ("cluster",)
+    checks: tuple[HealthCheck, ...] = ()
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._settings = parts.settings.object_store
+
+    def observe(self) -> LayerState:
+        """Look whether it answers, at its buckets, and at the Secrets with its keys."""
+        try:
+            _refuse_unreachable(self._settings.endpoint)
+            secrets = self._secrets()
+            states = [buckets.observe(self.client(patience=_GLANCE, attempts=1))]
+            if stale := secrets.stale():
+                states.append(Drifted((f"its Secret is out of date in: {', '.join(stale)}",)))
+            return worst(states) or Ready(self._facts())
+        except NotFoundError:
+            return Absent()
+        except (UnavailableError, ConfigurationError) as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Make the buckets that are missing, and write the Secrets that servers read it with.
+
+        Raises:
+            ConfigurationError: there are no keys for it, or pods cannot reach its address.
+            AccessDeniedError: it refuses the keys, or to make a bucket.
+            UnavailableError: it does not answer.
+        """
+        with self._parts.locks.held("layers", purpose="look at the object store"):
+            state = self.observe()
+            if isinstance(state, Ready):
+                return Change("unchanged", state.facts)
+            _refuse_unreachable(self._settings.endpoint)
+            clock, steps = self._parts.clock, Steps(self._parts.clock)
+            with steps.step("buckets"):
+                buckets.ensure(
+                    lambda: self.client(patience=_GLANCE, attempts=1),
+                    timeout=_ANSWER,
+                    clock=clock,
+                    hint="is kind.object_store.endpoint right, and reachable from here?",
+                )
+            timeout = self._parts.settings.ready_timeout
+            self._secrets().ensure_known(timeout=timeout, clock=clock)
+            return Change(action_from(state), {**self._facts(), **steps.facts})
+
+    def remove(self) -> None:
+        """Leave everything as it is: the store is not ours."""
+
+    def client(self, *, patience: float = 30.0, attempts: int = 4) -> "ObjectStore":
+        """Return a client; see `ObjectStore` for the options.
+
+        Raises:
+            ConfigurationError: there are no keys for it.
+        """
+        from mlops_pipeline.clients.s3 import ObjectStore
+
+        return ObjectStore(
+            self._settings.endpoint,
+            self._key(),
+            region=self._settings.region,
+            advise=lambda: f"see the log of {self._settings.endpoint}",
+            patience=patience,
+            attempts=attempts,
+        )
+
+    def ensure_secret(self, namespace: str) -> bool:
+        """Write the Secret that pods in a namespace read artifacts with; return whether it changed.
+
+        Raises:
+            ConfigurationError: there are no keys for it.
+            ConflictError: there is a Secret of that name which is not ours.
+            NotFoundError: there is no cluster.
+        """
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        return self._secrets().ensure(namespace, timeout=timeout, clock=clock)
+
+    def _key(self) -> "Credentials":
+        from mlops_pipeline.clients.s3 import standard_credentials
+
+        return standard_credentials(self._settings.profile)
+
+    def _secrets(self) -> RcloneSecrets:
+        content = settings_of(self._settings.endpoint, self._key(), region=self._settings.region)
+        return RcloneSecrets(self._parts.api(), content)
+
+    def _facts(self) -> Facts:
+        return {
+            "address": self._settings.endpoint,
+            "region": self._settings.region,
+            "buckets": ", ".join(buckets.BUCKETS),
+        }
+
+
+Store = SeaweedStore | ExternalStore
+
+
+def make_store(parts: Parts) -> Store:
+    """Return the layer that the settings ask for: an S3 that is there, or one of our own."""
+    return ExternalStore(parts) if parts.settings.object_store.endpoint else SeaweedStore(parts)
+
+
+def _refuse_unreachable(endpoint: str) -> None:
+    """In a pod, the address of this machine's loopback is the pod itself."""
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if parts.scheme not in ("http", "https") or not host:
+        reason = "it is no URL such as https://s3.example.com"
+    elif loopback:
+        reason = "in a pod, that is the pod itself; name this machine by an address of its network"
+    else:
+        return
+    raise ConfigurationError(f"could not use kind.object_store.endpoint = {endpoint!r}: {reason}")

@@ -1,0 +1,283 @@
+"""The object_store layer: SeaweedFS in the cluster, for this machine and for pods."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    UnavailableError,
+)
+from mlops_pipeline.clients.kubernetes import (
+    PERSISTENT_VOLUME_CLAIM,
+    SERVICE,
+    STATEFUL_SET,
+    STORAGE_CLASS,
+    KubernetesApi,
+    Manifest,
+    Resource,
+)
+from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
+from mlops_pipeline.platforms.kubernetes.load_balancers import (
+    NONE_GIVEN,
+    find_address,
+    url_of,
+    wait_for_address,
+)
+from mlops_pipeline.platforms.kubernetes.metallb.layer import UNREACHABLE
+from mlops_pipeline.platforms.kubernetes.object_store import buckets, keys, manifests
+from mlops_pipeline.platforms.kubernetes.object_store.manifests import NAME, NAMESPACE, PORT
+from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecrets, settings_of
+from mlops_pipeline.platforms.kubernetes.ownership import delete_ours, ensure_namespace, is_ours
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
+from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.workloads import (
+    describe_unready,
+    wait_for,
+)
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    Facts,
+    HealthCheck,
+    LayerState,
+    Ready,
+    action_from,
+)
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import Credentials, ObjectStore
+
+POD_ENDPOINT = f"http://{NAME}.{NAMESPACE}.svc.cluster.local:{PORT}"
+_GLANCE = 2.0
+"""Seconds in which a store that is looked at has to answer."""
+_ANSWER = 60.0
+"""Seconds in which a store whose pod is ready answers, if it can be reached at all."""
+
+_MADE = (STATEFUL_SET, SERVICE, manifests.NETWORK_POLICY)
+
+
+class SeaweedStore:
+    """SeaweedFS with a volume, keys of our own making, and Secrets with them for model servers."""
+
+    name = "object_store"
+    description = "S3-compatible storage (SeaweedFS) with the buckets for models and data sets."
+    kinds: tuple[str, ...] = ("s3", "seaweedfs", "kubernetes")
+    requires: tuple[str, ...] = ("metallb",)
+    checks: tuple[HealthCheck, ...] = ()
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._settings = parts.settings.object_store
+
+    def observe(self) -> LayerState:
+        """Look at its pod, its volume, its keys, its buckets, and the Secrets with its keys."""
+        try:
+            return self._observe(self._parts.api())
+        except NotFoundError:
+            return Absent()
+        except UnavailableError as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Bring the store up with its buckets, and write the Secrets that servers read it with.
+
+        Raises:
+            ConfigurationError: its image cannot be had, or its volume cannot have the size.
+            ConflictError: something of its name is somebody else's.
+            UnavailableError: it does not answer, or its address cannot be reached from here.
+            FatalStateError: its pod cannot become ready.
+        """
+        with self._parts.locks.held("layers", purpose="bring up the object store"):
+            state = self.observe()
+            if isinstance(state, Ready):
+                return Change("unchanged", state.facts)
+            api, steps = self._parts.api(), Steps(self._parts.clock)
+            self._parts.sources.require(["storage"])
+            self._refuse(api)
+            with steps.step("images"):
+                self._parts.images.ensure("storage")
+            self._start(api, steps)
+            self._fill(api, steps)
+            return Change(action_from(state), {**self._facts(api), **steps.facts})
+
+    def remove(self) -> None:
+        """Stop the store. Its volume, its keys and the Secrets with them stay."""
+        try:
+            api = self._parts.api()
+        except NotFoundError:
+            return
+        with self._parts.locks.held("layers", purpose="stop the object store"):
+            for resource in _MADE:
+                delete_ours(api, resource, NAME, namespace=NAMESPACE)
+
+    def client(self, *, patience: float = 30.0, attempts: int = 4) -> "ObjectStore":
+        """Return a client with the store's own key; see `ObjectStore` for the options.
+
+        Raises:
+            NotFoundError: the layer is absent.
+        """
+        from mlops_pipeline.clients.s3 import ObjectStore
+
+        api = self._parts.api()
+        key = keys.find(api, namespace=NAMESPACE)
+        address = self._find_address(api)
+        if key is None or address is None:
+            raise NotFoundError(
+                "the object store is not there; bring it up with `mlops-pipeline up object_store`"
+            )
+        return ObjectStore(
+            url_of(address, port=PORT),
+            key,
+            advise=lambda: "see `mlops-pipeline logs object_store`",
+            patience=patience,
+            attempts=attempts,
+        )
+
+    def ensure_secret(self, namespace: str) -> bool:
+        """Write the Secret that pods in a namespace read artifacts with; return whether it changed.
+
+        Raises:
+            NotFoundError: the layer is absent.
+            ConflictError: there is a Secret of that name which is not ours.
+        """
+        api = self._parts.api()
+        key = keys.find(api, namespace=NAMESPACE)
+        if key is None:
+            raise NotFoundError(
+                f"could not write the object store's Secret in {namespace}: the store has no keys; "
+                "bring it up with `mlops-pipeline up object_store`"
+            )
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        return _secrets(api, key).ensure(namespace, timeout=timeout, clock=clock)
+
+    def _observe(self, api: KubernetesApi) -> LayerState:
+        stateful = api.find(STATEFUL_SET, NAME, namespace=NAMESPACE)
+        if stateful is None and api.find(SERVICE, NAME, namespace=NAMESPACE) is None:
+            return Absent()
+        return worst(self._look(api)) or Ready(self._facts(api))
+
+    def _look(self, api: KubernetesApi) -> Iterator[LayerState]:
+        key = keys.find(api, namespace=NAMESPACE)
+        if key is None:
+            yield Broken(f"the Secret {NAMESPACE}/{keys.NAME} holds no key")
+            return
+        yield broken_by(describe_unready(api, STATEFUL_SET, NAME, namespace=NAMESPACE))
+        yield self._compare_volume(api)
+        for manifest in self._manifests(key):
+            yield _compare(api, manifest)
+        if self._find_address(api) is None:
+            yield Broken(f"the object store has no address: {NONE_GIVEN}")
+            return
+        yield buckets.observe(self.client(patience=_GLANCE, attempts=1))
+        if stale := _secrets(api, key).stale():
+            yield Drifted((f"the store's Secret is out of date in: {', '.join(stale)}",))
+
+    def _manifests(self, key: "Credentials") -> tuple[Manifest, ...]:
+        stateful_set = manifests.stateful_set(fingerprint=keys.fingerprint(key))
+        return (manifests.network_policy(), manifests.service(), stateful_set)
+
+    def _refuse(self, api: KubernetesApi) -> None:
+        """Refuse what cannot be, before anything is changed."""
+        for resource in (*_MADE, PERSISTENT_VOLUME_CLAIM):
+            found = api.find(resource, NAME, namespace=NAMESPACE)
+            if found is not None and not is_ours(found):
+                raise ConflictError(
+                    f"could not bring up the object store: the {resource.kind} {NAMESPACE}/{NAME} "
+                    "is there and this project did not make it; delete it"
+                )
+        self._refuse_lost_volume(api)
+        there, wanted = self._sizes(api)
+        if there and wanted != there and not self._can_grow(api, there, wanted):
+            raise ConfigurationError(
+                f"could not give the object store's volume {wanted}: it has {there}, and its "
+                f"storage class cannot change that; set kind.object_store.size to {there}"
+            )
+
+    def _refuse_lost_volume(self, api: KubernetesApi) -> None:
+        """A volume that somebody deletes stays for as long as the store's pod is there."""
+        found = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        if found is not None and is_ending(found):
+            raise ConflictError(
+                "could not bring up the object store: somebody has deleted its volume, which goes "
+                "with everything in it as soon as its pod ends; copy what you need, run `kubectl "
+                f"delete statefulset {NAME} --namespace {NAMESPACE}` and then this again"
+            )
+
+    def _start(self, api: KubernetesApi, steps: Steps) -> None:
+        clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
+        with steps.step("store"):
+            ensure_namespace(api, NAMESPACE, timeout=timeout, clock=clock)
+            for resource in _MADE:
+                wait_for_end(api, resource, NAME, namespace=NAMESPACE, timeout=timeout, clock=clock)
+            key = keys.ensure(api, namespace=NAMESPACE)
+            api.apply_all([manifests.volume(self._settings.size), *self._manifests(key)])
+            wait_for(self._parts, STATEFUL_SET, NAME, namespace=NAMESPACE)
+
+    def _fill(self, api: KubernetesApi, steps: Steps) -> None:
+        """Make the buckets and the Secrets, once the store answers at its address."""
+        clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
+
+        with steps.step("buckets"):
+            wait_for_address(self._parts, NAME, namespace=NAMESPACE, of="the object store")
+            buckets.ensure(
+                lambda: self.client(patience=_GLANCE, attempts=1),
+                timeout=_ANSWER,
+                clock=clock,
+                hint=UNREACHABLE,
+            )
+        key = keys.ensure(api, namespace=NAMESPACE)
+        _secrets(api, key).ensure_known(timeout=timeout, clock=clock)
+
+    def _find_address(self, api: KubernetesApi) -> str | None:
+        return find_address(api, NAME, namespace=NAMESPACE)
+
+    def _compare_volume(self, api: KubernetesApi) -> LayerState:
+        claim = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        if claim is None or is_ending(claim):
+            how = "is not there" if claim is None else "is being deleted, with all that is stored"
+            return Broken(f"the PersistentVolumeClaim {NAMESPACE}/{NAME} {how}")
+        there, wanted = self._sizes(api)
+        if manifests.bytes_of(there) != manifests.bytes_of(wanted):
+            return Drifted((f"the volume has {there}, wanted is {wanted}",))
+        return Ready()
+
+    def _sizes(self, api: KubernetesApi) -> tuple[str, str]:
+        """Return the size that the volume was asked with, empty for no volume, and the setting."""
+        found = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        there = found["spec"]["resources"]["requests"]["storage"] if found is not None else ""
+        return str(there), self._settings.size
+
+    def _can_grow(self, api: KubernetesApi, there: str, wanted: str) -> bool:
+        if manifests.bytes_of(wanted) <= manifests.bytes_of(there):
+            return manifests.bytes_of(wanted) == manifests.bytes_of(there)
+        claim = api.get(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        storage_class = api.find(STORAGE_CLASS, claim["spec"].get("storageClassName") or "")
+        return bool((storage_class or {}).get("allowVolumeExpansion"))
+
+    def _facts(self, api: KubernetesApi) -> Facts:
+        return {
+            "address": url_of(self._find_address(api) or "", port=PORT),
+            "in_the_cluster": POD_ENDPOINT,
+            "buckets": ", ".join(buckets.BUCKETS),
+            "size": self._sizes(api)[0],
+            "version": manifests.IMAGE.rpartition(":")[2],
+        }
+
+
+def _secrets(api: KubernetesApi, key: "Credentials") -> RcloneSecrets:
+    return RcloneSecrets(api, settings_of(POD_ENDPOINT, key))
+
+
+def _compare(api: KubernetesApi, manifest: Manifest) -> LayerState:
+    """Compare an object with its manifest, by what applying it would change."""
+    resource = Resource(manifest["apiVersion"], manifest["kind"])
+    if api.find(resource, NAME, namespace=NAMESPACE) is None:
+        return Broken(f"the {resource.kind} {NAMESPACE}/{NAME} is not there")
+    if api.apply(manifest, dry_run=True).action != "unchanged":
+        return Drifted((f"the {resource.kind} {NAMESPACE}/{NAME} differs from what is wanted",))
+    return Ready()

@@ -1,0 +1,145 @@
+"""What Seldon Core is installed from: one chart, sized for one machine, and its model servers."""
+
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.platforms.kubernetes.istio.gateway import REFERENCE
+from mlops_pipeline.platforms.kubernetes.releases import Installation
+from mlops_pipeline.settings.kind import KindSettings
+
+NAMESPACE = "seldon-system"
+RELEASE = "seldon-core"
+CHART = "seldon-core-operator"
+MANAGER = "seldon-controller-manager"
+CONFIG = "seldon-config"
+"""The ConfigMap that the operator reads the images of its servers from."""
+WEBHOOK = f"seldon-validating-webhook-configuration-{NAMESPACE}"
+WEBHOOK_SERVICE = "seldon-webhook-service"
+WEBHOOK_SECRET = "seldon-webhook-server-cert"
+DEFINITION = "seldondeployments.machinelearning.seldon.io"
+
+FREE = "Apache-2.0"
+_LAST_FREE = (1, 17)
+"""Later minors are under the Business Source License 1.1 (LICENSE at tag v1.18.0)."""
+_TENSORFLOW = ("tensorflow-cpu", "tensorflow")
+
+Servers = dict[str, dict[str, dict[str, dict[str, str]]]]
+"""`predictor_servers` of the chart: server → protocols → protocol → image and its tag."""
+
+
+class ServingImages(Protocol):
+    """Our own model server, as images."""
+
+    def reference(self, implementation: Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]) -> str:
+        """Return the image that serves an implementation. Contacts nothing."""
+
+
+def installation(settings: KindSettings, serving: ServingImages) -> Installation:
+    """Return the release as the settings want it.
+
+    Raises:
+        ConfigurationError: upstream's images are to serve and no TensorFlow is installed here.
+    """
+    return Installation(RELEASE, NAMESPACE, CHART, _values(settings, serving))
+
+
+def require_version(settings: KindSettings, version: str) -> None:
+    """Refuse a chart of another version than the settings name.
+
+    Raises:
+        ConfigurationError: both versions, and which setting to change.
+    """
+    if version != settings.seldon.version:
+        raise ConfigurationError(
+            f"could not install Seldon Core: kind.seldon.version is {settings.seldon.version}, and "
+            f"the chart that can be had is {version}; set kind.seldon.version to {version}, or "
+            f"provide the chart {CHART} {settings.seldon.version}; nothing was changed"
+        )
+
+
+def licence_of(version: str) -> str:
+    """Return the name of the licence that a version of Seldon Core is under."""
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    if match is not None and (int(match[1]), int(match[2])) <= _LAST_FREE:
+        return FREE
+    return "Business Source License 1.1: no production use"
+
+
+def servers(settings: KindSettings, serving: ServingImages) -> Servers:
+    """Return the images that SKLEARN_SERVER and TENSORFLOW_SERVER are to run.
+
+    TENSORFLOW_SERVER runs two containers under the protocol `seldon`: one that speaks it, which
+    needs no TensorFlow, before the one of the protocol `tensorflow`, which loads the model.
+
+    Raises:
+        ConfigurationError: upstream's images are to serve and no TensorFlow is installed here.
+    """
+    if settings.serving.images == "upstream":
+        return {"TENSORFLOW_SERVER": _protocols(tensorflow=f"tensorflow/serving:{_tensorflow()}")}
+    plain, heavy = serving.reference("SKLEARN_SERVER"), serving.reference("TENSORFLOW_SERVER")
+    return {
+        "SKLEARN_SERVER": _protocols(seldon=plain, v2=plain),
+        "TENSORFLOW_SERVER": _protocols(seldon=plain, tensorflow=heavy),
+    }
+
+
+def describe_other_servers(found: Mapping[str, Any], wanted: Servers) -> tuple[str, ...]:
+    """Say which of the wanted images the operator does not use."""
+    return tuple(
+        f"{server} under the protocol {protocol} runs {_shown(now)}, wanted is {_shown(image)}"
+        for server, entry in wanted.items()
+        for protocol, image in entry["protocols"].items()
+        if (now := found.get(server, {}).get("protocols", {}).get(protocol, {})) != image
+    )
+
+
+def _values(settings: KindSettings, serving: ServingImages) -> dict[str, Any]:
+    """Return what differs from the chart's values, whose requests are for a larger machine."""
+    return {
+        "istio": {"enabled": True, "gateway": REFERENCE},
+        "usageMetrics": {"enabled": settings.seldon.usage_metrics},
+        "manager": {"cpuRequest": "20m", "memoryRequest": "64Mi"},
+        "executor": {
+            "resources": {
+                "cpuRequest": "20m",
+                "cpuLimit": "500m",
+                "memoryRequest": "64Mi",
+                "memoryLimit": "256Mi",
+            }
+        },
+        "storageInitializer": {"cpuRequest": "20m", "memoryRequest": "32Mi"},
+        "predictor_servers": servers(settings, serving),
+    }
+
+
+def _protocols(**images: str) -> dict[str, dict[str, dict[str, str]]]:
+    return {"protocols": {protocol: _split(image) for protocol, image in images.items()}}
+
+
+def _split(reference: str) -> dict[str, str]:
+    image, _, tag = reference.rpartition(":")
+    return {"defaultImageVersion": tag, "image": image}
+
+
+def _shown(image: Mapping[str, str]) -> str:
+    return f"{image['image']}:{image['defaultImageVersion']}" if image else "nothing"
+
+
+def _tensorflow() -> str:
+    """Return the version of the TensorFlow that trains here, without importing it.
+
+    A server that is older than what wrote a model does not load it.
+    """
+    for package in _TENSORFLOW:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    raise ConfigurationError(
+        "could not choose the image tensorflow/serving: no TensorFlow is installed here, whose "
+        "version it has to have; install this package with its dependencies, or set "
+        "kind.serving.images to own"
+    )

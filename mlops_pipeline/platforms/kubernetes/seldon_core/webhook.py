@@ -1,0 +1,49 @@
+"""Does Seldon's webhook check? Dry runs of small SeldonDeployments, which change nothing."""
+
+from typing import Any
+
+from mlops_pipeline.clients.errors import InvalidManifestError
+from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi
+from mlops_pipeline.platforms.kubernetes.seldon_core.chart import NAMESPACE
+from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
+from mlops_pipeline.platforms.layers import Finding
+
+
+def describe_refusal(api: KubernetesApi) -> str | None:
+    """Say why a small SeldonDeployment is not accepted now; None when it is."""
+    try:
+        return describe_silence(lambda: api.apply(_probe(100), dry_run=True))
+    except InvalidManifestError as error:
+        return str(error)
+
+
+def try_webhook(api: KubernetesApi) -> Finding:
+    """Ask for a right and for a wrong one: a webhook that is not asked accepts both."""
+    if reason := describe_refusal(api):
+        return Finding(passed=False, seen=f"a right SeldonDeployment was refused: {reason}")
+    try:
+        api.apply(_probe(50, 40), dry_run=True)
+    except InvalidManifestError as error:
+        return Finding(passed=True, seen=f"a right one is accepted, a wrong one not: {error}")
+    seen = "a SeldonDeployment whose traffic adds up to 90 percent was accepted"
+    return Finding(passed=False, seen=seen)
+
+
+def _probe(*shares: int) -> dict[str, Any]:
+    """Return a SeldonDeployment with a predictor for each share of the traffic."""
+    graph = {
+        "name": "probe",
+        "implementation": "SKLEARN_SERVER",
+        "modelUri": "s3://models/probe",
+    }
+    return {
+        "apiVersion": SELDON_DEPLOYMENT.api_version,
+        "kind": SELDON_DEPLOYMENT.kind,
+        "metadata": {"name": "mlops-pipeline-probe", "namespace": NAMESPACE},
+        "spec": {
+            "predictors": [
+                {"name": f"p{number}", "graph": graph, "traffic": share}
+                for number, share in enumerate(shares)
+            ]
+        },
+    }

@@ -1,0 +1,1 @@
+"""The serving images: what they are built from, and their layer."""

@@ -1,0 +1,267 @@
+"""The serving_image layer: our model server as images, built here and given to every node."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from mlops_pipeline.clients.containers import full_reference
+from mlops_pipeline.clients.errors import CommandError, NotFoundError, PipelineError
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
+from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    Finding,
+    HealthCheck,
+    LayerState,
+    Ready,
+    action_from,
+)
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+
+Implementation = Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
+
+_BUILD_TIMEOUT = 1800.0
+"""Seconds: 260 MB come from a network that may be slow."""
+_RUN_TIMEOUT = 60.0
+_UPSTREAM = Ready({"images": "upstream's, which the nodes pull"})
+
+
+@dataclass(frozen=True)
+class _Image:
+    implementation: Implementation
+    repository: str
+    target: str
+    """The stage of the Dockerfile, and its fact."""
+
+
+_IMAGES = (
+    # The second has all layers of the first but the last.
+    _Image("SKLEARN_SERVER", "mlops-pipeline/serving", "serving"),
+    _Image("TENSORFLOW_SERVER", "mlops-pipeline/serving-tensorflow", "serving-tensorflow"),
+)
+
+
+class ServingImage:
+    """Two images: one without TensorFlow, which also forwards, and one with it.
+
+    They are built from what this installation holds, with the versions that train, and named by
+    all that goes in: what is there under its name is never built or copied again.
+    """
+
+    name = "serving_image"
+    description = "The images of the model server, here and on every node."
+    kinds: tuple[str, ...] = ("docker", "python")
+    requires: tuple[str, ...] = ("cluster",)
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    @cached_property
+    def tag(self) -> str:
+        """The tag of both images: 16 hexadecimal characters. Contacts nothing."""
+        return serving_context.tag_of(self._contents)
+
+    def reference(self, implementation: Implementation) -> str:
+        """Return the image that serves an implementation. Contacts nothing.
+
+        That of SKLEARN_SERVER also stands before that of TENSORFLOW_SERVER, as a forwarder.
+        """
+        for image in _IMAGES:
+            if image.implementation == implementation:
+                return f"{image.repository}:{self.tag}"
+        raise KeyError(implementation)
+
+    @property
+    def is_upstream(self) -> bool:
+        """Whether upstream's images are to serve, and ours are not built."""
+        return self._parts.settings.serving.images == "upstream"
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """That they hold what models are trained with."""
+        return (
+            HealthCheck(
+                "has_the_libraries_that_train",
+                "The images hold the versions of the libraries that models are trained with here.",
+                self._compare_libraries,
+            ),
+        )
+
+    def observe(self) -> LayerState:
+        """Look whether the engine and every node have both images."""
+        try:
+            self._parts.api()
+            return _UPSTREAM if self.is_upstream else self._look()
+        except NotFoundError:
+            return Absent()
+        except PipelineError as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Build what the engine lacks, and give every node what it lacks.
+
+        Other layers are brought up meanwhile: this one changes nothing that they look at.
+
+        Raises:
+            ConfigurationError: the base image cannot be had, or an index needs a password.
+            CommandError: a build failed; with the end of its output, and what to do.
+            PipelineError: a node did not take an image.
+        """
+        if self.is_upstream:
+            return Change("unchanged", _UPSTREAM.facts)
+        with self._parts.locks.held("serving_image", purpose="build the serving images"):
+            state = self.observe()
+            if isinstance(state, Ready):
+                return Change("unchanged", state.facts)
+            self._parts.api()
+            steps = Steps(self._parts.clock)
+            self._build(steps)
+            with steps.step("load"):
+                self._parts.images.ensure_local(*map(self._full, _IMAGES))
+            return Change(action_from(state), {**self._facts(), **steps.facts})
+
+    def remove(self) -> None:
+        """Remove the images of this version from the engine; those of the nodes go with them.
+
+        Raises:
+            ConflictError: a container was made from one.
+        """
+        with self._parts.locks.held("serving_image", purpose="remove the serving images"):
+            for image in _IMAGES:
+                self._parts.engine.remove_image(self._full(image))
+
+    @cached_property
+    def _contents(self) -> Mapping[str, bytes]:
+        return serving_context.contents()
+
+    def _full(self, image: _Image) -> str:
+        """Return the reference as every engine reads it; Podman takes a short one for local."""
+        return full_reference(self.reference(image.implementation))
+
+    def _look(self) -> LayerState:
+        parts = self._parts
+        nodes = parts.kind().nodes(parts.settings.cluster.name)
+        if not nodes:
+            return Absent()
+        wanted = {image: self.reference(image.implementation) for image in _IMAGES}
+        built = [image for image in _IMAGES if parts.engine.has_image(self._full(image))]
+        lacking = parts.images.missing(wanted.values())
+        everywhere = all(set(lacking.get(node, ())) == set(wanted.values()) for node in nodes)
+        if not built and everywhere:
+            return Absent()
+        differences = [f"{wanted[i]} is not built" for i in _IMAGES if i not in built]
+        differences += [
+            f"the node {node} lacks {reference}"
+            for node, references in sorted(lacking.items())
+            for reference in sorted(references)
+        ]
+        return Drifted(tuple(differences)) if differences else Ready(self._facts())
+
+    def _facts(self) -> dict[str, str | int | float]:
+        facts: dict[str, str | int | float] = {}
+        for image in _IMAGES:
+            key = image.target.replace("-", "_")
+            facts[key] = self.reference(image.implementation)
+            facts[f"{key}_mb"] = round(self._parts.engine.image_size(self._full(image)) / 1e6)
+        return facts
+
+    def _build(self, steps: Steps) -> None:
+        engine = self._parts.engine
+        lacking = [image for image in _IMAGES if not engine.has_image(self._full(image))]
+        if not lacking:
+            return
+        arguments = serving_context.arguments(os.environ)
+        with steps.step("base"):
+            self._ensure_base()
+        with tempfile.TemporaryDirectory(prefix="mlops-serving-") as folder:
+            context = Path(folder)
+            serving_context.write(self._contents, context)
+            for image in lacking:
+                with steps.step(image.target.replace("-", "_")):
+                    self._build_one(image, context, arguments)
+
+    def _ensure_base(self) -> None:
+        """Load the base image from where archives come from; else the build pulls it."""
+        engine, sources = self._parts.engine, self._parts.sources
+        if engine.has_image(serving_context.BASE):
+            return
+        for archive in sources.archives("python"):
+            if serving_context.BASE in map(full_reference, archive.images):
+                engine.load(archive.path)
+
+    def _build_one(self, image: _Image, context: Path, arguments: Mapping[str, str]) -> None:
+        try:
+            self._parts.engine.build(
+                context,
+                dockerfile=context / serving_context.DOCKERFILE,
+                tag=self._full(image),
+                timeout=_BUILD_TIMEOUT,
+                arguments=arguments,
+                labels=MANAGED_BY,
+                target=image.target,
+                # The way that this machine has to the index of packages, proxies on it included.
+                network="host",
+            )
+        except (CommandError, NotFoundError) as error:
+            raise CommandError(
+                f"{error}\nThe build starts from {serving_context.BASE} and installs from "
+                f"{arguments.get('PIP_INDEX_URL', 'https://pypi.org/simple')}. Where one of them "
+                "cannot be reached, set HTTPS_PROXY or PIP_INDEX_URL, which the build is given, or "
+                "MLOPS_BUNDLE to a bundle with that base image; then `mlops-pipeline up "
+                "serving_image` goes on"
+            ) from error
+
+    def _compare_libraries(self) -> Finding:
+        if self.is_upstream:
+            return Finding(passed=True, seen="upstream's images serve; ours are not built")
+        differences, facts = [], dict[str, str | int | float]()
+        for image in _IMAGES:
+            found = self._libraries(image)
+            facts |= found
+            differences += [f"{image.repository} has {words}" for words in _differences(found)]
+        if differences:
+            return Finding(
+                passed=False,
+                seen=f"{'; '.join(differences)}: install the versions of requirements/runtime.lock "
+                "here, or models are served by others than those that train them",
+                facts=facts,
+            )
+        shown = ", ".join(f"{name} {number}" for name, number in facts.items())
+        return Finding(passed=True, seen=f"both images have {shown}, as here", facts=facts)
+
+    def _libraries(self, image: _Image) -> dict[str, str]:
+        """Return name → version of what an image holds."""
+        output = self._parts.engine.run(
+            self._full(image),
+            ["-m", "mlops_pipeline.serving", "versions"],
+            entrypoint="python",
+            timeout=_RUN_TIMEOUT,
+        )
+        return {str(name): str(number) for name, number in json.loads(output).items()}
+
+
+def _differences(found: Mapping[str, str]) -> Iterator[str]:
+    """Say which of an image's libraries are here in another version. Python's minor counts."""
+    for name, there in found.items():
+        here = serving_context.PYTHON if name == "python" else _installed(name)
+        if here != (there.rpartition(".")[0] if name == "python" else there):
+            yield f"{name} {there}, here is {here or 'none'}"
+
+
+def _installed(name: str) -> str:
+    """Return the version that is installed here; empty for none."""
+    for package in (name, f"{name}-cpu"):
+        with suppress(PackageNotFoundError):
+            return version(package)
+    return ""

@@ -1,0 +1,610 @@
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
+    ConflictError,
+    FatalStateError,
+    InvalidManifestError,
+    NotFoundError,
+    UnavailableError,
+    WaitTimeoutError,
+)
+from mlops_pipeline.clients.http import HttpAnswer
+from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
+    NAMESPACE,
+    POD,
+    SECRET,
+    SELDON_DEPLOYMENT,
+    VIRTUAL_SERVICE,
+)
+from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
+from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.state import State
+from mlops_pipeline.platforms.platform import PredictorStatus
+from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
+from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline_tests.fakes import FakeObjectStore
+from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeKubernetes, FakeSources
+from mlops_pipeline_tests.platforms.kubernetes.fake_operator import FakeOperator, TickingClock
+
+CRASHING = {
+    "phase": "Running",
+    "conditions": [{"type": "Ready", "status": "False"}],
+    "containerStatuses": [
+        {
+            "name": "classifier",
+            "ready": False,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 4}},
+        }
+    ],
+}
+
+
+@dataclass
+class FakeArtifacts:
+    """The object store's layer."""
+
+    store: FakeObjectStore = field(default_factory=FakeObjectStore)
+    namespaces: list[str] = field(default_factory=list)
+
+    def client(self) -> FakeObjectStore:
+        return self.store
+
+    def ensure_secret(self, namespace: str) -> bool:
+        self.namespaces.append(namespace)
+        return True
+
+
+class FakeGateway:
+    """The gateway's layer."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.statuses = [404, 200]
+        self.absent = False
+
+    def url(self) -> str:
+        if self.absent:
+            raise NotFoundError("the gateway has no address; `mlops-pipeline up istio`")
+        return "http://10.0.0.1"
+
+    def trust(self) -> str:
+        return ""
+
+    def get(self, url: str, *, timeout: float, trust: str) -> HttpAnswer:
+        self.asked.append(url)
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        if status == 0:
+            raise UnavailableError(f"could not reach {url}: refused")
+        return HttpAnswer(status, {}, b"")
+
+
+class World:
+    """A cluster with an operator, and the deployments in it."""
+
+    def __init__(self, folder: Path, *, ready_timeout: float = 30) -> None:
+        self.clock = TickingClock()
+        self.api = FakeKubernetes()
+        self.operator = FakeOperator(self.api, self.clock)
+        self.artifacts = FakeArtifacts()
+        self.gateway = FakeGateway()
+        self.image = "serving:1"
+        self.absent = False
+        self.parts = Parts(
+            state=State(folder),
+            settings=KindSettings(ready_timeout=ready_timeout),
+            sources=FakeSources(),
+            locks=Locks(folder, timeout=1),
+            engine=FakeEngine(),
+            kind=_not_asked,
+            api=self._connect,
+            helm=_not_asked,
+            images=None,  # type: ignore[arg-type]
+            clock=self.clock,
+        )
+        for digest in ("one", "two"):
+            self.artifacts.store.put("models", f"iris/{digest}/model.joblib", b"1")
+
+    def _connect(self) -> FakeKubernetes:
+        if self.absent:
+            raise NotFoundError("the cluster is not there; `mlops-pipeline up cluster` makes it")
+        return self.api
+
+    @property
+    def deployments(self) -> KubernetesDeployments:
+        """Deployments as another process has them."""
+        manifests = Manifests(secret="keys", image=lambda _: self.image, deadline=60)
+        return self._with(manifests)
+
+    @property
+    def upstream(self) -> KubernetesDeployments:
+        return self._with(Manifests(secret="keys", image=None))
+
+    def _with(self, manifests: Manifests) -> KubernetesDeployments:
+        return KubernetesDeployments(
+            self.parts,
+            manifests,
+            artifacts=self.artifacts,
+            gateway=self.gateway,
+            get=self.gateway.get,
+        )
+
+    def status(self) -> tuple[PredictorStatus, ...]:
+        return self.deployments.status("iris", namespace="models")
+
+    def spec(self) -> Mapping[str, Any]:
+        found = self.api.get(SELDON_DEPLOYMENT, "iris", namespace="models")
+        return dict(found["spec"]["predictors"][0])
+
+
+def _not_asked() -> Any:
+    raise AssertionError("nobody has to ask for this")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def predictor(digest: str = "one", name: str = "default", **more: Any) -> dict[str, Any]:
+    graph = {
+        "name": "classifier",
+        "implementation": "SKLEARN_SERVER",
+        "modelUri": f"s3://models/iris/{digest}",
+        **more.pop("graph", {}),
+    }
+    return {"name": name, "graph": graph, "annotations": {DIGEST_ANNOTATION: digest}, **more}
+
+
+def deployment(*predictors: dict[str, Any], **spec: Any) -> SeldonDeployment:
+    return parse(
+        {
+            "apiVersion": "machinelearning.seldon.io/v1",
+            "kind": "SeldonDeployment",
+            "metadata": {"name": "iris", "namespace": "models", "labels": dict(MANAGED_BY)},
+            "spec": {"predictors": list(predictors) or [predictor()], **spec},
+        }
+    )
+
+
+FOREIGN: dict[str, Any] = {
+    "apiVersion": "machinelearning.seldon.io/v1",
+    "kind": "SeldonDeployment",
+    "metadata": {"name": "iris", "namespace": "models"},
+    "spec": {"predictors": [{"name": "main", "replicas": 1, "graph": {"name": "own"}}]},
+}
+
+
+def test_a_deployment_is_created_routed_and_read_back(world: World) -> None:
+    change = world.deployments.apply(deployment())
+    assert change.action == "created"
+    assert change.facts["address"] == "http://10.0.0.1/seldon/models/iris/"
+    assert change.facts["servers"] == 1
+    assert change.facts["memory_megabytes"] == 200
+    assert world.deployments.find("iris", namespace="models") == deployment()
+    assert world.deployments.list() == [deployment()]
+    assert world.status() == (PredictorStatus("default", "one", 100, 1, "ready"),)
+    assert world.artifacts.namespaces == ["models"]
+    assert world.api.get(NAMESPACE, "models")["metadata"]["labels"] == MANAGED_BY
+    assert world.gateway.asked == ["http://10.0.0.1/seldon/models/iris/v2/health/ready"] * 2
+
+
+def test_a_second_apply_changes_nothing_and_waits_for_nothing(world: World) -> None:
+    world.deployments.apply(deployment())
+    before = world.clock.time
+    assert world.deployments.apply(deployment()).action == "unchanged"
+    assert world.clock.time == before
+
+
+def test_a_new_artifact_replaces_the_pods(world: World) -> None:
+    world.deployments.apply(deployment())
+    assert world.deployments.apply(deployment(predictor("two"))).action == "updated"
+    assert [status.digest for status in world.status()] == ["two"]
+    assert len(world.operator.pods()) == 1
+
+
+def test_a_new_serving_image_replaces_the_pods(world: World) -> None:
+    world.deployments.apply(deployment())
+    first = world.operator.pods()
+    world.image = "serving:2"
+    assert world.deployments.find("iris", namespace="models") != deployment()
+    assert world.deployments.apply(deployment()).action == "updated"
+    assert world.operator.pods() != first
+
+
+def test_pods_that_are_gone_are_repaired(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.operator.stuck = CRASHING
+    world.operator.step()
+    (status,) = world.status()
+    assert (status.state, status.replicas, status.digest) == ("failed", 0, "")
+    assert "exited with 4" in status.reason
+    crashing = world.operator.pods()[0]["metadata"]["name"]
+    world.operator.stuck = None
+    assert world.deployments.apply(deployment()).action == "repaired"
+    assert crashing not in [pod["metadata"]["name"] for pod in world.operator.pods()]
+
+
+def test_what_was_changed_by_hand_is_put_back(world: World) -> None:
+    given = deployment(annotations={"ours": "1"})
+    world.deployments.apply(given)
+    change = {"spec": {"replicas": 3, "protocol": "v2", "annotations": {"theirs": "2"}}}
+    world.api.patch(SELDON_DEPLOYMENT, "iris", change, namespace="models")
+    assert world.deployments.find("iris", namespace="models") != given
+    assert world.deployments.apply(given).action == "updated"
+    assert world.deployments.find("iris", namespace="models") == given
+
+
+def test_a_cluster_that_is_silent_for_a_moment_is_asked_again(world: World) -> None:
+    silent = UnavailableError("could not reach the cluster: timed out")
+    world.api.fail(silent, verbs=("list",), kind="Event", times=2)
+    assert world.deployments.apply(deployment()).action == "created"
+    world.api.fail(silent, verbs=("find",), kind="Pod", times=2)
+    world.deployments.delete("iris", namespace="models")
+
+
+def test_traffic_and_shadows_are_waited_for_and_shown(world: World) -> None:
+    given = deployment(
+        predictor(traffic=70),
+        predictor("two", "canary", traffic=30),
+        predictor("two", "copy", shadow=True),
+    )
+    world.deployments.apply(given)
+    assert [(s.name, s.traffic, s.digest) for s in world.status()] == [
+        ("default", 70, "one"),
+        ("canary", 30, "two"),
+        ("copy", 0, "two"),
+    ]
+    world.deployments.apply(deployment(predictor("two", traffic=100)))
+    assert [(s.name, s.traffic, s.digest) for s in world.status()] == [("default", 100, "two")]
+
+
+def test_tensorflows_image_is_that_of_its_second_container(world: World) -> None:
+    graph = {"implementation": "TENSORFLOW_SERVER"}
+    assert world.deployments.apply(deployment(predictor(graph=graph))).action == "created"
+
+
+def test_no_replicas_are_no_servers_and_no_route_to_wait_for(world: World) -> None:
+    world.gateway.statuses = [503]
+    change = world.deployments.apply(deployment(predictor(replicas=0)))
+    assert change.facts["servers"] == 0
+    (status,) = world.status()
+    assert (status.state, status.reason) == ("stopped", "it has no replicas")
+
+
+def test_upstreams_images_are_not_asked_in_our_words(world: World) -> None:
+    world.gateway.statuses = [404]
+    assert world.upstream.apply(deployment()).action == "created"
+    assert world.gateway.asked == []
+
+
+# What ends a wait early
+
+
+def failing(world: World, match: str, *, digest: str = "two") -> FatalStateError:
+    """Apply the second version, and require that it fails at once."""
+    start = world.clock.time
+    with pytest.raises(FatalStateError, match=match) as error:
+        world.deployments.apply(deployment(predictor(digest)))
+    assert world.clock.time - start < 2
+    return error.value
+
+
+def test_a_pod_that_cannot_be_ready_ends_the_wait_and_is_taken_back(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.operator.stuck = CRASHING
+    world.api.logs["models", "pod-2"] = "The model does not load: no module named xgboost\n"
+    error = failing(world, "exited with 4")
+    assert "no module named xgboost" in str(error)
+    world.operator.stuck = None
+    world.operator.step()
+    assert world.spec()["graph"]["modelUri"] == "s3://models/iris/one"
+    assert world.deployments.find("iris", namespace="models") == deployment()
+    assert [(s.digest, s.state) for s in world.status()] == [("one", "ready")]
+
+
+def test_what_has_no_predecessor_is_taken_away(world: World) -> None:
+    world.operator.stuck = CRASHING
+    failing(world, "exited with 4", digest="one")
+    assert world.deployments.list() == []
+
+
+def test_a_version_changed_by_hand_comes_back_as_it_was(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.api.patch(
+        SELDON_DEPLOYMENT, "iris", {"spec": {"annotations": {"by": "hand"}}}, namespace="models"
+    )
+    world.operator.stuck = CRASHING
+    failing(world, "exited with 4")
+    found = world.api.get(SELDON_DEPLOYMENT, "iris", namespace="models")
+    assert found["spec"]["annotations"] == {"by": "hand"}
+    assert world.spec()["graph"]["modelUri"] == "s3://models/iris/one"
+
+
+def test_an_interruption_takes_it_back_too(world: World) -> None:
+    world.deployments.apply(deployment())
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    world.operator.stuck = CRASHING | {"containerStatuses": []}
+    world.clock.steps.append(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        world.deployments.apply(deployment(predictor("two")))
+    assert world.spec()["graph"]["modelUri"] == "s3://models/iris/one"
+
+
+def test_what_cannot_be_taken_back_is_logged_and_hides_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.operator.stuck = CRASHING
+    world.api.fail(UnavailableError("the API is gone"), verbs=("delete",))
+    failing(world, "exited with 4", digest="one")
+    assert "models/iris: what was deployed before is not back" in caplog.text
+
+
+def test_a_quota_ends_the_wait_with_its_words(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.operator.refused = 'pods "x" is forbidden: exceeded quota: small'
+    failing(world, "exceeded quota: small; raise the quota")
+
+
+def test_an_image_that_the_operator_does_not_know_ends_the_wait(world: World) -> None:
+    world.operator.image = "serving:old"
+    error = failing(world, "with serving:old instead of serving:1")
+    assert "mlops-pipeline up seldon_core" in str(error)
+
+
+def test_kubernetes_own_deadline_ends_the_wait(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.operator.stuck = {"phase": "Pending", "conditions": []}
+    world.operator.overdue = True
+    failing(world, r"has given up: .*it is being made")
+
+
+def test_a_deletion_meanwhile_ends_the_wait(world: World) -> None:
+    world.operator.silent = True
+    world.clock.steps.append(lambda: world.api.drop(SELDON_DEPLOYMENT, "iris", namespace="models"))
+    failing(world, "was deleted while it was being rolled out", digest="one")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda w: setattr(w.operator, "silent", True), "has not taken up default yet"),
+        (lambda w: setattr(w.operator, "routes", False), "its route is not the new one yet: it le"),
+        (lambda w: setattr(w.operator, "stuck", {"phase": "Pending"}), "it is being made"),
+        (lambda w: setattr(w.gateway, "statuses", [503]), "the gateway answers 503"),
+        (lambda w: setattr(w.gateway, "statuses", [0]), "could not reach"),
+    ],
+)
+def test_a_wait_that_runs_out_says_what_it_last_saw(
+    world: World, change: Callable[[World], None], expected: str
+) -> None:
+    change(world)
+    with pytest.raises(WaitTimeoutError, match=expected):
+        world.deployments.apply(deployment())
+    assert world.deployments.list() == []
+
+
+def test_a_wait_that_runs_out_shows_the_last_lines_of_who_was_waited_for(world: World) -> None:
+    world.operator.stuck = {
+        "phase": "Running",
+        "containerStatuses": [{"name": "classifier", "ready": False, "state": {"running": {}}}],
+    }
+    world.api.logs["models", "pod-1"] = "waiting for a licence\n"
+    with pytest.raises(WaitTimeoutError, match="runs and is not ready yet") as error:
+        world.deployments.apply(deployment())
+    assert str(error.value).endswith("--- last lines of classifier ---\nwaiting for a licence")
+
+
+def test_what_the_operator_cannot_make_ends_the_wait_in_its_words(world: World) -> None:
+    world.operator.silent = True
+
+    def say() -> None:
+        if (found := world.api.find(SELDON_DEPLOYMENT, "iris", namespace="models")) is not None:
+            status = {"state": "Failed", "description": "no image for it"}
+            world.api.put({**found, "status": status})
+
+    world.clock.steps.append(say)
+    start = world.clock.time
+    with pytest.raises(FatalStateError, match="cannot make models/iris: no image for it; mend"):
+        world.deployments.apply(deployment())
+    assert world.clock.time - start < 6
+
+
+# What is refused before anything is changed
+
+
+def test_the_webhooks_words_are_passed_on(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.api.refuse("SeldonDeployment", "Traffic must sum to 100")
+    with pytest.raises(InvalidManifestError, match="Traffic must sum to 100"):
+        world.deployments.apply(deployment(predictor("two")))
+    assert world.spec()["graph"]["modelUri"] == "s3://models/iris/one"
+
+
+def test_a_webhook_that_starts_is_waited_for(world: World) -> None:
+    world.api.fail(UnavailableError("failed calling webhook"), kind="SeldonDeployment", times=3)
+    assert world.deployments.apply(deployment()).action == "created"
+
+
+def test_a_webhook_that_never_answers_is_named(world: World) -> None:
+    world.api.fail(UnavailableError("failed calling webhook"), kind="SeldonDeployment")
+    with pytest.raises(WaitTimeoutError, match="failed calling webhook"):
+        world.deployments.apply(deployment())
+
+
+def test_a_refused_key_is_not_tried_again(world: World) -> None:
+    world.api.fail(AccessDeniedError("forbidden"), kind="SeldonDeployment")
+    with pytest.raises(AccessDeniedError):
+        world.deployments.apply(deployment())
+
+
+@pytest.mark.parametrize("uri", ["s3://models/iris/three", "s3://elsewhere/iris/one"])
+def test_an_artifact_that_is_not_there_is_not_deployed(world: World, uri: str) -> None:
+    with pytest.raises(NotFoundError):
+        world.deployments.apply(deployment(predictor(graph={"modelUri": uri})))
+    assert world.deployments.list() == []
+
+
+def test_a_secret_that_is_not_there_is_not_used(world: World) -> None:
+    given = deployment(predictor("nine", graph={"envSecretRefName": "mine"}))
+    with pytest.raises(NotFoundError, match="the Secret mine does not exist in the namespace mod"):
+        world.deployments.apply(given)
+    world.api.put(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine", "namespace": "models"}}
+    )
+    assert world.deployments.apply(given).action == "created"
+    assert world.artifacts.namespaces == []
+    assert world.api.list(SECRET) != []
+
+
+def test_without_a_gateway_nothing_is_deployed(world: World) -> None:
+    world.gateway.absent = True
+    with pytest.raises(NotFoundError, match="up istio"):
+        world.deployments.apply(deployment())
+    assert world.api.applied == []
+
+
+def test_what_somebody_else_made_is_neither_changed_nor_deleted(world: World) -> None:
+    world.api.put(FOREIGN)
+    with pytest.raises(ConflictError, match="could not apply models/iris: somebody else made it"):
+        world.deployments.apply(deployment())
+    with pytest.raises(ConflictError, match="kubectl delete seldondeployment iris --namespace mo"):
+        world.deployments.delete("iris", namespace="models")
+    assert world.api.applied == []
+    assert world.api.deleted == []
+
+
+def test_what_somebody_else_made_is_taken_when_it_is_handed_over(world: World) -> None:
+    world.api.put(FOREIGN)
+    handed_over = {"metadata": {"labels": dict(MANAGED_BY)}}
+    world.api.patch(SELDON_DEPLOYMENT, "iris", handed_over, namespace="models")
+    assert world.deployments.apply(deployment()).action == "updated"
+
+
+# Looking
+
+
+def test_somebody_elses_is_listed_and_has_a_status(world: World) -> None:
+    world.api.put(FOREIGN)
+    assert [d.name for d in world.deployments.list()] == ["iris"]
+    assert world.status() == (
+        PredictorStatus("main", "", 0, 0, "starting", "the operator has not made it yet"),
+    )
+    world.api.put({**FOREIGN, "status": {"state": "Failed", "description": "no container"}})
+    (status,) = world.status()
+    assert (status.state, status.reason) == ("failed", "no container")
+
+
+def test_a_version_that_is_being_rolled_out_still_shows_what_answers(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.operator.stuck = {"phase": "Pending", "conditions": []}
+    world.api.apply(
+        Manifests(secret="keys", image=lambda _: "serving:1").render(deployment(predictor("two")))
+    )
+    world.operator.step()
+    (status,) = world.status()
+    assert (status.digest, status.state, status.replicas) == ("one", "starting", 1)
+    assert "it is being made" in status.reason
+
+
+def test_a_change_that_kubernetes_has_not_seen_yet_is_no_readiness(world: World) -> None:
+    world.deployments.apply(deployment())
+    (made,) = world.api.list(DEPLOYMENT)
+    world.api.put({**made, "metadata": {**made["metadata"], "generation": 9}})
+    (status,) = world.status()
+    assert (status.state, status.reason) == ("starting", "its pods are being replaced")
+    world.clock.steps.clear()
+    with pytest.raises(WaitTimeoutError, match="1 of 1 new pods made, 1 ready in all"):
+        world.deployments.apply(deployment())
+
+
+def test_a_server_that_is_silent_has_no_digest(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.api.fail(UnavailableError("no answer"), verbs=("ask_pod",))
+    assert [status.digest for status in world.status()] == [""]
+
+
+def test_without_a_cluster_there_are_no_deployments(world: World) -> None:
+    world.absent = True
+    assert world.deployments.find("iris", namespace="models") is None
+    assert world.deployments.list() == []
+    assert world.status() == ()
+    with pytest.raises(NotFoundError, match="up cluster"):
+        world.deployments.apply(deployment())
+
+
+def test_a_cluster_that_does_not_answer_is_no_empty_one(world: World) -> None:
+    world.api.stop()
+    with pytest.raises(UnavailableError):
+        world.deployments.list()
+
+
+# Deleting
+
+
+def test_a_deletion_returns_when_pods_and_routes_are_gone(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.deployments.delete("iris", namespace="models")
+    assert world.api.list(POD) == []
+    assert world.api.list(VIRTUAL_SERVICE) == []
+    assert world.deployments.list() == []
+
+
+def test_leaving_deletes_what_is_ours_alone(world: World) -> None:
+    world.deployments.apply(deployment())
+    theirs = {**FOREIGN, "metadata": {"name": "theirs", "namespace": "models"}}
+    world.api.put(theirs)
+    world.deployments.delete_ours()
+    assert [d.name for d in world.deployments.list()] == ["theirs"]
+
+
+def test_a_deletion_that_hangs_says_what_is_left(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.clock.steps.clear()
+    with pytest.raises(WaitTimeoutError, match="still ending: pod-1"):
+        world.deployments.delete("iris", namespace="models")
+
+
+def test_one_that_is_ending_is_gone_for_who_looks_and_waited_for_by_who_applies(
+    world: World,
+) -> None:
+    world.deployments.apply(deployment())
+    found = world.api.get(SELDON_DEPLOYMENT, "iris", namespace="models")
+    world.api.put({**found, "metadata": {**found["metadata"], "deletionTimestamp": "now"}})
+    assert world.deployments.list() == []
+    assert world.deployments.find("iris", namespace="models") is None
+    assert world.status() == ()
+    world.clock.steps.insert(
+        0, lambda: world.api.drop(SELDON_DEPLOYMENT, "iris", namespace="models")
+    )
+    with pytest.raises(FatalStateError, match="was deleted while"):  # As the step goes on.
+        world.deployments.apply(deployment())
+    world.clock.steps.pop(0)
+    assert world.deployments.apply(deployment()).action == "created"
+
+
+def test_what_is_not_there_cannot_be_deleted(world: World) -> None:
+    world.deployments.apply(deployment())
+    with pytest.raises(NotFoundError, match="there are: models/iris"):
+        world.deployments.delete("mnist", namespace="models")
+
+
+def test_logs_are_those_of_its_pods(world: World) -> None:
+    world.deployments.apply(deployment())
+    world.api.logs["models", "pod-1"] = "Ready in 2 s\n"
+    text = world.deployments.logs("iris", namespace="models", lines=10)
+    assert text == "==> pod-1 classifier <==\nReady in 2 s\n"
+    with pytest.raises(NotFoundError):
+        world.deployments.logs("mnist", namespace="models", lines=10)

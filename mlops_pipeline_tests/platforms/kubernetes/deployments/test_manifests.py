@@ -1,0 +1,322 @@
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
+    APPLIED_ANNOTATION,
+    IMAGE_ANNOTATION,
+    NO_ENGINE_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+    Manifests,
+    loader,
+    mirrors_of,
+    traffic_of,
+)
+from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
+
+OURS = Manifests(secret="keys", image=lambda implementation: f"serving:{implementation}")
+UPSTREAM = Manifests(secret="keys", image=None)
+
+
+def predictor(name: str = "default", **more: Any) -> dict[str, Any]:
+    graph = {
+        "name": "classifier",
+        "implementation": "SKLEARN_SERVER",
+        "modelUri": "s3://models/iris/0123",
+        **more.pop("graph", {}),
+    }
+    return {"name": name, "graph": graph, "annotations": {DIGEST_ANNOTATION: "0123"}, **more}
+
+
+def deployment(*predictors: dict[str, Any], **spec: Any) -> SeldonDeployment:
+    return parse(
+        {
+            "apiVersion": "machinelearning.seldon.io/v1",
+            "kind": "SeldonDeployment",
+            "metadata": {"name": "iris", "namespace": "models", "labels": dict(MANAGED_BY)},
+            "spec": {"predictors": list(predictors) or [predictor()], **spec},
+        }
+    )
+
+
+def rendered(given: SeldonDeployment | None = None, manifests: Manifests = OURS) -> dict[str, Any]:
+    return manifests.render(given or deployment())
+
+
+def one(manifest: dict[str, Any]) -> dict[str, Any]:
+    (only,) = manifest["spec"]["predictors"]
+    return dict(only)
+
+
+def containers(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(one(manifest)["componentSpecs"][0]["spec"]["containers"])
+
+
+def test_what_is_applied_is_whole_and_ours() -> None:
+    given = parse(
+        {
+            "apiVersion": "machinelearning.seldon.io/v1alpha2",
+            "kind": "SeldonDeployment",
+            "metadata": {"name": "iris"},
+            "spec": {"predictors": [predictor(replicas=2)], "replicas": 3},
+        }
+    )
+    manifest = rendered(given)
+    assert manifest["apiVersion"] == "machinelearning.seldon.io/v1"
+    assert manifest["metadata"]["namespace"] == "default"
+    assert manifest["metadata"]["labels"] == MANAGED_BY
+    assert one(manifest)["replicas"] == 2
+    assert one(manifest)["progressDeadlineSeconds"] == 240
+    assert one(manifest)["graph"]["envSecretRefName"] == "keys"
+    assert one(manifest)["graph"]["modelUri"] == "s3://models/iris/0123"
+    assert "replicas" in one(rendered(deployment(replicas=3)))
+    assert one(rendered(deployment(replicas=3)))["replicas"] == 3
+
+
+def test_a_secret_of_ones_own_is_kept() -> None:
+    given = deployment(predictor(graph={"envSecretRefName": "mine"}))
+    assert one(rendered(given))["graph"]["envSecretRefName"] == "mine"
+    assert OURS.secret_of(given.spec.predictors[0]) == "mine"
+
+
+def test_the_pod_is_quick_to_be_ready_slow_to_be_killed_and_small() -> None:
+    (container,) = containers(rendered())
+    assert container["name"] == "classifier"
+    ready = container["readinessProbe"]
+    assert ready["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
+    assert ready["periodSeconds"] == 1
+    assert "initialDelaySeconds" not in ready
+    assert container["livenessProbe"]["initialDelaySeconds"] >= 20
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+    spec = one(rendered())["componentSpecs"][0]["spec"]
+    assert spec["terminationGracePeriodSeconds"] == 20
+    assert container["resources"]["requests"]["cpu"] == "50m"
+
+
+def test_the_pod_may_do_nothing_but_serve() -> None:
+    (container,) = containers(rendered())
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    spec = one(rendered())["componentSpecs"][0]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+    assert spec["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+
+
+def test_tensorflow_has_two_containers_but_by_its_own_protocol() -> None:
+    graph = {"implementation": "TENSORFLOW_SERVER"}
+    forwarder, server = containers(rendered(deployment(predictor(graph=graph))))
+    assert (forwarder["name"], server["name"]) == ("classifier", "tfserving")
+    assert server["readinessProbe"]["httpGet"]["port"] == 2001
+    assert server["resources"]["limits"]["memory"] == "2Gi"
+    assert forwarder["resources"]["limits"]["memory"] == "512Mi"
+    direct = deployment(predictor(graph=graph), protocol="tensorflow")
+    (server,) = containers(rendered(direct))
+    assert server["name"] == "classifier"
+    assert server["readinessProbe"]["httpGet"]["port"] == "http"
+    assert loader(direct.spec.predictors[0], "tensorflow") == "classifier"
+    assert loader(direct.spec.predictors[0], "seldon") == "tfserving"
+
+
+def test_upstreams_images_get_nothing_that_only_ours_understand() -> None:
+    manifest = rendered(manifests=UPSTREAM)
+    assert "componentSpecs" not in one(manifest)
+    assert IMAGE_ANNOTATION not in one(manifest)["annotations"]
+    assert one(manifest)["annotations"][NO_ENGINE_ANNOTATION] == "true"
+
+
+def test_the_engine_comes_back_by_its_setting_or_by_the_manifest() -> None:
+    with_engine = Manifests(secret="keys", image=None, engine=True)
+    assert NO_ENGINE_ANNOTATION not in one(rendered(manifests=with_engine))["annotations"]
+    given = deployment(predictor(annotations={NO_ENGINE_ANNOTATION: "false"}))
+    assert one(rendered(given))["annotations"][NO_ENGINE_ANNOTATION] == "false"
+
+
+def test_the_template_changes_with_what_the_pods_run_alone() -> None:
+    def template(given: SeldonDeployment, manifests: Manifests = OURS) -> str:
+        return str(one(rendered(given, manifests))["annotations"][TEMPLATE_ANNOTATION])
+
+    same = template(deployment())
+    assert len(same) == 16
+    assert template(deployment(predictor(replicas=3, traffic=100))) == same
+    other_image = Manifests(secret="keys", image=lambda _: "serving:2")
+    changed = [
+        template(deployment(predictor(graph={"modelUri": "s3://models/iris/4567"}))),
+        template(deployment(predictor(graph={"parameters": [{"name": "a", "value": "b"}]}))),
+        template(deployment(protocol="v2")),
+        template(deployment(), other_image),
+        template(deployment(), UPSTREAM),
+    ]
+    assert len({same, *changed}) == 6
+    assert one(rendered(manifests=other_image))["annotations"][IMAGE_ANNOTATION] == "serving:2"
+
+
+@pytest.mark.parametrize("manifests", [OURS, UPSTREAM])
+@pytest.mark.parametrize(
+    "given",
+    [
+        deployment(),
+        deployment(predictor(traffic=80), predictor("canary", traffic=20), replicas=2),
+        deployment(predictor(), predictor("copy", shadow=True), protocol="v2"),
+        parse(
+            {
+                "apiVersion": "machinelearning.seldon.io/v1alpha2",
+                "kind": "SeldonDeployment",
+                "metadata": {"name": "bare"},
+                "spec": {"predictors": [predictor(annotations={NO_ENGINE_ANNOTATION: "true"})]},
+            }
+        ),
+    ],
+)
+def test_who_reads_gets_back_what_was_given(manifests: Manifests, given: SeldonDeployment) -> None:
+    assert manifests.read(manifests.render(given)) == given
+
+
+def test_what_others_hang_on_it_does_not_count() -> None:
+    manifest = rendered()
+    manifest["metadata"]["labels"]["team"] = "red"
+    manifest["metadata"]["annotations"]["note"] = "hello"
+    manifest["status"] = {"state": "Available"}
+    assert OURS.read(manifest) == deployment()
+
+
+def test_what_was_changed_by_hand_is_seen() -> None:
+    two = deployment(predictor(traffic=80), predictor("canary", traffic=20))
+    manifest = rendered(two)
+    manifest["spec"]["predictors"][0]["traffic"] = 50
+    manifest["spec"]["predictors"][1]["traffic"] = 50
+    found = OURS.read(manifest)
+    assert found != two
+    assert found.traffic() == {"default": 50, "canary": 50}
+
+    manifest = rendered()
+    manifest["spec"]["predictors"][0]["graph"]["modelUri"] = "s3://models/iris/4567"
+    found = OURS.read(manifest)
+    assert found.spec.predictors[0].graph.model_uri == "s3://models/iris/4567"
+    assert found != deployment(predictor(graph={"modelUri": "s3://models/iris/4567"}))
+
+
+def test_what_only_seldon_knows_of_is_seen_when_it_was_changed() -> None:
+    manifest = rendered()
+    containers(manifest)[0]["resources"]["limits"]["memory"] = "64Mi"
+    found = OURS.read(manifest)
+    assert found != deployment()
+    assert (
+        found.spec.predictors[0].graph
+        == deployment(predictor(graph={"envSecretRefName": "keys"})).spec.predictors[0].graph
+    )
+
+
+def test_a_new_serving_image_is_a_difference() -> None:
+    newer = Manifests(secret="keys", image=lambda _: "serving:2")
+    assert newer.read(rendered()) != deployment()
+
+
+def test_what_was_read_after_a_change_can_be_applied_again() -> None:
+    manifest = rendered()
+    manifest["spec"]["predictors"][0]["graph"]["modelUri"] = "s3://models/iris/4567"
+    again = OURS.render(OURS.read(manifest))
+    asked = rendered(deployment(predictor(graph={"modelUri": "s3://models/iris/4567"})))
+    assert again["spec"] == asked["spec"]
+    assert OURS.read(again) == OURS.read(manifest)
+
+
+@pytest.mark.parametrize("text", ["no JSON", "{}", '{"kind": "Pod"}'])
+def test_an_annotation_that_was_damaged_is_not_believed(text: str) -> None:
+    manifest = rendered()
+    manifest["metadata"]["annotations"][APPLIED_ANNOTATION] = text
+    found = OURS.read(manifest)
+    assert found.name == "iris"
+    assert found != deployment()
+
+
+FOREIGN: dict[str, Any] = {
+    "apiVersion": "machinelearning.seldon.io/v1",
+    "kind": "SeldonDeployment",
+    "metadata": {
+        "name": "theirs",
+        "namespace": "models",
+        "uid": "1",
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "a": "b"},
+    },
+    "spec": {
+        "name": "theirs",
+        "predictors": [
+            {
+                "name": "main",
+                "replicas": 2,
+                "annotations": {NO_ENGINE_ANNOTATION: "true"},
+                "componentSpecs": [{"spec": {"containers": [{"name": "own"}]}}],
+                "svcOrchSpec": {"env": []},
+                "graph": {
+                    "name": "classifier",
+                    "implementation": "SKLEARN_SERVER",
+                    "modelUri": "s3://models/iris/0123",
+                    "logger": {"mode": "all"},
+                },
+            }
+        ],
+    },
+}
+
+
+def test_somebody_elses_is_shown_as_far_as_we_have_words_for_it() -> None:
+    found = OURS.read(FOREIGN)
+    assert found.metadata.annotations == {"a": "b"}
+    (only,) = found.spec.predictors
+    assert (only.name, only.replicas, only.graph.model_uri) == ("main", 2, "s3://models/iris/0123")
+    assert only.annotations == {NO_ENGINE_ANNOTATION: "true"}
+    assert found.traffic() == {"main": 100}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"graph": {"name": "router", "type": "ROUTER", "children": [{"name": "a"}]}},
+        {"graph": {"name": "m", "implementation": "XGBOOST_SERVER", "modelUri": "gs://b/m"}},
+        {"graph": {}},
+        {"name": "Odd_Name", "traffic": 40},
+    ],
+)
+def test_no_deployment_of_somebody_else_breaks_reading(change: dict[str, Any]) -> None:
+    manifest = copy.deepcopy(FOREIGN)
+    manifest["spec"]["predictors"][0] |= change
+    found = OURS.read(manifest)
+    assert (found.name, found.namespace) == ("theirs", "models")
+    (only,) = found.spec.predictors
+    assert only.name == manifest["spec"]["predictors"][0]["name"]
+    assert only.graph.model_uri == change.get("graph", {}).get("modelUri", only.graph.model_uri)
+    assert only.digest == ""
+    assert found.traffic() == {only.name: 100}
+
+
+def test_a_deployment_without_predictors_is_read_too() -> None:
+    manifest = {**FOREIGN, "spec": {"predictors": []}}
+    assert OURS.read(manifest).spec.predictors == ()
+
+
+def test_the_way_to_the_pods_is_read_from_the_virtual_service() -> None:
+    def route(**more: Any) -> dict[str, Any]:
+        return {"spec": {"http": [{**more}, {"route": [{"destination": {"subset": "grpc"}}]}]}}
+
+    def to(name: str, **weight: int) -> dict[str, Any]:
+        return {"destination": {"host": f"iris-{name}", "subset": name}, **weight}
+
+    assert traffic_of([route(route=[to("a")])]) == {"a": 100}
+    assert traffic_of([route(route=[to("a", weight=70), to("b", weight=30)])]) == {"a": 70, "b": 30}
+    assert traffic_of([route(route=[to("a", weight=100), to("b")])]) == {"a": 100, "b": 0}
+    assert traffic_of([]) == {}
+    assert mirrors_of([route(route=[to("a")], mirror={"subset": "copy"})]) == {"copy"}
+    assert mirrors_of([route(route=[to("a")]), {"spec": {}}]) == set()
+
+
+def test_the_annotation_holds_the_manifest_as_it_was_given() -> None:
+    text = rendered()["metadata"]["annotations"][APPLIED_ANNOTATION]
+    assert parse(json.loads(text)) == deployment()
