@@ -204,9 +204,11 @@ class FakePlatform:
     def logs(self, name: str, *, lines: int) -> str:
         return f"{name}: {lines}"
 
-    def down(self) -> None:
+    def down(self) -> tuple[str, ...]:
         for layer in self.layers:
             layer.remove()
+        return ()
 
-    def purge(self) -> None:
+    def purge(self) -> tuple[str, ...]:
         self.store.objects.clear()
+        return ()

@@ -20,7 +20,8 @@ from mlops_pipeline.serving.__main__ import LIBRARIES
 from mlops_pipeline.serving.errors import ExitCode
 from mlops_pipeline.serving.settings import read_settings
 from mlops_pipeline.settings import CONFIG_VARIABLE, PREFIX, Settings
-from mlops_pipeline.settings.kind import KindSettings, SamplesSettings
+from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.layers import SamplesSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -91,7 +91,7 @@ def down(
     purge: Annotated[bool, typer.Option("--purge", help="Also remove all data.")] = False,  # noqa: FBT002
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
-    """Stop every process. Data stays, unless --purge."""
+    """End what runs, and say what stays. Data stays, unless --purge."""
     from mlops_pipeline.cli.instance import remove_records
 
     context = load_context()
@@ -102,13 +102,12 @@ def down(
             "of it?",
             abort=True,
         )
-    context.platform.down()
-    if not purge:
-        console.print(f"stopped; artifacts, deployments and runs stay in {home}", soft_wrap=True)
-        return
-    context.platform.purge()
-    remove_records(context.settings)
-    console.print(f"stopped, and removed the data in {home}", soft_wrap=True)
+    said = context.platform.down()
+    if purge:
+        said = context.platform.purge()
+        remove_records(context.settings)
+    for sentence in said:
+        console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()

@@ -137,8 +137,11 @@ class Platform(Protocol):
             NotFoundError: nothing of that name; says which there are.
         """
 
-    def down(self) -> None:
-        """Stop every process. Data, deployments and settings stay for the next `up`."""
+    def down(self) -> Sequence[str]:
+        """End what runs; data stays for the next `up`.
 
-    def purge(self) -> None:
-        """Remove the data of this platform. It is down."""
+        Returns sentences for people: what was done, what stays and why.
+        """
+
+    def purge(self) -> Sequence[str]:
+        """Remove the data of this platform, which is down; returns sentences as `down` does."""

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 
 
-def parts_of(home: Path, name: str, bundle: Path | None, **cluster: Any) -> Parts:
+def parts_of(home: Path, name: str, bundle: Path | None, **cluster: Any) -> KindParts:
     """Return the ways to a cluster with these settings; its own ports are free ones."""
     settings = KindSettings(cluster=ClusterSettings(name=name, **cluster))
-    return Parts.make(home, settings, bundle=bundle)
+    return KindParts.make(home, settings, bundle=bundle)
 
 
 @contextmanager
@@ -36,17 +36,17 @@ def stop(node: str) -> None:
     subprocess.run(["docker", "stop", "--time", "1", node], check=True, capture_output=True)
 
 
-def control_plane(parts: Parts) -> str:
+def control_plane(parts: KindParts) -> str:
     """Return the name of the first node."""
     return f"{parts.settings.cluster.name}-control-plane"
 
 
-def is_running(parts: Parts) -> bool:
+def is_running(parts: KindParts) -> bool:
     """Say whether the first node runs."""
     return parts.engine.inspect(control_plane(parts)).running
 
 
-def made(parts: Parts) -> Parts:
+def made(parts: KindParts) -> KindParts:
     """Make the cluster, and return the ways to it."""
     KindCluster(parts).ensure()
     return parts

@@ -10,7 +10,7 @@ import pytest
 
 from mlops_pipeline.clients.kubernetes import KubernetesApi
 from mlops_pipeline.platforms.kubernetes import KindPlatform
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.settings import Settings
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports
@@ -91,14 +91,14 @@ def platform(command_line: KindCommandLine) -> KindPlatform:
 
 
 @pytest.fixture
-def parts(command_line: KindCommandLine) -> Parts:
+def parts(command_line: KindCommandLine) -> KindParts:
     """The ways to the cluster that is up."""
-    return Parts.make(
+    return KindParts.make(
         command_line.home / "kind", command_line.settings.kind, bundle=command_line.bundle
     )
 
 
 @pytest.fixture
-def cluster_api(parts: Parts) -> KubernetesApi:
+def cluster_api(parts: KindParts) -> KubernetesApi:
     """The API server of the cluster that is up."""
     return parts.api()

@@ -17,7 +17,7 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline_tests.kind import clusters
 from mlops_pipeline_tests.kind.clusters import control_plane, parts_of
@@ -45,20 +45,22 @@ def taken() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def one(
     tmp_path_factory: pytest.TempPathFactory, bundle: Path | None, taken: int
-) -> Iterator[Parts]:
+) -> Iterator[KindParts]:
     """A cluster of one node, made while its HTTP port was in use. Its path has a space."""
     home = tmp_path_factory.mktemp("one cluster") / "state folder"
     with clusters.named("one", bundle) as name:
         yield clusters.made(parts_of(home, name, bundle, http_port=taken))
 
 
-def again(parts: Parts, bundle: Path | None, *, home: Path | None = None, **given: object) -> Parts:
+def again(
+    parts: KindParts, bundle: Path | None, *, home: Path | None = None, **given: object
+) -> KindParts:
     """Return the ways to the same cluster as another command finds them, with other settings."""
     settings = {"http_port": parts.settings.cluster.http_port, **given}
     return parts_of(home or parts.state.home, parts.settings.cluster.name, bundle, **settings)
 
 
-def test_it_is_ready_quickly_seen_and_kept(one: Parts, bundle: Path | None) -> None:
+def test_it_is_ready_quickly_seen_and_kept(one: KindParts, bundle: Path | None) -> None:
     layer = KindCluster(again(one, bundle))
     assert isinstance(layer.observe(), Ready)
     start = time.monotonic()
@@ -72,7 +74,7 @@ def test_it_is_ready_quickly_seen_and_kept(one: Parts, bundle: Path | None) -> N
 
 
 def test_a_taken_port_was_replaced_and_the_other_stays(
-    one: Parts, bundle: Path | None, taken: int
+    one: KindParts, bundle: Path | None, taken: int
 ) -> None:
     layer = KindCluster(again(one, bundle))
     port = layer.host_port(80)
@@ -84,7 +86,7 @@ def test_a_taken_port_was_replaced_and_the_other_stays(
     assert f"127.0.0.1:{port + 1} is asked for" in other.differences[0]
 
 
-def test_nodes_say_where_an_ingress_goes_and_whose_they_are(one: Parts) -> None:
+def test_nodes_say_where_an_ingress_goes_and_whose_they_are(one: KindParts) -> None:
     (node,) = one.api().list(NODE)
     labels = node["metadata"]["labels"]
     mark = one.api().get(CONFIG_MAP, "mlops-pipeline", namespace="kube-system")
@@ -94,7 +96,7 @@ def test_nodes_say_where_an_ingress_goes_and_whose_they_are(one: Parts) -> None:
 
 
 def test_nothing_of_the_users_is_read_or_written(
-    one: Parts, bundle: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one: KindParts, bundle: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = tmp_path / "kubeconfig"
     theirs.write_text("theirs")
@@ -106,7 +108,7 @@ def test_nothing_of_the_users_is_read_or_written(
     assert not (tmp_path / ".kube").exists()
 
 
-def test_what_differs_is_shown_and_refused(one: Parts, bundle: Path | None) -> None:
+def test_what_differs_is_shown_and_refused(one: KindParts, bundle: Path | None) -> None:
     layer = KindCluster(again(one, bundle, workers=1, node_image="kindest/node:v1.33.1"))
     state = layer.observe()
     assert isinstance(state, Drifted)
@@ -116,7 +118,7 @@ def test_what_differs_is_shown_and_refused(one: Parts, bundle: Path | None) -> N
     assert clusters.is_running(one)
 
 
-def test_a_lost_state_folder_is_made_good(one: Parts, bundle: Path | None) -> None:
+def test_a_lost_state_folder_is_made_good(one: KindParts, bundle: Path | None) -> None:
     shutil.rmtree(one.state.home)
     assert isinstance(KindCluster(again(one, bundle)).observe(), Broken | Drifted)
     port = KindCluster(one).host_port(80)
@@ -126,7 +128,7 @@ def test_a_lost_state_folder_is_made_good(one: Parts, bundle: Path | None) -> No
 
 
 def test_another_folder_may_use_it_and_never_deletes_it(
-    one: Parts, bundle: Path | None, tmp_path: Path
+    one: KindParts, bundle: Path | None, tmp_path: Path
 ) -> None:
     port = KindCluster(one).host_port(80)
     stranger = again(one, bundle, home=tmp_path / "other", http_port=port)
@@ -139,7 +141,7 @@ def test_another_folder_may_use_it_and_never_deletes_it(
     assert clusters.is_running(one)
 
 
-def test_mirrors_reach_containerd_and_go_again(one: Parts, bundle: Path | None) -> None:
+def test_mirrors_reach_containerd_and_go_again(one: KindParts, bundle: Path | None) -> None:
     port = KindCluster(one).host_port(80)
     mirrors = {"docker.io": "http://mirror:5000"}
     assert KindCluster(again(one, bundle, http_port=port, mirrors=mirrors)).ensure().action == (
@@ -152,7 +154,7 @@ def test_mirrors_reach_containerd_and_go_again(one: Parts, bundle: Path | None) 
     assert "docker.io" not in one.engine.exec(control_plane(one), left, timeout=10)
 
 
-def test_stopped_nodes_are_started_again(one: Parts, bundle: Path | None) -> None:
+def test_stopped_nodes_are_started_again(one: KindParts, bundle: Path | None) -> None:
     port = KindCluster(one).host_port(80)
     layer = KindCluster(again(one, bundle, http_port=port))
     clusters.stop(control_plane(one))
@@ -163,7 +165,7 @@ def test_stopped_nodes_are_started_again(one: Parts, bundle: Path | None) -> Non
     assert layer.checks[0].run().passed
 
 
-def test_the_machine_fits_and_looking_is_quick(one: Parts) -> None:
+def test_the_machine_fits_and_looking_is_quick(one: KindParts) -> None:
     start = time.monotonic()
     found = {d.what: d for d in preflight.examine(one)}
     assert time.monotonic() - start < 15
@@ -192,7 +194,7 @@ def test_a_half_made_cluster_is_made_anew_then_with_a_worker_then_removed(
         assert not wider.state.kubeconfig.exists()
 
 
-def _kill_while_making(parts: Parts, bundle: Path | None) -> None:
+def _kill_while_making(parts: KindParts, bundle: Path | None) -> None:
     """Kill a command that makes the cluster, once kind has a node; kind itself goes on."""
     home, name = str(parts.state.home), parts.settings.cluster.name
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -202,7 +204,7 @@ def _kill_while_making(parts: Parts, bundle: Path | None) -> None:
         process.kill()
 
 
-def _describe_no_node(parts: Parts) -> str | None:
+def _describe_no_node(parts: KindParts) -> str | None:
     try:
         parts.engine.inspect(control_plane(parts))
     except NotFoundError as error:
@@ -210,7 +212,7 @@ def _describe_no_node(parts: Parts) -> str | None:
     return None
 
 
-def _try_metallb(parts: Parts) -> None:
+def _try_metallb(parts: KindParts) -> None:
     """MetalLB on two nodes: installed, working, removed, and installed once more."""
     layer = MetalLB(parts)
     assert layer.ensure().action == "created"

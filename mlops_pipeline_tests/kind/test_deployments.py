@@ -42,7 +42,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.endings import is_ending
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
@@ -74,7 +74,7 @@ class Rig:
     """A cluster with everything on it, and a namespace for these tests."""
 
     platform: KindPlatform
-    parts: Parts
+    parts: KindParts
     api: KubernetesApi
     iris: Sequence[ModelRef]
     """Two artifacts."""
@@ -192,7 +192,7 @@ def refs(command_line: KindCommandLine) -> dict[str, list[ModelRef]]:
 @pytest.fixture
 def rig(
     platform: KindPlatform,
-    parts: Parts,
+    parts: KindParts,
     cluster_api: KubernetesApi,
     refs: dict[str, list[ModelRef]],
 ) -> Iterator[Rig]:
@@ -465,7 +465,7 @@ def test_seldons_webhook_is_passed_on_in_its_words(rig: Rig) -> None:
 # Somebody else's
 
 
-def _kubectl(bundle: Path | None, parts: Parts, *arguments: str, stdin: str = "") -> str:
+def _kubectl(bundle: Path | None, parts: KindParts, *arguments: str, stdin: str = "") -> str:
     program = str(bundle / "bin" / "kubectl") if bundle else "kubectl"
     done = subprocess.run(
         [program, "--kubeconfig", str(parts.state.kubeconfig), *arguments],

@@ -22,10 +22,11 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import ManifestFile, Sources
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
-from mlops_pipeline.settings.kind import IstioSettings, KindSettings, SamplesSettings
+from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.layers import IstioSettings, SamplesSettings
 
 pytestmark = pytest.mark.kind
 
@@ -57,7 +58,7 @@ spec:
 
 
 @pytest.fixture
-def istio(parts: Parts) -> Iterator[Istio]:
+def istio(parts: KindParts) -> Iterator[Istio]:
     """Istio as the settings of the shared cluster want it; so it is left."""
     layer = Istio(parts)
     layer.ensure()
@@ -65,7 +66,7 @@ def istio(parts: Parts) -> Iterator[Istio]:
     layer.ensure()
 
 
-def with_settings(parts: Parts, **given: object) -> Parts:
+def with_settings(parts: KindParts, **given: object) -> KindParts:
     settings = KindSettings.model_validate({"cluster": parts.settings.cluster, **given})
     return replace(parts, settings=settings)
 
@@ -161,7 +162,7 @@ def test_a_pod_that_came_without_its_image_is_replaced(
     assert istio.checks[0].run().passed
 
 
-def test_tls_of_our_own_with_the_redirect(istio: Istio, parts: Parts) -> None:
+def test_tls_of_our_own_with_the_redirect(istio: Istio, parts: KindParts) -> None:
     secured = Istio(
         with_settings(parts, istio=IstioSettings(tls="self-signed", https_redirect=True))
     )
@@ -184,7 +185,7 @@ def test_tls_of_our_own_with_the_redirect(istio: Istio, parts: Parts) -> None:
 
 
 def test_bookinfo_is_installed_served_and_removed(
-    istio: Istio, parts: Parts, cluster_api: KubernetesApi, tmp_path: Path
+    istio: Istio, parts: KindParts, cluster_api: KubernetesApi, tmp_path: Path
 ) -> None:
     """The real one's images cannot be had everywhere: an echo says what its first page does."""
     file = tmp_path / "bookinfo.yaml"

@@ -8,17 +8,18 @@ import pytest
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.kubernetes import IP_ADDRESS_POOL, NAMESPACE, POD
 from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.probes import PROBE_LABEL
 from mlops_pipeline.platforms.layers import Drifted, Ready
-from mlops_pipeline.settings.kind import KindSettings, MetalLBSettings
+from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.layers import MetalLBSettings
 
 pytestmark = pytest.mark.kind
 
 SYSTEM = "metallb-system"
 
 
-def test_its_pool_is_in_the_ipv4_subnet_of_the_containers(parts: Parts) -> None:
+def test_its_pool_is_in_the_ipv4_subnet_of_the_containers(parts: KindParts) -> None:
     state = MetalLB(parts).observe()
     assert isinstance(state, Ready)
     first, _, last = str(state.facts["addresses"]).partition("-")
@@ -27,11 +28,11 @@ def test_its_pool_is_in_the_ipv4_subnet_of_the_containers(parts: Parts) -> None:
     assert IPv4Address(last) in subnet
 
 
-def test_a_second_time_changes_nothing(parts: Parts) -> None:
+def test_a_second_time_changes_nothing(parts: KindParts) -> None:
     assert MetalLB(parts).ensure().action == "unchanged"
 
 
-def test_an_address_answers_from_here_and_nothing_is_left(parts: Parts) -> None:
+def test_an_address_answers_from_here_and_nothing_is_left(parts: KindParts) -> None:
     finding = MetalLB(parts).checks[0].run()
     assert finding.passed
     labels = ",".join(f"{key}={value}" for key, value in PROBE_LABEL.items())
@@ -39,7 +40,7 @@ def test_an_address_answers_from_here_and_nothing_is_left(parts: Parts) -> None:
     assert all(n["metadata"].get("deletionTimestamp") for n in left)
 
 
-def test_a_lost_pool_is_made_again_while_the_webhook_is_away(parts: Parts) -> None:
+def test_a_lost_pool_is_made_again_while_the_webhook_is_away(parts: KindParts) -> None:
     api = parts.api()
     before = api.get(IP_ADDRESS_POOL, "mlops-pipeline", namespace=SYSTEM)["spec"]["addresses"]
     (controller,) = api.list(POD, namespace=SYSTEM, labels="component=controller")
@@ -52,10 +53,10 @@ def test_a_lost_pool_is_made_again_while_the_webhook_is_away(parts: Parts) -> No
     assert after == before
 
 
-def test_a_range_outside_the_network_is_refused(parts: Parts, bundle: Path | None) -> None:
+def test_a_range_outside_the_network_is_refused(parts: KindParts, bundle: Path | None) -> None:
     metallb = MetalLBSettings(addresses="192.0.2.0/28")
     settings = KindSettings(cluster=parts.settings.cluster, metallb=metallb)
-    wrong = MetalLB(Parts.make(parts.state.home, settings, bundle=bundle))
+    wrong = MetalLB(KindParts.make(parts.state.home, settings, bundle=bundle))
     assert isinstance(wrong.observe(), Drifted)
     with pytest.raises(ConfigurationError, match="is not inside the container network"):
         wrong.ensure()

@@ -21,9 +21,10 @@ from mlops_pipeline.clients.s3 import Credentials, ObjectStore
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.object_store.external import ExternalStore
 from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import POD_ENDPOINT, SeaweedStore
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
-from mlops_pipeline.settings.kind import KindSettings, ObjectStoreSettings
+from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.layers import ObjectStoreSettings
 
 pytestmark = pytest.mark.kind
 
@@ -34,7 +35,7 @@ RCLONE = "seldon-rclone-secret"
 
 
 @pytest.fixture
-def store(parts: Parts) -> Iterator[SeaweedStore]:
+def store(parts: KindParts) -> Iterator[SeaweedStore]:
     """The store as the settings of the shared cluster want it; so it is left."""
     layer = SeaweedStore(parts)
     layer.ensure()
@@ -146,7 +147,7 @@ def test_an_edited_secret_is_a_difference(
     assert store.ensure().action == "updated"
 
 
-def test_the_volume_of_kinds_own_class_cannot_grow(store: SeaweedStore, parts: Parts) -> None:
+def test_the_volume_of_kinds_own_class_cannot_grow(store: SeaweedStore, parts: KindParts) -> None:
     larger = KindSettings(
         cluster=parts.settings.cluster, object_store=ObjectStoreSettings(size="6Gi")
     )
@@ -156,7 +157,7 @@ def test_the_volume_of_kinds_own_class_cannot_grow(store: SeaweedStore, parts: P
 
 
 def test_pods_copy_an_object_with_the_secret(
-    store: SeaweedStore, parts: Parts, cluster_api: KubernetesApi, namespace: str
+    store: SeaweedStore, parts: KindParts, cluster_api: KubernetesApi, namespace: str
 ) -> None:
     """By the service's name, as the initializer of a model does."""
     parts.images.ensure("seldon")
@@ -198,7 +199,7 @@ def test_pods_copy_an_object_with_the_secret(
 
 
 def test_a_store_of_somebody_else_is_used_as_it_is(
-    store: SeaweedStore, parts: Parts, namespace: str, monkeypatch: pytest.MonkeyPatch
+    store: SeaweedStore, parts: KindParts, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = data(parts.api(), KEYS, STORAGE)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -12,7 +12,7 @@ from mlops_pipeline.clients.errors import CommandError, ConflictError
 from mlops_pipeline.clients.helm import find_release
 from mlops_pipeline.clients.kubernetes import CONFIG_MAP, NAMESPACE, KubernetesApi
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 
 pytestmark = pytest.mark.kind
 
@@ -55,7 +55,7 @@ def namespace(cluster_api: KubernetesApi) -> Iterator[str]:
     cluster_api.delete(NAMESPACE, name)
 
 
-def _upgrade(parts: Parts, chart: Path, namespace: str, text: str) -> None:
+def _upgrade(parts: KindParts, chart: Path, namespace: str, text: str) -> None:
     parts.helm().upgrade(
         "probe",
         chart=chart,
@@ -67,7 +67,7 @@ def _upgrade(parts: Parts, chart: Path, namespace: str, text: str) -> None:
 
 
 def test_a_release_is_installed_upgraded_and_removed(
-    parts: Parts, chart: Path, namespace: str
+    parts: KindParts, chart: Path, namespace: str
 ) -> None:
     api = parts.api()
     for revision, text in enumerate(["one", "two, three=4"], start=1):
@@ -83,7 +83,7 @@ def test_a_release_is_installed_upgraded_and_removed(
 
 @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade"])
 def test_a_helm_that_was_killed_is_gone_on_from(
-    parts: Parts, chart: Path, namespace: str, status: str
+    parts: KindParts, chart: Path, namespace: str, status: str
 ) -> None:
     if status == "pending-upgrade":
         _upgrade(parts, chart, namespace, "before")
@@ -98,7 +98,7 @@ def test_a_helm_that_was_killed_is_gone_on_from(
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-def _kill_helm(parts: Parts, chart: Path, namespace: str, status: str) -> None:
+def _kill_helm(parts: KindParts, chart: Path, namespace: str, status: str) -> None:
     command = [
         *(str(parts.sources.binary("helm")), "upgrade", "probe", str(chart), "--install"),
         *("--namespace", namespace, "--create-namespace", "--set", "text=killed,endless=true"),
@@ -119,7 +119,7 @@ def _kill_helm(parts: Parts, chart: Path, namespace: str, status: str) -> None:
             process.kill()
 
 
-def test_kind_and_the_engine_know_the_same_nodes(parts: Parts, tmp_path: Path) -> None:
+def test_kind_and_the_engine_know_the_same_nodes(parts: KindParts, tmp_path: Path) -> None:
     name = parts.settings.cluster.name
     assert name in parts.kind().clusters()
     nodes = parts.kind().nodes(name)
@@ -141,13 +141,13 @@ def test_kind_and_the_engine_know_the_same_nodes(parts: Parts, tmp_path: Path) -
         )
 
 
-def test_the_kubeconfig_is_written_for_this_user_alone(parts: Parts, tmp_path: Path) -> None:
+def test_the_kubeconfig_is_written_for_this_user_alone(parts: KindParts, tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     parts.kind().export_kubeconfig(parts.settings.cluster.name, path)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_image_is_built_run_and_copied_into_the_nodes(parts: Parts, tmp_path: Path) -> None:
+def test_an_image_is_built_run_and_copied_into_the_nodes(parts: KindParts, tmp_path: Path) -> None:
     tag = f"mlops-pipeline/probe:{uuid.uuid4().hex[:12]}"
     (tmp_path / "Dockerfile").write_text("FROM scratch\nARG NAME\nCOPY ${NAME} /text\n")
     (tmp_path / "content").write_text("text")
@@ -173,7 +173,7 @@ def test_an_image_is_built_run_and_copied_into_the_nodes(parts: Parts, tmp_path:
 
 
 def test_a_command_runs_in_a_container_that_is_gone_afterwards(
-    parts: Parts, tmp_path: Path
+    parts: KindParts, tmp_path: Path
 ) -> None:
     label = f"io.x-k8s.kind.cluster={parts.settings.cluster.name}"
     image = parts.engine.containers(label=label)[0].image

@@ -15,7 +15,7 @@ from mlops_pipeline.clients.kubernetes import (
     KubernetesApi,
 )
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
@@ -28,7 +28,7 @@ MANAGER = "seldon-controller-manager"
 
 
 @pytest.fixture
-def seldon(parts: Parts) -> Iterator[SeldonCore]:
+def seldon(parts: KindParts) -> Iterator[SeldonCore]:
     """Seldon Core as the settings of the shared cluster want it; so it is left."""
     layer = SeldonCore(parts, ServingImage(parts))
     layer.ensure()
@@ -119,7 +119,7 @@ def test_an_operator_that_starts_is_not_ready_before_its_webhook_answers(
 
 
 def test_another_serving_image_takes_effect(
-    seldon: SeldonCore, parts: Parts, cluster_api: KubernetesApi
+    seldon: SeldonCore, parts: KindParts, cluster_api: KubernetesApi
 ) -> None:
     class Other:
         def reference(self, implementation: str) -> str:

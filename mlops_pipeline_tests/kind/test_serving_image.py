@@ -20,7 +20,7 @@ from mlops_pipeline.clients.containers import ContainerEngine
 from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.seldon import MANAGED_BY
@@ -54,15 +54,15 @@ print(len(files), [f for f in files if f.endswith(".py") and not os.path.exists(
 
 
 @pytest.fixture(scope="module")
-def parts(bundle: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def parts(bundle: Path | None, tmp_path_factory: pytest.TempPathFactory) -> KindParts:
     """The ways to the outside, without a cluster."""
-    made = Parts.make(tmp_path_factory.mktemp("a home"), KindSettings(), bundle=bundle)
+    made = KindParts.make(tmp_path_factory.mktemp("a home"), KindSettings(), bundle=bundle)
     made.state.prepare()
     return made
 
 
 @pytest.fixture(scope="module")
-def images(parts: Parts) -> Iterator[ServingImage]:
+def images(parts: KindParts) -> Iterator[ServingImage]:
     """Both images are in the engine; gone afterwards, unless they were there before."""
     engine, layer = parts.engine, ServingImage(parts)
     plain, heavy = layer.reference("SKLEARN_SERVER"), layer.reference("TENSORFLOW_SERVER")
@@ -198,14 +198,14 @@ def unit(graph: str, **parameters: str) -> dict[str, str]:
     }
 
 
-def run(parts: Parts, image: str, *command: str, entrypoint: str) -> str:
+def run(parts: KindParts, image: str, *command: str, entrypoint: str) -> str:
     return parts.engine.run(image, command, entrypoint=entrypoint, timeout=60)
 
 
 # What is in them
 
 
-def test_they_are_small_and_say_who_made_them(parts: Parts, images: ServingImage) -> None:
+def test_they_are_small_and_say_who_made_them(parts: KindParts, images: ServingImage) -> None:
     base = parts.engine.image_size(serving_context.BASE)
     plain, heavy = (
         parts.engine.image_size(images.reference(implementation))
@@ -232,7 +232,7 @@ def test_they_share_all_layers_but_the_last(images: ServingImage) -> None:
 
 @pytest.mark.parametrize("implementation", ["SKLEARN_SERVER", "TENSORFLOW_SERVER"])
 def test_they_hold_nothing_to_build_with_and_all_that_a_pod_needs(
-    implementation: Any, parts: Parts, images: ServingImage
+    implementation: Any, parts: KindParts, images: ServingImage
 ) -> None:
     image = images.reference(implementation)
     script = (
@@ -247,7 +247,7 @@ def test_they_hold_nothing_to_build_with_and_all_that_a_pod_needs(
     ("implementation", "more"), [("SKLEARN_SERVER", ()), ("TENSORFLOW_SERVER", ("tensorflow",))]
 )
 def test_nothing_is_compiled_when_a_server_starts(
-    implementation: Any, more: tuple[str, ...], parts: Parts, images: ServingImage
+    implementation: Any, more: tuple[str, ...], parts: KindParts, images: ServingImage
 ) -> None:
     image = images.reference(implementation)
     printed = run(parts, image, "-c", COMPILED, *more, entrypoint="python")
@@ -401,7 +401,7 @@ def test_without_the_models_server_the_forwarder_says_so(
 
 
 def test_an_artifact_predicts_in_the_image_what_it_predicts_here(
-    parts: Parts, images: ServingImage, iris: Path, digits: Path, tmp_path: Path
+    parts: KindParts, images: ServingImage, iris: Path, digits: Path, tmp_path: Path
 ) -> None:
     there = ImageServingEnvironment(parts.engine, images, temporary=parts.state.temporary)
     here = LocalServingEnvironment(temporary=tmp_path)
@@ -422,7 +422,7 @@ def test_an_artifact_predicts_in_the_image_what_it_predicts_here(
 
 
 def test_why_an_artifact_cannot_be_served_is_said(
-    parts: Parts, images: ServingImage, iris: Path, tmp_path: Path
+    parts: KindParts, images: ServingImage, iris: Path, tmp_path: Path
 ) -> None:
     there = ImageServingEnvironment(parts.engine, images, temporary=parts.state.temporary)
     rows = tmp_path / "rows.npy"
@@ -431,7 +431,7 @@ def test_why_an_artifact_cannot_be_served_is_said(
         there.predict(iris, rows, implementation="TENSORFLOW_SERVER", parameters=())
 
 
-def test_a_build_that_fails_says_how_it_ended(parts: Parts, tmp_path: Path) -> None:
+def test_a_build_that_fails_says_how_it_ended(parts: KindParts, tmp_path: Path) -> None:
     files = serving_context.contents()
     broken = files["serving.lock"].replace(b"aiofiles==", b"aiofiles==99.", 1)
     context = tmp_path / "context"

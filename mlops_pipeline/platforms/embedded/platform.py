@@ -115,7 +115,7 @@ class EmbeddedPlatform:
         logs = [self._deployments.logs(d.name, namespace=d.namespace, lines=lines) for d in found]
         return "\n".join(logs)
 
-    def down(self) -> None:
+    def down(self) -> tuple[str, ...]:
         """Stop every process. Data, deployments and settings stay for the next `up`.
 
         Raises:
@@ -124,8 +124,9 @@ class EmbeddedPlatform:
         self._supervisor.remove()
         if self._state.is_prepared():
             self._object_store.remove_sockets()
+        return (f"stopped; artifacts and deployments stay in {self._state.home}",)
 
-    def purge(self) -> None:
+    def purge(self) -> tuple[str, ...]:
         """Stop every process and remove the state folder with all data.
 
         Raises:
@@ -133,3 +134,4 @@ class EmbeddedPlatform:
         """
         self.down()
         self._state.purge()
+        return (f"stopped, and removed {self._state.home}",)

@@ -1,5 +1,5 @@
 """Serving on Kubernetes: kind, MetalLB, Istio, Seldon Core and an object store."""
 
-from mlops_pipeline.platforms.kubernetes.platform import KindPlatform
+from mlops_pipeline.platforms.kubernetes.kind import KindPlatform
 
 __all__ = ["KindPlatform"]

@@ -1,6 +1,7 @@
 """What images the nodes have, and giving them those that are missing."""
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from mlops_pipeline.clients.containers import EngineApi, full_reference
 from mlops_pipeline.clients.kind import KindApi
@@ -8,6 +9,28 @@ from mlops_pipeline.platforms.kubernetes.sources import Sources
 
 _TIMEOUT = 600.0
 """Seconds that one archive or image may take into one node."""
+
+
+class Images(Protocol):
+    """Where the images are that a cluster runs, and bringing there what is missing."""
+
+    def name(self, reference: str) -> str:
+        """Return how nodes know an image of ours. Contacts nothing."""
+
+    def places(self) -> tuple[str, ...]:
+        """Return where images of ours must be, in words; empty where there is no cluster."""
+
+    def missing(self, references: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Return place → which of the references it lacks; places that lack none are left out."""
+
+    def ensure(self, group: str) -> tuple[str, ...]:
+        """Bring a group of upstream's images where they are missing, and return their references.
+
+        Nothing is done where nodes pull them.
+        """
+
+    def ensure_local(self, *references: str) -> bool:
+        """Bring images of the engine where they are missing; return whether any was."""
 
 
 class NodeImages:
@@ -28,6 +51,14 @@ class NodeImages:
         self._sources = sources
         self._cluster = cluster_name
 
+    def name(self, reference: str) -> str:
+        """Return how nodes know an image of ours: as the engine does."""
+        return reference
+
+    def places(self) -> tuple[str, ...]:
+        """Return the names of the nodes; none where there is no cluster."""
+        return tuple(self._kind().nodes(self._cluster))
+
     def missing(self, references: Iterable[str]) -> dict[str, frozenset[str]]:
         """Return node → which of the references it lacks; nodes that lack none are left out.
 
@@ -38,7 +69,7 @@ class NodeImages:
         """
         wanted = tuple(references)
         lacking = {}
-        for node in self._kind().nodes(self._cluster):
+        for node in self.places():
             held = self._engine.images_in(node)
             if lacked := frozenset(r for r in wanted if full_reference(r) not in held):
                 lacking[node] = lacked

@@ -31,7 +31,7 @@ from mlops_pipeline.platforms.kubernetes import probes, upstream, workloads
 from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS, INGRESS_LABEL
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.pods import explain_unready
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
@@ -68,7 +68,7 @@ class IngressNginx:
     kinds: tuple[str, ...] = ("nginx", "kubernetes")
     requires: tuple[str, ...] = ("metallb",)
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: KindParts) -> None:
         self._parts = parts
         self._cluster = KindCluster(parts)
 

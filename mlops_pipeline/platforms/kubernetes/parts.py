@@ -1,5 +1,6 @@
-"""What each layer of a Kubernetes platform is given."""
+"""What each layer of a platform on Kubernetes is given."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -12,39 +13,68 @@ from mlops_pipeline.clients.kind import Kind, KindApi
 from mlops_pipeline.clients.kubernetes import Kubernetes, KubernetesApi
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock
-from mlops_pipeline.platforms.kubernetes.images import NodeImages
+from mlops_pipeline.platforms.kubernetes.cluster import nodes
+from mlops_pipeline.platforms.kubernetes.images import Images, NodeImages
+from mlops_pipeline.platforms.kubernetes.metallb import addresses
+from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.sources import Bundle, OnPath, Sources
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.layers import LayerSettings
 
-_LOCK_TIMEOUT = 900.0
+LOCK_TIMEOUT = 900.0
 """Seconds to wait for another process that changes the same thing: a whole `up` may go first."""
+_NETWORK = "kind"
+"""The container network of every kind cluster."""
+_UNREACHABLE = (
+    "can this machine reach the container network? Docker Desktop on macOS and Windows keeps it in "
+    "a virtual machine: use OrbStack, Colima with --network-address, or docker-mac-net-connect; "
+    "on Linux a firewall or a VPN may claim the address"
+)
 
 
-@dataclass(frozen=True)
-class Parts:
+@dataclass(frozen=True, kw_only=True)
+class Parts(ABC):
     """The ways to the outside, and the settings. Making them contacts nothing."""
 
     state: State
-    settings: KindSettings
+    settings: LayerSettings
     sources: Sources
     locks: Locks
     engine: EngineApi
-    kind: Callable[[], KindApi]
-    """Raises ConfigurationError where the program cannot be had."""
     api: Callable[[], KubernetesApi]
     """Raises NotFoundError while there is no cluster."""
     helm: Callable[[], HelmApi]
     """Raises ConfigurationError where the program cannot be had, NotFoundError as `api` does."""
-    images: NodeImages
+    images: Images
+    unreachable: str
+    """What to do where an address that the cluster gave does not answer from here."""
     clock: Clock = MONOTONIC
 
+    @abstractmethod
+    def choose_addresses(self, existing: str) -> AddressRange:
+        """Return the range that MetalLB gives away; `existing` is that of its pool, if any.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindParts(Parts):
+    """Those of the kind platform."""
+
+    settings: KindSettings
+    kind: Callable[[], KindApi]
+    """Raises ConfigurationError where the program cannot be had."""
+    unreachable: str = _UNREACHABLE
+
     @classmethod
-    def make(cls, home: Path, settings: KindSettings, *, bundle: Path | None) -> "Parts":
+    def make(cls, home: Path, settings: KindSettings, *, bundle: Path | None) -> "KindParts":
         """Return the real parts. Nothing is contacted."""
         state = State(home)
         name, context = settings.cluster.name, f"kind-{settings.cluster.name}"
-        sources = Bundle(bundle, verified=state.verified) if bundle else OnPath()
+        sources = choose_sources(bundle, state)
         engine = ContainerEngine(settings.cluster.engine)
         api = partial(_current, state.kubeconfig, context=context)
 
@@ -61,13 +91,33 @@ class Parts:
             state=state,
             settings=settings,
             sources=sources,
-            locks=Locks(state.locks, timeout=_LOCK_TIMEOUT),
+            locks=Locks(state.locks, timeout=LOCK_TIMEOUT),
             engine=engine,
             kind=kind,
             api=api,
             helm=helm,
             images=NodeImages(engine, kind, sources, name),
         )
+
+    def choose_addresses(self, existing: str) -> AddressRange:
+        """Return a range of the container network that its clusters share.
+
+        Raises:
+            ConfigurationError: it has no room, or not for the one that the settings name.
+        """
+        name = self.settings.cluster.name
+        return addresses.choose(
+            self.engine.network(_NETWORK),
+            wanted=self.settings.metallb.addresses,
+            existing=existing,
+            cluster=name,
+            others=lambda: nodes.pools_of_others(self.engine, name),
+        )
+
+
+def choose_sources(bundle: Path | None, state: State) -> Sources:
+    """Return where things come from: the bundle, if there is one."""
+    return Bundle(bundle, verified=state.verified) if bundle else OnPath()
 
 
 def _current(kubeconfig: Path, *, context: str) -> KubernetesApi:
@@ -78,11 +128,11 @@ def _current(kubeconfig: Path, *, context: str) -> KubernetesApi:
         raise NotFoundError(
             "the cluster is not there; `mlops-pipeline up cluster` makes it"
         ) from error
-    return _client(kubeconfig, context, content)
+    return client_of(kubeconfig, context, content)
 
 
 @lru_cache(maxsize=2)
-def _client(kubeconfig: Path, context: str, _content: bytes) -> Kubernetes:
+def client_of(kubeconfig: Path, context: str, _content: bytes) -> Kubernetes:
     """Return one client for each content in this process: each step of a run makes its parts anew.
 
     So its connection, and where kinds are served, is found out once.

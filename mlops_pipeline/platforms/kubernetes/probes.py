@@ -19,7 +19,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
 )
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
-from mlops_pipeline.platforms.kubernetes.images import NodeImages
+from mlops_pipeline.platforms.kubernetes.images import Images
 from mlops_pipeline.platforms.kubernetes.load_balancers import address_of
 from mlops_pipeline.platforms.kubernetes.pods import explain_unready
 from mlops_pipeline.platforms.kubernetes.sources import ECHO_IMAGE
@@ -60,7 +60,7 @@ class Echo:
 @contextmanager
 def echo(
     api: KubernetesApi,
-    images: NodeImages,
+    images: Images,
     *,
     type: Literal["ClusterIP", "LoadBalancer"],
     image: str = ECHO_IMAGE,

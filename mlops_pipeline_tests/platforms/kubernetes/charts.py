@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlops_pipeline.clients.kubernetes import Manifest
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import Chart
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeHelm, FakeKubernetes, FakeSources
@@ -36,7 +36,7 @@ class ChartSources(FakeSources):
 
 @dataclass
 class HelmRig:
-    """Parts of fakes, with a Helm whose charts bring `brings`."""
+    """KindParts of fakes, with a Helm whose charts bring `brings`."""
 
     rig: Rig
     sources: ChartSources
@@ -58,7 +58,7 @@ class HelmRig:
         return self.rig.api
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> KindParts:
         """What a layer is given."""
         return replace(self.rig.parts, helm=lambda: self.helm, settings=self.settings)
 

@@ -10,7 +10,7 @@ from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.kubernetes.images import NodeImages
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import (
@@ -47,7 +47,7 @@ class JumpingClock:
 
 @dataclass
 class Rig:
-    """Parts of fakes, and the fakes."""
+    """KindParts of fakes, and the fakes."""
 
     home: Path
     api: FakeKubernetes = field(default_factory=FakeKubernetes)
@@ -64,7 +64,7 @@ class Rig:
         self.kind = FakeKind(clusters, engine=self.engine)
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> KindParts:
         """What a layer is given."""
         state = State(self.home)
 
@@ -75,7 +75,7 @@ class Rig:
                 )
             return self.api
 
-        return Parts(
+        return KindParts(
             state=state,
             settings=self.settings,
             sources=self.sources,

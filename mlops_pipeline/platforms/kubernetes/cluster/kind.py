@@ -29,7 +29,7 @@ from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
 from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS
 from mlops_pipeline.platforms.kubernetes.cluster.owner import ClusterOwner
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterRecord
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import NodeImage
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.layers import (
@@ -61,7 +61,7 @@ class KindCluster:
     kinds: tuple[str, ...] = ("kind", "kubernetes", "docker")
     requires: tuple[str, ...] = ()
 
-    def __init__(self, parts: Parts, *, recreate: bool = False) -> None:
+    def __init__(self, parts: KindParts, *, recreate: bool = False) -> None:
         """With `recreate`, `ensure` may make a cluster of ours anew, with the loss of all in it.
 
         It does where the cluster differs in what cannot be changed, or does not become ready.

@@ -14,7 +14,7 @@ from mlops_pipeline.platforms.kubernetes.cluster.record import (
     Stage,
     identity_of,
 )
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 _SYSTEM = "kube-system"
@@ -31,7 +31,7 @@ class ClusterOwner:
     the folder, the label that each node has from the moment kind configures it.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: KindParts) -> None:
         self._parts = parts
         self._name = parts.settings.cluster.name
         self._book = ClusterBook(parts.state.home / "cluster.json")

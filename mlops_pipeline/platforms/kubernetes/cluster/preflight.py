@@ -17,7 +17,7 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.machine import available_memory
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL, kubernetes_version
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.layers import Diagnosis
 
 _GIB = 1 << 30
@@ -33,12 +33,12 @@ _FIRST_WITHOUT_CGROUP_V1 = (1, 35)
 _VERSION_COMMANDS = {"kind": ("version",), "helm": ("version", "--short")}
 
 
-def examine(parts: Parts) -> list[Diagnosis]:
+def examine(parts: KindParts) -> list[Diagnosis]:
     """Look at everything that a cluster on this machine needs. Changes nothing."""
     return [*_blocking(parts), *_advisory(parts)]
 
 
-def require(parts: Parts) -> None:
+def require(parts: KindParts) -> None:
     """Refuse to go on while something is missing that no cluster can do without.
 
     Raises:
@@ -55,13 +55,13 @@ def require(parts: Parts) -> None:
         )
 
 
-def advise(parts: Parts) -> str:
+def advise(parts: KindParts) -> str:
     """Return what else of this machine may be in a cluster's way, as sentences; empty: nothing."""
     found = [d for d in _advisory(parts) if not d.fine]
     return "; ".join(f"{d.what}: {d.seen}, {d.remedy}" for d in found)
 
 
-def _blocking(parts: Parts) -> Iterator[Diagnosis]:
+def _blocking(parts: KindParts) -> Iterator[Diagnosis]:
     info = _ask(parts)
     yield info if isinstance(info, Diagnosis) else _engine(parts, info)
     yield from (_program(parts, name) for name in _VERSION_COMMANDS)
@@ -72,7 +72,7 @@ def _blocking(parts: Parts) -> Iterator[Diagnosis]:
         yield _cgroup(info, version)
 
 
-def _advisory(parts: Parts) -> Iterator[Diagnosis]:
+def _advisory(parts: KindParts) -> Iterator[Diagnosis]:
     yield from _inotify()
     info = _ask(parts)
     if isinstance(info, EngineInfo):
@@ -83,7 +83,7 @@ def _advisory(parts: Parts) -> Iterator[Diagnosis]:
             yield from _ports(parts)
 
 
-def _ask(parts: Parts) -> EngineInfo | Diagnosis:
+def _ask(parts: KindParts) -> EngineInfo | Diagnosis:
     engine = parts.settings.cluster.engine
     try:
         return parts.engine.info()
@@ -96,11 +96,11 @@ def _ask(parts: Parts) -> EngineInfo | Diagnosis:
         return Diagnosis(engine, _first_line(error), remedy)
 
 
-def _engine(parts: Parts, info: EngineInfo) -> Diagnosis:
+def _engine(parts: KindParts, info: EngineInfo) -> Diagnosis:
     return Diagnosis(parts.settings.cluster.engine, f"{info.version}, {info.cpus} CPUs")
 
 
-def _program(parts: Parts, name: str) -> Diagnosis:
+def _program(parts: KindParts, name: str) -> Diagnosis:
     try:
         program = parts.sources.binary(name)
         printed = run(
@@ -114,7 +114,7 @@ def _program(parts: Parts, name: str) -> Diagnosis:
     return Diagnosis(name, found.group() if found else printed.strip()[:60])
 
 
-def _wanted_version(parts: Parts) -> str | Diagnosis:
+def _wanted_version(parts: KindParts) -> str | Diagnosis:
     """Return the Kubernetes version of the node image; empty where its tag does not say."""
     try:
         reference = parts.settings.cluster.node_image or parts.sources.node_image().reference
@@ -149,7 +149,7 @@ def _inotify(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Diagnosis]
         yield Diagnosis(f"inotify {name}", str(value), remedy)
 
 
-def _is_running(parts: Parts) -> bool:
+def _is_running(parts: KindParts) -> bool:
     label = f"{CLUSTER_LABEL}={parts.settings.cluster.name}"
     try:
         return any(c.running for c in parts.engine.containers(label=label))
@@ -177,7 +177,7 @@ def _disk(info: EngineInfo) -> Diagnosis:
     return Diagnosis(what, seen, "" if free >= _DISK else remedy)
 
 
-def _ports(parts: Parts) -> Iterator[Diagnosis]:
+def _ports(parts: KindParts) -> Iterator[Diagnosis]:
     """A port in a stranger's hands is no fault: another one is taken. Say which."""
     settings = parts.settings.cluster
     address = str(settings.listen_address)

@@ -5,7 +5,7 @@ from typing import Any
 from mlops_pipeline.platforms.kubernetes.istio.charts import GATEWAY, NAMESPACE
 from mlops_pipeline.platforms.kubernetes.istio.tls import SECRET
 from mlops_pipeline.platforms.seldon import MANAGED_BY
-from mlops_pipeline.settings.kind import IstioSettings
+from mlops_pipeline.settings.layers import IstioSettings
 
 NAME = "seldon-gateway"
 REFERENCE = f"{NAMESPACE}/{NAME}"

@@ -25,7 +25,6 @@ from mlops_pipeline.platforms.kubernetes.load_balancers import (
     url_of,
     wait_for_address,
 )
-from mlops_pipeline.platforms.kubernetes.metallb.layer import UNREACHABLE
 from mlops_pipeline.platforms.kubernetes.ownership import (
     delete_ours,
     is_ours,
@@ -62,6 +61,7 @@ class Istio:
     description = "Istio with the gateway behind whose one address every deployment answers."
     kinds: tuple[str, ...] = ("istio", "envoy", "kubernetes")
     requires: tuple[str, ...] = ("metallb",)
+    namespace = NAMESPACE
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -201,7 +201,7 @@ class Istio:
                 lambda: self._describe_silence(address) or self._https.describe_other(api, address),
                 timeout=_ANSWER,
                 clock=self._parts.clock,
-                hint=UNREACHABLE,
+                hint=self._parts.unreachable,
             )
         self._bookinfo.ensure(api, steps)
 
@@ -222,7 +222,7 @@ class Istio:
         try:
             http.get(url_of(address), timeout=_GLANCE)
         except UnavailableError as error:
-            return f"{error}; {UNREACHABLE}"
+            return f"{error}; {self._parts.unreachable}"
         return None
 
     def _find_address(self, api: KubernetesApi) -> str | None:

@@ -8,7 +8,6 @@ from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.kubernetes import VIRTUAL_SERVICE
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.istio.gateway import REFERENCE
-from mlops_pipeline.platforms.kubernetes.metallb.layer import UNREACHABLE
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.probes import Echo, echo
 from mlops_pipeline.platforms.layers import Finding
@@ -36,7 +35,7 @@ def try_route(parts: Parts, url: str, *, trust: str) -> Finding:
                 lambda: _describe_other(f"{url}{path}", echoed, trust),
                 timeout=_ANSWER,
                 clock=parts.clock,
-                hint=UNREACHABLE,
+                hint=parts.unreachable,
             )
         finally:
             api.delete(VIRTUAL_SERVICE, _NAME, namespace=echoed.namespace)

@@ -24,9 +24,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import pods, probes, upstream, workloads
-from mlops_pipeline.platforms.kubernetes.cluster import nodes
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, wait_for_end
-from mlops_pipeline.platforms.kubernetes.metallb import addresses
 from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.steps import Steps
@@ -47,17 +45,11 @@ _SYSTEM = "metallb-system"
 _CONTROLLER = "controller"
 _SPEAKER = "speaker"
 _POOL = "mlops-pipeline"
-_NETWORK = "kind"
 _REVISION = 1
 """Raised whenever `_probe_sooner` changes: installed manifests are then applied again."""
 _ANSWER = 30.0
 _SLOW = 0.5
 """Seconds between looks at what takes seconds."""
-UNREACHABLE = (
-    "can this machine reach the container network? Docker Desktop on macOS and Windows keeps it in "
-    "a virtual machine: use OrbStack, Colima with --network-address, or docker-mac-net-connect; "
-    "on Linux a firewall or a VPN may claim the address"
-)
 
 
 class MetalLB:
@@ -89,7 +81,7 @@ class MetalLB:
             api, self._parts.images, type="LoadBalancer", image=image, clock=clock
         ) as echoed:
             seconds = probes.answer_of(
-                echoed, echoed.url, timeout=_ANSWER, clock=clock, hint=UNREACHABLE
+                echoed, echoed.url, timeout=_ANSWER, clock=clock, hint=self._parts.unreachable
             )
             seen = f"{echoed.url} answered {seconds:.1f} s after its pod was ready"
             return Finding(passed=True, seen=seen, facts={"address": echoed.url})
@@ -161,15 +153,7 @@ class MetalLB:
 
     def _choose(self, api: KubernetesApi) -> AddressRange:
         pool = api.find(IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
-        return addresses.choose(
-            self._parts.engine.network(_NETWORK),
-            wanted=self._parts.settings.metallb.addresses,
-            existing=_addresses(pool) if pool is not None else "",
-            cluster=self._parts.settings.cluster.name,
-            others=lambda: nodes.pools_of_others(
-                self._parts.engine, self._parts.settings.cluster.name
-            ),
-        )
+        return self._parts.choose_addresses(_addresses(pool) if pool is not None else "")
 
     def _install(self, api: KubernetesApi, steps: Steps) -> None:
         with steps.step("images"):

@@ -25,7 +25,6 @@ from mlops_pipeline.platforms.kubernetes.load_balancers import (
     url_of,
     wait_for_address,
 )
-from mlops_pipeline.platforms.kubernetes.metallb.layer import UNREACHABLE
 from mlops_pipeline.platforms.kubernetes.object_store import buckets, keys, manifests
 from mlops_pipeline.platforms.kubernetes.object_store.manifests import NAME, NAMESPACE, PORT
 from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecrets, settings_of
@@ -228,7 +227,7 @@ class SeaweedStore:
                 lambda: self.client(patience=_GLANCE, attempts=1),
                 timeout=_ANSWER,
                 clock=clock,
-                hint=UNREACHABLE,
+                hint=self._parts.unreachable,
             )
         key = keys.ensure(api, namespace=NAMESPACE)
         _secrets(api, key).ensure_known(timeout=timeout, clock=clock)

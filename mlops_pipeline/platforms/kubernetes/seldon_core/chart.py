@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.istio.gateway import REFERENCE
 from mlops_pipeline.platforms.kubernetes.releases import Installation
-from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.layers import LayerSettings
 
 NAMESPACE = "seldon-system"
 RELEASE = "seldon-core"
@@ -37,7 +37,7 @@ class ServingImages(Protocol):
         """Return the image that serves an implementation. Contacts nothing."""
 
 
-def installation(settings: KindSettings, serving: ServingImages) -> Installation:
+def installation(settings: LayerSettings, serving: ServingImages) -> Installation:
     """Return the release as the settings want it.
 
     Raises:
@@ -46,7 +46,7 @@ def installation(settings: KindSettings, serving: ServingImages) -> Installation
     return Installation(RELEASE, NAMESPACE, CHART, _values(settings, serving))
 
 
-def require_version(settings: KindSettings, version: str) -> None:
+def require_version(settings: LayerSettings, version: str) -> None:
     """Refuse a chart of another version than the settings name.
 
     Raises:
@@ -68,7 +68,7 @@ def licence_of(version: str) -> str:
     return "Business Source License 1.1: no production use"
 
 
-def servers(settings: KindSettings, serving: ServingImages) -> Servers:
+def servers(settings: LayerSettings, serving: ServingImages) -> Servers:
     """Return the images that SKLEARN_SERVER and TENSORFLOW_SERVER are to run.
 
     TENSORFLOW_SERVER runs two containers under the protocol `seldon`: one that speaks it, which
@@ -96,7 +96,7 @@ def describe_other_servers(found: Mapping[str, Any], wanted: Servers) -> tuple[s
     )
 
 
-def _values(settings: KindSettings, serving: ServingImages) -> dict[str, Any]:
+def _values(settings: LayerSettings, serving: ServingImages) -> dict[str, Any]:
     """Return what differs from the chart's values, whose requests are for a larger machine."""
     return {
         "istio": {"enabled": True, "gateway": REFERENCE},

@@ -86,6 +86,7 @@ class SeldonCore:
     description = "Seldon Core, which makes pods and routes of each SeldonDeployment."
     kinds: tuple[str, ...] = ("seldon", "kubernetes")
     requires: tuple[str, ...] = ("istio", "serving_image")
+    namespace = NAMESPACE
 
     def __init__(self, parts: Parts, serving: ServingImages) -> None:
         self._parts = parts

@@ -151,19 +151,19 @@ class ServingImage:
 
     def _look(self) -> LayerState:
         parts = self._parts
-        nodes = parts.kind().nodes(parts.settings.cluster.name)
-        if not nodes:
+        places = parts.images.places()
+        if not places:
             return Absent()
         wanted = {image: self.reference(image.implementation) for image in _IMAGES}
         built = [image for image in _IMAGES if parts.engine.has_image(self._full(image))]
         lacking = parts.images.missing(wanted.values())
-        everywhere = all(set(lacking.get(node, ())) == set(wanted.values()) for node in nodes)
+        everywhere = all(set(lacking.get(place, ())) == set(wanted.values()) for place in places)
         if not built and everywhere:
             return Absent()
         differences = [f"{wanted[i]} is not built" for i in _IMAGES if i not in built]
         differences += [
-            f"the node {node} lacks {reference}"
-            for node, references in sorted(lacking.items())
+            f"{place} lacks {reference}"
+            for place, references in sorted(lacking.items())
             for reference in sorted(references)
         ]
         return Drifted(tuple(differences)) if differences else Ready(self._facts())

@@ -26,7 +26,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
@@ -99,7 +99,7 @@ class World:
         self.gateway = FakeGateway()
         self.image = "serving:1"
         self.absent = False
-        self.parts = Parts(
+        self.parts = KindParts(
             state=State(folder),
             settings=KindSettings(ready_timeout=ready_timeout),
             sources=FakeSources(),

@@ -274,7 +274,7 @@ def test_what_is_built_is_only_copied(tmp_path: Path) -> None:
     layer = ServingImage(rig.parts)
     state = layer.observe()
     assert isinstance(state, Drifted)
-    assert all(f"the node {CONTROL_PLANE} lacks mlops-pipeline/" in d for d in state.differences)
+    assert all(f"{CONTROL_PLANE} lacks mlops-pipeline/" in d for d in state.differences)
     assert layer.ensure().action == "updated"
     assert (rig.engine.builds, len(rig.engine.copied)) == ([], 2)
 

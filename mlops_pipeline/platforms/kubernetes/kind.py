@@ -1,0 +1,102 @@
+"""The kind platform: Kubernetes in containers of this machine, with all that serving needs."""
+
+from pathlib import Path
+
+from mlops_pipeline.clients.containers import ContainerInfo
+from mlops_pipeline.platforms.kubernetes.cluster import preflight
+from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL
+from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
+from mlops_pipeline.platforms.kubernetes.ingress_nginx import IngressNginx
+from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
+from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
+from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform, Stack
+from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.layers import Diagnosis
+from mlops_pipeline.settings.kind import KindSettings
+
+
+class KindPlatform(ClusterPlatform):
+    """A kind cluster with MetalLB, Istio, an object store, our serving image and Seldon Core."""
+
+    name = "kind"
+    _parts: KindParts
+
+    def __init__(
+        self,
+        home: Path,
+        settings: KindSettings,
+        *,
+        bundle: Path | None,
+        recreate: bool = False,
+        parts: KindParts | None = None,
+    ) -> None:
+        """Nothing is contacted. `parts` are the ways to the outside; the real ones by default."""
+        parts = parts or KindParts.make(home, settings, bundle=bundle)
+        self._cluster = KindCluster(parts, recreate=recreate)
+        nginx = (IngressNginx(parts),) if settings.ingress_nginx else ()
+        image = ServingImage(parts)
+        stack = Stack(
+            below=(self._cluster, MetalLB(parts), *nginx),
+            gateway=Istio(parts),
+            store=make_store(parts),
+            image=image,
+            seldon=SeldonCore(parts, image),
+        )
+        super().__init__(parts, stack)
+
+    def preflight(self) -> list[Diagnosis]:
+        """Look at the container engine, the programs, and what of this machine a cluster needs."""
+        return preflight.examine(self._parts)
+
+    def down(self) -> tuple[str, ...]:
+        """Stop the nodes, if the cluster is ours. What is in them stays for the next `up`.
+
+        Raises:
+            UnavailableError: the container engine does not answer.
+        """
+        stopped = f"stopped; artifacts and deployments stay in the kind cluster {self._name}"
+        if not any(node.running for node in self._nodes()):
+            return (stopped if self._nodes() else "nothing is there to be stopped",)
+        if not self._cluster.is_ours():
+            return (f"the kind cluster {self._name} runs on: it was not made from here",)
+        self._parts.state.prepare()
+        with self._parts.locks.held("layers", purpose="stop the cluster"):
+            for node in self._nodes():
+                self._parts.engine.halt(node.name)
+        return (stopped,)
+
+    def purge(self) -> tuple[str, ...]:
+        """Delete the cluster with everything in it, if it is ours, and the state folder.
+
+        From a cluster of somebody else, what carries our label is removed.
+
+        Raises:
+            UnavailableError: the container engine or the cluster does not answer.
+            ConflictError: the folder is not one that this project made.
+        """
+        said = f"removed the kind cluster {self._name}"
+        if self._cluster.is_ours():
+            self._cluster.remove()
+        elif self._nodes():
+            self._leave()
+            said = f"the kind cluster {self._name} stays: it was not made from here"
+        self._parts.state.purge()
+        return (said,)
+
+    @property
+    def _name(self) -> str:
+        return self._parts.settings.cluster.name
+
+    def _nodes(self) -> tuple[ContainerInfo, ...]:
+        return self._parts.engine.containers(label=f"{CLUSTER_LABEL}={self._name}")
+
+    def _leave(self) -> None:
+        """Remove what we made in a cluster of somebody else, where we have ever been in it."""
+        if not self._parts.state.kubeconfig.exists():
+            return
+        self.deployments.delete_ours()
+        for layer in reversed(self.layers):
+            layer.remove()
