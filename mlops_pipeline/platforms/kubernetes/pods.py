@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlops_pipeline.clients.errors import FatalStateError, PipelineError
-from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest
+from mlops_pipeline.clients.kubernetes import POD, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes.endings import is_ending
 
 INITIALIZER = "-model-initializer"
@@ -90,6 +90,31 @@ def explain_unready(
     if not _living(given):
         return "there is no pod yet"
     return "; ".join(reasons)
+
+
+def replacing_failed(
+    api: KubernetesApi, probe: Callable[[], str | None], find: Callable[[], Iterable[Manifest]]
+) -> Callable[[], str | None]:
+    """Return a probe that lets only pods made from now on end a wait.
+
+    Of those that `find` returns now, the ones that turn out failed are replaced, each once: what
+    they lacked may be there by now, and the kubelet tries them again only after minutes.
+    """
+    known = {pod["metadata"]["uid"] for pod in find()}
+
+    def describe() -> str | None:
+        try:
+            return probe()
+        except FatalStateError as error:
+            failed = [p for p in find() if p["metadata"]["uid"] in known and not is_ready(p)]
+            if not failed:
+                raise
+            for pod in failed:
+                known.remove(pod["metadata"]["uid"])
+                api.delete(POD, pod["metadata"]["name"], namespace=pod["metadata"]["namespace"])
+            return f"replaced, since {error}"
+
+    return describe
 
 
 def describe_unready(pods: Iterable[Manifest], events: Iterable[Manifest] = ()) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.kubernetes import EVENT, POD, KubernetesApi, Manifest, Resource
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import pods
@@ -38,11 +37,10 @@ def describe_unready(
 def wait_for(parts: Parts, resource: Resource, name: str, *, namespace: str) -> float:
     """Wait until it runs as it was last applied, and return the seconds that took.
 
-    Pods that cannot become ready are replaced once, first: what they lacked may be there by now,
-    and the kubelet tries them again only after minutes.
+    Pods that are there already and turn out failed are replaced, once.
 
     Raises:
-        FatalStateError: a pod cannot become ready; the reason and its last log lines.
+        FatalStateError: a new pod cannot become ready; the reason and its last log lines.
         WaitTimeoutError: with what was last seen.
     """
     api = parts.api()
@@ -53,13 +51,13 @@ def wait_for(parts: Parts, resource: Resource, name: str, *, namespace: str) -> 
             _raise_fatal(api, resource, name, namespace)
         return reason
 
-    try:
-        look()
-    except FatalStateError:
-        _replace_unready(api, resource, name, namespace)
+    def find() -> Sequence[Manifest]:
+        found = api.find(resource, name, namespace=namespace)
+        return _pods(api, found, namespace) if found is not None else ()
+
     return wait_until(
         f"the {resource.kind} {namespace}/{name}",
-        look,
+        pods.replacing_failed(api, look, find),
         timeout=parts.settings.ready_timeout,
         clock=parts.clock,
         hint=f"see `kubectl describe pods --namespace {namespace}`",
@@ -73,13 +71,6 @@ def _raise_fatal(api: KubernetesApi, resource: Resource, name: str, namespace: s
         pods.explain_unready(
             _pods(api, found, namespace), api.list(EVENT, namespace=namespace), log=log
         )
-
-
-def _replace_unready(api: KubernetesApi, resource: Resource, name: str, namespace: str) -> None:
-    found = api.get(resource, name, namespace=namespace)
-    for pod in _pods(api, found, namespace):
-        if not pods.is_ready(pod):
-            api.delete(POD, pod["metadata"]["name"], namespace=namespace)
 
 
 def _stopped(found: Manifest | None) -> str:

@@ -282,13 +282,15 @@ class KubernetesDeployments:
             current = {**resource, "status": now.get("status")}
             return describe_unready(api, current, wanted, slow=slow)
 
-        same = before is not None and _is_same(before, resource)
-        if same and self._look_again(api, resource, describe):
-            return False
+        probe = _patiently(describe)
+        if before is not None and _is_same(before, resource):
+            probe = pods.replacing_failed(api, probe, lambda: look(api, resource).pods)
+            if probe() is None:
+                return False
         try:
             wait_until(
                 f"the deployment {wanted.namespace}/{wanted.name}",
-                _patiently(describe),
+                probe,
                 timeout=self._parts.settings.ready_timeout,
                 clock=self._parts.clock,
                 interval=_INTERVAL,
@@ -299,23 +301,6 @@ class KubernetesDeployments:
             words = pods.last_words(look(api, resource).pods, log=log)
             raise WaitTimeoutError(f"{error}{words}") from error
         return True
-
-    def _look_again(
-        self, api: KubernetesApi, resource: Manifest, describe: Callable[[], str | None]
-    ) -> bool:
-        """Say whether all is as it was applied before.
-
-        Pods that could not become ready are replaced: what they lacked may be there by now, and
-        the kubelet tries them again only after minutes.
-        """
-        try:
-            return describe() is None
-        except FatalStateError:
-            for pod in look(api, resource).pods:
-                if not pods.is_ready(pod):
-                    metadata = pod["metadata"]
-                    api.delete(POD, metadata["name"], namespace=metadata["namespace"])
-            return False
 
     def _wait_for_route(self, deployment: SeldonDeployment, url: str) -> None:
         """Wait until the gateway has heard of the route, where our own servers answer there."""

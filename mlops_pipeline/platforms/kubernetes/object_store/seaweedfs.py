@@ -25,7 +25,7 @@ from mlops_pipeline.platforms.kubernetes.load_balancers import (
     url_of,
     wait_for_address,
 )
-from mlops_pipeline.platforms.kubernetes.object_store import buckets, keys, manifests
+from mlops_pipeline.platforms.kubernetes.object_store import buckets, keys, manifests, marker
 from mlops_pipeline.platforms.kubernetes.object_store.manifests import NAME, NAMESPACE, PORT
 from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecrets, settings_of
 from mlops_pipeline.platforms.kubernetes.ownership import delete_ours, ensure_namespace, is_ours
@@ -172,7 +172,9 @@ class SeaweedStore:
         if self._find_address(api) is None:
             yield Broken(f"the object store has no address: {NONE_GIVEN}")
             return
-        yield buckets.observe(self.client(patience=_GLANCE, attempts=1))
+        yield (there := buckets.observe(self._glance()))
+        if isinstance(there, Ready):
+            yield marker.observe(self._glance())
         if stale := _secrets(api, key).stale():
             yield Drifted((f"the store's Secret is out of date in: {', '.join(stale)}",))
 
@@ -223,14 +225,14 @@ class SeaweedStore:
 
         with steps.step("buckets"):
             wait_for_address(self._parts, NAME, namespace=NAMESPACE, of="the object store")
-            buckets.ensure(
-                lambda: self.client(patience=_GLANCE, attempts=1),
-                timeout=_ANSWER,
-                clock=clock,
-                hint=self._parts.unreachable,
-            )
+            hint = self._parts.unreachable
+            buckets.ensure(self._glance, timeout=_ANSWER, clock=clock, hint=hint)
+            marker.ensure(self._glance, timeout=_ANSWER, clock=clock)
         key = keys.ensure(api, namespace=NAMESPACE)
         _secrets(api, key).ensure_known(timeout=timeout, clock=clock)
+
+    def _glance(self) -> "ObjectStore":
+        return self.client(patience=_GLANCE, attempts=1)
 
     def _find_address(self, api: KubernetesApi) -> str | None:
         return find_address(api, NAME, namespace=NAMESPACE)

@@ -33,7 +33,11 @@ from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, Seldo
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes import FakeObjectStore
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeKubernetes, FakeSources
-from mlops_pipeline_tests.platforms.kubernetes.fake_operator import FakeOperator, TickingClock
+from mlops_pipeline_tests.platforms.kubernetes.fake_operator import (
+    STARTING,
+    FakeOperator,
+    TickingClock,
+)
 
 CRASHING = {
     "phase": "Running",
@@ -232,6 +236,38 @@ def test_pods_that_are_gone_are_repaired(world: World) -> None:
     world.operator.stuck = None
     assert world.deployments.apply(deployment()).action == "repaired"
     assert crashing not in [pod["metadata"]["name"] for pod in world.operator.pods()]
+
+
+def start_again(world: World) -> str:
+    """Let the pod start anew, as after a restart of its node, and return its name."""
+    (pod,) = world.operator.pods()
+    (made,) = world.api.list(DEPLOYMENT)
+    world.api.put({**pod, "status": STARTING})
+    world.api.put({**made, "status": {**made["status"], "availableReplicas": 0}})
+    world.operator.stuck = CRASHING
+    return str(pod["metadata"]["name"])
+
+
+def test_a_pod_of_before_that_fails_while_it_is_waited_for_is_replaced(world: World) -> None:
+    world.deployments.apply(deployment())
+    before = start_again(world)
+
+    def mend() -> None:
+        if any(deleted.name == before for deleted in world.api.deleted):
+            world.operator.stuck = None
+
+    world.clock.steps.insert(0, mend)
+    assert world.deployments.apply(deployment()).action == "repaired"
+    (after,) = world.operator.pods()
+    assert after["metadata"]["name"] != before
+
+
+def test_a_pod_that_fails_like_the_one_it_replaced_ends_the_wait(world: World) -> None:
+    world.deployments.apply(deployment())
+    before = start_again(world)
+    error = failing(world, "exited with 4", digest="one")
+    assert before not in str(error)
+    assert [deleted.name for deleted in world.api.deleted if deleted.resource == POD] == [before]
 
 
 def test_what_was_changed_by_hand_is_put_back(world: World) -> None:

@@ -48,6 +48,8 @@ class Store(FakeObjectStore):
         self.silent = 0
         """Requests that are not answered."""
         self.refuses = False
+        self.unregistered = 0
+        """Requests for objects that are answered before the volumes are registered."""
         self._api = api
 
     def at(self, endpoint: str, key: s3.Credentials, **options: Any) -> "Store":
@@ -63,6 +65,17 @@ class Store(FakeObjectStore):
             self.silent -= 1
             raise UnavailableError("connection refused")
         return super().sizes(bucket, prefix)
+
+    def get(self, bucket: str, key: str) -> bytes:
+        if self.unregistered:
+            self.unregistered -= 1
+            raise NotFoundError(f"{bucket}/{key}: it does not exist")
+        return super().get(bucket, key)
+
+    def put(self, bucket: str, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        if self.unregistered:
+            raise UnavailableError("the store answered InternalError")
+        super().put(bucket, key, data, if_absent=if_absent)
 
 
 def data(api: FakeKubernetes, name: str = KEYS, namespace: str = STORAGE) -> dict[str, str]:
@@ -297,6 +310,21 @@ def test_a_store_that_does_not_answer_yet_is_asked_again(rig: HelmRig, store: St
     before = rig.rig.clock.now()
     SeaweedStore(rig.parts).ensure()
     assert rig.rig.clock.now() - before == pytest.approx(1.0)
+
+
+def test_a_store_that_lists_what_it_cannot_give_yet_is_waited_for(
+    installed: HelmRig, store: Store
+) -> None:
+    store.unregistered = 1
+    state = SeaweedStore(installed.parts).observe()
+    assert isinstance(state, Broken)
+    assert "does not give models/.there/marker" in state.reason
+    store.unregistered = 5
+    before = installed.rig.clock.now()
+    assert SeaweedStore(installed.parts).ensure().action == "repaired"
+    assert store.unregistered == 0
+    assert installed.rig.clock.now() - before == pytest.approx(0.6)
+    assert isinstance(SeaweedStore(installed.parts).observe(), Ready)
 
 
 def test_an_address_that_cannot_be_reached_is_told_with_what_to_do(

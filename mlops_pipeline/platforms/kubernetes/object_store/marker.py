@@ -1,0 +1,60 @@
+"""An object that shows whether the store gives what it holds.
+
+SeaweedFS lists names as soon as it answers. What is behind them it has only once its volumes are
+registered, seconds later after a restart: until then it says that there is no such object.
+"""
+
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
+from mlops_pipeline.clients.waiting import Clock, wait_until
+from mlops_pipeline.platforms.layers import Broken, LayerState, Ready
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlops_pipeline.clients.s3 import Objects
+
+BUCKET, KEY = "models", ".there/marker"
+_CONTENT = b"there" * 1000
+"""Too long to be kept beside the name."""
+
+
+def observe(client: "Objects") -> LayerState:
+    """Read the object."""
+    try:
+        reason = _describe_unread(client)
+    except (UnavailableError, ConfigurationError) as error:
+        return Broken(str(error))
+    return Broken(reason) if reason else Ready()
+
+
+def ensure(client: "Callable[[], Objects]", *, timeout: float, clock: Clock) -> None:
+    """Store the object where it is not there, and return when it can be read.
+
+    Raises:
+        WaitTimeoutError: it could not, with what was last seen.
+    """
+
+    def describe_unready() -> str | None:
+        try:
+            if _describe_unread(client()):
+                client().put(BUCKET, KEY, _CONTENT)
+            return _describe_unread(client())
+        except UnavailableError as error:
+            return str(error)
+
+    wait_until(
+        "what the object store holds",
+        describe_unready,
+        timeout=timeout,
+        clock=clock,
+        interval=0.2,
+        hint="see `mlops-pipeline logs object_store`",
+    )
+
+
+def _describe_unread(client: "Objects") -> str | None:
+    if client.find(BUCKET, KEY) is not None:
+        return None
+    return f"the object store does not give {BUCKET}/{KEY}, which shows that it can be read"
