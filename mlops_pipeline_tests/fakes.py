@@ -195,6 +195,9 @@ class FakePlatform:
     def gateway_url(self) -> str:
         return "http://127.0.0.1:1"
 
+    def gateway_trust(self) -> str:
+        return ""
+
     def object_store(self) -> FakeObjectStore:
         return self.store
 

@@ -73,7 +73,8 @@ def deployment_propositions() -> list[Proposition]:
 
 def _answers(_context: Any, resource: PlatformResource, reference: DeploymentRef) -> Verdict:
     holdout = resource.artifacts().holdout(reference.model)
-    with PredictionClient(reference.url) as client:
+    trust = resource.build().gateway_trust()
+    with PredictionClient(reference.url, trust=trust) as client:
         answer = client.predict(holdout.x[:1])
     return Verdict(
         answer.digest == reference.model.digest,

@@ -16,6 +16,7 @@ from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.delivery.references import DeploymentRef
 from mlops_pipeline.delivery.verification import ServedReport, ask_holdout
+from mlops_pipeline.resources.platform import PlatformResource
 
 _REPORT = "report"
 _ERROR = dg.AssetCheckSeverity.ERROR
@@ -42,9 +43,11 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
         require_passed(
             context.instance, deployment_key, deployment_propositions(), reference=deployment
         )
-        artifacts = context.resources.platform.artifacts()
+        resource: PlatformResource = context.resources.platform
         with explained():
-            report = ask_holdout(deployment, artifacts.holdout(deployment.model))
+            holdout = resource.artifacts().holdout(deployment.model)
+            trust = resource.build().gateway_trust()
+            report = ask_holdout(deployment, holdout, trust=trust)
         return dg.MaterializeResult(metadata=_metadata(report))
 
     return asset

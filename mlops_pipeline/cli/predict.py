@@ -64,5 +64,6 @@ def predict_rows(context: Context, model: RegisteredModel, rows: Rows) -> Answer
             f"{model.name} is not deployed; deploy it with `mlops-pipeline up {model.name}`"
         )
     asked = rows or context.artifacts.holdout(deployed).x[:1]
-    with PredictionClient(url_of(model.spec, context.platform)) as client:
+    url, trust = url_of(model.spec, context.platform), context.platform.gateway_trust()
+    with PredictionClient(url, trust=trust) as client:
         return client.predict(asked)

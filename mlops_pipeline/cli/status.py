@@ -214,9 +214,21 @@ def _accuracy(context: Context, name: str, digest: str) -> str:
 def curl_line(context: Context, model: RegisteredModel, status: ModelStatus) -> str:
     """Return a line for a shell that asks the model; long rows are read from a file made for it."""
     return (
-        f"curl -X POST {status.url}/api/v1.0/predictions -H 'Content-Type: application/json' "
+        f"curl {_trust(context)}-X POST {status.url}/api/v1.0/predictions "
+        "-H 'Content-Type: application/json' "
         f"-d {_example_data(context, model, status)}"
     )
+
+
+def _trust(context: Context) -> str:
+    """Return the option by which curl trusts the gateway, with a file written for it, or none."""
+    from mlops_pipeline.clients.files import write_if_changed
+
+    if not (certificates := context.platform.gateway_trust()):
+        return ""
+    file = context.settings.home / "examples" / "gateway.crt"
+    write_if_changed(file, certificates)
+    return f"--cacert {shlex.quote(str(file))} "
 
 
 def _example_data(context: Context, model: RegisteredModel, status: ModelStatus) -> str:

@@ -37,7 +37,7 @@ def get(url: str, *, timeout: float, trust: str = "") -> HttpAnswer:
 
     try:
         # Reading the machine's certificates takes longer than an answer over plain HTTP.
-        verify = _trusting(trust) if trust else url.startswith("https:")
+        verify = trusting(trust) if trust else url.startswith("https:")
         answer = httpx.get(url, timeout=timeout, trust_env=False, verify=verify)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         reason = str(error) or "no answer in time"
@@ -63,7 +63,8 @@ def certificate_at(address: str, port: int, *, timeout: float) -> str:
         ) from error
 
 
-def _trusting(certificates: str) -> "ssl.SSLContext":
+def trusting(certificates: str) -> "ssl.SSLContext":
+    """Return what checks a server by these certificates (PEM) alone."""
     import ssl
 
     context = ssl.create_default_context(cadata=certificates)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -33,15 +34,20 @@ class Answer:
 class PredictionClient:
     """Sends rows to one deployment and keeps the connection open. Use as a context manager."""
 
-    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
-        """`url`: `http://<gateway>/seldon/<namespace>/<name>`; `timeout`: seconds per request."""
+    def __init__(self, url: str, *, trust: str = "", timeout: float = 30.0) -> None:
+        """`url`: `http://<gateway>/seldon/<namespace>/<name>`; `timeout`: seconds per request.
+
+        `trust` is PEM of the certificates that an https gateway may show; empty: those that this
+        machine trusts.
+        """
         import httpx
 
         self.url = f"{url}/api/v1.0/predictions"
         self._client: httpx.Client = httpx.Client(
             timeout=timeout,
             trust_env=False,
-            verify=url.startswith("https:"),  # reading the certificates takes longer than an answer
+            # Reading the machine's certificates takes longer than an answer over plain HTTP.
+            verify=http.trusting(trust) if trust else url.startswith("https:"),
         )
 
     def __enter__(self) -> "PredictionClient":

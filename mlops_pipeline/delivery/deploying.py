@@ -94,7 +94,7 @@ def deploy(
     change = platform.deployments.apply(manifest)
     deployment = DeploymentRef(manifest.name, manifest.namespace, url_of(spec, platform), ref)
     try:
-        _prove(spec, deployment, holdout)
+        _prove(spec, deployment, holdout, trust=platform.gateway_trust())
     except BaseException:
         _restore(previous, manifest, platform)
         raise
@@ -115,9 +115,9 @@ def _restore(
         _LOGGER.exception("%s/%s: what was deployed before is not back", namespace, name)
 
 
-def _prove(spec: ModelSpec, deployment: DeploymentRef, holdout: Holdout) -> None:
+def _prove(spec: ModelSpec, deployment: DeploymentRef, holdout: Holdout, *, trust: str) -> None:
     """Wait until the digest answers through the gateway with the offline model's scores."""
-    with PredictionClient(deployment.url) as client:
+    with PredictionClient(deployment.url, trust=trust) as client:
         wait_until(
             f"the deployment {deployment.namespace}/{deployment.name}",
             lambda: _describe_wrong_answer(client, deployment, holdout, spec.thresholds.tolerance),

@@ -118,15 +118,17 @@ def max_difference(left: "ArrayLike", right: "ArrayLike") -> float:
     return float(np.abs(a - b).max()) if a.size else 0.0
 
 
-def ask_holdout(deployment: DeploymentRef, holdout: Holdout) -> ServedReport:
+def ask_holdout(deployment: DeploymentRef, holdout: Holdout, *, trust: str = "") -> ServedReport:
     """Ask the whole hold-out set in batches, then single rows for the latency.
+
+    `trust` is what `Platform.gateway_trust` returns.
 
     Gives up after 120 s, or five failures in a row: what was not asked counts as not answered.
     """
     asked = _Asked()
     batch = max(1, _VALUES_PER_REQUEST // max(1, holdout.x.shape[1]))
     differences, correct, answered = [0.0], 0, 0
-    with PredictionClient(deployment.url) as client:
+    with PredictionClient(deployment.url, trust=trust) as client:
         for start in range(0, len(holdout.x), batch):
             rows = slice(start, start + batch)
             if (answer := asked.ask(client, holdout.x[rows])) is None:

@@ -120,6 +120,12 @@ class Platform(Protocol):
             NotFoundError: the gateway layer is absent.
         """
 
+    def gateway_trust(self) -> str:
+        """Return the certificates (PEM) that a client of `gateway_url()` trusts.
+
+        Empty for plain HTTP, and for what this machine trusts anyway.
+        """
+
     def object_store(self) -> "Objects":
         """Return a client of its S3 endpoint.
 

@@ -1,6 +1,7 @@
 """Deploying against a gateway that answers whatever the test says: a real HTTP server."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.deploying import deploy, deployed_ref
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verification import ask_holdout
+from mlops_pipeline.platforms.kubernetes.istio import tls
 from mlops_pipeline_tests.fakes import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
@@ -43,6 +45,15 @@ class Gateway:
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
 
+    def encrypt(self, file: Path) -> str:
+        """Speak TLS from now on, and return the certificate."""
+        pair = tls.make("127.0.0.1", now=tls.utc_now())
+        file.write_text(pair.chain + pair.key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        return pair.chain
+
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         rows = request["data"]["ndarray"]
         scores = [[float(r[0] < 10) + self.skew, float(r[0] >= 10)] for r in rows]
@@ -55,9 +66,14 @@ class Platform(FakePlatform):
     def __init__(self, gateway: Gateway) -> None:
         super().__init__()
         self.server = gateway.server
+        self.trust = ""
 
     def gateway_url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
+        scheme = "https" if self.trust else "http"
+        return f"{scheme}://127.0.0.1:{self.server.server_port}"
+
+    def gateway_trust(self) -> str:
+        return self.trust
 
 
 @pytest.fixture
@@ -92,6 +108,20 @@ def test_a_deployment_is_ready_when_its_digest_answers(
     assert deployment.url == f"{platform.gateway_url()}/seldon/seldon/toy-model"
     assert deployed_ref(TOY, platform) == ref
     assert gateway.failures == 0
+
+
+def test_a_gateway_with_a_certificate_of_its_own_is_trusted_as_the_platform_says(
+    platform: Platform, gateway: Gateway, tmp_path: Path
+) -> None:
+    platform.trust = gateway.encrypt(tmp_path / "pair.pem")
+    artifacts = ArtifactStore(platform.store)
+    ref = _publish(platform, tmp_path, "v1")
+    gateway.digest = ref.digest
+    deployment, _ = deploy(TOY, ref, platform=platform, artifacts=artifacts)
+    assert deployment.url.startswith("https://")
+    holdout = artifacts.holdout(ref)
+    assert ask_holdout(deployment, holdout, trust=platform.trust).failures == ()
+    assert "CERTIFICATE_VERIFY_FAILED" in ask_holdout(deployment, holdout).failures[0]
 
 
 def test_other_scores_restore_what_was_deployed(

@@ -80,6 +80,10 @@ class EmbeddedPlatform:
         """
         return self._gateway.url()
 
+    def gateway_trust(self) -> str:
+        """Return nothing: the gateway speaks plain HTTP."""
+        return ""
+
     def object_store(self) -> "ObjectStore":
         """Return a client of SeaweedFS's S3 interface.
 

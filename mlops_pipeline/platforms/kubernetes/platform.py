@@ -116,12 +116,20 @@ class ClusterPlatform(ABC):
         """Look at what the platform needs. Changes nothing."""
 
     def gateway_url(self) -> str:
-        """Return `http://<address of the gateway>`.
+        """Return `http://<address of the gateway>`; https where plain HTTP is redirected there.
 
         Raises:
             NotFoundError: there is no cluster, or the gateway has no address.
         """
         return self._stack.gateway.url()
+
+    def gateway_trust(self) -> str:
+        """Return the certificates (PEM) that the gateway shows where its address is https.
+
+        Raises:
+            NotFoundError: there is no cluster.
+        """
+        return self._istio.trust()
 
     def object_store(self) -> "Objects":
         """Return a client of the object store.
