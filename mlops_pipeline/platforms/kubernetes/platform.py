@@ -129,7 +129,7 @@ class ClusterPlatform(ABC):
         Raises:
             NotFoundError: there is no cluster.
         """
-        return self._istio.trust()
+        return self._stack.gateway.trust()
 
     def object_store(self) -> "Objects":
         """Return a client of the object store.

@@ -120,6 +120,7 @@ def test_without_a_cluster_every_layer_is_absent_and_nothing_is_deployed(tmp_pat
 def test_the_gateway_is_where_metallb_has_put_it(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "kind", api=FakeKubernetes([SERVICE_OF_GATEWAY])).with_cluster()
     assert platform_of(rig).gateway_url() == "http://172.18.255.200"
+    assert platform_of(rig).gateway_trust() == ""
     assert platform_of(rig).object_store_secret() == "seldon-rclone-secret"
 
 

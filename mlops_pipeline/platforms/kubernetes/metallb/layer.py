@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from mlops_pipeline.clients.errors import (
@@ -166,9 +167,10 @@ class MetalLB:
             upstream.apply(api, objects, timeout=timeout, clock=clock)
         with steps.step("pods"):
             workloads.wait_for(self._parts, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
+            probe = partial(_describe_speakers, api, describe=pods.explain_unready)
             wait_until(
                 f"DaemonSet {_SYSTEM}/{_SPEAKER}",
-                lambda: _describe_speakers(api, describe=pods.explain_unready),
+                pods.replacing_failed(api, probe, lambda: _speakers(api)),
                 timeout=timeout,
                 clock=clock,
                 hint=f"see `kubectl describe pods --namespace {_SYSTEM}`",
@@ -220,9 +222,12 @@ def _describe_speakers(
     counts = [status.get(key, 0) for key in ("updatedNumberScheduled", "numberAvailable")]
     if seen and wanted and counts == [wanted] * 2:
         return None
-    speakers = api.list(POD, namespace=_SYSTEM, labels=f"component={_SPEAKER}")
-    why = describe(speakers, api.list(EVENT, namespace=_SYSTEM)) or "pods are being replaced"
+    why = describe(_speakers(api), api.list(EVENT, namespace=_SYSTEM)) or "pods are being replaced"
     return f"{min(counts)} of {wanted} nodes have a speaker: {why}"
+
+
+def _speakers(api: KubernetesApi) -> Sequence[Manifest]:
+    return api.list(POD, namespace=_SYSTEM, labels=f"component={_SPEAKER}")
 
 
 def _probe_sooner(manifest: dict[str, Any]) -> None:

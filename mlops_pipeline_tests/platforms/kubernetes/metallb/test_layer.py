@@ -22,6 +22,7 @@ from mlops_pipeline.clients.kubernetes import (
     NAMESPACE,
     VALIDATING_WEBHOOK,
     Manifest,
+    Resource,
 )
 from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
@@ -329,7 +330,9 @@ def test_what_it_lacks_breaks_it_and_is_repaired(
     assert isinstance(MetalLB(installed.parts).observe(), Ready)
 
 
-def test_a_speaker_that_cannot_start_ends_the_wait(rig: Rig) -> None:
+def test_a_speaker_that_cannot_start_is_replaced_once_and_ends_the_wait(rig: Rig) -> None:
+    replaced = []
+
     def fail(manifest: Manifest) -> None:
         rig.api.put({**manifest, "status": {"desiredNumberScheduled": 1}})
         waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such host"}}
@@ -345,9 +348,17 @@ def test_a_speaker_that_cannot_start_ends_the_wait(rig: Rig) -> None:
         }
         rig.api.put(pod)
 
+    def replace_pod(resource: Resource, name: str, *, namespace: str = "") -> bool:
+        replaced.append(name)
+        found = rig.api.get(resource, name, namespace=namespace)
+        rig.api.put({**found, "metadata": {**found["metadata"], "uid": "another"}})
+        return True
+
     rig.api.when_applied("DaemonSet", fail)
+    rig.api.delete = replace_pod  # type: ignore[method-assign]
     with pytest.raises(FatalStateError, match="no such host"):
         MetalLB(rig.parts).ensure()
+    assert replaced == ["speaker-1"]
     state = MetalLB(rig.parts).observe()
     assert isinstance(state, Broken)
     assert "no such host" in state.reason
