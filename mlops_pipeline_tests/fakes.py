@@ -204,6 +204,9 @@ class FakePlatform:
     def object_store_secret(self) -> str:
         return "seldon-rclone-secret"
 
+    def memory_of(self, layer: str) -> int | None:
+        return {"gateway": 42_000_000}.get(layer)
+
     def logs(self, name: str, *, lines: int) -> str:
         return f"{name}: {lines}"
 

@@ -30,6 +30,7 @@ from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
     NAMESPACE,
+    NODE,
     POD,
     SECRET,
     Applied,
@@ -79,7 +80,9 @@ _CUSTOM = {
     if isinstance(value, Resource) and value.api_version not in _BUILT_IN
 }
 
-Verb = Literal["apply", "dry_run", "find", "list", "delete", "patch", "log", "ask_pod", "version"]
+Verb = Literal[
+    "apply", "dry_run", "find", "list", "delete", "patch", "log", "ask_pod", "ask_node", "version"
+]
 _Key = tuple[Resource, str, str]
 _Object = dict[str, Any]
 
@@ -172,7 +175,7 @@ class FakeKubernetes:
             UnavailableError(f"could not reach the cluster: {reason}"),
             verbs=(
                 *("apply", "dry_run", "find", "list", "delete"),
-                *("patch", "log", "ask_pod", "version"),
+                *("patch", "log", "ask_pod", "ask_node", "version"),
             ),
         )
 
@@ -295,6 +298,13 @@ class FakeKubernetes:
             return self.answers[namespace, pod]
         self.get(POD, pod, namespace=namespace)
         raise UnavailableError(f"could not ask the pod {namespace}/{pod}: connection refused")
+
+    def ask_node(self, node: str, *, path: str) -> HttpAnswer:
+        self._maybe_fail("ask_node", "Node")
+        if ("", node) in self.answers:
+            return self.answers["", node]
+        self.get(NODE, node)
+        raise UnavailableError(f"could not ask the node {node}: connection refused")
 
     # Inside
 

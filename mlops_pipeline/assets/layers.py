@@ -30,17 +30,22 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
         required_resource_keys={"platform"},
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        start = time.monotonic()
-        change = by_name(context.resources.platform.build().layers, name).ensure()
+        start, built = time.monotonic(), context.resources.platform.build()
+        change = by_name(built.layers, name).ensure()
         context.log.info(f"{name}: {change.action}")
         return dg.MaterializeResult(
             metadata={
                 **metadata.of_change(change),
                 "seconds": dg.MetadataValue.float(round(time.monotonic() - start, 3)),
+                **_memory(built.memory_of(name)),
             }
         )
 
     return asset
+
+
+def _memory(used: int | None) -> dict[str, int]:
+    return {} if used is None else {"memory_megabytes": round(used / 1e6)}
 
 
 def layer_checks(platform: Platform) -> list[dg.AssetChecksDefinition]:

@@ -124,6 +124,9 @@ class KubernetesApi(Protocol):
     def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
         """GET `path` from the pod, through the API server."""
 
+    def ask_node(self, node: str, *, path: str) -> HttpAnswer:
+        """GET `path` from the node's kubelet, through the API server."""
+
 
 class Kubernetes:
     """The API server that `context` of `kubeconfig` names, and no other.
@@ -303,6 +306,19 @@ class Kubernetes:
         if is_status(answer):
             self._server.checked(answer, what=what)
         return answer
+
+    def ask_node(self, node: str, *, path: str) -> HttpAnswer:
+        """GET `path` (with a slash at its front) from the node's kubelet, through the API server.
+
+        Raises:
+            NotFoundError: there is no such node.
+            UnavailableError: its kubelet does not answer.
+        """
+        what = f"ask the node {node} for {path}"
+        answer = self._server.send(
+            "GET", f"/api/v1/nodes/{quote(node, safe='')}/proxy{path}", what=what
+        )
+        return self._server.checked(answer, what=what)
 
     def _path(
         self,

@@ -136,6 +136,9 @@ class Platform(Protocol):
     def object_store_secret(self) -> str:
         """Return the name of the Secret that servers read artifacts with (`envSecretRefName`)."""
 
+    def memory_of(self, layer: str) -> int | None:
+        """Return the bytes of memory that a layer uses now, or None where nobody can say."""
+
     def logs(self, name: str, *, lines: int) -> str:
         """Return the last `lines` of a layer's or a deployment's log.
 

@@ -258,6 +258,15 @@ def test_a_pod_that_cannot_be_asked_does_not_answer(server: StubApiServer, api: 
         api.ask_pod("p", namespace="n", port=80, path="/")
 
 
+def test_a_kubelet_is_asked_through_the_api_server(server: StubApiServer, api: Kubernetes) -> None:
+    server.on("GET /api/v1/nodes/one/proxy/stats/summary", (200, "{}"))
+    assert api.ask_node("one", path="/stats/summary?a=true").body == b"{}"
+    assert server.asked[-1].query == {"a": "true"}
+    server.refuse("GET /api/v1/nodes/two/proxy/healthz", 404, 'nodes "two" not found')
+    with pytest.raises(NotFoundError, match="not found"):
+        api.ask_node("two", path="/healthz")
+
+
 # Kubeconfigs
 
 

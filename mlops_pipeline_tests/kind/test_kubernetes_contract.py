@@ -16,6 +16,7 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes import memory
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
 
 GROUP = "contract.mlops-pipeline.test"
@@ -227,6 +228,8 @@ def test_a_pod_that_is_not_there_says_nothing(api: KubernetesApi, namespace: str
         api.log("none", namespace=namespace)
     with pytest.raises(NotFoundError, match="none"):
         api.ask_pod("none", namespace=namespace, port=80, path="/")
+    with pytest.raises(NotFoundError, match="none"):
+        api.ask_node("none", path="/healthz")
 
 
 @pytest.mark.kind
@@ -258,3 +261,12 @@ def test_a_pod_answers_through_the_api_server(cluster_api: KubernetesApi) -> Non
     assert (none.status, none.headers["content-type"]) == (404, "text/plain; charset=utf-8")
     assert "CoreDNS" in cluster_api.log(name, namespace="kube-system", lines=200)
     assert cluster_api.find(SERVICE, "kube-dns", namespace="kube-system") is not None
+
+
+@pytest.mark.kind
+def test_a_kubelet_answers_through_the_api_server(cluster_api: KubernetesApi) -> None:
+    node = cluster_api.list(Resource("v1", "Node"))[0]["metadata"]["name"]
+    assert cluster_api.ask_node(node, path="/healthz").body == b"ok"
+    used = memory.used_in(cluster_api, "kube-system")
+    assert used is not None
+    assert 50e6 < used < 5e9

@@ -96,6 +96,10 @@ class EmbeddedPlatform:
         """Return the name of the Secret that servers read artifacts with."""
         return SECRET
 
+    def memory_of(self, layer: str) -> int | None:
+        """Return None: the processes are not asked."""
+        return None
+
     def logs(self, name: str, *, lines: int) -> str:
         """Return the last `lines` of a layer's log, or of each server of a deployment.
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from mlops_pipeline.clients.containers import ContainerInfo
+from mlops_pipeline.clients.errors import PipelineError
+from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
 from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
@@ -50,6 +52,16 @@ class KindPlatform(ClusterPlatform):
     def preflight(self) -> list[Diagnosis]:
         """Look at the container engine, the programs, and what of this machine a cluster needs."""
         return preflight.examine(self._parts)
+
+    def memory_of(self, layer: str) -> int | None:
+        """Return the bytes that the pods of a layer use; for the cluster, those of its nodes."""
+        if layer != self._cluster.name:
+            return super().memory_of(layer)
+        try:
+            nodes = [node.name for node in self._nodes()]
+        except PipelineError:
+            return None
+        return nodes_of_kind.memory_used(self._parts.engine, nodes) or None
 
     def down(self) -> tuple[str, ...]:
         """Stop the nodes, if the cluster is ours. What is in them stays for the next `up`.

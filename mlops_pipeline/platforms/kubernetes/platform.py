@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.errors import NotFoundError, PipelineError
 from mlops_pipeline.clients.kubernetes import POD
 from mlops_pipeline.platforms import store_access
-from mlops_pipeline.platforms.kubernetes import pods
+from mlops_pipeline.platforms.kubernetes import memory, pods
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
@@ -142,6 +142,14 @@ class ClusterPlatform(ABC):
     def object_store_secret(self) -> str:
         """Return the name of the Secret that servers read artifacts with."""
         return store_access.SECRET
+
+    def memory_of(self, layer: str) -> int | None:
+        """Return the bytes that the pods of a layer use, as their kubelets count them."""
+        namespace = self._namespaces.get(layer) if layer != "cluster" else None
+        try:
+            return memory.used_in(self._parts.api(), namespace) if namespace else None
+        except PipelineError:
+            return None
 
     def logs(self, name: str, *, lines: int) -> str:
         """Return the last `lines` of each pod of a layer or a deployment.

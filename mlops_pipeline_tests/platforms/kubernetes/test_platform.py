@@ -1,3 +1,4 @@
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
+from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.kubernetes import KindPlatform
@@ -246,3 +248,37 @@ def test_purge_needs_no_cluster(tmp_path: Path) -> None:
     platform_of(rig).purge()
     assert not rig.home.exists()
     platform_of(rig).purge()
+
+
+# Memory
+
+
+def test_a_layer_has_the_memory_of_its_pods_as_the_kubelets_count(tmp_path: Path) -> None:
+    rig = rig_with_nodes(tmp_path)
+    place = {"name": "istiod", "namespace": "istio-system"}
+    rig.api.put(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": place, "spec": {"nodeName": CONTROL_PLANE}}
+    )
+    platform = platform_of(rig)
+    assert platform.memory_of("istio") is None
+    counted = [
+        {"podRef": {"namespace": "istio-system"}, "memory": {"workingSetBytes": 30}},
+        {"podRef": {"namespace": "istio-system"}, "memory": {"workingSetBytes": 12}},
+        {"podRef": {"namespace": "istio-system"}},
+        {"podRef": {"namespace": "seldon"}, "memory": {"workingSetBytes": 99}},
+    ]
+    body = json.dumps({"pods": counted}).encode()
+    rig.api.answers["", CONTROL_PLANE] = HttpAnswer(200, {}, body)
+    assert platform.memory_of("istio") == 42
+    assert platform.memory_of("seldon_core") is None
+    assert platform.memory_of("serving_image") is None
+    rig.api.stop()
+    assert platform.memory_of("istio") is None
+
+
+def test_the_cluster_has_the_memory_of_its_nodes(tmp_path: Path) -> None:
+    rig = rig_with_nodes(tmp_path)
+    rig.engine.outputs = [(("sh",), "5000\ninactive_file 1000\n")]
+    assert platform_of(rig).memory_of("cluster") == 2 * 4000
+    rig.engine.unavailable = "no daemon"
+    assert platform_of(rig).memory_of("cluster") is None

@@ -133,7 +133,7 @@ class KindCluster:
             nodes = self._bring_up(steps)
             self._owner.mark(nodes)
             action = "created" if "create_seconds" in steps.facts else action_from(state)
-            return Change(action, {**self._facts(nodes), **steps.facts, **self._memory(nodes)})
+            return Change(action, {**self._facts(nodes), **steps.facts})
 
     def remove(self) -> None:
         """Delete the cluster if it was made from this state folder, with everything in it.
@@ -381,10 +381,6 @@ class KindCluster:
             "nodes": len(nodes),
             **mapped,
         }
-
-    def _memory(self, nodes: Sequence[ContainerInfo]) -> dict[str, int]:
-        used = nodes_of_kind.memory_used(self._parts.engine, [node.name for node in nodes])
-        return {"memory_bytes": used} if used else {}
 
 
 def _reasons(api: KubernetesApi, count: int) -> Iterator[str]:
