@@ -189,6 +189,9 @@ class FakePlatform:
         self.deployments = FakeDeployments()
         self.serving_environment = FakeServingEnvironment()
 
+    def provide(self) -> None:
+        """Do nothing."""
+
     def preflight(self) -> list[Diagnosis]:
         return []
 

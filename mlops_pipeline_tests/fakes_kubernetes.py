@@ -37,13 +37,8 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.platforms.kubernetes.sources import (
-    ECHO_IMAGE,
-    Archive,
-    Chart,
-    ManifestFile,
-    NodeImage,
-)
+from mlops_pipeline.platforms.kubernetes.sources import Archive, Chart, ManifestFile, NodeImage
+from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
 
 _BUILT_IN = (
     "v1",

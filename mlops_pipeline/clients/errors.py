@@ -4,7 +4,8 @@ Every message says what was tried, on what, what was seen and what to do next::
 
     PipelineError
     ├── ConfigurationError     bad input: nothing was changed, a retry cannot help
-    │   └── InvalidManifestError   a Kubernetes manifest that is refused, every reason named
+    │   ├── InvalidManifestError   a Kubernetes manifest that is refused, every reason named
+    │   └── NotDownloadedError     something pinned is not here, and may be downloaded
     ├── NotFoundError          the thing asked for by name does not exist
     ├── ConflictError          it exists already, or somebody else owns it
     ├── IntegrityError         bytes differ from the digest that names them
@@ -26,6 +27,10 @@ class ConfigurationError(PipelineError):
 
 class InvalidManifestError(ConfigurationError):
     """A Kubernetes manifest that is refused."""
+
+
+class NotDownloadedError(ConfigurationError):
+    """Something pinned is not here yet, and may be downloaded."""
 
 
 class NotFoundError(PipelineError):

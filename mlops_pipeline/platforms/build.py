@@ -18,4 +18,6 @@ def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> 
         return EmbeddedPlatform(home, EmbeddedOptions(**settings.embedded.model_dump()))
     from mlops_pipeline.platforms.kubernetes import KindPlatform
 
-    return KindPlatform(home, settings.kind, bundle=settings.bundle, recreate=recreate)
+    return KindPlatform(
+        home, settings.kind, bundle=settings.bundle, mirror=settings.mirror, recreate=recreate
+    )

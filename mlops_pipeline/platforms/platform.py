@@ -110,6 +110,13 @@ class Platform(Protocol):
     def serving_environment(self) -> ServingEnvironment:
         """Where its models are loaded."""
 
+    def provide(self) -> None:
+        """Make sure that all that its layers take from elsewhere is here. Changes no layer.
+
+        Raises:
+            PipelineError: something cannot be had, or is not what its digest says.
+        """
+
     def preflight(self) -> Sequence[Diagnosis]:
         """Look at what of this machine the platform needs. Changes nothing."""
 

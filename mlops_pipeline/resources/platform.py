@@ -23,7 +23,7 @@ class PlatformResource(dg.ConfigurableResource[Any]):
     @classmethod
     def of(cls, platform: str, settings: Settings) -> "PlatformResource":
         """Return the resource of a platform that the settings describe."""
-        chosen = settings.model_dump(mode="json", include={"home", "bundle", platform})
+        chosen = settings.model_dump(mode="json", include={"home", "bundle", "mirror", platform})
         return cls(platform=platform, settings={k: v for k, v in chosen.items() if v is not None})
 
     def build(self) -> Platform:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         None,
         description="Folder with every program, chart, manifest and image of the Kubernetes "
         "platforms; then nothing is taken from a network.",
+    )
+    mirror: Annotated[str, StringConstraints(pattern=r"^(https?://[^/?#]+[^?#]*)?$")] = Field(
+        "",
+        description="URL to download from instead of upstream: `https://host/path` is asked for as "
+        "`<mirror>/host/path`. Images are not meant: see kind.cluster.mirrors.",
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

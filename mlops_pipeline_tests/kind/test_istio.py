@@ -1,7 +1,7 @@
 """Istio in the shared cluster: what it answers, what is broken on purpose, and how it mends."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.sources import ManifestFile, Sources
+from mlops_pipeline.platforms.kubernetes.sources import Archive, ManifestFile, Sources
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import IstioSettings, SamplesSettings
@@ -211,6 +211,12 @@ class _WithBookinfo:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sources, name)
+
+    def require(self, names: Iterable[str]) -> None:
+        self._sources.require(name for name in names if name != "bookinfo")
+
+    def archives(self, group: str) -> tuple[Archive, ...]:
+        return () if group == "bookinfo" else self._sources.archives(group)
 
     def manifest(self, name: str) -> ManifestFile:
         return ManifestFile(self._file, "1") if name == "bookinfo" else self._sources.manifest(name)

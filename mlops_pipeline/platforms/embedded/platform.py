@@ -68,6 +68,9 @@ class EmbeddedPlatform:
         """This Python environment, in a process of its own."""
         return self._environment
 
+    def provide(self) -> None:
+        """Do nothing: everything comes with the package."""
+
     def preflight(self) -> list[Diagnosis]:
         """Look at the programs and the preferred ports."""
         return list(examine(self.layers, self._settings))

@@ -16,6 +16,7 @@ from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform, Stack
 from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.settings.kind import KindSettings
 
@@ -32,11 +33,12 @@ class KindPlatform(ClusterPlatform):
         settings: KindSettings,
         *,
         bundle: Path | None,
+        mirror: str = "",
         recreate: bool = False,
         parts: KindParts | None = None,
     ) -> None:
         """Nothing is contacted. `parts` are the ways to the outside; the real ones by default."""
-        parts = parts or KindParts.make(home, settings, bundle=bundle)
+        parts = parts or KindParts.make(home, settings, bundle=bundle, mirror=mirror)
         self._cluster = KindCluster(parts, recreate=recreate)
         nginx = (IngressNginx(parts),) if settings.ingress_nginx else ()
         image = ServingImage(parts)
@@ -48,6 +50,14 @@ class KindPlatform(ClusterPlatform):
             seldon=SeldonCore(parts, image),
         )
         super().__init__(parts, stack)
+
+    def provide(self) -> None:
+        """Make sure that all that its layers take from elsewhere is here. Changes no layer.
+
+        Raises:
+            PipelineError: something cannot be had, or is not what its digest says.
+        """
+        self._parts.sources.require(needed_on_kind(self._parts.settings))
 
     def preflight(self) -> list[Diagnosis]:
         """Look at the container engine, the programs, and what of this machine a cluster needs."""

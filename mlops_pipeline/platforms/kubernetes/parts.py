@@ -17,7 +17,8 @@ from mlops_pipeline.platforms.kubernetes.cluster import nodes
 from mlops_pipeline.platforms.kubernetes.images import Images, NodeImages
 from mlops_pipeline.platforms.kubernetes.metallb import addresses
 from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
-from mlops_pipeline.platforms.kubernetes.sources import Bundle, OnPath, Sources
+from mlops_pipeline.platforms.kubernetes.sources import Sources
+from mlops_pipeline.platforms.kubernetes.sources.making import make_sources
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import LayerSettings
@@ -70,11 +71,13 @@ class KindParts(Parts):
     unreachable: str = _UNREACHABLE
 
     @classmethod
-    def make(cls, home: Path, settings: KindSettings, *, bundle: Path | None) -> "KindParts":
+    def make(
+        cls, home: Path, settings: KindSettings, *, bundle: Path | None, mirror: str = ""
+    ) -> "KindParts":
         """Return the real parts. Nothing is contacted."""
         state = State(home)
         name, context = settings.cluster.name, f"kind-{settings.cluster.name}"
-        sources = choose_sources(bundle, state)
+        sources = make_sources(state, bundle=bundle, mirror=mirror)
         engine = ContainerEngine(settings.cluster.engine)
         api = partial(_current, state.kubeconfig, context=context)
 
@@ -113,11 +116,6 @@ class KindParts(Parts):
             cluster=name,
             others=lambda: nodes.pools_of_others(self.engine, name),
         )
-
-
-def choose_sources(bundle: Path | None, state: State) -> Sources:
-    """Return where things come from: the bundle, if there is one."""
-    return Bundle(bundle, verified=state.verified) if bundle else OnPath()
 
 
 def _current(kubeconfig: Path, *, context: str) -> KubernetesApi:

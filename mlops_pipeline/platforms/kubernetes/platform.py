@@ -16,6 +16,7 @@ from mlops_pipeline.platforms.kubernetes.object_store import manifests as store_
 from mlops_pipeline.platforms.kubernetes.object_store.external import Store
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.sources.needs import needed
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
 
 if TYPE_CHECKING:
@@ -110,6 +111,14 @@ class ClusterPlatform(ABC):
     def serving_environment(self) -> ImageServingEnvironment:
         """The libraries in the serving image."""
         return self._environment
+
+    def provide(self) -> None:
+        """Make sure that all that its layers take from elsewhere is here. Changes no layer.
+
+        Raises:
+            PipelineError: something cannot be had, or is not what its digest says.
+        """
+        self._parts.sources.require(needed(self._parts.settings))
 
     @abstractmethod
     def preflight(self) -> Sequence[Diagnosis]:

@@ -22,7 +22,7 @@ from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
 from mlops_pipeline.platforms.kubernetes.images import Images
 from mlops_pipeline.platforms.kubernetes.load_balancers import address_of
 from mlops_pipeline.platforms.kubernetes.pods import explain_unready
-from mlops_pipeline.platforms.kubernetes.sources import ECHO_IMAGE
+from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 PORT = 5678

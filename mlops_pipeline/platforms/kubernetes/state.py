@@ -37,8 +37,13 @@ class State:
         return self.home / "tmp"
 
     @property
+    def downloads(self) -> Path:
+        """Programs, charts and manifests that were downloaded."""
+        return self.home / "downloads"
+
+    @property
     def verified(self) -> Path:
-        """Which files of a bundle were compared with their digests."""
+        """Which files were compared with their digests."""
         return self.home / "verified.json"
 
     def is_prepared(self) -> bool:

@@ -13,6 +13,7 @@ from mlops_pipeline.clients.errors import (
     FatalStateError,
     IntegrityError,
     NotFoundError,
+    PipelineError,
     UnavailableError,
 )
 from mlops_pipeline.clients.files import PRIVATE
@@ -31,6 +32,7 @@ from mlops_pipeline.platforms.kubernetes.cluster.owner import ClusterOwner
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterRecord
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import NodeImage
+from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -118,13 +120,16 @@ class KindCluster:
         Raises:
             ConflictError: a cluster of that name is there and differs in what cannot be changed,
                 and it may not be made anew or is not ours.
-            ConfigurationError: this machine or the settings do not allow a cluster.
+            ConfigurationError: this machine or the settings do not allow a cluster, or something
+                that it or a layer above it needs cannot be had; nothing was changed.
+            IntegrityError: some of that is not what its digest says; nothing was changed.
             UnavailableError: the container engine does not answer, or it did not become ready.
         """
         self._parts.state.prepare()
         with self._parts.locks.held("layers", purpose="bring up the cluster"):
             state = self.observe()
             if isinstance(state, Ready):
+                self._provide()
                 there = self._require_nodes()
                 self._owner.note(there)
                 self._owner.mark(there)
@@ -134,6 +139,13 @@ class KindCluster:
             self._owner.mark(nodes)
             action = "created" if "create_seconds" in steps.facts else action_from(state)
             return Change(action, {**self._facts(nodes), **steps.facts})
+
+    def _provide(self) -> None:
+        """Get what the layers above compare themselves with; what is right now needs none of it."""
+        try:
+            self._parts.sources.require(needed_on_kind(self._parts.settings))
+        except PipelineError as error:
+            _log.warning("a layer that has to be changed will need this: %s", error)
 
     def remove(self) -> None:
         """Delete the cluster if it was made from this state folder, with everything in it.
@@ -183,6 +195,7 @@ class KindCluster:
             )
         config.check_mirrors(self._settings.mirrors)
         preflight.require(self._parts)
+        self._parts.sources.require(needed_on_kind(self._parts.settings))
         self._owner.end_left_behind()
         if different:
             self._delete_ours(nodes)
@@ -283,6 +296,7 @@ class KindCluster:
 
     def _delete(self) -> None:
         record, kubeconfig = self._owner.record, self._parts.state.kubeconfig
+        self._parts.sources.require(["kind"])
         self._parts.kind().delete(self._settings.name, kubeconfig=kubeconfig)
         kubeconfig.unlink(missing_ok=True)
         kept = record or ClusterRecord(self._settings.name, "removed")

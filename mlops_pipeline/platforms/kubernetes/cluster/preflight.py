@@ -1,6 +1,5 @@
 """What of this machine a kind cluster needs."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,14 @@ from mlops_pipeline.clients.errors import (
     CommandError,
     ConfigurationError,
     IntegrityError,
+    NotDownloadedError,
     PipelineError,
     UnavailableError,
 )
 from mlops_pipeline.clients.machine import available_memory
-from mlops_pipeline.clients.process import run
 from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL, kubernetes_version
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.sources.path import VERSION_COMMANDS, ask_version
 from mlops_pipeline.platforms.layers import Diagnosis
 
 _GIB = 1 << 30
@@ -30,7 +30,6 @@ _INOTIFY = {"max_user_watches": 524_288, "max_user_instances": 512}
 """https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files"""
 _FIRST_WITHOUT_CGROUP_V1 = (1, 35)
 """Its kubelet does not start where `failCgroupV1` is left as it is (KEP-5573)."""
-_VERSION_COMMANDS = {"kind": ("version",), "helm": ("version", "--short")}
 
 
 def examine(parts: KindParts) -> list[Diagnosis]:
@@ -64,7 +63,7 @@ def advise(parts: KindParts) -> str:
 def _blocking(parts: KindParts) -> Iterator[Diagnosis]:
     info = _ask(parts)
     yield info if isinstance(info, Diagnosis) else _engine(parts, info)
-    yield from (_program(parts, name) for name in _VERSION_COMMANDS)
+    yield from (_program(parts, name) for name in VERSION_COMMANDS)
     version = _wanted_version(parts)
     if isinstance(version, Diagnosis):
         yield version
@@ -102,16 +101,11 @@ def _engine(parts: KindParts, info: EngineInfo) -> Diagnosis:
 
 def _program(parts: KindParts, name: str) -> Diagnosis:
     try:
-        program = parts.sources.binary(name)
-        printed = run(
-            [str(program), *_VERSION_COMMANDS[name]],
-            purpose=f"ask {name} for its version",
-            timeout=20,
-        )
+        return Diagnosis(name, ask_version(name, parts.sources.binary(name)))
+    except NotDownloadedError:
+        return Diagnosis(name, "not here yet: `up` downloads it")
     except (CommandError, ConfigurationError, IntegrityError) as error:
         return Diagnosis(name, _first_line(error), f"install {name} or set MLOPS_BUNDLE")
-    found = re.search(r"v?\d+\.\d+\.\d+", printed)
-    return Diagnosis(name, found.group() if found else printed.strip()[:60])
 
 
 def _wanted_version(parts: KindParts) -> str | Diagnosis:

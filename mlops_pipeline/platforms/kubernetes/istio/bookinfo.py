@@ -3,7 +3,12 @@
 from typing import Any
 
 from mlops_pipeline.clients import http
-from mlops_pipeline.clients.errors import ConfigurationError, ConflictError, UnavailableError
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    ConflictError,
+    PipelineError,
+    UnavailableError,
+)
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     NAMESPACE,
@@ -27,6 +32,7 @@ from mlops_pipeline.platforms.layers import Broken, Drifted, Finding, LayerState
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 NAME = "bookinfo"
+_OTHERWISE = "or set kind.samples.bookinfo to false"
 _PORT = 9080
 _TITLE = "Simple Bookstore App"
 _PAGE = "/productpage"
@@ -63,10 +69,13 @@ class Bookinfo:
         """Refuse to go on without its manifest, before anything is changed.
 
         Raises:
-            ConfigurationError: the manifest cannot be had.
+            PipelineError: the manifest, or an archive of its images, cannot be had.
         """
         if self.wanted:
-            self._manifests()
+            try:
+                self._parts.sources.require([NAME])
+            except PipelineError as error:
+                raise type(error)(f"could not install Bookinfo: {error}; {_OTHERWISE}") from error
 
     def ensure(self, api: KubernetesApi, steps: Steps) -> None:
         """Install it, or remove what is there of ours when it is not asked for.
@@ -80,6 +89,7 @@ class Bookinfo:
             self.remove(api)
             return
         with steps.step("bookinfo"):
+            self._parts.images.ensure(NAME)
             self._install(api, self._manifests())
 
     def remove(self, api: KubernetesApi) -> None:
@@ -126,7 +136,7 @@ class Bookinfo:
             path = self._parts.sources.manifest(NAME).path
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"could not install Bookinfo: {error}; or set kind.samples.bookinfo to false"
+                f"could not install Bookinfo: {error}; {_OTHERWISE}"
             ) from error
         return [_placed(manifest) for manifest in parse_all(path.read_text())]
 

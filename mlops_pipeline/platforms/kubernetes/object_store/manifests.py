@@ -5,12 +5,12 @@ from typing import Any
 
 from mlops_pipeline.clients.kubernetes import PERSISTENT_VOLUME_CLAIM, STATEFUL_SET, Resource
 from mlops_pipeline.platforms.kubernetes.object_store import keys
+from mlops_pipeline.platforms.kubernetes.sources.versions import STORE_IMAGE
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 NAMESPACE = "mlops-storage"
 NAME = "seaweedfs"
 PORT = 8333
-IMAGE = "docker.io/chrislusf/seaweedfs:4.48"
 NETWORK_POLICY = Resource("networking.k8s.io/v1", "NetworkPolicy")
 _SELECTOR = {"app.kubernetes.io/name": NAME}
 _KEYS_ANNOTATION = "mlops-pipeline/keys"
@@ -142,7 +142,7 @@ def _container() -> dict[str, Any]:
     healthy = {"httpGet": {"path": "/healthz", "port": "s3"}}
     return {
         "name": NAME,
-        "image": IMAGE,
+        "image": STORE_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": list(_COMMAND),
         "env": [{"name": "HOME", "value": "/data"}],

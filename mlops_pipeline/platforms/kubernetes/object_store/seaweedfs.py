@@ -30,6 +30,7 @@ from mlops_pipeline.platforms.kubernetes.object_store.manifests import NAME, NAM
 from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecrets, settings_of
 from mlops_pipeline.platforms.kubernetes.ownership import delete_ours, ensure_namespace, is_ours
 from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.sources.versions import STORE_IMAGE
 from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.kubernetes.workloads import (
@@ -266,7 +267,7 @@ class SeaweedStore:
             "in_the_cluster": POD_ENDPOINT,
             "buckets": ", ".join(buckets.BUCKETS),
             "size": self._sizes(api)[0],
-            "version": manifests.IMAGE.rpartition(":")[2],
+            "version": STORE_IMAGE.rpartition(":")[2],
         }
 
 

@@ -2,18 +2,17 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON_IMAGE
 
 DOCKERFILE = "Dockerfile"
-PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+BASE = PYTHON_IMAGE
 """Models are loaded by the Python that trains them."""
-BASE = f"docker.io/library/python:{PYTHON}-slim-bookworm"
 
 _DEPLOY = ("Dockerfile", "install.sh", "slim.py", "*.lock")
 _PACKAGE = b'"""The model server alone."""\n'

@@ -15,6 +15,7 @@ from mlops_pipeline.clients.containers import full_reference
 from mlops_pipeline.clients.errors import CommandError, NotFoundError, PipelineError
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
+from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -254,7 +255,7 @@ class ServingImage:
 def _differences(found: Mapping[str, str]) -> Iterator[str]:
     """Say which of an image's libraries are here in another version. Python's minor counts."""
     for name, there in found.items():
-        here = serving_context.PYTHON if name == "python" else _installed(name)
+        here = PYTHON if name == "python" else _installed(name)
         if here != (there.rpartition(".")[0] if name == "python" else there):
             yield f"{name} {there}, here is {here or 'none'}"
 

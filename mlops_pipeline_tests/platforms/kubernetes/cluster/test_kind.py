@@ -21,6 +21,7 @@ from mlops_pipeline.platforms.kubernetes.cluster import owner as cluster_owner
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.cluster.record import identity_of
+from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, FakeSources
@@ -41,7 +42,7 @@ CONFIGURATION = "cat /kind/kubeadm.conf 2>/dev/null || true"
 def _bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every port is free, every program there, no command was left behind."""
     monkeypatch.setattr(ports, "is_taken", lambda port, *, address: False)
-    monkeypatch.setattr(preflight, "run", lambda *_, **__: "v0.33.0")
+    monkeypatch.setattr(path, "run", lambda *_, **__: "v0.33.0")
     monkeypatch.setattr(running, "commanded", lambda words: [])
 
 
@@ -491,6 +492,22 @@ def test_sources_that_cannot_be_had_do_not_drift_what_is_there(made: Rig) -> Non
 
     made.sources = Broke()
     assert isinstance(KindCluster(made.parts).observe(), Ready)
+
+
+def test_what_is_missing_for_any_layer_is_named_before_a_cluster_is_made(rig: Rig) -> None:
+    rig.sources = FakeSources(absent=["seldon"])
+    with pytest.raises(ConfigurationError, match="seldon is not in the bundle"):
+        KindCluster(rig.parts).ensure()
+    assert rig.kind.clusters() == []
+    assert rig.sources.required[0] == "kind"
+
+
+def test_a_cluster_that_is_right_needs_nothing_from_elsewhere(
+    made: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    made.sources = FakeSources(absent=["seldon"])
+    assert KindCluster(made.parts).ensure().action == "unchanged"
+    assert "a layer that has to be changed will need this: seldon is not in" in caplog.text
 
 
 def test_its_identity_fits_a_label_and_differs_by_folder(tmp_path: Path) -> None:

@@ -7,8 +7,14 @@ import pytest
 
 from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.containers import EngineInfo
-from mlops_pipeline.clients.errors import CommandError, ConfigurationError, UnavailableError
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    ConfigurationError,
+    NotDownloadedError,
+    UnavailableError,
+)
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
+from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline_tests.fakes_kubernetes import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import Rig, cluster_settings, make_engine, node
@@ -19,7 +25,7 @@ GIB = 1 << 30
 @pytest.fixture(autouse=True)
 def _roomy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "is_taken", lambda port, *, address: False)
-    monkeypatch.setattr(preflight, "run", lambda *_, **__: "kind v0.33.0 go1.25 linux/amd64\n")
+    monkeypatch.setattr(path, "run", lambda *_, **__: "kind v0.33.0 go1.25 linux/amd64\n")
     monkeypatch.setattr(preflight, "available_memory", lambda: 20 * GIB)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 1, 64 * GIB))
 
@@ -98,11 +104,21 @@ def test_a_program_that_is_missing_blocks(rig: Rig, name: str) -> None:
         preflight.require(rig.parts)
 
 
+def test_a_program_that_is_only_to_be_downloaded_is_fine(rig: Rig) -> None:
+    class Fresh(FakeSources):
+        def binary(self, name: str) -> Path:
+            raise NotDownloadedError(f"{name} is not here yet")
+
+    rig.sources = Fresh()
+    assert examined(rig)["helm"] == Diagnosis("helm", "not here yet: `up` downloads it")
+    preflight.require(rig.parts)
+
+
 def test_a_program_that_does_not_run_blocks(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> str:
         raise CommandError("could not ask kind: exit status 1\nin detail")
 
-    monkeypatch.setattr(preflight, "run", fail)
+    monkeypatch.setattr(path, "run", fail)
     assert examined(rig)["kind"].seen == "could not ask kind: exit status 1"
 
 

@@ -26,6 +26,7 @@ from mlops_pipeline.platforms.kubernetes.serving_image import context as serving
 from mlops_pipeline.platforms.kubernetes.serving_image import layer as serving_image
 from mlops_pipeline.platforms.kubernetes.serving_image.context import BASE
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeSources
@@ -360,7 +361,7 @@ def _answering(versions: Mapping[str, str]) -> FakeEngine:
 
 def test_the_check_passes_where_the_versions_are_those_here(tmp_path: Path) -> None:
     versions = {
-        "python": f"{serving_context.PYTHON}.99",
+        "python": f"{PYTHON}.99",
         "numpy": serving_image._installed("numpy"),
         "tensorflow": serving_image._installed("tensorflow"),
     }

@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
-from mlops_pipeline.platforms.kubernetes import sources
 from mlops_pipeline.platforms.kubernetes.sources import (
-    ECHO_IMAGE,
     Archive,
-    Bundle,
     Chart,
     ManifestFile,
     NodeImage,
-    OnPath,
     Sources,
 )
+from mlops_pipeline.platforms.kubernetes.sources import verified as comparing
+from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
+from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
+from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
+from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline_tests.fakes_kubernetes import FakeSources
 
 FILES = {
@@ -48,8 +49,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bundle(folder: Path, tmp_path: Path) -> Bundle:
-    (tmp_path / "state").mkdir()
-    return Bundle(folder, verified=tmp_path / "state" / "verified.json")
+    State(tmp_path / "state").prepare()
+    return make_bundle(folder, tmp_path / "state")
+
+
+def make_bundle(folder: Path, home: Path) -> Bundle:
+    state = State(home)
+    return Bundle(folder, verified=Verified(state.verified, ready=state.is_prepared))
 
 
 def test_everything_of_a_bundle_is_found_by_its_name(bundle: Bundle, folder: Path) -> None:
@@ -107,8 +113,8 @@ def test_a_file_is_compared_once_also_by_another_process(
     bundle.require(["istio", "node"])
     bundle.chart("istiod")
     compared: list[Path] = []
-    monkeypatch.setattr(sources, "sha256_of", compared.append)
-    again = Bundle(folder, verified=tmp_path / "state" / "verified.json")
+    monkeypatch.setattr(comparing, "sha256_of", compared.append)
+    again = make_bundle(folder, tmp_path / "state")
     again.require(["istio", "node"])
     again.chart("istiod")
     assert compared == []
@@ -121,8 +127,18 @@ def test_a_damaged_memory_is_no_harm(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_looking_at_a_bundle_makes_no_state_folder(folder: Path, tmp_path: Path) -> None:
-    Bundle(folder, verified=tmp_path / "none" / "verified.json").require(["kind"])
+    make_bundle(folder, tmp_path / "none").require(["kind"])
     assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_that_is_not_ours_yet_is_not_written_to(folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    make_bundle(folder, home).require(["kind"])
+    assert list(home.iterdir()) == []
+    State(home).prepare()
+    make_bundle(folder, home).require(["kind"])
+    assert State(home).verified.exists()
 
 
 def test_a_file_that_is_gone_is_named(bundle: Bundle, folder: Path) -> None:
@@ -154,31 +170,11 @@ def test_a_folder_that_is_no_bundle_says_what_to_do(
     if content is not None:
         (tmp_path / "bundle.toml").write_text(content)
     with pytest.raises(ConfigurationError, match=reason):
-        Bundle(tmp_path, verified=tmp_path / "v").binary("kind")
-
-
-def test_without_a_bundle_programs_come_from_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "helm").touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert OnPath().binary("helm") == tmp_path / "helm"
-    with pytest.raises(ConfigurationError, match="kind is not on PATH; install it, or set MLOPS"):
-        OnPath().require(["helm", "metallb", "kind"])
-
-
-def test_without_a_bundle_images_are_pulled_and_the_rest_cannot_be_had() -> None:
-    assert OnPath().archives("istio") == ()
-    assert OnPath().node_image().archive is None
-    assert "@sha256:" in OnPath().node_image().reference
-    with pytest.raises(ConfigurationError, match="the chart base comes from a bundle"):
-        OnPath().chart("base")
-    with pytest.raises(ConfigurationError, match="the manifest metallb-native comes from a bundle"):
-        OnPath().manifest("metallb-native")
+        make_bundle(tmp_path, tmp_path / "v").binary("kind")
 
 
 def test_all_of_them_are_sources(bundle: Bundle) -> None:
-    every: tuple[Sources, ...] = (bundle, OnPath(), FakeSources())
+    every: tuple[Sources, ...] = (bundle, FakeSources())
     assert {source.echo_image() for source in every} == {ECHO_IMAGE}
     assert FakeSources().chart("istiod").path.name == "istiod-1.31.0.tgz"
     with pytest.raises(ConfigurationError, match="helm"):

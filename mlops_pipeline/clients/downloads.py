@@ -1,0 +1,358 @@
+"""Files from the network: taken up where they broke off, and named only when they are whole."""
+
+import errno
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, UnavailableError
+from mlops_pipeline.clients.files import sha256_of, write_atomically
+from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.clients.meters import Meter, metered
+from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
+
+if TYPE_CHECKING:
+    import httpx
+
+_CONNECT = 15.0
+_READ = 30.0
+"""Seconds in which the next bytes must come."""
+_REDIRECTS = 5
+_ATTEMPTS = 5
+"""Attempts that bring nothing, one after the other, before it is given up."""
+_PAUSE = 2.0
+_TIMEOUT = 7200.0
+"""Seconds for one file, with all attempts."""
+_WINDOW = 30.0
+_LEAST = 10 * 1024 * _WINDOW
+"""Bytes that must come in each window of seconds: what drips is asked for anew."""
+_TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
+_TEXT_LIMIT = 64 << 20
+"""Bytes of a text that is kept in memory; Istio's index of charts has some."""
+_HELP = (
+    "look at HTTPS_PROXY and NO_PROXY, name a mirror (`mirror`), or take everything from a bundle "
+    "(`bundle`)"
+)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What has come of a file, and what tells whether the server still has the same one."""
+
+    path: Path
+    url: str
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    @property
+    def _note(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.json")
+
+    def headers(self) -> dict[str, str]:
+        """Ask for the rest; for all of it where the server may have another file by now.
+
+        https://www.rfc-editor.org/rfc/rfc9110#name-if-range
+        """
+        validator = self._validator()
+        if not self.size or not validator:
+            return {}
+        return {"Range": f"bytes={self.size}-", "If-Range": validator}
+
+    def note(self, answer: "httpx.Response") -> None:
+        """Remember which file the server began to send."""
+        etag = answer.headers.get("ETag", "")
+        strong = etag if etag and not etag.startswith("W/") else ""
+        validator = strong or answer.headers.get("Last-Modified", "")
+        write_atomically(self._note, json.dumps({"url": self.url, "validator": validator}))
+
+    def discard(self) -> None:
+        """Forget it."""
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+    def settle(self, target: Path) -> None:
+        """Give the file its name."""
+        self.path.replace(target)
+        self._note.unlink(missing_ok=True)
+
+    def _validator(self) -> str:
+        try:
+            noted = json.loads(self._note.read_text())
+            return str(noted["validator"]) if noted["url"] == self.url else ""
+        except (OSError, ValueError, LookupError, TypeError):
+            return ""
+
+
+class Downloads:
+    """Downloads over HTTP, by the proxies that the environment names (HTTP_PROXY, NO_PROXY …).
+
+    With a `mirror`, `https://host/path` is asked for as `<mirror>/host/path`. `locks` keep two
+    processes from writing the same file.
+    """
+
+    def __init__(self, *, locks: Locks, mirror: str = "", clock: Clock = MONOTONIC) -> None:
+        self._locks = locks
+        self._mirror = mirror.rstrip("/")
+        self._clock = clock
+
+    def fetch(self, url: str, target: Path, *, sha256: str) -> None:
+        """Make `target` the file behind `url`; nothing is asked for where it is that already.
+
+        What had come when it broke off is kept beside it, and gone on with.
+
+        Raises:
+            ConfigurationError: the server does not have it, or the disk is full.
+            IntegrityError: what came has another digest; it is deleted.
+            UnavailableError: it did not come; what has come is kept.
+        """
+        address = self._address(url)
+        name = f"download-{hashlib.sha256(str(target).encode()).hexdigest()[:16]}"
+        part = _Part(target.with_name(f".{target.name}.part"), address)
+        with (
+            _disk(target),
+            self._locks.held(name, purpose=f"download {target.name}"),
+        ):
+            if target.is_file() and sha256_of(target) == sha256:
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not part.size or sha256_of(part.path) != sha256:
+                with metered(target.name, address=_shown(address)) as meter:
+                    self._bring(part, meter)
+            self._compare(part, sha256)
+            part.settle(target)
+
+    def read(self, url: str) -> str:
+        """Return the text behind `url`, of at most 64 MiB.
+
+        Raises:
+            ConfigurationError: the server does not have it, or it is larger.
+            UnavailableError: it did not come.
+        """
+        address, content = self._address(url), bytearray()
+
+        def attempt(client: "httpx.Client") -> str | None:
+            content.clear()
+            with client.stream("GET", address) as answer:
+                if (reason := _refusal(address, answer)) is not None:
+                    return reason
+                for chunk in answer.iter_bytes():
+                    content.extend(chunk)
+                    if len(content) > _TEXT_LIMIT:
+                        raise ConfigurationError(f"{_shown(address)} is no text of checksums")
+            return None
+
+        self._retry(address, attempt, size=lambda: 0)
+        return content.decode(errors="replace")
+
+    def _address(self, url: str) -> str:
+        if not self._mirror:
+            return url
+        parts = urlsplit(url)
+        return f"{self._mirror}/{parts.netloc}{parts.path}"
+
+    def _bring(self, part: _Part, meter: Meter) -> None:
+        def attempt(client: "httpx.Client") -> str | None:
+            headers = {"Accept-Encoding": "identity", **part.headers()}
+            with client.stream("GET", part.url, headers=headers) as answer:
+                if answer.status_code == 416:
+                    part.discard()
+                    return "the server has another file than the part that is here"
+                if (reason := _refusal(part.url, answer)) is not None:
+                    return reason
+                return self._receive(answer, part, meter)
+
+        self._retry(part.url, attempt, size=lambda: part.size)
+
+    def _receive(self, answer: "httpx.Response", part: _Part, meter: Meter) -> str | None:
+        """Write what comes; return why it is not all, or None."""
+        begin = _begin(answer)
+        if begin not in (0, part.size):
+            part.discard()
+            return f"the server sent bytes from {begin} on, which nobody asked for"
+        if begin == 0:
+            part.discard()
+            part.note(answer)
+        total = _total(answer, begin)
+        _require_space(part.path, (total or begin) - begin)
+        pace = _Pace(self._clock)
+        with part.path.open("ab") as file:
+            done = begin
+            for chunk in answer.iter_raw():
+                file.write(chunk)
+                done += len(chunk)
+                meter(done, total)
+                if (reason := pace.describe_slow(done)) is not None:
+                    return reason
+        if total is not None and done != total:
+            return f"it broke off after {done} of {total} bytes"
+        return None
+
+    def _retry(
+        self,
+        address: str,
+        attempt: Callable[["httpx.Client"], str | None],
+        *,
+        size: Callable[[], int],
+    ) -> None:
+        """Try until it is there; as long as bytes come, each attempt counts as the first."""
+        shown, fruitless = _shown(address), 0
+
+        def describe_missing() -> str | None:
+            nonlocal fruitless
+            before = size()
+            with _errors(shown):
+                reason = _once(client, attempt)
+            fruitless = 0 if size() > before else fruitless + 1
+            if reason is not None and fruitless >= _ATTEMPTS:
+                raise UnavailableError(
+                    f"could not download {shown}: {reason} ({_ATTEMPTS} attempts); {_HELP}. What "
+                    "has come is kept: the same command goes on from there"
+                )
+            return reason
+
+        with _client() as client:
+            wait_until(
+                f"the download of {shown}",
+                describe_missing,
+                timeout=_TIMEOUT,
+                interval=_PAUSE,
+                clock=self._clock,
+                hint="the same command goes on from what has come",
+            )
+
+    def _compare(self, part: _Part, sha256: str) -> None:
+        found = sha256_of(part.path)
+        if found == sha256:
+            return
+        part.discard()
+        raise IntegrityError(
+            f"what came from {_shown(part.url)} has the digest {found}, expected is {sha256}: it "
+            "was altered on its way or upstream; it is deleted. Try again; if it comes again, do "
+            "not use it"
+        )
+
+
+class _Pace:
+    """Sees whether bytes only drip."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._start, self._done = clock.now(), 0
+
+    def describe_slow(self, done: int) -> str | None:
+        """Say that too little came in the last window, or None."""
+        passed = self._clock.now() - self._start
+        if passed < _WINDOW:
+            return None
+        came, self._start, self._done = done - self._done, self._clock.now(), done
+        return f"only {came} bytes came in {passed:.0f} s" if came < _LEAST else None
+
+
+def _client() -> "httpx.Client":
+    import httpx
+
+    return httpx.Client(
+        timeout=httpx.Timeout(_READ, connect=_CONNECT),
+        follow_redirects=True,
+        max_redirects=_REDIRECTS,
+        trust_env=True,
+    )
+
+
+def _once(client: "httpx.Client", attempt: Callable[["httpx.Client"], str | None]) -> str | None:
+    """Return why an attempt failed where another one may do better."""
+    import httpx
+
+    try:
+        return attempt(client)
+    except httpx.TransportError as error:
+        if isinstance(error, httpx.UnsupportedProtocol):
+            raise
+        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+@contextmanager
+def _errors(shown: str) -> Iterator[None]:
+    """Say what no other attempt can mend."""
+    import httpx
+
+    try:
+        yield
+    except httpx.TooManyRedirects as error:
+        raise ConfigurationError(
+            f"could not download {shown}: it was sent on more than {_REDIRECTS} times; {_HELP}"
+        ) from error
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError) as error:
+        raise ConfigurationError(f"could not download {shown}: {error}; {_HELP}") from error
+
+
+def _refusal(address: str, answer: "httpx.Response") -> str | None:
+    """Return a refusal that may pass, or None where there is none.
+
+    Raises:
+        ConfigurationError: it will not pass, or the way leads out of HTTPS.
+    """
+    hops = [*(hop.url for hop in answer.history), answer.url]
+    if hops[0].scheme == "https" and any(hop.scheme != "https" for hop in hops):
+        raise ConfigurationError(
+            f"could not download {_shown(address)}: it was sent on to an address without TLS; "
+            f"{_HELP}"
+        )
+    if answer.status_code in _TEMPORARY:
+        return f"the server answered {answer.status_code}"
+    if answer.status_code not in (200, 206):
+        raise ConfigurationError(
+            f"could not download {_shown(address)}: the server answered {answer.status_code} "
+            f"{answer.reason_phrase}; {_HELP}"
+        )
+    return None
+
+
+def _begin(answer: "httpx.Response") -> int:
+    """Return the first byte that is sent; servers that know no ranges send all."""
+    if answer.status_code == 200:
+        return 0
+    found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+    return int(found[1]) if found else -1
+
+
+def _total(answer: "httpx.Response", begin: int) -> int | None:
+    length = answer.headers.get("Content-Length", "")
+    return begin + int(length) if length.isdigit() else None
+
+
+def _require_space(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{needed} bytes are needed, {free} are free")
+
+
+@contextmanager
+def _disk(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = str(error.strerror or error)
+        raise ConfigurationError(
+            f"could not write {target}: {why}; free space there or choose another folder. What has "
+            "come is kept: the same command goes on from there"
+        ) from error
+
+
+def _shown(address: str) -> str:
+    """Return the address without a password or a signature."""
+    with suppress(ValueError):
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+        return urlunsplit((parts.scheme, f"{host}{port}", parts.path, "", ""))
+    return address

@@ -1,0 +1,36 @@
+"""One file out of an archive."""
+
+import shutil
+import tarfile
+import zlib
+from pathlib import Path
+
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
+
+_LIMIT = 1 << 30
+"""Bytes: no program is larger, and a small archive must not fill the disk."""
+
+
+def unpack_file(archive: Path, member: str, target: Path) -> None:
+    """Write the file `member` of a tar archive to `target`. Nothing else of it is written.
+
+    Raises:
+        IntegrityError: the archive is damaged, or that is no file of it.
+        ConfigurationError: the disk is full.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            found = tar.getmember(member)
+            source = tar.extractfile(found) if found.isreg() and found.size <= _LIMIT else None
+            if source is None:
+                raise IntegrityError(f"{member} in {archive} is no file of a program's size")
+            with source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+    except KeyError as error:
+        raise IntegrityError(f"{archive} holds no {member}") from error
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise IntegrityError(f"{archive} cannot be unpacked: {error}") from error
+    except OSError as error:
+        # gzip says in this way too that what it reads is damaged.
+        kind = ConfigurationError if error.errno else IntegrityError
+        raise kind(f"could not unpack {archive} to {target}: {error.strerror or error}") from error

@@ -1,0 +1,73 @@
+"""Where programs, charts, manifests and images come from."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A packed Helm chart."""
+
+    path: Path
+    version: str
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """A YAML file of manifests, as upstream publishes it."""
+
+    path: Path
+    version: str
+
+
+@dataclass(frozen=True)
+class NodeImage:
+    """The image of kind's nodes; with an archive where the engine need not pull it."""
+
+    reference: str
+    archive: Path | None
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive of images (`docker save`), with the references of what it holds."""
+
+    path: Path
+    images: tuple[str, ...]
+
+
+class Sources(Protocol):
+    """Everything from outside, asked for by name.
+
+    Only `require` may use a network. Every method raises ConfigurationError where the thing cannot
+    be had, with what to do, and IntegrityError where it is not what its digest says.
+    """
+
+    def require(self, names: Iterable[str]) -> None:
+        """Make sure that everything of those names is here, before anything is changed.
+
+        A name is that of a program, a chart, a manifest or a group of images.
+        """
+
+    def binary(self, name: str) -> Path:
+        """Return a program: `kind`, `helm`."""
+
+    def chart(self, name: str) -> Chart:
+        """Return a chart: `base`, `istiod`, `gateway`, `seldon-core-operator`."""
+
+    def manifest(self, name: str) -> ManifestFile:
+        """Return a manifest: `metallb-native`, `ingress-nginx`, `bookinfo`."""
+
+    def node_image(self) -> NodeImage:
+        """Return the image of kind's nodes."""
+
+    def archives(self, group: str) -> tuple[Archive, ...]:
+        """Return the archives of a group of images; none where nodes pull them.
+
+        Groups: those of `versions.toml`.
+        """
+
+    def echo_image(self) -> str:
+        """Return the reference of the image that echoes; it is in the group `extras`."""

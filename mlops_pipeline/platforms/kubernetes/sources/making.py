@@ -1,0 +1,25 @@
+"""Sources as the settings want them."""
+
+from pathlib import Path
+
+from mlops_pipeline.clients.downloads import Downloads
+from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.kubernetes.sources import Sources, versions
+from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
+from mlops_pipeline.platforms.kubernetes.sources.network import Network
+from mlops_pipeline.platforms.kubernetes.sources.upstream import Cache
+from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
+from mlops_pipeline.platforms.kubernetes.state import State
+
+_LOCK_TIMEOUT = 3600.0
+"""Seconds to wait for another process that downloads the same file."""
+
+
+def make_sources(state: State, *, bundle: Path | None, mirror: str) -> Sources:
+    """Return a bundle where one is set, and then nothing else; else the network."""
+    verified = Verified(state.verified, ready=state.is_prepared)
+    if bundle is not None:
+        return Bundle(bundle, verified=verified)
+    downloads = Downloads(locks=Locks(state.locks, timeout=_LOCK_TIMEOUT), mirror=mirror)
+    cache = Cache(state.downloads, downloads=downloads, verified=verified)
+    return Network(versions.read(), cache, prepare=state.prepare)

@@ -1,0 +1,105 @@
+"""Where things come from while there is a network: PATH, what was downloaded, upstream."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mlops_pipeline.clients.errors import NotDownloadedError
+from mlops_pipeline.platforms.kubernetes.sources import Archive, Chart, ManifestFile, NodeImage
+from mlops_pipeline.platforms.kubernetes.sources.path import find_fitting
+from mlops_pipeline.platforms.kubernetes.sources.upstream import Cache
+from mlops_pipeline.platforms.kubernetes.sources.versions import (
+    ECHO_IMAGE,
+    NODE,
+    Kind,
+    PinnedFile,
+    Versions,
+)
+
+
+class Network:
+    """A program on PATH whose version fits; else what `versions.toml` pins, downloaded once.
+
+    Images are pulled by the engine and by the nodes.
+    """
+
+    def __init__(
+        self, versions: Versions, cache: Cache, *, prepare: Callable[[], None] = lambda: None
+    ) -> None:
+        """`prepare` makes the folder of the cache ours, before anything is written there."""
+        self._versions = versions
+        self._cache = cache
+        self._prepare = prepare
+
+    def require(self, names: Iterable[str]) -> None:
+        """Download what is not here.
+
+        Raises:
+            ConfigurationError: a name is unknown, upstream lacks the file, or the disk is full.
+            IntegrityError: a file came that is not the one that is pinned.
+            UnavailableError: upstream does not answer.
+        """
+        for name in names:
+            for wanted in self._versions.named(name):
+                if not _installed(wanted) and self._cache.find(wanted) is None:
+                    self._prepare()
+                    self._cache.ensure(wanted)
+
+    def binary(self, name: str) -> Path:
+        """Return a program: `kind`, `helm`.
+
+        Raises:
+            NotDownloadedError: it is neither on PATH nor downloaded.
+        """
+        wanted = self._versions.file(name, "binary")
+        return _installed(wanted) or self._found(wanted)
+
+    def chart(self, name: str) -> Chart:
+        """Return a chart: `base`, `istiod`, `gateway`, `seldon-core-operator`.
+
+        Raises:
+            NotDownloadedError: it is not downloaded.
+        """
+        wanted = self._versions.file(name, "chart")
+        return Chart(self._found(wanted), wanted.version)
+
+    def manifest(self, name: str) -> ManifestFile:
+        """Return a manifest: `metallb-native`, `ingress-nginx`, `bookinfo`.
+
+        Raises:
+            NotDownloadedError: it is not downloaded.
+        """
+        wanted = self._versions.file(name, "manifest")
+        return ManifestFile(self._found(wanted), wanted.version)
+
+    def node_image(self) -> NodeImage:
+        """Return the image of kind's nodes, which the engine pulls by its digest."""
+        return NodeImage(self._versions.image(NODE).pulled, None)
+
+    def archives(self, group: str) -> tuple[Archive, ...]:
+        """Return none: nodes pull their images."""
+        return ()
+
+    def echo_image(self) -> str:
+        """Return the reference of the image that echoes."""
+        return ECHO_IMAGE
+
+    def _found(self, wanted: PinnedFile) -> Path:
+        if (found := self._cache.find(wanted)) is not None:
+            return found
+        raise NotDownloadedError(
+            f"{_what(wanted)} is not here yet{_on_path(wanted)}; `mlops-pipeline up` downloads it, "
+            "a bundle (MLOPS_BUNDLE) may hold it"
+        )
+
+
+def _installed(wanted: PinnedFile) -> Path | None:
+    return find_fitting(wanted) if wanted.kind == "binary" else None
+
+
+def _what(wanted: PinnedFile) -> str:
+    words: dict[Kind, str] = {"binary": "", "chart": "the chart ", "manifest": "the manifest "}
+    return f"{words[wanted.kind]}{wanted.name} {wanted.version}"
+
+
+def _on_path(wanted: PinnedFile) -> str:
+    return ", and PATH has none that fits" if wanted.kind == "binary" else ""

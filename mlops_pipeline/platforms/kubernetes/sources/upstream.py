@@ -1,0 +1,127 @@
+"""Files of `versions.toml`, downloaded to a folder and compared with their digests."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlops_pipeline.clients.downloads import Downloads
+from mlops_pipeline.clients.errors import IntegrityError
+from mlops_pipeline.clients.files import sha256_of, write_atomically
+from mlops_pipeline.clients.unpacking import unpack_file
+from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
+from mlops_pipeline.platforms.kubernetes.sources.versions import PinnedFile
+
+_log = logging.getLogger(__name__)
+_RUNNABLE = 0o755
+
+
+class Cache:
+    """A folder of files that were downloaded. Each is compared with its digest when it is used."""
+
+    def __init__(self, folder: Path, *, downloads: Downloads, verified: Verified) -> None:
+        self._folder = folder
+        self._downloads = downloads
+        self._verified = verified
+
+    def find(self, wanted: PinnedFile) -> Path | None:
+        """Return the file where it is here and whole, or None. No network is used."""
+        path = self._place(wanted)
+        try:
+            digest = _digest(wanted, path)
+            if not (other := self._verified.difference(path, digest)):
+                return path
+        except OSError:
+            return None
+        _log.warning("%s has the digest %s instead of %s: it is not used", path, other, digest)
+        return None
+
+    def ensure(self, wanted: PinnedFile) -> Path:
+        """Return the file; it is downloaded where it is not here or not whole.
+
+        Raises:
+            ConfigurationError: upstream does not have it, or the disk is full.
+            IntegrityError: what came has another digest.
+            UnavailableError: it did not come.
+        """
+        if (found := self.find(wanted)) is not None:
+            return found
+        path = self._place(wanted)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = bring(wanted, path, downloads=self._downloads)
+        write_atomically(_record(path), digest)
+        return path
+
+    def _place(self, wanted: PinnedFile) -> Path:
+        folder = self._folder / f"{wanted.kind}-{wanted.name}-{wanted.version}"
+        return folder / (wanted.member.rpartition("/")[2] or wanted.basename)
+
+
+def bring(wanted: PinnedFile, target: Path, *, downloads: Downloads) -> str:
+    """Make `target` the file that is meant, and return its own SHA-256.
+
+    Raises:
+        ConfigurationError: upstream does not have it, or the disk is full.
+        IntegrityError: what came has another digest, or upstream publishes none.
+        UnavailableError: it did not come.
+    """
+    sha256 = wanted.sha256 or published(wanted, downloads.read(wanted.sha256_url))
+    if wanted.member:
+        archive = target.with_name(f".{wanted.basename}")
+        downloads.fetch(wanted.url, archive, sha256=sha256)
+        unpacked = target.with_name(f".{target.name}.unpacked")
+        unpack_file(archive, wanted.member, unpacked)
+        sha256 = sha256_of(unpacked)
+        unpacked.replace(target)
+        archive.unlink()
+    else:
+        downloads.fetch(wanted.url, target, sha256=sha256)
+    if wanted.kind == "binary":
+        target.chmod(_RUNNABLE)
+    return sha256
+
+
+def published(wanted: PinnedFile, text: str) -> str:
+    """Return the SHA-256 that upstream publishes in `text`: a line of sha256sum, or an index.
+
+    Raises:
+        IntegrityError: it is not in there.
+    """
+    found = _in_index(wanted, text) if wanted.kind == "chart" else text.strip().partition(" ")[0]
+    digest = found.removeprefix("sha256:").lower()
+    if re.fullmatch(r"[0-9a-f]{64}", digest):
+        return digest
+    raise IntegrityError(
+        f"{wanted.sha256_url} publishes no SHA-256 of {wanted.name} {wanted.version}; nothing is "
+        "downloaded that cannot be compared. Take it from a bundle (MLOPS_BUNDLE)"
+    )
+
+
+def _in_index(wanted: PinnedFile, text: str) -> str:
+    """Return the digest of a chart in the index of its repository.
+
+    https://helm.sh/docs/topics/chart_repository/#the-index-file
+    """
+    try:
+        index: Any = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        entries = index["entries"][wanted.name]
+        return next(str(e["digest"]) for e in entries if str(e["version"]) == wanted.version)
+    except (yaml.YAMLError, LookupError, TypeError, StopIteration):
+        return ""
+
+
+def _digest(wanted: PinnedFile, path: Path) -> str:
+    """Return the digest of the file itself: pinned, or noted when it was downloaded.
+
+    Raises:
+        OSError: it was not downloaded.
+    """
+    if wanted.sha256 and not wanted.member:
+        return wanted.sha256
+    return _record(path).read_text().strip()
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")

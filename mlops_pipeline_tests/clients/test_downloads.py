@@ -1,0 +1,394 @@
+import hashlib
+import io
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mlops_pipeline.clients import downloads, meters
+from mlops_pipeline.clients.downloads import Downloads
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, UnavailableError
+from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline_tests.file_server import FileServer, serving
+from mlops_pipeline_tests.platforms.kubernetes.rig import JumpingClock
+
+CONTENT = os.urandom(300_000)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving(FileServer({"/tool": CONTENT})) as server:
+        yield server
+
+
+def make(tmp_path: Path, *, mirror: str = "") -> Downloads:
+    (tmp_path / "locks").mkdir(exist_ok=True)
+    locks = Locks(tmp_path / "locks", timeout=30)
+    return Downloads(locks=locks, mirror=mirror, clock=JumpingClock())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "tool"
+
+
+def fetch(tmp_path: Path, server: FileServer, target: Path, *, sha256: str = DIGEST) -> None:
+    make(tmp_path).fetch(f"{server.url}/tool", target, sha256=sha256)
+
+
+def left_beside(target: Path) -> list[str]:
+    return sorted(path.name for path in target.parent.iterdir() if path != target)
+
+
+def test_a_file_comes_whole_and_only_once(tmp_path: Path, server: FileServer, target: Path) -> None:
+    fetch(tmp_path, server, target)
+    fetch(tmp_path, server, target)
+    assert target.read_bytes() == CONTENT
+    assert server.paths() == ["/tool"]
+    assert left_beside(target) == []
+
+
+def test_what_broke_off_is_gone_on_with(tmp_path: Path, server: FileServer, target: Path) -> None:
+    server.cuts = [100_000, 50_000]
+    fetch(tmp_path, server, target)
+    assert target.read_bytes() == CONTENT
+    asked = [request.headers.get("Range") for request in server.requests]
+    assert asked[0] is None
+    assert [int(a[6:-1]) for a in asked[1:] if a] == sorted(int(a[6:-1]) for a in asked[1:] if a)
+    assert len(asked) == 3
+    assert left_beside(target) == []
+
+
+def test_another_command_goes_on_with_what_has_come(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    server.cuts, server.statuses = [100_000], [200, 503, 503, 503, 503, 503]
+    with pytest.raises(UnavailableError, match=r"answered 503 \(5 attempts\).*has come is kept"):
+        fetch(tmp_path, server, target)
+    assert not target.exists()
+    kept = (target.parent / ".tool.part").stat().st_size
+    assert kept > 50_000
+    fetch(tmp_path, server, target)
+    assert server.requests[-1].headers["Range"] == f"bytes={kept}-"
+    assert server.requests[-1].headers["If-Range"] == '"1"'
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_file_that_changed_meanwhile_is_begun_anew(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    old, server.files["/tool"] = CONTENT, os.urandom(len(CONTENT))
+    server.cuts, server.statuses = [100_000], [200, 500, 500, 500, 500, 500]
+    with pytest.raises(UnavailableError):
+        fetch(tmp_path, server, target)
+    server.files["/tool"], server.etags["/tool"] = old, '"2"'
+    fetch(tmp_path, server, target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_part_of_another_address_is_begun_anew(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    server.files["/other"] = os.urandom(len(CONTENT))
+    server.cuts, server.statuses = [100_000], [200, 500, 500, 500, 500, 500]
+    with pytest.raises(UnavailableError):
+        make(tmp_path).fetch(f"{server.url}/other", target, sha256="0" * 64)
+    fetch(tmp_path, server, target)
+    assert "Range" not in server.requests[-1].headers
+
+
+def test_a_server_without_validators_begins_anew(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    server.etags["/tool"], server.cuts = 'W/"weak"', [100_000]
+    fetch(tmp_path, server, target)
+    assert "Range" not in server.requests[-1].headers
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_server_that_knows_no_ranges_is_asked_for_all(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    server.knows_ranges, server.cuts = False, [100_000]
+    fetch(tmp_path, server, target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_server_that_always_breaks_off_is_given_up(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    server.knows_ranges, server.cuts = False, [100_000] * 50
+    with pytest.raises(UnavailableError, match="5 attempts"):
+        fetch(tmp_path, server, target)
+    assert 5 <= len(server.requests) <= 7
+
+
+def test_bytes_that_nobody_asked_for_are_thrown_away(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    server.shifts, server.cuts = -5, [100_000]
+    fetch(tmp_path, server, target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_longer_than_the_file_is_thrown_away(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    server.cuts, server.statuses = [100_000], [200, 500, 500, 500, 500, 500]
+    with pytest.raises(UnavailableError):
+        fetch(tmp_path, server, target)
+    (target.parent / ".tool.part").write_bytes(b"x" * 400_000)
+    fetch(tmp_path, server, target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_whole_is_not_asked_for_again(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    target.parent.mkdir()
+    (target.parent / ".tool.part").write_bytes(CONTENT)
+    fetch(tmp_path, server, target)
+    assert target.read_bytes() == CONTENT
+    assert server.requests == []
+
+
+def test_another_digest_is_told_with_both_and_the_file_is_deleted(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    expected = "0" * 64
+    with pytest.raises(IntegrityError) as caught:
+        fetch(tmp_path, server, target, sha256=expected)
+    for word in (f"{server.url}/tool", DIGEST, expected, "deleted"):
+        assert word in str(caught.value)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_file_that_was_there_with_another_digest_is_replaced(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    target.parent.mkdir()
+    target.write_bytes(b"altered")
+    fetch(tmp_path, server, target)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_what_the_server_does_not_have_is_told_at_once(
+    tmp_path: Path, server: FileServer, target: Path, status: int
+) -> None:
+    server.statuses = [status]
+    with pytest.raises(ConfigurationError, match=rf"/tool: the server answered {status} .*mirror"):
+        fetch(tmp_path, server, target)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_tried_again(
+    tmp_path: Path, server: FileServer, target: Path, status: int
+) -> None:
+    server.statuses = [status, status]
+    fetch(tmp_path, server, target)
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path, target: Path) -> None:
+    with serving(FileServer()) as gone:
+        pass
+    with pytest.raises(UnavailableError, match=r"ConnectError.*5 attempts.*HTTPS_PROXY"):
+        fetch(tmp_path, gone, target)
+
+
+def test_redirects_are_followed_and_loops_are_not(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    server.redirects = {"/a": "/b", "/b": f"{server.url}/tool", "/loop": "/loop"}
+    make(tmp_path).fetch(f"{server.url}/a", target, sha256=DIGEST)
+    assert target.read_bytes() == CONTENT
+    with pytest.raises(ConfigurationError, match="sent on more than 5 times"):
+        make(tmp_path).fetch(f"{server.url}/loop", target.parent / "other", sha256=DIGEST)
+    assert server.paths().count("/loop") == 6
+
+
+def test_the_way_out_of_tls_is_not_taken(server: FileServer) -> None:
+    import httpx
+
+    hop = httpx.Response(302, request=httpx.Request("GET", "https://example.org/tool"))
+    end = httpx.Response(200, request=httpx.Request("GET", f"{server.url}/tool"), history=[hop])
+    with pytest.raises(ConfigurationError, match="without TLS"):
+        downloads._refusal("https://example.org/tool", end)
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/tool", "http://127.0.0.1:port/tool", "tool"])
+def test_an_address_that_is_none_is_told(tmp_path: Path, target: Path, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="could not download"):
+        make(tmp_path).fetch(url, target, sha256=DIGEST)
+
+
+def test_a_server_that_only_drips_is_asked_anew(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    clock = JumpingClock()
+    drips = iter(range(10))
+    (tmp_path / "locks").mkdir()
+
+    def pass_time() -> None:
+        if next(drips, None) is not None:
+            threading.Event().wait(0.02)  # The client is to see each piece.
+            clock.time += 40
+
+    server.before_chunk = pass_time
+    slow = Downloads(locks=Locks(tmp_path / "locks", timeout=5), clock=clock)
+    slow.fetch(f"{server.url}/tool", target, sha256=DIGEST)
+    assert target.read_bytes() == CONTENT
+    assert len(server.requests) > 1
+
+
+def test_a_server_that_falls_silent_is_asked_anew(
+    tmp_path: Path, server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "_READ", 0.2)
+    over, stops = threading.Event(), [True]
+
+    def stop_once() -> None:
+        if stops:
+            stops.clear()
+            over.wait(5)
+
+    server.before_chunk = stop_once
+    fetch(tmp_path, server, target)
+    over.set()
+    assert target.read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+def test_a_mirror_is_asked_instead(tmp_path: Path, target: Path) -> None:
+    files = {"/all/get.helm.sh/helm-v3.tar.gz": CONTENT}
+    with serving(FileServer(files)) as mirror:
+        client = make(tmp_path, mirror=f"{mirror.url}/all/")
+        client.fetch("https://get.helm.sh/helm-v3.tar.gz", target, sha256=DIGEST)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_password_of_the_mirror_is_not_told(tmp_path: Path, target: Path) -> None:
+    with serving(FileServer()) as mirror:
+        client = make(tmp_path, mirror=f"http://me:secret@127.0.0.1:{mirror.port}")
+        with pytest.raises(ConfigurationError) as caught:
+            client.fetch("https://get.helm.sh/helm", target, sha256=DIGEST)
+    assert f"http://127.0.0.1:{mirror.port}/get.helm.sh/helm" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert mirror.requests[0].headers["Authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    ("variables", "by_proxy"),
+    [
+        ({"HTTP_PROXY": "{proxy}"}, True),
+        ({"http_proxy": "{proxy}"}, True),
+        ({"ALL_PROXY": "{proxy}"}, True),
+        ({"HTTPS_PROXY": "{proxy}"}, False),
+        ({"HTTP_PROXY": "{proxy}", "NO_PROXY": "127.0.0.1"}, False),
+    ],
+)
+def test_proxies_of_the_environment_are_used(
+    tmp_path: Path,
+    server: FileServer,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    by_proxy: bool,  # noqa: FBT001  # a parameter of pytest
+) -> None:
+    # A proxy is asked for the whole address: this one has the file under it.
+    with serving(FileServer({f"{server.url}/tool": CONTENT})) as proxy:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value.format(proxy=proxy.url))
+        fetch(tmp_path, server, target)
+        assert bool(proxy.requests) is by_proxy
+    assert bool(server.requests) is not by_proxy
+
+
+def test_a_full_disk_is_told_before_and_while(
+    tmp_path: Path, server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        with pytest.raises(ConfigurationError, match=r"300000 bytes are needed, 1000 are free"):
+            fetch(tmp_path, server, target)
+    full = Path("/dev/full")
+    if not full.exists():
+        return
+    target.parent.mkdir(exist_ok=True)
+    (target.parent / ".tool.part").symlink_to(full)
+    monkeypatch.setattr(downloads._Part, "discard", lambda _: None)
+    monkeypatch.setattr(downloads._Part, "size", 0)
+    with pytest.raises(ConfigurationError, match=r"could not write .*No space left on device"):
+        fetch(tmp_path, server, target)
+
+
+def test_two_that_want_the_same_file_get_it_once(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    both = [
+        threading.Thread(target=fetch, args=(tmp_path, server, target), daemon=True)
+        for _ in range(4)
+    ]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(20)
+    assert target.read_bytes() == CONTENT
+    assert server.paths() == ["/tool"]
+
+
+def test_a_text_is_read(tmp_path: Path, server: FileServer) -> None:
+    server.files["/sum"] = b"0123  tool\n"
+    server.statuses = [503]
+    assert make(tmp_path).read(f"{server.url}/sum") == "0123  tool\n"
+    with pytest.raises(ConfigurationError, match="404"):
+        make(tmp_path).read(f"{server.url}/none")
+
+
+def test_a_text_without_end_is_not_kept(
+    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "_TEXT_LIMIT", 1000)
+    with pytest.raises(ConfigurationError, match="is no text of checksums"):
+        make(tmp_path).read(f"{server.url}/tool")
+
+
+def test_lines_of_the_log_tell_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    clock = JumpingClock()
+    with caplog.at_level(logging.INFO, logger=meters.__name__):
+        lines = meters._Lines("tool", clock)
+        for done in (1_000_000, 2_000_000, 3_000_000):
+            clock.time += 6
+            lines(done, 4_000_000)
+        lines(4_000_000, None)
+        lines.end()
+    assert caplog.messages == ["tool: 2.0 of 4.0 MB", "downloaded tool: 4.0 MB in 18.0 s"]
+
+
+@pytest.mark.parametrize(("terminal", "shows"), [(True, "tool"), (False, "")])
+def test_a_terminal_shows_a_bar(
+    terminal: bool,  # noqa: FBT001  # a parameter of pytest
+    shows: str,
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=100)
+    with meters.metered("tool", address="http://x/tool", console=console) as meter:
+        meter(500_000, 1_000_000)
+    assert shows in screen.getvalue()
+    assert bool(screen.getvalue()) is terminal
