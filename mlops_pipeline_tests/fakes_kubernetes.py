@@ -705,6 +705,12 @@ class FakeEngine:
         self._maybe_fail()
         return full_reference(reference) in self.images
 
+    def labelled_images(self, *, label: str) -> tuple[str, ...]:
+        self._maybe_fail()
+        key, _, value = label.partition("=")
+        built = [b.tag for b in reversed(self.builds) if b.labels.get(key) == value]
+        return tuple(tag for tag in built if self.has_image(tag))
+
     def image_id(self, reference: str) -> str:
         self._require_image(reference)
         return f"sha256:{full_reference(reference)}"

@@ -128,6 +128,9 @@ class EngineApi(Protocol):
     def has_image(self, reference: str) -> bool:
         """Say whether the engine has the image."""
 
+    def labelled_images(self, *, label: str) -> tuple[str, ...]:
+        """Return the references of the images with that label (`key=value`), the newest first."""
+
     def image_id(self, reference: str) -> str:
         """Return `sha256:…`."""
 
@@ -269,6 +272,21 @@ class ContainerEngine:
         except NotFoundError:
             return False
         return True
+
+    def labelled_images(self, *, label: str) -> tuple[str, ...]:
+        """Return the references of the images with that label (`key=value`), the newest first.
+
+        Those without a name are left out.
+        """
+        listed = self._run(
+            [
+                *("image", "ls", "--filter", f"label={label}", "--filter", "dangling=false"),
+                *("--format", "{{.CreatedAt}}\t{{.Repository}}:{{.Tag}}"),
+            ],
+            purpose="list the images",
+        )
+        newest_first = sorted(listed.splitlines(), reverse=True)
+        return tuple(line.rpartition("\t")[2] for line in newest_first)
 
     def image_id(self, reference: str) -> str:
         """Return `sha256:…`, which changes whenever the image does.

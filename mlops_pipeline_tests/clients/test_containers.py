@@ -198,6 +198,13 @@ def test_an_image_in_use_stays(tmp_path: Path) -> None:
         engine.remove_image("a:1")
 
 
+def test_images_with_a_label_are_listed_newest_first(tmp_path: Path) -> None:
+    listed = "2026-01-01 10:00:00 +0000 UTC\ta/b:1\n2026-01-02 09:00:00 +0000 UTC\ta/b:2\n"
+    engine, program = _engine(tmp_path, Answer(("image", "ls"), listed))
+    assert engine.labelled_images(label="x=y") == ("a/b:2", "a/b:1")
+    assert "label=x=y" in program.calls[-1].arguments
+
+
 def test_an_image_has_an_id_and_a_size(tmp_path: Path) -> None:
     engine, _ = _engine(tmp_path, _shown(["image"], [{"Id": "8fca42", "Size": 143035924}]))
     assert engine.image_id("python:3.11") == "sha256:8fca42"

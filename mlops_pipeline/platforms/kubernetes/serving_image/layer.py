@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_pipeline.clients.containers import full_reference
-from mlops_pipeline.clients.errors import CommandError, NotFoundError, PipelineError
+from mlops_pipeline.clients.errors import CommandError, ConflictError, NotFoundError, PipelineError
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
 from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
@@ -35,6 +35,9 @@ Implementation = Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
 _BUILD_TIMEOUT = 1800.0
 """Seconds: 260 MB come from a network that may be slow."""
 _RUN_TIMEOUT = 60.0
+_LABEL = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+_KEPT = 1
+"""Former versions that the engine keeps."""
 _UPSTREAM = Ready({"images": "upstream's, which the nodes pull"})
 
 
@@ -47,9 +50,12 @@ class _Image:
 
 
 _IMAGES = (
+    # No registry has what is of localhost: a node that lacks one says so at once.
     # The second has all layers of the first but the last.
-    _Image("SKLEARN_SERVER", "mlops-pipeline/serving", "serving"),
-    _Image("TENSORFLOW_SERVER", "mlops-pipeline/serving-tensorflow", "serving-tensorflow"),
+    _Image("SKLEARN_SERVER", "localhost/mlops-pipeline/serving", "serving"),
+    _Image(
+        "TENSORFLOW_SERVER", "localhost/mlops-pipeline/serving-tensorflow", "serving-tensorflow"
+    ),
 )
 
 
@@ -80,7 +86,7 @@ class ServingImage:
         """
         for image in _IMAGES:
             if image.implementation == implementation:
-                return f"{image.repository}:{self.tag}"
+                return self._reference(image)
         raise KeyError(implementation)
 
     @property
@@ -129,7 +135,8 @@ class ServingImage:
             steps = Steps(self._parts.clock)
             self._build(steps)
             with steps.step("load"):
-                self._parts.images.ensure_local(*map(self._full, _IMAGES))
+                self._parts.images.ensure_local(*map(self._reference, _IMAGES))
+            self._forget()
             return Change(action_from(state), {**self._facts(), **steps.facts})
 
     def remove(self) -> None:
@@ -140,23 +147,22 @@ class ServingImage:
         """
         with self._parts.locks.held("serving_image", purpose="remove the serving images"):
             for image in _IMAGES:
-                self._parts.engine.remove_image(self._full(image))
+                self._parts.engine.remove_image(self._reference(image))
 
     @cached_property
     def _contents(self) -> Mapping[str, bytes]:
         return serving_context.contents()
 
-    def _full(self, image: _Image) -> str:
-        """Return the reference as every engine reads it; Podman takes a short one for local."""
-        return full_reference(self.reference(image.implementation))
+    def _reference(self, image: _Image) -> str:
+        return f"{image.repository}:{self.tag}"
 
     def _look(self) -> LayerState:
         parts = self._parts
         places = parts.images.places()
         if not places:
             return Absent()
-        wanted = {image: self.reference(image.implementation) for image in _IMAGES}
-        built = [image for image in _IMAGES if parts.engine.has_image(self._full(image))]
+        wanted = {image: self._reference(image) for image in _IMAGES}
+        built = [image for image in _IMAGES if parts.engine.has_image(self._reference(image))]
         lacking = parts.images.missing(wanted.values())
         everywhere = all(set(lacking.get(place, ())) == set(wanted.values()) for place in places)
         if not built and everywhere:
@@ -173,13 +179,13 @@ class ServingImage:
         facts: dict[str, str | int | float] = {}
         for image in _IMAGES:
             key = image.target.replace("-", "_")
-            facts[key] = self.reference(image.implementation)
-            facts[f"{key}_mb"] = round(self._parts.engine.image_size(self._full(image)) / 1e6)
+            facts[key] = self._reference(image)
+            facts[f"{key}_mb"] = round(self._parts.engine.image_size(self._reference(image)) / 1e6)
         return facts
 
     def _build(self, steps: Steps) -> None:
         engine = self._parts.engine
-        lacking = [image for image in _IMAGES if not engine.has_image(self._full(image))]
+        lacking = [image for image in _IMAGES if not engine.has_image(self._reference(image))]
         if not lacking:
             return
         arguments = serving_context.arguments(os.environ)
@@ -191,6 +197,20 @@ class ServingImage:
             for image in lacking:
                 with steps.step(image.target.replace("-", "_")):
                     self._build_one(image, context, arguments)
+
+    def _forget(self) -> None:
+        """Remove what was built before from the engine, but the last: a way back needs no build.
+
+        What a container was made from stays. Nodes make room by themselves.
+        """
+        engine = self._parts.engine
+        found = engine.labelled_images(label=_LABEL)
+        for image in _IMAGES:
+            built = [r for r in found if r.startswith(f"{image.repository}:")]
+            former = [r for r in built if r != self._reference(image)]
+            for reference in former[_KEPT:]:
+                with suppress(ConflictError):
+                    engine.remove_image(reference)
 
     def _ensure_base(self) -> None:
         """Load the base image from where archives come from; else the build pulls it."""
@@ -206,7 +226,7 @@ class ServingImage:
             self._parts.engine.build(
                 context,
                 dockerfile=context / serving_context.DOCKERFILE,
-                tag=self._full(image),
+                tag=self._reference(image),
                 timeout=_BUILD_TIMEOUT,
                 arguments=arguments,
                 labels=MANAGED_BY,
@@ -244,7 +264,7 @@ class ServingImage:
     def _libraries(self, image: _Image) -> dict[str, str]:
         """Return name → version of what an image holds."""
         output = self._parts.engine.run(
-            self._full(image),
+            self._reference(image),
             ["-m", "mlops_pipeline.serving", "versions"],
             entrypoint="python",
             timeout=_RUN_TIMEOUT,

@@ -65,7 +65,7 @@ def an_environment(tmp_path: Path, engine: FakeEngine, *, built: bool = True) ->
     serving = ServingImage(Rig(tmp_path / "state", engine=engine).parts)
     if built:
         for implementation in ("SKLEARN_SERVER", "TENSORFLOW_SERVER"):
-            engine.images.add(f"docker.io/{serving.reference(implementation)}")
+            engine.images.add(serving.reference(implementation))
     environment: ServingEnvironment = ImageServingEnvironment(
         engine, serving, temporary=tmp_path / "tmp"
     )
@@ -86,7 +86,7 @@ def test_an_artifact_is_tried_in_the_image_of_its_server(
     )
     assert scores == [[0.25, 0.75], [1.0, 0.0]]
     (call,) = engine.calls
-    assert call.where.startswith("docker.io/mlops-pipeline/serving-tensorflow:")
+    assert call.where.startswith("localhost/mlops-pipeline/serving-tensorflow:")
     assert call.where.endswith(environment.fingerprint())
     assert (call.network, call.user, engine.entrypoint) == ("none", "", "python")
     assert call.command[:3] == ("-m", "mlops_pipeline.serving", "predict")

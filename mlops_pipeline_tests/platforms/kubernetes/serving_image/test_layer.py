@@ -28,6 +28,7 @@ from mlops_pipeline.platforms.kubernetes.serving_image.context import BASE
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
+from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import CONTROL_PLANE, Rig, make_engine, node
@@ -196,8 +197,8 @@ def test_references_need_nothing(tmp_path: Path) -> None:
     rig.engine.unavailable = "stopped"
     plain, heavy = references(rig)
     tag = ServingImage(rig.parts).tag
-    assert plain == f"mlops-pipeline/serving:{tag}"
-    assert heavy == f"mlops-pipeline/serving-tensorflow:{tag}"
+    assert plain == f"localhost/mlops-pipeline/serving:{tag}"
+    assert heavy == f"localhost/mlops-pipeline/serving-tensorflow:{tag}"
 
 
 def test_both_are_built_copied_and_then_left_alone(tmp_path: Path) -> None:
@@ -208,14 +209,12 @@ def test_both_are_built_copied_and_then_left_alone(tmp_path: Path) -> None:
     plain, heavy = references(rig)
     assert change.action == "created"
     assert [build.target for build in rig.engine.builds] == ["serving", "serving-tensorflow"]
-    assert [build.tag for build in rig.engine.builds] == [f"docker.io/{r}" for r in (plain, heavy)]
+    assert [build.tag for build in rig.engine.builds] == [r for r in (plain, heavy)]
     for build in rig.engine.builds:
         assert build.arguments == {"BASE": BASE}
         assert build.labels == {"app.kubernetes.io/managed-by": "mlops-pipeline"}
         assert not build.context.exists()
-    assert {reference for reference, _ in rig.engine.copied} == {
-        f"docker.io/{r}" for r in (plain, heavy)
-    }
+    assert {reference for reference, _ in rig.engine.copied} == {r for r in (plain, heavy)}
     assert change.facts["serving"] == plain
     assert change.facts["serving_tensorflow"] == heavy
     assert change.facts["serving_mb"] == round((500 << 20) / 1e6)
@@ -271,11 +270,11 @@ def test_the_base_image_is_pulled_where_no_archive_has_it(
 
 def test_what_is_built_is_only_copied(tmp_path: Path) -> None:
     rig = a_rig(tmp_path)
-    rig.engine.images |= {f"docker.io/{reference}" for reference in references(rig)}
+    rig.engine.images |= {reference for reference in references(rig)}
     layer = ServingImage(rig.parts)
     state = layer.observe()
     assert isinstance(state, Drifted)
-    assert all(f"{CONTROL_PLANE} lacks mlops-pipeline/" in d for d in state.differences)
+    assert all(f"{CONTROL_PLANE} lacks localhost/mlops-pipeline/" in d for d in state.differences)
     assert layer.ensure().action == "updated"
     assert (rig.engine.builds, len(rig.engine.copied)) == ([], 2)
 
@@ -283,7 +282,7 @@ def test_what_is_built_is_only_copied(tmp_path: Path) -> None:
 def test_only_what_is_missing_is_built(tmp_path: Path) -> None:
     rig = a_rig(tmp_path)
     plain, heavy = references(rig)
-    rig.engine.images.add(f"docker.io/{plain}")
+    rig.engine.images.add(plain)
     layer = ServingImage(rig.parts)
     state = layer.observe()
     assert isinstance(state, Drifted)
@@ -342,6 +341,26 @@ def test_a_failed_build_says_what_was_seen_and_what_to_do(
         ServingImage(rig.parts).ensure()
     for words in ("no route to pypi.org", BASE, "https://mirror/simple", "up serving_image"):
         assert words in str(caught.value)
+
+
+def test_the_engine_keeps_the_version_before_and_forgets_older_ones(tmp_path: Path) -> None:
+    rig = a_rig(tmp_path)
+    for tag in ("first", "second"):
+        for name in ("serving", "serving-tensorflow"):
+            _build(rig.engine, f"localhost/mlops-pipeline/{name}:{tag}", MANAGED_BY)
+    _build(rig.engine, "localhost/mlops-pipeline/serving:theirs", {})
+    ServingImage(rig.parts).ensure()
+    assert rig.engine.images >= {
+        *references(rig),
+        "localhost/mlops-pipeline/serving:second",
+        "localhost/mlops-pipeline/serving-tensorflow:second",
+        "localhost/mlops-pipeline/serving:theirs",
+    }
+    assert not [image for image in rig.engine.images if image.endswith(":first")]
+
+
+def _build(engine: FakeEngine, tag: str, labels: Mapping[str, str]) -> None:
+    engine.build(Path(), dockerfile=Path(), tag=tag, timeout=1, labels=labels)
 
 
 def test_removing_takes_the_images_of_this_version(tmp_path: Path) -> None:
