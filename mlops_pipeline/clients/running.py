@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import UnavailableError
@@ -52,6 +53,18 @@ def commanded(words: Collection[str]) -> list[int]:
         and process.pid != os.getpid()
         and set(words) <= set(process.info["cmdline"] or ())
     ]
+
+
+def with_descendants(pids: Iterable[int]) -> list[int]:
+    """Return these processes and all that they have started, as far as they are still there."""
+    import psutil
+
+    found: list[int] = []
+    for process in filter(None, map(_process, pids)):
+        found.append(process.pid)
+        with suppress(psutil.Error):
+            found += [child.pid for child in process.children(recursive=True)]
+    return found
 
 
 def end_marked(variable: str, value: str, *, grace: float) -> int:

@@ -27,6 +27,16 @@ def test_this_process_is_never_among_them() -> None:
     assert running.commanded([sys.argv[0]]) == []
 
 
+def test_what_a_process_has_started_is_found_with_it() -> None:
+    command = ["sh", "-c", "sleep 60 & read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as started:
+        while len(found := running.with_descendants([started.pid])) < 2:
+            assert started.poll() is None
+        assert found[0] == started.pid
+        assert running.end(found, grace=5) == 2
+    assert running.with_descendants(found) == []
+
+
 def test_found_processes_are_ended(process: "subprocess.Popen[bytes]") -> None:
     assert running.end(running.commanded([MARK]), grace=5) == 1
     assert process.poll() is not None

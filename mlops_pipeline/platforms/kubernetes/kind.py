@@ -100,11 +100,12 @@ class KindPlatform(ClusterPlatform):
             ConflictError: the folder is not one that this project made.
         """
         said = f"removed the kind cluster {self._name}"
-        if self._cluster.is_ours():
-            self._cluster.remove()
-        elif self._nodes():
+        if self._nodes() and not self._cluster.is_ours():
             self._leave()
             said = f"the kind cluster {self._name} stays: it was not made from here"
+        else:
+            # Without nodes too: a killed command may have left a kind behind that makes them yet.
+            self._cluster.remove()
         self._parts.state.purge()
         return (said,)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mlops_pipeline.clients import running as running_processes
 from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT
@@ -240,6 +241,27 @@ def test_purge_leaves_a_cluster_alone_that_we_have_never_been_in(tmp_path: Path)
     rig.api.put(deployed("mine"))
     platform_of(rig).purge()
     assert rig.api.deleted == []
+    assert not rig.home.exists()
+
+
+def test_purge_ends_what_a_killed_command_has_left_to_make_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path / "kind").with_cluster()
+    ClusterBook(rig.home / "cluster.json").write(ClusterRecord(NAME, "making"))
+    ended: list[list[int]] = []
+
+    def end(pids: list[int], *, grace: float) -> None:
+        """Let the node appear meanwhile that it was about to make."""
+        ended.append(pids)
+        rig.engine.start(node())
+
+    monkeypatch.setattr(running_processes, "commanded", lambda words: [7])
+    monkeypatch.setattr(running_processes, "with_descendants", list)
+    monkeypatch.setattr(running_processes, "end", end)
+    platform_of(rig).purge()
+    assert ended == [[7]]
+    assert rig.kind.deleted == [NAME]
     assert not rig.home.exists()
 
 

@@ -111,4 +111,4 @@ class ClusterOwner:
         """End a `kind create` that outlived the command that ran it: it would go on making."""
         if self.is_unfinished():
             words = ("create", "cluster", str(self._parts.state.kubeconfig))
-            running.end(running.commanded(words), grace=_GRACE)
+            running.end(running.with_descendants(running.commanded(words)), grace=_GRACE)

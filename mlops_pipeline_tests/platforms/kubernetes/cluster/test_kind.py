@@ -289,9 +289,10 @@ def test_a_kind_that_outlived_its_command_is_ended(
     found = {("create", "cluster", str(rig.parts.state.kubeconfig)): [7]}
     ended: list[list[int]] = []
     monkeypatch.setattr(running, "commanded", lambda words: found[tuple(words)])
+    monkeypatch.setattr(running, "with_descendants", lambda pids: [*pids, 8])
     monkeypatch.setattr(running, "end", lambda pids, *, grace: ended.append(pids))
     KindCluster(rig.parts).ensure()
-    assert ended == [[7]]
+    assert ended == [[7, 8]]
 
 
 def test_a_cluster_of_others_that_fits_is_used(tmp_path: Path) -> None:
