@@ -13,6 +13,7 @@ from mlops_pipeline.clients import kubernetes
 from mlops_pipeline.clients.containers import (
     ContainerInfo,
     EngineInfo,
+    ImageInfo,
     Mount,
     Network,
     PortMapping,
@@ -630,11 +631,15 @@ class Build:
 _INFO = EngineInfo("27.0.0", 2, 4, 16 << 30, "/var/lib/docker")
 
 
+_IMAGE = ImageInfo("linux/amd64", frozenset())
+
+
 class FakeEngine:
     """A container engine with images, containers, networks, and images in nodes.
 
     `archives` says what an archive holds. `outputs` answers commands: the first entry whose words
-    all stand in the command. `unavailable` is why the engine does not answer.
+    all stand in the command. `unavailable` is why the engine does not answer. `registry` has what
+    can be pulled.
     """
 
     def __init__(
@@ -648,8 +653,13 @@ class FakeEngine:
         outputs: Sequence[tuple[Sequence[str], str]] = (),
         info: EngineInfo = _INFO,
         unavailable: str = "",
+        registry: Iterable[str] = (),
     ) -> None:
         self.images = {full_reference(image) for image in images}
+        self.registry = {full_reference(image) for image in registry}
+        self.image_infos: dict[str, ImageInfo] = {}
+        self.pulled: list[str] = []
+        self.saved: list[tuple[str, ...]] = []
         self.node_images = {
             node: {full_reference(image) for image in held}
             for node, held in (node_images or {}).items()
@@ -710,6 +720,32 @@ class FakeEngine:
         key, _, value = label.partition("=")
         built = [b.tag for b in reversed(self.builds) if b.labels.get(key) == value]
         return tuple(tag for tag in built if self.has_image(tag))
+
+    def find_image(self, reference: str) -> ImageInfo | None:
+        self._maybe_fail()
+        name = full_reference(reference)
+        return self.image_infos.get(name, _IMAGE) if name in self.images else None
+
+    def pull(self, reference: str, *, platform: str, timeout: float) -> None:
+        self._maybe_fail()
+        name, _, digest = reference.partition("@")
+        if full_reference(name) not in self.registry:
+            raise CommandError(f"could not pull the image {reference}: not found")
+        self.pulled.append(reference)
+        self.images.add(full_reference(reference))
+        known = frozenset({digest} if digest else ())
+        self.image_infos[full_reference(reference)] = ImageInfo(platform, known)
+
+    def tag(self, reference: str, name: str) -> None:
+        self._require_image(reference)
+        self.images.add(full_reference(name))
+        self.image_infos[full_reference(name)] = self.image_infos[full_reference(reference)]
+
+    def save(self, references: Sequence[str], archive: Path, *, timeout: float) -> None:
+        for reference in references:
+            self._require_image(reference)
+        self.saved.append(tuple(references))
+        archive.write_text("\n".join(references))
 
     def image_id(self, reference: str) -> str:
         self._require_image(reference)

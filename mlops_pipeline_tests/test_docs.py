@@ -113,14 +113,19 @@ def test_the_reference_has_the_defaults_of_the_settings() -> None:
 
 
 def _commands() -> Mapping[str, Any]:
-    commands: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    commands: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        below = getattr(command, "commands", {})
+        commands |= {f"{name} {sub}": found for sub, found in below.items()} or {name: command}
     assert {"up", "down", "status"} <= commands.keys()
     return commands
 
 
 def test_the_reference_has_every_command_and_no_other() -> None:
     text = REFERENCE.read_text()
-    documented = set(re.findall(r"^### `mlops-pipeline ([a-z-]+)", text, flags=re.MULTILINE))
+    documented = set(
+        re.findall(r"^### `mlops-pipeline ([a-z-]+(?: [a-z-]+)?)", text, flags=re.MULTILINE)
+    )
     assert documented == set(_commands())
 
 

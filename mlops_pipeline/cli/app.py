@@ -19,8 +19,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+bundle_app = typer.Typer(
+    help="A folder with everything from elsewhere, for a machine without a network.",
+    no_args_is_help=True,
+)
+app.add_typer(bundle_app, name="bundle")
 console = Console(width=None if sys.stdout.isatty() else 200)
 _Model = Annotated[str, typer.Argument(help="Name of a model or of its deployment.")]
+_Directory = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -299,6 +305,40 @@ def doctor() -> None:
     console.print(table)
     if not all(finding.fine for finding in findings):
         raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+
+
+@bundle_app.command("create")
+def bundle_create(
+    directory: _Directory,
+    machine: Annotated[
+        str, typer.Option(help="System and architecture; none: those of this machine.")
+    ] = "",
+) -> None:
+    """Gather every program, chart, manifest and image that the kind platform needs."""
+    from mlops_pipeline.cli.bundle import create
+
+    made = create(load_context(), directory, machine=machine, console=Console(stderr=True))
+    size = sum(file.size or 0 for file in made.files)
+    console.print(
+        f"{directory} has {len(made.files)} files, {size / 1e9:.2f} GB, for {made.platform}; "
+        "`mlops-pipeline bundle verify` compares them where you take it",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+@bundle_app.command("verify")
+def bundle_verify(directory: _Directory) -> None:
+    """Compare every file of a bundle with its digest. Uses no network."""
+    from mlops_pipeline.cli.bundle import verify
+
+    faults = verify(load_context(), directory)
+    for fault in faults:
+        words = f"{fault.kind} {fault.what}" + (f": {fault.seen}" if fault.seen else "")
+        console.print(words, soft_wrap=True, markup=False, highlight=False)
+    if faults:
+        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+    console.print(f"{directory} is whole", soft_wrap=True, highlight=False)
 
 
 @app.command()

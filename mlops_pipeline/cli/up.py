@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from rich.console import Console
 
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import instance_for_run
+from mlops_pipeline.cli.narration import narrated
 from mlops_pipeline.clients import errors
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.layers import by_name
 
@@ -50,6 +52,7 @@ def run_everything(
         ConfigurationError: a target is neither a layer nor a model.
     """
     refuse_unknown(context, targets)
+    provide(context, console)
     import dagster as dg
     from dagster._core.utils import make_new_run_id
 
@@ -89,6 +92,15 @@ def run_everything(
         ),
         traces=tuple(f.trace for f in failures) + _failed_checks(progress),
     )
+
+
+def provide(context: Context, console: Console) -> None:
+    """Get what comes from elsewhere where it can be seen: a run keeps what its steps print.
+
+    What cannot be had is told by the layer that needs it, if one does.
+    """
+    with narrated(console), suppress(PipelineError):
+        context.platform.provide()
 
 
 def _say_waiting(who: str, console: Console) -> None:

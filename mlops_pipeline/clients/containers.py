@@ -96,6 +96,16 @@ class ContainerInfo:
 
 
 @dataclass(frozen=True)
+class ImageInfo:
+    """An image that the engine has."""
+
+    platform: str
+    """`linux/amd64`."""
+    digests: frozenset[str]
+    """`sha256:…` under which registries gave it; none for one that was loaded or built."""
+
+
+@dataclass(frozen=True)
 class Mount:
     """A file or folder of this machine, shown to a container."""
 
@@ -136,6 +146,18 @@ class EngineApi(Protocol):
 
     def image_size(self, reference: str) -> int:
         """Return the image's bytes on disk."""
+
+    def find_image(self, reference: str) -> ImageInfo | None:
+        """Return what the image is, or None where the engine does not have it."""
+
+    def pull(self, reference: str, *, platform: str, timeout: float) -> None:
+        """Get the image from its registry."""
+
+    def tag(self, reference: str, name: str) -> None:
+        """Give the image another name too."""
+
+    def save(self, references: Sequence[str], archive: Path, *, timeout: float) -> None:
+        """Write images into one archive."""
 
     def load(self, archive: Path, *, timeout: float = _LOAD_TIMEOUT) -> None:
         """Take the images of an archive."""
@@ -202,7 +224,7 @@ class ContainerEngine:
 
     def info(self) -> EngineInfo:
         """Return what the engine is and has."""
-        found = json.loads(self._run(["info", "--format", "json"], purpose="ask the engine"))
+        found = json.loads(self._run(["info", "--format", "{{json .}}"], purpose="ask the engine"))
         return _podman_info(found) if "host" in found else _docker_info(found)
 
     def network(self, name: str) -> Network:
@@ -306,6 +328,46 @@ class ContainerEngine:
         """
         [found] = self._inspect("image", [reference])
         return int(found["Size"])
+
+    def find_image(self, reference: str) -> ImageInfo | None:
+        """Return what the image is, or None where the engine does not have it."""
+        try:
+            [found] = self._inspect("image", [reference])
+        except NotFoundError:
+            return None
+        names = (str(name) for name in found.get("RepoDigests") or ())
+        return ImageInfo(
+            platform=f"{found['Os']}/{found['Architecture']}",
+            digests=frozenset(name.partition("@")[2] for name in names),
+        )
+
+    def pull(self, reference: str, *, platform: str, timeout: float) -> None:
+        """Get the image from its registry, for `platform`: `linux/amd64`."""
+        self._run(
+            ["pull", "--quiet", "--platform", platform, reference],
+            purpose=f"pull the image {reference}",
+            timeout=timeout,
+        )
+
+    def tag(self, reference: str, name: str) -> None:
+        """Give the image another name too.
+
+        Raises:
+            NotFoundError: the engine does not have it.
+        """
+        self._run(["tag", reference, name], purpose=f"call the image {reference} {name}")
+
+    def save(self, references: Sequence[str], archive: Path, *, timeout: float) -> None:
+        """Write images into one archive, layers that they share but once.
+
+        Raises:
+            NotFoundError: the engine does not have one.
+        """
+        self._run(
+            ["save", *self._several(len(references)), "--output", str(archive), *references],
+            purpose=f"save {', '.join(references)} to {archive}",
+            timeout=timeout,
+        )
 
     def load(self, archive: Path, *, timeout: float = _LOAD_TIMEOUT) -> None:
         """Take the images of an archive (`docker save`)."""
@@ -452,17 +514,19 @@ class ContainerEngine:
         """
         for each in (reference, *also):
             self.image_id(each)
-        # Docker packs several by itself, Podman when it is told to.
-        several = also and Path(self._program).name == "podman"
-        options = ["--multi-image-archive"] if several else []
         with self._errors():
             pipe(
-                [self._program, "save", *options, reference, *also],
+                [self._program, "save", *self._several(1 + len(also)), reference, *also],
                 [self._program, *self._importing(node)],
                 purpose=f"copy the image {reference} into the node {node}",
                 timeout=timeout,
                 remedy=_REMEDY,
             )
+
+    def _several(self, count: int) -> list[str]:
+        """Docker packs several by itself, Podman when it is told to."""
+        podman = Path(self._program).name == "podman"
+        return ["--multi-image-archive"] if podman and count > 1 else []
 
     def _find(self, name: str) -> ContainerInfo | None:
         try:

@@ -125,7 +125,7 @@ class Downloads:
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
             if not part.size or sha256_of(part.path) != sha256:
-                with metered(target.name, address=_shown(address)) as meter:
+                with metered(url.rpartition("/")[2], address=_shown(address)) as meter:
                     self._bring(part, meter)
             self._compare(part, sha256)
             part.settle(target)

@@ -7,6 +7,7 @@ import pytest
 from mlops_pipeline.clients.containers import (
     ContainerEngine,
     EngineInfo,
+    ImageInfo,
     Mount,
     Network,
     PortMapping,
@@ -52,6 +53,38 @@ def _shown(words: list[str], content: Any) -> Answer:
 
 def _refused(words: list[str], reason: str) -> Answer:
     return Answer(words, "[]\n", f"Error response from daemon: {reason}\n", 1)
+
+
+def test_an_image_tells_its_machine_and_the_digests_of_registries(tmp_path: Path) -> None:
+    found = {"Os": "linux", "Architecture": "arm64", "RepoDigests": ["a/b@sha256:01", "c@sha256:2"]}
+    engine, _ = _engine(
+        tmp_path,
+        _shown(["image", "inspect", "a/b:1"], [found]),
+        _shown(["image", "inspect", "built:1"], [{**found, "RepoDigests": None}]),
+        _refused(["image", "inspect"], "No such image: none"),
+    )
+    seen = engine.find_image("a/b:1")
+    assert seen == ImageInfo("linux/arm64", frozenset({"sha256:01", "sha256:2"}))
+    assert engine.find_image("built:1") == ImageInfo("linux/arm64", frozenset())
+    assert engine.find_image("none") is None
+
+
+def test_images_are_pulled_named_and_saved(tmp_path: Path) -> None:
+    engine, program = _engine(tmp_path, Answer(["pull"]), Answer(["tag"]), Answer(["save"]))
+    engine.pull("a:1@sha256:01", platform="linux/arm64", timeout=5)
+    engine.tag("a:1@sha256:01", "a:1")
+    engine.save(["a:1", "b:1"], tmp_path / "x.tar", timeout=5)
+    assert [call.arguments for call in program.calls] == [
+        ["pull", "--quiet", "--platform", "linux/arm64", "a:1@sha256:01"],
+        ["tag", "a:1@sha256:01", "a:1"],
+        ["save", "--output", str(tmp_path / "x.tar"), "a:1", "b:1"],
+    ]
+
+
+def test_podman_is_told_to_save_several(tmp_path: Path) -> None:
+    program = StandIn(tmp_path / "podman", [Answer(["save"])])
+    ContainerEngine(str(program.path)).save(["a:1", "b:1"], tmp_path / "x.tar", timeout=5)
+    assert "--multi-image-archive" in program.calls[0].arguments
 
 
 def test_the_engine_says_what_it_has(tmp_path: Path) -> None:

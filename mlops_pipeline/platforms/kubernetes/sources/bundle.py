@@ -10,7 +10,7 @@ from mlops_pipeline.platforms.kubernetes.sources import Archive, Chart, Manifest
 from mlops_pipeline.platforms.kubernetes.sources import contents as bundle_contents
 from mlops_pipeline.platforms.kubernetes.sources.contents import IMAGES, BundleFile, Contents
 from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
-from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
+from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE, this_machine
 
 
 class Bundle:
@@ -120,7 +120,13 @@ class Bundle:
 
     @cached_property
     def _contents(self) -> Contents:
-        return bundle_contents.read(self._folder)
+        contents = bundle_contents.read(self._folder)
+        if contents.platform not in ("", this_machine()):
+            raise ConfigurationError(
+                f"the bundle {self._folder} is for {contents.platform}, and this is "
+                f"{this_machine()}; take one that was made with --machine {this_machine()}"
+            )
+        return contents
 
     def _checked(self, file: BundleFile) -> Path:
         """Return the path of a file whose bytes are those of its digest."""

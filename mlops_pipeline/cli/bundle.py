@@ -1,0 +1,60 @@
+"""`bundle`: everything from elsewhere in one folder, for a machine without a network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from mlops_pipeline.cli.context import Context
+from mlops_pipeline.cli.narration import narrated
+from mlops_pipeline.clients.containers import ContainerEngine
+from mlops_pipeline.clients.downloads import Downloads
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.platforms.kubernetes.sources import versions
+from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
+
+if TYPE_CHECKING:
+    from mlops_pipeline.platforms.kubernetes.sources.checking import Fault
+    from mlops_pipeline.platforms.kubernetes.sources.contents import Contents
+
+MACHINES = ("linux/amd64", "linux/arm64", "darwin/arm64")
+
+
+def create(context: Context, folder: Path, *, machine: str, console: Console) -> "Contents":
+    """Make `folder` a bundle of all that the settings of the kind platform need.
+
+    Raises:
+        ConfigurationError: it cannot be made for that machine or with these settings.
+    """
+    from mlops_pipeline.platforms.kubernetes.sources.gathering import Gathering
+
+    wanted = machine or versions.this_machine()
+    if wanted not in MACHINES:
+        raise ConfigurationError(
+            f"no bundle can be made for {wanted}; --machine takes {', '.join(MACHINES)}"
+        )
+    settings = context.settings
+    if settings.kind.serving.images == "upstream":
+        raise ConfigurationError(
+            "upstream's model servers are not pinned, so no bundle can hold them; set "
+            "kind.serving.images to own"
+        )
+    gathering = Gathering(
+        machine=wanted,
+        versions=versions.read(wanted),
+        engine=ContainerEngine(settings.kind.cluster.engine),
+        downloads=lambda locks: Downloads(locks=locks, mirror=settings.mirror),
+    )
+    with narrated(console):
+        return gathering.create(folder.absolute(), needed_on_kind(settings.kind))
+
+
+def verify(context: Context, folder: Path) -> tuple["Fault", ...]:
+    """Return what of a bundle is missing, altered, too much, or lacking for these settings.
+
+    Raises:
+        ConfigurationError: the folder is no bundle.
+    """
+    from mlops_pipeline.platforms.kubernetes.sources.checking import check
+
+    return check(folder.absolute(), needed=needed_on_kind(context.settings.kind))

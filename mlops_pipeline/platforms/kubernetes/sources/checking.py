@@ -1,0 +1,49 @@
+"""Whether a bundle is whole: every file read, every digest compared."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mlops_pipeline.clients.files import sha256_of
+from mlops_pipeline.platforms.kubernetes.sources import contents as bundle_contents
+from mlops_pipeline.platforms.kubernetes.sources.contents import CONTENTS, BundleFile
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is not as the list of a bundle says."""
+
+    kind: Literal["missing", "altered", "extra", "lacking"]
+    what: str
+    seen: str = ""
+
+
+def check(folder: Path, *, needed: Iterable[str] = ()) -> tuple[Fault, ...]:
+    """Compare every file with its digest; `needed` are names that the bundle must have.
+
+    Raises:
+        ConfigurationError: the folder is no bundle.
+    """
+    contents = bundle_contents.read(folder)
+    named = {file.path for file in contents.files} | {CONTENTS}
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    held = {file.name for file in contents.files} | {Path(f.path).stem for f in contents.files}
+    return (
+        *(fault for file in contents.files for fault in _faults(folder, file)),
+        *(Fault("extra", path) for path in sorted(there - named)),
+        *(Fault("lacking", name) for name in needed if name not in held),
+    )
+
+
+def _faults(folder: Path, file: BundleFile) -> Iterator[Fault]:
+    path = folder / file.path
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        yield Fault("missing", file.path, error.strerror or str(error))
+        return
+    if found != file.sha256:
+        size = path.stat().st_size
+        sizes = f"{size} bytes instead of {file.size}, " if file.size not in (None, size) else ""
+        yield Fault("altered", file.path, f"{sizes}SHA-256 {found} instead of {file.sha256}")

@@ -1,0 +1,207 @@
+"""Making a bundle: everything that `versions.toml` pins and the settings need, in one folder."""
+
+import importlib.metadata
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlops_pipeline.clients.containers import EngineApi
+from mlops_pipeline.clients.downloads import Downloads
+from mlops_pipeline.clients.errors import CommandError, ConflictError
+from mlops_pipeline.clients.files import READABLE, sha256_of
+from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.kubernetes.sources import contents as bundle_contents
+from mlops_pipeline.platforms.kubernetes.sources.contents import (
+    CONTENTS,
+    BundleFile,
+    Contents,
+    Kind,
+)
+from mlops_pipeline.platforms.kubernetes.sources.upstream import bring
+from mlops_pipeline.platforms.kubernetes.sources.versions import (
+    NODE,
+    PinnedFile,
+    PinnedImage,
+    Versions,
+)
+
+_log = logging.getLogger(__name__)
+MAKING = ".making"
+"""What a bundle has of its own while it is made; it goes when the bundle is whole."""
+_LOCK_TIMEOUT = 3600.0
+_PULL_TIMEOUT = 3600.0
+_SAVE_TIMEOUT = 1800.0
+_ARCHIVES: dict[str, Kind] = {NODE: "node-image", "python": "build-image"}
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """What makes bundles for one kind of machine: `linux/amd64`."""
+
+    machine: str
+    versions: Versions
+    engine: EngineApi
+    downloads: Callable[[Locks], Downloads]
+
+    def create(self, folder: Path, names: Iterable[str]) -> Contents:
+        """Make `folder` a bundle of everything of those names; what is there and whole is kept.
+
+        Its list is written last: a folder without one is not whole. The same call goes on then.
+
+        Raises:
+            ConfigurationError: upstream lacks a file, or the disk is full.
+            ConflictError: the folder holds something else.
+            CommandError: an image cannot be pulled or saved.
+            IntegrityError: a file came that is not the one that is pinned.
+            UnavailableError: upstream or the engine does not answer.
+        """
+        _refuse_others(folder)
+        making = folder / MAKING
+        making.mkdir(parents=True, exist_ok=True)
+        locks = Locks(making, timeout=_LOCK_TIMEOUT)
+        with locks.held("create", purpose=f"make the bundle {folder}"):
+            before = _begin(folder)
+            made = self._gather(folder, tuple(names), before, self.downloads(locks))
+            for file in before.files:
+                if file.path not in {kept.path for kept in made.files}:
+                    (folder / file.path).unlink(missing_ok=True)
+            bundle_contents.write(folder, made)
+        shutil.rmtree(making, ignore_errors=True)
+        return made
+
+    def _gather(
+        self, folder: Path, names: tuple[str, ...], before: Contents, downloads: Downloads
+    ) -> Contents:
+        """Bring one file after the other, and note each as soon as it is whole."""
+        made = replace(
+            before,
+            files=(),
+            name="mlops-pipeline",
+            version=importlib.metadata.version("mlops-pipeline"),
+            platform=self.machine,
+            node_image=self.versions.image(NODE).reference,
+        )
+        known = {file.path: file for file in before.files}
+        for planned, produce in self._plan(folder, names, downloads):
+            there = known.get(planned.path)
+            if there is None or not _is_kept(folder, there, planned):
+                (folder / planned.path).parent.mkdir(parents=True, exist_ok=True)
+                produce()
+                there = _described(folder, planned)
+                _log.info("%s: %.1f MB", planned.path, (there.size or 0) / 1e6)
+            made = replace(made, files=(*made.files, there))
+            known[there.path] = there
+            noted = replace(made, files=tuple(known.values()))
+            bundle_contents.write(folder / MAKING, noted)
+        return made
+
+    def _plan(
+        self, folder: Path, names: tuple[str, ...], downloads: Downloads
+    ) -> Iterator[tuple[BundleFile, Callable[[], None]]]:
+        for wanted in (file for name in names for file in self.versions.named(name)):
+            planned = _planned_file(wanted)
+            yield planned, _bringing(wanted, folder / planned.path, downloads)
+        for name in names:
+            images = tuple(i for i in self.versions.images if i.archive == name)
+            if images:
+                planned = _planned_archive(name, images)
+                yield planned, self._saving(images, folder / planned.path, folder / MAKING)
+
+    def _saving(
+        self, images: tuple[PinnedImage, ...], target: Path, making: Path
+    ) -> Callable[[], None]:
+        def save() -> None:
+            for image in images:
+                self._ensure(image)
+            written = making / target.name
+            written.unlink(missing_ok=True)  # Podman does not write over a file.
+            references = [image.reference for image in images]
+            self.engine.save(references, written, timeout=_SAVE_TIMEOUT)
+            written.chmod(READABLE)
+            written.replace(target)
+
+        return save
+
+    def _ensure(self, image: PinnedImage) -> None:
+        """Let the engine have the image, for the machine that the bundle is for."""
+        platform = f"linux/{self.machine.partition('/')[2]}"
+        there = self.engine.find_image(image.reference)
+        if there is not None and there.platform == platform:
+            if image.digest in there.digests:
+                return
+            if not there.digests:
+                _log.warning(
+                    "%s is taken from the engine as it is: it did not come from a registry, so "
+                    "there is no digest to compare",
+                    image.reference,
+                )
+                return
+            if not image.digest:
+                return
+        _log.info("pulling %s", image.pulled)
+        self.engine.pull(image.pulled, platform=platform, timeout=_PULL_TIMEOUT)
+        if image.digest:
+            self.engine.tag(image.pulled, image.reference)
+        there = self.engine.find_image(image.reference)
+        if there is None or there.platform != platform:
+            found = there.platform if there is not None else "nothing"
+            raise CommandError(
+                f"could not get the image {image.reference} for {platform}: its registry gave "
+                f"{found}"
+            )
+
+
+def _bringing(wanted: PinnedFile, target: Path, downloads: Downloads) -> Callable[[], None]:
+    def download() -> None:
+        bring(wanted, target, downloads=downloads)
+
+    return download
+
+
+def _planned_file(wanted: PinnedFile) -> BundleFile:
+    path = {
+        "binary": f"bin/{wanted.name}",
+        "chart": f"charts/{wanted.name}-{wanted.version}.tgz",
+        "manifest": f"manifests/{wanted.name}.yaml",
+    }[wanted.kind]
+    return BundleFile(path, wanted.kind, wanted.version, "", None, url=wanted.url)
+
+
+def _planned_archive(name: str, images: tuple[PinnedImage, ...]) -> BundleFile:
+    references = tuple(image.reference for image in images)
+    kind = _ARCHIVES.get(name, "images")
+    return BundleFile(f"images/{name}.tar", kind, images[0].version, "", None, images=references)
+
+
+def _described(folder: Path, planned: BundleFile) -> BundleFile:
+    path = folder / planned.path
+    return replace(planned, sha256=sha256_of(path), size=path.stat().st_size)
+
+
+def _is_kept(folder: Path, there: BundleFile, planned: BundleFile) -> bool:
+    """Say whether what was made before is what is wanted now, and whole."""
+    if replace(there, sha256="", size=None) != planned:
+        return False
+    path = folder / there.path
+    return path.is_file() and sha256_of(path) == there.sha256
+
+
+def _begin(folder: Path) -> Contents:
+    """Return what an earlier call has made, and take the list away until all is whole again."""
+    whole, begun = folder / CONTENTS, folder / MAKING / CONTENTS
+    if whole.exists():
+        whole.replace(begun)
+    return bundle_contents.read(folder / MAKING) if begun.exists() else Contents(())
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse to write into somebody's folder."""
+    if not folder.exists() or (folder / CONTENTS).exists() or (folder / MAKING).exists():
+        return
+    if found := sorted(path.name for path in folder.iterdir()):
+        raise ConflictError(
+            f"{folder} must be empty, a bundle or not there, and holds {', '.join(found[:3])}; "
+            "name another folder. Nothing was changed"
+        )

@@ -1,0 +1,148 @@
+"""`bundle create` and `bundle verify`, as they are typed, with a stand-in for the engine."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline import cli
+from mlops_pipeline.platforms.kubernetes.sources import versions
+from mlops_pipeline.platforms.kubernetes.sources.contents import read
+from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
+from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline_tests.file_server import FileServer, serving
+from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import digest, packed
+
+ENGINE = """#!{python}
+import json, sys
+from pathlib import Path
+words = sys.argv[1:]
+with open({log!r}, "a") as log:
+    log.write(json.dumps(words) + "\\n")
+if words[:2] == ["image", "inspect"]:
+    print(json.dumps([{{"Os": "linux", "Architecture": "amd64", "RepoDigests": []}}]))
+elif words[0] == "save":
+    Path(words[words.index("--output") + 1]).write_text(" ".join(words[3:]))
+else:
+    sys.exit(f"error: {{words}}")
+"""
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A mirror of everything that is pinned, with contents of its own and their digests."""
+    content, files = versions.FILE.read_text(), {}
+    for file in versions.read("linux/amd64").files:
+        held = packed(file.member, b"helm") if file.member else f"the {file.name}".encode()
+        files[f"/{file.url.partition('://')[2]}"] = held
+        if file.sha256:
+            content = content.replace(file.sha256, digest(held))
+        else:
+            index = f"/{file.sha256_url.partition('://')[2]}"
+            listed = files.get(index, b"entries:\n").decode()
+            entry = f"- {{version: {file.version}, digest: {digest(held)}}}"
+            files[index] = f"{listed}  {file.name}:\n  {entry}\n".encode()
+    (tmp_path / "versions.toml").write_text(content)
+    monkeypatch.setattr(versions, "FILE", tmp_path / "versions.toml")
+    monkeypatch.setattr(versions, "this_machine", lambda: "linux/amd64")
+    with serving(FileServer(files)) as server:
+        monkeypatch.setenv("MLOPS_MIRROR", server.url)
+        yield server
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line, and return its exit code."""
+    engine = tmp_path / "bin" / "docker"
+    engine.parent.mkdir()
+    engine.write_text(ENGINE.format(python=sys.executable, log=str(tmp_path / "engine.log")))
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{engine.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("MLOPS_BUNDLE", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def main(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["mlops-pipeline", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    return main
+
+
+def test_a_bundle_is_made_and_found_whole(
+    run: Run, upstream: FileServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("bundle", "create", "air") == 0
+    printed = capfd.readouterr()
+    assert "air has 14 files" in printed.out
+    assert "images/istio.tar" in printed.err
+    assert run("bundle", "verify", "air") == 0
+    assert "air is whole" in capfd.readouterr().out
+    made = read(tmp_path / "air")
+    held = {file.name for file in made.files}
+    assert held == set(needed_on_kind(KindSettings()))
+    assert not (tmp_path / "home").exists()
+    calls = [json.loads(line) for line in (tmp_path / "engine.log").read_text().splitlines()]
+    assert {call[0] for call in calls} == {"image", "save"}
+
+
+def test_faults_are_named_with_an_exit_code(
+    run: Run, upstream: FileServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run("bundle", "create", "air")
+    (tmp_path / "air/bin/kind").write_text("altered")
+    (tmp_path / "air/images/istio.tar").unlink()
+    (tmp_path / "air/more").write_text("more")
+    capfd.readouterr()
+    assert run("bundle", "verify", "air") == 3
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        *("altered bin/kind", "missing images/istio.tar", "extra more"),
+    ]
+
+
+def test_what_the_settings_ask_for_besides_is_in_it_or_lacking(
+    run: Run,
+    upstream: FileServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert run("bundle", "create", "air") == 0
+    monkeypatch.setenv("MLOPS_KIND__INGRESS_NGINX", "true")
+    monkeypatch.setenv("MLOPS_KIND__SELDON__ENGINE", "true")
+    assert run("bundle", "verify", "air") == 3
+    said = capfd.readouterr().out
+    assert "lacking ingress-nginx" in said
+    assert "lacking seldon.executor" in said
+    assert run("bundle", "create", "air") == 0
+    assert run("bundle", "verify", "air") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "reason"),
+    [
+        (("create", "air", "--machine", "linux/s390x"), {}, "--machine takes linux/amd64"),
+        (("create", "air"), {"MLOPS_KIND__SERVING__IMAGES": "upstream"}, "kind.serving.images"),
+        (("verify", "air"), {}, "air is no bundle"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    variables: dict[str, str],
+    reason: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run("bundle", *words) == 2
+    assert reason in capfd.readouterr().err
