@@ -21,6 +21,7 @@ class FileServer:
 
     files: dict[str, bytes] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    types: dict[str, str] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
     """Statuses of the next answers, before files are served again."""
@@ -84,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    do_HEAD = do_GET
+
     def _send(self, content: bytes) -> None:
         about, etag = self.about, self.about.etags.get(self.path, '"1"')
         begin = self._begin(etag)
@@ -97,9 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
             begin += about.shifts
             self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
         self.send_header("ETag", etag)
+        self.send_header("Content-Type", about.types.get(self.path, "application/octet-stream"))
         self.send_header("Content-Length", str(len(content) - begin))
         self.end_headers()
-        rest = content[begin:]
+        rest = content[begin:] if self.command == "GET" else b""
         rest = rest[: about.cuts.pop(0)] if about.cuts else rest
         for start in range(0, len(rest), 4096):
             about.before_chunk()

@@ -103,6 +103,7 @@ class Downloads:
         self._locks = locks
         self._mirror = mirror.rstrip("/")
         self._clock = clock
+        self._texts: dict[str, str] = {}
 
     def fetch(self, url: str, target: Path, *, sha256: str) -> None:
         """Make `target` the file behind `url`; nothing is asked for where it is that already.
@@ -131,13 +132,18 @@ class Downloads:
             part.settle(target)
 
     def read(self, url: str) -> str:
-        """Return the text behind `url`, of at most 64 MiB.
+        """Return the text behind `url`, of at most 64 MiB; it is asked for once.
 
         Raises:
             ConfigurationError: the server does not have it, or it is larger.
             UnavailableError: it did not come.
         """
-        address, content = self._address(url), bytearray()
+        if url not in self._texts:
+            self._texts[url] = self._read(self._address(url))
+        return self._texts[url]
+
+    def _read(self, address: str) -> str:
+        content = bytearray()
 
         def attempt(client: "httpx.Client") -> str | None:
             content.clear()

@@ -356,7 +356,9 @@ def test_two_that_want_the_same_file_get_it_once(
 def test_a_text_is_read(tmp_path: Path, server: FileServer) -> None:
     server.files["/sum"] = b"0123  tool\n"
     server.statuses = [503]
-    assert make(tmp_path).read(f"{server.url}/sum") == "0123  tool\n"
+    client = make(tmp_path)
+    assert {client.read(f"{server.url}/sum") for _ in range(3)} == {"0123  tool\n"}
+    assert server.paths() == ["/sum", "/sum"]
     with pytest.raises(ConfigurationError, match="404"):
         make(tmp_path).read(f"{server.url}/none")
 
