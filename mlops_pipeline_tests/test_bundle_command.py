@@ -1,14 +1,21 @@
 """`bundle create` and `bundle verify`, as they are typed, with a stand-in for the engine."""
 
+import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mlops_pipeline import cli
+from mlops_pipeline.cli.up import provide
+from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.platforms.kubernetes.sources import versions
 from mlops_pipeline.platforms.kubernetes.sources.contents import read
 from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
@@ -124,6 +131,20 @@ def test_what_the_settings_ask_for_besides_is_in_it_or_lacking(
     assert "lacking seldon.executor" in said
     assert run("bundle", "create", "air") == 0
     assert run("bundle", "verify", "air") == 0
+
+
+def test_up_tells_what_it_downloads_and_leaves_refusals_to_the_layers() -> None:
+    class Platform:
+        def provide(self) -> None:
+            logging.getLogger("mlops_pipeline.clients.meters").info("downloading [kind]")
+            raise UnavailableError("no network")
+
+    screen = io.StringIO()
+    context: Any = SimpleNamespace(platform=Platform())
+    provide(context, Console(file=screen))
+    assert screen.getvalue() == "downloading [kind]\n"
+    logging.getLogger("mlops_pipeline.clients.meters").info("nobody listens")
+    assert "nobody" not in screen.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_an_image_is_pulled_by_digest_saved_and_loaded_under_its_name(
         assert f"/v2/echo/manifests/{pushed.digest}" in registry.paths()
         found = engine.find_image(reference)
         assert found is not None
-        assert (found.platform, found.digests) == (_platform(), {pushed.digest})
+        assert (found.platform, found.digests) == (_platform(), frozenset({pushed.digest}))
         asked = len(registry.requests)
         (folder / "images" / "extras.tar").unlink()
         _gathering(tmp_path, image).create(folder, ["extras"])

@@ -77,6 +77,18 @@ def pod(name: str, namespace: str, **labels: str) -> dict[str, Any]:
     }
 
 
+def test_what_the_layers_take_from_elsewhere_is_required_by_name(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "kind", settings=KindSettings(ingress_nginx=True))
+    platform_of(rig).provide()
+    assert {"kind", "helm", "node", "ingress-nginx", "storage"} <= set(rig.sources.required)
+    rig = Rig(
+        tmp_path / "kind",
+        settings=KindSettings(object_store=ObjectStoreSettings(endpoint="http://s3")),
+    )
+    platform_of(rig).provide()
+    assert not {"ingress-nginx", "storage"} & set(rig.sources.required)
+
+
 def test_making_it_contacts_nothing_and_takes_no_time(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, platform="kind")
     build_platform("kind", settings)
