@@ -73,6 +73,12 @@ class ServerSpec:
     predictor: str = "default"
     replicas: int = 1
     parameters: tuple[tuple[str, str], ...] = ()
+    cpu: str = ""
+    """Processors kept for each server that is a pod: `0.5`, `500m`; empty: the platform's usual."""
+    memory: str = ""
+    """Memory kept for it: `512Mi`."""
+    memory_limit: str = ""
+    """Memory that it is ended at."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,11 @@ from mlops_pipeline.delivery.verification import max_difference
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import (
+    CPU_ANNOTATION,
     DIGEST_ANNOTATION,
     MANAGED_BY,
+    MEMORY_ANNOTATION,
+    MEMORY_LIMIT_ANNOTATION,
     Graph,
     Metadata,
     Parameter,
@@ -32,6 +35,11 @@ def seldon_deployment(spec: ModelSpec, ref: ModelRef, *, secret: str) -> SeldonD
     """Return the SeldonDeployment that serves this artifact to all traffic."""
     server = spec.server
     annotations = {DIGEST_ANNOTATION: ref.digest}
+    given = {
+        CPU_ANNOTATION: server.cpu,
+        MEMORY_ANNOTATION: server.memory,
+        MEMORY_LIMIT_ANNOTATION: server.memory_limit,
+    }
     return SeldonDeployment(
         metadata=Metadata(
             name=server.deployment,
@@ -45,7 +53,7 @@ def seldon_deployment(spec: ModelSpec, ref: ModelRef, *, secret: str) -> SeldonD
                     name=server.predictor,
                     replicas=server.replicas,
                     traffic=100,
-                    annotations=annotations,
+                    annotations=annotations | {key: text for key, text in given.items() if text},
                     graph=Graph(
                         name=server.graph,
                         implementation=server.implementation,

@@ -27,6 +27,11 @@ GROUP = "machinelearning.seldon.io"
 KIND = "SeldonDeployment"
 DIGEST_ANNOTATION = "mlops-pipeline/artifact-digest"
 """On a predictor: the digest of the artifact that its servers answer with."""
+CPU_ANNOTATION = "mlops-pipeline/cpu"
+MEMORY_ANNOTATION = "mlops-pipeline/memory"
+MEMORY_LIMIT_ANNOTATION = "mlops-pipeline/memory-limit"
+"""On a predictor: what a pod's container that loads its model is given, instead of what the
+platform's settings say."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "mlops-pipeline"}
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]

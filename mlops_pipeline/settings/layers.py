@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 from mlops_pipeline.settings.fields import Seconds, Table
 
 _Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$")]
+_Processors = Annotated[str, StringConstraints(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")]
 
 
 class MetalLBSettings(Table):
@@ -70,6 +71,35 @@ class ObjectStoreSettings(Table):
     profile: str = Field("", description="Profile of ~/.aws that holds its keys.")
 
 
+_CPU = "Processors that are kept for a container: `0.5`, or `500m`."
+_MEMORY = "Memory that is kept for it."
+_LIMIT = "Memory that it is ended at."
+
+
+class Resources(Table):
+    """What a container of a model's pods is given."""
+
+    cpu: _Processors = Field("50m", description=_CPU)
+    memory: _Quantity = Field("256Mi", description=_MEMORY)
+    memory_limit: _Quantity = Field("1Gi", description=_LIMIT)
+
+
+class TensorflowResources(Resources):
+    """The same for what holds TensorFlow."""
+
+    cpu: _Processors = Field("100m", description=_CPU)
+    memory: _Quantity = Field("512Mi", description=_MEMORY)
+    memory_limit: _Quantity = Field("2Gi", description=_LIMIT)
+
+
+class ForwarderResources(Resources):
+    """The same for what stands before it."""
+
+    cpu: _Processors = Field("20m", description=_CPU)
+    memory: _Quantity = Field("64Mi", description=_MEMORY)
+    memory_limit: _Quantity = Field("512Mi", description=_LIMIT)
+
+
 class ServingSettings(Table):
     """The model servers."""
 
@@ -77,6 +107,13 @@ class ServingSettings(Table):
         "own",
         description="`own`: built here from the libraries that train. `upstream`: Seldon's, with "
         "TensorFlow Serving of the version that matches training.",
+    )
+    sklearn: Resources = Field(default_factory=Resources, description="SKLEARN_SERVER.")
+    tensorflow: TensorflowResources = Field(
+        default_factory=TensorflowResources, description="TENSORFLOW_SERVER."
+    )
+    forwarder: ForwarderResources = Field(
+        default_factory=ForwarderResources, description="What stands before TENSORFLOW_SERVER."
     )
 
 

@@ -4,6 +4,7 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.delivery.deploying import deploy, deployed_ref
+from mlops_pipeline.delivery.deploying import deploy, deployed_ref, seldon_deployment
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verification import ask_holdout
 from mlops_pipeline.platforms.kubernetes.istio import tls
@@ -122,6 +123,17 @@ def test_a_gateway_with_a_certificate_of_its_own_is_trusted_as_the_platform_says
     holdout = artifacts.holdout(ref)
     assert ask_holdout(deployment, holdout, trust=platform.trust).failures == ()
     assert "CERTIFICATE_VERIFY_FAILED" in ask_holdout(deployment, holdout).failures[0]
+
+
+def test_a_model_says_what_its_servers_are_given() -> None:
+    ref = ModelRef("toy", "s3://models/toy/one", "one")
+    asked = replace(TOY, server=replace(TOY.server, cpu="2", memory_limit="4Gi"))
+    (predictor,) = seldon_deployment(asked, ref, secret="keys").spec.predictors
+    assert predictor.annotations == {
+        "mlops-pipeline/artifact-digest": "one",
+        "mlops-pipeline/cpu": "2",
+        "mlops-pipeline/memory-limit": "4Gi",
+    }
 
 
 def test_other_scores_restore_what_was_deployed(

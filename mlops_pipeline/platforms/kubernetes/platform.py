@@ -92,6 +92,7 @@ class ClusterPlatform(ABC):
                 image=image.reference if settings.serving.images == "own" else None,
                 engine=settings.seldon.engine,
                 deadline=settings.ready_timeout,
+                serving=settings.serving,
             ),
             artifacts=stack.store,
             gateway=stack.gateway,

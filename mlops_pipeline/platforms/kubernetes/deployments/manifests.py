@@ -18,7 +18,10 @@ from mlops_pipeline.clients.errors import InvalidManifestError
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, Manifest
 from mlops_pipeline.platforms.kubernetes.ownership import is_ours
 from mlops_pipeline.platforms.seldon import (
+    CPU_ANNOTATION,
     MANAGED_BY,
+    MEMORY_ANNOTATION,
+    MEMORY_LIMIT_ANNOTATION,
     Graph,
     Metadata,
     Predictor,
@@ -26,6 +29,7 @@ from mlops_pipeline.platforms.seldon import (
     Spec,
     parse,
 )
+from mlops_pipeline.settings.layers import Resources, ServingSettings
 
 Image = Callable[[Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]], str]
 """Returns the reference of our serving image for an implementation."""
@@ -40,8 +44,6 @@ TF_SERVING = "tfserving"
 """The container that loads the model behind the unit's own (`TFServingContainerName`)."""
 TF_SERVING_PORT = 2001
 """Its port for HTTP (`TfServingRestPort`)."""
-FORWARDS = "forwards"
-
 _KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 _USER = 8888
 """The user that Seldon's pods run as (`defaultUserID` of its chart)."""
@@ -50,12 +52,7 @@ _ROUTED_SECONDS = 5
 a second and sends nothing more; an idle machine needs a tenth of that, a busy one has the rest."""
 _END_SECONDS = _ROUTED_SECONDS + 15
 """The server finishes in 10 s what is in flight."""
-_RESOURCES: Mapping[str, tuple[str, str, str]] = {
-    "SKLEARN_SERVER": ("50m", "256Mi", "1Gi"),
-    "TENSORFLOW_SERVER": ("100m", "512Mi", "2Gi"),
-    FORWARDS: ("20m", "64Mi", "512Mi"),
-}
-"""What a container asks for: processor, memory, and the most memory."""
+_SERVING = ServingSettings()
 
 
 class Manifests:
@@ -63,7 +60,8 @@ class Manifests:
 
     `secret` is the Secret that artifacts are read with where a manifest names none. `image` is None
     where upstream's images serve, which know nothing of our probes. `engine` puts Seldon's executor
-    before each model. `deadline` is the seconds in which a pod must become ready.
+    before each model. `deadline` is the seconds in which a pod must become ready, `serving` says
+    what its containers are given.
     """
 
     def __init__(
@@ -73,11 +71,13 @@ class Manifests:
         image: Image | None,
         engine: bool = False,
         deadline: float = 240,
+        serving: ServingSettings = _SERVING,
     ) -> None:
         self.secret = secret
         self._image = image
         self._engine = engine
         self._deadline = max(1, round(deadline))
+        self._serving = serving
 
     @property
     def are_ours(self) -> bool:
@@ -135,7 +135,9 @@ class Manifests:
         template = {**plain, "annotations": annotations, "graph": graph}
         if self._image is not None:
             annotations[IMAGE_ANNOTATION] = self._image(predictor.graph.implementation)
-            template["componentSpecs"] = [_component(predictor, deployment.spec.protocol)]
+            template["componentSpecs"] = [
+                _component(predictor, deployment.spec.protocol, self._serving)
+            ]
         annotations[TEMPLATE_ANNOTATION] = _digest(deployment, template)
         return {
             **template,
@@ -167,15 +169,15 @@ def _digest(deployment: SeldonDeployment, template: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _component(predictor: Predictor, protocol: str) -> dict[str, Any]:
-    graph = predictor.graph
+def _component(predictor: Predictor, protocol: str, serving: ServingSettings) -> dict[str, Any]:
+    name, resources = predictor.graph.name, _resources(predictor, serving)
     if _has_forwarder(predictor, protocol):
         containers = [
-            _container(graph.name, port="http", resources=FORWARDS),
-            _container(TF_SERVING, port=TF_SERVING_PORT, resources=graph.implementation),
+            _container(name, port="http", resources=serving.forwarder),
+            _container(TF_SERVING, port=TF_SERVING_PORT, resources=resources),
         ]
     else:
-        containers = [_container(graph.name, port="http", resources=graph.implementation)]
+        containers = [_container(name, port="http", resources=resources)]
     return {
         "spec": {
             "containers": containers,
@@ -193,11 +195,24 @@ def _component(predictor: Predictor, protocol: str) -> dict[str, Any]:
     }
 
 
-def _container(name: str, *, port: str | int, resources: str) -> dict[str, Any]:
-    cpu, memory, most = _RESOURCES[resources]
+def _resources(predictor: Predictor, serving: ServingSettings) -> Resources:
+    """Return what the container is given that loads the model."""
+    heavy = predictor.graph.implementation == "TENSORFLOW_SERVER"
+    usual, own = serving.tensorflow if heavy else serving.sklearn, predictor.annotations
+    return Resources.model_construct(
+        cpu=own.get(CPU_ANNOTATION, usual.cpu),
+        memory=own.get(MEMORY_ANNOTATION, usual.memory),
+        memory_limit=own.get(MEMORY_LIMIT_ANNOTATION, usual.memory_limit),
+    )
+
+
+def _container(name: str, *, port: str | int, resources: Resources) -> dict[str, Any]:
     return {
         "name": name,
-        "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": most}},
+        "resources": {
+            "requests": {"cpu": resources.cpu, "memory": resources.memory},
+            "limits": {"memory": resources.memory_limit},
+        },
         "readinessProbe": {
             "httpGet": {"path": "/v2/health/ready", "port": port},
             "periodSeconds": 1,

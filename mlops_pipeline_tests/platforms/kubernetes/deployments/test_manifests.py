@@ -15,6 +15,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     traffic_of,
 )
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
+from mlops_pipeline.settings.layers import ServingSettings
 
 OURS = Manifests(secret="keys", image=lambda implementation: f"serving:{implementation}")
 UPSTREAM = Manifests(secret="keys", image=None)
@@ -108,6 +109,21 @@ def test_the_pod_may_do_nothing_but_serve() -> None:
     assert spec["enableServiceLinks"] is False
     assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
     assert spec["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+
+
+def test_what_a_container_is_given_is_the_settings_word_and_the_predictors_before_it() -> None:
+    serving = ServingSettings.model_validate({"tensorflow": {"cpu": "2", "memory_limit": "3Gi"}})
+    manifests = Manifests(secret="keys", image=lambda _: "serving:1", serving=serving)
+    own = {"mlops-pipeline/memory": "1Gi", "mlops-pipeline/cpu": "500m"}
+    given = deployment(predictor(graph={"implementation": "TENSORFLOW_SERVER"}, annotations=own))
+    forwarder, server = containers(manifests.render(given))
+    assert server["resources"] == {
+        "requests": {"cpu": "500m", "memory": "1Gi"},
+        "limits": {"memory": "3Gi"},
+    }
+    assert forwarder["resources"]["requests"]["cpu"] == "20m"
+    assert manifests.read(manifests.render(given)) == given
+    assert OURS.read(manifests.render(given)) != given
 
 
 def test_tensorflow_has_two_containers_but_by_its_own_protocol() -> None:
