@@ -195,6 +195,8 @@ def _service(namespace: str, type: Literal["ClusterIP", "LoadBalancer"]) -> Mani
         "spec": {
             "type": type,
             "selector": PROBE_LABEL,
+            # Whether it answers is what is asked: the way there may be open before.
+            "publishNotReadyAddresses": True,
             "ports": [{"name": "http", "port": PORT, "targetPort": PORT}],
         },
     }
@@ -207,7 +209,6 @@ def _pod(namespace: str, *, image: str) -> Manifest:
         "imagePullPolicy": "IfNotPresent",
         "args": [f"-listen=:{PORT}", f"-text={namespace}"],
         "ports": [{"containerPort": PORT}],
-        "readinessProbe": {"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"memory": "64Mi"}},
         "securityContext": {
             "runAsNonRoot": True,
