@@ -60,11 +60,18 @@ def kind() -> dg.Definitions:
     return location("kind")
 
 
+def kubernetes() -> dg.Definitions:
+    """Return the code location `kubernetes`."""
+    return location("kubernetes")
+
+
 def location(platform: str) -> dg.Definitions:
     """Return the code location of a platform, as the settings describe it."""
-    settings = load_settings()
+    settings = load_settings(platform=platform)
     return make_definitions(
         PlatformResource.of(platform, settings),
-        models=load_catalog(settings.models, datasets=settings.datasets),
+        models=load_catalog(
+            settings.models, datasets=settings.datasets, namespace=settings.models_namespace
+        ),
         settings=settings,
     )

@@ -30,10 +30,12 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
+    EVERYTHING,
     NAMESPACE,
     NODE,
     POD,
     SECRET,
+    Access,
     Applied,
     Manifest,
     Resource,
@@ -105,7 +107,7 @@ class FakeKubernetes:
 
     It knows what is built into Kubernetes, the other constants of the client, and what a
     CustomResourceDefinition brings. `applied`, `dry_runs`, `patched` and `deleted` record what was
-    asked of it; `logs` and `answers` are what its pods say.
+    asked of it; `logs` and `answers` are what its pods say. `denied` are rights that we lack.
     """
 
     def __init__(
@@ -114,7 +116,10 @@ class FakeKubernetes:
         *,
         unknown: Iterable[Resource] = (),
         version: str = "v1.34.4",
+        denied: Iterable[Access] = (),
     ) -> None:
+        self.denied = set(denied)
+        self.reviews: list[Access] = []
         self.applied: list[Manifest] = []
         self.dry_runs: list[Manifest] = []
         self.patched: list[tuple[Reference, Manifest]] = []
@@ -188,6 +193,11 @@ class FakeKubernetes:
     def version(self) -> str:
         self._maybe_fail("version")
         return self._version
+
+    def may(self, access: Access) -> bool:
+        self._maybe_fail("version")
+        self.reviews.append(access)
+        return access not in self.denied and not (self.denied and access == EVERYTHING)
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
         self._maybe_fail("dry_run" if dry_run else "apply", str(manifest["kind"]))
@@ -671,6 +681,8 @@ class FakeEngine:
         self.loaded: list[Path] = []
         self.imported: list[tuple[Path, str]] = []
         self.copied: list[tuple[str, str]] = []
+        self.pushed: set[str] = set()
+        self.refused: PipelineError | None = None
         self._archives = dict(archives or {})
         self._containers = {c.name: c for c in containers}
         self._networks = dict(networks or {})
@@ -775,6 +787,18 @@ class FakeEngine:
         self._maybe_fail()
         self.builds.append(Build(context, dockerfile, tag, arguments or {}, labels or {}, target))
         self.images.add(full_reference(tag))
+
+    def push(self, reference: str, *, timeout: float) -> None:
+        self._require_image(reference)
+        if self.refused:
+            raise self.refused
+        self.pushed.add(reference)
+
+    def is_pushed(self, reference: str, *, plain_http: bool = False) -> bool:
+        self._maybe_fail()
+        if self.refused:
+            raise self.refused
+        return reference in self.pushed
 
     def remove_image(self, reference: str) -> bool:
         there = self.has_image(reference)

@@ -4,7 +4,11 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.settings import load_settings
+from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
+from mlops_pipeline.platforms.kubernetes.istio.gateway import NAME
+from mlops_pipeline.settings import Settings, load_settings
+from mlops_pipeline.settings.kubernetes import ExistingIstio
+from mlops_pipeline.settings.layers import IstioSettings
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +88,51 @@ def test_a_settings_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLOPS_CONFIG", "/nowhere.toml")
     with pytest.raises(ConfigurationError, match=r"MLOPS_CONFIG names /nowhere\.toml"):
         load_settings()
+
+
+# A cluster that is there
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[kubernetes.metallb]\ninstall = true", "install needs addresses"),
+        ('[kubernetes.istio]\ngateway = "a/b"', "gateway: only with install = false"),
+        ('[kubernetes.istio]\ninstall = false\ntls = "self-signed"', "tls is that of the gateway"),
+        ('[kubernetes.istio]\ninstall = false\naddress = "edge"', "kubernetes.istio.address"),
+        ('[kubernetes.seldon]\nnamespace = "serving"', "namespace: only with install = false"),
+        ('[kubernetes.images]\ndelivery = "kind"', "delivery = kind needs cluster"),
+        ('[kubernetes.images]\ncluster = "a"', "delivery = kind needs cluster"),
+        ('[kubernetes.images]\nregistry = "https://r.example.com"', "no start of an image's name"),
+        (
+            "[kubernetes]\nistio.install = false\nsamples.bookinfo = true",
+            "samples.bookinfo is installed with istio.install = true only",
+        ),
+    ],
+)
+def test_settings_of_a_cluster_that_contradict_each_other_are_refused(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    (tmp_path / "mlops.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert reason in str(caught.value)
+
+
+def test_settings_survive_the_way_through_the_graph(tmp_path: Path) -> None:
+    (tmp_path / "mlops.toml").write_text(
+        '[kubernetes]\ncontext = "theirs"\nkubeconfig = "their/config"\nnamespace = "models"\n'
+        '[kubernetes.istio]\ninstall = false\ngateway = "edge/public"\n'
+    )
+    settings = load_settings(platform="kubernetes")
+    again = Settings.model_validate(settings.model_dump(mode="json", exclude={"bundle"}))
+    assert again.kubernetes == settings.kubernetes
+    assert settings.kubernetes.kubeconfig == tmp_path / "their" / "config"
+    assert settings.kubernetes.istio.reference == "edge/public"
+    assert settings.models_namespace == "models"
+    assert load_settings(platform="kind").models_namespace == "seldon"
+    assert load_settings().models_namespace == "seldon"
+
+
+def test_the_gateway_that_we_make_is_the_one_that_routes_are_bound_to() -> None:
+    assert IstioSettings().reference == ExistingIstio().reference == f"{NAMESPACE}/{NAME}"

@@ -6,13 +6,14 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.settings.layers import DEFAULT_NAMESPACE
 
 ENTRY_POINTS = "mlops_pipeline.models"
 """The entry point group under which a package registers its `ModelSpec`s."""
@@ -60,12 +61,13 @@ class RegisteredModel:
 
 
 def load_catalog(
-    extra: Sequence[str] = (), *, datasets: Iterable[str] = ()
+    extra: Sequence[str] = (), *, datasets: Iterable[str] = (), namespace: str = DEFAULT_NAMESPACE
 ) -> tuple[RegisteredModel, ...]:
     """Return every model, sorted by name.
 
     `extra` names files (`path/to/wine.py`) or modules (`package.module`); every `ModelSpec` at
     their top level is registered. `datasets` names the models whose dataset is configured.
+    `namespace` is where those are deployed that name no other one than the default.
 
     Raises:
         ConfigurationError: one cannot be imported or holds no spec, two share a name or a
@@ -77,11 +79,19 @@ def load_catalog(
         # A file that imports a spec to derive its own from does not register the other again.
         known = {id(model.spec) for model in found}
         found += [model for model in _specs_in(place) if id(model.spec) not in known]
-    models = tuple(sorted(found, key=lambda model: model.name))
+    models = tuple(_placed(m, namespace) for m in sorted(found, key=lambda model: model.name))
     _refuse_reserved(models)
     _refuse_duplicates(models)
     _refuse_unknown(datasets, models)
     return models
+
+
+def _placed(model: RegisteredModel, namespace: str) -> RegisteredModel:
+    server = model.spec.server
+    if server.namespace != DEFAULT_NAMESPACE:
+        return model
+    server = replace(server, namespace=namespace)
+    return replace(model, spec=replace(model.spec, server=server))
 
 
 def load_model(source: str) -> ModelSpec:

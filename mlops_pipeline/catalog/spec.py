@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_pipeline.serving.artifact import Tensor
+from mlops_pipeline.settings.layers import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class ServerSpec:
     """`metadata.name` of the SeldonDeployment."""
     graph: str
     """Name of the graph's unit: the model's name in V2 and TF Serving URLs."""
-    namespace: str = "seldon"
+    namespace: str = DEFAULT_NAMESPACE
     predictor: str = "default"
     replicas: int = 1
     parameters: tuple[tuple[str, str], ...] = ()

@@ -246,10 +246,14 @@ def apply(
 @app.command()
 def delete(
     name: Annotated[str, typer.Argument(help="Name of a deployment.")],
-    namespace: Annotated[str, typer.Option(help="Its namespace.")] = "seldon",
+    namespace: Annotated[
+        str | None, typer.Option(help="Its namespace; none: that of the models.")
+    ] = None,
 ) -> None:
     """Stop routing to a deployment, drain it and stop its servers. Artifacts stay."""
-    load_context().platform.deployments.delete(name, namespace=namespace)
+    context = load_context()
+    namespace = namespace or context.settings.models_namespace
+    context.platform.deployments.delete(name, namespace=namespace)
     console.print(f"{namespace}/{name} is deleted")
 
 

@@ -20,7 +20,11 @@ class Context:
     @cached_property
     def models(self) -> tuple[RegisteredModel, ...]:
         """Every registered model."""
-        return load_catalog(self.settings.models, datasets=self.settings.datasets)
+        return load_catalog(
+            self.settings.models,
+            datasets=self.settings.datasets,
+            namespace=self.settings.models_namespace,
+        )
 
     @cached_property
     def platform(self) -> Platform:

@@ -124,7 +124,7 @@ def recreate_cluster(context: Context, console: Console) -> None:
         ConflictError: the cluster is somebody else's.
     """
     platform = build_platform(context.platform.name, context.settings, recreate=True)
-    if "cluster" not in (layer.name for layer in platform.layers):
+    if platform.name != "kind":
         raise ConfigurationError(f"the platform {platform.name} has no cluster to recreate")
     change = by_name(platform.layers, "cluster").ensure()
     console.print(f"cluster: {change.action}")

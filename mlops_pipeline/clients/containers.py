@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
     CommandError,
     ConflictError,
     NotFoundError,
@@ -45,6 +46,15 @@ _ABSENT = re.compile(
 )
 _USED = re.compile(
     rf"{_PREFIX}(?:unable to (?:remove|delete)|image used by).*$", re.IGNORECASE | re.MULTILINE
+)
+
+
+_NO_MANIFEST = re.compile(r"no such manifest|manifest unknown|name unknown", re.IGNORECASE)
+"""What a registry says of an image that it does not have."""
+_NO_LOGIN = re.compile(
+    r"^.*(?:unauthorized|authentication required|access to the resource is denied|"
+    r"no basic auth credentials|insufficient_scope).*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -175,6 +185,12 @@ class EngineApi(Protocol):
         network: str = "default",
     ) -> None:
         """Build an image."""
+
+    def push(self, reference: str, *, timeout: float) -> None:
+        """Send the image to the registry that its name begins with."""
+
+    def is_pushed(self, reference: str, *, plain_http: bool = False) -> bool:
+        """Say whether the registry that its name begins with has the image."""
 
     def remove_image(self, reference: str) -> bool:
         """Remove the image; return False where there is none."""
@@ -412,6 +428,43 @@ class ContainerEngine:
             command += ["--target", target]
         self._run([*command, str(context)], purpose=f"build the image {tag}", timeout=timeout)
 
+    def push(self, reference: str, *, timeout: float) -> None:
+        """Send the image to the registry that its name begins with, with the engine's own login.
+
+        Raises:
+            AccessDeniedError: the registry refuses the login, or there is none.
+            CommandError: it does not answer, or does not take the image.
+        """
+        with _at_the_registry(reference):
+            self._run(
+                ["push", "--quiet", reference],
+                purpose=f"push the image {reference}",
+                timeout=timeout,
+            )
+
+    def is_pushed(self, reference: str, *, plain_http: bool = False) -> bool:
+        """Say whether the registry that its name begins with has the image.
+
+        `plain_http` allows a registry without TLS; that of a push is the engine's own setting.
+
+        Raises:
+            AccessDeniedError: the registry refuses the login, or there is none.
+            CommandError: it does not answer.
+        """
+        podman = Path(self._program).name == "podman"
+        options = ["--tls-verify=false" if podman else "--insecure"] if plain_http else []
+        try:
+            with _at_the_registry(reference):
+                self._run(
+                    ["manifest", "inspect", *options, reference],
+                    purpose=f"look for the image {reference} in its registry",
+                )
+        except CommandError as error:
+            if _NO_MANIFEST.search(str(error)) is None:
+                raise
+            return False
+        return True
+
     def remove_image(self, reference: str) -> bool:
         """Remove the image; return False where there is none.
 
@@ -580,6 +633,20 @@ class ContainerEngine:
             if said := _USED.search(str(error)):
                 raise ConflictError(f"{what}: {said[0]}") from error
             raise
+
+
+@contextmanager
+def _at_the_registry(reference: str) -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        if (said := _NO_LOGIN.search(str(error))) is None:
+            raise
+        what, registry = str(error).partition(": `")[0], reference.partition("/")[0]
+        raise AccessDeniedError(
+            f"{what}: {said[0].strip()}; `docker login {registry}` gives this machine a login, and "
+            "that has to be allowed to push"
+        ) from error
 
 
 def full_reference(reference: str) -> str:

@@ -74,11 +74,35 @@ class Applied:
     manifest: Manifest
 
 
+@dataclass(frozen=True)
+class Access:
+    """A right: to do something with a kind of object."""
+
+    verb: str
+    resource: str
+    """Its name in the API, with a slash before what is below it: `pods/log`."""
+    group: str = ""
+    namespace: str = ""
+    """Empty: in every namespace, or of objects that are in none."""
+
+    def __str__(self) -> str:
+        kind = f"{self.resource}.{self.group}" if self.group else self.resource
+        where = f" in the namespace {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {kind}{where}"
+
+
+EVERYTHING = Access("*", "*", "*")
+"""What an administrator of a cluster may do."""
+
+
 class KubernetesApi(Protocol):
     """What is asked of a cluster: the real one and the fake of the tests have it."""
 
     def version(self) -> str:
         """Return the API server's version: `v1.34.4`."""
+
+    def may(self, access: Access) -> bool:
+        """Say whether we have a right."""
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
         """Make the object what the manifest says; with `dry_run` only let the server check it."""
@@ -146,6 +170,32 @@ class Kubernetes:
     def version(self) -> str:
         """Return the API server's version: `v1.34.4`."""
         return str(self._server.json("GET", "/version", what="ask for its version")["gitVersion"])
+
+    def may(self, access: Access) -> bool:
+        """Say whether we have a right, as the server itself answers (SelfSubjectAccessReview).
+
+        https://kubernetes.io/docs/reference/access-authn-authz/authorization/
+        """
+        resource, _, below = access.resource.partition("/")
+        attributes = {
+            "verb": access.verb,
+            "group": access.group,
+            "resource": resource,
+            "subresource": below,
+            "namespace": access.namespace,
+        }
+        review = self._server.json(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            what=f"ask whether we may {access}",
+            content_type="application/json",
+            body={
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes},
+            },
+        )
+        return bool((review.get("status") or {}).get("allowed"))
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
         """Make the object what the manifest says; with `dry_run` only let the server check it.

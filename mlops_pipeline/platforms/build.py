@@ -3,7 +3,7 @@
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.settings import Settings
 
-PLATFORMS = ("embedded", "kind")
+PLATFORMS = ("embedded", "kind", "kubernetes")
 
 
 def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> Platform:
@@ -16,8 +16,12 @@ def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> 
         from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
 
         return EmbeddedPlatform(home, EmbeddedOptions(**settings.embedded.model_dump()))
-    from mlops_pipeline.platforms.kubernetes import KindPlatform
+    from mlops_pipeline.platforms.kubernetes import KindPlatform, KubernetesPlatform
 
+    if name == "kubernetes":
+        return KubernetesPlatform(
+            home, settings.kubernetes, bundle=settings.bundle, mirror=settings.mirror
+        )
     return KindPlatform(
         home, settings.kind, bundle=settings.bundle, mirror=settings.mirror, recreate=recreate
     )

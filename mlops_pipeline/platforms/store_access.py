@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
 SECRET = "seldon-rclone-secret"
 """The Secret of a namespace that model servers read artifacts with (`envSecretRefName`)."""
-DEFAULT_NAMESPACE = "seldon"
-"""Where models are deployed that name no other namespace."""
 
 
 def new_key() -> "Credentials":

@@ -15,7 +15,7 @@ from mlops_pipeline.settings import Settings
 class PlatformResource(dg.ConfigurableResource[Any]):
     """Builds the platform that a location's assets live on."""
 
-    platform: str = Field(description="Its name: embedded, kind.")
+    platform: str = Field(description="Its name: embedded, kind, kubernetes.")
     settings: dict[str, Any] = Field(
         description="The settings as in mlops.toml, checked. They hold no secret."
     )

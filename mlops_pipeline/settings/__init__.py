@@ -18,6 +18,8 @@ from pydantic_settings import (
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.settings.embedded import EmbeddedSettings
 from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
+from mlops_pipeline.settings.layers import DEFAULT_NAMESPACE
 
 PREFIX = "MLOPS_"
 CONFIG_VARIABLE = "MLOPS_CONFIG"
@@ -36,7 +38,7 @@ class Settings(BaseSettings):
         description="State folder: Dagster's instance, and each platform's data. "
         "Default: the user's data folder.",
     )
-    platform: Literal["embedded", "kind"] = Field(
+    platform: Literal["embedded", "kind", "kubernetes"] = Field(
         "embedded", description="The platform that the command line works on."
     )
     bundle: Path | None = Field(
@@ -61,6 +63,9 @@ class Settings(BaseSettings):
         default_factory=EmbeddedSettings, description="The embedded platform."
     )
     kind: KindSettings = Field(default_factory=KindSettings, description="The kind platform.")
+    kubernetes: KubernetesSettings = Field(
+        default_factory=KubernetesSettings, description="The platform on a cluster that is there."
+    )
 
     @field_validator("models", mode="before")
     @classmethod
@@ -83,6 +88,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments over variables over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+    @property
+    def models_namespace(self) -> str:
+        """Where models are deployed that name no other namespace than the default, here."""
+        chosen = {"kind": self.kind, "kubernetes": self.kubernetes}.get(self.platform)
+        return chosen.models_namespace if chosen else DEFAULT_NAMESPACE
 
     @property
     def dagster_home(self) -> Path:
@@ -124,6 +135,7 @@ def load_settings(**overrides: Any) -> Settings:
             ),
             "datasets": {name: _resolve(path) for name, path in settings.datasets.items()},
             "bundle": _resolve(settings.bundle) if settings.bundle else None,
+            "kubernetes": _resolve_kubeconfig(settings.kubernetes),
         }
     )
 
@@ -131,6 +143,12 @@ def load_settings(**overrides: Any) -> Settings:
 def _resolve(path: Path) -> Path:
     """Return the path from the folder of the settings file, where it is a relative one."""
     return config_file().absolute().parent / path.expanduser()
+
+
+def _resolve_kubeconfig(settings: KubernetesSettings) -> KubernetesSettings:
+    if settings.kubeconfig is None:
+        return settings
+    return settings.model_copy(update={"kubeconfig": _resolve(settings.kubeconfig)})
 
 
 def allowed_keys(model: type[BaseModel] = Settings) -> list[str]:

@@ -13,3 +13,9 @@ class Table(BaseModel):
     """One table of mlops.toml: unknown keys are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def changed(table: Table, *names: str) -> list[str]:
+    """Return those of the settings that are not what they are by default."""
+    fields = type(table).model_fields
+    return [name for name in names if getattr(table, name) != fields[name].default]

@@ -7,6 +7,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from mlops_pipeline.settings.fields import Seconds, Table
 
+DEFAULT_NAMESPACE = "seldon"
+"""Where models are deployed that name no other namespace."""
 _Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$")]
 _Processors = Annotated[str, StringConstraints(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")]
 
@@ -32,6 +34,11 @@ class IstioSettings(Table):
     https_redirect: bool = Field(
         False, description="Answer plain HTTP with a redirect to HTTPS; needs tls."
     )
+
+    @property
+    def reference(self) -> str:
+        """The Gateway that routes are bound to, as `namespace/name`."""
+        return "istio-system/seldon-gateway"
 
     @model_validator(mode="after")
     def _fits(self) -> "IstioSettings":
@@ -62,6 +69,9 @@ class ObjectStoreSettings(Table):
     """S3: SeaweedFS in the cluster, or one that is there."""
 
     size: _Quantity = Field("5Gi", description="Size of the volume of SeaweedFS.")
+    storage_class: str = Field(
+        "", description="Storage class of that volume. Empty: the cluster's default."
+    )
     endpoint: str = Field(
         "",
         description="URL of another S3, reachable from here and from pods; then none is made. Its "
@@ -144,3 +154,13 @@ class LayerSettings(Table):
     ready_timeout: Seconds = Field(
         240.0, description="Seconds in which a layer or a deployment must become ready."
     )
+
+    @property
+    def models_namespace(self) -> str:
+        """Where models are deployed that name no other namespace than the default."""
+        return DEFAULT_NAMESPACE
+
+    @property
+    def load_balancer(self) -> str:
+        """The layer that gives Services of type LoadBalancer their addresses."""
+        return "metallb"

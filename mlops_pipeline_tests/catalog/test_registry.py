@@ -30,6 +30,13 @@ def test_the_catalog_holds_what_comes_with_the_package() -> None:
     assert [model.name for model in load_catalog()] == ["iris", "mnist"]
 
 
+def test_models_of_the_default_namespace_go_where_the_platform_has_its_own() -> None:
+    mine = load_catalog([str(WINE)], namespace="models")
+    assert {model.spec.server.namespace for model in mine} == {"models"}
+    assert {model.spec.server.namespace for model in load_catalog()} == {"seldon"}
+    assert mine[0].source_digest() == load_catalog()[0].source_digest()
+
+
 def test_a_model_file_is_registered_by_its_path() -> None:
     models = load_catalog([str(WINE)])
     assert [model.name for model in models] == ["iris", "mnist", "wine"]

@@ -14,6 +14,7 @@ from mlops_pipeline.clients.containers import (
     full_reference,
 )
 from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
     CommandError,
     ConflictError,
     NotFoundError,
@@ -388,3 +389,55 @@ def test_the_images_of_a_node_are_listed(tmp_path: Path) -> None:
 def test_a_reference_has_one_full_spelling(given: str, full: str) -> None:
     assert full_reference(given) == full
     assert full_reference(full) == full
+
+
+# Registries
+
+IMAGE = "registry.example.com/team/serving:1"
+
+
+def test_an_image_is_pushed_by_its_name(tmp_path: Path) -> None:
+    engine, program = _engine(tmp_path, Answer(["push"]))
+    engine.push(IMAGE, timeout=5)
+    assert program.calls[-1].arguments == ["push", "--quiet", IMAGE]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "denied: requested access to the resource is denied",
+        "unauthorized: authentication required",
+        "no basic auth credentials",
+    ],
+)
+def test_a_registry_that_refuses_the_login_says_how_to_get_one(tmp_path: Path, said: str) -> None:
+    engine, _ = _engine(tmp_path, Answer([], errors=f"{said}\n", code=1))
+    for call in (lambda: engine.push(IMAGE, timeout=5), lambda: engine.is_pushed(IMAGE)):
+        with pytest.raises(AccessDeniedError) as caught:
+            call()
+        assert f"{said}; `docker login registry.example.com`" in str(caught.value)
+
+
+@pytest.mark.parametrize("said", [f"no such manifest: {IMAGE}", "manifest unknown"])
+def test_an_image_that_a_registry_lacks_is_not_pushed(tmp_path: Path, said: str) -> None:
+    engine, program = _engine(tmp_path, Answer(["manifest"], errors=f"{said}\n", code=1))
+    assert engine.is_pushed(IMAGE) is False
+    assert engine.is_pushed(IMAGE, plain_http=True) is False
+    assert program.calls[-1].arguments == ["manifest", "inspect", "--insecure", IMAGE]
+
+
+def test_an_image_that_a_registry_has_is_pushed(tmp_path: Path) -> None:
+    engine, _ = _engine(tmp_path, Answer(["manifest"], "{}"))
+    assert engine.is_pushed(IMAGE) is True
+
+
+def test_podman_allows_plain_http_in_its_own_words(tmp_path: Path) -> None:
+    program = StandIn(tmp_path / "podman", [Answer(["manifest"], "{}")])
+    assert ContainerEngine(str(program.path)).is_pushed(IMAGE, plain_http=True)
+    assert "--tls-verify=false" in program.calls[-1].arguments
+
+
+def test_a_registry_that_does_not_answer_is_no_answer(tmp_path: Path) -> None:
+    engine, _ = _engine(tmp_path, Answer([], errors="dial tcp: connection refused\n", code=1))
+    with pytest.raises(CommandError, match=f"look for the image {IMAGE} in its registry"):
+        engine.is_pushed(IMAGE)

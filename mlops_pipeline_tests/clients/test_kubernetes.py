@@ -20,6 +20,7 @@ from mlops_pipeline.clients.kubernetes import (
     CONFIG_MAP,
     GATEWAY,
     NAMESPACE,
+    Access,
     Kubernetes,
     Resource,
     parse_all,
@@ -324,3 +325,22 @@ def test_a_file_of_manifests_is_read_without_its_empty_documents() -> None:
 def test_what_is_no_manifest_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         parse_all(text)
+
+
+REVIEWS = "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_server_is_asked_what_we_may(
+    server: StubApiServer, api: Kubernetes, *, allowed: bool
+) -> None:
+    server.on(REVIEWS, (201, {"status": {"allowed": allowed}}))
+    assert api.may(Access("get", "pods/log", namespace="n")) is allowed
+    sent = json.loads(server.asked[-1].body)["spec"]["resourceAttributes"]
+    assert sent == {
+        "verb": "get",
+        "group": "",
+        "resource": "pods",
+        "subresource": "log",
+        "namespace": "n",
+    }

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically, write_if_changed
 from mlops_pipeline.platforms.store_access import (
-    DEFAULT_NAMESPACE,
     SECRET,
     identities,
     new_key,
     rclone_settings,
 )
+from mlops_pipeline.settings.layers import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Credentials

@@ -4,18 +4,21 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mlops_pipeline.clients.containers import EngineApi, full_reference
+from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.kind import KindApi
 from mlops_pipeline.platforms.kubernetes.sources import Sources
 
 _TIMEOUT = 600.0
 """Seconds that one archive or image may take into one node."""
+_PUSH_TIMEOUT = 1800.0
+"""Seconds that one image may take into a registry: 0.5 GB go over a network that may be slow."""
 
 
 class Images(Protocol):
     """Where the images are that a cluster runs, and bringing there what is missing."""
 
-    def name(self, reference: str) -> str:
-        """Return how nodes know an image of ours. Contacts nothing."""
+    def name(self, repository: str) -> str:
+        """Return the full name of an image of ours, here and for the nodes. Contacts nothing."""
 
     def places(self) -> tuple[str, ...]:
         """Return where images of ours must be, in words; empty where there is no cluster."""
@@ -51,9 +54,12 @@ class NodeImages:
         self._sources = sources
         self._cluster = cluster_name
 
-    def name(self, reference: str) -> str:
-        """Return how nodes know an image of ours: as the engine does."""
-        return reference
+    def name(self, repository: str) -> str:
+        """Return the full name of an image of ours.
+
+        No registry has what is of localhost: a node that lacks it says so at once.
+        """
+        return f"localhost/{repository}"
 
     def places(self) -> tuple[str, ...]:
         """Return the names of the nodes; none where there is no cluster."""
@@ -108,3 +114,91 @@ class NodeImages:
             first, *also = (reference for reference in references if reference in lacked)
             self._engine.copy_image(first, node, timeout=_TIMEOUT, also=also)
         return bool(lacking)
+
+
+class RegistryImages:
+    """Images of ours in a registry, which nodes pull from; others they pull from upstream's.
+
+    `registry` is how their names begin; `plain_http` that it has no TLS.
+    """
+
+    def __init__(self, engine: EngineApi, registry: str, *, plain_http: bool) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._plain_http = plain_http
+
+    def name(self, repository: str) -> str:
+        """Return the full name of an image of ours: below the registry.
+
+        Raises:
+            ConfigurationError: no registry is set.
+        """
+        if not self._registry:
+            raise ConfigurationError(
+                "no registry is set from which nodes could pull the images of the model server: "
+                "set kubernetes.images.registry to one that this machine may push to "
+                "(`docker login` first), or kubernetes.images.delivery to another way"
+            )
+        return f"{self._registry}/{repository}"
+
+    def places(self) -> tuple[str, ...]:
+        """Return the registry."""
+        return (self._registry,)
+
+    def missing(self, references: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Return the registry → which of the references it lacks; nothing where it lacks none.
+
+        Raises:
+            AccessDeniedError: the registry refuses the engine's login.
+            PipelineError: it does not answer.
+        """
+        lacked = frozenset(
+            reference
+            for reference in references
+            if not self._engine.is_pushed(full_reference(reference), plain_http=self._plain_http)
+        )
+        return {self._registry: lacked} if lacked else {}
+
+    def ensure(self, group: str) -> tuple[str, ...]:
+        """Do nothing: nodes pull upstream's images."""
+        return ()
+
+    def ensure_local(self, *references: str) -> bool:
+        """Push what the registry lacks; return whether that was any.
+
+        Raises:
+            AccessDeniedError: the registry refuses the engine's login.
+            PipelineError: it does not answer, or did not take an image.
+        """
+        lacking = self.missing(references).get(self._registry, frozenset())
+        for reference in references:
+            if reference in lacking:
+                self._engine.push(full_reference(reference), timeout=_PUSH_TIMEOUT)
+        return bool(lacking)
+
+
+class BroughtImages:
+    """Images that somebody brings to the nodes, by whatever way: nothing is looked at or done."""
+
+    def name(self, repository: str) -> str:
+        """Return the full name of an image of ours.
+
+        No registry has what is of localhost: a node that lacks it says so at once.
+        """
+        return f"localhost/{repository}"
+
+    def places(self) -> tuple[str, ...]:
+        """Return the nodes, which nobody can look into."""
+        return ("the nodes",)
+
+    def missing(self, references: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Return nothing: what a pod lacks is told when it starts."""
+        return {}
+
+    def ensure(self, group: str) -> tuple[str, ...]:
+        """Do nothing."""
+        return ()
+
+    def ensure_local(self, *references: str) -> bool:
+        """Do nothing."""
+        return False

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mlops_pipeline.clients.containers import ContainerInfo
 from mlops_pipeline.clients.errors import PipelineError
+from mlops_pipeline.platforms.kubernetes import leaving
 from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
 from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL
@@ -99,15 +100,15 @@ class KindPlatform(ClusterPlatform):
             UnavailableError: the container engine or the cluster does not answer.
             ConflictError: the folder is not one that this project made.
         """
-        said = f"removed the kind cluster {self._name}"
+        said = [f"removed the kind cluster {self._name}"]
         if self._nodes() and not self._cluster.is_ours():
-            self._leave()
-            said = f"the kind cluster {self._name} stays: it was not made from here"
+            said = [f"the kind cluster {self._name} stays: it was not made from here"]
+            said += self._leave()
         else:
             # Without nodes too: a killed command may have left a kind behind that makes them yet.
             self._cluster.remove()
         self._parts.state.purge()
-        return (said,)
+        return tuple(said)
 
     @property
     def _name(self) -> str:
@@ -116,10 +117,9 @@ class KindPlatform(ClusterPlatform):
     def _nodes(self) -> tuple[ContainerInfo, ...]:
         return self._parts.engine.containers(label=f"{CLUSTER_LABEL}={self._name}")
 
-    def _leave(self) -> None:
+    def _leave(self) -> tuple[str, ...]:
         """Remove what we made in a cluster of somebody else, where we have ever been in it."""
         if not self._parts.state.kubeconfig.exists():
-            return
+            return ()
         self.deployments.delete_ours()
-        for layer in reversed(self.layers):
-            layer.remove()
+        return leaving.describe(leaving.leave(self.layers))

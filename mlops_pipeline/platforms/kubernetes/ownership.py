@@ -33,6 +33,10 @@ _THINGS = (
 )
 
 
+_EVERYWHERE = ("kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl")
+"""ConfigMaps that Kubernetes and Istio put into every namespace."""
+
+
 def is_ours(found: Manifest) -> bool:
     """Say whether an object carries our label."""
     return has_our_label(found.get("metadata", {}).get("labels") or {})
@@ -65,6 +69,12 @@ def delete_ours(api: KubernetesApi, resource: Resource, name: str, *, namespace:
     return api.delete(resource, name, namespace=namespace)
 
 
+def our_namespaces(api: KubernetesApi) -> list[str]:
+    """Return the names of the namespaces that we made, sorted."""
+    labels = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+    return sorted(str(n["metadata"]["name"]) for n in api.list(NAMESPACE, labels=labels))
+
+
 def remove_namespace(
     api: KubernetesApi, name: str, *, belongs: Callable[[str], bool] = lambda _: False
 ) -> bool:
@@ -89,6 +99,6 @@ def _foreign(api: KubernetesApi, namespace: str, belongs: Callable[[str], bool])
         if not is_ours(item)
         and not item["metadata"].get("ownerReferences")
         and not is_ending(item)
-        and item["metadata"]["name"] != "kube-root-ca.crt"
+        and item["metadata"]["name"] not in _EVERYWHERE
         and not belongs(item["metadata"]["name"])
     ]

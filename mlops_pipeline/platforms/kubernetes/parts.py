@@ -7,20 +7,26 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from mlops_pipeline.clients.containers import ContainerEngine, EngineApi
-from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.clients.helm import Helm, HelmApi
 from mlops_pipeline.clients.kind import Kind, KindApi
 from mlops_pipeline.clients.kubernetes import Kubernetes, KubernetesApi
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock
-from mlops_pipeline.platforms.kubernetes.cluster import nodes
-from mlops_pipeline.platforms.kubernetes.images import Images, NodeImages
+from mlops_pipeline.platforms.kubernetes.cluster import kubeconfig, nodes
+from mlops_pipeline.platforms.kubernetes.images import (
+    BroughtImages,
+    Images,
+    NodeImages,
+    RegistryImages,
+)
 from mlops_pipeline.platforms.kubernetes.metallb import addresses
 from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.sources import Sources
 from mlops_pipeline.platforms.kubernetes.sources.making import make_sources
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline.settings.layers import LayerSettings
 
 LOCK_TIMEOUT = 900.0
@@ -116,6 +122,79 @@ class KindParts(Parts):
             cluster=name,
             others=lambda: nodes.pools_of_others(self.engine, name),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExistingParts(Parts):
+    """Those of a cluster that is there: its kubeconfig is the user's, read where it stands."""
+
+    settings: KubernetesSettings
+    unreachable: str = (
+        "can this machine reach the addresses that the cluster gives Services of type "
+        "LoadBalancer? A firewall, a VPN or a load balancer without one may be in the way; see "
+        "docs/kubernetes.md"
+    )
+
+    @classmethod
+    def make(
+        cls, home: Path, settings: KubernetesSettings, *, bundle: Path | None, mirror: str = ""
+    ) -> "ExistingParts":
+        """Return the real parts. Nothing is read or contacted."""
+        state = State(home)
+        sources = make_sources(state, bundle=bundle, mirror=mirror)
+        engine = ContainerEngine(settings.engine)
+
+        def api() -> KubernetesApi:
+            path = kubeconfig.locate(settings)
+            return client_of(path, settings.context, path.read_bytes())
+
+        def helm() -> HelmApi:
+            return Helm(
+                sources.binary("helm"),
+                kubeconfig=kubeconfig.locate(settings),
+                context=settings.context,
+                home=state.helm,
+                api=api(),
+            )
+
+        return cls(
+            state=state,
+            settings=settings,
+            sources=sources,
+            locks=Locks(state.locks, timeout=LOCK_TIMEOUT),
+            engine=engine,
+            api=api,
+            helm=helm,
+            images=_delivered(settings, engine, sources),
+        )
+
+    def choose_addresses(self, existing: str) -> AddressRange:
+        """Return the range that the settings name.
+
+        Raises:
+            ConfigurationError: it is no range.
+        """
+        wanted = self.settings.metallb.addresses
+        try:
+            return AddressRange.parse(wanted)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"kubernetes.metallb.addresses = {wanted!r} is no range of IPv4 addresses "
+                f"({error}); write `first-last` or a prefix, of addresses that nothing else uses"
+            ) from error
+
+
+def _delivered(settings: KubernetesSettings, engine: EngineApi, sources: Sources) -> Images:
+    chosen = settings.images
+    if chosen.delivery == "kind":
+
+        def kind() -> KindApi:
+            return Kind(sources.binary("kind"), engine=settings.engine)
+
+        return NodeImages(engine, kind, sources, chosen.cluster)
+    if chosen.delivery == "none":
+        return BroughtImages()
+    return RegistryImages(engine, chosen.registry, plain_http=chosen.plain_http)
 
 
 def _current(kubeconfig: Path, *, context: str) -> KubernetesApi:

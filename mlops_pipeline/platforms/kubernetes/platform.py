@@ -77,8 +77,10 @@ class ClusterPlatform(ABC):
     gateway = "istio"
     deploys_on: tuple[str, ...] = ("istio", "seldon_core", "serving_image")
 
-    def __init__(self, parts: Parts, stack: Stack) -> None:
-        """Nothing is contacted."""
+    def __init__(
+        self, parts: Parts, stack: Stack, *, explicit_images: bool = False, pull_secret: str = ""
+    ) -> None:
+        """Nothing is contacted. For the options see `Manifests`."""
         self._parts = parts
         self._stack = stack
         settings, image = parts.settings, stack.image
@@ -90,6 +92,8 @@ class ClusterPlatform(ABC):
             Manifests(
                 secret=store_access.SECRET,
                 image=image.reference if settings.serving.images == "own" else None,
+                explicit=explicit_images,
+                pull_secret=pull_secret,
                 engine=settings.seldon.engine,
                 deadline=settings.ready_timeout,
                 serving=settings.serving,

@@ -9,10 +9,11 @@ from mlops_pipeline.clients.containers import ContainerInfo, Network, PortMappin
 from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.kubernetes.images import NodeImages
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.images import NodeImages, RegistryImages
+from mlops_pipeline.platforms.kubernetes.parts import ExistingParts, KindParts
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.fakes_kubernetes import (
     FakeEngine,
     FakeHelm,
@@ -94,6 +95,62 @@ class Rig:
         state.prepare()
         state.kubeconfig.write_text("there")
         return self
+
+
+@dataclass
+class ExistingRig:
+    """Parts of fakes for a cluster of somebody else, whose kubeconfig has the context `theirs`."""
+
+    home: Path
+    api: FakeKubernetes = field(default_factory=lambda: FakeKubernetes(their_cluster()))
+    engine: FakeEngine = field(default_factory=lambda: make_engine())
+    sources: FakeSources = field(default_factory=FakeSources)
+    settings: KubernetesSettings = field(default_factory=lambda: existing_settings())
+    clock: JumpingClock = field(default_factory=JumpingClock)
+    helm: FakeHelm | None = None
+
+    @property
+    def parts(self) -> ExistingParts:
+        """What a layer is given."""
+        state, chosen = State(self.home), self.settings.images
+        helm = self.helm or FakeHelm(self.api)
+        return ExistingParts(
+            state=state,
+            settings=self.settings,
+            sources=self.sources,
+            locks=Locks(state.locks, timeout=1),
+            engine=self.engine,
+            api=lambda: self.api,
+            helm=lambda: helm,
+            images=RegistryImages(self.engine, chosen.registry, plain_http=chosen.plain_http),
+            clock=self.clock,
+        )
+
+
+def existing_settings(**tables: Any) -> KubernetesSettings:
+    """Return settings that name a context and a registry, and with these tables."""
+    given = {"context": "theirs", "images": {"registry": "registry.example.com/team"}}
+    return KubernetesSettings.model_validate({**given, "ready_timeout": 60, **tables})
+
+
+def their_cluster() -> list[Manifest]:
+    """Return the objects of a cluster of which nothing is ours."""
+    default = {"storageclass.kubernetes.io/is-default-class": "true"}
+    return [
+        *ready_cluster(["node-1", "node-2"]),
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": "fast", "annotations": default},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "shop", "namespace": "shops"},
+            "spec": {"type": "LoadBalancer"},
+            "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}},
+        },
+    ]
 
 
 def make_engine(**given: Any) -> FakeEngine:

@@ -2,8 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
-from mlops_pipeline.platforms.kubernetes.images import NodeImages
+from mlops_pipeline.clients.errors import AccessDeniedError, ConfigurationError, NotFoundError
+from mlops_pipeline.platforms.kubernetes.images import (
+    BroughtImages,
+    Images,
+    NodeImages,
+    RegistryImages,
+)
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeKind, FakeSources
 
 CONTROLLER = "quay.io/metallb/controller:v0.16.1"
@@ -84,3 +89,48 @@ def test_images_of_the_engine_go_together_to_a_node_that_lacks_several() -> None
 def test_an_image_that_the_engine_does_not_have_is_not_found() -> None:
     with pytest.raises(NotFoundError, match="serving:0b"):
         _images(_engine()).ensure_local("mlops-pipeline/serving:0b")
+
+
+# A registry, and images that somebody brings
+
+REGISTRY = "registry.example.com/team"
+PUSHED = f"{REGISTRY}/mlops-pipeline/serving:0a"
+
+
+def _registry(engine: FakeEngine) -> RegistryImages:
+    return RegistryImages(engine, REGISTRY, plain_http=False)
+
+
+def test_images_are_pushed_once_under_the_registry_s_name() -> None:
+    engine = FakeEngine(images=[PUSHED])
+    images = _registry(engine)
+    assert images.name("mlops-pipeline/serving") == PUSHED.removesuffix(":0a")
+    assert images.places() == (REGISTRY,)
+    assert images.missing([PUSHED]) == {REGISTRY: {PUSHED}}
+    assert images.ensure_local(PUSHED) is True
+    assert engine.pushed == {PUSHED}
+    assert images.missing([PUSHED]) == {}
+    assert images.ensure_local(PUSHED) is False
+
+
+def test_without_a_registry_it_is_said_what_to_set() -> None:
+    images = RegistryImages(FakeEngine(), "", plain_http=False)
+    with pytest.raises(ConfigurationError, match=r"set kubernetes\.images\.registry"):
+        images.name("mlops-pipeline/serving")
+
+
+def test_a_registry_that_refuses_is_not_one_that_lacks() -> None:
+    engine = FakeEngine(images=[PUSHED])
+    engine.refused = AccessDeniedError("unauthorized")
+    with pytest.raises(AccessDeniedError):
+        _registry(engine).ensure_local(PUSHED)
+
+
+def test_nodes_pull_upstreams_images_and_what_is_brought_is_left_to_whom_brings_it() -> None:
+    engine = FakeEngine()
+    brought: Images = BroughtImages()
+    assert _registry(engine).ensure("istio") == brought.ensure("istio") == ()
+    assert brought.name("mlops-pipeline/serving") == "localhost/mlops-pipeline/serving"
+    assert brought.places() == ("the nodes",)
+    assert brought.missing([PUSHED]) == {}
+    assert brought.ensure_local(PUSHED) is False

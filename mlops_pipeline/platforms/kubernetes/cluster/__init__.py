@@ -1,1 +1,1 @@
-"""The cluster that kind makes: its layer, configuration, owner and nodes."""
+"""The cluster: one that kind makes (`kind.py`), or one that is there (`existing.py`)."""

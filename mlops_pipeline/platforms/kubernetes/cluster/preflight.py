@@ -7,17 +7,16 @@ from pathlib import Path
 from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.containers import EngineInfo
 from mlops_pipeline.clients.errors import (
-    CommandError,
     ConfigurationError,
     IntegrityError,
-    NotDownloadedError,
     PipelineError,
     UnavailableError,
 )
 from mlops_pipeline.clients.machine import available_memory
+from mlops_pipeline.platforms.kubernetes.cluster import programs
 from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL, kubernetes_version
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.sources.path import VERSION_COMMANDS, ask_version
+from mlops_pipeline.platforms.kubernetes.sources.path import VERSION_COMMANDS
 from mlops_pipeline.platforms.layers import Diagnosis
 
 _GIB = 1 << 30
@@ -62,8 +61,8 @@ def advise(parts: KindParts) -> str:
 
 def _blocking(parts: KindParts) -> Iterator[Diagnosis]:
     info = _ask(parts)
-    yield info if isinstance(info, Diagnosis) else _engine(parts, info)
-    yield from (_program(parts, name) for name in VERSION_COMMANDS)
+    yield programs.engine(parts.engine, parts.settings.cluster.engine)
+    yield from (programs.program(parts.sources, name) for name in VERSION_COMMANDS)
     version = _wanted_version(parts)
     if isinstance(version, Diagnosis):
         yield version
@@ -83,29 +82,7 @@ def _advisory(parts: KindParts) -> Iterator[Diagnosis]:
 
 
 def _ask(parts: KindParts) -> EngineInfo | Diagnosis:
-    engine = parts.settings.cluster.engine
-    try:
-        return parts.engine.info()
-    except (UnavailableError, CommandError) as error:
-        remedy = (
-            "install Docker (https://docs.docker.com/engine/install) and start it"
-            if engine == "docker"
-            else "install Podman and start its service (`podman machine start` on macOS)"
-        )
-        return Diagnosis(engine, _first_line(error), remedy)
-
-
-def _engine(parts: KindParts, info: EngineInfo) -> Diagnosis:
-    return Diagnosis(parts.settings.cluster.engine, f"{info.version}, {info.cpus} CPUs")
-
-
-def _program(parts: KindParts, name: str) -> Diagnosis:
-    try:
-        return Diagnosis(name, ask_version(name, parts.sources.binary(name)))
-    except NotDownloadedError:
-        return Diagnosis(name, "not here yet: `up` downloads it")
-    except (CommandError, ConfigurationError, IntegrityError) as error:
-        return Diagnosis(name, _first_line(error), f"install {name} or set MLOPS_BUNDLE")
+    return programs.ask_engine(parts.engine, parts.settings.cluster.engine)
 
 
 def _wanted_version(parts: KindParts) -> str | Diagnosis:
@@ -114,7 +91,7 @@ def _wanted_version(parts: KindParts) -> str | Diagnosis:
         reference = parts.settings.cluster.node_image or parts.sources.node_image().reference
     except (ConfigurationError, IntegrityError) as error:
         return Diagnosis(
-            "node image", _first_line(error), "set kind.cluster.node_image or MLOPS_BUNDLE"
+            "node image", programs.first_line(error), "set kind.cluster.node_image or MLOPS_BUNDLE"
         )
     return kubernetes_version(reference)
 
@@ -179,11 +156,7 @@ def _ports(parts: KindParts) -> Iterator[Diagnosis]:
         try:
             taken = ports.is_taken(port, address=address)
         except ConfigurationError as error:
-            yield Diagnosis(what, _first_line(error), "set kind.cluster.listen_address")
+            yield Diagnosis(what, programs.first_line(error), "set kind.cluster.listen_address")
             return
         used = f"{address}:{port} is in use by another program: the next free one is taken"
         yield Diagnosis(what, used if taken else f"{address}:{port} is free")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

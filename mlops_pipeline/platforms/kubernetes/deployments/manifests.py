@@ -59,9 +59,10 @@ class Manifests:
     """Writes and reads the SeldonDeployments of a cluster.
 
     `secret` is the Secret that artifacts are read with where a manifest names none. `image` is None
-    where upstream's images serve, which know nothing of our probes. `engine` puts Seldon's executor
-    before each model. `deadline` is the seconds in which a pod must become ready, `serving` says
-    what its containers are given.
+    where upstream's images serve, which know nothing of our probes. With `explicit` each container
+    names it, where the operator was not told of it. `pull_secret` is what nodes pull it with.
+    `engine` puts Seldon's executor before each model. `deadline` is the seconds in which a pod must
+    become ready, `serving` says what its containers are given.
     """
 
     def __init__(
@@ -69,12 +70,16 @@ class Manifests:
         *,
         secret: str,
         image: Image | None,
+        explicit: bool = False,
+        pull_secret: str = "",
         engine: bool = False,
         deadline: float = 240,
         serving: ServingSettings = _SERVING,
     ) -> None:
         self.secret = secret
         self._image = image
+        self._explicit = explicit
+        self._pull_secret = pull_secret
         self._engine = engine
         self._deadline = max(1, round(deadline))
         self._serving = serving
@@ -124,6 +129,20 @@ class Manifests:
             return given
         return _as_it_stands(manifest)
 
+    def _place_images(
+        self, component: dict[str, Any], predictor: Predictor, protocol: str, image: Image
+    ) -> None:
+        """Say which images the containers run and how they are pulled, where it must be said."""
+        if self._pull_secret:
+            component["spec"]["imagePullSecrets"] = [{"name": self._pull_secret}]
+        if not self._explicit:
+            return
+        for container in component["spec"]["containers"]:
+            loads = container["name"] == loader(predictor, protocol)
+            container["image"] = image(
+                predictor.graph.implementation if loads else "SKLEARN_SERVER"
+            )
+
     def _predictor(
         self, deployment: SeldonDeployment, predictor: Predictor, plain: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -135,9 +154,9 @@ class Manifests:
         template = {**plain, "annotations": annotations, "graph": graph}
         if self._image is not None:
             annotations[IMAGE_ANNOTATION] = self._image(predictor.graph.implementation)
-            template["componentSpecs"] = [
-                _component(predictor, deployment.spec.protocol, self._serving)
-            ]
+            component = _component(predictor, deployment.spec.protocol, self._serving)
+            self._place_images(component, predictor, deployment.spec.protocol, self._image)
+            template["componentSpecs"] = [component]
         annotations[TEMPLATE_ANNOTATION] = _digest(deployment, template)
         return {
             **template,

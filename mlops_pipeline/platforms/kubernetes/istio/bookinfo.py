@@ -19,7 +19,6 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.endings import stays
-from mlops_pipeline.platforms.kubernetes.istio.gateway import REFERENCE
 from mlops_pipeline.platforms.kubernetes.ownership import (
     delete_ours,
     ensure_namespace,
@@ -32,7 +31,6 @@ from mlops_pipeline.platforms.layers import Broken, Drifted, Finding, LayerState
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 NAME = "bookinfo"
-_OTHERWISE = "or set kind.samples.bookinfo to false"
 _PORT = 9080
 _TITLE = "Simple Bookstore App"
 _PAGE = "/productpage"
@@ -48,6 +46,10 @@ class Bookinfo:
     def wanted(self) -> bool:
         """Whether the settings ask for it."""
         return self._parts.settings.samples.bookinfo
+
+    @property
+    def _otherwise(self) -> str:
+        return f"or set {self._parts.settings.platform}.samples.bookinfo to false"
 
     def observe(self, api: KubernetesApi) -> LayerState:
         """Compare what is there with what the settings ask for."""
@@ -75,7 +77,9 @@ class Bookinfo:
             try:
                 self._parts.sources.require([NAME])
             except PipelineError as error:
-                raise type(error)(f"could not install Bookinfo: {error}; {_OTHERWISE}") from error
+                raise type(error)(
+                    f"could not install Bookinfo: {error}; {self._otherwise}"
+                ) from error
 
     def ensure(self, api: KubernetesApi, steps: Steps) -> None:
         """Install it, or remove what is there of ours when it is not asked for.
@@ -126,7 +130,7 @@ class Bookinfo:
             api, NAME, timeout=self._parts.settings.ready_timeout, clock=self._parts.clock
         )
         self._refuse_foreign(api)
-        api.apply_all([*manifests, _route()])
+        api.apply_all([*manifests, _route(self._parts.settings.istio.reference)])
         for manifest in manifests:
             if manifest["kind"] == DEPLOYMENT.kind:
                 wait_for(self._parts, DEPLOYMENT, manifest["metadata"]["name"], namespace=NAME)
@@ -136,7 +140,7 @@ class Bookinfo:
             path = self._parts.sources.manifest(NAME).path
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"could not install Bookinfo: {error}; {_OTHERWISE}"
+                f"could not install Bookinfo: {error}; {self._otherwise}"
             ) from error
         return [_placed(manifest) for manifest in parse_all(path.read_text())]
 
@@ -144,7 +148,8 @@ class Bookinfo:
         if not is_ours(api.get(NAMESPACE, NAME)):
             raise ConflictError(
                 f"could not install Bookinfo: the namespace {NAME} is there and this project did "
-                "not make it; delete it, or set kind.samples.bookinfo to false"
+                "not make it; delete it, or set "
+                f"{self._parts.settings.platform}.samples.bookinfo to false"
             )
 
 
@@ -155,7 +160,7 @@ def _placed(manifest: Manifest) -> dict[str, Any]:
     return {**manifest, "metadata": {**metadata, "namespace": NAME, "labels": labels}}
 
 
-def _route() -> dict[str, Any]:
+def _route(gateway: str) -> dict[str, Any]:
     """Return the VirtualService of upstream's bookinfo-gateway.yaml, bound to our Gateway."""
     paths: list[dict[str, dict[str, str]]] = [
         {"uri": {"exact": _PAGE}},
@@ -171,7 +176,7 @@ def _route() -> dict[str, Any]:
         "metadata": {"name": NAME, "namespace": NAME, "labels": dict(MANAGED_BY)},
         "spec": {
             "hosts": ["*"],
-            "gateways": [REFERENCE],
+            "gateways": [gateway],
             "http": [{"match": paths, "route": [page]}],
         },
     }

@@ -60,8 +60,8 @@ def check_window(istio: str, kubernetes: str) -> str:
     if _minor(kubernetes) < first:
         raise ConfigurationError(
             f"could not install Istio {istio}: it needs Kubernetes 1.{first} or newer, and the "
-            f"cluster is {kubernetes}; choose a newer image with kind.cluster.node_image, nothing "
-            "was changed"
+            f"cluster is {kubernetes}; take a newer one (for kind: kind.cluster.node_image), "
+            "nothing was changed"
         )
     if last is not None and _minor(kubernetes) > last:
         return f"Istio {istio} is supported up to Kubernetes 1.{last}; this is {kubernetes}"

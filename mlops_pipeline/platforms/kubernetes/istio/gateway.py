@@ -8,8 +8,6 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings.layers import IstioSettings
 
 NAME = "seldon-gateway"
-REFERENCE = f"{NAMESPACE}/{NAME}"
-"""How a VirtualService in another namespace names it."""
 
 
 def gateway_manifest(settings: IstioSettings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _GLANCE = 2.0
 
 
 class Https:
-    """The certificate, from where the setting kind.istio.tls says."""
+    """The certificate, from where the setting istio.tls says."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -64,7 +64,8 @@ class Https:
         if found is not None and not is_ours(found):
             raise ConflictError(
                 f"could not write the certificate of port 443: the Secret {NAMESPACE}/{tls.SECRET} "
-                "is there and this project did not make it; delete it, or set kind.istio.tls to off"
+                f"is there and this project did not make it; delete it, or set {self._table}.tls "
+                "to off"
             )
         if not isinstance(self.observe(api, address), Ready):
             pair = (
@@ -118,6 +119,10 @@ class Https:
         return Finding(passed=True, seen=seen)
 
     @property
+    def _table(self) -> str:
+        return f"{self._parts.settings.platform}.istio"
+
+    @property
     def _file(self) -> Path:
         """What is given to clients that are to trust the gateway: `curl --cacert FILE`."""
         return self._parts.state.home / "gateway.crt"
@@ -142,11 +147,11 @@ class Https:
             raise ConfigurationError(
                 f"could not redirect to https: the certificate {self._settings.certificate} is not "
                 f"for {address}, by which the gateway is asked; name it there, or set "
-                "kind.istio.https_redirect to false"
+                f"{self._table}.https_redirect to false"
             )
 
     def _read_files(self) -> tls.KeyPair:
         certificate, key = self._settings.certificate, self._settings.private_key
         if certificate is None or key is None:
-            raise ConfigurationError("kind.istio.tls = files needs certificate and private_key")
-        return tls.read(certificate, key)
+            raise ConfigurationError(f"{self._table}.tls = files needs certificate and private_key")
+        return tls.read(certificate, key, table=self._table)

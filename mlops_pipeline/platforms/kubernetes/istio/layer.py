@@ -8,6 +8,7 @@ from mlops_pipeline.clients.errors import ConflictError, NotFoundError, Unavaila
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     GATEWAY,
+    VIRTUAL_SERVICE,
     KubernetesApi,
     Manifest,
 )
@@ -60,7 +61,6 @@ class Istio:
     name = "istio"
     description = "Istio with the gateway behind whose one address every deployment answers."
     kinds: tuple[str, ...] = ("istio", "envoy", "kubernetes")
-    requires: tuple[str, ...] = ("metallb",)
     namespace = NAMESPACE
 
     def __init__(self, parts: Parts) -> None:
@@ -69,6 +69,11 @@ class Istio:
         self._releases = Releases(parts)
         self._https = Https(parts)
         self._bookinfo = Bookinfo(parts)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The layer that gives the gateway its address."""
+        return (self._parts.settings.load_balancer,)
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
@@ -141,6 +146,16 @@ class Istio:
             self._https.remove(api)
             self._releases.uninstall()
             remove_namespace(api, NAMESPACE, belongs=lambda name: name.startswith("istio"))
+
+    def users(self) -> tuple[str, ...]:
+        """Return the routes and Gateways that somebody made who is neither we nor an operator."""
+        api = self._parts.api()
+        return tuple(
+            f"{resource.kind} {found['metadata']['namespace']}/{found['metadata']['name']}"
+            for resource in (VIRTUAL_SERVICE, GATEWAY)
+            for found in api.list(resource)
+            if not is_ours(found) and not found["metadata"].get("ownerReferences")
+        )
 
     def url(self) -> str:
         """Return `http://<address>`, or `https://<address>` where plain HTTP is redirected.

@@ -7,7 +7,6 @@ from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.kubernetes import VIRTUAL_SERVICE
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.istio.gateway import REFERENCE
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.probes import Echo, echo
 from mlops_pipeline.platforms.layers import Finding
@@ -28,7 +27,7 @@ def try_route(parts: Parts, url: str, *, trust: str) -> Finding:
     api, path = parts.api(), f"/probe-{secrets.token_hex(8)}/"
     image = parts.sources.echo_image()
     with echo(api, parts.images, type="ClusterIP", image=image, clock=parts.clock) as echoed:
-        api.apply(_route(echoed, path))
+        api.apply(_route(echoed, path, gateway=parts.settings.istio.reference))
         try:
             seconds = wait_until(
                 f"the route {url}{path} to a pod",
@@ -56,7 +55,7 @@ def _describe_other(url: str, echoed: Echo, trust: str) -> str | None:
     return f"it answered {answer.status}: {answer.text[:200]!r}"
 
 
-def _route(echoed: Echo, path: str) -> dict[str, Any]:
+def _route(echoed: Echo, path: str, *, gateway: str) -> dict[str, Any]:
     destination = {"host": echoed.host, "port": {"number": echoed.port}}
     route = {"match": [{"uri": {"prefix": path}}], "route": [{"destination": destination}]}
     return {
@@ -67,5 +66,5 @@ def _route(echoed: Echo, path: str) -> dict[str, Any]:
             "namespace": echoed.namespace,
             "labels": dict(MANAGED_BY),
         },
-        "spec": {"hosts": ["*"], "gateways": [REFERENCE], "http": [route]},
+        "spec": {"hosts": ["*"], "gateways": [gateway], "http": [route]},
     }

@@ -79,8 +79,8 @@ def make(address: str, *, now: datetime) -> KeyPair:
     )
 
 
-def read(certificate: Path, private_key: Path) -> KeyPair:
-    """Return what two PEM files hold.
+def read(certificate: Path, private_key: Path, *, table: str) -> KeyPair:
+    """Return what two PEM files hold, which settings of `table` name.
 
     Raises:
         ConfigurationError: a file cannot be read, is no PEM, or the key is that of another
@@ -88,17 +88,18 @@ def read(certificate: Path, private_key: Path) -> KeyPair:
     """
     from cryptography.hazmat.primitives import serialization
 
-    pair = KeyPair(_text(certificate, "certificate"), _text(private_key, "private_key"))
+    chain_setting, key_setting = f"{table}.certificate", f"{table}.private_key"
+    pair = KeyPair(_text(certificate, chain_setting), _text(private_key, key_setting))
     try:
         public = _parse(pair.chain).public_key()
     except ValueError as error:
-        raise _wrong("certificate", certificate, f"it holds no certificate ({error})") from error
+        raise _wrong(chain_setting, certificate, f"it holds no certificate ({error})") from error
     try:
         key = serialization.load_pem_private_key(pair.key.encode(), password=None)
     except (ValueError, TypeError) as error:
-        raise _wrong("private_key", private_key, f"it holds no key ({error})") from error
+        raise _wrong(key_setting, private_key, f"it holds no key ({error})") from error
     if key.public_key() != public:
-        raise _wrong("private_key", private_key, f"it is not the key of {certificate}")
+        raise _wrong(key_setting, private_key, f"it is not the key of {certificate}")
     return pair
 
 
@@ -168,6 +169,6 @@ def _text(path: Path, setting: str) -> str:
 
 def _wrong(setting: str, path: Path, reason: str) -> ConfigurationError:
     return ConfigurationError(
-        f"could not use {path} of kind.istio.{setting}: {reason}; name a PEM file there, or set "
-        "kind.istio.tls to self-signed"
+        f"could not use {path} of {setting}: {reason}; name a PEM file there, or set "
+        f"{setting.rpartition('.')[0]}.tls to self-signed"
     )

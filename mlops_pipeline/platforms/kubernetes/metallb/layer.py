@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from ipaddress import IPv4Address
 from typing import Any
 
 from mlops_pipeline.clients.errors import (
@@ -20,13 +21,16 @@ from mlops_pipeline.clients.kubernetes import (
     L2_ADVERTISEMENT,
     NAMESPACE,
     POD,
+    SERVICE,
     KubernetesApi,
     Manifest,
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import pods, probes, upstream, workloads
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, wait_for_end
+from mlops_pipeline.platforms.kubernetes.load_balancers import address_of
 from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
+from mlops_pipeline.platforms.kubernetes.ownership import is_ours, our_namespaces
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
@@ -126,6 +130,18 @@ class MetalLB:
     def remove(self) -> None:
         """Delete MetalLB if it is ours; Services keep no addresses."""
         upstream.remove(self._parts, layer=self.name, namespace=_SYSTEM, what="MetalLB")
+
+    def users(self) -> tuple[str, ...]:
+        """Return the Services of somebody else that have an address of our pool."""
+        api = self._parts.api()
+        pool, ours = api.find(IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM), set(our_namespaces(api))
+        return tuple(
+            f"Service {found['metadata']['namespace']}/{found['metadata']['name']}"
+            for found in api.list(SERVICE)
+            if _is_given(found, pool)
+            and not is_ours(found)
+            and found["metadata"]["namespace"] not in ours
+        )
 
     def _observe(self, api: KubernetesApi) -> LayerState:
         controller = upstream.observe_controller(api, _CONTROLLER, namespace=_SYSTEM)
@@ -255,6 +271,18 @@ def _pool(chosen: AddressRange, annotations: dict[str, str]) -> list[Manifest]:
             "spec": {"ipAddressPools": [_POOL]},
         },
     ]
+
+
+def _is_given(service: Manifest, pool: Manifest | None) -> bool:
+    """Say whether a Service has an address of the pool."""
+    address = address_of(service)
+    if pool is None or address is None:
+        return False
+    try:
+        ranges = [AddressRange.parse(str(part)) for part in pool["spec"].get("addresses") or ()]
+        return any(IPv4Address(address) in given for given in ranges)
+    except ValueError:
+        return False
 
 
 def _addresses(pool: Manifest) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
-from mlops_pipeline.platforms.kubernetes.object_store import buckets
+from mlops_pipeline.platforms.kubernetes.object_store import buckets, rclone
 from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecrets, settings_of
 from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.kubernetes.parts import Parts
@@ -31,7 +31,7 @@ _ANSWER = 30.0
 
 
 class ExternalStore:
-    """The S3 that kind.object_store.endpoint names, with the keys that AWS's tools would use."""
+    """The S3 that object_store.endpoint names, with the keys that AWS's tools would use."""
 
     name = "object_store"
     description = "S3-compatible storage of somebody else, with the buckets for models and data."
@@ -46,7 +46,7 @@ class ExternalStore:
     def observe(self) -> LayerState:
         """Look whether it answers, at its buckets, and at the Secrets with its keys."""
         try:
-            _refuse_unreachable(self._settings.endpoint)
+            _refuse_unreachable(self._settings.endpoint, setting=self._setting)
             secrets = self._secrets()
             states = [buckets.observe(self.client(patience=_GLANCE, attempts=1))]
             if stale := secrets.stale():
@@ -69,14 +69,14 @@ class ExternalStore:
             state = self.observe()
             if isinstance(state, Ready):
                 return Change("unchanged", state.facts)
-            _refuse_unreachable(self._settings.endpoint)
+            _refuse_unreachable(self._settings.endpoint, setting=self._setting)
             clock, steps = self._parts.clock, Steps(self._parts.clock)
             with steps.step("buckets"):
                 buckets.ensure(
                     lambda: self.client(patience=_GLANCE, attempts=1),
                     timeout=_ANSWER,
                     clock=clock,
-                    hint="is kind.object_store.endpoint right, and reachable from here?",
+                    hint=f"is {self._setting} right, and reachable from here?",
                 )
             timeout = self._parts.settings.ready_timeout
             self._secrets().ensure_known(timeout=timeout, clock=clock)
@@ -84,6 +84,14 @@ class ExternalStore:
 
     def remove(self) -> None:
         """Leave everything as it is: the store is not ours."""
+
+    def discard(self) -> None:
+        """Delete the Secrets with its keys. What is stored stays: the store is not ours.
+
+        Raises:
+            NotFoundError: there is no cluster.
+        """
+        rclone.delete_all(self._parts.api())
 
     def client(self, *, patience: float = 30.0, attempts: int = 4) -> "ObjectStore":
         """Return a client; see `ObjectStore` for the options.
@@ -113,6 +121,10 @@ class ExternalStore:
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
         return self._secrets().ensure(namespace, timeout=timeout, clock=clock)
 
+    @property
+    def _setting(self) -> str:
+        return f"{self._parts.settings.platform}.object_store.endpoint"
+
     def _key(self) -> "Credentials":
         from mlops_pipeline.clients.s3 import standard_credentials
 
@@ -120,7 +132,8 @@ class ExternalStore:
 
     def _secrets(self) -> RcloneSecrets:
         content = settings_of(self._settings.endpoint, self._key(), region=self._settings.region)
-        return RcloneSecrets(self._parts.api(), content)
+        namespace = self._parts.settings.models_namespace
+        return RcloneSecrets(self._parts.api(), content, namespace=namespace)
 
     def _facts(self) -> Facts:
         return {
@@ -138,7 +151,7 @@ def make_store(parts: Parts) -> Store:
     return ExternalStore(parts) if parts.settings.object_store.endpoint else SeaweedStore(parts)
 
 
-def _refuse_unreachable(endpoint: str) -> None:
+def _refuse_unreachable(endpoint: str, *, setting: str) -> None:
     """In a pod, the address of this machine's loopback is the pod itself."""
     parts = urlsplit(endpoint)
     host = parts.hostname or ""
@@ -152,4 +165,4 @@ def _refuse_unreachable(endpoint: str) -> None:
         reason = "in a pod, that is the pod itself; name this machine by an address of its network"
     else:
         return
-    raise ConfigurationError(f"could not use kind.object_store.endpoint = {endpoint!r}: {reason}")
+    raise ConfigurationError(f"could not use {setting} = {endpoint!r}: {reason}")

@@ -34,8 +34,8 @@ _COMMAND = (
 )
 
 
-def volume(size: str) -> dict[str, Any]:
-    """Return the PersistentVolumeClaim, of the cluster's own storage class."""
+def volume(size: str, *, storage_class: str = "") -> dict[str, Any]:
+    """Return the PersistentVolumeClaim. No storage class: the cluster's default."""
     return {
         "apiVersion": PERSISTENT_VOLUME_CLAIM.api_version,
         "kind": PERSISTENT_VOLUME_CLAIM.kind,
@@ -43,6 +43,7 @@ def volume(size: str) -> dict[str, Any]:
         "spec": {
             "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": size}},
+            **({"storageClassName": storage_class} if storage_class else {}),
         },
     }
 

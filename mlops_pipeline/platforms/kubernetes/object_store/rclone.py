@@ -12,8 +12,8 @@ from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi, Manifest
 from mlops_pipeline.clients.waiting import Clock
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_ours
 from mlops_pipeline.platforms.seldon import MANAGED_BY
-from mlops_pipeline.platforms.store_access import DEFAULT_NAMESPACE, rclone_settings
 from mlops_pipeline.platforms.store_access import SECRET as NAME
+from mlops_pipeline.platforms.store_access import rclone_settings
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Credentials
@@ -23,10 +23,14 @@ _KIND = "rclone"
 
 
 class RcloneSecrets:
-    """The Secrets of all namespaces, each with what `settings` says."""
+    """The Secrets of all namespaces, each with what `settings` says.
 
-    def __init__(self, api: KubernetesApi, settings: Mapping[str, str]) -> None:
+    `namespace` is where models go by default.
+    """
+
+    def __init__(self, api: KubernetesApi, settings: Mapping[str, str], *, namespace: str) -> None:
         self._api = api
+        self._namespace = namespace
         self._data = {
             name: base64.b64encode(value.encode()).decode() for name, value in settings.items()
         }
@@ -46,7 +50,7 @@ class RcloneSecrets:
             ConflictError: there is a Secret of that name which is not ours.
         """
         known = {str(found["metadata"]["namespace"]) for found in self._found()}
-        for namespace in sorted(known | {DEFAULT_NAMESPACE}):
+        for namespace in sorted(known | {self._namespace}):
             self.ensure(namespace, timeout=timeout, clock=clock)
 
     def ensure(self, namespace: str, *, timeout: float, clock: Clock) -> bool:
@@ -70,6 +74,12 @@ class RcloneSecrets:
 
     def _write(self, namespace: str) -> bool:
         return self._api.apply(_manifest(namespace, self._data)).action != "unchanged"
+
+
+def delete_all(api: KubernetesApi) -> None:
+    """Delete the Secrets of every namespace."""
+    for found in api.list(SECRET, labels=_selector()):
+        api.delete(SECRET, NAME, namespace=found["metadata"]["namespace"])
 
 
 def settings_of(endpoint: str, key: "Credentials", *, region: str = "") -> dict[str, str]:

@@ -11,6 +11,8 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.kubernetes import (
     PERSISTENT_VOLUME_CLAIM,
+    SECRET,
+    SELDON_DEPLOYMENT,
     SERVICE,
     STATEFUL_SET,
     STORAGE_CLASS,
@@ -18,6 +20,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
+from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
@@ -25,7 +28,13 @@ from mlops_pipeline.platforms.kubernetes.load_balancers import (
     url_of,
     wait_for_address,
 )
-from mlops_pipeline.platforms.kubernetes.object_store import buckets, keys, manifests, marker
+from mlops_pipeline.platforms.kubernetes.object_store import (
+    buckets,
+    keys,
+    manifests,
+    marker,
+    rclone,
+)
 from mlops_pipeline.platforms.kubernetes.object_store.manifests import NAME, NAMESPACE, PORT
 from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecrets, settings_of
 from mlops_pipeline.platforms.kubernetes.ownership import delete_ours, ensure_namespace, is_ours
@@ -67,12 +76,16 @@ class SeaweedStore:
     name = "object_store"
     description = "S3-compatible storage (SeaweedFS) with the buckets for models and data sets."
     kinds: tuple[str, ...] = ("s3", "seaweedfs", "kubernetes")
-    requires: tuple[str, ...] = ("metallb",)
     checks: tuple[HealthCheck, ...] = ()
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._settings = parts.settings.object_store
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The layer that gives it its address."""
+        return (self._parts.settings.load_balancer,)
 
     def observe(self) -> LayerState:
         """Look at its pod, its volume, its keys, its buckets, and the Secrets with its keys."""
@@ -115,6 +128,26 @@ class SeaweedStore:
             for resource in _MADE:
                 delete_ours(api, resource, NAME, namespace=NAMESPACE)
 
+    def users(self) -> tuple[str, ...]:
+        """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
+        api = self._parts.api()
+        return tuple(
+            f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
+            for found in api.list(SELDON_DEPLOYMENT)
+            if not is_ours(found) and f"'{store_access.SECRET}'" in str(found["spec"])
+        )
+
+    def discard(self) -> None:
+        """Delete the volume with all that is stored, the keys and the Secrets with them.
+
+        Raises:
+            NotFoundError: there is no cluster.
+        """
+        api = self._parts.api()
+        delete_ours(api, PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        delete_ours(api, SECRET, keys.NAME, namespace=NAMESPACE)
+        rclone.delete_all(api)
+
     def client(self, *, patience: float = 30.0, attempts: int = 4) -> "ObjectStore":
         """Return a client with the store's own key; see `ObjectStore` for the options.
 
@@ -153,7 +186,7 @@ class SeaweedStore:
                 "bring it up with `mlops-pipeline up object_store`"
             )
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
-        return _secrets(api, key).ensure(namespace, timeout=timeout, clock=clock)
+        return self._secrets(api, key).ensure(namespace, timeout=timeout, clock=clock)
 
     def _observe(self, api: KubernetesApi) -> LayerState:
         stateful = api.find(STATEFUL_SET, NAME, namespace=NAMESPACE)
@@ -176,12 +209,15 @@ class SeaweedStore:
         yield (there := buckets.observe(self._glance()))
         if isinstance(there, Ready):
             yield marker.observe(self._glance())
-        if stale := _secrets(api, key).stale():
+        if stale := self._secrets(api, key).stale():
             yield Drifted((f"the store's Secret is out of date in: {', '.join(stale)}",))
 
     def _manifests(self, key: "Credentials") -> tuple[Manifest, ...]:
         stateful_set = manifests.stateful_set(fingerprint=keys.fingerprint(key))
         return (manifests.network_policy(), manifests.service(), stateful_set)
+
+    def _volume(self) -> Manifest:
+        return manifests.volume(self._settings.size, storage_class=self._settings.storage_class)
 
     def _refuse(self, api: KubernetesApi) -> None:
         """Refuse what cannot be, before anything is changed."""
@@ -197,7 +233,8 @@ class SeaweedStore:
         if there and wanted != there and not self._can_grow(api, there, wanted):
             raise ConfigurationError(
                 f"could not give the object store's volume {wanted}: it has {there}, and its "
-                f"storage class cannot change that; set kind.object_store.size to {there}"
+                f"storage class cannot change that; set {self._parts.settings.platform}."
+                f"object_store.size to {there}"
             )
 
     def _refuse_lost_volume(self, api: KubernetesApi) -> None:
@@ -217,7 +254,7 @@ class SeaweedStore:
             for resource in _MADE:
                 wait_for_end(api, resource, NAME, namespace=NAMESPACE, timeout=timeout, clock=clock)
             key = keys.ensure(api, namespace=NAMESPACE)
-            api.apply_all([manifests.volume(self._settings.size), *self._manifests(key)])
+            api.apply_all([self._volume(), *self._manifests(key)])
             wait_for(self._parts, STATEFUL_SET, NAME, namespace=NAMESPACE)
 
     def _fill(self, api: KubernetesApi, steps: Steps) -> None:
@@ -230,7 +267,11 @@ class SeaweedStore:
             buckets.ensure(self._glance, timeout=_ANSWER, clock=clock, hint=hint)
             marker.ensure(self._glance, timeout=_ANSWER, clock=clock)
         key = keys.ensure(api, namespace=NAMESPACE)
-        _secrets(api, key).ensure_known(timeout=timeout, clock=clock)
+        self._secrets(api, key).ensure_known(timeout=timeout, clock=clock)
+
+    def _secrets(self, api: KubernetesApi, key: "Credentials") -> RcloneSecrets:
+        namespace = self._parts.settings.models_namespace
+        return RcloneSecrets(api, settings_of(POD_ENDPOINT, key), namespace=namespace)
 
     def _glance(self) -> "ObjectStore":
         return self.client(patience=_GLANCE, attempts=1)
@@ -269,10 +310,6 @@ class SeaweedStore:
             "size": self._sizes(api)[0],
             "version": STORE_IMAGE.rpartition(":")[2],
         }
-
-
-def _secrets(api: KubernetesApi, key: "Credentials") -> RcloneSecrets:
-    return RcloneSecrets(api, settings_of(POD_ENDPOINT, key))
 
 
 def _compare(api: KubernetesApi, manifest: Manifest) -> LayerState:

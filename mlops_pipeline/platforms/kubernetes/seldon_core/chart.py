@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.platforms.kubernetes.istio.gateway import REFERENCE
 from mlops_pipeline.platforms.kubernetes.releases import Installation
 from mlops_pipeline.settings.layers import LayerSettings
 
@@ -24,6 +23,8 @@ DEFINITION = "seldondeployments.machinelearning.seldon.io"
 FREE = "Apache-2.0"
 _LAST_FREE = (1, 17)
 """Later minors are under the Business Source License 1.1 (LICENSE at tag v1.18.0)."""
+_WINDOW = (23, 27)
+"""Minors of Kubernetes 1.x that Seldon names, and has tested."""
 _TENSORFLOW = ("tensorflow-cpu", "tensorflow")
 
 Servers = dict[str, dict[str, dict[str, dict[str, str]]]]
@@ -52,12 +53,31 @@ def require_version(settings: LayerSettings, version: str) -> None:
     Raises:
         ConfigurationError: both versions, and which setting to change.
     """
+    setting = f"{settings.platform}.seldon.version"
     if version != settings.seldon.version:
         raise ConfigurationError(
-            f"could not install Seldon Core: kind.seldon.version is {settings.seldon.version}, and "
-            f"the chart that can be had is {version}; set kind.seldon.version to {version}, or "
+            f"could not install Seldon Core: {setting} is {settings.seldon.version}, and "
+            f"the chart that can be had is {version}; set {setting} to {version}, or "
             f"provide the chart {CHART} {settings.seldon.version}; nothing was changed"
         )
+
+
+def check_window(minor: int) -> str:
+    """Return a warning where Seldon does not say that 1.17 runs on Kubernetes 1.minor, or "".
+
+    https://docs.seldon.ai/seldon-core-1/getting-started/installation; it uses no API that is not
+    generally available, and runs on 1.34 here.
+
+    Raises:
+        ConfigurationError: it is known not to run there.
+    """
+    first, last = _WINDOW
+    if minor < first:
+        raise ConfigurationError(
+            f"Seldon Core needs Kubernetes 1.{first} or newer, and the cluster is 1.{minor}; "
+            "upgrade it, nothing was changed"
+        )
+    return f"Seldon Core is tested by Seldon up to 1.{last} only" if minor > last else ""
 
 
 def licence_of(version: str) -> str:
@@ -78,7 +98,11 @@ def servers(settings: LayerSettings, serving: ServingImages) -> Servers:
         ConfigurationError: upstream's images are to serve and no TensorFlow is installed here.
     """
     if settings.serving.images == "upstream":
-        return {"TENSORFLOW_SERVER": _protocols(tensorflow=f"tensorflow/serving:{_tensorflow()}")}
+        return {
+            "TENSORFLOW_SERVER": _protocols(
+                tensorflow=f"tensorflow/serving:{_tensorflow(settings)}"
+            )
+        }
     plain, heavy = serving.reference("SKLEARN_SERVER"), serving.reference("TENSORFLOW_SERVER")
     return {
         "SKLEARN_SERVER": _protocols(seldon=plain, v2=plain),
@@ -99,7 +123,7 @@ def describe_other_servers(found: Mapping[str, Any], wanted: Servers) -> tuple[s
 def _values(settings: LayerSettings, serving: ServingImages) -> dict[str, Any]:
     """Return what differs from the chart's values, whose requests are for a larger machine."""
     return {
-        "istio": {"enabled": True, "gateway": REFERENCE},
+        "istio": {"enabled": True, "gateway": settings.istio.reference},
         "usageMetrics": {"enabled": settings.seldon.usage_metrics},
         "manager": {"cpuRequest": "20m", "memoryRequest": "64Mi"},
         "executor": {
@@ -128,7 +152,7 @@ def _shown(image: Mapping[str, str]) -> str:
     return f"{image['image']}:{image['defaultImageVersion']}" if image else "nothing"
 
 
-def _tensorflow() -> str:
+def _tensorflow(settings: LayerSettings) -> str:
     """Return the version of the TensorFlow that trains here, without importing it.
 
     A server that is older than what wrote a model does not load it.
@@ -141,5 +165,5 @@ def _tensorflow() -> str:
     raise ConfigurationError(
         "could not choose the image tensorflow/serving: no TensorFlow is installed here, whose "
         "version it has to have; install this package with its dependencies, or set "
-        "kind.serving.images to own"
+        f"{settings.platform}.serving.images to own"
     )

@@ -159,6 +159,10 @@ class SeldonCore:
             uninstall(self._parts, chart.RELEASE, namespace=NAMESPACE)
             remove_namespace(api, NAMESPACE, belongs=_belongs)
 
+    def users(self) -> tuple[str, ...]:
+        """Return the SeldonDeployments that somebody else made."""
+        return tuple(f"SeldonDeployment {name}" for name in _foreign(self._parts.api()))
+
     def _observe(self, api: KubernetesApi) -> LayerState:
         wanted = self._wanted()
         release = observe_release(self._parts, api, wanted)
@@ -265,13 +269,16 @@ class SeldonCore:
         return {"version": version, "licence": chart.licence_of(version), **images}
 
 
-def _refuse_foreign(api: KubernetesApi) -> None:
-    foreign = [
+def _foreign(api: KubernetesApi) -> list[str]:
+    return [
         f"{found['metadata']['namespace']}/{found['metadata']['name']}"
         for found in api.list(SELDON_DEPLOYMENT)
         if not is_ours(found)
     ]
-    if foreign:
+
+
+def _refuse_foreign(api: KubernetesApi) -> None:
+    if foreign := _foreign(api):
         raise ConflictError(
             "could not remove Seldon Core: with it would go SeldonDeployments that this project "
             f"did not make: {', '.join(foreign)}; delete them first"

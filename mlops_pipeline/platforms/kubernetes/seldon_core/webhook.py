@@ -9,27 +9,27 @@ from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import Finding
 
 
-def describe_refusal(api: KubernetesApi) -> str | None:
+def describe_refusal(api: KubernetesApi, *, namespace: str = NAMESPACE) -> str | None:
     """Say why a small SeldonDeployment is not accepted now; None when it is."""
     try:
-        return describe_silence(lambda: api.apply(_probe(100), dry_run=True))
+        return describe_silence(lambda: api.apply(_probe(namespace, 100), dry_run=True))
     except InvalidManifestError as error:
         return str(error)
 
 
-def try_webhook(api: KubernetesApi) -> Finding:
+def try_webhook(api: KubernetesApi, *, namespace: str = NAMESPACE) -> Finding:
     """Ask for a right and for a wrong one: a webhook that is not asked accepts both."""
-    if reason := describe_refusal(api):
+    if reason := describe_refusal(api, namespace=namespace):
         return Finding(passed=False, seen=f"a right SeldonDeployment was refused: {reason}")
     try:
-        api.apply(_probe(50, 40), dry_run=True)
+        api.apply(_probe(namespace, 50, 40), dry_run=True)
     except InvalidManifestError as error:
         return Finding(passed=True, seen=f"a right one is accepted, a wrong one not: {error}")
     seen = "a SeldonDeployment whose traffic adds up to 90 percent was accepted"
     return Finding(passed=False, seen=seen)
 
 
-def _probe(*shares: int) -> dict[str, Any]:
+def _probe(namespace: str, *shares: int) -> dict[str, Any]:
     """Return a SeldonDeployment with a predictor for each share of the traffic."""
     graph = {
         "name": "probe",
@@ -39,7 +39,7 @@ def _probe(*shares: int) -> dict[str, Any]:
     return {
         "apiVersion": SELDON_DEPLOYMENT.api_version,
         "kind": SELDON_DEPLOYMENT.kind,
-        "metadata": {"name": "mlops-pipeline-probe", "namespace": NAMESPACE},
+        "metadata": {"name": "mlops-pipeline-probe", "namespace": namespace},
         "spec": {
             "predictors": [
                 {"name": f"p{number}", "graph": graph, "traffic": share}

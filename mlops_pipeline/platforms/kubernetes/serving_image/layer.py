@@ -50,12 +50,9 @@ class _Image:
 
 
 _IMAGES = (
-    # No registry has what is of localhost: a node that lacks one says so at once.
     # The second has all layers of the first but the last.
-    _Image("SKLEARN_SERVER", "localhost/mlops-pipeline/serving", "serving"),
-    _Image(
-        "TENSORFLOW_SERVER", "localhost/mlops-pipeline/serving-tensorflow", "serving-tensorflow"
-    ),
+    _Image("SKLEARN_SERVER", "mlops-pipeline/serving", "serving"),
+    _Image("TENSORFLOW_SERVER", "mlops-pipeline/serving-tensorflow", "serving-tensorflow"),
 )
 
 
@@ -67,7 +64,7 @@ class ServingImage:
     """
 
     name = "serving_image"
-    description = "The images of the model server, here and on every node."
+    description = "The images of the model server, here and where the nodes have them from."
     kinds: tuple[str, ...] = ("docker", "python")
     requires: tuple[str, ...] = ("cluster",)
 
@@ -154,7 +151,10 @@ class ServingImage:
         return serving_context.contents()
 
     def _reference(self, image: _Image) -> str:
-        return f"{image.repository}:{self.tag}"
+        return f"{self._repository(image)}:{self.tag}"
+
+    def _repository(self, image: _Image) -> str:
+        return self._parts.images.name(image.repository)
 
     def _look(self) -> LayerState:
         parts = self._parts
@@ -206,7 +206,7 @@ class ServingImage:
         engine = self._parts.engine
         found = engine.labelled_images(label=_LABEL)
         for image in _IMAGES:
-            built = [r for r in found if r.startswith(f"{image.repository}:")]
+            built = [r for r in found if r.startswith(f"{self._repository(image)}:")]
             former = [r for r in built if r != self._reference(image)]
             for reference in former[_KEPT:]:
                 with suppress(ConflictError):

@@ -1,6 +1,7 @@
 """What the layers take from elsewhere."""
 
 from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline.settings.layers import LayerSettings
 
 
@@ -12,6 +13,21 @@ def needed_on_kind(settings: KindSettings) -> tuple[str, ...]:
     if settings.ingress_nginx:
         names += ["ingress-nginx"]
     return (*names, *needed(settings))
+
+
+def needed_where_it_is(settings: KubernetesSettings) -> tuple[str, ...]:
+    """Return the names of what a cluster that is there needs: of the layers that are installed."""
+    left_out = {
+        *(() if settings.istio.install else ("base", "istiod", "gateway", "istio")),
+        *(() if settings.seldon.install else ("seldon-core-operator", "seldon")),
+        *(() if settings.istio.install or settings.seldon.install else ("helm",)),
+    }
+    names = [name for name in needed(settings) if name not in left_out]
+    if settings.metallb.install:
+        names += ["metallb-native", "metallb"]
+    if settings.images.delivery == "kind":
+        names += ["kind"]
+    return tuple(names)
 
 
 def needed(settings: LayerSettings) -> tuple[str, ...]:

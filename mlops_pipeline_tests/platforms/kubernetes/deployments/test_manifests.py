@@ -336,3 +336,24 @@ def test_the_way_to_the_pods_is_read_from_the_virtual_service() -> None:
 def test_the_annotation_holds_the_manifest_as_it_was_given() -> None:
     text = rendered()["metadata"]["annotations"][APPLIED_ANNOTATION]
     assert parse(json.loads(text)) == deployment()
+
+
+def test_where_the_operator_knows_not_of_our_images_each_container_names_its_own() -> None:
+    told = Manifests(secret="keys", image=lambda i: f"serving:{i}", explicit=True)
+    assert [c["image"] for c in containers(rendered(manifests=told))] == ["serving:SKLEARN_SERVER"]
+    graph = {"implementation": "TENSORFLOW_SERVER"}
+    heavy = deployment(predictor(graph=graph))
+    images = [c["image"] for c in containers(rendered(heavy, told))]
+    assert images == ["serving:SKLEARN_SERVER", "serving:TENSORFLOW_SERVER"]
+    alone = deployment(predictor(graph=graph), protocol="tensorflow")
+    assert [c["image"] for c in containers(rendered(alone, told))] == ["serving:TENSORFLOW_SERVER"]
+    assert all("image" not in c for c in containers(rendered()))
+
+
+def test_nodes_pull_with_the_secret_that_is_named() -> None:
+    pulled = Manifests(secret="keys", image=lambda i: f"serving:{i}", pull_secret="pull")
+    (component,) = one(rendered(manifests=pulled))["componentSpecs"]
+    assert component["spec"]["imagePullSecrets"] == [{"name": "pull"}]
+    (without,) = one(rendered())["componentSpecs"]
+    assert "imagePullSecrets" not in without["spec"]
+    assert pulled.read(rendered(manifests=pulled)) == deployment()

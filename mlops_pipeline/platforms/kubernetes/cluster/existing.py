@@ -1,0 +1,91 @@
+"""The cluster layer where the cluster is there already: looked at, and never changed."""
+
+from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
+from mlops_pipeline.clients.kubernetes import NODE, KubernetesApi, Manifest
+from mlops_pipeline.platforms.kubernetes.cluster import permissions, survey
+from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.layers import (
+    Broken,
+    Change,
+    Facts,
+    Finding,
+    HealthCheck,
+    LayerState,
+    Ready,
+)
+
+
+class ExistingCluster:
+    """The cluster of the context that the settings name."""
+
+    name = "cluster"
+    description = "A Kubernetes cluster that is there already, by a context of a kubeconfig."
+    kinds: tuple[str, ...] = ("kubernetes",)
+    requires: tuple[str, ...] = ()
+
+    def __init__(self, parts: ExistingParts) -> None:
+        self._parts = parts
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """That we may do there what has to be done."""
+        return (
+            HealthCheck(
+                "allows_what_is_needed",
+                "The kubeconfig's user may do all that the layers and the deployments need.",
+                self._try_permissions,
+            ),
+        )
+
+    def observe(self) -> LayerState:
+        """Look whether it answers, is of a version that fits, and has a node that is ready.
+
+        Raises:
+            ConfigurationError: the settings name no context that is there.
+        """
+        api = self._parts.api()
+        try:
+            unfit = survey.version(self._parts, api)
+            if not unfit.fine:
+                return Broken(f"Kubernetes {unfit.seen}; {unfit.remedy}")
+            nodes = api.list(NODE)
+            if not any(_is_ready(node) for node in nodes):
+                return Broken(f"none of its {len(nodes)} nodes is ready; see `kubectl get nodes`")
+            return Ready(self._facts(api, len(nodes)))
+        except (NotFoundError, UnavailableError) as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Change nothing, and refuse to go on where something is missing; everything at once.
+
+        Raises:
+            ConfigurationError: what is missing, before anything was changed.
+            UnavailableError: it does not answer, or no node is ready.
+        """
+        self._parts.state.prepare()
+        survey.require(self._parts)
+        state = self.observe()
+        if isinstance(state, Ready):
+            return Change("unchanged", state.facts)
+        context, reason = self._parts.settings.context, getattr(state, "reason", "")
+        raise UnavailableError(f"the cluster of the context {context} is not ready: {reason}")
+
+    def remove(self) -> None:
+        """Leave it: it is somebody else's."""
+
+    def _facts(self, api: KubernetesApi, nodes: int) -> Facts:
+        context = self._parts.settings.context
+        return {"context": context, "kubernetes": api.version(), "nodes": nodes}
+
+    def _try_permissions(self) -> Finding:
+        settings = self._parts.settings
+        missing = permissions.missing(self._parts.api(), settings)
+        if missing:
+            return Finding(passed=False, seen=f"not allowed: {'; '.join(map(str, missing))}")
+        asked = len(permissions.needed(settings))
+        return Finding(passed=True, seen=f"all {asked} rights are given", facts={"rights": asked})
+
+
+def _is_ready(node: Manifest) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

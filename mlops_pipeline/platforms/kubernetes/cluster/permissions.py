@@ -1,0 +1,89 @@
+"""What the kubeconfig's user must be allowed to do, for the layers that are ours to install."""
+
+from collections.abc import Iterator
+
+from mlops_pipeline.clients.kubernetes import EVERYTHING, Access, KubernetesApi
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
+
+_APPS, _RBAC = "apps", "rbac.authorization.k8s.io"
+_READ = ("get", "list")
+_WRITE = ("get", "list", "create", "patch", "delete")
+"""Server-side apply is `patch`, and `create` where there is nothing yet."""
+_PROBED = ("namespaces", "pods", "services")
+"""What a check makes and removes, in a namespace of its own."""
+_MODELS = (
+    ("seldondeployments", "machinelearning.seldon.io", _WRITE),
+    ("secrets", "", _WRITE),
+    ("pods", "", ("get", "list", "delete")),
+    ("pods/log", "", ("get",)),
+    ("pods/proxy", "", ("get",)),
+    ("events", "", ("list",)),
+    ("deployments", _APPS, _READ),
+    ("virtualservices", "networking.istio.io", _READ),
+)
+_EVERYWHERE = (
+    ("nodes", "", ("list",)),
+    ("serviceaccounts", "", ("get",)),
+    ("secrets", "", ("list",)),
+    ("seldondeployments", "machinelearning.seldon.io", ("list",)),
+    ("virtualservices", "networking.istio.io", _WRITE),
+    ("customresourcedefinitions", "apiextensions.k8s.io", ("get",)),
+)
+_INSTALLED = (
+    *((name, "", _WRITE) for name in ("secrets", "configmaps", "serviceaccounts")),
+    *((name, _APPS, _WRITE) for name in ("deployments", "daemonsets", "statefulsets")),
+    *((name, _RBAC, _WRITE) for name in ("roles", "rolebindings", "clusterrolebindings")),
+    # Rights that one does not have oneself are given to nobody, but with `escalate` and `bind`.
+    ("clusterroles", _RBAC, (*_WRITE, "escalate", "bind")),
+    ("customresourcedefinitions", "apiextensions.k8s.io", _WRITE),
+    *(
+        (f"{kind}webhookconfigurations", "admissionregistration.k8s.io", _WRITE)
+        for kind in ("validating", "mutating")
+    ),
+)
+_OF_ISTIO = (("gateways", "networking.istio.io", _WRITE),)
+_OF_METALLB = tuple((name, "metallb.io", _WRITE) for name in ("ipaddresspools", "l2advertisements"))
+_OF_THE_STORE = (
+    ("statefulsets", _APPS, _WRITE),
+    ("persistentvolumeclaims", "", _WRITE),
+    ("networkpolicies", "networking.k8s.io", _WRITE),
+    ("storageclasses", "storage.k8s.io", _READ),
+)
+
+
+def needed(settings: KubernetesSettings) -> list[Access]:
+    """Return the rights that these settings need, each once."""
+    return list(dict.fromkeys(_needed(settings)))
+
+
+def missing(api: KubernetesApi, settings: KubernetesSettings) -> list[Access]:
+    """Return those that the cluster does not give. An administrator is asked one question."""
+    if api.may(EVERYTHING):
+        return []
+    return [access for access in needed(settings) if not api.may(access)]
+
+
+def _needed(settings: KubernetesSettings) -> Iterator[Access]:
+    yield from _all(_EVERYWHERE)
+    yield from _all([(name, "", _WRITE) for name in _PROBED])
+    yield from _all(_MODELS, namespace=settings.namespace)
+    if settings.metallb.install:
+        yield from _all((*_INSTALLED, *_OF_METALLB))
+    if settings.istio.install:
+        yield from _all((*_INSTALLED, *_OF_ISTIO))
+    else:
+        yield from _all([("gateways", "networking.istio.io", ("get",))])
+    if settings.seldon.install:
+        yield from _all(_INSTALLED)
+    if not settings.object_store.endpoint:
+        yield from _all(_OF_THE_STORE)
+
+
+def _all(
+    rules: "tuple[tuple[str, str, tuple[str, ...]], ...] | list[tuple[str, str, tuple[str, ...]]]",
+    *,
+    namespace: str = "",
+) -> Iterator[Access]:
+    for resource, group, verbs in rules:
+        for verb in verbs:
+            yield Access(verb, resource, group, namespace)

@@ -1,0 +1,49 @@
+"""The programs of this machine that a platform needs: there, and of which version."""
+
+from mlops_pipeline.clients.containers import EngineApi, EngineInfo
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    ConfigurationError,
+    IntegrityError,
+    NotDownloadedError,
+    UnavailableError,
+)
+from mlops_pipeline.platforms.kubernetes.sources import Sources
+from mlops_pipeline.platforms.kubernetes.sources.path import ask_version
+from mlops_pipeline.platforms.layers import Diagnosis
+
+
+def ask_engine(engine: EngineApi, name: str) -> EngineInfo | Diagnosis:
+    """Return what the engine called `name` says of itself, or what to do where it is silent."""
+    try:
+        return engine.info()
+    except (UnavailableError, CommandError) as error:
+        remedy = (
+            "install Docker (https://docs.docker.com/engine/install) and start it"
+            if name == "docker"
+            else "install Podman and start its service (`podman machine start` on macOS)"
+        )
+        return Diagnosis(name, first_line(error), remedy)
+
+
+def engine(engine: EngineApi, name: str) -> Diagnosis:
+    """Look whether the engine called `name` answers."""
+    info = ask_engine(engine, name)
+    if isinstance(info, Diagnosis):
+        return info
+    return Diagnosis(name, f"{info.version}, {info.cpus} CPUs")
+
+
+def program(sources: Sources, name: str) -> Diagnosis:
+    """Look whether a program can be had, and runs."""
+    try:
+        return Diagnosis(name, ask_version(name, sources.binary(name)))
+    except NotDownloadedError:
+        return Diagnosis(name, "not here yet: `up` downloads it")
+    except (CommandError, ConfigurationError, IntegrityError) as error:
+        return Diagnosis(name, first_line(error), f"install {name} or set MLOPS_BUNDLE")
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, without its details."""
+    return str(error).splitlines()[0]

@@ -1,0 +1,178 @@
+"""What is looked at in a cluster of somebody else before anything in it is changed."""
+
+import re
+from collections.abc import Iterator
+
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    NotDownloadedError,
+    PipelineError,
+)
+from mlops_pipeline.clients.kubernetes import (
+    PERSISTENT_VOLUME_CLAIM,
+    SECRET,
+    SERVICE,
+    STORAGE_CLASS,
+    KubernetesApi,
+)
+from mlops_pipeline.platforms.kubernetes.cluster import permissions, programs
+from mlops_pipeline.platforms.kubernetes.istio import charts
+from mlops_pipeline.platforms.kubernetes.istio import existing as existing_istio
+from mlops_pipeline.platforms.kubernetes.load_balancers import address_of
+from mlops_pipeline.platforms.kubernetes.object_store import manifests as store
+from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.kubernetes.seldon_core import chart as seldon_chart
+from mlops_pipeline.platforms.kubernetes.seldon_core import existing as existing_seldon
+from mlops_pipeline.platforms.layers import Diagnosis
+
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_SHOWN = 60
+"""Missing rights that an error lists."""
+
+
+def examine(parts: ExistingParts) -> list[Diagnosis]:
+    """Look at everything that the platform needs, here and in the cluster. Changes nothing."""
+    return [*_here(parts), *_there(parts)]
+
+
+def require(parts: ExistingParts) -> None:
+    """Refuse to go on while something is missing.
+
+    Raises:
+        ConfigurationError: all that is missing, each with what to do.
+    """
+    found = [d for d in examine(parts) if not d.fine]
+    if found:
+        listed = "".join(f"\n- {d.what}: {d.seen}; {d.remedy}" for d in found)
+        raise ConfigurationError(
+            f"the cluster of the context {parts.settings.context} lacks what the platform "
+            f"kubernetes needs:{listed}\nnothing was changed; `mlops-pipeline doctor` looks again"
+        )
+
+
+def version(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
+    """Compare the cluster's version with what Istio and Seldon Core are known to run on."""
+    found, what = api.version(), "kubernetes"
+    minor = re.match(r"v?1\.(\d+)", found)
+    if minor is None:
+        return Diagnosis(what, found, "name a context of a Kubernetes 1.x")
+    try:
+        said = [seldon_chart.check_window(int(minor[1]))]
+        if parts.settings.istio.install:
+            said.append(charts.check_window(parts.sources.chart("istiod").version, found))
+    except NotDownloadedError:
+        pass  # Which Istio it will be is known once it is here.
+    except ConfigurationError as error:
+        return Diagnosis(what, found, str(error))
+    return Diagnosis(what, "; ".join([found, *filter(None, said)]))
+
+
+def _here(parts: ExistingParts) -> Iterator[Diagnosis]:
+    settings = parts.settings
+    if settings.serving.images == "own":
+        yield programs.engine(parts.engine, settings.engine)
+        yield _delivery(parts)
+    if settings.istio.install or settings.seldon.install:
+        yield programs.program(parts.sources, "helm")
+    if settings.images.delivery == "kind":
+        yield programs.program(parts.sources, "kind")
+
+
+def _delivery(parts: ExistingParts) -> Diagnosis:
+    what = "images of the model server"
+    try:
+        places = parts.images.places()
+        parts.images.missing([f"{parts.images.name('mlops-pipeline/serving')}:none"])
+    except PipelineError as error:
+        return Diagnosis(what, str(error), "set kubernetes.images (docs/kubernetes.md, Images)")
+    delivery = parts.settings.images.delivery
+    return Diagnosis(what, f"delivery = {delivery}: {', '.join(places)}")
+
+
+def _there(parts: ExistingParts) -> Iterator[Diagnosis]:
+    settings = parts.settings
+    try:
+        api = parts.api()
+        yield Diagnosis("context", settings.context)
+        yield version(parts, api)
+    except PipelineError as error:
+        yield Diagnosis("context", str(error), "see docs/kubernetes.md")
+        return
+    try:
+        yield from _inside(parts, api)
+    except PipelineError as error:
+        yield Diagnosis("cluster", str(error), "see what keeps it from answering")
+
+
+def _inside(parts: ExistingParts, api: KubernetesApi) -> Iterator[Diagnosis]:
+    settings = parts.settings
+    rights = _permissions(parts, api)
+    yield rights
+    if not rights.fine:
+        return  # What may not be looked at says nothing.
+    if not settings.object_store.endpoint:
+        yield _storage(parts, api)
+    if settings.istio.install or not settings.object_store.endpoint:
+        yield _load_balancer(parts, api)
+    if not settings.istio.install:
+        yield existing_istio.diagnose(parts)
+    if not settings.seldon.install:
+        yield existing_seldon.diagnose(parts)
+    if settings.images.pull_secret:
+        yield _pull_secret(parts, api)
+
+
+def _permissions(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
+    missing = [str(access) for access in permissions.missing(api, parts.settings)]
+    if not missing:
+        return Diagnosis("permissions", "all that is needed")
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return Diagnosis(
+        "permissions",
+        f"not allowed: {', '.join(missing[:_SHOWN])}{more}",
+        "let an administrator give the context's user these rights (a ClusterRole), or use what "
+        "is there with install = false and an object store of your own",
+    )
+
+
+def _storage(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
+    what, wanted = "storage class", parts.settings.object_store.storage_class
+    if api.find(PERSISTENT_VOLUME_CLAIM, store.NAME, namespace=store.NAMESPACE) is not None:
+        return Diagnosis(what, "the volume is there")
+    found = {c["metadata"]["name"]: c for c in api.list(STORAGE_CLASS)}
+    default = [
+        name
+        for name, c in found.items()
+        if (c["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
+    ]
+    if chosen := ([wanted] if wanted in found else [] if wanted else default):
+        return Diagnosis(what, chosen[0])
+    seen = f"there is no {wanted!r}" if wanted else "none is the default"
+    return Diagnosis(
+        what,
+        f"{seen} (there are: {', '.join(sorted(found)) or 'none'})",
+        "set kubernetes.object_store.storage_class to one of them, or endpoint to an S3",
+    )
+
+
+def _load_balancer(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
+    what = "load balancer"
+    if parts.settings.metallb.install:
+        return Diagnosis(what, f"MetalLB, with {parts.settings.metallb.addresses}")
+    found = [s for s in api.list(SERVICE) if s["spec"].get("type") == "LoadBalancer"]
+    given = [s for s in found if address_of(s)]
+    seen = f"{len(given)} of {len(found)} Services of type LoadBalancer have an address"
+    if found and not given:
+        return Diagnosis(what, seen, "bring one, or set kubernetes.metallb.install and addresses")
+    return Diagnosis(what, seen if found else "no Service has asked for one yet: not known")
+
+
+def _pull_secret(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
+    name, namespace = parts.settings.images.pull_secret, parts.settings.namespace
+    if api.find(SECRET, name, namespace=namespace) is not None:
+        return Diagnosis("pull secret", f"{namespace}/{name}")
+    return Diagnosis(
+        "pull secret",
+        f"the Secret {namespace}/{name} is not there",
+        f"make it (`kubectl create secret docker-registry {name} --namespace {namespace} ...`)",
+    )

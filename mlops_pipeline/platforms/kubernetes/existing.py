@@ -1,0 +1,126 @@
+"""The platform `kubernetes`: the same life cycle in a cluster that is there already."""
+
+from pathlib import Path
+
+from mlops_pipeline.clients.kubernetes import NAMESPACE
+from mlops_pipeline.platforms.kubernetes import leaving
+from mlops_pipeline.platforms.kubernetes.cluster import survey
+from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
+from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
+from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
+from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
+from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
+from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
+from mlops_pipeline.platforms.kubernetes.ownership import our_namespaces, remove_namespace
+from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform, Stack
+from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingSeldon
+from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.sources.needs import needed_where_it_is
+from mlops_pipeline.platforms.layers import Diagnosis
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
+
+
+class KubernetesPlatform(ClusterPlatform):
+    """A cluster of somebody else, with each layer either ours or used as it is there."""
+
+    name = "kubernetes"
+    _parts: ExistingParts
+
+    def __init__(
+        self,
+        home: Path,
+        settings: KubernetesSettings,
+        *,
+        bundle: Path | None,
+        mirror: str = "",
+        parts: ExistingParts | None = None,
+    ) -> None:
+        """Nothing is contacted. `parts` are the ways to the outside; the real ones by default."""
+        parts = parts or ExistingParts.make(home, settings, bundle=bundle, mirror=mirror)
+        image = ServingImage(parts)
+        stack = Stack(
+            below=(
+                ExistingCluster(parts),
+                *((MetalLB(parts),) if settings.metallb.install else ()),
+            ),
+            gateway=Istio(parts) if settings.istio.install else ExistingGateway(parts),
+            store=make_store(parts),
+            image=image,
+            seldon=SeldonCore(parts, image) if settings.seldon.install else ExistingSeldon(parts),
+        )
+        super().__init__(
+            parts,
+            stack,
+            explicit_images=not settings.seldon.install,
+            pull_secret=settings.images.pull_secret,
+        )
+
+    def provide(self) -> None:
+        """Make sure that all that its layers take from elsewhere is here. Changes no layer.
+
+        Raises:
+            PipelineError: something cannot be had, or is not what its digest says.
+        """
+        self._parts.sources.require(needed_where_it_is(self._parts.settings))
+
+    def preflight(self) -> list[Diagnosis]:
+        """Look at the programs here, and at everything in the cluster that is needed."""
+        return survey.examine(self._parts)
+
+    def down(self) -> tuple[str, ...]:
+        """Remove what carries our label, in reverse order; data stays, and what others need.
+
+        Raises:
+            ConfigurationError: the settings name no context that is there.
+            UnavailableError: the cluster does not answer, or something did not end.
+        """
+        kept = self._leave()
+        return (
+            "removed our deployments and layers from the cluster; artifacts stay in the object "
+            "store's volume, with its keys, until `down --purge`",
+            *self._say(kept),
+        )
+
+    def purge(self) -> tuple[str, ...]:
+        """Remove the data too: the object store's volume and keys, our namespaces, our state.
+
+        Raises:
+            ConfigurationError: the settings name no context that is there.
+            UnavailableError: the cluster does not answer, or something did not end.
+            ConflictError: the state folder is not one that this project made.
+        """
+        kept, api = self._leave(), self._parts.api()
+        self._stack.store.discard()
+        places = self._namespaces
+        used = {places[name] for name in kept if name in places}
+        stays = [
+            name
+            for name in our_namespaces(api)
+            if name not in used and not remove_namespace(api, name)
+        ]
+        self._wait_for_namespaces(set(our_namespaces(api)) - used - set(stays))
+        self._parts.state.purge()
+        return (
+            "removed our deployments, layers and data from the cluster, which stays",
+            *self._say(kept),
+            *(f"the namespace {name} stays: somebody else's things are in it" for name in stays),
+        )
+
+    def _leave(self) -> dict[str, str]:
+        self._parts.state.prepare()
+        self.deployments.delete_ours()
+        return leaving.leave(self.layers[1:])
+
+    def _wait_for_namespaces(self, names: set[str]) -> None:
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        for name in sorted(names):
+            wait_for_end(self._parts.api(), NAMESPACE, name, timeout=timeout, clock=clock)
+
+    def _say(self, kept: dict[str, str]) -> tuple[str, ...]:
+        theirs = [x for x in self.layers if isinstance(x, ExistingGateway | ExistingSeldon)]
+        return (
+            *leaving.describe(kept),
+            *(f"{layer.name} stays: it was there before" for layer in theirs),
+        )

@@ -1,0 +1,133 @@
+"""The seldon_core layer where Seldon Core is there already: used, and nothing is installed."""
+
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.kubernetes import (
+    CUSTOM_RESOURCE_DEFINITION,
+    DEPLOYMENT,
+    KubernetesApi,
+    Manifest,
+)
+from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.kubernetes.seldon_core import chart
+from mlops_pipeline.platforms.kubernetes.seldon_core.webhook import describe_refusal, try_webhook
+from mlops_pipeline.platforms.kubernetes.workloads import describe_unready
+from mlops_pipeline.platforms.layers import (
+    Broken,
+    Change,
+    Diagnosis,
+    Facts,
+    HealthCheck,
+    LayerState,
+    Ready,
+)
+
+_GATEWAY = "ISTIO_GATEWAY"
+"""The operator's variable: the Gateway that it binds every route to."""
+_ISTIO = "ISTIO_ENABLED"
+
+
+class ExistingSeldon:
+    """The operator that is there. Each deployment names its images itself: it knows not of ours."""
+
+    name = "seldon_core"
+    description = "A Seldon Core that is there, which makes pods and routes of SeldonDeployments."
+    kinds: tuple[str, ...] = ("seldon", "kubernetes")
+    requires: tuple[str, ...] = ("istio", "serving_image")
+
+    def __init__(self, parts: ExistingParts) -> None:
+        self._parts = parts
+
+    @property
+    def namespace(self) -> str:
+        """Where its pods are."""
+        return self._parts.settings.seldon.namespace
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """That its webhook does its work."""
+        return (
+            HealthCheck(
+                "accepts_a_deployment",
+                "A right SeldonDeployment passes the webhook, and a wrong one does not.",
+                lambda: try_webhook(self._parts.api(), namespace=self.namespace),
+            ),
+        )
+
+    def observe(self) -> LayerState:
+        """Look at the operator, where it binds routes to, and whether its webhook accepts."""
+        try:
+            api = self._parts.api()
+            reason = (
+                describe_unfit(self._parts, api)
+                or describe_unready(api, DEPLOYMENT, chart.MANAGER, namespace=self.namespace)
+                or describe_refusal(api, namespace=self.namespace)
+            )
+            return Broken(reason) if reason else Ready(self._facts(api))
+        except (NotFoundError, UnavailableError) as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Change nothing, and refuse to go on where it does not work.
+
+        Raises:
+            ConfigurationError: it is not there, not ready, or binds routes to another Gateway.
+        """
+        state = self.observe()
+        if isinstance(state, Ready):
+            return Change("unchanged", state.facts)
+        raise ConfigurationError(
+            f"could not use the Seldon Core that is there: {getattr(state, 'reason', '')}; mend "
+            "it, or set kubernetes.seldon.install to true"
+        )
+
+    def remove(self) -> None:
+        """Leave it: it is somebody else's."""
+
+    def _facts(self, api: KubernetesApi) -> Facts:
+        version = _version_in(api.get(DEPLOYMENT, chart.MANAGER, namespace=self.namespace))
+        return {"version": version, "licence": chart.licence_of(version)}
+
+
+def diagnose(parts: ExistingParts) -> Diagnosis:
+    """Look, before anything is changed, whether the Seldon Core that is to be used is there."""
+    api = parts.api()
+    if reason := describe_unfit(parts, api):
+        return Diagnosis("seldon core", reason, "mend it, or set kubernetes.seldon.install to true")
+    namespace = parts.settings.seldon.namespace
+    found = api.get(DEPLOYMENT, chart.MANAGER, namespace=namespace)
+    return Diagnosis("seldon core", f"{_version_in(found)} in {namespace}")
+
+
+def describe_unfit(parts: ExistingParts, api: KubernetesApi) -> str | None:
+    """Say what of the Seldon Core that is to be used is not there or differs; None: nothing."""
+    namespace, gateway = parts.settings.seldon.namespace, parts.settings.istio.reference
+    if api.find(CUSTOM_RESOURCE_DEFINITION, chart.DEFINITION) is None:
+        return f"the CustomResourceDefinition {chart.DEFINITION} is not there"
+    found = api.find(DEPLOYMENT, chart.MANAGER, namespace=namespace)
+    if found is None:
+        return (
+            f"the Deployment {namespace}/{chart.MANAGER} is not there; kubernetes.seldon.namespace "
+            "says where the operator runs"
+        )
+    variables = _variables(found)
+    if variables.get(_ISTIO, "").lower() != "true":
+        return "its operator makes no routes for Istio (its chart's value istio.enabled)"
+    if (bound := variables.get(_GATEWAY, "")) != gateway:
+        return (
+            f"its operator binds routes to the Gateway {bound or 'none'}, and "
+            f"{gateway} is asked for: set kubernetes.istio.gateway, or its chart's istio.gateway"
+        )
+    return None
+
+
+def _variables(deployment: Manifest) -> dict[str, str]:
+    return {
+        str(variable["name"]): str(variable.get("value", ""))
+        for container in deployment["spec"]["template"]["spec"]["containers"]
+        for variable in container.get("env") or ()
+    }
+
+
+def _version_in(deployment: Manifest) -> str:
+    image = str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+    return image.rpartition(":")[2]

@@ -1,0 +1,284 @@
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.kubernetes import (
+    IP_ADDRESS_POOL,
+    NAMESPACE,
+    PERSISTENT_VOLUME_CLAIM,
+    SECRET,
+    SELDON_DEPLOYMENT,
+    SERVICE,
+    STATEFUL_SET,
+    VIRTUAL_SERVICE,
+    Manifest,
+    Resource,
+)
+from mlops_pipeline.platforms.build import build_platform
+from mlops_pipeline.platforms.kubernetes import KubernetesPlatform
+from mlops_pipeline.platforms.kubernetes.images import BroughtImages, NodeImages, RegistryImages
+from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.settings import Settings
+from mlops_pipeline_tests.fakes_kubernetes import FakeHelm, Reference
+from mlops_pipeline_tests.platforms.kubernetes.charts import ChartSources
+from mlops_pipeline_tests.platforms.kubernetes.rig import ExistingRig, existing_settings
+
+METALLB = {"install": True, "addresses": "192.0.2.16-192.0.2.31"}
+OURS = dict(MANAGED_BY)
+
+
+def thing(
+    resource: Resource, name: str, namespace: str = "", *, ours: bool = True, **content: Any
+) -> Manifest:
+    labels = dict(OURS) if ours else {}
+    metadata = {"name": name, "labels": labels, **({"namespace": namespace} if namespace else {})}
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": metadata,
+        "spec": {},
+        **content,
+    }
+
+
+def deployed(name: str, namespace: str, *, ours: bool, secret: str = "own") -> Manifest:
+    graph = {"name": "m", "envSecretRefName": secret}
+    made = thing(SELDON_DEPLOYMENT, name, namespace, ours=ours)
+    metadata = {**made["metadata"], "uid": name}
+    return {**made, "metadata": metadata, "spec": {"predictors": [{"name": "p", "graph": graph}]}}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> ExistingRig:
+    """A cluster that we have been in."""
+    sources = ChartSources(tmp_path / "charts")
+    rig = ExistingRig(tmp_path / "kubernetes", sources=sources)
+    rig.settings = existing_settings(metallb=METALLB)
+    rig.helm = FakeHelm(rig.api)
+    for namespace in ("seldon", "mlops-storage", "istio-system", "seldon-system"):
+        rig.api.put(thing(NAMESPACE, namespace))
+    metallb = thing(NAMESPACE, "metallb-system")
+    metallb["metadata"]["labels"]["mlops-pipeline/layer"] = "metallb"
+    rig.api.put(metallb)
+    rig.api.put(deployed("iris-model", "seldon", ours=True))
+    for resource in (STATEFUL_SET, PERSISTENT_VOLUME_CLAIM):
+        rig.api.put(thing(resource, "seaweedfs", "mlops-storage"))
+    rig.api.put(thing(SECRET, "seaweedfs-credentials", "mlops-storage"))
+    rclone = thing(SECRET, "seldon-rclone-secret", "seldon")
+    rclone["metadata"]["labels"]["mlops-pipeline/secret"] = "rclone"
+    rig.api.put(rclone)
+    return rig
+
+
+def platform_of(rig: ExistingRig) -> KubernetesPlatform:
+    return KubernetesPlatform(rig.home, rig.settings, bundle=None, parts=rig.parts)
+
+
+def names(rig: ExistingRig, **tables: Any) -> list[str]:
+    rig.settings = existing_settings(**tables)
+    return [layer.name for layer in platform_of(rig).layers]
+
+
+def strangers(rig: ExistingRig, *resources: Resource) -> None:
+    rig.api.put(thing(NAMESPACE, "strangers", ours=False))
+    for resource in resources:
+        made = (
+            deployed("theirs", "strangers", ours=False)
+            if resource == SELDON_DEPLOYMENT
+            else thing(resource, "theirs", "strangers", ours=False)
+        )
+        rig.api.put(made)
+
+
+def test_making_it_contacts_nothing_and_takes_no_time(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, platform="kubernetes")
+    build_platform("kubernetes", settings)
+    start = time.perf_counter()
+    platform = build_platform("kubernetes", settings)
+    assert time.perf_counter() - start < 0.05
+    assert platform.name == "kubernetes"
+    assert not (tmp_path / "kubernetes").exists()
+
+
+def test_each_layer_is_ours_or_used_as_it_is(rig: ExistingRig) -> None:
+    rest = ["istio", "object_store", "serving_image", "seldon_core"]
+    assert names(rig) == ["cluster", *rest]
+    assert names(rig, metallb=METALLB) == ["cluster", "metallb", *rest]
+    used = {"istio": {"install": False}, "seldon": {"install": False}}
+    assert names(rig, **used) == ["cluster", *rest]
+    for tables in ({}, {"metallb": METALLB}, used):
+        rig.settings = existing_settings(**tables)
+        seen: list[str] = []
+        for layer in platform_of(rig).layers:
+            assert set(layer.requires) <= set(seen), layer.name
+            seen.append(layer.name)
+
+
+def test_an_operator_that_knows_not_of_our_images_is_told_in_each_deployment(
+    rig: ExistingRig,
+) -> None:
+    assert not platform_of(rig).deployments._manifests._explicit
+    rig.settings = existing_settings(
+        seldon={"install": False}, images={"registry": "r.example.com", "pull_secret": "pull"}
+    )
+    manifests = platform_of(rig).deployments._manifests
+    assert manifests._explicit
+    assert manifests._pull_secret == "pull"
+
+
+def test_only_what_is_ours_to_install_is_provided(rig: ExistingRig) -> None:
+    rig.settings = existing_settings(
+        istio={"install": False},
+        seldon={"install": False},
+        object_store={"endpoint": "https://s3.example.com"},
+    )
+    platform_of(rig).provide()
+    assert sorted(rig.sources.required) == ["extras", "python"]
+    rig.sources.required.clear()
+    images = {"delivery": "kind", "cluster": "theirs"}
+    rig.settings = existing_settings(metallb=METALLB, images=images)
+    platform_of(rig).provide()
+    assert {"helm", "istiod", "seldon-core-operator", "metallb-native", "kind"} <= set(
+        rig.sources.required
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "way"),
+    [
+        ({"delivery": "registry"}, RegistryImages),
+        ({"delivery": "kind", "cluster": "theirs"}, NodeImages),
+        ({"delivery": "none"}, BroughtImages),
+    ],
+)
+def test_images_come_to_the_nodes_as_the_settings_say(
+    tmp_path: Path, images: dict[str, str], way: type
+) -> None:
+    parts = ExistingParts.make(tmp_path, existing_settings(images=images), bundle=None)
+    assert isinstance(parts.images, way)
+
+
+def test_the_addresses_are_those_that_the_settings_name(rig: ExistingRig) -> None:
+    assert str(rig.parts.choose_addresses("")) == "192.0.2.16-192.0.2.31"
+    rig.settings = existing_settings(metallb={"install": True, "addresses": "many"})
+    with pytest.raises(ConfigurationError, match=r"kubernetes\.metallb\.addresses = 'many' is no"):
+        rig.parts.choose_addresses("")
+
+
+def test_the_user_s_kubeconfig_leads_there(tmp_path: Path) -> None:
+    parts = ExistingParts.make(
+        tmp_path, existing_settings(kubeconfig=tmp_path / "config"), bundle=None
+    )
+    with pytest.raises(ConfigurationError, match="there is no kubeconfig"):
+        parts.api()
+    (tmp_path / "config").write_text(
+        "contexts: [{name: theirs, context: {cluster: c, user: u}}]\n"
+        "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n"
+        "users: [{name: u, user: {}}]\n"
+    )
+    assert parts.api() is parts.api()
+
+
+# Down and away
+
+
+def test_down_removes_what_is_ours_and_keeps_the_data(rig: ExistingRig) -> None:
+    said = platform_of(rig).down()
+    assert Reference(SELDON_DEPLOYMENT, "seldon", "iris-model") in rig.api.deleted
+    assert Reference(STATEFUL_SET, "mlops-storage", "seaweedfs") in rig.api.deleted
+    claim = rig.api.find(PERSISTENT_VOLUME_CLAIM, "seaweedfs", namespace="mlops-storage")
+    assert claim is not None
+    assert "artifacts stay in the object store's volume" in said[0]
+    assert len(said) == 1
+    for namespace in ("istio-system", "seldon-system", "metallb-system"):
+        assert rig.api.find(NAMESPACE, namespace) is None
+
+
+def test_a_strangers_deployment_keeps_what_it_stands_on(rig: ExistingRig) -> None:
+    strangers(rig, SELDON_DEPLOYMENT)
+    said = platform_of(rig).down()
+    assert rig.api.find(SELDON_DEPLOYMENT, "theirs", namespace="strangers") is not None
+    assert Reference(SELDON_DEPLOYMENT, "seldon", "iris-model") in rig.api.deleted
+    assert said[1:] == (
+        "seldon_core stays, for SeldonDeployment strangers/theirs of somebody else",
+        "serving_image stays, for seldon_core",
+        "istio stays, for seldon_core",
+        "metallb stays, for istio",
+    )
+
+
+def test_a_strangers_deployment_that_reads_our_store_keeps_it(rig: ExistingRig) -> None:
+    rig.api.put(deployed("theirs", "strangers", ours=False, secret="seldon-rclone-secret"))
+    platform_of(rig).down()
+    assert rig.api.find(STATEFUL_SET, "seaweedfs", namespace="mlops-storage") is not None
+
+
+def test_a_strangers_route_keeps_the_gateway(rig: ExistingRig) -> None:
+    strangers(rig, VIRTUAL_SERVICE)
+    said = platform_of(rig).down()
+    assert "istio stays, for VirtualService strangers/theirs of somebody else" in said
+    assert rig.api.find(NAMESPACE, "seldon-system") is None
+    assert rig.api.find(NAMESPACE, "istio-system") is not None
+
+
+def test_a_strangers_service_with_an_address_of_ours_keeps_metallb(rig: ExistingRig) -> None:
+    given = {"loadBalancer": {"ingress": [{"ip": "192.0.2.17"}]}}
+    balanced = {"spec": {"type": "LoadBalancer"}, "status": given}
+    rig.api.put(thing(SERVICE, "shop", "strangers", ours=False, **balanced))
+    pool = thing(IP_ADDRESS_POOL, "mlops-pipeline", "metallb-system")
+    rig.api.put({**pool, "spec": {"addresses": ["192.0.2.16-192.0.2.31"]}})
+    said = platform_of(rig).down()
+    assert "metallb stays, for Service strangers/shop of somebody else" in said
+    rig.api.put({**pool, "spec": {"addresses": ["192.0.2.32-192.0.2.63"]}})
+    assert len(platform_of(rig).down()) == 1
+
+
+def test_purge_removes_the_data_and_our_namespaces_and_nothing_else(rig: ExistingRig) -> None:
+    strangers(rig, SELDON_DEPLOYMENT, VIRTUAL_SERVICE)
+    rig.api.put(thing(SECRET, "theirs", "seldon", ours=False))
+    platform = platform_of(rig)
+    platform.down()
+    said = platform.purge()
+    assert rig.api.find(NAMESPACE, "mlops-storage") is None
+    assert "the namespace seldon stays: somebody else's things are in it" in said
+    assert rig.api.find(SECRET, "seldon-rclone-secret", namespace="seldon") is None
+    for name in ("seldon-system", "istio-system", "metallb-system", "strangers"):
+        assert rig.api.find(NAMESPACE, name) is not None, name
+    theirs = [r for r in rig.api.deleted if r.namespace in ("strangers", "shops")]
+    assert theirs == []
+    assert not rig.home.exists()
+
+
+def test_what_was_there_before_stays_and_is_told(rig: ExistingRig) -> None:
+    rig.settings = existing_settings(istio={"install": False}, seldon={"install": False})
+    said = platform_of(rig).down()
+    assert "istio stays: it was there before" in said
+    assert "seldon_core stays: it was there before" in said
+    assert rig.api.find(NAMESPACE, "istio-system") is not None
+
+
+def test_the_preflight_looks_at_the_cluster(rig: ExistingRig) -> None:
+    assert "context" in {diagnosis.what for diagnosis in platform_of(rig).preflight()}
+
+
+def test_logs_are_read_where_the_pods_are(rig: ExistingRig) -> None:
+    rig.settings = existing_settings(
+        istio={"install": False, "service": "edge/gateway"},
+        seldon={"install": False, "namespace": "serving"},
+    )
+    for namespace in ("edge", "serving"):
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "one", "namespace": namespace},
+            "spec": {"containers": [{"name": "main"}]},
+        }
+        rig.api.put(pod)
+        rig.api.logs[namespace, "one"] = f"{namespace} says\n"
+    platform = platform_of(rig)
+    assert "edge says" in platform.logs("istio", lines=1)
+    assert "serving says" in platform.logs("seldon_core", lines=1)
