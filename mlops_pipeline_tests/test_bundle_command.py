@@ -30,7 +30,8 @@ words = sys.argv[1:]
 with open({log!r}, "a") as log:
     log.write(json.dumps(words) + "\\n")
 if words[:2] == ["image", "inspect"]:
-    print(json.dumps([{{"Os": "linux", "Architecture": "amd64", "RepoDigests": []}}]))
+    found = {{"Id": "sha256:1", "Os": "linux", "Architecture": "amd64", "RepoDigests": []}}
+    print(json.dumps([found]))
 elif words[0] == "save":
     Path(words[words.index("--output") + 1]).write_text(" ".join(words[3:]))
 else:
@@ -88,16 +89,30 @@ def test_a_bundle_is_made_and_found_whole(
 ) -> None:
     assert run("bundle", "create", "air") == 0
     printed = capfd.readouterr()
-    assert "air has 14 files" in printed.out
+    assert "air has 15 files" in printed.out
     assert "images/istio.tar" in printed.err
     assert run("bundle", "verify", "air") == 0
     assert "air is whole" in capfd.readouterr().out
     made = read(tmp_path / "air")
     held = {file.name for file in made.files}
-    assert held == set(needed_on_kind(KindSettings()))
+    assert held == {*needed_on_kind(KindSettings()), "serving"}
+    (serving_images,) = (file.images for file in made.files if file.name == "serving")
+    assert [name.rpartition(":")[0] for name in serving_images] == [
+        *("localhost/mlops-pipeline/serving", "localhost/mlops-pipeline/serving-tensorflow"),
+    ]
     assert not (tmp_path / "home").exists()
     calls = [json.loads(line) for line in (tmp_path / "engine.log").read_text().splitlines()]
     assert {call[0] for call in calls} == {"image", "save"}
+
+
+def test_a_bundle_for_another_architecture_has_no_serving_images(
+    run: Run, upstream: FileServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Its programs are not in this mirror: it says so, and what it knows before that.
+    assert run("bundle", "create", "air", "--machine", "linux/arm64") == 2
+    said = capfd.readouterr().err
+    assert "the serving images will not be in it" in said
+    assert "kind-linux-arm64: the server answered 404" in said
 
 
 def test_faults_are_named_with_an_exit_code(

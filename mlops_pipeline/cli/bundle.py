@@ -1,5 +1,7 @@
 """`bundle`: everything from elsewhere in one folder, for a machine without a network."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,9 @@ from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
 if TYPE_CHECKING:
     from mlops_pipeline.platforms.kubernetes.sources.checking import Fault
     from mlops_pipeline.platforms.kubernetes.sources.contents import Contents
+    from mlops_pipeline.platforms.kubernetes.sources.gathering import Built
 
+_log = logging.getLogger(__name__)
 MACHINES = ("linux/amd64", "linux/arm64", "darwin/arm64")
 
 
@@ -46,7 +50,25 @@ def create(context: Context, folder: Path, *, machine: str, console: Console) ->
         downloads=lambda locks: Downloads(locks=locks, mirror=settings.mirror),
     )
     with narrated(console):
-        return gathering.create(folder.absolute(), needed_on_kind(settings.kind))
+        complete = replace(gathering, built=_serving_images(context, wanted))
+        return complete.create(folder.absolute(), needed_on_kind(settings.kind))
+
+
+def _serving_images(context: Context, machine: str) -> "Built | None":
+    """Return our model server's images; only those for the architecture of this machine."""
+    from mlops_pipeline.platforms.kubernetes.parts import KindParts
+    from mlops_pipeline.platforms.kubernetes.serving_image.layer import ARCHIVE, ServingImage
+    from mlops_pipeline.platforms.kubernetes.sources.gathering import Built
+
+    if machine.partition("/")[2] != versions.this_machine().partition("/")[2]:
+        _log.warning(
+            "the serving images will not be in it: they are built for this machine's architecture "
+            "alone. There, an index of packages has to be reached"
+        )
+        return None
+    settings = context.settings
+    image = ServingImage(KindParts.make(settings.home / "kind", settings.kind, bundle=None))
+    return Built(ARCHIVE, image.tag, image.references, image.build)
 
 
 def verify(context: Context, folder: Path) -> tuple["Fault", ...]:

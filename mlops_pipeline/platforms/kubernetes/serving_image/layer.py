@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_pipeline.clients.containers import full_reference
-from mlops_pipeline.clients.errors import CommandError, ConflictError, NotFoundError, PipelineError
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    PipelineError,
+)
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
 from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
@@ -32,6 +38,8 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 Implementation = Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
 
+ARCHIVE = "serving"
+"""What a bundle calls the archive of both images."""
 _BUILD_TIMEOUT = 1800.0
 """Seconds: 260 MB come from a network that may be slow."""
 _RUN_TIMEOUT = 60.0
@@ -146,6 +154,20 @@ class ServingImage:
             for image in _IMAGES:
                 self._parts.engine.remove_image(self._reference(image))
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Both images. Contacts nothing."""
+        return tuple(map(self._reference, _IMAGES))
+
+    def build(self) -> None:
+        """Let the engine have both images. Needs no cluster.
+
+        Raises:
+            ConfigurationError: the base image cannot be had, or an index needs a password.
+            CommandError: a build failed; with the end of its output, and what to do.
+        """
+        self._build(Steps(self._parts.clock))
+
     @cached_property
     def _contents(self) -> Mapping[str, bytes]:
         return serving_context.contents()
@@ -184,9 +206,11 @@ class ServingImage:
         return facts
 
     def _build(self, steps: Steps) -> None:
-        engine = self._parts.engine
-        lacking = [image for image in _IMAGES if not engine.has_image(self._reference(image))]
-        if not lacking:
+        if not self._lacking():
+            return
+        with steps.step("archive"):
+            self._load_built()
+        if not (lacking := self._lacking()):
             return
         arguments = serving_context.arguments(os.environ)
         with steps.step("base"):
@@ -211,6 +235,20 @@ class ServingImage:
             for reference in former[_KEPT:]:
                 with suppress(ConflictError):
                     engine.remove_image(reference)
+
+    def _lacking(self) -> list[_Image]:
+        engine = self._parts.engine
+        return [image for image in _IMAGES if not engine.has_image(self._reference(image))]
+
+    def _load_built(self) -> None:
+        """Load these very images where somebody has built and kept them."""
+        try:
+            archives = self._parts.sources.archives(ARCHIVE)
+        except ConfigurationError:  # A bundle need not have them.
+            return
+        for archive in archives:
+            if set(self.references) & set(archive.images):
+                self._parts.engine.load(archive.path)
 
     def _ensure_base(self) -> None:
         """Load the base image from where archives come from; else the build pulls it."""

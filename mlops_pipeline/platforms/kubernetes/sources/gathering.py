@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mlops_pipeline.clients.containers import EngineApi
@@ -37,6 +38,17 @@ _ARCHIVES: dict[str, Kind] = {NODE: "node-image", "python": "build-image"}
 
 
 @dataclass(frozen=True)
+class Built:
+    """Images that are built here, for one archive."""
+
+    archive: str
+    version: str
+    references: tuple[str, ...]
+    ensure: Callable[[], None]
+    """Lets the engine have them."""
+
+
+@dataclass(frozen=True)
 class Gathering:
     """What makes bundles for one kind of machine: `linux/amd64`."""
 
@@ -44,6 +56,7 @@ class Gathering:
     versions: Versions
     engine: EngineApi
     downloads: Callable[[Locks], Downloads]
+    built: Built | None = None
 
     def create(self, folder: Path, names: Iterable[str]) -> Contents:
         """Make `folder` a bundle of everything of those names; what is there and whole is kept.
@@ -106,25 +119,34 @@ class Gathering:
         for name in names:
             images = tuple(i for i in self.versions.images if i.archive == name)
             if images:
-                planned = _planned_archive(name, images)
-                yield planned, self._saving(images, folder / planned.path, folder / MAKING)
+                references = tuple(image.reference for image in images)
+                planned = _planned_archive(name, images[0].version, references)
+                yield planned, self._saving(folder, planned, partial(self._ensure, images))
+        if self.built is not None:
+            planned = _planned_archive(
+                self.built.archive, self.built.version, self.built.references
+            )
+            yield planned, self._saving(folder, planned, self.built.ensure)
 
     def _saving(
-        self, images: tuple[PinnedImage, ...], target: Path, making: Path
+        self, folder: Path, planned: BundleFile, ensure: Callable[[], None]
     ) -> Callable[[], None]:
         def save() -> None:
-            for image in images:
-                self._ensure(image)
-            written = making / target.name
+            ensure()
+            target = folder / planned.path
+            written = folder / MAKING / target.name
             written.unlink(missing_ok=True)  # Podman does not write over a file.
-            references = [image.reference for image in images]
-            self.engine.save(references, written, timeout=_SAVE_TIMEOUT)
+            self.engine.save(planned.images, written, timeout=_SAVE_TIMEOUT)
             written.chmod(READABLE)
             written.replace(target)
 
         return save
 
-    def _ensure(self, image: PinnedImage) -> None:
+    def _ensure(self, images: Iterable[PinnedImage]) -> None:
+        for image in images:
+            self._ensure_one(image)
+
+    def _ensure_one(self, image: PinnedImage) -> None:
         """Let the engine have the image, for the machine that the bundle is for."""
         platform = f"linux/{self.machine.partition('/')[2]}"
         there = self.engine.find_image(image.reference)
@@ -169,10 +191,9 @@ def _planned_file(wanted: PinnedFile) -> BundleFile:
     return BundleFile(path, wanted.kind, wanted.version, "", None, url=wanted.url)
 
 
-def _planned_archive(name: str, images: tuple[PinnedImage, ...]) -> BundleFile:
-    references = tuple(image.reference for image in images)
+def _planned_archive(name: str, version: str, references: tuple[str, ...]) -> BundleFile:
     kind = _ARCHIVES.get(name, "images")
-    return BundleFile(f"images/{name}.tar", kind, images[0].version, "", None, images=references)
+    return BundleFile(f"images/{name}.tar", kind, version, "", None, images=references)
 
 
 def _described(folder: Path, planned: BundleFile) -> BundleFile:

@@ -26,6 +26,7 @@ from mlops_pipeline.platforms.kubernetes.serving_image import context as serving
 from mlops_pipeline.platforms.kubernetes.serving_image import layer as serving_image
 from mlops_pipeline.platforms.kubernetes.serving_image.context import BASE
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.sources import Archive
 from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.platforms.seldon import MANAGED_BY
@@ -246,6 +247,40 @@ def test_a_build_sees_what_the_tag_stands_for(tmp_path: Path) -> None:
     engine = Looking()
     ServingImage(a_rig(tmp_path, engine).parts).ensure()
     assert engine.held == serving_context.contents()
+
+
+class WithServing(FakeSources):
+    """Sources that have images of our own, of a tag."""
+
+    def __init__(self, *references: str) -> None:
+        super().__init__()
+        self.references = references
+
+    def archives(self, group: str) -> tuple[Archive, ...]:
+        if group != "serving":
+            return super().archives(group)
+        return (Archive(Path("/bundle/images/serving.tar"), self.references),)
+
+
+def test_images_that_a_bundle_has_are_loaded_and_not_built(tmp_path: Path) -> None:
+    references = ServingImage(a_rig(tmp_path).parts).references
+    sources = WithServing(*references)
+    engine = make_engine(
+        containers=[node()], archives={Path("/bundle/images/serving.tar"): references}
+    )
+    rig = a_rig(tmp_path, engine)
+    rig.sources = sources
+    assert ServingImage(rig.parts).ensure().action == "created"
+    assert [path.name for path in engine.loaded] == ["serving.tar"]
+    assert engine.builds == []
+
+
+def test_images_of_another_version_in_a_bundle_are_left_there(tmp_path: Path) -> None:
+    rig = a_rig(tmp_path)
+    rig.sources = WithServing("localhost/mlops-pipeline/serving:other")
+    ServingImage(rig.parts).build()
+    assert "serving.tar" not in [path.name for path in rig.engine.loaded]
+    assert len(rig.engine.builds) == 2
 
 
 def test_the_base_image_is_loaded_from_an_archive_that_has_it(
