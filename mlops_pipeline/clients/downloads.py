@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -19,6 +20,8 @@ from mlops_pipeline.clients.meters import Meter, metered
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 _CONNECT = 15.0
@@ -271,7 +274,16 @@ def _client() -> "httpx.Client":
         follow_redirects=True,
         max_redirects=_REDIRECTS,
         trust_env=True,
+        verify=_trusted(),
     )
+
+
+@lru_cache(maxsize=1)
+def _trusted() -> "ssl.SSLContext":
+    """Return the certificates that this machine trusts, which take longer to read than a file."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def _once(client: "httpx.Client", attempt: Callable[["httpx.Client"], str | None]) -> str | None:
