@@ -140,6 +140,9 @@ class FakeDeployments:
         if self.applied.pop((namespace, name), None) is None:
             raise NotFoundError(f"{namespace}/{name}: no such deployment")
 
+    def describe_absence(self, name: str, *, namespace: str) -> str:
+        return f"{namespace}/{name} is not there"
+
     def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
         found = self.find(name, namespace=namespace)
         if found is None:

@@ -133,10 +133,10 @@ def status(as_json: _AsJson = False) -> None:  # noqa: FBT002
 @app.command()
 def plan() -> None:
     """Show what `up` would change, without changing it."""
-    from mlops_pipeline.delivery.planning import plan_layer, plan_model
+    from mlops_pipeline.delivery.planning import plan_layers, plan_model
 
     context = load_context()
-    steps = [plan_layer(layer) for layer in context.platform.layers]
+    steps = plan_layers(context.platform.layers)
     for model in context.models:
         file = context.settings.datasets.get(model.name)
         steps += plan_model(model, platform=context.platform, file=file)

@@ -39,22 +39,24 @@ class LayerStatus(BaseModel):
 
 
 class PredictorStatus(BaseModel):
-    """A predictor: `traffic` in percent, `state` is ready, starting, failed or stopped."""
+    """A predictor: `traffic` in percent, `state` is ready, starting, failed, stopped or edited."""
 
     name: str
     digest: str
     traffic: int
     replicas: int
     state: str
+    reason: str
 
 
 class ModelStatus(BaseModel):
-    """A model: `predictors` is empty while it is not deployed."""
+    """A model: `predictors` is empty while it is not deployed; `reason` says why."""
 
     name: str
     namespace: str
     deployment: str
     url: str
+    reason: str
     predictors: list[PredictorStatus]
 
 
@@ -120,19 +122,21 @@ def _observe_layer(layer: Layer) -> LayerStatus:
 def _observe_model(
     context: Context, name: str, server: "Place | ServerSpec", gateway: str
 ) -> ModelStatus:
+    deployments, place = context.platform.deployments, server.namespace
     try:
-        seen = context.platform.deployments.status(server.deployment, namespace=server.namespace)
+        seen = deployments.status(server.deployment, namespace=place)
+        absence = deployments.describe_absence(server.deployment, namespace=place)
+        reason = "" if seen else absence
     except UnavailableError:
-        seen = ()  # The layers say what does not answer.
+        seen, reason = (), "unknown: the layers say what does not answer"
     return ModelStatus(
         name=name,
         namespace=server.namespace,
         deployment=server.deployment,
+        reason=reason,
         url=f"{gateway}/seldon/{server.namespace}/{server.deployment}" if gateway else "",
         predictors=[
-            PredictorStatus(
-                name=p.name, digest=p.digest, traffic=p.traffic, replicas=p.replicas, state=p.state
-            )
+            PredictorStatus(**{name: getattr(p, name) for name in PredictorStatus.model_fields})
             for p in seen
         ],
     )
@@ -158,7 +162,7 @@ def show(status: Status, console: Console) -> None:
     models.add_column("url", overflow="fold")
     for model in status.models:
         if not model.predictors:
-            models.add_row(model.name, "", "", "", _coloured("absent"), "not deployed")
+            models.add_row(model.name, "", "", "", _coloured("absent"), model.reason)
         for p in model.predictors:
             models.add_row(
                 model.name,
@@ -166,7 +170,7 @@ def show(status: Status, console: Console) -> None:
                 f"{p.traffic} %",
                 str(p.replicas),
                 _coloured(p.state),
-                model.url,
+                p.reason or model.url,
             )
     console.print(models)
 

@@ -1,5 +1,6 @@
 """What `up` would change for a model, found out without changing it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, merge_hyperparameters
-from mlops_pipeline.platforms.layers import Layer, Ready, action_from, describe
+from mlops_pipeline.platforms.layers import Absent, Broken, Layer, Ready, action_from, describe
 from mlops_pipeline.platforms.platform import Platform
 
 _ACTIONS = {"created": "create", "updated": "update", "repaired": "repair", "unchanged": "keep"}
@@ -23,14 +24,27 @@ class Step:
     asset: str
     """Asset key below the platform's prefix: `gateway`, `iris/model`."""
     action: str
-    """keep, create, update, repair, load, train or deploy; decide: once the object store is up."""
+    """keep, create, update, repair, load, train or deploy; decide: once what it needs is up."""
     reason: str = ""
 
 
-def plan_layer(layer: Layer) -> Step:
-    """Return what `up` would do to a layer."""
-    state = layer.observe()
-    return Step(layer.name, _ACTIONS[action_from(state)], describe(state))
+def plan_layers(layers: Sequence[Layer]) -> list[Step]:
+    """Return what `up` would do to each layer.
+
+    One that is broken may be so only because one below it is not ready.
+    """
+    steps: list[Step] = []
+    unready: set[str] = set()
+    for layer in layers:
+        state = layer.observe()
+        below = [name for name in layer.requires if name in unready]
+        if not isinstance(state, Ready):
+            unready.add(layer.name)
+        action, reason = _ACTIONS[action_from(state)], describe(state)
+        if below and isinstance(state, Broken):
+            action, reason = "decide", f"stands on {', '.join(below)}; {reason}"
+        steps.append(Step(layer.name, action, reason))
+    return steps
 
 
 def plan_model(model: RegisteredModel, *, platform: Platform, file: Path | None) -> list[Step]:
@@ -76,7 +90,8 @@ def _absent_store(platform: Platform) -> str | None:
     """Say why artifacts cannot be looked up; None when they can."""
     for layer in platform.layers:
         if layer.name == "object_store" and not isinstance(state := layer.observe(), Ready):
-            return f"the object store is {describe(state)}"
+            reason = describe(state)
+            return f"the object store is {reason}" if isinstance(state, Absent) else reason
     return None
 
 
@@ -84,10 +99,13 @@ def _plan_deployment(model: RegisteredModel, ref: ModelRef, *, platform: Platfor
     name, server = f"{model.name}/deployment", model.spec.server
     found = platform.deployments.find(server.deployment, namespace=server.namespace)
     if found is None:
-        return Step(name, "deploy", "not deployed yet")
+        why = platform.deployments.describe_absence(server.deployment, namespace=server.namespace)
+        return Step(name, "deploy", why)
+    status = platform.deployments.status(server.deployment, namespace=server.namespace)
+    if edited := [f"{p.name}: {p.reason}" for p in status if p.state == "edited"]:
+        return Step(name, "update", "; ".join(edited))
     if found != seldon_deployment(model.spec, ref, secret=platform.object_store_secret()):
         return Step(name, "deploy", f"another manifest is deployed; {ref.digest[:12]} replaces it")
-    status = platform.deployments.status(server.deployment, namespace=server.namespace)
     unready = [f"{p.name} is {p.state}: {p.reason}" for p in status if p.state != "ready"]
     if unready or not status:
         return Step(name, "repair", "; ".join(unready) or "none of its servers is there")

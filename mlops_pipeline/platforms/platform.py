@@ -23,7 +23,8 @@ class PredictorStatus:
     """Percent of the requests that the gateway routes to it."""
     replicas: int
     """Model servers that are ready."""
-    state: Literal["ready", "starting", "failed", "stopped"]
+    state: Literal["ready", "starting", "failed", "stopped", "edited"]
+    """`edited`: it may serve, and somebody changed by hand what was applied."""
     reason: str = ""
     """Why it is not ready, in one sentence; empty when it is."""
 
@@ -58,6 +59,9 @@ class Deployments(Protocol):
 
     def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
         """Look at each predictor as it is now. Empty when there is no such deployment."""
+
+    def describe_absence(self, name: str, *, namespace: str) -> str:
+        """Say in a few words why there is no such deployment."""
 
 
 class ServingEnvironment(Protocol):

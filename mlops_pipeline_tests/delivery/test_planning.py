@@ -8,7 +8,7 @@ from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.planning import (
     find_artifact,
-    plan_layer,
+    plan_layers,
     plan_model,
     previous_artifact,
 )
@@ -29,8 +29,25 @@ from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
     ],
 )
 def test_a_layers_plan_says_why(state: LayerState, action: str, reason: str) -> None:
-    step = plan_layer(FakeLayer("gateway", state=state))
+    (step,) = plan_layers([FakeLayer("gateway", state=state)])
     assert (step.asset, step.action, step.reason) == ("gateway", action, reason)
+
+
+def test_what_is_broken_above_another_that_is_not_ready_may_be_so_only_for_that() -> None:
+    steps = plan_layers(
+        [
+            FakeLayer("addresses", state=Drifted(("its pool is gone",))),
+            FakeLayer("gateway", ("addresses",), state=Broken("it has no address")),
+            FakeLayer("operator", ("gateway",), state=Broken("it does not answer")),
+            FakeLayer("image", ("cluster",), state=Broken("a node lacks it")),
+        ]
+    )
+    assert [(step.action, step.reason) for step in steps] == [
+        ("update", "its pool is gone"),
+        ("decide", "stands on addresses; it has no address"),
+        ("decide", "stands on gateway; it does not answer"),
+        ("repair", "a node lacks it"),
+    ]
 
 
 def _actions(platform: FakePlatform) -> list[str]:
@@ -53,6 +70,14 @@ def test_a_models_plan_follows_what_is_there() -> None:
     assert _actions(platform) == ["keep", "keep", "keep"]
     platform.deployments.state = "failed"
     assert _actions(platform) == ["keep", "keep", "repair"]
+    platform.deployments.state = "edited"
+    assert _actions(platform) == ["keep", "keep", "update"]
+    platform.deployments.delete(TOY.server.deployment, namespace=TOY.server.namespace)
+    *_, last = plan_model(REGISTERED, platform=platform, file=None)
+    assert (last.action, last.reason) == ("deploy", "seldon/toy-model is not there")
+    platform.layers[0].state = Broken("the store is silent")
+    first, *_ = plan_model(REGISTERED, platform=platform, file=None)
+    assert first.reason == "the store is silent"
 
 
 def test_artifacts_are_found_by_the_start_of_their_digest(tmp_path: Path) -> None:

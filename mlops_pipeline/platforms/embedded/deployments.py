@@ -118,6 +118,10 @@ class EmbeddedDeployments:
             return ()
         return statuses(record.route, self._parts.servers, down=self._parts.gateway.is_down())
 
+    def describe_absence(self, name: str, *, namespace: str) -> str:
+        """Say that it is not deployed: here nothing else can take it away."""
+        return "not deployed"
+
     def logs(self, name: str, *, namespace: str, lines: int) -> str:
         """Return the last lines of each server of a deployment, under the server's name."""
         servers = self._parts.servers

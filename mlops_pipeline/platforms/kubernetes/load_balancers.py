@@ -5,6 +5,10 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 
 NONE_GIVEN = "MetalLB has given its Service none"
+_PIN = "metallb.io/loadBalancerIPs"
+"""Asks MetalLB for an address (https://metallb.io/usage/#requesting-specific-ips)."""
+_GIVER = "metallb.io/ip-allocated-from-pool"
+"""MetalLB writes it on what it gave an address."""
 
 
 def find_address(api: KubernetesApi, service: str, *, namespace: str) -> str | None:
@@ -23,10 +27,15 @@ def address_of(service: Manifest) -> str | None:
 def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> str:
     """Wait until a Service has an address, and return it; `of` says whose it is.
 
+    It is asked for from then on: without that, MetalLB would mix up the addresses of all Services
+    when its pool is made anew. An address that it cannot have any more is given up.
+
     Raises:
         WaitTimeoutError: it was given none.
     """
     api, found = parts.api(), [""]
+    if not find_address(api, service, namespace=namespace):
+        _ask_for(api, service, None, namespace=namespace)
 
     def describe() -> str | None:
         found[0] = find_address(api, service, namespace=namespace) or ""
@@ -39,7 +48,27 @@ def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> 
         clock=parts.clock,
         hint="see `mlops-pipeline status` for metallb",
     )
+    _ask_for(api, service, found[0], namespace=namespace)
     return found[0]
+
+
+def describe_waiting(api: KubernetesApi) -> str | None:
+    """Say which Services wait for an address; None when none does."""
+    waiting = [
+        f"{found['metadata']['namespace']}/{found['metadata']['name']}"
+        for found in api.list(SERVICE)
+        if found["spec"].get("type") == "LoadBalancer" and not address_of(found)
+    ]
+    return ", ".join(waiting) or None
+
+
+def _ask_for(api: KubernetesApi, service: str, address: str | None, *, namespace: str) -> None:
+    """Let a Service ask MetalLB for its address, or with None for any."""
+    annotations = api.get(SERVICE, service, namespace=namespace)["metadata"].get("annotations", {})
+    if annotations.get(_PIN) == address or (address and _GIVER not in annotations):
+        return
+    change = {"metadata": {"annotations": {_PIN: address}}}
+    api.patch(SERVICE, service, change, namespace=namespace)
 
 
 def url_of(address: str, *, scheme: str = "http", port: int | None = None) -> str:

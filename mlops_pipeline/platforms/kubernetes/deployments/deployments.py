@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import (
@@ -16,6 +16,7 @@ from mlops_pipeline.clients.errors import (
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.kubernetes import (
+    NAMESPACE,
     POD,
     SECRET,
     SELDON_DEPLOYMENT,
@@ -26,9 +27,10 @@ from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import pods
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import APPLIED_ANNOTATION, Manifests
-from mlops_pipeline.platforms.kubernetes.deployments.rollout import describe_unready, look
+from mlops_pipeline.platforms.kubernetes.deployments.rollout import Rollout, describe_unready, look
 from mlops_pipeline.platforms.kubernetes.deployments.statuses import memory_bytes, statuses
-from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending
+from mlops_pipeline.platforms.kubernetes.edits import apply_whole
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending, wait_for_end
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_ours
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.layers import Change
@@ -112,10 +114,10 @@ class KubernetesDeployments:
             before = self._find_settled(api, deployment)
             _require_ours(before, "apply")
             self._prepare(api, deployment)
-            start = self._parts.clock.now()
+            start, stale = self._parts.clock.now(), self._edited(api, before)
             applied = self._apply(api, self._manifests.render(deployment))
             with self._taking_back(api, before, applied):
-                waited = self._wait(api, before, applied, deployment)
+                waited = self._wait(api, before, applied, deployment, stale=stale)
                 self._wait_for_route(deployment, url)
             seconds = self._parts.clock.now() - start
         return Change(
@@ -182,7 +184,18 @@ class KubernetesDeployments:
         found = self._find(api, name, namespace) if api is not None else None
         if api is None or found is None:
             return ()
-        return statuses(api, look(api, found), self._manifests.read(found))
+        deployment, edits = self._manifests.read(found), self._manifests.edits(found)
+        return statuses(api, look(api, found), deployment, edits=edits)
+
+    def describe_absence(self, name: str, *, namespace: str) -> str:
+        """Say in a few words why there is no such deployment: its namespace may be gone."""
+        api = self._api()
+        if api is None:
+            return "not deployed"
+        if api.find(NAMESPACE, namespace) is None:
+            return f"not deployed: the namespace {namespace} is not there"
+        ending = _is_namespace_ending(api, namespace)
+        return f"the namespace {namespace} is being deleted" if ending else "not deployed"
 
     def logs(self, name: str, *, namespace: str, lines: int) -> str:
         """Return the last lines of each container of a deployment's pods, under its name."""
@@ -199,13 +212,16 @@ class KubernetesDeployments:
 
     def _find(self, api: KubernetesApi, name: str, namespace: str) -> Manifest | None:
         """Return the SeldonDeployment, or None; one that is ending is as good as gone."""
-        return find_lasting(api, SELDON_DEPLOYMENT, name, namespace=namespace)
+        found = find_lasting(api, SELDON_DEPLOYMENT, name, namespace=namespace)
+        return None if found is None or _is_namespace_ending(api, namespace) else found
 
     def _find_settled(self, api: KubernetesApi, deployment: SeldonDeployment) -> Manifest | None:
         """Return the SeldonDeployment, or None; one that is ending is waited for.
 
         What is applied to it would end with it.
         """
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        wait_for_end(api, NAMESPACE, deployment.namespace, timeout=timeout, clock=clock)
         found = api.find(SELDON_DEPLOYMENT, deployment.name, namespace=deployment.namespace)
         if found is None or not is_ending(found):
             return found
@@ -235,20 +251,12 @@ class KubernetesDeployments:
                 )
 
     def _apply(self, api: KubernetesApi, manifest: Manifest) -> Manifest:
-        """Apply, and try again while Seldon's webhook does not answer yet.
-
-        What somebody else has added, as `kubectl scale` does, stays with whom it belongs to when
-        we apply: it is taken away.
-        """
+        """Apply, and try again while Seldon's webhook does not answer yet."""
         applied: list[Manifest] = []
         name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
 
         def describe_unready() -> str | None:
-            found = api.apply(manifest).manifest
-            if added := _added(found["spec"], manifest["spec"]):
-                change = {"spec": added}
-                found = api.patch(SELDON_DEPLOYMENT, name, change, namespace=namespace)
-            applied.append(found)
+            applied.append(apply_whole(api, manifest))
             return None
 
         wait_until(
@@ -267,6 +275,8 @@ class KubernetesDeployments:
         before: Manifest | None,
         resource: Manifest,
         wanted: SeldonDeployment,
+        *,
+        stale: Mapping[str, int],
     ) -> bool:
         """Wait until what was applied is rolled out and routed; say whether that took waiting."""
         start = self._parts.clock.now()
@@ -279,14 +289,17 @@ class KubernetesDeployments:
                     "apply it again"
                 )
             slow = self._parts.clock.now() - start > _SLOW
+            if not slow and _generations(look(api, resource)).items() & stale.items():
+                return "Seldon's operator has not taken back yet what somebody changed by hand"
             current = {**resource, "status": now.get("status")}
             return describe_unready(api, current, wanted, slow=slow)
 
         probe = _patiently(describe)
-        if before is not None and _is_same(before, resource):
+        same = before is not None and _is_same(before, resource)
+        if same or stale:
             probe = pods.replacing_failed(api, probe, lambda: look(api, resource).pods)
-            if probe() is None:
-                return False
+        if same and probe() is None:
+            return False
         try:
             wait_until(
                 f"the deployment {wanted.namespace}/{wanted.name}",
@@ -301,6 +314,15 @@ class KubernetesDeployments:
             words = pods.last_words(look(api, resource).pods, log=log)
             raise WaitTimeoutError(f"{error}{words}") from error
         return True
+
+    def _edited(self, api: KubernetesApi, found: Manifest | None) -> Mapping[str, int]:
+        """Return the Deployments whose pods run what somebody changed by hand; else none.
+
+        Their annotations are those of what was applied, so that alone does not tell whether the
+        operator has put them back.
+        """
+        edited = found is not None and self._manifests.has_other_pods(found)
+        return _generations(look(api, found)) if found is not None and edited else {}
 
     def _wait_for_route(self, deployment: SeldonDeployment, url: str) -> None:
         """Wait until the gateway has heard of the route, where our own servers answer there."""
@@ -379,6 +401,17 @@ class KubernetesDeployments:
             yield
 
 
+def _is_namespace_ending(api: KubernetesApi, name: str) -> bool:
+    found = api.find(NAMESPACE, name)
+    return found is not None and is_ending(found)
+
+
+def _generations(rollout: Rollout) -> dict[str, int]:
+    """Return uid → generation of the Deployments: it rises with each change of their pods."""
+    found = (deployment["metadata"] for deployment in rollout.deployments)
+    return {metadata["uid"]: metadata.get("generation", 1) for metadata in found}
+
+
 def _patiently(probe: Callable[[], str | None]) -> Callable[[], str | None]:
     """Return a probe for which a cluster that does not answer is a reason to ask again."""
 
@@ -391,17 +424,6 @@ def _patiently(probe: Callable[[], str | None]) -> Callable[[], str | None]:
             return str(error)
 
     return describe
-
-
-def _added(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the change that takes away what is there and not wanted. Lists have one owner."""
-    change: dict[str, Any] = {}
-    for key, value in there.items():
-        if key not in wanted:
-            change[key] = None
-        elif isinstance(value, Mapping) and (inner := _added(value, wanted[key])):
-            change[key] = inner
-    return change
 
 
 def _require_ours(found: Manifest | None, verb: str) -> None:

@@ -9,7 +9,7 @@ https://github.com/SeldonIO/seldon-core/tree/v1.17.1/operator
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -44,6 +44,9 @@ TF_SERVING = "tfserving"
 """The container that loads the model behind the unit's own (`TFServingContainerName`)."""
 TF_SERVING_PORT = 2001
 """Its port for HTTP (`TfServingRestPort`)."""
+_NOT_RUN = frozenset({"traffic", "replicas", "progressDeadlineSeconds"})
+"""What of a predictor can change without its pods."""
+
 _KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 _USER = 8888
 """The user that Seldon's pods run as (`defaultUserID` of its chart)."""
@@ -129,6 +132,20 @@ class Manifests:
             return given
         return _as_it_stands(manifest)
 
+    def edits(self, manifest: Manifest) -> Mapping[str, str]:
+        """Say by predictor what somebody changed by hand since it was applied; else empty.
+
+        That an older version of this project wrote it, or with another image, is no such change.
+        """
+        given = _given(manifest)
+        return dict(_edits(manifest, given)) if given is not None else {}
+
+    def has_other_pods(self, manifest: Manifest) -> bool:
+        """Say whether somebody changed by hand what the pods of a deployment of ours run."""
+        found = manifest["spec"].get("predictors") or ()
+        ours = _given(manifest) is not None
+        return ours and not all(_is_template_whole(manifest, predictor) for predictor in found)
+
     def _place_images(
         self, component: dict[str, Any], predictor: Predictor, protocol: str, image: Image
     ) -> None:
@@ -178,13 +195,15 @@ def _has_forwarder(predictor: Predictor, protocol: str) -> bool:
 
 def _digest(deployment: SeldonDeployment, template: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal characters that change whenever what the pods run does."""
-    changing = {"traffic", "replicas"}
-    content = [
-        deployment.name,
-        deployment.spec.protocol,
-        deployment.spec.annotations,
-        {key: value for key, value in template.items() if key not in changing},
-    ]
+    spec = deployment.spec
+    return _digest_of(deployment.name, spec.protocol, spec.annotations, template)
+
+
+def _digest_of(
+    name: str, protocol: str, annotations: Mapping[str, str], template: Mapping[str, Any]
+) -> str:
+    kept = {key: value for key, value in template.items() if key not in _NOT_RUN}
+    content = [name, protocol, annotations, kept]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -271,6 +290,50 @@ def _is_untouched(manifest: Manifest, rendered: Manifest) -> bool:
     there, ours = manifest["metadata"], rendered["metadata"]
     return bool(manifest["spec"] == rendered["spec"]) and all(
         ours[key].items() <= (there.get(key) or {}).items() for key in ("labels", "annotations")
+    )
+
+
+def _edits(manifest: Manifest, given: SeldonDeployment) -> Iterator[tuple[str, str]]:
+    """Yield predictor → what was changed; what is gone is told of the first that is left."""
+    applied = {p.name: p for p in given.spec.predictors}
+    there = manifest["spec"].get("predictors") or ()
+    gone = sorted(applied.keys() - {p["name"] for p in there})
+    for place, found in enumerate(there):
+        name = found["name"]
+        told = [f"the predictor {n} was taken away" for n in gone] if place == 0 else []
+        if name not in applied:
+            told.append("it was added")
+        else:
+            told += _changes(manifest, found, given, applied[name])
+        if told:
+            yield name, "; ".join(told)
+
+
+def _changes(
+    manifest: Manifest, found: Mapping[str, Any], given: SeldonDeployment, applied: Predictor
+) -> Iterator[str]:
+    """Name what differs: the fields that people change, else that something its pods run does."""
+    graph = found.get("graph") or {}
+    compared = (
+        ("traffic", found.get("traffic", 0), applied.traffic),
+        ("replicas", found.get("replicas"), given.replicas(applied)),
+        ("modelUri", graph.get("modelUri", ""), applied.graph.model_uri),
+    )
+    told = [f"its {key} is {now}, applied was {was}" for key, now, was in compared if now != was]
+    yield from told
+    if not told and not _is_template_whole(manifest, found):
+        yield "what its pods run is not what was applied"
+
+
+def _is_template_whole(manifest: Manifest, predictor: Mapping[str, Any]) -> bool:
+    """Say whether a predictor still is what its own digest was made of."""
+    annotations, spec = dict(predictor.get("annotations") or {}), manifest["spec"]
+    written = str(annotations.pop(TEMPLATE_ANNOTATION, ""))
+    return written == _digest_of(
+        manifest["metadata"]["name"],
+        spec.get("protocol", Spec.model_fields["protocol"].default),
+        spec.get("annotations", {}),
+        {**predictor, "annotations": annotations},
     )
 
 

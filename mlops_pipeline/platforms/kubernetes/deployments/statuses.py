@@ -1,7 +1,7 @@
 """What the predictors of a deployment really are now, asked of their pods."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from mlops_pipeline.clients.errors import FatalStateError, PipelineError
@@ -18,15 +18,19 @@ from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
-_State = Literal["ready", "starting", "failed", "stopped"]
+_State = Literal["ready", "starting", "failed", "stopped", "edited"]
 _DIGEST_HEADER = "x-model-digest"
 _MEMORY = re.compile(rb"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
 
 
 def statuses(
-    api: KubernetesApi, rollout: Rollout, deployment: SeldonDeployment
+    api: KubernetesApi,
+    rollout: Rollout,
+    deployment: SeldonDeployment,
+    *,
+    edits: Mapping[str, str],
 ) -> tuple[PredictorStatus, ...]:
-    """Look at each predictor."""
+    """Look at each predictor; `edits` says what of which was changed by hand."""
     shares = traffic_of(rollout.routes)
     return tuple(
         _status(
@@ -34,6 +38,7 @@ def statuses(
             rollout,
             predictor,
             traffic=0 if predictor.shadow else shares.get(predictor.name, 0),
+            edit=edits.get(predictor.name, ""),
         )
         for predictor in deployment.spec.predictors
     )
@@ -47,12 +52,15 @@ def memory_bytes(api: KubernetesApi, found: Iterable[Manifest]) -> int:
 
 
 def _status(
-    api: KubernetesApi, rollout: Rollout, predictor: Predictor, *, traffic: int
+    api: KubernetesApi, rollout: Rollout, predictor: Predictor, *, traffic: int, edit: str
 ) -> PredictorStatus:
     deployments = rollout.of(predictor)
     found = [pod for d in deployments for pod in newest_first(d, rollout.pods_of(d))]
     ready = [pod for pod in found if pods.is_ready(pod)]
     state, reason = _judge(api, rollout, deployments, found)
+    if edit:
+        state, told = "edited", f"somebody changed it by hand: {edit}"
+        reason = f"{told}; {reason}" if reason else told
     return PredictorStatus(
         name=predictor.name,
         digest=_digest(api, ready),

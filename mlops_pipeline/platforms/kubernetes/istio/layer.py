@@ -13,6 +13,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
 )
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes.edits import apply_whole, differences
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.bookinfo import Bookinfo
 from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
@@ -190,18 +191,18 @@ class Istio:
         if address is None:
             yield Broken(f"the gateway has no address: {NONE_GIVEN}")
             return
-        if isinstance(listens, Ready):
-            # Else port 443 is not open yet, or not any more: no wonder that it has no certificate.
-            yield self._https.observe(api, address)
         yield self._bookinfo.observe(api)
-        yield broken_by(self._describe_silence(address))
+        if isinstance(listens, Ready):
+            # Else its ports are not open yet, or not any more: no wonder that it is silent.
+            yield self._https.observe(api, address)
+            yield broken_by(self._describe_silence(address))
 
     def _compare(self, gateway: Manifest | None) -> LayerState:
         if gateway is None:
             return Broken(f"the Gateway {NAMESPACE}/{NAME} is not there")
-        if gateway["spec"] != gateway_manifest(self._settings)["spec"]:
-            return Drifted((f"the Gateway {NAMESPACE}/{NAME} differs from the settings",))
-        return Ready()
+        different = differences(gateway["spec"], gateway_manifest(self._settings)["spec"])
+        named = tuple(f"the Gateway {NAMESPACE}/{NAME} differs: {what}" for what in different)
+        return Drifted(named) if named else Ready()
 
     def _open(self, api: KubernetesApi, steps: Steps) -> None:
         """Make the gateway listen, and wait until it answers from here."""
@@ -224,7 +225,7 @@ class Istio:
         """Apply our Gateway; istiod's webhook may refuse calls for a while after its start."""
         wait_until(
             f"the Gateway {NAMESPACE}/{NAME}",
-            lambda: describe_silence(lambda: api.apply(gateway_manifest(self._settings))),
+            lambda: describe_silence(lambda: apply_whole(api, gateway_manifest(self._settings))),
             timeout=self._parts.settings.ready_timeout,
             clock=self._parts.clock,
         )

@@ -12,6 +12,7 @@ from mlops_pipeline.clients.errors import (
     IntegrityError,
     NotFoundError,
     UnavailableError,
+    WaitTimeoutError,
 )
 from mlops_pipeline.clients.kubernetes import (
     DAEMON_SET,
@@ -28,7 +29,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import pods, probes, upstream, workloads
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, wait_for_end
-from mlops_pipeline.platforms.kubernetes.load_balancers import address_of
+from mlops_pipeline.platforms.kubernetes.load_balancers import address_of, describe_waiting
 from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.ownership import is_ours, our_namespaces
 from mlops_pipeline.platforms.kubernetes.parts import Parts
@@ -53,6 +54,8 @@ _POOL = "mlops-pipeline"
 _REVISION = 1
 """Raised whenever `_probe_sooner` changes: installed manifests are then applied again."""
 _ANSWER = 30.0
+_GIVEN = 10.0
+"""Seconds for Services that are there already to get their addresses from a new pool."""
 _SLOW = 0.5
 """Seconds between looks at what takes seconds."""
 
@@ -151,7 +154,7 @@ class MetalLB:
             return Broken(reason)
         pool = find_lasting(api, IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
         if pool is None:
-            return Drifted(("it has no pool of ours",))
+            return Drifted((f"the IPAddressPool {_SYSTEM}/{_POOL} is not there",))
         chosen = self._choose(api)
         different = tuple(self._differences(api, pool, chosen))
         return Drifted(different) if different else Ready(_facts(pool, chosen))
@@ -166,7 +169,7 @@ class MetalLB:
         if (there := _addresses(pool)) != str(chosen):
             yield f"its addresses are {there or 'none'}, and {chosen} are asked for"
         if find_lasting(api, L2_ADVERTISEMENT, _POOL, namespace=_SYSTEM) is None:
-            yield "its addresses are not announced"
+            yield f"the L2Advertisement {_SYSTEM}/{_POOL} is not there: no address is announced"
 
     def _choose(self, api: KubernetesApi) -> AddressRange:
         pool = api.find(IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
@@ -208,6 +211,15 @@ class MetalLB:
             )
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
         upstream.apply(api, objects, timeout=timeout, clock=clock)
+        with steps.step("addresses"), suppress(WaitTimeoutError):
+            # Those that cannot have theirs are told by the layers that they belong to.
+            wait_until(
+                "the addresses of Services",
+                lambda: describe_waiting(api),
+                timeout=_GIVEN,
+                clock=clock,
+                interval=_SLOW / 5,
+            )
         return objects[0]
 
     def _annotations(self) -> dict[str, str]:

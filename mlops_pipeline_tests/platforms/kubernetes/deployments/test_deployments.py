@@ -238,6 +238,78 @@ def test_pods_that_are_gone_are_repaired(world: World) -> None:
     assert crashing not in [pod["metadata"]["name"] for pod in world.operator.pods()]
 
 
+def edit(world: World, **graph: str) -> None:
+    """Change the graph by hand, to something that does not start, and let the operator follow."""
+    found = world.api.get(SELDON_DEPLOYMENT, "iris", namespace="models")
+    (only,) = found["spec"]["predictors"]
+    changed = {**only, "graph": {**only["graph"], **graph}}
+    world.api.put({**found, "spec": {**found["spec"], "predictors": [changed]}})
+    (made,) = world.api.list(DEPLOYMENT)
+    metadata, spec = made["metadata"], {**made["spec"], "edited": True}
+    world.api.put({**made, "metadata": {**metadata, "generation": 2}, "spec": spec})
+    start_again(world)
+
+
+def test_an_edit_by_hand_is_a_state_with_what_was_changed(world: World) -> None:
+    world.deployments.apply(deployment())
+    edit(world, modelUri="s3://models/iris/nothing")
+    world.operator.step()
+    (status,) = world.status()
+    assert status.state == "edited"
+    assert status.reason.startswith(
+        "somebody changed it by hand: its modelUri is s3://models/iris/nothing, applied was "
+        "s3://models/iris/one; "
+    )
+    assert "exited with 4" in status.reason
+
+
+def test_what_an_edit_by_hand_has_broken_does_not_end_the_wait_for_its_end(world: World) -> None:
+    world.deployments.apply(deployment())
+    edit(world, modelUri="s3://models/iris/nothing")
+    world.operator.step()
+    world.clock.steps.insert(0, lambda: setattr(world.operator, "stuck", None))
+    assert world.deployments.apply(deployment()).action == "updated"
+    assert [status.state for status in world.status()] == ["ready"]
+
+
+def test_an_operator_that_has_nothing_to_take_back_is_not_waited_for_long(world: World) -> None:
+    world.deployments.apply(deployment())
+    edit(world, name="other")
+    world.operator.silent, world.operator.stuck = True, None
+    before = world.clock.time
+    assert world.deployments.apply(deployment()).action == "updated"
+    assert 5 < world.clock.time - before < 7
+
+
+def end_namespace(world: World) -> None:
+    found = world.api.get(NAMESPACE, "models")
+    world.api.put({**found, "metadata": {**found["metadata"], "deletionTimestamp": "now"}})
+
+
+def test_what_is_in_a_namespace_that_is_being_deleted_is_gone(world: World) -> None:
+    def absence() -> str:
+        return world.deployments.describe_absence("iris", namespace="models")
+
+    assert absence() == "not deployed: the namespace models is not there"
+    world.deployments.apply(deployment())
+    end_namespace(world)
+    assert world.deployments.find("iris", namespace="models") is None
+    assert world.status() == ()
+    assert absence() == "the namespace models is being deleted"
+
+    def end() -> None:
+        for resource, name in ((SELDON_DEPLOYMENT, "iris"), (NAMESPACE, "models")):
+            world.api.drop(resource, name, namespace="models" if name == "iris" else "")
+        world.clock.steps.pop(0)
+
+    world.clock.steps.insert(0, end)
+    assert world.deployments.apply(deployment()).action == "created"
+    world.deployments.delete("iris", namespace="models")
+    assert absence() == "not deployed"
+    world.absent = True
+    assert absence() == "not deployed"
+
+
 def start_again(world: World) -> str:
     """Let the pod start anew, as after a restart of its node, and return its name."""
     (pod,) = world.operator.pods()

@@ -1,5 +1,6 @@
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -217,6 +218,59 @@ def test_what_was_changed_by_hand_is_seen() -> None:
     found = OURS.read(manifest)
     assert found.spec.predictors[0].graph.model_uri == "s3://models/iris/4567"
     assert found != deployment(predictor(graph={"modelUri": "s3://models/iris/4567"}))
+
+
+def test_an_edit_by_hand_is_told_by_predictor() -> None:
+    two = deployment(predictor(traffic=80), predictor("canary", traffic=20))
+    manifest = rendered(two)
+    assert OURS.edits(manifest) == {}
+    first, second = manifest["spec"]["predictors"]
+    first["traffic"], second["traffic"], second["replicas"] = 50, 50, 3
+    assert OURS.edits(manifest) == {
+        "default": "its traffic is 50, applied was 80",
+        "canary": "its traffic is 50, applied was 20; its replicas is 3, applied was 1",
+    }
+    assert not OURS.has_other_pods(manifest)
+    manifest["spec"]["predictors"] = [first, {**second, "name": "other"}]
+    assert OURS.edits(manifest) == {
+        "default": "the predictor canary was taken away; its traffic is 50, applied was 80",
+        "other": "it was added",
+    }
+    assert OURS.has_other_pods(rendered(deployment())) is False
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda p: p["graph"].update(modelUri="s3://models/iris/4567"),
+            "its modelUri is s3://models/iris/4567, applied was s3://models/iris/0123",
+        ),
+        (
+            lambda p: p["componentSpecs"][0]["spec"]["containers"].pop(),
+            "what its pods run is not what was applied",
+        ),
+    ],
+)
+def test_an_edit_of_what_pods_run_is_told(change: Callable[[Any], None], told: str) -> None:
+    manifest = rendered()
+    change(manifest["spec"]["predictors"][0])
+    assert OURS.edits(manifest) == {"default": told}
+    assert OURS.has_other_pods(manifest)
+
+
+def test_a_newer_version_of_this_project_is_no_edit_by_hand() -> None:
+    newer = Manifests(secret="keys", image=lambda _: "serving:2", deadline=99)
+    assert newer.edits(rendered()) == {}
+    assert not newer.has_other_pods(rendered())
+
+
+def test_of_somebody_elses_nothing_was_edited() -> None:
+    manifest = rendered()
+    manifest["metadata"]["labels"] = {}
+    manifest["spec"]["predictors"][0]["traffic"] = 50
+    assert OURS.edits(manifest) == {}
+    assert not OURS.has_other_pods(manifest)
 
 
 def test_what_only_seldon_knows_of_is_seen_when_it_was_changed() -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -222,15 +223,34 @@ def test_what_it_lacks_breaks_it_and_that_alone_is_repaired(
     assert isinstance(Istio(installed.parts).observe(), Ready)
 
 
-def test_a_gateway_that_somebody_edited_is_a_difference(installed: HelmRig) -> None:
-    servers = [{"port": {"number": 81, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]
-    change = {"spec": {"servers": servers}}
-    installed.api.patch(GATEWAY, "seldon-gateway", change, namespace=SYSTEM)
-    assert Istio(installed.parts).observe() == Drifted(
-        ("the Gateway istio-system/seldon-gateway differs from the settings",)
-    )
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"servers": [{"hosts": ["a"]}]}, "servers is [{'hosts': ['a']}], wanted is [{'port': {"),
+        ({"selector": {"team": "red"}}, "selector.team is red, wanted is nothing"),
+        ({"selector": {"istio": "other"}}, "selector.istio is other, wanted is ingressgateway"),
+    ],
+)
+def test_a_gateway_that_somebody_edited_is_named_and_taken_back(
+    installed: HelmRig,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    difference: str,
+) -> None:
+    """Also where it does not answer any more: that is why."""
+    installed.api.patch(GATEWAY, "seldon-gateway", {"spec": change}, namespace=SYSTEM)
+    with monkeypatch.context() as silent:
+        silent.setattr(http, "get", _refuse)
+        state = Istio(installed.parts).observe()
+    assert isinstance(state, Drifted)
+    (seen,) = state.differences
+    assert seen.startswith(f"the Gateway istio-system/seldon-gateway differs: {difference}")
     assert Istio(installed.parts).ensure().action == "updated"
     assert isinstance(Istio(installed.parts).observe(), Ready)
+
+
+def _refuse(*_: object, **__: object) -> HttpAnswer:
+    raise UnavailableError("connection refused")
 
 
 def test_another_version_of_the_charts_is_a_difference(installed: HelmRig) -> None:

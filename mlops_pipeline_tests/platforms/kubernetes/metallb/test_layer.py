@@ -285,11 +285,28 @@ def test_a_manifest_that_cannot_be_had_is_told_before_anything_is_done(rig: Rig)
 
 
 @pytest.mark.parametrize("missing", [IP_ADDRESS_POOL, L2_ADVERTISEMENT])
-def test_a_missing_half_of_the_pool_is_made_good(installed: Rig, missing: object) -> None:
-    installed.api.drop(missing, "mlops-pipeline", namespace=SYSTEM)  # type: ignore[arg-type]
-    assert isinstance(MetalLB(installed.parts).observe(), Drifted)
+def test_a_missing_half_of_the_pool_is_made_good(installed: Rig, missing: Resource) -> None:
+    installed.api.drop(missing, "mlops-pipeline", namespace=SYSTEM)
+    state = MetalLB(installed.parts).observe()
+    assert isinstance(state, Drifted)
+    assert f"the {missing.kind} metallb-system/mlops-pipeline is not there" in state.differences[0]
     assert MetalLB(installed.parts).ensure().action == "updated"
     assert isinstance(MetalLB(installed.parts).observe(), Ready)
+
+
+def test_services_have_their_addresses_again_when_a_new_pool_is_there(installed: Rig) -> None:
+    installed.api.drop(IP_ADDRESS_POOL, "mlops-pipeline", namespace=SYSTEM)
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "gateway", "namespace": "default"},
+        "spec": {"type": "LoadBalancer"},
+    }
+    installed.api.put(service)
+    before = installed.clock.time
+    # One that never gets any is not this layer's to tell.
+    assert MetalLB(installed.parts).ensure().action == "updated"
+    assert 10 <= installed.clock.time - before < 12
 
 
 def _no_controller(api: FakeKubernetes) -> None:
@@ -394,7 +411,9 @@ def test_a_pool_that_is_just_being_deleted_counts_as_lost_and_is_made_again(
 ) -> None:
     deleted = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
     installed.api.patch(IP_ADDRESS_POOL, "mlops-pipeline", deleted, namespace=SYSTEM)
-    assert MetalLB(installed.parts).observe() == Drifted(("it has no pool of ours",))
+    assert MetalLB(installed.parts).observe() == Drifted(
+        ("the IPAddressPool metallb-system/mlops-pipeline is not there",)
+    )
     applied: list[Manifest] = []
 
     def end(manifest: Manifest) -> None:

@@ -1,0 +1,64 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients.errors import WaitTimeoutError
+from mlops_pipeline.clients.kubernetes import SERVICE
+from mlops_pipeline.platforms.kubernetes.load_balancers import describe_waiting, wait_for_address
+from mlops_pipeline_tests.platforms.kubernetes.rig import Rig
+
+PIN = "metallb.io/loadBalancerIPs"
+POOL = {"metallb.io/ip-allocated-from-pool": "mlops-pipeline"}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path / "kind").with_cluster()
+
+
+def put(rig: Rig, *, address: str = "", annotations: dict[str, str] | None = None) -> None:
+    rig.api.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "gateway", "namespace": "web", "annotations": annotations or {}},
+            "spec": {"type": "LoadBalancer"},
+            "status": {"loadBalancer": {"ingress": [{"ip": address}] if address else []}},
+        }
+    )
+
+
+def wait(rig: Rig) -> str:
+    return wait_for_address(rig.parts, "gateway", namespace="web", of="the gateway")
+
+
+def annotations(rig: Rig) -> dict[str, Any]:
+    found = rig.api.get(SERVICE, "gateway", namespace="web")
+    return {key: text for key, text in found["metadata"]["annotations"].items() if text}
+
+
+def test_an_address_of_metallb_is_asked_for_from_then_on(rig: Rig) -> None:
+    put(rig, address="172.18.0.9", annotations=POOL)
+    assert wait(rig) == "172.18.0.9"
+    assert annotations(rig) == {**POOL, PIN: "172.18.0.9"}
+
+
+def test_of_another_load_balancer_nothing_is_asked(rig: Rig) -> None:
+    put(rig, address="203.0.113.9")
+    assert wait(rig) == "203.0.113.9"
+    assert annotations(rig) == {}
+
+
+def test_an_address_that_cannot_be_had_any_more_is_given_up(rig: Rig) -> None:
+    put(rig, annotations={PIN: "172.18.0.9"})
+    with pytest.raises(WaitTimeoutError, match="MetalLB has given its Service none"):
+        wait(rig)
+    assert annotations(rig) == {}
+
+
+def test_who_waits_for_an_address_is_named(rig: Rig) -> None:
+    put(rig)
+    assert describe_waiting(rig.api) == "web/gateway"
+    put(rig, address="172.18.0.9")
+    assert describe_waiting(rig.api) is None
