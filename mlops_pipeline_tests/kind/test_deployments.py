@@ -384,7 +384,7 @@ def _bad_parameter(predictor: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (_no_such_image, 'Failed to pull image "registry.invalid/nothing:1"'),
+        (_no_such_image, "lookup registry.invalid"),
         (_no_room, "Insufficient cpu"),
         (_too_little_memory, "used more memory than it may (limit 32Mi)"),
         (_bad_parameter, "MLOPS_DRAIN_SECONDS is 'soon'"),

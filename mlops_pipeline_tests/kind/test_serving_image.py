@@ -120,8 +120,16 @@ def docker(*arguments: str) -> str:
 @dataclass(frozen=True)
 class Container:
     name: str
-    http: str
-    grpc: str
+    network: str
+    """The container that has its ports, which are gone as soon as that ends."""
+
+    @property
+    def http(self) -> str:
+        return _port(self.network, 9000)
+
+    @property
+    def grpc(self) -> str:
+        return _port(self.network, 9500)
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=f"http://{self.http}", timeout=30)
@@ -168,8 +176,7 @@ def container(
         command += [*("--publish", "127.0.0.1::9000"), *("--publish", "127.0.0.1::9500")]
     name = docker(*command, image, *arguments)
     try:
-        ports = within or Container(name, _port(name, 9000), _port(name, 9500))
-        yield Container(name, ports.http, ports.grpc)
+        yield Container(name, within.network if within is not None else name)
     finally:
         docker("rm", "--force", "--volumes", name)
 
