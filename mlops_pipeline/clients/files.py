@@ -3,7 +3,8 @@
 import hashlib
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError
@@ -21,20 +22,34 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) 
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(
-            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb"
-        ) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with os.fdopen(
+                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb"
+            ) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except ConfigurationError:
         with suppress(OSError):
             temporary.unlink()
+        raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what to do where something cannot be written.
+
+    Raises:
+        ConfigurationError: the folder is not writable, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
         raise ConfigurationError(
-            f"could not write {path}: {error.strerror or error}; "
-            "free space or choose another state folder with MLOPS_HOME"
+            f"could not write {path}: {error.strerror or error}; free space there, make the "
+            "folder writable, or choose another (MLOPS_HOME, where it is the state folder)"
         ) from error
 
 

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 class Locks:
     """Named locks that are files in `folder`. A process that dies lets go of its own."""
 
-    def __init__(self, folder: Path, *, timeout: float) -> None:
+    def __init__(
+        self, folder: Path, *, timeout: float, prepare: Callable[[], None] = lambda: None
+    ) -> None:
+        """`prepare` makes the folder, where it must be more than one that is made on the way."""
         self._folder = folder
         self._timeout = timeout
+        self._prepare = prepare
 
     @contextmanager
     def held(
@@ -30,10 +34,12 @@ class Locks:
 
         Raises:
             ConfigurationError: the folder cannot be written.
+            PipelineError: what `prepare` raises.
             UnavailableError: another process did not let go of it in time; names it.
         """
         from filelock import FileLock, Timeout
 
+        self._prepare()
         holder = self._folder / f"{name}.holder"
         lock = FileLock(self._folder / f"{name}.lock", timeout=self._timeout, mode=PRIVATE)
         try:

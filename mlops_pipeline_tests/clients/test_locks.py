@@ -23,6 +23,14 @@ def test_who_waits_is_told_who_holds_it(tmp_path: Path) -> None:
     assert len(told) == 1
 
 
+def test_the_folder_is_prepared_before_there_is_a_lock_in_it(tmp_path: Path) -> None:
+    found: list[bool] = []
+    folder = tmp_path / "locks"
+    locks = Locks(folder, timeout=1, prepare=lambda: found.append(folder.exists()))
+    with locks.held("a", purpose="work"):
+        assert found == [False]
+
+
 def test_a_lock_is_held_also_when_the_holder_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

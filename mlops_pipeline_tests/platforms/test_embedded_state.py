@@ -7,6 +7,7 @@ import shlex
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
 )
 from mlops_pipeline.platforms.embedded.models import ModelFolders
+from mlops_pipeline.platforms.embedded.platform import EmbeddedPlatform
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program, render
 from mlops_pipeline.platforms.embedded.records import Record, Records
@@ -376,3 +378,10 @@ def test_the_instance_has_a_name_that_stays(tmp_path: Path) -> None:
     state.prepare()
     assert state.instance == first
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
+
+
+def test_whatever_takes_the_first_lock_leaves_the_folder_ours(tmp_path: Path) -> None:
+    platform = EmbeddedPlatform(tmp_path / "state")
+    with suppress(NotFoundError):
+        platform.deployments.delete("iris", namespace="seldon")
+    State.at(tmp_path / "state").prepare()

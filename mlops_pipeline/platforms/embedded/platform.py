@@ -33,9 +33,9 @@ class EmbeddedPlatform:
     def __init__(self, home: Path, settings: EmbeddedOptions | None = None) -> None:
         self._settings = settings or EmbeddedOptions()
         self._state = State.at(home)
-        locks = Locks(self._state.locks, timeout=self._settings.lock_timeout)
-        records = Records(self._state.deployments)
         state, chosen = self._state, self._settings
+        locks = Locks(state.locks, timeout=chosen.lock_timeout, prepare=state.prepare)
+        records = Records(state.deployments)
         self._supervisor = Supervisor(state, locks, timeout=chosen.ready_timeout)
         self._object_store = SeaweedObjectStore(state, chosen, self._supervisor, locks)
         self._gateway = EnvoyGateway(state, chosen, self._supervisor, locks, records)

@@ -1,9 +1,21 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
+from mlops_pipeline.platforms.kubernetes.parts import ExistingParts, KindParts, Parts
 from mlops_pipeline.platforms.kubernetes.state import State
+from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
+
+
+def _on_kind(home: Path) -> Parts:
+    return KindParts.make(home, KindSettings(), bundle=None)
+
+
+def _where_it_is(home: Path) -> Parts:
+    return ExistingParts.make(home, KubernetesSettings(context="theirs"), bundle=None)
 
 
 def test_the_folders_are_for_this_user_alone(tmp_path: Path) -> None:
@@ -25,6 +37,17 @@ def test_purging_removes_what_was_made(tmp_path: Path) -> None:
     state.kubeconfig.write_text("key")
     state.purge()
     assert not state.home.exists()
+
+
+@pytest.mark.parametrize("make", [_on_kind, _where_it_is])
+def test_whatever_takes_the_first_lock_leaves_the_folder_ours(
+    tmp_path: Path, make: Callable[[Path], Parts]
+) -> None:
+    parts = make(tmp_path / "state")
+    with parts.locks.held("deployment-seldon-iris", purpose="delete it"):
+        assert parts.state.is_prepared()
+    assert parts.state.locks.stat().st_mode & 0o777 == 0o700
+    parts.state.prepare()
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def make_sources(state: State, *, bundle: Path | None, mirror: str) -> Sources:
     verified = Verified(state.verified, ready=state.is_prepared)
     if bundle is not None:
         return Bundle(bundle, verified=verified)
-    downloads = Downloads(locks=Locks(state.locks, timeout=_LOCK_TIMEOUT), mirror=mirror)
-    cache = Cache(state.downloads, downloads=downloads, verified=verified)
-    return Network(versions.read(), cache, prepare=state.prepare)
+    locks = Locks(state.locks, timeout=_LOCK_TIMEOUT, prepare=state.prepare)
+    downloads = Downloads(locks=locks, mirror=mirror)
+    cache = Cache(state.downloads, downloads=downloads, verified=verified, locks=locks)
+    return Network(versions.read(), cache)

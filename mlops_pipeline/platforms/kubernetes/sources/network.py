@@ -1,6 +1,6 @@
 """Where things come from while there is a network: PATH, what was downloaded, upstream."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import NotDownloadedError
@@ -22,13 +22,9 @@ class Network:
     Images are pulled by the engine and by the nodes.
     """
 
-    def __init__(
-        self, versions: Versions, cache: Cache, *, prepare: Callable[[], None] = lambda: None
-    ) -> None:
-        """`prepare` makes the folder of the cache ours, before anything is written there."""
+    def __init__(self, versions: Versions, cache: Cache) -> None:
         self._versions = versions
         self._cache = cache
-        self._prepare = prepare
 
     def require(self, names: Iterable[str]) -> None:
         """Download what is not here.
@@ -40,8 +36,7 @@ class Network:
         """
         for name in names:
             for wanted in self._versions.named(name):
-                if not _installed(wanted) and self._cache.find(wanted) is None:
-                    self._prepare()
+                if not _installed(wanted):
                     self._cache.ensure(wanted)
 
     def binary(self, name: str) -> Path:

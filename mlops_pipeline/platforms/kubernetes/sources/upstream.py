@@ -9,7 +9,8 @@ import yaml
 
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import IntegrityError
-from mlops_pipeline.clients.files import sha256_of, write_atomically
+from mlops_pipeline.clients.files import sha256_of, write_atomically, writing
+from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.unpacking import unpack_file
 from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
 from mlops_pipeline.platforms.kubernetes.sources.versions import PinnedFile
@@ -21,10 +22,13 @@ _RUNNABLE = 0o755
 class Cache:
     """A folder of files that were downloaded. Each is compared with its digest when it is used."""
 
-    def __init__(self, folder: Path, *, downloads: Downloads, verified: Verified) -> None:
+    def __init__(
+        self, folder: Path, *, downloads: Downloads, verified: Verified, locks: Locks
+    ) -> None:
         self._folder = folder
         self._downloads = downloads
         self._verified = verified
+        self._locks = locks
 
     def find(self, wanted: PinnedFile) -> Path | None:
         """Return the file where it is here and whole, or None. No network is used."""
@@ -41,6 +45,8 @@ class Cache:
     def ensure(self, wanted: PinnedFile) -> Path:
         """Return the file; it is downloaded where it is not here or not whole.
 
+        Of several processes that ask at once, one downloads and the others wait for it.
+
         Raises:
             ConfigurationError: upstream does not have it, or the disk is full.
             IntegrityError: what came has another digest.
@@ -48,15 +54,18 @@ class Cache:
         """
         if (found := self.find(wanted)) is not None:
             return found
+        purpose = f"download {wanted.name} {wanted.version}"
+        with self._locks.held(f"get-{_title(wanted)}", purpose=purpose):
+            return self.find(wanted) or self._bring(wanted)
+
+    def _bring(self, wanted: PinnedFile) -> Path:
         path = self._place(wanted)
-        path.parent.mkdir(parents=True, exist_ok=True)
         digest = bring(wanted, path, downloads=self._downloads)
         write_atomically(_record(path), digest)
         return path
 
     def _place(self, wanted: PinnedFile) -> Path:
-        folder = self._folder / f"{wanted.kind}-{wanted.name}-{wanted.version}"
-        return folder / (wanted.member.rpartition("/")[2] or wanted.basename)
+        return self._folder / _title(wanted) / (_last_part(wanted.member) or wanted.basename)
 
 
 def bring(wanted: PinnedFile, target: Path, *, downloads: Downloads) -> str:
@@ -68,19 +77,22 @@ def bring(wanted: PinnedFile, target: Path, *, downloads: Downloads) -> str:
         UnavailableError: it did not come.
     """
     sha256 = wanted.sha256 or published(wanted, downloads.read(wanted.sha256_url))
-    if wanted.member:
-        archive = target.with_name(f".{wanted.basename}")
-        downloads.fetch(wanted.url, archive, sha256=sha256)
-        unpacked = target.with_name(f".{target.name}.unpacked")
-        unpack_file(archive, wanted.member, unpacked)
-        sha256 = sha256_of(unpacked)
-        unpacked.replace(target)
-        archive.unlink()
-    else:
-        downloads.fetch(wanted.url, target, sha256=sha256)
-    if wanted.kind == "binary":
-        target.chmod(_RUNNABLE)
+    came = target.with_name(f".{wanted.basename}.came")
+    downloads.fetch(wanted.url, came, sha256=sha256)
+    with writing(target):
+        ready = _unpacked(wanted, came, target) if wanted.member else came
+        if wanted.kind == "binary":
+            ready.chmod(_RUNNABLE)  # Whoever sees it under its name may run it at once.
+        sha256 = sha256_of(ready)
+        ready.replace(target)
+        came.unlink(missing_ok=True)
     return sha256
+
+
+def _unpacked(wanted: PinnedFile, archive: Path, target: Path) -> Path:
+    unpacked = target.with_name(f".{target.name}.unpacked")
+    unpack_file(archive, wanted.member, unpacked)
+    return unpacked
 
 
 def published(wanted: PinnedFile, text: str) -> str:
@@ -121,6 +133,14 @@ def _digest(wanted: PinnedFile, path: Path) -> str:
     if wanted.sha256 and not wanted.member:
         return wanted.sha256
     return _record(path).read_text().strip()
+
+
+def _title(wanted: PinnedFile) -> str:
+    return f"{wanted.kind}-{wanted.name}-{wanted.version}"
+
+
+def _last_part(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _record(path: Path) -> Path:

@@ -1,6 +1,8 @@
 import os
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import (
     mirror,
     network,
     packed,
+    require_in_a_process,
     versions,
 )
 
@@ -69,6 +72,27 @@ def test_what_is_required_is_downloaded_once_and_then_given(
     )
     assert sources.manifest("metallb-native").path.read_bytes() == MANIFEST
     assert State(tmp_path / "kind").is_prepared()
+
+
+def test_processes_that_start_at_once_all_get_it_and_one_downloads(
+    tmp_path: Path, server: FileServer
+) -> None:
+    versions(tmp_path)
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:
+        running = [processes.submit(require_in_a_process, tmp_path, server.url) for _ in range(3)]
+        for process in running:
+            process.result(timeout=60)
+    fetched = [path for path in server.paths() if not path.endswith(("sum", ".yaml"))]
+    assert len(fetched) == len(set(fetched)) == 3
+    sources = network(tmp_path, server.url)
+    assert all(os.access(sources.binary(name), os.X_OK) for name in ("kind", "helm"))
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, server: FileServer) -> None:
+    State(tmp_path / "kind").prepare()
+    State(tmp_path / "kind").downloads.write_text("in the way")
+    with pytest.raises(ConfigurationError, match=r"could not write .*kind"):
+        network(tmp_path, server.url).require(["kind"])
 
 
 def test_images_are_pulled_by_whom_runs_them(tmp_path: Path, server: FileServer) -> None:

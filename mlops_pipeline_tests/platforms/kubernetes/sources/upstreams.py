@@ -110,12 +110,19 @@ def downloads(folder: Path, url: str) -> Downloads:
     return Downloads(locks=locks, mirror=url, clock=JumpingClock())
 
 
+def require_in_a_process(folder: Path, url: str) -> None:
+    """Require everything, as one of several processes does."""
+    network(folder, url).require(NAMES)
+
+
 def network(folder: Path, url: str) -> Network:
     """Return sources from the mirror at `url`, with a cache below `folder`."""
     state = State(folder / "kind")
+    locks = Locks(state.locks, timeout=20, prepare=state.prepare)
     cache = Cache(
         state.downloads,
-        downloads=downloads(folder, url),
+        downloads=Downloads(locks=locks, mirror=url, clock=JumpingClock()),
         verified=Verified(state.verified, ready=state.is_prepared),
+        locks=locks,
     )
-    return Network(versions(folder), cache, prepare=state.prepare)
+    return Network(versions(folder), cache)
