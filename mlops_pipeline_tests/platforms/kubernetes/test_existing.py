@@ -217,6 +217,13 @@ def test_a_strangers_deployment_that_reads_our_store_keeps_it(rig: ExistingRig) 
     assert rig.api.find(STATEFUL_SET, "seaweedfs", namespace="mlops-storage") is not None
 
 
+def test_what_a_stranger_has_just_deleted_keeps_nothing(rig: ExistingRig) -> None:
+    theirs = deployed("theirs", "strangers", ours=False)
+    ending = {**theirs["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    rig.api.put({**theirs, "metadata": ending})
+    assert len(platform_of(rig).down()) == 1
+
+
 def test_a_strangers_route_keeps_the_gateway(rig: ExistingRig) -> None:
     strangers(rig, VIRTUAL_SERVICE)
     said = platform_of(rig).down()

@@ -81,7 +81,7 @@ class ExistingCluster:
         settings = self._parts.settings
         missing = permissions.missing(self._parts.api(), settings)
         if missing:
-            return Finding(passed=False, seen=f"not allowed: {'; '.join(map(str, missing))}")
+            return Finding(passed=False, seen=f"not allowed: {permissions.describe(missing)}")
         asked = len(permissions.needed(settings))
         return Finding(passed=True, seen=f"all {asked} rights are given", facts={"rights": asked})
 

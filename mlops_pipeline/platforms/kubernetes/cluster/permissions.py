@@ -1,6 +1,7 @@
 """What the kubeconfig's user must be allowed to do, for the layers that are ours to install."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mlops_pipeline.clients.kubernetes import EVERYTHING, Access, KubernetesApi
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
@@ -61,6 +62,14 @@ def missing(api: KubernetesApi, settings: KubernetesSettings) -> list[Access]:
     if api.may(EVERYTHING):
         return []
     return [access for access in needed(settings) if not api.may(access)]
+
+
+def describe(missing: Sequence[Access]) -> str:
+    """Name all the rights, the verbs of a resource together."""
+    verbs: dict[Access, list[str]] = {}
+    for access in missing:
+        verbs.setdefault(replace(access, verb=""), []).append(access.verb)
+    return "; ".join(f"{'/'.join(found)}{access}" for access, found in verbs.items())
 
 
 def _needed(settings: KubernetesSettings) -> Iterator[Access]:

@@ -26,8 +26,6 @@ from mlops_pipeline.platforms.kubernetes.seldon_core import existing as existing
 from mlops_pipeline.platforms.layers import Diagnosis
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-_SHOWN = 60
-"""Missing rights that an error lists."""
 
 
 def examine(parts: ExistingParts) -> list[Diagnosis]:
@@ -123,13 +121,12 @@ def _inside(parts: ExistingParts, api: KubernetesApi) -> Iterator[Diagnosis]:
 
 
 def _permissions(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
-    missing = [str(access) for access in permissions.missing(api, parts.settings)]
+    missing = permissions.missing(api, parts.settings)
     if not missing:
         return Diagnosis("permissions", "all that is needed")
-    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return Diagnosis(
         "permissions",
-        f"not allowed: {', '.join(missing[:_SHOWN])}{more}",
+        f"not allowed: {permissions.describe(missing)}",
         "let an administrator give the context's user these rights (a ClusterRole), or use what "
         "is there with install = false and an object store of your own",
     )

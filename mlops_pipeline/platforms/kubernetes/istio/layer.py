@@ -14,6 +14,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.edits import apply_whole, differences
+from mlops_pipeline.platforms.kubernetes.endings import stays
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.bookinfo import Bookinfo
 from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
@@ -155,7 +156,7 @@ class Istio:
             f"{resource.kind} {found['metadata']['namespace']}/{found['metadata']['name']}"
             for resource in (VIRTUAL_SERVICE, GATEWAY)
             for found in api.list(resource)
-            if not is_ours(found) and not found["metadata"].get("ownerReferences")
+            if not is_ours(found) and stays(found) and not found["metadata"].get("ownerReferences")
         )
 
     def url(self) -> str:

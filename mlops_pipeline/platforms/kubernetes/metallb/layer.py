@@ -28,7 +28,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import pods, probes, upstream, workloads
-from mlops_pipeline.platforms.kubernetes.endings import find_lasting, wait_for_end
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.load_balancers import address_of, describe_waiting
 from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.ownership import is_ours, our_namespaces
@@ -143,6 +143,7 @@ class MetalLB:
             for found in api.list(SERVICE)
             if _is_given(found, pool)
             and not is_ours(found)
+            and stays(found)
             and found["metadata"]["namespace"] not in ours
         )
 

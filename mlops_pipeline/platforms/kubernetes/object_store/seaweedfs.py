@@ -21,7 +21,7 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.platforms import store_access
-from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
+from mlops_pipeline.platforms.kubernetes.endings import is_ending, stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
     find_address,
@@ -134,7 +134,9 @@ class SeaweedStore:
         return tuple(
             f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
             for found in api.list(SELDON_DEPLOYMENT)
-            if not is_ours(found) and f"'{store_access.SECRET}'" in str(found["spec"])
+            if not is_ours(found)
+            and stays(found)
+            and f"'{store_access.SECRET}'" in str(found["spec"])
         )
 
     def discard(self) -> None:

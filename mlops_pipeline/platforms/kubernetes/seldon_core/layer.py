@@ -273,7 +273,7 @@ def _foreign(api: KubernetesApi) -> list[str]:
     return [
         f"{found['metadata']['namespace']}/{found['metadata']['name']}"
         for found in api.list(SELDON_DEPLOYMENT)
-        if not is_ours(found)
+        if not is_ours(found) and stays(found)
     ]
 
 

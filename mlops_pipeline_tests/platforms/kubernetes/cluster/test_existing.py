@@ -132,7 +132,7 @@ def test_all_that_is_missing_is_told_in_one_error_before_anything_is_changed(
         "nothing was changed",
     ):
         assert part in said
-    assert "permissions: not allowed: list nodes, create namespaces; let an administrator" in said
+    assert "permissions: not allowed: list nodes; create namespaces; let an administrator" in said
     assert rig.api.applied == []
 
 

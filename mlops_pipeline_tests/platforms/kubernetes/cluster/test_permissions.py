@@ -23,7 +23,9 @@ def test_every_right_that_is_missing_is_told_at_once() -> None:
     assert str(lacked[0]) == (
         "create seldondeployments.machinelearning.seldon.io in the namespace models"
     )
-    assert str(lacked[2]) == "delete persistentvolumeclaims"
+    assert permissions.describe([*lacked[2:], Access("get", "persistentvolumeclaims")]) == (
+        "delete/get persistentvolumeclaims"
+    )
 
 
 def test_what_is_there_already_needs_fewer_rights() -> None:
