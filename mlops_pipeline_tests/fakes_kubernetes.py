@@ -751,7 +751,8 @@ class FakeEngine:
     def tag(self, reference: str, name: str) -> None:
         self._require_image(reference)
         self.images.add(full_reference(name))
-        self.image_infos[full_reference(name)] = self.image_infos[full_reference(reference)]
+        if (info := self.image_infos.get(full_reference(reference))) is not None:
+            self.image_infos[full_reference(name)] = info
 
     def save(self, references: Sequence[str], archive: Path, *, timeout: float) -> None:
         for reference in references:

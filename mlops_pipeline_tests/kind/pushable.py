@@ -15,6 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 
 _PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>blobs|manifests|blobs/uploads)/(?P<reference>[^/]*)")
 
+_JSON = {"Content-Type": "application/json"}
+_UNKNOWN = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
+
 
 @dataclass
 class Registry:
@@ -34,6 +37,8 @@ class Registry:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"
+    """So a client that begins with TLS gets an answer of HTTP, by which it knows to go without."""
     registry: Registry
     uploads: dict[str, bytes]
 
@@ -76,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _give(self, *, body: bool) -> None:
         if self.path.rstrip("/") == "/v2":
-            self._answer(200)
+            self._answer(200, {"Docker-Distribution-Api-Version": "registry/2.0"})
             return
         name, kind, reference = self._parts()
         media_type, content = "application/octet-stream", self.registry.blobs.get(reference)
@@ -84,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.registry.pulls.append(reference)
             media_type, content = self.registry.manifests.get((name, reference), ("", None))
         if content is None:
-            self._answer(404, content=b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
+            self._answer(404, _JSON, content=_UNKNOWN, silent=not body)
             return
         digest = {"Docker-Content-Digest": _digest(content), "Content-Type": media_type}
         self._answer(200, digest, content=content, silent=not body)

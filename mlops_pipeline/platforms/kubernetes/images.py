@@ -14,6 +14,13 @@ _PUSH_TIMEOUT = 1800.0
 """Seconds that one image may take into a registry: 0.5 GB go over a network that may be slow."""
 
 
+LOCAL = "localhost"
+"""How the names of our images begin that are for no registry.
+
+None has what is of localhost: a node that lacks such an image says so at once.
+"""
+
+
 class Images(Protocol):
     """Where the images are that a cluster runs, and bringing there what is missing."""
 
@@ -55,11 +62,8 @@ class NodeImages:
         self._cluster = cluster_name
 
     def name(self, repository: str) -> str:
-        """Return the full name of an image of ours.
-
-        No registry has what is of localhost: a node that lacks it says so at once.
-        """
-        return f"localhost/{repository}"
+        """Return the full name of an image of ours."""
+        return f"{LOCAL}/{repository}"
 
     def places(self) -> tuple[str, ...]:
         """Return the names of the nodes; none where there is no cluster."""
@@ -181,11 +185,8 @@ class BroughtImages:
     """Images that somebody brings to the nodes, by whatever way: nothing is looked at or done."""
 
     def name(self, repository: str) -> str:
-        """Return the full name of an image of ours.
-
-        No registry has what is of localhost: a node that lacks it says so at once.
-        """
-        return f"localhost/{repository}"
+        """Return the full name of an image of ours."""
+        return f"{LOCAL}/{repository}"
 
     def places(self) -> tuple[str, ...]:
         """Return the nodes, which nobody can look into."""

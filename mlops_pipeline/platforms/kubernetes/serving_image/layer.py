@@ -19,6 +19,7 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
     PipelineError,
 )
+from mlops_pipeline.platforms.kubernetes.images import LOCAL
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
 from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
@@ -175,6 +176,10 @@ class ServingImage:
     def _reference(self, image: _Image) -> str:
         return f"{self._repository(image)}:{self.tag}"
 
+    def _built(self, image: _Image) -> str:
+        """Return how an image is called that is for no registry."""
+        return f"{LOCAL}/{image.repository}:{self.tag}"
+
     def _repository(self, image: _Image) -> str:
         return self._parts.images.name(image.repository)
 
@@ -241,14 +246,18 @@ class ServingImage:
         return [image for image in _IMAGES if not engine.has_image(self._reference(image))]
 
     def _load_built(self) -> None:
-        """Load these very images where somebody has built and kept them."""
+        """Load these very images where somebody has built and kept them, and name them."""
+        engine, local = self._parts.engine, {i: self._built(i) for i in _IMAGES}
         try:
             archives = self._parts.sources.archives(ARCHIVE)
         except ConfigurationError:  # A bundle need not have them.
-            return
+            archives = ()
         for archive in archives:
-            if set(self.references) & set(archive.images):
-                self._parts.engine.load(archive.path)
+            if set(local.values()) & set(archive.images):
+                engine.load(archive.path)
+        for image in self._lacking():
+            if engine.has_image(local[image]):
+                engine.tag(local[image], self._reference(image))
 
     def _ensure_base(self) -> None:
         """Load the base image from where archives come from; else the build pulls it."""

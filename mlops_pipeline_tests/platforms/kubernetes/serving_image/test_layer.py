@@ -32,7 +32,14 @@ from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeSources
-from mlops_pipeline_tests.platforms.kubernetes.rig import CONTROL_PLANE, Rig, make_engine, node
+from mlops_pipeline_tests.platforms.kubernetes.rig import (
+    CONTROL_PLANE,
+    ExistingRig,
+    Rig,
+    existing_settings,
+    make_engine,
+    node,
+)
 
 ROOT = Path(__file__).parents[4]
 LOCKS = ("serving.lock", "serving-tensorflow.lock")
@@ -501,3 +508,48 @@ def test_what_no_server_opens_goes_and_the_rest_is_compiled(
     assert files - compiled == set(kept)
     assert len(compiled) == 2
     assert not any(name.startswith("pandas") for name in compiled)
+
+
+# Through a registry
+
+
+def test_images_are_built_under_the_registry_s_name_and_pushed(tmp_path: Path) -> None:
+    rig = ExistingRig(tmp_path / "state")
+    layer = ServingImage(rig.parts)
+    assert layer.observe() == Absent()
+    assert layer.ensure().action == "created"
+    assert rig.engine.pushed == set(layer.references)
+    assert all(
+        r.startswith("registry.example.com/team/mlops-pipeline/serving") for r in layer.references
+    )
+    assert isinstance(layer.observe(), Ready)
+    assert layer.ensure().action == "unchanged"
+    rig.engine.pushed.clear()
+    state = layer.observe()
+    assert isinstance(state, Drifted)
+    assert "registry.example.com/team lacks registry.example.com/team/ml" in state.differences[0]
+    assert len(rig.engine.builds) == 2
+    assert layer.ensure().action == "updated"
+    assert len(rig.engine.builds) == 2
+
+
+def test_what_was_built_for_another_platform_or_came_in_a_bundle_is_named_for_the_registry(
+    tmp_path: Path,
+) -> None:
+    built = ServingImage(a_rig(tmp_path).parts).references
+    rig = ExistingRig(tmp_path / "existing", sources=WithServing(*built))
+    rig.engine = make_engine(archives={Path("/bundle/images/serving.tar"): built})
+    layer = ServingImage(rig.parts)
+    layer.ensure()
+    assert rig.engine.builds == []
+    assert rig.engine.pushed == set(layer.references)
+
+
+def test_without_a_registry_it_is_said_what_to_set(tmp_path: Path) -> None:
+    rig = ExistingRig(tmp_path / "state", settings=existing_settings(images={}))
+    layer = ServingImage(rig.parts)
+    state = layer.observe()
+    assert isinstance(state, Broken)
+    assert "set kubernetes.images.registry" in state.reason
+    with pytest.raises(ConfigurationError, match=r"set kubernetes\.images\.registry"):
+        layer.ensure()
