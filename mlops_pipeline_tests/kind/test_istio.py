@@ -21,6 +21,7 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes.images import NodeImages
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import Archive, ManifestFile, Sources
@@ -192,7 +193,9 @@ def test_bookinfo_is_installed_served_and_removed(
     file.write_text(PRODUCT_PAGE)
     parts.images.ensure("extras")
     asked = with_settings(parts, samples=SamplesSettings(bookinfo=True))
-    bookinfo = Istio(replace(asked, sources=_WithBookinfo(parts.sources, file)))
+    sources = _WithBookinfo(parts.sources, file)
+    images = NodeImages(parts.engine, parts.kind, sources, parts.settings.cluster.name)
+    bookinfo = Istio(replace(asked, sources=sources, images=images))
     assert bookinfo.observe() == Drifted(("Bookinfo is asked for, and not there",))
     assert bookinfo.ensure().action == "updated"
     assert bookinfo.checks[1].run().passed
