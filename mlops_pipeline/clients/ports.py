@@ -51,6 +51,17 @@ def is_taken(port: int, *, address: str = LOOPBACK) -> bool:
     return False
 
 
+def is_reachable(address: str, port: int, *, timeout: float = 1.0) -> bool:
+    """Say whether anything answers there within `timeout` seconds, be it with a refusal."""
+    try:
+        socket.create_connection((address, port), timeout=timeout).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def _answers(port: int, address: str) -> bool:
     try:
         socket.create_connection((address, port), timeout=1).close()

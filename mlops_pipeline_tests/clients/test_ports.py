@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.clients.ports import first_free, is_abandoned, is_free
+from mlops_pipeline.clients.ports import first_free, is_abandoned, is_free, is_reachable
 
 
 @pytest.fixture
@@ -35,3 +35,13 @@ def test_a_taken_port_is_passed_over() -> None:
         port = server.getsockname()[1]
         assert not is_free(port)
         assert first_free(port) > port
+
+
+def test_a_refusal_is_an_answer_and_silence_is_none() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        assert is_reachable("127.0.0.1", port)
+        server.listen(1)
+        assert is_reachable("127.0.0.1", port)
+    assert not is_reachable("255.255.255.255", 80)

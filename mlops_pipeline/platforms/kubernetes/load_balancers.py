@@ -1,6 +1,7 @@
 """Services of type LoadBalancer: the addresses that MetalLB gives them."""
 
 from mlops_pipeline.clients.kubernetes import SERVICE, KubernetesApi, Manifest
+from mlops_pipeline.clients.ports import is_reachable
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 
@@ -53,13 +54,22 @@ def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> 
 
 
 def describe_waiting(api: KubernetesApi) -> str | None:
-    """Say which Services wait for an address; None when none does."""
-    waiting = [
-        f"{found['metadata']['namespace']}/{found['metadata']['name']}"
+    """Say which Services have no address yet, or one that nothing answers at; None: none."""
+    reasons = (
+        _describe_silent(found)
         for found in api.list(SERVICE)
-        if found["spec"].get("type") == "LoadBalancer" and not address_of(found)
-    ]
-    return ", ".join(waiting) or None
+        if found["spec"].get("type") == "LoadBalancer"
+    )
+    return "; ".join(reason for reason in reasons if reason) or None
+
+
+def _describe_silent(service: Manifest) -> str | None:
+    shown = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
+    address, ports = address_of(service), service["spec"].get("ports") or ()
+    if address is None:
+        return f"{shown} has no address"
+    silent = any(not is_reachable(address, int(part["port"])) for part in ports[:1])
+    return f"{shown} does not answer at {address}" if silent else None
 
 
 def _ask_for(api: KubernetesApi, service: str, address: str | None, *, namespace: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from mlops_pipeline.clients.errors import WaitTimeoutError
 from mlops_pipeline.clients.kubernetes import SERVICE
+from mlops_pipeline.platforms.kubernetes import load_balancers
 from mlops_pipeline.platforms.kubernetes.load_balancers import describe_waiting, wait_for_address
 from mlops_pipeline_tests.platforms.kubernetes.rig import Rig
 
@@ -23,7 +24,7 @@ def put(rig: Rig, *, address: str = "", annotations: dict[str, str] | None = Non
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": "gateway", "namespace": "web", "annotations": annotations or {}},
-            "spec": {"type": "LoadBalancer"},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
             "status": {"loadBalancer": {"ingress": [{"ip": address}] if address else []}},
         }
     )
@@ -57,8 +58,13 @@ def test_an_address_that_cannot_be_had_any_more_is_given_up(rig: Rig) -> None:
     assert annotations(rig) == {}
 
 
-def test_who_waits_for_an_address_is_named(rig: Rig) -> None:
+def test_who_waits_for_an_address_or_is_silent_at_it_is_named(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(rig)
-    assert describe_waiting(rig.api) == "web/gateway"
+    assert describe_waiting(rig.api) == "web/gateway has no address"
     put(rig, address="172.18.0.9")
+    monkeypatch.setattr(load_balancers, "is_reachable", lambda *_: False)
+    assert describe_waiting(rig.api) == "web/gateway does not answer at 172.18.0.9"
+    monkeypatch.setattr(load_balancers, "is_reachable", lambda *_: True)
     assert describe_waiting(rig.api) is None
