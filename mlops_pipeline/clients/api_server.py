@@ -1,5 +1,6 @@
 """HTTP to a Kubernetes API server: bounded time, and each refusal in this project's errors."""
 
+import copy
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -7,8 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import yaml
-
+from mlops_pipeline.clients import kubeconfig
 from mlops_pipeline.clients.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -19,6 +19,7 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.http import HttpAnswer
+from mlops_pipeline.clients.login import Login, log_in
 
 _CONNECT_TIMEOUT = 5.0
 _ATTEMPTS = 2
@@ -37,10 +38,15 @@ class ApiServer:
     request; the connection is kept open between them.
     """
 
-    def __init__(self, kubeconfig: Path, *, context: str, timeout: float) -> None:
+    def __init__(
+        self, kubeconfig: Path, *, context: str, timeout: float, login_timeout: float
+    ) -> None:
         self._kubeconfig = kubeconfig
         self._context = context
         self._timeout = timeout
+        self._login_timeout = login_timeout
+        self._made: Any = None
+        self._login = Login({})
 
     def __str__(self) -> str:
         return f"the cluster {self._context}"
@@ -166,28 +172,36 @@ class ApiServer:
 
         return Timeout(connect=_CONNECT_TIMEOUT, read=self._timeout)
 
-    @cached_property
+    @property
     def _client(self) -> Any:
-        """The package's own client: it knows every way in which a kubeconfig gives access.
+        """The package's own client, made anew when a program's login is over.
 
         Raises:
+            AccessDeniedError: a program that the kubeconfig names for it does not log in.
             NotFoundError: there is no such file.
             ConfigurationError: it has no such context, or cannot be understood.
         """
-        from kubernetes import client, config
+        if self._made is None or self._login.is_over():
+            self._made = self._connected()
+        return self._made
 
-        if not self._kubeconfig.is_file():
-            raise NotFoundError(f"there is no kubeconfig {self._kubeconfig}")
+    def _connected(self) -> Any:
+        """Return a client by whatever way the kubeconfig gives access; a login's is bounded."""
+        from kubernetes import client, config
+        from kubernetes.config.kube_config import KubeConfigLoader
+
+        folder = self._kubeconfig.absolute().parent
         try:
-            configuration = config.new_client_from_config(
-                config_file=str(self._kubeconfig), context=self._context, persist_config=False
-            ).configuration
+            content = self._logged_in(copy.deepcopy(kubeconfig.read(self._kubeconfig)), folder)
+            configuration = client.Configuration()
+            KubeConfigLoader(
+                content, active_context=self._context, config_base_path=str(folder)
+            ).load_and_set(configuration)
             configuration.proxy = None  # It is read from the environment, for other servers.
             configuration.retries = False
             return client.ApiClient(configuration)
         except (
             config.ConfigException,
-            yaml.YAMLError,
             OSError,
             ValueError,
             TypeError,
@@ -197,6 +211,23 @@ class ApiServer:
                 f"could not read the context {self._context} of {self._kubeconfig}: "
                 f"{type(error).__name__}: {error}; mend the file, or name a context that it has"
             ) from error
+
+    def _logged_in(self, content: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+        """Let the program that the context's user names log in, and put what it gives there."""
+
+        def entry(table: str, name: object) -> Mapping[str, Any]:
+            found = dict(kubeconfig.entries(content, table, path=self._kubeconfig))
+            return found.get(str(name), {})
+
+        context = entry("contexts", self._context)
+        user, cluster = (entry(f"{part}s", context.get(part)) for part in ("user", "cluster"))
+        if "exec" not in user or user.get("token") or user.get("tokenFile"):
+            return content
+        self._login = log_in(
+            user["exec"], cluster=cluster, folder=folder, timeout=self._login_timeout
+        )
+        users = [{"name": str(context.get("user")), "user": self._login.user}]
+        return {**content, "users": users}
 
 
 def is_status(answer: HttpAnswer) -> bool:

@@ -155,7 +155,8 @@ class KubernetesApi(Protocol):
 class Kubernetes:
     """The API server that `context` of `kubeconfig` names, and no other.
 
-    `timeout` is the seconds that an answer may take. Nothing is read or contacted before the first
+    `timeout` is the seconds that an answer may take, `login_timeout` those of a program that the
+    kubeconfig names for logging in. Nothing is read or contacted before the first
     call. Every method raises, besides what it says itself:
 
         AccessDeniedError: the server refuses our keys, or what they may do.
@@ -163,8 +164,12 @@ class Kubernetes:
         UnavailableError: it cannot be reached, is overloaded, or a webhook of it does not answer.
     """
 
-    def __init__(self, kubeconfig: Path, *, context: str, timeout: float = 15.0) -> None:
-        self._server = ApiServer(kubeconfig, context=context, timeout=timeout)
+    def __init__(
+        self, kubeconfig: Path, *, context: str, timeout: float = 15.0, login_timeout: float = 60.0
+    ) -> None:
+        self._server = ApiServer(
+            kubeconfig, context=context, timeout=timeout, login_timeout=login_timeout
+        )
         self._collections: dict[Resource, _Collection] = {}
 
     def version(self) -> str:

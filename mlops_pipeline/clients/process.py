@@ -31,18 +31,19 @@ def run(
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
     remedy: str = _OURS,
+    secret: bool = False,
 ) -> str:
     """Run `command` and return its standard output.
 
     `purpose` finishes the sentence "could not ..." in the error, `remedy` says what to do when the
     program is missing. `timeout` is in seconds; `environment` is added to this process's own. The
     command leads a process group of its own, which is ended when the wait for it ends early, so
-    that nothing is left behind.
+    that nothing is left behind. Of a `secret` one, neither arguments nor output are shown.
 
     Raises:
         CommandError: the program is missing, ran out of time or exited with another code than 0.
     """
-    shown = shlex.join(command)
+    shown = command[0] if secret else shlex.join(command)
     with _opened(stdin, purpose) as source:
         process = _start(command, purpose, shown, source, environment, directory, remedy)
     try:
@@ -53,15 +54,15 @@ def run(
         output, errors = _end(process)
         raise CommandError(
             f"could not {purpose}: `{shown}` was ended after {timeout:g} s"
-            f"{_streams(output, errors)}"
-        ) from error
+            f"{_streams('' if secret else output, errors)}"
+        ) from (None if secret else error)  # It holds the command.
     except BaseException:
         _end(process)
         raise
     if process.returncode != 0:
         raise CommandError(
             f"could not {purpose}: `{shown}` exited with {process.returncode}"
-            f"{_streams(output, errors)}"
+            f"{_streams('' if secret else output, errors)}"
         )
     return output
 

@@ -130,8 +130,9 @@ def test_nothing_waits_by_the_time_of_day() -> None:
         if asking.search(path.read_text())
     }
     # Shown beside the times of events; written into the manifest of an artifact; the dates of a
-    # certificate.
+    # certificate, and the end of a login.
     assert {Path(name).name: times for name, times in found.items()} == {
+        "login.py": 1,
         "progress.py": 1,
         "training.py": 1,
         "tls.py": 1,

@@ -1,3 +1,4 @@
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,41 @@ def test_a_file_that_is_no_yaml_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "config").write_text(text)
     with pytest.raises(ConfigurationError, match="config cannot be read: "):
         locate(settings(tmp_path / "config"))
+
+
+def test_nothing_of_a_file_that_is_no_yaml_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text('users:\n- user:\n    token: "SECRET\n  x: [\n')
+    with pytest.raises(ConfigurationError, match=r"in line \d, column \d") as caught:
+        locate(settings(tmp_path / "config"))
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "SECRET" not in shown
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("contexts", ["5", "[b]", "[{name: b, context: abc}]", "abc"])
+def test_a_file_whose_contexts_are_none_is_told(tmp_path: Path, contexts: str) -> None:
+    (tmp_path / "config").write_text(f"contexts: {contexts}")
+    with pytest.raises(ConfigurationError, match="its list `contexts`"):
+        locate(settings(tmp_path / "config"))
+
+
+def test_a_file_is_parsed_once_and_again_when_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "config", "b", "of-this-test")
+    loaded: list[int] = []
+    load = yaml.load
+
+    def counted(text: bytes, **given: Any) -> Any:
+        loaded.append(1)
+        return load(text, **given)
+
+    monkeypatch.setattr(yaml, "load", counted)
+    assert [locate(settings(path)) for _ in range(3)] == [path] * 3
+    assert len(loaded) == 1
+    write(path, "b", "changed")
+    locate(settings(path))
+    assert len(loaded) == 2
 
 
 def test_a_file_of_something_else_has_no_contexts(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""What a kubeconfig says: parsed once, and never shown, for any line of it may hold a key."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
+
+_QUOTED = re.compile(r"(['\"]).{2,}?\1")
+"""What a parser cites of the file."""
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """Return what the file says; it must not be changed. The same bytes are parsed once.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigurationError: it cannot be read, or is no kubeconfig; nothing of it is shown.
+    """
+    try:
+        wrong, content = "", _parsed(path.read_bytes())
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no kubeconfig {path}") from error
+    except OSError as error:
+        wrong = str(error.strerror or type(error).__name__)
+    except (ValueError, yaml.YAMLError) as error:
+        wrong = _described(error)
+    if wrong:
+        # Not `from` the error: whoever prints the cause would print the line that is wrong.
+        raise ConfigurationError(
+            f"the kubeconfig {path} cannot be read: {wrong}; mend it, or name another with "
+            "kubernetes.kubeconfig"
+        )
+    return content if isinstance(content, dict) else {}
+
+
+def entries(
+    content: Mapping[str, Any], table: str, *, path: Path
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the entries of `contexts`, `clusters` or `users` by their names.
+
+    Raises:
+        ConfigurationError: the table is none of a kubeconfig.
+    """
+    part = table.removesuffix("s")
+    listed = content.get(table) or ()
+    for entry in listed if isinstance(listed, list | tuple) else (listed,):
+        about = (entry.get(part) or {}) if isinstance(entry, dict) and "name" in entry else None
+        if not isinstance(about, dict):
+            raise ConfigurationError(
+                f"the kubeconfig {path} cannot be understood: each entry of its list `{table}` "
+                f"must have a `name`, and a table `{part}`; mend it"
+            )
+        yield str(entry["name"]), about
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: bytes) -> Any:
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _described(error: ValueError | yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = _QUOTED.sub("…", str(getattr(error, "problem", None) or "it is no YAML"))
+    return f"{problem}, in line {mark.line + 1}, column {mark.column + 1}" if mark else problem
