@@ -255,10 +255,11 @@ class FakeKubernetes:
             and _matches(value["metadata"].get("labels") or {}, labels)
         ]
 
-    def delete(self, resource: Resource, name: str, *, namespace: str = "") -> bool:
+    def delete(self, resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
         self._maybe_fail("delete", resource.kind)
         key = self._place(resource, namespace, name)
-        gone = self._objects.pop(key, None)
+        there = self._objects.get(key, {"metadata": {}})["metadata"].get("uid", "")
+        gone = self._objects.pop(key, None) if uid in ("", there) else None
         if gone is None:
             return False
         self.deleted.append(Reference(*key))

@@ -14,6 +14,7 @@ Every message says what was tried, on what, what was seen and what to do next::
     │   ├── AccessDeniedError      it refuses the keys that it was asked with
     │   └── WaitTimeoutError       it did not become ready in time; holds what was last seen
     └── FatalStateError        a wait that cannot succeed any more
+        └── FailedPodError         a pod that cannot become ready; holds which one
 """
 
 
@@ -63,3 +64,12 @@ class WaitTimeoutError(UnavailableError):
 
 class FatalStateError(PipelineError):
     """A wait that cannot succeed any more, ended early."""
+
+
+class FailedPodError(FatalStateError):
+    """A pod that cannot become ready."""
+
+    def __init__(self, message: str, *, uid: str) -> None:
+        super().__init__(message)
+        self.uid = uid
+        """The identity of the pod."""

@@ -14,6 +14,7 @@ import yaml
 from mlops_pipeline.clients.api_server import ApiServer, described, is_status
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
+    ConflictError,
     InvalidManifestError,
     NotFoundError,
 )
@@ -126,8 +127,11 @@ class KubernetesApi(Protocol):
     ) -> Sequence[Manifest]:
         """Return the objects with those labels (`a=b,c`), of all namespaces where none is named."""
 
-    def delete(self, resource: Resource, name: str, *, namespace: str = "") -> bool:
-        """Ask for the object's end, what it owns first; return False where there is none."""
+    def delete(self, resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
+        """Ask for the object's end, what it owns first; return False where there is none.
+
+        With a `uid`, another object that has its name by now is left.
+        """
 
     def patch(
         self, resource: Resource, name: str, change: Manifest, *, namespace: str = ""
@@ -292,20 +296,28 @@ class Kubernetes:
         except NotFoundError:
             return []
 
-    def delete(self, resource: Resource, name: str, *, namespace: str = "") -> bool:
+    def delete(self, resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
         """Ask for the object's end, and return False where there is none.
 
-        It can still be found, with a `deletionTimestamp`, until what it owns is gone.
+        It can still be found, with a `deletionTimestamp`, until what it owns is gone. With a `uid`,
+        another object that has its name by now is left: it counts as none.
         """
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
             self._server.json(
                 "DELETE",
                 self._path(resource, namespace, name),
                 what=f"delete {resource.kind} {_shown(namespace, name)}",
                 query={"propagationPolicy": "Foreground"},
+                content_type="application/json",
+                body=options if uid else None,
             )
         except NotFoundError:
             return False
+        except ConflictError:
+            if uid:
+                return False
+            raise
         return True
 
     def patch(

@@ -407,6 +407,16 @@ def test_a_kubeconfig_without_the_context_says_what_is_wrong(
 # Manifests
 
 
+def test_another_object_of_that_name_is_not_deleted(server: StubApiServer, api: Kubernetes) -> None:
+    server.on(f"DELETE {MAPS}/a", (200, CONFIG))
+    assert api.delete(CONFIG_MAP, "a", namespace="n", uid="1")
+    assert json.loads(server.asked[-1].body)["preconditions"] == {"uid": "1"}
+    server.refuse(f"DELETE {MAPS}/a", 409, "Precondition failed: UID in precondition: 1")
+    assert not api.delete(CONFIG_MAP, "a", namespace="n", uid="1")
+    with pytest.raises(ConflictError):
+        api.delete(CONFIG_MAP, "a", namespace="n")
+
+
 def test_a_file_of_manifests_is_read_without_its_empty_documents() -> None:
     text = "# licence\n---\napiVersion: v1\nkind: A\nmetadata: {name: a}\n---\n---\n# end\n"
     [found] = parse_all(text)

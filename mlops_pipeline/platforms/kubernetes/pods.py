@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlops_pipeline.clients.errors import FatalStateError, PipelineError
+from mlops_pipeline.clients.errors import FailedPodError, PipelineError
 from mlops_pipeline.clients.kubernetes import POD, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes.endings import is_ending
 
@@ -75,7 +75,7 @@ def explain_unready(
     those of containers that a restart cannot help; any other exit may happen once.
 
     Raises:
-        FatalStateError: one of them cannot become ready; the reason, what to do, and, given `log`,
+        FailedPodError: one of them cannot become ready; the reason, what to do, and, given `log`,
             the container's last lines.
     """
     given, known = list(pods), list(events)
@@ -85,7 +85,7 @@ def explain_unready(
         if trouble.final or trouble.exited:
             tail = _tail(log, name, trouble.container)
             if trouble.final or _are_keys_refused(trouble, tail):
-                raise FatalStateError(_translate(pod, trouble, tail))
+                raise FailedPodError(_translate(pod, trouble, tail), uid=_uid(pod))
         reasons.append(f"{name}: {trouble.reason}")
     if not _living(given):
         return "there is no pod yet"
@@ -97,21 +97,19 @@ def replacing_failed(
 ) -> Callable[[], str | None]:
     """Return a probe that lets only pods made from now on end a wait.
 
-    Of those that `find` returns now, the ones that turn out failed are replaced, each once: what
-    they lacked may be there by now, and the kubelet tries them again only after minutes.
+    Of those that `find` returns now, one that turns out failed is replaced, once: what it lacked
+    may be there by now, and the kubelet tries it again only after minutes.
     """
-    known = {pod["metadata"]["uid"] for pod in find()}
+    known = {_uid(pod): pod["metadata"] for pod in find()}
 
     def describe() -> str | None:
         try:
             return probe()
-        except FatalStateError as error:
-            failed = [p for p in find() if p["metadata"]["uid"] in known and not is_ready(p)]
-            if not failed:
+        except FailedPodError as error:
+            failed = known.pop(error.uid, None)
+            if failed is None:
                 raise
-            for pod in failed:
-                known.remove(pod["metadata"]["uid"])
-                api.delete(POD, pod["metadata"]["name"], namespace=pod["metadata"]["namespace"])
+            api.delete(POD, failed["name"], namespace=failed["namespace"], uid=error.uid)
             return f"replaced, since {error}"
 
     return describe
@@ -164,6 +162,10 @@ def logs(api: KubernetesApi, found: Iterable[Manifest], *, lines: int) -> str:
 def is_ready(pod: Manifest) -> bool:
     """Say whether requests go to the pod."""
     return not is_ending(pod) and _condition(pod, "Ready").get("status") == "True"
+
+
+def _uid(pod: Manifest) -> str:
+    return str(pod["metadata"].get("uid", ""))
 
 
 def _living(pods: Iterable[Manifest]) -> list[Manifest]:

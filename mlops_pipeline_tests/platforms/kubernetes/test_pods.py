@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
+from mlops_pipeline.clients.kubernetes import POD
 from mlops_pipeline.platforms.kubernetes.pods import (
     describe_unready,
     explain_unready,
@@ -12,6 +13,7 @@ from mlops_pipeline.platforms.kubernetes.pods import (
     last_words,
     log_reader,
     logs,
+    replacing_failed,
 )
 from mlops_pipeline.serving.artifact import ArtifactError, describe
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
@@ -308,3 +310,28 @@ def test_a_log_that_cannot_be_read_hides_no_reason() -> None:
     status = waiting("CrashLoopBackOff", **crashed(4))
     with pytest.raises(FatalStateError, match=r"exited with 4$"):
         explain_unready([pod(status)], log=log_reader(api, namespace="models"))
+
+
+def test_only_the_pod_that_failed_is_replaced_and_only_once() -> None:
+    failed = pod(waiting("CrashLoopBackOff", **crashed(1)), name="failed")
+    starting = pod(waiting("PodInitializing"), name="starting")
+    api = FakeKubernetes([failed, starting])
+    describe = replacing_failed(
+        api,
+        lambda: explain_unready(api.list(POD, namespace="models")) or None,
+        lambda: api.list(POD),
+    )
+    assert "replaced, since the pod failed cannot become ready" in str(describe())
+    assert [gone.name for gone in api.deleted] == ["failed"]
+    api.put(pod(waiting("CrashLoopBackOff", **crashed(1)), name="again"))
+    with pytest.raises(FatalStateError, match="the pod again cannot become ready"):
+        describe()
+
+
+def test_a_pod_that_has_the_name_of_the_failed_one_by_now_is_left() -> None:
+    failed = pod(waiting("CrashLoopBackOff", **crashed(1)))
+    api = FakeKubernetes([failed])
+    describe = replacing_failed(api, lambda: explain_unready([failed]), lambda: [failed])
+    api.put(pod(running(), metadata={"uid": "another"}))
+    describe()
+    assert api.deleted == []

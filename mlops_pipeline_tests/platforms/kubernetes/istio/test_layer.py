@@ -406,7 +406,7 @@ def test_a_pod_that_still_cannot_start_ends_the_wait_at_once(installed: HelmRig)
     before = installed.rig.clock.now()
     original = installed.api.delete
 
-    def delete(resource: Resource, name: str, *, namespace: str = "") -> bool:
+    def delete(resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
         return True if resource == POD else original(resource, name, namespace=namespace)
 
     installed.api.delete = delete  # type: ignore[method-assign]

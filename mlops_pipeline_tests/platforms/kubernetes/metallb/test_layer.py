@@ -365,7 +365,7 @@ def test_a_speaker_that_cannot_start_is_replaced_once_and_ends_the_wait(rig: Rig
         }
         rig.api.put(pod)
 
-    def replace_pod(resource: Resource, name: str, *, namespace: str = "") -> bool:
+    def replace_pod(resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
         replaced.append(name)
         found = rig.api.get(resource, name, namespace=namespace)
         rig.api.put({**found, "metadata": {**found["metadata"], "uid": "another"}})
