@@ -1,4 +1,5 @@
 import os
+import traceback
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,18 @@ def test_settings_survive_the_way_through_the_graph(tmp_path: Path) -> None:
 
 def test_the_gateway_that_we_make_is_the_one_that_routes_are_bound_to() -> None:
     assert IstioSettings().reference == ExistingIstio().reference == f"{NAMESPACE}/{NAME}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'mirror = "https://me:SECRET@mirror.example"',
+        '[kind.cluster.mirrors]\n"docker.io" = "https://me:SECRET@mirror.example"',
+        '[kubernetes.object_store]\nendpoint = "https://me:SECRET@s3.example"',
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mlops.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"must hold no name or password; ~/\.netrc") as e:
+        load_settings()
+    assert "SECRET" not in "".join(traceback.format_exception(e.value))

@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import json
+import netrc
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, UnavailableError
-from mlops_pipeline.clients.files import sha256_of, write_atomically
+from mlops_pipeline.clients.files import PRIVATE, sha256_of, write_atomically
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.meters import Meter, metered
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
@@ -36,6 +38,7 @@ _TIMEOUT = 7200.0
 _WINDOW = 30.0
 _LEAST = 10 * 1024 * _WINDOW
 """Bytes that must come in each window of seconds: what drips is asked for anew."""
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 _TEXT_LIMIT = 64 << 20
 """Bytes of a text that is kept in memory; Istio's index of charts has some."""
@@ -51,6 +54,9 @@ class _Part:
 
     path: Path
     url: str
+    """Upstream's, which is noted."""
+    address: str
+    """Where it is asked for: the same, or a mirror's."""
 
     @property
     def size(self) -> int:
@@ -75,7 +81,8 @@ class _Part:
         etag = answer.headers.get("ETag", "")
         strong = etag if etag and not etag.startswith("W/") else ""
         validator = strong or answer.headers.get("Last-Modified", "")
-        write_atomically(self._note, json.dumps({"url": self.url, "validator": validator}))
+        noted = json.dumps({"url": self.url, "validator": validator})
+        write_atomically(self._note, noted, mode=PRIVATE)
 
     def discard(self) -> None:
         """Forget it."""
@@ -120,7 +127,7 @@ class Downloads:
         """
         address = self._address(url)
         name = f"download-{hashlib.sha256(str(target).encode()).hexdigest()[:16]}"
-        part = _Part(target.with_name(f".{target.name}.part"), address)
+        part = _Part(target.with_name(f".{target.name}.part"), url, address)
         with (
             _disk(target),
             self._locks.held(name, purpose=f"download {target.name}"),
@@ -150,6 +157,7 @@ class Downloads:
 
         def attempt(client: "httpx.Client") -> str | None:
             content.clear()
+            pace = _Pace(self._clock)
             with client.stream("GET", address) as answer:
                 if (reason := _refusal(address, answer)) is not None:
                     return reason
@@ -157,6 +165,8 @@ class Downloads:
                     content.extend(chunk)
                     if len(content) > _TEXT_LIMIT:
                         raise ConfigurationError(f"{_shown(address)} is no text of checksums")
+                    if (slow := pace.describe_slow(len(content))) is not None:
+                        return slow
             return None
 
         self._retry(address, attempt, size=lambda: 0)
@@ -171,15 +181,15 @@ class Downloads:
     def _bring(self, part: _Part, meter: Meter) -> None:
         def attempt(client: "httpx.Client") -> str | None:
             headers = {"Accept-Encoding": "identity", **part.headers()}
-            with client.stream("GET", part.url, headers=headers) as answer:
+            with client.stream("GET", part.address, headers=headers) as answer:
                 if answer.status_code == 416:
                     part.discard()
                     return "the server has another file than the part that is here"
-                if (reason := _refusal(part.url, answer)) is not None:
+                if (reason := _refusal(part.address, answer)) is not None:
                     return reason
                 return self._receive(answer, part, meter)
 
-        self._retry(part.url, attempt, size=lambda: part.size)
+        self._retry(part.address, attempt, size=lambda: part.size)
 
     def _receive(self, answer: "httpx.Response", part: _Part, meter: Meter) -> str | None:
         """Write what comes; return why it is not all, or None."""
@@ -228,7 +238,9 @@ class Downloads:
                 )
             return reason
 
-        with _client() as client:
+        with _errors(shown):
+            made = _client()
+        with made as client:
             wait_until(
                 f"the download of {shown}",
                 describe_missing,
@@ -244,9 +256,9 @@ class Downloads:
             return
         part.discard()
         raise IntegrityError(
-            f"what came from {_shown(part.url)} has the digest {found}, expected is {sha256}: it "
-            "was altered on its way or upstream; it is deleted. Try again; if it comes again, do "
-            "not use it"
+            f"what came from {_shown(part.address)} has the digest {found}, expected is {sha256}: "
+            "it was altered on its way or upstream; it is deleted. Try again; if it comes again, "
+            "do not use it"
         )
 
 
@@ -275,15 +287,45 @@ def _client() -> "httpx.Client":
         max_redirects=_REDIRECTS,
         trust_env=True,
         verify=_trusted(),
+        auth=_passwords(),
     )
+
+
+def _passwords() -> "httpx.NetRCAuth | None":
+    """Return the passwords of ~/.netrc, or of the file that NETRC names, as curl does.
+
+    Raises:
+        ConfigurationError: it cannot be understood; nothing of it is shown.
+    """
+    import httpx
+
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return httpx.NetRCAuth(str(file)) if file.is_file() else None
+    except netrc.NetrcParseError as error:
+        wrong = f"line {error.lineno} cannot be understood"
+    except (OSError, ValueError) as error:
+        wrong = getattr(error, "strerror", None) or "it is no text"
+    raise ConfigurationError(f"the passwords in {file} cannot be read: {wrong}; mend it")
 
 
 @lru_cache(maxsize=1)
 def _trusted() -> "ssl.SSLContext":
-    """Return the certificates that this machine trusts, which take longer to read than a file."""
+    """Return the certificates that this machine trusts, which take longer to read than a file.
+
+    Raises:
+        ConfigurationError: they cannot be read.
+    """
     import httpx
 
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        named = [f"{n}={os.environ[n]}" for n in _CERTIFICATES if n in os.environ]
+        raise ConfigurationError(
+            f"the certificates of {', '.join(named) or 'this machine'} cannot be read "
+            f"({error.strerror or error}); name a file of them that is there (PEM), or unset it"
+        ) from error
 
 
 def _once(client: "httpx.Client", attempt: Callable[["httpx.Client"], str | None]) -> str | None:
@@ -308,6 +350,12 @@ def _errors(shown: str) -> Iterator[None]:
     except httpx.TooManyRedirects as error:
         raise ConfigurationError(
             f"could not download {shown}: it was sent on more than {_REDIRECTS} times; {_HELP}"
+        ) from error
+    except ImportError as error:
+        raise ConfigurationError(
+            f"could not download {shown}: ALL_PROXY or HTTPS_PROXY names a SOCKS proxy, which "
+            "takes a package that is not installed: `pip install 'httpx[socks]'` beside this one, "
+            "or name an HTTP proxy"
         ) from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError) as error:
         raise ConfigurationError(f"could not download {shown}: {error}; {_HELP}") from error

@@ -1,6 +1,7 @@
 """Every setting, once: `mlops.toml` in the working directory, and `MLOPS_*` variables above it."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from pydantic_settings import (
 
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.settings.embedded import EmbeddedSettings
+from mlops_pipeline.settings.fields import Url
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline.settings.layers import DEFAULT_NAMESPACE
@@ -30,7 +32,11 @@ class Settings(BaseSettings):
     """All settings of the project."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     home: Path = Field(
@@ -46,10 +52,11 @@ class Settings(BaseSettings):
         description="Folder with every program, chart, manifest and image of the Kubernetes "
         "platforms; then nothing is taken from a network.",
     )
-    mirror: Annotated[str, StringConstraints(pattern=r"^(https?://[^/?#]+[^?#]*)?$")] = Field(
+    mirror: Annotated[Url, StringConstraints(pattern=r"^(https?://[^/?#]+[^?#]*)?$")] = Field(
         "",
         description="URL to download from instead of upstream: `https://host/path` is asked for as "
-        "`<mirror>/host/path`. Images are not meant: see kind.cluster.mirrors.",
+        "`<mirror>/host/path`. A password for it is read from ~/.netrc. Images are not meant: see "
+        "kind.cluster.mirrors.",
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -172,7 +179,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
     *above, _ = path = [str(part) for part in error["loc"]] or [""]
     if error["type"] == "extra_forbidden" and (table := table_at(above)) is not None:
         return f"{'.'.join(path)} is not a setting (there are: {', '.join(allowed_keys(table))})"
-    return f"{'.'.join(path)}: {error['msg']} (it is {error.get('input')!r})"
+    given = re.sub(r"//[^/@]*@", "//…@", repr(error.get("input")))
+    return f"{'.'.join(path)}: {error['msg']} (it is {given})"
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from mlops_pipeline.settings.fields import Port, Table
+from mlops_pipeline.settings.fields import Port, Table, Url
 from mlops_pipeline.settings.layers import LayerSettings
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
@@ -41,7 +41,7 @@ class ClusterSettings(Table):
         description="Port of this machine mapped to port 443 of the control plane; the next "
         "free one from 8443 on where it is taken.",
     )
-    mirrors: dict[str, str] = Field(
+    mirrors: dict[str, Url] = Field(
         default_factory=dict,
         description="Registry → URL that the nodes pull its images from instead.",
     )

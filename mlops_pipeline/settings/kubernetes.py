@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from mlops_pipeline.settings.fields import Table, changed
+from mlops_pipeline.settings.fields import Table, Url, changed
 from mlops_pipeline.settings.layers import (
     IstioSettings,
     LayerSettings,
@@ -20,7 +20,7 @@ _OptionalName = Annotated[
 ]
 _REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*")
 _Place = Annotated[str, StringConstraints(pattern=r"^[-a-z0-9]+/[-.a-z0-9]+$")]
-_Url = Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/]+)?$")]
+_Url = Annotated[Url, StringConstraints(pattern=r"^(https?://[^\s/]+)?$")]
 
 
 class ExistingMetalLB(MetalLBSettings):

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from mlops_pipeline.settings.fields import Seconds, Table
+from mlops_pipeline.settings.fields import Seconds, Table, Url
 
 DEFAULT_NAMESPACE = "seldon"
 """Where models are deployed that name no other namespace."""
@@ -72,7 +72,7 @@ class ObjectStoreSettings(Table):
     storage_class: str = Field(
         "", description="Storage class of that volume. Empty: the cluster's default."
     )
-    endpoint: str = Field(
+    endpoint: Url = Field(
         "",
         description="URL of another S3, reachable from here and from pods; then none is made. Its "
         "keys come from where AWS's tools look: AWS_ACCESS_KEY_ID, or the profile.",

@@ -1,9 +1,11 @@
 import hashlib
 import io
+import json
 import logging
 import os
 import shutil
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from mlops_pipeline_tests.file_server import FileServer, serving
 from mlops_pipeline_tests.platforms.kubernetes.rig import JumpingClock
 
 CONTENT = os.urandom(300_000)
+FULL = Path("/dev/full")
+HELM = "https://get.helm.sh/helm"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -26,6 +30,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("NETRC", "/nowhere")
 
 
 @pytest.fixture
@@ -282,14 +287,59 @@ def test_a_mirror_is_asked_instead(tmp_path: Path, target: Path) -> None:
     assert target.read_bytes() == CONTENT
 
 
-def test_a_password_of_the_mirror_is_not_told(tmp_path: Path, target: Path) -> None:
-    with serving(FileServer()) as mirror:
-        client = make(tmp_path, mirror=f"http://me:secret@127.0.0.1:{mirror.port}")
+def test_a_password_of_the_mirror_comes_from_netrc_and_is_neither_told_nor_noted(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "passwords").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "passwords"))
+    with serving(FileServer({"/get.helm.sh/helm": CONTENT})) as mirror:
+        mirror.cuts, mirror.statuses = [100_000], [200, 404]
         with pytest.raises(ConfigurationError) as caught:
-            client.fetch("https://get.helm.sh/helm", target, sha256=DIGEST)
-    assert f"http://127.0.0.1:{mirror.port}/get.helm.sh/helm" in str(caught.value)
-    assert "secret" not in str(caught.value)
+            make(tmp_path, mirror=mirror.url).fetch(HELM, target, sha256=DIGEST)
+    assert f"{mirror.url}/get.helm.sh/helm" in str(caught.value)
     assert mirror.requests[0].headers["Authorization"].startswith("Basic ")
+    note = target.with_name(".tool.part.json")
+    assert json.loads(note.read_text())["url"] == HELM
+    assert note.stat().st_mode & 0o777 == 0o600
+
+
+def test_passwords_that_cannot_be_read_are_not_shown(
+    tmp_path: Path, server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "passwords").write_text("machine a login me passwort secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "passwords"))
+    with pytest.raises(ConfigurationError, match="line 1 cannot be understood") as caught:
+        fetch(tmp_path, server, target)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1", "a SOCKS proxy, which takes a package"),
+        ("ALL_PROXY", "carrier-pigeon://me:secret@127.0.0.1:1", "could not download"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", "the certificates of SSL_CERT_FILE=/nowhere/ca.pem"),
+    ],
+)
+def test_what_is_wrong_with_the_environment_is_told(
+    tmp_path: Path,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    downloads._trusted.cache_clear()
+    for ask in (
+        lambda: make(tmp_path).fetch(HELM, target, sha256=DIGEST),
+        lambda: make(tmp_path).read(HELM),
+    ):
+        with pytest.raises(ConfigurationError, match=said) as caught:
+            ask()
+        assert "secret" not in str(caught.value)
+        assert "free space" not in str(caught.value)
+    downloads._trusted.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -319,7 +369,7 @@ def test_proxies_of_the_environment_are_used(
     assert bool(server.requests) is not by_proxy
 
 
-def test_a_full_disk_is_told_before_and_while(
+def test_a_full_disk_is_told_before(
     tmp_path: Path, server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -327,11 +377,14 @@ def test_a_full_disk_is_told_before_and_while(
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
         with pytest.raises(ConfigurationError, match=r"300000 bytes are needed, 1000 are free"):
             fetch(tmp_path, server, target)
-    full = Path("/dev/full")
-    if not full.exists():
-        return
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this machine has no disk that is always full")
+def test_a_disk_that_fills_up_is_told(
+    tmp_path: Path, server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target.parent.mkdir(exist_ok=True)
-    (target.parent / ".tool.part").symlink_to(full)
+    (target.parent / ".tool.part").symlink_to(FULL)
     monkeypatch.setattr(downloads._Part, "discard", lambda _: None)
     monkeypatch.setattr(downloads._Part, "size", 0)
     with pytest.raises(ConfigurationError, match=r"could not write .*No space left on device"):
@@ -361,6 +414,20 @@ def test_a_text_is_read(tmp_path: Path, server: FileServer) -> None:
     assert server.paths() == ["/sum", "/sum"]
     with pytest.raises(ConfigurationError, match="404"):
         make(tmp_path).read(f"{server.url}/none")
+
+
+def test_a_text_that_only_drips_is_given_up(tmp_path: Path, server: FileServer) -> None:
+    clock = JumpingClock()
+
+    def pass_time() -> None:
+        threading.Event().wait(0.02)  # The client is to see each piece.
+        clock.time += 40
+
+    server.before_chunk = pass_time
+    (tmp_path / "locks").mkdir()
+    slow = Downloads(locks=Locks(tmp_path / "locks", timeout=5), clock=clock)
+    with pytest.raises(UnavailableError, match=r"only \d+ bytes came in .* \(5 attempts\)"):
+        slow.read(f"{server.url}/tool")
 
 
 def test_a_text_without_end_is_not_kept(
