@@ -11,7 +11,7 @@ from pathlib import Path
 from mlops_pipeline.clients.containers import EngineApi
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import CommandError, ConflictError
-from mlops_pipeline.clients.files import READABLE, sha256_of
+from mlops_pipeline.clients.files import READABLE, sha256_of, writing
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.kubernetes.sources import contents as bundle_contents
 from mlops_pipeline.platforms.kubernetes.sources.contents import (
@@ -29,6 +29,8 @@ from mlops_pipeline.platforms.kubernetes.sources.versions import (
 )
 
 _log = logging.getLogger(__name__)
+NAME = "mlops-pipeline"
+"""Of the bundles that are made here; others may call theirs what they like."""
 MAKING = ".making"
 """What a bundle has of its own while it is made; it goes when the bundle is whole."""
 _LOCK_TIMEOUT = 3600.0
@@ -70,13 +72,17 @@ class Gathering:
             IntegrityError: a file came that is not the one that is pinned.
             UnavailableError: upstream or the engine does not answer.
         """
+        with writing(folder):
+            return self._create(folder, tuple(names))
+
+    def _create(self, folder: Path, names: tuple[str, ...]) -> Contents:
         _refuse_others(folder)
         making = folder / MAKING
         making.mkdir(parents=True, exist_ok=True)
         locks = Locks(making, timeout=_LOCK_TIMEOUT)
         with locks.held("create", purpose=f"make the bundle {folder}"):
             before = _begin(folder)
-            made = self._gather(folder, tuple(names), before, self.downloads(locks))
+            made = self._gather(folder, names, before, self.downloads(locks))
             for file in before.files:
                 if file.path not in {kept.path for kept in made.files}:
                     (folder / file.path).unlink(missing_ok=True)
@@ -91,7 +97,7 @@ class Gathering:
         made = replace(
             before,
             files=(),
-            name="mlops-pipeline",
+            name=NAME,
             version=importlib.metadata.version("mlops-pipeline"),
             platform=self.machine,
             node_image=self.versions.image(NODE).reference,
@@ -213,12 +219,21 @@ def _begin(folder: Path) -> Contents:
     """Return what an earlier call has made, and take the list away until all is whole again."""
     whole, begun = folder / CONTENTS, folder / MAKING / CONTENTS
     if whole.exists():
+        bundle_contents.read(folder)  # What cannot be read stays where it can be looked at.
         whole.replace(begun)
     return bundle_contents.read(folder / MAKING) if begun.exists() else Contents(())
 
 
 def _refuse_others(folder: Path) -> None:
-    """Refuse to write into somebody's folder."""
+    """Refuse to write into somebody's folder, or into a bundle that somebody else has made."""
+    if folder.exists() and not folder.is_dir():
+        raise ConflictError(f"{folder} is no folder; name another. Nothing was changed")
+    if (folder / CONTENTS).exists() and (name := bundle_contents.read(folder).name) != NAME:
+        raise ConflictError(
+            f"{folder} is a bundle that this project did not make (its name is {name!r}), and its "
+            "files would be replaced; name another folder to make one in, or use this one as it is "
+            "with MLOPS_BUNDLE. Nothing was changed"
+        )
     if not folder.exists() or (folder / CONTENTS).exists() or (folder / MAKING).exists():
         return
     if found := sorted(path.name for path in folder.iterdir()):

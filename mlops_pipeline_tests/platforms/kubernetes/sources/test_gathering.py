@@ -222,6 +222,37 @@ def test_somebody_elses_folder_is_refused(
     assert files(folder) == ["letter.txt"]
 
 
+def test_a_bundle_that_somebody_else_made_is_left_as_it_is(
+    made: Path, tmp_path: Path, server: FileServer, engine: FakeEngine
+) -> None:
+    listed = made / "bundle.toml"
+    listed.write_text(listed.read_text().replace('name = "mlops-pipeline"', 'name = "mine"'))
+    (made / "bin/kind").write_text("theirs")
+    before = files(made)
+    with pytest.raises(ConflictError, match=r"'mine'.*name another folder.*MLOPS_BUNDLE"):
+        gathering(tmp_path, server, engine).create(made, ["helm"])
+    assert files(made) == before
+    assert (made / "bin/kind").read_text() == "theirs"
+
+
+def test_a_list_that_cannot_be_read_stays_where_it_is(
+    made: Path, tmp_path: Path, server: FileServer, engine: FakeEngine
+) -> None:
+    (made / "bundle.toml").write_text("name = [")
+    with pytest.raises(ConfigurationError, match="cannot be understood"):
+        gathering(tmp_path, server, engine).create(made, NAMES)
+    assert (made / "bundle.toml").read_text() == "name = ["
+
+
+def test_a_place_where_no_bundle_can_be_is_told(
+    tmp_path: Path, server: FileServer, engine: FakeEngine
+) -> None:
+    (tmp_path / "file").touch()
+    for place, said in (("file", "is no folder"), ("file/below", "could not write")):
+        with pytest.raises(PipelineError, match=said):
+            gathering(tmp_path, server, engine).create(tmp_path / place, NAMES)
+
+
 def test_two_that_make_the_same_bundle_take_turns(
     tmp_path: Path, server: FileServer, engine: FakeEngine, folder: Path
 ) -> None:
