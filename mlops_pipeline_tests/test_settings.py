@@ -97,6 +97,7 @@ def test_a_settings_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ('[kind.serving.sklearn]\nmemory = "4Gi"', "memory = 4Gi is more than memory_limit = 1Gi"),
         ("[kubernetes.metallb]\ninstall = true", "install needs addresses"),
         ('[kubernetes.istio]\ngateway = "a/b"', "gateway: only with install = false"),
         ('[kubernetes.istio]\ninstall = false\ntls = "self-signed"', "tls is that of the gateway"),

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.settings.layers import DEFAULT_NAMESPACE
+from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
 
 ENTRY_POINTS = "mlops_pipeline.models"
 """The entry point group under which a package registers its `ModelSpec`s."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_pipeline.serving.artifact import Tensor
-from mlops_pipeline.settings.layers import DEFAULT_NAMESPACE
+from mlops_pipeline.settings.models import DEFAULT_NAMESPACE, check_resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +63,11 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class ServerSpec:
-    """How the model is served: the parts of its SeldonDeployment."""
+    """How the model is served: the parts of its SeldonDeployment.
+
+    Raises:
+        ValueError: its processors or memory are what no cluster takes.
+    """
 
     implementation: Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
     deployment: str
@@ -80,6 +84,12 @@ class ServerSpec:
     """Memory kept for it: `512Mi`."""
     memory_limit: str = ""
     """Memory that it is ended at."""
+
+    def __post_init__(self) -> None:
+        try:
+            check_resources(cpu=self.cpu, memory=self.memory, memory_limit=self.memory_limit)
+        except ValueError as error:
+            raise ValueError(f"the server of {self.deployment}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mlops_pipeline.settings.embedded import EmbeddedSettings
 from mlops_pipeline.settings.fields import Url
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
-from mlops_pipeline.settings.layers import DEFAULT_NAMESPACE
+from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
 
 PREFIX = "MLOPS_"
 CONFIG_VARIABLE = "MLOPS_CONFIG"

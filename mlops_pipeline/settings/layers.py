@@ -1,16 +1,17 @@
 """The settings of the layers that every platform on Kubernetes has: one table per layer."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from mlops_pipeline.settings.fields import Seconds, Table, Url
-
-DEFAULT_NAMESPACE = "seldon"
-"""Where models are deployed that name no other namespace."""
-_Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$")]
-_Processors = Annotated[str, StringConstraints(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")]
+from mlops_pipeline.settings.models import (
+    DEFAULT_NAMESPACE,
+    Processors,
+    Quantity,
+    check_resources,
+)
 
 
 class MetalLBSettings(Table):
@@ -68,7 +69,7 @@ class SeldonSettings(Table):
 class ObjectStoreSettings(Table):
     """S3: SeaweedFS in the cluster, or one that is there."""
 
-    size: _Quantity = Field("5Gi", description="Size of the volume of SeaweedFS.")
+    size: Quantity = Field("5Gi", description="Size of the volume of SeaweedFS.")
     storage_class: str = Field(
         "", description="Storage class of that volume. Empty: the cluster's default."
     )
@@ -89,25 +90,30 @@ _LIMIT = "Memory that it is ended at."
 class Resources(Table):
     """What a container of a model's pods is given."""
 
-    cpu: _Processors = Field("50m", description=_CPU)
-    memory: _Quantity = Field("256Mi", description=_MEMORY)
-    memory_limit: _Quantity = Field("1Gi", description=_LIMIT)
+    cpu: Processors = Field("50m", description=_CPU)
+    memory: Quantity = Field("256Mi", description=_MEMORY)
+    memory_limit: Quantity = Field("1Gi", description=_LIMIT)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Resources":
+        check_resources(cpu=self.cpu, memory=self.memory, memory_limit=self.memory_limit)
+        return self
 
 
 class TensorflowResources(Resources):
     """The same for what holds TensorFlow."""
 
-    cpu: _Processors = Field("100m", description=_CPU)
-    memory: _Quantity = Field("512Mi", description=_MEMORY)
-    memory_limit: _Quantity = Field("2Gi", description=_LIMIT)
+    cpu: Processors = Field("100m", description=_CPU)
+    memory: Quantity = Field("512Mi", description=_MEMORY)
+    memory_limit: Quantity = Field("2Gi", description=_LIMIT)
 
 
 class ForwarderResources(Resources):
     """The same for what stands before it."""
 
-    cpu: _Processors = Field("20m", description=_CPU)
-    memory: _Quantity = Field("64Mi", description=_MEMORY)
-    memory_limit: _Quantity = Field("512Mi", description=_LIMIT)
+    cpu: Processors = Field("20m", description=_CPU)
+    memory: Quantity = Field("64Mi", description=_MEMORY)
+    memory_limit: Quantity = Field("512Mi", description=_LIMIT)
 
 
 class ServingSettings(Table):

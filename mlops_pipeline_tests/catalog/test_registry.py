@@ -6,7 +6,7 @@ import pytest
 
 from mlops_pipeline.catalog.iris import IRIS
 from mlops_pipeline.catalog.registry import load_catalog, load_model
-from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.catalog.spec import ModelSpec, ServerSpec
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.process import run
 from mlops_pipeline_tests import toy
@@ -104,3 +104,17 @@ def test_a_model_file_that_is_not_there_is_named() -> None:
 def test_a_spec_refuses_what_cannot_work(changes: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         ModelSpec(**{**vars(IRIS), **changes})
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"memory": "2Gi", "memory_limit": "1500M"}, "memory = 2Gi is more than memory_limit"),
+        ({"memory": "much"}, "of toy: memory = 'much' is no quantity"),
+        ({"cpu": "one"}, "of toy: cpu = 'one' is no quantity"),
+    ],
+)
+def test_a_server_that_no_cluster_takes_is_refused(given: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        ServerSpec("SKLEARN_SERVER", "toy", "classifier", **given)  # type: ignore[arg-type]
+    ServerSpec("SKLEARN_SERVER", "toy", "classifier", cpu="500m", memory="1Gi", memory_limit="1.1G")

@@ -14,7 +14,7 @@ from mlops_pipeline.platforms.store_access import (
     new_key,
     rclone_settings,
 )
-from mlops_pipeline.settings.layers import DEFAULT_NAMESPACE
+from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Credentials

@@ -216,6 +216,7 @@ def _pod(namespace: str, *, image: str) -> Manifest:
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
     metadata = _metadata(namespace)

@@ -72,6 +72,7 @@ def test_the_pod_is_small_harmless_and_quick_to_end(rig: Rig) -> None:
     (container,) = spec["containers"]
     assert container["imagePullPolicy"] == "IfNotPresent"
     assert container["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["args"] == ["-listen=:5678", f"-text={echoed.namespace}"]
     assert pod["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "mlops-pipeline"
     assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"

@@ -30,6 +30,7 @@ from mlops_pipeline.platforms.seldon import (
     parse,
 )
 from mlops_pipeline.settings.layers import Resources, ServingSettings
+from mlops_pipeline.settings.models import check_resources
 
 Image = Callable[[Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]], str]
 """Returns the reference of our serving image for an implementation."""
@@ -237,11 +238,19 @@ def _resources(predictor: Predictor, serving: ServingSettings) -> Resources:
     """Return what the container is given that loads the model."""
     heavy = predictor.graph.implementation == "TENSORFLOW_SERVER"
     usual, own = serving.tensorflow if heavy else serving.sklearn, predictor.annotations
-    return Resources.model_construct(
+    given = Resources.model_construct(
         cpu=own.get(CPU_ANNOTATION, usual.cpu),
         memory=own.get(MEMORY_ANNOTATION, usual.memory),
         memory_limit=own.get(MEMORY_LIMIT_ANNOTATION, usual.memory_limit),
     )
+    try:
+        check_resources(cpu=given.cpu, memory=given.memory, memory_limit=given.memory_limit)
+    except ValueError as error:
+        raise InvalidManifestError(
+            f"the predictor {predictor.name} cannot be given its resources: {error}, in the "
+            "model's ServerSpec or in the settings of `serving`"
+        ) from error
+    return given
 
 
 def _container(name: str, *, port: str | int, resources: Resources) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mlops_pipeline.clients.errors import InvalidManifestError
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     APPLIED_ANNOTATION,
     IMAGE_ANNOTATION,
@@ -125,6 +126,12 @@ def test_what_a_container_is_given_is_the_settings_word_and_the_predictors_befor
     assert forwarder["resources"]["requests"]["cpu"] == "20m"
     assert manifests.read(manifests.render(given)) == given
     assert OURS.read(manifests.render(given)) != given
+
+
+def test_more_memory_than_the_limit_of_the_settings_is_refused_before_the_cluster_does() -> None:
+    given = deployment(predictor(annotations={"mlops-pipeline/memory": "4Gi"}))
+    with pytest.raises(InvalidManifestError, match="memory = 4Gi is more than memory_limit = 1Gi"):
+        rendered(given)
 
 
 def test_tensorflow_has_two_containers_but_by_its_own_protocol() -> None:
