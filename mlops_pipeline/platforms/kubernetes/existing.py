@@ -92,7 +92,8 @@ class KubernetesPlatform(ClusterPlatform):
             ConflictError: the state folder is not one that this project made.
         """
         kept, api = self._leave(), self._parts.api()
-        self._stack.store.discard()
+        if self._stack.store.name not in kept:
+            self._stack.store.discard()
         places = self._namespaces
         used = {places[name] for name in kept if name in places}
         stays = [
@@ -105,21 +106,30 @@ class KubernetesPlatform(ClusterPlatform):
         return (
             "removed our deployments, layers and data from the cluster, which stays",
             *self._say(kept),
+            *self._say_what_is_stored(kept),
             *(f"the namespace {name} stays: somebody else's things are in it" for name in stays),
         )
 
     def _leave(self) -> dict[str, str]:
         self._parts.state.prepare()
         self.deployments.delete_ours()
-        return leaving.leave(self.layers[1:])
+        return leaving.leave(self.layers[1:], here=(self._stack.image.name,))
 
     def _wait_for_namespaces(self, names: set[str]) -> None:
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
         for name in sorted(names):
             wait_for_end(self._parts.api(), NAMESPACE, name, timeout=timeout, clock=clock)
 
+    def _say_what_is_stored(self, kept: dict[str, str]) -> tuple[str, ...]:
+        stays = "what is stored stays too, with its keys: run this again when nobody reads it"
+        return (stays,) if self._stack.store.name in kept else ()
+
     def _say(self, kept: dict[str, str]) -> tuple[str, ...]:
-        theirs = [x for x in self.layers if isinstance(x, ExistingGateway | ExistingSeldon)]
+        theirs = [
+            layer
+            for layer in self.layers
+            if isinstance(layer, ExistingGateway | ExistingSeldon) and layer.name not in kept
+        ]
         return (
             *leaving.describe(kept),
             *(f"{layer.name} stays: it was there before" for layer in theirs),

@@ -122,4 +122,4 @@ class KindPlatform(ClusterPlatform):
         if not self._parts.state.kubeconfig.exists():
             return ()
         self.deployments.delete_ours()
-        return leaving.describe(leaving.leave(self.layers))
+        return leaving.describe(leaving.leave(self.layers, here=(self._stack.image.name,)))

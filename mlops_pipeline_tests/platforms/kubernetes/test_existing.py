@@ -224,6 +224,67 @@ def test_what_a_stranger_has_just_deleted_keeps_nothing(rig: ExistingRig) -> Non
     assert len(platform_of(rig).down()) == 1
 
 
+@pytest.mark.parametrize("tables", [{}, {"object_store": {"endpoint": "https://s3.example.com"}}])
+def test_purge_keeps_what_a_stranger_reads(rig: ExistingRig, tables: dict[str, Any]) -> None:
+    rig.settings = existing_settings(**tables)
+    rig.api.put(deployed("theirs", "strangers", ours=False, secret="seldon-rclone-secret"))
+    secret = thing(SECRET, "seldon-rclone-secret", "strangers")
+    secret["metadata"]["labels"]["mlops-pipeline/secret"] = "rclone"
+    rig.api.put(secret)
+    said = platform_of(rig).purge()
+    assert any(line.startswith("object_store stays, for SeldonDeployment") for line in said)
+    assert any("what is stored stays too" in line for line in said)
+    assert rig.api.find(SECRET, "seldon-rclone-secret", namespace="strangers") is not None
+    for resource, name in (
+        (PERSISTENT_VOLUME_CLAIM, "seaweedfs"),
+        (SECRET, "seaweedfs-credentials"),
+    ):
+        assert rig.api.find(resource, name, namespace="mlops-storage") is not None
+
+
+def test_a_strangers_deployment_of_a_seldon_that_was_there_keeps_our_gateway(
+    rig: ExistingRig,
+) -> None:
+    rig.settings = existing_settings(metallb=METALLB, seldon={"install": False})
+    strangers(rig, SELDON_DEPLOYMENT)
+    route = thing(VIRTUAL_SERVICE, "theirs-http", "strangers", ours=False)
+    route["metadata"]["ownerReferences"] = [{"kind": "SeldonDeployment", "uid": "theirs"}]
+    rig.api.put(route)
+    said = platform_of(rig).down()
+    assert "seldon_core stays, for SeldonDeployment strangers/theirs of somebody else" in said
+    assert "istio stays, for seldon_core" in said
+    assert rig.api.find(NAMESPACE, "istio-system") is not None
+
+
+def test_a_route_of_another_operator_keeps_the_gateway(rig: ExistingRig) -> None:
+    rig.api.put(thing(NAMESPACE, "strangers", ours=False))
+    route = thing(VIRTUAL_SERVICE, "theirs", "strangers", ours=False)
+    route["metadata"]["ownerReferences"] = [{"kind": "Canary", "uid": "1"}]
+    rig.api.put(route)
+    said = platform_of(rig).down()
+    assert "istio stays, for VirtualService strangers/theirs of somebody else" in said
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"serving": {"images": "upstream"}, "images": {"delivery": "registry", "registry": ""}},
+        {"metallb": METALLB},
+    ],
+)
+def test_images_that_cannot_be_removed_here_keep_nothing_in_the_cluster(
+    rig: ExistingRig, tables: dict[str, Any]
+) -> None:
+    rig.settings = existing_settings(**tables)
+    rig.engine.unavailable = "no daemon"
+    said = platform_of(rig).down()
+    told = any(line.startswith("serving_image stays, since it could not be") for line in said)
+    assert told == (tables == {"metallb": METALLB})
+    assert rig.api.find(STATEFUL_SET, "seaweedfs", namespace="mlops-storage") is None
+    for name in ("istio-system", "seldon-system"):
+        assert rig.api.find(NAMESPACE, name) is None
+
+
 def test_a_strangers_route_keeps_the_gateway(rig: ExistingRig) -> None:
     strangers(rig, VIRTUAL_SERVICE)
     said = platform_of(rig).down()

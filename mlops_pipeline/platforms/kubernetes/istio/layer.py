@@ -8,6 +8,7 @@ from mlops_pipeline.clients.errors import ConflictError, NotFoundError, Unavaila
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     GATEWAY,
+    SELDON_DEPLOYMENT,
     VIRTUAL_SERVICE,
     KubernetesApi,
     Manifest,
@@ -150,13 +151,16 @@ class Istio:
             remove_namespace(api, NAMESPACE, belongs=lambda name: name.startswith("istio"))
 
     def users(self) -> tuple[str, ...]:
-        """Return the routes and Gateways that somebody made who is neither we nor an operator."""
+        """Return the routes and Gateways of somebody else.
+
+        What Seldon's operator makes of a SeldonDeployment counts as that, on the layer above.
+        """
         api = self._parts.api()
         return tuple(
             f"{resource.kind} {found['metadata']['namespace']}/{found['metadata']['name']}"
             for resource in (VIRTUAL_SERVICE, GATEWAY)
             for found in api.list(resource)
-            if not is_ours(found) and stays(found) and not found["metadata"].get("ownerReferences")
+            if not is_ours(found) and stays(found) and not _is_of_seldon(found)
         )
 
     def url(self) -> str:
@@ -272,6 +276,11 @@ class Istio:
         if warning := charts.check_window(version, kubernetes):
             facts["warning"] = warning
         return facts
+
+
+def _is_of_seldon(found: Manifest) -> bool:
+    owners = found["metadata"].get("ownerReferences") or ()
+    return any(owner.get("kind") == SELDON_DEPLOYMENT.kind for owner in owners)
 
 
 def _refuse_foreign(gateway: Manifest | None) -> None:

@@ -85,6 +85,10 @@ class ExternalStore:
     def remove(self) -> None:
         """Leave everything as it is: the store is not ours."""
 
+    def users(self) -> tuple[str, ...]:
+        """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
+        return rclone.readers(self._parts.api())
+
     def discard(self) -> None:
         """Delete the Secrets with its keys. What is stored stays: the store is not ours.
 

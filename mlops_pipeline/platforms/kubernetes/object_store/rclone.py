@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.clients.errors import ConflictError
-from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi, Manifest
+from mlops_pipeline.clients.kubernetes import SECRET, SELDON_DEPLOYMENT, KubernetesApi, Manifest
 from mlops_pipeline.clients.waiting import Clock
+from mlops_pipeline.platforms.kubernetes.endings import stays
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_ours
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.platforms.store_access import SECRET as NAME
@@ -80,6 +81,15 @@ def delete_all(api: KubernetesApi) -> None:
     """Delete the Secrets of every namespace."""
     for found in api.list(SECRET, labels=_selector()):
         api.delete(SECRET, NAME, namespace=found["metadata"]["namespace"])
+
+
+def readers(api: KubernetesApi) -> tuple[str, ...]:
+    """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
+    return tuple(
+        f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
+        for found in api.list(SELDON_DEPLOYMENT)
+        if not is_ours(found) and stays(found) and f"'{NAME}'" in str(found["spec"])
+    )
 
 
 def settings_of(endpoint: str, key: "Credentials", *, region: str = "") -> dict[str, str]:

@@ -12,7 +12,6 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.kubernetes import (
     PERSISTENT_VOLUME_CLAIM,
     SECRET,
-    SELDON_DEPLOYMENT,
     SERVICE,
     STATEFUL_SET,
     STORAGE_CLASS,
@@ -20,8 +19,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.platforms import store_access
-from mlops_pipeline.platforms.kubernetes.endings import is_ending, stays, wait_for_end
+from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
     find_address,
@@ -130,14 +128,7 @@ class SeaweedStore:
 
     def users(self) -> tuple[str, ...]:
         """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
-        api = self._parts.api()
-        return tuple(
-            f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
-            for found in api.list(SELDON_DEPLOYMENT)
-            if not is_ours(found)
-            and stays(found)
-            and f"'{store_access.SECRET}'" in str(found["spec"])
-        )
+        return rclone.readers(self._parts.api())
 
     def discard(self) -> None:
         """Delete the volume with all that is stored, the keys and the Secrets with them.

@@ -9,6 +9,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
+from mlops_pipeline.platforms.kubernetes.seldon_core.deployments import foreign_deployments
 from mlops_pipeline.platforms.kubernetes.seldon_core.webhook import describe_refusal, try_webhook
 from mlops_pipeline.platforms.kubernetes.workloads import describe_unready
 from mlops_pipeline.platforms.layers import (
@@ -82,6 +83,10 @@ class ExistingSeldon:
 
     def remove(self) -> None:
         """Leave it: it is somebody else's."""
+
+    def users(self) -> tuple[str, ...]:
+        """Return the SeldonDeployments of somebody else: an Istio of ours may route to them."""
+        return foreign_deployments(self._parts.api())
 
     def _facts(self, api: KubernetesApi) -> Facts:
         version = _version_in(api.get(DEPLOYMENT, chart.MANAGER, namespace=self.namespace))

@@ -17,18 +17,13 @@ from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
     SECRET,
-    SELDON_DEPLOYMENT,
     SERVICE,
     VALIDATING_WEBHOOK,
     KubernetesApi,
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
-from mlops_pipeline.platforms.kubernetes.ownership import (
-    ensure_namespace,
-    is_ours,
-    remove_namespace,
-)
+from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, remove_namespace
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.releases import (
     Installation,
@@ -38,6 +33,7 @@ from mlops_pipeline.platforms.kubernetes.releases import (
 )
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
 from mlops_pipeline.platforms.kubernetes.seldon_core.chart import NAMESPACE, ServingImages
+from mlops_pipeline.platforms.kubernetes.seldon_core.deployments import foreign_deployments
 from mlops_pipeline.platforms.kubernetes.seldon_core.webhook import describe_refusal, try_webhook
 from mlops_pipeline.platforms.kubernetes.states import broken_by, needed, worst
 from mlops_pipeline.platforms.kubernetes.steps import Steps
@@ -161,7 +157,7 @@ class SeldonCore:
 
     def users(self) -> tuple[str, ...]:
         """Return the SeldonDeployments that somebody else made."""
-        return tuple(f"SeldonDeployment {name}" for name in _foreign(self._parts.api()))
+        return foreign_deployments(self._parts.api())
 
     def _observe(self, api: KubernetesApi) -> LayerState:
         wanted = self._wanted()
@@ -269,19 +265,11 @@ class SeldonCore:
         return {"version": version, "licence": chart.licence_of(version), **images}
 
 
-def _foreign(api: KubernetesApi) -> list[str]:
-    return [
-        f"{found['metadata']['namespace']}/{found['metadata']['name']}"
-        for found in api.list(SELDON_DEPLOYMENT)
-        if not is_ours(found) and stays(found)
-    ]
-
-
 def _refuse_foreign(api: KubernetesApi) -> None:
-    if foreign := _foreign(api):
+    if foreign := foreign_deployments(api):
         raise ConflictError(
-            "could not remove Seldon Core: with it would go SeldonDeployments that this project "
-            f"did not make: {', '.join(foreign)}; delete them first"
+            "could not remove Seldon Core: with it would go what this project did not make: "
+            f"{', '.join(foreign)}; delete them first"
         )
 
 

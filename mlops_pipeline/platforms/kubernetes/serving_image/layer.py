@@ -150,7 +150,10 @@ class ServingImage:
 
         Raises:
             ConflictError: a container was made from one.
+            UnavailableError: the engine does not answer.
         """
+        if self.is_upstream:
+            return
         with self._parts.locks.held("serving_image", purpose="remove the serving images"):
             for image in _IMAGES:
                 self._parts.engine.remove_image(self._reference(image))
