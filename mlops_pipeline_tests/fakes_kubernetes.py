@@ -199,6 +199,13 @@ class FakeKubernetes:
         self.reviews.append(access)
         return access not in self.denied and not (self.denied and access == EVERYTHING)
 
+    def kinds(self) -> Sequence[Resource]:
+        self._maybe_fail("version")
+        known = {r for r in vars(kubernetes).values() if isinstance(r, Resource)} - self._unknown
+        held = {key[0] for key in self._objects}
+        found = (known | held | self._custom) - self._unknown
+        return sorted((r for r in found if r.kind not in _OF_THE_CLUSTER), key=str)
+
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
         self._maybe_fail("dry_run" if dry_run else "apply", str(manifest["kind"]))
         resource = _resource(manifest)

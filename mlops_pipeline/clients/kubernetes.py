@@ -105,6 +105,9 @@ class KubernetesApi(Protocol):
     def may(self, access: Access) -> bool:
         """Say whether we have a right."""
 
+    def kinds(self) -> Sequence[Resource]:
+        """Return the kinds of which objects are in namespaces."""
+
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
         """Make the object what the manifest says; with `dry_run` only let the server check it."""
 
@@ -205,6 +208,25 @@ class Kubernetes:
             },
         )
         return bool((review.get("status") or {}).get("allowed"))
+
+    def kinds(self) -> Sequence[Resource]:
+        """Return the kinds of which objects are in namespaces, each once: some 40 requests.
+
+        Each is in the version that the server prefers. Nothing is kept: definitions come and go.
+        """
+        groups = self._server.json("GET", "/apis", what="list its API groups")["groups"]
+        versions = ["v1"]
+        for group in groups:
+            preferred = group["preferredVersion"]["groupVersion"]
+            others = (version["groupVersion"] for version in group["versions"])
+            versions += dict.fromkeys([preferred, *others])
+        found: dict[tuple[str, str], Resource] = {}
+        for version in versions:
+            for entry in self._served(version):
+                if entry["namespaced"] and "list" in entry.get("verbs", ()):
+                    key = version.rpartition("/")[0], str(entry["kind"])
+                    found.setdefault(key, Resource(version, entry["kind"]))
+        return list(found.values())
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
         """Make the object what the manifest says; with `dry_run` only let the server check it.
@@ -404,18 +426,12 @@ class Kubernetes:
     def _collection(self, resource: Resource) -> "_Collection":
         """Find where a kind is served; one that is not known yet is asked for each time."""
         if resource not in self._collections:
-            core = "/" not in resource.api_version
-            root = f"/{'api' if core else 'apis'}/{resource.api_version}"
-            try:
-                served = self._server.json("GET", root, what=f"look for the kind {resource}")
-            except NotFoundError:
-                served = {"resources": ()}
+            root = _root(resource.api_version)
             self._collections |= {
                 Resource(resource.api_version, entry["kind"]): _Collection(
                     root, entry["name"], entry["namespaced"]
                 )
-                for entry in served["resources"]
-                if "/" not in entry["name"]
+                for entry in self._served(resource.api_version)
             }
         if resource not in self._collections:
             raise NotFoundError(
@@ -423,6 +439,16 @@ class Kubernetes:
                 "`mlops-pipeline up` installs it"
             )
         return self._collections[resource]
+
+    def _served(self, version: str) -> Sequence[Mapping[str, Any]]:
+        """Return what is served of a version of a group; nothing of one that is unknown."""
+        try:
+            served = self._server.json(
+                "GET", _root(version), what=f"look for the kinds of {version}"
+            )
+        except NotFoundError:
+            return ()
+        return [entry for entry in served["resources"] if "/" not in entry["name"]]
 
 
 def parse_all(text: str) -> list[Manifest]:
@@ -465,6 +491,10 @@ class _Collection:
     root: str
     plural: str
     namespaced: bool
+
+
+def _root(version: str) -> str:
+    return f"/{'apis' if '/' in version else 'api'}/{version}"
 
 
 def _named(item: Manifest, resource: Resource) -> Manifest:

@@ -138,6 +138,28 @@ def test_a_kind_that_was_unknown_is_asked_for_again(server: StubApiServer, api: 
     assert api.get(GATEWAY, "a", namespace="n") == {"kind": "Gateway"}
 
 
+def test_kinds_in_namespaces_come_each_in_the_version_that_is_preferred(
+    server: StubApiServer, api: Kubernetes
+) -> None:
+    def entry(kind: str, *, namespaced: bool = True, verbs: tuple[str, ...] = ("list",)) -> Any:
+        name = f"{kind.lower()}s"
+        return {"name": name, "kind": kind, "namespaced": namespaced, "verbs": verbs}
+
+    versions = [{"groupVersion": f"shop.example.com/{v}"} for v in ("v1", "v2", "v3")]
+    group = {"preferredVersion": versions[1], "versions": versions}
+    server.on("GET /apis", (200, {"groups": [group]}))
+    core = [entry("Pod"), entry("Node", namespaced=False), entry("Binding", verbs=("create",))]
+    core += [{**entry("Pod"), "name": "pods/log"}]
+    server.on("GET /api/v1", (200, {"resources": core}))
+    server.on("GET /apis/shop.example.com/v1", (200, {"resources": [entry("Cart"), entry("Old")]}))
+    server.on("GET /apis/shop.example.com/v2", (200, {"resources": [entry("Cart")]}))
+    assert [str(kind) for kind in api.kinds()] == [
+        "Pod (v1)",
+        "Cart (shop.example.com/v2)",
+        "Old (shop.example.com/v1)",
+    ]
+
+
 def test_a_long_list_comes_in_pages(server: StubApiServer, api: Kubernetes) -> None:
     first = {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "more"}}
     last = {"items": [{"metadata": {"name": "b"}}], "metadata": {}}

@@ -21,6 +21,8 @@ from mlops_pipeline.platforms.kubernetes.sources.needs import needed_where_it_is
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
+_STAYS = "stays: somebody else's things are in it, or not all of it may be seen"
+
 
 class KubernetesPlatform(ClusterPlatform):
     """A cluster of somebody else, with each layer either ours or used as it is there."""
@@ -107,7 +109,7 @@ class KubernetesPlatform(ClusterPlatform):
             "removed our deployments, layers and data from the cluster, which stays",
             *self._say(kept),
             *self._say_what_is_stored(kept),
-            *(f"the namespace {name} stays: somebody else's things are in it" for name in stays),
+            *(f"the namespace {name} {_STAYS}" for name in stays),
         )
 
     def _leave(self) -> dict[str, str]:

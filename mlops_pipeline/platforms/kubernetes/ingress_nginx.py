@@ -126,9 +126,9 @@ class IngressNginx:
             if isinstance(state, Ready):
                 return Change("unchanged", state.facts)
             api, steps = self._parts.api(), Steps(self._parts.clock)
-            there = api.find(DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
-            upstream.require_ours(there, what="ingress-nginx", layer=self.name)
             self._parts.sources.require([_MANIFEST])
+            remedy = "remove it, or set kind.ingress_nginx to false"
+            upstream.require_ours(api, self._manifests(), what="ingress-nginx", remedy=remedy)
             self._require_mapped()
             self._install(api, steps)
             return Change(action_from(state), {**self._facts(), **steps.facts})

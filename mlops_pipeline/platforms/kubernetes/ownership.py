@@ -1,22 +1,13 @@
 """What in a cluster is ours: namespaces that we make, and what we may delete."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.kubernetes import (
     CONFIG_MAP,
-    DAEMON_SET,
-    DEPLOYMENT,
-    GATEWAY,
-    JOB,
     NAMESPACE,
-    PERSISTENT_VOLUME_CLAIM,
-    POD,
-    SECRET,
-    SELDON_DEPLOYMENT,
-    SERVICE,
-    STATEFUL_SET,
-    VIRTUAL_SERVICE,
+    SERVICE_ACCOUNT,
     KubernetesApi,
     Manifest,
     Resource,
@@ -26,15 +17,15 @@ from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 _log = logging.getLogger(__name__)
-_THINGS = (
-    *(SERVICE, DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB, POD),
-    *(PERSISTENT_VOLUME_CLAIM, SECRET, CONFIG_MAP),
-    *(GATEWAY, VIRTUAL_SERVICE, SELDON_DEPLOYMENT),
-)
-
-
-_EVERYWHERE = ("kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl")
-"""ConfigMaps that Kubernetes and Istio put into every namespace."""
+_TRACES = {"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"}
+"""Kinds that tell of other objects, or of who leads: nobody misses them."""
+_EVERYWHERE = {
+    *((CONFIG_MAP.kind, n) for n in ("kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl")),
+    (SERVICE_ACCOUNT.kind, "default"),
+}
+"""What Kubernetes and Istio put into every namespace."""
+_MADE_FOR = ("control-plane.alpha.kubernetes.io/leader", "kubernetes.io/service-account.name")
+"""Annotations of what is made for something else: a record of who leads, an account's token."""
 
 
 def is_ours(found: Manifest) -> bool:
@@ -81,24 +72,51 @@ def remove_namespace(
     """Delete the namespace if we made it and nothing of somebody else's is in it.
 
     `belongs` says by its name whether an object without our label is the layer's all the same.
+    Where not all that is in it may be seen, it stays too.
     """
     found = api.find(NAMESPACE, name)
     if found is None or not is_ours(found):
         return False
-    if foreign := _foreign(api, name, belongs):
+    try:
+        foreign = _foreign(api, name, belongs)
+    except UnavailableError as error:
+        foreign = [f"things that cannot be seen: {error}"]
+    if foreign:
         _log.info("the namespace %s stays: in it are %s", name, ", ".join(foreign))
         return False
     return api.delete(NAMESPACE, name)
 
 
 def _foreign(api: KubernetesApi, namespace: str, belongs: Callable[[str], bool]) -> list[str]:
+    """Name what is in a namespace, of whatever kind, and goes back to nothing of ours."""
+    kinds = [resource for resource in api.kinds() if resource.kind not in _TRACES]
+    known = {_group_and_kind(resource.api_version, resource.kind) for resource in kinds}
     return [
         f"{resource.kind} {item['metadata']['name']}"
-        for resource in _THINGS
-        for item in api.list(resource, namespace=namespace)
+        for resource in kinds
+        for item in api.list(resource, namespace=namespace, metadata_only=True)
         if not is_ours(item)
-        and not item["metadata"].get("ownerReferences")
         and not is_ending(item)
-        and item["metadata"]["name"] not in _EVERYWHERE
+        and not _is_made_for(item, known)
+        and (resource.kind, item["metadata"]["name"]) not in _EVERYWHERE
         and not belongs(item["metadata"]["name"])
     ]
+
+
+def _is_made_for(item: Manifest, known: Collection[tuple[str, str]]) -> bool:
+    """Say whether an object goes with another one that is looked at for itself.
+
+    An owner of a kind in namespaces is in the same one, or gone; any other is somebody else's.
+    """
+    metadata = item["metadata"]
+    if any(name in _MADE_FOR for name in metadata.get("annotations") or ()):
+        return True
+    owners = [
+        _group_and_kind(str(owner.get("apiVersion", "")), str(owner.get("kind", "")))
+        for owner in metadata.get("ownerReferences") or ()
+    ]
+    return bool(owners) and all(owner in known for owner in owners)
+
+
+def _group_and_kind(version: str, kind: str) -> tuple[str, str]:
+    return version.rpartition("/")[0], kind

@@ -15,11 +15,12 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
     parse_all,
+    resource_of,
 )
 from mlops_pipeline.clients.waiting import Clock, wait_until
 from mlops_pipeline.platforms.kubernetes import workloads
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending, wait_for_end
-from mlops_pipeline.platforms.kubernetes.ownership import is_ours
+from mlops_pipeline.platforms.kubernetes.ownership import is_ours, remove_namespace
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.sources import ManifestFile
 from mlops_pipeline.platforms.kubernetes.states import broken_by
@@ -37,7 +38,6 @@ _CLUSTER_WIDE = (
     Resource(_RBAC, "ClusterRoleBinding"),
     Resource(_RBAC, "ClusterRole"),
     CUSTOM_RESOURCE_DEFINITION,
-    NAMESPACE,
 )
 
 
@@ -102,16 +102,28 @@ def difference(applied: Manifest, wanted: dict[str, str]) -> str:
     return ""
 
 
-def require_ours(found: Manifest | None, *, what: str, layer: str) -> None:
-    """Refuse to go on where somebody else has installed the same.
+def foreign_among(api: KubernetesApi, manifests: Iterable[Manifest]) -> list[str]:
+    """Name those of the objects that are there and not ours: applying would take them over."""
+    return [
+        _shown(manifest)
+        for manifest in manifests
+        if (found := _find(api, manifest)) is not None and not is_ours(found)
+    ]
+
+
+def require_ours(
+    api: KubernetesApi, manifests: Iterable[Manifest], *, what: str, remedy: str
+) -> None:
+    """Refuse to go on where somebody else has installed the same, by whatever means.
 
     Raises:
-        ConflictError: `found` does not carry our label.
+        ConflictError: one of the objects is there without our label.
     """
-    if found is not None and not is_ours(found):
+    if foreign := foreign_among(api, manifests):
+        more = f" and {len(foreign) - 1} more lack" if len(foreign) > 1 else " lacks"
         raise ConflictError(
             f"{what} is in the cluster already and was not installed by this project: "
-            f"{_shown(found)} lacks our label. Remove it, then run `mlops-pipeline up {layer}`"
+            f"{foreign[0]}{more} our label; {remedy}. Nothing was changed"
         )
 
 
@@ -126,7 +138,8 @@ def observe_controller(api: KubernetesApi, name: str, *, namespace: str) -> Laye
 def remove(parts: Parts, *, layer: str, namespace: str, what: str) -> None:
     """Delete everything that carries the layer's label, and wait until its namespace is gone.
 
-    Nothing happens while there is no cluster.
+    A namespace with something of somebody else in it stays, without what is the layer's. Nothing
+    happens while there is no cluster.
 
     Raises:
         WaitTimeoutError: the namespace is still there.
@@ -137,11 +150,19 @@ def remove(parts: Parts, *, layer: str, namespace: str, what: str) -> None:
         return
     labels = ",".join(f"{key}={value}" for key, value in labels_of(layer).items())
     with parts.locks.held("layers", purpose=f"remove {what}"):
-        for resource in _CLUSTER_WIDE:
-            for name in _names(api.list(resource, labels=labels)):
-                api.delete(resource, name)
         timeout, clock = parts.settings.ready_timeout, parts.clock
-        wait_for_end(api, NAMESPACE, namespace, timeout=timeout, clock=clock)
+        for resource in _CLUSTER_WIDE:
+            names = [found["metadata"]["name"] for found in api.list(resource, labels=labels)]
+            for name in names:
+                api.delete(resource, name)
+            for name in names:  # With a definition goes what was made by it.
+                wait_for_end(api, resource, name, timeout=timeout, clock=clock)
+        if remove_namespace(api, namespace):
+            wait_for_end(api, NAMESPACE, namespace, timeout=timeout, clock=clock)
+            return
+        for resource in api.kinds():
+            for found in api.list(resource, namespace=namespace, labels=labels):
+                api.delete(resource, found["metadata"]["name"], namespace=namespace)
 
 
 def _shown(manifest: Manifest) -> str:
@@ -150,5 +171,7 @@ def _shown(manifest: Manifest) -> str:
     return f"{manifest['kind']} {place}{metadata['name']}"
 
 
-def _names(found: Iterable[Manifest]) -> list[str]:
-    return [str(manifest["metadata"]["name"]) for manifest in found]
+def _find(api: KubernetesApi, manifest: Manifest) -> Manifest | None:
+    metadata = manifest["metadata"]
+    namespace = str(metadata.get("namespace", ""))
+    return api.find(resource_of(manifest), str(metadata["name"]), namespace=namespace)

@@ -6,6 +6,7 @@ import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
     IP_ADDRESS_POOL,
     NAMESPACE,
     PERSISTENT_VOLUME_CLAIM,
@@ -305,6 +306,33 @@ def test_a_strangers_service_with_an_address_of_ours_keeps_metallb(rig: Existing
     assert len(platform_of(rig).down()) == 1
 
 
+@pytest.mark.parametrize("kind", ["IPAddressPool", "L2Advertisement", "BGPAdvertisement"])
+def test_what_a_stranger_tells_metallb_keeps_it(rig: ExistingRig, kind: str) -> None:
+    resource = Resource("metallb.io/v1beta1", kind)
+    made = thing(resource, "theirs", "metallb-system", ours=False, spec={"addresses": []})
+    rig.api.put(made)
+    said = platform_of(rig).down()
+    assert f"metallb stays, for {kind} metallb-system/theirs of somebody else" in said
+
+
+def test_metallb_goes_from_a_namespace_with_a_strangers_things(rig: ExistingRig) -> None:
+    label = {"mlops-pipeline/layer": "metallb"}
+    controller = thing(DEPLOYMENT, "controller", "metallb-system")
+    controller["metadata"]["labels"] |= label
+    rig.api.put(controller)
+    rig.api.put(thing(SECRET, "theirs", "metallb-system", ours=False))
+    platform_of(rig).down()
+    assert rig.api.find(SECRET, "theirs", namespace="metallb-system") is not None
+    assert rig.api.find(DEPLOYMENT, "controller", namespace="metallb-system") is None
+
+
+def test_a_persons_certificate_keeps_the_namespace_of_istio(rig: ExistingRig) -> None:
+    rig.api.put(thing(SECRET, "istio-ingressgateway-certs", "istio-system", ours=False))
+    rig.api.put(thing(SECRET, "istio-ca-secret", "istio-system", ours=False))
+    platform_of(rig).down()
+    assert rig.api.find(SECRET, "istio-ingressgateway-certs", namespace="istio-system") is not None
+
+
 def test_purge_removes_the_data_and_our_namespaces_and_nothing_else(rig: ExistingRig) -> None:
     strangers(rig, SELDON_DEPLOYMENT, VIRTUAL_SERVICE)
     rig.api.put(thing(SECRET, "theirs", "seldon", ours=False))
@@ -312,7 +340,10 @@ def test_purge_removes_the_data_and_our_namespaces_and_nothing_else(rig: Existin
     platform.down()
     said = platform.purge()
     assert rig.api.find(NAMESPACE, "mlops-storage") is None
-    assert "the namespace seldon stays: somebody else's things are in it" in said
+    assert (
+        "the namespace seldon stays: somebody else's things are in it, or not all of it may be seen"
+        in said
+    )
     assert rig.api.find(SECRET, "seldon-rclone-secret", namespace="seldon") is None
     for name in ("seldon-system", "istio-system", "metallb-system", "strangers"):
         assert rig.api.find(NAMESPACE, name) is not None, name

@@ -1,6 +1,6 @@
 import pytest
 
-from mlops_pipeline.clients.errors import WaitTimeoutError
+from mlops_pipeline.clients.errors import AccessDeniedError, WaitTimeoutError
 from mlops_pipeline.clients.kubernetes import GATEWAY, NAMESPACE
 from mlops_pipeline.platforms.kubernetes.ownership import (
     delete_ours,
@@ -59,11 +59,47 @@ def test_what_kubernetes_and_the_layer_put_into_a_namespace_is_not_foreign(
 ) -> None:
     api.put(thing("kube-root-ca.crt"))
     api.put(thing("layer-leader"))
-    api.put(thing("owned", ownerReferences=[{"uid": "1"}]))
+    api.put(thing("owned", ownerReferences=[{"apiVersion": "apps/v1", "kind": "Deployment"}]))
+    api.put(thing("leads", annotations={"control-plane.alpha.kubernetes.io/leader": "{}"}))
     api.put(thing("ending", deletionTimestamp="2026-01-01T00:00:00Z"))
     api.put(thing("ours-too", labels=dict(MANAGED_BY)))
     assert remove_namespace(api, "ours") is False
     assert remove_namespace(api, "ours", belongs=lambda name: name.startswith("layer-")) is True
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        ("batch/v1", "CronJob"),
+        ("networking.k8s.io/v1", "Ingress"),
+        ("networking.istio.io/v1", "DestinationRule"),
+        ("shop.example.com/v7", "Cart"),
+        ("v1", "ServiceAccount"),
+    ],
+)
+def test_a_thing_of_somebody_else_of_whatever_kind_keeps_its_namespace(
+    api: FakeKubernetes, version: str, kind: str
+) -> None:
+    api.put({**thing("theirs"), "apiVersion": version, "kind": kind})
+    assert remove_namespace(api, "ours") is False
+    assert api.find(NAMESPACE, "ours") is not None
+
+
+def test_what_something_of_the_whole_cluster_owns_is_foreign(api: FakeKubernetes) -> None:
+    owner = {"apiVersion": "tenancy.example.com/v1", "kind": "Tenant", "uid": "1"}
+    api.put(
+        {
+            **thing("theirs", ownerReferences=[owner]),
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+        }
+    )
+    assert remove_namespace(api, "ours") is False
+
+
+def test_a_namespace_that_may_not_be_looked_into_stays(api: FakeKubernetes) -> None:
+    api.fail(AccessDeniedError("secrets is forbidden"), verbs=("list",), kind="Secret")
+    assert remove_namespace(api, "ours") is False
 
 
 def test_a_namespace_of_somebody_else_stays(api: FakeKubernetes) -> None:

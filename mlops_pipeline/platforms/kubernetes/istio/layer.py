@@ -51,6 +51,8 @@ from mlops_pipeline.platforms.layers import (
     action_from,
 )
 
+_KEPT_BY_ISTIOD = ("istio-ca-secret", "istio-leader")
+"""What istiod makes by itself and leaves: its own authority's key, and which of it leads."""
 _NEEDED = ("helm", *(chart.chart for chart in CHARTS), "istio")
 _GLANCE = 2.0
 """Seconds in which a gateway that is looked at has to answer."""
@@ -148,7 +150,7 @@ class Istio:
             delete_ours(api, GATEWAY, NAME, namespace=NAMESPACE)
             self._https.remove(api)
             self._releases.uninstall()
-            remove_namespace(api, NAMESPACE, belongs=lambda name: name.startswith("istio"))
+            remove_namespace(api, NAMESPACE, belongs=lambda name: name in _KEPT_BY_ISTIOD)
 
     def users(self) -> tuple[str, ...]:
         """Return the routes and Gateways of somebody else.

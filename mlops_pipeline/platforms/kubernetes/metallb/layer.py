@@ -25,6 +25,7 @@ from mlops_pipeline.clients.kubernetes import (
     SERVICE,
     KubernetesApi,
     Manifest,
+    Resource,
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import pods, probes, upstream, workloads
@@ -53,6 +54,13 @@ _SPEAKER = "speaker"
 _POOL = "mlops-pipeline"
 _REVISION = 1
 """Raised whenever `_probe_sooner` changes: installed manifests are then applied again."""
+_CONFIGURING = (
+    IP_ADDRESS_POOL,
+    L2_ADVERTISEMENT,
+    *(Resource("metallb.io/v1beta1", k) for k in ("BGPAdvertisement", "BFDProfile", "Community")),
+    Resource("metallb.io/v1beta2", "BGPPeer"),
+)
+"""Kinds by which people tell MetalLB what to do."""
 _ANSWER = 30.0
 _GIVEN = 10.0
 """Seconds for Services that are there already to get their addresses from a new pool."""
@@ -122,9 +130,9 @@ class MetalLB:
             if isinstance(state, Ready):
                 return Change("unchanged", state.facts)
             api, steps = self._parts.api(), Steps(self._parts.clock)
-            there = api.find(DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
-            upstream.require_ours(there, what="MetalLB", layer=self.name)
             self._parts.sources.require(["metallb-native", "metallb"])
+            remedy = remedy_of(self._parts.settings.platform)
+            upstream.require_ours(api, _manifests(self._parts), what="MetalLB", remedy=remedy)
             chosen = self._choose(api)
             self._install(api, steps)
             pool = self._open(api, chosen, steps)
@@ -135,16 +143,23 @@ class MetalLB:
         upstream.remove(self._parts, layer=self.name, namespace=_SYSTEM, what="MetalLB")
 
     def users(self) -> tuple[str, ...]:
-        """Return the Services of somebody else that have an address of our pool."""
+        """Return the Services of somebody else with an address of ours, and their own pools.
+
+        With MetalLB go its definitions, and with them all that people have made by them.
+        """
         api = self._parts.api()
-        pool, ours = api.find(IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM), set(our_namespaces(api))
-        return tuple(
-            f"Service {found['metadata']['namespace']}/{found['metadata']['name']}"
+        pools, namespaces = api.list(IP_ADDRESS_POOL), set(our_namespaces(api))
+        ranges = [part for pool in pools if is_ours(pool) for part in _ranges(pool)]
+        services = [
+            found
             for found in api.list(SERVICE)
-            if _is_given(found, pool)
-            and not is_ours(found)
-            and stays(found)
-            and found["metadata"]["namespace"] not in ours
+            if _is_given(found, ranges) and found["metadata"]["namespace"] not in namespaces
+        ]
+        configured = [found for resource in _CONFIGURING for found in api.list(resource)]
+        return tuple(
+            f"{found['kind']} {found['metadata']['namespace']}/{found['metadata']['name']}"
+            for found in (*services, *configured)
+            if not is_ours(found) and stays(found)
         )
 
     def _observe(self, api: KubernetesApi) -> LayerState:
@@ -181,10 +196,8 @@ class MetalLB:
             self._parts.images.ensure("metallb")
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
         wait_for_end(api, NAMESPACE, _SYSTEM, timeout=timeout, clock=clock)
-        file = self._parts.sources.manifest("metallb-native")
         with steps.step("apply"):
-            objects = upstream.read(file, layer=self.name, change=_probe_sooner)
-            upstream.apply(api, objects, timeout=timeout, clock=clock)
+            upstream.apply(api, _manifests(self._parts), timeout=timeout, clock=clock)
         with steps.step("pods"):
             workloads.wait_for(self._parts, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
             probe = partial(_describe_speakers, api, describe=pods.explain_unready)
@@ -226,6 +239,28 @@ class MetalLB:
     def _annotations(self) -> dict[str, str]:
         file = self._parts.sources.manifest("metallb-native")
         return upstream.annotations(file, revision=_REVISION)
+
+
+def describe_foreign(parts: Parts) -> str | None:
+    """Say whether a MetalLB of somebody else is there; None where none is.
+
+    Raises:
+        NotDownloadedError: the manifest is not here yet, which says what to look for.
+    """
+    foreign = upstream.foreign_among(parts.api(), _manifests(parts))
+    return f"a MetalLB of somebody else is there: {', '.join(foreign)}" if foreign else None
+
+
+def remedy_of(platform: str) -> str:
+    """Return what to do about a MetalLB of somebody else."""
+    if platform == "kubernetes":
+        return "use it as it is (kubernetes.metallb.install = false), or remove it"
+    return "remove it, or use another cluster"
+
+
+def _manifests(parts: Parts) -> list[Manifest]:
+    file = parts.sources.manifest("metallb-native")
+    return upstream.read(file, layer=MetalLB.name, change=_probe_sooner)
 
 
 def _facts(pool: Manifest, chosen: AddressRange) -> dict[str, str | int | float]:
@@ -286,16 +321,19 @@ def _pool(chosen: AddressRange, annotations: dict[str, str]) -> list[Manifest]:
     ]
 
 
-def _is_given(service: Manifest, pool: Manifest | None) -> bool:
-    """Say whether a Service has an address of the pool."""
-    address = address_of(service)
-    if pool is None or address is None:
-        return False
+def _is_given(service: Manifest, ranges: Sequence[AddressRange]) -> bool:
+    """Say whether a Service has an address of one of the ranges."""
     try:
-        ranges = [AddressRange.parse(str(part)) for part in pool["spec"].get("addresses") or ()]
-        return any(IPv4Address(address) in given for given in ranges)
+        address = IPv4Address(address_of(service) or "")
     except ValueError:
         return False
+    return any(address in given for given in ranges)
+
+
+def _ranges(pool: Manifest) -> Iterator[AddressRange]:
+    for part in pool["spec"].get("addresses") or ():
+        with suppress(ValueError):
+            yield AddressRange.parse(str(part))
 
 
 def _addresses(pool: Manifest) -> str:

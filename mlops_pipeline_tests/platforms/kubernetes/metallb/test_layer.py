@@ -381,6 +381,29 @@ def test_a_speaker_that_cannot_start_is_replaced_once_and_ends_the_wait(rig: Rig
     assert "no such host" in state.reason
 
 
+@pytest.mark.parametrize(
+    ("resource", "name"),
+    [(NAMESPACE, SYSTEM), (VALIDATING_WEBHOOK, "metallb-webhook-configuration")],
+)
+def test_a_metallb_that_others_installed_by_another_name_is_not_taken_over(
+    rig: Rig, resource: Resource, name: str
+) -> None:
+    metadata = {"name": name, "labels": {"app.kubernetes.io/managed-by": "Helm"}}
+    rig.api.put(
+        {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": metadata,
+            "spec": {},
+        }
+    )
+    with pytest.raises(ConflictError, match=f"{resource.kind} {name} lacks our label; remove it"):
+        MetalLB(rig.parts).ensure()
+    assert rig.api.applied == []
+    MetalLB(rig.parts).remove()
+    assert rig.api.find(resource, name) is not None
+
+
 def test_a_metallb_of_others_is_not_touched(installed: Rig) -> None:
     change = {"metadata": {"labels": None}, "status": {"availableReplicas": 0}}
     installed.api.patch(DEPLOYMENT, "controller", change, namespace=SYSTEM)
