@@ -118,6 +118,7 @@ class FakeKubernetes:
         version: str = "v1.34.4",
         denied: Iterable[Access] = (),
     ) -> None:
+        self.labels: Mapping[str, str] = {}
         self.denied = set(denied)
         self.reviews: list[Access] = []
         self.applied: list[Manifest] = []
@@ -213,6 +214,7 @@ class FakeKubernetes:
         key = self._key(manifest)
         self._require_namespace(key)
         before = self._objects.get(key)
+        manifest = kubernetes.labelled(manifest, before, self.labels)
         after = _merged(before or {}, manifest, self._ours.get(key, {}))
         if key[1]:
             after["metadata"]["namespace"] = key[1]

@@ -99,6 +99,10 @@ EVERYTHING = Access("*", "*", "*")
 class KubernetesApi(Protocol):
     """What is asked of a cluster: the real one and the fake of the tests have it."""
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What each object that is applied is labelled with, unless somebody else has before."""
+
     def version(self) -> str:
         """Return the API server's version: `v1.34.4`."""
 
@@ -163,8 +167,9 @@ class Kubernetes:
     """The API server that `context` of `kubeconfig` names, and no other.
 
     `timeout` is the seconds that an answer may take, `login_timeout` those of a program that the
-    kubeconfig names for logging in. Nothing is read or contacted before the first
-    call. Every method raises, besides what it says itself:
+    kubeconfig names for logging in. `labels` are what each object gets that is applied and has none
+    of these keys yet. Nothing is read or contacted before the first call. Every method raises,
+    besides what it says itself:
 
         AccessDeniedError: the server refuses our keys, or what they may do.
         ConflictError: somebody else has changed the object.
@@ -172,8 +177,15 @@ class Kubernetes:
     """
 
     def __init__(
-        self, kubeconfig: Path, *, context: str, timeout: float = 15.0, login_timeout: float = 60.0
+        self,
+        kubeconfig: Path,
+        *,
+        context: str,
+        timeout: float = 15.0,
+        login_timeout: float = 60.0,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
+        self.labels: Mapping[str, str] = labels or {}
         self._server = ApiServer(
             kubeconfig, context=context, timeout=timeout, login_timeout=login_timeout
         )
@@ -252,7 +264,7 @@ class Kubernetes:
                 **({"dryRun": "All"} if dry_run else {}),
             },
             content_type="application/apply-patch+yaml",
-            body=manifest,
+            body=labelled(manifest, before, self.labels),
         )
         if before is None:
             return Applied("created", after)
@@ -491,6 +503,19 @@ class _Collection:
     root: str
     plural: str
     namespaced: bool
+
+
+def labelled(manifest: Manifest, before: Manifest | None, labels: Mapping[str, str]) -> Manifest:
+    """Return the manifest with these labels too; one that the object has now keeps its value."""
+    if not labels:
+        return manifest
+    metadata = manifest["metadata"]
+    there = (before or {}).get("metadata", {}).get("labels") or {}
+    kept = {key: there.get(key, value) for key, value in labels.items()}
+    return {
+        **manifest,
+        "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), **kept}},
+    }
 
 
 def _root(version: str) -> str:

@@ -102,6 +102,23 @@ def test_an_object_is_applied_by_the_server_with_our_field_manager(
     assert server.asked[-1].query["dryRun"] == "All"
 
 
+@pytest.mark.parametrize("there", ["somebody", ""])
+def test_what_is_applied_is_labelled_unless_somebody_has_before(
+    server: StubApiServer, tmp_path: Path, there: str
+) -> None:
+    api = _client(tmp_path, server.url)
+    labelled = Kubernetes(tmp_path / "kubeconfig", context="kind-a", labels={"owner": "me"})
+    assert (api.labels, labelled.labels) == ({}, {"owner": "me"})
+    labels = {"owner": there} if there else None
+    before = {**CONFIG, "metadata": {**CONFIG["metadata"], "labels": labels}}
+    server.on(f"GET {MAPS}/a", (200, before))
+    server.on(f"PATCH {MAPS}/a", (200, before))
+    labelled.apply(CONFIG)
+    sent = json.loads(server.asked[-1].body)
+    assert sent["metadata"]["labels"] == {"owner": there or "me"}
+    assert sent["data"] == CONFIG["data"]
+
+
 def test_what_the_server_and_controllers_write_is_no_change(
     server: StubApiServer, api: Kubernetes
 ) -> None:

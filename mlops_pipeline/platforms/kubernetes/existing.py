@@ -11,7 +11,11 @@ from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
-from mlops_pipeline.platforms.kubernetes.ownership import our_namespaces, remove_namespace
+from mlops_pipeline.platforms.kubernetes.ownership import (
+    made_elsewhere,
+    our_namespaces,
+    remove_namespace,
+)
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform, Stack
 from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingSeldon
@@ -72,7 +76,7 @@ class KubernetesPlatform(ClusterPlatform):
         return survey.examine(self._parts)
 
     def down(self) -> tuple[str, ...]:
-        """Remove what carries our label, in reverse order; data stays, and what others need.
+        """Remove what this state folder made, in reverse order; data stays, and what others need.
 
         Raises:
             ConfigurationError: the settings name no context that is there.
@@ -132,7 +136,9 @@ class KubernetesPlatform(ClusterPlatform):
             for layer in self.layers
             if isinstance(layer, ExistingGateway | ExistingSeldon) and layer.name not in kept
         ]
+        others = made_elsewhere(self._parts.api())
         return (
             *leaving.describe(kept),
+            *(f"{name} stays: another state folder made it" for name in others),
             *(f"{layer.name} stays: it was there before" for layer in theirs),
         )

@@ -7,6 +7,7 @@ from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.kubernetes import (
     CONFIG_MAP,
     NAMESPACE,
+    SELDON_DEPLOYMENT,
     SERVICE_ACCOUNT,
     KubernetesApi,
     Manifest,
@@ -17,6 +18,7 @@ from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 _log = logging.getLogger(__name__)
+_OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 _TRACES = {"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"}
 """Kinds that tell of other objects, or of who leads: nobody misses them."""
 _EVERYWHERE = {
@@ -31,6 +33,29 @@ _MADE_FOR = ("control-plane.alpha.kubernetes.io/leader", "kubernetes.io/service-
 def is_ours(found: Manifest) -> bool:
     """Say whether an object carries our label."""
     return has_our_label(found.get("metadata", {}).get("labels") or {})
+
+
+def is_mine(api: KubernetesApi, found: Manifest) -> bool:
+    """Say whether an object carries our label, and is not of another state folder.
+
+    One that names no folder is of whoever asks.
+    """
+    return is_ours(found) and not of_another(api, found["metadata"].get("labels") or {})
+
+
+def of_another(api: KubernetesApi, labels: Mapping[str, str]) -> bool:
+    """Say whether an object or a Helm release was made from another state folder."""
+    return any(labels.get(key, value) != value for key, value in api.labels.items())
+
+
+def made_elsewhere(api: KubernetesApi) -> list[str]:
+    """Name the deployments, and the namespaces with layers, that other state folders made."""
+    return [
+        f"{resource.kind} {'/'.join(filter(None, (metadata.get('namespace'), metadata['name'])))}"
+        for resource in (SELDON_DEPLOYMENT, NAMESPACE)
+        for metadata in (found["metadata"] for found in api.list(resource, labels=_OURS))
+        if of_another(api, metadata.get("labels") or {})
+    ]
 
 
 def has_our_label(labels: Mapping[str, str]) -> bool:
@@ -53,17 +78,17 @@ def ensure_namespace(api: KubernetesApi, name: str, *, timeout: float, clock: Cl
 
 
 def delete_ours(api: KubernetesApi, resource: Resource, name: str, *, namespace: str) -> bool:
-    """Delete the object if it carries our label; return whether it was there and ours."""
+    """Delete the object if it is of this state folder; return whether it was there and that."""
     found = api.find(resource, name, namespace=namespace)
-    if found is None or not is_ours(found):
+    if found is None or not is_mine(api, found):
         return False
     return api.delete(resource, name, namespace=namespace)
 
 
 def our_namespaces(api: KubernetesApi) -> list[str]:
     """Return the names of the namespaces that we made, sorted."""
-    labels = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-    return sorted(str(n["metadata"]["name"]) for n in api.list(NAMESPACE, labels=labels))
+    found = api.list(NAMESPACE, labels=_OURS)
+    return sorted(str(n["metadata"]["name"]) for n in found if is_mine(api, n))
 
 
 def remove_namespace(
@@ -75,7 +100,7 @@ def remove_namespace(
     Where not all that is in it may be seen, it stays too.
     """
     found = api.find(NAMESPACE, name)
-    if found is None or not is_ours(found):
+    if found is None or not is_mine(api, found):
         return False
     try:
         foreign = _foreign(api, name, belongs)
@@ -95,7 +120,7 @@ def _foreign(api: KubernetesApi, namespace: str, belongs: Callable[[str], bool])
         f"{resource.kind} {item['metadata']['name']}"
         for resource in kinds
         for item in api.list(resource, namespace=namespace, metadata_only=True)
-        if not is_ours(item)
+        if not is_mine(api, item)
         and not is_ending(item)
         and not _is_made_for(item, known)
         and (resource.kind, item["metadata"]["name"]) not in _EVERYWHERE

@@ -14,6 +14,7 @@ from mlops_pipeline.clients.kubernetes import Kubernetes, KubernetesApi
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock
 from mlops_pipeline.platforms.kubernetes.cluster import kubeconfig, nodes
+from mlops_pipeline.platforms.kubernetes.cluster.record import identity_of
 from mlops_pipeline.platforms.kubernetes.images import (
     BroughtImages,
     Images,
@@ -31,6 +32,8 @@ from mlops_pipeline.settings.layers import LayerSettings
 
 LOCK_TIMEOUT = 900.0
 """Seconds to wait for another process that changes the same thing: a whole `up` may go first."""
+OWNER_LABEL = "mlops-pipeline/owner"
+"""Says which state folder an object in a cluster that is there was made from."""
 _NETWORK = "kind"
 """The container network of every kind cluster."""
 _UNREACHABLE = (
@@ -142,11 +145,11 @@ class ExistingParts(Parts):
         """Return the real parts. Nothing is read or contacted."""
         state = State(home)
         sources = make_sources(state, bundle=bundle, mirror=mirror)
-        engine = ContainerEngine(settings.engine)
+        engine, owner = ContainerEngine(settings.engine), identity_of(home)
 
         def api() -> KubernetesApi:
             path = kubeconfig.locate(settings)
-            return client_of(path, settings.context, path.read_bytes())
+            return client_of(path, settings.context, path.read_bytes(), owner)
 
         def helm() -> HelmApi:
             return Helm(
@@ -209,9 +212,10 @@ def _current(kubeconfig: Path, *, context: str) -> KubernetesApi:
 
 
 @lru_cache(maxsize=2)
-def client_of(kubeconfig: Path, context: str, _content: bytes) -> Kubernetes:
+def client_of(kubeconfig: Path, context: str, _content: bytes, owner: str = "") -> Kubernetes:
     """Return one client for each content in this process: each step of a run makes its parts anew.
 
-    So its connection, and where kinds are served, is found out once.
+    So its connection, and where kinds are served, is found out once. What it applies says which
+    state folder (`owner`) it was made from, where that is given.
     """
-    return Kubernetes(kubeconfig, context=context)
+    return Kubernetes(kubeconfig, context=context, labels={OWNER_LABEL: owner} if owner else {})

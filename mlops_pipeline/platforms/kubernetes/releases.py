@@ -8,9 +8,9 @@ from typing import Any
 
 from mlops_pipeline.clients.errors import ConflictError, PipelineError
 from mlops_pipeline.clients.files import sha256_of
-from mlops_pipeline.clients.helm import find_release
+from mlops_pipeline.clients.helm import Release, find_release
 from mlops_pipeline.clients.kubernetes import KubernetesApi
-from mlops_pipeline.platforms.kubernetes.ownership import has_our_label
+from mlops_pipeline.platforms.kubernetes.ownership import has_our_label, of_another
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.sources import Chart
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
@@ -76,7 +76,8 @@ def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | No
         ConflictError: there is such a release, and it is not ours.
         CommandError: helm failed; what it wrote.
     """
-    found = find_release(parts.api(), wanted.release, namespace=wanted.namespace)
+    api = parts.api()
+    found = find_release(api, wanted.release, namespace=wanted.namespace)
     if found is not None and not has_our_label(found.labels):
         raise ConflictError(
             f"could not install {wanted}: there is one that this project did not make; remove it "
@@ -90,14 +91,20 @@ def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | No
         namespace=wanted.namespace,
         values={**wanted.values, **(extra or {})},
         timeout=parts.settings.ready_timeout,
-        labels=wanted.labels(chart),
+        labels={**api.labels, **_owner(api, found), **wanted.labels(chart)},
     )
 
 
 def uninstall(parts: Parts, release: str, *, namespace: str) -> bool:
-    """Remove the release with its objects if it is ours; return whether it was there and ours."""
-    found = find_release(parts.api(), release, namespace=namespace)
-    if found is None or not has_our_label(found.labels):
+    """Remove the release with its objects if this state folder has made it; say whether it had."""
+    api = parts.api()
+    found = find_release(api, release, namespace=namespace)
+    if found is None or not has_our_label(found.labels) or of_another(api, found.labels):
         return False
     timeout = parts.settings.ready_timeout
     return parts.helm().uninstall(release, namespace=namespace, timeout=timeout)
+
+
+def _owner(api: KubernetesApi, found: Release | None) -> dict[str, str]:
+    """Return the labels of who has made the release: whoever mends it does not take it over."""
+    return {key: found.labels[key] for key in api.labels if found and key in found.labels}

@@ -20,7 +20,12 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.waiting import Clock, wait_until
 from mlops_pipeline.platforms.kubernetes import workloads
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending, wait_for_end
-from mlops_pipeline.platforms.kubernetes.ownership import is_ours, remove_namespace
+from mlops_pipeline.platforms.kubernetes.ownership import (
+    delete_ours,
+    is_mine,
+    is_ours,
+    remove_namespace,
+)
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.sources import ManifestFile
 from mlops_pipeline.platforms.kubernetes.states import broken_by
@@ -152,7 +157,8 @@ def remove(parts: Parts, *, layer: str, namespace: str, what: str) -> None:
     with parts.locks.held("layers", purpose=f"remove {what}"):
         timeout, clock = parts.settings.ready_timeout, parts.clock
         for resource in _CLUSTER_WIDE:
-            names = [found["metadata"]["name"] for found in api.list(resource, labels=labels)]
+            mine = (found for found in api.list(resource, labels=labels) if is_mine(api, found))
+            names = [str(found["metadata"]["name"]) for found in mine]
             for name in names:
                 api.delete(resource, name)
             for name in names:  # With a definition goes what was made by it.
@@ -162,7 +168,7 @@ def remove(parts: Parts, *, layer: str, namespace: str, what: str) -> None:
             return
         for resource in api.kinds():
             for found in api.list(resource, namespace=namespace, labels=labels):
-                api.delete(resource, found["metadata"]["name"], namespace=namespace)
+                delete_ours(api, resource, found["metadata"]["name"], namespace=namespace)
 
 
 def _shown(manifest: Manifest) -> str:

@@ -21,7 +21,9 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.kubernetes import KubernetesPlatform
 from mlops_pipeline.platforms.kubernetes.images import BroughtImages, NodeImages, RegistryImages
+from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.kubernetes.releases import install, uninstall
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.fakes_kubernetes import FakeHelm, Reference
@@ -331,6 +333,57 @@ def test_a_persons_certificate_keeps_the_namespace_of_istio(rig: ExistingRig) ->
     rig.api.put(thing(SECRET, "istio-ca-secret", "istio-system", ours=False))
     platform_of(rig).down()
     assert rig.api.find(SECRET, "istio-ingressgateway-certs", namespace="istio-system") is not None
+
+
+@pytest.mark.parametrize("end", ["down", "purge"])
+def test_what_another_state_folder_made_stays(rig: ExistingRig, end: str) -> None:
+    rig.api.labels = {"mlops-pipeline/owner": "mlops-colleague"}
+    made: list[tuple[Resource, str, str]] = [
+        (NAMESPACE, "prod", ""),
+        (SELDON_DEPLOYMENT, "prod-model", "prod"),
+        (SECRET, "seldon-rclone-secret", "prod"),
+        (NAMESPACE, "istio-system", ""),
+        (PERSISTENT_VOLUME_CLAIM, "seaweedfs", "mlops-storage"),
+    ]
+    for resource, name, namespace in made:
+        again = rig.api.find(resource, name, namespace=namespace)
+        given = deployed(name, namespace, ours=True) if resource == SELDON_DEPLOYMENT else again
+        rig.api.apply(given or thing(resource, name, namespace))
+    rig.api.labels = {"mlops-pipeline/owner": "mlops-mine"}
+    said = getattr(platform_of(rig), end)()
+    for resource, name, namespace in made:
+        assert rig.api.find(resource, name, namespace=namespace) is not None, name
+    assert rig.api.find(SELDON_DEPLOYMENT, "iris-model", namespace="seldon") is None
+    assert "SeldonDeployment prod/prod-model stays: another state folder made it" in said
+    assert "Namespace istio-system stays: another state folder made it" in said
+    assert "seldon_core stays, for SeldonDeployment prod/prod-model of somebody else" in said
+
+
+def test_a_release_of_another_state_folder_stays_and_is_mended_for_it(rig: ExistingRig) -> None:
+    rig.api.labels = {"mlops-pipeline/owner": "mlops-colleague"}
+    install(rig.parts, charts.BASE)
+    rig.api.labels = {"mlops-pipeline/owner": "mlops-mine"}
+    install(rig.parts, charts.BASE)
+    assert rig.helm is not None
+    assert rig.helm.upgrades[-1].labels["mlops-pipeline/owner"] == "mlops-colleague"
+    assert uninstall(rig.parts, charts.BASE.release, namespace="istio-system") is False
+    rig.api.labels = {"mlops-pipeline/owner": "mlops-colleague"}
+    assert uninstall(rig.parts, charts.BASE.release, namespace="istio-system") is True
+
+
+def test_what_is_applied_says_which_state_folder_it_is_from(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        "contexts: [{name: theirs, context: {cluster: c, user: u}}]\n"
+        "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n"
+        "users: [{name: u, user: {}}]\n"
+    )
+    settings = existing_settings(kubeconfig=tmp_path / "config")
+    labels = [
+        ExistingParts.make(tmp_path / home, settings, bundle=None).api().labels
+        for home in ("one", "other", "one")
+    ]
+    assert labels[0] == labels[2] != labels[1]
+    assert set(labels[0]) == {"mlops-pipeline/owner"}
 
 
 def test_purge_removes_the_data_and_our_namespaces_and_nothing_else(rig: ExistingRig) -> None:

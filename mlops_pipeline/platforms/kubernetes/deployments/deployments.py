@@ -31,7 +31,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.rollout import Rollout, des
 from mlops_pipeline.platforms.kubernetes.deployments.statuses import memory_bytes, statuses
 from mlops_pipeline.platforms.kubernetes.edits import apply_whole
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending, wait_for_end
-from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_ours
+from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_mine, is_ours
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import PredictorStatus
@@ -168,13 +168,14 @@ class KubernetesDeployments:
             self._wait_for_end(api, found, left)
 
     def delete_ours(self) -> None:
-        """Delete every deployment that carries our label.
+        """Delete every deployment that was made from this state folder.
 
         Raises:
             UnavailableError: the cluster does not answer, or pods did not end in time.
         """
-        for found in self._parts.api().list(SELDON_DEPLOYMENT):
-            if is_ours(found) and not is_ending(found):
+        api = self._parts.api()
+        for found in api.list(SELDON_DEPLOYMENT):
+            if is_mine(api, found) and not is_ending(found):
                 metadata = found["metadata"]
                 self.delete(metadata["name"], namespace=metadata["namespace"])
 

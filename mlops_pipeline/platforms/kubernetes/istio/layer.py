@@ -31,6 +31,7 @@ from mlops_pipeline.platforms.kubernetes.load_balancers import (
 )
 from mlops_pipeline.platforms.kubernetes.ownership import (
     delete_ours,
+    is_mine,
     is_ours,
     remove_namespace,
 )
@@ -162,7 +163,7 @@ class Istio:
             f"{resource.kind} {found['metadata']['namespace']}/{found['metadata']['name']}"
             for resource in (VIRTUAL_SERVICE, GATEWAY)
             for found in api.list(resource)
-            if not is_ours(found) and stays(found) and not _is_of_seldon(found)
+            if not is_mine(api, found) and stays(found) and not _is_of_seldon(found)
         )
 
     def url(self) -> str:

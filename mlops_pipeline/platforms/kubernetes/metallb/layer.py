@@ -32,7 +32,7 @@ from mlops_pipeline.platforms.kubernetes import pods, probes, upstream, workload
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.load_balancers import address_of, describe_waiting
 from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
-from mlops_pipeline.platforms.kubernetes.ownership import is_ours, our_namespaces
+from mlops_pipeline.platforms.kubernetes.ownership import is_mine, our_namespaces
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
@@ -149,7 +149,7 @@ class MetalLB:
         """
         api = self._parts.api()
         pools, namespaces = api.list(IP_ADDRESS_POOL), set(our_namespaces(api))
-        ranges = [part for pool in pools if is_ours(pool) for part in _ranges(pool)]
+        ranges = [part for pool in pools if is_mine(api, pool) for part in _ranges(pool)]
         services = [
             found
             for found in api.list(SERVICE)
@@ -159,7 +159,7 @@ class MetalLB:
         return tuple(
             f"{found['kind']} {found['metadata']['namespace']}/{found['metadata']['name']}"
             for found in (*services, *configured)
-            if not is_ours(found) and stays(found)
+            if not is_mine(api, found) and stays(found)
         )
 
     def _observe(self, api: KubernetesApi) -> LayerState:

@@ -5,13 +5,14 @@ https://github.com/SeldonIO/seldon-core/blob/v1.17.1/doc/source/servers/overview
 
 import base64
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.clients.kubernetes import SECRET, SELDON_DEPLOYMENT, KubernetesApi, Manifest
 from mlops_pipeline.clients.waiting import Clock
 from mlops_pipeline.platforms.kubernetes.endings import stays
-from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_ours
+from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_mine, is_ours
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.platforms.store_access import SECRET as NAME
 from mlops_pipeline.platforms.store_access import rclone_settings
@@ -78,8 +79,8 @@ class RcloneSecrets:
 
 
 def delete_all(api: KubernetesApi) -> None:
-    """Delete the Secrets of every namespace."""
-    for found in api.list(SECRET, labels=_selector()):
+    """Delete the Secrets of every namespace that were made from this state folder."""
+    for found in filter(partial(is_mine, api), api.list(SECRET, labels=_selector())):
         api.delete(SECRET, NAME, namespace=found["metadata"]["namespace"])
 
 
@@ -88,7 +89,7 @@ def readers(api: KubernetesApi) -> tuple[str, ...]:
     return tuple(
         f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
         for found in api.list(SELDON_DEPLOYMENT)
-        if not is_ours(found) and stays(found) and f"'{NAME}'" in str(found["spec"])
+        if not is_mine(api, found) and stays(found) and f"'{NAME}'" in str(found["spec"])
     )
 
 

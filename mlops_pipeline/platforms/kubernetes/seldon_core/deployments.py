@@ -2,7 +2,7 @@
 
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi
 from mlops_pipeline.platforms.kubernetes.endings import stays
-from mlops_pipeline.platforms.kubernetes.ownership import is_ours
+from mlops_pipeline.platforms.kubernetes.ownership import is_mine
 
 
 def foreign_deployments(api: KubernetesApi) -> tuple[str, ...]:
@@ -10,5 +10,5 @@ def foreign_deployments(api: KubernetesApi) -> tuple[str, ...]:
     return tuple(
         f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
         for found in api.list(SELDON_DEPLOYMENT)
-        if not is_ours(found) and stays(found)
+        if not is_mine(api, found) and stays(found)
     )
