@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from mlops_pipeline.clients.kubernetes import NAMESPACE
-from mlops_pipeline.platforms.kubernetes import leaving
-from mlops_pipeline.platforms.kubernetes.cluster import survey
+from mlops_pipeline.platforms.kubernetes import leaving, survey
 from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
 from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
 from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
@@ -18,7 +17,7 @@ from mlops_pipeline.platforms.kubernetes.ownership import (
 )
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform, Stack
-from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingSeldon
+from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOperator
 from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.sources.needs import needed_where_it_is
@@ -48,13 +47,13 @@ class KubernetesPlatform(ClusterPlatform):
         image = ServingImage(parts)
         stack = Stack(
             below=(
-                ExistingCluster(parts),
+                ExistingCluster(parts, above=lambda: self.layers[1:]),
                 *((MetalLB(parts),) if settings.metallb.install else ()),
             ),
             gateway=Istio(parts) if settings.istio.install else ExistingGateway(parts),
             store=make_store(parts),
             image=image,
-            seldon=SeldonCore(parts, image) if settings.seldon.install else ExistingSeldon(parts),
+            seldon=SeldonCore(parts, image) if settings.seldon.install else ExistingOperator(parts),
         )
         super().__init__(
             parts,
@@ -62,14 +61,6 @@ class KubernetesPlatform(ClusterPlatform):
             explicit_images=not settings.seldon.install,
             pull_secret=settings.images.pull_secret,
         )
-
-    def provide(self) -> None:
-        """Make sure that all that its layers take from elsewhere is here. Changes no layer.
-
-        Raises:
-            PipelineError: something cannot be had, or is not what its digest says.
-        """
-        self._parts.sources.require(needed_where_it_is(self._parts.settings))
 
     def preflight(self) -> list[Diagnosis]:
         """Look at the programs here, and at everything in the cluster that is needed."""
@@ -116,6 +107,10 @@ class KubernetesPlatform(ClusterPlatform):
             *(f"the namespace {name} {_STAYS}" for name in stays),
         )
 
+    @property
+    def _needed(self) -> tuple[str, ...]:
+        return needed_where_it_is(self._parts.settings)
+
     def _leave(self) -> dict[str, str]:
         self._parts.state.prepare()
         self.deployments.delete_ours()
@@ -134,7 +129,7 @@ class KubernetesPlatform(ClusterPlatform):
         theirs = [
             layer
             for layer in self.layers
-            if isinstance(layer, ExistingGateway | ExistingSeldon) and layer.name not in kept
+            if isinstance(layer, ExistingGateway | ExistingOperator) and layer.name not in kept
         ]
         others = made_elsewhere(self._parts.api())
         return (

@@ -40,7 +40,7 @@ class KindPlatform(ClusterPlatform):
     ) -> None:
         """Nothing is contacted. `parts` are the ways to the outside; the real ones by default."""
         parts = parts or KindParts.make(home, settings, bundle=bundle, mirror=mirror)
-        self._cluster = KindCluster(parts, recreate=recreate)
+        self._cluster = KindCluster(parts, recreate=recreate, above=lambda: self.layers[1:])
         nginx = (IngressNginx(parts),) if settings.ingress_nginx else ()
         image = ServingImage(parts)
         stack = Stack(
@@ -51,14 +51,6 @@ class KindPlatform(ClusterPlatform):
             seldon=SeldonCore(parts, image),
         )
         super().__init__(parts, stack)
-
-    def provide(self) -> None:
-        """Make sure that all that its layers take from elsewhere is here. Changes no layer.
-
-        Raises:
-            PipelineError: something cannot be had, or is not what its digest says.
-        """
-        self._parts.sources.require(needed_on_kind(self._parts.settings))
 
     def preflight(self) -> list[Diagnosis]:
         """Look at the container engine, the programs, and what of this machine a cluster needs."""
@@ -109,6 +101,10 @@ class KindPlatform(ClusterPlatform):
             self._cluster.remove()
         self._parts.state.purge()
         return tuple(said)
+
+    @property
+    def _needed(self) -> tuple[str, ...]:
+        return needed_on_kind(self._parts.settings)
 
     @property
     def _name(self) -> str:

@@ -16,7 +16,6 @@ from mlops_pipeline.platforms.kubernetes.object_store import manifests as store_
 from mlops_pipeline.platforms.kubernetes.object_store.external import Store
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
-from mlops_pipeline.platforms.kubernetes.sources.needs import needed
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ class ClusterPlatform(ABC):
         Raises:
             PipelineError: something cannot be had, or is not what its digest says.
         """
-        self._parts.sources.require(needed(self._parts.settings))
+        self._parts.sources.require(self._needed)
 
     @abstractmethod
     def preflight(self) -> Sequence[Diagnosis]:
@@ -192,6 +191,11 @@ class ClusterPlatform(ABC):
     @abstractmethod
     def purge(self) -> tuple[str, ...]:
         """Remove the data too, and return what to tell people."""
+
+    @property
+    @abstractmethod
+    def _needed(self) -> tuple[str, ...]:
+        """The names of everything that its layers take from elsewhere."""
 
     @property
     def _namespaces(self) -> Mapping[str, str]:

@@ -66,6 +66,12 @@ def observe_release(parts: Parts, api: KubernetesApi, wanted: Installation) -> L
     return Ready()
 
 
+def is_release_ours(api: KubernetesApi, release: str, *, namespace: str) -> bool:
+    """Say whether there is a release of that name, and this project made it."""
+    found = find_release(api, release, namespace=namespace)
+    return found is not None and has_our_label(found.labels)
+
+
 def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | None = None) -> None:
     """Install the release, or bring it to what it should be.
 

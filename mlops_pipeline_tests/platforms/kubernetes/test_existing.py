@@ -24,9 +24,10 @@ from mlops_pipeline.platforms.kubernetes.images import BroughtImages, NodeImages
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.releases import install, uninstall
+from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings
-from mlops_pipeline_tests.fakes_kubernetes import FakeHelm, Reference
+from mlops_pipeline_tests.fakes_kubernetes import FakeHelm, FakeSources, Reference
 from mlops_pipeline_tests.platforms.kubernetes.charts import ChartSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import ExistingRig, existing_settings
 
@@ -170,6 +171,16 @@ def test_the_addresses_are_those_that_the_settings_name(rig: ExistingRig) -> Non
     rig.settings = existing_settings(metallb={"install": True, "addresses": "many"})
     with pytest.raises(ConfigurationError, match=r"kubernetes\.metallb\.addresses = 'many' is no"):
         rig.parts.choose_addresses("")
+
+
+def test_metallb_is_not_touched_where_istio_cannot_be_had(
+    rig: ExistingRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(path, "run", lambda *_, **__: "v3.21.4\n")
+    rig.sources = FakeSources(absent=["gateway", "metallb-native"])
+    with pytest.raises(ConfigurationError, match="is not in the bundle"):
+        platform_of(rig).layers[0].ensure()
+    assert rig.api.applied == []
 
 
 def test_the_user_s_kubeconfig_leads_there(tmp_path: Path) -> None:
@@ -414,6 +425,7 @@ def test_what_was_there_before_stays_and_is_told(rig: ExistingRig) -> None:
 
 
 def test_the_preflight_looks_at_the_cluster(rig: ExistingRig) -> None:
+    rig.settings = existing_settings()
     assert "context" in {diagnosis.what for diagnosis in platform_of(rig).preflight()}
 
 

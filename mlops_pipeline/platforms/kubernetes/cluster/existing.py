@@ -1,15 +1,26 @@
 """The cluster layer where the cluster is there already: looked at, and never changed."""
 
-from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
+from collections.abc import Callable, Sequence
+
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
 from mlops_pipeline.clients.kubernetes import NODE, KubernetesApi, Manifest
-from mlops_pipeline.platforms.kubernetes.cluster import permissions, survey
+from mlops_pipeline.platforms.kubernetes import survey
+from mlops_pipeline.platforms.kubernetes.cluster import permissions
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.kubernetes.sources.needs import needed_where_it_is
+from mlops_pipeline.platforms.kubernetes.sources.providing import provide
 from mlops_pipeline.platforms.layers import (
     Broken,
     Change,
     Facts,
     Finding,
     HealthCheck,
+    Layer,
     LayerState,
     Ready,
 )
@@ -23,8 +34,12 @@ class ExistingCluster:
     kinds: tuple[str, ...] = ("kubernetes",)
     requires: tuple[str, ...] = ()
 
-    def __init__(self, parts: ExistingParts) -> None:
+    def __init__(
+        self, parts: ExistingParts, *, above: Callable[[], Sequence[Layer]] = tuple
+    ) -> None:
+        """`above` gives the layers that stand on it."""
         self._parts = parts
+        self._above = above
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
@@ -45,9 +60,9 @@ class ExistingCluster:
         """
         api = self._parts.api()
         try:
-            unfit = survey.version(self._parts, api)
-            if not unfit.fine:
-                return Broken(f"Kubernetes {unfit.seen}; {unfit.remedy}")
+            version = survey.compare_version(self._parts, api)
+            if not version.fine:
+                return Broken(f"Kubernetes {version.seen}; {version.remedy}")
             nodes = api.list(NODE)
             if not any(_is_ready(node) for node in nodes):
                 return Broken(f"none of its {len(nodes)} nodes is ready; see `kubectl get nodes`")
@@ -63,7 +78,7 @@ class ExistingCluster:
             UnavailableError: it does not answer, or no node is ready.
         """
         self._parts.state.prepare()
-        survey.require(self._parts)
+        survey.require(self._parts, lacking=self._describe_lacking())
         state = self.observe()
         if isinstance(state, Ready):
             return Change("unchanged", state.facts)
@@ -72,6 +87,15 @@ class ExistingCluster:
 
     def remove(self) -> None:
         """Leave it: it is somebody else's."""
+
+    def _describe_lacking(self) -> str:
+        """Say what a layer needs and cannot be had from elsewhere; empty for nothing."""
+        try:
+            names = needed_where_it_is(self._parts.settings)
+            provide(self._parts.sources, names, layers=self._above())
+        except (ConfigurationError, IntegrityError) as error:
+            return str(error)
+        return ""
 
     def _facts(self, api: KubernetesApi, nodes: int) -> Facts:
         context = self._parts.settings.context

@@ -1,7 +1,7 @@
 """The cluster layer: Kubernetes in containers, made by kind."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -13,7 +13,6 @@ from mlops_pipeline.clients.errors import (
     FatalStateError,
     IntegrityError,
     NotFoundError,
-    PipelineError,
     UnavailableError,
 )
 from mlops_pipeline.clients.files import PRIVATE
@@ -33,6 +32,7 @@ from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterRecord
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import NodeImage
 from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
+from mlops_pipeline.platforms.kubernetes.sources.providing import provide
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -41,6 +41,7 @@ from mlops_pipeline.platforms.layers import (
     Drifted,
     Finding,
     HealthCheck,
+    Layer,
     LayerState,
     Ready,
     action_from,
@@ -63,14 +64,22 @@ class KindCluster:
     kinds: tuple[str, ...] = ("kind", "kubernetes", "docker")
     requires: tuple[str, ...] = ()
 
-    def __init__(self, parts: KindParts, *, recreate: bool = False) -> None:
-        """With `recreate`, `ensure` may make a cluster of ours anew, with the loss of all in it.
+    def __init__(
+        self,
+        parts: KindParts,
+        *,
+        recreate: bool = False,
+        above: Callable[[], Sequence[Layer]] = tuple,
+    ) -> None:
+        """`above` gives the layers that stand on it.
 
-        It does where the cluster differs in what cannot be changed, or does not become ready.
+        With `recreate`, `ensure` may make a cluster of ours anew, with the loss of all in it. It
+        does where the cluster differs in what cannot be changed, or does not become ready.
         """
         self._parts = parts
         self._settings = parts.settings.cluster
         self._recreate = recreate
+        self._above = above
         self._owner = ClusterOwner(parts)
 
     @property
@@ -129,7 +138,8 @@ class KindCluster:
         with self._parts.locks.held("layers", purpose="bring up the cluster"):
             state = self.observe()
             if isinstance(state, Ready):
-                self._provide()
+                names = needed_on_kind(self._parts.settings)
+                provide(self._parts.sources, names, layers=self._above())
                 there = self._require_nodes()
                 self._owner.note(there)
                 self._owner.mark(there)
@@ -139,13 +149,6 @@ class KindCluster:
             self._owner.mark(nodes)
             action = "created" if "create_seconds" in steps.facts else action_from(state)
             return Change(action, {**self._facts(nodes), **steps.facts})
-
-    def _provide(self) -> None:
-        """Get what the layers above compare themselves with; what is right now needs none of it."""
-        try:
-            self._parts.sources.require(needed_on_kind(self._parts.settings))
-        except PipelineError as error:
-            _log.warning("a layer that has to be changed will need this: %s", error)
 
     def remove(self) -> None:
         """Delete the cluster if it was made from this state folder, with everything in it.

@@ -3,9 +3,11 @@
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.kubernetes import DEPLOYMENT, GATEWAY, KubernetesApi, Manifest
+from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.probe import try_route
 from mlops_pipeline.platforms.kubernetes.load_balancers import NONE_GIVEN, find_address, url_of
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.kubernetes.releases import is_release_ours
 from mlops_pipeline.platforms.layers import (
     Broken,
     Change,
@@ -122,6 +124,16 @@ def diagnose(parts: ExistingParts) -> Diagnosis:
     if reason := describe_missing(parts, api):
         return Diagnosis("istio", reason, "set kubernetes.istio to what is there, or install it")
     return Diagnosis("istio", f"{version_of(api)}, {parts.settings.istio.gateway}")
+
+
+def diagnose_foreign(parts: ExistingParts) -> Diagnosis:
+    """Look, before anything is changed, whether an Istio of somebody else is there."""
+    api = parts.api()
+    if not is_release_ours(api, charts.ISTIOD.release, namespace=charts.NAMESPACE):
+        for found in api.list(DEPLOYMENT, labels=_ISTIOD, metadata_only=True):
+            seen = f"one of somebody else is there: Deployment {_named(found)}"
+            return Diagnosis("istio", seen, "use it (kubernetes.istio.install = false)")
+    return Diagnosis("istio", "ours")
 
 
 def describe_missing(parts: ExistingParts, api: KubernetesApi) -> str | None:

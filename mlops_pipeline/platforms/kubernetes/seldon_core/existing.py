@@ -8,6 +8,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
 )
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.kubernetes.releases import is_release_ours
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
 from mlops_pipeline.platforms.kubernetes.seldon_core.deployments import foreign_deployments
 from mlops_pipeline.platforms.kubernetes.seldon_core.webhook import describe_refusal, try_webhook
@@ -27,7 +28,7 @@ _GATEWAY = "ISTIO_GATEWAY"
 _ISTIO = "ISTIO_ENABLED"
 
 
-class ExistingSeldon:
+class ExistingOperator:
     """The operator that is there. Each deployment names its images itself: it knows not of ours."""
 
     name = "seldon_core"
@@ -101,6 +102,18 @@ def diagnose(parts: ExistingParts) -> Diagnosis:
     namespace = parts.settings.seldon.namespace
     found = api.get(DEPLOYMENT, chart.MANAGER, namespace=namespace)
     return Diagnosis("seldon core", f"{_version_in(found)} in {namespace}")
+
+
+def diagnose_foreign(parts: ExistingParts) -> Diagnosis:
+    """Look, before anything is changed, whether a Seldon Core of somebody else is there."""
+    api = parts.api()
+    if not is_release_ours(api, chart.RELEASE, namespace=chart.NAMESPACE):
+        for found in api.list(DEPLOYMENT, metadata_only=True):
+            metadata = found["metadata"]
+            if metadata["name"] == chart.MANAGER:
+                seen = f"one of somebody else is there, in the namespace {metadata['namespace']}"
+                return Diagnosis("seldon core", seen, "use it (kubernetes.seldon.install = false)")
+    return Diagnosis("seldon core", "ours")
 
 
 def describe_unfit(parts: ExistingParts, api: KubernetesApi) -> str | None:

@@ -12,10 +12,19 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.kubernetes import NODE, STORAGE_CLASS, Access
-from mlops_pipeline.platforms.kubernetes.cluster import survey
+from mlops_pipeline.platforms.kubernetes import survey
 from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
 from mlops_pipeline.platforms.kubernetes.sources import Chart, path
-from mlops_pipeline.platforms.layers import Broken, Diagnosis, Facts, Ready
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Diagnosis,
+    Facts,
+    HealthCheck,
+    LayerState,
+    Ready,
+)
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     ExistingRig,
@@ -32,6 +41,24 @@ def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def rig(tmp_path: Path) -> ExistingRig:
     return ExistingRig(tmp_path / "kubernetes")
+
+
+class StandIn:
+    name = description = "above"
+    kinds: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    checks: tuple[HealthCheck, ...] = ()
+
+    def __init__(self, state: LayerState) -> None:
+        self._state = state
+
+    def observe(self) -> LayerState:
+        return self._state
+
+    def ensure(self) -> Change:
+        return Change("unchanged")
+
+    def remove(self) -> None: ...
 
 
 def cluster(rig: ExistingRig, **tables: Any) -> ExistingCluster:
@@ -150,7 +177,7 @@ def test_everything_that_is_looked_at_is_shown(rig: ExistingRig) -> None:
     assert all(diagnosis.fine for diagnosis in found.values()), found
     assert list(found) == [
         *("docker", "images of the model server", "helm", "context", "kubernetes"),
-        *("permissions", "storage class", "load balancer"),
+        *("permissions", "storage class", "load balancer", "istio", "seldon core"),
     ]
     assert found["storage class"].seen == "fast"
     assert found["load balancer"].seen.startswith("1 of 1 Services of type LoadBalancer have")
@@ -180,8 +207,49 @@ def test_a_load_balancer_that_gives_no_addresses_is_told(rig: ExistingRig) -> No
     found = examined(rig)["load balancer"]
     assert found.seen == "0 of 1 Services of type LoadBalancer have an address"
     assert "kubernetes.metallb.install" in found.remedy
-    ours = examined(rig, metallb={"install": True, "addresses": "192.0.2.0/28"})["load balancer"]
-    assert ours.seen == "MetalLB, with 192.0.2.0/28"
+
+
+def test_a_metallb_istio_or_seldon_of_somebody_else_is_told_before_anything_is_changed(
+    rig: ExistingRig, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "metallb.yaml"
+    manifest.write_text("{apiVersion: v1, kind: Namespace, metadata: {name: metallb-system}}")
+    rig.sources = FakeSources(manifests={"metallb-native": manifest})
+    metallb = {"install": True, "addresses": "192.0.2.0/28"}
+    names = ("metallb", "istio", "seldon core")
+    assert [examined(rig, metallb=metallb)[name].seen for name in names] == [
+        *("ours, with 192.0.2.0/28", "ours", "ours")
+    ]
+    rig.api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "metallb-system"}})
+    for name in ("istiod", "seldon-controller-manager"):
+        metadata = {"name": name, "namespace": "theirs", "labels": {"app": name}}
+        rig.api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata})
+    found = examined(rig, metallb=metallb)
+    assert not any(found[name].fine for name in names)
+    for name in names:
+        assert "install = false" in found[name].remedy
+    with pytest.raises(ConfigurationError, match="Namespace metallb-system"):
+        cluster(rig, metallb=metallb).ensure()
+
+
+def test_what_cannot_be_had_is_told_before_anything_is_changed(rig: ExistingRig) -> None:
+    rig.sources = FakeSources(absent=["gateway"])
+    rig.settings = existing_settings()
+    absent = ExistingCluster(rig.parts, above=lambda: [StandIn(Absent())])
+    with pytest.raises(ConfigurationError, match="gateway is not in the bundle"):
+        absent.ensure()
+    whole = ExistingCluster(rig.parts, above=lambda: [StandIn(Ready())])
+    assert whole.ensure().action == "unchanged"
+
+
+def test_what_may_not_be_looked_at_hides_nothing_else(rig: ExistingRig) -> None:
+    rig.api.drop(STORAGE_CLASS, "fast")
+    rig.api.fail(AccessDeniedError("services is forbidden"), verbs=("list",), kind="Service")
+    rig.api.denied = {Access("list", "services")}
+    found = examined(rig)
+    assert "services is forbidden" in found["load balancer"].seen
+    assert not found["permissions"].fine
+    assert not found["storage class"].fine
 
 
 def test_whether_there_is_a_load_balancer_shows_when_somebody_asks_for_an_address(
@@ -202,6 +270,7 @@ def test_a_pull_secret_has_to_be_where_the_models_are(rig: ExistingRig) -> None:
     images = {"registry": "registry.example.com", "pull_secret": "pull"}
     found = examined(rig, images=images)["pull secret"]
     assert found.seen == "the Secret seldon/pull is not there"
+    assert "kubectl create namespace seldon && kubectl create secret" in found.remedy
     made = {"name": "pull", "namespace": "seldon"}
     rig.api.put({"apiVersion": "v1", "kind": "Secret", "metadata": made})
     assert examined(rig, images=images)["pull secret"].fine

@@ -21,6 +21,7 @@ from mlops_pipeline.platforms.kubernetes.cluster import owner as cluster_owner
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.cluster.record import identity_of
+from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
@@ -516,3 +517,10 @@ def test_its_identity_fits_a_label_and_differs_by_folder(tmp_path: Path) -> None
     assert one != two
     assert len(one) <= 63
     assert cluster_owner.ClusterOwner(Rig(tmp_path / "a").parts).identity == one
+
+
+def test_what_a_layer_above_lacks_is_named_before_any_is_changed(made: Rig) -> None:
+    made.sources = FakeSources(absent=["istiod"])
+    layer = KindCluster(made.parts, above=lambda: [MetalLB(made.parts)])
+    with pytest.raises(ConfigurationError, match="istiod is not in the bundle"):
+        layer.ensure()

@@ -7,7 +7,7 @@ import pytest
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.kubernetes import CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
-from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingSeldon, diagnose
+from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOperator, diagnose
 from mlops_pipeline.platforms.layers import Broken, Ready
 from mlops_pipeline_tests.platforms.kubernetes.charts import deployment
 from mlops_pipeline_tests.platforms.kubernetes.rig import ExistingRig, existing_settings
@@ -43,7 +43,7 @@ def rig(tmp_path: Path) -> ExistingRig:
 
 
 def test_it_is_used_as_it_is(rig: ExistingRig) -> None:
-    layer = ExistingSeldon(rig.parts)
+    layer = ExistingOperator(rig.parts)
     assert layer.observe() == Ready({"version": "1.17.1", "licence": "Apache-2.0"})
     assert layer.ensure().action == "unchanged"
     layer.remove()
@@ -64,7 +64,7 @@ def test_an_operator_that_routes_elsewhere_is_refused(
     rig: ExistingRig, variables: dict[str, str], reason: str
 ) -> None:
     rig.api.put(manager(**variables))
-    layer = ExistingSeldon(rig.parts)
+    layer = ExistingOperator(rig.parts)
     state = layer.observe()
     assert isinstance(state, Broken)
     assert reason in state.reason
@@ -75,7 +75,7 @@ def test_an_operator_that_routes_elsewhere_is_refused(
 
 def test_one_that_is_not_there_is_told(rig: ExistingRig) -> None:
     rig.api.drop(DEPLOYMENT, chart.MANAGER, namespace="serving")
-    state = ExistingSeldon(rig.parts).observe()
+    state = ExistingOperator(rig.parts).observe()
     assert isinstance(state, Broken)
     assert "the Deployment serving/seldon-controller-manager is not there" in state.reason
     rig.api.drop(CUSTOM_RESOURCE_DEFINITION, chart.DEFINITION)
@@ -84,18 +84,18 @@ def test_one_that_is_not_there_is_told(rig: ExistingRig) -> None:
 
 def test_a_webhook_that_refuses_a_right_one_breaks_it(rig: ExistingRig) -> None:
     rig.api.refuse("SeldonDeployment", "no")
-    state = ExistingSeldon(rig.parts).observe()
+    state = ExistingOperator(rig.parts).observe()
     assert isinstance(state, Broken)
     assert "denied the request: no" in state.reason
 
 
 def test_a_cluster_that_does_not_answer_breaks_it(rig: ExistingRig) -> None:
     rig.api.stop("connection refused")
-    state = ExistingSeldon(rig.parts).observe()
+    state = ExistingOperator(rig.parts).observe()
     assert isinstance(state, Broken)
     assert "connection refused" in state.reason
 
 
 def test_its_check_asks_its_webhook(rig: ExistingRig) -> None:
-    (check,) = ExistingSeldon(rig.parts).checks
+    (check,) = ExistingOperator(rig.parts).checks
     assert not check.run().passed  # The fake's webhook accepts a wrong one too.

@@ -1,14 +1,17 @@
 """What is looked at in a cluster of somebody else before anything in it is changed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
+    IntegrityError,
     NotDownloadedError,
     PipelineError,
 )
 from mlops_pipeline.clients.kubernetes import (
+    NAMESPACE,
     PERSISTENT_VOLUME_CLAIM,
     SECRET,
     SERVICE,
@@ -19,6 +22,7 @@ from mlops_pipeline.platforms.kubernetes.cluster import permissions, programs
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio import existing as existing_istio
 from mlops_pipeline.platforms.kubernetes.load_balancers import address_of
+from mlops_pipeline.platforms.kubernetes.metallb import layer as metallb
 from mlops_pipeline.platforms.kubernetes.object_store import manifests as store
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart as seldon_chart
@@ -33,13 +37,15 @@ def examine(parts: ExistingParts) -> list[Diagnosis]:
     return [*_here(parts), *_there(parts)]
 
 
-def require(parts: ExistingParts) -> None:
-    """Refuse to go on while something is missing.
+def require(parts: ExistingParts, *, lacking: str = "") -> None:
+    """Refuse to go on while something is missing; `lacking` says what is known to be already.
 
     Raises:
         ConfigurationError: all that is missing, each with what to do.
     """
     found = [d for d in examine(parts) if not d.fine]
+    if lacking:
+        found.append(Diagnosis("charts, manifests and images", lacking, "see docs/air-gapped.md"))
     if found:
         listed = "".join(f"\n- {d.what}: {d.seen}; {d.remedy}" for d in found)
         raise ConfigurationError(
@@ -48,7 +54,7 @@ def require(parts: ExistingParts) -> None:
         )
 
 
-def version(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
+def compare_version(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
     """Compare the cluster's version with what Istio and Seldon Core are known to run on."""
     found, what = api.version(), "kubernetes"
     minor = re.match(r"v?1\.(\d+)", found)
@@ -92,32 +98,35 @@ def _there(parts: ExistingParts) -> Iterator[Diagnosis]:
     try:
         api = parts.api()
         yield Diagnosis("context", settings.context)
-        yield version(parts, api)
+        yield compare_version(parts, api)
     except PipelineError as error:
         yield Diagnosis("context", str(error), "see docs/kubernetes.md")
         return
-    try:
-        yield from _inside(parts, api)
-    except PipelineError as error:
-        yield Diagnosis("cluster", str(error), "see what keeps it from answering")
+    for what, look in _inside(parts, api):
+        try:
+            yield look()
+        except PipelineError as error:
+            yield Diagnosis(what, f"could not be looked at: {error}", "see what keeps us from it")
 
 
-def _inside(parts: ExistingParts, api: KubernetesApi) -> Iterator[Diagnosis]:
+def _inside(
+    parts: ExistingParts, api: KubernetesApi
+) -> Iterator[tuple[str, Callable[[], Diagnosis]]]:
     settings = parts.settings
-    rights = _permissions(parts, api)
-    yield rights
-    if not rights.fine:
-        return  # What may not be looked at says nothing.
+    yield "permissions", lambda: _permissions(parts, api)
     if not settings.object_store.endpoint:
-        yield _storage(parts, api)
-    if settings.istio.install or not settings.object_store.endpoint:
-        yield _load_balancer(parts, api)
-    if not settings.istio.install:
-        yield existing_istio.diagnose(parts)
-    if not settings.seldon.install:
-        yield existing_seldon.diagnose(parts)
+        yield "storage class", lambda: _storage(parts, api)
+    if settings.metallb.install:
+        yield "metallb", lambda: _metallb(parts)
+    elif settings.istio.install or not settings.object_store.endpoint:
+        yield "load balancer", lambda: _load_balancer(api)
+    istio = existing_istio.diagnose_foreign if settings.istio.install else existing_istio.diagnose
+    yield "istio", lambda: istio(parts)
+    own = settings.seldon.install
+    seldon = existing_seldon.diagnose_foreign if own else existing_seldon.diagnose
+    yield "seldon core", lambda: seldon(parts)
     if settings.images.pull_secret:
-        yield _pull_secret(parts, api)
+        yield "pull secret", lambda: _pull_secret(parts, api)
 
 
 def _permissions(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
@@ -152,10 +161,16 @@ def _storage(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
     )
 
 
-def _load_balancer(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
+def _metallb(parts: ExistingParts) -> Diagnosis:
+    # What it brings is known where its manifest can be had; whoever needs it asks for that.
+    with suppress(ConfigurationError, IntegrityError):
+        if foreign := metallb.describe_foreign(parts):
+            return Diagnosis("metallb", foreign, metallb.remedy_of("kubernetes"))
+    return Diagnosis("metallb", f"ours, with {parts.settings.metallb.addresses}")
+
+
+def _load_balancer(api: KubernetesApi) -> Diagnosis:
     what = "load balancer"
-    if parts.settings.metallb.install:
-        return Diagnosis(what, f"MetalLB, with {parts.settings.metallb.addresses}")
     found = [s for s in api.list(SERVICE) if s["spec"].get("type") == "LoadBalancer"]
     given = [s for s in found if address_of(s)]
     seen = f"{len(given)} of {len(found)} Services of type LoadBalancer have an address"
@@ -168,8 +183,11 @@ def _pull_secret(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
     name, namespace = parts.settings.images.pull_secret, parts.settings.namespace
     if api.find(SECRET, name, namespace=namespace) is not None:
         return Diagnosis("pull secret", f"{namespace}/{name}")
+    there = api.find(NAMESPACE, namespace) is not None
+    first = "" if there else f"kubectl create namespace {namespace} && "
     return Diagnosis(
         "pull secret",
         f"the Secret {namespace}/{name} is not there",
-        f"make it (`kubectl create secret docker-registry {name} --namespace {namespace} ...`)",
+        f"make it (`{first}kubectl create secret docker-registry {name} --namespace {namespace} "
+        "...`)",
     )
