@@ -29,6 +29,11 @@ class ExistingMetalLB(MetalLBSettings):
     install: bool = Field(
         False, description="Install MetalLB. Otherwise the cluster has a load balancer of its own."
     )
+    addresses: str = Field(
+        "",
+        description="`first-last` or a prefix of addresses in the nodes' network that nothing else "
+        "uses; with install it has to be set.",
+    )
 
     @model_validator(mode="after")
     def _has_addresses(self) -> "ExistingMetalLB":

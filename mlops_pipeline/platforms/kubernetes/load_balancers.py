@@ -1,11 +1,11 @@
-"""Services of type LoadBalancer: the addresses that MetalLB gives them."""
+"""Services of type LoadBalancer, and the addresses that they are given."""
 
 from mlops_pipeline.clients.kubernetes import SERVICE, KubernetesApi, Manifest
 from mlops_pipeline.clients.ports import is_reachable
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 
-NONE_GIVEN = "MetalLB has given its Service none"
+NONE_GIVEN = "its Service was given none"
 _PIN = "metallb.io/loadBalancerIPs"
 """Asks MetalLB for an address (https://metallb.io/usage/#requesting-specific-ips)."""
 _GIVER = "metallb.io/ip-allocated-from-pool"
@@ -47,7 +47,7 @@ def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> 
         describe,
         timeout=parts.settings.ready_timeout,
         clock=parts.clock,
-        hint="see `mlops-pipeline status` for metallb",
+        hint=_hint(parts, service, namespace=namespace),
     )
     _ask_for(api, service, found[0], namespace=namespace)
     return found[0]
@@ -79,6 +79,15 @@ def _ask_for(api: KubernetesApi, service: str, address: str | None, *, namespace
         return
     change = {"metadata": {"annotations": {_PIN: address}}}
     api.patch(SERVICE, service, change, namespace=namespace)
+
+
+def _hint(parts: Parts, service: str, *, namespace: str) -> str:
+    if (giver := parts.settings.load_balancer) != "cluster":
+        return f"see `mlops-pipeline status` for {giver}"
+    return (
+        f"see `kubectl describe service {service} --namespace {namespace}`: the cluster's own load "
+        "balancer gives addresses, or MetalLB with kubernetes.metallb.install"
+    )
 
 
 def url_of(address: str, *, scheme: str = "http", port: int | None = None) -> str:

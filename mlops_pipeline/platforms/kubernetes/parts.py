@@ -61,6 +61,10 @@ class Parts(ABC):
     """What to do where an address that the cluster gave does not answer from here."""
     clock: Clock = MONOTONIC
 
+    def patience(self, seconds: float) -> float:
+        """Return the seconds in which an address that the cluster has given answers from here."""
+        return seconds
+
     @abstractmethod
     def choose_addresses(self, existing: str) -> AddressRange:
         """Return the range that MetalLB gives away; `existing` is that of its pool, if any.
@@ -170,6 +174,10 @@ class ExistingParts(Parts):
             helm=helm,
             images=_delivered(settings, engine, sources),
         )
+
+    def patience(self, seconds: float) -> float:
+        """Return `ready_timeout` at least: the load balancer of a cloud takes minutes."""
+        return max(seconds, self.settings.ready_timeout)
 
     def choose_addresses(self, existing: str) -> AddressRange:
         """Return the range that the settings name.

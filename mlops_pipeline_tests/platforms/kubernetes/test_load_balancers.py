@@ -7,7 +7,11 @@ from mlops_pipeline.clients.errors import WaitTimeoutError
 from mlops_pipeline.clients.kubernetes import SERVICE
 from mlops_pipeline.platforms.kubernetes import load_balancers
 from mlops_pipeline.platforms.kubernetes.load_balancers import describe_waiting, wait_for_address
-from mlops_pipeline_tests.platforms.kubernetes.rig import Rig
+from mlops_pipeline_tests.platforms.kubernetes.rig import (
+    ExistingRig,
+    Rig,
+    existing_settings,
+)
 
 PIN = "metallb.io/loadBalancerIPs"
 POOL = {"metallb.io/ip-allocated-from-pool": "mlops-pipeline"}
@@ -51,9 +55,29 @@ def test_of_another_load_balancer_nothing_is_asked(rig: Rig) -> None:
     assert annotations(rig) == {}
 
 
+def test_where_metallb_is_not_ours_the_load_balancer_is_named(tmp_path: Path) -> None:
+    theirs = ExistingRig(tmp_path)
+    metadata = {"name": "gateway", "namespace": "web"}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {}}
+    theirs.api.put({**service, "metadata": {**metadata, "annotations": {}}})
+    with pytest.raises(WaitTimeoutError) as caught:
+        wait_for_address(theirs.parts, "gateway", namespace="web", of="the gateway")
+    said = str(caught.value)
+    assert "kubectl describe service gateway --namespace web" in said
+    assert "status` for metallb" not in said
+
+
+def test_the_load_balancer_of_a_cloud_is_waited_for_as_long_as_anything(
+    rig: Rig, tmp_path: Path
+) -> None:
+    settings = existing_settings(ready_timeout=240)
+    assert ExistingRig(tmp_path, settings=settings).parts.patience(30) == 240
+    assert rig.parts.patience(30) == 30
+
+
 def test_an_address_that_cannot_be_had_any_more_is_given_up(rig: Rig) -> None:
     put(rig, annotations={PIN: "172.18.0.9"})
-    with pytest.raises(WaitTimeoutError, match="MetalLB has given its Service none"):
+    with pytest.raises(WaitTimeoutError, match="its Service was given none"):
         wait(rig)
     assert annotations(rig) == {}
 

@@ -223,7 +223,7 @@ class Istio:
             wait_until(
                 f"the gateway at {self._url_at(address)}",
                 lambda: self._describe_silence(address) or self._https.describe_other(api, address),
-                timeout=_ANSWER,
+                timeout=self._parts.patience(_ANSWER),
                 clock=self._parts.clock,
                 hint=self._parts.unreachable,
             )

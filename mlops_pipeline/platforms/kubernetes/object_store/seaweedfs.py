@@ -256,9 +256,9 @@ class SeaweedStore:
 
         with steps.step("buckets"):
             wait_for_address(self._parts, NAME, namespace=NAMESPACE, of="the object store")
-            hint = self._parts.unreachable
-            buckets.ensure(self._glance, timeout=_ANSWER, clock=clock, hint=hint)
-            marker.ensure(self._glance, timeout=_ANSWER, clock=clock)
+            hint, answer = self._parts.unreachable, self._parts.patience(_ANSWER)
+            buckets.ensure(self._glance, timeout=answer, clock=clock, hint=hint)
+            marker.ensure(self._glance, timeout=answer, clock=clock)
         key = keys.ensure(api, namespace=NAMESPACE)
         self._secrets(api, key).ensure_known(timeout=timeout, clock=clock)
 

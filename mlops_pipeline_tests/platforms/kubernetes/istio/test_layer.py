@@ -347,7 +347,7 @@ def test_a_gateway_without_an_address_is_waited_for_and_told(rig: HelmRig) -> No
     service = load_balancer(INGRESS, SYSTEM)
     brought = {**BRINGS, INGRESS: [deployment(INGRESS, SYSTEM), {**service, "status": {}}]}
     rig.helm._brings = {name: tuple(found) for name, found in brought.items()}
-    with pytest.raises(WaitTimeoutError, match="MetalLB has given its Service none"):
+    with pytest.raises(WaitTimeoutError, match="its Service was given none"):
         Istio(rig.parts).ensure()
     state = Istio(rig.parts).observe()
     assert isinstance(state, Broken)
@@ -365,7 +365,7 @@ def test_a_gateway_without_an_address_is_waited_for_and_told(rig: HelmRig) -> No
         }
     )
     assert Istio(rig.parts).observe() == Broken(
-        "the gateway has no address: MetalLB has given its Service none"
+        "the gateway has no address: its Service was given none"
     )
 
 

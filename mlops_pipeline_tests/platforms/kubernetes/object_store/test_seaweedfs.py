@@ -349,10 +349,10 @@ def test_a_service_without_an_address_is_waited_for_and_told(installed: HelmRig)
     service = installed.api.get(SERVICE, NAME, namespace=STORAGE)
     installed.api.put({**service, "status": {}})
     assert SeaweedStore(installed.parts).observe() == Broken(
-        "the object store has no address: MetalLB has given its Service none"
+        "the object store has no address: its Service was given none"
     )
     installed.api._reactions.clear()
-    with pytest.raises(WaitTimeoutError, match="MetalLB has given its Service none"):
+    with pytest.raises(WaitTimeoutError, match="its Service was given none"):
         SeaweedStore(installed.parts).ensure()
 
 
