@@ -1,6 +1,6 @@
 """What the kubeconfig's user must be allowed to do, for the layers that are ours to install."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from mlops_pipeline.clients.kubernetes import EVERYTHING, Access, KubernetesApi
@@ -10,8 +10,11 @@ _APPS, _RBAC = "apps", "rbac.authorization.k8s.io"
 _READ = ("get", "list")
 _WRITE = ("get", "list", "create", "patch", "delete")
 """Server-side apply is `patch`, and `create` where there is nothing yet."""
-_PROBED = ("namespaces", "pods", "services")
-"""What a check makes and removes, in a namespace of its own."""
+_PROBED = (
+    *((name, "", _WRITE) for name in ("namespaces", "pods", "services")),
+    ("events", "", ("list",)),
+)
+"""What a check makes and removes, in a namespace of its own whose name nobody knows before."""
 _MODELS = (
     ("seldondeployments", "machinelearning.seldon.io", _WRITE),
     ("secrets", "", _WRITE),
@@ -31,7 +34,8 @@ _EVERYWHERE = (
     ("customresourcedefinitions", "apiextensions.k8s.io", ("get",)),
 )
 _INSTALLED = (
-    *((name, "", _WRITE) for name in ("secrets", "configmaps", "serviceaccounts")),
+    *((name, "", _WRITE) for name in ("configmaps", "serviceaccounts")),
+    ("secrets", "", (*_WRITE, "update")),  # Helm rewrites the one that holds a release.
     *((name, _APPS, _WRITE) for name in ("deployments", "daemonsets", "statefulsets")),
     *((name, _RBAC, _WRITE) for name in ("roles", "rolebindings", "clusterrolebindings")),
     # Rights that one does not have oneself are given to nobody, but with `escalate` and `bind`.
@@ -43,6 +47,15 @@ _INSTALLED = (
     ),
 )
 _OF_ISTIO = (("gateways", "networking.istio.io", _WRITE),)
+_OF_AN_ISTIO_THAT_IS_THERE = (
+    ("gateways", "networking.istio.io", _READ),
+    ("deployments", _APPS, ("list",)),  # Whose image tells its version, wherever it runs.
+)
+_OF_A_SELDON_THAT_IS_THERE = (
+    ("deployments", _APPS, ("get",)),
+    # Its webhook is asked by a dry run, for which one needs the right to do it.
+    ("seldondeployments", "machinelearning.seldon.io", ("get", "create", "patch")),
+)
 _OF_METALLB = tuple((name, "metallb.io", _WRITE) for name in ("ipaddresspools", "l2advertisements"))
 _OF_THE_STORE = (
     ("statefulsets", _APPS, _WRITE),
@@ -74,24 +87,24 @@ def describe(missing: Sequence[Access]) -> str:
 
 def _needed(settings: KubernetesSettings) -> Iterator[Access]:
     yield from _all(_EVERYWHERE)
-    yield from _all([(name, "", _WRITE) for name in _PROBED])
+    yield from _all(_PROBED)
     yield from _all(_MODELS, namespace=settings.namespace)
     if settings.metallb.install:
         yield from _all((*_INSTALLED, *_OF_METALLB))
     if settings.istio.install:
         yield from _all((*_INSTALLED, *_OF_ISTIO))
     else:
-        yield from _all([("gateways", "networking.istio.io", ("get",))])
+        yield from _all(_OF_AN_ISTIO_THAT_IS_THERE)
     if settings.seldon.install:
         yield from _all(_INSTALLED)
+    else:
+        yield from _all(_OF_A_SELDON_THAT_IS_THERE, namespace=settings.seldon.namespace)
     if not settings.object_store.endpoint:
         yield from _all(_OF_THE_STORE)
 
 
 def _all(
-    rules: "tuple[tuple[str, str, tuple[str, ...]], ...] | list[tuple[str, str, tuple[str, ...]]]",
-    *,
-    namespace: str = "",
+    rules: Iterable[tuple[str, str, tuple[str, ...]]], *, namespace: str = ""
 ) -> Iterator[Access]:
     for resource, group, verbs in rules:
         for verb in verbs:

@@ -1,7 +1,45 @@
-from mlops_pipeline.clients.kubernetes import EVERYTHING, Access
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients import http
+from mlops_pipeline.clients.errors import PipelineError
+from mlops_pipeline.clients.http import HttpAnswer
+from mlops_pipeline.clients.kubernetes import (
+    EVERYTHING,
+    POD,
+    Access,
+    Applied,
+    Manifest,
+    Resource,
+    resource_of,
+)
 from mlops_pipeline.platforms.kubernetes.cluster import permissions
+from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
+from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
+from mlops_pipeline.platforms.kubernetes.seldon_core import chart
+from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingSeldon
+from mlops_pipeline.platforms.layers import Layer
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
-from mlops_pipeline_tests.platforms.kubernetes.rig import existing_settings
+from mlops_pipeline_tests.platforms.kubernetes.charts import deployment
+from mlops_pipeline_tests.platforms.kubernetes.deployments import test_deployments
+from mlops_pipeline_tests.platforms.kubernetes.rig import (
+    ExistingRig,
+    existing_settings,
+    run_workloads,
+    their_cluster,
+)
+
+_PLURALS = {
+    "NetworkPolicy": "networkpolicies",
+    "StorageClass": "storageclasses",
+    "IPAddressPool": "ipaddresspools",
+}
 
 
 def test_an_administrator_is_asked_one_question() -> None:
@@ -36,9 +74,162 @@ def test_what_is_there_already_needs_fewer_rights() -> None:
         object_store={"endpoint": "https://s3.example.com"},
     )
     few, all_ = set(permissions.needed(used)), set(permissions.needed(everything))
+    installed = {a for a in all_ if not a.namespace and a.verb in ("create", "patch", "delete")}
     pools = Access("create", "ipaddresspools", "metallb.io")
     assert pools in all_
     assert pools not in set(permissions.needed(existing_settings()))
-    assert len(few) < len(all_) / 2
-    assert not {a for a in few if a.resource == "clusterroles"}
+    # What somebody may change anywhere: the routes, and what a check makes for itself.
+    assert {a.resource for a in few & installed} == {
+        "namespaces",
+        "pods",
+        "services",
+        "virtualservices",
+    }
+    assert Access("update", "secrets") in all_ - few
     assert Access("get", "gateways", "networking.istio.io") in few
+
+
+class Recording(FakeKubernetes):
+    """A cluster that notes which rights each call takes."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        self.used: set[Access] = set()
+        super().__init__(*given, **more)
+
+    def _use(self, resource: Resource, namespace: str, *verbs: str, below: str = "") -> None:
+        plural = _PLURALS.get(resource.kind, f"{resource.kind.lower()}s") + below
+        group = resource.api_version.rpartition("/")[0]
+        self.used |= {Access(verb, plural, group, namespace) for verb in verbs}
+
+    def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
+        namespace = str(manifest["metadata"].get("namespace", ""))
+        self._use(resource_of(manifest), namespace, "get", "create", "patch")
+        return super().apply(manifest, dry_run=dry_run)
+
+    def find(self, resource: Resource, name: str, *, namespace: str = "") -> Manifest | None:
+        self._use(resource, namespace, "get")
+        return super().find(resource, name, namespace=namespace)
+
+    def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        metadata_only: bool = False,
+    ) -> Sequence[Manifest]:
+        self._use(resource, namespace, "list")
+        return super().list(
+            resource, namespace=namespace, labels=labels, metadata_only=metadata_only
+        )
+
+    def delete(self, resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
+        self._use(resource, namespace, "delete")
+        return super().delete(resource, name, namespace=namespace, uid=uid)
+
+    def patch(
+        self, resource: Resource, name: str, change: Manifest, *, namespace: str = ""
+    ) -> Manifest:
+        self._use(resource, namespace, "patch")
+        return super().patch(resource, name, change, namespace=namespace)
+
+    def log(self, pod: str, *, namespace: str, **more: Any) -> str:
+        self._use(POD, namespace, "get", below="/log")
+        return super().log(pod, namespace=namespace, **more)
+
+    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
+        self._use(POD, namespace, "get", below="/proxy")
+        return super().ask_pod(pod, namespace=namespace, port=port, path=path)
+
+
+def not_covered(api: Recording, settings: KubernetesSettings) -> list[str]:
+    """Return what was used and is not in the table, there or everywhere."""
+    given = set(permissions.needed(settings))
+    lacked = {a for a in api.used if not {a, replace(a, namespace="")} & given}
+    return sorted(map(str, lacked))
+
+
+@pytest.fixture(autouse=True)
+def _answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "get", lambda *_, **__: HttpAnswer(404, {}, b""))
+
+
+def use(layer: Layer) -> None:
+    """Do all with a layer that may be done, whatever comes of it."""
+    for act in (layer.observe, layer.ensure, *(check.run for check in layer.checks), layer.remove):
+        with suppress(PipelineError):
+            act()
+
+
+def test_the_rights_suffice_where_everything_is_used_as_it_is(tmp_path: Path) -> None:
+    settings = existing_settings(
+        namespace="models",
+        istio={"install": False, "gateway": "edge/public", "service": "edge/gateway"},
+        seldon={"install": False, "namespace": "serving"},
+        object_store={"endpoint": "https://s3.example.com"},
+        images={"registry": "registry.example.com/team", "pull_secret": "pull"},
+    )
+    api = Recording([*their_cluster(), *_their_layers()])
+    run_workloads(api)
+    rig = ExistingRig(tmp_path, api=api, settings=settings)
+    for layer in (
+        ExistingCluster(rig.parts),
+        ExistingGateway(rig.parts),
+        ExistingSeldon(rig.parts),
+    ):
+        use(layer)
+    assert not_covered(api, settings) == []
+    assert {
+        Access("list", "deployments", "apps"),
+        Access("get", "deployments", "apps", "serving"),
+        Access("patch", "seldondeployments", "machinelearning.seldon.io", "serving"),
+    } <= api.used
+    assert {a.verb for a in api.used if a.resource == "pods"} >= {"create"}
+
+
+def test_the_rights_suffice_for_deployments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(test_deployments, "FakeKubernetes", Recording)
+    world = test_deployments.World(tmp_path)
+    world.deployments.apply(test_deployments.deployment())
+    world.operator.stuck = test_deployments.CRASHING
+    with suppress(PipelineError):
+        world.deployments.apply(test_deployments.deployment(test_deployments.predictor("two")))
+    world.status()
+    world.deployments.logs("iris", namespace="models", lines=5)
+    world.deployments.delete("iris", namespace="models")
+    assert isinstance(world.api, Recording)
+    assert not_covered(world.api, existing_settings(namespace="models")) == []
+
+
+def _their_layers() -> list[Manifest]:
+    istiod = deployment("istiod", "mesh", image="istio/pilot:1.30.3")
+    operator = deployment(chart.MANAGER, "serving", image="seldon:1.17.1")
+    variables = {"ISTIO_ENABLED": "true", "ISTIO_GATEWAY": "edge/public"}
+    operator["spec"]["template"]["spec"]["containers"][0]["env"] = [
+        {"name": name, "value": value} for name, value in variables.items()
+    ]
+    return [
+        {**istiod, "metadata": {**istiod["metadata"], "labels": {"app": "istiod"}}},
+        operator,
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": "public", "namespace": "edge"},
+            "spec": {},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "gateway", "namespace": "edge"},
+            "spec": {"type": "LoadBalancer"},
+            "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}},
+        },
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": chart.DEFINITION},
+            "spec": {"group": "machinelearning.seldon.io", "versions": [], "names": {}},
+        },
+    ]
