@@ -68,6 +68,8 @@ class EngineInfo:
     memory_bytes: int
     data_root: str
     """Where it keeps images and volumes, on the machine that it runs on."""
+    architecture: str = ""
+    """What it builds images for, in Go's words: `amd64`."""
 
 
 @dataclass(frozen=True)
@@ -668,6 +670,7 @@ def _docker_info(found: Mapping[str, Any]) -> EngineInfo:
         cpus=int(found["NCPU"]),
         memory_bytes=int(found["MemTotal"]),
         data_root=str(found["DockerRootDir"]),
+        architecture=_architecture(found.get("Architecture")),
     )
 
 
@@ -678,7 +681,14 @@ def _podman_info(found: Mapping[str, Any]) -> EngineInfo:
         cpus=int(found["host"]["cpus"]),
         memory_bytes=int(found["host"]["memTotal"]),
         data_root=str(found["store"]["graphRoot"]),
+        architecture=_architecture(found["host"].get("arch")),
     )
+
+
+def _architecture(found: object) -> str:
+    """Return it in Go's words, as nodes say it: Docker has those of the kernel."""
+    named = str(found or "")
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(named, named)
 
 
 def _values(entries: Sequence[Mapping[str, Any]], *names: str) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     bundle: Path | None = Field(
         None,
         description="Folder with every program, chart, manifest and image of the Kubernetes "
-        "platforms; then nothing is taken from a network.",
+        "platforms; then nothing is taken from a network, but what the nodes of `kubernetes` pull.",
     )
     mirror: Annotated[Url, StringConstraints(pattern=r"^(https?://[^/?#]+[^?#]*)?$")] = Field(
         "",

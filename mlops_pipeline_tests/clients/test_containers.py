@@ -93,21 +93,22 @@ def test_the_engine_says_what_it_has(tmp_path: Path) -> None:
         "ServerVersion": "28.2.2",
         "CgroupVersion": "2",
         "NCPU": 2,
+        "Architecture": "x86_64",
         "MemTotal": 25276518400,
         "DockerRootDir": "/var/lib/docker",
     }
     engine, _ = _engine(tmp_path, _shown(["info"], found))
-    assert engine.info() == EngineInfo("28.2.2", 2, 2, 25276518400, "/var/lib/docker")
+    assert engine.info() == EngineInfo("28.2.2", 2, 2, 25276518400, "/var/lib/docker", "amd64")
 
 
 def test_podman_says_it_in_its_own_way(tmp_path: Path) -> None:
     found = {
-        "host": {"cgroupVersion": "v2", "cpus": 4, "memTotal": 8 << 30},
+        "host": {"cgroupVersion": "v2", "cpus": 4, "memTotal": 8 << 30, "arch": "arm64"},
         "store": {"graphRoot": "/home/me/containers"},
         "version": {"Version": "5.4.0"},
     }
     engine, _ = _engine(tmp_path, _shown(["info"], found))
-    assert engine.info() == EngineInfo("5.4.0", 2, 4, 8 << 30, "/home/me/containers")
+    assert engine.info() == EngineInfo("5.4.0", 2, 4, 8 << 30, "/home/me/containers", "arm64")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mlops_pipeline.clients.containers import EngineApi, full_reference
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import AccessDeniedError, ConfigurationError
 from mlops_pipeline.clients.kind import KindApi
 from mlops_pipeline.platforms.kubernetes.sources import Sources
 
@@ -152,16 +152,20 @@ class RegistryImages:
     def missing(self, references: Iterable[str]) -> dict[str, frozenset[str]]:
         """Return the registry → which of the references it lacks; nothing where it lacks none.
 
+        What it does not let us look at counts as lacking: many say so of a repository that is not
+        there yet. Whether the login is refused is decided by the push.
+
         Raises:
-            AccessDeniedError: the registry refuses the engine's login.
             PipelineError: it does not answer.
         """
-        lacked = frozenset(
-            reference
-            for reference in references
-            if not self._engine.is_pushed(full_reference(reference), plain_http=self._plain_http)
-        )
+        lacked = frozenset(r for r in references if not self._has(full_reference(r)))
         return {self._registry: lacked} if lacked else {}
+
+    def _has(self, reference: str) -> bool:
+        try:
+            return self._engine.is_pushed(reference, plain_http=self._plain_http)
+        except AccessDeniedError:
+            return False
 
     def ensure(self, group: str) -> tuple[str, ...]:
         """Do nothing: nodes pull upstream's images."""

@@ -172,7 +172,7 @@ class ExistingParts(Parts):
             engine=engine,
             api=api,
             helm=helm,
-            images=_delivered(settings, engine, sources),
+            images=delivered(settings, engine, sources),
         )
 
     def patience(self, seconds: float) -> float:
@@ -195,7 +195,8 @@ class ExistingParts(Parts):
             ) from error
 
 
-def _delivered(settings: KubernetesSettings, engine: EngineApi, sources: Sources) -> Images:
+def delivered(settings: KubernetesSettings, engine: EngineApi, sources: Sources) -> Images:
+    """Return the way that the settings name by which images come to the nodes."""
     chosen = settings.images
     if chosen.delivery == "kind":
 

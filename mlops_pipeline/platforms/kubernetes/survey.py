@@ -12,6 +12,7 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.kubernetes import (
     NAMESPACE,
+    NODE,
     PERSISTENT_VOLUME_CLAIM,
     SECRET,
     SERVICE,
@@ -114,6 +115,8 @@ def _inside(
 ) -> Iterator[tuple[str, Callable[[], Diagnosis]]]:
     settings = parts.settings
     yield "permissions", lambda: _permissions(parts, api)
+    if settings.serving.images == "own":
+        yield "architecture", lambda: _architecture(parts, api)
     if not settings.object_store.endpoint:
         yield "storage class", lambda: _storage(parts, api)
     if settings.metallb.install:
@@ -127,6 +130,22 @@ def _inside(
     yield "seldon core", lambda: seldon(parts)
     if settings.images.pull_secret:
         yield "pull secret", lambda: _pull_secret(parts, api)
+
+
+def _architecture(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
+    """Compare what images are built for with what the nodes run."""
+    what = "architecture"
+    infos = [(node.get("status") or {}).get("nodeInfo") or {} for node in api.list(NODE)]
+    there = sorted({str(i["architecture"]) for i in infos if i.get("architecture")})
+    try:
+        built = parts.engine.info().architecture
+    except PipelineError:
+        built = ""  # That the engine does not answer is told for itself.
+    if not there or not built:
+        return Diagnosis(what, "not known")
+    seen = f"images are built for {built}, the nodes run {', '.join(there)}"
+    remedy = f"build where the processor is {' or '.join(there)}: a pod would end at once"
+    return Diagnosis(what, seen, "" if there == [built] else remedy)
 
 
 def _permissions(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:

@@ -9,8 +9,8 @@ from mlops_pipeline.clients.containers import ContainerInfo, Network, PortMappin
 from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.kubernetes.images import NodeImages, RegistryImages
-from mlops_pipeline.platforms.kubernetes.parts import ExistingParts, KindParts
+from mlops_pipeline.platforms.kubernetes.images import NodeImages
+from mlops_pipeline.platforms.kubernetes.parts import ExistingParts, KindParts, delivered
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
@@ -112,7 +112,7 @@ class ExistingRig:
     @property
     def parts(self) -> ExistingParts:
         """What a layer is given."""
-        state, chosen = State(self.home), self.settings.images
+        state = State(self.home)
         helm = self.helm or FakeHelm(self.api)
         return ExistingParts(
             state=state,
@@ -122,7 +122,7 @@ class ExistingRig:
             engine=self.engine,
             api=lambda: self.api,
             helm=lambda: helm,
-            images=RegistryImages(self.engine, chosen.registry, plain_http=chosen.plain_http),
+            images=delivered(self.settings, self.engine, self.sources),
             clock=self.clock,
         )
 

@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +97,8 @@ def strangers(rig: ExistingRig, *resources: Resource) -> None:
         rig.api.put(made)
 
 
-def test_making_it_contacts_nothing_and_takes_no_time(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, platform="kubernetes")
-    build_platform("kubernetes", settings)
-    start = time.perf_counter()
-    platform = build_platform("kubernetes", settings)
-    assert time.perf_counter() - start < 0.05
+def test_making_it_contacts_and_writes_nothing(tmp_path: Path) -> None:
+    platform = build_platform("kubernetes", Settings(home=tmp_path, platform="kubernetes"))
     assert platform.name == "kubernetes"
     assert not (tmp_path / "kubernetes").exists()
 

@@ -119,9 +119,10 @@ def test_without_a_registry_it_is_said_what_to_set() -> None:
         images.name("mlops-pipeline/serving")
 
 
-def test_a_registry_that_refuses_is_not_one_that_lacks() -> None:
+def test_a_registry_that_lets_nobody_look_is_pushed_to_which_decides() -> None:
     engine = FakeEngine(images=[PUSHED])
     engine.refused = AccessDeniedError("unauthorized")
+    assert _registry(engine).missing([PUSHED]) == {REGISTRY: {PUSHED}}
     with pytest.raises(AccessDeniedError):
         _registry(engine).ensure_local(PUSHED)
 

@@ -248,6 +248,7 @@ class KindCluster:
     def _create(self, steps: Steps) -> tuple[ContainerInfo, ...]:
         settings, kubeconfig = self._settings, self._parts.state.kubeconfig
         image = self._node_image()
+        self._refuse_to_pull(image)
         with steps.step("node_image"):
             if image.archive is not None and not self._parts.engine.has_image(image.reference):
                 self._parts.engine.load(image.archive)
@@ -287,6 +288,25 @@ class KindCluster:
             if known.reference == wanted:
                 return known
         return NodeImage(wanted, None)
+
+    def _refuse_to_pull(self, image: NodeImage) -> None:
+        """With a bundle nothing comes from a network: the node image has to be here.
+
+        Raises:
+            ConfigurationError: neither the engine nor the bundle has it.
+        """
+        if image.archive is not None or self._parts.engine.has_image(image.reference):
+            return
+        try:
+            pulled = self._parts.sources.node_image().archive is None
+        except (ConfigurationError, IntegrityError):
+            pulled = False
+        if not pulled:
+            raise ConfigurationError(
+                f"neither the bundle nor the engine has the node image {image.reference}, which "
+                "kind.cluster.node_image names, and with a bundle nothing is pulled: unset it, or "
+                "give it to the engine (`docker load`). Nothing was changed"
+            )
 
     def _start_again(self, nodes: Sequence[ContainerInfo]) -> None:
         """Start what a restart of the machine has stopped, and find the API server again."""

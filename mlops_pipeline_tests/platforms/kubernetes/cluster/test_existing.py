@@ -259,11 +259,21 @@ def test_whether_there_is_a_load_balancer_shows_when_somebody_asks_for_an_addres
     assert "not known" in examined(rig)["load balancer"].seen
 
 
-def test_a_registry_that_refuses_is_told(rig: ExistingRig) -> None:
-    rig.engine.refused = AccessDeniedError("unauthorized; `docker login registry.example.com`")
-    found = examined(rig)["images of the model server"]
-    assert "docker login registry.example.com" in found.seen
-    assert not found.fine
+def test_a_registry_that_lets_nobody_look_keeps_nobody_from_pushing(rig: ExistingRig) -> None:
+    rig.engine.refused = AccessDeniedError("denied")
+    assert examined(rig)["images of the model server"].fine
+
+
+def test_nodes_of_another_processor_are_told_before_anything_is_built(rig: ExistingRig) -> None:
+    rig.engine._info = replace(rig.engine.info(), architecture="arm64")
+    node: dict[str, Any] = dict(rig.api.get(NODE, "node-1"))
+    node["status"] = {**node["status"], "nodeInfo": {"architecture": "amd64"}}
+    rig.api.put(node)
+    found = examined(rig)["architecture"]
+    assert found.seen == "images are built for arm64, the nodes run amd64"
+    assert "build where the processor is amd64" in found.remedy
+    rig.engine._info = replace(rig.engine.info(), architecture="amd64")
+    assert examined(rig)["architecture"].fine
 
 
 def test_a_pull_secret_has_to_be_where_the_models_are(rig: ExistingRig) -> None:

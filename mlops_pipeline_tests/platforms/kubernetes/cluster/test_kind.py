@@ -119,7 +119,14 @@ def test_the_node_image_is_loaded_unless_the_engine_has_it(rig: Rig) -> None:
     assert len(rig.engine.loaded) == 1
 
 
+def test_with_a_bundle_no_node_image_is_pulled(rig: Rig) -> None:
+    with pytest.raises(ConfigurationError, match="with a bundle nothing is pulled"):
+        other(rig, node_image="kindest/node:v1.33.1").ensure()
+    assert rig.kind.created == []
+
+
 def test_another_node_image_is_not_the_bundles_archive(rig: Rig) -> None:
+    rig.engine.images.add("docker.io/kindest/node:v1.33.1")
     other(rig, node_image="kindest/node:v1.33.1").ensure()
     assert rig.engine.loaded == []
     assert rig.kind.created[0].image == "kindest/node:v1.33.1"
@@ -162,6 +169,7 @@ def test_a_taken_port_is_replaced_and_that_one_is_kept(
     monkeypatch.setattr(ports, "is_taken", lambda port, *, address: False)
     assert isinstance(KindCluster(rig.parts).observe(), Ready)
     assert KindCluster(rig.parts).host_port(80) == 8080
+    rig.engine.images.add("docker.io/kindest/node:v1.33.1")
     parts = replace(rig.parts, settings=cluster_settings(node_image="kindest/node:v1.33.1"))
     again = KindCluster(parts, recreate=True).ensure()
     assert again.facts["http_port"] == 8080

@@ -4,8 +4,13 @@ from typing import Any
 
 import pytest
 
-from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.clients.kubernetes import CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT
+from mlops_pipeline.clients.errors import ConfigurationError, InvalidManifestError
+from mlops_pipeline.clients.kubernetes import (
+    CUSTOM_RESOURCE_DEFINITION,
+    DEPLOYMENT,
+    Applied,
+    Manifest,
+)
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
 from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOperator, diagnose
 from mlops_pipeline.platforms.layers import Broken, Ready
@@ -96,6 +101,17 @@ def test_a_cluster_that_does_not_answer_breaks_it(rig: ExistingRig) -> None:
     assert "connection refused" in state.reason
 
 
-def test_its_check_asks_its_webhook(rig: ExistingRig) -> None:
+def test_its_check_asks_its_webhook(rig: ExistingRig, monkeypatch: pytest.MonkeyPatch) -> None:
     (check,) = ExistingOperator(rig.parts).checks
     assert not check.run().passed  # The fake's webhook accepts a wrong one too.
+    accept = rig.api.apply
+
+    def apply(manifest: Manifest, *, dry_run: bool = False) -> Applied:
+        if sum(p["traffic"] for p in manifest["spec"]["predictors"]) != 100:
+            raise InvalidManifestError("sum of traffic")
+        return accept(manifest, dry_run=dry_run)
+
+    monkeypatch.setattr(rig.api, "apply", apply)
+    assert check.run().passed
+    rig.api.refuse("SeldonDeployment", "nothing passes")
+    assert "a right SeldonDeployment was refused" in check.run().seen
