@@ -122,6 +122,36 @@ def test_faults_are_named_with_an_exit_code(
     ]
 
 
+def test_what_the_platform_on_a_cluster_that_is_there_needs_is_less(
+    run: Run,
+    upstream: FileServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLOPS_PLATFORM", "kubernetes")
+    assert run("bundle", "create", "air") == 0
+    held = {file.name for file in read(tmp_path / "air").files}
+    assert "istiod" in held
+    assert not {"kind", "node", "metallb"} & held
+    assert run("bundle", "verify", "air") == 0
+    monkeypatch.setenv("MLOPS_PLATFORM", "kind")
+    assert run("bundle", "verify", "air") == 3
+    assert "lacking kind" in capfd.readouterr().out
+
+
+def test_a_bundle_for_another_machine_is_told(
+    run: Run,
+    upstream: FileServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert run("bundle", "create", "air") == 0
+    monkeypatch.setattr(versions, "this_machine", lambda: "darwin/arm64")
+    assert run("bundle", "verify", "air") == 3
+    assert "foreign linux/amd64: this machine is darwin/arm64" in capfd.readouterr().out
+
+
 def test_what_the_settings_ask_for_besides_is_in_it_or_lacking(
     run: Run,
     upstream: FileServer,

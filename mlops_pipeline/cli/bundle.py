@@ -13,7 +13,10 @@ from mlops_pipeline.clients.containers import ContainerEngine
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.sources import versions
-from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
+from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind, needed_where_it_is
+from mlops_pipeline.settings import Settings
+from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
 if TYPE_CHECKING:
     from mlops_pipeline.platforms.kubernetes.sources.checking import Fault
@@ -25,7 +28,7 @@ MACHINES = ("linux/amd64", "linux/arm64", "darwin/arm64")
 
 
 def create(context: Context, folder: Path, *, machine: str, console: Console) -> "Contents":
-    """Make `folder` a bundle of all that the settings of the kind platform need.
+    """Make `folder` a bundle of all that the settings of a platform on Kubernetes need.
 
     Raises:
         ConfigurationError: it cannot be made for that machine or with these settings.
@@ -38,20 +41,21 @@ def create(context: Context, folder: Path, *, machine: str, console: Console) ->
             f"no bundle can be made for {wanted}; --machine takes {', '.join(MACHINES)}"
         )
     settings = context.settings
-    if settings.kind.serving.images == "upstream":
+    chosen = _chosen(settings)
+    if chosen.serving.images == "upstream":
         raise ConfigurationError(
             "upstream's model servers are not pinned, so no bundle can hold them; set "
-            "kind.serving.images to own"
+            f"{chosen.platform}.serving.images to own"
         )
     gathering = Gathering(
         machine=wanted,
         versions=versions.read(wanted),
-        engine=ContainerEngine(settings.kind.cluster.engine),
+        engine=ContainerEngine(_engine(chosen)),
         downloads=lambda locks: Downloads(locks=locks, mirror=settings.mirror),
     )
     with narrated(console):
         complete = replace(gathering, built=_serving_images(context, wanted))
-        return complete.create(folder.absolute(), needed_on_kind(settings.kind))
+        return complete.create(folder.absolute(), _needed(chosen))
 
 
 def _serving_images(context: Context, machine: str) -> "Built | None":
@@ -66,8 +70,12 @@ def _serving_images(context: Context, machine: str) -> "Built | None":
             "alone. There, an index of packages has to be reached"
         )
         return None
-    settings = context.settings
-    image = ServingImage(KindParts.make(settings.home / "kind", settings.kind, bundle=None))
+    settings, engine = context.settings, _engine(_chosen(context.settings))
+    # A bundle holds them under the names that they have on kind, whatever they are for.
+    kind = settings.kind.model_copy(
+        update={"cluster": settings.kind.cluster.model_copy(update={"engine": engine})}
+    )
+    image = ServingImage(KindParts.make(settings.home / "kind", kind, bundle=None))
     return Built(ARCHIVE, image.tag, image.references, image.build)
 
 
@@ -79,4 +87,20 @@ def verify(context: Context, folder: Path) -> tuple["Fault", ...]:
     """
     from mlops_pipeline.platforms.kubernetes.sources.checking import check
 
-    return check(folder.absolute(), needed=needed_on_kind(context.settings.kind))
+    needed = _needed(_chosen(context.settings))
+    return check(folder.absolute(), needed=needed, machine=versions.this_machine())
+
+
+def _chosen(settings: Settings) -> KindSettings | KubernetesSettings:
+    """Return the settings that say what is needed: those of kind, but for `kubernetes`."""
+    return settings.kubernetes if settings.platform == "kubernetes" else settings.kind
+
+
+def _needed(chosen: KindSettings | KubernetesSettings) -> tuple[str, ...]:
+    if isinstance(chosen, KubernetesSettings):
+        return needed_where_it_is(chosen)
+    return needed_on_kind(chosen)
+
+
+def _engine(chosen: KindSettings | KubernetesSettings) -> str:
+    return chosen.engine if isinstance(chosen, KubernetesSettings) else chosen.cluster.engine

@@ -14,13 +14,15 @@ from mlops_pipeline.platforms.kubernetes.sources.contents import CONTENTS, Bundl
 class Fault:
     """One thing that is not as the list of a bundle says."""
 
-    kind: Literal["missing", "altered", "extra", "lacking"]
+    kind: Literal["foreign", "missing", "altered", "extra", "lacking"]
     what: str
     seen: str = ""
 
 
-def check(folder: Path, *, needed: Iterable[str] = ()) -> tuple[Fault, ...]:
+def check(folder: Path, *, needed: Iterable[str] = (), machine: str = "") -> tuple[Fault, ...]:
     """Compare every file with its digest; `needed` are names that the bundle must have.
+
+    `machine` is what it is to be used on (`linux/amd64`); empty: that is not asked.
 
     Raises:
         ConfigurationError: the folder is no bundle.
@@ -29,7 +31,9 @@ def check(folder: Path, *, needed: Iterable[str] = ()) -> tuple[Fault, ...]:
     named = {file.path for file in contents.files} | {CONTENTS}
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     held = {file.name for file in contents.files} | {Path(f.path).stem for f in contents.files}
+    foreign = machine and contents.platform not in ("", machine)
     return (
+        *([Fault("foreign", contents.platform, f"this machine is {machine}")] if foreign else ()),
         *(fault for file in contents.files for fault in _faults(folder, file)),
         *(Fault("extra", path) for path in sorted(there - named)),
         *(Fault("lacking", name) for name in needed if name not in held),
