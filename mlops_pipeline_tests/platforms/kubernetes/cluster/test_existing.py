@@ -177,7 +177,7 @@ def test_everything_that_is_looked_at_is_shown(rig: ExistingRig) -> None:
     assert all(diagnosis.fine for diagnosis in found.values()), found
     assert list(found) == [
         *("docker", "images of the model server", "helm", "context", "kubernetes"),
-        *("permissions", "storage class", "load balancer", "istio", "seldon core"),
+        *("permissions", "architecture", "storage class", "load balancer", "istio", "seldon core"),
     ]
     assert found["storage class"].seen == "fast"
     assert found["load balancer"].seen.startswith("1 of 1 Services of type LoadBalancer have")

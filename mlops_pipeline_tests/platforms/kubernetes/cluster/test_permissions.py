@@ -22,7 +22,7 @@ from mlops_pipeline.platforms.kubernetes.cluster import permissions
 from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
 from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
-from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingSeldon
+from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOperator
 from mlops_pipeline.platforms.layers import Layer
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
@@ -175,7 +175,7 @@ def test_the_rights_suffice_where_everything_is_used_as_it_is(tmp_path: Path) ->
     for layer in (
         ExistingCluster(rig.parts),
         ExistingGateway(rig.parts),
-        ExistingSeldon(rig.parts),
+        ExistingOperator(rig.parts),
     ):
         use(layer)
     assert not_covered(api, settings) == []
