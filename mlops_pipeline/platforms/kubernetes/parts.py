@@ -107,7 +107,7 @@ class KindParts(Parts):
             state=state,
             settings=settings,
             sources=sources,
-            locks=Locks(state.locks, timeout=LOCK_TIMEOUT, prepare=state.prepare),
+            locks=_locks(state),
             engine=engine,
             kind=kind,
             api=api,
@@ -168,7 +168,7 @@ class ExistingParts(Parts):
             state=state,
             settings=settings,
             sources=sources,
-            locks=Locks(state.locks, timeout=LOCK_TIMEOUT, prepare=state.prepare),
+            locks=_locks(state),
             engine=engine,
             api=api,
             helm=helm,
@@ -193,6 +193,10 @@ class ExistingParts(Parts):
                 f"kubernetes.metallb.addresses = {wanted!r} is no range of IPv4 addresses "
                 f"({error}); write `first-last` or a prefix, of addresses that nothing else uses"
             ) from error
+
+
+def _locks(state: State) -> Locks:
+    return Locks(state.locks, timeout=LOCK_TIMEOUT, prepare=state.prepare)
 
 
 def delivered(settings: KubernetesSettings, engine: EngineApi, sources: Sources) -> Images:

@@ -2,7 +2,16 @@
 
 from collections.abc import Iterable
 
-from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    LayerState,
+    Ready,
+    describe,
+)
 
 
 def broken_by(reason: str | None) -> LayerState:
@@ -13,6 +22,17 @@ def broken_by(reason: str | None) -> LayerState:
 def needed(state: LayerState, what: str) -> LayerState:
     """Return the state of a part that must be there: its absence breaks the layer."""
     return Broken(f"{what} is not there") if isinstance(state, Absent) else state
+
+
+def used_as_it_is(state: LayerState, *, what: str, remedy: str) -> Change:
+    """Return that nothing was changed of what is somebody else's.
+
+    Raises:
+        ConfigurationError: it is not ready; `remedy` says what to do.
+    """
+    if isinstance(state, Ready):
+        return Change("unchanged", state.facts)
+    raise ConfigurationError(f"could not use the {what} that is there: {describe(state)}; {remedy}")
 
 
 def worst(states: Iterable[LayerState]) -> Broken | Drifted | None:

@@ -1,13 +1,14 @@
 """The istio layer where an Istio is there already: its gateway is used, nothing is installed."""
 
 from mlops_pipeline.clients import http
-from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.kubernetes import DEPLOYMENT, GATEWAY, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes.istio import charts
-from mlops_pipeline.platforms.kubernetes.istio.probe import try_route
+from mlops_pipeline.platforms.kubernetes.istio.probe import route_check, try_route
 from mlops_pipeline.platforms.kubernetes.load_balancers import NONE_GIVEN, find_address, url_of
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.releases import is_release_ours
+from mlops_pipeline.platforms.kubernetes.states import used_as_it_is
 from mlops_pipeline.platforms.layers import (
     Broken,
     Change,
@@ -44,13 +45,7 @@ class ExistingGateway:
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
         """That it routes."""
-        return (
-            HealthCheck(
-                "routes_to_a_pod",
-                "A request to the gateway's address reaches a pod by the route made for it.",
-                self._try_route,
-            ),
-        )
+        return (route_check(self._try_route),)
 
     def observe(self) -> LayerState:
         """Look at the Gateway, and whether its address answers."""
@@ -67,13 +62,8 @@ class ExistingGateway:
         Raises:
             ConfigurationError: there is no such Gateway, or it does not answer from here.
         """
-        state = self.observe()
-        if isinstance(state, Ready):
-            return Change("unchanged", state.facts)
-        raise ConfigurationError(
-            f"could not use the Istio that is there: {getattr(state, 'reason', '')}; mend it, set "
-            "kubernetes.istio to another, or install = true"
-        )
+        remedy = "mend it, set kubernetes.istio to another, or install = true"
+        return used_as_it_is(self.observe(), what="Istio", remedy=remedy)
 
     def remove(self) -> None:
         """Leave it: it is somebody else's."""

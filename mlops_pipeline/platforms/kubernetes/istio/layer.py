@@ -21,7 +21,7 @@ from mlops_pipeline.platforms.kubernetes.istio.bookinfo import Bookinfo
 from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
 from mlops_pipeline.platforms.kubernetes.istio.gateway import NAME, gateway_manifest
 from mlops_pipeline.platforms.kubernetes.istio.https import Https
-from mlops_pipeline.platforms.kubernetes.istio.probe import try_route
+from mlops_pipeline.platforms.kubernetes.istio.probe import route_check, try_route
 from mlops_pipeline.platforms.kubernetes.istio.releases import CHARTS, ISTIOD, Releases
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
@@ -84,11 +84,7 @@ class Istio:
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
         """That it routes; and what the settings ask for beside it."""
-        routes = HealthCheck(
-            "routes_to_a_pod",
-            "A request to the gateway's address reaches a pod by the route made for it.",
-            self._try_route,
-        )
+        routes = route_check(self._try_route)
         certificate = HealthCheck(
             "shows_its_certificate",
             "Port 443 of the gateway shows the certificate that the settings ask for.",

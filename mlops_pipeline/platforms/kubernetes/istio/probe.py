@@ -1,6 +1,7 @@
 """Does the gateway route? A route to an echo, made for the question and removed."""
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from mlops_pipeline.clients import http
@@ -9,13 +10,22 @@ from mlops_pipeline.clients.kubernetes import VIRTUAL_SERVICE
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.probes import Echo, echo
-from mlops_pipeline.platforms.layers import Finding
+from mlops_pipeline.platforms.layers import Finding, HealthCheck
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 _NAME = "echo"
 _GLANCE = 2.0
 _ANSWER = 30.0
 """Seconds for a route to reach the gateway; 0.1 is usual."""
+
+
+def route_check(run: Callable[[], Finding]) -> HealthCheck:
+    """Return the check that the gateway routes; `run` calls `try_route`."""
+    return HealthCheck(
+        "routes_to_a_pod",
+        "A request to the gateway's address reaches a pod by the route made for it.",
+        run,
+    )
 
 
 def try_route(parts: Parts, url: str, *, trust: str) -> Finding:

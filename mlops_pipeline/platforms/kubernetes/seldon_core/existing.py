@@ -1,6 +1,6 @@
 """The seldon_core layer where Seldon Core is there already: used, and nothing is installed."""
 
-from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
@@ -11,7 +11,8 @@ from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.releases import is_release_ours
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
 from mlops_pipeline.platforms.kubernetes.seldon_core.deployments import foreign_deployments
-from mlops_pipeline.platforms.kubernetes.seldon_core.webhook import describe_refusal, try_webhook
+from mlops_pipeline.platforms.kubernetes.seldon_core.webhook import describe_refusal, webhook_check
+from mlops_pipeline.platforms.kubernetes.states import used_as_it_is
 from mlops_pipeline.platforms.kubernetes.workloads import describe_unready
 from mlops_pipeline.platforms.layers import (
     Broken,
@@ -47,13 +48,7 @@ class ExistingOperator:
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
         """That its webhook does its work."""
-        return (
-            HealthCheck(
-                "accepts_a_deployment",
-                "A right SeldonDeployment passes the webhook, and a wrong one does not.",
-                lambda: try_webhook(self._parts.api(), namespace=self.namespace),
-            ),
-        )
+        return (webhook_check(self._parts.api, namespace=self.namespace),)
 
     def observe(self) -> LayerState:
         """Look at the operator, where it binds routes to, and whether its webhook accepts."""
@@ -74,13 +69,8 @@ class ExistingOperator:
         Raises:
             ConfigurationError: it is not there, not ready, or binds routes to another Gateway.
         """
-        state = self.observe()
-        if isinstance(state, Ready):
-            return Change("unchanged", state.facts)
-        raise ConfigurationError(
-            f"could not use the Seldon Core that is there: {getattr(state, 'reason', '')}; mend "
-            "it, or set kubernetes.seldon.install to true"
-        )
+        remedy = "mend it, or set kubernetes.seldon.install to true"
+        return used_as_it_is(self.observe(), what="Seldon Core", remedy=remedy)
 
     def remove(self) -> None:
         """Leave it: it is somebody else's."""

@@ -34,7 +34,7 @@ from mlops_pipeline.platforms.kubernetes.releases import (
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
 from mlops_pipeline.platforms.kubernetes.seldon_core.chart import NAMESPACE, ServingImages
 from mlops_pipeline.platforms.kubernetes.seldon_core.deployments import foreign_deployments
-from mlops_pipeline.platforms.kubernetes.seldon_core.webhook import describe_refusal, try_webhook
+from mlops_pipeline.platforms.kubernetes.seldon_core.webhook import describe_refusal, webhook_check
 from mlops_pipeline.platforms.kubernetes.states import broken_by, needed, worst
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.kubernetes.workloads import (
@@ -91,13 +91,7 @@ class SeldonCore:
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
         """That its webhook does its work."""
-        return (
-            HealthCheck(
-                "accepts_a_deployment",
-                "A right SeldonDeployment passes the webhook, and a wrong one does not.",
-                lambda: try_webhook(self._parts.api()),
-            ),
-        )
+        return (webhook_check(self._parts.api),)
 
     def observe(self) -> LayerState:
         """Look at the release, its operator, and whether its webhook accepts a SeldonDeployment.

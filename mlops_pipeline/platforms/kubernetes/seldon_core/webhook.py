@@ -1,12 +1,13 @@
 """Does Seldon's webhook check? Dry runs of small SeldonDeployments, which change nothing."""
 
+from collections.abc import Callable
 from typing import Any
 
 from mlops_pipeline.clients.errors import InvalidManifestError
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi
 from mlops_pipeline.platforms.kubernetes.seldon_core.chart import NAMESPACE
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
-from mlops_pipeline.platforms.layers import Finding
+from mlops_pipeline.platforms.layers import Finding, HealthCheck
 
 
 def describe_refusal(api: KubernetesApi, *, namespace: str = NAMESPACE) -> str | None:
@@ -15,6 +16,15 @@ def describe_refusal(api: KubernetesApi, *, namespace: str = NAMESPACE) -> str |
         return describe_silence(lambda: api.apply(_probe(namespace, 100), dry_run=True))
     except InvalidManifestError as error:
         return str(error)
+
+
+def webhook_check(api: Callable[[], KubernetesApi], *, namespace: str = NAMESPACE) -> HealthCheck:
+    """Return the check that the webhook does its work."""
+    return HealthCheck(
+        "accepts_a_deployment",
+        "A right SeldonDeployment passes the webhook, and a wrong one does not.",
+        lambda: try_webhook(api(), namespace=namespace),
+    )
 
 
 def try_webhook(api: KubernetesApi, *, namespace: str = NAMESPACE) -> Finding:
