@@ -31,7 +31,7 @@ def test_everything_is_up(command_line: CommandLine) -> None:
     }
     for model in status["models"]:
         (predictor,) = model["predictors"]
-        assert set(predictor) == {"name", "digest", "traffic", "replicas", "state"}
+        assert set(predictor) == {"name", "digest", "traffic", "replicas", "state", "reason"}
         assert (predictor["traffic"], predictor["replicas"]) == (100, 1)
         assert len(predictor["digest"]) == 64
 
