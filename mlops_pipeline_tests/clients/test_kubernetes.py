@@ -1,4 +1,5 @@
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -401,13 +402,15 @@ def test_a_program_for_logging_in_is_told_the_cluster_and_lies_beside_the_kubeco
 ) -> None:
     server.on("GET /version", (200, {"gitVersion": "v1"}))
     (tmp_path / "bin").mkdir()
-    login = tmp_path / "bin" / "login"
-    login.write_text(
-        f"#!{sys.executable}\nimport json, os\n"
+    code = (
+        "import json, os\n"
         "told = json.loads(os.environ['KUBERNETES_EXEC_INFO'])\n"
         "token = told['spec']['cluster']['server'] + os.environ['ADDED']\n"
         "told.update(status={'token': token})\nprint(json.dumps(told))\n"
     )
+    login = tmp_path / "bin" / "login"
+    # Python's own path may hold a space, which the first line of a program may not.
+    login.write_text(f"#!/bin/sh\nexec {shlex.join([sys.executable, '-c', code])}\n")
     login.chmod(0o755)
     added = [{"name": "ADDED", "value": "/a"}]
     program = _program("", command="bin/login", provideClusterInfo=True, env=added)
