@@ -102,9 +102,7 @@ class IngressNginx:
 
     def observe(self) -> LayerState:
         """Look at the controller, and at which manifest it was made from."""
-        try:
-            api = self._parts.api()
-        except NotFoundError:
+        if (api := self._parts.find_api()) is None:
             return Absent()
         try:
             return self._observe(api)

@@ -61,6 +61,13 @@ class Parts(ABC):
     """What to do where an address that the cluster gave does not answer from here."""
     clock: Clock = MONOTONIC
 
+    def find_api(self) -> KubernetesApi | None:
+        """Return the way to the cluster, or None while there is none."""
+        try:
+            return self.api()
+        except NotFoundError:
+            return None
+
     def patience(self, seconds: float) -> float:
         """Return the seconds in which an address that the cluster has given answers from here."""
         return seconds

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mlops_pipeline.clients.errors import ConflictError, NotFoundError
+from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
@@ -149,9 +149,7 @@ def remove(parts: Parts, *, layer: str, namespace: str, what: str) -> None:
     Raises:
         WaitTimeoutError: the namespace is still there.
     """
-    try:
-        api = parts.api()
-    except NotFoundError:
+    if (api := parts.find_api()) is None:
         return
     labels = ",".join(f"{key}={value}" for key, value in labels_of(layer).items())
     with parts.locks.held("layers", purpose=f"remove {what}"):

@@ -130,7 +130,7 @@ class KubernetesDeployments:
 
         One that was changed by hand is returned as it stands.
         """
-        api = self._api()
+        api = self._parts.find_api()
         found = self._find(api, name, namespace) if api is not None else None
         return self._manifests.read(found) if found is not None else None
 
@@ -139,7 +139,7 @@ class KubernetesDeployments:
 
         Those of somebody else are among them, as far as this project has words for them.
         """
-        api = self._api()
+        api = self._parts.find_api()
         found = api.list(SELDON_DEPLOYMENT) if api is not None else ()
         return sorted(
             (self._manifests.read(manifest) for manifest in found if not is_ending(manifest)),
@@ -181,7 +181,7 @@ class KubernetesDeployments:
 
     def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
         """Look at each predictor as it is now. Empty when there is no such deployment."""
-        api = self._api()
+        api = self._parts.find_api()
         found = self._find(api, name, namespace) if api is not None else None
         if api is None or found is None:
             return ()
@@ -190,7 +190,7 @@ class KubernetesDeployments:
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
         """Say in a few words why there is no such deployment: its namespace may be gone."""
-        api = self._api()
+        api = self._parts.find_api()
         if api is None:
             return "not deployed"
         if api.find(NAMESPACE, namespace) is None:
@@ -203,13 +203,6 @@ class KubernetesDeployments:
         api = self._parts.api()
         found = api.get(SELDON_DEPLOYMENT, name, namespace=namespace)
         return pods.logs(api, look(api, found).pods, lines=lines)
-
-    def _api(self) -> KubernetesApi | None:
-        """Return the cluster's API, or None while there is no cluster."""
-        try:
-            return self._parts.api()
-        except NotFoundError:
-            return None
 
     def _find(self, api: KubernetesApi, name: str, namespace: str) -> Manifest | None:
         """Return the SeldonDeployment, or None; one that is ending is as good as gone."""

@@ -138,9 +138,7 @@ class Istio:
 
     def remove(self) -> None:
         """Remove our Gateway and the releases; the namespace goes if nothing foreign is in it."""
-        try:
-            api = self._parts.api()
-        except NotFoundError:
+        if (api := self._parts.find_api()) is None:
             return
         with self._parts.locks.held("layers", purpose="remove Istio"):
             self._bookinfo.remove(api)

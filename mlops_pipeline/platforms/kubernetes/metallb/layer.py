@@ -104,9 +104,7 @@ class MetalLB:
 
     def observe(self) -> LayerState:
         """Look at MetalLB's pods and at our pool."""
-        try:
-            api = self._parts.api()
-        except NotFoundError:
+        if (api := self._parts.find_api()) is None:
             return Absent()
         try:
             return self._observe(api)

@@ -118,9 +118,7 @@ class SeaweedStore:
 
     def remove(self) -> None:
         """Stop the store. Its volume, its keys and the Secrets with them stay."""
-        try:
-            api = self._parts.api()
-        except NotFoundError:
+        if (api := self._parts.find_api()) is None:
             return
         with self._parts.locks.held("layers", purpose="stop the object store"):
             for resource in _MADE:

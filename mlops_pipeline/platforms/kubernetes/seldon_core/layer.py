@@ -140,9 +140,7 @@ class SeldonCore:
         Raises:
             ConflictError: some SeldonDeployments are not ours.
         """
-        try:
-            api = self._parts.api()
-        except NotFoundError:
+        if (api := self._parts.find_api()) is None:
             return
         with self._parts.locks.held("layers", purpose="remove Seldon Core"):
             _refuse_foreign(api)
