@@ -33,18 +33,18 @@ from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.pods import explain_unready
-from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
     Change,
     Drifted,
+    Facts,
     Finding,
     HealthCheck,
     LayerState,
     Ready,
-    action_from,
 )
 
 _SYSTEM = "ingress-nginx"
@@ -119,17 +119,16 @@ class IngressNginx:
             UnavailableError: it did not become ready.
             FatalStateError: a pod or an admission job cannot succeed.
         """
-        with self._parts.locks.held("layers", purpose="bring up ingress-nginx"):
-            state = self.observe()
-            if isinstance(state, Ready):
-                return Change("unchanged", state.facts)
-            api, steps = self._parts.api(), Steps(self._parts.clock)
-            self._parts.sources.require([_MANIFEST])
-            remedy = "remove it, or set kind.ingress_nginx to false"
-            upstream.require_ours(api, self._manifests(), what="ingress-nginx", remedy=remedy)
-            self._require_mapped()
-            self._install(api, steps)
-            return Change(action_from(state), {**self._facts(), **steps.facts})
+        return bring_up(self, self._parts, self._bring_up, purpose="bring up ingress-nginx")
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        api = self._parts.api()
+        self._parts.sources.require([_MANIFEST])
+        remedy = "remove it, or set kind.ingress_nginx to false"
+        upstream.require_ours(api, self._manifests(), what="ingress-nginx", remedy=remedy)
+        self._require_mapped()
+        self._install(api, steps)
+        return self._facts()
 
     def remove(self) -> None:
         """Delete ingress-nginx if it is ours; Ingress objects stay and do nothing."""

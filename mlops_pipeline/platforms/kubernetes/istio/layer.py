@@ -37,7 +37,7 @@ from mlops_pipeline.platforms.kubernetes.ownership import (
 )
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
-from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -49,7 +49,6 @@ from mlops_pipeline.platforms.layers import (
     HealthCheck,
     LayerState,
     Ready,
-    action_from,
 )
 
 _KEPT_BY_ISTIOD = ("istio-ca-secret", "istio-leader")
@@ -120,21 +119,20 @@ class Istio:
             UnavailableError: it did not become ready, or its address cannot be reached from here.
             FatalStateError: a pod cannot become ready.
         """
-        with self._parts.locks.held("layers", purpose="bring up Istio"):
-            state = self.observe()
-            if isinstance(state, Ready):
-                return Change("unchanged", state.facts)
-            api, steps = self._parts.api(), Steps(self._parts.clock)
-            self._parts.sources.require(_NEEDED)
-            charts.check_window(self._parts.sources.chart("istiod").version, api.version())
-            _refuse_foreign(api.find(GATEWAY, NAME, namespace=NAMESPACE))
-            self._https.require()
-            self._bookinfo.require()
-            with steps.step("images"):
-                self._parts.images.ensure("istio")
-            self._releases.install(api, steps)
-            self._open(api, steps)
-            return Change(action_from(state), {**self._facts(api), **steps.facts})
+        return bring_up(self, self._parts, self._bring_up, purpose="bring up Istio")
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        api = self._parts.api()
+        self._parts.sources.require(_NEEDED)
+        charts.check_window(self._parts.sources.chart("istiod").version, api.version())
+        _refuse_foreign(api.find(GATEWAY, NAME, namespace=NAMESPACE))
+        self._https.require()
+        self._bookinfo.require()
+        with steps.step("images"):
+            self._parts.images.ensure("istio")
+        self._releases.install(api, steps)
+        self._open(api, steps)
+        return self._facts(api)
 
     def remove(self) -> None:
         """Remove our Gateway and the releases; the namespace goes if nothing foreign is in it."""

@@ -34,18 +34,18 @@ from mlops_pipeline.platforms.kubernetes.load_balancers import address_of, descr
 from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.ownership import is_mine, our_namespaces
 from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
     Change,
     Drifted,
+    Facts,
     Finding,
     HealthCheck,
     LayerState,
     Ready,
-    action_from,
 )
 
 _SYSTEM = "metallb-system"
@@ -123,18 +123,17 @@ class MetalLB:
             UnavailableError: it did not become ready.
             FatalStateError: a pod cannot become ready.
         """
-        with self._parts.locks.held("layers", purpose="bring up MetalLB"):
-            state = self.observe()
-            if isinstance(state, Ready):
-                return Change("unchanged", state.facts)
-            api, steps = self._parts.api(), Steps(self._parts.clock)
-            self._parts.sources.require(["metallb-native", "metallb"])
-            remedy = remedy_of(self._parts.settings.platform)
-            upstream.require_ours(api, _manifests(self._parts), what="MetalLB", remedy=remedy)
-            chosen = self._choose(api)
-            self._install(api, steps)
-            pool = self._open(api, chosen, steps)
-            return Change(action_from(state), {**_facts(pool, chosen), **steps.facts})
+        return bring_up(self, self._parts, self._bring_up, purpose="bring up MetalLB")
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        api = self._parts.api()
+        self._parts.sources.require(["metallb-native", "metallb"])
+        remedy = remedy_of(self._parts.settings.platform)
+        upstream.require_ours(api, _manifests(self._parts), what="MetalLB", remedy=remedy)
+        chosen = self._choose(api)
+        self._install(api, steps)
+        pool = self._open(api, chosen, steps)
+        return _facts(pool, chosen)
 
     def remove(self) -> None:
         """Delete MetalLB if it is ours; Services keep no addresses."""

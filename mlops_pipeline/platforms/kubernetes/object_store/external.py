@@ -10,7 +10,7 @@ from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecret
 from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.states import worst
-from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -20,7 +20,6 @@ from mlops_pipeline.platforms.layers import (
     HealthCheck,
     LayerState,
     Ready,
-    action_from,
 )
 
 if TYPE_CHECKING:
@@ -65,22 +64,21 @@ class ExternalStore:
             AccessDeniedError: it refuses the keys, or to make a bucket.
             UnavailableError: it does not answer.
         """
-        with self._parts.locks.held("layers", purpose="look at the object store"):
-            state = self.observe()
-            if isinstance(state, Ready):
-                return Change("unchanged", state.facts)
-            _refuse_unreachable(self._settings.endpoint, setting=self._setting)
-            clock, steps = self._parts.clock, Steps(self._parts.clock)
-            with steps.step("buckets"):
-                buckets.ensure(
-                    lambda: self.client(patience=_GLANCE, attempts=1),
-                    timeout=_ANSWER,
-                    clock=clock,
-                    hint=f"is {self._setting} right, and reachable from here?",
-                )
-            timeout = self._parts.settings.ready_timeout
-            self._secrets().ensure_known(timeout=timeout, clock=clock)
-            return Change(action_from(state), {**self._facts(), **steps.facts})
+        return bring_up(self, self._parts, self._bring_up, purpose="look at the object store")
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        _refuse_unreachable(self._settings.endpoint, setting=self._setting)
+        clock = self._parts.clock
+        with steps.step("buckets"):
+            buckets.ensure(
+                lambda: self.client(patience=_GLANCE, attempts=1),
+                timeout=_ANSWER,
+                clock=clock,
+                hint=f"is {self._setting} right, and reachable from here?",
+            )
+        timeout = self._parts.settings.ready_timeout
+        self._secrets().ensure_known(timeout=timeout, clock=clock)
+        return self._facts()
 
     def remove(self) -> None:
         """Leave everything as it is: the store is not ours."""

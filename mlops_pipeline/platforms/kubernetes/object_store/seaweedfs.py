@@ -39,7 +39,7 @@ from mlops_pipeline.platforms.kubernetes.ownership import delete_ours, ensure_na
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.sources.versions import STORE_IMAGE
 from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
-from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.workloads import (
     describe_unready,
     wait_for,
@@ -53,7 +53,6 @@ from mlops_pipeline.platforms.layers import (
     HealthCheck,
     LayerState,
     Ready,
-    action_from,
 )
 
 if TYPE_CHECKING:
@@ -103,18 +102,17 @@ class SeaweedStore:
             UnavailableError: it does not answer, or its address cannot be reached from here.
             FatalStateError: its pod cannot become ready.
         """
-        with self._parts.locks.held("layers", purpose="bring up the object store"):
-            state = self.observe()
-            if isinstance(state, Ready):
-                return Change("unchanged", state.facts)
-            api, steps = self._parts.api(), Steps(self._parts.clock)
-            self._parts.sources.require(["storage"])
-            self._refuse(api)
-            with steps.step("images"):
-                self._parts.images.ensure("storage")
-            self._start(api, steps)
-            self._fill(api, steps)
-            return Change(action_from(state), {**self._facts(api), **steps.facts})
+        return bring_up(self, self._parts, self._bring_up, purpose="bring up the object store")
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        api = self._parts.api()
+        self._parts.sources.require(["storage"])
+        self._refuse(api)
+        with steps.step("images"):
+            self._parts.images.ensure("storage")
+        self._start(api, steps)
+        self._fill(api, steps)
+        return self._facts(api)
 
     def remove(self) -> None:
         """Stop the store. Its volume, its keys and the Secrets with them stay."""

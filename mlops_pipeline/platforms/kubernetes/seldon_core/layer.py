@@ -36,7 +36,7 @@ from mlops_pipeline.platforms.kubernetes.seldon_core.chart import NAMESPACE, Ser
 from mlops_pipeline.platforms.kubernetes.seldon_core.deployments import foreign_deployments
 from mlops_pipeline.platforms.kubernetes.seldon_core.webhook import describe_refusal, webhook_check
 from mlops_pipeline.platforms.kubernetes.states import broken_by, needed, worst
-from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.workloads import (
     describe_stopped,
     describe_unready,
@@ -50,7 +50,6 @@ from mlops_pipeline.platforms.layers import (
     HealthCheck,
     LayerState,
     Ready,
-    action_from,
 )
 
 _log = logging.getLogger(__name__)
@@ -118,21 +117,20 @@ class SeldonCore:
             UnavailableError: the webhook does not answer.
             FatalStateError: the operator's pod cannot become ready.
         """
-        with self._parts.locks.held("layers", purpose="bring up Seldon Core"):
-            state = self.observe()
-            if isinstance(state, Ready):
-                return Change("unchanged", state.facts)
-            api, steps = self._parts.api(), Steps(self._parts.clock)
-            wanted = self._wanted()
-            self._parts.sources.require(_NEEDED)
-            version = self._parts.sources.chart(chart.CHART).version
-            chart.require_version(self._parts.settings, version)
-            if (licence := chart.licence_of(version)) != chart.FREE:
-                _log.warning("Seldon Core %s is under the %s", version, licence)
-            with steps.step("images"):
-                self._parts.images.ensure("seldon")
-            self._bring_up(api, wanted, steps)
-            return Change(action_from(state), {**self._facts(api), **steps.facts})
+        return bring_up(self, self._parts, self._bring_up, purpose="bring up Seldon Core")
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        api = self._parts.api()
+        wanted = self._wanted()
+        self._parts.sources.require(_NEEDED)
+        version = self._parts.sources.chart(chart.CHART).version
+        chart.require_version(self._parts.settings, version)
+        if (licence := chart.licence_of(version)) != chart.FREE:
+            _log.warning("Seldon Core %s is under the %s", version, licence)
+        with steps.step("images"):
+            self._parts.images.ensure("seldon")
+        self._converge(api, wanted, steps)
+        return self._facts(api)
 
     def remove(self) -> None:
         """Remove the operator and, with its definition, every SeldonDeployment.
@@ -184,7 +182,7 @@ class SeldonCore:
     def _wanted(self) -> Installation:
         return chart.installation(self._parts.settings, self._serving)
 
-    def _bring_up(self, api: KubernetesApi, wanted: Installation, steps: Steps) -> None:
+    def _converge(self, api: KubernetesApi, wanted: Installation, steps: Steps) -> None:
         clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
         ensure_namespace(api, NAMESPACE, timeout=timeout, clock=clock)
         whole = self._is_whole(api, wanted)

@@ -23,17 +23,17 @@ from mlops_pipeline.platforms.kubernetes.images import LOCAL
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
 from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
-from mlops_pipeline.platforms.kubernetes.steps import Steps
+from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
     Change,
     Drifted,
+    Facts,
     Finding,
     HealthCheck,
     LayerState,
     Ready,
-    action_from,
 )
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
@@ -133,17 +133,21 @@ class ServingImage:
         """
         if self.is_upstream:
             return Change("unchanged", _UPSTREAM.facts)
-        with self._parts.locks.held("serving_image", purpose="build the serving images"):
-            state = self.observe()
-            if isinstance(state, Ready):
-                return Change("unchanged", state.facts)
-            self._parts.api()
-            steps = Steps(self._parts.clock)
-            self._build(steps)
-            with steps.step("load"):
-                self._parts.images.ensure_local(*map(self._reference, _IMAGES))
-            self._forget()
-            return Change(action_from(state), {**self._facts(), **steps.facts})
+        return bring_up(
+            self,
+            self._parts,
+            self._bring_up,
+            purpose="build the serving images",
+            lock="serving_image",
+        )
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        self._parts.api()
+        self._build(steps)
+        with steps.step("load"):
+            self._parts.images.ensure_local(*map(self._reference, _IMAGES))
+        self._forget()
+        return self._facts()
 
     def remove(self) -> None:
         """Remove the images of this version from the engine; those of the nodes go with them.
