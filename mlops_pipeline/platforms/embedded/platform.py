@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, Parts
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
@@ -17,6 +16,7 @@ from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
+from mlops_pipeline.platforms.platform import deployments_called
 from mlops_pipeline.platforms.store_access import SECRET
 
 if TYPE_CHECKING:
@@ -111,18 +111,9 @@ class EmbeddedPlatform:
         Raises:
             NotFoundError: nothing of that name; says which there are.
         """
-        layers = [layer.name for layer in self.layers]
-        if name in layers:
+        if name in (layer.name for layer in self.layers):
             return self._supervisor.log(name, lines=lines)
-        namespace, _, short = name.rpartition("/")
-        found = [
-            d
-            for d in self._deployments.list()
-            if d.name == short and namespace in ("", d.namespace)
-        ]
-        if not found:
-            there = [*layers, *(f"{d.namespace}/{d.name}" for d in self._deployments.list())]
-            raise NotFoundError(f"nothing is called {name!r}; there are: {', '.join(there)}")
+        found = deployments_called(name, self)
         logs = [self._deployments.logs(d.name, namespace=d.namespace, lines=lines) for d in found]
         return "\n".join(logs)
 

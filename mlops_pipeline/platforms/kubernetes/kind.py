@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-from mlops_pipeline.clients.containers import ContainerInfo
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.platforms.kubernetes import leaving
-from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
-from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.ingress_nginx import IngressNginx
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
@@ -61,10 +58,9 @@ class KindPlatform(ClusterPlatform):
         if layer != self._cluster.name:
             return super().memory_of(layer)
         try:
-            nodes = [node.name for node in self._nodes()]
+            return self._cluster.memory_used()
         except PipelineError:
             return None
-        return nodes_of_kind.memory_used(self._parts.engine, nodes) or None
 
     def down(self) -> tuple[str, ...]:
         """Stop the nodes, if the cluster is ours. What is in them stays for the next `up`.
@@ -72,16 +68,14 @@ class KindPlatform(ClusterPlatform):
         Raises:
             UnavailableError: the container engine does not answer.
         """
-        stopped = f"stopped; artifacts and deployments stay in the kind cluster {self._name}"
-        if not any(node.running for node in self._nodes()):
-            return (stopped if self._nodes() else "nothing is there to be stopped",)
-        if not self._cluster.is_ours():
-            return (f"the kind cluster {self._name} runs on: it was not made from here",)
-        self._parts.state.prepare()
-        with self._parts.locks.held("layers", purpose="stop the cluster"):
-            for node in self._nodes():
-                self._parts.engine.halt(node.name)
-        return (stopped,)
+        nodes = self._cluster.nodes()
+        if not nodes:
+            return ("nothing is there to be stopped",)
+        if any(node.running for node in nodes):
+            if not self._cluster.is_ours():
+                return (f"the kind cluster {self._name} runs on: it was not made from here",)
+            self._cluster.stop()
+        return (f"stopped; artifacts and deployments stay in the kind cluster {self._name}",)
 
     def purge(self) -> tuple[str, ...]:
         """Delete the cluster with everything in it, if it is ours, and the state folder.
@@ -93,7 +87,7 @@ class KindPlatform(ClusterPlatform):
             ConflictError: the folder is not one that this project made.
         """
         said = [f"removed the kind cluster {self._name}"]
-        if self._nodes() and not self._cluster.is_ours():
+        if self._cluster.nodes() and not self._cluster.is_ours():
             said = [f"the kind cluster {self._name} stays: it was not made from here"]
             said += self._leave()
         else:
@@ -109,9 +103,6 @@ class KindPlatform(ClusterPlatform):
     @property
     def _name(self) -> str:
         return self._parts.settings.cluster.name
-
-    def _nodes(self) -> tuple[ContainerInfo, ...]:
-        return self._parts.engine.containers(label=f"{CLUSTER_LABEL}={self._name}")
 
     def _leave(self) -> tuple[str, ...]:
         """Remove what we made in a cluster of somebody else, where we have ever been in it."""

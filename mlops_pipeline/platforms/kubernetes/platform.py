@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from mlops_pipeline.clients.errors import NotFoundError, PipelineError
+from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.clients.kubernetes import POD
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import memory, pods
@@ -17,6 +17,7 @@ from mlops_pipeline.platforms.kubernetes.object_store.external import Store
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
+from mlops_pipeline.platforms.platform import deployments_called
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
@@ -174,13 +175,7 @@ class ClusterPlatform(ABC):
         """
         if name in (layer.name for layer in self.layers):
             return self._layer_logs(name, lines)
-        namespace, _, short = name.rpartition("/")
-        there = self._deployments.list()
-        found = [d for d in there if d.name == short and namespace in ("", d.namespace)]
-        if not found:
-            names = [layer.name for layer in self.layers]
-            known = [*names, *(f"{d.namespace}/{d.name}" for d in there)]
-            raise NotFoundError(f"nothing is called {name!r}; there are: {', '.join(known)}")
+        found = deployments_called(name, self)
         logs = [self._deployments.logs(d.name, namespace=d.namespace, lines=lines) for d in found]
         return "\n".join(logs)
 

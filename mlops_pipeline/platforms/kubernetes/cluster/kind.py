@@ -108,7 +108,7 @@ class KindCluster:
     def observe(self) -> LayerState:
         """Look at the cluster as it is now: its containers, its nodes, and the names in it."""
         try:
-            nodes = self._nodes()
+            nodes = self.nodes()
         except (CommandError, NotFoundError, UnavailableError) as error:
             return Broken(str(error))
         if not nodes:
@@ -160,7 +160,7 @@ class KindCluster:
             return
         with self._parts.locks.held("layers", purpose="remove the cluster"):
             self._owner.end_left_behind()
-            nodes = self._nodes()
+            nodes = self.nodes()
             if nodes and self._owner.is_proven_ours(nodes):
                 self._delete()
             elif nodes:
@@ -168,13 +168,38 @@ class KindCluster:
                 _log.warning("the kind cluster %s stays: %s", name, whose)
             self._parts.state.kubeconfig.unlink(missing_ok=True)
 
+    def nodes(self) -> tuple[ContainerInfo, ...]:
+        """Return the containers of its nodes, the control plane first; none where none is.
+
+        Raises:
+            UnavailableError: the container engine does not answer.
+        """
+        label = f"{config.CLUSTER_LABEL}={self._settings.name}"
+        return config.nodes_of(self._parts.engine.containers(label=label))
+
+    def stop(self) -> None:
+        """Stop its nodes, whoever made it. What is in them stays.
+
+        Raises:
+            UnavailableError: the container engine does not answer.
+        """
+        self._parts.state.prepare()
+        with self._parts.locks.held("layers", purpose="stop the cluster"):
+            for node in self.nodes():
+                self._parts.engine.halt(node.name)
+
+    def memory_used(self) -> int | None:
+        """Return the bytes that its nodes use, or None where they cannot be asked."""
+        names = [node.name for node in self.nodes()]
+        return nodes_of_kind.memory_used(self._parts.engine, names) or None
+
     def is_ours(self) -> bool:
         """Say whether the cluster that is there was made from this state folder.
 
         Raises:
             UnavailableError: the container engine does not answer.
         """
-        nodes = self._nodes()
+        nodes = self.nodes()
         return bool(nodes) and self._owner.is_proven_ours(nodes)
 
     def host_port(self, inner: int) -> int | None:
@@ -187,7 +212,7 @@ class KindCluster:
         return config.host_port(self._require_nodes()[0], inner)
 
     def _bring_up(self, steps: Steps) -> Sequence[ContainerInfo]:
-        nodes = self._nodes()
+        nodes = self.nodes()
         different = () if not nodes or self._owner.is_unfinished() else self._differences(nodes)
         if different and not self._recreate:
             raise ConflictError(
@@ -203,7 +228,7 @@ class KindCluster:
         if different:
             self._delete_ours(nodes)
         self._clear_unfinished()
-        if not (nodes := self._nodes()):
+        if not (nodes := self.nodes()):
             return self._make(steps)
         try:
             self._start_again(nodes)
@@ -235,7 +260,7 @@ class KindCluster:
 
     def _clear_unfinished(self) -> None:
         """Delete a cluster of ours that was left half-made."""
-        nodes = self._nodes()
+        nodes = self.nodes()
         if not nodes or not self._owner.is_unfinished():
             return
         if self._owner.is_proven_ours(nodes):
@@ -356,12 +381,8 @@ class KindCluster:
             asked_before=record.asked if record is not None and made else None,
         )
 
-    def _nodes(self) -> tuple[ContainerInfo, ...]:
-        label = f"{config.CLUSTER_LABEL}={self._settings.name}"
-        return config.nodes_of(self._parts.engine.containers(label=label))
-
     def _require_nodes(self) -> tuple[ContainerInfo, ...]:
-        if nodes := self._nodes():
+        if nodes := self.nodes():
             return nodes
         raise NotFoundError(
             f"the kind cluster {self._settings.name} is not there; "
@@ -390,7 +411,7 @@ class KindCluster:
             return nodes_of_kind.describe_unresolved(
                 self._parts.engine, self._parts.api(), nodes[0].name
             )
-        if ended := [node.name for node in self._nodes() if not node.running]:
+        if ended := [node.name for node in self.nodes() if not node.running]:
             raise FatalStateError(
                 f"the kind cluster {self._settings.name} cannot become ready: {', '.join(ended)} "
                 f"ended; see `{self._settings.engine} logs {ended[0]}`"

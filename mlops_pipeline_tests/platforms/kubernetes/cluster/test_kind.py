@@ -463,7 +463,7 @@ def test_a_node_that_ends_meanwhile_ends_the_wait(made: Rig) -> None:
 
     made.api.stop()
     layer = KindCluster(made.parts)
-    nodes = layer._nodes()
+    nodes = layer.nodes()
     end()
     with pytest.raises(FatalStateError, match="seldon-control-plane ended; see `docker logs"):
         layer._wait(nodes)
