@@ -41,6 +41,27 @@ class ClusterSettings(Table):
         description="Port of this machine mapped to port 443 of the control plane; the next "
         "free one from 8443 on where it is taken.",
     )
+    reach: Literal["auto", "addresses", "ports"] = Field(
+        "auto",
+        description="How this machine reaches the gateway and the object store. `addresses`: at "
+        "those that MetalLB gives, which takes a container network that this machine is in. "
+        "`ports`: by the three ports below. `auto`: `addresses` on Linux, else `ports`.",
+    )
+    gateway_port: Port = Field(
+        8180,
+        description="With reach = ports: port of this machine for the gateway; the next free one "
+        "from 8180 on where it is taken.",
+    )
+    gateway_https_port: Port = Field(
+        8543,
+        description="With reach = ports: port of this machine for the gateway's port 443; the "
+        "next free one from 8543 on where it is taken.",
+    )
+    object_store_port: Port = Field(
+        8333,
+        description="With reach = ports: port of this machine for the object store; the next "
+        "free one from 8333 on where it is taken.",
+    )
     mirrors: dict[str, Url] = Field(
         default_factory=dict,
         description="Registry → URL that the nodes pull its images from instead.",

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ class KindCommandLine(CommandLine):
 
     cluster: str
     bundle: Path | None
+    reach: str = "auto"
 
     def environment(self, **variables: str) -> dict[str, str]:
         ours = {
@@ -38,10 +39,19 @@ class KindCommandLine(CommandLine):
             "MLOPS_KIND__CLUSTER__NAME": self.cluster,
             "MLOPS_KIND__CLUSTER__HTTP_PORT": str(self.ports[0]),
             "MLOPS_KIND__CLUSTER__HTTPS_PORT": str(self.ports[1]),
+            "MLOPS_KIND__CLUSTER__REACH": self.reach,
+            "MLOPS_KIND__CLUSTER__GATEWAY_PORT": str(self.ports[3]),
+            "MLOPS_KIND__CLUSTER__GATEWAY_HTTPS_PORT": str(self.ports[4]),
+            "MLOPS_KIND__CLUSTER__OBJECT_STORE_PORT": str(self.ports[5]),
         }
         if self.bundle is not None:
             ours["MLOPS_BUNDLE"] = str(self.bundle)
         return super().environment(**ours | variables)
+
+    @property
+    def by_ports(self) -> "KindCommandLine":
+        """The same, with Services reached by ports of this machine, as on macOS."""
+        return replace(self, reach="ports")
 
     @property
     def settings(self) -> Settings:
@@ -74,8 +84,10 @@ def command_line(
     directory = tmp_path_factory.mktemp("kind cycle")
     (directory / "mlops.toml").write_text(f'models = ["{WINE}"]\n')
     name = f"mlops-test-{os.getpid()}"
-    made = KindCommandLine(directory / "state folder", directory, free_ports(3), name, bundle)
+    made = KindCommandLine(directory / "state folder", directory, free_ports(6), name, bundle)
     try:
+        # With ports that only one test uses.
+        made.by_ports.run("up", "cluster", timeout=60 * MINUTES)
         made.run("up", timeout=60 * MINUTES)
         yield made
     finally:

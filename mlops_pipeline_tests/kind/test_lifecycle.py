@@ -111,6 +111,24 @@ def test_a_manifest_of_ones_own_is_applied_shown_and_deleted(
     assert "there is no deployment team/own; there are: seldon/iris-model" in refused
 
 
+def test_where_addresses_are_out_of_reach_ports_of_this_machine_lead_in(
+    command_line: KindCommandLine,
+) -> None:
+    before, by_ports = command_line.status(), command_line.by_ports
+    try:
+        assert "2 changed" in by_ports.run("up").stderr
+        assert "nothing changed" in by_ports.run("up").stderr
+        status = by_ports.status()
+        assert status["gateway"] == f"http://127.0.0.1:{by_ports.ports[3]}"
+        assert status["object_store"] == f"http://127.0.0.1:{by_ports.ports[5]}"
+        assert by_ports.url("iris").startswith(status["gateway"])
+        assert predict(by_ports.url("iris"), ODD_FLOWER).status_code == 200
+        assert "0.9778" in by_ports.run("models", "iris").stdout
+    finally:
+        command_line.run("up")
+    assert command_line.status() == before
+
+
 def test_logs_are_those_of_the_thing_named(command_line: KindCommandLine) -> None:
     for name in ("istio", "object_store", "seldon_core", "tfserving"):
         assert "==>" in command_line.run("logs", name, "--lines", "5").stdout, name

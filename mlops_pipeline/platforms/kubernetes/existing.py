@@ -105,6 +105,7 @@ class KubernetesPlatform(ClusterPlatform):
             *self._say(kept),
             *self._say_what_is_stored(kept),
             *(f"the namespace {name} {_STAYS}" for name in stays),
+            *self._stack.image.describe_left(),
         )
 
     @property
@@ -114,7 +115,7 @@ class KubernetesPlatform(ClusterPlatform):
     def _leave(self) -> dict[str, str]:
         self._parts.state.prepare()
         self.deployments.delete_ours()
-        return leaving.leave(self.layers[1:], here=(self._stack.image.name,))
+        return leaving.leave(self.layers[1:])
 
     def _wait_for_namespaces(self, names: set[str]) -> None:
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock

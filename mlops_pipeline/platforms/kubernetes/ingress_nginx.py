@@ -28,7 +28,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import probes, upstream, workloads
-from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS, INGRESS_LABEL
+from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS, INGRESS_LABEL, host_of
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
@@ -201,8 +201,7 @@ class IngressNginx:
             )
 
     def _url(self, inner: int) -> str:
-        address = str(self._parts.settings.cluster.listen_address)
-        here = "127.0.0.1" if address == "0.0.0.0" else address
+        here = host_of(self._parts.settings.cluster)
         scheme = "https" if inner == HTTPS else "http"
         return f"{scheme}://{here}:{self._cluster.host_port(inner)}"
 

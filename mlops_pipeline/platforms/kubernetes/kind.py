@@ -94,7 +94,7 @@ class KindPlatform(ClusterPlatform):
             # Without nodes too: a killed command may have left a kind behind that makes them yet.
             self._cluster.remove()
         self._parts.state.purge()
-        return tuple(said)
+        return (*said, *self._stack.image.describe_left())
 
     @property
     def _needed(self) -> tuple[str, ...]:
@@ -109,4 +109,4 @@ class KindPlatform(ClusterPlatform):
         if not self._parts.state.kubeconfig.exists():
             return ()
         self.deployments.delete_ours()
-        return leaving.describe(leaving.leave(self.layers, here=(self._stack.image.name,)))
+        return leaving.describe(leaving.leave(self.layers))

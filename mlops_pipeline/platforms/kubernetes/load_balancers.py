@@ -1,8 +1,11 @@
 """Services of type LoadBalancer, and the addresses that they are given."""
 
+from collections.abc import Mapping
+
 from mlops_pipeline.clients.kubernetes import SERVICE, KubernetesApi, Manifest
 from mlops_pipeline.clients.ports import is_reachable
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 
 NONE_GIVEN = "its Service was given none"
@@ -23,6 +26,18 @@ def address_of(service: Manifest) -> str | None:
     for given in (status.get("loadBalancer") or {}).get("ingress") or ():
         return str(given.get("ip") or given.get("hostname"))
     return None
+
+
+def find_endpoint(
+    parts: Parts, service: str, *, namespace: str, node_ports: Mapping[int, int]
+) -> Endpoint | None:
+    """Return where a Service is reached from here, or None while it has no address.
+
+    Raises:
+        UnavailableError: the container engine, which knows the ports of this machine, is silent.
+    """
+    address = find_address(parts.api(), service, namespace=namespace)
+    return parts.endpoint(address, node_ports) if address is not None else None
 
 
 def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> str:
@@ -53,23 +68,31 @@ def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> 
     return found[0]
 
 
-def describe_waiting(api: KubernetesApi) -> str | None:
+def describe_waiting(parts: Parts) -> str | None:
     """Say which Services have no address yet, or one that nothing answers at; None: none."""
+    describe = _describe_silent if parts.reaches_addresses else _describe_missing
     reasons = (
-        _describe_silent(found)
-        for found in api.list(SERVICE)
+        describe(found)
+        for found in parts.api().list(SERVICE)
         if found["spec"].get("type") == "LoadBalancer"
     )
     return "; ".join(reason for reason in reasons if reason) or None
 
 
 def _describe_silent(service: Manifest) -> str | None:
-    shown = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
     address, ports = address_of(service), service["spec"].get("ports") or ()
     if address is None:
-        return f"{shown} has no address"
+        return _describe_missing(service)
     silent = any(not is_reachable(address, int(part["port"])) for part in ports[:1])
-    return f"{shown} does not answer at {address}" if silent else None
+    return f"{_shown(service)} does not answer at {address}" if silent else None
+
+
+def _describe_missing(service: Manifest) -> str | None:
+    return f"{_shown(service)} has no address" if address_of(service) is None else None
+
+
+def _shown(service: Manifest) -> str:
+    return f"{service['metadata']['namespace']}/{service['metadata']['name']}"
 
 
 def _ask_for(api: KubernetesApi, service: str, address: str | None, *, namespace: str) -> None:
@@ -88,9 +111,3 @@ def _hint(parts: Parts, service: str, *, namespace: str) -> str:
         f"see `kubectl describe service {service} --namespace {namespace}`: the cluster's own load "
         "balancer gives addresses, or MetalLB with kubernetes.metallb.install"
     )
-
-
-def url_of(address: str, *, scheme: str = "http", port: int | None = None) -> str:
-    """Return `scheme://address[:port]`, an IPv6 address in brackets."""
-    host = f"[{address}]" if ":" in address else address
-    return f"{scheme}://{host}" + (f":{port}" if port is not None else "")

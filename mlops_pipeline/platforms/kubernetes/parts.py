@@ -1,20 +1,23 @@
 """What each layer of a platform on Kubernetes is given."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from mlops_pipeline.clients.containers import ContainerEngine, EngineApi
+from mlops_pipeline.clients import http
+from mlops_pipeline.clients.containers import ContainerEngine, ContainerInfo, EngineApi
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.clients.helm import Helm, HelmApi
+from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kind import Kind, KindApi
 from mlops_pipeline.clients.kubernetes import Kubernetes, KubernetesApi
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock
-from mlops_pipeline.platforms.kubernetes.cluster import kubeconfig, nodes
+from mlops_pipeline.platforms.kubernetes.cluster import config, kubeconfig, nodes
 from mlops_pipeline.platforms.kubernetes.cluster.record import identity_of
+from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.images import (
     BroughtImages,
     Images,
@@ -36,10 +39,11 @@ OWNER_LABEL = "mlops-pipeline/owner"
 """Says which state folder an object in a cluster that is there was made from."""
 _NETWORK = "kind"
 """The container network of every kind cluster."""
+_NO_CLUSTER = "the cluster is not there; `mlops-pipeline up cluster` makes it"
 _UNREACHABLE = (
-    "can this machine reach the container network? Docker Desktop on macOS and Windows keeps it in "
-    "a virtual machine: use OrbStack, Colima with --network-address, or docker-mac-net-connect; "
-    "on Linux a firewall or a VPN may claim the address"
+    "can this machine reach the container network? Docker Desktop keeps it in a virtual machine, "
+    "on Linux a firewall or a VPN may claim the address: with kind.cluster.reach = ports the "
+    "cluster is reached by ports of this machine instead"
 )
 
 
@@ -72,6 +76,26 @@ class Parts(ABC):
         """Return the seconds in which an address that the cluster has given answers from here."""
         return seconds
 
+    @property
+    def reaches_addresses(self) -> bool:
+        """Whether what the cluster gives Services of type LoadBalancer is reached from here."""
+        return True
+
+    def endpoint(self, address: str, node_ports: Mapping[int, int]) -> Endpoint:
+        """Return where the Service with this address is reached from here.
+
+        `node_ports` are its ports on every node, by its own.
+        """
+        return Endpoint(address)
+
+    def ask(self, url: str, *, timeout: float) -> HttpAnswer:
+        """GET `url` at an address that the cluster has given.
+
+        Raises:
+            UnavailableError: nothing answered within `timeout` seconds.
+        """
+        return http.get(url, timeout=timeout)
+
     @abstractmethod
     def choose_addresses(self, existing: str) -> AddressRange:
         """Return the range that MetalLB gives away; `existing` is that of its pool, if any.
@@ -89,6 +113,41 @@ class KindParts(Parts):
     kind: Callable[[], KindApi]
     """Raises ConfigurationError where the program cannot be had."""
     unreachable: str = _UNREACHABLE
+
+    @property
+    def reaches_addresses(self) -> bool:
+        """Whether this machine is in the container network."""
+        return not config.reaches_by_ports(self.settings.cluster)
+
+    def endpoint(self, address: str, node_ports: Mapping[int, int]) -> Endpoint:
+        """Return its address, or the ports of this machine that the control plane's are mapped to.
+
+        Raises:
+            NotFoundError: there is no cluster.
+            UnavailableError: the container engine does not answer.
+        """
+        if self.reaches_addresses:
+            return Endpoint(address)
+        node = self._control_plane()
+        mapped = {own: config.host_port(node, port) for own, port in node_ports.items()}
+        ports = {own: port for own, port in mapped.items() if port is not None}
+        return Endpoint(config.host_of(self.settings.cluster), ports)
+
+    def ask(self, url: str, *, timeout: float) -> HttpAnswer:
+        """GET `url` at an address that the cluster has given, from a node if not from here.
+
+        Raises:
+            NotFoundError: there is no cluster.
+            UnavailableError: nothing answered within `timeout` seconds.
+        """
+        if self.reaches_addresses:
+            return super().ask(url, timeout=timeout)
+        return nodes.get(self.engine, self._control_plane().name, url, timeout=timeout)
+
+    def _control_plane(self) -> ContainerInfo:
+        if found := nodes.find(self.engine, self.settings.cluster.name):
+            return found[0]
+        raise NotFoundError(_NO_CLUSTER)
 
     @classmethod
     def make(
@@ -225,9 +284,7 @@ def _current(kubeconfig: Path, *, context: str) -> KubernetesApi:
     try:
         content = kubeconfig.read_bytes()
     except FileNotFoundError as error:
-        raise NotFoundError(
-            "the cluster is not there; `mlops-pipeline up cluster` makes it"
-        ) from error
+        raise NotFoundError(_NO_CLUSTER) from error
     return client_of(kubeconfig, context, content)
 
 

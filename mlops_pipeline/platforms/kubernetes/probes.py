@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import UnavailableError
@@ -88,15 +88,26 @@ def echo(
         api.delete(NAMESPACE, name)
 
 
-def answer_of(echoed: Echo, url: str, *, timeout: float, clock: Clock, hint: str = "") -> float:
+class Ask(Protocol):
+    """How a URL is asked."""
+
+    def __call__(self, url: str, *, timeout: float) -> http.HttpAnswer:
+        """GET `url`; raises UnavailableError where nothing answers within `timeout` seconds."""
+
+
+def answer_of(
+    echoed: Echo, url: str, *, timeout: float, clock: Clock, hint: str = "", ask: Ask | None = None
+) -> float:
     """Wait until a GET of `url` is answered by the echo, and return the seconds that took.
+
+    It is asked from here, or by `ask`.
 
     Raises:
         WaitTimeoutError: with what was last seen; `hint` says what to do.
     """
     return wait_until(
         f"an answer of the echo at {url}",
-        lambda: _describe_answer(echoed, url),
+        lambda: _describe_answer(echoed, url, ask or http.get),
         timeout=timeout,
         clock=clock,
         interval=_INTERVAL,
@@ -104,9 +115,9 @@ def answer_of(echoed: Echo, url: str, *, timeout: float, clock: Clock, hint: str
     )
 
 
-def _describe_answer(echoed: Echo, url: str) -> str | None:
+def _describe_answer(echoed: Echo, url: str, ask: Ask) -> str | None:
     try:
-        answer = http.get(url, timeout=_GLANCE)
+        answer = ask(url, timeout=_GLANCE)
     except UnavailableError as error:
         return str(error)
     if answer.text.strip() == echoed.text:

@@ -75,7 +75,7 @@ def compare_version(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
 def _here(parts: ExistingParts) -> Iterator[Diagnosis]:
     settings = parts.settings
     if settings.serving.images == "own":
-        yield programs.engine(parts.engine, settings.engine)
+        yield programs.engine(programs.ask_engine(parts.engine, settings.engine), settings.engine)
         yield _delivery(parts)
     if settings.istio.install or settings.seldon.install:
         yield programs.program(parts.sources, "helm")

@@ -9,7 +9,13 @@ from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import Chart
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeHelm, FakeKubernetes, FakeSources
-from mlops_pipeline_tests.platforms.kubernetes.rig import Rig, make_engine, node, run_workloads
+from mlops_pipeline_tests.platforms.kubernetes.rig import (
+    MAPPED,
+    Rig,
+    make_engine,
+    node,
+    run_workloads,
+)
 
 
 class ChartSources(FakeSources):
@@ -65,6 +71,12 @@ class HelmRig:
     def set(self, **tables: Mapping[str, object]) -> None:
         """Change settings: `set(istio={"tls": "self-signed"})`."""
         self.settings = KindSettings.model_validate({"ready_timeout": 60, **tables})
+
+    def by_ports(self) -> None:
+        """Let Services be reached by ports of this machine, as on macOS."""
+        self.set(cluster={"reach": "ports"})
+        archives = self.sources.contents()
+        self.rig.engine = make_engine(containers=[node(ports=MAPPED)], archives=archives)
 
     def installed(self) -> list[str]:
         """Return the releases that were installed or upgraded, in order."""

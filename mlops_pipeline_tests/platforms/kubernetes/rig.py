@@ -186,6 +186,18 @@ def node(
     )
 
 
+MAPPED = {80: 80, 443: 443, 6443: 40001, 30080: 8180, 30443: 8543, 30333: 8333}
+"""The ports of the control plane where Services are reached by ports of this machine."""
+
+
+def by_ports(rig: Rig) -> None:
+    """Let Services be reached by ports of this machine, as on macOS."""
+    rig.settings = rig.settings.model_copy(
+        update={"cluster": rig.settings.cluster.model_copy(update={"reach": "ports"})}
+    )
+    rig.engine = make_engine(containers=[node(ports=MAPPED)])
+
+
 def ready_cluster(nodes: Iterable[str] = (CONTROL_PLANE,)) -> list[Manifest]:
     """Return the objects of a cluster that is ready."""
     return [

@@ -86,9 +86,9 @@ def test_who_waits_for_an_address_or_is_silent_at_it_is_named(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(rig)
-    assert describe_waiting(rig.api) == "web/gateway has no address"
+    assert describe_waiting(rig.parts) == "web/gateway has no address"
     put(rig, address="172.18.0.9")
     monkeypatch.setattr(load_balancers, "is_reachable", lambda *_: False)
-    assert describe_waiting(rig.api) == "web/gateway does not answer at 172.18.0.9"
+    assert describe_waiting(rig.parts) == "web/gateway does not answer at 172.18.0.9"
     monkeypatch.setattr(load_balancers, "is_reachable", lambda *_: True)
-    assert describe_waiting(rig.api) is None
+    assert describe_waiting(rig.parts) is None

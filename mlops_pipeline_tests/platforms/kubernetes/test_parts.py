@@ -7,9 +7,11 @@ from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.clients.helm import HelmApi
 from mlops_pipeline.clients.kind import KindApi
 from mlops_pipeline.clients.kubernetes import KubernetesApi
+from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY, Endpoint
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeHelm, FakeKind, FakeKubernetes
+from mlops_pipeline_tests.platforms.kubernetes.rig import Rig, by_ports
 
 
 def test_making_them_contacts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +39,24 @@ def test_the_cluster_is_the_one_that_the_kubeconfig_leads_to_now(tmp_path: Path)
     assert parts.api() is first
     parts.state.kubeconfig.write_text("another cluster")
     assert parts.api() is not first
+
+
+def test_a_service_is_reached_at_its_address_or_by_ports_of_this_machine(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "kind").with_cluster()
+    assert rig.parts.endpoint("172.18.255.9", GATEWAY).url() == "http://172.18.255.9"
+    by_ports(rig)
+    endpoint = rig.parts.endpoint("172.18.255.9", GATEWAY)
+    assert endpoint.url() == "http://127.0.0.1:8180"
+    assert endpoint.url(scheme="https") == "https://127.0.0.1:8543"
+    rig.engine = FakeEngine()
+    with pytest.raises(NotFoundError, match="`mlops-pipeline up cluster` makes it"):
+        rig.parts.endpoint("172.18.255.9", GATEWAY)
+
+
+def test_a_url_names_the_port_that_its_scheme_does_not_stand_for() -> None:
+    assert Endpoint("fc00::1").url(port=8333) == "http://[fc00::1]:8333"
+    assert Endpoint("a.example").url(scheme="https", port=443) == "https://a.example"
+    assert Endpoint("127.0.0.1", {443: 80}).url(scheme="https") == "https://127.0.0.1:80"
 
 
 def test_the_fakes_are_what_the_layers_ask_for() -> None:

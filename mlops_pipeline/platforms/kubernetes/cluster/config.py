@@ -5,7 +5,8 @@ Format: https://kind.sigs.k8s.io/docs/user/configuration/
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.containers import ContainerInfo
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.platforms.kubernetes import endpoints
 from mlops_pipeline.settings.kind import ClusterSettings
 
 CLUSTER_LABEL = "io.x-k8s.kind.cluster"
@@ -24,25 +26,64 @@ MADE_BY_LABEL = "mlops-pipeline/made-by"
 INGRESS_LABEL = "ingress-ready"
 """On the node whose ports are mapped."""
 HTTP, HTTPS = 80, 443
-"""Ports of the control plane that ports of this machine are mapped to."""
-_FALLBACK = {HTTP: 8080, HTTPS: 8443}
+"""Ports of the control plane that an Ingress answers at."""
 _TRIES = 200
 _ROLES = ("control-plane", "worker")
 _REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
 _MIRROR = re.compile(r"https?://[^\s\"\\]+")
 
 
-@dataclass(frozen=True)
-class HostPorts:
-    """The ports of this machine that lead to ports 80 and 443 of the control plane."""
+HostPorts = Mapping[str, int]
+"""Name of a mapped port → the port of this machine that leads to it."""
 
-    http: int
-    https: int
+
+@dataclass(frozen=True)
+class MappedPort:
+    """A port of the control plane that one of this machine leads to."""
+
+    name: str
+    """That of the setting in kind.cluster, without `_port`."""
+    inner: int
+    first: int
+    """The next free one from here on is taken where the one that is asked for is in use."""
+
+    def asked(self, settings: ClusterSettings) -> int:
+        """Return the port of this machine that is asked for."""
+        return int(getattr(settings, f"{self.name}_port"))
+
+
+_INGRESS = (MappedPort("http", HTTP, 8080), MappedPort("https", HTTPS, 8443))
+_SERVICES = (
+    MappedPort("gateway", endpoints.GATEWAY[HTTP], 8180),
+    MappedPort("gateway_https", endpoints.GATEWAY[HTTPS], 8543),
+    MappedPort("object_store", endpoints.OBJECT_STORE[endpoints.S3], 8333),
+)
+
+
+def mapped_ports(settings: ClusterSettings) -> tuple[MappedPort, ...]:
+    """Return the ports that are mapped; those of Services where their addresses are not used."""
+    return (*_INGRESS, *(_SERVICES if reaches_by_ports(settings) else ()))
+
+
+def reaches_by_ports(settings: ClusterSettings) -> bool:
+    """Say whether Services are reached by ports of this machine, not by their own addresses.
+
+    Only on Linux do containers share a network with this machine; elsewhere they are in a virtual
+    machine.
+    """
+    if settings.reach == "auto":
+        return sys.platform != "linux"
+    return settings.reach == "ports"
+
+
+def host_of(settings: ClusterSettings) -> str:
+    """Return the address by which this machine reaches the mapped ports."""
+    address = settings.listen_address
+    return "127.0.0.1" if address.is_unspecified else str(address)
 
 
 def render(settings: ClusterSettings, given: HostPorts, *, identity: str) -> str:
     """Return kind's configuration as YAML."""
-    mapped = ((HTTP, given.http), (HTTPS, given.https))
     ours = {MADE_BY_LABEL: identity}
     control_plane = {
         "role": "control-plane",
@@ -50,12 +91,12 @@ def render(settings: ClusterSettings, given: HostPorts, *, identity: str) -> str
         "labels": {**ours, INGRESS_LABEL: "true"},
         "extraPortMappings": [
             {
-                "containerPort": inner,
-                "hostPort": outer,
+                "containerPort": port.inner,
+                "hostPort": given[port.name],
                 "listenAddress": str(settings.listen_address),
                 "protocol": "TCP",
             }
-            for inner, outer in mapped
+            for port in mapped_ports(settings)
         ],
     }
     workers = [{"role": "worker", "labels": ours} for _ in range(settings.workers)]
@@ -95,7 +136,7 @@ def kubernetes_version(reference: str) -> str:
 
 def asked_ports(settings: ClusterSettings) -> HostPorts:
     """Return the ports of this machine that are asked for; they may be in use."""
-    return HostPorts(settings.http_port, settings.https_port)
+    return {port.name: port.asked(settings) for port in mapped_ports(settings)}
 
 
 def choose_ports(settings: ClusterSettings, *, before: HostPorts | None) -> HostPorts:
@@ -104,23 +145,27 @@ def choose_ports(settings: ClusterSettings, *, before: HostPorts | None) -> Host
     Raises:
         ConfigurationError: none is free, or the listen address is not this machine's.
     """
-    asked, address = asked_ports(settings), str(settings.listen_address)
-    first = [before] if before is not None else []
-    http = _choose([*(b.http for b in first), asked.http], address, HTTP, besides=0)
-    https = _choose([*(b.https for b in first), asked.https], address, HTTPS, besides=http)
-    return HostPorts(http, https)
+    address, had, given = str(settings.listen_address), before or {}, dict[str, int]()
+    for port in mapped_ports(settings):
+        preferred = [had.get(port.name, 0), port.asked(settings)]
+        given[port.name] = _choose(
+            port, [p for p in preferred if p], address, besides=given.values()
+        )
+    return given
 
 
-def _choose(preferred: Sequence[int], address: str, inner: int, *, besides: int) -> int:
-    first = _FALLBACK[inner]
-    candidates: list[int] = [*preferred, *range(first, first + _TRIES)]
-    for port in candidates:
-        if port != besides and not ports.is_taken(port, address=address):
-            return port
+def _choose(
+    port: MappedPort, preferred: Sequence[int], address: str, *, besides: Collection[int]
+) -> int:
+    last = port.first + _TRIES - 1
+    candidates: list[int] = [*preferred, *range(port.first, last + 1)]
+    for candidate in candidates:
+        if candidate not in besides and not ports.is_taken(candidate, address=address):
+            return candidate
     raise ConfigurationError(
-        f"neither port {preferred[-1]} of {address} nor any from {first} to {first + _TRIES - 1} "
-        f"is free for port {inner} of the cluster; end what uses them or set another in "
-        "kind.cluster"
+        f"neither port {preferred[-1]} of {address} nor any from {port.first} to {last} is free "
+        f"for port {port.inner} of the cluster; end what uses them or set another "
+        f"kind.cluster.{port.name}_port"
     )
 
 
@@ -136,14 +181,13 @@ def differences(
     `image` is the node image that is asked for. `asked_before` are the ports that were asked for
     when it was made: others were taken where those were in use. None: not known.
     """
-    asked = asked_ports(settings)
-    before = asked_before or HostPorts(0, 0)
-    return (
-        *_other_version(nodes[0], image),
-        *_other_size(settings, nodes),
-        *_other_port(settings, nodes[0], HTTP, asked.http, before.http),
-        *_other_port(settings, nodes[0], HTTPS, asked.https, before.https),
+    before = asked_before or {}
+    others = (
+        difference
+        for port in mapped_ports(settings)
+        for difference in _other_port(settings, nodes[0], port, before.get(port.name, 0))
     )
+    return (*_other_version(nodes[0], image), *_other_size(settings, nodes), *others)
 
 
 def _other_version(node: ContainerInfo, image: str) -> Iterator[str]:
@@ -158,26 +202,26 @@ def _other_size(settings: ClusterSettings, nodes: Sequence[ContainerInfo]) -> It
 
 
 def _other_port(
-    settings: ClusterSettings, node: ContainerInfo, inner: int, asked: int, asked_before: int
+    settings: ClusterSettings, node: ContainerInfo, port: MappedPort, asked_before: int
 ) -> Iterator[str]:
-    mapping = next((p for p in node.ports if p.container_port == inner), None)
-    address = str(settings.listen_address)
+    mapping = next((p for p in node.ports if p.container_port == port.inner), None)
+    address, asked = str(settings.listen_address), port.asked(settings)
     if mapping is None:
-        yield f"its port {inner} is not mapped to {address}:{asked}"
+        yield f"its port {port.inner} is not mapped to {address}:{asked}"
     elif mapping.host_address != address or not _is_as_asked(
-        mapping.host_port, inner, asked, asked_before
+        mapping.host_port, port, asked, asked_before
     ):
         yield (
-            f"its port {inner} is mapped to {mapping.host_address}:{mapping.host_port}, and "
+            f"its port {port.inner} is mapped to {mapping.host_address}:{mapping.host_port}, and "
             f"{address}:{asked} is asked for"
         )
 
 
-def _is_as_asked(there: int, inner: int, asked: int, asked_before: int) -> bool:
+def _is_as_asked(there: int, port: MappedPort, asked: int, asked_before: int) -> bool:
     """A port that was taken because the one asked for was in use stays."""
     if there == asked or asked_before:
         return asked in (there, asked_before)
-    return _FALLBACK[inner] <= there < _FALLBACK[inner] + _TRIES
+    return port.first <= there < port.first + _TRIES
 
 
 def check_mirrors(mirrors: Mapping[str, str]) -> None:

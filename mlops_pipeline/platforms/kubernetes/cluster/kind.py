@@ -26,7 +26,6 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import workloads
 from mlops_pipeline.platforms.kubernetes.cluster import config, preflight
 from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
-from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS
 from mlops_pipeline.platforms.kubernetes.cluster.owner import ClusterOwner
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterRecord
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
@@ -174,8 +173,7 @@ class KindCluster:
         Raises:
             UnavailableError: the container engine does not answer.
         """
-        label = f"{config.CLUSTER_LABEL}={self._settings.name}"
-        return config.nodes_of(self._parts.engine.containers(label=label))
+        return nodes_of_kind.find(self._parts.engine, self._settings.name)
 
     def stop(self) -> None:
         """Stop its nodes, whoever made it. What is in them stays.
@@ -429,9 +427,9 @@ class KindCluster:
 
     def _facts(self, nodes: Sequence[ContainerInfo]) -> dict[str, str | int | float]:
         mapped = {
-            name: port
-            for name, inner in (("http_port", HTTP), ("https_port", HTTPS))
-            if (port := config.host_port(nodes[0], inner)) is not None
+            f"{mapped.name}_port": port
+            for mapped in config.mapped_ports(self._settings)
+            if (port := config.host_port(nodes[0], mapped.inner)) is not None
         }
         return {
             "address": config.api_address(nodes[0]),

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from mlops_pipeline.clients.containers import EngineApi
-from mlops_pipeline.clients.errors import CommandError
+from mlops_pipeline.clients.containers import ContainerInfo, EngineApi
+from mlops_pipeline.clients.errors import CommandError, UnavailableError
+from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import ENDPOINT_SLICE, SERVICE, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes.cluster import config
 from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
@@ -25,6 +26,15 @@ printf "$2" >&3
 head -c 10 <&3 | od -An -v -tu1
 """
 """A DNS message over TCP by what every node image has: kind itself needs bash there."""
+
+
+def find(engine: EngineApi, cluster: str) -> tuple[ContainerInfo, ...]:
+    """Return the containers of a cluster's nodes, the control plane first; none where none is.
+
+    Raises:
+        UnavailableError: the container engine does not answer.
+    """
+    return config.nodes_of(engine.containers(label=f"{config.CLUSTER_LABEL}={cluster}"))
 
 
 def made_by(engine: EngineApi, node: str) -> str | None:
@@ -75,6 +85,22 @@ def pools_of_others(engine: EngineApi, cluster: str) -> list[AddressRange]:
             written = engine.exec(node.name, _POOLS, timeout=_TIMEOUT)
             found += [AddressRange.parse(text) for text in written.split() if ":" not in text]
     return found
+
+
+def get(engine: EngineApi, node: str, url: str, *, timeout: float) -> HttpAnswer:
+    """GET `url` from a node, whose image has curl, and return what came back, without headers.
+
+    Raises:
+        UnavailableError: nothing answered the node within `timeout` seconds.
+    """
+    options = ["--silent", "--show-error", "--max-time", str(timeout)]
+    command = ["curl", *options, "--write-out", r"\n%{http_code}", url]
+    try:
+        written = engine.exec(node, command, timeout=timeout + _TIMEOUT)
+    except CommandError as error:
+        raise UnavailableError(f"could not reach {url} from the node {node}: {error}") from error
+    body, _, status = written.rpartition("\n")
+    return HttpAnswer(int(status), {}, body.encode())
 
 
 def memory_used(engine: EngineApi, nodes: Iterable[str]) -> int:

@@ -13,8 +13,8 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.machine import available_memory
-from mlops_pipeline.platforms.kubernetes.cluster import programs
-from mlops_pipeline.platforms.kubernetes.cluster.config import CLUSTER_LABEL, kubernetes_version
+from mlops_pipeline.platforms.kubernetes.cluster import nodes, programs
+from mlops_pipeline.platforms.kubernetes.cluster.config import kubernetes_version, mapped_ports
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources.path import VERSION_COMMANDS
 from mlops_pipeline.platforms.layers import Diagnosis
@@ -33,7 +33,8 @@ _FIRST_WITHOUT_CGROUP_V1 = (1, 35)
 
 def examine(parts: KindParts) -> list[Diagnosis]:
     """Look at everything that a cluster on this machine needs. Changes nothing."""
-    return [*_blocking(parts), *_advisory(parts)]
+    info = _ask(parts)
+    return [*_blocking(parts, info), *_advisory(parts, info)]
 
 
 def require(parts: KindParts) -> None:
@@ -43,7 +44,7 @@ def require(parts: KindParts) -> None:
         ConfigurationError: what was seen, and what to do.
         UnavailableError: the container engine does not answer.
     """
-    for diagnosis in _blocking(parts):
+    for diagnosis in _blocking(parts, _ask(parts)):
         if diagnosis.fine:
             continue
         kind = UnavailableError if diagnosis.what == parts.settings.cluster.engine else None
@@ -55,13 +56,12 @@ def require(parts: KindParts) -> None:
 
 def advise(parts: KindParts) -> str:
     """Return what else of this machine may be in a cluster's way, as sentences; empty: nothing."""
-    found = [d for d in _advisory(parts) if not d.fine]
+    found = [d for d in _advisory(parts, _ask(parts)) if not d.fine]
     return "; ".join(f"{d.what}: {d.seen}, {d.remedy}" for d in found)
 
 
-def _blocking(parts: KindParts) -> Iterator[Diagnosis]:
-    info = _ask(parts)
-    yield programs.engine(parts.engine, parts.settings.cluster.engine)
+def _blocking(parts: KindParts, info: EngineInfo | Diagnosis) -> Iterator[Diagnosis]:
+    yield programs.engine(info, parts.settings.cluster.engine)
     yield from (programs.program(parts.sources, name) for name in VERSION_COMMANDS)
     version = _wanted_version(parts)
     if isinstance(version, Diagnosis):
@@ -70,9 +70,8 @@ def _blocking(parts: KindParts) -> Iterator[Diagnosis]:
         yield _cgroup(info, version)
 
 
-def _advisory(parts: KindParts) -> Iterator[Diagnosis]:
+def _advisory(parts: KindParts, info: EngineInfo | Diagnosis) -> Iterator[Diagnosis]:
     yield from _inotify()
-    info = _ask(parts)
     if isinstance(info, EngineInfo):
         running = _is_running(parts)
         yield _memory(info, running=running)
@@ -121,9 +120,8 @@ def _inotify(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Diagnosis]
 
 
 def _is_running(parts: KindParts) -> bool:
-    label = f"{CLUSTER_LABEL}={parts.settings.cluster.name}"
     try:
-        return any(c.running for c in parts.engine.containers(label=label))
+        return any(node.running for node in nodes.find(parts.engine, parts.settings.cluster.name))
     except PipelineError:
         return False
 
@@ -152,7 +150,8 @@ def _ports(parts: KindParts) -> Iterator[Diagnosis]:
     """A port in a stranger's hands is no fault: another one is taken. Say which."""
     settings = parts.settings.cluster
     address = str(settings.listen_address)
-    for what, port in (("http port", settings.http_port), ("https port", settings.https_port)):
+    for mapped in mapped_ports(settings):
+        what, port = f"{mapped.name.replace('_', ' ')} port", mapped.asked(settings)
         try:
             taken = ports.is_taken(port, address=address)
         except ConfigurationError as error:

@@ -26,9 +26,8 @@ def ask_engine(engine: EngineApi, name: str) -> EngineInfo | Diagnosis:
         return Diagnosis(name, first_line(error), remedy)
 
 
-def engine(engine: EngineApi, name: str) -> Diagnosis:
-    """Look whether the engine called `name` answers."""
-    info = ask_engine(engine, name)
+def engine(info: EngineInfo | Diagnosis, name: str) -> Diagnosis:
+    """Show what the engine called `name` says of itself; `info` is what `ask_engine` returned."""
     if isinstance(info, Diagnosis):
         return info
     return Diagnosis(name, f"{info.version}, {info.cpus} CPUs")

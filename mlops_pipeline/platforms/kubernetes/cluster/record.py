@@ -36,8 +36,7 @@ class ClusterRecord:
         Raises:
             KeyError, TypeError: it is no record.
         """
-        asked, given = (HostPorts(**p) if (p := content[k]) else None for k in ("asked", "given"))
-        return cls(**{**content, "asked": asked, "given": given})
+        return cls(**content)
 
 
 class ClusterBook:

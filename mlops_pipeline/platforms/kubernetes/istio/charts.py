@@ -1,11 +1,14 @@
 """What Istio is installed from: three charts, sized for one machine, and where they may run."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.releases import Installation
 
 NAMESPACE = "istio-system"
+NAMES = ("base", "istiod", "gateway")
 GATEWAY = "istio-ingressgateway"
 """Release, Deployment and Service. The chart labels its pods `istio: <release without istio->`."""
 
@@ -17,20 +20,17 @@ ISTIOD = Installation(
     # The chart asks for half a processor and 2 GiB, which a laptop does not have to spare.
     {"autoscaleEnabled": False, "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}}},
 )
-INGRESS = Installation(
-    GATEWAY,
-    NAMESPACE,
-    "gateway",
-    {
-        "autoscaling": {"enabled": False},
-        # Not given, it would be left as somebody set it, 0 too.
-        "replicaCount": 1,
-        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
-        # The pod is made with the image `auto`, whose missing tag makes the default `Always`:
-        # an image that was loaded into the node would not be used.
-        "imagePullPolicy": "IfNotPresent",
-    },
-)
+_INGRESS: Mapping[str, Any] = {
+    "autoscaling": {"enabled": False},
+    # Not given, it would be left as somebody set it, 0 too.
+    "replicaCount": 1,
+    "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
+    # The pod is made with the image `auto`, whose missing tag makes the default `Always`:
+    # an image that was loaded into the node would not be used.
+    "imagePullPolicy": "IfNotPresent",
+}
+_PORTS = {"status-port": 15021, "http2": 80, "https": 443}
+"""The chart's own ports of the gateway."""
 
 _WINDOWS: dict[int, tuple[int, int | None]] = {
     28: (30, 34),
@@ -43,6 +43,14 @@ _WINDOWS: dict[int, tuple[int, int | None]] = {
 https://istio.io/latest/docs/releases/supported-releases/ and, for the first, MinK8SVersion in
 istioctl/pkg/install/k8sversion/version.go of the release.
 """
+
+
+def ingress(node_ports: Mapping[int, int]) -> Installation:
+    """Return the gateway's release; `node_ports` fixes some of its ports on every node."""
+    values = dict(_INGRESS)
+    if node_ports:
+        values["service"] = {"ports": [_port(n, p, node_ports) for n, p in _PORTS.items()]}
+    return Installation(GATEWAY, NAMESPACE, "gateway", values)
 
 
 def check_window(istio: str, kubernetes: str) -> str:
@@ -66,6 +74,11 @@ def check_window(istio: str, kubernetes: str) -> str:
     if last is not None and _minor(kubernetes) > last:
         return f"Istio {istio} is supported up to Kubernetes 1.{last}; this is {kubernetes}"
     return ""
+
+
+def _port(name: str, port: int, node_ports: Mapping[int, int]) -> dict[str, Any]:
+    fixed = {"nodePort": node_ports[port]} if port in node_ports else {}
+    return {"name": name, "port": port, "protocol": "TCP", "targetPort": port, **fixed}
 
 
 def _minor(version: str) -> int:

@@ -3,9 +3,10 @@
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.kubernetes import DEPLOYMENT, GATEWAY, KubernetesApi, Manifest
+from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.probe import route_check, try_route
-from mlops_pipeline.platforms.kubernetes.load_balancers import NONE_GIVEN, find_address, url_of
+from mlops_pipeline.platforms.kubernetes.load_balancers import NONE_GIVEN, find_address
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.releases import is_release_ours
 from mlops_pipeline.platforms.kubernetes.states import used_as_it_is
@@ -83,7 +84,7 @@ class ExistingGateway:
                 f"the gateway's Service {self._settings.service} is not there or has no address: "
                 f"{NONE_GIVEN}; set kubernetes.istio.service, or address"
             )
-        return url_of(address)
+        return Endpoint(address).url()
 
     def trust(self) -> str:
         """Return no certificates: an https address has to show one that everybody trusts."""

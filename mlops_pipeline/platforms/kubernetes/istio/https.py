@@ -6,6 +6,7 @@ from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError, UnavailableError
 from mlops_pipeline.clients.files import write_if_changed
 from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi, Manifest
+from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.istio import tls
 from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
 from mlops_pipeline.platforms.kubernetes.ownership import delete_ours, is_ours
@@ -28,7 +29,7 @@ class Https:
         """Whether the gateway has a port 443."""
         return self._settings.tls != "off"
 
-    def observe(self, api: KubernetesApi, address: str) -> LayerState:
+    def observe(self, api: KubernetesApi, endpoint: Endpoint) -> LayerState:
         """Compare the certificate in the cluster with what it should be."""
         if not self.wanted:
             return Ready()
@@ -37,7 +38,7 @@ class Https:
             return Broken(f"the Secret {NAMESPACE}/{tls.SECRET} of port 443 is not there")
         if self._settings.tls == "files":
             return self._compare_with_files(found)
-        unfit = tls.describe_unfit(tls.chain_in(found), address=address, now=tls.utc_now())
+        unfit = tls.describe_unfit(tls.chain_in(found), address=endpoint.host, now=tls.utc_now())
         return Drifted((unfit,)) if unfit else Ready()
 
     def require(self) -> None:
@@ -49,7 +50,7 @@ class Https:
         if self._settings.tls == "files":
             self._read_files()
 
-    def ensure(self, api: KubernetesApi, address: str) -> None:
+    def ensure(self, api: KubernetesApi, endpoint: Endpoint) -> None:
         """Write the Secret, with a new certificate only where the old one is due.
 
         Raises:
@@ -59,7 +60,7 @@ class Https:
         if not self.wanted:
             self.remove(api)
             return
-        self._refuse_another_name(address)
+        self._refuse_another_name(endpoint.host)
         found = self._find(api)
         if found is not None and not is_ours(found):
             raise ConflictError(
@@ -67,11 +68,11 @@ class Https:
                 f"is there and this project did not make it; delete it, or set {self._table}.tls "
                 "to off"
             )
-        if not isinstance(self.observe(api, address), Ready):
+        if not isinstance(self.observe(api, endpoint), Ready):
             pair = (
                 self._read_files()
                 if self._settings.tls == "files"
-                else tls.make(address, now=tls.utc_now())
+                else tls.make(endpoint.host, now=tls.utc_now())
             )
             api.apply(pair.manifest(NAMESPACE))
         write_if_changed(self._file, self.chain(api))
@@ -97,25 +98,27 @@ class Https:
         end = f"{tls.end_of(chain):%Y-%m-%d}"
         return {"certificate": str(self._file), "certificate_ends": end}
 
-    def describe_other(self, api: KubernetesApi, address: str) -> str | None:
+    def describe_other(self, api: KubernetesApi, endpoint: Endpoint) -> str | None:
         """Say why port 443 does not show our certificate; None when it does, or is not wanted."""
         if not self.wanted:
             return None
+        host, port = endpoint.host, endpoint.port(PORT)
         try:
-            shown = http.certificate_at(address, PORT, timeout=_GLANCE)
+            shown = http.certificate_at(host, port, timeout=_GLANCE)
         except UnavailableError as error:
             return str(error)
         if not tls.is_same(shown, self.chain(api)):
-            return f"{address}:{PORT} shows another certificate than the Secret {tls.SECRET} holds"
+            return f"{host}:{port} shows another certificate than the Secret {tls.SECRET} holds"
         return None
 
-    def try_certificate(self, api: KubernetesApi, address: str) -> Finding:
+    def try_certificate(self, api: KubernetesApi, endpoint: Endpoint) -> Finding:
         """Look at the certificate that the port shows."""
-        other = self.describe_other(api, address)
+        other = self.describe_other(api, endpoint)
         if other is not None:
             return Finding(passed=False, seen=other)
         end = tls.end_of(self.chain(api))
-        seen = f"{address}:{PORT} shows our certificate, good until {end:%Y-%m-%d}"
+        shown = f"{endpoint.host}:{endpoint.port(PORT)}"
+        seen = f"{shown} shows our certificate, good until {end:%Y-%m-%d}"
         return Finding(passed=True, seen=seen)
 
     @property

@@ -16,17 +16,18 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.edits import apply_whole, differences
 from mlops_pipeline.platforms.kubernetes.endings import stays
+from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY as GATEWAY_PORTS
+from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.bookinfo import Bookinfo
 from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
 from mlops_pipeline.platforms.kubernetes.istio.gateway import NAME, gateway_manifest
 from mlops_pipeline.platforms.kubernetes.istio.https import Https
 from mlops_pipeline.platforms.kubernetes.istio.probe import route_check, try_route
-from mlops_pipeline.platforms.kubernetes.istio.releases import CHARTS, ISTIOD, Releases
+from mlops_pipeline.platforms.kubernetes.istio.releases import ISTIOD, Releases
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
-    find_address,
-    url_of,
+    find_endpoint,
     wait_for_address,
 )
 from mlops_pipeline.platforms.kubernetes.ownership import (
@@ -53,7 +54,7 @@ from mlops_pipeline.platforms.layers import (
 
 _KEPT_BY_ISTIOD = ("istio-ca-secret", "istio-leader")
 """What istiod makes by itself and leaves: its own authority's key, and which of it leads."""
-_NEEDED = ("helm", *(chart.chart for chart in CHARTS), "istio")
+_NEEDED = ("helm", *charts.NAMES, "istio")
 _GLANCE = 2.0
 """Seconds in which a gateway that is looked at has to answer."""
 _ANSWER = 30.0
@@ -164,12 +165,12 @@ class Istio:
         Raises:
             NotFoundError: there is no cluster, or the gateway has no address yet.
         """
-        address = self._find_address(self._parts.api())
-        if address is None:
+        endpoint = self._find_endpoint()
+        if endpoint is None:
             raise NotFoundError(
                 "the gateway has no address; bring it up with `mlops-pipeline up istio`"
             )
-        return self._url_at(address)
+        return self._url_at(endpoint)
 
     def trust(self) -> str:
         """Return the certificates (PEM) that a client of an https `url` needs; empty for http."""
@@ -187,15 +188,15 @@ class Istio:
         yield from self._releases.look(api)
         listens = self._compare(gateway)
         yield listens
-        address = self._find_address(api)
-        if address is None:
+        endpoint = self._find_endpoint()
+        if endpoint is None:
             yield Broken(f"the gateway has no address: {NONE_GIVEN}")
             return
         yield self._bookinfo.observe(api)
         if isinstance(listens, Ready):
             # Else its ports are not open yet, or not any more: no wonder that it is silent.
-            yield self._https.observe(api, address)
-            yield broken_by(self._describe_silence(address))
+            yield self._https.observe(api, endpoint)
+            yield broken_by(self._describe_silence(endpoint))
 
     def _compare(self, gateway: Manifest | None) -> LayerState:
         if gateway is None:
@@ -210,11 +211,14 @@ class Istio:
             address = wait_for_address(
                 self._parts, charts.GATEWAY, namespace=NAMESPACE, of="the gateway"
             )
-            self._https.ensure(api, address)
+            endpoint = self._parts.endpoint(address, GATEWAY_PORTS)
+            self._https.ensure(api, endpoint)
             self._apply_gateway(api)
             wait_until(
-                f"the gateway at {self._url_at(address)}",
-                lambda: self._describe_silence(address) or self._https.describe_other(api, address),
+                f"the gateway at {self._url_at(endpoint)}",
+                lambda: (
+                    self._describe_silence(endpoint) or self._https.describe_other(api, endpoint)
+                ),
                 timeout=self._parts.patience(_ANSWER),
                 clock=self._parts.clock,
                 hint=self._parts.unreachable,
@@ -230,40 +234,44 @@ class Istio:
             clock=self._parts.clock,
         )
 
-    def _describe_silence(self, address: str) -> str | None:
+    def _describe_silence(self, endpoint: Endpoint) -> str | None:
         """Say why the gateway does not answer from here; None for any answer, 404 among them.
 
         It listens only once istiod has told it of our Gateway.
         """
         try:
-            http.get(url_of(address), timeout=_GLANCE)
+            http.get(endpoint.url(), timeout=_GLANCE)
         except UnavailableError as error:
             return f"{error}; {self._parts.unreachable}"
         return None
 
-    def _find_address(self, api: KubernetesApi) -> str | None:
-        return find_address(api, charts.GATEWAY, namespace=NAMESPACE)
+    def _find_endpoint(self) -> Endpoint | None:
+        return find_endpoint(
+            self._parts, charts.GATEWAY, namespace=NAMESPACE, node_ports=GATEWAY_PORTS
+        )
 
-    def _url_at(self, address: str) -> str:
-        return url_of(address, scheme="https" if self._settings.https_redirect else "http")
+    def _url_at(self, endpoint: Endpoint) -> str:
+        return endpoint.url(scheme="https" if self._settings.https_redirect else "http")
 
     def _try_route(self) -> Finding:
         return try_route(self._parts, self.url(), trust=self.trust())
 
     def _try_certificate(self) -> Finding:
-        api = self._parts.api()
-        return self._https.try_certificate(api, self._find_address(api) or "")
+        endpoint = self._find_endpoint()
+        if endpoint is None:
+            return Finding(passed=False, seen=f"the gateway has no address: {NONE_GIVEN}")
+        return self._https.try_certificate(self._parts.api(), endpoint)
 
     def _try_bookinfo(self) -> Finding:
         return self._bookinfo.try_page(self.url(), trust=self.trust())
 
     def _facts(self, api: KubernetesApi) -> Facts:
-        address = self._find_address(api) or ""
+        endpoint = self._find_endpoint()
         found = api.get(DEPLOYMENT, ISTIOD, namespace=NAMESPACE)
         image = found["spec"]["template"]["spec"]["containers"][0]["image"]
         version, kubernetes = image.rpartition(":")[2], api.version()
         facts: dict[str, str | int | float] = {
-            "address": self._url_at(address),
+            "address": self._url_at(endpoint) if endpoint is not None else "",
             "version": version,
             "kubernetes": kubernetes,
             **self._https.facts(api),

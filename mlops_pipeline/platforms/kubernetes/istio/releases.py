@@ -11,6 +11,7 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
+from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY as GATEWAY_PORTS
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace
@@ -31,7 +32,6 @@ from mlops_pipeline.platforms.kubernetes.workloads import (
 from mlops_pipeline.platforms.layers import Absent, LayerState, Ready
 
 ISTIOD = "istiod"
-CHARTS = (charts.BASE, charts.ISTIOD, charts.INGRESS)
 _INJECTOR = (
     Resource("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
     "istio-sidecar-injector",
@@ -44,13 +44,15 @@ class Releases:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        ingress = charts.ingress({} if parts.reaches_addresses else GATEWAY_PORTS)
+        self._charts = (charts.BASE, charts.ISTIOD, ingress)
 
     def observe(self, api: KubernetesApi) -> list[LayerState] | None:
         """Return the states of the releases; None where there is none of them."""
-        states = [observe_release(self._parts, api, chart) for chart in CHARTS]
+        states = [observe_release(self._parts, api, chart) for chart in self._charts]
         if all(isinstance(state, Absent) for state in states):
             return None
-        return [needed(state, str(c)) for c, state in zip(CHARTS, states, strict=True)]
+        return [needed(state, str(c)) for c, state in zip(self._charts, states, strict=True)]
 
     def look(self, api: KubernetesApi) -> Iterator[LayerState]:
         """Look at what they brought, one thing after the other."""
@@ -69,18 +71,19 @@ class Releases:
         """
         clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
         ensure_namespace(api, NAMESPACE, timeout=timeout, clock=clock)
+        base, istiod, ingress = self._charts
         with steps.step("base"):
-            self._install_unless_whole(api, charts.BASE)
+            self._install_unless_whole(api, base)
         with steps.step("istiod"):
-            self._install_unless_whole(api, charts.ISTIOD, deployment=ISTIOD)
+            self._install_unless_whole(api, istiod, deployment=ISTIOD)
             wait_for(self._parts, DEPLOYMENT, ISTIOD, namespace=NAMESPACE)
         with steps.step("gateway"):
-            self._install_unless_whole(api, charts.INGRESS, deployment=charts.GATEWAY)
+            self._install_unless_whole(api, ingress, deployment=charts.GATEWAY)
             wait_for(self._parts, DEPLOYMENT, charts.GATEWAY, namespace=NAMESPACE)
 
     def uninstall(self) -> None:
         """Remove those that are ours, the last one first. Istio's definitions stay, by its will."""
-        for chart in reversed(CHARTS):
+        for chart in reversed(self._charts):
             uninstall(self._parts, chart.release, namespace=NAMESPACE)
 
     def _install_unless_whole(
@@ -101,7 +104,8 @@ class Releases:
             install(self._parts, chart)
 
     def _describe_missing(self, api: KubernetesApi) -> str | None:
-        return next((f"{m} is not there" for c in CHARTS for m in self._missing(api, c)), None)
+        missing = (name for chart in self._charts for name in self._missing(api, chart))
+        return next((f"{name} is not there" for name in missing), None)
 
     def _missing(self, api: KubernetesApi, chart: Installation) -> Iterator[str]:
         """Name what a release should have brought and is gone, one thing of each kind."""
@@ -111,5 +115,5 @@ class Releases:
         if chart is charts.ISTIOD and not stays(api.find(*_INJECTOR)):
             yield f"the {_INJECTOR[0].kind} {_INJECTOR[1]}"
         service = api.find(SERVICE, charts.GATEWAY, namespace=NAMESPACE)
-        if chart is charts.INGRESS and not stays(service):
+        if chart.release == charts.GATEWAY and not stays(service):
             yield f"the Service {NAMESPACE}/{charts.GATEWAY}"

@@ -82,13 +82,11 @@ class MetalLB:
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
         """That an address that it gives answers here."""
-        return (
-            HealthCheck(
-                "gives_addresses",
-                "A Service of type LoadBalancer gets an address, which a pod answers at from here.",
-                self._try_address,
-            ),
+        asked = "here" if self._parts.reaches_addresses else "a node"
+        text = (
+            f"A Service of type LoadBalancer gets an address, which a pod answers at from {asked}."
         )
+        return (HealthCheck("gives_addresses", text, self._try_address),)
 
     def _try_address(self) -> Finding:
         api, clock = self._parts.api(), self._parts.clock
@@ -97,7 +95,12 @@ class MetalLB:
             api, self._parts.images, type="LoadBalancer", image=image, clock=clock
         ) as echoed:
             seconds = probes.answer_of(
-                echoed, echoed.url, timeout=_ANSWER, clock=clock, hint=self._parts.unreachable
+                echoed,
+                echoed.url,
+                timeout=_ANSWER,
+                clock=clock,
+                hint=self._parts.unreachable,
+                ask=self._parts.ask,
             )
             seen = f"{echoed.url} answered {seconds:.1f} s after its pod was ready"
             return Finding(passed=True, seen=seen, facts={"address": echoed.url})
@@ -226,7 +229,7 @@ class MetalLB:
             # Those that cannot have theirs are told by the layers that they belong to.
             wait_until(
                 "the addresses of Services",
-                lambda: describe_waiting(api),
+                lambda: describe_waiting(self._parts),
                 timeout=_GIVEN,
                 clock=clock,
                 interval=_SLOW / 5,

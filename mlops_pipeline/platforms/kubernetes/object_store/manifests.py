@@ -4,13 +4,14 @@ import re
 from typing import Any
 
 from mlops_pipeline.clients.kubernetes import PERSISTENT_VOLUME_CLAIM, STATEFUL_SET, Resource
+from mlops_pipeline.platforms.kubernetes import endpoints
 from mlops_pipeline.platforms.kubernetes.object_store import keys
 from mlops_pipeline.platforms.kubernetes.sources.versions import STORE_IMAGE
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 NAMESPACE = "mlops-storage"
 NAME = "seaweedfs"
-PORT = 8333
+PORT = endpoints.S3
 NETWORK_POLICY = Resource("networking.k8s.io/v1", "NetworkPolicy")
 _SELECTOR = {"app.kubernetes.io/name": NAME}
 _KEYS_ANNOTATION = "mlops-pipeline/keys"
@@ -48,8 +49,12 @@ def volume(size: str, *, storage_class: str = "") -> dict[str, Any]:
     }
 
 
-def service() -> dict[str, Any]:
-    """Return the Service: for this machine by its address, for pods by its name."""
+def service(node_port: int | None) -> dict[str, Any]:
+    """Return the Service: for this machine by its address, for pods by its name.
+
+    With `node_port`, it is that port of every node; else one that Kubernetes chooses.
+    """
+    port = {"name": "s3", "port": PORT, "targetPort": PORT}
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -57,7 +62,7 @@ def service() -> dict[str, Any]:
         "spec": {
             "type": "LoadBalancer",
             "selector": _SELECTOR,
-            "ports": [{"name": "s3", "port": PORT, "targetPort": PORT}],
+            "ports": [port if node_port is None else {**port, "nodePort": node_port}],
         },
     }
 

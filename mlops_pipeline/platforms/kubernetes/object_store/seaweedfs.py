@@ -20,10 +20,10 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
+from mlops_pipeline.platforms.kubernetes.endpoints import OBJECT_STORE, Endpoint
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
-    find_address,
-    url_of,
+    find_endpoint,
     wait_for_address,
 )
 from mlops_pipeline.platforms.kubernetes.object_store import (
@@ -147,13 +147,13 @@ class SeaweedStore:
 
         api = self._parts.api()
         key = keys.find(api, namespace=NAMESPACE)
-        address = self._find_address(api)
-        if key is None or address is None:
+        endpoint = self._find_endpoint()
+        if key is None or endpoint is None:
             raise NotFoundError(
                 "the object store is not there; bring it up with `mlops-pipeline up object_store`"
             )
         return ObjectStore(
-            url_of(address, port=PORT),
+            endpoint.url(port=PORT),
             key,
             advise=lambda: "see `mlops-pipeline logs object_store`",
             patience=patience,
@@ -192,7 +192,7 @@ class SeaweedStore:
         yield self._compare_volume(api)
         for manifest in self._manifests(key):
             yield _compare(api, manifest)
-        if self._find_address(api) is None:
+        if self._find_endpoint() is None:
             yield Broken(f"the object store has no address: {NONE_GIVEN}")
             return
         yield (there := buckets.observe(self._glance()))
@@ -203,7 +203,8 @@ class SeaweedStore:
 
     def _manifests(self, key: "Credentials") -> tuple[Manifest, ...]:
         stateful_set = manifests.stateful_set(fingerprint=keys.fingerprint(key))
-        return (manifests.network_policy(), manifests.service(), stateful_set)
+        node_port = None if self._parts.reaches_addresses else OBJECT_STORE[PORT]
+        return (manifests.network_policy(), manifests.service(node_port), stateful_set)
 
     def _volume(self) -> Manifest:
         return manifests.volume(self._settings.size, storage_class=self._settings.storage_class)
@@ -265,8 +266,8 @@ class SeaweedStore:
     def _glance(self) -> "ObjectStore":
         return self.client(patience=_GLANCE, attempts=1)
 
-    def _find_address(self, api: KubernetesApi) -> str | None:
-        return find_address(api, NAME, namespace=NAMESPACE)
+    def _find_endpoint(self) -> Endpoint | None:
+        return find_endpoint(self._parts, NAME, namespace=NAMESPACE, node_ports=OBJECT_STORE)
 
     def _compare_volume(self, api: KubernetesApi) -> LayerState:
         claim = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
@@ -292,8 +293,9 @@ class SeaweedStore:
         return bool((storage_class or {}).get("allowVolumeExpansion"))
 
     def _facts(self, api: KubernetesApi) -> Facts:
+        endpoint = self._find_endpoint()
         return {
-            "address": url_of(self._find_address(api) or "", port=PORT),
+            "address": endpoint.url(port=PORT) if endpoint is not None else "",
             "in_the_cluster": POD_ENDPOINT,
             "buckets": ", ".join(buckets.BUCKETS),
             "size": self._sizes(api)[0],

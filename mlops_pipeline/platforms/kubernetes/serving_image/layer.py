@@ -150,17 +150,16 @@ class ServingImage:
         return self._facts()
 
     def remove(self) -> None:
-        """Remove the images of this version from the engine; those of the nodes go with them.
+        """Leave them: other clusters of this machine may be given them, and the next one is."""
 
-        Raises:
-            ConflictError: a container was made from one.
-            UnavailableError: the engine does not answer.
-        """
-        if self.is_upstream:
-            return
-        with self._parts.locks.held("serving_image", purpose="remove the serving images"):
-            for image in _IMAGES:
-                self._parts.engine.remove_image(self._reference(image))
+    def describe_left(self) -> tuple[str, ...]:
+        """Say which images the engine keeps, or nothing where it has none or is silent."""
+        try:
+            left = [r for r in self.references if self._parts.engine.has_image(r)]
+        except PipelineError:
+            return ()
+        shown = f"the serving images stay in the container engine: {', '.join(left)}"
+        return (shown,) if left else ()
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.cluster import config as cluster_config
 from mlops_pipeline.platforms.kubernetes.cluster.config import HostPorts
 from mlops_pipeline.settings.kind import ClusterSettings
-from mlops_pipeline_tests.platforms.kubernetes.rig import node
+from mlops_pipeline_tests.platforms.kubernetes.rig import MAPPED, node
 
 V1 = "kindest/node:v1.34.4"
 
@@ -29,13 +30,17 @@ def listener() -> Iterator[int]:
         yield int(server.getsockname()[1])
 
 
+def ports_at(http: int, https: int) -> HostPorts:
+    return {"http": http, "https": https}
+
+
 def different(settings: ClusterSettings, *, before: HostPorts | None = None) -> tuple[str, ...]:
     return cluster_config.differences(settings, [node()], image=V1, asked_before=before)
 
 
 def test_the_control_plane_maps_the_ports_and_is_labelled_for_an_ingress() -> None:
     settings = ClusterSettings(workers=2)
-    text = cluster_config.render(settings, HostPorts(8080, 443), identity="mlops-1")
+    text = cluster_config.render(settings, ports_at(8080, 443), identity="mlops-1")
     content = yaml.safe_load(text)
     first, *workers = content["nodes"]
     assert first["labels"] == {"mlops-pipeline/made-by": "mlops-1", "ingress-ready": "true"}
@@ -49,27 +54,27 @@ def test_the_control_plane_maps_the_ports_and_is_labelled_for_an_ingress() -> No
 
 
 def test_free_ports_are_those_that_are_asked_for(taken: set[int]) -> None:
-    assert cluster_config.choose_ports(ClusterSettings(), before=None) == HostPorts(80, 443)
+    assert cluster_config.choose_ports(ClusterSettings(), before=None) == ports_at(80, 443)
 
 
 def test_a_taken_port_gives_way_to_the_next_free_one(taken: set[int]) -> None:
     taken |= {80, 443, 8080, 8081}
     found = cluster_config.choose_ports(ClusterSettings(), before=None)
-    assert found == HostPorts(8082, 8443)
+    assert found == ports_at(8082, 8443)
 
 
 def test_both_ports_are_never_the_same(taken: set[int]) -> None:
     settings = ClusterSettings(http_port=8443, https_port=443)
     taken |= {443}
     found = cluster_config.choose_ports(settings, before=None)
-    assert found == HostPorts(8443, 8444)
+    assert found == ports_at(8443, 8444)
 
 
 def test_the_ports_that_it_had_come_first(taken: set[int]) -> None:
-    before = HostPorts(8085, 8449)
+    before = ports_at(8085, 8449)
     assert cluster_config.choose_ports(ClusterSettings(), before=before) == before
     taken |= {8085}
-    assert cluster_config.choose_ports(ClusterSettings(), before=before) == HostPorts(80, 8449)
+    assert cluster_config.choose_ports(ClusterSettings(), before=before) == ports_at(80, 8449)
 
 
 def test_no_free_port_at_all_is_refused(taken: set[int]) -> None:
@@ -152,11 +157,11 @@ def test_a_port_that_is_not_mapped_is_a_difference() -> None:
 @pytest.mark.parametrize(
     ("there", "before", "fits"),
     [
-        (8085, HostPorts(80, 443), True),  # Taken because 80 was in use.
-        (8085, HostPorts(8085, 443), False),  # What was asked for then; 80 is asked for now.
+        (8085, ports_at(80, 443), True),  # Taken because 80 was in use.
+        (8085, ports_at(8085, 443), False),  # What was asked for then; 80 is asked for now.
         (8085, None, True),  # Nobody knows: it looks like one that was taken.
         (9999, None, False),
-        (80, HostPorts(9999, 443), True),
+        (80, ports_at(9999, 443), True),
     ],
 )
 def test_a_port_taken_in_place_of_one_in_use_stays(
@@ -165,6 +170,55 @@ def test_a_port_taken_in_place_of_one_in_use_stays(
     nodes = [node(ports={80: there, 443: 443})]
     found = cluster_config.differences(ClusterSettings(), nodes, image=V1, asked_before=before)
     assert (found == ()) is fits
+
+
+BY_PORTS = ClusterSettings(reach="ports")
+
+
+def test_by_ports_the_services_have_some_of_this_machine(taken: set[int]) -> None:
+    taken |= {8180}
+    given = cluster_config.choose_ports(BY_PORTS, before=None)
+    services = {"gateway": 8181, "gateway_https": 8543, "object_store": 8333}
+    assert given == {**ports_at(80, 443), **services}
+    content = yaml.safe_load(cluster_config.render(BY_PORTS, given, identity="mlops-1"))
+    mapped = {m["containerPort"]: m["hostPort"] for m in content["nodes"][0]["extraPortMappings"]}
+    assert mapped == {80: 80, 443: 443, 30080: 8181, 30443: 8543, 30333: 8333}
+
+
+def test_a_cluster_without_those_ports_has_to_be_made_anew() -> None:
+    assert different(BY_PORTS) == (
+        "its port 30080 is not mapped to 127.0.0.1:8180",
+        "its port 30443 is not mapped to 127.0.0.1:8543",
+        "its port 30333 is not mapped to 127.0.0.1:8333",
+    )
+    nodes = [node(ports=MAPPED)]
+    for settings in (BY_PORTS, ClusterSettings()):
+        assert cluster_config.differences(settings, nodes, image=V1, asked_before=None) == ()
+
+
+@pytest.mark.parametrize(
+    ("system", "reach", "by_ports"),
+    [
+        ("linux", "auto", False),
+        ("darwin", "auto", True),
+        ("linux", "ports", True),
+        ("darwin", "addresses", False),
+    ],
+)
+def test_only_on_linux_are_containers_in_a_network_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, system: str, reach: str, *, by_ports: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    settings = ClusterSettings.model_validate({"reach": reach})
+    assert cluster_config.reaches_by_ports(settings) is by_ports
+
+
+@pytest.mark.parametrize(
+    ("listens", "host"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")]
+)
+def test_ports_on_every_address_are_reached_by_loopback(listens: str, host: str) -> None:
+    settings = ClusterSettings.model_validate({"listen_address": listens})
+    assert cluster_config.host_of(settings) == host
 
 
 def test_nodes_are_those_containers_with_a_role_the_control_plane_first() -> None:

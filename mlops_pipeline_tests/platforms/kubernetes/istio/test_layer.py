@@ -378,11 +378,29 @@ def test_an_address_that_cannot_be_reached_is_told_with_what_to_do(
     monkeypatch.setattr(http, "get", get)
     state = Istio(installed.parts).observe()
     assert isinstance(state, Broken)
-    assert "Docker Desktop on macOS" in state.reason
+    assert "can this machine reach the container network?" in state.reason
     before = installed.rig.clock.now()
-    with pytest.raises(WaitTimeoutError, match="docker-mac-net-connect"):
+    with pytest.raises(WaitTimeoutError, match=r"kind\.cluster\.reach = ports"):
         Istio(installed.parts).ensure()
     assert installed.rig.clock.now() - before == pytest.approx(30, abs=1)
+
+
+def test_out_of_reach_of_addresses_it_is_reached_by_ports_of_this_machine(rig: HelmRig) -> None:
+    rig.by_ports()
+    change = Istio(rig.parts).ensure()
+    assert change.facts["address"] == "http://127.0.0.1:8180" == Istio(rig.parts).url()
+    ports = rig.helm.upgrades[-1].values["service"]["ports"]
+    assert {p["port"]: p.get("nodePort") for p in ports} == {15021: None, 80: 30080, 443: 30443}
+    assert isinstance(Istio(rig.parts).observe(), Ready)
+
+
+def test_another_way_to_reach_it_is_a_difference(installed: HelmRig) -> None:
+    installed.by_ports()
+    state = Istio(installed.parts).observe()
+    assert isinstance(state, Drifted)
+    assert state.differences[0].endswith("or with other values")
+    assert Istio(installed.parts).ensure().action == "updated"
+    assert installed.installed() == [INGRESS]
 
 
 def _unready(rig: HelmRig, **pod: str) -> None:

@@ -32,6 +32,7 @@ from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     CONTROL_PLANE,
     Rig,
+    by_ports,
     make_engine,
     node,
     run_workloads,
@@ -472,6 +473,20 @@ def test_the_check_asks_a_pod_at_its_address(
     assert (check.name, finding.passed) == ("gives_addresses", True)
     assert "http://172.18.255.9:5678/ answered" in finding.seen
     assert installed.api.list(NAMESPACE, labels="mlops-pipeline/probe=echo") == []
+
+
+def test_out_of_reach_of_addresses_the_check_asks_from_a_node(
+    installed: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_ports(installed)
+    monkeypatch.setattr("secrets.token_hex", lambda _: "abcd")
+    installed.engine.outputs = [(("curl", "http://172.18.255.9:5678/"), "mlops-probe-abcd\n200")]
+    (check,) = MetalLB(installed.parts).checks
+    assert "from a node" in check.description
+    assert check.run().passed
+    installed.engine.outputs = [(("curl",), "no such route\n404")]
+    with pytest.raises(WaitTimeoutError, match="answered 404: 'no such route'"):
+        check.run()
 
 
 def test_an_address_that_cannot_be_reached_is_told_with_what_may_help(

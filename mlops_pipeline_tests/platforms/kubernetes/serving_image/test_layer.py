@@ -405,15 +405,17 @@ def _build(engine: FakeEngine, tag: str, labels: Mapping[str, str]) -> None:
     engine.build(Path(), dockerfile=Path(), tag=tag, timeout=1, labels=labels)
 
 
-def test_removing_takes_the_images_of_this_version(tmp_path: Path) -> None:
+def test_the_images_stay_in_the_engine_and_are_told(tmp_path: Path) -> None:
     rig = a_rig(tmp_path)
     layer = ServingImage(rig.parts)
+    assert layer.describe_left() == ()
     layer.ensure()
-    rig.engine.images.add("docker.io/somebody/else:1")
     layer.remove()
-    assert not [image for image in rig.engine.images if "mlops-pipeline" in image]
-    assert "docker.io/somebody/else:1" in rig.engine.images
-    layer.remove()
+    (said,) = layer.describe_left()
+    assert all(reference in said for reference in layer.references)
+    assert all(rig.engine.has_image(reference) for reference in layer.references)
+    rig.engine.unavailable = "no daemon"
+    assert layer.describe_left() == ()
 
 
 def _answering(versions: Mapping[str, str]) -> FakeEngine:

@@ -1,0 +1,40 @@
+"""Where this machine reaches a Service: at the Service's own address, or by ports of this machine.
+
+Ports are for a machine that is not in the network of the nodes. The way is then: a port of this
+machine, the node port it is mapped to, the Service.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+GATEWAY = {80: 30080, 443: 30443}
+"""Port of the gateway's Service → its port on every node."""
+S3 = 8333
+"""Port of the object store's Service."""
+OBJECT_STORE = {S3: 30333}
+"""The same, → its port on every node."""
+_DEFAULT = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a Service is reached from here."""
+
+    host: str
+    """An address or a name."""
+    ports: Mapping[int, int] = field(default_factory=dict)
+    """Port of the Service → port of `host`, where they differ."""
+
+    def port(self, inner: int) -> int:
+        """Return the port of `host` that leads to the Service's port `inner`."""
+        return self.ports.get(inner, inner)
+
+    def url(self, *, scheme: str = "http", port: int | None = None) -> str:
+        """Return `scheme://host[:port]`, an IPv6 address in brackets.
+
+        `port` is one of the Service; by default the one that the scheme stands for.
+        """
+        default = _DEFAULT[scheme]
+        outer = self.port(port or default)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}" + (f":{outer}" if outer != default else "")
