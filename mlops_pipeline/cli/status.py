@@ -125,8 +125,7 @@ def _observe_model(
     deployments, place = context.platform.deployments, server.namespace
     try:
         seen = deployments.status(server.deployment, namespace=place)
-        absence = deployments.describe_absence(server.deployment, namespace=place)
-        reason = "" if seen else absence
+        reason = "" if seen else deployments.describe_absence(server.deployment, namespace=place)
     except UnavailableError:
         seen, reason = (), "unknown: the layers say what does not answer"
     return ModelStatus(

@@ -193,9 +193,9 @@ class KubernetesDeployments:
         api = self._parts.find_api()
         if api is None:
             return "not deployed"
-        if api.find(NAMESPACE, namespace) is None:
+        if (found := api.find(NAMESPACE, namespace)) is None:
             return f"not deployed: the namespace {namespace} is not there"
-        ending = _is_namespace_ending(api, namespace)
+        ending = is_ending(found)
         return f"the namespace {namespace} is being deleted" if ending else "not deployed"
 
     def logs(self, name: str, *, namespace: str, lines: int) -> str:
