@@ -5,7 +5,7 @@ The tests are one story, in their order: each goes on from what the one before h
 
 import base64
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,18 @@ from mlops_pipeline.clients.kubernetes import (
     SECRET,
     SELDON_DEPLOYMENT,
     VIRTUAL_SERVICE,
+    Access,
     Kubernetes,
     Manifest,
 )
 from mlops_pipeline.clients.waiting import MONOTONIC, wait_until
 from mlops_pipeline.platforms.kubernetes import pods
-from mlops_pipeline.platforms.kubernetes.cluster import nodes
+from mlops_pipeline.platforms.kubernetes.cluster import nodes, permissions
 from mlops_pipeline.platforms.kubernetes.images import RegistryImages
 from mlops_pipeline.platforms.kubernetes.metallb import addresses
 from mlops_pipeline.platforms.kubernetes.seldon_core.chart import DEFINITION
 from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, free_ports, predict
 from mlops_pipeline_tests.kind.clusters import named
 from mlops_pipeline_tests.kind.pushable import registry
@@ -42,6 +44,12 @@ pytestmark = pytest.mark.kind
 LAYERS = ["cluster", "metallb", "istio", "object_store", "serving_image", "seldon_core"]
 THEIRS = "strangers"
 _RIGHTS = "rbac.authorization.k8s.io/v1"
+_INSTALLING = KubernetesSettings.model_validate(
+    {"metallb": {"install": True, "addresses": "192.0.2.1-192.0.2.9"}}
+)
+_USING = KubernetesSettings.model_validate(
+    {layer: {"install": False} for layer in ("metallb", "istio", "seldon")}
+)
 
 
 @dataclass(frozen=True)
@@ -56,22 +64,34 @@ class ExistingCommandLine(CommandLine):
         ours = {
             "MLOPS_PLATFORM": "kubernetes",
             "KUBECONFIG": str(self.kubeconfig),
-            "MLOPS_KUBERNETES__CONTEXT": f"kind-{self.cluster}",
             **self.settings,
         }
         return super().environment(**ours | variables)
 
     @property
+    def as_administrator(self) -> "ExistingCommandLine":
+        """The same, as a user who may do everything: who may not see all deletes no namespace."""
+        context = {"MLOPS_KUBERNETES__CONTEXT": self._administrator}
+        return replace(self, settings={**self.settings, **context})
+
+    @property
     def api(self) -> Kubernetes:
         """The cluster, asked as its administrator."""
-        return Kubernetes(self.kubeconfig, context=f"kind-{self.cluster}")
+        return Kubernetes(self.kubeconfig, context=self._administrator)
+
+    @property
+    def _administrator(self) -> str:
+        return f"kind-{self.cluster}"
 
 
 @pytest.fixture(scope="module")
 def ours(
     tmp_path_factory: pytest.TempPathFactory, bundle: Path | None
 ) -> Iterator[ExistingCommandLine]:
-    """The command on a cluster that somebody made with kind, and nothing else in it."""
+    """The command on a cluster that somebody made with kind, and nothing else in it.
+
+    Its user may do what is said to be needed, and no more.
+    """
     folder = tmp_path_factory.mktemp("existing")
     with named("hand", bundle) as name:
         kubeconfig = folder / "their kubeconfig"
@@ -89,11 +109,14 @@ def ours(
             "MLOPS_KUBERNETES__METALLB__ADDRESSES": str(given),
             "MLOPS_KUBERNETES__IMAGES__DELIVERY": "kind",
             "MLOPS_KUBERNETES__IMAGES__CLUSTER": name,
+            "MLOPS_KUBERNETES__CONTEXT": "deployer",
             **({"MLOPS_BUNDLE": str(bundle)} if bundle else {}),
         }
-        yield ExistingCommandLine(
+        made = ExistingCommandLine(
             folder / "state folder", folder, free_ports(3), name, kubeconfig, settings
         )
+        _add_user("deployer", permissions.needed(_INSTALLING), kubeconfig, made.api)
+        yield made
 
 
 def _make(name: str, kubeconfig: Path, bundle: Path | None) -> None:
@@ -106,6 +129,42 @@ def _make(name: str, kubeconfig: Path, bundle: Path | None) -> None:
         image = ["--image", node]
     command = [kind, "create", "cluster", "--name", name, "--kubeconfig", str(kubeconfig), *image]
     subprocess.run([*command, "--wait", "120s"], check=True, capture_output=True, timeout=300)
+
+
+def _add_user(name: str, rights: Iterable[Access], kubeconfig: Path, admin: Kubernetes) -> None:
+    """Add a context of this name for an account that has these rights, in every namespace."""
+    metadata = {"name": name, "namespace": "default"}
+    rules = [
+        {"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb]}
+        for right in rights
+    ]
+    token_of = {"kubernetes.io/service-account.name": name}
+    role = {"apiGroup": _RIGHTS.partition("/")[0], "kind": "ClusterRole", "name": name}
+    for api_version, kind, content in (
+        ("v1", "ServiceAccount", {}),
+        ("v1", "Secret", {"type": "kubernetes.io/service-account-token"}),
+        (_RIGHTS, "ClusterRole", {"rules": rules}),
+        (
+            _RIGHTS,
+            "ClusterRoleBinding",
+            {"roleRef": role, "subjects": [{"kind": "ServiceAccount", **metadata}]},
+        ),
+    ):
+        own = {"annotations": token_of} if kind == "Secret" else {}
+        place = {"name": name} if kind.startswith("Cluster") else {**metadata, **own}
+        admin.apply({"apiVersion": api_version, "kind": kind, "metadata": place, **content})
+
+    def token() -> str:
+        found = admin.get(SECRET, name, namespace="default")
+        return str((found.get("data") or {}).get("token", ""))
+
+    wait_until("the token", lambda: None if token() else "none yet", timeout=30, clock=MONOTONIC)
+    user = {"token": base64.b64decode(token()).decode()}
+    content = yaml.safe_load(kubeconfig.read_text())
+    context = {"cluster": content["clusters"][0]["name"], "user": name}
+    content["users"].append({"name": name, "user": user})
+    content["contexts"].append({"name": name, "context": context})
+    kubeconfig.write_text(yaml.safe_dump(content))
 
 
 def _thing(api_version: str, kind: str, name: str, **content: Any) -> Manifest:
@@ -165,7 +224,7 @@ def _answers(gateway: str) -> None:
 
 def test_no_context_is_taken_that_nobody_named(ours: ExistingCommandLine) -> None:
     refused = ours.run("status", code=2, MLOPS_KUBERNETES__CONTEXT="").stderr
-    assert f"one of kind-{ours.cluster}, from {ours.kubeconfig}" in refused
+    assert f"one of deployer, kind-{ours.cluster}, from {ours.kubeconfig}" in refused
     refused = ours.run("up", "cluster", code=1, MLOPS_KUBERNETES__CONTEXT="other").stderr
     assert "has no context 'other'" in refused
 
@@ -173,12 +232,7 @@ def test_no_context_is_taken_that_nobody_named(ours: ExistingCommandLine) -> Non
 def test_a_user_who_may_little_is_told_every_right_that_is_missing(
     ours: ExistingCommandLine,
 ) -> None:
-    """By a token, in a second context of the same kubeconfig."""
-    content = yaml.safe_load(ours.kubeconfig.read_text())
-    content["users"].append({"name": "guest", "user": {"token": _token_of_a_guest(ours)}})
-    cluster = content["clusters"][0]["name"]
-    content["contexts"].append({"name": "guest", "context": {"cluster": cluster, "user": "guest"}})
-    ours.kubeconfig.write_text(yaml.safe_dump(content))
+    _add_user("guest", [Access("get", "pods"), Access("list", "pods")], ours.kubeconfig, ours.api)
     before, namespaces = ours.kubeconfig.read_bytes(), _namespaces(ours)
     refused = ours.run("up", "cluster", code=1, MLOPS_KUBERNETES__CONTEXT="guest").stderr
     for right in (
@@ -192,45 +246,6 @@ def test_a_user_who_may_little_is_told_every_right_that_is_missing(
     assert "nothing was changed" in refused
     assert _namespaces(ours) == namespaces
     assert ours.kubeconfig.read_bytes() == before
-
-
-def _token_of_a_guest(ours: ExistingCommandLine) -> str:
-    """Return the token of an account that may read the pods of every namespace, and that alone."""
-    account = {"kind": "ServiceAccount", "name": "guest", "namespace": "default"}
-    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}
-    role = {"apiGroup": _RIGHTS.partition("/")[0], "kind": "ClusterRole", "name": "guest"}
-    metadata = {"name": "guest", "namespace": "default"}
-    annotations = {"kubernetes.io/service-account.name": "guest"}
-    for manifest in (
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": "kubernetes.io/service-account-token",
-            "metadata": {**metadata, "annotations": annotations},
-        },
-        {
-            "apiVersion": _RIGHTS,
-            "kind": "ClusterRole",
-            "metadata": {"name": "guest"},
-            "rules": [rule],
-        },
-        {
-            "apiVersion": _RIGHTS,
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "guest"},
-            "roleRef": role,
-            "subjects": [account],
-        },
-    ):
-        ours.api.apply(manifest)
-
-    def token() -> str:
-        found = ours.api.get(SECRET, "guest", namespace="default")
-        return str((found.get("data") or {}).get("token", ""))
-
-    wait_until("the token", lambda: None if token() else "none yet", timeout=30, clock=MONOTONIC)
-    return base64.b64decode(token()).decode()
 
 
 def test_it_comes_up_in_their_cluster(ours: ExistingCommandLine) -> None:
@@ -270,6 +285,8 @@ def test_an_istio_and_a_seldon_core_that_are_there_are_used(
     before = ours.api.get(SELDON_DEPLOYMENT, "theirs", namespace=THEIRS)["metadata"]
     layers = ("ISTIO", "SELDON", "METALLB")
     used = {f"MLOPS_KUBERNETES__{layer}__INSTALL": "false" for layer in layers}
+    used["MLOPS_KUBERNETES__CONTEXT"] = "user"
+    _add_user("user", permissions.needed(_USING), ours.kubeconfig, ours.api)
     using = replace(ours, settings={**ours.settings, **used})
     shown = using.run("doctor").stdout
     assert "istio-system/seldon-gateway" in shown
@@ -309,7 +326,7 @@ def test_up_finds_the_data_again(ours: ExistingCommandLine, gateway: str) -> Non
 def test_purge_takes_the_data_and_leaves_the_strangers(
     ours: ExistingCommandLine, gateway: str
 ) -> None:
-    said = ours.run("down", "--purge", "--yes", timeout=300).stdout
+    said = ours.as_administrator.run("down", "--purge", "--yes", timeout=300).stdout
     assert f"seldon_core stays, for SeldonDeployment {THEIRS}/theirs of somebody else" in said
     assert not (ours.home / "kubernetes").exists()
     left = _namespaces(ours)
@@ -324,7 +341,7 @@ def test_without_the_strangers_things_nothing_of_ours_is_left(
     api = ours.api
     api.delete(SELDON_DEPLOYMENT, "theirs", namespace=THEIRS)
     api.delete(VIRTUAL_SERVICE, "their-route", namespace=THEIRS)
-    ours.run("down", "--purge", "--yes", timeout=300)
+    ours.as_administrator.run("down", "--purge", "--yes", timeout=300)
     kubernetes_own = {"default", "kube-system", "kube-public", "kube-node-lease"}
     left = _namespaces(ours)
     assert THEIRS in left

@@ -37,9 +37,9 @@ _INSTALLED = (
     *((name, "", _WRITE) for name in ("configmaps", "serviceaccounts")),
     ("secrets", "", (*_WRITE, "update")),  # Helm rewrites the one that holds a release.
     *((name, _APPS, _WRITE) for name in ("deployments", "daemonsets", "statefulsets")),
-    *((name, _RBAC, _WRITE) for name in ("roles", "rolebindings", "clusterrolebindings")),
+    *((name, _RBAC, _WRITE) for name in ("rolebindings", "clusterrolebindings")),
     # Rights that one does not have oneself are given to nobody, but with `escalate` and `bind`.
-    ("clusterroles", _RBAC, (*_WRITE, "escalate", "bind")),
+    *((name, _RBAC, (*_WRITE, "escalate", "bind")) for name in ("roles", "clusterroles")),
     ("customresourcedefinitions", "apiextensions.k8s.io", _WRITE),
     *(
         (f"{kind}webhookconfigurations", "admissionregistration.k8s.io", _WRITE)
@@ -56,7 +56,14 @@ _OF_A_SELDON_THAT_IS_THERE = (
     # Its webhook is asked by a dry run, for which one needs the right to do it.
     ("seldondeployments", "machinelearning.seldon.io", ("get", "create", "patch")),
 )
-_OF_METALLB = tuple((name, "metallb.io", _WRITE) for name in ("ipaddresspools", "l2advertisements"))
+_OF_METALLB = (
+    *((name, "metallb.io", _WRITE) for name in ("ipaddresspools", "l2advertisements")),
+    # What others have told it to do is looked for before it is removed.
+    *(
+        (name, "metallb.io", ("list",))
+        for name in ("bgpadvertisements", "bfdprofiles", "communities", "bgppeers")
+    ),
+)
 _OF_THE_STORE = (
     ("statefulsets", _APPS, _WRITE),
     ("persistentvolumeclaims", "", _WRITE),
