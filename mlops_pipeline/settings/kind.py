@@ -29,7 +29,8 @@ class ClusterSettings(Table):
     )
     listen_address: IPv4Address = Field(
         IPv4Address("127.0.0.1"),
-        description="Address of this machine that the ports are mapped on.",
+        description="Address of this machine that the ports are mapped on, with reach = ports "
+        "those of the gateway and the object store too.",
     )
     http_port: Port = Field(
         80,
@@ -49,18 +50,18 @@ class ClusterSettings(Table):
     )
     gateway_port: Port = Field(
         8180,
-        description="With reach = ports: port of this machine for the gateway; the next free one "
-        "from 8180 on where it is taken.",
+        description="Port of this machine for the gateway, where it is reached by ports; the next "
+        "free one from 8180 on where it is taken.",
     )
     gateway_https_port: Port = Field(
         8543,
-        description="With reach = ports: port of this machine for the gateway's port 443; the "
-        "next free one from 8543 on where it is taken.",
+        description="Port of this machine for the gateway's port 443, where it is reached by "
+        "ports; the next free one from 8543 on where it is taken.",
     )
     object_store_port: Port = Field(
-        8333,
-        description="With reach = ports: port of this machine for the object store; the next "
-        "free one from 8333 on where it is taken.",
+        8433,
+        description="Port of this machine for the object store, where it is reached by ports; "
+        "the next free one from 8433 on where it is taken.",
     )
     mirrors: dict[str, Url] = Field(
         default_factory=dict,

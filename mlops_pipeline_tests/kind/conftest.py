@@ -56,8 +56,10 @@ class KindCommandLine(CommandLine):
     @property
     def settings(self) -> Settings:
         """The settings that the command reads."""
-        cluster = ClusterSettings(
-            name=self.cluster, http_port=self.ports[0], https_port=self.ports[1]
+        names = ("http", "https", None, "gateway", "gateway_https", "object_store")
+        ports = {f"{n}_port": p for n, p in zip(names, self.ports, strict=True) if n}
+        cluster = ClusterSettings.model_validate(
+            {"name": self.cluster, "reach": self.reach, **ports}
         )
         return Settings(
             home=self.home,

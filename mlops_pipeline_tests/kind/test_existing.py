@@ -132,27 +132,27 @@ def _make(name: str, kubeconfig: Path, bundle: Path | None) -> None:
 
 
 def _add_user(name: str, rights: Iterable[Access], kubeconfig: Path, admin: Kubernetes) -> None:
-    """Add a context of this name for an account that has these rights, in every namespace."""
+    """Add a context of this name for an account that has these rights.
+
+    Those of a namespace that is there are given in it, those of another one everywhere.
+    """
     metadata = {"name": name, "namespace": "default"}
-    rules = [
-        {"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb]}
-        for right in rights
-    ]
+    granted: dict[str, list[dict[str, list[str]]]] = {"": []}
+    for right in rights:
+        there = right.namespace if admin.find(NAMESPACE, right.namespace or "none") else ""
+        rule = {"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb]}
+        granted.setdefault(there, []).append(rule)
     token_of = {"kubernetes.io/service-account.name": name}
-    role = {"apiGroup": _RIGHTS.partition("/")[0], "kind": "ClusterRole", "name": name}
-    for api_version, kind, content in (
-        ("v1", "ServiceAccount", {}),
-        ("v1", "Secret", {"type": "kubernetes.io/service-account-token"}),
-        (_RIGHTS, "ClusterRole", {"rules": rules}),
-        (
-            _RIGHTS,
-            "ClusterRoleBinding",
-            {"roleRef": role, "subjects": [{"kind": "ServiceAccount", **metadata}]},
-        ),
-    ):
-        own = {"annotations": token_of} if kind == "Secret" else {}
-        place = {"name": name} if kind.startswith("Cluster") else {**metadata, **own}
-        admin.apply({"apiVersion": api_version, "kind": kind, "metadata": place, **content})
+    admin.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    secret = {"type": "kubernetes.io/service-account-token", "apiVersion": "v1", "kind": "Secret"}
+    admin.apply({**secret, "metadata": {**metadata, "annotations": token_of}})
+    for namespace, rules in granted.items():
+        kind = "Role" if namespace else "ClusterRole"
+        place = {"name": name, **({"namespace": namespace} if namespace else {})}
+        role = {"apiGroup": _RIGHTS.partition("/")[0], "kind": kind, "name": name}
+        bound = {"roleRef": role, "subjects": [{"kind": "ServiceAccount", **metadata}]}
+        for each, content in ((kind, {"rules": rules}), (f"{kind}Binding", bound)):
+            admin.apply({"apiVersion": _RIGHTS, "kind": each, "metadata": place, **content})
 
     def token() -> str:
         found = admin.get(SECRET, name, namespace="default")

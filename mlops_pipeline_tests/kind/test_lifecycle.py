@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline_tests.command_line import ODD_FLOWER, WINE, predict
 from mlops_pipeline_tests.kind.conftest import KindCommandLine
 
@@ -119,8 +121,11 @@ def test_where_addresses_are_out_of_reach_ports_of_this_machine_lead_in(
         assert "2 changed" in by_ports.run("up").stderr
         by_ports.run("plan")  # Its exit code says that nothing is to be done.
         status = by_ports.status()
-        assert status["gateway"] == f"http://127.0.0.1:{by_ports.ports[3]}"
-        assert status["object_store"] == f"http://127.0.0.1:{by_ports.ports[5]}"
+        kind = by_ports.settings.kind
+        cluster = KindCluster(KindParts.make(by_ports.home / "kind", kind, bundle=by_ports.bundle))
+        gateway, store = (cluster.host_port(port) for port in (30080, 30083))
+        assert status["gateway"] == f"http://127.0.0.1:{gateway}"
+        assert status["object_store"] == f"http://127.0.0.1:{store}"
         assert by_ports.url("iris").startswith(status["gateway"])
         assert predict(by_ports.url("iris"), ODD_FLOWER).status_code == 200
         assert "0.9778" in by_ports.run("models", "iris").stdout

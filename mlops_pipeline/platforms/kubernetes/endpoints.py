@@ -7,11 +7,15 @@ machine, the node port it is mapped to, the Service.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-GATEWAY = {80: 30080, 443: 30443}
-"""Port of the gateway's Service → its port on every node."""
+GATEWAY_PORTS = {80: 30080, 443: 30043}
+"""Port of the gateway's Service → its port on every node.
+
+Below 30086 are those that Kubernetes gives to nobody who does not ask for one
+(https://kubernetes.io/blog/2023/05/11/nodeport-dynamic-and-static-allocation/).
+"""
 S3 = 8333
 """Port of the object store's Service."""
-OBJECT_STORE = {S3: 30333}
+OBJECT_STORE_PORTS = {S3: 30083}
 """The same, → its port on every node."""
 _DEFAULT = {"http": 80, "https": 443}
 

@@ -78,6 +78,7 @@ class KubernetesPlatform(ClusterPlatform):
             "removed our deployments and layers from the cluster; artifacts stay in the object "
             "store's volume, with its keys, until `down --purge`",
             *self._say(kept),
+            *self._stack.image.describe_left(),
         )
 
     def purge(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import probes, upstream, workloads
-from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS, INGRESS_LABEL, host_of
+from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS, INGRESS_LABEL
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
@@ -201,7 +201,7 @@ class IngressNginx:
             )
 
     def _url(self, inner: int) -> str:
-        here = host_of(self._parts.settings.cluster)
+        here = self._cluster.host_of(inner)
         scheme = "https" if inner == HTTPS else "http"
         return f"{scheme}://{here}:{self._cluster.host_port(inner)}"
 

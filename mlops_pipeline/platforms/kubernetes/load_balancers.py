@@ -34,7 +34,9 @@ def find_endpoint(
     """Return where a Service is reached from here, or None while it has no address.
 
     Raises:
-        UnavailableError: the container engine, which knows the ports of this machine, is silent.
+        NotFoundError: there is no cluster.
+        UnavailableError: the container engine, which knows the ports of this machine, is silent,
+            or none is mapped.
     """
     address = find_address(parts.api(), service, namespace=namespace)
     return parts.endpoint(address, node_ports) if address is not None else None

@@ -8,7 +8,12 @@ from pathlib import Path
 
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.containers import ContainerEngine, ContainerInfo, EngineApi
-from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    ConfigurationError,
+    NotFoundError,
+    UnavailableError,
+)
 from mlops_pipeline.clients.helm import Helm, HelmApi
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kind import Kind, KindApi
@@ -40,10 +45,14 @@ OWNER_LABEL = "mlops-pipeline/owner"
 _NETWORK = "kind"
 """The container network of every kind cluster."""
 _NO_CLUSTER = "the cluster is not there; `mlops-pipeline up cluster` makes it"
-_UNREACHABLE = (
+_OUT_OF_REACH = (
     "can this machine reach the container network? Docker Desktop keeps it in a virtual machine, "
-    "on Linux a firewall or a VPN may claim the address: with kind.cluster.reach = ports the "
-    "cluster is reached by ports of this machine instead"
+    "on Linux a firewall or a VPN may claim the address: with kind.cluster.reach = ports and `up "
+    "--recreate` the cluster is reached by ports of this machine instead"
+)
+_PORTS_LEAD_NOWHERE = (
+    "does a port of this machine lead there? `docker port` with the name of the control plane "
+    "shows what is mapped; `mlops-pipeline up cluster --recreate` maps it anew"
 )
 
 
@@ -61,8 +70,6 @@ class Parts(ABC):
     helm: Callable[[], HelmApi]
     """Raises ConfigurationError where the program cannot be had, NotFoundError as `api` does."""
     images: Images
-    unreachable: str
-    """What to do where an address that the cluster gave does not answer from here."""
     clock: Clock = MONOTONIC
 
     def find_api(self) -> KubernetesApi | None:
@@ -71,6 +78,11 @@ class Parts(ABC):
             return self.api()
         except NotFoundError:
             return None
+
+    @property
+    @abstractmethod
+    def unreachable(self) -> str:
+        """What to do where an address that the cluster gave does not answer from here."""
 
     def patience(self, seconds: float) -> float:
         """Return the seconds in which an address that the cluster has given answers from here."""
@@ -112,7 +124,11 @@ class KindParts(Parts):
     settings: KindSettings
     kind: Callable[[], KindApi]
     """Raises ConfigurationError where the program cannot be had."""
-    unreachable: str = _UNREACHABLE
+
+    @property
+    def unreachable(self) -> str:
+        """What to do where the gateway or the store does not answer from here."""
+        return _OUT_OF_REACH if self.reaches_addresses else _PORTS_LEAD_NOWHERE
 
     @property
     def reaches_addresses(self) -> bool:
@@ -124,14 +140,22 @@ class KindParts(Parts):
 
         Raises:
             NotFoundError: there is no cluster.
-            UnavailableError: the container engine does not answer.
+            UnavailableError: the container engine does not answer, or a port is not mapped.
         """
         if self.reaches_addresses:
             return Endpoint(address)
-        node = self._control_plane()
-        mapped = {own: config.host_port(node, port) for own, port in node_ports.items()}
-        ports = {own: port for own, port in mapped.items() if port is not None}
-        return Endpoint(config.host_of(self.settings.cluster), ports)
+        node, ports = self._control_plane(), dict[int, int]()
+        for own, port in node_ports.items():
+            # Its own number here may be anybody's.
+            if (mapped := config.host_port(node, port)) is None:
+                raise UnavailableError(
+                    f"no port of this machine leads to port {port} of {node.name}, as "
+                    "kind.cluster.reach = ports needs: make the cluster anew with `mlops-pipeline "
+                    "up cluster --recreate`, with the loss of everything in it, or set "
+                    "kind.cluster.reach = addresses"
+                )
+            ports[own] = mapped
+        return Endpoint(config.host_of(node, port), ports)
 
     def ask(self, url: str, *, timeout: float) -> HttpAnswer:
         """GET `url` at an address that the cluster has given, from a node if not from here.
@@ -145,9 +169,13 @@ class KindParts(Parts):
         return nodes.get(self.engine, self._control_plane().name, url, timeout=timeout)
 
     def _control_plane(self) -> ContainerInfo:
-        if found := nodes.find(self.engine, self.settings.cluster.name):
-            return found[0]
-        raise NotFoundError(_NO_CLUSTER)
+        try:
+            found = nodes.find(self.engine, self.settings.cluster.name)
+        except CommandError as error:
+            raise UnavailableError(str(error)) from error
+        if not found:
+            raise NotFoundError(_NO_CLUSTER)
+        return found[0]
 
     @classmethod
     def make(
@@ -202,11 +230,6 @@ class ExistingParts(Parts):
     """Those of a cluster that is there: its kubeconfig is the user's, read where it stands."""
 
     settings: KubernetesSettings
-    unreachable: str = (
-        "can this machine reach the addresses that the cluster gives Services of type "
-        "LoadBalancer? A firewall, a VPN or a load balancer without one may be in the way; see "
-        "docs/kubernetes.md"
-    )
 
     @classmethod
     def make(
@@ -239,6 +262,15 @@ class ExistingParts(Parts):
             api=api,
             helm=helm,
             images=delivered(settings, engine, sources),
+        )
+
+    @property
+    def unreachable(self) -> str:
+        """What to do where an address that the cluster gave does not answer from here."""
+        return (
+            "can this machine reach the addresses that the cluster gives Services of type "
+            "LoadBalancer? A firewall, a VPN or a load balancer without one may be in the way; see "
+            "docs/kubernetes.md"
         )
 
     def patience(self, seconds: float) -> float:

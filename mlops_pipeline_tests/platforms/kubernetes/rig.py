@@ -186,7 +186,7 @@ def node(
     )
 
 
-MAPPED = {80: 80, 443: 443, 6443: 40001, 30080: 8180, 30443: 8543, 30333: 8333}
+MAPPED = {80: 80, 443: 443, 6443: 40001, 30080: 8180, 30043: 8543, 30083: 8433}
 """The ports of the control plane where Services are reached by ports of this machine."""
 
 

@@ -2,16 +2,21 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.clients.containers import EngineApi
-from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
+from mlops_pipeline.clients.containers import ContainerInfo, EngineApi
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    ConfigurationError,
+    NotFoundError,
+    UnavailableError,
+)
 from mlops_pipeline.clients.helm import HelmApi
 from mlops_pipeline.clients.kind import KindApi
 from mlops_pipeline.clients.kubernetes import KubernetesApi
-from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY, Endpoint
+from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY_PORTS, Endpoint
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeHelm, FakeKind, FakeKubernetes
-from mlops_pipeline_tests.platforms.kubernetes.rig import Rig, by_ports
+from mlops_pipeline_tests.platforms.kubernetes.rig import Rig, by_ports, node
 
 
 def test_making_them_contacts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,14 +48,34 @@ def test_the_cluster_is_the_one_that_the_kubeconfig_leads_to_now(tmp_path: Path)
 
 def test_a_service_is_reached_at_its_address_or_by_ports_of_this_machine(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "kind").with_cluster()
-    assert rig.parts.endpoint("172.18.255.9", GATEWAY).url() == "http://172.18.255.9"
+    assert rig.parts.endpoint("172.18.255.9", GATEWAY_PORTS).url() == "http://172.18.255.9"
     by_ports(rig)
-    endpoint = rig.parts.endpoint("172.18.255.9", GATEWAY)
+    endpoint = rig.parts.endpoint("172.18.255.9", GATEWAY_PORTS)
     assert endpoint.url() == "http://127.0.0.1:8180"
     assert endpoint.url(scheme="https") == "https://127.0.0.1:8543"
     rig.engine = FakeEngine()
     with pytest.raises(NotFoundError, match="`mlops-pipeline up cluster` makes it"):
-        rig.parts.endpoint("172.18.255.9", GATEWAY)
+        rig.parts.endpoint("172.18.255.9", GATEWAY_PORTS)
+
+
+def test_a_port_that_is_not_mapped_is_never_guessed(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "kind").with_cluster()
+    by_ports(rig)
+    rig.engine = FakeEngine(containers=[node()])
+    with pytest.raises(UnavailableError, match=r"port 30080 of .* up cluster --recreate"):
+        rig.parts.endpoint("172.18.255.9", GATEWAY_PORTS)
+
+
+def test_a_silent_engine_is_told_as_that(tmp_path: Path) -> None:
+    class Silent(FakeEngine):
+        def containers(self, *, label: str = "") -> tuple[ContainerInfo, ...]:
+            raise CommandError("docker did not answer in 60 s")
+
+    rig = Rig(tmp_path / "kind").with_cluster()
+    by_ports(rig)
+    rig.engine = Silent()
+    with pytest.raises(UnavailableError, match="docker did not answer"):
+        rig.parts.endpoint("172.18.255.9", GATEWAY_PORTS)
 
 
 def test_a_url_names_the_port_that_its_scheme_does_not_stand_for() -> None:

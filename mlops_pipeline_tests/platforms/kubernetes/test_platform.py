@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.clients import running as running_processes
+from mlops_pipeline.clients.containers import full_reference
 from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, ClusterRecord, Stage
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.platforms.layers import Absent
 from mlops_pipeline.platforms.seldon import MANAGED_BY
@@ -225,9 +227,17 @@ def test_down_without_an_engine_says_what_does_not_answer(tmp_path: Path) -> Non
 def test_purge_deletes_the_cluster_that_is_ours_and_the_folder(tmp_path: Path) -> None:
     rig = rig_with_nodes(tmp_path)
     platform_of(rig).down()
-    platform_of(rig).purge()
+    assert platform_of(rig).purge() == (f"removed the kind cluster {NAME}",)
     assert rig.kind.deleted == [NAME]
     assert not rig.home.exists()
+
+
+def test_purge_names_the_images_that_stay(tmp_path: Path) -> None:
+    rig = rig_with_nodes(tmp_path)
+    image = ServingImage(rig.parts).reference("SKLEARN_SERVER")
+    rig.engine.images.add(full_reference(image))
+    _, left = platform_of(rig).purge()
+    assert left.endswith(f"whose `image rm` removes them: {image}")
 
 
 def test_purge_takes_what_is_ours_out_of_a_cluster_of_somebody_else(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from mlops_pipeline.clients import ports
-from mlops_pipeline.clients.containers import ContainerInfo
+from mlops_pipeline.clients.containers import ContainerInfo, PortMapping
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes import endpoints
 from mlops_pipeline.settings.kind import ClusterSettings
@@ -54,9 +54,9 @@ class MappedPort:
 
 _INGRESS = (MappedPort("http", HTTP, 8080), MappedPort("https", HTTPS, 8443))
 _SERVICES = (
-    MappedPort("gateway", endpoints.GATEWAY[HTTP], 8180),
-    MappedPort("gateway_https", endpoints.GATEWAY[HTTPS], 8543),
-    MappedPort("object_store", endpoints.OBJECT_STORE[endpoints.S3], 8333),
+    MappedPort("gateway", endpoints.GATEWAY_PORTS[HTTP], 8180),
+    MappedPort("gateway_https", endpoints.GATEWAY_PORTS[HTTPS], 8543),
+    MappedPort("object_store", endpoints.OBJECT_STORE_PORTS[endpoints.S3], 8433),
 )
 
 
@@ -74,12 +74,6 @@ def reaches_by_ports(settings: ClusterSettings) -> bool:
     if settings.reach == "auto":
         return sys.platform != "linux"
     return settings.reach == "ports"
-
-
-def host_of(settings: ClusterSettings) -> str:
-    """Return the address by which this machine reaches the mapped ports."""
-    address = settings.listen_address
-    return "127.0.0.1" if address.is_unspecified else str(address)
 
 
 def render(settings: ClusterSettings, given: HostPorts, *, identity: str) -> str:
@@ -117,7 +111,18 @@ def nodes_of(containers: Sequence[ContainerInfo]) -> tuple[ContainerInfo, ...]:
 
 def host_port(node: ContainerInfo, inner: int) -> int | None:
     """Return the port of this machine that leads to the node's port `inner`, or None."""
-    return next((p.host_port for p in node.ports if p.container_port == inner), None)
+    return mapped.host_port if (mapped := _mapping(node, inner)) is not None else None
+
+
+def host_of(node: ContainerInfo, inner: int) -> str:
+    """Return the address of this machine where its port leads to the node's port `inner`."""
+    mapped = _mapping(node, inner)
+    address = mapped.host_address if mapped is not None else ""
+    return "127.0.0.1" if address in ("", "0.0.0.0") else address
+
+
+def _mapping(node: ContainerInfo, inner: int) -> PortMapping | None:
+    return next((p for p in node.ports if p.container_port == inner), None)
 
 
 def api_address(node: ContainerInfo) -> str:
@@ -204,10 +209,11 @@ def _other_size(settings: ClusterSettings, nodes: Sequence[ContainerInfo]) -> It
 def _other_port(
     settings: ClusterSettings, node: ContainerInfo, port: MappedPort, asked_before: int
 ) -> Iterator[str]:
-    mapping = next((p for p in node.ports if p.container_port == port.inner), None)
+    mapping = _mapping(node, port.inner)
     address, asked = str(settings.listen_address), port.asked(settings)
     if mapping is None:
-        yield f"its port {port.inner} is not mapped to {address}:{asked}"
+        needs = ", as kind.cluster.reach = ports needs" if port in _SERVICES else ""
+        yield f"its port {port.inner} is not mapped to {address}:{asked}{needs}"
     elif mapping.host_address != address or not _is_as_asked(
         mapping.host_port, port, asked, asked_before
     ):

@@ -209,6 +209,10 @@ class KindCluster:
         """
         return config.host_port(self._require_nodes()[0], inner)
 
+    def host_of(self, inner: int) -> str:
+        """Return the address of this machine where that port is; raises as `host_port` does."""
+        return config.host_of(self._require_nodes()[0], inner)
+
     def _bring_up(self, steps: Steps) -> Sequence[ContainerInfo]:
         nodes = self.nodes()
         different = () if not nodes or self._owner.is_unfinished() else self._differences(nodes)

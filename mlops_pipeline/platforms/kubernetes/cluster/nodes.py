@@ -93,14 +93,14 @@ def get(engine: EngineApi, node: str, url: str, *, timeout: float) -> HttpAnswer
     Raises:
         UnavailableError: nothing answered the node within `timeout` seconds.
     """
-    options = ["--silent", "--show-error", "--max-time", str(timeout)]
+    options = ["--silent", "--show-error", "--noproxy", "*", "--max-time", str(timeout)]
     command = ["curl", *options, "--write-out", r"\n%{http_code}", url]
     try:
         written = engine.exec(node, command, timeout=timeout + _TIMEOUT)
-    except CommandError as error:
+        body, _, status = written.rpartition("\n")
+        return HttpAnswer(int(status), {}, body.encode())
+    except (CommandError, ValueError) as error:
         raise UnavailableError(f"could not reach {url} from the node {node}: {error}") from error
-    body, _, status = written.rpartition("\n")
-    return HttpAnswer(int(status), {}, body.encode())
 
 
 def memory_used(engine: EngineApi, nodes: Iterable[str]) -> int:

@@ -65,6 +65,7 @@ _OF_METALLB = (
     ),
 )
 _OF_THE_STORE = (
+    ("secrets", "", _WRITE),
     ("statefulsets", _APPS, _WRITE),
     ("persistentvolumeclaims", "", _WRITE),
     ("networkpolicies", "networking.k8s.io", _WRITE),

@@ -30,13 +30,16 @@ class ClusterRecord:
     mirrors: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> "ClusterRecord":
+    def parse(cls, content: Any) -> "ClusterRecord":
         """Return the record that `asdict` made `content` of.
 
         Raises:
-            KeyError, TypeError: it is no record.
+            TypeError: it is no record.
         """
-        return cls(**content)
+        record = cls(**content)
+        if not all(isinstance(p or {}, dict) for p in (record.asked, record.given, record.mirrors)):
+            raise TypeError(f"its ports or mirrors are no objects: {content!r}")
+        return record
 
 
 class ClusterBook:
@@ -52,7 +55,7 @@ class ClusterBook:
         """
         try:
             record = ClusterRecord.parse(json.loads(self._path.read_text()))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError):
             return None
         return record if record.name == name else None
 

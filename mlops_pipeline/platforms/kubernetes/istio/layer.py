@@ -16,8 +16,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.edits import apply_whole, differences
 from mlops_pipeline.platforms.kubernetes.endings import stays
-from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY as GATEWAY_PORTS
-from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
+from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY_PORTS, Endpoint
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.bookinfo import Bookinfo
 from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE

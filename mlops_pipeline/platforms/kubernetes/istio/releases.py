@@ -11,7 +11,7 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
-from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY as GATEWAY_PORTS
+from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY_PORTS
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace

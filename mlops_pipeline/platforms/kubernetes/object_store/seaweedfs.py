@@ -20,7 +20,7 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
-from mlops_pipeline.platforms.kubernetes.endpoints import OBJECT_STORE, Endpoint
+from mlops_pipeline.platforms.kubernetes.endpoints import OBJECT_STORE_PORTS, Endpoint
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
     find_endpoint,
@@ -203,7 +203,7 @@ class SeaweedStore:
 
     def _manifests(self, key: "Credentials") -> tuple[Manifest, ...]:
         stateful_set = manifests.stateful_set(fingerprint=keys.fingerprint(key))
-        node_port = None if self._parts.reaches_addresses else OBJECT_STORE[PORT]
+        node_port = None if self._parts.reaches_addresses else OBJECT_STORE_PORTS[PORT]
         return (manifests.network_policy(), manifests.service(node_port), stateful_set)
 
     def _volume(self) -> Manifest:
@@ -267,7 +267,7 @@ class SeaweedStore:
         return self.client(patience=_GLANCE, attempts=1)
 
     def _find_endpoint(self) -> Endpoint | None:
-        return find_endpoint(self._parts, NAME, namespace=NAMESPACE, node_ports=OBJECT_STORE)
+        return find_endpoint(self._parts, NAME, namespace=NAMESPACE, node_ports=OBJECT_STORE_PORTS)
 
     def _compare_volume(self, api: KubernetesApi) -> LayerState:
         claim = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)

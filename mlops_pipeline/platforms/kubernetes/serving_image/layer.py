@@ -158,8 +158,8 @@ class ServingImage:
             left = [r for r in self.references if self._parts.engine.has_image(r)]
         except PipelineError:
             return ()
-        shown = f"the serving images stay in the container engine: {', '.join(left)}"
-        return (shown,) if left else ()
+        where = "the serving images stay in the container engine, whose `image rm` removes them"
+        return (f"{where}: {', '.join(left)}",) if left else ()
 
     @property
     def references(self) -> tuple[str, ...]:

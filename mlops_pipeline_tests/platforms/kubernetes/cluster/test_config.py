@@ -178,18 +178,18 @@ BY_PORTS = ClusterSettings(reach="ports")
 def test_by_ports_the_services_have_some_of_this_machine(taken: set[int]) -> None:
     taken |= {8180}
     given = cluster_config.choose_ports(BY_PORTS, before=None)
-    services = {"gateway": 8181, "gateway_https": 8543, "object_store": 8333}
+    services = {"gateway": 8181, "gateway_https": 8543, "object_store": 8433}
     assert given == {**ports_at(80, 443), **services}
     content = yaml.safe_load(cluster_config.render(BY_PORTS, given, identity="mlops-1"))
     mapped = {m["containerPort"]: m["hostPort"] for m in content["nodes"][0]["extraPortMappings"]}
-    assert mapped == {80: 80, 443: 443, 30080: 8181, 30443: 8543, 30333: 8333}
+    assert mapped == {80: 80, 443: 443, 30080: 8181, 30043: 8543, 30083: 8433}
 
 
 def test_a_cluster_without_those_ports_has_to_be_made_anew() -> None:
     assert different(BY_PORTS) == (
-        "its port 30080 is not mapped to 127.0.0.1:8180",
-        "its port 30443 is not mapped to 127.0.0.1:8543",
-        "its port 30333 is not mapped to 127.0.0.1:8333",
+        "its port 30080 is not mapped to 127.0.0.1:8180, as kind.cluster.reach = ports needs",
+        "its port 30043 is not mapped to 127.0.0.1:8543, as kind.cluster.reach = ports needs",
+        "its port 30083 is not mapped to 127.0.0.1:8433, as kind.cluster.reach = ports needs",
     )
     nodes = [node(ports=MAPPED)]
     for settings in (BY_PORTS, ClusterSettings()):
@@ -211,14 +211,6 @@ def test_only_on_linux_are_containers_in_a_network_of_this_machine(
     monkeypatch.setattr(sys, "platform", system)
     settings = ClusterSettings.model_validate({"reach": reach})
     assert cluster_config.reaches_by_ports(settings) is by_ports
-
-
-@pytest.mark.parametrize(
-    ("listens", "host"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")]
-)
-def test_ports_on_every_address_are_reached_by_loopback(listens: str, host: str) -> None:
-    settings = ClusterSettings.model_validate({"listen_address": listens})
-    assert cluster_config.host_of(settings) == host
 
 
 def test_nodes_are_those_containers_with_a_role_the_control_plane_first() -> None:

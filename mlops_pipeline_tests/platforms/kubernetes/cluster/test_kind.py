@@ -252,7 +252,17 @@ def test_a_lost_kubeconfig_is_written_again(made: Rig) -> None:
     assert made.parts.state.kubeconfig.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"name": "seldon"}', '{"name": "other"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "{",
+        "[]",
+        '{"name": "seldon"}',
+        '{"name": "other"}',
+        '{"name": "seldon", "stage": "made", "asked": "x"}',
+    ],
+)
 def test_a_lost_record_is_made_good_from_the_nodes(made: Rig, content: str | None) -> None:
     if content is None:
         (made.home / "cluster.json").unlink()

@@ -390,7 +390,7 @@ def test_out_of_reach_of_addresses_it_is_reached_by_ports_of_this_machine(rig: H
     change = Istio(rig.parts).ensure()
     assert change.facts["address"] == "http://127.0.0.1:8180" == Istio(rig.parts).url()
     ports = rig.helm.upgrades[-1].values["service"]["ports"]
-    assert {p["port"]: p.get("nodePort") for p in ports} == {15021: None, 80: 30080, 443: 30443}
+    assert {p["port"]: p.get("nodePort") for p in ports} == {15021: None, 80: 30080, 443: 30043}
     assert isinstance(Istio(rig.parts).observe(), Ready)
 
 

@@ -336,6 +336,17 @@ def test_an_address_that_cannot_be_reached_is_told_with_what_to_do(
         SeaweedStore(installed.parts).ensure()
 
 
+def test_out_of_reach_of_addresses_it_is_reached_by_a_port_of_this_machine(
+    rig: HelmRig, store: Store
+) -> None:
+    rig.by_ports()
+    change = SeaweedStore(rig.parts).ensure()
+    assert change.facts["address"] == "http://127.0.0.1:8433"
+    service = rig.api.get(SERVICE, NAME, namespace=STORAGE)
+    assert [p["nodePort"] for p in service["spec"]["ports"]] == [30083]
+    assert isinstance(SeaweedStore(rig.parts).observe(), Ready)
+
+
 def test_keys_that_the_store_refuses_end_the_wait_at_once(installed: HelmRig, store: Store) -> None:
     store.refuses = True
     assert SeaweedStore(installed.parts).observe() == Broken("the store refuses our keys")
