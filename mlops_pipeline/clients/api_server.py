@@ -2,6 +2,7 @@
 
 import copy
 import json
+import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -187,21 +188,14 @@ class ApiServer:
 
     def _connected(self) -> Any:
         """Return a client by whatever way the kubeconfig gives access; a login's is bounded."""
-        from kubernetes import client, config
-        from kubernetes.config.kube_config import KubeConfigLoader
+        from kubernetes.config import ConfigException
 
         folder = self._kubeconfig.absolute().parent
         try:
             content = self._logged_in(copy.deepcopy(kubeconfig.read(self._kubeconfig)), folder)
-            configuration = client.Configuration()
-            KubeConfigLoader(
-                content, active_context=self._context, config_base_path=str(folder)
-            ).load_and_set(configuration)
-            configuration.proxy = None  # It is read from the environment, for other servers.
-            configuration.retries = False
-            return client.ApiClient(configuration)
+            return _made(content, self._context, folder)
         except (
-            config.ConfigException,
+            ConfigException,
             OSError,
             ValueError,
             TypeError,
@@ -228,6 +222,45 @@ class ApiServer:
         )
         users = [{"name": str(context.get("user")), "user": self._login.user}]
         return {**content, "users": users}
+
+
+def _made(content: Mapping[str, Any], context: str, folder: Path) -> Any:
+    """Return the package's client for a context of a kubeconfig that lies in `folder`."""
+    from kubernetes import client
+    from kubernetes.config.kube_config import KubeConfigLoader
+
+    configuration = client.Configuration()
+    with tempfile.TemporaryDirectory(prefix="mlops-keys-") as keys:
+        KubeConfigLoader(
+            content, active_context=context, config_base_path=str(folder), temp_file_path=keys
+        ).load_and_set(configuration)
+        configuration.proxy = None  # It is read from the environment, for other servers.
+        configuration.retries = False
+        made = client.ApiClient(configuration)
+        _keep_keys(made.rest_client.pool_manager.connection_pool_kw, written=Path(keys))
+    return made
+
+
+def _keep_keys(options: dict[str, Any], *, written: Path) -> None:
+    """Let connections use what is in the files of `written`, which may then be removed.
+
+    The package writes the keys that a kubeconfig holds to files for as long as its process lives,
+    and leaves them when it is killed. Files that the kubeconfig names are read at each connection.
+    """
+    from urllib3.util.ssl_ import create_urllib3_context
+
+    files = [options.get(name) for name in ("ca_certs", "cert_file", "key_file")]
+    if not any(path and Path(path).parent == written for path in files):
+        return
+    authority, certificate, key = files
+    context = create_urllib3_context(cert_reqs=options["cert_reqs"])
+    if authority:
+        context.load_verify_locations(authority)
+    else:
+        context.load_default_certs()
+    if certificate:
+        context.load_cert_chain(certificate, key)
+    options |= {"ssl_context": context, "ca_certs": None, "cert_file": None, "key_file": None}
 
 
 def is_status(answer: HttpAnswer) -> bool:

@@ -1,6 +1,7 @@
 """An HTTP server that answers as it is told, in the place of an API server."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,13 +99,16 @@ def _handler(stub: StubApiServer) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def stub_api_server() -> Iterator[StubApiServer]:
-    """Serve on a port of 127.0.0.1 that is free."""
+def stub_api_server(tls: ssl.SSLContext | None = None) -> Iterator[StubApiServer]:
+    """Serve on a port of 127.0.0.1 that is free, with `tls` by https."""
     stub = StubApiServer()
     stub.on("GET /api/v1", (200, CORE))
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub)) as server:
         server.daemon_threads = True
         stub.url = f"http://127.0.0.1:{server.server_port}"
+        if tls is not None:
+            stub.url = stub.url.replace("http:", "https:")
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:

@@ -1,13 +1,21 @@
+import base64
 import json
 import shlex
+import ssl
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from mlops_pipeline.clients.errors import (
     AccessDeniedError,
@@ -28,6 +36,7 @@ from mlops_pipeline.clients.kubernetes import (
     parse_all,
     resource_of,
 )
+from mlops_pipeline.platforms.kubernetes.istio import tls
 from mlops_pipeline_tests.clients.stub_api_server import StubApiServer, stub_api_server
 
 MAPS = "/api/v1/namespaces/n/configmaps"
@@ -56,10 +65,12 @@ def _client(
     url: str,
     *,
     user: dict[str, Any] | None = None,
+    authority: str = "",
     timeout: float = 5,
     login_timeout: float = 20,
 ) -> Kubernetes:
     path = tmp_path / "kubeconfig"
+    trusted = {"certificate-authority-data": _encoded(authority)} if authority else {}
     content = {
         "current-context": "somebody-elses",
         "contexts": [
@@ -68,7 +79,7 @@ def _client(
         ],
         "clusters": [
             {"name": "b", "cluster": {"server": "http://127.0.0.1:1"}},
-            {"name": "a", "cluster": {"server": url}},
+            {"name": "a", "cluster": {"server": url, **trusted}},
         ],
         "users": [{"name": "b", "user": {}}, {"name": "a", "user": user or {"token": "secret"}}],
     }
@@ -77,6 +88,54 @@ def _client(
 
 
 # Requests
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _client_pair() -> tuple[str, str]:
+    """Return a certificate by which a client is known, and its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+    now = tls.utc_now()
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        key.private_bytes(serialization.Encoding.PEM, form, plain).decode(),
+    )
+
+
+def test_keys_that_the_kubeconfig_holds_stay_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed leaves none behind."""
+    (folder := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    theirs, (certificate, key) = tls.make("127.0.0.1", now=tls.utc_now()), _client_pair()
+    (tmp_path / "pair.pem").write_text(theirs.chain + theirs.key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(tmp_path / "pair.pem")
+    user = {"client-certificate-data": _encoded(certificate), "client-key-data": _encoded(key)}
+    with stub_api_server(context) as server:
+        server.on("GET /version", (200, {"gitVersion": "v1.34.4"}))
+        for _ in range(2):
+            api = _client(tmp_path, server.url, user=user, authority=theirs.chain)
+            assert api.version() == "v1.34.4"
+            assert list(folder.iterdir()) == []
+        stranger = _client(tmp_path, server.url, user=user, authority=certificate)
+        with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+            stranger.version()
+        unknown = _client(tmp_path, server.url, authority=theirs.chain)
+        with pytest.raises(UnavailableError):
+            unknown.version()
 
 
 def test_its_own_context_is_asked_whatever_the_environment_says(
