@@ -1,12 +1,14 @@
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from mlops_pipeline.clients import running
 
-MARK = "mlops-test-of-running"
+MARK = f"mlops-test-of-running-{os.getpid()}"
 
 
 @pytest.fixture
@@ -14,6 +16,9 @@ def process() -> Iterator["subprocess.Popen[bytes]"]:
     """A process that waits for ever, with a word of its own among its arguments."""
     command = [sys.executable, "-c", "input()", "make", MARK]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as started:
+        # For a moment a new process has no arguments yet.
+        while MARK not in psutil.Process(started.pid).cmdline():
+            assert started.poll() is None
         yield started
         started.kill()
 
