@@ -26,6 +26,7 @@ from mlops_pipeline.clients.kubernetes import (
     Access,
     Kubernetes,
     Manifest,
+    Resource,
 )
 from mlops_pipeline.clients.waiting import MONOTONIC, wait_until
 from mlops_pipeline.platforms.kubernetes import pods
@@ -167,6 +168,15 @@ def _add_user(name: str, rights: Iterable[Access], kubeconfig: Path, admin: Kube
     kubeconfig.write_text(yaml.safe_dump(content))
 
 
+def _remove_rights(name: str, admin: Kubernetes) -> None:
+    """Take back what the account was given in single namespaces."""
+    for kind in ("RoleBinding", "Role"):
+        resource = Resource(_RIGHTS, kind)
+        for found in admin.list(resource):
+            if found["metadata"]["name"] == name:
+                admin.delete(resource, name, namespace=found["metadata"]["namespace"])
+
+
 def _thing(api_version: str, kind: str, name: str, **content: Any) -> Manifest:
     return {
         "apiVersion": api_version,
@@ -302,6 +312,7 @@ def test_an_istio_and_a_seldon_core_that_are_there_are_used(
     refused = using.run("up", "cluster", code=1, MLOPS_KUBERNETES__ISTIO__GATEWAY=other).stderr
     assert "no Gateway istio-system/other (there are: istio-system/seldon-gateway)" in refused
     assert "binds routes to the Gateway istio-system/seldon-gateway" in refused
+    _remove_rights("user", ours.api)  # What is not ours would keep our namespaces.
 
 
 def test_down_leaves_the_strangers_and_the_data(ours: ExistingCommandLine, gateway: str) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
@@ -16,13 +17,14 @@ from mlops_pipeline.clients.kubernetes import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
+    POD,
     SECRET,
     SERVICE,
     VALIDATING_WEBHOOK,
     KubernetesApi,
 )
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
+from mlops_pipeline.platforms.kubernetes.endings import is_ending, stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, remove_namespace
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.releases import (
@@ -66,6 +68,9 @@ That is 1 MB, so it is not looked at: without it a dry run is answered that the 
 """
 _PATIENCE = 20.0
 """Seconds in which the webhook of a manager that runs answers; its start takes 4."""
+_FORMER = 15.0
+"""Seconds for pods of the operator that are replaced to end; they have 10 to do so."""
+_PODS = "app=seldon"
 _INSTALLED = "mlops-pipeline/installed"
 
 
@@ -233,6 +238,7 @@ class SeldonCore:
 
     def _wait_for_webhook(self, api: KubernetesApi, steps: Steps, *, timeout: float) -> None:
         with steps.step("webhook"):
+            self._wait_for_former_pods(api)
             wait_until(
                 "Seldon Core's webhook",
                 lambda: describe_refusal(api),
@@ -240,6 +246,22 @@ class SeldonCore:
                 clock=self._parts.clock,
                 interval=0.25,
                 hint="see `mlops-pipeline logs seldon_core`",
+            )
+
+    def _wait_for_former_pods(self, api: KubernetesApi) -> None:
+        """Wait for pods that end: one of them may be the one that still answers."""
+
+        def describe_ending() -> str | None:
+            pods = api.list(POD, namespace=NAMESPACE, labels=_PODS)
+            ending = [str(pod["metadata"]["name"]) for pod in pods if is_ending(pod)]
+            return f"{', '.join(ending)} is ending" if ending else None
+
+        with suppress(WaitTimeoutError):  # That of a node which is lost never ends.
+            wait_until(
+                "the end of the operator's former pods",
+                describe_ending,
+                timeout=_FORMER,
+                clock=self._parts.clock,
             )
 
     def _facts(self, api: KubernetesApi) -> Facts:

@@ -397,3 +397,14 @@ def test_the_check_wants_a_wrong_deployment_refused(installed: HelmRig) -> None:
 def test_an_operator_that_goes_while_it_is_looked_at_breaks_nothing(installed: HelmRig) -> None:
     installed.api.fail(NotFoundError("gone"), verbs=("dry_run",))
     assert layer(installed).observe() == Broken("gone")
+
+
+def test_a_former_pod_which_may_be_the_one_that_answers_is_waited_for_a_while(
+    installed: HelmRig,
+) -> None:
+    ending = {"deletionTimestamp": "2026-01-01T00:00:00Z", "labels": {"app": "seldon"}}
+    metadata = {"name": "former", "namespace": SYSTEM, **ending}
+    installed.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+    before = installed.rig.clock.now()
+    assert layer(installed, "another").ensure().action == "updated"
+    assert installed.rig.clock.now() - before == pytest.approx(15, abs=1)
