@@ -201,9 +201,10 @@ class IngressNginx:
             )
 
     def _url(self, inner: int) -> str:
-        here = self._cluster.host_of(inner)
-        scheme = "https" if inner == HTTPS else "http"
-        return f"{scheme}://{here}:{self._cluster.host_port(inner)}"
+        if (found := self._cluster.way_to(inner)) is None:
+            return ""
+        host, port = found
+        return f"{'https' if inner == HTTPS else 'http'}://{host}:{port}"
 
     def _facts(self) -> dict[str, str | int | float]:
         return {"address": self._url(HTTP), "https_address": self._url(HTTPS)}

@@ -144,18 +144,18 @@ class KindParts(Parts):
         """
         if self.reaches_addresses:
             return Endpoint(address)
-        node, ports = self._control_plane(), dict[int, int]()
+        node, host, ports = self._control_plane(), "", dict[int, int]()
         for own, port in node_ports.items():
             # Its own number here may be anybody's.
-            if (mapped := config.host_port(node, port)) is None:
+            if (way := config.way_to(node, port)) is None:
                 raise UnavailableError(
                     f"no port of this machine leads to port {port} of {node.name}, as "
                     "kind.cluster.reach = ports needs: make the cluster anew with `mlops-pipeline "
                     "up cluster --recreate`, with the loss of everything in it, or set "
                     "kind.cluster.reach = addresses"
                 )
-            ports[own] = mapped
-        return Endpoint(config.host_of(node, port), ports)
+            host, ports[own] = way
+        return Endpoint(host, ports)
 
     def ask(self, url: str, *, timeout: float) -> HttpAnswer:
         """GET `url` at an address that the cluster has given, from a node if not from here.

@@ -110,6 +110,21 @@ def load_balancer(name: str, namespace: str, *, address: str = "172.18.255.200")
     }
 
 
+def their_istio() -> list[Manifest]:
+    """Return an Istio 1.30.3 of somebody else, with a Gateway and its Service."""
+    istiod = deployment("istiod-1-30", "mesh", image="istio/pilot:1.30.3")
+    return [
+        {**istiod, "metadata": {**istiod["metadata"], "labels": {"app": "istiod"}}},
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": "public", "namespace": "edge"},
+            "spec": {},
+        },
+        load_balancer("gateway", "edge", address="203.0.113.9"),
+    ]
+
+
 def waiting_pod(name: str, namespace: str, *, app: str, reason: str, message: str) -> Manifest:
     """Return a pod whose container waits."""
     state = {"waiting": {"reason": reason, "message": message}}

@@ -27,6 +27,7 @@ INGRESS_LABEL = "ingress-ready"
 """On the node whose ports are mapped."""
 HTTP, HTTPS = 80, 443
 """Ports of the control plane that an Ingress answers at."""
+_API_SERVER = 6443
 _TRIES = 200
 _ROLES = ("control-plane", "worker")
 _REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
@@ -114,11 +115,12 @@ def host_port(node: ContainerInfo, inner: int) -> int | None:
     return mapped.host_port if (mapped := _mapping(node, inner)) is not None else None
 
 
-def host_of(node: ContainerInfo, inner: int) -> str:
-    """Return the address of this machine where its port leads to the node's port `inner`."""
-    mapped = _mapping(node, inner)
-    address = mapped.host_address if mapped is not None else ""
-    return "127.0.0.1" if address in ("", "0.0.0.0") else address
+def way_to(node: ContainerInfo, inner: int) -> tuple[str, int] | None:
+    """Return the address and the port of this machine that lead to the node's port `inner`."""
+    if (mapped := _mapping(node, inner)) is None:
+        return None
+    everywhere = mapped.host_address in ("", "0.0.0.0")
+    return ("127.0.0.1" if everywhere else mapped.host_address, mapped.host_port)
 
 
 def _mapping(node: ContainerInfo, inner: int) -> PortMapping | None:
@@ -127,10 +129,8 @@ def _mapping(node: ContainerInfo, inner: int) -> PortMapping | None:
 
 def api_address(node: ContainerInfo) -> str:
     """Return the URL of the API server in the control plane; empty where it has none."""
-    for mapping in node.ports:
-        if mapping.container_port == 6443:
-            return f"https://{mapping.host_address}:{mapping.host_port}"
-    return ""
+    mapped = _mapping(node, _API_SERVER)
+    return f"https://{mapped.host_address}:{mapped.host_port}" if mapped is not None else ""
 
 
 def kubernetes_version(reference: str) -> str:

@@ -209,9 +209,9 @@ class KindCluster:
         """
         return config.host_port(self._require_nodes()[0], inner)
 
-    def host_of(self, inner: int) -> str:
-        """Return the address of this machine where that port is; raises as `host_port` does."""
-        return config.host_of(self._require_nodes()[0], inner)
+    def way_to(self, inner: int) -> tuple[str, int] | None:
+        """Return the address and the port of this machine; raises as `host_port` does."""
+        return config.way_to(self._require_nodes()[0], inner)
 
     def _bring_up(self, steps: Steps) -> Sequence[ContainerInfo]:
         nodes = self.nodes()

@@ -8,7 +8,6 @@ from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.releases import Installation
 
 NAMESPACE = "istio-system"
-NAMES = ("base", "istiod", "gateway")
 GATEWAY = "istio-ingressgateway"
 """Release, Deployment and Service. The chart labels its pods `istio: <release without istio->`."""
 

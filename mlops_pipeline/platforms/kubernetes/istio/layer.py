@@ -36,6 +36,7 @@ from mlops_pipeline.platforms.kubernetes.ownership import (
     remove_namespace,
 )
 from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.sources.needs import ISTIO_CHARTS
 from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
 from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
@@ -53,7 +54,7 @@ from mlops_pipeline.platforms.layers import (
 
 _KEPT_BY_ISTIOD = ("istio-ca-secret", "istio-leader")
 """What istiod makes by itself and leaves: its own authority's key, and which of it leads."""
-_NEEDED = ("helm", *charts.NAMES, "istio")
+_NEEDED = ("helm", *ISTIO_CHARTS, "istio")
 _GLANCE = 2.0
 """Seconds in which a gateway that is looked at has to answer."""
 _ANSWER = 30.0

@@ -4,6 +4,8 @@ from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline.settings.layers import LayerSettings
 
+ISTIO_CHARTS = ("base", "istiod", "gateway")
+
 
 def needed_on_kind(settings: KindSettings) -> tuple[str, ...]:
     """Return the names of everything that the layers of the kind platform need."""
@@ -18,7 +20,7 @@ def needed_on_kind(settings: KindSettings) -> tuple[str, ...]:
 def needed_where_it_is(settings: KubernetesSettings) -> tuple[str, ...]:
     """Return the names of what a cluster that is there needs: of the layers that are installed."""
     left_out = {
-        *(() if settings.istio.install else ("base", "istiod", "gateway", "istio")),
+        *(() if settings.istio.install else (*ISTIO_CHARTS, "istio")),
         *(() if settings.seldon.install else ("seldon-core-operator", "seldon")),
         *(() if settings.istio.install or settings.seldon.install else ("helm",)),
     }
@@ -32,7 +34,7 @@ def needed_where_it_is(settings: KubernetesSettings) -> tuple[str, ...]:
 
 def needed(settings: LayerSettings) -> tuple[str, ...]:
     """Return the names of everything that the layers of every cluster need."""
-    names = ["helm", "base", "istiod", "gateway", "istio", "extras"]
+    names = ["helm", *ISTIO_CHARTS, "istio", "extras"]
     if settings.samples.bookinfo:
         names += ["bookinfo"]
     if not settings.object_store.endpoint:

@@ -26,7 +26,7 @@ from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOpe
 from mlops_pipeline.platforms.layers import Layer
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
-from mlops_pipeline_tests.platforms.kubernetes.charts import deployment
+from mlops_pipeline_tests.platforms.kubernetes.charts import deployment, their_istio
 from mlops_pipeline_tests.platforms.kubernetes.deployments import test_deployments
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     ExistingRig,
@@ -204,28 +204,14 @@ def test_the_rights_suffice_for_deployments(
 
 
 def _their_layers() -> list[Manifest]:
-    istiod = deployment("istiod", "mesh", image="istio/pilot:1.30.3")
     operator = deployment(chart.MANAGER, "serving", image="seldon:1.17.1")
     variables = {"ISTIO_ENABLED": "true", "ISTIO_GATEWAY": "edge/public"}
     operator["spec"]["template"]["spec"]["containers"][0]["env"] = [
         {"name": name, "value": value} for name, value in variables.items()
     ]
     return [
-        {**istiod, "metadata": {**istiod["metadata"], "labels": {"app": "istiod"}}},
+        *their_istio(),
         operator,
-        {
-            "apiVersion": "networking.istio.io/v1",
-            "kind": "Gateway",
-            "metadata": {"name": "public", "namespace": "edge"},
-            "spec": {},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "gateway", "namespace": "edge"},
-            "spec": {"type": "LoadBalancer"},
-            "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}},
-        },
         {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",

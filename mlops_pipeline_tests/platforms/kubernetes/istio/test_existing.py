@@ -8,7 +8,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, Una
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
 from mlops_pipeline.platforms.layers import Broken, Ready
-from mlops_pipeline_tests.platforms.kubernetes.charts import deployment
+from mlops_pipeline_tests.platforms.kubernetes.charts import their_istio
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     ExistingRig,
     existing_settings,
@@ -34,25 +34,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def rig(tmp_path: Path) -> ExistingRig:
     """A cluster with an Istio of somebody else."""
     rig = ExistingRig(tmp_path / "kubernetes", settings=existing_settings(istio=THEIRS))
-    istiod = deployment("istiod-1-30", "mesh", image="istio/pilot:1.30.3")
-    labels = {**istiod["metadata"], "labels": {"app": "istiod"}}
-    place = {"name": "gateway", "namespace": "edge"}
-    for manifest in (
-        {**istiod, "metadata": labels},
-        {
-            "apiVersion": "networking.istio.io/v1",
-            "kind": "Gateway",
-            "metadata": {"name": "public", "namespace": "edge"},
-            "spec": {},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": place,
-            "spec": {"type": "LoadBalancer"},
-            "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}},
-        },
-    ):
+    for manifest in their_istio():
         rig.api.put(manifest)
     return rig
 
