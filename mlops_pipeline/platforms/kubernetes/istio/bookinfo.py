@@ -18,7 +18,8 @@ from mlops_pipeline.clients.kubernetes import (
     parse_all,
 )
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.endings import stays
+from mlops_pipeline.platforms.kubernetes import upstream
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, stays
 from mlops_pipeline.platforms.kubernetes.ownership import (
     delete_ours,
     ensure_namespace,
@@ -59,7 +60,7 @@ class Bookinfo:
             return Drifted(("Bookinfo is there, not asked for",)) if ours else Ready()
         if namespace is None:
             return Drifted(("Bookinfo is asked for, and not there",))
-        if api.find(VIRTUAL_SERVICE, NAME, namespace=NAME) is None:
+        if find_lasting(api, VIRTUAL_SERVICE, NAME, namespace=NAME) is None:
             return Broken(f"the VirtualService {NAME}/{NAME} is not there")
         found = api.list(DEPLOYMENT, namespace=NAME)
         names = [deployment["metadata"]["name"] for deployment in found]
@@ -126,11 +127,11 @@ class Bookinfo:
         )
 
     def _install(self, api: KubernetesApi, manifests: list[dict[str, Any]]) -> None:
-        ensure_namespace(
-            api, NAME, timeout=self._parts.settings.ready_timeout, clock=self._parts.clock
-        )
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        ensure_namespace(api, NAME, timeout=timeout, clock=clock)
         self._refuse_foreign(api)
-        api.apply_all([*manifests, _route(self._parts.settings.istio.reference)])
+        route = _route(self._parts.settings.istio.reference)
+        upstream.apply(api, [*manifests, route], timeout=timeout, clock=clock)
         for manifest in manifests:
             if manifest["kind"] == DEPLOYMENT.kind:
                 wait_for(self._parts, DEPLOYMENT, manifest["metadata"]["name"], namespace=NAME)

@@ -6,6 +6,7 @@ from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError, UnavailableError
 from mlops_pipeline.clients.files import write_if_changed
 from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi, Manifest
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, wait_for_end
 from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.istio import tls
 from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
@@ -61,6 +62,8 @@ class Https:
             self.remove(api)
             return
         self._refuse_another_name(endpoint.host)
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        wait_for_end(api, SECRET, tls.SECRET, namespace=NAMESPACE, timeout=timeout, clock=clock)
         found = self._find(api)
         if found is not None and not is_ours(found):
             raise ConflictError(
@@ -131,7 +134,7 @@ class Https:
         return self._parts.state.home / "gateway.crt"
 
     def _find(self, api: KubernetesApi) -> Manifest | None:
-        return api.find(SECRET, tls.SECRET, namespace=NAMESPACE)
+        return find_lasting(api, SECRET, tls.SECRET, namespace=NAMESPACE)
 
     def _compare_with_files(self, found: Manifest) -> LayerState:
         try:

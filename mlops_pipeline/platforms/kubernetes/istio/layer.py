@@ -15,7 +15,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.edits import apply_whole, differences
-from mlops_pipeline.platforms.kubernetes.endings import stays
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY_PORTS, Endpoint
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.bookinfo import Bookinfo
@@ -178,7 +178,7 @@ class Istio:
 
     def _observe(self, api: KubernetesApi) -> LayerState:
         releases = self._releases.observe(api)
-        gateway = api.find(GATEWAY, NAME, namespace=NAMESPACE)
+        gateway = find_lasting(api, GATEWAY, NAME, namespace=NAMESPACE)
         if releases is None and gateway is None:
             return Absent()
         found = [*(releases or [Broken("Istio's Helm releases are not there")])]
@@ -227,11 +227,13 @@ class Istio:
 
     def _apply_gateway(self, api: KubernetesApi) -> None:
         """Apply our Gateway; istiod's webhook may refuse calls for a while after its start."""
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        wait_for_end(api, GATEWAY, NAME, namespace=NAMESPACE, timeout=timeout, clock=clock)
         wait_until(
             f"the Gateway {NAMESPACE}/{NAME}",
             lambda: describe_silence(lambda: apply_whole(api, gateway_manifest(self._settings))),
-            timeout=self._parts.settings.ready_timeout,
-            clock=self._parts.clock,
+            timeout=timeout,
+            clock=clock,
         )
 
     def _describe_silence(self, endpoint: Endpoint) -> str | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi
+from mlops_pipeline.clients.waiting import Clock
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, wait_for_end
 from mlops_pipeline.platforms.kubernetes.ownership import is_ours
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.platforms.store_access import identities, new_key
@@ -22,10 +24,11 @@ _KEY = "AWS_SECRET_ACCESS_KEY"
 
 
 def find(api: KubernetesApi, *, namespace: str) -> "Credentials | None":
-    """Return the key, or None where there is none that can be read."""
+    """Return the key, or None where there is none that can be read and stays."""
     from mlops_pipeline.clients.s3 import Credentials
 
-    data: Mapping[str, str] = (api.find(SECRET, NAME, namespace=namespace) or {}).get("data") or {}
+    found = find_lasting(api, SECRET, NAME, namespace=namespace) or {}
+    data: Mapping[str, str] = found.get("data") or {}
     try:
         key = Credentials(*(base64.b64decode(data[name]).decode() for name in (_ID, _KEY)))
     except (KeyError, ValueError):
@@ -33,11 +36,12 @@ def find(api: KubernetesApi, *, namespace: str) -> "Credentials | None":
     return key if key.access_key_id and key.secret_access_key else None
 
 
-def ensure(api: KubernetesApi, *, namespace: str) -> "Credentials":
+def ensure(api: KubernetesApi, *, namespace: str, timeout: float, clock: Clock) -> "Credentials":
     """Return the key, a random new one where there is none.
 
     Raises:
         ConflictError: there is a Secret of that name which is not ours.
+        WaitTimeoutError: it is being deleted, and that did not end.
     """
     found = api.find(SECRET, NAME, namespace=namespace)
     if found is not None and not is_ours(found):
@@ -45,6 +49,7 @@ def ensure(api: KubernetesApi, *, namespace: str) -> "Credentials":
             f"could not write the keys of the object store: the Secret {namespace}/{NAME} is there "
             "and this project did not make it; delete it"
         )
+    wait_for_end(api, SECRET, NAME, namespace=namespace, timeout=timeout, clock=clock)
     key = find(api, namespace=namespace)
     if key is None:
         key = new_key()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.clients.kubernetes import SECRET, SELDON_DEPLOYMENT, KubernetesApi, Manifest
 from mlops_pipeline.clients.waiting import Clock
-from mlops_pipeline.platforms.kubernetes.endings import stays
+from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_mine, is_ours
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.platforms.store_access import SECRET as NAME
@@ -60,7 +60,7 @@ class RcloneSecrets:
 
         Raises:
             ConflictError: there is a Secret of that name which is not ours.
-            WaitTimeoutError: the namespace is being deleted, and that did not end.
+            WaitTimeoutError: it or the namespace is being deleted, and that did not end.
         """
         made = ensure_namespace(self._api, namespace, timeout=timeout, clock=clock)
         found = self._api.find(SECRET, NAME, namespace=namespace)
@@ -69,13 +69,12 @@ class RcloneSecrets:
                 f"could not write the Secret {namespace}/{NAME}: there is one that this project "
                 "did not make; delete it, or name another with envSecretRefName in the manifest"
             )
-        return self._write(namespace) or made
+        wait_for_end(self._api, SECRET, NAME, namespace=namespace, timeout=timeout, clock=clock)
+        changed = self._api.apply(_manifest(namespace, self._data)).action != "unchanged"
+        return changed or made
 
     def _found(self) -> Sequence[Manifest]:
         return self._api.list(SECRET, labels=_selector())
-
-    def _write(self, namespace: str) -> bool:
-        return self._api.apply(_manifest(namespace, self._data)).action != "unchanged"
 
 
 def delete_all(api: KubernetesApi) -> None:

@@ -19,7 +19,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.platforms.kubernetes.endings import is_ending, wait_for_end
+from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending, wait_for_end
 from mlops_pipeline.platforms.kubernetes.endpoints import OBJECT_STORE_PORTS, Endpoint
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
@@ -243,7 +243,7 @@ class SeaweedStore:
             ensure_namespace(api, NAMESPACE, timeout=timeout, clock=clock)
             for resource in _MADE:
                 wait_for_end(api, resource, NAME, namespace=NAMESPACE, timeout=timeout, clock=clock)
-            key = keys.ensure(api, namespace=NAMESPACE)
+            key = keys.ensure(api, namespace=NAMESPACE, timeout=timeout, clock=clock)
             api.apply_all([self._volume(), *self._manifests(key)])
             wait_for(self._parts, STATEFUL_SET, NAME, namespace=NAMESPACE)
 
@@ -256,7 +256,7 @@ class SeaweedStore:
             hint, answer = self._parts.unreachable, self._parts.patience(_ANSWER)
             buckets.ensure(self._glance, timeout=answer, clock=clock, hint=hint)
             marker.ensure(self._glance, timeout=answer, clock=clock)
-        key = keys.ensure(api, namespace=NAMESPACE)
+        key = keys.ensure(api, namespace=NAMESPACE, timeout=timeout, clock=clock)
         self._secrets(api, key).ensure_known(timeout=timeout, clock=clock)
 
     def _secrets(self, api: KubernetesApi, key: "Credentials") -> RcloneSecrets:
@@ -306,7 +306,7 @@ class SeaweedStore:
 def _compare(api: KubernetesApi, manifest: Manifest) -> LayerState:
     """Compare an object with its manifest, by what applying it would change."""
     resource = Resource(manifest["apiVersion"], manifest["kind"])
-    if api.find(resource, NAME, namespace=NAMESPACE) is None:
+    if find_lasting(api, resource, NAME, namespace=NAMESPACE) is None:
         return Broken(f"the {resource.kind} {NAMESPACE}/{NAME} is not there")
     if api.apply(manifest, dry_run=True).action != "unchanged":
         return Drifted((f"the {resource.kind} {NAMESPACE}/{NAME} differs from what is wanted",))

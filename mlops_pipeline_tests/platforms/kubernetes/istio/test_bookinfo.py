@@ -97,6 +97,13 @@ def test_what_it_lacks_breaks_it(rig: HelmRig) -> None:
     assert Istio(rig.parts).observe() == Broken(
         "Bookinfo: the Deployment bookinfo/productpage-v1 is scaled to 0"
     )
+    metadata = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    rig.api.patch(VIRTUAL_SERVICE, "bookinfo", {"metadata": metadata}, namespace="bookinfo")
+    assert Istio(rig.parts).observe() == Broken("the VirtualService bookinfo/bookinfo is not there")
+    with pytest.raises(WaitTimeoutError, match="VirtualService bookinfo/bookinfo"):
+        Istio(rig.parts).ensure()
+    rig.api.drop(VIRTUAL_SERVICE, "bookinfo", namespace="bookinfo")
+    Istio(rig.parts).ensure()
     rig.api.drop(DEPLOYMENT, "productpage-v1", namespace="bookinfo")
     assert Istio(rig.parts).observe() == Broken("Bookinfo: it has no Deployment")
     assert Istio(rig.parts).ensure().action == "repaired"

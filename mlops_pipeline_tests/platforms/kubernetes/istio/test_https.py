@@ -4,7 +4,12 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients import http
-from mlops_pipeline.clients.errors import ConfigurationError, ConflictError, UnavailableError
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    ConflictError,
+    UnavailableError,
+    WaitTimeoutError,
+)
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import GATEWAY, SECRET
 from mlops_pipeline.platforms.kubernetes.istio import tls
@@ -92,6 +97,15 @@ def test_its_certificate_is_kept_while_it_is_good(secured: HelmRig) -> None:
     secured.api.drop(GATEWAY, "seldon-gateway", namespace=SYSTEM)
     Istio(secured.parts).ensure()
     assert chain(secured) == before
+
+
+def test_a_secret_that_is_being_deleted_counts_as_lost_and_is_waited_for(secured: HelmRig) -> None:
+    metadata = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    secured.api.patch(SECRET, tls.SECRET, {"metadata": metadata}, namespace=SYSTEM)
+    shown = f"the Secret {SYSTEM}/{tls.SECRET}"
+    assert Istio(secured.parts).observe() == Broken(f"{shown} of port 443 is not there")
+    with pytest.raises(WaitTimeoutError, match=f"the end of {shown}"):
+        Istio(secured.parts).ensure()
 
 
 def test_a_certificate_is_renewed_a_month_before_its_end(secured: HelmRig) -> None:

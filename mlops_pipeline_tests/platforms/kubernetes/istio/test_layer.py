@@ -433,12 +433,21 @@ def test_a_pod_that_still_cannot_start_ends_the_wait_at_once(installed: HelmRig)
     assert installed.rig.clock.now() - before < 1
 
 
-def test_what_is_being_deleted_is_waited_for(installed: HelmRig) -> None:
+@pytest.mark.parametrize(
+    ("resource", "name", "how"),
+    [
+        (DEPLOYMENT, "istiod", "is being deleted"),
+        (GATEWAY, "seldon-gateway", "is not there"),
+    ],
+)
+def test_what_is_being_deleted_counts_as_lost_and_is_waited_for(
+    installed: HelmRig, resource: Resource, name: str, how: str
+) -> None:
     metadata = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
-    installed.api.patch(DEPLOYMENT, "istiod", {"metadata": metadata}, namespace=SYSTEM)
-    state = Istio(installed.parts).observe()
-    assert state == Broken("the Deployment istio-system/istiod is being deleted")
-    with pytest.raises(WaitTimeoutError, match="the end of the Deployment istio-system/istiod"):
+    installed.api.patch(resource, name, {"metadata": metadata}, namespace=SYSTEM)
+    shown = f"the {resource.kind} istio-system/{name}"
+    assert Istio(installed.parts).observe() == Broken(f"{shown} {how}")
+    with pytest.raises(WaitTimeoutError, match=f"the end of {shown}"):
         Istio(installed.parts).ensure()
 
 

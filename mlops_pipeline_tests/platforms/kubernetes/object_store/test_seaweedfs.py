@@ -24,6 +24,7 @@ from mlops_pipeline.clients.kubernetes import (
     SERVICE,
     STATEFUL_SET,
     Manifest,
+    Resource,
 )
 from mlops_pipeline.platforms.kubernetes.object_store import manifests as store_manifests
 from mlops_pipeline.platforms.kubernetes.object_store.manifests import NETWORK_POLICY, bytes_of
@@ -420,6 +421,33 @@ def test_a_volume_that_somebody_deletes_is_told_and_not_hurried(installed: HelmR
 
 
 @pytest.mark.parametrize(
+    ("resource", "name", "how"),
+    [
+        (STATEFUL_SET, NAME, "is being deleted"),
+        (SERVICE, NAME, "is not there"),
+        (SECRET, KEYS, "holds no key"),
+    ],
+)
+def test_what_is_being_deleted_counts_as_lost_and_is_waited_for(
+    installed: HelmRig, resource: Resource, name: str, how: str
+) -> None:
+    change = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    installed.api.patch(resource, name, change, namespace=STORAGE)
+    shown = f"the {resource.kind} {STORAGE}/{name}"
+    assert SeaweedStore(installed.parts).observe() == Broken(f"{shown} {how}")
+    with pytest.raises(WaitTimeoutError, match=f"the end of {shown}"):
+        SeaweedStore(installed.parts).ensure()
+    assert installed.api.list(POD, namespace=STORAGE) == []
+
+
+def test_a_secret_of_models_that_is_being_deleted_is_waited_for(installed: HelmRig) -> None:
+    change = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    installed.api.patch(SECRET, RCLONE, change, namespace="seldon")
+    with pytest.raises(WaitTimeoutError, match=f"the end of the Secret seldon/{RCLONE}"):
+        SeaweedStore(installed.parts).ensure_secret("seldon")
+
+
+@pytest.mark.parametrize(
     ("resource", "kind"), [(STATEFUL_SET, "StatefulSet"), (PERSISTENT_VOLUME_CLAIM, "Persistent")]
 )
 def test_what_is_somebody_elses_is_left_alone(installed: HelmRig, resource: Any, kind: str) -> None:
@@ -457,17 +485,6 @@ def test_a_namespace_for_models_is_made_with_our_label(installed: HelmRig) -> No
     SeaweedStore(installed.parts).ensure_secret("team")
     labels = installed.api.get(NAMESPACE, "team")["metadata"]["labels"]
     assert labels == {"app.kubernetes.io/managed-by": "mlops-pipeline"}
-
-
-def test_what_is_being_deleted_is_waited_for(installed: HelmRig) -> None:
-    change = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
-    installed.api.patch(STATEFUL_SET, NAME, change, namespace=STORAGE)
-    assert SeaweedStore(installed.parts).observe() == Broken(
-        "the StatefulSet mlops-storage/seaweedfs is being deleted"
-    )
-    with pytest.raises(WaitTimeoutError, match="the end of the StatefulSet"):
-        SeaweedStore(installed.parts).ensure()
-    assert installed.api.list(POD, namespace=STORAGE) == []
 
 
 @pytest.mark.parametrize(
