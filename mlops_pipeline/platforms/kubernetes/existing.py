@@ -1,20 +1,14 @@
 """The platform `kubernetes`: the same life cycle in a cluster that is there already."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from mlops_pipeline.clients.kubernetes import NAMESPACE
-from mlops_pipeline.platforms.kubernetes import leaving, survey
+from mlops_pipeline.platforms.kubernetes import survey
 from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
-from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
 from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
-from mlops_pipeline.platforms.kubernetes.ownership import (
-    made_elsewhere,
-    our_namespaces,
-    remove_namespace,
-)
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform, Stack
 from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOperator
@@ -23,8 +17,6 @@ from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.sources.needs import needed_where_it_is
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
-
-_STAYS = "stays: somebody else's things are in it, or not all of it may be seen"
 
 
 class KubernetesPlatform(ClusterPlatform):
@@ -89,23 +81,11 @@ class KubernetesPlatform(ClusterPlatform):
             UnavailableError: the cluster does not answer, or something did not end.
             ConflictError: the state folder is not one that this project made.
         """
-        kept, api = self._leave(), self._parts.api()
-        if self._stack.store.name not in kept:
-            self._stack.store.discard()
-        places = self._namespaces
-        used = {places[name] for name in kept if name in places}
-        stays = [
-            name
-            for name in our_namespaces(api)
-            if name not in used and not remove_namespace(api, name)
-        ]
-        self._wait_for_namespaces(set(our_namespaces(api)) - used - set(stays))
+        left = self._leave_nothing()
         self._parts.state.purge()
         return (
             "removed our deployments, layers and data from the cluster, which stays",
-            *self._say(kept),
-            *self._say_what_is_stored(kept),
-            *(f"the namespace {name} {_STAYS}" for name in stays),
+            *left,
             *self._stack.image.describe_left(),
         )
 
@@ -113,29 +93,11 @@ class KubernetesPlatform(ClusterPlatform):
     def _needed(self) -> tuple[str, ...]:
         return needed_where_it_is(self._parts.settings)
 
-    def _leave(self) -> dict[str, str]:
-        self._parts.state.prepare()
-        self.deployments.delete_ours()
-        return leaving.leave(self.layers[1:])
-
-    def _wait_for_namespaces(self, names: set[str]) -> None:
-        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
-        for name in sorted(names):
-            wait_for_end(self._parts.api(), NAMESPACE, name, timeout=timeout, clock=clock)
-
-    def _say_what_is_stored(self, kept: dict[str, str]) -> tuple[str, ...]:
-        stays = "what is stored stays too, with its keys: run this again when nobody reads it"
-        return (stays,) if self._stack.store.name in kept else ()
-
-    def _say(self, kept: dict[str, str]) -> tuple[str, ...]:
+    def _say(self, kept: Mapping[str, str]) -> tuple[str, ...]:
         theirs = [
             layer
             for layer in self.layers
             if isinstance(layer, ExistingGateway | ExistingOperator) and layer.name not in kept
         ]
-        others = made_elsewhere(self._parts.api())
-        return (
-            *leaving.describe(kept),
-            *(f"{name} stays: another state folder made it" for name in others),
-            *(f"{layer.name} stays: it was there before" for layer in theirs),
-        )
+        there = (f"{layer.name} stays: it was there before" for layer in theirs)
+        return (*super()._say(kept), *there)

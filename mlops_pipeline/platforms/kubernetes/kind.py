@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import PipelineError
-from mlops_pipeline.platforms.kubernetes import leaving
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.ingress_nginx import IngressNginx
@@ -80,7 +79,7 @@ class KindPlatform(ClusterPlatform):
     def purge(self) -> tuple[str, ...]:
         """Delete the cluster with everything in it, if it is ours, and the state folder.
 
-        From a cluster of somebody else, what carries our label is removed.
+        From a cluster of somebody else, what this state folder made in it is removed.
 
         Raises:
             UnavailableError: the container engine or the cluster does not answer.
@@ -89,7 +88,8 @@ class KindPlatform(ClusterPlatform):
         said = [f"removed the kind cluster {self._name}"]
         if self._cluster.nodes() and not self._cluster.is_ours():
             said = [f"the kind cluster {self._name} stays: it was not made from here"]
-            said += self._leave()
+            if self._parts.state.kubeconfig.exists():  # Else we have never been in it.
+                said += self._leave_nothing()
         else:
             # Without nodes too: a killed command may have left a kind behind that makes them yet.
             self._cluster.remove()
@@ -103,10 +103,3 @@ class KindPlatform(ClusterPlatform):
     @property
     def _name(self) -> str:
         return self._parts.settings.cluster.name
-
-    def _leave(self) -> tuple[str, ...]:
-        """Remove what we made in a cluster of somebody else, where we have ever been in it."""
-        if not self._parts.state.kubeconfig.exists():
-            return ()
-        self.deployments.delete_ours()
-        return leaving.describe(leaving.leave(self.layers))

@@ -1,6 +1,6 @@
 """Taking our layers out of a cluster in which somebody else lives too."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from mlops_pipeline.platforms.layers import Layer
@@ -35,7 +35,7 @@ def leave(layers: Sequence[Layer]) -> dict[str, str]:
     return kept
 
 
-def describe(kept: dict[str, str]) -> tuple[str, ...]:
+def describe(kept: Mapping[str, str]) -> tuple[str, ...]:
     """Return a sentence for each layer that stays."""
     return tuple(f"{name} stays, {reason}" for name, reason in kept.items())
 

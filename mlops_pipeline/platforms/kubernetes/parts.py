@@ -41,7 +41,7 @@ from mlops_pipeline.settings.layers import LayerSettings
 LOCK_TIMEOUT = 900.0
 """Seconds to wait for another process that changes the same thing: a whole `up` may go first."""
 OWNER_LABEL = "mlops-pipeline/owner"
-"""Says which state folder an object in a cluster that is there was made from."""
+"""Says which state folder an object in a cluster was made from."""
 _NETWORK = "kind"
 """The container network of every kind cluster."""
 _NO_CLUSTER = "the cluster is not there; `mlops-pipeline up cluster` makes it"
@@ -186,7 +186,7 @@ class KindParts(Parts):
         name, context = settings.cluster.name, f"kind-{settings.cluster.name}"
         sources = make_sources(state, bundle=bundle, mirror=mirror)
         engine = ContainerEngine(settings.cluster.engine)
-        api = partial(_current, state.kubeconfig, context=context)
+        api = partial(_current, state.kubeconfig, context=context, owner=identity_of(home))
 
         def kind() -> KindApi:
             return Kind(sources.binary("kind"), engine=settings.cluster.engine)
@@ -311,20 +311,20 @@ def delivered(settings: KubernetesSettings, engine: EngineApi, sources: Sources)
     return RegistryImages(engine, chosen.registry, plain_http=chosen.plain_http)
 
 
-def _current(kubeconfig: Path, *, context: str) -> KubernetesApi:
+def _current(kubeconfig: Path, *, context: str, owner: str) -> KubernetesApi:
     """Return the cluster that the kubeconfig leads to now."""
     try:
         content = kubeconfig.read_bytes()
     except FileNotFoundError as error:
         raise NotFoundError(_NO_CLUSTER) from error
-    return client_of(kubeconfig, context, content)
+    return client_of(kubeconfig, context, content, owner)
 
 
 @lru_cache(maxsize=2)
-def client_of(kubeconfig: Path, context: str, _content: bytes, owner: str = "") -> Kubernetes:
+def client_of(kubeconfig: Path, context: str, _content: bytes, owner: str) -> Kubernetes:
     """Return one client for each content in this process: each step of a run makes its parts anew.
 
     So its connection, and where kinds are served, is found out once. What it applies says which
-    state folder (`owner`) it was made from, where that is given.
+    state folder (`owner`) it was made from.
     """
-    return Kubernetes(kubeconfig, context=context, labels={OWNER_LABEL: owner} if owner else {})
+    return Kubernetes(kubeconfig, context=context, labels={OWNER_LABEL: owner})

@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mlops_pipeline.clients.errors import PipelineError
-from mlops_pipeline.clients.kubernetes import POD
+from mlops_pipeline.clients.kubernetes import NAMESPACE, POD
 from mlops_pipeline.platforms import store_access
-from mlops_pipeline.platforms.kubernetes import memory, pods
+from mlops_pipeline.platforms.kubernetes import leaving, memory, pods
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
+from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
 from mlops_pipeline.platforms.kubernetes.object_store import manifests as store_manifests
 from mlops_pipeline.platforms.kubernetes.object_store.external import Store
+from mlops_pipeline.platforms.kubernetes.ownership import (
+    made_elsewhere,
+    our_namespaces,
+    remove_namespace,
+)
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
@@ -29,6 +35,7 @@ _NAMESPACES = {
     "object_store": store_manifests.NAMESPACE,
 }
 """Layer → where its pods are, on every platform."""
+_STAYS = "stays: somebody else's things are in it, or not all of it may be seen"
 
 
 class GatewayLayer(Layer, Protocol):
@@ -197,6 +204,43 @@ class ClusterPlatform(ABC):
         stack = self._stack
         placed = (stack.gateway, stack.seldon)
         return {**_NAMESPACES, **{layer.name: layer.namespace for layer in placed}}
+
+    def _leave(self) -> dict[str, str]:
+        """Take what this state folder made out of a cluster that stays; data stays too.
+
+        Returns the layers that are left, each with the reason.
+        """
+        self._parts.state.prepare()
+        self.deployments.delete_ours()
+        return leaving.leave(self.layers[1:])
+
+    def _leave_nothing(self) -> tuple[str, ...]:
+        """Take the data out too, and our namespaces, and return what to tell people."""
+        kept, api, places = self._leave(), self._parts.api(), self._namespaces
+        if is_read := self._stack.store.name in kept:
+            stored = "what is stored stays too, with its keys: run this again when nobody reads it"
+        else:
+            self._stack.store.discard()
+        used = {places[name] for name in kept if name in places}
+        names = [name for name in our_namespaces(api) if name not in used]
+        stays = [name for name in names if not remove_namespace(api, name)]
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        for name in names:
+            if name not in stays:
+                wait_for_end(api, NAMESPACE, name, timeout=timeout, clock=clock)
+        return (
+            *self._say(kept),
+            *((stored,) if is_read else ()),
+            *(f"the namespace {name} {_STAYS}" for name in stays),
+        )
+
+    def _say(self, kept: Mapping[str, str]) -> tuple[str, ...]:
+        """Return a sentence for each thing that is left."""
+        others = made_elsewhere(self._parts.api())
+        return (
+            *leaving.describe(kept),
+            *(f"{name} stays: another state folder made it" for name in others),
+        )
 
     def _layer_logs(self, layer: str, lines: int) -> str:
         api, namespace = self._parts.api(), self._namespaces.get(layer)

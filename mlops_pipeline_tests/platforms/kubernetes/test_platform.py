@@ -9,7 +9,7 @@ from mlops_pipeline.clients import running as running_processes
 from mlops_pipeline.clients.containers import full_reference
 from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
-from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT
+from mlops_pipeline.clients.kubernetes import NAMESPACE, SELDON_DEPLOYMENT
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, ClusterRecord, Stage
@@ -20,7 +20,7 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import ObjectStoreSettings, ServingSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, Reference
+from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     CONTROL_PLANE,
     NAME,
@@ -60,13 +60,22 @@ def running(rig: Rig) -> list[str]:
     return [container.name for container in rig.engine.containers() if container.running]
 
 
-def deployed(name: str, *, ours: bool = True) -> dict[str, Any]:
+def deployed(name: str, namespace: str = "models", *, ours: bool = True) -> dict[str, Any]:
     labels = dict(MANAGED_BY) if ours else {}
     return {
         "apiVersion": SELDON_DEPLOYMENT.api_version,
         "kind": SELDON_DEPLOYMENT.kind,
-        "metadata": {"name": name, "namespace": "models", "uid": name, "labels": labels},
+        "metadata": {"name": name, "namespace": namespace, "uid": name, "labels": labels},
         "spec": {"predictors": [{"name": "main", "graph": {"name": "own"}}]},
+    }
+
+
+def namespace(name: str) -> dict[str, Any]:
+    """Return one of ours."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": dict(MANAGED_BY)},
     }
 
 
@@ -242,18 +251,24 @@ def test_purge_names_the_images_that_stay(tmp_path: Path) -> None:
 
 def test_purge_takes_what_is_ours_out_of_a_cluster_of_somebody_else(tmp_path: Path) -> None:
     rig = rig_with_nodes(tmp_path, stage="adopted")
-    rig.api.put(deployed("mine"))
-    rig.api.put(
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": "mlops-storage", "labels": dict(MANAGED_BY)},
-        }
-    )
-    platform_of(rig).purge()
+    rig.api.labels = {"mlops-pipeline/owner": "mlops-who-made-it"}
+    rig.api.apply(namespace("prod"))
+    rig.api.apply(deployed("theirs", "prod"))
+    rig.api.apply(namespace("istio-system"))
+    rig.api.labels = {"mlops-pipeline/owner": "mlops-mine"}
+    rig.api.apply(namespace("models"))
+    rig.api.apply(deployed("mine"))
+    rig.api.apply(namespace("mlops-storage"))
+    said = platform_of(rig).purge()
     assert rig.kind.deleted == []
     assert running(rig) == [CONTROL_PLANE, f"{NAME}-worker"]
-    assert Reference(SELDON_DEPLOYMENT, "models", "mine") in rig.api.deleted
+    assert rig.api.find(SELDON_DEPLOYMENT, "mine", namespace="models") is None
+    assert rig.api.find(NAMESPACE, "mlops-storage") is None
+    assert rig.api.find(SELDON_DEPLOYMENT, "theirs", namespace="prod") is not None
+    assert rig.api.find(NAMESPACE, "istio-system") is not None
+    assert said[0] == f"the kind cluster {NAME} stays: it was not made from here"
+    assert "SeldonDeployment prod/theirs stays: another state folder made it" in said
+    assert "seldon_core stays, for SeldonDeployment prod/theirs of somebody else" in said
     assert not rig.home.exists()
 
 
