@@ -25,6 +25,7 @@ from mlops_pipeline.clients.kubernetes import (
     POD,
     KubernetesApi,
     Manifest,
+    Resource,
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes import probes, upstream, workloads
@@ -51,6 +52,7 @@ _SYSTEM = "ingress-nginx"
 _CONTROLLER = "ingress-nginx-controller"
 _JOBS = ("ingress-nginx-admission-create", "ingress-nginx-admission-patch")
 _CLASS = "nginx"
+_INGRESS_CLASS = Resource("networking.k8s.io/v1", "IngressClass")
 _MANIFEST = "ingress-nginx"
 """Also the name of the group of its images."""
 _REVISION = 1
@@ -132,7 +134,13 @@ class IngressNginx:
 
     def remove(self) -> None:
         """Delete ingress-nginx if it is ours; Ingress objects stay and do nothing."""
-        upstream.remove(self._parts, layer=self.name, namespace=_SYSTEM, what="ingress-nginx")
+        upstream.remove(
+            self._parts,
+            layer=self.name,
+            namespace=_SYSTEM,
+            what="ingress-nginx",
+            also=[_INGRESS_CLASS],
+        )
 
     def _observe(self, api: KubernetesApi) -> LayerState:
         state = upstream.observe_controller(api, _CONTROLLER, namespace=_SYSTEM)

@@ -3,9 +3,10 @@
 import copy
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
-from mlops_pipeline.clients.errors import ConflictError
+from mlops_pipeline.clients.errors import AccessDeniedError, ConflictError
 from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
@@ -39,7 +40,6 @@ _RBAC = "rbac.authorization.k8s.io/v1"
 _CLUSTER_WIDE = (
     # Webhooks first: without their server they would refuse what follows.
     VALIDATING_WEBHOOK,
-    Resource("networking.k8s.io/v1", "IngressClass"),
     Resource(_RBAC, "ClusterRoleBinding"),
     Resource(_RBAC, "ClusterRole"),
     CUSTOM_RESOURCE_DEFINITION,
@@ -140,10 +140,13 @@ def observe_controller(api: KubernetesApi, name: str, *, namespace: str) -> Laye
     return broken_by(workloads.describe_unready(api, DEPLOYMENT, name, namespace=namespace))
 
 
-def remove(parts: Parts, *, layer: str, namespace: str, what: str) -> None:
+def remove(
+    parts: Parts, *, layer: str, namespace: str, what: str, also: Iterable[Resource] = ()
+) -> None:
     """Delete everything that carries the layer's label, and wait until its namespace is gone.
 
-    A namespace with something of somebody else in it stays, without what is the layer's. Nothing
+    A namespace with something of somebody else in it stays, without what is the layer's. `also` are
+    kinds of what the layer has made outside of it, beside those that every layer has. Nothing
     happens while there is no cluster.
 
     Raises:
@@ -154,7 +157,7 @@ def remove(parts: Parts, *, layer: str, namespace: str, what: str) -> None:
     labels = ",".join(f"{key}={value}" for key, value in labels_of(layer).items())
     with parts.locks.held("layers", purpose=f"remove {what}"):
         timeout, clock = parts.settings.ready_timeout, parts.clock
-        for resource in _CLUSTER_WIDE:
+        for resource in (*_CLUSTER_WIDE, *also):
             mine = (found for found in api.list(resource, labels=labels) if is_mine(api, found))
             names = [str(found["metadata"]["name"]) for found in mine]
             for name in names:
@@ -165,8 +168,10 @@ def remove(parts: Parts, *, layer: str, namespace: str, what: str) -> None:
             wait_for_end(api, NAMESPACE, namespace, timeout=timeout, clock=clock)
             return
         for resource in api.kinds():
-            for found in api.list(resource, namespace=namespace, labels=labels):
-                delete_ours(api, resource, found["metadata"]["name"], namespace=namespace)
+            # A kind that may not be listed is none of those that the layer was made of.
+            with suppress(AccessDeniedError):
+                for found in api.list(resource, namespace=namespace, labels=labels):
+                    delete_ours(api, resource, found["metadata"]["name"], namespace=namespace)
 
 
 def _shown(manifest: Manifest) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.clients import http
-from mlops_pipeline.clients.errors import PipelineError
+from mlops_pipeline.clients.errors import AccessDeniedError, PipelineError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
     EVERYTHING,
     POD,
     Access,
@@ -21,9 +22,11 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.platforms.kubernetes.cluster import permissions
 from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
 from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
+from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
 from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOperator
 from mlops_pipeline.platforms.layers import Layer
+from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
 from mlops_pipeline_tests.platforms.kubernetes.charts import deployment, their_istio
@@ -185,6 +188,38 @@ def test_the_rights_suffice_where_everything_is_used_as_it_is(tmp_path: Path) ->
         Access("patch", "seldondeployments", "machinelearning.seldon.io", "serving"),
     } <= api.used
     assert {a.verb for a in api.used if a.resource == "pods"} >= {"create"}
+
+
+class Limited(Recording):
+    """A cluster that lets one list what these settings ask for, and nothing else."""
+
+    def __init__(self, settings: KubernetesSettings, *given: Any) -> None:
+        self._given = set(permissions.needed(settings))
+        super().__init__(*given)
+
+    def list(self, resource: Resource, **more: Any) -> Sequence[Manifest]:
+        before, self.used = self.used, set()
+        found = super().list(resource, **more)
+        (asked,), self.used = self.used, before | self.used
+        if not {asked, replace(asked, namespace="")} & self._given:
+            raise AccessDeniedError(f"may not {asked}")
+        return found
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_the_rights_suffice_to_take_metallb_out(tmp_path: Path, *, stranger: bool) -> None:
+    settings = existing_settings(metallb={"install": True, "addresses": "192.0.2.0/28"})
+    mine = {**MANAGED_BY, "mlops-pipeline/layer": "metallb"}
+    controller, theirs = deployment("controller", "metallb-system"), deployment("theirs", "team")
+    controller["metadata"]["labels"] = mine
+    namespace = {"metadata": {"name": "metallb-system", "labels": mine}}
+    api = Limited(settings, [{"apiVersion": "v1", "kind": "Namespace", **namespace}])
+    api.put(controller)
+    if stranger:
+        api.put({**theirs, "metadata": {**theirs["metadata"], "namespace": "metallb-system"}})
+    MetalLB(ExistingRig(tmp_path, api=api, settings=settings).parts).remove()
+    assert api.find(DEPLOYMENT, "controller", namespace="metallb-system") is None
+    assert (api.find(DEPLOYMENT, "theirs", namespace="metallb-system") is not None) is stranger
 
 
 def test_the_rights_suffice_for_deployments(
