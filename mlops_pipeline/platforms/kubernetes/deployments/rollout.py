@@ -129,6 +129,9 @@ def _describe_predictor(
         return f"Seldon's operator has not taken up {predictor.name} yet"
     for deployment in made:
         _require_image(deployment, wanted, predictor)
+        replicas = wanted.replicas(predictor)
+        if deployment["spec"].get("replicas", 1) != replicas:
+            return f"Seldon's operator has not scaled {predictor.name} to {replicas} yet"
         if is_rolled_out(deployment):
             continue
         found = rollout.pods_of(deployment)

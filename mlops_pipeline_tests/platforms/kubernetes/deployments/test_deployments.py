@@ -504,6 +504,17 @@ def test_a_wait_that_runs_out_says_what_it_last_saw(
     assert world.deployments.list() == []
 
 
+def test_more_replicas_are_waited_for_before_the_operator_has_scaled(world: World) -> None:
+    world.deployments.apply(deployment(predictor()))
+    world.operator.silent = True
+    with pytest.raises(WaitTimeoutError, match="has not scaled default to 3 yet"):
+        world.deployments.apply(deployment(predictor(replicas=3)))
+    world.operator.silent = False
+    change = world.deployments.apply(deployment(predictor(replicas=3)))
+    assert change.facts["servers"] == 3
+    assert len(world.operator.pods()) == 3
+
+
 def test_a_wait_that_runs_out_shows_the_last_lines_of_who_was_waited_for(world: World) -> None:
     world.operator.stuck = {
         "phase": "Running",
