@@ -21,7 +21,7 @@ BUCKETS = ("models", "datasets")
 def observe(client: "Objects") -> LayerState:
     """Ask for each bucket, signed with the client's key."""
     try:
-        missing = [bucket for bucket in BUCKETS if not _has(client, bucket)]
+        missing = _missing_from(client)
     except (UnavailableError, ConfigurationError) as error:
         return Broken(str(error))
     return Drifted((f"buckets are missing: {', '.join(missing)}",)) if missing else Ready()
@@ -38,11 +38,44 @@ def ensure(
     """
     made: list[str] = []
 
+    def make(store: "Objects") -> None:
+        made.extend(bucket for bucket in _missing_from(store) if store.ensure_bucket(bucket))
+
+    _when_it_answers(client, make, timeout=timeout, clock=clock, hint=hint)
+    return tuple(made)
+
+
+def require(
+    client: "Callable[[], Objects]", *, timeout: float, clock: Clock, hint: str, remedy: str
+) -> None:
+    """Wait until the store answers, and refuse to go on where a bucket is missing; make none.
+
+    Raises:
+        ConfigurationError: which are missing, and the `remedy`.
+        AccessDeniedError: the store refuses the key for good.
+        UnavailableError: it did not answer in time.
+    """
+    missing: list[str] = []
+
+    def look(store: "Objects") -> None:
+        missing.extend(_missing_from(store))
+
+    _when_it_answers(client, look, timeout=timeout, clock=clock, hint=hint)
+    if missing:
+        raise ConfigurationError(f"buckets are missing: {', '.join(missing)}; {remedy}")
+
+
+def _when_it_answers(
+    client: "Callable[[], Objects]",
+    act: "Callable[[Objects], None]",
+    *,
+    timeout: float,
+    clock: Clock,
+    hint: str,
+) -> None:
     def describe_unready() -> str | None:
         try:
-            # What is there needs no right to list or make all buckets.
-            missing = [bucket for bucket in BUCKETS if not _has(client(), bucket)]
-            made.extend(bucket for bucket in missing if client().ensure_bucket(bucket))
+            act(client())
         except AccessDeniedError:
             raise
         except UnavailableError as error:
@@ -52,7 +85,11 @@ def ensure(
     wait_until(
         "the object store", describe_unready, timeout=timeout, clock=clock, interval=0.2, hint=hint
     )
-    return tuple(made)
+
+
+def _missing_from(client: "Objects") -> list[str]:
+    """Return the buckets that are not there; what is there needs no right to list all."""
+    return [bucket for bucket in BUCKETS if not _has(client, bucket)]
 
 
 def _has(client: "Objects", bucket: str) -> bool:

@@ -1,4 +1,4 @@
-"""The object_store layer where an S3 is there already: nothing is made but its buckets."""
+"""The object_store layer where an S3 is there already: nothing is made in it."""
 
 import ipaddress
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ class ExternalStore:
         try:
             _refuse_unreachable(self._settings.endpoint, setting=self._setting)
             secrets = self._secrets()
-            states = [buckets.observe(self.client(patience=_GLANCE, attempts=1))]
+            states = [self._look_at_buckets()]
             if stale := secrets.stale():
                 states.append(Drifted((f"its Secret is out of date in: {', '.join(stale)}",)))
             return worst(states) or Ready(self._facts())
@@ -57,11 +57,12 @@ class ExternalStore:
             return Broken(str(error))
 
     def ensure(self) -> Change:
-        """Make the buckets that are missing, and write the Secrets that servers read it with.
+        """Look whether it has the buckets, and write the Secrets that servers read it with.
 
         Raises:
-            ConfigurationError: there are no keys for it, or pods cannot reach its address.
-            AccessDeniedError: it refuses the keys, or to make a bucket.
+            ConfigurationError: there are no keys for it, a bucket of it is missing, or pods cannot
+                reach its address.
+            AccessDeniedError: it refuses the keys.
             UnavailableError: it does not answer.
         """
         return bring_up(self, self._parts, self._bring_up, purpose="look at the object store")
@@ -70,11 +71,12 @@ class ExternalStore:
         _refuse_unreachable(self._settings.endpoint, setting=self._setting)
         clock = self._parts.clock
         with steps.step("buckets"):
-            buckets.ensure(
-                lambda: self.client(patience=_GLANCE, attempts=1),
+            buckets.require(
+                self._glance,
                 timeout=_ANSWER,
                 clock=clock,
                 hint=f"is {self._setting} right, and reachable from here?",
+                remedy=self._remedy,
             )
         timeout = self._parts.settings.ready_timeout
         self._secrets().ensure_known(timeout=timeout, clock=clock)
@@ -126,6 +128,19 @@ class ExternalStore:
     @property
     def _setting(self) -> str:
         return f"{self._parts.settings.platform}.object_store.endpoint"
+
+    @property
+    def _remedy(self) -> str:
+        return f"make them at {self._settings.endpoint}, which nothing of ours changes"
+
+    def _look_at_buckets(self) -> LayerState:
+        found = buckets.observe(self._glance())
+        if isinstance(found, Drifted):
+            return Broken(f"{'; '.join(found.differences)}; {self._remedy}")
+        return found
+
+    def _glance(self) -> "ObjectStore":
+        return self.client(patience=_GLANCE, attempts=1)
 
     def _key(self) -> "Credentials":
         from mlops_pipeline.clients.s3 import standard_credentials

@@ -28,7 +28,7 @@ class Theirs(FakeObjectStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.buckets = {"models", "photos"}
+        self.buckets = {"models", "datasets", "photos"}
         self.error: Exception | None = None
 
     def at(self, endpoint: str, key: s3.Credentials, *, region: str, **options: Any) -> "Theirs":
@@ -73,12 +73,22 @@ def test_without_a_cluster_it_is_absent(rig: HelmRig, store: Theirs) -> None:
     assert ExternalStore(rig.parts).observe() == Absent()
 
 
-def test_its_missing_bucket_is_made_and_nothing_is_installed(rig: HelmRig, store: Theirs) -> None:
+def test_a_missing_bucket_is_told_and_not_made(rig: HelmRig, store: Theirs) -> None:
+    store.buckets = {"models", "photos"}
     layer = ExternalStore(rig.parts)
-    assert layer.observe() == Drifted(("buckets are missing: datasets",))
+    remedy = f"make them at {ENDPOINT}, which nothing of ours changes"
+    assert layer.observe() == Broken(f"buckets are missing: datasets; {remedy}")
+    with pytest.raises(ConfigurationError, match=f"buckets are missing: datasets; {remedy}"):
+        layer.ensure()
+    assert store.buckets == {"models", "photos"}
+    assert rig.api.applied == []
+
+
+def test_nothing_is_installed_but_the_secrets(rig: HelmRig, store: Theirs) -> None:
+    layer = ExternalStore(rig.parts)
     change = layer.ensure()
-    assert change.action == "updated"
-    assert change.facts["address"] == ENDPOINT
+    assert (change.action, change.facts["address"]) == ("unchanged", ENDPOINT)
+    layer.ensure_secret("seldon")
     assert store.buckets == {"models", "datasets", "photos"}
     assert {m["kind"] for m in rig.api.applied} == {"Namespace", "Secret"}
     assert isinstance(layer.observe(), Ready)
@@ -102,7 +112,7 @@ def test_servers_read_it_with_the_keys_of_this_machine(rig: HelmRig, store: Thei
 def test_keys_that_changed_are_a_difference(
     rig: HelmRig, store: Theirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ExternalStore(rig.parts).ensure()
+    ExternalStore(rig.parts).ensure_secret("seldon")
     change = {"data": {"RCLONE_CONFIG_S3_ACCESS_KEY_ID": "eA=="}}
     rig.api.patch(SECRET, "seldon-rclone-secret", change, namespace="seldon")
     assert ExternalStore(rig.parts).observe() == Drifted(("its Secret is out of date in: seldon",))
