@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from mlops_pipeline.clients import kubeconfig
+from mlops_pipeline.clients import kubeconfig, proxies
 from mlops_pipeline.clients.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -21,6 +21,7 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.login import Login, log_in
+from mlops_pipeline.clients.proxies import Proxy
 
 _CONNECT_TIMEOUT = 5.0
 _ATTEMPTS = 2
@@ -193,7 +194,7 @@ class ApiServer:
         folder = self._kubeconfig.absolute().parent
         try:
             content = self._logged_in(copy.deepcopy(kubeconfig.read(self._kubeconfig)), folder)
-            return _made(content, self._context, folder)
+            return _made(content, self._context, folder, proxy=self._proxy_of(content))
         except (
             ConfigException,
             OSError,
@@ -206,15 +207,21 @@ class ApiServer:
                 f"{type(error).__name__}: {error}; mend the file, or name a context that it has"
             ) from error
 
+    def _entry(self, content: Mapping[str, Any], table: str, name: object) -> Mapping[str, Any]:
+        found = dict(kubeconfig.entries(content, table, path=self._kubeconfig))
+        return found.get(str(name), {})
+
+    def _proxy_of(self, content: Mapping[str, Any]) -> Proxy | None:
+        context = self._entry(content, "contexts", self._context)
+        cluster = self._entry(content, "clusters", context.get("cluster"))
+        return proxies.find(str(cluster.get("server", "")), named=str(cluster.get("proxy-url", "")))
+
     def _logged_in(self, content: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Let the program that the context's user names log in, and put what it gives there."""
-
-        def entry(table: str, name: object) -> Mapping[str, Any]:
-            found = dict(kubeconfig.entries(content, table, path=self._kubeconfig))
-            return found.get(str(name), {})
-
-        context = entry("contexts", self._context)
-        user, cluster = (entry(f"{part}s", context.get(part)) for part in ("user", "cluster"))
+        context = self._entry(content, "contexts", self._context)
+        user, cluster = (
+            self._entry(content, f"{part}s", context.get(part)) for part in ("user", "cluster")
+        )
         if "exec" not in user or user.get("token") or user.get("tokenFile"):
             return content
         self._login = log_in(
@@ -224,17 +231,22 @@ class ApiServer:
         return {**content, "users": users}
 
 
-def _made(content: Mapping[str, Any], context: str, folder: Path) -> Any:
+def _made(content: Mapping[str, Any], context: str, folder: Path, *, proxy: Proxy | None) -> Any:
     """Return the package's client for a context of a kubeconfig that lies in `folder`."""
     from kubernetes import client
     from kubernetes.config.kube_config import KubeConfigLoader
+    from urllib3 import make_headers
 
     configuration = client.Configuration()
     with tempfile.TemporaryDirectory(prefix="mlops-keys-") as keys:
         KubeConfigLoader(
             content, active_context=context, config_base_path=str(folder), temp_file_path=keys
         ).load_and_set(configuration)
-        configuration.proxy = None  # It is read from the environment, for other servers.
+        # The package takes any of the environment's, for whatever server.
+        configuration.proxy, configuration.no_proxy = None, None
+        if proxy is not None:
+            configuration.proxy, configuration.no_proxy = proxy.url, proxy.left_out
+            configuration.proxy_headers = make_headers(proxy_basic_auth=proxy.login or None)
         configuration.retries = False
         made = client.ApiClient(configuration)
         _keep_keys(made.rest_client.pool_manager.connection_pool_kw, written=Path(keys))

@@ -37,6 +37,7 @@ from mlops_pipeline.clients.kubernetes import (
     resource_of,
 )
 from mlops_pipeline.platforms.kubernetes.istio import tls
+from mlops_pipeline_tests.clients.connect_proxy import connect_proxy
 from mlops_pipeline_tests.clients.stub_api_server import StubApiServer, stub_api_server
 
 MAPS = "/api/v1/namespaces/n/configmaps"
@@ -66,11 +67,14 @@ def _client(
     *,
     user: dict[str, Any] | None = None,
     authority: str = "",
+    proxy: str = "",
     timeout: float = 5,
     login_timeout: float = 20,
 ) -> Kubernetes:
     path = tmp_path / "kubeconfig"
-    trusted = {"certificate-authority-data": _encoded(authority)} if authority else {}
+    more = {"certificate-authority-data": _encoded(authority)} if authority else {}
+    if proxy:
+        more["proxy-url"] = proxy
     content = {
         "current-context": "somebody-elses",
         "contexts": [
@@ -79,7 +83,7 @@ def _client(
         ],
         "clusters": [
             {"name": "b", "cluster": {"server": "http://127.0.0.1:1"}},
-            {"name": "a", "cluster": {"server": url, **trusted}},
+            {"name": "a", "cluster": {"server": url, **more}},
         ],
         "users": [{"name": "b", "user": {}}, {"name": "a", "user": user or {"token": "secret"}}],
     }
@@ -147,6 +151,39 @@ def test_its_own_context_is_asked_whatever_the_environment_says(
     server.on("GET /version", (200, {"gitVersion": "v1.34.4"}))
     assert api.version() == "v1.34.4"
     assert server.asked[0].headers["authorization"] == "Bearer secret"
+
+
+def test_the_proxy_that_the_kubeconfig_names_is_gone_through(
+    server: StubApiServer, tmp_path: Path
+) -> None:
+    proxy = server.url.replace("://", "://me:secret@")
+    api = _client(tmp_path, "http://cluster.example.com:6443", proxy=proxy)
+    server.on("GET /version", (200, {"gitVersion": "v1.34.4"}))
+    assert api.version() == "v1.34.4"
+    (asked,) = server.asked
+    assert asked.headers["host"] == "cluster.example.com:6443"
+    assert asked.headers["proxy-authorization"] == f"Basic {_encoded('me:secret')}"
+    silent = _client(tmp_path, "http://cluster.example.com", proxy="http://me:secret@127.0.0.1:1")
+    with pytest.raises(UnavailableError) as error:
+        silent.version()
+    assert "proxy" in str(error.value).lower()
+    assert "secret" not in str(error.value)
+
+
+def test_a_proxy_sees_nothing_of_what_goes_by_tls(tmp_path: Path) -> None:
+    theirs = tls.make("127.0.0.1", now=tls.utc_now())
+    (tmp_path / "pair.pem").write_text(theirs.chain + theirs.key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    with stub_api_server(context) as server, connect_proxy() as proxy:
+        server.on("GET /version", (200, {"gitVersion": "v1.34.4"}))
+        api = _client(tmp_path, server.url, authority=theirs.chain, proxy=proxy.url)
+        assert api.version() == "v1.34.4"
+        assert proxy.asked == [f"CONNECT {server.url.removeprefix('https://')}"]
+        stranger = tls.make("127.0.0.1", now=tls.utc_now())
+        api = _client(tmp_path, server.url, authority=stranger.chain, proxy=proxy.url)
+        with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+            api.version()
 
 
 def test_an_object_is_applied_by_the_server_with_our_field_manager(
