@@ -764,7 +764,9 @@ class FakeEngine:
         if (info := self.image_infos.get(full_reference(reference))) is not None:
             self.image_infos[full_reference(name)] = info
 
-    def save(self, references: Sequence[str], archive: Path, *, timeout: float) -> None:
+    def save(
+        self, references: Sequence[str], archive: Path, *, platform: str, timeout: float
+    ) -> None:
         for reference in references:
             self._require_image(reference)
         self.saved.append(tuple(references))

@@ -29,6 +29,8 @@ _TIMEOUT = 60.0
 _LOAD_TIMEOUT = 300.0
 _CTR = ("ctr", "--namespace=k8s.io")
 """What asks containerd for what Kubernetes has there."""
+_CONTAINERD = "io.containerd.snapshotter.v1"
+"""The driver's type where Docker keeps images in containerd's store."""
 _REMEDY = (
     "install Docker (https://docs.docker.com/engine/install/), or Podman and set "
     'kind.cluster.engine = "podman"'
@@ -70,6 +72,8 @@ class EngineInfo:
     """Where it keeps images and volumes, on the machine that it runs on."""
     architecture: str = ""
     """What it builds images for, in Go's words: `amd64`."""
+    has_parts: bool = False
+    """Whether it may have an image for one of its platforms alone, as Docker's containerd store."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,10 @@ class EngineApi(Protocol):
     def tag(self, reference: str, name: str) -> None:
         """Give the image another name too."""
 
-    def save(self, references: Sequence[str], archive: Path, *, timeout: float) -> None:
-        """Write images into one archive."""
+    def save(
+        self, references: Sequence[str], archive: Path, *, platform: str, timeout: float
+    ) -> None:
+        """Write images for a platform into one archive."""
 
     def load(self, archive: Path, *, timeout: float = _LOAD_TIMEOUT) -> None:
         """Take the images of an archive."""
@@ -375,14 +381,21 @@ class ContainerEngine:
         """
         self._run(["tag", reference, name], purpose=f"call the image {reference} {name}")
 
-    def save(self, references: Sequence[str], archive: Path, *, timeout: float) -> None:
-        """Write images into one archive, layers that they share but once.
+    def save(
+        self, references: Sequence[str], archive: Path, *, platform: str, timeout: float
+    ) -> None:
+        """Write images for a platform (`linux/amd64`) into one archive, shared layers but once.
 
         Raises:
             NotFoundError: the engine does not have one.
         """
+        options = self._several(len(references))
+        if self.info().has_parts:
+            # Else the archive names those for other platforms too, without their layers, and a
+            # node takes none of it (https://github.com/kubernetes-sigs/kind/issues/3795).
+            options += ["--platform", platform]
         self._run(
-            ["save", *self._several(len(references)), "--output", str(archive), *references],
+            ["save", *options, "--output", str(archive), *references],
             purpose=f"save {', '.join(references)} to {archive}",
             timeout=timeout,
         )
@@ -671,6 +684,7 @@ def _docker_info(found: Mapping[str, Any]) -> EngineInfo:
         memory_bytes=int(found["MemTotal"]),
         data_root=str(found["DockerRootDir"]),
         architecture=_architecture(found.get("Architecture")),
+        has_parts=["driver-type", _CONTAINERD] in (found.get("DriverStatus") or []),
     )
 
 

@@ -42,6 +42,21 @@ DUMP_2 = (
 )
 DUMP_3 = 'version = 3\n[plugins."io.containerd.cri.v1.images"]\nsnapshotter = "fuse-overlayfs"\n'
 
+INFO = {
+    "ServerVersion": "28.2.2",
+    "CgroupVersion": "2",
+    "NCPU": 2,
+    "Architecture": "x86_64",
+    "MemTotal": 25276518400,
+    "DockerRootDir": "/var/lib/docker",
+    "DriverStatus": [["Backing Filesystem", "extfs"]],
+}
+PODMAN = {
+    "host": {"cgroupVersion": "v2", "cpus": 4, "memTotal": 8 << 30, "arch": "arm64"},
+    "store": {"graphRoot": "/home/me/containers"},
+    "version": {"Version": "5.4.0"},
+}
+
 
 def _engine(tmp_path: Path, *answers: Answer) -> tuple[ContainerEngine, StandIn]:
     program = StandIn(tmp_path / "docker", answers, reads=["--interactive"])
@@ -71,43 +86,44 @@ def test_an_image_tells_its_machine_and_the_digests_of_registries(tmp_path: Path
 
 
 def test_images_are_pulled_named_and_saved(tmp_path: Path) -> None:
-    engine, program = _engine(tmp_path, Answer(["pull"]), Answer(["tag"]), Answer(["save"]))
+    engine, program = _engine(
+        tmp_path, Answer(["pull"]), Answer(["tag"]), _shown(["info"], INFO), Answer(["save"])
+    )
     engine.pull("a:1@sha256:01", platform="linux/arm64", timeout=5)
     engine.tag("a:1@sha256:01", "a:1")
-    engine.save(["a:1", "b:1"], tmp_path / "x.tar", timeout=5)
-    assert [call.arguments for call in program.calls] == [
+    engine.save(["a:1", "b:1"], tmp_path / "x.tar", platform="linux/arm64", timeout=5)
+    assert [call.arguments for call in program.calls if call.arguments[0] != "info"] == [
         ["pull", "--quiet", "--platform", "linux/arm64", "a:1@sha256:01"],
         ["tag", "a:1@sha256:01", "a:1"],
         ["save", "--output", str(tmp_path / "x.tar"), "a:1", "b:1"],
     ]
 
 
+def test_from_a_store_that_may_have_parts_of_an_image_one_platform_is_saved(tmp_path: Path) -> None:
+    status = [["driver-type", "io.containerd.snapshotter.v1"]]
+    found = {**INFO, "DriverStatus": status}
+    engine, program = _engine(tmp_path, _shown(["info"], found), Answer(["save"]))
+    assert engine.info().has_parts
+    engine.save(["a:1"], tmp_path / "x.tar", platform="linux/arm64", timeout=5)
+    archive = ["--output", str(tmp_path / "x.tar")]
+    assert program.calls[-1].arguments == ["save", "--platform", "linux/arm64", *archive, "a:1"]
+
+
 def test_podman_is_told_to_save_several(tmp_path: Path) -> None:
-    program = StandIn(tmp_path / "podman", [Answer(["save"])])
-    ContainerEngine(str(program.path)).save(["a:1", "b:1"], tmp_path / "x.tar", timeout=5)
-    assert "--multi-image-archive" in program.calls[0].arguments
+    program = StandIn(tmp_path / "podman", [_shown(["info"], PODMAN), Answer(["save"])])
+    engine = ContainerEngine(str(program.path))
+    engine.save(["a:1", "b:1"], tmp_path / "x.tar", platform="linux/arm64", timeout=5)
+    assert "--multi-image-archive" in program.calls[-1].arguments
+    assert "--platform" not in program.calls[-1].arguments
 
 
 def test_the_engine_says_what_it_has(tmp_path: Path) -> None:
-    found = {
-        "ServerVersion": "28.2.2",
-        "CgroupVersion": "2",
-        "NCPU": 2,
-        "Architecture": "x86_64",
-        "MemTotal": 25276518400,
-        "DockerRootDir": "/var/lib/docker",
-    }
-    engine, _ = _engine(tmp_path, _shown(["info"], found))
+    engine, _ = _engine(tmp_path, _shown(["info"], INFO))
     assert engine.info() == EngineInfo("28.2.2", 2, 2, 25276518400, "/var/lib/docker", "amd64")
 
 
 def test_podman_says_it_in_its_own_way(tmp_path: Path) -> None:
-    found = {
-        "host": {"cgroupVersion": "v2", "cpus": 4, "memTotal": 8 << 30, "arch": "arm64"},
-        "store": {"graphRoot": "/home/me/containers"},
-        "version": {"Version": "5.4.0"},
-    }
-    engine, _ = _engine(tmp_path, _shown(["info"], found))
+    engine, _ = _engine(tmp_path, _shown(["info"], PODMAN))
     assert engine.info() == EngineInfo("5.4.0", 2, 4, 8 << 30, "/home/me/containers", "arm64")
 
 

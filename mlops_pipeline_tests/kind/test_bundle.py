@@ -39,7 +39,7 @@ def pushed(registry: FileServer, bundle: Path | None, tmp_path: Path) -> Pushed:
         engine.load(held.archives("extras")[0].path)
     else:
         engine.pull(ECHO_IMAGE, platform=_platform(), timeout=300)
-    engine.save([ECHO_IMAGE], archive, timeout=300)
+    engine.save([ECHO_IMAGE], archive, platform=_platform(), timeout=300)
     return push(registry, archive, name="echo", tag="1.0.0")
 
 

@@ -142,11 +142,18 @@ class Gathering:
             target = folder / planned.path
             written = folder / MAKING / target.name
             written.unlink(missing_ok=True)  # Podman does not write over a file.
-            self.engine.save(planned.images, written, timeout=_SAVE_TIMEOUT)
+            self.engine.save(
+                planned.images, written, platform=self._platform, timeout=_SAVE_TIMEOUT
+            )
             written.chmod(READABLE)
             written.replace(target)
 
         return save
+
+    @property
+    def _platform(self) -> str:
+        """What nodes on such a machine run: Linux, whatever it has itself."""
+        return f"linux/{self.machine.partition('/')[2]}"
 
     def _ensure(self, images: Iterable[PinnedImage]) -> None:
         for image in images:
@@ -154,7 +161,7 @@ class Gathering:
 
     def _ensure_one(self, image: PinnedImage) -> None:
         """Let the engine have the image, for the machine that the bundle is for."""
-        platform = f"linux/{self.machine.partition('/')[2]}"
+        platform = self._platform
         there = self.engine.find_image(image.reference)
         if there is not None and there.platform == platform:
             if image.digest in there.digests:
