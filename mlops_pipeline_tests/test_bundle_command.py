@@ -26,6 +26,8 @@ ENGINE = """#!/bin/sh
 echo "$1" >> {log}
 case "$1" in
 image) echo '[{{"Id": "sha256:1", "Os": "linux", "Architecture": "amd64", "RepoDigests": []}}]' ;;
+info) echo '{{"ServerVersion": "28.2.2", "CgroupVersion": "2", "NCPU": 2, "MemTotal": 1,
+  "DockerRootDir": "/var/lib/docker"}}' ;;
 save) echo "$@" > "$3" ;;
 *) exit 1 ;;
 esac
@@ -85,7 +87,7 @@ def test_a_bundle_is_made_and_found_whole(
     assert "air has 15 files" in printed.out
     assert "images/istio.tar" in printed.err
     assert run("bundle", "verify", "air") == 0
-    assert "air is whole" in capfd.readouterr().out
+    assert capfd.readouterr().out == "air is whole\n"
     made = read(tmp_path / "air")
     held = {file.name for file in made.files}
     assert held == {*needed_on_kind(KindSettings()), "serving"}
@@ -94,7 +96,7 @@ def test_a_bundle_is_made_and_found_whole(
         *("localhost/mlops-pipeline/serving", "localhost/mlops-pipeline/serving-tensorflow"),
     ]
     assert not (tmp_path / "home").exists()
-    assert set((tmp_path / "engine.log").read_text().split()) == {"image", "save"}
+    assert set((tmp_path / "engine.log").read_text().split()) == {"image", "info", "save"}
 
 
 def test_a_bundle_for_another_architecture_has_no_serving_images(
@@ -105,6 +107,26 @@ def test_a_bundle_for_another_architecture_has_no_serving_images(
     said = capfd.readouterr().err
     assert "the serving images will not be in it" in said
     assert "kind-linux-arm64: the server answered 404" in said
+
+
+def test_what_has_to_be_built_there_is_told(
+    run: Run,
+    upstream: FileServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert run("bundle", "create", "air") == 0
+    contents = tmp_path / "air" / "bundle.toml"
+    contents.write_text(contents.read_text().replace("mlops-pipeline/serving:", "of-old:"))
+    capfd.readouterr()
+    assert run("bundle", "verify", "air") == 0
+    said = capfd.readouterr().out
+    assert said.startswith("it has no serving images of this version: `up` builds them")
+    assert said.endswith("air is whole\n")
+    monkeypatch.setenv("MLOPS_KIND__SERVING__IMAGES", "upstream")
+    assert run("bundle", "verify", "air") == 0
+    assert capfd.readouterr().out == "air is whole\n"
 
 
 def test_faults_are_named_with_an_exit_code(

@@ -334,12 +334,15 @@ def bundle_create(
 @bundle_app.command("verify")
 def bundle_verify(directory: _Directory) -> None:
     """Compare every file of a bundle with its digest. Uses no network."""
-    from mlops_pipeline.cli.bundle import verify
+    from mlops_pipeline.cli.bundle import describe_what_is_built, verify
 
-    faults = verify(load_context(), directory)
+    context = load_context()
+    faults = verify(context, directory)
     for fault in faults:
         words = f"{fault.kind} {fault.what}" + (f": {fault.seen}" if fault.seen else "")
         console.print(words, soft_wrap=True, markup=False, highlight=False)
+    if built := describe_what_is_built(context, directory):
+        console.print(built, soft_wrap=True, markup=False, highlight=False)
     if faults:
         raise typer.Exit(NOT_AS_IT_SHOULD_BE)
     console.print(f"{directory} is whole", soft_wrap=True, highlight=False)

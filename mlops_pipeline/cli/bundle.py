@@ -19,6 +19,7 @@ from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
 if TYPE_CHECKING:
+    from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
     from mlops_pipeline.platforms.kubernetes.sources.checking import Fault
     from mlops_pipeline.platforms.kubernetes.sources.contents import Contents
     from mlops_pipeline.platforms.kubernetes.sources.gathering import Built
@@ -60,8 +61,7 @@ def create(context: Context, folder: Path, *, machine: str, console: Console) ->
 
 def _serving_images(context: Context, machine: str) -> "Built | None":
     """Return our model server's images; only those for the architecture of this machine."""
-    from mlops_pipeline.platforms.kubernetes.parts import KindParts
-    from mlops_pipeline.platforms.kubernetes.serving_image.layer import ARCHIVE, ServingImage
+    from mlops_pipeline.platforms.kubernetes.sources import SERVING
     from mlops_pipeline.platforms.kubernetes.sources.gathering import Built
 
     if machine.partition("/")[2] != versions.this_machine().partition("/")[2]:
@@ -70,13 +70,20 @@ def _serving_images(context: Context, machine: str) -> "Built | None":
             "alone. There, an index of packages has to be reached"
         )
         return None
-    settings, engine = context.settings, _engine(_chosen(context.settings))
-    # A bundle holds them under the names that they have on kind, whatever they are for.
+    image = _as_bundled(context.settings)
+    return Built(SERVING, image.tag, image.references, image.build)
+
+
+def _as_bundled(settings: Settings) -> "ServingImage":
+    """Return the layer of a kind cluster: by its names of them a bundle holds our images."""
+    from mlops_pipeline.platforms.kubernetes.parts import KindParts
+    from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+
+    engine = _engine(_chosen(settings))
     kind = settings.kind.model_copy(
         update={"cluster": settings.kind.cluster.model_copy(update={"engine": engine})}
     )
-    image = ServingImage(KindParts.make(settings.home / "kind", kind, bundle=None))
-    return Built(ARCHIVE, image.tag, image.references, image.build)
+    return ServingImage(KindParts.make(settings.home / "kind", kind, bundle=None))
 
 
 def verify(context: Context, folder: Path) -> tuple["Fault", ...]:
@@ -89,6 +96,26 @@ def verify(context: Context, folder: Path) -> tuple["Fault", ...]:
 
     needed = _needed(_chosen(context.settings))
     return check(folder.absolute(), needed=needed, machine=versions.this_machine())
+
+
+def describe_what_is_built(context: Context, folder: Path) -> str:
+    """Say what `up` makes itself because a bundle does not have it; empty: nothing.
+
+    Raises:
+        ConfigurationError: the folder is no bundle.
+    """
+    from mlops_pipeline.platforms.kubernetes.sources import SERVING, contents
+
+    if _chosen(context.settings).serving.images != "own":
+        return ""
+    files = contents.read(folder.absolute()).files
+    held = {image for file in files if file.name == SERVING for image in file.images}
+    if held.issuperset(_as_bundled(context.settings).references):
+        return ""
+    return (
+        "it has no serving images of this version: `up` builds them, which takes an index of "
+        "packages (PIP_INDEX_URL); `mlops-pipeline bundle create` puts them in"
+    )
 
 
 def _chosen(settings: Settings) -> KindSettings | KubernetesSettings:

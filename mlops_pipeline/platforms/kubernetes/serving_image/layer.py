@@ -14,7 +14,6 @@ from typing import Literal
 from mlops_pipeline.clients.containers import full_reference
 from mlops_pipeline.clients.errors import (
     CommandError,
-    ConfigurationError,
     ConflictError,
     NotFoundError,
     PipelineError,
@@ -22,6 +21,7 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.platforms.kubernetes.images import LOCAL
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
+from mlops_pipeline.platforms.kubernetes.sources import BASE, SERVING
 from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
 from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
 from mlops_pipeline.platforms.layers import (
@@ -39,8 +39,6 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 Implementation = Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
 
-ARCHIVE = "serving"
-"""What a bundle calls the archive of both images."""
 _BUILD_TIMEOUT = 1800.0
 """Seconds: 260 MB come from a network that may be slow."""
 _RUN_TIMEOUT = 60.0
@@ -254,11 +252,7 @@ class ServingImage:
     def _load_built(self) -> None:
         """Load these very images where somebody has built and kept them, and name them."""
         engine, local = self._parts.engine, {i: self._built(i) for i in _IMAGES}
-        try:
-            archives = self._parts.sources.archives(ARCHIVE)
-        except ConfigurationError:  # A bundle need not have them.
-            archives = ()
-        for archive in archives:
+        for archive in self._parts.sources.archives(SERVING):
             if set(local.values()) & set(archive.images):
                 engine.load(archive.path)
         for image in self._lacking():
@@ -270,7 +264,7 @@ class ServingImage:
         engine, sources = self._parts.engine, self._parts.sources
         if engine.has_image(serving_context.BASE):
             return
-        for archive in sources.archives("python"):
+        for archive in sources.archives(BASE):
             if serving_context.BASE in map(full_reference, archive.images):
                 engine.load(archive.path)
 

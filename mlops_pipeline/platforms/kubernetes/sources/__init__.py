@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+BASE = "python"
+"""The group of the image that our serving images are built from."""
+SERVING = "serving"
+"""The group of those themselves. A bundle may have them, so that nothing need be built."""
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -66,7 +71,7 @@ class Sources(Protocol):
     def archives(self, group: str) -> tuple[Archive, ...]:
         """Return the archives of a group of images; none where nodes pull them.
 
-        Groups: those of `versions.toml`.
+        Groups: those of `versions.toml`, and SERVING, of which there may be none.
         """
 
     def echo_image(self) -> str:

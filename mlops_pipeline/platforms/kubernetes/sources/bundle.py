@@ -6,7 +6,14 @@ from functools import cached_property
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
-from mlops_pipeline.platforms.kubernetes.sources import Archive, Chart, ManifestFile, NodeImage
+from mlops_pipeline.platforms.kubernetes.sources import (
+    BASE,
+    SERVING,
+    Archive,
+    Chart,
+    ManifestFile,
+    NodeImage,
+)
 from mlops_pipeline.platforms.kubernetes.sources import contents as bundle_contents
 from mlops_pipeline.platforms.kubernetes.sources.contents import IMAGES, BundleFile, Contents
 from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
@@ -27,12 +34,14 @@ class Bundle:
     def require(self, names: Iterable[str]) -> None:
         """Make sure that everything of those names is there, whole.
 
+        With BASE our serving images are looked at, where they are there: none is built then.
+
         Raises:
             ConfigurationError: something is missing; named.
             IntegrityError: a file differs from its digest.
         """
         for name in names:
-            for file in self._named(name):
+            for file in (*self._named(name), *(self._held(SERVING) if name == BASE else ())):
                 self._checked(file)
 
     def binary(self, name: str) -> Path:
@@ -84,10 +93,10 @@ class Bundle:
         """Return the archives of a group of images, as they are named in `Sources`.
 
         Raises:
-            ConfigurationError: there are none.
+            ConfigurationError: there are none, but for SERVING.
             IntegrityError: one differs from its digest.
         """
-        files = self._named(group, *IMAGES)
+        files = self._held(SERVING) if group == SERVING else self._named(group, *IMAGES)
         return tuple(Archive(self._checked(file), file.images) for file in files)
 
     def echo_image(self) -> str:
@@ -98,18 +107,21 @@ class Bundle:
         return self._named(name, kind)[-1]
 
     def _named(self, name: str, *kinds: str) -> list[BundleFile]:
+        """Return the files of a name, of which there is one at least."""
+        if found := self._held(name, *kinds):
+            return found
+        raise self._missing(f"{kinds[0]} {name}" if kinds else name)
+
+    def _held(self, name: str, *kinds: str) -> list[BundleFile]:
         """Return the files of a name; `seldon.executor` names one archive of the group `seldon`."""
         group, dot, _ = name.partition(".")
-        found = [
+        return [
             file
             for file in self._contents.files
             if file.name == group
             and (not kinds or file.kind in kinds)
             and (not dot or Path(file.path).stem == name)
         ]
-        if not found:
-            raise self._missing(f"{kinds[0]} {name}" if kinds else name)
-        return found
 
     def _missing(self, what: str) -> ConfigurationError:
         held = ", ".join(sorted({file.name for file in self._contents.files}))

@@ -13,6 +13,7 @@ from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import CommandError, ConflictError
 from mlops_pipeline.clients.files import READABLE, sha256_of, writing
 from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.kubernetes.sources import BASE
 from mlops_pipeline.platforms.kubernetes.sources import contents as bundle_contents
 from mlops_pipeline.platforms.kubernetes.sources.contents import (
     CONTENTS,
@@ -36,7 +37,7 @@ MAKING = ".making"
 _LOCK_TIMEOUT = 3600.0
 _PULL_TIMEOUT = 3600.0
 _SAVE_TIMEOUT = 1800.0
-_ARCHIVES: dict[str, Kind] = {NODE: "node-image", "python": "build-image"}
+_ARCHIVES: dict[str, Kind] = {NODE: "node-image", BASE: "build-image"}
 
 
 @dataclass(frozen=True)

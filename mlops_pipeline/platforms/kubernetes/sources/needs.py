@@ -1,5 +1,6 @@
 """What the layers take from elsewhere."""
 
+from mlops_pipeline.platforms.kubernetes.sources import BASE
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline.settings.layers import LayerSettings
@@ -40,7 +41,7 @@ def needed(settings: LayerSettings) -> tuple[str, ...]:
     if not settings.object_store.endpoint:
         names += ["storage"]
     if settings.serving.images == "own":
-        names += ["python"]
+        names += [BASE]
     names += ["seldon-core-operator", "seldon"]
     if settings.seldon.engine:
         names += ["seldon.executor"]

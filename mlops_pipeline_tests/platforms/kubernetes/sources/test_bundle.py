@@ -1,6 +1,6 @@
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -34,9 +34,12 @@ FILES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "bundle"
+    return make_folder(tmp_path / "bundle", FILES)
+
+
+def make_folder(folder: Path, files: Mapping[str, tuple[str, str, list[str]]]) -> Path:
     entries = ['name = "test"', 'node_image = "kindest/node:v1.34.4"']
-    for path, (kind, version, images) in FILES.items():
+    for path, (kind, version, images) in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(f"the content of {path}")
         digest = hashlib.sha256((folder / path).read_bytes()).hexdigest()
@@ -139,6 +142,29 @@ def test_a_folder_that_is_not_ours_yet_is_not_written_to(folder: Path, tmp_path:
     State(home).prepare()
     make_bundle(folder, home).require(["kind"])
     assert State(home).verified.exists()
+
+
+def test_our_own_images_are_looked_at_with_what_they_are_built_from(tmp_path: Path) -> None:
+    reference = "localhost/mlops-pipeline/serving:1"
+    files = {**FILES, "images/serving.tar": ("images", "1", [reference])}
+    folder = make_folder(tmp_path / "bundle", files)
+    bundle, archive = make_bundle(folder, tmp_path / "state"), folder / "images" / "serving.tar"
+    bundle.require(["python"])
+    assert bundle.archives("serving") == (Archive(archive, (reference,)),)
+    archive.write_text("altered")
+    bundle.require(["istio"])
+    with pytest.raises(IntegrityError, match=r"serving\.tar"):
+        bundle.require(["python"])
+    archive.unlink()
+    with pytest.raises(ConfigurationError, match=r"serving\.tar, which cannot be read"):
+        bundle.require(["python"])
+    with pytest.raises(ConfigurationError, match=r"serving\.tar, which cannot be read"):
+        bundle.archives("serving")
+
+
+def test_a_bundle_need_not_have_our_own_images(bundle: Bundle) -> None:
+    bundle.require(["python"])
+    assert bundle.archives("serving") == ()
 
 
 def test_a_file_that_is_gone_is_named(bundle: Bundle, folder: Path) -> None:
