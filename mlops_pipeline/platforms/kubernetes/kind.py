@@ -11,6 +11,7 @@ from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform, Stack
+from mlops_pipeline.platforms.kubernetes.seldon_core import chart
 from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
@@ -50,7 +51,7 @@ class KindPlatform(ClusterPlatform):
 
     def preflight(self) -> list[Diagnosis]:
         """Look at the container engine, the programs, and what of this machine a cluster needs."""
-        return preflight.examine(self._parts)
+        return [*preflight.examine(self._parts), *chart.examine(self._parts.settings)]
 
     def memory_of(self, layer: str) -> int | None:
         """Return the bytes that the pods of a layer use; for the cluster, those of its nodes."""

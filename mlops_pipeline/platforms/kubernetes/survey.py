@@ -79,6 +79,8 @@ def _here(parts: ExistingParts) -> Iterator[Diagnosis]:
         yield _delivery(parts)
     if settings.istio.install or settings.seldon.install:
         yield programs.program(parts.sources, "helm")
+    if settings.seldon.install:
+        yield from seldon_chart.examine(settings)
     if settings.images.delivery == "kind":
         yield programs.program(parts.sources, "kind")
 

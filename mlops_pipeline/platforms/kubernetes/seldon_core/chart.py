@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.releases import Installation
+from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.settings.layers import LayerSettings
 
 NAMESPACE = "seldon-system"
@@ -86,6 +87,14 @@ def licence_of(version: str) -> str:
     if match is not None and (int(match[1]), int(match[2])) <= _LAST_FREE:
         return FREE
     return "Business Source License 1.1: no production use"
+
+
+def examine(settings: LayerSettings) -> list[Diagnosis]:
+    """Tell the licence of the version that is to be installed, where it restricts its use."""
+    version = settings.seldon.version
+    licence = licence_of(version)
+    seen = f"{version} is under the {licence}"
+    return [] if licence == FREE else [Diagnosis("licence of seldon core", seen)]
 
 
 def servers(settings: LayerSettings, serving: ServingImages) -> Servers:

@@ -122,6 +122,9 @@ class SeldonCore:
             UnavailableError: the webhook does not answer.
             FatalStateError: the operator's pod cannot become ready.
         """
+        version = self._parts.settings.seldon.version
+        if (licence := chart.licence_of(version)) != chart.FREE:
+            _log.warning("Seldon Core %s is under the %s", version, licence)
         return bring_up(self, self._parts, self._bring_up, purpose="bring up Seldon Core")
 
     def _bring_up(self, steps: Steps) -> Facts:
@@ -130,8 +133,6 @@ class SeldonCore:
         self._parts.sources.require(_NEEDED)
         version = self._parts.sources.chart(chart.CHART).version
         chart.require_version(self._parts.settings, version)
-        if (licence := chart.licence_of(version)) != chart.FREE:
-            _log.warning("Seldon Core %s is under the %s", version, licence)
         with steps.step("images"):
             self._parts.images.ensure("seldon")
         self._converge(api, wanted, steps)

@@ -254,9 +254,15 @@ def test_a_version_under_the_business_source_licence_says_so(
 ) -> None:
     rig.set(seldon={"version": "1.18.2"})
     rig.sources.versions["seldon-core-operator"] = "1.18.2"
-    with caplog.at_level(logging.WARNING):
-        layer(rig).ensure()
-    assert "Business Source License 1.1: no production use" in caplog.text
+    said = "Seldon Core 1.18.2 is under the Business Source License 1.1: no production use"
+    for action in ("created", "unchanged"):
+        with caplog.at_level(logging.WARNING):
+            assert layer(rig).ensure().action == action
+        assert said in caplog.text
+        caplog.clear()
+    (diagnosis,) = seldon_chart.examine(rig.parts.settings)
+    assert diagnosis.fine
+    assert diagnosis.seen in said
 
 
 @pytest.mark.parametrize(
