@@ -293,6 +293,8 @@ class KindCluster:
         return nodes
 
     def _run_kind(self, image: NodeImage, given: config.HostPorts) -> None:
+        if advice := preflight.advise(self._parts):
+            _log.warning("this machine may not do for a cluster: %s", advice)
         try:
             self._parts.kind().create(
                 self._settings.name,
@@ -302,7 +304,6 @@ class KindCluster:
                 timeout=_CREATE_TIMEOUT,
             )
         except CommandError as error:
-            advice = preflight.advise(self._parts)
             raise CommandError(f"{error}\n{advice}" if advice else str(error)) from error
 
     def _node_image(self) -> NodeImage:

@@ -479,13 +479,14 @@ def test_a_node_that_ends_meanwhile_ends_the_wait(made: Rig) -> None:
         layer._wait(nodes)
 
 
-def test_a_cluster_that_cannot_be_made_is_told_with_what_may_be_in_its_way(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+def test_what_may_be_in_a_clusters_way_is_told_before_it_is_made_and_if_it_cannot_be(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(preflight, "advise", lambda parts: "inotify: 128, run `sysctl`")
     rig.kind.fails = "could not find a log line"
     with pytest.raises(CommandError, match=r"could not find a log line\ninotify: 128"):
         KindCluster(rig.parts).ensure()
+    assert "may not do for a cluster: inotify: 128, run `sysctl`" in caplog.text
     assert KindCluster(rig.parts).observe() == Absent()
     rig.kind.fails = ""
     assert KindCluster(rig.parts).ensure().action == "created"
