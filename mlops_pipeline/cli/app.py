@@ -318,7 +318,7 @@ def bundle_create(
         str, typer.Option(help="System and architecture; none: those of this machine.")
     ] = "",
 ) -> None:
-    """Gather every program, chart, manifest and image that the kind platform needs."""
+    """Gather every program, chart, manifest and image that a platform on Kubernetes needs."""
     from mlops_pipeline.cli.bundle import create
 
     made = create(load_context(), directory, machine=machine, console=Console(stderr=True))

@@ -50,7 +50,8 @@ class Settings(BaseSettings):
     bundle: Path | None = Field(
         None,
         description="Folder with every program, chart, manifest and image of the Kubernetes "
-        "platforms; then nothing is taken from a network, but what the nodes of `kubernetes` pull.",
+        "platforms; then nothing is taken from a network, but what the nodes of `kubernetes` pull, "
+        "and packages for serving images that it lacks.",
     )
     mirror: Annotated[Url, StringConstraints(pattern=r"^(https?://[^/?#]+[^?#]*)?$")] = Field(
         "",

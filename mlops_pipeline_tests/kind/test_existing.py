@@ -17,6 +17,7 @@ import yaml
 from mlops_pipeline.clients.containers import ContainerEngine
 from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
+    DEPLOYMENT,
     NAMESPACE,
     PERSISTENT_VOLUME_CLAIM,
     POD,
@@ -352,12 +353,15 @@ def test_without_the_strangers_things_nothing_of_ours_is_left(
     api = ours.api
     api.delete(SELDON_DEPLOYMENT, "theirs", namespace=THEIRS)
     api.delete(VIRTUAL_SERVICE, "their-route", namespace=THEIRS)
+    ours.run("down", timeout=300)
+    assert api.find(CUSTOM_RESOURCE_DEFINITION, DEFINITION) is None
+    for name, namespace in (("istiod", "istio-system"), ("controller", "metallb-system")):
+        assert api.find(DEPLOYMENT, name, namespace=namespace) is None
     ours.as_administrator.run("down", "--purge", "--yes", timeout=300)
     kubernetes_own = {"default", "kube-system", "kube-public", "kube-node-lease"}
     left = _namespaces(ours)
     assert THEIRS in left
     assert left - kubernetes_own - {THEIRS, "local-path-storage"} == set()
-    assert api.find(CUSTOM_RESOURCE_DEFINITION, DEFINITION) is None
     assert api.find(SECRET, "their-secret", namespace=THEIRS) is not None
 
 
