@@ -214,7 +214,8 @@ class ApiServer:
     def _proxy_of(self, content: Mapping[str, Any]) -> Proxy | None:
         context = self._entry(content, "contexts", self._context)
         cluster = self._entry(content, "clusters", context.get("cluster"))
-        return proxies.find(str(cluster.get("server", "")), named=str(cluster.get("proxy-url", "")))
+        server, named = (str(cluster.get(key) or "") for key in ("server", "proxy-url"))
+        return proxies.find(server, named=named)
 
     def _logged_in(self, content: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Let the program that the context's user names log in, and put what it gives there."""
@@ -245,7 +246,7 @@ def _made(content: Mapping[str, Any], context: str, folder: Path, *, proxy: Prox
         # The package takes any of the environment's, for whatever server.
         configuration.proxy, configuration.no_proxy = None, None
         if proxy is not None:
-            configuration.proxy, configuration.no_proxy = proxy.url, proxy.left_out
+            configuration.proxy = proxy.url
             configuration.proxy_headers = make_headers(proxy_basic_auth=proxy.login or None)
         configuration.retries = False
         made = client.ApiClient(configuration)

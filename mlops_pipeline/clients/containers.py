@@ -31,6 +31,8 @@ _CTR = ("ctr", "--namespace=k8s.io")
 """What asks containerd for what Kubernetes has there."""
 _CONTAINERD = "io.containerd.snapshotter.v1"
 """The driver's type where Docker keeps images in containerd's store."""
+_SAVES_ONE_PLATFORM = 28
+"""The first Docker whose `save` takes a platform (API 1.48)."""
 _REMEDY = (
     "install Docker (https://docs.docker.com/engine/install/), or Podman and set "
     'kind.cluster.engine = "podman"'
@@ -73,7 +75,10 @@ class EngineInfo:
     architecture: str = ""
     """What it builds images for, in Go's words: `amd64`."""
     has_parts: bool = False
-    """Whether it may have an image for one of its platforms alone, as Docker's containerd store."""
+    """Whether it may have an image for one of its platforms alone, and saves what it is told of.
+
+    Docker does from 28 on, where it keeps images in containerd's store.
+    """
 
 
 @dataclass(frozen=True)
@@ -684,8 +689,14 @@ def _docker_info(found: Mapping[str, Any]) -> EngineInfo:
         memory_bytes=int(found["MemTotal"]),
         data_root=str(found["DockerRootDir"]),
         architecture=_architecture(found.get("Architecture")),
-        has_parts=["driver-type", _CONTAINERD] in (found.get("DriverStatus") or []),
+        has_parts=["driver-type", _CONTAINERD] in (found.get("DriverStatus") or [])
+        and _major(found["ServerVersion"]) >= _SAVES_ONE_PLATFORM,
     )
+
+
+def _major(version: object) -> int:
+    found = re.match(r"\d+", str(version))
+    return int(found[0]) if found else 0
 
 
 def _podman_info(found: Mapping[str, Any]) -> EngineInfo:

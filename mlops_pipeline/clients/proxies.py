@@ -1,11 +1,16 @@
-"""The proxy that leads to an API server, by the rules that kubectl and helm go by."""
+"""The proxy that leads to an API server, by the rules that kubectl and helm go by.
+
+Those are Go's: https://pkg.go.dev/golang.org/x/net/http/httpproxy#Config.
+"""
 
 import ipaddress
+import os
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies_environment
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from mlops_pipeline.clients.errors import ConfigurationError
+
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -16,8 +21,6 @@ class Proxy:
     """Without a password."""
     login: str = ""
     """`name:password`; empty where it asks for none."""
-    left_out: str = ""
-    """Hosts that are reached without it, as NO_PROXY has them."""
 
     def __repr__(self) -> str:
         return f"Proxy({self.url!r})"
@@ -26,41 +29,79 @@ class Proxy:
 def find(server: str, *, named: str) -> Proxy | None:
     """Return the proxy to `server`, a URL: the one that is `named`, else the environment's.
 
-    As Go's `http.ProxyFromEnvironment` has it, by which kubectl and helm go, this machine itself is
-    reached without the environment's. The `proxy-url` of a kubeconfig is for every server.
+    The environment's is not for this machine itself, nor for what NO_PROXY leaves out. The one that
+    is named, as by the `proxy-url` of a kubeconfig, is for every server.
 
     Raises:
         ConfigurationError: it is no HTTP proxy. No password is shown.
     """
     if named:
         return _parsed(named, of="the proxy-url in the kubeconfig")
-    parts, environment = urlsplit(server), getproxies_environment()
-    chosen = environment.get(parts.scheme, "")
-    if not chosen or _is_here(parts.hostname or ""):
+    parts = urlsplit(server)
+    chosen = _variable(f"{parts.scheme}_proxy")
+    if not chosen or _is_left_out(parts):
         return None
-    proxy = _parsed(chosen, of=f"{parts.scheme.upper()}_PROXY")
-    return Proxy(proxy.url, proxy.login, environment.get("no", ""))
+    return _parsed(chosen, of=f"{parts.scheme.upper()}_PROXY")
 
 
 def _parsed(text: str, *, of: str) -> Proxy:
-    parts = urlsplit(text if "://" in text else f"http://{text}")
     try:
-        port, host = parts.port, parts.hostname
-    except ValueError:
-        port, host = None, None
-    if parts.scheme not in ("http", "https") or not host:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        port, host, scheme = parts.port, parts.hostname, parts.scheme
+    except ValueError:  # It may cite the password.
+        port, host, scheme = None, None, ""
+    if scheme not in _PORTS or not host:
         raise ConfigurationError(
-            f"{of} names no proxy that can be used: it must be http://HOST:PORT or https://…, and "
-            f"it is a {parts.scheme or 'bare'} address; name another, or leave the server out with "
-            "NO_PROXY"
+            f"{of} names no proxy that can be used: it must be http://HOST:PORT or https://…"
+            f"{f', and it is a {scheme} address' if scheme not in ('', *_PORTS) else ''}; name "
+            "another, or leave the server out with NO_PROXY"
         )
-    shown = f"[{host}]" if ":" in host else host
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
-    return Proxy(f"{parts.scheme}://{shown}{f':{port}' if port else ''}", login)
+    shown = f"[{host}]" if ":" in host else host
+    return Proxy(f"{scheme}://{shown}{f':{port}' if port else ''}", login)
 
 
-def _is_here(host: str) -> bool:
+def _variable(name: str) -> str:
+    return os.environ.get(name.upper()) or os.environ.get(name) or ""
+
+
+def _is_left_out(server: SplitResult) -> bool:
+    host = (server.hostname or "").rstrip(".")
+    address, port = _address(host), server.port or _PORTS.get(server.scheme)
+    if host == "localhost" or (address is not None and address.is_loopback):
+        return True
+    entries = (entry.strip().lower() for entry in _variable("no_proxy").split(","))
+    return any(_covers(entry, host, port) for entry in entries if entry)
+
+
+def _covers(entry: str, host: str, port: int | None) -> bool:
+    """Say whether an entry of NO_PROXY is for a host: `*`, a network, an address, or a name.
+
+    A name is for what is below it too; with a dot or `*.` before it, for that alone. A port after
+    an address or a name is that of the server.
+    """
+    if entry == "*":
+        return True
+    address = _address(host)
     try:
-        return ipaddress.ip_address(host).is_loopback
+        network = ipaddress.ip_network(entry, strict=False)
     except ValueError:
-        return host == "localhost"
+        pass
+    else:
+        return address is not None and address in network
+    name, colon, asked = entry.rpartition(":")
+    if not colon:
+        name, asked = entry, ""
+    if asked and asked != str(port):
+        return False
+    if (meant := _address(name.strip("[]"))) is not None:
+        return meant == address
+    below = f".{name.removeprefix('*').removeprefix('.')}"
+    return len(below) > 1 and (host.endswith(below) or (name[0] not in "*." and host == name))
+
+
+def _address(host: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None":
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

@@ -75,8 +75,9 @@ class ObjectStoreSettings(Table):
     )
     endpoint: Url = Field(
         "",
-        description="URL of another S3, reachable from here and from pods; then none is made. Its "
-        "keys come from where AWS's tools look: AWS_ACCESS_KEY_ID, or the profile.",
+        description="URL of another S3, reachable from here and from pods; then none is made. It "
+        "has to have the buckets `models` and `datasets`. Its keys come from where AWS's tools "
+        "look: AWS_ACCESS_KEY_ID, or the profile.",
     )
     region: str = Field("us-east-1", description="Region of that S3.")
     profile: str = Field("", description="Profile of ~/.aws that holds its keys.")

@@ -109,6 +109,14 @@ def test_from_a_store_that_may_have_parts_of_an_image_one_platform_is_saved(tmp_
     assert program.calls[-1].arguments == ["save", "--platform", "linux/arm64", *archive, "a:1"]
 
 
+@pytest.mark.parametrize("version", ["27.5.1", "dev"])
+def test_a_docker_that_cannot_be_told_a_platform_is_told_none(tmp_path: Path, version: str) -> None:
+    status = [["driver-type", "io.containerd.snapshotter.v1"]]
+    found = {**INFO, "DriverStatus": status, "ServerVersion": version}
+    engine, _ = _engine(tmp_path, _shown(["info"], found))
+    assert not engine.info().has_parts
+
+
 def test_podman_is_told_to_save_several(tmp_path: Path) -> None:
     program = StandIn(tmp_path / "podman", [_shown(["info"], PODMAN), Answer(["save"])])
     engine = ContainerEngine(str(program.path))

@@ -154,8 +154,9 @@ def test_its_own_context_is_asked_whatever_the_environment_says(
 
 
 def test_the_proxy_that_the_kubeconfig_names_is_gone_through(
-    server: StubApiServer, tmp_path: Path
+    server: StubApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
     proxy = server.url.replace("://", "://me:secret@")
     api = _client(tmp_path, "http://cluster.example.com:6443", proxy=proxy)
     server.on("GET /version", (200, {"gitVersion": "v1.34.4"}))

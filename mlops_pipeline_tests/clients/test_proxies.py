@@ -1,3 +1,5 @@
+import traceback
+
 import pytest
 
 from mlops_pipeline.clients import proxies
@@ -22,7 +24,9 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"HTTPS_PROXY": PROXY}, SERVER, Proxy(PROXY)),
         ({"https_proxy": PROXY}, SERVER, Proxy(PROXY)),
         ({"HTTPS_PROXY": "proxy.example.com:3128"}, SERVER, Proxy(PROXY)),
-        ({"HTTPS_PROXY": PROXY, "NO_PROXY": ".local"}, SERVER, Proxy(PROXY, left_out=".local")),
+        ({"HTTPS_PROXY": PROXY, "https_proxy": "http://other:1"}, SERVER, Proxy(PROXY)),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": ".local"}, SERVER, Proxy(PROXY)),
+        ({"HTTPS_PROXY": PROXY, "no_proxy": "a, .example.com"}, SERVER, None),
         ({"HTTP_PROXY": PROXY, "ALL_PROXY": PROXY}, SERVER, None),
         ({"HTTP_PROXY": PROXY}, "http://cluster.example.com", Proxy(PROXY)),
         ({"HTTPS_PROXY": PROXY}, "https://127.0.0.1:6443", None),
@@ -39,6 +43,44 @@ def test_the_environments_is_for_other_machines(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert proxies.find(server, named="") == expected
+
+
+@pytest.mark.parametrize(
+    ("left_out", "host", "expected"),
+    [
+        ("*", "a.example.com", True),
+        ("b,*", "a.example.com", True),
+        ("example.com", "example.com", True),
+        ("EXAMPLE.com", "a.example.com", True),
+        ("example.com", "another-example.com", False),
+        (".example.com", "a.example.com", True),
+        (".example.com", "example.com", False),
+        ("*.example.com", "a.example.com", True),
+        ("*.example.com", "example.com", False),
+        ("example.com:6443", "a.example.com", True),
+        ("example.com:443", "a.example.com", False),
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("10.0.0.0/8", "11.1.2.3", False),
+        ("10.0.0.0/8", "a.example.com", False),
+        ("10.1.2.3", "10.1.2.3", True),
+        ("10.1.2.3:6443", "10.1.2.3", True),
+        ("10.1.2.3:443", "10.1.2.3", False),
+        ("fd00::/8", "[fd00::1]", True),
+        ("fd00::1", "[fd00::1]", True),
+        ("[fd00::1]:6443", "[fd00::1]", True),
+        ("fe80::1", "[fd00::1]", False),
+        (", ,:6443,.", "a.example.com", False),
+    ],
+)
+def test_what_is_left_out_is_so_by_gos_rules(
+    monkeypatch: pytest.MonkeyPatch,
+    left_out: str,
+    host: str,
+    expected: bool,  # noqa: FBT001  # a parameter of pytest
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", PROXY)
+    monkeypatch.setenv("NO_PROXY", left_out)
+    assert (proxies.find(f"https://{host}:6443", named="") is None) is expected
 
 
 def test_the_one_that_is_named_comes_first_and_is_for_every_server(
@@ -58,9 +100,16 @@ def test_a_password_is_taken_out_of_the_address_and_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["socks5://me:secret@127.0.0.1:1080", "http://", "http://me:secret@proxy:port"]
+    "address",
+    [
+        "socks5://me:secret@127.0.0.1:1080",
+        "http://",
+        "http://me:secret@proxy:port",
+        "http://me:secret\u2100@proxy:3128",
+        "http://me:secret@[proxy:3128",
+    ],
 )
 def test_what_is_no_http_proxy_is_refused_without_its_password(address: str) -> None:
     with pytest.raises(ConfigurationError, match="the proxy-url in the kubeconfig") as error:
         proxies.find(SERVER, named=address)
-    assert "secret" not in str(error.value)
+    assert "secret" not in "".join(traceback.format_exception(error.value))

@@ -36,6 +36,8 @@ _NAMESPACES = {
 }
 """Layer → where its pods are, on every platform."""
 _STAYS = "stays: somebody else's things are in it, or not all of it may be seen"
+_FORMER = "stays: its layer is not asked for any more; ask for it and run this again"
+"""Without the namespace, what the layer has made outside of it would lead nowhere."""
 
 
 class GatewayLayer(Layer, Protocol):
@@ -180,7 +182,7 @@ class ClusterPlatform(ABC):
         Raises:
             NotFoundError: nothing of that name; says which there are.
         """
-        if name in (layer.name for layer in self.layers):
+        if name in self._layer_names:
             return self._layer_logs(name, lines)
         found = deployments_called(name, self)
         logs = [self._deployments.logs(d.name, namespace=d.namespace, lines=lines) for d in found]
@@ -198,6 +200,10 @@ class ClusterPlatform(ABC):
     @abstractmethod
     def _needed(self) -> tuple[str, ...]:
         """The names of everything that its layers take from elsewhere."""
+
+    @property
+    def _layer_names(self) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self.layers)
 
     @property
     def _namespaces(self) -> Mapping[str, str]:
@@ -222,8 +228,14 @@ class ClusterPlatform(ABC):
         else:
             self._stack.store.discard()
         used = {places[name] for name in kept if name in places}
-        names = [name for name in our_namespaces(api) if name not in used]
-        stays = [name for name in names if not remove_namespace(api, name)]
+        former = {place for layer, place in places.items() if layer not in self._layer_names}
+        ours = [name for name in our_namespaces(api) if name not in used]
+        names = [name for name in ours if name not in former]
+        stays = [
+            name
+            for name in names
+            if not remove_namespace(api, name) and api.find(NAMESPACE, name) is not None
+        ]
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
         for name in names:
             if name not in stays:
@@ -232,6 +244,7 @@ class ClusterPlatform(ABC):
             *self._say(kept),
             *((stored,) if is_read else ()),
             *(f"the namespace {name} {_STAYS}" for name in stays),
+            *(f"the namespace {name} {_FORMER}" for name in ours if name in former),
         )
 
     def _say(self, kept: Mapping[str, str]) -> tuple[str, ...]:

@@ -2,8 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mlops_pipeline.clients.errors import AccessDeniedError, ConflictError
@@ -145,12 +144,14 @@ def remove(
 ) -> None:
     """Delete everything that carries the layer's label, and wait until its namespace is gone.
 
-    A namespace with something of somebody else in it stays, without what is the layer's. `also` are
+    A namespace with something of somebody else in it stays, without what is the layer's, as far as
+    that may be listed: the rights that are asked for suffice. `also` are
     kinds of what the layer has made outside of it, beside those that every layer has. Nothing
     happens while there is no cluster.
 
     Raises:
-        WaitTimeoutError: the namespace is still there.
+        AccessDeniedError: something of the layer may not be deleted.
+        WaitTimeoutError: the namespace, or something of the layer, is still there.
     """
     if (api := parts.find_api()) is None:
         return
@@ -167,11 +168,23 @@ def remove(
         if remove_namespace(api, namespace):
             wait_for_end(api, NAMESPACE, namespace, timeout=timeout, clock=clock)
             return
+        deleted = []
         for resource in api.kinds():
-            # A kind that may not be listed is none of those that the layer was made of.
-            with suppress(AccessDeniedError):
-                for found in api.list(resource, namespace=namespace, labels=labels):
-                    delete_ours(api, resource, found["metadata"]["name"], namespace=namespace)
+            for found in _listed(api, resource, namespace=namespace, labels=labels):
+                name = str(found["metadata"]["name"])
+                if delete_ours(api, resource, name, namespace=namespace):
+                    deleted.append((resource, name))
+        for resource, name in deleted:
+            wait_for_end(api, resource, name, namespace=namespace, timeout=timeout, clock=clock)
+
+
+def _listed(
+    api: KubernetesApi, resource: Resource, *, namespace: str, labels: str
+) -> Sequence[Manifest]:
+    try:
+        return api.list(resource, namespace=namespace, labels=labels)
+    except AccessDeniedError:
+        return ()
 
 
 def _shown(manifest: Manifest) -> str:

@@ -9,10 +9,16 @@ from mlops_pipeline.clients import running as running_processes
 from mlops_pipeline.clients.containers import full_reference
 from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
-from mlops_pipeline.clients.kubernetes import NAMESPACE, SELDON_DEPLOYMENT
+from mlops_pipeline.clients.kubernetes import (
+    NAMESPACE,
+    PERSISTENT_VOLUME_CLAIM,
+    SELDON_DEPLOYMENT,
+)
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, ClusterRecord, Stage
+from mlops_pipeline.platforms.kubernetes.object_store import manifests as store_manifests
+from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.platforms.layers import Absent
@@ -20,7 +26,7 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import ObjectStoreSettings, ServingSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, Reference
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     CONTROL_PLANE,
     NAME,
@@ -259,10 +265,13 @@ def test_purge_takes_what_is_ours_out_of_a_cluster_of_somebody_else(tmp_path: Pa
     rig.api.apply(namespace("models"))
     rig.api.apply(deployed("mine"))
     rig.api.apply(namespace("mlops-storage"))
+    rig.api.apply(store_manifests.volume("5Gi", storage_class=""))
     said = platform_of(rig).purge()
     assert rig.kind.deleted == []
     assert running(rig) == [CONTROL_PLANE, f"{NAME}-worker"]
     assert rig.api.find(SELDON_DEPLOYMENT, "mine", namespace="models") is None
+    volume = Reference(PERSISTENT_VOLUME_CLAIM, "mlops-storage", "seaweedfs")
+    assert volume in rig.api.deleted
     assert rig.api.find(NAMESPACE, "mlops-storage") is None
     assert rig.api.find(SELDON_DEPLOYMENT, "theirs", namespace="prod") is not None
     assert rig.api.find(NAMESPACE, "istio-system") is not None
@@ -270,6 +279,49 @@ def test_purge_takes_what_is_ours_out_of_a_cluster_of_somebody_else(tmp_path: Pa
     assert "SeldonDeployment prod/theirs stays: another state folder made it" in said
     assert "seldon_core stays, for SeldonDeployment prod/theirs of somebody else" in said
     assert not rig.home.exists()
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_purge_leaves_the_data_of_who_made_the_cluster(tmp_path: Path, *, theirs: bool) -> None:
+    rig = rig_with_nodes(tmp_path, stage="adopted")
+    rig.api.labels = {"mlops-pipeline/owner": "mlops-who-made-it" if theirs else "mlops-mine"}
+    rig.api.apply(namespace("mlops-storage"))
+    rig.api.apply(store_manifests.volume("5Gi", storage_class=""))
+    rig.api.labels = {"mlops-pipeline/owner": "mlops-mine"}
+    platform_of(rig).purge()
+    found = rig.api.find(PERSISTENT_VOLUME_CLAIM, "seaweedfs", namespace="mlops-storage")
+    assert (found is not None) is theirs
+
+
+def test_purge_leaves_the_namespace_of_a_layer_that_is_not_asked_for_any_more(
+    tmp_path: Path,
+) -> None:
+    rig = rig_with_nodes(tmp_path, stage="adopted")
+    rig.api.apply(namespace("ingress-nginx"))
+    assert (
+        platform_of(rig)
+        .purge()[-1]
+        .startswith("the namespace ingress-nginx stays: its layer is not asked for any more")
+    )
+    assert rig.api.find(NAMESPACE, "ingress-nginx") is not None
+    assert not rig.home.exists()
+
+
+def test_what_is_applied_says_which_state_folder_it_is_from(tmp_path: Path) -> None:
+    for home in ("one", "other"):
+        folder = State(tmp_path / home)
+        folder.prepare()
+        folder.kubeconfig.write_text(
+            "contexts: [{name: kind-seldon, context: {cluster: c, user: u}}]\n"
+            "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n"
+            "users: [{name: u, user: {}}]\n"
+        )
+    labels = [
+        KindParts.make(tmp_path / home, KindSettings(), bundle=None).api().labels
+        for home in ("one", "other", "one")
+    ]
+    assert labels[0] == labels[2] != labels[1]
+    assert set(labels[0]) == {"mlops-pipeline/owner"}
 
 
 def test_purge_leaves_a_cluster_alone_that_we_have_never_been_in(tmp_path: Path) -> None:

@@ -110,7 +110,9 @@ class Https:
             shown = http.certificate_at(host, port, timeout=_GLANCE)
         except UnavailableError as error:
             return str(error)
-        if not tls.is_same(shown, self.chain(api)):
+        if not (ours := self.chain(api)):
+            return f"the Secret {NAMESPACE}/{tls.SECRET} of port 443 is not there"
+        if not tls.is_same(shown, ours):
             return f"{host}:{port} shows another certificate than the Secret {tls.SECRET} holds"
         return None
 
