@@ -156,6 +156,29 @@ class SeldonDeployment(_Part):
             return {live[0].name: 100}
         return {p.name: p.traffic for p in live}
 
+    def is_whole(self) -> bool:
+        """Say whether all live traffic goes somewhere."""
+        return sum(self.traffic().values()) == 100
+
+
+def introduce(wanted: SeldonDeployment, there: SeldonDeployment) -> SeldonDeployment:
+    """Return what is wanted with the traffic of what is there: what is new gets none yet.
+
+    Predictors with live traffic that are not wanted any more stay as they are.
+    """
+    shares, names = there.traffic(), {p.name for p in wanted.spec.predictors}
+    coming = tuple(
+        p if p.shadow else p.model_copy(update={"traffic": shares.get(p.name, 0)})
+        for p in wanted.spec.predictors
+    )
+    going = tuple(
+        p.model_copy(update={"traffic": shares[p.name]})
+        for p in there.spec.predictors
+        if not p.shadow and p.name not in names
+    )
+    spec = wanted.spec.model_copy(update={"predictors": (*coming, *going)})
+    return wanted.model_copy(update={"spec": spec})
+
 
 def parse(manifest: object) -> SeldonDeployment:
     """Validate a manifest.

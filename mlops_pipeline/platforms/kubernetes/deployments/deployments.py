@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal, Protocol
 
 from mlops_pipeline.clients import http
@@ -35,7 +35,7 @@ from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_m
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import PredictorStatus
-from mlops_pipeline.platforms.seldon import SeldonDeployment
+from mlops_pipeline.platforms.seldon import SeldonDeployment, introduce
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 0.2
@@ -115,8 +115,12 @@ class KubernetesDeployments:
             _require_ours(before, "apply")
             self._prepare(api, deployment)
             start, stale = self._parts.clock.now(), self._edited(api, before)
-            applied = self._apply(api, self._manifests.render(deployment))
+            first = self._introduction(api, before, deployment) or deployment
+            applied = self._apply(api, self._manifests.render(first))
             with self._taking_back(api, before, applied):
+                if first != deployment:
+                    self._wait(api, before, applied, first, stale=stale)
+                    applied, stale = self._apply(api, self._manifests.render(deployment)), {}
                 waited = self._wait(api, before, applied, deployment, stale=stale)
                 self._wait_for_route(deployment, url)
             seconds = self._parts.clock.now() - start
@@ -243,6 +247,26 @@ class KubernetesDeployments:
                     f"the Secret {secret} does not exist in the namespace {namespace}; make it, or "
                     "name another as envSecretRefName"
                 )
+
+    def _introduction(
+        self, api: KubernetesApi, before: Manifest | None, wanted: SeldonDeployment
+    ) -> SeldonDeployment | None:
+        """Return what comes first where new predictors get traffic beside others, or instead.
+
+        They come without any, and those that go stay until then. Seldon's operator writes the
+        route to a predictor before the DestinationRule that it leads by: in between the gateway
+        answers 503 for it. Where what is there does not serve, nothing is lost by that.
+        """
+        if before is None:
+            return None
+        there = self._manifests.read(before)
+        first = introduce(wanted, there)
+        if not wanted.traffic().keys() - there.traffic().keys() or not first.is_whole():
+            return None
+        with suppress(FatalStateError):
+            if describe_unready(api, before, there) is None:
+                return first
+        return None
 
     def _apply(self, api: KubernetesApi, manifest: Manifest) -> Manifest:
         """Apply, and try again while Seldon's webhook does not answer yet."""

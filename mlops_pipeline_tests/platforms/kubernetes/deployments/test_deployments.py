@@ -376,6 +376,57 @@ def test_traffic_and_shadows_are_waited_for_and_shown(world: World) -> None:
     assert [(s.name, s.traffic, s.digest) for s in world.status()] == [("default", 100, "two")]
 
 
+def shares_applied(world: World) -> list[dict[str, int]]:
+    """Return the traffic of each deployment that was applied, by predictor."""
+    read = Manifests(secret="keys", image=lambda _: world.image, deadline=60).read
+    return [read(m).traffic() for m in world.api.applied if m["kind"] == "SeldonDeployment"]
+
+
+def test_a_new_predictor_comes_without_traffic_first(world: World) -> None:
+    """Else the gateway is sent to it before it knows the way."""
+    world.deployments.apply(deployment(predictor("one", "main")))
+    world.api.applied.clear()
+    both = [predictor("one", "main", traffic=70), predictor("two", "canary", traffic=30)]
+    assert world.deployments.apply(deployment(*both)).action == "updated"
+    assert shares_applied(world) == [{"main": 100, "canary": 0}, {"main": 70, "canary": 30}]
+    world.api.applied.clear()
+    world.deployments.apply(deployment(predictor("two", "next")))
+    assert shares_applied(world) == [{"next": 0, "main": 70, "canary": 30}, {"next": 100}]
+    assert [(s.name, s.digest) for s in world.status()] == [("next", "two")]
+
+
+def test_a_new_predictor_without_traffic_of_its_own_takes_no_detour(world: World) -> None:
+    world.deployments.apply(deployment(predictor("one", "main")))
+    world.api.applied.clear()
+    copy = predictor("two", "copy", shadow=True, traffic=100)
+    world.deployments.apply(deployment(predictor("one", "main"), copy))
+    world.deployments.apply(deployment(predictor("two", "main")))
+    assert len(shares_applied(world)) == 2
+
+
+def test_what_does_not_serve_is_replaced_at_once(world: World) -> None:
+    world.deployments.apply(deployment(predictor("one", "main")))
+    world.operator.stuck = CRASHING
+    world.operator.step()
+    world.operator.stuck = None
+    world.api.applied.clear()
+    found = world.api.list(DEPLOYMENT)[0]
+    world.api.put({**found, "status": {**found["status"], "availableReplicas": 0}})
+    world.deployments.apply(deployment(predictor("two", "next")))
+    assert shares_applied(world) == [{"next": 100}]
+
+
+def test_a_new_predictor_that_is_never_ready_changes_no_traffic(world: World) -> None:
+    world.deployments.apply(deployment(predictor("one", "main")))
+    world.api.applied.clear()
+    world.operator.stuck = CRASHING
+    both = [predictor("one", "main", traffic=70), predictor("two", "canary", traffic=30)]
+    with pytest.raises(FatalStateError):
+        world.deployments.apply(deployment(*both))
+    assert [shares["main"] for shares in shares_applied(world)] == [100, 100]
+    assert [s.name for s in world.status()] == ["main"]
+
+
 def test_tensorflows_image_is_that_of_its_second_container(world: World) -> None:
     graph = {"implementation": "TENSORFLOW_SERVER"}
     assert world.deployments.apply(deployment(predictor(graph=graph))).action == "created"
