@@ -6,7 +6,7 @@ words. Fields of Seldon's that no platform of this project supports are refused 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -156,27 +156,31 @@ class SeldonDeployment(_Part):
             return {live[0].name: 100}
         return {p.name: p.traffic for p in live}
 
-    def is_whole(self) -> bool:
-        """Say whether all live traffic goes somewhere."""
-        return sum(self.traffic().values()) == 100
 
+def between(there: SeldonDeployment, wanted: SeldonDeployment) -> list[SeldonDeployment]:
+    """Return what comes between, so that traffic goes only to predictors that are there.
 
-def introduce(wanted: SeldonDeployment, there: SeldonDeployment) -> SeldonDeployment:
-    """Return what is wanted with the traffic of what is there: what is new gets none yet.
-
-    Predictors with live traffic that are not wanted any more stay as they are.
+    First, where some are new, they come without traffic beside those that are there; then, where
+    some go, the others have the traffic that is wanted and these have none.
     """
     shares, names = there.traffic(), {p.name for p in wanted.spec.predictors}
-    coming = tuple(
+    going = [p for p in there.spec.predictors if shares.get(p.name) and p.name not in names]
+    steps = []
+    if wanted.traffic().keys() - shares.keys():
+        steps.append(_shared_out(wanted, going, shares))
+    if going:
+        steps.append(_shared_out(wanted, going, wanted.traffic()))
+    return [step for step in steps if sum(step.traffic().values()) == 100]
+
+
+def _shared_out(
+    wanted: SeldonDeployment, going: Sequence[Predictor], shares: Mapping[str, int]
+) -> SeldonDeployment:
+    predictors = tuple(
         p if p.shadow else p.model_copy(update={"traffic": shares.get(p.name, 0)})
-        for p in wanted.spec.predictors
+        for p in (*wanted.spec.predictors, *going)
     )
-    going = tuple(
-        p.model_copy(update={"traffic": shares[p.name]})
-        for p in there.spec.predictors
-        if not p.shadow and p.name not in names
-    )
-    spec = wanted.spec.model_copy(update={"predictors": (*coming, *going)})
+    spec = wanted.spec.model_copy(update={"predictors": predictors})
     return wanted.model_copy(update={"spec": spec})
 
 

@@ -35,7 +35,7 @@ from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_m
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import PredictorStatus
-from mlops_pipeline.platforms.seldon import SeldonDeployment, introduce
+from mlops_pipeline.platforms.seldon import SeldonDeployment, between
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 0.2
@@ -44,6 +44,8 @@ _PATIENCE = 30.0
 gateway."""
 _SLOW = 5.0
 """Seconds in which the operator has taken up what was applied, or has found out that it cannot."""
+_HEARD = 1.0
+"""Seconds in which the gateway has heard of a route: istiod gathers changes for 0.1 s."""
 _END = 90.0
 """Seconds in which pods must have ended."""
 
@@ -115,12 +117,14 @@ class KubernetesDeployments:
             _require_ours(before, "apply")
             self._prepare(api, deployment)
             start, stale = self._parts.clock.now(), self._edited(api, before)
-            first = self._introduction(api, before, deployment) or deployment
-            applied = self._apply(api, self._manifests.render(first))
+            step, *more = self._steps(api, before, deployment)
+            applied = self._apply(api, self._manifests.render(step))
             with self._taking_back(api, before, applied):
-                if first != deployment:
-                    self._wait(api, before, applied, first, stale=stale)
-                    applied, stale = self._apply(api, self._manifests.render(deployment)), {}
+                for following in more:
+                    self._wait(api, before, applied, step, stale=stale)
+                    self._parts.clock.sleep(_HEARD)
+                    step, stale = following, {}
+                    applied = self._apply(api, self._manifests.render(step))
                 waited = self._wait(api, before, applied, deployment, stale=stale)
                 self._wait_for_route(deployment, url)
             seconds = self._parts.clock.now() - start
@@ -248,25 +252,23 @@ class KubernetesDeployments:
                     "name another as envSecretRefName"
                 )
 
-    def _introduction(
+    def _steps(
         self, api: KubernetesApi, before: Manifest | None, wanted: SeldonDeployment
-    ) -> SeldonDeployment | None:
-        """Return what comes first where new predictors get traffic beside others, or instead.
+    ) -> Sequence[SeldonDeployment]:
+        """Return what is applied one after the other, so that no request is lost; last `wanted`.
 
-        They come without any, and those that go stay until then. Seldon's operator writes the
-        route to a predictor before the DestinationRule that it leads by: in between the gateway
-        answers 503 for it. Where what is there does not serve, nothing is lost by that.
+        Seldon's operator writes the route to a new predictor before the DestinationRule that it
+        leads by, and deletes the Service of an old one with the route; and the gateway hears of
+        routes after what they lead to. Where what is there does not serve, nothing is lost by that.
         """
         if before is None:
-            return None
+            return [wanted]
         there = self._manifests.read(before)
-        first = introduce(wanted, there)
-        if not wanted.traffic().keys() - there.traffic().keys() or not first.is_whole():
-            return None
+        steps = between(there, wanted)
         with suppress(FatalStateError):
-            if describe_unready(api, before, there) is None:
-                return first
-        return None
+            if steps and describe_unready(api, before, there) is None:
+                return [*steps, wanted]
+        return [wanted]
 
     def _apply(self, api: KubernetesApi, manifest: Manifest) -> Manifest:
         """Apply, and try again while Seldon's webhook does not answer yet."""

@@ -391,8 +391,21 @@ def test_a_new_predictor_comes_without_traffic_first(world: World) -> None:
     assert shares_applied(world) == [{"main": 100, "canary": 0}, {"main": 70, "canary": 30}]
     world.api.applied.clear()
     world.deployments.apply(deployment(predictor("two", "next")))
-    assert shares_applied(world) == [{"next": 0, "main": 70, "canary": 30}, {"next": 100}]
+    assert shares_applied(world) == [
+        {"next": 0, "main": 70, "canary": 30},
+        {"next": 100, "main": 0, "canary": 0},
+        {"next": 100},
+    ]
     assert [(s.name, s.digest) for s in world.status()] == [("next", "two")]
+
+
+def test_a_predictor_that_goes_has_no_traffic_first(world: World) -> None:
+    both = [predictor("one", "main", traffic=70), predictor("two", "canary", traffic=30)]
+    world.deployments.apply(deployment(*both))
+    world.api.applied.clear()
+    copy = predictor("two", "copy", shadow=True, traffic=100)
+    world.deployments.apply(deployment(predictor("one", "main"), copy))
+    assert shares_applied(world) == [{"main": 100, "canary": 0}, {"main": 100}]
 
 
 def test_a_new_predictor_without_traffic_of_its_own_takes_no_detour(world: World) -> None:
