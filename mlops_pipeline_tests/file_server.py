@@ -1,10 +1,11 @@
 """An HTTP server of files that can be told to misbehave."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from mlops_pipeline_tests.background import in_background
 
 
 @dataclass
@@ -53,14 +54,8 @@ def serving(server: FileServer) -> Iterator[FileServer]:
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listener.daemon_threads = True
     server.port = listener.server_port
-    thread = threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with in_background(listener):
         yield server
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

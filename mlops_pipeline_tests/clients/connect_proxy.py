@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
+from mlops_pipeline_tests.background import in_background
+
 
 @dataclass
 class ConnectProxy:
@@ -47,13 +49,8 @@ def _handler(proxy: ConnectProxy) -> type[StreamRequestHandler]:
 def connect_proxy() -> Iterator[ConnectProxy]:
     """Serve on a free port."""
     proxy = ConnectProxy()
-    with ThreadingTCPServer(("127.0.0.1", 0), _handler(proxy)) as server:
-        server.daemon_threads = True
-        proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingTCPServer(("127.0.0.1", 0), _handler(proxy))
+    server.daemon_threads = True
+    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
+    with in_background(server):
+        yield proxy

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from mlops_pipeline_tests.background import in_background
+
 CORE = {
     "resources": [
         {"name": "configmaps", "kind": "ConfigMap", "namespaced": True},
@@ -103,17 +105,14 @@ def stub_api_server(tls: ssl.SSLContext | None = None) -> Iterator[StubApiServer
     """Serve on a port of 127.0.0.1 that is free, with `tls` by https."""
     stub = StubApiServer()
     stub.on("GET /api/v1", (200, CORE))
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub)) as server:
-        server.daemon_threads = True
-        stub.url = f"http://127.0.0.1:{server.server_port}"
-        if tls is not None:
-            stub.url = stub.url.replace("http:", "https:")
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub))
+    server.daemon_threads = True
+    stub.url = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        stub.url = stub.url.replace("http:", "https:")
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    with in_background(server):
         try:
             yield stub
         finally:
             stub.over.set()
-            server.shutdown()
-            thread.join()

@@ -35,6 +35,7 @@ _NAMESPACES = {
     "object_store": store_manifests.NAMESPACE,
 }
 """Layer → where its pods are, on every platform."""
+_STORED = "what is stored stays too, with its keys: run this again when nobody reads it"
 _STAYS = "stays: somebody else's things are in it, or not all of it may be seen"
 _FORMER = "stays: its layer is not asked for any more; ask for it and run this again"
 """Without the namespace, what the layer has made outside of it would lead nowhere."""
@@ -223,9 +224,7 @@ class ClusterPlatform(ABC):
     def _leave_nothing(self) -> tuple[str, ...]:
         """Take the data out too, and our namespaces, and return what to tell people."""
         kept, api, places = self._leave(), self._parts.api(), self._namespaces
-        if is_read := self._stack.store.name in kept:
-            stored = "what is stored stays too, with its keys: run this again when nobody reads it"
-        else:
+        if not (is_read := self._stack.store.name in kept):
             self._stack.store.discard()
         used = {places[name] for name in kept if name in places}
         former = {place for layer, place in places.items() if layer not in self._layer_names}
@@ -242,7 +241,7 @@ class ClusterPlatform(ABC):
                 wait_for_end(api, NAMESPACE, name, timeout=timeout, clock=clock)
         return (
             *self._say(kept),
-            *((stored,) if is_read else ()),
+            *((_STORED,) if is_read else ()),
             *(f"the namespace {name} {_STAYS}" for name in stays),
             *(f"the namespace {name} {_FORMER}" for name in ours if name in former),
         )

@@ -145,9 +145,9 @@ def remove(
     """Delete everything that carries the layer's label, and wait until its namespace is gone.
 
     A namespace with something of somebody else in it stays, without what is the layer's, as far as
-    that may be listed: the rights that are asked for suffice. `also` are
-    kinds of what the layer has made outside of it, beside those that every layer has. Nothing
-    happens while there is no cluster.
+    that may be listed: the rights that are asked for suffice. `also` are kinds of what the layer
+    has made outside of it, beside those that every layer has. Nothing happens while there is no
+    cluster.
 
     Raises:
         AccessDeniedError: something of the layer may not be deleted.
