@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -105,9 +105,11 @@ class _Fault:
 class FakeKubernetes:
     """A cluster that holds `existing` objects and knows no kind of `unknown`.
 
-    It knows what is built into Kubernetes, the other constants of the client, and what a
-    CustomResourceDefinition brings. `applied`, `dry_runs`, `patched` and `deleted` record what was
-    asked of it; `logs` and `answers` are what its pods say. `denied` are rights that we lack.
+    A Deployment, StatefulSet or DaemonSet that is put there with available pods has them, ready,
+    and gets another for one that is deleted. The cluster knows what is built into Kubernetes, the
+    other constants of the client, and what a CustomResourceDefinition brings. `applied`,
+    `dry_runs`, `patched` and `deleted` record what was asked of it; `logs` and `answers` are what
+    its pods say. `denied` are rights that we lack.
     """
 
     def __init__(
@@ -148,10 +150,15 @@ class FakeKubernetes:
         if key[1] and (NAMESPACE, "", key[1]) not in self._objects:
             self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": key[1]}})
         self._store(key, copy.deepcopy(dict(manifest)))
+        if _selected(manifest) and not self._has_pods(manifest, key[1]):
+            for pod in _pods_of(manifest):
+                self.put(pod)
 
     def drop(self, resource: Resource, name: str, *, namespace: str = "") -> None:
         """Make the object be gone. Nothing is recorded."""
-        self._objects.pop(self._place(resource, namespace, name), None)
+        key = self._place(resource, namespace, name)
+        self._objects.pop(key, None)
+        self._collect(key)
 
     def fail(
         self,
@@ -273,6 +280,9 @@ class FakeKubernetes:
             return False
         self.deleted.append(Reference(*key))
         self._ours.pop(key, None)
+        self._collect(key)
+        if (owner := _owner(gone, key)) in self._objects:
+            self.put(self._objects[owner])
         if resource == NAMESPACE:
             self._objects = {k: v for k, v in self._objects.items() if k[1] != name}
         if resource == CUSTOM_RESOURCE_DEFINITION:
@@ -331,6 +341,18 @@ class FakeKubernetes:
                     fault.times -= 1
                 raise fault.error
 
+    def _collect(self, workload: _Key) -> None:
+        """Remove the pods of a workload that is gone."""
+        for key in [k for k, value in self._objects.items() if _owner(value, k) == workload]:
+            del self._objects[key]
+
+    def _has_pods(self, workload: Manifest, namespace: str) -> bool:
+        wanted = _selected(workload).items()
+        return any(
+            key[:2] == (POD, namespace) and wanted <= value["metadata"].get("labels", {}).items()
+            for key, value in self._objects.items()
+        )
+
     def _require_known(self, resource: Resource) -> None:
         known = resource in self._custom or resource.api_version in _BUILT_IN
         if not known or resource in self._unknown:
@@ -365,6 +387,51 @@ class FakeKubernetes:
 
 def _resource(manifest: Manifest) -> Resource:
     return Resource(manifest["apiVersion"], manifest["kind"])
+
+
+def _selected(workload: Manifest) -> Mapping[str, str]:
+    """Return the labels of a workload's pods; empty for what has none."""
+    if workload["kind"] not in ("Deployment", "StatefulSet", "DaemonSet"):
+        return {}
+    selected: Mapping[str, str] = (
+        workload.get("spec", {}).get("selector", {}).get("matchLabels", {})
+    )
+    return selected
+
+
+def _pods_of(workload: Manifest) -> Iterator[Manifest]:
+    """Make the ready pods that a workload's status speaks of."""
+    metadata, status = workload["metadata"], workload.get("status") or {}
+    for number in range(status.get("availableReplicas", status.get("numberAvailable", 0))):
+        yield {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"{metadata['name']}-{number}",
+                "namespace": metadata.get("namespace", "default"),
+                "labels": dict(_selected(workload)),
+                "ownerReferences": [
+                    {
+                        "apiVersion": workload["apiVersion"],
+                        "kind": workload["kind"],
+                        "name": metadata["name"],
+                    }
+                ],
+            },
+            "spec": {"containers": []},
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }
+
+
+def _owner(pod: Manifest, key: _Key) -> _Key | None:
+    """Return which workload a pod is of, if any."""
+    for owner in pod["metadata"].get("ownerReferences") or ():
+        if key[0] == POD and {"apiVersion", "name"} <= owner.keys():
+            return Resource(owner["apiVersion"], owner["kind"]), key[1], owner["name"]
+    return None
 
 
 def _order(item: tuple[_Key, _Object]) -> tuple[str, str]:

@@ -27,10 +27,11 @@ def describe_unready(
     found = api.find(resource, name, namespace=namespace)
     if found is None or _stopped(found):
         return f"{shown} {_stopped(found)}"
-    if _runs(found):
+    there = _pods(api, found, namespace)
+    if _runs(found, there):
         return None
     events = api.list(EVENT, namespace=namespace)
-    reason = pods.describe_unready(_pods(api, found, namespace), events)
+    reason = pods.describe_unready(there, events)
     return f"{shown}: {reason or 'its controller has not seen it yet'}"
 
 
@@ -81,13 +82,16 @@ def _stopped(found: Manifest | None) -> str:
     return "" if found["spec"].get("replicas", 1) else "is scaled to 0"
 
 
-def _runs(found: Manifest) -> bool:
-    """Say whether every replica is of the newest template and ready, as its controller has seen."""
+def _runs(found: Manifest, there: Sequence[Manifest]) -> bool:
+    """Say whether every replica is of the newest template and ready, as its controller has seen.
+
+    That may be some time ago: pods that are gone since do not count.
+    """
     wanted = found["spec"].get("replicas", 1)
     status: Mapping[str, Any] = found.get("status") or {}
     seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
     counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-    return seen and counts == [wanted] * 3
+    return seen and counts == [wanted] * 3 and sum(map(pods.is_ready, there)) >= wanted
 
 
 def _pods(api: KubernetesApi, found: Manifest, namespace: str) -> Sequence[Manifest]:

@@ -18,6 +18,7 @@ from mlops_pipeline.clients.kubernetes import (
     INGRESS,
     JOB,
     NAMESPACE,
+    POD,
     VALIDATING_WEBHOOK,
     Manifest,
 )
@@ -246,15 +247,15 @@ def _no_controller(api: FakeKubernetes) -> None:
     api.drop(DEPLOYMENT, CONTROLLER, namespace=SYSTEM)
 
 
-def _unready(api: FakeKubernetes) -> None:
-    api.patch(DEPLOYMENT, CONTROLLER, {"status": {"availableReplicas": 0}}, namespace=SYSTEM)
+def _no_pod(api: FakeKubernetes) -> None:
+    api.drop(POD, f"{CONTROLLER}-0", namespace=SYSTEM)  # Its Deployment has not seen it yet.
 
 
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
         (_no_controller, "ingress-nginx is there without its controller"),
-        (_unready, "there is no pod yet"),
+        (_no_pod, "there is no pod yet"),
         (FakeKubernetes.stop, "connection refused"),
     ],
 )

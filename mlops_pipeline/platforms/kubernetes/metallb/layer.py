@@ -210,21 +210,26 @@ class MetalLB:
             )
 
     def _open(self, api: KubernetesApi, chosen: AddressRange, steps: Steps) -> Manifest:
-        """Apply the pool as soon as MetalLB's webhooks answer: they do some time after its pods."""
+        """Apply the pool as soon as MetalLB's webhooks answer: they do some time after its pods.
+
+        One that answered may be gone a moment later, with a controller that is just being replaced.
+        """
         objects = _pool(chosen, self._annotations())
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+
+        def apply() -> None:
+            for manifest in objects:
+                api.apply(manifest, dry_run=True)
+            upstream.apply(api, objects, timeout=timeout, clock=clock)
 
         with steps.step("webhook"):
             wait_until(
                 "MetalLB's webhook",
-                lambda: describe_silence(
-                    lambda: [api.apply(manifest, dry_run=True) for manifest in objects]
-                ),
-                timeout=self._parts.settings.ready_timeout,
-                clock=self._parts.clock,
+                lambda: describe_silence(apply),
+                timeout=timeout,
+                clock=clock,
                 hint=f"see `kubectl logs --namespace {_SYSTEM} deployment/{_CONTROLLER}`",
             )
-        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
-        upstream.apply(api, objects, timeout=timeout, clock=clock)
         with steps.step("addresses"), suppress(WaitTimeoutError):
             # Those that cannot have theirs are told by the layers that they belong to.
             wait_until(
@@ -284,9 +289,11 @@ def _describe_speakers(
     seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
     wanted = status.get("desiredNumberScheduled", 0)
     counts = [status.get(key, 0) for key in ("updatedNumberScheduled", "numberAvailable")]
-    if seen and wanted and counts == [wanted] * 2:
+    there = _speakers(api)
+    counts.append(sum(map(pods.is_ready, there)))
+    if seen and wanted and min(counts) >= wanted:
         return None
-    why = describe(_speakers(api), api.list(EVENT, namespace=_SYSTEM)) or "pods are being replaced"
+    why = describe(there, api.list(EVENT, namespace=_SYSTEM)) or "pods are being replaced"
     return f"{min(counts)} of {wanted} nodes have a speaker: {why}"
 
 

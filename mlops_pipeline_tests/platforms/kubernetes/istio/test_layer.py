@@ -404,8 +404,7 @@ def test_another_way_to_reach_it_is_a_difference(installed: HelmRig) -> None:
 
 
 def _unready(rig: HelmRig, **pod: str) -> None:
-    status = {"status": {"availableReplicas": 0}}
-    rig.api.patch(DEPLOYMENT, INGRESS, status, namespace=SYSTEM)
+    rig.api.drop(POD, f"{INGRESS}-0", namespace=SYSTEM)
     rig.api.put(waiting_pod("pod-1", SYSTEM, app=INGRESS, **pod))
 
 

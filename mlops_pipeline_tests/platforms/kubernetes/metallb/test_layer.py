@@ -20,6 +20,7 @@ from mlops_pipeline.clients.kubernetes import (
     IP_ADDRESS_POOL,
     L2_ADVERTISEMENT,
     NAMESPACE,
+    POD,
     VALIDATING_WEBHOOK,
     Manifest,
     Resource,
@@ -181,6 +182,13 @@ def test_a_webhook_that_does_not_answer_yet_is_asked_again(rig: Rig) -> None:
     assert rig.clock.now() - before == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("kind", ["IPAddressPool", "L2Advertisement"])
+def test_a_webhook_that_is_gone_after_it_has_answered_is_asked_again(rig: Rig, kind: str) -> None:
+    rig.api.fail(RACE, verbs=("apply",), kind=kind, times=3)
+    MetalLB(rig.parts).ensure()
+    assert isinstance(MetalLB(rig.parts).observe(), Ready)
+
+
 def test_a_webhook_that_never_answers_is_told_in_its_words(rig: Rig) -> None:
     rig.api.fail(RACE, verbs=("dry_run",), kind="L2Advertisement")
     with pytest.raises(WaitTimeoutError) as caught:
@@ -318,14 +326,12 @@ def _no_speaker(api: FakeKubernetes) -> None:
     api.drop(DAEMON_SET, "speaker", namespace=SYSTEM)
 
 
-def _controller_unready(api: FakeKubernetes) -> None:
-    status = {"availableReplicas": 0}
-    api.patch(DEPLOYMENT, "controller", {"status": status}, namespace=SYSTEM)
+def _no_controller_pod(api: FakeKubernetes) -> None:
+    api.drop(POD, "controller-0", namespace=SYSTEM)  # Its Deployment has not seen it yet.
 
 
-def _speaker_unready(api: FakeKubernetes) -> None:
-    status = {"numberAvailable": 0}
-    api.patch(DAEMON_SET, "speaker", {"status": status}, namespace=SYSTEM)
+def _no_speaker_pod(api: FakeKubernetes) -> None:
+    api.drop(POD, "speaker-0", namespace=SYSTEM)
 
 
 @pytest.mark.parametrize(
@@ -333,8 +339,8 @@ def _speaker_unready(api: FakeKubernetes) -> None:
     [
         (_no_controller, "metallb-system is there without its controller"),
         (_no_speaker, "DaemonSet metallb-system/speaker is not there"),
-        (_controller_unready, "there is no pod yet"),
-        (_speaker_unready, "0 of 1 nodes have a speaker: there is no pod yet"),
+        (_no_controller_pod, "there is no pod yet"),
+        (_no_speaker_pod, "0 of 1 nodes have a speaker: there is no pod yet"),
     ],
 )
 def test_what_it_lacks_breaks_it_and_is_repaired(
