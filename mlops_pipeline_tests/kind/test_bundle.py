@@ -35,7 +35,7 @@ def pushed(registry: FileServer, bundle: Path | None, tmp_path: Path) -> Pushed:
     """The image that echoes, in the registry: from the bundle, or from where it is pulled."""
     engine, archive = ContainerEngine(), tmp_path / "echo.tar"
     if bundle is not None:
-        held = Bundle(bundle, verified=Verified(tmp_path / "none", ready=lambda: False))
+        held = Bundle(bundle, verified=Verified())
         engine.load(held.archives("extras")[0].path)
     else:
         engine.pull(ECHO_IMAGE, platform=_platform(), timeout=300)

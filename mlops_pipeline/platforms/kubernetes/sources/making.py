@@ -8,7 +8,7 @@ from mlops_pipeline.platforms.kubernetes.sources import Sources, versions
 from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
 from mlops_pipeline.platforms.kubernetes.sources.network import Network
 from mlops_pipeline.platforms.kubernetes.sources.upstream import Cache
-from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
+from mlops_pipeline.platforms.kubernetes.sources.verified import Verified, VerifiedOnce
 from mlops_pipeline.platforms.kubernetes.state import State
 
 _LOCK_TIMEOUT = 3600.0
@@ -17,10 +17,10 @@ _LOCK_TIMEOUT = 3600.0
 
 def make_sources(state: State, *, bundle: Path | None, mirror: str) -> Sources:
     """Return a bundle where one is set, and then nothing else; else the network."""
-    verified = Verified(state.verified, ready=state.is_prepared)
     if bundle is not None:
-        return Bundle(bundle, verified=verified)
+        once = VerifiedOnce(state.verified, ready=state.is_prepared)
+        return Bundle(bundle, verified=once)
     locks = Locks(state.locks, timeout=_LOCK_TIMEOUT, prepare=state.prepare)
     downloads = Downloads(locks=locks, mirror=mirror)
-    cache = Cache(state.downloads, downloads=downloads, verified=verified, locks=locks)
+    cache = Cache(state.downloads, downloads=downloads, verified=Verified(), locks=locks)
     return Network(versions.read(), cache)

@@ -1,4 +1,4 @@
-"""Which files were compared with their digests: a gigabyte is not read at each command."""
+"""Which files were compared with their digests: once in a process, or once for all."""
 
 import json
 from collections.abc import Callable
@@ -9,14 +9,13 @@ from mlops_pipeline.clients.files import sha256_of, write_atomically
 
 
 class Verified:
-    """Remembers comparisons in a file, once `ready` says that its folder is ours.
+    """Remembers comparisons for this process.
 
     A file is compared again when its size or its time has changed.
     """
 
-    def __init__(self, memory: Path, *, ready: Callable[[], bool]) -> None:
-        self._memory = memory
-        self._ready = ready
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
 
     def difference(self, path: Path, sha256: str) -> str:
         """Return the digest that the file has instead of `sha256`; empty: it is the same.
@@ -31,13 +30,33 @@ class Verified:
         found = sha256_of(path)
         if found != sha256:
             return found
-        if self._ready():
-            known = self._remembered() | {str(path): now}
-            write_atomically(self._memory, json.dumps(known, indent=1))
+        self._remember({str(path): now})
         return ""
+
+    def _remembered(self) -> dict[str, Any]:
+        return self._known
+
+    def _remember(self, new: dict[str, Any]) -> None:
+        self._known |= new
+
+
+class VerifiedOnce(Verified):
+    """Remembers them in a file, for gigabytes that no command should read again.
+
+    Nothing is written before `ready` says that the folder of the file is ours.
+    """
+
+    def __init__(self, memory: Path, *, ready: Callable[[], bool]) -> None:
+        super().__init__()
+        self._memory = memory
+        self._ready = ready
 
     def _remembered(self) -> dict[str, Any]:
         try:
             return dict(json.loads(self._memory.read_text()))
         except (OSError, ValueError, TypeError):
             return {}
+
+    def _remember(self, new: dict[str, Any]) -> None:
+        if self._ready():
+            write_atomically(self._memory, json.dumps(self._remembered() | new, indent=1))

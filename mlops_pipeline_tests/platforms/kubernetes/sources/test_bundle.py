@@ -15,7 +15,7 @@ from mlops_pipeline.platforms.kubernetes.sources import (
 )
 from mlops_pipeline.platforms.kubernetes.sources import verified as comparing
 from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
-from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
+from mlops_pipeline.platforms.kubernetes.sources.verified import VerifiedOnce
 from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline_tests.fakes_kubernetes import FakeSources
@@ -58,7 +58,7 @@ def bundle(folder: Path, tmp_path: Path) -> Bundle:
 
 def make_bundle(folder: Path, home: Path) -> Bundle:
     state = State(home)
-    return Bundle(folder, verified=Verified(state.verified, ready=state.is_prepared))
+    return Bundle(folder, verified=VerifiedOnce(state.verified, ready=state.is_prepared))
 
 
 def test_everything_of_a_bundle_is_found_by_its_name(bundle: Bundle, folder: Path) -> None:

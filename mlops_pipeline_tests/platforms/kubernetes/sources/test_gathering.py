@@ -91,7 +91,7 @@ def test_a_bundle_has_everything_and_is_used_by_name(made: Path, tmp_path: Path)
         *("images/metallb.tar", "images/node.tar", "images/python.tar"),
         "manifests/metallb-native.yaml",
     ]
-    bundle = Bundle(made, verified=Verified(tmp_path / "none", ready=lambda: False))
+    bundle = Bundle(made, verified=Verified())
     bundle.require(NAMES)
     assert bundle.binary("kind").read_bytes() == KIND
     assert bundle.binary("helm").read_bytes() == HELM
@@ -326,6 +326,6 @@ def test_a_bundle_for_another_machine_is_refused(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundles, "this_machine", lambda: "linux/arm64")
-    bundle = Bundle(made, verified=Verified(tmp_path / "none", ready=lambda: False))
+    bundle = Bundle(made, verified=Verified())
     with pytest.raises(PipelineError, match=r"is for linux/amd64, and this is linux/arm64"):
         bundle.require(["kind"])

@@ -13,6 +13,14 @@ from mlops_pipeline.settings.layers import SamplesSettings, SeldonSettings
 
 MACHINES = ("linux/amd64", "linux/arm64", "darwin/arm64")
 ROOT = Path(__file__).parents[4]
+NOT_PUBLISHED = (
+    "docker.io/library/python:",
+    "docker.io/seldonio/rclone-storage-initializer:",
+    "docker.io/seldonio/seldon-core-executor:",
+    "docker.io/seldonio/seldon-core-operator:",
+    "registry.istio.io/release/examples-bookinfo-",
+)
+"""Images whose digest upstream writes down nowhere but in the registry."""
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -32,7 +40,8 @@ def test_every_image_has_a_tag_that_does_not_say_latest() -> None:
     for image in images:
         assert image.version
         assert image.version != "latest"
-        assert re.fullmatch(r"(sha256:[0-9a-f]{64})?", image.digest)
+        known = not image.reference.startswith(NOT_PUBLISHED)
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}" if known else "", image.digest), image.reference
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -122,7 +122,7 @@ def network(folder: Path, url: str) -> Network:
     cache = Cache(
         state.downloads,
         downloads=Downloads(locks=locks, mirror=url, clock=JumpingClock()),
-        verified=Verified(state.verified, ready=state.is_prepared),
+        verified=Verified(),
         locks=locks,
     )
     return Network(versions(folder), cache)
