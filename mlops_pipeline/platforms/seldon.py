@@ -6,7 +6,7 @@ words. Fields of Seldon's that no platform of this project supports are refused 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -161,24 +161,28 @@ def between(there: SeldonDeployment, wanted: SeldonDeployment) -> list[SeldonDep
     """Return what comes between, so that traffic goes only to predictors that are there.
 
     First, where some are new, they come without traffic beside those that are there; then, where
-    some go, the others have the traffic that is wanted and these have none.
+    some go, the others have the traffic that is wanted and these have none. Those that are there
+    stay in front: Seldon's operator numbers the ports of containers in the order of predictors.
     """
     shares, names = there.traffic(), {p.name for p in wanted.spec.predictors}
     going = [p for p in there.spec.predictors if shares.get(p.name) and p.name not in names]
+    places = {p.name: place for place, p in enumerate(there.spec.predictors)}
+    beside = sorted(
+        (*wanted.spec.predictors, *going), key=lambda p: places.get(p.name, len(places))
+    )
     steps = []
     if wanted.traffic().keys() - shares.keys():
-        steps.append(_shared_out(wanted, going, shares))
+        steps.append(_shared_out(wanted, beside, shares))
     if going:
-        steps.append(_shared_out(wanted, going, wanted.traffic()))
+        steps.append(_shared_out(wanted, beside, wanted.traffic()))
     return [step for step in steps if sum(step.traffic().values()) == 100]
 
 
 def _shared_out(
-    wanted: SeldonDeployment, going: Sequence[Predictor], shares: Mapping[str, int]
+    wanted: SeldonDeployment, beside: Iterable[Predictor], shares: Mapping[str, int]
 ) -> SeldonDeployment:
     predictors = tuple(
-        p if p.shadow else p.model_copy(update={"traffic": shares.get(p.name, 0)})
-        for p in (*wanted.spec.predictors, *going)
+        p if p.shadow else p.model_copy(update={"traffic": shares.get(p.name, 0)}) for p in beside
     )
     spec = wanted.spec.model_copy(update={"predictors": predictors})
     return wanted.model_copy(update={"spec": spec})

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.clients.errors import InvalidManifestError
-from mlops_pipeline.platforms.seldon import parse, parse_yaml
+from mlops_pipeline.platforms.seldon import SeldonDeployment, between, parse, parse_yaml
 
 GRAPH = {
     "name": "classifier",
@@ -194,3 +194,43 @@ def test_what_is_no_mapping_is_refused(given: object) -> None:
 def test_what_is_not_yaml_is_refused() -> None:
     with pytest.raises(InvalidManifestError, match="is not YAML"):
         parse_yaml("a: [")
+
+
+def _shares(deployment: SeldonDeployment) -> list[tuple[str, int]]:
+    return [(p.name, 0 if p.shadow else p.traffic) for p in deployment.spec.predictors]
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "steps"),
+    [
+        # A share that changes, a shadow that comes: nothing in between.
+        ({"a": 100}, {"a": 100}, []),
+        ({"a": 50, "b": 50}, {"a": 90, "b": 10}, []),
+        ({"a": 100}, {"a": 100, "s": None}, []),
+        # What comes has no traffic first, what goes has none last, and who is there stays in front.
+        ({"a": 100}, {"a": 75, "b": 25}, [[("a", 100), ("b", 0)]]),
+        ({"a": 100}, {"b": 25, "a": 75}, [[("a", 100), ("b", 0)]]),
+        ({"a": 75, "b": 25}, {"a": 100}, [[("a", 100), ("b", 0)]]),
+        ({"a": 100}, {"b": 100}, [[("a", 100), ("b", 0)], [("a", 0), ("b", 100)]]),
+        (
+            {"a": 60, "b": 30, "c": 10},
+            {"d": 50, "c": 50},
+            [
+                [("a", 60), ("b", 30), ("c", 10), ("d", 0)],
+                [("a", 0), ("b", 0), ("c", 50), ("d", 50)],
+            ],
+        ),
+        # A shadow that becomes live is new to the traffic.
+        ({"a": 100, "s": None}, {"a": 50, "s": 50}, [[("a", 100), ("s", 0)]]),
+    ],
+)
+def test_what_comes_between_sends_nothing_where_nobody_is(
+    there: dict[str, int | None],
+    wanted: dict[str, int | None],
+    steps: list[list[tuple[str, int]]],
+) -> None:
+    def made(shares: dict[str, int | None]) -> SeldonDeployment:
+        more = [{"shadow": True} if s is None else {"traffic": s} for s in shares.values()]
+        return parse(manifest(*(predictor(n, **m) for n, m in zip(shares, more, strict=True))))
+
+    assert [_shares(step) for step in between(made(there), made(wanted))] == steps

@@ -258,8 +258,8 @@ class KubernetesDeployments:
         """Return what is applied one after the other, so that no request is lost; last `wanted`.
 
         Seldon's operator writes the route to a new predictor before the DestinationRule that it
-        leads by, and deletes the Service of an old one with the route; and the gateway hears of
-        routes after what they lead to. Where what is there does not serve, nothing is lost by that.
+        leads by, and deletes the Service of an old one with the route: for a moment the gateway
+        knows no way for a share of the requests. Where what is there does not serve, none are lost.
         """
         if before is None:
             return [wanted]
