@@ -281,8 +281,9 @@ class FakeKubernetes:
         self.deleted.append(Reference(*key))
         self._ours.pop(key, None)
         self._collect(key)
-        if (owner := _owner(gone, key)) in self._objects:
-            self.put(self._objects[owner])
+        if _owner(gone, key) in self._objects:
+            unborn = {k: v for k, v in gone["metadata"].items() if k != "uid"}
+            self._store(key, {**gone, "metadata": unborn})
         if resource == NAMESPACE:
             self._objects = {k: v for k, v in self._objects.items() if k[1] != name}
         if resource == CUSTOM_RESOURCE_DEFINITION:

@@ -15,6 +15,7 @@ from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     GATEWAY,
     NAMESPACE,
+    POD,
     Manifest,
     Resource,
 )
@@ -55,6 +56,19 @@ def test_a_controller_answers_what_is_applied() -> None:
     api.when_applied("Deployment", make_ready)
     assert api.apply(_deployment(replicas=1)).manifest["status"] == {"readyReplicas": 1}
     assert api.apply(_deployment(replicas=1)).action == "unchanged"
+
+
+def test_a_workload_keeps_its_pods_while_it_is_there() -> None:
+    selected = {"matchLabels": {"app": "a"}}
+    api = FakeKubernetes([{**_deployment(selector=selected), "status": {"availableReplicas": 2}}])
+    before = {p["metadata"]["name"]: p["metadata"]["uid"] for p in api.list(POD, labels="app=a")}
+    assert before.keys() == {"a-0", "a-1"}
+    api.delete(POD, "a-1", namespace="n")
+    after = {p["metadata"]["name"]: p["metadata"]["uid"] for p in api.list(POD, labels="app=a")}
+    assert after["a-0"] == before["a-0"]
+    assert after["a-1"] != before["a-1"]
+    api.delete(DEPLOYMENT, "a", namespace="n")
+    assert api.list(POD) == []
 
 
 def test_faults_are_injected_by_verb_kind_and_number() -> None:

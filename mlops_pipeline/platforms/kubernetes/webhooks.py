@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import AccessDeniedError, NotFoundError, UnavailableError
 
 
 def describe_silence(call: Callable[[], object]) -> str | None:
@@ -13,6 +13,8 @@ def describe_silence(call: Callable[[], object]) -> str | None:
     """
     try:
         call()
+    except AccessDeniedError:
+        raise
     except (NotFoundError, UnavailableError) as error:
         return str(error)
     return None

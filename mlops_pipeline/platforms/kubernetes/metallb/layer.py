@@ -220,8 +220,10 @@ class MetalLB:
         def apply() -> None:
             for manifest in objects:
                 api.apply(manifest, dry_run=True)
-            upstream.apply(api, objects, timeout=timeout, clock=clock)
+            api.apply_all(objects)
 
+        for resource in (IP_ADDRESS_POOL, L2_ADVERTISEMENT):
+            wait_for_end(api, resource, _POOL, namespace=_SYSTEM, timeout=timeout, clock=clock)
         with steps.step("webhook"):
             wait_until(
                 "MetalLB's webhook",

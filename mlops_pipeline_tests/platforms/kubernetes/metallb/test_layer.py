@@ -6,6 +6,7 @@ import pytest
 
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
     ConfigurationError,
     ConflictError,
     FatalStateError,
@@ -189,6 +190,14 @@ def test_a_webhook_that_is_gone_after_it_has_answered_is_asked_again(rig: Rig, k
     assert isinstance(MetalLB(rig.parts).observe(), Ready)
 
 
+def test_a_right_that_is_lacking_ends_the_wait_at_once(rig: Rig) -> None:
+    rig.api.fail(AccessDeniedError("ipaddresspools is forbidden"), verbs=("dry_run",))
+    before = rig.clock.now()
+    with pytest.raises(AccessDeniedError, match="is forbidden"):
+        MetalLB(rig.parts).ensure()
+    assert rig.clock.now() == before
+
+
 def test_a_webhook_that_never_answers_is_told_in_its_words(rig: Rig) -> None:
     rig.api.fail(RACE, verbs=("dry_run",), kind="L2Advertisement")
     with pytest.raises(WaitTimeoutError) as caught:
@@ -326,6 +335,16 @@ def _no_speaker(api: FakeKubernetes) -> None:
     api.drop(DAEMON_SET, "speaker", namespace=SYSTEM)
 
 
+def _controller_unready(api: FakeKubernetes) -> None:
+    status = {"availableReplicas": 0}
+    api.patch(DEPLOYMENT, "controller", {"status": status}, namespace=SYSTEM)
+
+
+def _speaker_unready(api: FakeKubernetes) -> None:
+    status = {"numberAvailable": 0}
+    api.patch(DAEMON_SET, "speaker", {"status": status}, namespace=SYSTEM)
+
+
 def _no_controller_pod(api: FakeKubernetes) -> None:
     api.drop(POD, "controller-0", namespace=SYSTEM)  # Its Deployment has not seen it yet.
 
@@ -339,6 +358,8 @@ def _no_speaker_pod(api: FakeKubernetes) -> None:
     [
         (_no_controller, "metallb-system is there without its controller"),
         (_no_speaker, "DaemonSet metallb-system/speaker is not there"),
+        (_controller_unready, "its controller has not seen it yet"),
+        (_speaker_unready, "0 of 1 nodes have a speaker: pods are being replaced"),
         (_no_controller_pod, "there is no pod yet"),
         (_no_speaker_pod, "0 of 1 nodes have a speaker: there is no pod yet"),
     ],
@@ -436,30 +457,20 @@ def test_a_namespace_that_is_ending_is_waited_for(installed: Rig) -> None:
         MetalLB(installed.parts).ensure()
 
 
-def test_a_pool_that_is_just_being_deleted_counts_as_lost_and_is_made_again(
-    installed: Rig,
+@pytest.mark.parametrize("resource", [IP_ADDRESS_POOL, L2_ADVERTISEMENT])
+def test_what_is_just_being_deleted_counts_as_lost_and_is_waited_for(
+    installed: Rig, resource: Resource
 ) -> None:
     deleted = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
-    installed.api.patch(IP_ADDRESS_POOL, "mlops-pipeline", deleted, namespace=SYSTEM)
-    assert MetalLB(installed.parts).observe() == Drifted(
-        ("the IPAddressPool metallb-system/mlops-pipeline is not there",)
-    )
-    applied: list[Manifest] = []
-
-    def end(manifest: Manifest) -> None:
-        applied.append(manifest)
-        if len(applied) == 2:
-            installed.api.drop(IP_ADDRESS_POOL, "mlops-pipeline", namespace=SYSTEM)
-            installed.api.put({**manifest, "metadata": _lasting(manifest)})
-
-    installed.api.when_applied("IPAddressPool", end)
-    MetalLB(installed.parts).ensure()
-    assert len(applied) == 2
+    installed.api.patch(resource, "mlops-pipeline", deleted, namespace=SYSTEM)
+    state = MetalLB(installed.parts).observe()
+    assert isinstance(state, Drifted)
+    assert f"the {resource.kind} {SYSTEM}/mlops-pipeline is not there" in state.differences[0]
+    with pytest.raises(WaitTimeoutError, match=f"the end of the {resource.kind} {SYSTEM}/mlops"):
+        MetalLB(installed.parts).ensure()
+    installed.api.drop(resource, "mlops-pipeline", namespace=SYSTEM)
+    assert MetalLB(installed.parts).ensure().action == "updated"
     assert isinstance(MetalLB(installed.parts).observe(), Ready)
-
-
-def _lasting(manifest: Manifest) -> Manifest:
-    return {k: v for k, v in manifest["metadata"].items() if k != "deletionTimestamp"}
 
 
 def test_the_check_asks_a_pod_at_its_address(
