@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports
 
 MINUTES = 15
+_SHARED = pytest.StashKey["KindCommandLine"]()
+"""The shared cluster, while it is up."""
+_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,6 +27,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(60 * MINUTES))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Mend after a test that failed what the next one starts from: without it all would fail."""
+    report = yield
+    failed = item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    shared = item.session.stash.get(_SHARED, None)
+    if failed and call.when == "teardown" and shared is not None:
+        try:
+            shared.run("up", timeout=60 * MINUTES)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            item.session.shouldfail = f"the shared cluster could not be mended: {error}"
+    return report
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,7 @@ def bundle() -> Path | None:
 
 @pytest.fixture(scope="session")
 def command_line(
-    tmp_path_factory: pytest.TempPathFactory, bundle: Path | None
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, bundle: Path | None
 ) -> Iterator[KindCommandLine]:
     """A cluster of its own with iris, mnist and wine answering. Its path has a space."""
     if shutil.which("docker") is None:
@@ -91,7 +111,9 @@ def command_line(
         # With ports that only one test uses.
         made.by_ports.run("up", "cluster", timeout=60 * MINUTES)
         made.run("up", timeout=60 * MINUTES)
+        request.session.stash[_SHARED] = made
         yield made
+        del request.session.stash[_SHARED]
     finally:
         made.run("down", "--purge", "--yes")
 

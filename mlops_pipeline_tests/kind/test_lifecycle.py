@@ -134,6 +134,15 @@ def test_where_addresses_are_out_of_reach_ports_of_this_machine_lead_in(
     assert command_line.status() == before
 
 
+def test_the_platform_may_be_named_for_one_command_and_predict_asks_there(
+    command_line: KindCommandLine,
+) -> None:
+    shown = command_line.run("status", "--platform", "kind", "--json", MLOPS_PLATFORM="embedded")
+    assert json.loads(shown.stdout)["platform"] == "kind"
+    answer = json.loads(command_line.run("predict", "iris", "--json").stdout)
+    assert answer["meta"]["tags"]["model_digest"] == command_line.digest("iris")
+
+
 def test_logs_are_those_of_the_thing_named(command_line: KindCommandLine) -> None:
     for name in ("istio", "object_store", "seldon_core", "tfserving"):
         assert "==>" in command_line.run("logs", name, "--lines", "5").stdout, name
