@@ -21,7 +21,7 @@ from mlops_pipeline.serving.errors import ExitCode
 from mlops_pipeline.serving.settings import read_settings
 from mlops_pipeline.settings import CONFIG_VARIABLE, PREFIX, Settings
 from mlops_pipeline.settings.kind import KindSettings
-from mlops_pipeline.settings.layers import SamplesSettings
+from mlops_pipeline.settings.layers import IstioSettings, SamplesSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -207,7 +207,11 @@ def test_every_exit_code_of_the_serving_runtime_is_documented() -> None:
 
 def _checks(tmp_path: Path) -> Mapping[str, bool]:
     """Return name → blocking of every check on any platform, with all that settings can turn on."""
-    everything = KindSettings(ingress_nginx=True, samples=SamplesSettings(bookinfo=True))
+    everything = KindSettings(
+        ingress_nginx=True,
+        istio=IstioSettings(tls="self-signed"),
+        samples=SamplesSettings(bookinfo=True),
+    )
     settings = Settings(home=tmp_path, kind=everything)
     definitions = (
         make_definitions(
