@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports
 MINUTES = 15
 _SHARED = pytest.StashKey["KindCommandLine"]()
 """The shared cluster, while it is up."""
+_BROKEN = pytest.StashKey[str]()
+"""Why it could not be mended."""
 _FAILED = pytest.StashKey[bool]()
 
 
@@ -29,19 +32,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(60 * MINUTES))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let no test wait for what a broken cluster cannot give any more."""
+    needs = "command_line" in getattr(item, "fixturenames", ())
+    if needs and (reason := item.session.stash.get(_BROKEN, "")):
+        pytest.fail(f"the shared cluster could not be mended: {reason}", pytrace=False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Mend after a test that failed what the next one starts from: without it all would fail."""
-    report = yield
+    report, session = (yield), item.session
     failed = item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
-    shared = item.session.stash.get(_SHARED, None)
-    if failed and call.when == "teardown" and shared is not None:
+    if failed and call.when == "teardown" and _SHARED in session.stash:
         try:
-            shared.run("up", timeout=60 * MINUTES)
+            session.stash[_SHARED].run("up", timeout=60 * MINUTES)
         except (AssertionError, subprocess.TimeoutExpired) as error:
-            item.session.shouldfail = f"the shared cluster could not be mended: {error}"
+            session.stash[_BROKEN] = str(error)
+            del session.stash[_SHARED]
     return report
 
 
@@ -113,8 +123,9 @@ def command_line(
         made.run("up", timeout=60 * MINUTES)
         request.session.stash[_SHARED] = made
         yield made
-        del request.session.stash[_SHARED]
     finally:
+        with suppress(KeyError):
+            del request.session.stash[_SHARED]
         made.run("down", "--purge", "--yes")
 
 
