@@ -30,7 +30,7 @@ class CommandLine:
         *arguments: str,
         code: int = 0,
         stdin: str = "",
-        timeout: float = 180,
+        timeout: float = 600,
         **variables: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run `mlops-pipeline …` and require its exit code."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from mlops_pipeline.clients.errors import WaitTimeoutError
+from mlops_pipeline.clients.errors import AccessDeniedError, UnavailableError, WaitTimeoutError
 
 
 class Clock(Protocol):
@@ -60,3 +60,17 @@ def wait_until(
             )
         clock.sleep(interval)
     return clock.now() - start
+
+
+def patiently(probe: Callable[[], str | None]) -> Callable[[], str | None]:
+    """Return a probe for which a server that does not answer is a reason to ask again."""
+
+    def describe() -> str | None:
+        try:
+            return probe()
+        except AccessDeniedError:
+            raise
+        except UnavailableError as error:
+            return str(error)
+
+    return describe

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 import mlops_pipeline
-from mlops_pipeline.clients.errors import FatalStateError, WaitTimeoutError
-from mlops_pipeline.clients.waiting import MONOTONIC, wait_until
+from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
+    FatalStateError,
+    PipelineError,
+    UnavailableError,
+    WaitTimeoutError,
+)
+from mlops_pipeline.clients.waiting import MONOTONIC, patiently, wait_until
 
 
 @dataclass
@@ -105,6 +111,20 @@ def test_the_real_clock_goes_forward_by_what_it_sleeps() -> None:
     before = MONOTONIC.now()
     MONOTONIC.sleep(0.002)
     assert MONOTONIC.now() - before >= 0.002
+
+
+def test_a_server_that_is_silent_is_asked_again_and_one_that_refuses_is_not() -> None:
+    answers: list[PipelineError | None] = [UnavailableError("silent"), None]
+
+    def probe() -> str | None:
+        if (error := answers.pop(0)) is not None:
+            raise error
+        return None
+
+    assert wait_until("it", patiently(probe), timeout=1, interval=0.001) < 1
+    answers = [AccessDeniedError("no"), None]
+    with pytest.raises(AccessDeniedError):
+        wait_until("it", patiently(probe), timeout=1)
 
 
 @pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])

@@ -111,7 +111,7 @@ class Rig:
         start = time.monotonic()
         with pytest.raises(FatalStateError) as error:
             deployments.apply(deployment(*predictors))
-        assert time.monotonic() - start < 45
+        assert time.monotonic() - start < 60
         return str(error.value)
 
     def secret(self, name: str, **changed: str) -> None:
@@ -201,9 +201,15 @@ def rig(
         cluster_api.delete(SELDON_DEPLOYMENT, there["metadata"]["name"], namespace=NAMESPACE)
     wait_until(
         "an empty namespace",
-        lambda: "" if cluster_api.list(SELDON_DEPLOYMENT, namespace=NAMESPACE) else None,
-        timeout=60,
+        lambda: _describe_left(cluster_api),
+        timeout=120,
     )
+
+
+def _describe_left(api: KubernetesApi) -> str | None:
+    deployments = api.list(SELDON_DEPLOYMENT, namespace=NAMESPACE)
+    pods = api.list(POD, namespace=NAMESPACE, labels="seldon-deployment-id")
+    return ", ".join(found["metadata"]["name"] for found in (*deployments, *pods)) or None
 
 
 def test_a_deployment_is_ready_within_seconds_and_says_its_digest(rig: Rig) -> None:
@@ -211,7 +217,7 @@ def test_a_deployment_is_ready_within_seconds_and_says_its_digest(rig: Rig) -> N
     change = rig.apply(predictor(one))
     assert change.action == "created"
     assert rig.predict() == [one.digest]
-    assert float(change.facts["seconds"]) < 20  # 3 to 5 s on a machine that does nothing else
+    assert float(change.facts["seconds"]) < 40  # 3 to 5 s on a machine that does nothing else
     assert float(change.facts["memory_megabytes"]) < 500
     (status,) = rig.platform.deployments.status("iris", namespace=NAMESPACE)
     assert (status.state, status.digest, status.traffic) == ("ready", one.digest, 100)
@@ -260,7 +266,9 @@ def _load(rig: Rig) -> Iterator[Load]:
         client = httpx.Client(timeout=20)
         while not stop.wait(0.02):
             try:
-                answer = client.post(url, json=body) if keep else httpx.post(url, json=body)
+                answer = (
+                    client.post(url, json=body) if keep else httpx.post(url, json=body, timeout=20)
+                )
             except httpx.HTTPError as error:
                 load.failures.append(repr(error))
                 continue

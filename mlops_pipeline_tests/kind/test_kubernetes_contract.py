@@ -143,7 +143,7 @@ def test_a_list_can_leave_out_what_objects_hold(api: KubernetesApi, namespace: s
 def test_what_is_deleted_is_gone(api: KubernetesApi, namespace: str) -> None:
     api.apply(_config(namespace, x="1"))
     assert api.delete(CONFIG_MAP, "a", namespace=namespace) is True
-    wait_until("the end of it", lambda: _still_there(api, namespace), timeout=10)
+    wait_until("the end of it", lambda: _still_there(api, namespace), timeout=60)
     assert api.delete(CONFIG_MAP, "a", namespace=namespace) is False
     with pytest.raises(NotFoundError, match=f"{namespace}/a"):
         api.get(CONFIG_MAP, "a", namespace=namespace)

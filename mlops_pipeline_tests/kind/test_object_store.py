@@ -109,7 +109,7 @@ def test_what_is_stored_survives_what_somebody_breaks(
     wait_until(
         "the store to be seen broken",
         lambda: None if isinstance(store.observe(), Broken) else "it is ready",
-        timeout=10,
+        timeout=60,
     )
     assert store.ensure().action == "repaired"
     assert store.client().get("models", "test/kept") == b"kept"

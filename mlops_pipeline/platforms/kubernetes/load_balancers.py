@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mlops_pipeline.clients.kubernetes import SERVICE, KubernetesApi, Manifest
 from mlops_pipeline.clients.ports import is_reachable
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 
@@ -61,7 +61,7 @@ def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> 
 
     wait_until(
         f"the address of {of}",
-        describe,
+        patiently(describe),
         timeout=parts.settings.ready_timeout,
         clock=parts.clock,
         hint=_hint(parts, service, namespace=namespace),

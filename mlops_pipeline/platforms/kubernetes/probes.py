@@ -28,7 +28,7 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 PORT = 5678
 PROBE_LABEL = {"mlops-pipeline/probe": "echo"}
 _NAME = "echo"
-_GLANCE = 2.0
+_GLANCE = 5.0
 """Seconds in which an echo that is asked has to answer."""
 _INTERVAL = 0.1
 _FORGOTTEN = timedelta(minutes=10)

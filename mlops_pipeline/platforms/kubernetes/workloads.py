@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlops_pipeline.clients.kubernetes import EVENT, POD, KubernetesApi, Manifest, Resource
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes import pods
 from mlops_pipeline.platforms.kubernetes.endings import stays
 from mlops_pipeline.platforms.kubernetes.parts import Parts
@@ -58,7 +58,7 @@ def wait_for(parts: Parts, resource: Resource, name: str, *, namespace: str) -> 
 
     return wait_until(
         f"the {resource.kind} {namespace}/{name}",
-        pods.replacing_failed(api, look, find),
+        pods.replacing_failed(api, patiently(look), find),
         timeout=parts.settings.ready_timeout,
         clock=parts.clock,
         hint=f"see `kubectl describe pods --namespace {namespace}`",

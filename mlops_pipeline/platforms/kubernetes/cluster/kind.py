@@ -411,9 +411,11 @@ class KindCluster:
             FatalStateError: a node has ended.
         """
         if (reason := self._describe_unready(nodes)) is None:
-            return nodes_of_kind.describe_unresolved(
-                self._parts.engine, self._parts.api(), nodes[0].name
-            )
+            engine, api = self._parts.engine, self._parts.api()
+            try:
+                return nodes_of_kind.describe_unresolved(engine, api, nodes[0].name)
+            except UnavailableError as error:
+                return str(error)
         if ended := [node.name for node in self.nodes() if not node.running]:
             raise FatalStateError(
                 f"the kind cluster {self._settings.name} cannot become ready: {', '.join(ended)} "

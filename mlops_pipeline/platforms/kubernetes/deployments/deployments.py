@@ -7,7 +7,6 @@ from typing import Literal, Protocol
 
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import (
-    AccessDeniedError,
     ConflictError,
     FatalStateError,
     NotFoundError,
@@ -24,7 +23,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
 )
 from mlops_pipeline.clients.s3 import Objects
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes import pods
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import APPLIED_ANNOTATION, Manifests
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import Rollout, describe_unready, look
@@ -126,6 +125,8 @@ class KubernetesDeployments:
                     step, stale = following, {}
                     applied = self._apply(api, self._manifests.render(step))
                 waited = self._wait(api, before, applied, deployment, stale=stale)
+                if waited and before is not None:  # Pods that are replaced still serve meanwhile.
+                    self._parts.clock.sleep(_HEARD)
                 self._wait_for_route(deployment, url)
             seconds = self._parts.clock.now() - start
         return Change(
@@ -281,7 +282,7 @@ class KubernetesDeployments:
 
         wait_until(
             f"the API of the cluster for {namespace}/{name}",
-            _patiently(describe_unready),
+            patiently(describe_unready),
             timeout=_PATIENCE,
             clock=self._parts.clock,
             interval=1,
@@ -314,7 +315,7 @@ class KubernetesDeployments:
             current = {**resource, "status": now.get("status")}
             return describe_unready(api, current, wanted, slow=slow)
 
-        probe = _patiently(describe)
+        probe = patiently(describe)
         same = before is not None and _is_same(before, resource)
         if same or stale:
             probe = pods.replacing_failed(api, probe, lambda: look(api, resource).pods)
@@ -400,7 +401,7 @@ class KubernetesDeployments:
 
         wait_until(
             f"the end of {namespace}/{name}",
-            _patiently(describe_left),
+            patiently(describe_left),
             timeout=_END,
             clock=self._parts.clock,
             interval=_INTERVAL,
@@ -430,20 +431,6 @@ def _generations(rollout: Rollout) -> dict[str, int]:
     """Return uid → generation of the Deployments: it rises with each change of their pods."""
     found = (deployment["metadata"] for deployment in rollout.deployments)
     return {metadata["uid"]: metadata.get("generation", 1) for metadata in found}
-
-
-def _patiently(probe: Callable[[], str | None]) -> Callable[[], str | None]:
-    """Return a probe for which a cluster that does not answer is a reason to ask again."""
-
-    def describe() -> str | None:
-        try:
-            return probe()
-        except AccessDeniedError:
-            raise
-        except UnavailableError as error:
-            return str(error)
-
-    return describe
 
 
 def _require_ours(found: Manifest | None, verb: str) -> None:

@@ -29,6 +29,8 @@ from mlops_pipeline.platforms.kubernetes.endings import is_ending
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
 ID_LABEL = "seldon-deployment-id"
+_PASSING = ("status unknown for quota", "serviceaccount", "timed out", "failed calling webhook")
+"""Words of refusals of a pod that Kubernetes gets over by itself: it goes on trying."""
 _FINAL = (2, 3, 4)
 """Exit codes of our model server for what a restart cannot help: a bad parameter, an artifact that
 is not what its manifest says, a model that does not load."""
@@ -196,7 +198,8 @@ def _require_possible(deployment: Manifest, found: Sequence[Manifest]) -> None:
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 1):
         return
     refused = _condition(status, "ReplicaFailure")
-    if refused.get("status") == "True" and not any(is_ending(pod) for pod in found):
+    passing = any(words in str(refused.get("message", "")) for words in _PASSING)
+    if refused.get("status") == "True" and not passing and not any(map(is_ending, found)):
         raise FatalStateError(
             f"no pod can be made for the Deployment {name}: {refused.get('message', '')}; "
             "raise the quota or ask for less"

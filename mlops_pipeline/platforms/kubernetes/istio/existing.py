@@ -21,7 +21,7 @@ from mlops_pipeline.platforms.layers import (
     Ready,
 )
 
-_GLANCE = 3.0
+_GLANCE = 5.0
 """Seconds in which a gateway that is looked at has to answer."""
 _ISTIOD = "app=istiod"
 

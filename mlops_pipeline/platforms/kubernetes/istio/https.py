@@ -15,7 +15,7 @@ from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.layers import Broken, Drifted, Facts, Finding, LayerState, Ready
 
 PORT = 443
-_GLANCE = 2.0
+_GLANCE = 5.0
 
 
 class Https:

@@ -55,7 +55,7 @@ from mlops_pipeline.platforms.layers import (
 _KEPT_BY_ISTIOD = ("istio-ca-secret", "istio-leader")
 """What istiod makes by itself and leaves: its own authority's key, and which of it leads."""
 _NEEDED = ("helm", *ISTIO_CHARTS, "istio")
-_GLANCE = 2.0
+_GLANCE = 5.0
 """Seconds in which a gateway that is looked at has to answer."""
 _ANSWER = 30.0
 """Seconds in which a gateway whose pod is ready answers, if it can be reached at all."""

@@ -10,11 +10,12 @@ from mlops_pipeline.clients.kubernetes import VIRTUAL_SERVICE
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.probes import Echo, echo
+from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import Finding, HealthCheck
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 _NAME = "echo"
-_GLANCE = 2.0
+_GLANCE = 5.0
 _ANSWER = 30.0
 """Seconds for a route to reach the gateway; 0.1 is usual."""
 
@@ -37,8 +38,15 @@ def try_route(parts: Parts, url: str, *, trust: str) -> Finding:
     api, path = parts.api(), f"/probe-{secrets.token_hex(8)}/"
     image = parts.sources.echo_image()
     with echo(api, parts.images, type="ClusterIP", image=image, clock=parts.clock) as echoed:
-        api.apply(_route(echoed, path, gateway=parts.settings.istio.reference))
+        route = _route(echoed, path, gateway=parts.settings.istio.reference)
         try:
+            wait_until(
+                "istiod's webhook",
+                lambda: describe_silence(lambda: api.apply(route)),
+                timeout=_ANSWER,
+                clock=parts.clock,
+                hint="see `mlops-pipeline logs istio`",
+            )
             seconds = wait_until(
                 f"the route {url}{path} to a pod",
                 lambda: _describe_other(f"{url}{path}", echoed, trust),

@@ -27,7 +27,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes import pods, probes, upstream, workloads
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.load_balancers import address_of, describe_waiting
@@ -62,7 +62,7 @@ _CONFIGURING = (
 )
 """Kinds by which people tell MetalLB what to do."""
 _ANSWER = 30.0
-_GIVEN = 10.0
+_GIVEN = 20.0
 """Seconds for Services that are there already to get their addresses from a new pool."""
 _SLOW = 0.5
 """Seconds between looks at what takes seconds."""
@@ -200,7 +200,7 @@ class MetalLB:
             upstream.apply(api, _manifests(self._parts), timeout=timeout, clock=clock)
         with steps.step("pods"):
             workloads.wait_for(self._parts, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
-            probe = partial(_describe_speakers, api, describe=pods.explain_unready)
+            probe = patiently(partial(_describe_speakers, api, describe=pods.explain_unready))
             wait_until(
                 f"DaemonSet {_SYSTEM}/{_SPEAKER}",
                 pods.replacing_failed(api, probe, lambda: _speakers(api)),

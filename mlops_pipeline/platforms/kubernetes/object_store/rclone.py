@@ -9,7 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.clients.errors import ConflictError
-from mlops_pipeline.clients.kubernetes import SECRET, SELDON_DEPLOYMENT, KubernetesApi, Manifest
+from mlops_pipeline.clients.kubernetes import (
+    NAMESPACE,
+    SECRET,
+    SELDON_DEPLOYMENT,
+    KubernetesApi,
+    Manifest,
+)
 from mlops_pipeline.clients.waiting import Clock
 from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_mine, is_ours
@@ -74,7 +80,12 @@ class RcloneSecrets:
         return changed or made
 
     def _found(self) -> Sequence[Manifest]:
-        return self._api.list(SECRET, labels=_selector())
+        """Return those that are there, but for namespaces that are being deleted."""
+        return [
+            found
+            for found in self._api.list(SECRET, labels=_selector())
+            if stays(self._api.find(NAMESPACE, str(found["metadata"]["namespace"])))
+        ]
 
 
 def delete_all(api: KubernetesApi) -> None:

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Credentials, ObjectStore
 
 POD_ENDPOINT = f"http://{NAME}.{NAMESPACE}.svc.cluster.local:{PORT}"
-_GLANCE = 2.0
+_GLANCE = 5.0
 """Seconds in which a store that is looked at has to answer."""
 _ANSWER = 60.0
 """Seconds in which a store whose pod is ready answers, if it can be reached at all."""

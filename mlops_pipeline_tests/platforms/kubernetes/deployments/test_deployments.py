@@ -524,6 +524,12 @@ def test_what_cannot_be_taken_back_is_logged_and_hides_nothing(
     assert "models/iris: what was deployed before is not back" in caplog.text
 
 
+def test_a_quota_that_nobody_has_counted_yet_is_waited_for(world: World) -> None:
+    world.operator.refused = 'pods "x" is forbidden: status unknown for quota: small'
+    with pytest.raises(WaitTimeoutError, match="there is no pod yet"):
+        world.deployments.apply(deployment())
+
+
 def test_a_quota_ends_the_wait_with_its_words(world: World) -> None:
     world.deployments.apply(deployment())
     world.operator.refused = 'pods "x" is forbidden: exceeded quota: small'

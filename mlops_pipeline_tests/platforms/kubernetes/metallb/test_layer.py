@@ -324,7 +324,7 @@ def test_services_have_their_addresses_again_when_a_new_pool_is_there(installed:
     before = installed.clock.time
     # One that never gets any is not this layer's to tell.
     assert MetalLB(installed.parts).ensure().action == "updated"
-    assert 10 <= installed.clock.time - before < 12
+    assert 20 <= installed.clock.time - before < 22
 
 
 def _no_controller(api: FakeKubernetes) -> None:

@@ -277,6 +277,16 @@ def test_new_keys_reach_its_pod_and_every_secret(installed: HelmRig) -> None:
         assert rclone["RCLONE_CONFIG_S3_SECRET_ACCESS_KEY"] == new["AWS_SECRET_ACCESS_KEY"]
 
 
+def test_a_secret_in_a_namespace_that_is_being_deleted_is_let_go(installed: HelmRig) -> None:
+    layer = SeaweedStore(installed.parts)
+    layer.ensure_secret("team")
+    change = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    installed.api.patch(NAMESPACE, "team", change)
+    _no_keys(installed)
+    assert layer.ensure().action == "repaired"
+    assert isinstance(layer.observe(), Ready)
+
+
 def test_missing_buckets_are_a_difference(installed: HelmRig, store: Store) -> None:
     store.buckets.discard("models")
     assert SeaweedStore(installed.parts).observe() == Drifted(("buckets are missing: models",))
