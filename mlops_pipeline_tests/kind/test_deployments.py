@@ -201,15 +201,9 @@ def rig(
         cluster_api.delete(SELDON_DEPLOYMENT, there["metadata"]["name"], namespace=NAMESPACE)
     wait_until(
         "an empty namespace",
-        lambda: _describe_left(cluster_api),
+        lambda: "" if cluster_api.list(SELDON_DEPLOYMENT, namespace=NAMESPACE) else None,
         timeout=120,
     )
-
-
-def _describe_left(api: KubernetesApi) -> str | None:
-    deployments = api.list(SELDON_DEPLOYMENT, namespace=NAMESPACE)
-    pods = api.list(POD, namespace=NAMESPACE, labels="seldon-deployment-id")
-    return ", ".join(found["metadata"]["name"] for found in (*deployments, *pods)) or None
 
 
 def test_a_deployment_is_ready_within_seconds_and_says_its_digest(rig: Rig) -> None:
@@ -546,7 +540,7 @@ def test_the_documentations_manifest_works_by_hand_beside_ours(
 def test_a_deletion_leaves_nothing_and_ends_what_is_in_flight(rig: Rig) -> None:
     rig.apply(predictor(rig.iris[0]))
     rig.platform.deployments.delete("iris", namespace=NAMESPACE)
-    pods = rig.api.list(POD, namespace=NAMESPACE, labels="seldon-deployment-id")
+    pods = rig.api.list(POD, namespace=NAMESPACE, labels="seldon-deployment-id=iris")
     assert [p["metadata"]["name"] for p in pods] == []
     assert httpx.get(rig.url(), timeout=10).status_code == 404
     with pytest.raises(NotFoundError):
