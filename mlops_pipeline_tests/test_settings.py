@@ -50,7 +50,13 @@ def test_relative_paths_start_at_the_settings_file(
 ) -> None:
     (tmp_path / "conf").mkdir()
     config = tmp_path / "conf" / "mlops.toml"
-    config.write_text('models = ["wine.py"]\n[datasets]\nmnist = "m.npz"\niris = "~/i.csv"\n')
+    gateways = "".join(
+        f'[{table}.istio]\ntls = "files"\ncertificate = "chain.pem"\nprivate_key = "/key.pem"\n'
+        for table in ("kind", "kubernetes")
+    )
+    config.write_text(
+        f'models = ["wine.py"]\n[datasets]\nmnist = "m.npz"\niris = "~/i.csv"\n{gateways}'
+    )
     monkeypatch.setenv("MLOPS_CONFIG", str(config))
     settings = load_settings()
     assert settings.models == (str(tmp_path / "conf" / "wine.py"),)
@@ -58,6 +64,9 @@ def test_relative_paths_start_at_the_settings_file(
         "mnist": tmp_path / "conf" / "m.npz",
         "iris": Path.home() / "i.csv",
     }
+    for gateway in (settings.kind.istio, settings.kubernetes.istio):
+        assert gateway.certificate == tmp_path / "conf" / "chain.pem"
+        assert gateway.private_key == Path("/key.pem")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,10 @@ def wait_until(
 
 
 def patiently(probe: Callable[[], str | None]) -> Callable[[], str | None]:
-    """Return a probe for which a server that does not answer is a reason to ask again."""
+    """Return a probe for which a server that does not answer is a reason to ask again.
+
+    One that refuses us (AccessDeniedError) ends the wait all the same.
+    """
 
     def describe() -> str | None:
         try:

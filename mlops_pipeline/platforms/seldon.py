@@ -162,7 +162,8 @@ def between(there: SeldonDeployment, wanted: SeldonDeployment) -> list[SeldonDep
 
     First, where some are new, they come without traffic beside those that are there; then, where
     some go, the others have the traffic that is wanted and these have none. Those that are there
-    stay in front: Seldon's operator numbers the ports of containers in the order of predictors.
+    stay in front until the last step, `wanted` itself: Seldon's operator numbers the ports of
+    containers of other names in the order of predictors.
     """
     shares, names = there.traffic(), {p.name for p in wanted.spec.predictors}
     going = [p for p in there.spec.predictors if shares.get(p.name) and p.name not in names]

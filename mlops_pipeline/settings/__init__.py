@@ -21,6 +21,7 @@ from mlops_pipeline.settings.embedded import EmbeddedSettings
 from mlops_pipeline.settings.fields import Url
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
+from mlops_pipeline.settings.layers import IstioSettings
 from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
 
 PREFIX = "MLOPS_"
@@ -143,7 +144,15 @@ def load_settings(**overrides: Any) -> Settings:
             ),
             "datasets": {name: _resolve(path) for name, path in settings.datasets.items()},
             "bundle": _resolve(settings.bundle) if settings.bundle else None,
-            "kubernetes": _resolve_kubeconfig(settings.kubernetes),
+            "kind": settings.kind.model_copy(update=_resolved(settings.kind.istio)),
+            "kubernetes": settings.kubernetes.model_copy(
+                update={
+                    "kubeconfig": _resolve(path)
+                    if (path := settings.kubernetes.kubeconfig)
+                    else None,
+                    **_resolved(settings.kubernetes.istio),
+                }
+            ),
         }
     )
 
@@ -153,10 +162,11 @@ def _resolve(path: Path) -> Path:
     return config_file().absolute().parent / path.expanduser()
 
 
-def _resolve_kubeconfig(settings: KubernetesSettings) -> KubernetesSettings:
-    if settings.kubeconfig is None:
-        return settings
-    return settings.model_copy(update={"kubeconfig": _resolve(settings.kubeconfig)})
+def _resolved(istio: IstioSettings) -> dict[str, IstioSettings]:
+    """Return the table of a gateway with its files, as a change of the table that it is in."""
+    files = {"certificate": istio.certificate, "private_key": istio.private_key}
+    found = {name: _resolve(path) for name, path in files.items() if path is not None}
+    return {"istio": istio.model_copy(update=found)}
 
 
 def allowed_keys(model: type[BaseModel] = Settings) -> list[str]:

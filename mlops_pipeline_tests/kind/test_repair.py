@@ -8,6 +8,7 @@ answering with the digests of before.
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -401,6 +402,19 @@ def kill_at(world: World, lock: str, purpose: str) -> None:
         wait_until(f"the step: {purpose}", describe_before, timeout=400, interval=0.02)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
+
+
+def test_the_command_names_it_mends_that_alone_and_says_what_it_left(world: World) -> None:
+    _no_advertisement(world)
+    states = {layer["name"]: layer["state"] for layer in world.line.status(code=3)["layers"]}
+    assert {name for name, state in states.items() if state != "ready"} == {"metallb"}
+    with up(world) as process:
+        written = finish(process)
+    actions = dict(re.findall(r"^✓ +(\S+) +(created|updated|repaired|unchanged) ", written, re.M))
+    assert actions.pop("metallb") == "updated"
+    assert {"istio", "object_store", "iris/deployment", "mnist/model"} <= actions.keys()
+    assert set(actions.values()) == {"unchanged"}
+    assert "1 changed" in written
 
 
 def test_an_up_that_is_killed_at_each_layer_is_finished_by_the_next(

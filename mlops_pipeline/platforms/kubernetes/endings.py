@@ -36,6 +36,8 @@ def wait_for_end(
     What is applied to such an object goes with it.
 
     Raises:
+        AccessDeniedError: it may not be looked at.
+        UnavailableError: the cluster does not answer.
         WaitTimeoutError: it is still there.
     """
     place, option = (f"{namespace}/", f" --namespace {namespace}") if namespace else ("", "")
@@ -44,6 +46,8 @@ def wait_for_end(
         found = api.find(resource, name, namespace=namespace)
         return None if found is None or stays(found) else "it is still being deleted"
 
+    if describe_ending() is None:
+        return
     wait_until(
         f"the end of the {resource.kind} {place}{name}",
         patiently(describe_ending),

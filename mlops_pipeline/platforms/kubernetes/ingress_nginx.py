@@ -27,7 +27,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes import probes, upstream, workloads
 from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS, INGRESS_LABEL
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
@@ -173,7 +173,7 @@ class IngressNginx:
     def _wait(self, what: str, describe: Callable[[], str | None]) -> None:
         wait_until(
             what,
-            describe,
+            patiently(describe),
             timeout=self._parts.settings.ready_timeout,
             clock=self._parts.clock,
             hint=f"see `kubectl get pods,jobs --namespace {_SYSTEM}`",

@@ -106,10 +106,11 @@ def replacing_failed(
         try:
             return probe()
         except FailedPodError as error:
-            failed = known.pop(error.uid, None)
+            failed = known.get(error.uid)
             if failed is None:
                 raise
             api.delete(POD, failed["name"], namespace=failed["namespace"], uid=error.uid)
+            del known[error.uid]
             return f"replaced, since {error}"
 
     return describe

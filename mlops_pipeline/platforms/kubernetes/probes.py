@@ -18,7 +18,7 @@ from mlops_pipeline.clients.kubernetes import (
     KubernetesApi,
     Manifest,
 )
-from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
+from mlops_pipeline.clients.waiting import MONOTONIC, Clock, patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.images import Images
 from mlops_pipeline.platforms.kubernetes.load_balancers import address_of
 from mlops_pipeline.platforms.kubernetes.pods import explain_unready
@@ -137,7 +137,7 @@ def _run(
     def wait(what: str, describe: Callable[[KubernetesApi, str], str | None]) -> None:
         wait_until(
             f"{what} of the echo in the namespace {namespace}",
-            lambda: describe(api, namespace),
+            patiently(lambda: describe(api, namespace)),
             timeout=timeout,
             clock=clock,
             interval=_INTERVAL,

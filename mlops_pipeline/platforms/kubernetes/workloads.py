@@ -41,6 +41,7 @@ def wait_for(parts: Parts, resource: Resource, name: str, *, namespace: str) -> 
     Pods that are there already and turn out failed are replaced, once.
 
     Raises:
+        AccessDeniedError: it may not be looked at.
         FatalStateError: a new pod cannot become ready; the reason and its last log lines.
         WaitTimeoutError: with what was last seen.
     """
@@ -58,7 +59,7 @@ def wait_for(parts: Parts, resource: Resource, name: str, *, namespace: str) -> 
 
     return wait_until(
         f"the {resource.kind} {namespace}/{name}",
-        pods.replacing_failed(api, patiently(look), find),
+        patiently(pods.replacing_failed(api, look, find)),
         timeout=parts.settings.ready_timeout,
         clock=parts.clock,
         hint=f"see `kubectl describe pods --namespace {namespace}`",
@@ -95,6 +96,6 @@ def _runs(found: Manifest, there: Sequence[Manifest]) -> bool:
 
 
 def _pods(api: KubernetesApi, found: Manifest, namespace: str) -> Sequence[Manifest]:
-    selector = found["spec"]["selector"]["matchLabels"]
+    selector = found["spec"]["selector"].get("matchLabels") or {}
     labels = ",".join(f"{key}={value}" for key, value in selector.items())
     return api.list(POD, namespace=namespace, labels=labels)

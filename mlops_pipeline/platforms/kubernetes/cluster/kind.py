@@ -22,7 +22,7 @@ from mlops_pipeline.clients.kubernetes import (
     SERVICE_ACCOUNT,
     KubernetesApi,
 )
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes import workloads
 from mlops_pipeline.platforms.kubernetes.cluster import config, preflight
 from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
@@ -96,7 +96,7 @@ class KindCluster:
         engine, api, node = self._parts.engine, self._parts.api(), self._require_nodes()[0].name
         wait_until(
             f"{nodes_of_kind.ASKED_NAME} on the node {node}",
-            lambda: nodes_of_kind.describe_unresolved(engine, api, node),
+            patiently(lambda: nodes_of_kind.describe_unresolved(engine, api, node)),
             timeout=_ANSWER,
             clock=self._parts.clock,
             interval=_INTERVAL,
@@ -412,10 +412,8 @@ class KindCluster:
         """
         if (reason := self._describe_unready(nodes)) is None:
             engine, api = self._parts.engine, self._parts.api()
-            try:
-                return nodes_of_kind.describe_unresolved(engine, api, nodes[0].name)
-            except UnavailableError as error:
-                return str(error)
+            node = nodes[0].name
+            return patiently(lambda: nodes_of_kind.describe_unresolved(engine, api, node))()
         if ended := [node.name for node in self.nodes() if not node.running]:
             raise FatalStateError(
                 f"the kind cluster {self._settings.name} cannot become ready: {', '.join(ended)} "

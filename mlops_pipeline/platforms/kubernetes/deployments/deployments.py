@@ -125,7 +125,8 @@ class KubernetesDeployments:
                     step, stale = following, {}
                     applied = self._apply(api, self._manifests.render(step))
                 waited = self._wait(api, before, applied, deployment, stale=stale)
-                if waited and before is not None:  # Pods that are replaced still serve meanwhile.
+                if waited and before is not None:
+                    # Until then the gateway goes on asking the pods that were replaced.
                     self._parts.clock.sleep(_HEARD)
                 self._wait_for_route(deployment, url)
             seconds = self._parts.clock.now() - start
@@ -315,10 +316,10 @@ class KubernetesDeployments:
             current = {**resource, "status": now.get("status")}
             return describe_unready(api, current, wanted, slow=slow)
 
-        probe = patiently(describe)
-        same = before is not None and _is_same(before, resource)
+        probe, same = describe, before is not None and _is_same(before, resource)
         if same or stale:
             probe = pods.replacing_failed(api, probe, lambda: look(api, resource).pods)
+        probe = patiently(probe)
         if same and probe() is None:
             return False
         try:

@@ -29,7 +29,12 @@ from mlops_pipeline.platforms.kubernetes.endings import is_ending
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
 ID_LABEL = "seldon-deployment-id"
-_PASSING = ("status unknown for quota", "serviceaccount", "timed out", "failed calling webhook")
+_PASSING = (
+    "status unknown for quota",
+    "error looking up service account",
+    "timed out",
+    "failed calling webhook",
+)
 """Words of refusals of a pod that Kubernetes gets over by itself: it goes on trying."""
 _FINAL = (2, 3, 4)
 """Exit codes of our model server for what a restart cannot help: a bad parameter, an artifact that
@@ -105,12 +110,15 @@ def described_status(resource: Manifest) -> str:
     return str(status.get("description", "")) if status.get("state") == "Failed" else ""
 
 
-def is_rolled_out(deployment: Manifest) -> bool:
-    """Say whether every replica is of the newest version and ready, as its controller has seen."""
+def is_rolled_out(deployment: Manifest, found: Sequence[Manifest]) -> bool:
+    """Say whether every replica is of the newest version and ready, as its controller has seen.
+
+    That may be some time ago: of its pods, `found`, those that are gone since do not count.
+    """
     wanted, status = deployment["spec"].get("replicas", 1), deployment.get("status") or {}
     seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
     counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-    return seen and counts == [wanted] * 3
+    return seen and counts == [wanted] * 3 and sum(map(pods.is_ready, found)) >= wanted
 
 
 def newest_first(deployment: Manifest, found: Sequence[Manifest]) -> list[Manifest]:
@@ -134,9 +142,9 @@ def _describe_predictor(
         replicas = wanted.replicas(predictor)
         if deployment["spec"].get("replicas", 1) != replicas:
             return f"Seldon's operator has not scaled {predictor.name} to {replicas} yet"
-        if is_rolled_out(deployment):
-            continue
         found = rollout.pods_of(deployment)
+        if is_rolled_out(deployment, found):
+            continue
         current = [
             pod
             for pod in found
@@ -144,7 +152,9 @@ def _describe_predictor(
         ]
         reason = pods.explain_unready(current, events, log=log, final_exit_codes=_FINAL)
         _require_possible(deployment, current)
-        return f"{predictor.name}: {reason or _progress(deployment)}"
+        refused = _condition(deployment.get("status") or {}, "ReplicaFailure").get("message", "")
+        why = "; ".join(filter(None, (reason, refused)))
+        return f"{predictor.name}: {why or _progress(deployment)}"
     return ""
 
 

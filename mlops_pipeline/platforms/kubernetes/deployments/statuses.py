@@ -82,7 +82,7 @@ def _judge(
         return ("failed", failed) if failed else ("starting", "the operator has not made it yet")
     if not any(d["spec"].get("replicas", 1) for d in deployments):
         return "stopped", "it has no replicas"
-    if all(is_rolled_out(d) for d in deployments):
+    if all(is_rolled_out(d, rollout.pods_of(d)) for d in deployments):
         return "ready", ""
     try:
         events = api.list(EVENT, namespace=rollout.resource["metadata"]["namespace"])

@@ -7,10 +7,9 @@ from typing import Any
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.kubernetes import VIRTUAL_SERVICE
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.probes import Echo, echo
-from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import Finding, HealthCheck
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
@@ -39,13 +38,16 @@ def try_route(parts: Parts, url: str, *, trust: str) -> Finding:
     image = parts.sources.echo_image()
     with echo(api, parts.images, type="ClusterIP", image=image, clock=parts.clock) as echoed:
         route = _route(echoed, path, gateway=parts.settings.istio.reference)
+
+        def apply() -> None:
+            api.apply(route)
+
         try:
             wait_until(
-                "istiod's webhook",
-                lambda: describe_silence(lambda: api.apply(route)),
+                f"the API of the cluster for the VirtualService {echoed.namespace}/{_NAME}",
+                patiently(apply),
                 timeout=_ANSWER,
                 clock=parts.clock,
-                hint="see `mlops-pipeline logs istio`",
             )
             seconds = wait_until(
                 f"the route {url}{path} to a pod",

@@ -200,10 +200,10 @@ class MetalLB:
             upstream.apply(api, _manifests(self._parts), timeout=timeout, clock=clock)
         with steps.step("pods"):
             workloads.wait_for(self._parts, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
-            probe = patiently(partial(_describe_speakers, api, describe=pods.explain_unready))
+            probe = partial(_describe_speakers, api, describe=pods.explain_unready)
             wait_until(
                 f"DaemonSet {_SYSTEM}/{_SPEAKER}",
-                pods.replacing_failed(api, probe, lambda: _speakers(api)),
+                patiently(pods.replacing_failed(api, probe, lambda: _speakers(api))),
                 timeout=timeout,
                 clock=clock,
                 hint=f"see `kubectl describe pods --namespace {_SYSTEM}`",
@@ -236,7 +236,7 @@ class MetalLB:
             # Those that cannot have theirs are told by the layers that they belong to.
             wait_until(
                 "the addresses of Services",
-                lambda: describe_waiting(self._parts),
+                patiently(lambda: describe_waiting(self._parts)),
                 timeout=_GIVEN,
                 clock=clock,
                 interval=_SLOW / 5,

@@ -23,7 +23,7 @@ from mlops_pipeline.clients.kubernetes import (
     VALIDATING_WEBHOOK,
     KubernetesApi,
 )
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.endings import is_ending, stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, remove_namespace
 from mlops_pipeline.platforms.kubernetes.parts import Parts
@@ -260,7 +260,7 @@ class SeldonCore:
         with suppress(WaitTimeoutError):  # That of a node which is lost never ends.
             wait_until(
                 "the end of the operator's former pods",
-                describe_ending,
+                patiently(describe_ending),
                 timeout=_FORMER,
                 clock=self._parts.clock,
             )

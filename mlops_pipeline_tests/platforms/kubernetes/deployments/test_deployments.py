@@ -526,7 +526,7 @@ def test_what_cannot_be_taken_back_is_logged_and_hides_nothing(
 
 def test_a_quota_that_nobody_has_counted_yet_is_waited_for(world: World) -> None:
     world.operator.refused = 'pods "x" is forbidden: status unknown for quota: small'
-    with pytest.raises(WaitTimeoutError, match="there is no pod yet"):
+    with pytest.raises(WaitTimeoutError, match="status unknown for quota: small"):
         world.deployments.apply(deployment())
 
 
