@@ -211,9 +211,11 @@ def test_a_second_apply_changes_nothing_and_waits_for_nothing(world: World) -> N
 
 def test_a_new_artifact_replaces_the_pods(world: World) -> None:
     world.deployments.apply(deployment())
+    before = world.clock.time
     assert world.deployments.apply(deployment(predictor("two"))).action == "updated"
     assert [status.digest for status in world.status()] == ["two"]
     assert len(world.operator.pods()) == 1
+    assert world.clock.time - before >= 1  # The gateway has heard of the new pod.
 
 
 def test_a_new_serving_image_replaces_the_pods(world: World) -> None:
