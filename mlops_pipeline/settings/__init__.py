@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator
@@ -21,9 +21,9 @@ from mlops_pipeline.settings.embedded import EmbeddedSettings
 from mlops_pipeline.settings.fields import Url
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
-from mlops_pipeline.settings.layers import IstioSettings
 from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
 
+_Platform = TypeVar("_Platform", KindSettings, KubernetesSettings)
 PREFIX = "MLOPS_"
 CONFIG_VARIABLE = "MLOPS_CONFIG"
 DEFAULT_CONFIG = Path("mlops.toml")
@@ -144,15 +144,8 @@ def load_settings(**overrides: Any) -> Settings:
             ),
             "datasets": {name: _resolve(path) for name, path in settings.datasets.items()},
             "bundle": _resolve(settings.bundle) if settings.bundle else None,
-            "kind": settings.kind.model_copy(update=_resolved(settings.kind.istio)),
-            "kubernetes": settings.kubernetes.model_copy(
-                update={
-                    "kubeconfig": _resolve(path)
-                    if (path := settings.kubernetes.kubeconfig)
-                    else None,
-                    **_resolved(settings.kubernetes.istio),
-                }
-            ),
+            "kind": _with_resolved(settings.kind),
+            "kubernetes": _with_resolved(settings.kubernetes, "kubeconfig"),
         }
     )
 
@@ -162,11 +155,16 @@ def _resolve(path: Path) -> Path:
     return config_file().absolute().parent / path.expanduser()
 
 
-def _resolved(istio: IstioSettings) -> dict[str, IstioSettings]:
-    """Return the table of a gateway with its files, as a change of the table that it is in."""
-    files = {"certificate": istio.certificate, "private_key": istio.private_key}
-    found = {name: _resolve(path) for name, path in files.items() if path is not None}
-    return {"istio": istio.model_copy(update=found)}
+def _with_resolved(platform: _Platform, *names: str) -> _Platform:
+    """Return a platform's table with these of its paths, and those of its gateway, resolved."""
+    files = _resolved(platform.istio, "certificate", "private_key")
+    istio = platform.istio.model_copy(update=files)
+    return platform.model_copy(update={**_resolved(platform, *names), "istio": istio})
+
+
+def _resolved(table: BaseModel, *names: str) -> dict[str, Path]:
+    given = {name: getattr(table, name) for name in names}
+    return {name: _resolve(path) for name, path in given.items() if path is not None}
 
 
 def allowed_keys(model: type[BaseModel] = Settings) -> list[str]:

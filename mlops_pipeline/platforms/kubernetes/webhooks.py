@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from mlops_pipeline.clients.errors import AccessDeniedError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.waiting import patiently
 
 
 def describe_silence(call: Callable[[], object]) -> str | None:
@@ -11,10 +12,12 @@ def describe_silence(call: Callable[[], object]) -> str | None:
     Raises:
         PipelineError: it refuses it for good.
     """
-    try:
-        call()
-    except AccessDeniedError:
-        raise
-    except (NotFoundError, UnavailableError) as error:
-        return str(error)
-    return None
+
+    def probe() -> str | None:
+        try:
+            call()
+        except NotFoundError as error:
+            return str(error)
+        return None
+
+    return patiently(probe)()

@@ -10,6 +10,18 @@ from mlops_pipeline.platforms.kubernetes.endings import stays
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 
 
+def is_rolled_out(workload: Manifest, found: Sequence[Manifest]) -> bool:
+    """Say whether every replica is of the newest template and ready, as its controller has seen.
+
+    That may be some time ago: of its pods, `found`, those that are gone since do not count.
+    """
+    wanted = workload["spec"].get("replicas", 1)
+    status: Mapping[str, Any] = workload.get("status") or {}
+    seen = status.get("observedGeneration", 0) >= workload["metadata"].get("generation", 1)
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+    return seen and counts == [wanted] * 3 and sum(map(pods.is_ready, found)) >= wanted
+
+
 def describe_stopped(
     api: KubernetesApi, resource: Resource, name: str, *, namespace: str
 ) -> str | None:
@@ -28,7 +40,7 @@ def describe_unready(
     if found is None or _stopped(found):
         return f"{shown} {_stopped(found)}"
     there = _pods(api, found, namespace)
-    if _runs(found, there):
+    if is_rolled_out(found, there):
         return None
     events = api.list(EVENT, namespace=namespace)
     reason = pods.describe_unready(there, events)
@@ -81,18 +93,6 @@ def _stopped(found: Manifest | None) -> str:
     if not stays(found):
         return "is being deleted"
     return "" if found["spec"].get("replicas", 1) else "is scaled to 0"
-
-
-def _runs(found: Manifest, there: Sequence[Manifest]) -> bool:
-    """Say whether every replica is of the newest template and ready, as its controller has seen.
-
-    That may be some time ago: pods that are gone since do not count.
-    """
-    wanted = found["spec"].get("replicas", 1)
-    status: Mapping[str, Any] = found.get("status") or {}
-    seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
-    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-    return seen and counts == [wanted] * 3 and sum(map(pods.is_ready, there)) >= wanted
 
 
 def _pods(api: KubernetesApi, found: Manifest, namespace: str) -> Sequence[Manifest]:

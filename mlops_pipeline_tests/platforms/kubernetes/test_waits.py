@@ -54,63 +54,49 @@ def _wait_for_end(rig: Rig) -> None:
     wait_for_end(rig.api, NAMESPACE, "going", timeout=60, clock=rig.clock)
 
 
-WAITS = pytest.mark.parametrize(
-    ("before", "wait", "after"),
-    [
-        (_deployment(0), _wait_for_pods, lambda rig: rig.api.put(_deployment(1))),
-        (_service(), _wait_for_address, lambda rig: rig.api.put(_service("10.0.0.1"))),
-        (_namespace(), _wait_for_end, lambda rig: rig.api.drop(NAMESPACE, "going")),
-    ],
-)
-
-
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     """A cluster that is ready."""
     return Rig(tmp_path / "kind").with_cluster()
 
 
-def _fail_then(
-    rig: Rig,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    error: PipelineError,
-    after: Callable[[Rig], None],
-) -> None:
-    """Let the second look at an object fail, and the third find it as it is after that."""
-
-    def fail() -> None:
-        rig.api.fail(error, verbs=("find",), kind=kind, times=1)
-
-    steps: Iterator[Callable[[], None]] = iter([fail, lambda: after(rig)])
-    monkeypatch.setattr(rig.clock, "sleep", lambda _: next(steps)())
-
-
-@WAITS
-def test_a_cluster_that_is_silent_for_a_moment_ends_no_wait(
-    rig: Rig,
-    monkeypatch: pytest.MonkeyPatch,
-    before: Manifest,
-    wait: Callable[[Rig], None],
-    after: Callable[[Rig], None],
-) -> None:
+@pytest.fixture(
+    params=[
+        (_deployment(0), _wait_for_pods, lambda rig: rig.api.put(_deployment(1))),
+        (_service(), _wait_for_address, lambda rig: rig.api.put(_service("10.0.0.1"))),
+        (_namespace(), _wait_for_end, lambda rig: rig.api.drop(NAMESPACE, "going")),
+    ],
+    ids=["pods", "address", "end"],
+)
+def wait_over(
+    request: pytest.FixtureRequest, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[PipelineError], None]:
+    """Wait for something while the second look fails; the third finds what is waited for."""
+    before, wait, after = request.param
     rig.api.put(before)
-    _fail_then(rig, monkeypatch, before["kind"], SILENT, after)
-    wait(rig)
 
+    def run(error: PipelineError) -> None:
+        def fail() -> None:
+            rig.api.fail(error, verbs=("find",), kind=before["kind"], times=1)
 
-@WAITS
-def test_a_right_that_is_lacking_ends_each_at_once(
-    rig: Rig,
-    monkeypatch: pytest.MonkeyPatch,
-    before: Manifest,
-    wait: Callable[[Rig], None],
-    after: Callable[[Rig], None],
-) -> None:
-    rig.api.put(before)
-    _fail_then(rig, monkeypatch, before["kind"], DENIED, after)
-    with pytest.raises(AccessDeniedError):
+        steps: Iterator[Callable[[], None]] = iter([fail, lambda: after(rig)])
+        monkeypatch.setattr(rig.clock, "sleep", lambda _: next(steps)())
         wait(rig)
+
+    return run
+
+
+def test_a_cluster_that_is_silent_for_a_moment_ends_no_wait(
+    wait_over: Callable[[PipelineError], None],
+) -> None:
+    wait_over(SILENT)
+
+
+def test_a_right_that_is_lacking_ends_each_at_once(
+    wait_over: Callable[[PipelineError], None],
+) -> None:
+    with pytest.raises(AccessDeniedError):
+        wait_over(DENIED)
 
 
 def test_who_waits_for_no_end_is_told_at_once_that_nothing_answers(rig: Rig) -> None:

@@ -26,6 +26,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     traffic_of,
 )
 from mlops_pipeline.platforms.kubernetes.endings import is_ending
+from mlops_pipeline.platforms.kubernetes.workloads import is_rolled_out
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
 ID_LABEL = "seldon-deployment-id"
@@ -108,17 +109,6 @@ def described_status(resource: Manifest) -> str:
     """Return what the operator says that it failed in; empty where it says nothing."""
     status = resource.get("status") or {}
     return str(status.get("description", "")) if status.get("state") == "Failed" else ""
-
-
-def is_rolled_out(deployment: Manifest, found: Sequence[Manifest]) -> bool:
-    """Say whether every replica is of the newest version and ready, as its controller has seen.
-
-    That may be some time ago: of its pods, `found`, those that are gone since do not count.
-    """
-    wanted, status = deployment["spec"].get("replicas", 1), deployment.get("status") or {}
-    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
-    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-    return seen and counts == [wanted] * 3 and sum(map(pods.is_ready, found)) >= wanted
 
 
 def newest_first(deployment: Manifest, found: Sequence[Manifest]) -> list[Manifest]:

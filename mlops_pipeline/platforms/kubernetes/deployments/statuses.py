@@ -12,9 +12,9 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import traffic_of
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     Rollout,
     described_status,
-    is_rolled_out,
     newest_first,
 )
+from mlops_pipeline.platforms.kubernetes.workloads import is_rolled_out
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
