@@ -65,7 +65,7 @@ def test_it_is_ready_quickly_seen_and_kept(one: KindParts, bundle: Path | None) 
     assert isinstance(layer.observe(), Ready)
     start = time.monotonic()
     state = layer.observe()
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 3
     assert isinstance(state, Ready)
     assert str(state.facts["address"]).startswith("https://127.0.0.1:")
     assert layer.ensure().action == "unchanged"
@@ -168,7 +168,7 @@ def test_stopped_nodes_are_started_again(one: KindParts, bundle: Path | None) ->
 def test_the_machine_fits_and_looking_is_quick(one: KindParts) -> None:
     start = time.monotonic()
     found = {d.what: d for d in preflight.examine(one)}
-    assert time.monotonic() - start < 40
+    assert time.monotonic() - start < 15
     assert all(found[what].fine for what in ("docker", "kind", "helm", "cgroup"))
 
 
