@@ -70,15 +70,19 @@ down: .venv/.runtime-stamp ## Stop everything; data stays (ARGS=--purge removes 
 
 .PHONY: test
 test: check .venv/seldon-client/.stamp ## check, then every test that needs no Docker, real processes included
-	@$(PYTEST) -m "not kind" $(ARGS)
+	@$(PYTEST) -m "not kind and not long" $(ARGS)
 
 .PHONY: test-fast
 test-fast: .venv/.dev-stamp ## The tests that start no process: seconds
-	@$(PYTEST) -m "not embedded and not kind" $(ARGS)
+	@$(PYTEST) -m "not embedded and not kind and not long" $(ARGS)
 
 .PHONY: test-kind
 test-kind: .venv/.dev-stamp ## The tests on a kind cluster of their own: needs Docker (MLOPS_BUNDLE=DIR: no network)
-	@$(PYTEST) --with-kind -m kind $(ARGS)
+	@$(PYTEST) --with-kind -m "kind and not long" $(ARGS)
+
+.PHONY: test-long
+test-long: .venv/.dev-stamp ## Soaks and whole matrices of faults (ARGS="--with-kind": those on kind too)
+	@$(PYTEST) --with-long -m long $(ARGS)
 
 .PHONY: bench
 bench: .venv/.dev-stamp .venv/peers/.stamp ## Write docs/benchmarks.md anew (12 minutes; ARGS=--quick: 4)
@@ -91,7 +95,7 @@ fuzz: .venv/.dev-stamp ## Send 10,000 requests that nobody should send (FUZZ_REQ
 
 .PHONY: coverage
 coverage: .venv/.dev-stamp ## The lines that the fast tests do not reach
-	@$(BIN)/python -m coverage run -m pytest -q -m "not embedded and not kind" $(ARGS)
+	@$(BIN)/python -m coverage run -m pytest -q -m "not embedded and not kind and not long" $(ARGS)
 	@$(BIN)/python -m coverage combine -q
 	@$(BIN)/python -m coverage report
 
