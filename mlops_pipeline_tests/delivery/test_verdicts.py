@@ -1,0 +1,160 @@
+"""What is once found out about an artifact stays known, and says how it stands."""
+
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.delivery.artifacts import ArtifactStore, ref_to
+from mlops_pipeline.delivery.references import DatasetRef
+from mlops_pipeline.delivery.verdicts import (
+    COMPARED_WITH,
+    READABLE,
+    Acceptance,
+    Entry,
+    Judgement,
+    ServingEnded,
+    ServingStarted,
+    VerdictLog,
+    standing,
+)
+from mlops_pipeline_tests.fakes import FakeObjectStore
+
+REF = ref_to("toy", "a" * 64)
+PLACE = "embedded seldon/toy-model"
+GOOD = Judgement("accuracy", passed=True, sentence="accuracy 0.97")
+BAD = Judgement("accuracy", passed=False, sentence="accuracy 0.36")
+WORSE = Judgement("not_worse", passed=False, sentence="10 rows lost", facts={COMPARED_WITH: "b"})
+
+
+class Clock:
+    """Goes on by a minute each time it is asked."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
+
+    def __call__(self) -> datetime:
+        self.time += timedelta(minutes=1)
+        return self.time
+
+
+@pytest.fixture
+def store() -> FakeObjectStore:
+    return FakeObjectStore()
+
+
+@pytest.fixture
+def log(store: FakeObjectStore) -> VerdictLog:
+    return VerdictLog(store, now=Clock())
+
+
+def _after(log: VerdictLog, *entries: Entry) -> list[Entry]:
+    for entry in entries:
+        log.append(REF, entry)
+    return log.entries(REF)
+
+
+def test_entries_come_back_in_the_order_of_their_times(
+    log: VerdictLog, store: FakeObjectStore
+) -> None:
+    entries: list[Entry] = [
+        GOOD,
+        ServingStarted(PLACE, by="up"),
+        Acceptance("worse", {"not_worse": "10 rows lost"}, by="up --accept-worse"),
+        ServingEnded(PLACE, "replaced"),
+    ]
+    written = [log.append(REF, entry) for entry in entries]
+    assert log.entries(REF) == written
+    assert [e.time for e in written] == [
+        f"2026-03-01T12:0{minute}:00.000000+00:00" for minute in (1, 2, 3, 4)
+    ]
+    keys = [key for _, key in store.objects]
+    assert keys[0].startswith(f"toy/verdicts/{'a' * 64}/20260301T120100.000000Z-")
+    assert log.of_model("toy") == {REF.digest: written}
+
+
+def test_verdicts_on_a_dataset_lie_with_the_datasets(
+    log: VerdictLog, store: FakeObjectStore
+) -> None:
+    snapshot = DatasetRef("toy", f"s3://datasets/toy/{'c' * 64}", "c" * 64)
+    log.append(snapshot, BAD)
+    assert [bucket for bucket, _ in store.objects] == ["datasets"]
+    assert standing(log.entries(snapshot)).refused_by == ("accuracy",)
+    assert log.of_model("toy") == {}
+
+
+def test_the_log_is_no_artifact_and_outlives_it(log: VerdictLog, store: FakeObjectStore) -> None:
+    log.append(REF, BAD)
+    artifacts = ArtifactStore(store)
+    assert artifacts.list("toy") == []
+    artifacts.delete(REF)
+    assert log.standings("toy")[REF.digest].state == "refused"
+
+
+def test_an_artifact_stands_as_its_newest_judgements_say(log: VerdictLog) -> None:
+    assert standing([]).state == "unjudged"
+    assert standing(_after(log, GOOD), required=["accuracy"]).state == "passed"
+    assert standing(log.entries(REF), required=["accuracy", "other"]).state == "unjudged"
+    refused = standing(_after(log, BAD))
+    assert (refused.state, refused.describe()) == ("refused", "refused by accuracy")
+    assert [j.sentence for j in refused.refusals] == ["accuracy 0.36"]
+    assert standing(_after(log, GOOD)).state == "passed"
+
+
+def test_it_served_from_when_to_when(log: VerdictLog) -> None:
+    serving = standing(_after(log, GOOD, ServingStarted(PLACE)))
+    assert (serving.state, serving.served[0].until) == ("serving", None)
+    other = "kind seldon/toy-model"
+    served = standing(_after(log, ServingStarted(other), ServingEnded(PLACE), ServingEnded(other)))
+    assert served.state == "served"
+    assert [(p.place, p.since[11:16], (p.until or "")[11:16]) for p in served.served] == [
+        (PLACE, "12:02", "12:04"),
+        (other, "12:03", "12:05"),
+    ]
+
+
+def test_a_comparison_refuses_only_what_never_served_by_right(log: VerdictLog) -> None:
+    assert standing(_after(log, GOOD, WORSE)).refused_by == ("not_worse",)
+    by_force = standing(_after(log, ServingStarted(PLACE, although_refused=True)))
+    assert (by_force.state, by_force.served_by_right) == ("refused", ())
+    assert standing(_after(log, ServingStarted(PLACE))).state == "serving"
+    assert standing(_after(log, BAD)).refused_by == ("accuracy",)
+
+
+def test_a_worse_one_is_accepted_once(log: VerdictLog) -> None:
+    accepted = Acceptance("worse", {"not_worse": "10 rows lost"})
+    assert standing(_after(log, GOOD, WORSE, accepted)).state == "passed"
+    assert standing(_after(log, WORSE)).state == "refused"
+
+
+def test_a_refused_one_that_was_accepted_stays_marked(log: VerdictLog) -> None:
+    accepted = Acceptance("refused", {"accuracy": "accuracy 0.36"}, by="rollback")
+    marked = standing(_after(log, BAD, accepted))
+    assert marked.state == "refused"
+    assert marked.describe() == "refused by accuracy, accepted by --accept-refused"
+
+
+def test_a_damaged_entry_refuses(log: VerdictLog, store: FakeObjectStore) -> None:
+    log.append(REF, GOOD)
+    (place,) = store.objects
+    store.objects[place] = store.objects[place][:20]
+    refused = standing(log.entries(REF))
+    assert refused.refused_by == (READABLE,)
+    assert place[1] in refused.refusals[0].sentence
+
+
+def test_what_a_newer_version_writes_is_passed_over(
+    log: VerdictLog, store: FakeObjectStore
+) -> None:
+    log.append(REF, BAD)
+    ((bucket, key),) = store.objects
+    fields = json.loads(store.objects[bucket, key])
+    store.objects[bucket, key] = json.dumps({**fields, "severity": "high"}).encode()
+    store.objects[bucket, key + "2"] = json.dumps({"kind": "release", "share": 5}).encode()
+    assert standing(log.entries(REF)).refused_by == ("accuracy",)
+
+
+def test_a_verdict_that_cannot_be_written_is_not_passed_over() -> None:
+    with pytest.raises(UnavailableError):
+        VerdictLog(FakeObjectStore(fail_after=0)).append(REF, BAD)
