@@ -237,7 +237,7 @@ class VerdictLog:
         self._store.put(
             _bucket(ref),
             f"{ref.name}/verdicts/{ref.digest}/{name}",
-            json.dumps({"kind": kind, **asdict(stamped)}, indent=2, sort_keys=True).encode(),
+            json.dumps({"entry": kind, **asdict(stamped)}, indent=2, sort_keys=True).encode(),
             if_absent=True,
         )
         return stamped
@@ -277,7 +277,7 @@ def _parse(key: str, data: bytes) -> Entry | None:
     """Read an entry; None for a kind that a newer version writes."""
     try:
         fields: dict[str, Any] = json.loads(data)
-        made = _KINDS.get(fields["kind"])
+        made = _KINDS.get(fields["entry"])
         if made is None:
             return None
         known = made.__dataclass_fields__.keys()

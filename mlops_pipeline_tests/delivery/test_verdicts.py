@@ -151,7 +151,7 @@ def test_what_a_newer_version_writes_is_passed_over(
     ((bucket, key),) = store.objects
     fields = json.loads(store.objects[bucket, key])
     store.objects[bucket, key] = json.dumps({**fields, "severity": "high"}).encode()
-    store.objects[bucket, key + "2"] = json.dumps({"kind": "release", "share": 5}).encode()
+    store.objects[bucket, key + "2"] = json.dumps({"entry": "release", "share": 5}).encode()
     assert standing(log.entries(REF)).refused_by == ("accuracy",)
 
 
