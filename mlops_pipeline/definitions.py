@@ -1,7 +1,5 @@
 """The composition root: one Definitions per platform, named in workspace.yaml."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 
 from mlops_pipeline.assets.dataset import dataset_asset, dataset_checks
@@ -9,16 +7,17 @@ from mlops_pipeline.assets.deployment import deployment_asset, deployment_checks
 from mlops_pipeline.assets.layers import layer_asset, layer_checks
 from mlops_pipeline.assets.model import model_asset, model_checks
 from mlops_pipeline.assets.predictions import predictions_asset, predictions_checks
+from mlops_pipeline.assets.refused import refused_models
 from mlops_pipeline.automation.jobs import make_jobs
 from mlops_pipeline.automation.schedules import make_schedules
-from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog
+from mlops_pipeline.catalog.registry import Catalog, load_catalog
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.resources.references import ReferenceIOManager
 from mlops_pipeline.settings import Settings, load_settings
 
 
 def make_definitions(
-    resource: PlatformResource, *, models: Sequence[RegisteredModel], settings: Settings
+    resource: PlatformResource, *, catalog: Catalog, settings: Settings
 ) -> dg.Definitions:
     """Return the assets, checks, jobs and schedules of one platform.
 
@@ -26,7 +25,7 @@ def make_definitions(
     step would cost more than all of them.
     """
     platform = resource.build()
-    name = platform.name
+    name, models = platform.name, catalog.models
     return dg.Definitions(
         assets=[
             *(layer_asset(platform, layer) for layer in platform.layers),
@@ -34,6 +33,7 @@ def make_definitions(
             *(model_asset(name, m) for m in models),
             *(deployment_asset(platform, m) for m in models),
             *(predictions_asset(name, m) for m in models),
+            *refused_models(name, catalog.refused),
         ],
         asset_checks=[
             *layer_checks(platform),
@@ -70,7 +70,7 @@ def location(platform: str) -> dg.Definitions:
     settings = load_settings(platform=platform)
     return make_definitions(
         PlatformResource.of(platform, settings),
-        models=load_catalog(
+        catalog=load_catalog(
             settings.models, datasets=settings.datasets, namespace=settings.models_namespace
         ),
         settings=settings,

@@ -67,7 +67,7 @@ class FakeObjectStore:
         return {
             key: len(data)
             for (b, key), data in sorted(self.objects.items())
-            if b == bucket and key.startswith(prefix)
+            if b == bucket and key.startswith(prefix) and not key.endswith("/")
         }
 
     def delete(self, bucket: str, key: str) -> None:

@@ -215,7 +215,7 @@ def _checks(tmp_path: Path) -> Mapping[str, bool]:
     settings = Settings(home=tmp_path, kind=everything)
     definitions = (
         make_definitions(
-            PlatformResource.of(name, settings), models=load_catalog(), settings=settings
+            PlatformResource.of(name, settings), catalog=load_catalog(), settings=settings
         )
         for name in PLATFORMS
     )

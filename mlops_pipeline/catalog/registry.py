@@ -5,13 +5,14 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.catalog.spec import InvalidSpecError, ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
 
@@ -46,44 +47,120 @@ class RegisteredModel:
         Raises:
             ConfigurationError: one of them is not a function of a file.
         """
-        functions = (self.spec.dataset.load, self.spec.train)
-        files = sorted({str(self._source_file(function)) for function in functions})
+        if (reason := self.describe_sources()) is not None:
+            raise ConfigurationError(RefusedModel(self.name, self.source, reason).describe())
+        files = sorted({str(_source_file(function)) for function in self._functions})
         return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
-    def _source_file(self, function: Callable[..., object]) -> Path:
-        try:
-            return Path(inspect.getfile(inspect.unwrap(function)))
-        except TypeError as error:
-            raise ConfigurationError(
-                f"{function!r} of {self.name} is no function of a .py file; write it as one, so "
-                "that a change of it is noticed"
-            ) from error
+    def describe_sources(self) -> str | None:
+        """Say why a change of its functions could not be noticed, or None when it can be."""
+        for function in self._functions:
+            if (file := _source_file(function)) is None or not file.is_file():
+                return (
+                    f"{function!r} is not a function of a .py file; write it as one, so that a "
+                    "change of it is noticed"
+                )
+        return None
+
+    @property
+    def _functions(self) -> tuple[Callable[..., object], ...]:
+        return (self.spec.dataset.load, self.spec.train)
+
+
+@dataclass(frozen=True)
+class RefusedModel:
+    """A registered model that cannot be used, and why. The others go on without it."""
+
+    name: str
+    """The model's name; empty where its file does not get as far as saying it."""
+    source: str
+    """What registers it: `RegisteredModel.source`, or the file or module alone."""
+    reason: str
+    """What is wrong and what is allowed."""
+
+    @property
+    def label(self) -> str:
+        """The model's name, or else that of its file, module or attribute."""
+        place, _, attribute = self.source.partition(":")
+        file = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
+        return self.name or attribute.lower() or file
+
+    def describe(self) -> str:
+        """Say all of it in one sentence."""
+        return f"the model {self.label} of {self.source} is refused: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The registered models: those that can be used, and those that are refused."""
+
+    models: tuple[RegisteredModel, ...]
+    """Sorted by name."""
+    refused: tuple[RefusedModel, ...] = ()
 
 
 def load_catalog(
     extra: Sequence[str] = (), *, datasets: Iterable[str] = (), namespace: str = DEFAULT_NAMESPACE
-) -> tuple[RegisteredModel, ...]:
-    """Return every model, sorted by name.
+) -> Catalog:
+    """Return every model.
 
     `extra` names files (`path/to/wine.py`) or modules (`package.module`); every `ModelSpec` at
     their top level is registered. `datasets` names the models whose dataset is configured.
     `namespace` is where those are deployed that name no other one than the default.
 
+    A model is refused where its file cannot be imported or holds no spec, where its spec is wrong,
+    and where its name or deployment is reserved or belongs to a model before it: those of this
+    package come first, then those of entry points, then those of `extra`, each in their order.
+
     Raises:
-        ConfigurationError: one cannot be imported or holds no spec, two share a name or a
-            deployment, or a dataset is configured for a model that is not there.
+        ConfigurationError: a dataset is configured for a model that does not exist.
     """
-    found = [_resolve(source) for source in _BUILT_IN]
-    found += [_resolve(point.value) for point in metadata.entry_points(group=ENTRY_POINTS)]
-    for place in extra:
+    found: list[RegisteredModel] = []
+    refused: list[RefusedModel] = []
+    for place in (*_BUILT_IN, *_entry_points(), *extra):
         # A file that imports a spec to derive its own from does not register the other again.
         known = {id(model.spec) for model in found}
-        found += [model for model in _specs_in(place) if id(model.spec) not in known]
-    models = tuple(_placed(m, namespace) for m in sorted(found, key=lambda model: model.name))
-    _refuse_reserved(models)
-    _refuse_duplicates(models)
-    _refuse_unknown(datasets, models)
-    return models
+        try:
+            found += [model for model in _registered_by(place) if id(model.spec) not in known]
+        except _RefusedError as error:
+            refused.append(error.model)
+    taken: dict[str, str] = {}
+    usable: list[RegisteredModel] = []
+    for model in [_placed(model, namespace) for model in found]:
+        if reason := _describe_clash(model, taken) or model.describe_sources():
+            refused.append(RefusedModel(model.name, model.source, reason))
+        else:
+            usable.append(model)
+    models = tuple(sorted(usable, key=lambda model: model.name))
+    if all(model.name for model in refused):  # Else it may be the model whose name is not known.
+        _refuse_unknown(datasets, [*(m.name for m in models), *(m.name for m in refused)])
+    return Catalog(models, tuple(refused))
+
+
+class _RefusedError(Exception):
+    """What stands at a place cannot be used."""
+
+    def __init__(self, place: str, reason: str, *, name: str = "") -> None:
+        super().__init__(reason)
+        self.model = RefusedModel(name, place, reason)
+
+
+def _entry_points() -> list[str]:
+    """Return what packages register, in an order that does not depend on their folders."""
+    points = [(p.name, p.value) for p in metadata.entry_points(group=ENTRY_POINTS)]
+    return [value for _, value in sorted(points)]
+
+
+def _registered_by(place: str) -> list[RegisteredModel]:
+    """Return the models of a file, a module, or the one of `package.module:ATTRIBUTE`."""
+    return [_resolve(place)] if ":" in Path(place).name else list(_specs_in(place))
+
+
+def _source_file(function: Callable[..., object]) -> Path | None:
+    try:
+        return Path(inspect.getfile(inspect.unwrap(function)))
+    except TypeError:
+        return None
 
 
 def _placed(model: RegisteredModel, namespace: str) -> RegisteredModel:
@@ -100,15 +177,18 @@ def load_model(source: str) -> ModelSpec:
     Raises:
         ConfigurationError: it cannot be imported, or is no `ModelSpec`.
     """
-    return _resolve(source).spec
+    try:
+        return _resolve(source).spec
+    except _RefusedError as error:
+        raise ConfigurationError(error.model.describe()) from error
 
 
 def _resolve(source: str) -> RegisteredModel:
     place, _, attribute = source.rpartition(":")
-    spec = getattr(_import(place), attribute, None)
+    spec = getattr(_import(place, registered=source), attribute, None)
     if not isinstance(spec, ModelSpec):
-        raise ConfigurationError(
-            f"{source} is registered as a model, but is {type(spec).__name__} and no ModelSpec"
+        raise _RefusedError(
+            source, f"{attribute} of {place} is {type(spec).__name__}; it must be a ModelSpec"
         )
     return RegisteredModel(spec, source)
 
@@ -117,23 +197,33 @@ def _specs_in(place: str) -> Iterator[RegisteredModel]:
     place = str(Path(place).resolve()) if place.endswith(".py") else place
     specs = {n: v for n, v in vars(_import(place)).items() if isinstance(v, ModelSpec)}
     if not specs:
-        raise ConfigurationError(
-            f"{place} is named in the setting `models`, but no ModelSpec stands at its top level"
-        )
+        raise _RefusedError(place, "the setting `models` names it, but it defines no ModelSpec")
     for attribute, spec in specs.items():
         yield RegisteredModel(spec, f"{place}:{attribute}")
 
 
-def _import(place: str) -> ModuleType:
+def _import(place: str, *, registered: str = "") -> ModuleType:
     try:
         return (
             _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
         )
+    except InvalidSpecError as error:
+        reason = f"{'; '.join(error.reasons)}{_line_of(error, place)}"
+        raise _RefusedError(registered or place, reason, name=error.name) from error
     except (Exception, SystemExit) as error:  # any code may run in somebody's model file
-        raise ConfigurationError(
-            f"could not import the model file {place}: {type(error).__name__}: {error}; "
-            "check the setting `models` and the installed packages"
+        raise _RefusedError(
+            registered or place,
+            f"could not import it: {type(error).__name__}: {error}{_line_of(error, place)}; "
+            "correct the file, the setting `models` or the installed packages",
         ) from error
+
+
+def _line_of(error: BaseException, place: str) -> str:
+    """Return ` (line 7)`: the last line of the model's own file on the way to the error."""
+    file = Path(place).name if place.endswith(".py") else f"{place.rpartition('.')[2]}.py"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).name == file]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -142,7 +232,7 @@ def _import_file(path: Path) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(path)
+        raise FileNotFoundError("there is no such file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -153,33 +243,24 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _refuse_reserved(models: Sequence[RegisteredModel]) -> None:
-    for model in models:
-        if model.name in RESERVED:
-            raise ConfigurationError(
-                f"{model.source} is called {model.name}, which names a part of a platform; "
-                f"choose another name than {', '.join(sorted(RESERVED))}"
-            )
+def _describe_clash(model: RegisteredModel, taken: dict[str, str]) -> str | None:
+    """Say which of its names is reserved or another model's; else note them as taken."""
+    if model.name in RESERVED:
+        return (
+            f"the name {model.name} is that of a part of a platform; "
+            f"choose a name other than {', '.join(sorted(RESERVED))}"
+        )
+    server = model.spec.server
+    names = (f"name {model.name}", f"deployment {server.namespace}/{server.deployment}")
+    for name in names:
+        if name in taken:
+            return f"{taken[name]} has the {name} already; rename one of them"
+    taken.update(dict.fromkeys(names, model.source))
+    return None
 
 
-def _refuse_unknown(datasets: Iterable[str], models: Sequence[RegisteredModel]) -> None:
-    names = [model.name for model in models]
+def _refuse_unknown(datasets: Iterable[str], names: Sequence[str]) -> None:
     for name in sorted(set(datasets) - set(names)):
         raise ConfigurationError(
             f"the setting `datasets.{name}` is of no model; there are: {', '.join(names)}"
         )
-
-
-def _refuse_duplicates(models: Sequence[RegisteredModel]) -> None:
-    names: dict[str, str] = {}
-    for model in models:
-        server = model.spec.server
-        for key in (
-            f"the name {model.name}",
-            f"the deployment {server.namespace}/{server.deployment}",
-        ):
-            if key in names:
-                raise ConfigurationError(
-                    f"{names[key]} and {model.source} both use {key}; rename one of them"
-                )
-            names[key] = model.source

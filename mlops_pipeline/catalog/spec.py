@@ -4,12 +4,12 @@ The functions of a spec run in a worker process of their own (`catalog/worker.py
 scikit-learn or TensorFlow inside them, so that the definitions stay quick to import.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlops_pipeline.catalog import faults
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.settings.models import DEFAULT_NAMESPACE, check_resources
 
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 Hyperparameters = Mapping[str, float | int | str]
 
-_NAME = re.compile(r"^[a-z][a-z0-9_]{0,30}$")
+
+class InvalidSpecError(ValueError):
+    """A `ModelSpec` that cannot work; names the model, each wrong field and what is allowed."""
+
+    def __init__(self, name: object, reasons: Sequence[str]) -> None:
+        super().__init__(f"the ModelSpec {name!r} is wrong: {'; '.join(reasons)}")
+        self.name = name if isinstance(name, str) else ""
+        """The model's name; empty where that is wrong too."""
+        self.reasons = tuple(reasons)
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class ModelSpec:
     Registering a spec gives it its assets, checks, jobs, schedule and deployment on every platform.
 
     Raises:
-        ValueError: a name that cannot be an asset key, or thresholds that cannot be met.
+        InvalidSpecError: a field holds what cannot work; names every such field.
     """
 
     name: str
@@ -133,15 +141,11 @@ class ModelSpec:
     """A row for `curl`; empty: the first row of the hold-out set."""
 
     def __post_init__(self) -> None:
-        if not _NAME.match(self.name):
-            raise ValueError(
-                f"{self.name!r} cannot name a model: use lower-case letters, digits and _, "
-                "starting with a letter, 31 characters at most"
-            )
-        if not 0 < self.thresholds.min_accuracy <= 1:
-            raise ValueError(f"min_accuracy of {self.name} is not between 0 and 1")
-        if self.example and len(self.example) != self.dataset.features:
-            raise ValueError(
-                f"the example of {self.name} has {len(self.example)} values, "
-                f"its dataset has {self.dataset.features} features"
-            )
+        parts = {"dataset": DatasetSpec, "server": ServerSpec, "thresholds": Thresholds}
+        reasons = [
+            f"{field} is {getattr(self, field)!r}; it must be a {kind.__name__}"
+            for field, kind in parts.items()
+            if not isinstance(getattr(self, field), kind)
+        ]
+        if reasons := reasons or list(faults.of_model(self)):
+            raise InvalidSpecError(self.name, reasons)

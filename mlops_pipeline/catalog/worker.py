@@ -61,10 +61,40 @@ def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
     """
     import numpy as np
 
-    dataset = _whole_labels(spec.dataset.load(file))
+    dataset = _whole_labels(_numeric(spec, spec.dataset.load(file)))
     output.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(output / DATA, **vars(dataset))
     (output / PROFILE).write_text(json.dumps(profile(spec, dataset), indent=2, sort_keys=True))
+
+
+def _numeric(spec: ModelSpec, dataset: Dataset) -> Dataset:
+    """Return the dataset as arrays of numbers, names of classes as their numbers.
+
+    Raises:
+        ValueError: something in it is no number and no class; names the array and the value.
+    """
+    import numpy as np
+
+    def numbers(name: str, values: object) -> "NDArray[Any]":
+        array = np.asarray(values)
+        if array.dtype.kind in "biuf":
+            return array
+        if (
+            name.startswith("y")
+            and array.ndim == 1
+            and set(array.tolist()) <= set(spec.dataset.classes)
+        ):
+            numbers_of = {text: number for number, text in enumerate(spec.dataset.classes)}
+            return np.array([numbers_of[label] for label in array.tolist()])
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            wanted = "numbers" if name.startswith("x") else f"numbers, or {spec.dataset.classes}"
+            raise ValueError(
+                f"{name} of the dataset of {spec.name} must hold {wanted}: {error}"
+            ) from error
+
+    return Dataset(**{name: numbers(name, values) for name, values in vars(dataset).items()})
 
 
 def _whole_labels(dataset: Dataset) -> Dataset:

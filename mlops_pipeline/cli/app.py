@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mlops_pipeline.cli import FAILED, INTERRUPTED, NOT_AS_IT_SHOULD_BE, is_debugging
@@ -69,7 +70,8 @@ def up(
     except KeyboardInterrupt:
         screen.print("interrupted; `mlops-pipeline up` goes on from here")
         raise typer.Exit(INTERRUPTED) from None
-    for problem in outcome.traces if is_debugging() else outcome.problems:
+    refused = [model.describe() for model in context.refused]
+    for problem in [*(outcome.traces if is_debugging() else outcome.problems), *refused]:
         screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
     if not outcome.succeeded:
         screen.print(
@@ -82,7 +84,7 @@ def up(
         screen.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     screen.print(_say_changes(outcome.changes))
     show_summary(context, console)
-    if outcome.problems:
+    if outcome.problems or (refused and not targets):
         raise typer.Exit(NOT_AS_IT_SHOULD_BE)
 
 
@@ -133,7 +135,7 @@ def status(as_json: _AsJson = False) -> None:  # noqa: FBT002
 @app.command()
 def plan() -> None:
     """Show what `up` would change, without changing it."""
-    from mlops_pipeline.delivery.planning import plan_layers, plan_model
+    from mlops_pipeline.delivery.planning import Step, plan_layers, plan_model
 
     context = load_context()
     steps = plan_layers(context.platform.layers)
@@ -141,8 +143,9 @@ def plan() -> None:
         file = context.settings.datasets.get(model.name)
         steps += plan_model(model, platform=context.platform, file=file)
     table = Table("asset", "action", "why", box=None, pad_edge=False, header_style="bold")
+    steps += [Step(model.label, "refused", model.describe()) for model in context.refused]
     for step in steps:
-        table.add_row(step.asset, step.action, step.reason)
+        table.add_row(step.asset, step.action, escape(step.reason))
     console.print(table)
     if any(step.action != "keep" for step in steps):
         raise typer.Exit(NOT_AS_IT_SHOULD_BE)
@@ -205,6 +208,10 @@ def models(
                 registered.name, artifact.ref.digest[:12], artifact.created, accuracy, mark
             )
     console.print(table)
+    if context.refused and not model:
+        for refused in context.refused:
+            typer.echo(f"error: {refused.describe()}", err=True)
+        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
 
 
 @app.command()
@@ -305,7 +312,7 @@ def doctor() -> None:
     table = Table("", "what", "seen", "do", box=None, pad_edge=False, header_style="bold")
     for finding in findings:
         mark = "[green]✓[/green]" if finding.fine else "[red]✗[/red]"
-        table.add_row(mark, finding.what, finding.seen, finding.remedy)
+        table.add_row(mark, finding.what, escape(finding.seen), escape(finding.remedy))
     console.print(table)
     if not all(finding.fine for finding in findings):
         raise typer.Exit(NOT_AS_IT_SHOULD_BE)

@@ -1,9 +1,15 @@
 """What every command starts from: settings, models, the platform. Without Dagster."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog
+from mlops_pipeline.catalog.registry import (
+    Catalog,
+    RefusedModel,
+    RegisteredModel,
+    load_catalog,
+)
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.platforms.build import build_platform
@@ -18,13 +24,23 @@ class Context:
     settings: Settings
 
     @cached_property
-    def models(self) -> tuple[RegisteredModel, ...]:
-        """Every registered model."""
+    def catalog(self) -> Catalog:
+        """Every registered model, those that are refused too."""
         return load_catalog(
             self.settings.models,
             datasets=self.settings.datasets,
             namespace=self.settings.models_namespace,
         )
+
+    @property
+    def models(self) -> tuple[RegisteredModel, ...]:
+        """Every registered model that can be used."""
+        return self.catalog.models
+
+    @property
+    def refused(self) -> tuple[RefusedModel, ...]:
+        """Every registered model that cannot be used, with the reason."""
+        return self.catalog.refused
 
     @cached_property
     def platform(self) -> Platform:
@@ -40,13 +56,19 @@ class Context:
         """Return the model called `name`, or the one whose deployment is.
 
         Raises:
-            ConfigurationError: there is none; names those that are.
+            ConfigurationError: there is none, or it is refused; names those that are.
         """
         for model in self.models:
             if name in (model.name, model.spec.server.deployment):
                 return model
-        known = ", ".join(model.name for model in self.models)
-        raise ConfigurationError(f"there is no model {name!r}; there are: {known}")
+        raise ConfigurationError(self.describe_unknown(name, [m.name for m in self.models]))
+
+    def describe_unknown(self, name: str, known: Sequence[str]) -> str:
+        """Say why nothing is called `name`, where `known` is what could have been meant."""
+        refused = [model.describe() for model in self.refused]
+        if why := [r.describe() for r in self.refused if name == r.label]:
+            return "; ".join(why)
+        return "; ".join([f"nothing is called {name!r}; there are: {', '.join(known)}", *refused])
 
 
 def load_context() -> Context:

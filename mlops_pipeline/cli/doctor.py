@@ -25,6 +25,7 @@ def examine(context: Context) -> list[Diagnosis]:
         _state_folder(context.settings.home),
         _disk(context.settings.home),
         _memory(),
+        *(Diagnosis(f"model {m.label}", m.describe(), "correct it") for m in context.refused),
         *context.platform.preflight(),
     ]
 

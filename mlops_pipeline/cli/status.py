@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mlops_pipeline.catalog.registry import RegisteredModel
@@ -60,6 +61,14 @@ class ModelStatus(BaseModel):
     predictors: list[PredictorStatus]
 
 
+class RefusedStatus(BaseModel):
+    """A registered model that cannot be used, and why."""
+
+    name: str
+    source: str
+    reason: str
+
+
 class Status(BaseModel):
     """The document that `status --json` prints. Its fields are stable."""
 
@@ -68,12 +77,17 @@ class Status(BaseModel):
     object_store: str
     layers: list[LayerStatus]
     models: list[ModelStatus]
+    refused: list[RefusedStatus]
 
     def is_ready(self) -> bool:
-        """Return whether every layer and every predictor is ready."""
-        return all(layer.state == "ready" for layer in self.layers) and all(
-            model.predictors and all(p.state == "ready" for p in model.predictors)
-            for model in self.models
+        """Return whether every layer and every predictor is ready, and no model is refused."""
+        return (
+            not self.refused
+            and all(layer.state == "ready" for layer in self.layers)
+            and all(
+                model.predictors and all(p.state == "ready" for p in model.predictors)
+                for model in self.models
+            )
         )
 
 
@@ -90,6 +104,9 @@ def observe(context: Context) -> Status:
         models=[
             *(_observe_model(context, m.name, m.spec.server, gateway) for m in context.models),
             *_observe_others(context, gateway),
+        ],
+        refused=[
+            RefusedStatus(name=m.label, source=m.source, reason=m.reason) for m in context.refused
         ],
     )
 
@@ -171,6 +188,9 @@ def show(status: Status, console: Console) -> None:
                 _coloured(p.state),
                 p.reason or model.url,
             )
+    for refused in status.refused:
+        reason = escape(f"{refused.source}: {refused.reason}")
+        models.add_row(refused.name, "", "", "", _coloured("refused"), reason)
     console.print(models)
 
 

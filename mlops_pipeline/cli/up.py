@@ -112,7 +112,7 @@ def refuse_unknown(context: Context, targets: Sequence[str]) -> None:
     known = [layer.name for layer in context.platform.layers] + [m.name for m in context.models]
     if unknown := [target for target in targets if target not in known]:
         raise ConfigurationError(
-            f"{', '.join(unknown)}: neither a layer nor a model; there are: {', '.join(known)}"
+            "; ".join(context.describe_unknown(target, known) for target in unknown)
         )
 
 

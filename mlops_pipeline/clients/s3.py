@@ -60,7 +60,7 @@ class Objects(Protocol):
         """Store the object as a file."""
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
-        """Return key → bytes of every object below `prefix`."""
+        """Return key → bytes of every object below `prefix`, without markers of folders."""
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
@@ -162,6 +162,9 @@ class ObjectStore:
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
         """Return key → bytes of every object below `prefix`; empty where there is none.
 
+        Consoles of S3 store an object whose key ends in `/` for a folder that somebody makes. No
+        file can have that name: it is passed over, as rclone does.
+
         Raises:
             NotFoundError: no such bucket.
             UnavailableError: the store did not answer.
@@ -170,7 +173,12 @@ class ObjectStore:
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix
             )
-            return {o["Key"]: o["Size"] for page in pages for o in page.get("Contents", [])}
+            return {
+                found["Key"]: found["Size"]
+                for page in pages
+                for found in page.get("Contents", [])
+                if not found["Key"].endswith("/")
+            }
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object; nothing happens where there is none."""

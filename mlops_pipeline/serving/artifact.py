@@ -16,6 +16,8 @@ from typing import Any
 MANIFEST = "manifest.json"
 SKLEARN_FILE = "model.joblib"
 FORMAT = 1
+FRAMEWORKS = {"SKLEARN_SERVER": "sklearn", "TENSORFLOW_SERVER": "tensorflow"}
+"""Implementation of a graph's unit → the framework of the artifacts that it serves."""
 _CIRCUMSTANCES = frozenset({"digest", "run_id", "created", "inputs_digest"})
 """Fields that say when and by whom, not what: the same training in another run is the same."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mlops_pipeline.serving import artifact
-from mlops_pipeline.serving.artifact import Manifest, Tensor
+from mlops_pipeline.serving.artifact import FRAMEWORKS, Manifest, Tensor
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Signature, datatype_of, predict
 from mlops_pipeline.serving.settings import Parameter, Place
@@ -24,8 +24,6 @@ Choose = Callable[[Mapping[str, Parameter]], Signature]
 """The signature that a unit's parameters make the default one."""
 Signatures = tuple[Mapping[str, Signature], Choose]
 """Every signature by its name, and the way to choose the default one."""
-
-FRAMEWORKS = {"SKLEARN_SERVER": "sklearn", "TENSORFLOW_SERVER": "tensorflow"}
 
 
 def verify(folder: Path, *, place: Place = Place.MACHINE) -> Manifest:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -24,9 +25,11 @@ class FakeResource(PlatformResource):
 
 @pytest.fixture(scope="module")
 def definitions() -> dg.Definitions:
-    models = (*load_catalog([str(WINE)]), REGISTERED)
+    catalog = load_catalog([str(WINE)])
     return make_definitions(
-        FakeResource(platform="fake", settings={}), models=models, settings=SETTINGS
+        FakeResource(platform="fake", settings={}),
+        catalog=replace(catalog, models=(*catalog.models, REGISTERED)),
+        settings=SETTINGS,
     )
 
 
@@ -108,3 +111,19 @@ def test_no_asset_file_postpones_annotations() -> None:
     """Dagster reads the annotations of asset functions when it defines them."""
     folder = Path(mlops_pipeline.assets.__file__).parent
     assert not [f for f in folder.glob("*.py") if "__future__" in f.read_text()]
+
+
+def test_the_graph_names_refused_models_beside_the_others(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("import nothing_of_that_name")
+    definitions = make_definitions(
+        FakeResource(platform="fake", settings={}),
+        catalog=load_catalog([str(tmp_path / "bad.py"), str(WINE)]),
+        settings=SETTINGS,
+    )
+    specs = {s.key.to_user_string(): s for s in definitions.resolve_all_asset_specs()}
+    assert f"* the model bad of {tmp_path}/bad.py is refused: could not import it" in (
+        specs["fake/refused_models"].description or ""
+    )
+    everything = definitions.resolve_job_def("everything").asset_layer.executable_asset_keys
+    assert dg.AssetKey(["fake", "refused_models"]) not in everything
+    assert dg.AssetKey(["fake", "wine", "model"]) in everything

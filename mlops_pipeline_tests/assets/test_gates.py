@@ -11,6 +11,7 @@ import pytest
 
 from mlops_pipeline.assets import deployment, layers, model
 from mlops_pipeline.assets.checks import Proposition, Verdict
+from mlops_pipeline.catalog.registry import Catalog
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.delivery.artifacts import BUCKET
 from mlops_pipeline.delivery.deploying import seldon_deployment
@@ -43,7 +44,9 @@ def platform() -> Iterator[FakePlatform]:
 def graph(platform: FakePlatform, tmp_path: Path) -> Iterator["Graph"]:
     settings = Settings(home=tmp_path, models=(), datasets={})
     definitions = make_definitions(
-        KeptPlatform(platform="kept", settings={}), models=[REGISTERED], settings=settings
+        KeptPlatform(platform="kept", settings={}),
+        catalog=Catalog((REGISTERED,)),
+        settings=settings,
     )
     with dg.DagsterInstance.ephemeral() as instance:
         yield Graph(definitions, instance)

@@ -1,12 +1,15 @@
 import os
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlops_pipeline.catalog.iris import IRIS
 from mlops_pipeline.catalog.registry import load_catalog, load_model
-from mlops_pipeline.catalog.spec import ModelSpec, ServerSpec
+from mlops_pipeline.catalog.spec import InvalidSpecError, ModelSpec, ServerSpec
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.process import run
 from mlops_pipeline_tests import toy
@@ -22,23 +25,23 @@ def test_a_model_may_be_derived_from_another(tmp_path: Path) -> None:
         f"{DERIVED}MINE = replace("
         "IRIS, name='mine', server=replace(IRIS.server, deployment='mine'))"
     )
-    names = [model.name for model in load_catalog([str(tmp_path / "mine.py")])]
+    names = [model.name for model in load_catalog([str(tmp_path / "mine.py")]).models]
     assert names == ["iris", "mine", "mnist"]
 
 
 def test_the_catalog_holds_what_comes_with_the_package() -> None:
-    assert [model.name for model in load_catalog()] == ["iris", "mnist"]
+    assert [model.name for model in load_catalog().models] == ["iris", "mnist"]
 
 
 def test_models_of_the_default_namespace_go_where_the_platform_has_its_own() -> None:
-    mine = load_catalog([str(WINE)], namespace="models")
+    mine = load_catalog([str(WINE)], namespace="models").models
     assert {model.spec.server.namespace for model in mine} == {"models"}
-    assert {model.spec.server.namespace for model in load_catalog()} == {"seldon"}
-    assert mine[0].source_digest() == load_catalog()[0].source_digest()
+    assert {model.spec.server.namespace for model in load_catalog().models} == {"seldon"}
+    assert mine[0].source_digest() == load_catalog().models[0].source_digest()
 
 
 def test_a_model_file_is_registered_by_its_path() -> None:
-    models = load_catalog([str(WINE)])
+    models = load_catalog([str(WINE)]).models
     assert [model.name for model in models] == ["iris", "mnist", "wine"]
     assert load_model(models[2].source).name == "wine"
     assert len(models[2].source_digest()) == 64
@@ -55,7 +58,7 @@ def test_a_package_registers_by_entry_point(tmp_path: Path) -> None:
         [
             *(sys.executable, "-c"),
             "from mlops_pipeline.catalog.registry import load_catalog;"
-            "print([(m.name, m.source) for m in load_catalog()])",
+            "print([(m.name, m.source) for m in load_catalog().models])",
         ],
         purpose="list the models",
         timeout=30,
@@ -65,23 +68,43 @@ def test_a_package_registers_by_entry_point(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "name", "complaint"),
     [
-        ("x = 1", "no ModelSpec stands at its top level"),
-        ("import nothing_of_that_name", "could not import the model file .*ModuleNotFoundError"),
-        (f"{DERIVED}MINE = replace(IRIS)", "both use the name iris"),
-        (f"{DERIVED}MINE = replace(IRIS, name='gateway')", "names a part of a platform"),
-        ("import sys\nsys.exit(3)", "could not import the model file .*SystemExit"),
+        ("x = 1", "mine", "the setting `models` names it, but it defines no ModelSpec"),
+        ("import nothing_of_that_name", "mine", "could not import it: ModuleNotFoundError: .*lin"),
+        ("x = (", "mine", r"could not import it: SyntaxError: .*\(mine.py, line 1\)"),
+        ("import sys\nsys.exit(3)", "mine", r"could not import it: SystemExit: 3 \(line 2\)"),
+        (f"{DERIVED}MINE = replace(IRIS)", "iris", "catalog.iris:IRIS has the name iris already"),
+        (f"{DERIVED}MINE = replace(IRIS, name='gateway')", "gateway", "that of a part of a platf"),
         (
             f"{DERIVED}MINE = replace(IRIS, name='mine')",
-            "both use the deployment seldon/iris-model",
+            "mine",
+            "IRIS has the deployment seldon/iris-model already; rename one of them",
+        ),
+        (
+            f"{DERIVED}MINE = replace(IRIS, name='mine', framework='xgboost')",
+            "mine",
+            r"framework is 'xgboost'; allowed: sklearn, tensorflow \(line 3\)",
+        ),
+        (
+            f"{DERIVED}from functools import partial\n"
+            "MINE = replace(IRIS, name='mine', train=partial(IRIS.train), "
+            "server=replace(IRIS.server, deployment='mine'))",
+            "mine",
+            "is not a function of a .py file",
         ),
     ],
 )
-def test_a_model_file_that_is_none_is_named(tmp_path: Path, content: str, complaint: str) -> None:
+def test_a_refused_model_is_named_and_the_others_go_on(
+    tmp_path: Path, content: str, name: str, complaint: str
+) -> None:
     (tmp_path / "mine.py").write_text(content)
-    with pytest.raises(ConfigurationError, match=complaint):
-        load_catalog([str(tmp_path / "mine.py")])
+    catalog = load_catalog([str(tmp_path / "mine.py"), str(WINE)])
+    assert [model.name for model in catalog.models] == ["iris", "mnist", "wine"]
+    (refused,) = catalog.refused
+    assert refused.label == name
+    assert re.search(complaint, refused.reason), refused.reason
+    assert refused.source.startswith(str(tmp_path / "mine.py"))
 
 
 def test_a_dataset_of_no_model_is_named() -> None:
@@ -89,21 +112,80 @@ def test_a_dataset_of_no_model_is_named() -> None:
         load_catalog(datasets=["irs"])
 
 
-def test_a_model_file_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"/nowhere/wine\.py"):
-        load_catalog(["/nowhere/wine.py"])
+def test_the_dataset_of_a_model_that_could_not_say_its_name_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import nothing_of_that_name")
+    assert load_catalog([str(tmp_path / "mine.py")], datasets=["flowers"]).refused
+
+
+def test_a_model_file_that_does_not_exist_is_named() -> None:
+    (refused,) = load_catalog(["/nowhere/wine.py"]).refused
+    assert refused.source == "/nowhere/wine.py"
+    assert "FileNotFoundError: there is no such file" in refused.reason
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"name": "Iris!"}, "cannot name a model"),
-        ({"example": (1.0,)}, "has 1 values, its dataset has 4 features"),
+        ({"name": "Iris!"}, "name is 'Iris!'; use lower-case letters"),
+        ({"name": "iris\n"}, "name is "),
+        ({"framework": "xgboost"}, "framework is 'xgboost'; allowed: sklearn, tensorflow"),
+        ({"framework": ["sklearn"]}, "framework is"),
+        ({"train": None}, "train is None; it must be a function"),
+        ({"train": lambda: None}, "train must be a function that can be called with 3 arguments"),
+        ({"example": (1.0,)}, "example has 1 values for 4 features"),
+        ({"example": ("a", "b", "c", "d")}, "example is .* finite numbers"),
+        ({"example": (1.0, 2.0, 3.0, float("nan"))}, "example is .* finite numbers"),
+        ({"hyperparameters": {"C": [1.0]}}, r"hyperparameters\['C'\] is \[1.0\]; it must be a fin"),
+        ({"hyperparameters": {"C": None}}, r"hyperparameters\['C'\] is None"),
+        ({"hyperparameters": {"C": True}}, r"hyperparameters\['C'\] is True"),
+        ({"hyperparameters": {1: 2}}, "hyperparameters has the name 1"),
+        ({"hyperparameters": [1]}, r"hyperparameters is \[1\]; it must map names"),
+        ({"training_timeout": 0}, "training_timeout is 0; it must be over 0"),
+        ({"output_names": ("a", "b")}, "output_names has 2 names for 3 classes"),
+        ({"output_names": ("a", "a", "b")}, "the names must differ"),
+        ({"dataset": None}, "dataset is None; it must be a DatasetSpec"),
+        ({"dataset": {"classes": ()}}, r"dataset.classes is \(\); name 2 or more"),
+        ({"dataset": {"classes": "abc"}}, "dataset.classes is 'abc'; it must be a tuple of texts"),
+        ({"dataset": {"classes": (1, 2)}}, r"dataset.classes is \(1, 2\)"),
+        ({"dataset": {"features": 0}}, "dataset.features is 0; it must be a whole number"),
+        ({"dataset": {"features": "4"}}, "dataset.features is '4'"),
+        ({"dataset": {"load": "iris.csv"}}, "dataset.load is 'iris.csv'; it must be a function"),
+        ({"dataset": {"value_range": (3, 1)}}, "dataset.value_range is"),
+        ({"thresholds": {"min_accuracy": -0.1}}, "thresholds.min_accuracy is -0.1; it must be a n"),
+        ({"thresholds": {"min_accuracy": 90}}, "thresholds.min_accuracy is 90; .* 1 at most"),
+        ({"thresholds": {"max_accuracy_drop": -1}}, "thresholds.max_accuracy_drop is -1"),
+        (
+            {"thresholds": {"max_p99_ms": 0}},
+            "thresholds.max_p99_ms is 0; it must be a number, over",
+        ),
+        ({"thresholds": {"tolerance": "1e-4"}}, "thresholds.tolerance is '1e-4'"),
+        (
+            {"server": {"implementation": "TENSORFLOW_SERVER"}},
+            "server.implementation is 'TENSORFLOW_SERVER'; a sklearn model is served by SKLEARN_",
+        ),
+        ({"server": {"deployment": "iris_model"}}, "server.deployment is 'iris_model'; use lower"),
+        ({"server": {"graph": ""}}, "server.graph is ''"),
+        ({"server": {"replicas": -1}}, "server.replicas is -1; allowed: 0 to 32"),
+        ({"server": {"parameters": ("method",)}}, "server.parameters is"),
     ],
 )
-def test_a_spec_refuses_what_cannot_work(changes: dict[str, object], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        ModelSpec(**{**vars(IRIS), **changes})
+def test_a_spec_refuses_what_cannot_work(changes: dict[str, Any], complaint: str) -> None:
+    parts = {
+        name: replace(getattr(IRIS, name), **value)
+        if name in ("dataset", "server", "thresholds") and value is not None
+        else value
+        for name, value in changes.items()
+    }
+    with pytest.raises(InvalidSpecError, match=complaint) as refused:
+        ModelSpec(**{**vars(IRIS), **parts})
+    assert len(refused.value.reasons) == 1 or "classes" in complaint
+
+
+def test_every_fault_of_a_spec_is_named_at_once() -> None:
+    with pytest.raises(InvalidSpecError) as refused:
+        replace(IRIS, framework="xgboost", training_timeout=-1.0)  # type: ignore[arg-type]
+    assert str(refused.value).startswith("the ModelSpec 'iris' is wrong: framework is 'xgboost'; a")
+    assert len(refused.value.reasons) == 2
 
 
 @pytest.mark.parametrize(

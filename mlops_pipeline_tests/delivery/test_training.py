@@ -82,7 +82,7 @@ def test_a_dataset_file_that_is_not_there_is_named(
 def test_a_truncated_dataset_says_so(tmp_path: Path) -> None:
     from mlops_pipeline.catalog.registry import load_catalog
 
-    mnist = next(m for m in load_catalog() if m.name == "mnist")
+    mnist = next(m for m in load_catalog().models if m.name == "mnist")
     broken = tmp_path / "mnist.npz"
     broken.write_bytes(b"PK\x03\x04 not a whole file")
     with pytest.raises(CommandError, match="could not load the dataset of mnist from"):

@@ -70,5 +70,14 @@ def test_what_is_absent_is_not_found(store: Objects, prefix: str, tmp_path: Path
     assert store.sizes(BUCKET, prefix) == {}
 
 
+def test_a_marker_of_a_folder_is_no_object_to_list(store: Objects, prefix: str) -> None:
+    store.put(BUCKET, f"{prefix}/folder/", b"")
+    assert store.sizes(BUCKET, prefix) == {}
+    store.put(BUCKET, f"{prefix}/folder/a", b"one")
+    assert store.sizes(BUCKET, f"{prefix}/folder/") == {f"{prefix}/folder/a": 3}
+    store.delete(BUCKET, f"{prefix}/folder/a")
+    store.delete(BUCKET, f"{prefix}/folder/")
+
+
 def test_a_bucket_is_made_once(store: Objects) -> None:
     assert store.ensure_bucket(BUCKET) is False

@@ -176,7 +176,7 @@ def refs(command_line: KindCommandLine) -> dict[str, list[ModelRef]]:
     )
     store = platform.object_store()
     datasets, artifacts = DatasetStore(store), ArtifactStore(store)
-    iris = next(model for model in load_catalog((), datasets={}) if model.name == "iris")
+    iris = next(model for model in load_catalog((), datasets={}).models if model.name == "iris")
     snapshot = datasets.ensure(iris, file=None)
     changed = merge_hyperparameters(iris.spec, {"C": 0.9})
     ensure_trained(

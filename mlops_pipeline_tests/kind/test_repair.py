@@ -108,7 +108,7 @@ def world(
     command_line: KindCommandLine, platform: KindPlatform, cluster_api: KubernetesApi
 ) -> Iterator[World]:
     """The shared cluster; it is left as it was found."""
-    models = load_catalog((str(WINE),))
+    models = load_catalog((str(WINE),)).models
     refs = {m.name: ref for m in models if (ref := deployed_ref(m.spec, platform)) is not None}
     assert len(refs) == len(models)
     made = World(command_line, platform, cluster_api, models, refs, platform.gateway_url())

@@ -1,0 +1,26 @@
+"""What the graph shows of models that cannot be used: the others stand beside it as ever."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from mlops_pipeline.assets.keys import OWNERS
+from mlops_pipeline.catalog.registry import RefusedModel
+
+REFUSED = "refused_models"
+
+
+def refused_models(platform: str, refused: Sequence[RefusedModel]) -> list[dg.AssetSpec]:
+    """Return one asset that nothing materializes and that says why each is refused, or none."""
+    if not refused:
+        return []
+    reasons = "\n".join(f"* {model.describe()}" for model in refused)
+    return [
+        dg.AssetSpec(
+            [platform, REFUSED],
+            description=f"Registered models that cannot be used. Correct their files.\n\n{reasons}",
+            group_name=f"{platform}_{REFUSED}",
+            kinds={"python"},
+            owners=OWNERS,
+        )
+    ]

@@ -1,0 +1,168 @@
+"""What is wrong with a `ModelSpec`: each sentence names a field, its value and what is allowed.
+
+Python does not hold a model file to its annotations, so everything is checked here, before any
+command works with the model.
+"""
+
+import inspect
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.serving.artifact import FRAMEWORKS
+
+if TYPE_CHECKING:
+    from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
+
+_MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+"""What Kubernetes takes as the name of a Service."""
+_LABEL_LENGTH = 63
+_UNIT_LENGTH = 48
+_MOST_REPLICAS = 32
+_LEAST_CLASSES = 2
+
+
+def of_model(spec: "ModelSpec") -> Iterator[str]:
+    """Yield every fault of the spec."""
+    if not _is_named(spec.name, _MODEL_NAME):
+        yield (
+            f"name is {spec.name!r}; use lower-case letters, digits and _, "
+            "starting with a letter, 31 characters at most"
+        )
+    if spec.framework not in FRAMEWORKS.values():
+        yield f"framework is {spec.framework!r}; allowed: {', '.join(FRAMEWORKS.values())}"
+    yield from _of_function("train", spec.train, arguments=3)
+    yield from _of_dataset(spec.dataset)
+    yield from _of_server(spec.server, spec.framework)
+    yield from _of_thresholds(spec.thresholds)
+    yield from _of_hyperparameters(spec.hyperparameters)
+    if not (_is_number(spec.training_timeout) and spec.training_timeout > 0):
+        yield f"training_timeout is {spec.training_timeout!r}; it must be over 0, in seconds"
+    yield from _of_row("example", spec.example, spec.dataset.features)
+    if spec.output_names:
+        yield from _of_names("output_names", spec.output_names, least=1)
+        if len(_items(spec.output_names)) != len(_items(spec.dataset.classes)):
+            yield (
+                f"output_names has {len(spec.output_names)} names for "
+                f"{len(spec.dataset.classes)} classes; give one for each, or none"
+            )
+
+
+def _of_dataset(dataset: "DatasetSpec") -> Iterator[str]:
+    yield from _of_function("dataset.load", dataset.load, arguments=1)
+    if not _is_whole(dataset.features, least=1):
+        yield f"dataset.features is {dataset.features!r}; it must be a whole number, 1 or more"
+    yield from _of_names("dataset.classes", dataset.classes, least=_LEAST_CLASSES)
+    if dataset.value_range is not None and not _is_range(dataset.value_range):
+        yield (
+            f"dataset.value_range is {dataset.value_range!r}; "
+            "it must be the least and the greatest value, or None"
+        )
+
+
+def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
+    fitting = [name for name, kind in FRAMEWORKS.items() if kind == framework]
+    if server.implementation not in (fitting or FRAMEWORKS):
+        of_it = f"; a {framework} model is served by" if fitting else "; allowed:"
+        yield (
+            f"server.implementation is {server.implementation!r}"
+            f"{of_it} {', '.join(fitting or FRAMEWORKS)}"
+        )
+    for field, length in (
+        *(("deployment", _LABEL_LENGTH), ("namespace", _LABEL_LENGTH)),
+        *(("predictor", _LABEL_LENGTH), ("graph", _UNIT_LENGTH)),
+    ):
+        name = getattr(server, field)
+        if not _is_named(name, _LABEL) or len(name) > length:
+            yield (
+                f"server.{field} is {name!r}; use lower-case letters, digits and -, "
+                f"starting with a letter, {length} characters at most"
+            )
+    if not _is_whole(server.replicas, least=0) or server.replicas > _MOST_REPLICAS:
+        yield f"server.replicas is {server.replicas!r}; allowed: 0 to {_MOST_REPLICAS}"
+    if not all(_is_pair(pair) for pair in _items(server.parameters)):
+        yield f"server.parameters is {server.parameters!r}; it must hold pairs of name and text"
+
+
+def _of_thresholds(thresholds: "Thresholds") -> Iterator[str]:
+    for field, least, most, exclusive in (
+        ("min_accuracy", 0.0, 1.0, True),
+        ("max_accuracy_drop", 0.0, 1.0, False),
+        ("max_p99_ms", 0.0, math.inf, True),
+        ("tolerance", 0.0, math.inf, False),
+    ):
+        value = getattr(thresholds, field)
+        fits = _is_number(value) and least <= value <= most and not (exclusive and value == least)
+        if not fits:
+            start = f"over {least:g}" if exclusive else f"{least:g} or more"
+            end = f", {most:g} at most" if most < math.inf else ""
+            yield f"thresholds.{field} is {value!r}; it must be a number, {start}{end}"
+
+
+def _of_hyperparameters(given: object) -> Iterator[str]:
+    if not isinstance(given, Mapping):
+        yield f"hyperparameters is {given!r}; it must map names to numbers or texts"
+        return
+    for name, value in given.items():
+        if not isinstance(name, str):
+            yield f"hyperparameters has the name {name!r}; names are texts"
+        elif not isinstance(value, str) and not _is_number(value):
+            yield f"hyperparameters[{name!r}] is {value!r}; it must be a finite number or a text"
+
+
+def _of_row(field: str, row: object, features: object) -> Iterator[str]:
+    values = _items(row)
+    if isinstance(row, str) or not all(_is_number(value) for value in values):
+        yield f"{field} is {row!r}; it must be a tuple of finite numbers"
+    elif values and _is_whole(features, least=1) and len(values) != features:
+        yield f"{field} has {len(values)} values for {features!r} features; give one for each"
+
+
+def _of_names(field: str, names: object, *, least: int) -> Iterator[str]:
+    found = _items(names)
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in found):
+        yield f"{field} is {names!r}; it must be a tuple of texts"
+    elif len(found) < least:
+        yield f"{field} is {names!r}; name {least} or more"
+    elif len(set(found)) < len(found):
+        yield f"{field} is {names!r}; the names must differ"
+
+
+def _of_function(field: str, function: object, *, arguments: int) -> Iterator[str]:
+    if not callable(function):
+        yield f"{field} is {function!r}; it must be a function"
+        return
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except TypeError:
+        yield f"{field} must be a function that can be called with {arguments} arguments"
+    except ValueError:  # Written in C: only calling it shows what it takes.
+        return
+
+
+def _is_named(value: object, pattern: re.Pattern[str]) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_range(value: object) -> bool:
+    ends = _items(value)
+    return len(ends) == 2 and all(map(_is_number, ends)) and ends[0] < ends[1]
+
+
+def _is_pair(value: object) -> bool:
+    return len(_items(value)) == 2 and all(isinstance(part, str) for part in _items(value))
+
+
+def _items(value: object) -> Sequence[Any]:
+    """Return what a tuple holds; one item that nothing takes where it is no tuple or list."""
+    return value if isinstance(value, tuple | list) else (value,)
