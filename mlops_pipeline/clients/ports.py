@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError
@@ -86,7 +86,13 @@ def is_abandoned(path: Path) -> bool:
     return False
 
 
-def first_free(first: int, *, besides: Collection[int] = (), tries: int = 200) -> int:
+def first_free(
+    first: int,
+    *,
+    besides: Collection[int] = (),
+    tries: int = 200,
+    is_free: Callable[[int], bool] = is_free,
+) -> int:
     """Return the first free port from `first` on that is not in `besides`.
 
     Raises:

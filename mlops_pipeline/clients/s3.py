@@ -1,4 +1,4 @@
-"""S3, with bounded time and retries on the network only."""
+"""S3, with bounded time. What fails in the network or in the store (5xx) is tried again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,9 +111,15 @@ class ObjectStore:
             ConflictError: `if_absent`, and there is an object.
             UnavailableError: the store did not take it.
         """
+        from botocore.exceptions import ClientError
+
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
         with self._errors(f"store {bucket}/{key}"):
-            self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            try:
+                self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            except ClientError as error:
+                if not (_was_repeated(error) and self._read(bucket, key) == data):
+                    raise
 
     def upload(self, bucket: str, key: str, path: Path) -> None:
         """Store a file, in parts of 8 MiB when it is larger.
@@ -138,7 +144,7 @@ class ObjectStore:
             UnavailableError: the store did not give it.
         """
         with self._errors(f"read {bucket}/{key}"):
-            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+            return self._read(bucket, key)
 
     def find(self, bucket: str, key: str) -> bytes | None:
         """Return the object's bytes, or None where there is none."""
@@ -185,6 +191,23 @@ class ObjectStore:
         with self._errors(f"delete {bucket}/{key}"):
             self._client.delete_object(Bucket=bucket, Key=key)
 
+    def _read(self, bucket: str, key: str) -> bytes:
+        """Read an object. botocore repeats a request, but no answer whose bytes break off."""
+        from botocore.exceptions import (
+            IncompleteReadError,
+            ReadTimeoutError,
+            ResponseStreamingError,
+        )
+
+        for left in reversed(range(self._attempts)):
+            body = self._client.get_object(Bucket=bucket, Key=key)["Body"]
+            try:
+                return body.read()
+            except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                if not left:
+                    raise
+        raise AssertionError("an object is read at least once")
+
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
@@ -216,6 +239,16 @@ class ObjectStore:
                 "starts it with those in the state folder"
             )
         return UnavailableError(f"{where}: the store answered {code}; {self._advise()}")
+
+
+def _was_repeated(error: "ClientError") -> bool:
+    """Say whether the store has said "there is one already" to a repeated request.
+
+    The first one may have been carried out although its answer was lost.
+    """
+    code = error.response.get("Error", {}).get("Code", "")
+    repeats = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+    return code in _PRESENT and repeats > 0
 
 
 def standard_credentials(profile: str = "") -> Credentials:

@@ -1,7 +1,11 @@
 """What an S3 client says when the store fails, refuses, or this machine's own disk does."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from boto3.exceptions import S3UploadFailedError
@@ -129,3 +133,82 @@ def testno_keys_anywhere_says_where_to_put_them() -> None:
         standard_credentials()
     with pytest.raises(ConfigurationError, match=r"the profile lab of ~/\.aws"):
         standard_credentials("lab")
+
+
+class Stuttering(BaseHTTPRequestHandler):
+    """An S3 server that answers from `script`, one entry a request, the last one from then on."""
+
+    script: ClassVar[list[tuple[int, str]]] = []
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.command)
+        status, body = self.script[0] if len(self.script) == 1 else self.script.pop(0)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) + (7 if body == "breaks o" else 0)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stuttering(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    monkeypatch.setattr("random.random", lambda: 0.01)  # botocore's pauses, in part
+    Stuttering.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stuttering) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield ObjectStore(f"http://127.0.0.1:{server.server_port}", KEYS, patience=5)
+        server.shutdown()
+        thread.join()
+
+
+def failure(code: str) -> str:
+    return f"<Error><Code>{code}</Code><Message>x</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [(500, failure("InternalError")), (503, failure("SlowDown")), (200, "whole")],
+        [(503, failure("ServiceUnavailable")), (502, ""), (200, "whole")],
+        [(200, "breaks o"), (500, failure("InternalError")), (200, "whole")],
+    ],
+)
+def test_a_store_that_fails_for_a_moment_is_asked_again(
+    stuttering: ObjectStore, script: list[tuple[int, str]]
+) -> None:
+    Stuttering.script = script
+    assert stuttering.get("b", "k") == b"whole"
+    assert len(Stuttering.asked) == 3
+
+
+def test_a_store_that_goes_on_failing_is_asked_four_times(stuttering: ObjectStore) -> None:
+    Stuttering.script = [(500, failure("InternalError"))]
+    with pytest.raises(UnavailableError, match="answered InternalError"):
+        stuttering.get("b", "k")
+    assert len(Stuttering.asked) == 4
+
+
+@pytest.mark.parametrize(("there", "stored"), [("mine", True), ("theirs", False)])
+def test_what_a_lost_answer_has_stored_is_no_conflict(
+    stuttering: ObjectStore, there: str, *, stored: bool
+) -> None:
+    """The first request is carried out and answered 500; the repeated one finds its own object."""
+    conflict = (412, failure("PreconditionFailed"))
+    Stuttering.script = [(500, failure("InternalError")), conflict, (200, there)]
+    with nullcontext() if stored else pytest.raises(ConflictError):
+        stuttering.put("b", "k", b"mine", if_absent=True)
+
+
+def test_what_was_there_before_is_a_conflict_at_once(stuttering: ObjectStore) -> None:
+    Stuttering.script = [(412, failure("PreconditionFailed"))]
+    with pytest.raises(ConflictError):
+        stuttering.put("b", "k", b"mine", if_absent=True)
+    assert Stuttering.asked == ["PUT"]

@@ -1,9 +1,8 @@
 """The object store layer: SeaweedFS with its S3 interface, on 127.0.0.1 alone."""
 
 import shutil
-import sys
 import zlib
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,15 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded import store_program
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.store_certificate import StoreCertificate
+from mlops_pipeline.platforms.embedded.store_program import PARTS, PROGRAM
 from mlops_pipeline.platforms.embedded.store_writes import (
-    LEAST_FREE,
     describe_lack_of_space,
     probe_writes,
 )
@@ -42,14 +43,11 @@ from mlops_pipeline.platforms.layers import (
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
 
-_PROGRAM = "object_store"
 _GLANCE = 2.0
 """Seconds in which a store that is looked at has to answer: one that hangs must be seen to."""
-_PORTS = tuple(
-    f"{part}{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")
-)
-_STOP_SECONDS = 1
-"""SeaweedFS 4.48 does not end on SIGTERM; what it has acknowledged is written by then."""
+_PORTS = tuple(f"{part}{kind}" for part in PARTS for kind in ("", ".grpc"))
+_MARK = ".there"
+"""An object that each bucket has: when it is read, the store answers what others need."""
 
 
 class SeaweedObjectStore:
@@ -68,21 +66,25 @@ class SeaweedObjectStore:
         self._settings = settings
         self._supervisor = supervisor
         self._locks = locks
-        self._ports = PortBook(state.ports)
+        is_free = store_program.is_free
+        self._ports = PortBook(
+            state.ports, first_free=partial(ports.first_free, is_free=is_free), is_free=is_free
+        )
         self._keys = StoreKeys(state.object_store / "s3.json", secrets=state.secrets)
+        self._certificate = StoreCertificate(state.object_store)
 
     def observe(self) -> LayerState:
         """Look at the store as it is now: signed with our keys, from our process, on our port."""
         if not self._keys.exist():
             return Absent()
-        process = self._supervisor.running(_PROGRAM)
+        process = self._supervisor.running(PROGRAM)
         if process is None:
             down = isinstance(self._supervisor.observe(), Absent)
             return Absent() if down else Broken("SeaweedFS is not running")
         if (reason := self._describe_unready(process)) is not None:
             return Broken(reason)
-        if missing := self._missing_buckets():
-            return Drifted((f"buckets are missing: {', '.join(missing)}",))
+        if missing := self._missing_marks():
+            return Drifted((f"these objects are missing: {', '.join(missing)}",))
         return Ready(self._facts())
 
     def ensure(self) -> Change:
@@ -101,9 +103,7 @@ class SeaweedObjectStore:
                 raise UnavailableError(f"the object store cannot store anything: {lack}")
             state = self._take_writes_again(state)
             if not isinstance(state, Ready):
-                client = self.client()
-                for bucket in self._settings.buckets:
-                    client.ensure_bucket(bucket)
+                self._await_writes()
             for namespace in self._keys.namespaces():
                 self.write_secret(namespace)
             return Change(action_from(state), self._facts())
@@ -113,17 +113,17 @@ class SeaweedObjectStore:
         if not self._keys.exist():
             return
         with self._locks.held("state", purpose="stop the object store"):
-            self._supervisor.drop([_PROGRAM])
+            self._supervisor.drop([PROGRAM])
 
     def remove_sockets(self) -> None:
         """Remove the sockets that SeaweedFS leaves behind, always in /tmp and named by port.
 
         Another installation may have the port by now: what is listened on is not ours.
         """
-        for part in ("s3", "master", "volume", "filer"):
+        for part in PARTS:
             port = self._ports.find(f"{part}.grpc")
-            socket = Path("/tmp") / f"seaweedfs-{part}-grpc-{port}.sock"
-            if ports.is_abandoned(socket):
+            socket = store_program.grpc_socket(part, port)
+            if port is not None and ports.is_abandoned(socket):
                 socket.unlink()
 
     def client(self, *, patience: float = 30.0, attempts: int = 4) -> "ObjectStore":
@@ -166,8 +166,9 @@ class SeaweedObjectStore:
     def _start(self) -> None:
         self._data.mkdir(exist_ok=True, mode=0o700)
         self._keys.make()
+        self._certificate.make()
         with self._locks.held("state", purpose="start the object store"):
-            self._supervisor.put(self._program(self._place()))
+            self._supervisor.put(self._program())
         try:
             self._wait()
         except WaitTimeoutError:
@@ -176,22 +177,51 @@ class SeaweedObjectStore:
 
     def _restart(self) -> None:
         with self._locks.held("state", purpose="restart the object store"):
-            self._supervisor.stop([_PROGRAM])
-            self._supervisor.put(self._program(self._place()))
+            self._supervisor.stop([PROGRAM])
+            self._supervisor.put(self._program())
         self._wait()
 
     def _wait(self) -> None:
         wait_until(
             "the object store",
-            self._supervisor.watch(_PROGRAM, self._describe_unready),
+            self._supervisor.watch(PROGRAM, self._describe_unready),
             timeout=self._settings.ready_timeout,
             interval=0.05,
             hint="see `mlops-pipeline logs object_store`",
         )
 
+    def _await_writes(self) -> None:
+        """Return once every bucket has taken the object that `observe` reads.
+
+        SeaweedFS answers before its volumes have registered with its master: until then it neither
+        reads nor writes.
+        """
+        wait_until(
+            "the object store to take objects",
+            self._supervisor.watch(PROGRAM, lambda _: self._describe_unwritable()),
+            timeout=self._settings.ready_timeout,
+            interval=0.05,
+            hint="see `mlops-pipeline logs object_store`",
+        )
+
+    def _describe_unwritable(self) -> str | None:
+        client = self.client(patience=_GLANCE, attempts=1)
+        try:
+            for bucket in self._settings.buckets:
+                client.ensure_bucket(bucket)
+                client.put(bucket, _MARK, b"there")
+        except UnavailableError as error:
+            return str(error)
+        return None
+
+    def _program(self) -> Program:
+        return store_program.program(
+            self._state, self._place(), keys=self._keys, certificate=self._certificate
+        )
+
     def _place(self) -> dict[str, int]:
         """Return the ports: those that its process has or can have, else free ones."""
-        process = self._supervisor.running(_PROGRAM)
+        process = self._supervisor.running(PROGRAM)
         heard = {port for _, port in ports.listeners(process.pid)} if process else set()
         preferred = {"s3": self._settings.object_store_port}
         return {
@@ -209,41 +239,6 @@ class SeaweedObjectStore:
             return self._settings.internal_port
         return 18_300 + 8 * (zlib.crc32(str(self._state.object_store).encode()) % 200)
 
-    def _program(self, chosen: Mapping[str, int]) -> Program:
-        folder = self._state.object_store
-        inner = [
-            f"-{name.replace('.grpc', '')}.port{'.grpc' if '.grpc' in name else ''}={port}"
-            for name, port in chosen.items()
-        ]
-        command = (
-            *(str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server"),
-            f"-dir={self._data}",
-            f"-ip={ports.LOOPBACK}",
-            f"-ip.bind={ports.LOOPBACK}",
-            "-filer",
-            "-s3",
-            *inner,
-            f"-s3.config={self._keys.file}",
-            "-s3.iam=false",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            f"-s3.localSocket={self._state.socket('s3.sock')}",
-            f"-filer.localSocket={self._state.socket('filer.sock')}",
-            "-master.peers=none",
-            "-master.telemetry=false",
-            "-master.volumeSizeLimitMB=1024",
-            "-master.volumePreallocate=false",
-            "-volume.max=64",
-            # Its default is 1 % of the disk, which are gigabytes on a large one.
-            f"-volume.minFreeSpace={LEAST_FREE}MiB",
-            "-volume.preStopSeconds=0",
-        )
-        # SeaweedFS reads its keys once: other ones make another program, which is started again.
-        environment = {"HOME": str(folder), "KEYS_FINGERPRINT": self._keys.fingerprint()}
-        return Program(
-            _PROGRAM, command, folder, environment=environment, stop_seconds=_STOP_SECONDS
-        )
-
     def _describe_unready(self, process: SupervisedProcess) -> str | None:
         port = self._ports.find("s3")
         heard = ports.listeners(process.pid)
@@ -252,15 +247,23 @@ class SeaweedObjectStore:
             return f"SeaweedFS (process {process.pid}) does not listen on {port} but on {others}"
         if strangers := sorted(ip for ip, _ in heard if ip != ports.LOOPBACK):
             return f"SeaweedFS listens on {', '.join(strangers)} beside {ports.LOOPBACK}"
+        if open_port := self._certificate.describe_open(sorted(p for _, p in heard if p != port)):
+            return open_port
         try:
-            self._missing_buckets()
+            self._missing_marks()
         except (UnavailableError, ConfigurationError) as error:
             return str(error)
         return None
 
-    def _missing_buckets(self) -> list[str]:
+    def _missing_marks(self) -> list[str]:
+        """Read an object of each bucket, as every volume must have registered for; name the absent.
+
+        Raises:
+            UnavailableError: one that is there cannot be read.
+        """
         client = self.client(patience=_GLANCE, attempts=1)
-        return [bucket for bucket in self._settings.buckets if not _has(client, bucket)]
+        buckets = self._settings.buckets
+        return [f"{bucket}/{_MARK}" for bucket in buckets if client.find(bucket, _MARK) is None]
 
     def _take_writes_again(self, state: LayerState) -> LayerState:
         """Start SeaweedFS again when it cannot store everything any more, after its disk was full.
@@ -291,11 +294,3 @@ class SeaweedObjectStore:
             "buckets": ", ".join(self._settings.buckets),
             "free_bytes": shutil.disk_usage(self._state.object_store).free,
         }
-
-
-def _has(client: "ObjectStore", bucket: str) -> bool:
-    try:
-        client.sizes(bucket, ".there/")
-    except NotFoundError:
-        return False
-    return True

@@ -1,13 +1,12 @@
 """The certificate of the gateway's port 443: made here, or taken from files."""
 
 import base64
-import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.clients import certificates
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.kubernetes import Manifest
 from mlops_pipeline.platforms.seldon import MANAGED_BY
@@ -21,12 +20,8 @@ RENEW_BEFORE = timedelta(days=30)
 """How long before its end a certificate of ours counts as due."""
 
 
-@dataclass(frozen=True)
-class KeyPair:
-    """A certificate with what it was signed by, and its key, as PEM."""
-
-    chain: str
-    key: str = field(repr=False)
+class KeyPair(certificates.KeyPair):
+    """What the gateway's port 443 shows."""
 
     def manifest(self, namespace: str) -> dict[str, Any]:
         """Return the Secret that the gateway reads."""
@@ -53,30 +48,10 @@ def make(address: str, *, now: datetime) -> KeyPair:
 
     Who trusts it trusts this gateway alone: it cannot sign others.
     """
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mlops-pipeline gateway")])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # clocks differ
-        .not_valid_after(now + _VALID)
-        .add_extension(x509.SubjectAlternativeName([_general_name(address)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(key, hashes.SHA256())
+    pair = certificates.self_signed(
+        "mlops-pipeline gateway", address=address, valid=_VALID, now=now
     )
-    return KeyPair(
-        certificate.public_bytes(serialization.Encoding.PEM).decode(),
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ).decode(),
-    )
+    return KeyPair(pair.chain, pair.key)
 
 
 def read(certificate: Path, private_key: Path, *, table: str) -> KeyPair:
@@ -126,7 +101,7 @@ def names(chain: str, address: str) -> bool:
         found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return False
-    return _general_name(address) in list(found)
+    return certificates.general_name(address) in list(found)
 
 
 def end_of(chain: str) -> datetime:
@@ -148,15 +123,6 @@ def _parse(chain: str) -> "X509":
     from cryptography import x509
 
     return x509.load_pem_x509_certificate(chain.encode())
-
-
-def _general_name(address: str) -> Any:
-    from cryptography import x509
-
-    try:
-        return x509.IPAddress(ipaddress.ip_address(address))
-    except ValueError:
-        return x509.DNSName(address)
 
 
 def _text(path: Path, setting: str) -> str:

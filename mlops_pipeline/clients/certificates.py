@@ -1,0 +1,111 @@
+"""Certificates that are signed by their own key: whoever trusts one trusts its owner alone."""
+
+import ipaddress
+import socket
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.http import trusting
+from mlops_pipeline.clients.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_CLOCKS_DIFFER = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A certificate with what it was signed by, and its key, as PEM."""
+
+    chain: str
+    key: str = field(repr=False)
+
+
+def self_signed(
+    subject: str, *, address: str, valid: timedelta, now: datetime, for_clients: bool = False
+) -> KeyPair:
+    """Return a certificate of `subject` (its common name) for `address`, a name or an IP address.
+
+    It cannot sign others. With `for_clients` a client may show it too.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH]
+    usages += [ExtendedKeyUsageOID.CLIENT_AUTH] if for_clients else []
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - _CLOCKS_DIFFER)
+        .not_valid_after(now + valid)
+        .add_extension(x509.SubjectAlternativeName([general_name(address)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return KeyPair(
+        certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ).decode(),
+    )
+
+
+def general_name(address: str) -> "x509.GeneralName":
+    """Return `address` as a certificate names it: as an IP address where it is one."""
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
+
+
+def end_of_mutual(port: int, *, certificate: Path, key: Path, timeout: float) -> datetime:
+    """Return when the certificate ends (UTC) that both sides of a TLS connection show.
+
+    The server at `port` of 127.0.0.1 is trusted by `certificate` alone, and gets it too.
+
+    Raises:
+        UnavailableError: nothing answered in `timeout` seconds, or not with this certificate.
+    """
+    import ssl
+
+    try:
+        context = trusting(certificate.read_text())
+        context.load_cert_chain(certificate, key)
+        with (
+            socket.create_connection((LOOPBACK, port), timeout=timeout) as plain,
+            context.wrap_socket(plain, server_hostname=LOOPBACK) as secured,
+        ):
+            shown = secured.getpeercert() or {}
+        end = ssl.cert_time_to_seconds(str(shown["notAfter"]))
+    except (OSError, KeyError, ValueError) as error:
+        raise UnavailableError(
+            f"port {port} of {LOOPBACK} does not answer by TLS with the certificate "
+            f"{certificate} ({type(error).__name__}: {error})"
+        ) from error
+    return datetime.fromtimestamp(end, tz=timezone.utc)
+
+
+def find_end(pair: KeyPair) -> datetime | None:
+    """Return when the certificate ends (UTC); None where its text or its key is damaged."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        certificate = x509.load_pem_x509_certificate(pair.chain.encode())
+        key = serialization.load_pem_private_key(pair.key.encode(), password=None)
+    except (ValueError, TypeError):
+        return None
+    same = key.public_key() == certificate.public_key()
+    return certificate.not_valid_after_utc if same else None
