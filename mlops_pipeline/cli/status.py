@@ -40,7 +40,10 @@ class LayerStatus(BaseModel):
 
 
 class PredictorStatus(BaseModel):
-    """A predictor: `traffic` in percent, `state` is ready, starting, failed, stopped or edited."""
+    """A predictor: `traffic` in percent.
+
+    `state` is ready, starting, failed, stopped, edited or unsupervised.
+    """
 
     name: str
     digest: str

@@ -67,6 +67,15 @@ def with_descendants(pids: Iterable[int]) -> list[int]:
     return found
 
 
+def kill(pids: Iterable[int]) -> None:
+    """Kill the processes at once, so that they cannot act on a signal, and wait for their end.
+
+    Raises:
+        UnavailableError: some are still there afterwards.
+    """
+    _kill([p for pid in pids if (p := _process(pid)) is not None])
+
+
 def end_marked(variable: str, value: str, *, grace: float) -> int:
     """End every process that `marked` finds, and return how many there were; see `end`.
 
@@ -90,15 +99,21 @@ def end(pids: Iterable[int], *, grace: float) -> int:
     for process in processes:
         _quietly(process.terminate)
     _, alive = psutil.wait_procs(processes, timeout=grace)
-    for process in alive:
+    _kill(alive)
+    return len(processes)
+
+
+def _kill(processes: "Collection[psutil.Process]") -> None:
+    import psutil
+
+    for process in processes:
         _quietly(process.kill)
-    _, alive = psutil.wait_procs(alive, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=5)
     if alive:
         raise UnavailableError(
             f"could not end the processes {sorted(p.pid for p in alive)}, not even with SIGKILL; "
             "see `ps` for what they wait for"
         )
-    return len(processes)
 
 
 def _process(pid: int) -> "psutil.Process | None":

@@ -28,8 +28,17 @@ _STATES: dict[int, "ProcessState"] = {
     200: "fatal",
 }
 ProcessState = Literal[
-    "stopped", "starting", "running", "backoff", "stopping", "exited", "fatal", "unknown"
+    "stopped",
+    "starting",
+    "running",
+    "backoff",
+    "stopping",
+    "exited",
+    "fatal",
+    "unknown",
+    "unsupervised",
 ]
+"""`unsupervised`: it runs, and the supervisord that started it does not."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class SupervisedProcess:
     @property
     def is_alive(self) -> bool:
         """Whether it has a process that is not being stopped."""
-        return self.pid != 0 and self.state in ("starting", "running")
+        return self.pid != 0 and self.state in ("starting", "running", "unsupervised")
 
 
 class SupervisorClient:

@@ -24,8 +24,9 @@ class PredictorStatus:
     """Percent of the requests that the gateway routes to it."""
     replicas: int
     """Model servers that are ready."""
-    state: Literal["ready", "starting", "failed", "stopped", "edited"]
-    """`edited`: it may serve, and somebody changed by hand what was applied."""
+    state: Literal["ready", "starting", "failed", "stopped", "edited", "unsupervised"]
+    """`edited`: it may serve, and somebody changed by hand what was applied. `unsupervised`: it
+    serves, and nothing restarts it when it fails."""
     reason: str = ""
     """Why it is not ready, in one sentence; empty when it is."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import psutil
 
-from mlops_pipeline.clients import ports, running
+from mlops_pipeline.clients import launcher, ports, running
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
 from mlops_pipeline.platforms.embedded.programs import MARK
@@ -62,14 +62,20 @@ class Rig:
     def pids(self) -> list[int]:
         return running.marked(MARK, State.at(self.home).identity)
 
+    def programs(self) -> list[int]:
+        """Return the process ids of supervisord and its programs, without launchers that wait."""
+        waiting = running.commanded([launcher.__file__])
+        return [pid for pid in self.pids() if pid not in waiting]
+
     def pid(self, program: str) -> int:
         """Return the process id of a layer's program, or of the one model server so called."""
-        client = self.platform.layers[0].client  # type: ignore[attr-defined]
+        supervisor = self.platform.layers[0]
         if program == "supervisor":
-            return int(client.identity()[1])
-        found = [p.pid for name, p in client.processes().items() if program in name]
-        assert len(found) == 1, (program, client.processes())
-        return int(found[0])
+            return int(supervisor.client.identity()[1])  # type: ignore[attr-defined]
+        (name,) = [n for n in supervisor.programs() if program in n]  # type: ignore[attr-defined]
+        process = supervisor.running(name)  # type: ignore[attr-defined]
+        assert process is not None, name
+        return int(process.pid)
 
     def kill(self, program: str) -> int:
         """SIGKILL a program and return when it is gone, with the id that it had."""

@@ -30,16 +30,6 @@ def test_a_killed_process_comes_back_by_itself_with_its_data(rig: Rig, program: 
     assert rig.predict() == ["one"]
 
 
-def test_after_the_supervisor_was_killed_up_brings_everything_back(rig: Rig) -> None:
-    rig.kill("supervisor")
-    assert rig.predict() == ["one"]
-    assert {c.action for c in rig.up().values()} <= {"repaired", "unchanged", "created"}
-    rig.apply(predictor("s3://models/toy/one"))
-    assert describe_unready(rig) is None
-    assert rig.platform.object_store().get("models", "kept") == b"1"
-    assert len(rig.pids()) == 4
-
-
 def test_all_killed_at_once_are_brought_back_by_up(rig: Rig) -> None:
     rig.kill("supervisor")
     for pid in rig.pids():

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ import pytest
 
 from mlops_pipeline.clients.errors import FatalStateError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline_tests.embedded.load import Load
 from mlops_pipeline_tests.embedded.rig import Rig, deployment, predictor, rig_in
 
 pytestmark = pytest.mark.embedded
@@ -96,7 +96,7 @@ def test_a_shadow_gets_copies_and_answers_nobody(rig: Rig) -> None:
 def test_a_new_version_takes_over_without_a_failed_request(rig: Rig) -> None:
     versions = [f"v{number}" for number in range(9)]
     rig.apply(predictor(rig.publish("v0", thinking=0.02)))
-    with _load(rig) as load:
+    with Load(rig) as load:
         for version in versions[1:]:
             change = rig.apply(predictor(rig.publish(version, thinking=0.02)))
             assert change.action == "updated"
@@ -111,7 +111,7 @@ def test_scaling_keeps_the_servers_that_run(rig: Rig) -> None:
     uri = rig.publish("one", thinking=0.01)
     rig.apply(predictor(uri))
     first = rig.pid("server-")
-    with _load(rig) as load:
+    with Load(rig) as load:
         rig.apply(predictor(uri, replicas=3))
         pids = {httpx.post(rig.url(), json={}).json()["pid"] for _ in range(60)}
         assert first in pids
@@ -174,7 +174,7 @@ def test_what_is_not_there_is_named_before_anything_changes(
 
 def test_a_killed_server_comes_back_while_the_other_answers(rig: Rig) -> None:
     rig.apply(predictor(rig.publish("one"), replicas=2))
-    with _load(rig) as load:
+    with Load(rig) as load:
         pid = httpx.post(rig.url(), json={}).json()["pid"]
         os.kill(pid, signal.SIGKILL)
 
@@ -241,35 +241,3 @@ def test_two_deployments_at_once(rig: Rig) -> None:
     for thread in threads:
         thread.join(20)
     assert rig.predict(name="a") + rig.predict(name="b") == ["a", "b"]
-
-
-class _load:
-    """Requests from four threads, until the block ends."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._url = rig.url()
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(4)]
-        self.digests: list[str] = []
-        self.failures: list[str] = []
-
-    def __enter__(self) -> "_load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(10)
-
-    def _run(self) -> None:
-        deadline = time.monotonic() + 30
-        with httpx.Client(timeout=10) as client:
-            while not self._over.is_set() and time.monotonic() < deadline:
-                try:
-                    answer = client.post(self._url, json={})
-                    answer.raise_for_status()
-                    self.digests.append(answer.json()["digest"])
-                except httpx.HTTPError as error:
-                    self.failures.append(repr(error))

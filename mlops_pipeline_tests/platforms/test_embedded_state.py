@@ -130,10 +130,13 @@ def test_a_program_is_read_back_by_supervisords_rules() -> None:
         environment={"JSON": '[{"a": "b c, d=e"}]', "PLAIN": "100%"},
         final_exit_codes=(3,),
     )
-    section = read_ini(render(program, logs=Path("/home/a b/logs")))
-    assert shlex.split(section["command"]) == ["/bin/x y", "--a=it's 100%"]
+    lock, logs = Path("/home/a b/p.lock"), Path("/home/a b/logs")
+    section = read_ini(render(program, lock=lock, logs=logs))
+    assert shlex.split(section["command"])[-5:] == [
+        *(str(lock), "/home/a b/logs/p.log", "10"),
+        *("/bin/x y", "--a=it's 100%"),
+    ]
     assert section["directory"] == "/home/a b"
-    assert section["stdout_logfile"] == "/home/a b/logs/p.log"
     assert (section["autorestart"], section["exitcodes"]) == ("unexpected", "3")
 
     from supervisor.datatypes import dict_of_key_value_pairs
@@ -150,7 +153,11 @@ def read_ini(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("value", ["it's", "a;b", "a #b", "a\nb", '"quoted"'])
 def test_what_the_format_cannot_hold_is_refused(value: str) -> None:
     with pytest.raises(ConfigurationError, match="X="):
-        render(Program("p", ("x",), Path("/"), environment={"X": value}), logs=Path("/"))
+        render(
+            Program("p", ("x",), Path("/"), environment={"X": value}),
+            lock=Path("/l"),
+            logs=Path("/"),
+        )
 
 
 # Server sets
@@ -194,7 +201,7 @@ def test_parameters_reach_the_server_whatever_they_hold() -> None:
     parameters = [{"name": "a", "value": "it's; #1 'x'", "type": "STRING"}]
     contract = server_set(deployment(parameters=parameters)).contract(Endpoint("p", 1, 2))
     assert json.loads(contract["PREDICTIVE_UNIT_PARAMETERS"]) == parameters
-    render(Program("p", ("x",), Path("/"), environment=contract), logs=Path("/"))
+    render(Program("p", ("x",), Path("/"), environment=contract), lock=Path("/l"), logs=Path("/"))
 
 
 # Artifacts

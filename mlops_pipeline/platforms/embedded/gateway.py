@@ -19,7 +19,7 @@ from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.routing import Route
 from mlops_pipeline.platforms.embedded.state import State
-from mlops_pipeline.platforms.embedded.supervisor import Supervisor
+from mlops_pipeline.platforms.embedded.supervisor import UNSUPERVISED, Supervisor
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -99,6 +99,8 @@ class EnvoyGateway:
         if self._bootstrap_file.read_text() != self._bootstrap(self.port()):
             return Drifted(("Envoy runs with another configuration",))
         stale = [self._describe_stale(kind, self._wanted(kind)) for kind in _KINDS]
+        if process.state == "unsupervised":
+            stale.append(UNSUPERVISED)
         differences = tuple(reason for reason in stale if reason)
         return Drifted(differences) if differences else Ready(self._facts())
 

@@ -28,7 +28,7 @@ from mlops_pipeline.platforms.embedded.store_writes import (
     describe_lack_of_space,
     probe_writes,
 )
-from mlops_pipeline.platforms.embedded.supervisor import Supervisor
+from mlops_pipeline.platforms.embedded.supervisor import UNSUPERVISED, Supervisor
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -83,9 +83,10 @@ class SeaweedObjectStore:
             return Absent() if down else Broken("SeaweedFS is not running")
         if (reason := self._describe_unready(process)) is not None:
             return Broken(reason)
+        differences = [UNSUPERVISED] if process.state == "unsupervised" else []
         if missing := self._missing_marks():
-            return Drifted((f"these objects are missing: {', '.join(missing)}",))
-        return Ready(self._facts())
+            differences.append(f"these objects are missing: {', '.join(missing)}")
+        return Drifted(tuple(differences)) if differences else Ready(self._facts())
 
     def ensure(self) -> Change:
         """Bring the store up with its buckets, and write the Secret that servers read it with.

@@ -4,14 +4,19 @@ Format: http://supervisord.org/configuration.html
 """
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlops_pipeline.clients import launcher, log_rotation
 from mlops_pipeline.clients.errors import ConfigurationError
 
 MARK = "MLOPS_PIPELINE_SUPERVISED"
 """In the environment of every process below supervisord: the state folder's identity."""
+SUPERVISOR_LOG = "supervisor.log"
+_MOST_BYTES = 2_000_000
+"""Of a log; then it is moved aside."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class Program:
     """Between SIGTERM and SIGKILL."""
 
 
-def render(program: Program, *, logs: Path) -> str:
-    """Return the program's configuration file.
+def render(program: Program, *, lock: Path, logs: Path) -> str:
+    """Return the program's configuration file; the process that is it holds `lock`.
 
     Raises:
         ConfigurationError: a value in its environment that the format cannot hold.
@@ -39,9 +44,13 @@ def render(program: Program, *, logs: Path) -> str:
     variables = ",".join(
         f"{name}={_quoted(name, value)}" for name, value in sorted(program.environment.items())
     )
+    command = (
+        *(sys.executable, "-I", launcher.__file__, str(lock), str(logs / f"{program.name}.log")),
+        *(str(program.stop_seconds), *program.command),
+    )
     lines = [
         f"[program:{program.name}]",
-        f"command={_escaped(shlex.join(program.command))}",
+        f"command={_escaped(shlex.join(command))}",
         f"directory={_escaped(str(program.directory))}",
         f"environment={variables}",
         "autostart=true",
@@ -55,9 +64,7 @@ def render(program: Program, *, logs: Path) -> str:
         "stopasgroup=true",
         "killasgroup=true",
         "redirect_stderr=true",
-        f"stdout_logfile={_escaped(str(logs / program.name))}.log",
-        "stdout_logfile_maxbytes=2MB",
-        "stdout_logfile_backups=1",
+        "stdout_logfile=NONE",
     ]
     return "\n".join(lines) + "\n"
 
@@ -71,8 +78,8 @@ def render_supervisord(
         f"identifier={identity}",
         f"directory={_escaped(str(run))}",
         f"pidfile={_escaped(str(run / 'supervisord.pid'))}",
-        f"logfile={_escaped(str(logs / 'supervisor.log'))}",
-        "logfile_maxbytes=2MB",
+        f"logfile={_escaped(str(logs / SUPERVISOR_LOG))}",
+        f"logfile_maxbytes={_MOST_BYTES}",
         "logfile_backups=1",
         "umask=077",
         f"minfds={open_files}",
@@ -82,6 +89,11 @@ def render_supervisord(
         "chmod=0600",
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        "[rpcinterface:logs]",
+        f"supervisor.rpcinterface_factory={log_rotation.__name__}:make",
+        f"folder={_escaped(str(logs))}",
+        f"own={SUPERVISOR_LOG}",
+        f"most_bytes={_MOST_BYTES}",
         "[include]",
         "files=programs/*.conf",
     ]

@@ -151,6 +151,11 @@ class Servers:
         """Say whether the server's process runs, ready or not."""
         return self._supervisor.running(endpoint.program) is not None
 
+    def is_unsupervised(self, endpoint: Endpoint) -> bool:
+        """Say whether the server runs, and nothing would restart it."""
+        process = self._supervisor.running(endpoint.program)
+        return process is not None and process.state == "unsupervised"
+
     def digest(self, endpoint: Endpoint) -> str:
         """Return the artifact digest that the server itself answers with; empty if it is silent."""
         answer = envoy.probe(f"http://{ports.LOOPBACK}:{endpoint.http}/metadata")

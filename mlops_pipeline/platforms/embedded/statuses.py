@@ -4,6 +4,7 @@ from typing import Literal
 
 from mlops_pipeline.platforms.embedded.routing import Route, Target
 from mlops_pipeline.platforms.embedded.servers import Servers
+from mlops_pipeline.platforms.embedded.supervisor import UNSUPERVISED
 from mlops_pipeline.platforms.platform import PredictorStatus
 
 
@@ -26,22 +27,29 @@ def _status(target: Target, servers: Servers, *, traffic: int, down: bool) -> Pr
     reasons = {e: servers.describe_unready(e) for e in target.endpoints}
     ready = [endpoint for endpoint, reason in reasons.items() if reason is None]
     why = [f"{e.program}: {reason}" for e, reason in reasons.items() if reason is not None]
+    unsupervised = any(map(servers.is_unsupervised, ready))
+    if unsupervised:
+        why.append(UNSUPERVISED)
     return PredictorStatus(
         name=target.predictor,
         digest=servers.digest(ready[0]) if ready else "",
         traffic=traffic,
         replicas=len(ready),
-        state="stopped" if down else _state(target, servers, ready=len(ready)),
+        state=(
+            "stopped"
+            if down
+            else _state(target, servers, ready=len(ready), unsupervised=unsupervised)
+        ),
         reason="; ".join(why) if target.endpoints else "it has no replicas",
     )
 
 
 def _state(
-    target: Target, servers: Servers, *, ready: int
-) -> Literal["ready", "starting", "failed", "stopped"]:
+    target: Target, servers: Servers, *, ready: int, unsupervised: bool
+) -> Literal["ready", "starting", "failed", "stopped", "unsupervised"]:
     if not target.endpoints:
         return "stopped"
     if ready == len(target.endpoints):
-        return "ready"
+        return "unsupervised" if unsupervised else "ready"
     alive = [endpoint for endpoint in target.endpoints if servers.is_running(endpoint)]
     return "starting" if len(alive) == len(target.endpoints) else "failed"

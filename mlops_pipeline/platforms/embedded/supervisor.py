@@ -4,9 +4,10 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
-from mlops_pipeline.clients import running
+from mlops_pipeline.clients import launcher, running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE, write_if_changed
 from mlops_pipeline.clients.locks import Locks
@@ -33,7 +34,12 @@ _OPEN_FILES = 4096
 _SHUTDOWN = 20.0
 """Seconds for supervisord to stop its programs; the slowest may take 10."""
 _GRACE = 2.5
-"""Seconds for programs that a killed supervisord has left behind."""
+"""Seconds for programs that a killed supervisord has left behind, when they must end."""
+UNSUPERVISED = (
+    "it runs, but nothing restarts it when it fails: supervisord does not answer; "
+    "`mlops-pipeline up` starts supervisord again and interrupts nothing"
+)
+"""What is to be said of a program whose state is `unsupervised`."""
 
 
 class Supervisor:
@@ -85,6 +91,8 @@ class Supervisor:
     def ensure(self) -> Change:
         """Bring supervisord up, with every program that was running under it before.
 
+        What runs since before its supervisord was lost goes on running, supervised again.
+
         Raises:
             ConfigurationError: the state folder cannot be written.
             PipelineError: it does not start.
@@ -93,7 +101,7 @@ class Supervisor:
         with self._locks.held("layers", purpose="bring up the supervisor"):
             state = self.observe()
             if not isinstance(state, Ready):
-                self._stop_all()
+                self._end_strays()
                 self._start()
             return Change(action_from(state), self._facts())
 
@@ -118,7 +126,7 @@ class Supervisor:
             UnavailableError: supervisord does not answer.
         """
         path = self._state.programs / f"{program.name}.conf"
-        text = render(program, logs=self._state.logs)
+        text = render(program, lock=self._lock(program.name), logs=self._state.logs)
         changed = text != _read(path)
         known = self.client.find(program.name)
         if not changed and known is not None and known.is_alive:
@@ -144,6 +152,8 @@ class Supervisor:
             timeout=_SHUTDOWN,
             interval=0.03,
         )
+        # Of those that somebody killed the launcher of, before it could pass the signal on.
+        running.end(filter(None, map(self._holder, names)), grace=_GRACE)
         for name in names:
             self.client.forget(name)
 
@@ -157,6 +167,7 @@ class Supervisor:
             self.stop(names)
         for name in names:
             (self._state.programs / f"{name}.conf").unlink(missing_ok=True)
+            self._lock(name).unlink(missing_ok=True)
 
     def _alive(self) -> set[str]:
         return {name for name, process in self.client.processes().items() if process.pid}
@@ -170,12 +181,25 @@ class Supervisor:
         return _read(self._state.programs / f"{name}.conf")
 
     def running(self, name: str) -> SupervisedProcess | None:
-        """Return the program's process when it runs now, else None. Raises nothing."""
+        """Return the program's process when it runs now, supervised or not. Raises nothing."""
         try:
-            process = self.client.find(name)
+            process = self._find(name)
         except UnavailableError:
-            return None
+            pid = self._holder(name)
+            return SupervisedProcess(name, "unsupervised", pid, 0, "") if pid else None
         return process if process is not None and process.is_alive else None
+
+    def _find(self, name: str) -> SupervisedProcess | None:
+        """Return the program with the process that it is, which may be older than supervisord."""
+        process = self.client.find(name)
+        pid = self._holder(name) if process and process.pid else None
+        return replace(process, pid=pid) if process and pid else process
+
+    def _holder(self, name: str) -> int | None:
+        return launcher.holder(self._lock(name))
+
+    def _lock(self, name: str) -> Path:
+        return self._state.run / f"{name}.lock"
 
     def watch(
         self, name: str, probe: Callable[[SupervisedProcess], str | None]
@@ -188,7 +212,7 @@ class Supervisor:
         first: list[int] = []
 
         def describe_unready() -> str | None:
-            process = self.client.find(name)
+            process = self._find(name)
             if process is None:
                 raise FatalStateError(f"{name} was removed while it was waited for")
             if process.pid and not first:
@@ -259,6 +283,20 @@ class Supervisor:
             return str(error)
         return None
 
+    def _end_strays(self) -> None:
+        """End what would be in the way of a new supervisord, but no program that runs.
+
+        Programs hold their locks, and their new launchers take them up. What is killed has no
+        time to stop them: a supervisord that does not answer, and launchers of one before.
+        """
+        ours = set(running.marked(MARK, self._state.identity))
+        running.kill(ours & set(running.commanded([str(self._configuration_file)])))
+        running.kill(ours & set(running.commanded([launcher.__file__])))
+        holders = filter(None, map(self._holder, self.programs()))
+        strays = set(running.marked(MARK, self._state.identity))
+        running.end(strays - set(running.with_descendants(holders)), grace=_GRACE)
+        self._forget()
+
     def _stop_all(self) -> None:
         """Stop supervisord and its programs, also those that it left behind when it was killed."""
         identity = self._state.identity
@@ -278,6 +316,9 @@ class Supervisor:
         except UnavailableError:
             pass
         running.end_marked(MARK, identity, grace=_GRACE)
+        self._forget()
+
+    def _forget(self) -> None:
         for left in ("supervisord.pid", "sv.sock"):
             (self._state.run / left).unlink(missing_ok=True)
 

@@ -1,0 +1,51 @@
+"""Predictions asked for in the background, while a test does something to the platform."""
+
+import threading
+import time
+
+import httpx
+
+from mlops_pipeline_tests.embedded.rig import Rig
+
+
+class Load:
+    """Requests from some clients, each with its connection, until the block ends.
+
+    Without a `rate` each client sends the next request when it has the answer to the one before;
+    else all clients together send so many a second.
+    """
+
+    def __init__(self, rig: Rig, *, clients: int = 4, rate: float | None = None) -> None:
+        self._url = rig.url()
+        self._period = clients / rate if rate else 0.0
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
+        self.digests: list[str] = []
+        self.failures: list[str] = []
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        deadline = due + 100
+        with httpx.Client(timeout=10) as client:
+            while not self._over.is_set() and time.monotonic() < deadline:
+                self._ask(client)
+                due += self._period
+                self._over.wait(max(0.0, due - time.monotonic()))
+
+    def _ask(self, client: httpx.Client) -> None:
+        try:
+            answer = client.post(self._url, json={})
+            answer.raise_for_status()
+            self.digests.append(answer.json()["digest"])
+        except httpx.HTTPError as error:
+            self.failures.append(repr(error))
