@@ -121,6 +121,7 @@ class FakeDeployments:
     def __init__(self) -> None:
         self.applied: dict[tuple[str, str], SeldonDeployment] = {}
         self.state: str = "ready"
+        self.difference = ""
 
     def apply(self, deployment: SeldonDeployment) -> Change:
         key = (deployment.namespace, deployment.name)
@@ -142,6 +143,9 @@ class FakeDeployments:
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
         return f"{namespace}/{name} is not there"
+
+    def describe_difference(self, wanted: SeldonDeployment) -> str:
+        return self.difference
 
     def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
         found = self.find(name, namespace=namespace)

@@ -164,6 +164,8 @@ class Helm:
             "HELM_REPOSITORY_CACHE": str(self._home / "cache" / "repository"),
             "HELM_REPOSITORY_CONFIG": str(self._home / "config" / "repositories.yaml"),
             "HELM_DRIVER": "secret",
+            # Kubernetes' client in helm keeps what kinds a cluster serves in ~/.kube/cache.
+            "KUBECACHEDIR": str(self._home / "cache" / "kube"),
             **dict.fromkeys(_CONNECTION, ""),
         }
 

@@ -104,8 +104,10 @@ def _plan_deployment(model: RegisteredModel, ref: ModelRef, *, platform: Platfor
     status = platform.deployments.status(server.deployment, namespace=server.namespace)
     if edited := [f"{p.name}: {p.reason}" for p in status if p.state == "edited"]:
         return Step(name, "update", "; ".join(edited))
-    if found != seldon_deployment(model.spec, ref, secret=platform.object_store_secret()):
-        return Step(name, "deploy", f"another manifest is deployed; {ref.digest[:12]} replaces it")
+    wanted = seldon_deployment(model.spec, ref, secret=platform.object_store_secret())
+    if found != wanted:
+        why = platform.deployments.describe_difference(wanted) or "another manifest is deployed"
+        return Step(name, "deploy", f"{why}; {ref.digest[:12]} replaces it")
     unready = [f"{p.name} is {p.state}: {p.reason}" for p in status if p.state != "ready"]
     if unready or not status:
         return Step(name, "repair", "; ".join(unready) or "none of its servers is there")

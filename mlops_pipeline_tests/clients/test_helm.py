@@ -63,15 +63,17 @@ def test_a_chart_is_installed_with_its_values_on_standard_input(tmp_path: Path) 
 def test_nothing_of_the_users_is_read_or_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in ("HELM_KUBEAPISERVER", "HELM_KUBETOKEN", "HELM_DRIVER", "HELM_PLUGINS"):
+    ours = ("HELM_KUBEAPISERVER", "HELM_KUBETOKEN", "HELM_DRIVER", "HELM_PLUGINS", "KUBECACHEDIR")
+    for variable in ours:
         monkeypatch.setenv(variable, "the user's")
     helm, program = _helm(tmp_path, FakeKubernetes())
     _upgrade(helm)
-    seen = {k: v for k, v in program.calls[0].environment.items() if k.startswith("HELM_")}
+    environment = program.calls[0].environment.items()
+    seen = {k: v for k, v in environment if k.startswith("HELM_") or k == "KUBECACHEDIR"}
     assert "the user's" not in seen.values()
     assert seen["HELM_DRIVER"] == "secret"
     for variable, value in seen.items():
-        if variable.endswith(("_HOME", "_CONFIG", "_CACHE", "_PLUGINS")):
+        if variable.endswith(("_HOME", "_CONFIG", "_CACHE", "_PLUGINS", "CACHEDIR")):
             assert Path(value).is_relative_to(tmp_path / "home"), variable
 
 

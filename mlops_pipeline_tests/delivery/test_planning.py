@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ def test_a_models_plan_follows_what_is_there() -> None:
     assert _actions(platform) == ["keep", "keep", "deploy"]
     platform.deployments.apply(seldon_deployment(TOY, ref, secret=platform.object_store_secret()))
     assert _actions(platform) == ["keep", "keep", "keep"]
+    platform.deployments.applied.clear()
+    other = replace(ref, digest="0" * 64)
+    platform.deployments.apply(seldon_deployment(TOY, other, secret=platform.object_store_secret()))
+    platform.deployments.difference = "the engine is off, the settings say on"
+    *_, last = plan_model(REGISTERED, platform=platform, file=None)
+    assert last.reason == f"the engine is off, the settings say on; {ref.digest[:12]} replaces it"
+    platform.deployments.apply(seldon_deployment(TOY, ref, secret=platform.object_store_secret()))
     platform.deployments.state = "failed"
     assert _actions(platform) == ["keep", "keep", "repair"]
     platform.deployments.state = "edited"

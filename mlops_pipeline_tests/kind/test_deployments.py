@@ -62,8 +62,8 @@ class Altered(Manifests):
         super().__init__(**options)
         self._change = change
 
-    def render(self, deployment: SeldonDeployment) -> dict[str, Any]:
-        manifest = super().render(deployment)
+    def render(self, deployment: SeldonDeployment, **kept: Any) -> dict[str, Any]:
+        manifest = super().render(deployment, **kept)
         for predictor in manifest["spec"]["predictors"]:
             self._change(predictor)
         return manifest

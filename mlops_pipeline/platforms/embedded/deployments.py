@@ -122,6 +122,10 @@ class EmbeddedDeployments:
         """Say that it is not deployed: here nothing else can take it away."""
         return "not deployed"
 
+    def describe_difference(self, wanted: SeldonDeployment) -> str:
+        """Return nothing: here a deployment is all in its manifest."""
+        return ""
+
     def logs(self, name: str, *, namespace: str, lines: int) -> str:
         """Return the last lines of each server of a deployment, under the server's name."""
         servers = self._parts.servers

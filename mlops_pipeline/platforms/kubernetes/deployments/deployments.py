@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Literal, Protocol
 
 from mlops_pipeline.clients import http
@@ -45,6 +46,9 @@ _SLOW = 5.0
 """Seconds in which the operator has taken up what was applied, or has found out that it cannot."""
 _HEARD = 1.0
 """Seconds in which the gateway has heard of a route: istiod gathers changes for 0.1 s."""
+_READY = "ready"
+"""The one path that our servers and Seldon's executor (`executor/api/rest/server.go`) have under
+every protocol."""
 _END = 90.0
 """Seconds in which pods must have ended."""
 
@@ -117,13 +121,14 @@ class KubernetesDeployments:
             self._prepare(api, deployment)
             start, stale = self._parts.clock.now(), self._edited(api, before)
             step, *more = self._steps(api, before, deployment)
-            applied = self._apply(api, self._manifests.render(step))
+            render = partial(self._manifests.render, kept=self._going(before, deployment))
+            applied = self._apply(api, render(step))
             with self._taking_back(api, before, applied):
                 for following in more:
                     self._wait(api, before, applied, step, stale=stale)
                     self._parts.clock.sleep(_HEARD)
                     step, stale = following, {}
-                    applied = self._apply(api, self._manifests.render(step))
+                    applied = self._apply(api, render(step))
                 waited = self._wait(api, before, applied, deployment, stale=stale)
                 if waited and before is not None:
                     # Until then the gateway goes on asking the pods that were replaced.
@@ -195,7 +200,7 @@ class KubernetesDeployments:
         found = self._find(api, name, namespace) if api is not None else None
         if api is None or found is None:
             return ()
-        deployment, edits = self._manifests.read(found), self._manifests.edits(found)
+        deployment, edits = self._manifests.standing(found), self._manifests.edits(found)
         return statuses(api, look(api, found), deployment, edits=edits)
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
@@ -207,6 +212,12 @@ class KubernetesDeployments:
             return f"not deployed: the namespace {namespace} is not there"
         ending = is_ending(found)
         return f"the namespace {namespace} is being deleted" if ending else "not deployed"
+
+    def describe_difference(self, wanted: SeldonDeployment) -> str:
+        """Say what the platform's settings change about the deployment; empty if nothing."""
+        api = self._parts.find_api()
+        found = self._find(api, wanted.name, wanted.namespace) if api is not None else None
+        return self._manifests.difference(found, wanted) if found is not None else ""
 
     def logs(self, name: str, *, namespace: str, lines: int) -> str:
         """Return the last lines of each container of a deployment's pods, under its name."""
@@ -265,12 +276,18 @@ class KubernetesDeployments:
         """
         if before is None:
             return [wanted]
-        there = self._manifests.read(before)
-        steps = between(there, wanted)
+        there = self._manifests.standing(before)
+        steps = between(there, self._manifests.place(wanted))
         with suppress(FatalStateError):
             if steps and describe_unready(api, before, there) is None:
                 return [*steps, wanted]
         return [wanted]
+
+    def _going(self, before: Manifest | None, wanted: SeldonDeployment) -> Mapping[str, Manifest]:
+        """Return the predictors that stand there and are not wanted, by name."""
+        names = {p.name for p in self._manifests.place(wanted).spec.predictors}
+        there = (before["spec"].get("predictors") or ()) if before is not None else ()
+        return {p["name"]: p for p in there if p["name"] not in names}
 
     def _apply(self, api: KubernetesApi, manifest: Manifest) -> Manifest:
         """Apply, and try again while Seldon's webhook does not answer yet."""
@@ -301,7 +318,7 @@ class KubernetesDeployments:
         stale: Mapping[str, int],
     ) -> bool:
         """Wait until what was applied is rolled out and routed; say whether that took waiting."""
-        start = self._parts.clock.now()
+        start, placed = self._parts.clock.now(), self._manifests.place(wanted)
 
         def describe() -> str | None:
             now = api.find(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
@@ -314,7 +331,7 @@ class KubernetesDeployments:
             if not slow and _generations(look(api, resource)).items() & stale.items():
                 return "Seldon's operator has not taken back yet what somebody changed by hand"
             current = {**resource, "status": now.get("status")}
-            return describe_unready(api, current, wanted, slow=slow)
+            return describe_unready(api, current, placed, slow=slow)
 
         probe, same = describe, before is not None and _is_same(before, resource)
         if same or stale:
@@ -357,7 +374,7 @@ class KubernetesDeployments:
 
         def describe_unready() -> str | None:
             try:
-                answer = self._get(f"{url}v2/health/ready", timeout=2, trust=trust)
+                answer = self._get(f"{url}{_READY}", timeout=2, trust=trust)
             except UnavailableError as error:
                 return str(error)
             return None if answer.status == 200 else f"the gateway answers {answer.status}"

@@ -40,11 +40,14 @@ IMAGE_ANNOTATION = "mlops-pipeline/serving-image"
 """On a predictor: the image that its pods serve with. A new one replaces them."""
 TEMPLATE_ANNOTATION = "mlops-pipeline/template"
 """On a predictor and, by the operator, on its Deployment and pods: a digest of what they run."""
+PREDICTOR_ANNOTATION = "mlops-pipeline/predictor"
+"""On a predictor that has another name in the cluster: the name that its manifest gave it."""
 NO_ENGINE_ANNOTATION = "seldon.io/no-engine"
 TF_SERVING = "tfserving"
 """The container that loads the model behind the unit's own (`TFServingContainerName`)."""
 TF_SERVING_PORT = 2001
 """Its port for HTTP (`TfServingRestPort`)."""
+_NAME_LENGTH = 63
 _NOT_RUN = frozenset({"traffic", "replicas", "progressDeadlineSeconds"})
 """What of a predictor can change without its pods."""
 
@@ -57,6 +60,7 @@ a second and sends nothing more; an idle machine needs a tenth of that, a busy o
 _END_SECONDS = _ROUTED_SECONDS + 15
 """The server finishes in 10 s what is in flight."""
 _SERVING = ServingSettings()
+_NONE_KEPT: Mapping[str, Manifest] = {}
 
 
 class Manifests:
@@ -97,10 +101,34 @@ class Manifests:
         """Return the name of the Secret that the predictor's artifact is read with."""
         return predictor.graph.env_secret_ref_name or self.secret
 
-    def render(self, deployment: SeldonDeployment) -> dict[str, Any]:
-        """Return what is applied."""
-        manifest = deployment.to_manifest()
-        given = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    def place(self, deployment: SeldonDeployment) -> SeldonDeployment:
+        """Return the deployment with the names that its predictors have in the cluster.
+
+        A predictor with Seldon's executor has a digest of its pods in its name. So other pods are
+        another predictor: they start beside those that serve, and the traffic moves when they are
+        ready. Pods cannot be replaced under one name without loss: the executor closes its port as
+        soon as it is told to stop (Seldon gives its container no preStop), and where the executor
+        comes or goes, Seldon's operator changes the Service's port before new pods are ready.
+        A predictor that was read from the cluster keeps its name.
+        """
+        spec = deployment.spec
+        plain = deployment.to_manifest()["spec"]["predictors"]
+        placed = [self._placed(deployment, *p) for p in zip(spec.predictors, plain, strict=True)]
+        return deployment.model_copy(
+            update={"spec": spec.model_copy(update={"predictors": tuple(placed)})}
+        )
+
+    def render(
+        self, deployment: SeldonDeployment, *, kept: Mapping[str, Manifest] = _NONE_KEPT
+    ) -> dict[str, Any]:
+        """Return what is applied.
+
+        `kept` are predictors that stay as they stand in the cluster, but for their traffic, by
+        their names there.
+        """
+        given = json.dumps(deployment.to_manifest(), sort_keys=True, separators=(",", ":"))
+        placed = self.place(deployment)
+        manifest = placed.to_manifest()
         metadata, spec = manifest["metadata"], manifest["spec"]
         return {
             "apiVersion": SELDON_DEPLOYMENT.api_version,
@@ -114,9 +142,11 @@ class Manifests:
             "spec": {
                 **spec,
                 "predictors": [
-                    self._predictor(deployment, predictor, plain)
+                    {**kept[predictor.name], "traffic": predictor.traffic}
+                    if predictor.name in kept
+                    else self._predictor(placed, predictor, plain)
                     for predictor, plain in zip(
-                        deployment.spec.predictors, spec["predictors"], strict=True
+                        placed.spec.predictors, spec["predictors"], strict=True
                     )
                 ],
             },
@@ -133,13 +163,33 @@ class Manifests:
             return given
         return _as_it_stands(manifest)
 
+    def standing(self, manifest: Manifest) -> SeldonDeployment:
+        """Return what `read` does, each predictor by the name that it has in the cluster."""
+        given = _given(manifest)
+        if given is not None and _is_untouched(manifest, self.render(given)):
+            return self.place(given)
+        return _as_it_stands(manifest)
+
     def edits(self, manifest: Manifest) -> Mapping[str, str]:
         """Say by predictor what somebody changed by hand since it was applied; else empty.
 
-        That an older version of this project wrote it, or with another image, is no such change.
+        Each is named as it is in the cluster. That an older version of this project wrote it, or
+        with another image, is no such change.
         """
         given = _given(manifest)
         return dict(_edits(manifest, given)) if given is not None else {}
+
+    def difference(self, manifest: Manifest, wanted: SeldonDeployment) -> str:
+        """Say what the settings change about how a deployment of ours serves; empty if nothing."""
+        if not is_ours(manifest):
+            return ""
+        there, asked = (_serving_of(m) for m in (manifest, self.render(wanted)))
+        return "; ".join(
+            f"{what} is {', '.join(sorted(there[what]))}, the settings say "
+            f"{', '.join(sorted(asked[what]))}"
+            for what in asked
+            if there[what] != asked[what]
+        )
 
     def has_other_pods(self, manifest: Manifest) -> bool:
         """Say whether somebody changed by hand what the pods of a deployment of ours run."""
@@ -160,6 +210,23 @@ class Manifests:
             container["image"] = image(
                 predictor.graph.implementation if loads else "SKLEARN_SERVER"
             )
+
+    def _placed(
+        self, deployment: SeldonDeployment, predictor: Predictor, plain: Mapping[str, Any]
+    ) -> Predictor:
+        if TEMPLATE_ANNOTATION in predictor.annotations:
+            return predictor
+        annotations = self._predictor(deployment, predictor, plain)["annotations"]
+        if not has_engine(annotations):
+            return predictor
+        suffix = f"-{annotations[TEMPLATE_ANNOTATION][:8]}"
+        marks = {PREDICTOR_ANNOTATION: predictor.name, TEMPLATE_ANNOTATION: ""}
+        return predictor.model_copy(
+            update={
+                "name": predictor.name[: _NAME_LENGTH - len(suffix)] + suffix,
+                "annotations": {**predictor.annotations, **marks},
+            }
+        )
 
     def _predictor(
         self, deployment: SeldonDeployment, predictor: Predictor, plain: Mapping[str, Any]
@@ -182,6 +249,11 @@ class Manifests:
             "replicas": deployment.replicas(predictor),
             "progressDeadlineSeconds": self._deadline,
         }
+
+
+def has_engine(annotations: Mapping[str, str]) -> bool:
+    """Say by a predictor's annotations whether Seldon's executor stands before its model."""
+    return annotations.get(NO_ENGINE_ANNOTATION, "").lower() != "true"
 
 
 def loader(predictor: Predictor, protocol: str) -> str:
@@ -306,16 +378,22 @@ def _edits(manifest: Manifest, given: SeldonDeployment) -> Iterator[tuple[str, s
     """Yield predictor → what was changed; what is gone is told of the first that is left."""
     applied = {p.name: p for p in given.spec.predictors}
     there = manifest["spec"].get("predictors") or ()
-    gone = sorted(applied.keys() - {p["name"] for p in there})
+    gone = sorted(applied.keys() - {_given_name(p, applied) for p in there})
     for place, found in enumerate(there):
-        name = found["name"]
+        name = _given_name(found, applied)
         told = [f"the predictor {n} was taken away" for n in gone] if place == 0 else []
         if name not in applied:
             told.append("it was added")
         else:
             told += _changes(manifest, found, given, applied[name])
         if told:
-            yield name, "; ".join(told)
+            yield found["name"], "; ".join(told)
+
+
+def _given_name(predictor: Mapping[str, Any], applied: Mapping[str, Predictor]) -> str:
+    """Return the name that the manifest gave to a predictor of the cluster."""
+    name, annotations = str(predictor["name"]), predictor.get("annotations") or {}
+    return name if name in applied else str(annotations.get(PREDICTOR_ANNOTATION, name))
 
 
 def _changes(
@@ -344,6 +422,15 @@ def _is_template_whole(manifest: Manifest, predictor: Mapping[str, Any]) -> bool
         spec.get("annotations", {}),
         {**predictor, "annotations": annotations},
     )
+
+
+def _serving_of(manifest: Manifest) -> dict[str, set[str]]:
+    """Return what the predictors serve with, as people call it."""
+    there = [p.get("annotations") or {} for p in manifest["spec"].get("predictors") or ()]
+    return {
+        "Seldon's executor (seldon.engine)": {"on" if has_engine(p) else "off" for p in there},
+        "the serving image": {p.get(IMAGE_ANNOTATION, "Seldon's") for p in there},
+    }
 
 
 def _as_it_stands(manifest: Manifest) -> SeldonDeployment:

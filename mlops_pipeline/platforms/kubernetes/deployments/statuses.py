@@ -1,6 +1,7 @@
 """What the predictors of a deployment really are now, asked of their pods."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -8,7 +9,10 @@ from mlops_pipeline.clients.errors import FatalStateError, PipelineError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import EVENT, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes import pods
-from mlops_pipeline.platforms.kubernetes.deployments.manifests import traffic_of
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
+    PREDICTOR_ANNOTATION,
+    traffic_of,
+)
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     Rollout,
     described_status,
@@ -30,18 +34,29 @@ def statuses(
     *,
     edits: Mapping[str, str],
 ) -> tuple[PredictorStatus, ...]:
-    """Look at each predictor; `edits` says what of which was changed by hand."""
-    shares = traffic_of(rollout.routes)
+    """Look at each predictor of what stands there; `edits` says what of which was changed by hand.
+
+    Each is called what its manifest calls it, but while others of that name stand beside it.
+    """
+    shares, names = (
+        traffic_of(rollout.routes),
+        Counter(map(_given_name, deployment.spec.predictors)),
+    )
     return tuple(
         _status(
             api,
             rollout,
             predictor,
+            name=given if names[given := _given_name(predictor)] == 1 else predictor.name,
             traffic=0 if predictor.shadow else shares.get(predictor.name, 0),
             edit=edits.get(predictor.name, ""),
         )
         for predictor in deployment.spec.predictors
     )
+
+
+def _given_name(predictor: Predictor) -> str:
+    return predictor.annotations.get(PREDICTOR_ANNOTATION, predictor.name)
 
 
 def memory_bytes(api: KubernetesApi, found: Iterable[Manifest]) -> int:
@@ -52,7 +67,13 @@ def memory_bytes(api: KubernetesApi, found: Iterable[Manifest]) -> int:
 
 
 def _status(
-    api: KubernetesApi, rollout: Rollout, predictor: Predictor, *, traffic: int, edit: str
+    api: KubernetesApi,
+    rollout: Rollout,
+    predictor: Predictor,
+    *,
+    name: str,
+    traffic: int,
+    edit: str,
 ) -> PredictorStatus:
     deployments = rollout.of(predictor)
     found = [pod for d in deployments for pod in newest_first(d, rollout.pods_of(d))]
@@ -62,7 +83,7 @@ def _status(
         state, told = "edited", f"somebody changed it by hand: {edit}"
         reason = f"{told}; {reason}" if reason else told
     return PredictorStatus(
-        name=predictor.name,
+        name=name,
         digest=_digest(api, ready),
         traffic=traffic,
         replicas=len(ready),

@@ -29,7 +29,13 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline.platforms.platform import PredictorStatus
-from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
+from mlops_pipeline.platforms.seldon import (
+    DIGEST_ANNOTATION,
+    MANAGED_BY,
+    SeldonDeployment,
+    between,
+    parse,
+)
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes import FakeObjectStore
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeKubernetes, FakeSources
@@ -38,6 +44,7 @@ from mlops_pipeline_tests.platforms.kubernetes.fake_operator import (
     FakeOperator,
     TickingClock,
 )
+from mlops_pipeline_tests.platforms.kubernetes.stand_in_executor import executor
 
 CRASHING = {
     "phase": "Running",
@@ -71,7 +78,8 @@ class FakeArtifacts:
 class FakeGateway:
     """The gateway's layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str = "http://10.0.0.1") -> None:
+        self._url = url
         self.asked: list[str] = []
         self.statuses = [404, 200]
         self.absent = False
@@ -79,7 +87,7 @@ class FakeGateway:
     def url(self) -> str:
         if self.absent:
             raise NotFoundError("the gateway has no address; `mlops-pipeline up istio`")
-        return "http://10.0.0.1"
+        return self._url
 
     def trust(self) -> str:
         return ""
@@ -102,6 +110,7 @@ class World:
         self.artifacts = FakeArtifacts()
         self.gateway = FakeGateway()
         self.image = "serving:1"
+        self.engine = False
         self.absent = False
         self.parts = KindParts(
             state=State(folder),
@@ -126,8 +135,11 @@ class World:
     @property
     def deployments(self) -> KubernetesDeployments:
         """Deployments as another process has them."""
-        manifests = Manifests(secret="keys", image=lambda _: self.image, deadline=60)
-        return self._with(manifests)
+        return self._with(self.manifests)
+
+    @property
+    def manifests(self) -> Manifests:
+        return Manifests(secret="keys", image=lambda _: self.image, deadline=60, engine=self.engine)
 
     @property
     def upstream(self) -> KubernetesDeployments:
@@ -145,9 +157,14 @@ class World:
     def status(self) -> tuple[PredictorStatus, ...]:
         return self.deployments.status("iris", namespace="models")
 
+    def found(self) -> Mapping[str, Any]:
+        return self.api.get(SELDON_DEPLOYMENT, "iris", namespace="models")
+
+    def applied_predictors(self) -> list[dict[str, Any]]:
+        return list(self.found()["spec"]["predictors"])
+
     def spec(self) -> Mapping[str, Any]:
-        found = self.api.get(SELDON_DEPLOYMENT, "iris", namespace="models")
-        return dict(found["spec"]["predictors"][0])
+        return dict(self.applied_predictors()[0])
 
 
 def _not_asked() -> Any:
@@ -199,7 +216,7 @@ def test_a_deployment_is_created_routed_and_read_back(world: World) -> None:
     assert world.status() == (PredictorStatus("default", "one", 100, 1, "ready"),)
     assert world.artifacts.namespaces == ["models"]
     assert world.api.get(NAMESPACE, "models")["metadata"]["labels"] == MANAGED_BY
-    assert world.gateway.asked == ["http://10.0.0.1/seldon/models/iris/v2/health/ready"] * 2
+    assert world.gateway.asked == ["http://10.0.0.1/seldon/models/iris/ready"] * 2
 
 
 def test_a_second_apply_changes_nothing_and_waits_for_nothing(world: World) -> None:
@@ -382,6 +399,84 @@ def shares_applied(world: World) -> list[dict[str, int]]:
     """Return the traffic of each deployment that was applied, by predictor."""
     read = Manifests(secret="keys", image=lambda _: world.image, deadline=60).read
     return [read(m).traffic() for m in world.api.applied if m["kind"] == "SeldonDeployment"]
+
+
+def trafficked(world: World) -> list[dict[str, int]]:
+    """Return what `shares_applied` does, by the names in the cluster, and forget it."""
+    applied = [m for m in world.api.applied if m["kind"] == "SeldonDeployment"]
+    world.api.applied.clear()
+    return [{p["name"]: p.get("traffic", 0) for p in m["spec"]["predictors"]} for m in applied]
+
+
+@pytest.mark.parametrize("engine", [True, False])
+def test_the_engine_comes_and_goes_by_way_of_another_predictor(
+    world: World, *, engine: bool
+) -> None:
+    """Seldon's operator moves the port of a predictor's Service before its new pods are ready."""
+    given = deployment(predictor(traffic=100))
+    world.engine = not engine
+    world.deployments.apply(given)
+    (before,) = (p["name"] for p in world.applied_predictors())
+    serving = world.applied_predictors()
+    world.engine = engine
+    assert "seldon.engine" in world.deployments.describe_difference(given)
+    assert world.deployments.find("iris", namespace="models") != given
+    trafficked(world)
+    assert world.deployments.apply(given).action == "updated"
+    (after,) = (p["name"] for p in world.applied_predictors())
+    applied = [m for m in world.api.applied if m["kind"] == "SeldonDeployment"]
+    beside, moved, _ = (m["spec"]["predictors"] for m in applied)
+    assert beside[0] == moved[0] | {"traffic": 100} == serving[0]
+    assert trafficked(world) == [
+        {before: 100, after: 0},
+        {before: 0, after: 100},
+        {after: 100},
+    ]
+    assert world.status() == (PredictorStatus("default", "one", 100, 1, "ready"),)
+    assert world.deployments.find("iris", namespace="models") == given
+    assert world.deployments.describe_difference(given) == ""
+    assert world.deployments.apply(given).action == "unchanged"
+
+
+def test_with_the_engine_a_new_artifact_comes_beside_the_old_one(world: World) -> None:
+    """The executor closes its port as soon as it is told to stop: no traffic may be on its way."""
+    world.engine = True
+    world.deployments.apply(deployment())
+    trafficked(world)
+    assert world.deployments.apply(deployment(predictor("two"))).action == "updated"
+    assert [list(shares.values()) for shares in trafficked(world)] == [[100, 0], [0, 100], [0]]
+    assert world.status() == (PredictorStatus("default", "two", 100, 1, "ready"),)
+
+
+def test_predictors_of_one_name_are_told_apart_while_traffic_moves(world: World) -> None:
+    world.engine = True
+    world.deployments.apply(deployment())
+    (before,) = (p["name"] for p in world.applied_predictors())
+    placed = world.manifests.place(deployment(predictor("two")))
+    (after,) = (p.name for p in placed.spec.predictors)
+    there = world.manifests.standing(world.found())
+    (step, *_) = between(there, placed)
+    world.api.apply(world.manifests.render(step))
+    for _ in range(3):
+        world.operator.step()
+    assert [(s.name, s.traffic) for s in world.status()] == [(before, 100), (after, 0)]
+    assert world.deployments.apply(deployment(predictor("two"))).action == "updated"
+    assert [(s.name, s.traffic, s.digest) for s in world.status()] == [("default", 100, "two")]
+
+
+@pytest.mark.parametrize("protocol", ["seldon", "tensorflow", "v2"])
+def test_the_route_to_the_executor_is_waited_for_where_it_answers(
+    world: World, protocol: str
+) -> None:
+    world.engine = True
+    with executor(protocol) as url:
+        world.gateway = FakeGateway(url)
+        deployments = KubernetesDeployments(
+            world.parts, world.manifests, artifacts=world.artifacts, gateway=world.gateway
+        )
+        heavy = {"implementation": "TENSORFLOW_SERVER"} if protocol == "tensorflow" else {}
+        given = deployment(predictor(graph=heavy), protocol=protocol)
+        assert deployments.apply(given).action == "created"
 
 
 def test_a_new_predictor_comes_without_traffic_first(world: World) -> None:

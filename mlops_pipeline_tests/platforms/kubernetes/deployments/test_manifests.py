@@ -10,6 +10,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     APPLIED_ANNOTATION,
     IMAGE_ANNOTATION,
     NO_ENGINE_ANNOTATION,
+    PREDICTOR_ANNOTATION,
     TEMPLATE_ANNOTATION,
     Manifests,
     loader,
@@ -161,6 +162,63 @@ def test_the_engine_comes_back_by_its_setting_or_by_the_manifest() -> None:
     assert NO_ENGINE_ANNOTATION not in one(rendered(manifests=with_engine))["annotations"]
     given = deployment(predictor(annotations={NO_ENGINE_ANNOTATION: "false"}))
     assert one(rendered(given))["annotations"][NO_ENGINE_ANNOTATION] == "false"
+
+
+ENGINE = Manifests(secret="keys", image=lambda i: f"serving:{i}", engine=True)
+
+
+def named(manifests: Manifests = ENGINE, **graph: str) -> str:
+    """Return the name that the predictor `default` has in the cluster."""
+    return str(one(rendered(deployment(predictor(graph=graph)), manifests))["name"])
+
+
+def test_with_the_engine_other_pods_are_another_predictor() -> None:
+    assert named(OURS) == "default"
+    assert named().startswith("default-")
+    assert named() == named()
+    assert len(named()) == len("default-") + 8
+    assert named(modelUri="s3://models/iris/4567") != named()
+    newer = Manifests(secret="keys", image=lambda _: "serving:2", engine=True)
+    assert named(newer) != named()
+    scaled = deployment(predictor(replicas=3, traffic=100))
+    assert one(rendered(scaled, ENGINE))["name"] == named()
+    assert one(rendered(manifests=ENGINE))["annotations"][PREDICTOR_ANNOTATION] == "default"
+    long = one(rendered(deployment(predictor("a" * 63)), ENGINE))["name"]
+    assert len(long) == 63
+
+
+def test_a_predictor_that_stands_in_the_cluster_keeps_its_name() -> None:
+    given = deployment()
+    placed = ENGINE.place(given)
+    assert ENGINE.place(placed) == placed
+    applied, step = ENGINE.render(given), ENGINE.render(placed)
+    assert step["spec"] == applied["spec"]
+    assert ENGINE.read(applied) == given
+    assert ENGINE.standing(applied) == placed
+    changed = copy.deepcopy(applied)
+    changed["spec"]["predictors"][0]["traffic"] = 50
+    assert [p.name for p in ENGINE.standing(changed).spec.predictors] == [named()]
+    assert ENGINE.edits(changed) == {named(): "its traffic is 50, applied was 0"}
+
+
+def test_what_is_kept_is_not_written_anew() -> None:
+    """Where the engine is switched on, the predictor that serves must not get it."""
+    before = one(rendered())
+    standing = ENGINE.standing(rendered(deployment(predictor(traffic=100))))
+    assert one(ENGINE.render(standing, kept={"default": before})) == {**before, "traffic": 100}
+    assert one(ENGINE.render(standing)) != {**before, "traffic": 100}
+
+
+def test_what_the_settings_change_is_told() -> None:
+    assert OURS.difference(rendered(), deployment()) == ""
+    assert ENGINE.difference(rendered(), deployment()) == (
+        "Seldon's executor (seldon.engine) is off, the settings say on"
+    )
+    newer = Manifests(secret="keys", image=lambda _: "serving:2", engine=True)
+    assert newer.difference(rendered(manifests=ENGINE), deployment()) == (
+        "the serving image is serving:SKLEARN_SERVER, the settings say serving:2"
+    )
+    assert ENGINE.difference(FOREIGN, deployment()) == ""
 
 
 def test_the_template_changes_with_what_the_pods_run_alone() -> None:
