@@ -7,9 +7,12 @@ done and a check that blocks nothing failed; 130 interrupted.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
+from mlops_pipeline.cli.streams import checked_streams, discard_output
 from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 
 FAILED, WRONG_USAGE, NOT_AS_IT_SHOULD_BE, INTERRUPTED = 1, 2, 3, 130
@@ -39,15 +42,30 @@ def _take_shared_options(words: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line: one sentence for an error, a trace with `--debug`."""
+    # A script's `&` has SIGINT ignored, and Dagster ends on SIGTERM as it does on SIGINT: such a
+    # command would end on neither.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
-        from mlops_pipeline.cli.app import app
+        with checked_streams():
+            from mlops_pipeline.cli.app import app
 
-        app(_take_shared_options(sys.argv[1:]))
+            app(_take_shared_options(sys.argv[1:]))
     except PipelineError as error:
+        discard_output()
         if is_debugging():
             raise
-        sys.stderr.write(f"error: {error}\n")
+        _say(f"error: {error}")
         sys.exit(WRONG_USAGE if isinstance(error, ConfigurationError) else FAILED)
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(FAILED)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the command again to go on from here\n")
+        _say("interrupted; run the command again to go on from here")
         sys.exit(INTERRUPTED)
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError):
+        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.flush()

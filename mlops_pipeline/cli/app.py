@@ -1,7 +1,6 @@
 """The commands. Each reads its options and calls one thing."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -358,11 +357,12 @@ def bundle_verify(directory: _Directory) -> None:
 @app.command()
 def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="First port to try.")] = 3000,
 ) -> None:
     """Serve the Dagster UI, with the runs that `up` made, until interrupted."""
-    from mlops_pipeline.cli.instance import ui_command
+    from mlops_pipeline.cli.ui import serve
 
-    command = ui_command(load_context().settings, host=host, port=port)
-    console.print(f"Dagster UI: http://{host}:{port} (Ctrl-C ends it)")
-    os.execv(command[0], command)  # becomes the server: signals reach it directly
+    try:
+        serve(load_context(), host=host, port=port, console=console)
+    except KeyboardInterrupt:
+        console.print("the Dagster UI has ended")

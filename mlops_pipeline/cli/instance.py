@@ -1,17 +1,18 @@
-"""The Dagster instance that `up`, `rollback` and the UI share, and how the UI is started."""
+"""The Dagster instance that `up`, `rollback` and the UI share."""
 
 import os
 import shutil
-import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
-from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
-from mlops_pipeline.clients.files import write_if_changed
+from mlops_pipeline.clients import databases, running
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.files import write_if_changed, writing
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.build import PLATFORMS
 from mlops_pipeline.settings import Settings
@@ -35,49 +36,89 @@ _LEAST_FREE = 16 << 20
 """Bytes of disk without which a run is not begun: its records would break off."""
 _TURN = 3600.0
 """Seconds to wait for the run of another command."""
+_QUIET = 2.0
+"""Seconds of waiting for another process's lock that are not worth a word."""
 
 
 def prepare_instance(settings: Settings) -> Path:
-    """Write the instance's configuration unless it is there, and return its folder.
+    """Make the instance's folder, which only its owner may enter, and return it.
+
+    Its configuration is written once: it is the user's then.
 
     Raises:
         ConfigurationError: the state folder cannot be written.
     """
     home = settings.dagster_home
+    with writing(home / "dagster.yaml"):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.chmod(0o700)
     if not (home / "dagster.yaml").exists():
         write_if_changed(home / "dagster.yaml", yaml.safe_dump(_INSTANCE, sort_keys=False))
     return home
 
 
-def _workspace() -> dict[str, object]:
-    """Return the workspace of the UI: as workspace.yaml of a checkout, but found from anywhere."""
-    locations = [
-        {
-            "module_name": "mlops_pipeline.definitions",
-            "attribute": name,
-            "location_name": name,
-            "working_directory": str(Path.cwd()),
-        }
-        for name in PLATFORMS
-    ]
-    return {"load_from": [{"python_module": location} for location in locations]}
-
-
 def remove_records(settings: Settings) -> None:
-    """Remove the runs and examples, unless another platform in the state folder has them too."""
+    """Remove the runs and examples, unless another platform in the state folder has them too.
+
+    The state folder goes with them when nothing else is in it.
+    """
     if any((settings.home / name).exists() for name in PLATFORMS):
         return
     for folder in (settings.dagster_home, settings.home / "examples"):
         shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        settings.home.rmdir()
 
 
-def open_instance(settings: Settings) -> "DagsterInstance":
-    """Return the instance, making it when it is new."""
+@contextmanager
+def open_instance(
+    settings: Settings, *, on_wait: Callable[[str], None] = lambda _: None
+) -> Iterator["DagsterInstance"]:
+    """Open the instance, making it when it is new, and close runs whose process is gone.
+
+    `on_wait` is told which process is waited for, when one holds a lock on the records.
+
+    Raises:
+        ConfigurationError: the state folder cannot be written.
+        UnavailableError: the records stayed locked, or cannot be read or written.
+    """
     home = prepare_instance(settings)
     os.environ["DAGSTER_HOME"] = str(home)
     import dagster as dg
 
-    return dg.DagsterInstance.from_config(str(home))
+    from mlops_pipeline.resources import records
+
+    records.wait_for_locks()
+    with (
+        _told_of_locks(records.databases(home), on_wait),
+        records.explained(home),
+        dg.DagsterInstance.from_config(str(home)) as instance,
+    ):
+        records.close_lost_runs(instance)
+        yield instance
+
+
+@contextmanager
+def _told_of_locks(files: list[Path], on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Tell `on_wait` of a process that keeps the records locked while the context lasts."""
+    over = threading.Event()
+
+    def watch() -> None:
+        told, seen = set[int](), set[int]()
+        while not over.wait(_QUIET):
+            now = set(databases.lockers(files))
+            for pid in (now & seen) - told:
+                told.add(pid)
+                on_wait(f"{running.describe(pid)}, which keeps Dagster's records locked")
+            seen = now
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager
@@ -100,27 +141,13 @@ def instance_for_run(
             f"{_LEAST_FREE >> 20} MiB; free space there or choose another folder with MLOPS_HOME. "
             "Nothing was changed"
         )
-    from sqlalchemy.exc import DBAPIError
 
-    turn = Locks(home, timeout=_TURN).held("up", purpose="run `mlops-pipeline up`", on_wait=on_wait)
-    try:
-        with turn, open_instance(settings) as instance:
-            yield instance
-    except DBAPIError as error:
-        raise UnavailableError(
-            f"Dagster's records in {home} cannot be read or written ({error.orig}); free space "
-            "there, or move the folder away to begin with new ones, and run the command again"
-        ) from error
+    def say_turn(who: str) -> None:
+        on_wait(f"{who}, which works on the same state folder")
 
-
-def ui_command(settings: Settings, *, host: str, port: int) -> list[str]:
-    """Return the command that serves the UI and runs the daemon, until it is interrupted."""
-    workspace = prepare_instance(settings) / "workspace.yaml"
-    write_if_changed(workspace, yaml.safe_dump(_workspace(), sort_keys=False))
-    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
-    # `dagster dev` points to another tool, which manages projects of another layout.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `dev_command`")
-    return [
-        *(str(Path(sys.executable).with_name("dagster")), "dev"),
-        *("--workspace", str(workspace), "--host", host, "--port", str(port)),
-    ]
+    turn = Locks(home, timeout=_TURN)
+    with (
+        turn.held("up", purpose="run `mlops-pipeline up`", on_wait=say_turn),
+        open_instance(settings, on_wait=on_wait) as instance,
+    ):
+        yield instance

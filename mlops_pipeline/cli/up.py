@@ -104,7 +104,7 @@ def provide(context: Context, console: Console) -> None:
 
 
 def _say_waiting(who: str, console: Console) -> None:
-    console.print(f"waiting for {who}, which works on the same state folder", soft_wrap=True)
+    console.print(f"waiting for {who}", soft_wrap=True, markup=False)
 
 
 def refuse_unknown(context: Context, targets: Sequence[str]) -> None:

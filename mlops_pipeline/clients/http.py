@@ -24,7 +24,9 @@ class HttpAnswer:
         return self.body.decode(errors="replace")
 
 
-def get(url: str, *, timeout: float, trust: str = "") -> HttpAnswer:
+def get(
+    url: str, *, timeout: float, trust: str = "", headers: Mapping[str, str] | None = None
+) -> HttpAnswer:
     """GET `url` and return whatever status it answers; redirects are not followed.
 
     `timeout` is in seconds and bounds each step; `trust` is PEM of the certificates that an
@@ -38,7 +40,7 @@ def get(url: str, *, timeout: float, trust: str = "") -> HttpAnswer:
     try:
         # Reading the machine's certificates takes longer than an answer over plain HTTP.
         verify = trusting(trust) if trust else url.startswith("https:")
-        answer = httpx.get(url, timeout=timeout, trust_env=False, verify=verify)
+        answer = httpx.get(url, timeout=timeout, trust_env=False, verify=verify, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         reason = str(error) or "no answer in time"
         raise UnavailableError(

@@ -6,6 +6,7 @@ import socket
 import stat
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from mlops_pipeline.clients.errors import ConfigurationError
 
@@ -70,6 +71,17 @@ def _answers(port: int, address: str) -> bool:
     return True
 
 
+def accepts(path: str) -> bool:
+    """Say whether a program accepts connections on the unix socket `path`."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(1)
+        try:
+            caller.connect(path)
+        except OSError:
+            return False
+        return True
+
+
 def is_abandoned(path: Path) -> bool:
     """Say whether `path` is a unix socket of this user on which nobody listens any more."""
     try:
@@ -84,6 +96,45 @@ def is_abandoned(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def listen(host: str, first: int, *, tries: int = 50) -> socket.socket:
+    """Listen on the first free TCP port from `first` on, of an address or name of this machine.
+
+    Raises:
+        ConfigurationError: none of `tries` ports is free, or nothing may or can listen there.
+    """
+    last = min(first + tries - 1, _LAST)
+    for port in range(first, last + 1):
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            family, kind, protocol, _, address = found[0]
+            return _listen(socket.socket(family, kind, protocol), address)
+        except PermissionError as error:
+            raise ConfigurationError(
+                f"could not listen on port {port} of {host}: {error.strerror}. Ports below 1024 "
+                "need rights that this user lacks; choose a higher one"
+            ) from error
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ConfigurationError(
+                    f"could not listen on port {port} of {host}: {error.strerror}. Choose an "
+                    "address of this machine"
+                ) from error
+    raise ConfigurationError(
+        f"could not listen on {host}: each port from {first} to {last} is taken; choose another"
+    )
+
+
+def _listen(listener: socket.socket, address: Any) -> socket.socket:
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def first_free(

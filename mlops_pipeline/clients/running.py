@@ -1,14 +1,21 @@
 """Processes that run already: found by their id or a mark in their environment, and ended."""
 
+import hashlib
 import os
+import socket
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import UnavailableError
 
 if TYPE_CHECKING:
     import psutil
+
+_SHOWN = 120
+"""Characters of a command line that a message shows."""
 
 
 def exists(pid: int) -> bool:
@@ -132,3 +139,70 @@ def _quietly(action: Callable[[], None]) -> None:
         action()
     except psutil.Error:
         return
+
+
+def describe(pid: int) -> str:
+    """Return the process's id and command, for a message."""
+    import psutil
+
+    try:
+        words = " ".join(psutil.Process(pid).cmdline())
+    except (psutil.Error, OSError):
+        words = ""
+    shown = words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
+    return f"process {pid}" + (f" ({shown})" if shown else "")
+
+
+def identity(pid: int) -> str | None:
+    """Return a word that this process has and no other process ever has, or None if it is gone.
+
+    Its parts are the machine, the process id and the moment of the start.
+    """
+    if (birth := _birth(pid)) is None:
+        return None
+    return f"{machine()}.{pid}.{birth}"
+
+
+def is_gone(word: str) -> bool:
+    """Say whether the process whose `identity` this is has ended. False for other machines'."""
+    where, _, rest = word.partition(".")
+    pid = rest.partition(".")[0]
+    return where == machine() and pid.isdigit() and identity(int(pid)) != word
+
+
+@cache
+def machine() -> str:
+    """Return 12 characters that tell this machine or container from others, across its restarts."""
+    try:
+        known = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        known = ""
+    return hashlib.sha256(f"{socket.gethostname()} {known}".encode()).hexdigest()[:12]
+
+
+def sockets_prefix() -> str:
+    """Return how folders in /tmp are called whose sockets belong to code servers of this machine.
+
+    Runs name the socket of the code server that executes them: so it is known on which machine.
+    """
+    return f"mlops-ui-{machine()}-"
+
+
+def _birth(pid: int) -> str | None:
+    """Return when the process started, None of one that is gone or a zombie.
+
+    On Linux in ticks since the machine's start, with the identity of that start: clocks that
+    somebody sets change neither.
+    """
+    import psutil
+
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    try:
+        if boot.exists():
+            state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            return None if state in "ZX" else f"{boot.read_text()[:8]}-{fields[18]}"
+        process = psutil.Process(pid)
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return f"{process.create_time():.0f}" if alive else None
+    except (psutil.Error, OSError):
+        return None

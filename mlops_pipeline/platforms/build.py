@@ -6,6 +6,13 @@ from mlops_pipeline.settings import Settings
 PLATFORMS = ("embedded", "kind", "kubernetes")
 
 
+def platforms_in_use(settings: Settings) -> tuple[str, ...]:
+    """Return the platform that the settings name, and those that the state folder has data of."""
+    return tuple(
+        name for name in PLATFORMS if name == settings.platform or (settings.home / name).is_dir()
+    )
+
+
 def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> Platform:
     """Return the platform called `name`. Nothing is contacted.
 

@@ -1,0 +1,117 @@
+"""Dagster's records: waiting for them, and runs in them whose process is gone."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
+
+from mlops_pipeline.clients import ports, running
+from mlops_pipeline.clients.databases import describe_holders
+from mlops_pipeline.clients.errors import UnavailableError
+
+PROCESS_TAG = "mlops/process"
+"""Tag of a run: which process executes it, as `running.identity` says it."""
+PATIENCE = 60.0
+"""Seconds to wait for another process that holds a lock on the records."""
+_LAUNCHED = ".dagster/grpc_info"
+"""Tag that Dagster's launcher gives a run: the address of the code server that executes it."""
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_logger = logging.getLogger(__name__)
+
+
+def databases(home: Path) -> list[Path]:
+    """Return the SQLite databases that every command writes to, in the folder of an instance."""
+    names = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
+    return [home / name for name in names]
+
+
+def wait_for_locks() -> None:
+    """Let this process wait for SQLite's locks. Dagster gives up on some of them after 5 s."""
+    if not event.contains(Engine, "connect", _set_patience):
+        event.listen(Engine, "connect", _set_patience)
+
+
+def _set_patience(connection: Any, _record: object) -> None:
+    if type(connection).__module__.startswith("sqlite3"):
+        connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+
+
+@contextmanager
+def explained(home: Path) -> Iterator[None]:
+    """Say what to do where the records in `home` cannot be read or written.
+
+    Raises:
+        UnavailableError: who holds them, or what the database said.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if "locked" in str(error.orig):
+            raise UnavailableError(
+                f"Dagster's records in {home} stayed locked for {PATIENCE:g} s by "
+                f"{describe_holders(databases(home))}. Wait until that process ends, or end it, "
+                "and run the command again"
+            ) from error
+        raise UnavailableError(
+            f"Dagster's records in {home} cannot be read or written ({error.orig}). Free space "
+            "there, or move the folder away to begin with new ones, and run the command again"
+        ) from error
+
+
+def process_tags() -> dict[str, str]:
+    """Return the tag of a run that this process executes."""
+    return {PROCESS_TAG: running.identity(os.getpid()) or ""}
+
+
+def close_lost_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark unfinished runs as failed whose process on this machine is gone; return their ids.
+
+    Runs of other machines stay as they are, and so do runs that nobody has begun.
+    """
+    closed = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
+        if (reason := _describe_loss(run)) is None:
+            continue
+        if run.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message=reason)
+        else:
+            instance.report_run_failed(run, message=reason)
+        _logger.info("run %s: %s", run.run_id, reason)
+        closed.append(run.run_id)
+    return closed
+
+
+def _describe_loss(run: dg.DagsterRun) -> str | None:
+    if (word := run.tags.get(PROCESS_TAG)) is not None:
+        pid = word.split(".")[1] if word.count(".") == 2 else "?"
+        return (
+            f"The process {pid} that executed this run is gone: it was killed, or the machine "
+            "was restarted. `mlops-pipeline up` continues from here."
+            if running.is_gone(word)
+            else None
+        )
+    socket = _socket_of(run.tags.get(_LAUNCHED, ""))
+    if socket is None or not socket.parent.name.startswith(running.sockets_prefix()):
+        return None
+    if socket.exists() and not ports.is_abandoned(socket):
+        return None
+    return "The code server that was to execute this run is gone: `mlops-pipeline ui` has ended."
+
+
+def _socket_of(address: str) -> Path | None:
+    """Return the socket in a launcher's tag, None where there is no tag or it is a port."""
+    socket = json.loads(address).get("socket") if address else None
+    return Path(socket) if socket else None

@@ -1,0 +1,192 @@
+"""Dagster's records: runs whose process is gone, and locks of other processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from mlops_pipeline.automation.executor import recorded_executor
+from mlops_pipeline.cli.instance import open_instance, remove_records
+from mlops_pipeline.clients import running
+from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.resources import records
+from mlops_pipeline.settings import Settings
+
+STARTED = dg.DagsterRunStatus.STARTED
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("DAGSTER_HOME", "")  # Put back afterwards: opening an instance sets it.
+    return Settings.model_construct(home=tmp_path / "home")
+
+
+@pytest.fixture
+def killed() -> str:
+    """The identity of a process that was killed."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        word = running.identity(process.pid)
+        process.kill()
+    assert word is not None
+    return word
+
+
+def create(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, **tags: str) -> str:
+    run = dg.DagsterRun("everything", status=status, tags=dict(tags))
+    return instance.add_run(run).run_id
+
+
+def status_after(settings: Settings, status: dg.DagsterRunStatus, **tags: str) -> str:
+    """Create a run, let another command open the instance, and return the run's status."""
+    with open_instance(settings) as instance:
+        run_id = create(instance, status, **tags)
+    with open_instance(settings) as instance:
+        run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status.value
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("STARTED", "FAILURE"), ("NOT_STARTED", "FAILURE"), ("CANCELING", "CANCELED")],
+)
+def test_a_run_whose_process_was_killed_is_closed_by_the_next_command(
+    settings: Settings, killed: str, before: str, after: str
+) -> None:
+    status = dg.DagsterRunStatus(before)
+    assert status_after(settings, status, **{records.PROCESS_TAG: killed}) == after
+
+
+def test_the_reason_is_in_the_log_of_the_run(settings: Settings, killed: str) -> None:
+    with open_instance(settings) as instance:
+        run_id = create(instance, STARTED, **{records.PROCESS_TAG: killed})
+        assert records.close_lost_runs(instance) == [run_id]
+        said = [entry.message for entry in instance.all_logs(run_id)]
+    pid = killed.split(".")[1]
+    assert any(f"The process {pid} that executed this run is gone" in s for s in said)
+
+
+def test_runs_of_living_processes_and_of_other_machines_stay(
+    settings: Settings, killed: str
+) -> None:
+    elsewhere = "0" * 12 + killed[12:]
+    for word in (running.identity(os.getpid()) or "", elsewhere, "damaged"):
+        assert status_after(settings, STARTED, **{records.PROCESS_TAG: word}) == "STARTED"
+    assert status_after(settings, STARTED) == "STARTED"
+
+
+@pytest.mark.parametrize(
+    ("machine", "after"), [(running.machine(), "FAILURE"), ("0" * 12, "STARTING")]
+)
+def test_a_run_that_no_code_server_can_begin_any_more_is_closed(
+    settings: Settings, tmp_path: Path, machine: str, after: str
+) -> None:
+    folder = running.sockets_prefix().replace(running.machine(), machine)
+    socket = tmp_path / f"{folder}x" / "embedded.sock"
+    launched = {".dagster/grpc_info": f'{{"host": "localhost", "socket": "{socket}"}}'}
+    assert status_after(settings, dg.DagsterRunStatus.STARTING, **launched) == after
+
+
+def test_a_reused_process_id_is_not_the_process(killed: str) -> None:
+    mine = running.identity(os.getpid())
+    assert mine is not None
+    machine, pid, birth = mine.split(".")
+    assert not running.is_gone(mine)
+    assert running.is_gone(f"{machine}.{pid}.{birth}0")
+    assert running.is_gone(killed)
+
+
+def test_an_executed_run_says_which_process_executes_it() -> None:
+    @dg.op
+    def nothing() -> None:
+        pass
+
+    @dg.job(executor_def=recorded_executor)
+    def job() -> None:
+        nothing()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(job)
+        dg._core.execution.api.execute_run(  # type: ignore[attr-defined]
+            dg._core.definitions.job_base.InMemoryJob(job),  # type: ignore[attr-defined]
+            run,
+            instance,
+        )
+        done = instance.get_run_by_id(run.run_id)
+    assert done is not None
+    assert done.tags[records.PROCESS_TAG] == running.identity(os.getpid())
+    assert done.is_success
+
+
+HOLD = (
+    "import sqlite3, sys, time\n"
+    "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+    "c.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(float(sys.argv[2]))\n"
+)
+
+
+@pytest.fixture
+def holder(settings: Settings) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that holds the runs locked for longer than Dagster waits."""
+    with open_instance(settings):
+        pass
+    database = settings.dagster_home / "history/runs.db"
+    command = [sys.executable, "-c", HOLD, str(database), "7"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/locks is Linux's")
+def test_a_locked_database_is_waited_for_and_who_locks_it_is_said(
+    settings: Settings, holder: "subprocess.Popen[str]"
+) -> None:
+    waited: list[str] = []
+    with open_instance(settings, on_wait=waited.append) as instance:
+        create(instance, STARTED)
+    assert holder.poll() is not None
+    (said,) = waited
+    assert said.startswith(f"process {holder.pid} (")
+    assert said.endswith("), which keeps Dagster's records locked")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/locks is Linux's")
+def test_when_the_lock_stays_its_holder_is_named_and_nothing_is_to_be_removed(
+    settings: Settings, holder: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "PATIENCE", 0.2)
+    with pytest.raises(UnavailableError) as failure, open_instance(settings) as instance:
+        create(instance, STARTED)
+    said = str(failure.value)
+    assert f"process {holder.pid} ({sys.executable}" in said
+    assert "Wait until that process ends, or end it" in said
+    assert "move" not in said
+
+
+def test_the_records_are_their_owners_alone(settings: Settings) -> None:
+    with open_instance(settings):
+        pass
+    assert settings.dagster_home.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_empty_state_folder_goes_with_the_records(settings: Settings) -> None:
+    with open_instance(settings):
+        pass
+    remove_records(settings)
+    assert not settings.home.exists()
+
+
+def test_a_state_folder_with_something_else_in_it_stays(settings: Settings) -> None:
+    with open_instance(settings):
+        pass
+    (settings.home / "mine").write_text("")
+    remove_records(settings)
+    assert [file.name for file in settings.home.iterdir()] == ["mine"]
