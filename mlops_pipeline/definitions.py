@@ -12,6 +12,7 @@ from mlops_pipeline.automation.executor import recorded_executor
 from mlops_pipeline.automation.jobs import make_jobs
 from mlops_pipeline.automation.schedules import make_schedules
 from mlops_pipeline.catalog.registry import Catalog, load_catalog
+from mlops_pipeline.platforms.build import platforms_in_use
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.resources.references import ReferenceIOManager
 from mlops_pipeline.settings import Settings, load_settings
@@ -45,7 +46,7 @@ def make_definitions(
             ),
         ],
         jobs=make_jobs(name, models),
-        schedules=make_schedules(models),
+        schedules=make_schedules(name, models),
         resources={"platform": resource, "io_manager": ReferenceIOManager()},
         executor=recorded_executor,
     )
@@ -67,7 +68,13 @@ def kubernetes() -> dg.Definitions:
 
 
 def location(platform: str) -> dg.Definitions:
-    """Return the code location of a platform, as the settings describe it."""
+    """Return the code location of a platform, as the settings describe it.
+
+    It is empty for a platform that nobody uses: workspace.yaml names all of them, and assets that
+    were never materialized would ask for attention.
+    """
+    if platform not in platforms_in_use(load_settings()):
+        return dg.Definitions()
     settings = load_settings(platform=platform)
     return make_definitions(
         PlatformResource.of(platform, settings),

@@ -17,6 +17,7 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.delivery.references import DeploymentRef
 from mlops_pipeline.delivery.verification import ServedReport, ask_holdout
 from mlops_pipeline.resources.platform import PlatformResource
+from mlops_pipeline.resources.storage import describe_elsewhere
 
 _REPORT = "report"
 _ERROR = dg.AssetCheckSeverity.ERROR
@@ -108,7 +109,10 @@ def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedRepo
     event = instance.get_latest_materialization_event(key)
     materialization = event.asset_materialization if event else None
     if materialization is None:
-        raise dg.Failure(f"{key.to_user_string()} was never materialized", allow_retries=False)
+        raise dg.Failure(
+            f"{key.to_user_string()} was never materialized{describe_elsewhere(instance)}",
+            allow_retries=False,
+        )
     value: Any = materialization.metadata[_REPORT].value
     fields = json.loads(value) if isinstance(value, str) else dict(value)
     return ServedReport(**{**fields, "failures": tuple(fields["failures"])})

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PLATFORM = "platform"
 EVERYTHING = "everything"
+PLATFORM_TAG, MODEL_TAG, COMMAND_TAG = "mlops/platform", "mlops/model", "mlops/command"
+"""Tags of a run: what it works on, and the command line that asked for it."""
 
 
 def lifecycle_job_name(model: str) -> str:
@@ -22,28 +24,48 @@ def lifecycle_job_name(model: str) -> str:
     return f"{model}_lifecycle"
 
 
+def job_for(models: Sequence[str], *, targets: Sequence[str]) -> str:
+    """Return the name of the job for a run of `models`, which somebody named by `targets`.
+
+    One model: its life cycle. Only layers: the platform. No targets, or several models: everything.
+    """
+    if targets and len(models) == 1:
+        return lifecycle_job_name(models[0])
+    return EVERYTHING if models or not targets else PLATFORM
+
+
 def make_jobs(
     platform: str, models: Sequence[RegisteredModel]
 ) -> list["UnresolvedAssetJobDefinition"]:
     """Return the jobs of a platform."""
+    layers = dg.AssetSelection.groups(layers_group(platform))
+    tags = {PLATFORM_TAG: platform}
     return [
         dg.define_asset_job(
             PLATFORM,
-            dg.AssetSelection.groups(layers_group(platform)),
+            layers,
+            tags=tags,
             description=f"The layers of the {platform} platform, without models.",
         ),
         dg.define_asset_job(
             EVERYTHING,
             dg.AssetSelection.all(),
+            tags=tags,
             description="From an empty machine to proven predictions.",
         ),
-        *(_lifecycle_job(platform, model) for model in models),
+        *(
+            dg.define_asset_job(
+                lifecycle_job_name(model.name),
+                layers | dg.AssetSelection.assets(*life_cycle(platform, model.name)),
+                tags={**tags, MODEL_TAG: model.name},
+                description=f"Data, training, deployment and proof of {model.name}, on layers that "
+                "are ensured first.",
+            )
+            for model in models
+        ),
     ]
 
 
-def _lifecycle_job(platform: str, model: RegisteredModel) -> "UnresolvedAssetJobDefinition":
-    return dg.define_asset_job(
-        lifecycle_job_name(model.name),
-        dg.AssetSelection.assets(*(model_key(platform, model.name, part) for part in PARTS)),
-        description=f"Data, training, deployment and proof of {model.name}, on layers that are up.",
-    )
+def life_cycle(platform: str, model: str) -> list[dg.AssetKey]:
+    """Return the assets of a model, without layers."""
+    return [model_key(platform, model, part) for part in PARTS]

@@ -4,24 +4,30 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from mlops_pipeline.automation.jobs import lifecycle_job_name
+from mlops_pipeline.automation.jobs import life_cycle, lifecycle_job_name
 from mlops_pipeline.catalog.registry import RegisteredModel
 
 _WEEKLY = "0 3 * * 1"
 
 
-def make_schedules(models: Sequence[RegisteredModel]) -> list[dg.ScheduleDefinition]:
+def make_schedules(platform: str, models: Sequence[RegisteredModel]) -> list[dg.ScheduleDefinition]:
     """Return a weekly schedule (Monday 03:00 UTC) of each model's life cycle.
 
-    Unchanged inputs train nothing, so a run without news only proves the predictions again.
+    Unchanged inputs train nothing, so a run without news only proves the predictions again. Layers
+    are left as they are: a platform that somebody took down stays down.
     """
-    return [
-        dg.ScheduleDefinition(
-            name=f"{model.name}_weekly",
-            job_name=lifecycle_job_name(model.name),
-            cron_schedule=_WEEKLY,
-            execution_timezone="UTC",
-            description=f"Retrain {model.name} when its inputs changed, redeploy and prove it.",
-        )
-        for model in models
-    ]
+    return [_weekly(platform, model.name) for model in models]
+
+
+def _weekly(platform: str, model: str) -> dg.ScheduleDefinition:
+    def request(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(asset_selection=life_cycle(platform, model))
+
+    return dg.ScheduleDefinition(
+        name=f"{model}_weekly",
+        job_name=lifecycle_job_name(model),
+        cron_schedule=_WEEKLY,
+        execution_timezone="UTC",
+        execution_fn=request,
+        description=f"Retrain {model} when its inputs changed, redeploy and prove it.",
+    )

@@ -8,29 +8,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from mlops_pipeline.clients import databases, running
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.clients.files import write_if_changed, writing
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.build import PLATFORMS
+from mlops_pipeline.resources.instance import prepare_instance
 from mlops_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
-
-_INSTANCE = {
-    "telemetry": {"enabled": False},
-    "nux": {"enabled": False},
-    # Steps print nothing: what a worker said is in the error of its step. The default starts four
-    # processes for each step to copy the streams, and each of them answers Ctrl-C with a trace.
-    "compute_logs": {
-        "module": "dagster._core.storage.noop_compute_log_manager",
-        "class": "NoOpComputeLogManager",
-    },
-    "python_logs": {"managed_python_loggers": ["mlops_pipeline"], "python_log_level": "INFO"},
-}
 
 _LEAST_FREE = 16 << 20
 """Bytes of disk without which a run is not begun: its records would break off."""
@@ -38,23 +24,6 @@ _TURN = 3600.0
 """Seconds to wait for the run of another command."""
 _QUIET = 2.0
 """Seconds of waiting for another process's lock that are not worth a word."""
-
-
-def prepare_instance(settings: Settings) -> Path:
-    """Make the instance's folder, which only its owner may enter, and return it.
-
-    Its configuration is written once: it is the user's then.
-
-    Raises:
-        ConfigurationError: the state folder cannot be written.
-    """
-    home = settings.dagster_home
-    with writing(home / "dagster.yaml"):
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.chmod(0o700)
-    if not (home / "dagster.yaml").exists():
-        write_if_changed(home / "dagster.yaml", yaml.safe_dump(_INSTANCE, sort_keys=False))
-    return home
 
 
 def remove_records(settings: Settings) -> None:

@@ -17,13 +17,13 @@ import yaml
 from rich.console import Console
 
 from mlops_pipeline.cli.context import Context
-from mlops_pipeline.cli.instance import prepare_instance
 from mlops_pipeline.clients import http, ports, running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically
 from mlops_pipeline.clients.keeper import Kept, Program
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.build import platforms_in_use
+from mlops_pipeline.resources.instance import prepare_instance
 from mlops_pipeline.settings import Settings
 
 _Say = Callable[[str], None]

@@ -56,11 +56,13 @@ def run_everything(
     import dagster as dg
     from dagster._core.utils import make_new_run_id
 
-    from mlops_pipeline.automation.jobs import EVERYTHING
+    from mlops_pipeline.automation.jobs import job_for
     from mlops_pipeline.cli.progress import Progress, shown
     from mlops_pipeline.definitions import location
 
-    job = location(context.platform.name).resolve_job_def(EVERYTHING)
+    models = _chosen_models(context, targets)
+    name = job_for(models, targets=targets)
+    job = location(context.platform.name).resolve_job_def(name)
     keys = _selected(context, targets)
     progress, run_id = Progress(keys), make_new_run_id()
     turn = instance_for_run(context.settings, on_wait=lambda who: _say_waiting(who, console))
@@ -74,7 +76,7 @@ def run_everything(
             asset_selection=keys,
             raise_on_error=False,
             run_id=run_id,
-            tags={"mlops-pipeline/command": "up"},
+            tags=_tags(context, models, targets, force=force),
         )
         run = instance.get_run_by_id(run_id)
         failures = _failures(instance, run_id)
@@ -92,6 +94,17 @@ def run_everything(
         ),
         traces=tuple(f.trace for f in failures) + _failed_checks(progress),
     )
+
+
+def _tags(
+    context: Context, models: Sequence[str], targets: Sequence[str], *, force: bool
+) -> dict[str, str]:
+    from mlops_pipeline.automation.jobs import COMMAND_TAG, MODEL_TAG, PLATFORM_TAG
+    from mlops_pipeline.resources.records import process_tags
+
+    command = " ".join(["up", *targets, *(["--force"] if force else [])])
+    tags = {PLATFORM_TAG: context.platform.name, COMMAND_TAG: command, **process_tags()}
+    return tags | ({MODEL_TAG: ", ".join(models)} if targets and models else {})
 
 
 def provide(context: Context, console: Console) -> None:

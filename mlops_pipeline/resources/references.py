@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelRef, Reference
+from mlops_pipeline.resources.storage import describe_elsewhere
 
 METADATA_KEY = "reference"
 _LOOKED_AT = 20
@@ -36,7 +37,8 @@ class ReferenceIOManager(dg.ConfigurableIOManager):
         )
         if found is None:
             raise dg.Failure(
-                f"{context.asset_key.to_user_string()} was never materialized; do that first",
+                f"{context.asset_key.to_user_string()} was never materialized; do that first"
+                + describe_elsewhere(context.instance),
                 allow_retries=False,
             )
         return found

@@ -111,8 +111,8 @@ def test_an_executed_run_says_which_process_executes_it() -> None:
 
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(job)
-        dg._core.execution.api.execute_run(  # type: ignore[attr-defined]
-            dg._core.definitions.job_base.InMemoryJob(job),  # type: ignore[attr-defined]
+        dg._core.execution.api.execute_run(
+            dg._core.definitions.job_base.InMemoryJob(job),
             run,
             instance,
         )

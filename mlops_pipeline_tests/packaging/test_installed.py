@@ -94,7 +94,7 @@ def test_it_serves_the_ui_and_ends_with_all_its_children(installed: Installed, s
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
-            _wait_for_page(f"http://127.0.0.1:{port}", process)
+            _wait_for_page(f"http://127.0.0.1:{port}", process, state / "home/dagster/ui.token")
             children = psutil.Process(process.pid).children(recursive=True)
             assert children, "the code location runs in a process of its own"
             process.send_signal(signal.SIGINT)
@@ -106,12 +106,13 @@ def test_it_serves_the_ui_and_ends_with_all_its_children(installed: Installed, s
     assert not _processes(installed)
 
 
-def _wait_for_page(url: str, process: "subprocess.Popen[bytes]") -> None:
+def _wait_for_page(url: str, process: "subprocess.Popen[bytes]", token: Path) -> None:
     def describe_unready() -> str | None:
         assert process.poll() is None, f"it ended with {process.returncode}"
         try:
-            page = httpx.get(url, follow_redirects=True, timeout=5)
-        except httpx.HTTPError as error:
+            headers = {"Authorization": f"Bearer {token.read_text()}"}
+            page = httpx.get(url, headers=headers, timeout=5)
+        except (OSError, httpx.HTTPError) as error:
             return repr(error)
         return None if page.status_code == 200 and "<html" in page.text else str(page.status_code)
 

@@ -1,0 +1,52 @@
+"""Where Dagster's own commands find the records: `dagster.yaml` in the project folder names this.
+
+Without DAGSTER_HOME, `dagster dev`, `dagster asset materialize` and `dagster job execute` make an
+instance in a temporary folder: what `up` recorded is not in it, and what they record is lost.
+"""
+
+import os
+from typing import Any
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClassData
+
+from mlops_pipeline.resources.instance import prepare_instance
+from mlops_pipeline.resources.records import wait_for_locks
+from mlops_pipeline.settings import load_settings
+
+
+class StateFolderStorage(DagsterSqliteStorage):
+    """The storage of the instance in the state folder, whatever its dagster.yaml configures."""
+
+    @classmethod
+    def config_type(cls) -> Any:
+        """Return that it takes no configuration: the settings say where the state folder is."""
+        return {}
+
+    @classmethod
+    def from_config_value(  # type: ignore[override]  # Dagster's own storages narrow it likewise.
+        cls, inst_data: ConfigurableClassData | None, config_value: Any
+    ) -> DagsterStorage:
+        """Return that instance's storage."""
+        wait_for_locks()
+        ref = InstanceRef.from_dir(str(prepare_instance(load_settings())))
+        assert ref.storage_data is not None
+        storage = ref.storage_data.rehydrate()
+        assert isinstance(storage, DagsterStorage)
+        return storage
+
+
+def describe_elsewhere(instance: dg.DagsterInstance) -> str:
+    """Return what to do where this process may look into records of its own; else nothing."""
+    if os.environ.get("DAGSTER_HOME") or instance.is_ephemeral:
+        return ""
+    storage = instance.get_ref().storage_data
+    if storage is not None and storage.class_name == StateFolderStorage.__name__:
+        return ""
+    return (
+        ". This command has records of its own, since DAGSTER_HOME is not set: run "
+        f"`export DAGSTER_HOME={load_settings().dagster_home}` and the command again"
+    )
