@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
+from mlops_pipeline.serving.artifact import EXAMPLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,6 +143,7 @@ def write_model(
     trained = spec.train(dataset, hyperparameters, output / MODEL)
     scores = np.asarray(trained.predict(dataset.x_test), dtype=np.float64)
     _refuse_useless(spec, output / MODEL, scores, len(dataset.x_test))
+    _write_example(dataset, output / MODEL / EXAMPLE)
     evaluate(spec, dataset, scores, trained, output / EVALUATION)
     (output / REPORT).write_text(
         json.dumps(
@@ -166,6 +168,12 @@ def _refuse_useless(spec: ModelSpec, folder: Path, scores: "NDArray[Any]", rows:
             f"the model of {spec.name} answers scores of shape {scores.shape}; "
             f"{wanted} finite numbers are asked for, a column per class"
         )
+
+
+def _write_example(dataset: Dataset, path: Path) -> None:
+    """Write a row that the model has just answered, for its server to try before it is ready."""
+    if not path.exists():
+        path.write_text(json.dumps(dataset.x_test[:1].tolist()))
 
 
 def metrics(labels: "NDArray[Any]", scores: "NDArray[Any]") -> dict[str, float]:

@@ -164,7 +164,8 @@ class App:
 
 def _request(body: bytes, headers: Mapping[bytes, bytes]) -> Request:
     puid = headers.get(b"seldon-puid", b"").decode("latin-1")
-    return Request(body, headers.get(b"content-type", b""), puid)
+    is_binary = b"inference-header-content-length" in headers
+    return Request(body, headers.get(b"content-type", b""), puid, is_binary)
 
 
 async def _discard(headers: Mapping[bytes, bytes], receive: Receive) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 SKLEARN_FILE = "model.joblib"
+EXAMPLE = "example.json"
+"""A list of rows that the model is known to answer, beside it; a model may come without."""
 FORMAT = 1
 FRAMEWORKS = {"SKLEARN_SERVER": "sklearn", "TENSORFLOW_SERVER": "tensorflow"}
 """Implementation of a graph's unit → the framework of the artifacts that it serves."""

@@ -4,6 +4,7 @@ scikit-learn and TensorFlow are imported by the loader that needs them and nowhe
 artifact has been verified: a broken artifact is refused in milliseconds.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,8 @@ import numpy as np
 from mlops_pipeline.serving import artifact
 from mlops_pipeline.serving.artifact import FRAMEWORKS, Manifest, Tensor
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
-from mlops_pipeline.serving.models import Model, Signature, datatype_of, predict
+from mlops_pipeline.serving.models import Model, Signature, conform, predict
+from mlops_pipeline.serving.scores import Array, UnwritableError, datatype_of
 from mlops_pipeline.serving.settings import Parameter, Place
 
 logger = logging.getLogger("mlserver.loading")
@@ -66,7 +68,7 @@ def load(
     *,
     graph_name: str | None,
 ) -> Model:
-    """Load the verified artifact in `folder` and predict one row, so that the first answer is fast.
+    """Load the verified artifact in `folder` and predict its example, so that it answers fast.
 
     Without parameters (None) they will come with each request, and any signature may be the
     default one until then.
@@ -85,6 +87,7 @@ def load(
         signatures=signatures,
         default=first,
         choose=choose,
+        example=_find_example(folder),
     )
     if parameters is not None:
         model = model.told(parameters)
@@ -97,25 +100,76 @@ def _with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
     """Return the manifest of somebody else's model with the input that was found in it."""
     if manifest.inputs or manifest.digest:
         return manifest
-    tensor = Tensor(signature.input, (-1, *signature.row_shape), datatype_of(signature.dtype))
+    shape = (-1, *(signature.row_shape or ()))
+    tensor = Tensor(signature.input, shape, datatype_of(signature.dtype))
     return replace(manifest, inputs=(tensor,))
 
 
+def _find_example(folder: Path) -> Array | None:
+    """Return the rows of the model's example, None if it has none that can be read."""
+    try:
+        rows = np.array(json.loads((folder / artifact.EXAMPLE).read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        logger.warning("%s is not used: it cannot be read: %s", folder / artifact.EXAMPLE, error)
+        return None
+    if rows.dtype.kind not in "fiub" or not rows.ndim:
+        logger.warning("%s is not used: it is not a list of rows", folder / artifact.EXAMPLE)
+        return None
+    return rows
+
+
 def warm(model: Model) -> None:
-    """Predict one row of zeros.
+    """Predict, so that the first answer is fast, and look at the answer.
+
+    Without an example the rows are guesses, and the model may be right to refuse them.
 
     Raises:
-        StartError: the model does not answer; says why.
+        StartError: the model does not answer its example, or no protocol can write its answer.
     """
-    row_shape = [max(size, 1) for size in model.default.row_shape]
-    try:
-        predict(model.default, np.zeros((1, *row_shape), dtype=model.default.dtype))
-    except RequestError as error:
+    example = _conforming_example(model)
+    reason = "its rows may have any shape"
+    for rows in (example,) if example is not None else _guesses(model.default):
+        try:
+            predict(model.default, rows)
+        except UnwritableError as error:
+            raise StartError(
+                f"The answers of the model {model.name} cannot be served: {error.sentence}.",
+                code=ExitCode.MODEL,
+            ) from error
+        except RequestError as error:
+            reason = error.sentence
+        else:
+            return
+    if example is not None:
         raise StartError(
-            f"The model {model.name} loads, but does not answer: {error.sentence}. "
+            f"The model {model.name} loads, but does not answer its example: {reason}. "
             f"It was made with {_versions(model.manifest)}.",
             code=ExitCode.MODEL,
-        ) from error
+        )
+    logger.warning(
+        "%s is ready, but its first answer may be slow: it has no %s, and guessed rows did not "
+        "warm it: %s",
+        *(model.name, artifact.EXAMPLE, reason),
+    )
+
+
+def _conforming_example(model: Model) -> Array | None:
+    """Return the model's example, None where there is none for its default signature."""
+    try:
+        return None if model.example is None else conform(model.default, model.example)
+    except RequestError as error:
+        logger.warning("%s is not used: %s", artifact.EXAMPLE, error.sentence)
+        return None
+
+
+def _guesses(signature: Signature) -> tuple[Array, ...]:
+    """Return rows that many models answer: zeros and ones; none where rows may have any shape."""
+    if signature.row_shape is None:
+        return ()
+    shape = (1, *(max(size, 1) for size in signature.row_shape))
+    return np.zeros(shape, signature.dtype), np.ones(shape, signature.dtype)
 
 
 Loader = Callable[[Path, Manifest], Signatures]

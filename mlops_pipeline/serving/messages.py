@@ -6,6 +6,7 @@ import orjson
 
 JSON = b"application/json"
 FORM = b"application/x-www-form-urlencoded"
+MULTIPART = b"multipart/form-data"
 
 
 class Request(NamedTuple):
@@ -16,6 +17,8 @@ class Request(NamedTuple):
     """As in the header, lower or upper case, with parameters; empty: not said."""
     puid: str = ""
     """The header `seldon-puid`, by which Seldon's executor names a prediction."""
+    is_binary: bool = False
+    """Whether V2's binary extension was used: JSON, and after it the tensors as bytes."""
 
 
 class Answer(NamedTuple):

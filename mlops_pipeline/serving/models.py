@@ -1,32 +1,18 @@
 """What a loaded model is to the protocols: signatures that turn rows of numbers into scores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.scores import Array, as_scores
 from mlops_pipeline.serving.settings import Parameter
 
-Array = NDArray[Any]
-
-_DATATYPES = {
-    **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
-    **{
-        f"{kind}{bits}": f"{kind}{bits}".upper()
-        for kind in ("int", "uint")
-        for bits in (8, 16, 32, 64)
-    },
-    "bool": "BOOL",
-}
-
-
-def datatype_of(dtype: np.dtype[Any]) -> str:
-    """Return V2's name for an array's type; what is not a number is BYTES (strings)."""
-    return _DATATYPES.get(dtype.name, "BYTES")
+EXACT = 1 << 53
+"""Whole numbers up to this one are exact as 64-bit floats."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +22,29 @@ class Signature:
     name: str
     input: str
     """Name of the input tensor."""
-    row_shape: tuple[int, ...]
-    """Shape of one row, without the batch: (4,). -1 where the length varies."""
+    row_shape: tuple[int, ...] | None
+    """Shape of one row, without the batch: (4,). -1 where the length varies; None: any shape."""
     dtype: np.dtype[Any]
     outputs: tuple[str, ...]
     """Every output that may be asked for by name."""
     default_outputs: tuple[str, ...]
     """What is answered when none is asked for; Seldon's protocol answers the first."""
-    compute: Callable[[Array, Sequence[str]], Sequence[Array]]
+    compute: Callable[[Array, Sequence[str]], Sequence[object]]
     """(rows [n, *row_shape] of `dtype`, names of outputs) → an array per name, each [n, …]."""
+    columns: tuple[str, ...] = ()
+    """Names of a row's columns, in the model's order; empty: the model knows none."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Output of the model that cannot be served → the reason: `is complex`."""
 
     def expected_shape(self) -> str:
         """Return the shape a request needs, for a sentence: `[n, 4]`."""
-        return f"[{', '.join(['n', *('*' if size < 0 else str(size) for size in self.row_shape)])}]"
+        sizes = ("…",) if self.row_shape is None else self.row_shape
+        return f"[{', '.join(['n', *('*' if size == -1 else str(size) for size in sizes)])}]"
+
+    def known_outputs(self) -> str:
+        """Return the outputs there are, and those that cannot be served, for a sentence."""
+        refused = (f"; {name!r} {reason}" for name, reason in self.refused.items())
+        return f"there is {', '.join(self.outputs)}{''.join(refused)}"
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,8 @@ class Model:
     default: Signature
     choose: Callable[[Mapping[str, Parameter]], Signature]
     """The signature that a unit's parameters make the default one; raises StartError."""
+    example: Array | None = None
+    """Rows that the model is known to answer; None: the artifact has none."""
 
     @property
     def version(self) -> int:
@@ -115,25 +113,23 @@ def predict(
         if name not in signature.outputs:
             raise RequestError(
                 "UNKNOWN_OUTPUT",
-                f"there is no output {name[:80]!r}; there is {', '.join(signature.outputs)}",
+                f"there is no output {name[:80]!r}; {signature.known_outputs()}",
             )
     if len(set(names)) < len(names):
         raise RequestError("WRONG_OUTPUT", "an output can be asked for only once")
     rows = conform(signature, values)
     try:
-        scores = signature.compute(rows, names)
+        answers = signature.compute(rows, names)
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise RequestError(
             "REFUSED_BY_MODEL",
             f"the model cannot answer these rows: {first_line[:300].rstrip('.')}",
         ) from error
-    for array in scores:
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise RequestError(
-                "NOT_FINITE", "the model has no finite answer for these rows; are values too large?"
-            )
-    return list(zip(names, scores, strict=True))
+    return [
+        (name, as_scores(answer, rows=len(rows), output=name))
+        for name, answer in zip(names, answers, strict=True)
+    ]
 
 
 def conform(signature: Signature, values: Array) -> Array:
@@ -151,14 +147,16 @@ def conform(signature: Signature, values: Array) -> Array:
         raise RequestError("NOT_FINITE", "NaN and Infinity are not numbers the model can use")
     if values.dtype == signature.dtype:
         return np.ascontiguousarray(values)
-    return _convert(values, signature.dtype)
+    check_numbers(values, signature.dtype, said=f"the model takes {signature.dtype.name}")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=signature.dtype)
 
 
 def _check_shape(signature: Signature, shape: tuple[int, ...]) -> None:
     """Raise unless `shape` is a batch of rows, where -1 stands for any length."""
     if shape[:1] == (0,):
         raise RequestError("EMPTY_BATCH", "the batch is empty; send at least one row")
-    wanted = signature.row_shape
+    wanted = shape[1:] if signature.row_shape is None else signature.row_shape
     fits = len(shape) == len(wanted) + 1 and all(
         size in (-1, there) for size, there in zip(wanted, shape[1:], strict=True)
     )
@@ -168,19 +166,36 @@ def _check_shape(signature: Signature, shape: tuple[int, ...]) -> None:
         )
 
 
-def _convert(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Convert numbers to `dtype`, refusing those it cannot hold."""
-    if dtype.kind in "iu" and not _are_integers(values, dtype):
-        raise RequestError("WRONG_TYPE", f"the model takes integers ({dtype.name}) only")
-    with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(values, dtype=dtype)
-    if dtype.kind == "f" and not np.isfinite(rows).all():
-        raise RequestError("OUT_OF_RANGE", f"a number is too large for the model's {dtype.name}")
-    return rows
+def check_numbers(values: Array, dtype: np.dtype[Any], *, said: str) -> None:
+    """Check that every one of `values`, which are finite, is one that `dtype` can hold.
+
+    `said` begins the sentence of the error: `the model takes uint8`.
+
+    Raises:
+        RequestError: a number is too large, or not whole where `dtype` holds whole numbers.
+    """
+    if not values.size or dtype in (values.dtype, np.float64):
+        return
+    if dtype.kind == "f":
+        if max(float(values.max()), -float(values.min())) > float(np.finfo(dtype).max):
+            raise RequestError("OUT_OF_RANGE", f"{said}, and a number is too large for that")
+    elif dtype.kind == "b":
+        if not ((values == 0) | (values == 1)).all():
+            raise RequestError("WRONG_TYPE", f"{said}: send true and false, or 1 and 0")
+    else:
+        _check_integers(values, np.iinfo(dtype), said)
 
 
-def _are_integers(values: Array, dtype: np.dtype[Any]) -> bool:
-    """Say whether every value is a whole number that `dtype` can hold."""
-    limits = np.iinfo(dtype)
-    whole = values.dtype.kind in "iu" or bool((values == np.floor(values)).all())
-    return whole and bool((values >= limits.min).all() and (values <= limits.max).all())
+def _check_integers(values: Array, limits: Any, said: str) -> None:
+    """Raise unless every value is a whole number within `limits`, and came with all its digits."""
+    if values.dtype.kind == "f":
+        if not (values == np.floor(values)).all():
+            raise RequestError("WRONG_TYPE", f"{said}, and a number is not whole")
+        if np.abs(values).max() > EXACT:
+            raise RequestError(
+                "OUT_OF_RANGE",
+                f"{said}, and a number beyond 2^53 came as a float, which loses digits; send "
+                "integers alone, without a decimal point",
+            )
+    if values.max() > limits.max or values.min() < limits.min:
+        raise RequestError("OUT_OF_RANGE", f"{said}, and a number is out of its range")

@@ -7,7 +7,8 @@ import numpy as np
 
 from mlops_pipeline.serving import loading
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
-from mlops_pipeline.serving.models import Array, predict
+from mlops_pipeline.serving.models import predict
+from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.settings import Parameter
 
 BATCH = 1024

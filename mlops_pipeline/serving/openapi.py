@@ -185,7 +185,11 @@ def _schemas(model: Model) -> Schema:
 def _rows(signature: Signature) -> Schema:
     """Return the schema of a batch of rows: at least one, each of the model's shape."""
     schema: Schema = {"type": "number", "minimum": -1e30, "maximum": 1e30}
-    for size in reversed(signature.row_shape):
+    if signature.dtype.kind == "b":
+        schema = {"type": "boolean"}
+    if signature.row_shape is None:
+        schema = {}
+    for size in reversed(signature.row_shape or ()):
         schema = {"type": "array", "items": schema}
         if size >= 0:
             schema |= {"minItems": size, "maxItems": size}
@@ -258,7 +262,7 @@ def _v2_schemas(model: Model, rows: Schema) -> Schema:
         "id": STRING,
         "outputs": {"type": "array", "items": _object(output, required=tuple(output))},
     }
-    items = _object(tensor, required=tuple(tensor))
+    items = _object(tensor, required=("shape", "datatype", "data"))
     inputs: Schema = {"type": "array", "items": items, "minItems": 1, "maxItems": 1}
     outputs = {"type": "array", "items": _object(asked, required=("name",))}
     request: Schema = {"id": STRING, "inputs": inputs, "outputs": outputs, "parameters": OBJECT}

@@ -1,5 +1,6 @@
 """Bytes to numbers and back: JSON bodies of requests, arrays of numbers in them, scores."""
 
+import contextlib
 from itertools import chain
 from typing import Any, TypeGuard
 
@@ -8,7 +9,7 @@ import orjson
 
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import FORM, JSON, Request
-from mlops_pipeline.serving.models import Array
+from mlops_pipeline.serving.scores import Array
 
 SMALL = 2048
 """Bytes of a body up to which the strings in it can do no harm (see `numbers`)."""
@@ -53,8 +54,8 @@ def _explain(body: bytes, error: orjson.JSONDecodeError) -> str:
     return f"the body is not JSON: {error}"
 
 
-def numbers(values: object, *, where: str, body: bytes | None) -> Array:
-    """Return a nested list of numbers as an array of that shape.
+def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[Any]) -> Array:
+    """Return a nested list of numbers as an array of that shape; of booleans, if they are `wanted`.
 
     `where` names the list for the sentence of an error, `body` is the JSON it came from, if any.
     Callers give their only reference away, so that a large list is gone before the prediction: it
@@ -67,32 +68,42 @@ def numbers(values: object, *, where: str, body: bytes | None) -> Array:
         raise RequestError("WRONG_TYPE", f"{where} is {_kind(values)}, it has to be a list of rows")
     # numpy takes true for 1.0 in a row of numbers, and gives every number the room of the longest
     # string among them: gigabytes, from a few kilobytes. Looking costs time, so only if it may be.
-    if body is None or len(body) > SMALL or b"true" in body or b"false" in body:
-        _check_numbers_only(values, where)
+    types = _WITH_BOOLEANS if wanted.kind == "b" else _NUMBERS
+    may_harm = body is None or len(body) > SMALL or b"true" in body or b"false" in body
+    if may_harm and not _holds_only(types, values):
+        raise _wrong(types, where)
     try:
         array = np.array(values)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RequestError(
             "RAGGED", f"{where} has rows of different lengths, or is nested too deep"
         ) from error
-    if array.dtype.kind not in "fiu":
-        raise _not_numbers(where)
+    if array.dtype.kind not in ("fiub" if bool in types else "fiu"):
+        raise _wrong(types, where)
+    if wanted == np.uint64 and array.dtype.kind == "f" and _holds_only(_INTEGERS, values):
+        with contextlib.suppress(OverflowError):  # numpy makes floats of integers beyond 2^63.
+            return np.array(values, dtype=wanted)
     return array
 
 
-def _check_numbers_only(values: list[Any], where: str) -> None:
-    """Raise if a nested list, however deep, holds anything but numbers."""
-    level = values
-    while list in (kinds := set(map(type, level))) and kinds <= {float, int, list}:
+_INTEGERS = frozenset({int})
+_NUMBERS = frozenset({float, int})
+_WITH_BOOLEANS = frozenset({float, int, bool})
+
+
+def _holds_only(wanted: frozenset[type], values: list[Any]) -> bool:
+    """Say whether a nested list, however deep, holds values of these types alone."""
+    level, allowed = values, wanted | {list}
+    while list in (kinds := set(map(type, level))) and kinds <= allowed:
         level = list(chain.from_iterable(v for v in level if type(v) is list))
-    if not kinds <= {float, int}:
-        raise _not_numbers(where)
+    return kinds <= wanted
 
 
-def _not_numbers(where: str) -> RequestError:
-    return RequestError(
-        "WRONG_TYPE", f"{where} has to hold numbers only, no strings, nulls, booleans or objects"
-    )
+def _wrong(wanted: frozenset[type], where: str) -> RequestError:
+    only = "numbers or booleans only, no strings, nulls"
+    if bool not in wanted:
+        only = "numbers only, no strings, nulls, booleans"
+    return RequestError("WRONG_TYPE", f"{where} has to hold {only} or objects")
 
 
 def is_shape(shape: object) -> TypeGuard[list[int]]:

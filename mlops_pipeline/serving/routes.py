@@ -49,15 +49,40 @@ def refusing(error: RequestError) -> Callable[[str, str], Route]:
     return lambda _, path: _both(refuse, failures.of_path(path))
 
 
-def missing(method: str, path: str) -> Route | None:
-    """Return the route that says 404, or 405, in the words of the protocol of `path`.
+def missing(unit: Unit) -> Callable[[str, str], Route | None]:
+    """Return what gives, for (method, path), the route that says 404 or 405 in its protocol.
 
     None where MLServer answers: reading about the server and its models. Not its model repository,
     which would let anybody unload the model, nor its ways to predict, which are slower than ours.
     """
-    if _MLSERVER.fullmatch(path):
-        return None if method in ("GET", "HEAD") else _get(_not_found(path), failures.of_path(path))
-    return _both(_not_found(path), failures.of_path(path))
+
+    def find(method: str, path: str) -> Route | None:
+        other = _other_model(unit, path)
+        refuse = _not_found(other or f"nothing answers at {path[:200]!r}; see /api/v1.0/doc/")
+        if other or not _MLSERVER.fullmatch(path):
+            return _both(refuse, failures.of_path(path))
+        return None if method in ("GET", "HEAD") else _get(refuse, failures.of_path(path))
+
+    return find
+
+
+_MODEL = re.compile(
+    r"/(?:v[12]/models|api/v[01]\.[01]/(?:metadata|status))/([^/:]+)(?:/versions/([^/:]+))?(?=[/:]|$)"
+)
+
+
+def _other_model(unit: Unit, path: str) -> str:
+    """Say which model there is, if `path` asks for another one or another version of it."""
+    found = _MODEL.match(path)
+    if not found:
+        return ""
+    model, (name, version) = unit.model, found.groups()
+    own = str(model.version) if path.startswith("/v1/") else model.version_name
+    if name != model.name:
+        return f"there is no model {name[:80]!r} here; the model's name is {model.name!r}"
+    if version not in (None, own):
+        return f"there is no version {version[:80]!r} of {name!r} here; its version is {own!r}"
+    return ""
 
 
 _MLSERVER = re.compile(r"/v2(/docs/dataplane\.json|/models/[^/]+(/versions/[^/]+)?(/ready)?)?")
@@ -76,9 +101,6 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     def predictions(request: Request) -> Answer:
         return seldon.predictions(unit, request)
 
-    def microservice(request: Request) -> Answer:
-        return seldon.microservice(unit, request)
-
     def feedback(request: Request) -> Answer:
         return seldon.feedback(unit, request)
 
@@ -92,7 +114,7 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         routes[f"/api/{version}/metadata"] = _get(_constant(graph), seldon.error)
         routes[f"/api/{version}/metadata/{unit.model.name}"] = _get(_constant(model), seldon.error)
         routes[f"/api/{version}/status/{unit.model.name}"] = _get(_constant(health), seldon.error)
-    routes["/predict"] = _post(count(microservice), seldon.error)
+    routes["/predict"] = _post(count(predictions), seldon.error)
     routes["/send-feedback"] = _post(feedback, seldon.error)
     routes["/metadata"] = _get(_constant(model), seldon.error)
     return routes
@@ -177,10 +199,8 @@ def _refuse_loading(_: Request) -> Answer:
     raise RequestError("LOADING", "the model is being loaded; try again in a moment", status=503)
 
 
-def _not_found(path: str) -> Handler:
+def _not_found(sentence: str) -> Handler:
     def refuse(_: Request) -> Answer:
-        raise RequestError(
-            "NOT_FOUND", f"nothing answers at {path[:200]!r}; see /api/v1.0/doc/", status=404
-        )
+        raise RequestError("NOT_FOUND", sentence, status=404)
 
     return refuse

@@ -129,7 +129,7 @@ class ModelRESTServer(RESTServer):  # type: ignore[misc]
     def _serve(self, app: App, unit: Unit) -> None:
         if unit.model.digest:
             app.headers = [(b"x-model-digest", unit.model.digest.encode())]
-        app.serve(routes_of(unit, self.metrics), missing=missing)
+        app.serve(routes_of(unit, self.metrics), missing=missing(unit))
 
     def _app_of(self, said: str) -> App:
         """Return the application of a unit that a forwarder speaks for; the model is loaded."""

@@ -131,6 +131,25 @@ def parse_parameters(text: str) -> dict[str, Parameter]:
         ) from error
 
 
+_ANYWHERE = ("model_uri", "model_name", "rest_endpoint", "grpc_endpoint")
+"""Parameters that every unit may have; they say where it is."""
+
+
+def check_known(parameters: Mapping[str, Parameter], *names: str) -> None:
+    """Check that each parameter is one of `names`, or one that every unit may have.
+
+    Raises:
+        StartError: it is not, which is most often a misspelling; names those that are known.
+    """
+    unknown = [repr(name) for name in parameters if name not in (*names, *_ANYWHERE)]
+    if unknown:
+        raise StartError(
+            f"There is no parameter {', '.join(unknown)}; this model takes "
+            f"{', '.join((*names, 'model_uri'))}.",
+            code=ExitCode.SETTINGS,
+        )
+
+
 def _typed(entry: Mapping[str, object]) -> Parameter:
     """Convert a parameter's value, which Seldon's manifests write as a string, to its type."""
     value = str(entry["value"])

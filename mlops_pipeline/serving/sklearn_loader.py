@@ -1,6 +1,7 @@
-"""scikit-learn: `model.joblib`, asked by `predict_proba`, `decision_function` or `predict`."""
+"""scikit-learn: `model.joblib`, asked by `predict_proba` or whichever method it has."""
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import numpy as np
 from mlops_pipeline.serving.artifact import SKLEARN_FILE, Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_sklearn
-from mlops_pipeline.serving.models import Array, Signature
-from mlops_pipeline.serving.settings import Parameter
+from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.settings import Parameter, check_known
 
 import_sklearn()
 import joblib  # noqa: E402 - scikit-learn first, without what it does not need
 import sklearn  # noqa: E402
 
-METHODS = ("predict_proba", "decision_function", "predict")
+METHODS = ("predict_proba", "decision_function", "predict", "transform")
+"""What an estimator may be asked for; the first that it has is its default."""
 
 
 def load_sklearn(
@@ -26,7 +29,7 @@ def load_sklearn(
     """Load `folder/model.joblib`; the parameter `method` chooses the default output.
 
     Raises:
-        StartError: it does not load.
+        StartError: it does not load, or it has no method that answers rows.
     """
     file = folder / SKLEARN_FILE
     try:
@@ -38,59 +41,123 @@ def load_sklearn(
             f"{type(error).__name__}: {error}",
             code=ExitCode.MODEL,
         ) from error
-    methods = {name: getattr(estimator, name) for name in METHODS if hasattr(estimator, name)}
-    signature = Signature(
-        name="serving_default",
-        input=manifest.inputs[0].name if manifest.inputs else "predict",
-        row_shape=_row_shape(manifest, estimator),
-        dtype=np.dtype(np.float64),
-        outputs=tuple(methods),
-        default_outputs=tuple(methods)[:1],
-        compute=_caller(methods),
-    )
+    signature = _signature(estimator, manifest)
 
     def choose(parameters: Mapping[str, Parameter]) -> Signature:
-        return replace(signature, default_outputs=(_default_method(parameters, methods),))
+        check_known(parameters, "method")
+        return replace(signature, default_outputs=(_default_method(parameters, signature),))
 
     return {signature.name: signature}, choose
 
 
+def _signature(estimator: object, manifest: Manifest) -> Signature:
+    """Describe an estimator.
+
+    Raises:
+        StartError: it has no method that answers rows, or its rows are not the manifest's.
+    """
+    methods = {name: getattr(estimator, name) for name in METHODS if hasattr(estimator, name)}
+    if not methods:
+        raise StartError(
+            f"The model is a {type(estimator).__name__}, which cannot answer new rows: it has none "
+            f"of {', '.join(METHODS)}.",
+            code=ExitCode.MODEL,
+        )
+    refused = _refused(estimator, methods)
+    served = tuple(name for name in methods if name not in refused)
+    columns = tuple(map(str, getattr(estimator, "feature_names_in_", ())))
+    return Signature(
+        name="serving_default",
+        input=manifest.inputs[0].name if manifest.inputs else "predict",
+        row_shape=_row_shape(manifest, estimator),
+        dtype=np.dtype(np.float64),
+        outputs=served,
+        default_outputs=served[:1],
+        compute=_caller(methods, _frame_maker(columns)),
+        columns=columns,
+        refused=refused,
+    )
+
+
+def _refused(estimator: object, methods: Iterable[str]) -> Mapping[str, str]:
+    """Return the methods whose answers have no shape [n, …], and why.
+
+    An estimator of several outputs has a list of classes for each of them.
+    """
+    classes = getattr(estimator, "classes_", None)
+    if not isinstance(classes, list) or "predict_proba" not in methods:
+        return {}
+    numbers = [len(one) for one in classes]
+    if len(set(numbers)) == 1:
+        return {}
+    return {"predict_proba": f"has as many columns as an output has classes, which is {numbers}"}
+
+
+def _frame_maker(columns: Sequence[str]) -> Callable[[Array], Any]:
+    """Return the function that gives rows to a model as what it was fit on: a frame, or an array.
+
+    A step of a pipeline may ask for its columns by name.
+    """
+    if not columns:
+        return lambda rows: rows
+    pandas = importlib.import_module("pandas")
+    index = pandas.Index(columns)
+    return lambda rows: pandas.DataFrame(rows, columns=index)
+
+
 def _caller(
-    methods: Mapping[str, Callable[[Array], Any]],
-) -> Callable[[Array, Sequence[str]], Sequence[Array]]:
+    methods: Mapping[str, Callable[[Any], Any]], frame: Callable[[Array], Any]
+) -> Callable[[Array, Sequence[str]], Sequence[object]]:
     """Return the function that calls the named methods with the rows."""
 
-    def compute(rows: Array, names: Sequence[str]) -> list[Array]:
-        return [np.asarray(methods[name](rows)) for name in names]
+    def compute(rows: Array, names: Sequence[str]) -> list[object]:
+        given = frame(rows)
+        return [_table(methods[name](given)) for name in names]
 
     return compute
 
 
-def _default_method(parameters: Mapping[str, Parameter], methods: Mapping[str, object]) -> str:
+def _table(answer: Any) -> object:
+    """Return an answer with the rows first, dense: estimators of several outputs give a list."""
+    if isinstance(answer, list):
+        return np.stack(answer, axis=1)
+    return answer.toarray() if hasattr(answer, "toarray") else answer
+
+
+def _default_method(parameters: Mapping[str, Parameter], signature: Signature) -> str:
     """Return the method to answer with: the parameter's, else the first the estimator has.
 
     Raises:
-        StartError: the estimator has no such method.
+        StartError: the estimator has no such method, or its answer cannot be served.
     """
-    method = str(parameters.get("method", next(iter(methods), "predict")))
-    if method not in methods:
+    has = next(name for name in METHODS if name in (*signature.outputs, *signature.refused))
+    method = str(parameters.get("method", has))
+    if method in signature.refused:
         raise StartError(
-            f"The parameter method is {method!r}; the model has {', '.join(methods) or 'none'}.",
+            f"The model's {method} cannot be served: it {signature.refused[method]}. Let the "
+            f"parameter method choose one of {', '.join(signature.outputs)}.",
+            code=ExitCode.SETTINGS,
+        )
+    if method not in signature.outputs:
+        raise StartError(
+            f"The parameter method is {method!r}; the model has {', '.join(signature.outputs)}.",
             code=ExitCode.SETTINGS,
         )
     return method
 
 
-def _row_shape(manifest: Manifest, estimator: object) -> tuple[int, ...]:
+def _row_shape(manifest: Manifest, estimator: object) -> tuple[int, ...] | None:
     """Return the shape of a row: the manifest's, else as many numbers as the estimator was fit on.
 
+    None where neither says it.
+
     Raises:
-        StartError: the two disagree, or neither says it.
+        StartError: the two disagree.
     """
     fitted: int | None = getattr(estimator, "n_features_in_", None)
-    if not manifest.inputs and fitted is None:
-        raise StartError("Neither manifest nor model say a row's shape.", code=ExitCode.MODEL)
-    shape = manifest.inputs[0].shape[1:] if manifest.inputs else (-1,)
+    if not manifest.inputs:
+        return None if fitted is None else (fitted,)
+    shape = manifest.inputs[0].shape[1:]
     if fitted is not None and shape not in ((fitted,), (-1,)):
         raise StartError(
             f"The manifest says rows of shape {list(shape)}, the model was fit on {fitted}.",

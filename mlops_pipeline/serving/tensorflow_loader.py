@@ -1,5 +1,6 @@
 """TensorFlow SavedModels below a numeric folder (`1/saved_model.pb`), asked by their signatures."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,18 @@ import numpy as np
 from mlops_pipeline.serving.artifact import Manifest, saved_models
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_tensorflow
-from mlops_pipeline.serving.models import Array, Signature
-from mlops_pipeline.serving.settings import Parameter
+from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.scores import DATATYPES, Array
+from mlops_pipeline.serving.settings import Parameter, check_known
 
 tf: Any = import_tensorflow()
-
+logger = logging.getLogger("mlserver.loading")
 
 DEFAULT = "serving_default"
+
+
+class _UnservableError(Exception):
+    """A signature that cannot be served; the text says why."""
 
 
 def load_tensorflow(
@@ -28,7 +34,7 @@ def load_tensorflow(
     and `model_output` choose the default signature, and check or choose its input and output.
 
     Raises:
-        StartError: it does not load, or has no signature with a single input.
+        StartError: it does not load, or has no signature that turns rows of numbers into answers.
     """
     try:
         loaded = tf.saved_model.load(str(saved_model_folder(folder)))
@@ -36,24 +42,23 @@ def load_tensorflow(
         raise StartError(
             f"The SavedModel in {folder} does not load: {error}", code=ExitCode.MODEL
         ) from error
-    signatures = {
-        name: _signature(name, function, loaded)
-        for name, function in loaded.signatures.items()
-        if len(function.structured_input_signature[1]) == 1
-    }
+    signatures, unservable = {}, {}
+    for name, function in loaded.signatures.items():
+        try:
+            signatures[name] = _signature(name, function, loaded)
+        except _UnservableError as error:
+            unservable[name] = str(error)
     if not signatures:
+        reasons = "; ".join(f"{name!r} {reason}" for name, reason in unservable.items())
         raise StartError(
-            f"The SavedModel in {folder} has no signature that takes one tensor.",
+            f"The SavedModel in {folder} has no signature that can be served: "
+            f"{reasons or 'it has none at all'}.",
             code=ExitCode.MODEL,
         )
 
     def choose(parameters: Mapping[str, Parameter]) -> Signature:
-        name = str(parameters.get("signature_name", DEFAULT))
-        if "signature_name" not in parameters and len(signatures) == 1:
-            (name,) = signatures
-        if name not in signatures:
-            raise _missing("signature_name", name, signatures)
-        return _choose(signatures[name], parameters)
+        check_known(parameters, "signature_name", "model_input", "model_output")
+        return _choose(_named(parameters, signatures, unservable), parameters)
 
     return signatures, choose
 
@@ -74,30 +79,125 @@ def saved_model_folder(folder: Path) -> Path:
 
 
 def _signature(name: str, function: Any, loaded: object) -> Signature:
-    """Describe one signature; `loaded` owns the variables and has to live as long."""
-    ((input_name, spec),) = function.structured_input_signature[1].items()
-    outputs = tuple(sorted(function.structured_outputs))
+    """Describe one signature; `loaded` owns the variables and has to live as long.
+
+    Raises:
+        _UnservableError: it does not turn rows of numbers into answers per row.
+    """
+    input_name, spec = _input(function)
+    rank = spec.shape.rank
+    batch = spec.shape[0] if rank else None
+    outputs = function.structured_outputs
+    refused = {key: why for key in sorted(outputs) if (why := _why_not(outputs[key], batch))}
+    served = tuple(key for key in sorted(outputs) if key not in refused)
+    if not served:
+        reasons = "; ".join(f"its output {key!r} {why}" for key, why in refused.items())
+        raise _UnservableError(reasons or "has no output")
+    for key, why in refused.items():
+        logger.warning("The output %r of the signature %r is not served: it %s", key, name, why)
     return Signature(
         name=name,
         input=input_name,
-        row_shape=tuple(-1 if size is None else size for size in spec.shape[1:]),
-        dtype=np.dtype(spec.dtype.as_numpy_dtype),
-        outputs=outputs,
-        default_outputs=outputs,
+        row_shape=tuple(-1 if size is None else size for size in spec.shape[1:]) if rank else None,
+        dtype=_numpy_type(spec.dtype) or np.dtype(np.float32),
+        outputs=served,
+        default_outputs=served,
         compute=_caller(function, input_name, loaded),
+        refused=refused,
     )
+
+
+def _input(function: Any) -> tuple[str, Any]:
+    """Return name and specification of the one input.
+
+    Raises:
+        _UnservableError: there is none or several, or it does not take rows of numbers.
+    """
+    inputs = function.structured_input_signature[1]
+    if len(inputs) != 1:
+        names = ", ".join(map(repr, sorted(inputs)))
+        raise _UnservableError(f"takes {len(inputs)} inputs ({names}), and one is served")
+    ((name, spec),) = inputs.items()
+    if not isinstance(spec, tf.TensorSpec):
+        raise _UnservableError(f"takes a {type(spec).__name__} ({name!r}), and not a tensor")
+    if _numpy_type(spec.dtype) is None and not spec.dtype.is_floating:
+        raise _UnservableError(f"takes {spec.dtype.name} ({name!r}), and not numbers")
+    if spec.shape.rank == 0:
+        raise _UnservableError(f"takes a single number ({name!r}), and not rows")
+    return name, spec
+
+
+def _numpy_type(dtype: Any) -> "np.dtype[Any] | None":
+    """Return numpy's type for one of TensorFlow's, None where a request cannot hold it."""
+    found: np.dtype[Any] = np.dtype(dtype.as_numpy_dtype)
+    return found if found in DATATYPES else None
+
+
+def _why_not(spec: Any, batch: int | None) -> str | None:
+    """Say why an output cannot be served, None if it can; `batch` is the input's fixed length."""
+    if not isinstance(spec, tf.TensorSpec):
+        return f"is a {type(spec).__name__}, and not a tensor"
+    dtype = spec.dtype
+    if _numpy_type(dtype) is None and not (dtype.is_floating or dtype == tf.string):
+        return f"is of type {dtype.name}; numbers, booleans and text can be answered"
+    if spec.shape.rank == 0:
+        return "is a single value, and not one for each row"
+    if spec.shape.rank and spec.shape[0] not in (None, batch):
+        return f"has {spec.shape[0]} rows, however many are sent"
+    return None
 
 
 def _caller(
     function: Any, input_name: str, loaded: object
-) -> Callable[[Array, Sequence[str]], Sequence[Array]]:
+) -> Callable[[Array, Sequence[str]], Sequence[object]]:
     """Return the function that calls a signature with a tensor of the rows."""
+    wanted = function.structured_input_signature[1][input_name].dtype
+    is_cast = _numpy_type(wanted) is None
 
-    def compute(rows: Array, names: Sequence[str], owner: object = loaded) -> list[Array]:
-        scores = function(**{input_name: tf.constant(rows)})
-        return [scores[name].numpy() for name in names]
+    def compute(rows: Array, names: Sequence[str], owner: object = loaded) -> list[object]:
+        tensor = tf.constant(rows)
+        scores = function(**{input_name: tf.cast(tensor, wanted) if is_cast else tensor})
+        return [_numpy(scores[name]) for name in names]
 
     return compute
+
+
+def _numpy(tensor: Any) -> object:
+    """Return a tensor as an array; a float that numpy does not know (bfloat16) as a longer one."""
+    if tensor.dtype.is_floating and _numpy_type(tensor.dtype) is None:
+        tensor = tf.cast(tensor, tf.float32)
+    return tensor.numpy()
+
+
+def _named(
+    parameters: Mapping[str, Parameter],
+    signatures: Mapping[str, Signature],
+    unservable: Mapping[str, str],
+) -> Signature:
+    """Return the signature that the parameters name, or the only one that can be served.
+
+    Raises:
+        StartError: there is none of that name, it cannot be served, or one has to be named.
+    """
+    name = str(parameters.get("signature_name", DEFAULT))
+    if name in unservable:
+        raise StartError(
+            f"The signature {name!r} {unservable[name]}. The parameter signature_name can choose "
+            f"{', '.join(sorted(signatures))}.",
+            code=ExitCode.MODEL,
+        )
+    if name in signatures:
+        return signatures[name]
+    if "signature_name" in parameters:
+        raise _missing("signature_name", name, signatures)
+    if len(signatures) > 1:
+        raise StartError(
+            f"The SavedModel has several signatures, and none is {DEFAULT!r}: let the parameter "
+            f"signature_name choose one of {', '.join(sorted(signatures))}.",
+            code=ExitCode.SETTINGS,
+        )
+    (only,) = signatures.values()
+    return only
 
 
 def _choose(signature: Signature, parameters: Mapping[str, Parameter]) -> Signature:
@@ -109,16 +209,19 @@ def _choose(signature: Signature, parameters: Mapping[str, Parameter]) -> Signat
     wanted = str(parameters.get("model_input", signature.input))
     if wanted != signature.input:
         raise _missing("model_input", wanted, [signature.input])
-    output = parameters.get("model_output")
-    if output is None:
+    if "model_output" not in parameters:
         return signature
+    output = str(parameters["model_output"])
     if output not in signature.outputs:
-        raise _missing("model_output", str(output), signature.outputs)
-    return replace(signature, default_outputs=(str(output),))
+        raise StartError(
+            f"The parameter model_output is {output!r}; {signature.known_outputs()}.",
+            code=ExitCode.SETTINGS,
+        )
+    return replace(signature, default_outputs=(output,))
 
 
 def _missing(parameter: str, value: str, there: Sequence[str] | Mapping[str, object]) -> StartError:
-    known = ", ".join(sorted(there)) or "none"
+    known = ", ".join(sorted(there))
     return StartError(
         f"The parameter {parameter} is {value!r}; the model has {known}.", code=ExitCode.SETTINGS
     )

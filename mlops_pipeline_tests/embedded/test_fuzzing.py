@@ -345,7 +345,52 @@ HAND_MADE = {
     "an output a thousand times": b'{"inputs":[{"name":"predict","datatype":"FP64","shape":[1,4],'
     b'"data":[1,2,3,4]}],"outputs":[%s{"name":"predict"}]}' % (b'{"name":"predict"},' * 100_000),
     "binary": bytes(range(256)) * 100,
+    "two kinds of data": b'{"data":{"ndarray":[[1,2,3,4]],"tensor":{"shape":[1],"values":[1]}}}',
+    "many names": b'{"data":{"ndarray":[[1,2,3,4]],"names":[%s"a"]}}' % (b'"a",' * 100_000),
+    "names of numbers": b'{"data":{"ndarray":[[1,2,3,4]],"names":[1,null,[],{}]}}',
+    "a column for each of many inputs": b'{"inputs":[%s{}]}'
+    % (b'{"name":"a","shape":[1],"datatype":"FP64","data":[1]},' * 20_000),
+    "inputs of different lengths": b'{"inputs":[{"name":"a","shape":[1],"datatype":"FP64",'
+    b'"data":[1]},{"name":"b","shape":[2,1],"datatype":"INT8","data":[1,2]}]}',
+    "numbers that are not of their datatype": b'{"inputs":[{"shape":[1,4],"datatype":"UINT8",'
+    b'"data":[-1,300,1.5,1e300]}]}',
+    "BOOL": b'{"inputs":[{"shape":[1,4],"datatype":"BOOL","data":[true,false,1,0]}]}',
+    "text": b'{"inputs":[{"shape":[1,4],"datatype":"BYTES","data":["a","b","c","d"]}]}',
 }
+
+
+FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
+PART = b'--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n%s\r\n'
+FORMS = {
+    "an empty field": (FORM, b"json="),
+    "many fields": (FORM, b"a=1&" * 200_000 + b"json=1"),
+    "a field of percent signs": (FORM, b"json=" + b"%" * 1_000_000),
+    "a field of 10 MB": (FORM, b"json=" + b"+" * MEGABYTES_10),
+    "no boundary": ("multipart/form-data", PART % b"{}"),
+    "no end": (MULTIPART, PART % b"{}"),
+    "many parts": (MULTIPART, PART % b"{}" * 100_000 + b"--b--"),
+    "10 MB of boundaries": (MULTIPART, b"--b" * (MEGABYTES_10 // 3)),
+    "10 MB of lines": (MULTIPART, b"--b" + b"\r\n" * (MEGABYTES_10 // 2)),
+    "many headers": (MULTIPART, b"--b\r\n" + b"content-disposition:" * (MEGABYTES_10 // 20)),
+    "a header of 10 MB": (MULTIPART, b"--b\r\ncontent-disposition:" + b";" * MEGABYTES_10),
+    "a part that is not JSON": (MULTIPART, PART % b"{" + b"--b--"),
+    "a part with two documents": (MULTIPART, PART % b'1,"meta":2' + b"--b--"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_hand_made_forms(target: Target, name: str) -> None:
+    content_type, body = FORMS[name]
+    for deployment in target.deployments:
+        for path in ("/api/v1.0/predictions", "/predict", "/api/v1.0/feedback"):
+            target.sent += 1
+            begin = time.monotonic()
+            answer = deployment.client.post(
+                f"{deployment.prefix}{path}", content=body, headers={"content-type": content_type}
+            )
+            assert answer.status_code in (200, 400), answer.text
+            assert time.monotonic() - begin < DEADLINE
+        deployment.check()
 
 
 @pytest.mark.parametrize("name", HAND_MADE)

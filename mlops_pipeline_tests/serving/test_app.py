@@ -55,7 +55,7 @@ def an_app(
     )
     if loaded:
         app.headers = [(b"x-model-digest", UNIT.model.digest.encode())]
-        app.serve(routes.routes_of(UNIT, metrics), missing=routes.missing)
+        app.serve(routes.routes_of(UNIT, metrics), missing=routes.missing(UNIT))
     return app
 
 
@@ -162,9 +162,29 @@ def test_what_is_not_there_is_refused(method: str, path: str, status: int) -> No
     assert (b"allow" in answered.headers) == (status == 405)
 
 
-@pytest.mark.parametrize("path", ["/v2", "/v2/models/classifier", "/v2/models/other/ready"])
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/classifier", "/v2/docs/dataplane.json"])
 def test_mlserver_answers_the_rest_of_v2(path: str) -> None:
     assert reply(an_app(), "GET", path).body == b"MLServer"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sentence"),
+    [
+        ("POST", "/v1/models/mnist:predict", "no model 'mnist' here; the model's name is 'class"),
+        ("GET", "/v1/models/mnist", "no model 'mnist' here; the model's name is 'classifier'"),
+        ("GET", "/v1/models/mnist/metadata", "the model's name is 'classifier'"),
+        ("POST", "/v2/models/iris/infer", "no model 'iris' here; the model's name is 'classifier'"),
+        ("GET", "/v2/models/iris", "no model 'iris' here; the model's name is 'classifier'"),
+        ("GET", "/v2/models/iris/ready", "the model's name is 'classifier'"),
+        ("GET", "/api/v1.0/metadata/iris", "the model's name is 'classifier'"),
+        ("POST", "/v2/models/classifier/versions/3/infer", "no version '3' of 'classifier' here"),
+        ("POST", "/v1/models/classifier/versions/3:predict", "no version '3' of 'classifier' here"),
+    ],
+)
+def test_another_model_is_told_the_right_name(method: str, path: str, sentence: str) -> None:
+    answered = reply(an_app(), method, path)
+    assert answered.status == 404
+    assert sentence in answered.body.decode()
 
 
 def test_while_loading_it_is_alive_and_not_ready() -> None:

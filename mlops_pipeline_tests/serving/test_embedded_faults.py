@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlops_pipeline.serving import artifact
@@ -106,11 +107,15 @@ def test_a_model_that_does_not_load_ends_the_server(own_copy: Path) -> None:
     assert "Traceback" not in ended.stderr + ended.stdout
 
 
-def test_a_model_that_needs_columns_by_name_ends_the_server(tmp_path: Path) -> None:
-    ended = servers.serve_in_vain(servers.make_sklearn(tmp_path / "named", BY_NAME))
-    assert ended.returncode == ExitCode.MODEL
-    assert "Specifying the columns using strings is only supported for dataframes." in ended.stderr
-    assert "Traceback" not in ended.stderr + ended.stdout
+def test_a_model_that_needs_columns_by_name_is_served(tmp_path: Path) -> None:
+    named = servers.make_sklearn(tmp_path / "named", BY_NAME)
+    with servers.running(named, tmp_path / "log") as server, server.client() as client:
+        answer = client.post("/predict", content=GOOD)
+        assert np.argmax(answer.json()["data"]["ndarray"]) == 0
+        names = "petal width (cm)"
+        turned = {"names": [names], "ndarray": [[1.0]]}
+        refused = client.post("/predict", json={"data": turned})
+        assert "sepal length (cm)" in refused.json()["status"]["info"]
 
 
 def test_a_parameter_the_model_does_not_know_ends_the_server(folder: Path) -> None:

@@ -1,6 +1,8 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlops_pipeline.serving import artifact, loading
@@ -65,15 +67,15 @@ def test_an_unknown_framework_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == ExitCode.MODEL
 
 
-def test_a_model_that_loads_but_does_not_answer_is_refused() -> None:
+def test_a_model_that_does_not_answer_its_example_is_refused() -> None:
     loading.warm(toy_model())
-    broken = toy_model(toy_signature(row_shape=(4, 4), dtype="float32"))
-    loading.warm(broken)
-    nameless = toy_signature()
-    object.__setattr__(nameless, "default_outputs", ("gone",))
-    with pytest.raises(StartError, match="loads, but does not answer") as caught:
-        loading.warm(toy_model(nameless))
+    loading.warm(toy_model(toy_signature(row_shape=(4, 4), dtype="float32")))
+    nameless = replace(toy_model(toy_signature()), example=np.ones((1, 4)))
+    object.__setattr__(nameless.default, "default_outputs", ("gone",))
+    with pytest.raises(StartError, match="loads, but does not answer its example") as caught:
+        loading.warm(nameless)
     assert caught.value.code == ExitCode.MODEL
+    loading.warm(replace(nameless, example=None))
 
 
 def a_bare_model(folder: Path) -> artifact.Manifest:

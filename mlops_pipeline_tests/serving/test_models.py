@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Array, conform, predict
+from mlops_pipeline.serving.models import conform, predict
+from mlops_pipeline.serving.scores import Array
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature
 
 
@@ -67,7 +68,7 @@ def test_an_integer_model_takes_whole_numbers_in_its_range(value: float, fits: b
     if fits:
         assert conform(signature, np.full((1, 4), value)).dtype == np.uint8
     else:
-        with pytest.raises(RequestError, match="integers"):
+        with pytest.raises(RequestError, match="the model takes uint8, and a number is"):
             conform(signature, np.full((1, 4), value))
 
 

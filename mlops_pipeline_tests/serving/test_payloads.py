@@ -6,6 +6,8 @@ import pytest
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.payloads import SMALL, numbers
 
+FLOATS = np.dtype(np.float64)
+
 
 @pytest.mark.parametrize(
     "values",
@@ -22,7 +24,7 @@ def test_what_is_no_number_is_refused_before_it_takes_memory(values: list[object
     tracemalloc.start()
     try:
         with pytest.raises(RequestError, match="numbers only"):
-            numbers(values, where="data", body=b"true" + b" " * SMALL)
+            numbers(values, where="data", body=b"true" + b" " * SMALL, wanted=FLOATS)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
@@ -33,7 +35,7 @@ def test_strings_in_a_small_body_take_little_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RequestError, match="numbers only"):
-            numbers(values, where="data", body=b"small")
+            numbers(values, where="data", body=b"small", wanted=FLOATS)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
@@ -43,9 +45,11 @@ def test_strings_in_a_small_body_take_little_memory() -> None:
 @pytest.mark.parametrize("body", [b"small", b" " * (SMALL + 1), None])
 def test_rows_of_different_lengths_are_refused(values: list[object], body: bytes | None) -> None:
     with pytest.raises(RequestError, match="different lengths"):
-        numbers(values, where="data", body=body)
+        numbers(values, where="data", body=body, wanted=FLOATS)
 
 
 def test_numbers_of_all_kinds_are_taken() -> None:
     for values in ([[1, 2.5]], [[1, 2]], [[2**63, -1]], []):
-        assert np.array_equal(numbers(values, where="data", body=None), np.array(values))
+        assert np.array_equal(
+            numbers(values, where="data", body=None, wanted=FLOATS), np.array(values)
+        )

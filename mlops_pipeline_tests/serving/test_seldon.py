@@ -35,7 +35,7 @@ def refusal(document: object, content_type: bytes = b"application/json") -> Any:
 
 
 def test_ndarray_is_answered_with_ndarray() -> None:
-    answer = ask({"data": {"names": ["a"], "ndarray": [ROW]}})
+    answer = ask({"data": {"names": ["a", "b", "c", "d"], "ndarray": [ROW]}})
     assert answer["data"] == {"names": ["t:0", "t:1"], "ndarray": [[10.0, -10.0]]}
 
 
@@ -99,6 +99,11 @@ def test_names_are_the_models_own_where_it_has_them() -> None:
         ({"strData": "x"}, "NO_DATA"),
         ({"binData": "eA=="}, "NO_DATA"),
         ({"data": {"tftensor": {}}}, "UNSUPPORTED"),
+        ({"data": {"ndarray": [ROW], "tensor": {"shape": [1, 4], "values": ROW}}}, "AMBIGUOUS"),
+        ({"data": {"ndarray": [ROW], "tftensor": {}}}, "AMBIGUOUS"),
+        ({"data": {"ndarray": [ROW]}, "jsonData": [ROW]}, "AMBIGUOUS"),
+        ({"data": {"ndarray": [ROW]}, "strData": "x"}, "AMBIGUOUS"),
+        ({"data": {"ndarray": [ROW], "names": ["a"]}}, "WRONG_NAMES"),
         ({"data": {"ndarray": ROW}}, "WRONG_SHAPE"),
         ({"data": {"ndarray": [ROW[:3]]}}, "WRONG_SHAPE"),
         ({"data": {"ndarray": []}}, "EMPTY_BATCH"),
@@ -129,16 +134,81 @@ def test_a_wrong_content_type_is_refused_and_curls_is_not() -> None:
         assert seldon.predictions(UNIT, Request(body, kind)).status == 200
 
 
-def test_the_executor_may_send_a_form() -> None:
-    body = b"json=%7B%22data%22%3A%7B%22ndarray%22%3A%5B%5B1%2C2%2C3%2C4%5D%5D%7D%7D"
-    answer = seldon.microservice(UNIT, Request(body, b"application/x-www-form-urlencoded"))
+FORM = b"application/x-www-form-urlencoded"
+QUOTED = b"%7B%22data%22%3A%7B%22ndarray%22%3A%5B%5B1%2C2%2C3%2C4%5D%5D%7D%7D"
+MULTIPART = b'multipart/form-data; boundary="-b 1"'
+
+
+def parts(**fields: str) -> bytes:
+    """Return a multipart form as requests and curl write it."""
+    written = (
+        f'---b 1\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    )
+    return "".join(written).encode() + b"---b 1--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (FORM, b"json=" + QUOTED),
+        (FORM + b"; charset=utf-8", b"isDefault=true&json=" + QUOTED),
+        (FORM, b'{"data": {"ndarray": [[1, 2, 3, 4]]}, "meta": {"puid": "a&json=1"}}'),
+        (MULTIPART, parts(data='{"ndarray": [[1, 2, 3, 4]]}')),
+        (MULTIPART, parts(meta='{"puid": "p"}', data='{"ndarray": [[1, 2, 3, 4]]}')),
+        (MULTIPART, parts(json='{"data": {"ndarray": [[1, 2, 3, 4]]}}')),
+    ],
+)
+def test_older_clients_may_send_a_form(content_type: bytes, body: bytes) -> None:
+    answer = seldon.predictions(UNIT, Request(body, content_type))
     assert json.loads(answer.body)["data"]["ndarray"] == [[10.0, -10.0]]
 
 
-def test_feedback_is_taken() -> None:
-    assert seldon.feedback(UNIT, Request(b'{"reward": 1}')).status == 200
-    with pytest.raises(RequestError):
-        seldon.feedback(UNIT, Request(b"[]"))
+@pytest.mark.parametrize(
+    ("content_type", "body", "reason"),
+    [
+        (FORM, b"json=%7B", "BAD_JSON"),
+        (FORM, b"json=\xff", "BAD_FORM"),
+        (FORM, b"a=1&" * 30 + b"json=1", "BAD_FORM"),
+        (FORM, b"a=1", "BAD_JSON"),
+        (b"multipart/form-data", b"x", "BAD_FORM"),
+        (MULTIPART, b"x", "BAD_FORM"),
+        (MULTIPART, b"", "BAD_FORM"),
+        (MULTIPART, parts(data="{"), "BAD_FORM"),
+        (MULTIPART, parts(data="[1]"), "NO_DATA"),
+        (MULTIPART, parts(strData="x"), "NO_DATA"),
+        (MULTIPART, parts().removesuffix(b"--\r\n") * 30, "BAD_FORM"),
+        (MULTIPART, b"---b 1\r\n\r\nx\r\n---b 1--", "BAD_FORM"),
+    ],
+)
+def test_a_bad_form_gets_its_reason(content_type: bytes, body: bytes, reason: str) -> None:
+    assert refusal(body, content_type)["reason"] == reason
+
+
+@given(st.binary())
+def test_whatever_form_is_sent_is_answered_or_refused(body: bytes) -> None:
+    for kind, content in ((FORM, b"json=" + body), (MULTIPART, body), (MULTIPART, parts() + body)):
+        with contextlib.suppress(RequestError):
+            seldon.predictions(UNIT, Request(content, kind))
+
+
+def test_null_is_absent_as_in_protobufs_json() -> None:
+    data = {"ndarray": [ROW], "tensor": None, "names": None}
+    assert ask({"data": data, "jsonData": None})["data"]["ndarray"] == [[10.0, -10.0]]
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"reward": 1}, {"reward": 0.5, "request": {}, "response": None}]
+)
+def test_feedback_is_taken(document: object) -> None:
+    assert seldon.feedback(UNIT, Request(json.dumps(document).encode())).status == 200
+
+
+@pytest.mark.parametrize("document", [[], {"reward": "x"}, {"reward": True}, {"truth": [1]}])
+def test_feedback_of_other_types_is_refused(document: object) -> None:
+    with pytest.raises(RequestError) as caught:
+        seldon.feedback(UNIT, Request(json.dumps(document).encode()))
+    assert caught.value.status == 400
 
 
 def test_metadata_describes_the_graph_of_one_model() -> None:
@@ -159,7 +229,7 @@ MESSAGES = st.recursive(JSON, lambda inner: st.dictionaries(KEYS, inner, max_siz
 @given(st.binary() | MESSAGES.map(lambda document: json.dumps(document).encode()))
 def test_whatever_is_sent_is_answered_or_refused(body: bytes) -> None:
     with contextlib.suppress(RequestError):
-        assert seldon.microservice(UNIT, Request(body)).status == 200
+        assert seldon.predictions(UNIT, Request(body)).status == 200
 
 
 def test_tags_nested_deeper_than_json_is_written_are_refused() -> None:

@@ -75,12 +75,14 @@ def an_app(unit: Unit | None = None, error: RequestError | None = None) -> App:
     app = App(
         {},
         fallback=fallback,
-        missing=routes.refusing(error) if error else routes.missing,
+        missing=routes.refusing(error) if error else routes.missing(toy_unit()),
         max_body_bytes=1 << 20,
         large=LargeRequests(),
     )
     if unit:
-        app.serve(routes.routes_of(unit, Metrics(CollectorRegistry())), missing=routes.missing)
+        app.serve(
+            routes.routes_of(unit, Metrics(CollectorRegistry())), missing=routes.missing(unit)
+        )
     return app
 
 

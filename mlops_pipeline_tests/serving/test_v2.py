@@ -1,5 +1,6 @@
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,15 @@ from mlserver.grpc import dataplane_pb2 as pb
 
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
-from mlops_pipeline.serving.protocols import v2, v2_grpc
+from mlops_pipeline.serving.protocols import seldon, seldon_grpc, tensorflow, v2, v2_grpc
+from mlops_pipeline.serving.seldon_pb2 import SeldonMessage
 from mlops_pipeline_tests.serving.test_seldon import JSON
-from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model
+from mlops_pipeline_tests.serving.toy_model import (
+    toy_manifest,
+    toy_model,
+    toy_signature,
+    toy_unit,
+)
 
 MODEL = toy_model()
 ROW = [1.0, 2.0, 3.0, 4.0]
@@ -49,6 +56,7 @@ def test_outputs_are_chosen_by_name() -> None:
         {},
         {"inputs": []},
         {"inputs": [tensor(), tensor()]},
+        {"inputs": [tensor(name=None, shape=[1], data=[1])] * 4},
         {"inputs": tensor()},
         {"inputs": [1]},
         {"inputs": [tensor(name=1)]},
@@ -70,6 +78,97 @@ def test_a_bad_request_is_refused_in_a_sentence(document: object) -> None:
     answer = v2.error(caught.value)
     assert answer.status == 400
     assert json.loads(answer.body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "sentence"),
+    [
+        ("UINT8", [-5, 1, 1, 1], "the datatype is UINT8, and a number is out of its range"),
+        ("UINT8", [300, 1, 1, 1], "the datatype is UINT8, and a number is out of its range"),
+        ("INT64", [5.1, 1, 1, 1], "the datatype is INT64, and a number is not whole"),
+        ("INT64", [2**53 + 2, 1.0, 1, 1], r"beyond 2\^53 came as a float"),
+        ("INT64", [2**63, 2**63, 2**63, 2**63], "out of its range"),
+        ("UINT64", [2**64, 1, 1, 1], r"beyond 2\^53 came as a float"),
+        ("UINT64", [-1, 1, 1, 1], "out of its range"),
+        ("FP16", [70000, 1, 1, 1], "the datatype is FP16, and a number is too large"),
+        ("FP32", [-1e39, 1, 1, 1], "the datatype is FP32, and a number is too large"),
+        ("BOOL", [2, 0, 0, 1], "the datatype is BOOL: send true and false"),
+        ("FP64", [True, 1, 1, 1], "numbers only"),
+        ("BYTES", ["1", "2", "3", "4"], "has to be one of UINT8|has to be one of FP16"),
+    ],
+)
+def test_the_data_have_to_be_of_the_datatype(
+    datatype: str, data: list[float], sentence: str
+) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        ask({"inputs": [tensor(datatype=datatype, data=data)]})
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("UINT8", [0, 255, 1, 2]),
+        ("INT8", [-128, 127.0, 1, 2]),
+        ("UINT64", [2**64 - 1, 1, 1, 1]),
+        ("FP16", [65504, 0.5, 1, 1]),
+        ("FP32", [0.1, 1, 1, 1]),
+        ("BOOL", [True, False, True, True]),
+        ("BOOL", [1, 0, 1, 1]),
+    ],
+)
+def test_data_of_their_datatype_are_taken(datatype: str, data: list[float]) -> None:
+    answer = ask({"inputs": [tensor(datatype=datatype, data=data)]})
+    assert answer["outputs"][0]["data"][0] == float(sum(data))
+
+
+def test_an_input_alone_needs_no_name() -> None:
+    nameless = tensor()
+    del nameless["name"]
+    assert ask({"inputs": [nameless]})["outputs"][0]["data"] == [10.0, -10.0]
+
+
+def test_a_data_frames_columns_are_taken_as_rows() -> None:
+    inputs = [
+        {"name": name, "shape": [2, 1], "datatype": "INT64", "data": [i, 10 * i]}
+        for i, name in enumerate("abcd")
+    ]
+    assert ask({"inputs": inputs})["outputs"][0]["data"] == [6.0, -6.0, 60.0, -60.0]
+    with pytest.raises(RequestError, match=r"columns of one length.*\[n, 4\]"):
+        ask({"inputs": [*inputs[:3], tensor(shape=[1], data=[1])]})
+    with pytest.raises(RequestError, match=r"expected shape \[n, 4\], got \[2, 3\]"):
+        ask({"inputs": inputs[:3]})
+
+
+def test_the_binary_extension_is_told_how_to_do_without() -> None:
+    body = json.dumps({"inputs": [tensor()]}).encode() + b"\0" * 32
+    with pytest.raises(RequestError, match="binary_data=False"):
+        v2.infer(MODEL, Request(body, b"application/octet-stream", is_binary=True))
+
+
+def test_integers_keep_their_digits() -> None:
+    long = 2**53 + 1
+    signature = replace(toy_signature(dtype="int64", row_shape=()), compute=lambda rows, _: [rows])
+    model = toy_model(signature)
+    request = {"inputs": [tensor(shape=[2], datatype="INT64", data=[long, -long])]}
+    body = json.dumps(request).encode()
+    assert b"[9007199254740993,-9007199254740993]" in v2.infer(model, Request(body)).body
+    call = pb.ModelInferRequest(model_name="classifier")
+    call.inputs.add(datatype="INT64", shape=[1]).contents.int64_contents.append(long)
+    assert list(v2_grpc.infer(model, call).outputs[0].contents.int64_contents) == [long]
+    body = b'{"instances": [9007199254740993]}'
+    assert b"[9007199254740993]" in tensorflow.predict(model, Request(body)).body
+    unit = toy_unit(model)
+    for data in (
+        '{"ndarray":[9007199254740993]}',
+        '{"tensor":{"shape":[1],"values":[9007199254740993]}}',
+    ):
+        answer = seldon.predictions(unit, Request(f'{{"data":{data}}}'.encode()))
+        assert b"[9007199254740993]" in answer.body
+    message = SeldonMessage()
+    message.data.tensor.shape.append(1)
+    message.data.tensor.values.append(2.0**60)
+    with pytest.raises(RequestError, match=r"2\^53"):
+        seldon_grpc.predict(unit, message)
 
 
 def test_tensorflow_models_have_their_inputs_name() -> None:

@@ -7,8 +7,9 @@ import numpy as np
 
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.errors import ExitCode, StartError
-from mlops_pipeline.serving.models import Array, Model, Signature
+from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.settings import Parameter
 
 

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
-from urllib.parse import parse_qs
 
+import numpy as np
 import orjson
 
 from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.artifact import Tensor
+from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.messages import FORM, Answer, Request, answer
-from mlops_pipeline.serving.models import Array, Model, predict
+from mlops_pipeline.serving.forms import unwrap_form
+from mlops_pipeline.serving.messages import Answer, Request, answer
+from mlops_pipeline.serving.models import Model, predict
 from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_object
+from mlops_pipeline.serving.scores import Array
 
 error = failures.seldon
 NO_DATA = "the body has to have `data` (with `ndarray` or `tensor`) or `jsonData`"
@@ -44,50 +47,37 @@ class Unit:
 
 
 def predictions(unit: Unit, request: Request) -> Answer:
-    """Answer `POST /api/v1.0/predictions`.
+    """Answer `POST /api/v1.0/predictions`, and `/predict`, which the executor calls.
 
     Raises:
         RequestError: the body is not a SeldonMessage of numbers the model can answer.
     """
+    request = unwrap_form(request)
     message = parse_object(request)
     meta = answer_meta(unit, message.get("meta"), puid=request.puid)
+    _check_one(message, _KINDS, where="the body")
     data = message.get("data")
     if data is None and "jsonData" in message:
         return answer(
-            {"jsonData": json_data(unit, message["jsonData"], request.body), "meta": meta}
+            {"jsonData": json_data(unit, message.pop("jsonData"), request.body), "meta": meta}
         )
     if type(data) is not dict:
         raise RequestError("NO_DATA", _missing(message))
     return answer({"data": _data(unit, data, request.body), "meta": meta})
 
 
-def microservice(unit: Unit, request: Request) -> Answer:
-    """Answer `POST /predict`, which the executor calls: JSON, or a form with the field `json`.
-
-    Raises:
-        RequestError: as `predictions`.
-    """
-    return predictions(unit, unwrap_form(request))
-
-
-def unwrap_form(request: Request) -> Request:
-    """Return the request whose body is the form's field `json`, if it is a form with one."""
-    if not request.content_type.lower().startswith(FORM) or not request.body.startswith(b"json="):
-        return request
-    try:
-        fields = parse_qs(request.body.decode("ascii"), max_num_fields=10)
-    except ValueError as problem:
-        raise RequestError("BAD_FORM", "the form cannot be read") from problem
-    return request._replace(body=fields.get("json", [""])[0].encode(errors="replace"))
-
-
 def feedback(unit: Unit, request: Request) -> Answer:
     """Answer `POST /api/v1.0/feedback`: feedback is taken, and counted by its route only.
 
     Raises:
-        RequestError: the body is not a JSON object.
+        RequestError: the body is not a JSON object, or not of the types of Seldon's Feedback.
     """
-    parse_object(unwrap_form(request))
+    message = parse_object(unwrap_form(request))
+    if type(message.get("reward", 0.0)) not in (int, float, type(None)):
+        raise RequestError("WRONG_TYPE", "reward has to be a number")
+    for key in ("request", "response", "truth"):
+        if type(message.get(key)) not in (dict, type(None)):
+            raise RequestError("WRONG_TYPE", f"{key} has to be an object, a SeldonMessage")
     return answer({"meta": answer_meta(unit, None)})
 
 
@@ -141,21 +131,47 @@ def scores_of(unit: Unit, values: Array) -> Array:
     return predict(unit.model.default, values, unit.model.default.default_outputs[:1])[0][1]
 
 
+_KINDS = ("data", "jsonData", "strData", "binData", "customData")
+_ENCODINGS = ("ndarray", "tensor", "tftensor")
+
+
+def _check_one(message: dict[str, Any], keys: tuple[str, ...], *, where: str) -> str:
+    """Return the one of `keys` that has a value, empty if none has.
+
+    Raises:
+        RequestError: several have; Seldon's protocol has them as alternatives.
+    """
+    given = [key for key in keys if message.get(key) is not None]
+    if len(given) > 1:
+        raise RequestError("AMBIGUOUS", f"{where} has {' and '.join(given)}; send one of them")
+    return given[0] if given else ""
+
+
 def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]:
-    """Answer `data` in the encoding it came in."""
-    if "ndarray" in data:
-        scores = scores_of(unit, numbers(data.pop("ndarray"), where="data.ndarray", body=body))
-        return {"names": column_names(unit, scores), "ndarray": listed(scores)}
-    if "tensor" in data:
-        scores = scores_of(unit, read_tensor(data["tensor"], body))
-        tensor = {"shape": scores.shape, "values": listed(scores.ravel())}
-        return {"names": column_names(unit, scores), "tensor": tensor}
-    if "tftensor" in data:
+    """Answer `data` in the encoding it came in; what a tensor cannot hold as ndarray."""
+    signature, names = unit.model.default, data.get("names")
+    given = _check_one(data, _ENCODINGS, where="data")
+    if given == "ndarray":
+        rows = numbers(
+            data.pop("ndarray"),
+            where="data.ndarray",
+            body=body,
+            wanted=signature.dtype,
+        )
+    elif given == "tensor":
+        rows = read_tensor(data["tensor"], body, wanted=signature.dtype)
+    elif given:
         raise RequestError("UNSUPPORTED", "data.tftensor is not supported; send ndarray or tensor")
-    raise RequestError("NO_DATA", NO_DATA)
+    else:
+        raise RequestError("NO_DATA", NO_DATA)
+    scores = scores_of(unit, ordered(signature, names, rows) if names else rows)
+    columns = column_names(unit, scores)
+    if given == "tensor" and scores.dtype.kind in "fiu":
+        return {"names": columns, "tensor": {"shape": scores.shape, "values": scores.ravel()}}
+    return {"names": columns, "ndarray": listed(scores)}
 
 
-def read_tensor(tensor: object, body: bytes) -> Array:
+def read_tensor(tensor: object, body: bytes, *, wanted: np.dtype[Any]) -> Array:
     """Return `{"shape": [n, …], "values": […]}` as an array of that shape.
 
     Raises:
@@ -166,7 +182,12 @@ def read_tensor(tensor: object, body: bytes) -> Array:
     shape = tensor.get("shape")
     if not is_shape(shape):
         raise RequestError("WRONG_SHAPE", "data.tensor.shape has to be a list of whole numbers ≥ 0")
-    values = numbers(tensor.pop("values", None), where="data.tensor.values", body=body)
+    values = numbers(
+        tensor.pop("values", None),
+        where="data.tensor.values",
+        body=body,
+        wanted=wanted,
+    )
     return reshaped(values, shape, where="data.tensor")
 
 
@@ -190,17 +211,17 @@ def json_data(unit: Unit, data: object, body: bytes | None) -> object:
     Raises:
         RequestError: it is in none of the forms, or not numbers the model can answer.
     """
+    key = where = ""
     if type(data) is dict and "instances" in data:
-        rows = numbers(data.pop("instances"), where="jsonData.instances", body=body)
-        return {"predictions": listed(scores_of(unit, rows))}
-    if type(data) is dict and "inputs" in data:
-        inputs = data.pop("inputs")
-        if type(inputs) is dict:
-            inputs = inputs.get(unit.model.default.input)
-        rows = numbers(inputs, where="jsonData.inputs", body=body)
-        del inputs
-        return {"outputs": listed(scores_of(unit, rows))}
-    return listed(scores_of(unit, numbers(data, where="jsonData", body=body)))
+        key, where, data = "predictions", ".instances", data.pop("instances")
+    elif type(data) is dict and "inputs" in data:
+        key, where, data = "outputs", ".inputs", data.pop("inputs")
+        if type(data) is dict:
+            data = data.get(unit.model.default.input)
+    rows = numbers(data, where=f"jsonData{where}", body=body, wanted=unit.model.default.dtype)
+    del data
+    scores = listed(scores_of(unit, rows))
+    return {key: scores} if key else scores
 
 
 def _missing(message: dict[str, Any]) -> str:

@@ -10,11 +10,13 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import ListValue, Value
 
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Array
+from mlops_pipeline.serving.models import EXACT
 from mlops_pipeline.serving.payloads import numbers
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.scores import Array
 
 
 def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
@@ -68,32 +70,49 @@ def _meta(unit: Unit, given: pb.Meta) -> pb.Meta:
 
 def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> None:
     """Fill `answer` with the scores of `data`, in its encoding."""
-    kind = data.WhichOneof("data_oneof")
+    kind, signature = data.WhichOneof("data_oneof"), unit.model.default
     if kind == "tensor":
         values = np.array(data.tensor.values, dtype=np.float64)
         shape = list(data.tensor.shape)
         if any(size < 0 for size in shape):
             raise RequestError("WRONG_SHAPE", "data.tensor.shape has to hold numbers ≥ 0")
-        scores = seldon.scores_of(unit, seldon.reshaped(values, shape, where="data.tensor"))
-        answer.tensor.shape.extend(scores.shape)
-        answer.tensor.values.extend(_floats(scores))
+        rows = seldon.reshaped(values, shape, where="data.tensor")
     elif kind == "ndarray":
-        rows = numbers(_rows(data.ndarray), where="data.ndarray", body=None)
-        scores = seldon.scores_of(unit, rows)
-        answer.ndarray.CopyFrom(_list_value(scores.tolist()))
+        rows = numbers(
+            _rows(data.ndarray),
+            where="data.ndarray",
+            body=None,
+            wanted=signature.dtype,
+        )
     else:
         raise RequestError(
             "NO_DATA", f"data.{kind or '(nothing)'}: send data.tensor or data.ndarray"
         )
+    scores = seldon.scores_of(
+        unit, ordered(signature, list(data.names), rows) if data.names else rows
+    )
+    _check_digits(scores)
     answer.names.extend(seldon.column_names(unit, scores))
+    if kind == "tensor" and scores.dtype.kind in "fiu":
+        answer.tensor.shape.extend(scores.shape)
+        answer.tensor.values.extend(scores.ravel().tolist())
+    else:
+        answer.ndarray.CopyFrom(_list_value(scores.tolist()))
 
 
-def _floats(scores: Array) -> list[float]:
-    """Return scores as a flat list; a tensor holds no strings."""
-    if scores.dtype.kind not in "fiub":
-        raise RequestError("NOT_NUMBERS", "the model answers with strings; send data.ndarray")
-    flat: list[float] = scores.ravel().tolist()
-    return flat
+def _check_digits(scores: Array) -> None:
+    """Raise where whole numbers are too large for the doubles of these messages.
+
+    Raises:
+        RequestError: one of them is beyond 2^53.
+    """
+    is_long = scores.dtype.kind in "iu" and scores.dtype.itemsize == 8 and scores.size > 0
+    if is_long and (scores.max() > EXACT or scores.min() < -EXACT):
+        raise RequestError(
+            "TOO_LONG",
+            "the model answers with whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
+            "hold; use REST, or V2's gRPC",
+        )
 
 
 def _rows(values: ListValue) -> list[Any]:
@@ -123,6 +142,8 @@ def _value(value: Any) -> Value:
         return Value(list_value=_list_value(value))
     if isinstance(value, str):
         return Value(string_value=value)
+    if isinstance(value, bool):
+        return Value(bool_value=value)
     return Value(number_value=value)
 
 
@@ -130,4 +151,7 @@ def _listed(document: Any) -> Any:
     """Return `document` with its arrays as lists."""
     if isinstance(document, dict):
         return {key: _listed(value) for key, value in document.items()}
-    return document.tolist() if isinstance(document, np.ndarray) else document
+    if isinstance(document, np.ndarray):
+        _check_digits(document)
+        return document.tolist()
+    return document

@@ -10,18 +10,19 @@ import numpy as np
 from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import Array, Model, Signature
+from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.models import predict as predict_rows
 from mlops_pipeline.serving.payloads import listed, numbers, parse_object
+from mlops_pipeline.serving.scores import Array
 
 error = failures.tensorflow
+_BITS = (8, 16, 32, 64)
 _TYPES = {
     "float64": "DT_DOUBLE",
     "float32": "DT_FLOAT",
     "float16": "DT_HALF",
-    "int64": "DT_INT64",
-    "int32": "DT_INT32",
-    "uint8": "DT_UINT8",
+    **{f"{kind}{bits}": f"DT_{kind.upper()}{bits}" for kind in ("int", "uint") for bits in _BITS},
+    "bool": "DT_BOOL",
 }
 
 
@@ -68,7 +69,7 @@ def _instances(signature: Signature, document: dict[str, Any], body: bytes) -> A
     instances = document.pop("instances")
     if type(instances) is list and instances and type(instances[0]) is dict:
         instances = [_only_input(signature, instance) for instance in instances]
-    return numbers(instances, where="instances", body=body)
+    return numbers(instances, where="instances", body=body, wanted=signature.dtype)
 
 
 def _inputs(signature: Signature, document: dict[str, Any], body: bytes) -> Array:
@@ -76,7 +77,7 @@ def _inputs(signature: Signature, document: dict[str, Any], body: bytes) -> Arra
     inputs = document.pop("inputs")
     if type(inputs) is dict:
         inputs = _only_input(signature, inputs)
-    return numbers(inputs, where="inputs", body=body)
+    return numbers(inputs, where="inputs", body=body, wanted=signature.dtype)
 
 
 def _only_input(signature: Signature, tensors: object) -> object:
@@ -103,9 +104,10 @@ def _by_column(scores: list[tuple[str, Array]]) -> object:
 
 def _definition(signature: Signature) -> dict[str, Any]:
     """Return a SignatureDef as JSON; shapes of outputs are not known before a prediction."""
-    sizes = [{"size": str(size), "name": ""} for size in (-1, *signature.row_shape)]
+    has_shape = signature.row_shape is not None
+    sizes = [{"size": str(size), "name": ""} for size in (-1, *(signature.row_shape or ()))]
     dtype = _TYPES.get(signature.dtype.name, "DT_INVALID")
-    shape = {"dim": sizes, "unknown_rank": False}
+    shape = {"dim": sizes if has_shape else [], "unknown_rank": not has_shape}
     unknown = {"dtype": dtype, "tensor_shape": {"dim": [], "unknown_rank": True}}
     return {
         "inputs": {

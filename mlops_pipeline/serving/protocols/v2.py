@@ -1,28 +1,35 @@
 """The Open Inference Protocol (V2) over REST: infer, and the names of its datatypes.
 
-One input of any name for a scikit-learn model, as MLServer's own runtime takes it; TensorFlow's has
-to have the signature's name. The binary extension is not offered.
+One input of any name or none for a scikit-learn model, as MLServer's own runtime takes it, or one
+input per column; TensorFlow's, where it has a name, the signature's. The binary extension is not
+offered.
 
 https://github.com/kserve/open-inference-protocol
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mlops_pipeline.serving import failures
+from mlops_pipeline.serving.columns import joined
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import Array, Model, datatype_of, predict
+from mlops_pipeline.serving.models import Model, check_numbers, predict
 from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_object
 from mlops_pipeline.serving.protocols.seldon import reshaped
+from mlops_pipeline.serving.scores import DATATYPES as NAMES
+from mlops_pipeline.serving.scores import Array, datatype_of
 
 error = failures.v2
-DATATYPES = (
-    *("UINT8", "UINT16", "UINT32", "UINT64"),
-    *("INT8", "INT16", "INT32", "INT64"),
-    *("FP16", "FP32", "FP64"),
+DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.items()}
+"""Of an input → numpy's. BYTES is none: models here take numbers."""
+NO_BINARY = (
+    "binary tensors are not supported; send the data as JSON (in tritonclient: "
+    "InferInput.set_data_from_numpy(array, binary_data=False))"
 )
-"""Of an input. BOOL and BYTES are none: models here take numbers."""
 
 
 def infer(model: Model, request: Request) -> Answer:
@@ -31,6 +38,8 @@ def infer(model: Model, request: Request) -> Answer:
     Raises:
         RequestError: the body is not an inference request the model can answer.
     """
+    if request.is_binary:
+        raise RequestError("UNSUPPORTED", NO_BINARY)
     document = parse_object(request)
     given = document.get("id")
     if not (given is None or type(given) is str):
@@ -48,33 +57,58 @@ def infer(model: Model, request: Request) -> Answer:
 
 
 def read_rows(model: Model, inputs: object, body: bytes) -> Array:
-    """Return the rows in the one input of a request.
+    """Return the rows in the one input of a request, or in one input per column.
 
     Raises:
-        RequestError: there is not exactly one, it is not the model's, or it holds no numbers.
+        RequestError: there is none, it is not the model's, or it does not hold its datatype.
     """
-    if type(inputs) is not list or len(inputs) != 1 or type(inputs[0]) is not dict:
-        raise RequestError("WRONG_INPUT", "inputs has to be a list of exactly one tensor")
-    tensor = inputs[0]
-    check_input(model, tensor.get("name"), tensor.get("datatype"))
+    if type(inputs) is not list or not all(type(tensor) is dict for tensor in inputs):
+        raise RequestError("WRONG_INPUT", "inputs has to be a list of tensors")
+    names = [tensor.get("name") for tensor in inputs]
+    check_names(model, names)
+    columns = [_read(tensor, body) for tensor in inputs]
+    return columns[0] if len(columns) == 1 else joined(model.default, names, columns)
+
+
+def _read(tensor: dict[str, Any], body: bytes) -> Array:
+    """Return the values of an input in its shape."""
+    datatype = tensor.get("datatype")
+    dtype = type_of(datatype)
     shape = tensor.get("shape")
     if not is_shape(shape):
         raise RequestError("WRONG_SHAPE", "an input's shape has to be a list of whole numbers ≥ 0")
-    values = numbers(tensor.pop("data", None), where="data", body=body)
+    values = numbers(tensor.pop("data", None), where="data", body=body, wanted=dtype)
+    check_numbers(values, dtype, said=f"the datatype is {datatype}")
     return reshaped(values, shape, where="the input")
 
 
-def check_input(model: Model, name: object, datatype: object) -> None:
-    """Check an input's name and datatype.
+def check_names(model: Model, names: Sequence[object]) -> None:
+    """Check the names of a request's inputs; a single one may have none (None, or empty).
 
     Raises:
-        RequestError: it has no name or another one than TensorFlow's signature, or no numbers.
+        RequestError: there is none, or not the one that a TensorFlow signature has.
     """
     wanted = model.default.input
-    if type(name) is not str or (model.manifest.framework == "tensorflow" and name != wanted):
-        raise RequestError("WRONG_INPUT", f"the input has to have the name {wanted!r}")
-    if datatype not in DATATYPES:
-        raise RequestError("WRONG_TYPE", f"an input's datatype is one of {', '.join(DATATYPES)}")
+    if model.manifest.framework == "tensorflow":
+        if len(names) != 1 or names[0] not in (None, "", wanted):
+            raise RequestError("WRONG_INPUT", f"the model takes one input, {wanted!r}")
+    elif not names:
+        raise RequestError("WRONG_INPUT", "inputs is empty; send one tensor, or one per column")
+    if not all(type(name) is str or (name is None and len(names) == 1) for name in names):
+        raise RequestError("WRONG_INPUT", "an input's name has to be a string")
+
+
+def type_of(datatype: object) -> np.dtype[Any]:
+    """Return numpy's type for an input's datatype.
+
+    Raises:
+        RequestError: it is none of `DATATYPES`.
+    """
+    if type(datatype) is not str or datatype not in DATATYPES:
+        raise RequestError(
+            "WRONG_TYPE", f"an input's datatype has to be one of {', '.join(DATATYPES)}"
+        )
+    return DATATYPES[datatype]
 
 
 def _wanted(outputs: object) -> list[str]:

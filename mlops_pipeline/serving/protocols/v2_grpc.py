@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 from mlserver.grpc import dataplane_pb2 as pb
 
+from mlops_pipeline.serving.columns import joined
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Array, Model, datatype_of, predict
+from mlops_pipeline.serving.models import Model, check_numbers, predict
 from mlops_pipeline.serving.protocols import v2
 from mlops_pipeline.serving.protocols.seldon import new_puid, reshaped
+from mlops_pipeline.serving.scores import Array, datatype_of
 
 _CONTENTS = {
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
@@ -17,11 +19,18 @@ _CONTENTS = {
     "INT64": "int64_contents",
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
+    "BOOL": "bool_contents",
+    "BYTES": "bytes_contents",
 }
-_TYPES = {
-    **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
-    **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
+"""Field of each datatype; FP16 has none, and is sent raw."""
+_FIELD_TYPES = {
+    "uint_contents": np.uint32,
+    "int_contents": np.int32,
+    "uint64_contents": np.uint64,
+    "int64_contents": np.int64,
+    "fp32_contents": np.float32,
+    "fp64_contents": np.float64,
+    "bool_contents": np.bool_,
 }
 
 
@@ -37,8 +46,9 @@ def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
     response = pb.ModelInferResponse(
         model_name=model.name, model_version=model.version_name, id=request.id or new_puid()
     )
+    raw = bool(request.raw_input_contents) or any(v.dtype == np.float16 for _, v in scores)
     for name, values in scores:
-        _add_output(response, name, values, raw=bool(request.raw_input_contents))
+        _add_output(response, name, values, raw=raw)
     return response
 
 
@@ -50,49 +60,65 @@ def check_name(model: Model, name: str, version: str) -> None:
     """
     if name != model.name or version not in ("", model.version_name):
         asked = f"{name[:80]} {version[:80]}".strip()
-        raise RequestError("NOT_FOUND", f"there is no model {asked!r} here", status=404)
+        there = f"{model.name} {model.version_name}"
+        raise RequestError(
+            "NOT_FOUND", f"there is no model {asked!r} here; there is {there!r}", status=404
+        )
 
 
 def _rows(model: Model, request: pb.ModelInferRequest) -> Array:
-    """Return the rows of the one input of a request."""
-    if len(request.inputs) != 1:
-        raise RequestError("WRONG_INPUT", "a request has to have exactly one input")
-    tensor = request.inputs[0]
-    v2.check_input(model, tensor.name, tensor.datatype)
+    """Return the rows in the one input of a request, or in one input per column."""
+    names = [tensor.name for tensor in request.inputs]
+    v2.check_names(model, names)
+    raw = request.raw_input_contents
+    if len(raw) not in (0, len(names)):
+        raise RequestError(
+            "WRONG_SHAPE", f"raw_input_contents has {len(raw)} tensors for {len(names)} inputs"
+        )
+    columns = [
+        _column(tensor, raw[number] if raw else None)
+        for number, tensor in enumerate(request.inputs)
+    ]
+    return columns[0] if len(columns) == 1 else joined(model.default, names, columns)
+
+
+def _column(tensor: Any, raw: bytes | None) -> Array:
+    """Return the values of an input in its shape."""
     shape = list(tensor.shape)
     if any(size < 0 for size in shape):
         raise RequestError("WRONG_SHAPE", "an input's shape has to hold whole numbers ≥ 0")
-    return reshaped(_values(tensor, request.raw_input_contents), shape, where="the input")
+    return reshaped(_values(tensor, raw), shape, where="the input")
 
 
-def _values(tensor: Any, raw: Any) -> Array:
+def _values(tensor: Any, raw: bytes | None) -> Array:
     """Return the values of an input as a flat array, from raw bytes or from its typed field."""
-    dtype = _TYPES[tensor.datatype]
-    if not len(raw):
-        field = _CONTENTS.get(tensor.datatype)
+    datatype, dtype = tensor.datatype, v2.type_of(tensor.datatype)
+    if raw is None:
+        field = _CONTENTS.get(datatype)
         if field is None:
-            raise RequestError("WRONG_TYPE", f"{tensor.datatype} has to come as raw_input_contents")
-        return np.array(getattr(tensor.contents, field), dtype=np.float64)
-    if len(raw) != 1 or len(raw[0]) % np.dtype(dtype).itemsize:
-        raise RequestError(
-            "WRONG_SHAPE", f"raw_input_contents is not one tensor of {tensor.datatype}"
-        )
-    return np.frombuffer(raw[0], dtype=dtype)
+            raise RequestError("WRONG_TYPE", f"{datatype} has to come as raw_input_contents")
+        values: Array = np.array(getattr(tensor.contents, field), dtype=_FIELD_TYPES[field])
+        check_numbers(values, dtype, said=f"the datatype is {datatype}")
+        return values
+    if len(raw) % dtype.itemsize:
+        raise RequestError("WRONG_SHAPE", f"raw_input_contents is not a tensor of {datatype}")
+    return np.frombuffer(raw, dtype=dtype.newbyteorder("<"))
 
 
 def _add_output(response: Any, name: str, values: Array, *, raw: bool) -> None:
     """Add an output tensor to a response."""
     datatype = datatype_of(values.dtype)
     output = response.outputs.add(name=name, datatype=datatype, shape=values.shape)
+    flat = values.ravel().tolist() if datatype == "BYTES" or not raw else []
     if datatype == "BYTES":
-        strings = [str(value).encode() for value in values.ravel().tolist()]
-        output.contents.bytes_contents.extend(strings)
-    elif raw:
-        response.raw_output_contents.append(values.tobytes())
-    elif datatype == "BOOL":
-        output.contents.bool_contents.extend(values.ravel().tolist())
+        flat = [text.encode() for text in flat]
+    if not raw:
+        getattr(output.contents, _CONTENTS[datatype]).extend(flat)
+    elif datatype == "BYTES":  # Each string behind its length in four bytes.
+        content = b"".join(len(text).to_bytes(4, "little") + text for text in flat)
+        response.raw_output_contents.append(content)
     else:
-        getattr(output.contents, _CONTENTS[datatype]).extend(values.ravel().tolist())
+        response.raw_output_contents.append(values.tobytes())
 
 
 def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:

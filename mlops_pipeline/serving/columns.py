@@ -1,0 +1,75 @@
+"""Columns that come with names: put into the model's order, or refused."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.scores import Array
+
+_SHOWN = 10
+"""Names that a sentence lists at most."""
+
+
+def ordered(
+    signature: Signature, names: object, rows: Array, *, where: str = "data.names"
+) -> Array:
+    """Return `rows` with their columns in the model's order.
+
+    `names` are a request's names of the columns. Seldon's own, `t:0`, `t:1` …, and those of a model
+    that knows none say nothing of the order. Rows that have no columns are returned as they are.
+    `where` begins the sentence of an error.
+
+    Raises:
+        RequestError: these are not the names of the model's columns, or not one for each column.
+    """
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise RequestError("WRONG_NAMES", f"{where}: it has to be a list of strings")
+    if rows.ndim != 2:
+        return rows
+    known = signature.columns
+    if len(names) != rows.shape[1]:
+        model = f"; the model's columns are {_listed(known)}" if known else ""
+        raise RequestError(
+            "WRONG_NAMES", f"{where}: {len(names)} names for {rows.shape[1]} columns{model}"
+        )
+    if not known or names == list(known) or names == [f"t:{i}" for i in range(len(names))]:
+        return rows
+    _check_names(known, names, where)
+    return rows[:, [names.index(name) for name in known]]
+
+
+def _check_names(known: Sequence[str], names: Sequence[str], where: str) -> None:
+    """Raise unless `names` are `known` in some order."""
+    missing, unexpected = Counter(known) - Counter(names), Counter(names) - Counter(known)
+    if missing or unexpected:
+        problems = [
+            f"{what} {_listed(list(found))}"
+            for what, found in (("missing", missing), ("unexpected", unexpected))
+            if found
+        ]
+        raise RequestError("WRONG_NAMES", f"{where}: {'; '.join(problems)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name[:80]) for name in names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+def joined(signature: Signature, names: Sequence[str], columns: Sequence[Array]) -> Array:
+    """Return columns [n] or [n, 1], as data frames are sent by V2, as rows in the model's order.
+
+    Raises:
+        RequestError: they are no columns of one length, or not those of the model.
+    """
+    lengths = {len(column) if column.ndim else 0 for column in columns}
+    if len(lengths) != 1 or any(column.size != len(column) for column in columns):
+        raise RequestError(
+            "WRONG_INPUT",
+            f"several inputs have to be columns of one length, [n] or [n, 1]; or send one input of "
+            f"shape {signature.expected_shape()}",
+        )
+    rows = np.stack([column.reshape(-1) for column in columns], axis=1)
+    return ordered(signature, list(names), rows, where="the inputs' names")

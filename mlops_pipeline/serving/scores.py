@@ -1,0 +1,102 @@
+"""What a model answers, as what every protocol can write: numbers, booleans or text per row."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_pipeline.serving.errors import RequestError
+
+Array = NDArray[Any]
+
+DATATYPES = {
+    **{np.dtype(f"f{size}"): f"FP{8 * size}" for size in (2, 4, 8)},
+    **{np.dtype(f"i{size}"): f"INT{8 * size}" for size in (1, 2, 4, 8)},
+    **{np.dtype(f"u{size}"): f"UINT{8 * size}" for size in (1, 2, 4, 8)},
+    np.dtype(np.bool_): "BOOL",
+}
+"""V2's names of the types that every protocol can write, text aside."""
+
+
+class UnwritableError(RequestError):
+    """A model's answer that no protocol can write."""
+
+    def __init__(self, output: str, problem: str) -> None:
+        super().__init__("UNWRITABLE", f"the output {output!r} {problem}")
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """Return V2's name for an array's type; what is not a number is BYTES (strings)."""
+    return DATATYPES.get(dtype, "BYTES")
+
+
+def as_scores(answer: object, *, rows: int, output: str) -> Array:
+    """Return the answer to `rows` rows as an array [rows, …] that every protocol can write.
+
+    That is an array of a type in `DATATYPES`, or of type object that holds `str` alone.
+
+    Raises:
+        UnwritableError: its first axis is not that of the rows, or it holds something else.
+        RequestError: a number in it is not finite.
+    """
+    array = answer if type(answer) is np.ndarray else _array(answer, output)
+    if array.shape[:1] != (rows,):
+        raise UnwritableError(
+            output, f"has shape {list(array.shape)} for {rows} rows; its first axis has to be rows"
+        )
+    if array.dtype not in DATATYPES:
+        array = _plain(array, output)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise RequestError(
+            "NOT_FINITE", "the model has no finite answer for these rows; are values too large?"
+        )
+    return array
+
+
+def _array(answer: object, output: str) -> Array:
+    try:
+        return np.asarray(answer)
+    except ValueError as error:
+        raise UnwritableError(output, "has rows of different lengths") from error
+
+
+def _plain(array: Array, output: str) -> Array:
+    """Return an array of another type as numbers or as text."""
+    kind = array.dtype.kind
+    if kind in "iu":  # In the byte order of another machine.
+        return array.astype(array.dtype.newbyteorder("="))
+    if kind == "f":
+        return array.astype(np.float64)
+    if kind in "Mm":
+        return array.astype(str).astype(object)
+    if kind not in "OSU":
+        raise UnwritableError(output, f"is of type {array.dtype.name}; {_CAN_BE}")
+    return _plain_values(array.ravel().tolist(), output).reshape(array.shape)
+
+
+_CAN_BE = "numbers, booleans and text can be answered"
+
+
+def _plain_values(values: list[object], output: str) -> Array:
+    """Return Python's objects as numbers if all of them are, else as text."""
+    kinds = set(map(type, values))
+    if kinds <= {int, float, bool} and (array := _array(values, output)).dtype in DATATYPES:
+        return array
+    if not kinds <= {int, float, bool, str, bytes}:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise UnwritableError(output, f"holds values of type {names}; {_CAN_BE}")
+    text = np.empty(len(values), dtype=object)
+    text[:] = [_text(value, output) for value in values]
+    return text
+
+
+def _text(value: object, output: str) -> str:
+    """Return a value as text; bytes are TensorFlow's strings."""
+    try:
+        if isinstance(value, bytes):
+            return value.decode()
+        text = str(value)
+        text.encode()
+    except UnicodeError as error:
+        raise UnwritableError(output, "holds strings that are not UTF-8 text") from error
+    return text
