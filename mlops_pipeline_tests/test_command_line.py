@@ -1,13 +1,17 @@
 """The commands as they are typed, on an embedded platform that is not up: no process is started."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from mlops_pipeline import cli
+from mlops_pipeline.cli.app import app
 from mlops_pipeline_tests.command_line import WINE
 
 Run = Callable[..., tuple[int, str, str]]
@@ -62,3 +66,47 @@ def test_a_refused_model_is_named_by_every_command_and_the_others_go_on(
     assert code == 2
     assert "nothing is called 'bda'; there are: supervisor, object_store, gateway, iris, mn" in err
     assert reason in err
+
+
+def _named_things(group: Any = None, *above: str) -> list[tuple[str, ...]]:
+    """Return each command that takes a name or a file, with one that nothing has."""
+    found: list[tuple[str, ...]] = []
+    tree: Any = group or typer.main.get_command(app)
+    for name, command in tree.commands.items():
+        if hasattr(command, "commands"):
+            found += _named_things(command, *above, name)
+        elif any(p.param_type_name == "argument" for p in command.params) and name != "create":
+            found.append((*above, name, "nothing"))  # `bundle create` makes its folder.
+    return found
+
+
+@pytest.mark.parametrize("words", _named_things(), ids=" ".join)
+def test_a_name_that_nothing_has_is_wrong_usage_everywhere(
+    run: Run, words: tuple[str, ...]
+) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, ""), err
+    assert "nothing" in err
+
+
+def test_enough_commands_take_names() -> None:
+    assert len(_named_things()) >= 8
+
+
+def test_a_folder_of_somebody_else_is_no_state_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "photo.jpg").touch()
+    code, _, err = run("status")
+    assert code == 2
+    assert (
+        f"the state folder {tmp_path}/home holds photo.jpg, which this project did not make" in err
+    )
+    (tmp_path / "home" / "dagster").mkdir()
+    assert run("status")[0] == 3
+
+
+def test_a_manifest_is_read_from_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("kind: Secret\nmetadata: {name: keys}"))
+    code, _, err = run("apply", "-")
+    assert code == 2
+    assert "the manifest holds no SeldonDeployment, but Secret keys; nothing was changed" in err

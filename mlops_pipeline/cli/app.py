@@ -233,20 +233,33 @@ def rollback(
 
 @app.command()
 def apply(
-    file: Annotated[Path, typer.Argument(help="A SeldonDeployment manifest, YAML or JSON.")],
+    file: Annotated[
+        Path, typer.Argument(help="SeldonDeployment manifests, YAML or JSON; -: standard input.")
+    ],
 ) -> None:
-    """Deploy a SeldonDeployment manifest of your own."""
+    """Deploy SeldonDeployment manifests of your own, in their order."""
+    from mlops_pipeline.platforms.seldon import parse_manifests
+
+    manifests = parse_manifests(_read_text(file))
+    context = load_context()
+    for manifest in manifests.deployments:
+        change = context.platform.deployments.apply(manifest)
+        path = f"{manifest.namespace}/{manifest.name}"
+        url = f"{context.platform.gateway_url()}/seldon/{path}"
+        console.print(f"{path} {change.action}: {url}", soft_wrap=True)
+    for other in manifests.others:
+        console.print(f"{other} was not applied: it is no SeldonDeployment", soft_wrap=True)
+
+
+def _read_text(file: Path) -> str:
     from mlops_pipeline.clients.errors import ConfigurationError
-    from mlops_pipeline.platforms.seldon import parse_yaml
 
     try:
-        manifest = parse_yaml(file.read_text())
+        return sys.stdin.read() if str(file) == "-" else file.read_text()
     except OSError as error:
         raise ConfigurationError(f"could not read {file}: {error.strerror}") from error
-    context = load_context()
-    change = context.platform.deployments.apply(manifest)
-    url = f"{context.platform.gateway_url()}/seldon/{manifest.namespace}/{manifest.name}"
-    console.print(f"{manifest.namespace}/{manifest.name} {change.action}: {url}", soft_wrap=True)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file} is not a text in UTF-8: {error.reason}") from error
 
 
 @app.command()
@@ -257,8 +270,13 @@ def delete(
     ] = None,
 ) -> None:
     """Stop routing to a deployment, drain it and stop its servers. Artifacts stay."""
+    from mlops_pipeline.clients.errors import UnknownNameError
+    from mlops_pipeline.platforms.seldon import is_name
+
     context = load_context()
     namespace = namespace or context.settings.models_namespace
+    if not (is_name(name) and is_name(namespace)):
+        raise UnknownNameError(f"no deployment can be called {namespace}/{name}")
     context.platform.deployments.delete(name, namespace=namespace)
     console.print(f"{namespace}/{name} is deleted")
 

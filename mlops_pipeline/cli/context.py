@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from mlops_pipeline.catalog.registry import (
     Catalog,
@@ -12,7 +13,7 @@ from mlops_pipeline.catalog.registry import (
 )
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.platforms.build import build_platform
+from mlops_pipeline.platforms.build import PLATFORMS, build_platform
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.settings import Settings, load_settings
 
@@ -75,6 +76,22 @@ def load_context() -> Context:
     """Read the settings.
 
     Raises:
-        ConfigurationError: they are wrong; nothing was changed.
+        ConfigurationError: they are wrong, or the state folder is somebody else's; nothing was
+            changed.
     """
-    return Context(load_settings())
+    settings = load_settings()
+    _refuse_foreign(settings.home)
+    return Context(settings)
+
+
+def _refuse_foreign(home: Path) -> None:
+    """Refuse a folder with files of which none is this project's: it was meant for others."""
+    try:
+        found = {path.name for path in home.iterdir() if not path.name.startswith(".")}
+    except OSError:
+        return  # What uses it says what is wrong with it.
+    if (found - {"lost+found"}) and not found & {"dagster", "examples", *PLATFORMS}:
+        raise ConfigurationError(
+            f"the state folder {home} holds {', '.join(sorted(found)[:3])}, which this project did "
+            "not make; choose an empty or a new folder with MLOPS_HOME. Nothing was changed"
+        )

@@ -57,6 +57,7 @@ class ModelStatus(BaseModel):
     """A model: `predictors` is empty while it is not deployed; `reason` says why."""
 
     name: str
+    registered: bool
     namespace: str
     deployment: str
     url: str
@@ -83,13 +84,14 @@ class Status(BaseModel):
     refused: list[RefusedStatus]
 
     def is_ready(self) -> bool:
-        """Return whether every layer and every predictor is ready, and no model is refused."""
+        """Return whether every layer is ready, every registered model too, and none is refused."""
         return (
             not self.refused
             and all(layer.state == "ready" for layer in self.layers)
             and all(
                 model.predictors and all(p.state == "ready" for p in model.predictors)
                 for model in self.models
+                if model.registered
             )
         )
 
@@ -150,6 +152,7 @@ def _observe_model(
         seen, reason = (), "unknown: the layers say what does not answer"
     return ModelStatus(
         name=name,
+        registered=isinstance(server, ServerSpec),
         namespace=server.namespace,
         deployment=server.deployment,
         reason=reason,
@@ -180,16 +183,17 @@ def show(status: Status, console: Console) -> None:
     )
     models.add_column("url", overflow="fold")
     for model in status.models:
+        name = model.name if model.registered else f"{model.namespace}/{model.deployment}"
         if not model.predictors:
-            models.add_row(model.name, "", "", "", _coloured("absent"), model.reason)
+            models.add_row(name, "", "", "", _coloured("absent"), escape(model.reason))
         for p in model.predictors:
             models.add_row(
-                model.name,
+                name,
                 p.digest[:12],
                 f"{p.traffic} %",
                 str(p.replicas),
                 _coloured(p.state),
-                p.reason or model.url,
+                escape(p.reason) or model.url,
             )
     for refused in status.refused:
         reason = escape(f"{refused.source}: {refused.reason}")

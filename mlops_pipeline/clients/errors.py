@@ -7,6 +7,7 @@ Every message says what was tried, on what, what was seen and what to do next::
     │   ├── InvalidManifestError   a Kubernetes manifest that is refused, every reason named
     │   └── NotDownloadedError     something pinned is not here, and may be downloaded
     ├── NotFoundError          the thing asked for by name does not exist
+    │   └── UnknownNameError       a person wrote the name: a ConfigurationError too
     ├── ConflictError          it exists already, or somebody else owns it
     ├── IntegrityError         bytes differ from the digest that names them
     ├── CommandError           a program is missing, failed or ran out of time
@@ -36,6 +37,10 @@ class NotDownloadedError(ConfigurationError):
 
 class NotFoundError(PipelineError):
     """The thing asked for by name does not exist."""
+
+
+class UnknownNameError(NotFoundError, ConfigurationError):
+    """A person asked for something by a name that nothing has. Nothing was changed."""
 
 
 class ConflictError(PipelineError):

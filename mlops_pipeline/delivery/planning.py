@@ -1,11 +1,12 @@
 """What `up` would change for a model, found out without changing it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import NotFoundError, UnavailableError, UnknownNameError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
@@ -118,14 +119,19 @@ def find_artifact(artifacts: ArtifactStore, name: str, *, prefix: str) -> ModelR
     """Return the model's artifact whose digest starts with `prefix`.
 
     Raises:
-        NotFoundError: none or several do; names them.
+        UnknownNameError: none or several do; names them.
     """
+    if not re.fullmatch("[0-9a-f]{1,64}", prefix):
+        raise UnknownNameError(
+            f"{prefix!r} is not how a digest begins: give some of its hexadecimal digits; "
+            f"`mlops-pipeline models {name}` lists them"
+        )
     whole = [a.ref for a in artifacts.list(name) if a.complete]
     matching = [ref for ref in whole if ref.digest.startswith(prefix)]
     if len(matching) != 1:
         shown = ", ".join(ref.digest[:12] for ref in (matching or whole)) or "none"
         problem = "is ambiguous" if matching else "is the digest of no artifact"
-        raise NotFoundError(f"{prefix} {problem} of {name}; there are: {shown}")
+        raise UnknownNameError(f"{prefix} {problem} of {name}; there are: {shown}")
     return matching[0]
 
 

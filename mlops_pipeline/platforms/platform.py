@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.errors import UnknownNameError
 from mlops_pipeline.platforms.layers import Change, Diagnosis, Layer
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 
@@ -176,7 +176,7 @@ def deployments_called(name: str, platform: Platform) -> list[SeldonDeployment]:
     """Return the deployments called `<name>` or `<namespace>/<name>`.
 
     Raises:
-        NotFoundError: there is none; says which there are, layers too.
+        UnknownNameError: there is none; says which there are, layers too.
     """
     namespace, _, short = name.rpartition("/")
     there = platform.deployments.list()
@@ -184,4 +184,4 @@ def deployments_called(name: str, platform: Platform) -> list[SeldonDeployment]:
         return found
     layers = [layer.name for layer in platform.layers]
     known = [*layers, *(f"{d.namespace}/{d.name}" for d in there)]
-    raise NotFoundError(f"nothing is called {name!r}; there are: {', '.join(known)}")
+    raise UnknownNameError(f"nothing is called {name!r}; there are: {', '.join(known)}")

@@ -2,12 +2,15 @@
 
 Typed after `operator/apis/machinelearning.seldon.io/v1/seldondeployment_types.go` of Seldon Core
 1.17.1; what its validating webhook refuses (`seldondeployment_webhook.go`) is refused here in its
-words. Fields of Seldon's that no platform of this project supports are refused by name.
+words. Fields of Seldon's that no platform of this project supports are refused by name, except
+those that say nothing: empty ones, and those that say what is done anyway.
 """
 
+import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
@@ -17,11 +20,13 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from mlops_pipeline.clients.errors import InvalidManifestError
+from mlops_pipeline.serving.artifact import FRAMEWORKS
 
 GROUP = "machinelearning.seldon.io"
 KIND = "SeldonDeployment"
@@ -34,7 +39,10 @@ MEMORY_LIMIT_ANNOTATION = "mlops-pipeline/memory-limit"
 platform's settings say."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "mlops-pipeline"}
 
-_Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+_KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
+_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+_NAME_LENGTH = 63
+_Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=_NAME_LENGTH)]
 _Implementation = Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
 
 
@@ -42,7 +50,10 @@ def _check_model_uri(uri: str) -> str:
     if not uri:
         raise ValueError("Predictive unit modelUri required when using standalone servers")
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+", uri):
-        raise ValueError("this project reads models from s3://<bucket>/<prefix> alone")
+        raise ValueError(
+            "models are read from s3://<bucket>/<prefix> in this platform's object store; copy the "
+            'model there and name that place, see docs/serving.md, "A model from elsewhere"'
+        )
     return uri
 
 
@@ -50,6 +61,44 @@ class _Part(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True
     )
+    _harmless: ClassVar[Mapping[str, Callable[[Any], bool]]] = {}
+    """Field that no platform supports → whether its value changes nothing of what is served."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_over_what_says_nothing(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        known = {name for field in cls.model_fields for name in (field, to_camel(field))}
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None
+            and (name in known or not (_is_empty(value) or cls._is_harmless(name, value)))
+        }
+
+    @classmethod
+    def _is_harmless(cls, name: object, value: object) -> bool:
+        says_nothing = cls._harmless.get(str(name))
+        return says_nothing is not None and says_nothing(value)
+
+
+def _is_empty(value: object) -> bool:
+    """Say whether nothing stands anywhere in the value: `[{"spec": {"containers": []}}]`."""
+    if isinstance(value, Mapping):
+        return all(_is_empty(part) for part in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_empty(part) for part in value)
+    return value is None or value == ""
+
+
+def _is_anything(_value: object) -> bool:
+    return True
+
+
+def _is_own_endpoint(value: object) -> bool:
+    """Say whether an endpoint is the model's own container, which answers REST and gRPC anyway."""
+    return isinstance(value, Mapping) and value.get("service_host") in (None, "", "localhost")
 
 
 class Parameter(_Part):
@@ -70,6 +119,11 @@ class Graph(_Part):
     parameters: tuple[Parameter, ...] = ()
     children: Annotated[tuple[Any, ...], Field(max_length=0)] = ()
     env_secret_ref_name: str = ""
+    _harmless = {
+        "endpoint": _is_own_endpoint,
+        # What downloads the model is the platform's own.
+        "storageInitializerImage": lambda image: "storage-initializer" in str(image),
+    }
 
 
 class Predictor(_Part):
@@ -82,6 +136,8 @@ class Predictor(_Part):
     shadow: bool = False
     annotations: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
+    # How long the rollout may take is a setting of the platform.
+    _harmless = {"progressDeadlineSeconds": _is_anything}
 
     @property
     def digest(self) -> str:
@@ -96,6 +152,16 @@ class Metadata(_Part):
     namespace: _Name = "default"
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+    # What an API server adds to an object that it gives out.
+    _harmless = dict.fromkeys(
+        ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"),
+        _is_anything,
+    )
+
+    @field_validator("annotations", mode="after")
+    @classmethod
+    def _forget_what_kubectl_applied(cls, annotations: dict[str, str]) -> dict[str, str]:
+        return {key: text for key, text in annotations.items() if key != _KUBECTL_ANNOTATION}
 
 
 class Spec(_Part):
@@ -106,6 +172,11 @@ class Spec(_Part):
     name: str = ""
     annotations: dict[str, str] = Field(default_factory=dict)
     replicas: Annotated[int, Field(ge=0, le=32)] | None = None
+    # Every server answers REST and gRPC.
+    _harmless = {
+        "transport": {"rest", "grpc"}.__contains__,
+        "serverType": {"rpc"}.__contains__,
+    }
 
     @model_validator(mode="after")
     def _refuse_what_the_webhook_refuses(self) -> "Spec":
@@ -125,6 +196,7 @@ class SeldonDeployment(_Part):
     kind: Literal["SeldonDeployment"] = "SeldonDeployment"
     metadata: Metadata
     spec: Spec
+    _harmless = {"status": _is_anything}
 
     @property
     def name(self) -> str:
@@ -155,6 +227,11 @@ class SeldonDeployment(_Part):
         if len(live) == 1:
             return {live[0].name: 100}
         return {p.name: p.traffic for p in live}
+
+
+def is_name(text: str) -> bool:
+    """Say whether a deployment or a namespace can be called so."""
+    return len(text) <= _NAME_LENGTH and re.fullmatch(_NAME, text) is not None
 
 
 def between(there: SeldonDeployment, wanted: SeldonDeployment) -> list[SeldonDeployment]:
@@ -202,31 +279,107 @@ def parse(manifest: object) -> SeldonDeployment:
     try:
         return SeldonDeployment.model_validate(dict(manifest))
     except ValidationError as error:
-        metadata = manifest.get("metadata")
-        name = metadata.get("name", "?") if isinstance(metadata, Mapping) else "?"
-        reasons = "; ".join(_sentence(dict(part)) for part in error.errors(include_url=False))
+        title = _title({**manifest, "kind": KIND})
+        reasons = "; ".join(_sentences([dict(e) for e in error.errors(include_url=False)]))
         raise InvalidManifestError(
-            f'SeldonDeployment "{name}" is invalid: {reasons}; '
-            "mend the manifest and apply it again, nothing was changed"
+            f"{title} is invalid: {reasons}; correct the manifest and apply it again, "
+            "nothing was changed"
         ) from error
 
 
-def parse_yaml(text: str) -> SeldonDeployment:
-    """Validate a manifest given as YAML or JSON.
+@dataclass(frozen=True)
+class Manifests:
+    """What a file of manifests holds."""
+
+    deployments: tuple[SeldonDeployment, ...]
+    """In the order of the file."""
+    others: tuple[str, ...] = ()
+    """Kind and name of each object that is no SeldonDeployment."""
+
+
+def parse_manifests(text: str) -> Manifests:
+    """Validate every SeldonDeployment of a file, YAML or JSON, of one or more documents.
+
+    Lists, as `kubectl get -o yaml` writes them, are opened.
 
     Raises:
-        InvalidManifestError: not YAML, or refused.
+        InvalidManifestError: it is not YAML, holds no SeldonDeployment, or one is refused; every
+            reason of every document.
     """
+    documents = _documents(text)
+    deployments: list[SeldonDeployment] = []
+    others: list[str] = []
+    reasons: list[str] = []
+    for found in _objects(documents):
+        if isinstance(found, Mapping) and found.get("kind") not in (KIND, None):
+            others.append(_title(found))
+            continue
+        try:
+            deployments.append(parse(found))
+        except InvalidManifestError as error:
+            reasons.append(str(error))
+    if reasons:
+        raise InvalidManifestError("\n".join(reasons))
+    if not deployments:
+        raise InvalidManifestError(
+            f"the manifest holds no {KIND}, but {', '.join(others) or 'nothing'}; "
+            "nothing was changed"
+        )
+    return Manifests(tuple(deployments), tuple(others))
+
+
+def _documents(text: str) -> list[object]:
     try:
-        return parse(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise InvalidManifestError(f"the manifest is not YAML: {error}") from error
+        return [json.loads(text)]  # With tabs it is not YAML.
+    except ValueError:
+        pass
+    try:
+        return list(yaml.safe_load_all(text))
+    except (yaml.YAMLError, ValueError) as error:
+        raise InvalidManifestError(
+            f"the manifest is neither YAML nor JSON: {error}; nothing was changed"
+        ) from error
+
+
+def _objects(documents: Iterable[object]) -> Iterator[object]:
+    """Yield each object of the documents, and of the lists in them."""
+    for document in documents:
+        kind = document.get("kind") if isinstance(document, Mapping) else None
+        if isinstance(document, Mapping) and str(kind).endswith("List"):
+            items = document.get("items") or ()
+            if not isinstance(items, list | tuple):
+                raise InvalidManifestError(f"the items of a list are a {type(items).__name__}")
+            yield from items
+        elif document is not None:
+            yield document
+
+
+def _title(manifest: Mapping[Any, Any]) -> str:
+    metadata = manifest.get("metadata")
+    name = metadata.get("name", "?") if isinstance(metadata, Mapping) else "?"
+    return f"{manifest.get('kind')} {name}"
+
+
+def _sentences(errors: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each error, without what a unit lacks that is no prepackaged server."""
+    others = {
+        error["loc"][:-1]
+        for error in errors
+        if error["loc"][-1:] == ("implementation",) and error["type"] == "missing"
+    }
+    return [
+        _sentence(error)
+        for error in errors
+        if not (error["loc"][:-1] in others and error["loc"][-1] in ("model_uri", "modelUri"))
+    ]
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in error["loc"]) or "spec"
+    path = ".".join(_ALIASES.get(str(part), str(part)) for part in error["loc"]) or "spec"
     if error["type"] == "extra_forbidden":
-        return f"{path}: is not supported by this project"
+        return f"{path}: is not supported by this project{_ADVICE.get(path.split('.')[-1], '')}"
+    if error["type"] == "missing" and path.endswith("implementation"):
+        return f"{path}: required value; supported are {' and '.join(FRAMEWORKS)}"
     if error["type"] == "missing":
         return f"{path}: required value"
     if path.endswith("children"):
@@ -234,6 +387,19 @@ def _sentence(error: Mapping[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     shown = error.get("input")
     return f"{path}: {message}" + (f" (it is {shown!r})" if isinstance(shown, str | int) else "")
+
+
+_ALIASES = {
+    field: to_camel(field)
+    for part in (Graph, Predictor, Metadata, Spec, SeldonDeployment)
+    for field in part.model_fields
+}
+_ADVICE = {
+    "componentSpecs": (
+        f" (containers of your own; processors and memory are set by the annotations "
+        f"{CPU_ANNOTATION}, {MEMORY_ANNOTATION} and {MEMORY_LIMIT_ANNOTATION} of the predictor)"
+    ),
+}
 
 
 def _unnamed(spec: Spec) -> list[str]:

@@ -1,11 +1,13 @@
 """What a SeldonDeployment must be, in the words of Seldon's own webhook where it has some."""
 
+import json
 from typing import Any
 
 import pytest
+import yaml
 
 from mlops_pipeline.clients.errors import InvalidManifestError
-from mlops_pipeline.platforms.seldon import SeldonDeployment, between, parse, parse_yaml
+from mlops_pipeline.platforms.seldon import SeldonDeployment, between, parse, parse_manifests
 
 GRAPH = {
     "name": "classifier",
@@ -133,8 +135,36 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("-1 replicas", manifest(predictor(replicas=-1)), "replicas: .*greater than or equal to 0"),
     (
         "what is not supported",
-        manifest(predictor(componentSpecs=[])),
-        "predictors.0.componentSpecs: is not supported by this project",
+        manifest(predictor(componentSpecs=[{"spec": {"containers": [{"name": "classifier"}]}}])),
+        "predictors.0.componentSpecs: is not supported by this project .*mlops-pipeline/cpu",
+    ),
+    (
+        "a container of one's own",
+        manifest({"name": "a", "graph": {"name": "a", "type": "MODEL"}}),
+        "graph.implementation: required value; supported are SKLEARN_SERVER and TENSORFLOW_SERVER;"
+        " correct",
+    ),
+    (
+        "payloads to a logger",
+        manifest(predictor(graph={"logger": {"mode": "all"}})),
+        "graph.logger",
+    ),
+    ("a queue", manifest(predictor(), serverType="kafka"), "spec.serverType: is not supported"),
+    (
+        "another's endpoint",
+        manifest(predictor(graph={"endpoint": {"service_host": "x"}})),
+        "endpoi",
+    ),
+    ("a secret for TLS", manifest(predictor(ssl={"certSecretName": "x"})), "predictors.0.ssl"),
+    (
+        "a program of one's own that downloads",
+        manifest(predictor(graph={"storageInitializerImage": "mine:1"})),
+        "graph.storageInitializerImage: is not supported",
+    ),
+    (
+        "Google's store",
+        manifest(predictor(graph={"modelUri": "gs://seldon-models/sklearn/iris"})),
+        r"predictors.0.graph.modelUri: models are read from s3://.*it is 'gs://seldon-models",
     ),
     ("an unknown protocol", manifest(predictor(), protocol="v3"), "spec.protocol: "),
     (
@@ -181,7 +211,7 @@ def test_every_reason_is_named_at_once() -> None:
     given = manifest(predictor(graph={"modelUri": "x", "implementation": "y"}), replicas=99)
     with pytest.raises(InvalidManifestError) as refused:
         parse(given)
-    for part in ("modelUri", "implementation", "spec.replicas", '"iris-model" is invalid'):
+    for part in ("modelUri", "implementation", "spec.replicas", "iris-model is invalid"):
         assert part in str(refused.value)
 
 
@@ -192,8 +222,128 @@ def test_what_is_no_mapping_is_refused(given: object) -> None:
 
 
 def test_what_is_not_yaml_is_refused() -> None:
-    with pytest.raises(InvalidManifestError, match="is not YAML"):
-        parse_yaml("a: [")
+    with pytest.raises(InvalidManifestError, match="is neither YAML nor JSON"):
+        parse_manifests("a: [")
+
+
+EXPORTED = """
+apiVersion: v1
+kind: List
+metadata: {resourceVersion: ""}
+items:
+- apiVersion: machinelearning.seldon.io/v1
+  kind: SeldonDeployment
+  metadata:
+    annotations:
+      kubectl.kubernetes.io/last-applied-configuration: |
+        {"apiVersion":"machinelearning.seldon.io/v1"}
+      team: flowers
+    creationTimestamp: "2026-01-01T00:00:00Z"
+    generation: 2
+    managedFields: [{manager: kubectl}]
+    name: iris-model
+    namespace: seldon
+    resourceVersion: "1234"
+    selfLink: /apis/x
+    uid: 0a-1b
+  spec:
+    name: iris
+    transport: rest
+    serverType: rpc
+    predictors:
+    - componentSpecs:
+      - metadata: {creationTimestamp: null}
+        spec: {containers: []}
+      engineResources: {}
+      explainer: {containerSpec: {name: "", resources: {}}}
+      svcOrchSpec: {}
+      progressDeadlineSeconds: 600
+      graph:
+        children: []
+        endpoint: {type: REST, service_host: localhost, service_port: 9000, httpPort: 9000}
+        implementation: SKLEARN_SERVER
+        logger: null
+        methods: []
+        modelUri: s3://models/iris/1
+        name: classifier
+        parameters: null
+        storageInitializerImage: seldonio/rclone-storage-initializer:1.17.1
+        type: MODEL
+      labels: null
+      name: default
+      replicas: 1
+      traffic: 100
+  status: {state: Available, replicas: 1}
+"""
+
+
+def test_an_export_of_kubectl_is_taken_without_what_says_nothing() -> None:
+    (found,) = parse_manifests(EXPORTED).deployments
+    assert found.metadata.annotations == {"team": "flowers"}
+    assert found.to_manifest() == {
+        "apiVersion": "machinelearning.seldon.io/v1",
+        "kind": "SeldonDeployment",
+        "metadata": {
+            "name": "iris-model",
+            "namespace": "seldon",
+            "annotations": {"team": "flowers"},
+        },
+        "spec": {
+            "name": "iris",
+            "predictors": [
+                {
+                    "name": "default",
+                    "graph": {
+                        "name": "classifier",
+                        "implementation": "SKLEARN_SERVER",
+                        "modelUri": "s3://models/iris/1",
+                        "type": "MODEL",
+                        "children": [],
+                    },
+                    "replicas": 1,
+                    "traffic": 100,
+                }
+            ],
+        },
+    }
+
+
+def test_documents_are_taken_in_order_and_others_are_named() -> None:
+    first, second = (
+        yaml.safe_dump(manifest(predictor()) | {"metadata": {"name": name}}) for name in "ab"
+    )
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\n"
+    found = parse_manifests("---\n".join(["", first, secret, second, "# nothing\n"]))
+    assert [d.name for d in found.deployments] == ["a", "b"]
+    assert found.others == ("Secret keys",)
+
+
+def test_nothing_of_a_file_is_taken_when_one_document_is_refused() -> None:
+    good = yaml.safe_dump(manifest(predictor()))
+    bad = [yaml.safe_dump(manifest(predictor(replicas=count))) for count in (33, -1)]
+    with pytest.raises(InvalidManifestError) as refused:
+        parse_manifests("---\n".join([good, *bad]))
+    assert "it is 33" in str(refused.value)
+    assert "it is -1" in str(refused.value)
+
+
+def test_json_with_tabs_is_taken() -> None:
+    text = json.dumps(manifest(predictor()), indent="\t")
+    assert parse_manifests(text).deployments[0].name == "iris-model"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "holds no SeldonDeployment, but nothing"),
+        ("kind: Secret\nmetadata: {name: keys}", "holds no SeldonDeployment, but Secret keys"),
+        ("just words", "is a mapping, not str"),
+        ("kind: List\nitems: 7", "items of a list"),
+    ],
+)
+def test_a_file_without_a_deployment_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(InvalidManifestError, match=complaint):
+        parse_manifests(text)
 
 
 def _shares(deployment: SeldonDeployment) -> list[tuple[str, int]]:

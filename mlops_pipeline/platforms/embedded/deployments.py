@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_pipeline.clients.errors import (
-    NotFoundError,
     UnavailableError,
+    UnknownNameError,
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.locks import Locks
@@ -94,7 +94,7 @@ class EmbeddedDeployments:
         """Stop routing to it, drain, and stop its servers.
 
         Raises:
-            NotFoundError: there is no such deployment.
+            UnknownNameError: there is no such deployment.
             UnavailableError: supervisord or Envoy does not answer.
         """
         parts = self._parts
@@ -102,7 +102,7 @@ class EmbeddedDeployments:
             before = parts.records.find(name, namespace=namespace)
             if before is None:
                 there = ", ".join(f"{d.namespace}/{d.name}" for d in self.list()) or "none"
-                raise NotFoundError(
+                raise UnknownNameError(
                     f"there is no deployment {namespace}/{name}; there are: {there}"
                 )
             with parts.locks.held("state", purpose=f"delete {name}"):

@@ -10,7 +10,7 @@ import yaml
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
-from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
+from mlops_pipeline.platforms.seldon import SeldonDeployment, is_name, parse
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Records:
         Raises:
             ConfigurationError: the file was changed by somebody and cannot be read.
         """
+        if not (is_name(name) and is_name(namespace)):
+            return None  # Such a path would lead elsewhere.
         path = self._path(name, namespace)
         return _load(path) if path.exists() else None
 

@@ -13,6 +13,7 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
     PipelineError,
     UnavailableError,
+    UnknownNameError,
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.kubernetes import (
@@ -165,7 +166,7 @@ class KubernetesDeployments:
         """Stop routing to it, let its pods finish, and return when they are gone.
 
         Raises:
-            NotFoundError: there is no such deployment.
+            UnknownNameError: there is no such deployment.
             ConflictError: somebody else made it.
             UnavailableError: its pods did not end in time.
         """
@@ -174,7 +175,7 @@ class KubernetesDeployments:
             found = self._find(api, name, namespace)
             if found is None:
                 there = ", ".join(f"{d.namespace}/{d.name}" for d in self.list()) or "none"
-                raise NotFoundError(
+                raise UnknownNameError(
                     f"there is no deployment {namespace}/{name}; there are: {there}"
                 )
             _require_ours(found, "delete")
