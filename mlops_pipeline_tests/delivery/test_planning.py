@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.errors import NotFoundError, UnknownNameError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
@@ -88,20 +88,31 @@ def test_a_models_plan_follows_what_is_there() -> None:
     assert first.reason == "the store is silent"
 
 
+def _shared_digit(refs: list[ModelRef]) -> str:
+    digits = [ref.digest[0] for ref in refs]
+    return max(digits, key=digits.count)
+
+
+@pytest.mark.parametrize("prefix", ["", "xyz", "../", "A1"])
+def test_what_begins_no_digest_is_refused(prefix: str) -> None:
+    with pytest.raises(UnknownNameError, match="is not how a digest begins"):
+        find_artifact(ArtifactStore(FakeObjectStore()), "toy", prefix=prefix)
+
+
 def test_artifacts_are_found_by_the_start_of_their_digest(tmp_path: Path) -> None:
     artifacts = ArtifactStore(FakeObjectStore())
     refs: list[ModelRef] = []
-    for day in (1, 2, 3):
+    for day in range(1, 18):  # One more than there are first digits.
         manifest, files, evaluation = published_files(
-            tmp_path / str(day), content=f"v{day}", created=f"2026-01-0{day}"
+            tmp_path / str(day), content=f"v{day}", created=f"2026-01-{day:02}"
         )
         refs.append(artifacts.publish(manifest, files=files, evaluation=evaluation))
 
     assert find_artifact(artifacts, "toy", prefix=refs[1].digest[:12]) == refs[1]
     assert previous_artifact(artifacts, refs[2]) == refs[1]
     with pytest.raises(NotFoundError, match="is the digest of no artifact of toy; there are"):
-        find_artifact(artifacts, "toy", prefix="xyz")
+        find_artifact(artifacts, "toy", prefix="0123456789")
     with pytest.raises(NotFoundError, match="is ambiguous"):
-        find_artifact(artifacts, "toy", prefix="")
+        find_artifact(artifacts, "toy", prefix=_shared_digit(refs))
     with pytest.raises(NotFoundError, match="no artifact of toy is older"):
         previous_artifact(artifacts, refs[0])
