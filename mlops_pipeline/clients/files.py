@@ -11,6 +11,7 @@ from mlops_pipeline.clients.errors import ConfigurationError
 
 PRIVATE = 0o600
 READABLE = 0o644
+_OWNER_ONLY = 0o700
 
 
 def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) -> None:
@@ -35,6 +36,28 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) 
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def make_private(folder: Path) -> None:
+    """Make the folder, and those above it that are missing, for this user alone.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for path in (*reversed(folder.parents), folder):
+        if not path.is_dir():
+            path.mkdir(exist_ok=True, mode=_OWNER_ONLY)
+
+
+def close_to_others(folder: Path) -> None:
+    """Let nobody else enter the folder, where it is this user's.
+
+    Raises:
+        OSError: its mode cannot be changed.
+    """
+    found = folder.stat()
+    if found.st_uid == os.getuid() and found.st_mode & 0o077:
+        folder.chmod(_OWNER_ONLY)
 
 
 @contextmanager

@@ -1,10 +1,17 @@
 """The folder of the Dagster instance, and Dagster's own commands that do not know it."""
 
+import os
 from pathlib import Path
 
 import yaml
 
-from mlops_pipeline.clients.files import write_if_changed, writing
+from mlops_pipeline.clients.files import (
+    close_to_others,
+    make_private,
+    write_if_changed,
+    writing,
+)
+from mlops_pipeline.platforms.build import PLATFORMS
 from mlops_pipeline.settings import Settings
 
 CONFIGURATION = {
@@ -19,19 +26,26 @@ CONFIGURATION = {
     "python_logs": {"managed_python_loggers": ["mlops_pipeline"], "python_log_level": "INFO"},
 }
 
+_OURS = {*PLATFORMS, "dagster", "examples"}
+"""All that a state folder of ours holds; one that holds more may be somebody's home folder."""
+
 
 def prepare_instance(settings: Settings) -> Path:
     """Make the instance's folder, which only its owner may enter, and return it.
 
-    Its configuration is written once: it is the user's then.
+    Its configuration is written once: it is the user's then. Files and folders that this process
+    and those below it make from here on are the user's alone.
 
     Raises:
         ConfigurationError: the state folder cannot be written.
     """
     home = settings.dagster_home
+    os.umask(0o077)
     with writing(home / "dagster.yaml"):
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.chmod(0o700)
+        make_private(home)
+        close_to_others(home)
+        if {path.name for path in settings.home.iterdir()} <= _OURS:
+            close_to_others(settings.home)
     if not (home / "dagster.yaml").exists():
         write_if_changed(home / "dagster.yaml", yaml.safe_dump(CONFIGURATION, sort_keys=False))
     return home

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.clients.files import PRIVATE, sha256_of, write_atomically, write_if_changed
+from mlops_pipeline.clients.files import (
+    PRIVATE,
+    close_to_others,
+    make_private,
+    sha256_of,
+    write_atomically,
+    write_if_changed,
+)
 
 
 def _no_space(_: int) -> None:
@@ -85,3 +92,25 @@ def test_the_same_content_is_not_written_again(tmp_path: Path) -> None:
 def test_the_digest_is_that_of_all_bytes(tmp_path: Path, size: int) -> None:
     (tmp_path / "f").write_bytes(b"x" * size)
     assert sha256_of(tmp_path / "f") == hashlib.sha256(b"x" * size).hexdigest()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_private_folder_and_those_above_it_are_its_owners(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    make_private(tmp_path / "a" / "b")
+    assert [mode(tmp_path), mode(tmp_path / "a"), mode(tmp_path / "a" / "b")] == [
+        0o755,
+        0o700,
+        0o700,
+    ]
+
+
+def test_a_folder_of_ours_is_closed_and_a_closed_one_stays(tmp_path: Path) -> None:
+    for before, after in ((0o755, 0o700), (0o710, 0o700), (0o500, 0o500)):
+        tmp_path.chmod(before)
+        close_to_others(tmp_path)
+        assert mode(tmp_path) == after
+    tmp_path.chmod(0o700)

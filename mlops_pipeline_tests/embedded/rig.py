@@ -13,8 +13,10 @@ import httpx
 import psutil
 
 from mlops_pipeline.clients import launcher, ports, running
+from mlops_pipeline.clients.s3 import ObjectStore
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
+from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.programs import MARK
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.layers import Change, by_name
@@ -46,6 +48,11 @@ class Rig:
         content = json.dumps({"digest": digest, **behaviour}).encode()
         self.platform.object_store().put("models", f"toy/{digest}/behaviour.json", content)
         return f"s3://models/toy/{digest}"
+
+    def object_store(self, *, attempts: int) -> ObjectStore:
+        """Return a client that tries each request so many times."""
+        (store,) = [x for x in self.platform.layers if isinstance(x, SeaweedObjectStore)]
+        return store.client(attempts=attempts)
 
     def apply(self, *predictors: dict[str, Any], name: str = "toy", **spec: Any) -> Change:
         return self.platform.deployments.apply(deployment(*predictors, name=name, **spec))

@@ -64,3 +64,18 @@ def describe_unready(rig: Rig) -> str | None:
     if not all(isinstance(state, Ready) for state in states):
         return str(states)
     return None if server.state == "ready" else server.reason
+
+
+@pytest.mark.parametrize(
+    "times", [3, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+)
+def test_what_was_stored_is_read_as_soon_as_the_store_is_ready(rig: Rig, times: int) -> None:
+    stored = {("models", "kept"): b"a model", ("datasets", "kept"): b"rows"}
+    for (bucket, key), content in stored.items():
+        rig.platform.object_store().put(bucket, key, content)
+    for turn in range(times):
+        rig.kill("object_store")
+        assert rig.ensure("object_store").action == "repaired"
+        once = rig.object_store(attempts=1)
+        assert {(b, k): once.get(b, k) for b, k in stored} == stored, turn
+        once.put("models", f"after/{turn}", b"")

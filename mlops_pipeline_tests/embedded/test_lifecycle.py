@@ -263,6 +263,13 @@ def test_credentials_are_private_and_nowhere_else(command_line: CommandLine) -> 
     assert secret not in listed
 
 
+def test_the_state_folder_is_its_owners_alone(command_line: CommandLine) -> None:
+    home = command_line.home
+    store = home / "embedded/object_store/data"  # SeaweedFS chooses modes of its own below it.
+    ours = [path for path in (home, *home.rglob("*")) if store not in path.parents]
+    assert [path for path in ours if path.lstat().st_mode & 0o077] == []
+
+
 def test_down_keeps_the_data_and_up_brings_it_back(command_line: CommandLine) -> None:
     before = {m["name"]: m["predictors"] for m in command_line.status()["models"]}
     shown = command_line.run("down").stdout

@@ -15,6 +15,7 @@ from mlops_pipeline.clients.errors import (
     IntegrityError,
     NotFoundError,
 )
+from mlops_pipeline.clients.files import PRIVATE
 from mlops_pipeline.serving.artifact import MANIFEST, ArtifactError, verify
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ class ModelFolders:
         temporary = self._temporary(uri)
         try:
             for key in keys:
-                store.download(bucket, key, _inside(temporary, key.removeprefix(prefix), uri))
+                file = _inside(temporary, key.removeprefix(prefix), uri)
+                store.download(bucket, key, file)
+                file.chmod(PRIVATE)
             _move(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
-from mlops_pipeline.clients.files import PRIVATE, write_atomically
+from mlops_pipeline.clients.files import (
+    PRIVATE,
+    close_to_others,
+    make_private,
+    write_atomically,
+)
 from mlops_pipeline.platforms import state_folder
 
 _MARK = ".mlops-pipeline-embedded"
@@ -149,10 +154,11 @@ class State:
             ConflictError: it is somebody else's, or the place of the link to the sockets is.
         """
         with state_folder.writing(self.home):
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.home)
             self._require_ours()
             self._write_mark()
             self._make_folders()
+            close_to_others(self.home)
         if self._is_deep():
             self._make_link()
 

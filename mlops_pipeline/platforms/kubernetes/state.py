@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_pipeline.clients.files import PRIVATE, write_atomically
+from mlops_pipeline.clients.files import (
+    PRIVATE,
+    close_to_others,
+    make_private,
+    write_atomically,
+)
 from mlops_pipeline.platforms import state_folder
 
 _MARK = ".mlops-pipeline-kubernetes"
@@ -58,10 +63,11 @@ class State:
             ConflictError: it is somebody else's.
         """
         with state_folder.writing(self.home):
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.home)
             self._require_ours()
             if not self.is_prepared():
                 write_atomically(self.home / _MARK, "", mode=PRIVATE)
+            close_to_others(self.home)
             for folder in (self.locks, self.helm, self.temporary):
                 folder.mkdir(exist_ok=True, mode=0o700)
 
