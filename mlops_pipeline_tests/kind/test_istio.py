@@ -1,11 +1,10 @@
 """Istio in the shared cluster: what it answers, what is broken on purpose, and how it mends."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
+import httpx
 import pytest
 
 from mlops_pipeline.clients import http
@@ -21,10 +20,8 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.images import NodeImages
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.sources import Archive, ManifestFile, Sources
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import IstioSettings, SamplesSettings
@@ -34,28 +31,6 @@ pytestmark = pytest.mark.kind
 SYSTEM = "istio-system"
 INGRESS = "istio-ingressgateway"
 INJECTOR = Resource("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
-PRODUCT_PAGE = """
-apiVersion: v1
-kind: Service
-metadata: {name: productpage, labels: {app: productpage}}
-spec:
-  ports: [{port: 9080, name: http}]
-  selector: {app: productpage}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: productpage-v1}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: productpage}}
-  template:
-    metadata: {labels: {app: productpage}}
-    spec:
-      containers:
-      - name: productpage
-        image: hashicorp/http-echo:1.0.0
-        args: ["-listen=:9080", "-text=<title>Simple Bookstore App</title>"]
-"""
 
 
 @pytest.fixture
@@ -186,40 +161,16 @@ def test_tls_of_our_own_with_the_redirect(istio: Istio, parts: KindParts) -> Non
 
 
 def test_bookinfo_is_installed_served_and_removed(
-    istio: Istio, parts: KindParts, cluster_api: KubernetesApi, tmp_path: Path
+    istio: Istio, parts: KindParts, cluster_api: KubernetesApi
 ) -> None:
-    """The real one's images cannot be had everywhere: an echo says what its first page does."""
-    file = tmp_path / "bookinfo.yaml"
-    file.write_text(PRODUCT_PAGE)
-    parts.images.ensure("extras")
     asked = with_settings(parts, samples=SamplesSettings(bookinfo=True))
-    sources = _WithBookinfo(parts.sources, file)
-    images = NodeImages(parts.engine, parts.kind, sources, parts.settings.cluster.name)
-    bookinfo = Istio(replace(asked, sources=sources, images=images))
+    bookinfo = Istio(asked)
     assert bookinfo.observe() == Drifted(("Bookinfo is asked for, and not there",))
     assert bookinfo.ensure().action == "updated"
     assert bookinfo.checks[1].run().passed
+    assert httpx.head(f"{bookinfo.url()}/productpage", timeout=10).status_code == 200
+    assert len(cluster_api.list(DEPLOYMENT, namespace="bookinfo")) == 6
     assert isinstance(istio.observe(), Drifted)
     assert istio.ensure().action == "updated"
     found = cluster_api.find(NAMESPACE, "bookinfo")
     assert found is None or found["metadata"]["deletionTimestamp"]
-
-
-class _WithBookinfo:
-    """Sources that have Bookinfo's manifest beside everything else."""
-
-    def __init__(self, sources: Sources, file: Path) -> None:
-        self._sources = sources
-        self._file = file
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sources, name)
-
-    def require(self, names: Iterable[str]) -> None:
-        self._sources.require(name for name in names if name != "bookinfo")
-
-    def archives(self, group: str) -> tuple[Archive, ...]:
-        return () if group == "bookinfo" else self._sources.archives(group)
-
-    def manifest(self, name: str) -> ManifestFile:
-        return ManifestFile(self._file, "1") if name == "bookinfo" else self._sources.manifest(name)
