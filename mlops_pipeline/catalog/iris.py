@@ -1,6 +1,9 @@
 """Iris: three species of flowers told apart by four lengths, with scikit-learn."""
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops_pipeline.catalog.spec import (
     Dataset,
@@ -13,31 +16,75 @@ from mlops_pipeline.catalog.spec import (
 )
 from mlops_pipeline.serving.artifact import Tensor
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 _SEED = 7
 _HELD_OUT = 0.3
-_COLUMNS = 5
+_COLUMNS = ("sepallength", "sepalwidth", "petallength", "petalwidth", "class")
+_CLASSES = ("setosa", "versicolor", "virginica")
 
 
 def load(file: Path | None) -> Dataset:
     """Load Iris: sepal and petal length and width in cm.
 
-    `file` is a CSV of these four columns and a class number; None: the set of scikit-learn.
+    `file` is a CSV of these four columns and the class, by its number or its name. With a header,
+    columns are found by their names and may stand anywhere. None: the set of scikit-learn.
     """
-    import numpy as np
     from sklearn.datasets import load_iris
     from sklearn.model_selection import train_test_split
 
     if file is None:
         x, y = load_iris(return_X_y=True)
     else:
-        rows = np.loadtxt(file, delimiter=",", ndmin=2)
-        if rows.shape[1] != _COLUMNS:
-            raise ValueError(f"{file} has {rows.shape[1]} columns, not 4 lengths and a class")
-        x, y = rows[:, :4], rows[:, 4]
+        x, y = _read(file)
     x_train, x_test, y_train, y_test = train_test_split(
         x, y, test_size=_HELD_OUT, stratify=y, random_state=_SEED
     )
     return Dataset(x_train, y_train, x_test, y_test)
+
+
+def _read(file: Path) -> "tuple[NDArray[np.float64], NDArray[np.int64]]":
+    import numpy as np
+
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.reader(lines, skipinitialspace=True)
+        found = [(reader.line_num, cells) for cells in reader if any(cells)]
+    order: Sequence[int] = range(len(_COLUMNS))
+    if found and not found[0][1][0].replace(".", "").isdigit():
+        order = _order(found.pop(0)[1], file)
+    lengths, classes = [], []
+    for line, cells in found:
+        try:
+            *row, name = (cells[place].strip() for place in order)
+            lengths.append([float(cell) for cell in row])
+            classes.append(_class_number(name))
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f"{file}, line {line}: expected 4 lengths and a class, got {','.join(cells)!r}"
+            ) from error
+    return np.array(lengths), np.array(classes)
+
+
+def _order(names: Sequence[str], file: Path) -> list[int]:
+    """Return where each of `_COLUMNS` stands in a header."""
+    plain = ["".join(filter(str.isalpha, name.lower())).removesuffix("cm") for name in names]
+    other = dict.fromkeys(("species", "target", "variety"), "class")
+    plain = [other.get(name, name) for name in plain]
+    if missing := [name for name in _COLUMNS if name not in plain]:
+        raise ValueError(
+            f"{file} has the columns {', '.join(names)}; it lacks {', '.join(missing)}"
+        )
+    return [plain.index(name) for name in _COLUMNS]
+
+
+def _class_number(text: str) -> int:
+    name = text.lower().removeprefix("iris-")
+    number = _CLASSES.index(name) if name in _CLASSES else float(text)
+    if number not in range(len(_CLASSES)):
+        raise ValueError(f"{text} is no class")
+    return int(number)
 
 
 def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> TrainedModel:
@@ -71,7 +118,7 @@ IRIS = ModelSpec(
     dataset=DatasetSpec(
         load=load,
         features=4,
-        classes=("setosa", "versicolor", "virginica"),
+        classes=_CLASSES,
         value_range=(0.0, 10.0),
     ),
     train=train,

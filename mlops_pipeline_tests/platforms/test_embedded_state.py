@@ -85,10 +85,44 @@ def test_a_released_port_is_anybodys(tmp_path: Path) -> None:
     assert ports.choose("b", preferred=9000) == 9000
 
 
-def test_a_damaged_book_of_ports_is_named(tmp_path: Path) -> None:
-    (tmp_path / "ports.json").write_text("[]")
-    with pytest.raises(ConfigurationError, match=r"ports\.json"):
-        book(tmp_path / "ports.json", taken=set()).find("a")
+def damage_by(path: Path, kind: str) -> None:
+    """Do to a file what a full disk, a crash or a person does."""
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "a directory":
+        path.mkdir()
+    elif kind == "a link to itself":
+        path.symlink_to(path)
+    else:
+        content = {"empty": b"", "truncated": whole[: len(whole) // 2], "a list": b"[1]"}
+        path.write_bytes(content.get(kind, bytes(range(128, 256))))
+
+
+DAMAGES = ("empty", "truncated", "binary", "a list", "a directory", "a link to itself")
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_book_of_ports_is_named_and_mended(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "ports.json"
+    assert book(path, taken=set()).choose("gateway", preferred=8080) == 8080
+    assert book(path, taken=set()).describe_damage() is None
+    damage_by(path, kind)
+    assert f"{path} is damaged" in (book(path, taken=set()).describe_damage() or "")
+    assert book(path, taken=set()).find("gateway") == 8080
+    book(path, taken=set()).mend()
+    assert book(path, taken=set()).describe_damage() is None
+    assert json.loads(path.read_text()) == {"gateway": 8080}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_book_of_ports_without_a_copy_begins_anew(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "ports.json"
+    book(path, taken=set()).choose("gateway", preferred=8080)
+    (tmp_path / ".ports.json.copy").unlink()
+    damage_by(path, kind)
+    assert book(path, taken=set()).find("gateway") is None
+    assert book(path, taken={8080}).choose("gateway", preferred=8080) == 8081
+    assert json.loads(path.read_text()) == {"gateway": 8081}
 
 
 # Records
@@ -115,8 +149,34 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "ns").mkdir()
     (tmp_path / "ns/iris.yaml").write_text(content)
-    with pytest.raises(ConfigurationError, match=r"ns/iris\.yaml"):
-        Records(tmp_path).list()
+    (damage,) = Records(tmp_path).damages()
+    assert f"{tmp_path}/ns/iris.yaml is damaged (it is not the record" in damage
+    assert "sets it aside" in damage
+    assert Records(tmp_path).list() == ()
+    assert Records(tmp_path).find("iris", namespace="ns") is None
+    Records(tmp_path).mend()
+    assert Records(tmp_path).damages() == ()
+    (aside,) = (tmp_path / "ns").iterdir()
+    assert aside.read_text() == content
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_record_is_read_from_its_copy_and_mended(tmp_path: Path, kind: str) -> None:
+    record = Record(deployment(), Route("ns", "iris", ()))
+    Records(tmp_path).save(record)
+    path = tmp_path / "ns" / "iris.yaml"
+    whole = path.read_text()
+    damage_by(path, kind)
+    assert Records(tmp_path).list() == (record,)
+    (damage,) = Records(tmp_path).damages()
+    assert str(path) in damage
+    assert "`mlops-pipeline up` writes it again from its copy" in damage
+    Records(tmp_path).mend()
+    assert Records(tmp_path).damages() == ()
+    assert path.read_text() == whole
+    damage_by(path, kind)
+    Records(tmp_path).remove("iris", namespace="ns")
+    assert Records(tmp_path).find("iris", namespace="ns") is None
 
 
 # Programs

@@ -119,8 +119,9 @@ class EmbeddedDeployments:
         return statuses(record.route, self._parts.servers, down=self._parts.gateway.is_down())
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
-        """Say that it is not deployed: here nothing else can take it away."""
-        return "not deployed"
+        """Say that it is not deployed, or that its record is damaged."""
+        damage = self._parts.records.describe_damage(name, namespace=namespace)
+        return damage or "not deployed"
 
     def describe_difference(self, wanted: SeldonDeployment) -> str:
         """Return nothing: here a deployment is all in its manifest."""
@@ -201,7 +202,8 @@ class EmbeddedDeployments:
             others = _others(parts.records.routes(), after.route)
             old = [before.route] if before else []
             parts.gateway.publish("clusters", [after.route, *old, *others])
-            if before != after:
+            name, namespace = after.deployment.name, after.deployment.namespace
+            if before != after or parts.records.describe_damage(name, namespace=namespace):
                 parts.records.save(after)
             return parts.gateway.publish("routes", [after.route, *others])
 

@@ -101,7 +101,7 @@ class EnvoyGateway:
         stale = [self._describe_stale(kind, self._wanted(kind)) for kind in _KINDS]
         if process.state == "unsupervised":
             stale.append(UNSUPERVISED)
-        differences = tuple(reason for reason in stale if reason)
+        differences = (*(reason for reason in stale if reason), *self._damages())
         return Drifted(differences) if differences else Ready(self._facts())
 
     def ensure(self) -> Change:
@@ -182,12 +182,19 @@ class EnvoyGateway:
 
     def _repair(self) -> None:
         self._live.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._ports.mend()
+        self._records.mend()
         wanted = {kind: self._wanted(kind) for kind in _KINDS}
         for kind, content in wanted.items():
             write_if_changed(self._live / f"{kind}.json", content, mode=PRIVATE)
         self._start()
         for kind, content in wanted.items():
             self._await(kind, version_of(content), self._refusals(kind))
+
+    def _damages(self) -> tuple[str, ...]:
+        """Return a sentence for each damaged file that addresses and routes are read from."""
+        ports_damage = self._ports.describe_damage()
+        return (*((ports_damage,) if ports_damage else ()), *self._records.damages())
 
     def _start(self) -> None:
         self._put()

@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from mlops_pipeline.clients import ports
-from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.clients.files import PRIVATE, write_atomically
+from mlops_pipeline.platforms.embedded.kept_file import KeptFile
 
 
 class PortBook:
@@ -19,7 +18,7 @@ class PortBook:
         first_free: Callable[..., int] = ports.first_free,
         is_free: Callable[[int], bool] = ports.is_free,
     ) -> None:
-        self._path = path
+        self._file = KeptFile(path, _parsed)
         self._first_free = first_free
         self._is_free = is_free
 
@@ -65,16 +64,23 @@ class PortBook:
         if kept != given:
             self._write(kept)
 
+    def describe_damage(self) -> str | None:
+        """Say what is wrong with the file; None where nothing is."""
+        return self._file.describe_damage()
+
+    def mend(self) -> None:
+        """Write a damaged file again from its copy; without one, set it aside."""
+        self._file.mend()
+
     def _read(self) -> dict[str, int]:
-        try:
-            return {str(k): int(v) for k, v in json.loads(self._path.read_text()).items()}
-        except FileNotFoundError:
-            return {}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ConfigurationError(
-                f"{self._path} is not the book of ports that it was ({error}); "
-                "run `mlops-pipeline down`, remove the file, and bring the platform up again"
-            ) from error
+        return self._file.find() or {}
 
     def _write(self, given: dict[str, int]) -> None:
-        write_atomically(self._path, json.dumps(given, indent=2, sort_keys=True), mode=PRIVATE)
+        self._file.write(json.dumps(given, indent=2, sort_keys=True))
+
+
+def _parsed(text: str) -> dict[str, int]:
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise TypeError(f"it holds a {type(content).__name__} instead of ports")
+    return {str(owner): int(port) for owner, port in content.items()}

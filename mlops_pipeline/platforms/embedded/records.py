@@ -1,6 +1,6 @@
 """What was applied, as YAML files in the state folder: the platform's one truth."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.clients.files import PRIVATE, write_atomically
+from mlops_pipeline.platforms.embedded.kept_file import KeptFile
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.seldon import SeldonDeployment, is_name, parse
 
@@ -33,23 +33,32 @@ class Records:
         self._folder = folder
 
     def find(self, name: str, *, namespace: str) -> Record | None:
-        """Return the record, or None.
-
-        Raises:
-            ConfigurationError: the file was changed by somebody and cannot be read.
-        """
+        """Return the record, or None; of a damaged file, what its copy says."""
         if not (is_name(name) and is_name(namespace)):
             return None  # Such a path would lead elsewhere.
-        path = self._path(name, namespace)
-        return _load(path) if path.exists() else None
+        return self._file(name, namespace).find()
 
     def list(self) -> tuple[Record, ...]:
-        """Return every record, sorted by namespace and name.
+        """Return every record, sorted by namespace and name, without those that are damaged."""
+        records = (_kept(path).find() for path in self._paths())
+        return tuple(record for record in records if record is not None)
 
-        Raises:
-            ConfigurationError: a file was changed by somebody and cannot be read.
-        """
-        return tuple(_load(path) for path in sorted(self._folder.glob("*/*.yaml")))
+    def describe_damage(self, name: str, *, namespace: str) -> str | None:
+        """Say what is wrong with the file of this record; None where nothing is."""
+        return self._file(name, namespace).describe_damage()
+
+    def damages(self) -> tuple[str, ...]:
+        """Return a sentence for each file that is damaged."""
+        found = (_kept(path).describe_damage() for path in self._paths())
+        return tuple(sentence for sentence in found if sentence is not None)
+
+    def mend(self) -> None:
+        """Write damaged files again from their copies; those without one are set aside."""
+        for path in self._paths():
+            _kept(path).mend()
+
+    def _paths(self) -> Iterable[Path]:
+        return sorted(self._folder.glob("*/*.yaml"))
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of every record, sorted by namespace and name."""
@@ -65,32 +74,38 @@ class Records:
             "manifest": record.deployment.to_manifest(),
             "route": [_plain(target) for target in record.route.targets],
         }
-        path = self._path(record.deployment.name, record.deployment.namespace)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(path, yaml.safe_dump(content, sort_keys=False), mode=PRIVATE)
+        name, namespace = record.deployment.name, record.deployment.namespace
+        (self._folder / namespace).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file(name, namespace).write(yaml.safe_dump(content, sort_keys=False))
 
     def remove(self, name: str, *, namespace: str) -> None:
         """Remove the record; nothing happens where there is none."""
-        self._path(name, namespace).unlink(missing_ok=True)
+        self._file(name, namespace).remove()
 
-    def _path(self, name: str, namespace: str) -> Path:
-        return self._folder / namespace / f"{name}.yaml"
+    def _file(self, name: str, namespace: str) -> KeptFile[Record]:
+        return _kept(self._folder / namespace / f"{name}.yaml")
 
 
 def _plain(target: Target) -> dict[str, Any]:
     return asdict(target) | {"endpoints": [asdict(endpoint) for endpoint in target.endpoints]}
 
 
-def _load(path: Path) -> Record:
+def _kept(path: Path) -> KeptFile[Record]:
+    return KeptFile(path, _parsed)
+
+
+def _parsed(text: str) -> Record:
+    """Return what `save` wrote.
+
+    Raises:
+        ValueError: it is something else.
+    """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(text)
         deployment = parse(content["manifest"])
         targets = tuple(_target(fields) for fields in content["route"])
     except (yaml.YAMLError, KeyError, TypeError, ConfigurationError) as error:
-        raise ConfigurationError(
-            f"{path} is not the record that was written ({error}); "
-            "remove it and apply the deployment again"
-        ) from error
+        raise ValueError(f"it is not the record that was written: {error}") from error
     return Record(deployment, Route(deployment.namespace, deployment.name, targets))
 
 

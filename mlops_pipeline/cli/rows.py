@@ -1,0 +1,209 @@
+"""Rows of numbers as people have them: typed, or in a file of CSV, JSON or NumPy."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlops_pipeline.clients.errors import ConfigurationError
+
+_NUMPY = b"\x93NUMPY"
+_ARCHIVE = b"PK\x03\x04"
+_BODIES = "a list of rows, or a request of Seldon (data), V2 (inputs) or TF Serving (instances)"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows, all of one length, and where each stands."""
+
+    values: tuple[tuple[float, ...], ...]
+    places: tuple[str, ...]
+    """Of each row, for messages: `flowers.csv, line 3`."""
+    names: tuple[str, ...] = ()
+    """Of the columns, where a header or a request names them."""
+
+
+def typed(words: Sequence[str]) -> Rows:
+    """Return the rows of the command line, `5.1,3.5,1.4,0.2` each.
+
+    Raises:
+        ConfigurationError: a value is no finite number; says which.
+    """
+    places = tuple(f"--row {number}" for number in range(1, len(words) + 1))
+    values = (
+        tuple(_number(cell, f"{place}, value {n}") for n, cell in enumerate(word.split(","), 1))
+        for word, place in zip(words, places, strict=True)
+    )
+    return Rows(tuple(values), places)
+
+
+def read(file: Path) -> Rows:
+    """Return the rows of a file, whose kind is found in its content.
+
+    Raises:
+        ConfigurationError: it cannot be read or holds no rows of numbers; says where.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"could not read {file}: {error.strerror}") from error
+    if content.startswith(_NUMPY):
+        rows = _nested(_array(file), str(file))
+    elif content.startswith(_ARCHIVE):
+        raise ConfigurationError(f"{file} is an archive (.npz); save the one array as .npy")
+    elif (text := _decoded(content, file)).lstrip().startswith(("{", "[")):
+        rows = _body(_parsed(text, file), str(file))
+    else:
+        rows = _table(text, file)
+    if not rows.values:
+        raise ConfigurationError(f"{file} holds no rows")
+    return rows
+
+
+def _decoded(content: bytes, file: Path) -> str:
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{file} is neither text nor .npy (byte {error.start}); give CSV, JSON or .npy"
+        ) from error
+
+
+def _array(file: Path) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(file, allow_pickle=False).tolist()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file} is not a whole .npy of numbers: {error}") from error
+
+
+def _parsed(text: str, file: Path) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(
+            f"{file}, line {error.lineno}, column {error.colno}: it is not JSON ({error.msg}); "
+            "is the file whole?"
+        ) from error
+
+
+def _body(content: Any, where: str) -> Rows:
+    """Return the rows of a request, or of a plain list."""
+    if not isinstance(content, Mapping):
+        return _nested(content, where)
+    data, inputs = content.get("data"), content.get("inputs")
+    if "jsonData" in content:
+        return _body(content["jsonData"], f"{where}, jsonData")
+    if "instances" in content:
+        return _nested(content["instances"], f"{where}, instances")
+    if isinstance(inputs, list) and _is_v2(inputs):
+        return _columns(inputs, f"{where}, inputs")
+    if inputs is not None:
+        only = isinstance(inputs, Mapping) and len(inputs) == 1
+        return _nested(next(iter(inputs.values())) if only else inputs, f"{where}, inputs")
+    if isinstance(data, Mapping) and ("ndarray" in data or "tensor" in data):
+        names = tuple(str(name) for name in data.get("names") or ())
+        values = data["ndarray"] if "ndarray" in data else _shaped(data["tensor"], where, "values")
+        found = _nested(values, f"{where}, data")
+        return Rows(found.values, found.places, names)
+    keys = ", ".join(map(str, content)) or "nothing"
+    raise ConfigurationError(f"{where} has {keys}; expected {_BODIES}")
+
+
+def _is_v2(inputs: Sequence[object]) -> bool:
+    return bool(inputs) and all(isinstance(t, Mapping) and "data" in t for t in inputs)
+
+
+def _columns(inputs: Sequence[Mapping[str, Any]], where: str) -> Rows:
+    """Return the rows of V2's one tensor, or of a tensor for each column."""
+    tensors = [_shaped(t, f"{where}, {t.get('name', n)}", "data") for n, t in enumerate(inputs)]
+    if len(tensors) == 1:
+        return _nested(tensors[0], where)
+    columns = [[value for row in _nested(t, where).values for value in row] for t in tensors]
+    if len({len(column) for column in columns}) > 1:
+        raise ConfigurationError(f"{where}: the columns have different lengths")
+    found = _nested([list(row) for row in zip(*columns, strict=True)], where)
+    names = tuple(str(tensor.get("name", "")) for tensor in inputs)
+    return Rows(found.values, found.places, names if all(names) else ())
+
+
+def _shaped(tensor: Any, where: str, field: str) -> Any:
+    """Return flat values as rows of the tensor's shape; nested ones as they are."""
+    values, shape = (
+        (tensor.get(field), tensor.get("shape")) if isinstance(tensor, Mapping) else 2 * (None,)
+    )
+    if not isinstance(values, list) or not isinstance(shape, list) or not shape:
+        raise ConfigurationError(f"{where}: a tensor needs `shape` and `{field}`")
+    if values and isinstance(values[0], list):
+        return values
+    count = shape[0]
+    if not isinstance(count, int) or count < 1 or len(values) != math.prod(shape):
+        raise ConfigurationError(f"{where}: {len(values)} values do not have the shape {shape}")
+    width = len(values) // count
+    return [values[start : start + width] for start in range(0, len(values), width)]
+
+
+def _nested(values: Any, where: str) -> Rows:
+    """Return rows of nested lists; a flat list is one row, what is deeper is laid flat."""
+    if not isinstance(values, list):
+        raise ConfigurationError(f"{where} is {type(values).__name__}; expected {_BODIES}")
+    rows = values if not values or isinstance(values[0], list) else [values]
+    places = tuple(f"{where}, row {number}" for number in range(1, len(rows) + 1))
+    return Rows(
+        tuple(tuple(_flat(row, place)) for row, place in zip(rows, places, strict=True)), places
+    )
+
+
+def _flat(row: Any, place: str) -> Iterator[float]:
+    if not isinstance(row, list):
+        raise ConfigurationError(f"{place} is {row!r}; expected a list of numbers")
+    for number, value in enumerate(row, 1):
+        if isinstance(value, list):
+            yield from _flat(value, place)
+        else:
+            yield _number(value, f"{place}, value {number}")
+
+
+def _table(text: str, file: Path) -> Rows:
+    """Return the rows of CSV with commas, semicolons (and decimal commas), tabs or spaces."""
+    lines = text.splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = next((d for d in ("\t", ";", ",", " ") if d in first.strip()), ",")
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    found = [(reader.line_num, [c.strip() for c in cells]) for cells in reader if any(cells)]
+    if delimiter != ",":
+        found = [(line, [c.replace(",", ".") for c in cells]) for line, cells in found]
+    names = found.pop(0)[1] if found and not any(_is_number(c) for c in found[0][1]) else []
+    places = tuple(f"{file}, line {line}" for line, _ in found)
+    values = tuple(
+        tuple(_number(cell, f"{place}, column {n}") for n, cell in enumerate(cells, 1))
+        for place, (_, cells) in zip(places, found, strict=True)
+    )
+    for place, row in zip(places, values, strict=True):
+        if names and len(row) != len(names):
+            raise ConfigurationError(f"{place} has {len(row)} values for {len(names)} names")
+    return Rows(values, places, tuple(names))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(value: Any, place: str) -> float:
+    """Return a finite number; a text only where it is one."""
+    try:
+        number = math.nan if isinstance(value, bool) or value is None else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigurationError(f"{place}: {value!r} is not a finite number; correct it")
+    return number

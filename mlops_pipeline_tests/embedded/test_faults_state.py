@@ -1,0 +1,65 @@
+"""Damage of any one file of the state folder: what serves goes on, and `up` makes it whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.platforms.layers import Drifted, Ready
+from mlops_pipeline_tests.embedded.rig import Rig, predictor, rig_in
+from mlops_pipeline_tests.platforms.test_embedded_state import DAMAGES, damage_by
+
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Two deployments that serve."""
+    with rig_in(tmp_path_factory.mktemp("state") / "home") as made:
+        made.up()
+        for name in ("toy", "other"):
+            made.apply(predictor(made.publish(f"of-{name}")), name=name)
+        yield made
+
+
+@pytest.mark.parametrize("kind", ["truncated", "a directory"])
+@pytest.mark.parametrize("file", ["ports.json", "deployments/seldon/toy.yaml"])
+def test_a_damaged_file_is_named_and_mended_while_all_serve(rig: Rig, file: str, kind: str) -> None:
+    url = rig.platform.gateway_url()
+    damage_by(rig.home / file, kind)
+    state = rig.platform.layers[2].observe()
+    assert isinstance(state, Drifted), state
+    assert f"{rig.home / file} is damaged" in state.differences[0]
+    assert rig.predict() + rig.predict(name="other") == ["of-toy", "of-other"]
+    assert rig.apply(predictor(rig.publish("of-other")), name="other").action == "unchanged"
+    assert [d.name for d in rig.platform.deployments.list()] == ["other", "toy"]
+    assert rig.predict() + rig.predict(name="other") == ["of-toy", "of-other"]
+    assert rig.ensure("gateway").action == "updated"
+    assert isinstance(rig.platform.layers[2].observe(), Ready)
+    assert rig.platform.gateway_url() == url
+    assert rig.predict() + rig.predict(name="other") == ["of-toy", "of-other"]
+
+
+def _files(home: Path) -> list[Path]:
+    """Return every file but the object store's data, which has checksums of its own, and logs."""
+    own = (p for p in home.rglob("*") if p.is_file() and not p.is_symlink())
+    return sorted(
+        p for p in own if not {"data", "logs"} & set(p.relative_to(home).parts) and p.stat().st_size
+    )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+def test_no_damaged_file_blocks_the_way_back(rig: Rig) -> None:
+    for file in [path.relative_to(rig.home) for path in _files(rig.home)]:
+        for kind in DAMAGES:
+            damage_by(rig.home / file, kind)
+            where = f"{file}: {kind}"
+            for layer in rig.platform.layers:
+                layer.observe()
+            assert len(rig.platform.deployments.list()) == 2, where
+            rig.up()
+            for name in ("toy", "other"):
+                rig.apply(predictor(rig.publish(f"of-{name}")), name=name)
+                assert rig.predict(name=name) == [f"of-{name}"], where
+            assert all(isinstance(layer.observe(), Ready) for layer in rig.platform.layers), where

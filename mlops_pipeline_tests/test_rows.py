@@ -1,0 +1,153 @@
+"""Rows for `predict`, as people have them in files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.catalog.iris import IRIS, load
+from mlops_pipeline.cli.predict import read_rows
+from mlops_pipeline.cli.rows import read
+from mlops_pipeline.clients.errors import ConfigurationError
+
+ROWS = ((5.1, 3.5, 1.4, 0.2), (6.2, 2.9, 4.3, 1.3))
+FLAT = [value for row in ROWS for value in row]
+NESTED = [list(row) for row in ROWS]
+NAMES = ("a", "b", "c", "d")
+
+
+def _lines(delimiter: str, *, header: bool = False) -> str:
+    lines = [delimiter.join(map(str, row)) for row in ROWS]
+    return "\n".join([delimiter.join(NAMES), *lines] if header else lines)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _lines(","),
+        _lines(", "),
+        _lines(";"),
+        _lines(";").replace(".", ","),
+        _lines("\t"),
+        _lines(" "),
+        "\ufeff" + _lines(",").replace("\n", "\r\n") + "\r\n\r\n",
+        json.dumps(NESTED),
+        json.dumps({"data": {"ndarray": NESTED}}),
+        json.dumps({"data": {"tensor": {"shape": [2, 4], "values": FLAT}}}),
+        json.dumps({"jsonData": {"instances": NESTED}}),
+        json.dumps({"instances": NESTED}),
+        json.dumps({"inputs": NESTED}),
+        json.dumps({"inputs": {"x": NESTED}}),
+        json.dumps({"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": FLAT}]}),
+        json.dumps({"inputs": [{"name": "x", "shape": [2, 4], "data": NESTED}]}),
+        json.dumps({"instances": [[[5.1, 3.5], [1.4, 0.2]], [[6.2, 2.9], [4.3, 1.3]]]}),
+    ],
+)
+def test_rows_are_read_from_what_people_have(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "rows"
+    file.write_text(content)
+    assert read(file).values == ROWS
+    assert read(file).names == ()
+
+
+def test_names_of_columns_are_kept(tmp_path: Path) -> None:
+    columns = [
+        {"name": n, "shape": [2], "data": [row[i] for row in ROWS]} for i, n in enumerate(NAMES)
+    ]
+    for content in (
+        _lines(",", header=True),
+        _lines(";", header=True),
+        json.dumps({"data": {"names": NAMES, "ndarray": NESTED}}),
+        json.dumps({"inputs": columns}),
+    ):
+        (tmp_path / "rows").write_text(content)
+        assert (read(tmp_path / "rows").names, read(tmp_path / "rows").values) == (NAMES, ROWS)
+
+
+def test_rows_are_read_from_numpy_and_utf_16(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.array(ROWS))
+    assert read(tmp_path / "rows.npy").values == ROWS
+    (tmp_path / "rows.csv").write_bytes(_lines(",").encode("utf-16"))
+    assert read(tmp_path / "rows.csv").values == ROWS
+    (tmp_path / "one.json").write_text("[5.1, 3.5, 1.4, 0.2]")
+    assert read(tmp_path / "one.json").values == ROWS[:1]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"5.1,3.5,1.4,0.2\n5.1,x,1.4,0.2", r"rows, line 2, column 2: 'x' is not a finite number"),
+        (b"5.1,,1.4,0.2", r"rows, line 1, column 2: '' is not a finite number"),
+        (b"5.1,nan,1.4,0.2", "line 1, column 2: 'nan' is not"),
+        (b"\n1,2,3,4\n1,2,3", "rows, line 3 has 3 values; iris takes rows of 4"),
+        (b"a,b,c,d\n1,2,3", "line 2 has 3 values for 4 names"),
+        (b"a,b,c,d\n", "holds no rows"),
+        (b"", "holds no rows"),
+        (b"[]", "holds no rows"),
+        (b'{"data": {"ndarray": [[1, 2', r"rows, line 1, column \d+: it is not JSON .*whole"),
+        (b'{"a": 1}', "rows has a; expected a list of rows, or a request of Seldon"),
+        (b'{"data": {"ndarray": [[1, 2, null, 4]]}}', "data, row 1, value 3: None is not"),
+        (b"[[1, 2, true, 4]]", "row 1, value 3: True is not"),
+        (b"[[1, 2, 3, 4], 5]", "row 2 is 5; expected a list of numbers"),
+        (b'{"data": {"ndarray": 7}}', "data is int; expected"),
+        (b'{"data": {"tensor": {"values": [1]}}}', "a tensor needs `shape` and `values`"),
+        (b'{"data": {"tensor": {"shape": [2, 4], "values": [1]}}}', "1 values do not have the sh"),
+        (b"\x93NUMPY\x01\x00v", "not a whole .npy"),
+        (b"PK\x03\x04", r"an archive \(.npz\); save"),
+        (b"\x80\x04\x95", "neither text nor .npy"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(
+    tmp_path: Path, content: bytes, complaint: str
+) -> None:
+    (tmp_path / "rows").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=complaint):
+        read_rows(IRIS, [], tmp_path / "rows")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["1,2,3,4", "1,2,x,4"], "--row 2, value 3: 'x' is not a finite number"),
+        (["1,2,3"], "--row 1 has 3 values; iris takes rows of 4"),
+        ([""], "--row 1, value 1: '' is not"),
+    ],
+)
+def test_wrong_rows_on_the_command_line_are_named(words: list[str], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        read_rows(IRIS, words, None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "5.1,3.5,1.4,0.2,{number}",
+        "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm),class\n"
+        "5.1,3.5,1.4,0.2,{name}",
+        "Id,PetalLengthCm,PetalWidthCm,SepalLengthCm,SepalWidthCm,Species\n"
+        "1,1.4,0.2,5.1,3.5,Iris-{name}",
+    ],
+)
+def test_iris_is_read_with_numbers_names_and_headers(tmp_path: Path, line: str) -> None:
+    header, _, row = line.rpartition("\n")
+    rows = [row.format(number=n, name=c) for n, c in enumerate(IRIS.dataset.classes)] * 4
+    (tmp_path / "iris.csv").write_text("\n".join([header, *rows] if header else rows))
+    found = load(tmp_path / "iris.csv")
+    assert found.x_train[0].tolist() == [5.1, 3.5, 1.4, 0.2]
+    assert set(found.y_train.tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("1,2,3,4,rose", "iris.csv, line 1: expected 4 lengths and a class, got '1,2,3,4,rose'"),
+        ("1,2,3,4", "line 1: expected 4 lengths and a class"),
+        ("1,2,3,4,7", "line 1: expected"),
+        ("a,b\n1,2", "has the columns a, b; it lacks sepallength"),
+    ],
+)
+def test_what_is_no_iris_is_named(tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "iris.csv").write_text(content)
+    with pytest.raises(ValueError, match=complaint):
+        load(tmp_path / "iris.csv")
