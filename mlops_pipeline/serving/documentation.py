@@ -47,6 +47,8 @@ def routes(unit: Unit) -> dict[str, Route]:
         "/v2/docs": _page("../api/v1.0/doc/"),
         "/v2/docs/": _page("../../api/v1.0/doc/"),
         f"{ROOT}/openapi.json": _document(unit),
+        # Where Seldon's executor and its Python microservice have the document.
+        f"{ROOT}/seldon.json": _document(unit),
         "/seldon.json": _document(unit),
         **{f"{ROOT}/{name}": _asset(name, kind) for name, kind in ASSETS.items()},
     }

@@ -143,6 +143,8 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback),
         "Metadata": Operation(Empty, seldon_grpc.model_metadata),
     },
+    # By which Seldon's clients send feedback to one unit; the rest of it is for other units.
+    "seldon.protos.Generic": {"SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback)},
     "seldon.protos.Seldon": {
         "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
         "SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback),

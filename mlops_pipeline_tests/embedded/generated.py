@@ -326,6 +326,7 @@ SERVICES: Mapping[str, Sequence[str]] = {
         "GraphMetadata",
         "Nothing",
     ),
+    "seldon.protos.Generic": ("SendFeedback", "TransformInput"),
     "seldon.protos.Model": ("Predict", "SendFeedback", "Metadata", "Route"),
 }
 RPCS = [f"/{service}/{name}" for service, names in SERVICES.items() for name in names]

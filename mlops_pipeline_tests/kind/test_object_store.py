@@ -1,9 +1,11 @@
 """The object store in the shared cluster: what is stored stays, whatever is broken on purpose."""
 
 import base64
+import json
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.object_store.external import ExternalStore
 from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import POD_ENDPOINT, SeaweedStore
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import ObjectStoreSettings
@@ -170,32 +173,81 @@ def test_pods_copy_an_object_with_the_secret(
         "args": ["-v", "s3://models/test/copied", "/tmp/copied"],
         "envFrom": [{"secretRef": {"name": RCLONE}}],
     }
+    assert "Copied (new)" in log_of(cluster_api, copies, namespace=namespace)
+    store.client().delete("models", "test/copied/file")
+
+
+def log_of(api: KubernetesApi, container: dict[str, Any], *, namespace: str) -> str:
+    """Run a pod to its end, and return what its container has written."""
+    name = container["name"]
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "copy", "namespace": namespace},
-        "spec": {"restartPolicy": "Never", "containers": [copies]},
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"restartPolicy": "Never", "containers": [container]},
     }
 
     def describe() -> str | None:
-        found = cluster_api.get(POD, "copy", namespace=namespace)
-        phase = found.get("status", {}).get("phase")
+        phase = api.get(POD, name, namespace=namespace).get("status", {}).get("phase")
         return None if phase in ("Succeeded", "Failed") else f"it is {phase}"
 
-    wait_until(
-        "the service account",
-        lambda: (
-            None
-            if cluster_api.find(SERVICE_ACCOUNT, "default", namespace=namespace)
-            else "not there"
-        ),
-        timeout=30,
+    def describe_account() -> str | None:
+        found = api.find(SERVICE_ACCOUNT, "default", namespace=namespace)
+        return None if found is not None else "not there"
+
+    wait_until("the service account", describe_account, timeout=30)
+    api.apply(pod)
+    wait_until(f"the end of {name}", describe, timeout=60, interval=0.5)
+    return api.log(name, namespace=namespace)
+
+
+ATTACK = """
+import json, socket, sys, urllib.error, urllib.request
+
+def ask(port, text):
+    with socket.create_connection((address, port), timeout=5) as connection:
+        connection.sendall(text)
+        try:
+            return connection.recv(9)
+        except ConnectionResetError:
+            return b""
+
+address, found = sys.argv[1], {}
+for port in (8333, 18333, 9333, 19333, 8080, 18080, 8888, 18888, 7333, 8111, 23646, 33646):
+    try:
+        # What a gRPC client says first; a server that takes anybody answers with its settings.
+        said = ask(port, b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4" + bytes(5))
+        found[port] = "gRPC" if said[3:4] == b"\\x04" else "no gRPC"
+    except OSError as error:
+        found[port] = type(error).__name__
+for path in ("", "models", "models?list-type=2", "datasets"):
+    try:
+        found[path] = urllib.request.urlopen(f"http://{address}:8333/{path}", timeout=5).status
+    except urllib.error.HTTPError as error:
+        found[path] = error.code
+print(json.dumps(found))
+"""
+
+
+def test_another_pod_gets_nothing_without_a_key(
+    store: SeaweedStore, parts: KindParts, cluster_api: KubernetesApi, namespace: str
+) -> None:
+    """At the address of the pod itself, where no Service chooses the ports."""
+    store.ensure_secret(namespace)  # Which makes the namespace.
+    pod = cluster_api.get(POD, "seaweedfs-0", namespace=STORAGE)
+    attacker = {
+        "name": "attacker",
+        "image": ServingImage(parts).reference("SKLEARN_SERVER"),
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-c", ATTACK, pod["status"]["podIP"]],
+    }
+    found = json.loads(log_of(cluster_api, attacker, namespace=namespace))
+    closed = ("9333", "19333", "8080", "18080", "8888", "18888", "7333", "8111", "23646", "33646")
+    assert {port: found.pop(port) for port in closed} == dict.fromkeys(
+        closed, "ConnectionRefusedError"
     )
-    cluster_api.apply(pod)
-    wait_until("the copy", describe, timeout=60, interval=0.5)
-    log = cluster_api.log("copy", namespace=namespace)
-    assert "Copied (new)" in log
-    store.client().delete("models", "test/copied/file")
+    assert (found.pop("8333"), found.pop("18333")) == ("no gRPC", "no gRPC")
+    assert set(found.values()) == {403}
 
 
 def test_a_store_of_somebody_else_is_used_as_it_is(

@@ -129,6 +129,7 @@ def test_every_protocol_refuses_garbage_in_its_own_words(path: str, body: bytes)
         *("/ready", "/live", "/health/ping", "/health/status", "/metadata", "/metrics"),
         *("/prometheus", "/api/v1.0/health/status", "/api/v1.0/health/ping", "/api/v1.0/status"),
         *("/api/v1.0/metadata", "/api/v1.0/metadata/classifier", "/api/v1.0/doc/"),
+        *("/api/v1.0/doc/seldon.json", "/seldon.json"),
         *("/api/v1.0/doc/openapi.json", "/api/v1.0/doc/swagger-ui.css", "/v2/docs"),
         *("/v2/health/ready", "/v2/health/live", "/v2/models/classifier/ready"),
         *("/v1/models/classifier", "/v1/models/classifier/metadata"),

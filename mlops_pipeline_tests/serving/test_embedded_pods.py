@@ -134,6 +134,17 @@ def pod(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]
         yield Pod(front, behind, ports)
 
 
+def test_a_client_of_seldons_sends_feedback_to_one_unit(pod: Pod) -> None:
+    """Of Seldon's clients, the one that sends feedback to a unit by itself calls this service."""
+    with grpc.insecure_channel(f"127.0.0.1:{pod.front.grpc_port}") as channel:
+        call = channel.unary_unary(
+            "/seldon.protos.Generic/SendFeedback",
+            request_serializer=pb.Feedback.SerializeToString,
+            response_deserializer=pb.SeldonMessage.FromString,
+        )
+        assert call(pb.Feedback(reward=1.0), timeout=20).meta.puid
+
+
 def predict(port: int, message: pb.SeldonMessage) -> pb.SeldonMessage:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(

@@ -16,6 +16,7 @@ UNDOCUMENTED = {
         "/api/v1.0/doc/favicon-32x32.png",
     ),
     *("/api/v1.0/doc/swagger-ui-bundle.js", "/seldon.json", "/v2/docs", "/v2/docs/"),
+    "/api/v1.0/doc/seldon.json",
     *("/v1/models/:predict", "/v1/models/classifier/:predict"),
 }
 MLSERVERS = {"/v2", "/v2/models/classifier", f"/v2/models/classifier/versions/{UNIT.model.digest}"}

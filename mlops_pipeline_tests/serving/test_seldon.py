@@ -72,6 +72,15 @@ def test_puid_and_tags_of_the_request_are_kept() -> None:
     assert meta["tags"]["model_digest"] == UNIT.model.digest
 
 
+def test_the_units_before_stay_in_the_path() -> None:
+    path = {"scaler": "scale:2", "classifier": "old"}
+    meta = ask({"data": {"ndarray": [ROW]}, "meta": {"requestPath": path}})["meta"]
+    assert meta["requestPath"] == {"scaler": "scale:2", "classifier": "toy:1"}
+    for wrong in ("scaler", ["scaler"], {"scaler": 1}):
+        with pytest.raises(RequestError, match="requestPath has to be an object of strings"):
+            ask({"data": {"ndarray": [ROW]}, "meta": {"requestPath": wrong}})
+
+
 def test_puid_comes_from_the_header_too() -> None:
     assert ask({"data": {"ndarray": [ROW]}}, puid="from-header")["meta"]["puid"] == "from-header"
 

@@ -40,8 +40,10 @@ def test_meta_is_kept_and_completed() -> None:
     message = message_of(ROW)
     message.meta.puid = "p"
     message.meta.tags["a"].number_value = 1
+    message.meta.requestPath["scaler"] = "scale:2"
     meta = seldon_grpc.predict(UNIT, message).meta
     assert meta.puid == "p"
+    assert meta.requestPath["scaler"] == "scale:2"
     assert meta.tags["a"].number_value == 1
     assert meta.tags["model_digest"].string_value == UNIT.model.digest
     assert meta.requestPath["classifier"] == "toy:1"

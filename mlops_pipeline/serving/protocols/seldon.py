@@ -82,10 +82,10 @@ def feedback(unit: Unit, request: Request) -> Answer:
 
 
 def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
-    """Return an answer's `meta`: the request's puid and tags kept, the model's added.
+    """Return an answer's `meta`: the request's puid, tags and path kept, the model's added.
 
     Raises:
-        RequestError: the request's meta, its puid or its tags are of a wrong type.
+        RequestError: the request's meta, its puid, tags or path are of a wrong type.
     """
     model = unit.model
     tags = unit.tags
@@ -97,12 +97,21 @@ def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
         kept = given.get("tags") or {}
         if type(puid) is not str or type(kept) is not dict:
             raise RequestError("WRONG_TYPE", "meta.puid has to be a string, meta.tags an object")
+        if path := given.get("requestPath"):
+            meta["requestPath"] = {**_units_before(path), model.name: unit.image}
         if kept:
             _check_writable(kept)
             meta["tags"] = {**kept, **tags}
     if not puid:
         meta["puid"] = new_puid()
     return meta
+
+
+def _units_before(path: object) -> dict[str, str]:
+    """Return the units of the graph that handled the request before: name → image."""
+    if type(path) is not dict or not all(type(image) is str for image in path.values()):
+        raise RequestError("WRONG_TYPE", "meta.requestPath has to be an object of strings")
+    return path
 
 
 def _check_writable(tags: dict[str, Any]) -> None:

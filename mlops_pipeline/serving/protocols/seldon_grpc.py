@@ -60,8 +60,10 @@ def graph_metadata(unit: Unit, _: object = None) -> pb.SeldonGraphMetadata:
 
 
 def _meta(unit: Unit, given: pb.Meta) -> pb.Meta:
-    """Return the answer's meta: the request's puid and tags kept, the model's added."""
-    meta = pb.Meta(puid=given.puid or seldon.new_puid(), tags=given.tags)
+    """Return the answer's meta: the request's puid, tags and path kept, the model's added."""
+    meta = pb.Meta(
+        puid=given.puid or seldon.new_puid(), tags=given.tags, requestPath=given.requestPath
+    )
     for name, value in unit.tags.items():
         meta.tags[name].string_value = value
     meta.requestPath[unit.model.name] = unit.image

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.clients import certificates
 from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi
 from mlops_pipeline.clients.waiting import Clock
@@ -19,6 +21,22 @@ if TYPE_CHECKING:
 NAME = "seaweedfs-credentials"
 FILE = "s3.json"
 """The entry that SeaweedFS reads, with the same key."""
+SECURITY = "security.toml"
+"""The entry that closes the gRPC port of S3, which listens where S3 does and takes new keys."""
+CERTIFICATE = "grpc.crt"
+CERTIFICATE_KEY = "grpc.key"
+"""What that port shows, and wants to be shown: no other pod has the key."""
+FOLDER = "/etc/mlops-pipeline"
+"""Where the store's container has these entries."""
+_SECURITY = f"""\
+[grpc]
+ca = "{FOLDER}/{CERTIFICATE}"
+[grpc.s3]
+cert = "{FOLDER}/{CERTIFICATE}"
+key = "{FOLDER}/{CERTIFICATE_KEY}"
+"""
+"""As `weed scaffold -config=security` of SeaweedFS 4.48 explains it."""
+_VALID = timedelta(days=3650)
 _ID = "AWS_ACCESS_KEY_ID"
 _KEY = "AWS_SECRET_ACCESS_KEY"
 
@@ -50,10 +68,12 @@ def ensure(api: KubernetesApi, *, namespace: str, timeout: float, clock: Clock) 
             "and this project did not make it; delete it"
         )
     wait_for_end(api, SECRET, NAME, namespace=namespace, timeout=timeout, clock=clock)
-    key = find(api, namespace=namespace)
-    if key is None:
-        key = new_key()
-    api.apply(_manifest(key, namespace))
+    key = find(api, namespace=namespace) or new_key()
+    data = (api.find(SECRET, NAME, namespace=namespace) or {}).get("data") or {}
+    if not data.get(CERTIFICATE) or not data.get(CERTIFICATE_KEY):
+        data = _certificate()
+    kept = {name: data[name] for name in (CERTIFICATE, CERTIFICATE_KEY)}
+    api.apply(_manifest(key, namespace, kept))
     return key
 
 
@@ -62,14 +82,31 @@ def fingerprint(key: "Credentials") -> str:
     return hashlib.sha256(identities(key).encode()).hexdigest()[:16]
 
 
-def _manifest(key: "Credentials", namespace: str) -> dict[str, Any]:
-    content = {_ID: key.access_key_id, _KEY: key.secret_access_key, FILE: identities(key)}
+def _certificate() -> dict[str, str]:
+    pair = certificates.self_signed(
+        "mlops-pipeline object store",
+        address="127.0.0.1",
+        valid=_VALID,
+        now=datetime.now(timezone.utc),
+    )
+    content = {CERTIFICATE: pair.chain, CERTIFICATE_KEY: pair.key}
+    return {name: base64.b64encode(text.encode()).decode() for name, text in content.items()}
+
+
+def _manifest(key: "Credentials", namespace: str, certificate: Mapping[str, str]) -> dict[str, Any]:
+    content = {
+        _ID: key.access_key_id,
+        _KEY: key.secret_access_key,
+        FILE: identities(key),
+        SECURITY: _SECURITY,
+    }
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": NAME, "namespace": namespace, "labels": dict(MANAGED_BY)},
         "type": "Opaque",
         "data": {
-            name: base64.b64encode(value.encode()).decode() for name, value in content.items()
+            **{name: base64.b64encode(value.encode()).decode() for name, value in content.items()},
+            **certificate,
         },
     }

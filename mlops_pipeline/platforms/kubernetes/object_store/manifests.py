@@ -15,7 +15,7 @@ PORT = endpoints.S3
 NETWORK_POLICY = Resource("networking.k8s.io/v1", "NetworkPolicy")
 _SELECTOR = {"app.kubernetes.io/name": NAME}
 _KEYS_ANNOTATION = "mlops-pipeline/keys"
-_KEYS_FOLDER = "/etc/mlops-pipeline"
+_ENTRIES = (keys.FILE, keys.SECURITY, keys.CERTIFICATE, keys.CERTIFICATE_KEY)
 _USER = 8333
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
     unit: 1 << shift for unit, shift in (("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40))
@@ -26,7 +26,7 @@ _COMMAND = (
     # stays the same in every pod, by which the filer finds what the one before has stored.
     *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
     *("-s3.ip.bind=0.0.0.0", f"-s3.port={PORT}"),
-    f"-s3.config={_KEYS_FOLDER}/{keys.FILE}",
+    f"-s3.config={keys.FOLDER}/{keys.FILE}",
     *("-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
     *("-master.peers=none", "-master.telemetry=false"),
     *("-master.volumeSizeLimitMB=1024", "-master.volumePreallocate=false"),
@@ -134,7 +134,7 @@ def _pod() -> dict[str, Any]:
                 "name": "keys",
                 "secret": {
                     "secretName": keys.NAME,
-                    "items": [{"key": keys.FILE, "path": keys.FILE}],
+                    "items": [{"key": name, "path": name} for name in _ENTRIES],
                     "defaultMode": 0o440,
                 },
             },
@@ -151,6 +151,7 @@ def _container() -> dict[str, Any]:
         "image": STORE_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": list(_COMMAND),
+        "workingDir": keys.FOLDER,  # Where it looks for security.toml.
         "env": [{"name": "HOME", "value": "/data"}],
         "ports": [{"name": "s3", "containerPort": PORT}],
         "readinessProbe": {**healthy, "periodSeconds": 1, "timeoutSeconds": 2},
@@ -172,7 +173,7 @@ def _container() -> dict[str, Any]:
         },
         "volumeMounts": [
             {"name": "data", "mountPath": "/data"},
-            {"name": "keys", "mountPath": _KEYS_FOLDER, "readOnly": True},
+            {"name": "keys", "mountPath": keys.FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
