@@ -11,8 +11,8 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.scores import Array, as_scores
 from mlops_pipeline.serving.settings import Parameter
 
-EXACT = 1 << 53
-"""Whole numbers up to this one are exact as 64-bit floats."""
+EXACT = (1 << 53) - 1
+"""Whole numbers up to this one are themselves as 64-bit floats; the next may stand for another."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def load_tensorflow(
         except _UnservableError as error:
             unservable[name] = str(error)
     if not signatures:
-        reasons = "; ".join(f"{name!r} {reason}" for name, reason in unservable.items())
+        reasons = "; ".join(f"{name!r}: {reason}" for name, reason in unservable.items())
         raise StartError(
             f"The SavedModel in {folder} has no signature that can be served: "
             f"{reasons or 'it has none at all'}.",
@@ -92,7 +92,7 @@ def _signature(name: str, function: Any, loaded: object) -> Signature:
     served = tuple(key for key in sorted(outputs) if key not in refused)
     if not served:
         reasons = "; ".join(f"its output {key!r} {why}" for key, why in refused.items())
-        raise _UnservableError(reasons or "has no output")
+        raise _UnservableError(reasons or "it has no output")
     for key, why in refused.items():
         logger.warning("The output %r of the signature %r is not served: it %s", key, name, why)
     return Signature(
@@ -116,14 +116,14 @@ def _input(function: Any) -> tuple[str, Any]:
     inputs = function.structured_input_signature[1]
     if len(inputs) != 1:
         names = ", ".join(map(repr, sorted(inputs)))
-        raise _UnservableError(f"takes {len(inputs)} inputs ({names}), and one is served")
+        raise _UnservableError(f"it takes {len(inputs)} inputs ({names}), not one")
     ((name, spec),) = inputs.items()
     if not isinstance(spec, tf.TensorSpec):
-        raise _UnservableError(f"takes a {type(spec).__name__} ({name!r}), and not a tensor")
+        raise _UnservableError(f"it takes a {type(spec).__name__} ({name!r}), not a tensor")
     if _numpy_type(spec.dtype) is None and not spec.dtype.is_floating:
-        raise _UnservableError(f"takes {spec.dtype.name} ({name!r}), and not numbers")
+        raise _UnservableError(f"it takes {spec.dtype.name} ({name!r}), not numbers")
     if spec.shape.rank == 0:
-        raise _UnservableError(f"takes a single number ({name!r}), and not rows")
+        raise _UnservableError(f"it takes a single number ({name!r}), not rows")
     return name, spec
 
 
@@ -136,12 +136,12 @@ def _numpy_type(dtype: Any) -> "np.dtype[Any] | None":
 def _why_not(spec: Any, batch: int | None) -> str | None:
     """Say why an output cannot be served, None if it can; `batch` is the input's fixed length."""
     if not isinstance(spec, tf.TensorSpec):
-        return f"is a {type(spec).__name__}, and not a tensor"
+        return f"is a {type(spec).__name__}, not a tensor"
     dtype = spec.dtype
     if _numpy_type(dtype) is None and not (dtype.is_floating or dtype == tf.string):
         return f"is of type {dtype.name}; numbers, booleans and text can be answered"
     if spec.shape.rank == 0:
-        return "is a single value, and not one for each row"
+        return "is a single value, not one for each row"
     if spec.shape.rank and spec.shape[0] not in (None, batch):
         return f"has {spec.shape[0]} rows, however many are sent"
     return None
@@ -182,8 +182,8 @@ def _named(
     name = str(parameters.get("signature_name", DEFAULT))
     if name in unservable:
         raise StartError(
-            f"The signature {name!r} {unservable[name]}. The parameter signature_name can choose "
-            f"{', '.join(sorted(signatures))}.",
+            f"The signature {name!r} cannot be served: {unservable[name]}. Let the parameter "
+            f"signature_name choose one of {', '.join(sorted(signatures))}.",
             code=ExitCode.MODEL,
         )
     if name in signatures:

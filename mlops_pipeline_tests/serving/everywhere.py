@@ -7,6 +7,7 @@ from typing import Any
 from mlserver.grpc import dataplane_pb2 as v2_pb
 
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon, seldon_grpc, tensorflow, v2, v2_grpc
@@ -24,8 +25,13 @@ def request_of(document: object) -> Request:
     return Request(json.dumps(document).encode(), b"application/json")
 
 
-def answers(model: Model, rows: Rows, *, datatype: str = "FP64") -> dict[str, Any]:
-    """Return protocol → answer to the rows as nested lists, of the model's first default output."""
+def answers(
+    model: Model, rows: Rows, *, datatype: str = "FP64", refusals: bool = False
+) -> dict[str, Any]:
+    """Return protocol → answer to the rows as nested lists, of the model's first default output.
+
+    With `refusals` the sentence of a refusal is an answer too.
+    """
     unit = Unit(model, "image:1")
     asking: Mapping[str, Callable[[Unit, Rows, str], Any]] = {
         "seldon ndarray": _ndarray,
@@ -39,7 +45,15 @@ def answers(model: Model, rows: Rows, *, datatype: str = "FP64") -> dict[str, An
         "TF rows": _tf_rows,
         "TF columns": _tf_columns,
     }
-    return {name: ask(unit, rows, datatype) for name, ask in asking.items()}
+    found = {}
+    for name, ask in asking.items():
+        try:
+            found[name] = ask(unit, rows, datatype)
+        except RequestError as error:
+            if not refusals:
+                raise
+            found[name] = error.sentence
+    return found
 
 
 def _shape(rows: Any) -> list[int]:

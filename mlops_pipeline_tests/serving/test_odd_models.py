@@ -20,6 +20,7 @@ from mlops_pipeline_tests.serving.everywhere import answers, read, request_of
 joblib = pytest.importorskip("joblib")
 pd = pytest.importorskip("pandas")
 
+from mlserver.codecs import PandasCodec  # noqa: E402
 from sklearn.calibration import CalibratedClassifierCV  # noqa: E402
 from sklearn.cluster import DBSCAN, KMeans  # noqa: E402
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor  # noqa: E402
@@ -310,12 +311,13 @@ def test_columns_are_put_into_the_models_order(tmp_path: Path) -> None:
     turned = {"names": ["c", "a", "b"], "ndarray": X[:4, [2, 0, 1]].tolist()}
     answer = read(seldon.predictions(unit, request_of({"data": turned})))
     assert answer["data"]["ndarray"] == pytest.approx(wanted)
-    columns = [
-        {"name": name, "shape": [4, 1], "datatype": "FP64", "data": FRAME[name][:4].tolist()}
-        for name in ("b", "c", "a")
-    ]
-    output = read(v2.infer(unit.model, request_of({"inputs": columns})))["outputs"][0]
+    frame = FRAME[["b", "c", "a"]][:4].astype({"a": "int8"})
+    columns = PandasCodec.encode_request(frame).model_dump(exclude_none=True)
+    output = read(v2.infer(unit.model, request_of(columns)))["outputs"][0]
     assert np.reshape(output["data"], output["shape"]) == pytest.approx(wanted)
+    other = PandasCodec.encode_request(frame.rename(columns={"c": "d"})).model_dump()
+    with pytest.raises(RequestError, match="the inputs' names: missing 'c'; unexpected 'd'"):
+        v2.infer(unit.model, request_of(other))
 
 
 @pytest.mark.parametrize(

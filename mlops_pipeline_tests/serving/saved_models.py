@@ -1,0 +1,134 @@
+"""A process that exports SavedModels that are odd, serves each by every protocol, and prints how.
+
+`python -m mlops_pipeline_tests.serving.saved_models FOLDER` prints JSON: name → `{"answers":
+protocol → answer}`, or `{"refused": sentence}` where the loader refuses it.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlops_pipeline.serving import loading
+from mlops_pipeline.serving.errors import StartError
+from mlops_pipeline.serving.settings import Place
+from mlops_pipeline_tests.serving.everywhere import answers
+
+LONG = 2**53 + 1
+ROWS: Mapping[str, tuple[list[Any], str]] = {
+    "booleans": ([[True, False], [True, True]], "BOOL"),
+    "long integers": ([[LONG, 1], [-LONG, 2]], "INT64"),
+    "bytes": ([[[0, 255]], [[1, 2]]], "UINT8"),
+    "unknown length": ([[1.0, 2.0, 3.0]], "FP32"),
+}
+"""Rows and their datatype in V2, where they are not `USUAL`."""
+USUAL = ([[1.0, 2.0], [3.0, 4.5]], "FP32")
+PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    "one of two outputs": {"model_output": "b"},
+    "a named signature": {"signature_name": "other"},
+    "a refused output": {"model_output": "loss"},
+    "a misspelt parameter": {"signature": "other"},
+    "a signature that cannot be served": {"signature_name": "pair"},
+}
+
+
+def main(folder: Path) -> None:
+    """Export, load and ask every model."""
+    import tensorflow as tf
+
+    found = {}
+    for name, make in _models(tf).items():
+        where = folder / name
+        _export(tf, make(), where / "1")
+        found[name] = _ask(name, where)
+    sys.stdout.write(json.dumps(found))
+
+
+def _ask(name: str, folder: Path) -> dict[str, Any]:
+    rows, datatype = ROWS.get(name, USUAL)
+    try:
+        manifest = loading.verify(folder, place=Place.POD)
+        model = loading.load(folder, manifest, PARAMETERS.get(name, {}), graph_name=None)
+    except StartError as error:
+        return {"refused": str(error)}
+    return {"answers": answers(model, rows, datatype=datatype, refusals=True)}
+
+
+def _export(tf: Any, signatures: Mapping[str, Any], folder: Path) -> None:
+    module = tf.Module()
+    concrete = {}
+    for name, (function, specs) in signatures.items():
+        traced = tf.function(function)
+        setattr(module, f"_{name}", traced)
+        concrete[name] = traced.get_concrete_function(*specs)
+    tf.saved_model.save(module, str(folder), signatures=concrete)
+
+
+def _models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
+    def spec(*shape: int | None, dtype: Any = tf.float32, name: str = "x") -> Any:
+        return tf.TensorSpec(shape, dtype, name=name)
+
+    def alone(function: Callable[..., Any], *specs: Any) -> Callable[[], Mapping[str, Any]]:
+        return lambda: {"serving_default": (function, specs or (spec(None, 2),))}
+
+    return {
+        "text": alone(lambda x: {"label": tf.strings.as_string(tf.argmax(x, 1))}),
+        "text that is not ASCII": alone(
+            lambda x: {"label": tf.fill(tf.shape(x), tf.constant("ü🌷"))}
+        ),
+        "text that is not UTF-8": alone(
+            lambda x: {"y": tf.fill(tf.shape(x), tf.constant(b"\xff"))}
+        ),
+        "complex": alone(lambda x: {"y": tf.complex(x, x)}),
+        "a table of logs": alone(lambda x: {"y": tf.math.log(x)}),
+        "booleans": alone(lambda x: {"y": tf.logical_not(x)}, spec(None, 2, dtype=tf.bool)),
+        "long integers": alone(lambda x: {"y": x}, spec(None, 2, dtype=tf.int64)),
+        "bytes": alone(lambda x: {"y": x}, spec(None, 1, 2, dtype=tf.uint8)),
+        "brain floats": alone(lambda x: {"y": x * 2}, spec(None, 2, dtype=tf.bfloat16)),
+        "half floats": alone(lambda x: {"y": x * 2}, spec(None, 2, dtype=tf.float16)),
+        "unknown rank": alone(lambda x: {"y": x * 2}, tf.TensorSpec(None, tf.float32, name="x")),
+        "unknown length": alone(lambda x: {"y": tf.cumsum(x, axis=1)}, spec(None, None)),
+        "several outputs": alone(lambda x: {"b": x[:, :1], "a": x * 2}),
+        "one of two outputs": alone(lambda x: {"b": x[:, :1], "a": x * 2}),
+        "a named signature": lambda: {
+            "serving_default": (lambda x: {"y": x}, (spec(None, 2),)),
+            "other": (lambda x: {"y": x * 3}, (spec(None, 2),)),
+        },
+        "no default": lambda: {
+            "one": (lambda x: {"y": x}, (spec(None, 2),)),
+            "two": (lambda x: {"y": x * 3}, (spec(None, 2),)),
+        },
+        "a misspelt parameter": alone(lambda x: {"y": x}),
+        "a number besides": alone(lambda x: {"loss": tf.reduce_sum(x), "y": x * 2}),
+        "a refused output": alone(lambda x: {"loss": tf.reduce_sum(x), "y": x * 2}),
+        "a number alone": alone(lambda x: {"loss": tf.reduce_sum(x)}),
+        "rows of its own": alone(lambda x: {"y": tf.zeros((5, 2)) + tf.reduce_sum(x)}),
+        "columns first": alone(lambda x: {"y": tf.reshape(x, (-1, 1))}),
+        "two inputs": alone(
+            lambda a, b: {"y": a + b}, spec(None, 2, name="a"), spec(None, 2, name="b")
+        ),
+        "a signature that cannot be served": lambda: {
+            "serving_default": (lambda x: {"y": x}, (spec(None, 2),)),
+            "pair": (
+                lambda a, b: {"y": a + b},
+                (spec(None, 2, name="a"), spec(None, 2, name="b")),
+            ),
+        },
+        "text comes in": alone(lambda x: {"y": tf.strings.length(x)}, spec(None, dtype=tf.string)),
+        "a number comes in": alone(lambda x: {"y": x * 2}, spec()),
+        "ragged": alone(
+            lambda x: {"y": x.row_lengths()}, tf.RaggedTensorSpec((None, None), tf.float32)
+        ),
+        "nothing": lambda: {"serving_default": (lambda x: {}, (spec(None, 2),))},
+        "no signature": dict,
+        "no name": lambda: {"serving_default": (lambda x: x * 2, (spec(None, 2),))},
+        "totals": alone(lambda x: {"total": tf.reduce_sum(x, axis=1)}),
+    }
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    main(Path(sys.argv[1]))

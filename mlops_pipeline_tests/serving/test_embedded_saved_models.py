@@ -1,0 +1,107 @@
+"""SavedModels that are odd: the right answer by every protocol, or one sentence before any."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from mlops_pipeline_tests.serving.saved_models import LONG
+from mlops_pipeline_tests.serving.servers import ROOT
+
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(400)]
+
+DOUBLE = [[2.0, 4.0], [6.0, 9.0]]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mlops_pipeline_tests.serving.saved_models"),
+            str(tmp_path_factory.mktemp("saved models")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=350,
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("text", ["1", "1"]),
+        ("text that is not ASCII", [["ü🌷", "ü🌷"], ["ü🌷", "ü🌷"]]),
+        ("a table of logs", [[0.0, 0.693147], [1.098612, 1.504077]]),
+        ("booleans", [[False, True], [False, False]]),
+        ("bytes", [[[0, 255]], [[1, 2]]]),
+        ("brain floats", DOUBLE),
+        ("half floats", DOUBLE),
+        ("unknown rank", DOUBLE),
+        ("unknown length", [[1.0, 3.0, 6.0]]),
+        ("several outputs", DOUBLE),
+        ("one of two outputs", [[1.0], [3.0]]),
+        ("a named signature", [[3.0, 6.0], [9.0, 13.5]]),
+        ("a number besides", DOUBLE),
+        ("no name", DOUBLE),
+        ("totals", [3.0, 7.5]),
+    ],
+)
+def test_every_protocol_gives_the_models_own_answer(name: str, answer: Any, served: Any) -> None:
+    for protocol, given in served[name]["answers"].items():
+        if isinstance(answer[0], float):
+            assert given == pytest.approx(answer, abs=1e-5), protocol
+        elif isinstance(answer[0][0], float):
+            for row, wanted in zip(given, answer, strict=True):
+                assert row == pytest.approx(wanted, abs=1e-5), protocol
+        else:
+            assert given == answer, protocol
+
+
+def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
+    for protocol, given in served["long integers"]["answers"].items():
+        if protocol.startswith("seldon gRPC"):  # Its messages hold doubles.
+            assert "beyond 2^53 came as a float" in given
+        else:
+            assert given == [[LONG, 1], [-LONG, 2]], protocol
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("text that is not UTF-8", "the output 'y' holds strings that are not UTF-8 text."),
+        (
+            "complex",
+            "'serving_default': its output 'y' is of type complex64; numbers, booleans and",
+        ),
+        ("no default", "choose one of one, two."),
+        (
+            "a misspelt parameter",
+            "There is no parameter 'signature'; this model takes signature_na",
+        ),
+        ("a refused output", "there is y; 'loss' is a single value, not one for each row."),
+        ("a number alone", "its output 'loss' is a single value, not one for each row."),
+        ("rows of its own", "its output 'y' has 5 rows, however many are sent."),
+        ("columns first", "the output 'y' has shape [2, 1] for 1 rows; its first axis has to be"),
+        ("two inputs", "'serving_default': it takes 2 inputs ('a', 'b'), not one."),
+        ("a signature that cannot be served", "choose one of serving_default."),
+        ("text comes in", "it takes string ('x'), not numbers."),
+        ("a number comes in", "it takes a single number ('x'), not rows."),
+        ("ragged", "it takes 2 inputs ('x', 'x_1'), not one."),
+        ("nothing", "'serving_default': it has no output."),
+        ("no signature", "has no signature that can be served: it has none at all."),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_one_sentence(
+    name: str, sentence: str, served: Any
+) -> None:
+    refused = served[name]["refused"]
+    assert sentence in refused
+    assert "\n" not in refused
