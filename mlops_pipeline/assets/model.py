@@ -1,8 +1,6 @@
 """`<model>/model`: the trained artifact."""
 
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,6 +14,7 @@ from mlops_pipeline.assets.keys import OWNERS, model_group, model_key
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
@@ -171,8 +170,8 @@ def _not_worse(spec: ModelSpec, resource: PlatformResource, ref: ModelRef) -> Ve
 
 
 def _matches(resource: PlatformResource, ref: ModelRef) -> Verdict:
-    with tempfile.TemporaryDirectory(prefix="mlops-check-") as folder:
-        manifest = resource.artifacts().download(ref, Path(folder))
+    with temporary_folder("check") as folder:
+        manifest = resource.artifacts().download(ref, folder)
     return Verdict(
         passed=True,
         description=f"all {len(manifest.files)} files have the digest in the manifest",

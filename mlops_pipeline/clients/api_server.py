@@ -2,7 +2,6 @@
 
 import copy
 import json
-import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.login import Login, log_in
 from mlops_pipeline.clients.proxies import Proxy
+from mlops_pipeline.clients.temporary import temporary_folder
 
 _CONNECT_TIMEOUT = 5.0
 _ATTEMPTS = 2
@@ -239,9 +239,9 @@ def _made(content: Mapping[str, Any], context: str, folder: Path, *, proxy: Prox
     from urllib3 import make_headers
 
     configuration = client.Configuration()
-    with tempfile.TemporaryDirectory(prefix="mlops-keys-") as keys:
+    with temporary_folder("keys") as keys:
         KubeConfigLoader(
-            content, active_context=context, config_base_path=str(folder), temp_file_path=keys
+            content, active_context=context, config_base_path=str(folder), temp_file_path=str(keys)
         ).load_and_set(configuration)
         # The package takes any of the environment's, for whatever server.
         configuration.proxy, configuration.no_proxy = None, None
@@ -250,7 +250,7 @@ def _made(content: Mapping[str, Any], context: str, folder: Path, *, proxy: Prox
             configuration.proxy_headers = make_headers(proxy_basic_auth=proxy.login or None)
         configuration.retries = False
         made = client.ApiClient(configuration)
-        _keep_keys(made.rest_client.pool_manager.connection_pool_kw, written=Path(keys))
+        _keep_keys(made.rest_client.pool_manager.connection_pool_kw, written=keys)
     return made
 
 

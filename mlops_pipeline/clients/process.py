@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlops_pipeline.clients.errors import CommandError
+from mlops_pipeline.clients.watcher import watched
 
 _SHOWN = 2_000
 """Characters of each stream that an error shows."""
@@ -37,8 +38,9 @@ def run(
 
     `purpose` finishes the sentence "could not ..." in the error, `remedy` says what to do when the
     program is missing. `timeout` is in seconds; `environment` is added to this process's own. The
-    command leads a process group of its own, which is ended when the wait for it ends early, so
-    that nothing is left behind. Of a `secret` one, neither arguments nor output are shown.
+    command leads a process group of its own, which is ended when the wait for it ends early, or
+    this process is killed, so that nothing is left behind. Of a `secret` one, neither arguments nor
+    output are shown.
 
     Raises:
         CommandError: the program is missing, ran out of time or exited with another code than 0.
@@ -47,9 +49,10 @@ def run(
     with _opened(stdin, purpose) as source:
         process = _start(command, purpose, shown, source, environment, directory, remedy)
     try:
-        output, errors = process.communicate(
-            stdin if isinstance(stdin, str) else None, timeout=timeout
-        )
+        with watched(process.pid):
+            output, errors = process.communicate(
+                stdin if isinstance(stdin, str) else None, timeout=timeout
+            )
     except subprocess.TimeoutExpired as error:
         output, errors = _end(process)
         raise CommandError(
@@ -86,11 +89,12 @@ def pipe(
             producer, purpose, shown, subprocess.DEVNULL, None, None, remedy, stderr=errors
         )
         try:
-            output = run(
-                consumer, purpose=purpose, timeout=timeout, stdin=source.stdout, remedy=remedy
-            )
-            # The reader may end before the padding of what it read, for which nobody must wait.
-            source.communicate(timeout=timeout)
+            with watched(source.pid):
+                output = run(
+                    consumer, purpose=purpose, timeout=timeout, stdin=source.stdout, remedy=remedy
+                )
+                # The reader may end before the padding of what it read: nobody must wait for that.
+                source.communicate(timeout=timeout)
         except (CommandError, subprocess.TimeoutExpired) as error:
             raise CommandError(f"{error}\n(it read from `{shown}`){_written(errors)}") from error
         finally:

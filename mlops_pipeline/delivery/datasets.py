@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.s3 import Objects
+from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.references import DatasetRef
 
 BUCKET = "datasets"
@@ -83,17 +83,17 @@ class DatasetStore:
         return Snapshot(_ref(name, digest), json.loads(profile), size, created=False)
 
     def _load(self, model: RegisteredModel, file: Path | None, inputs: str) -> Snapshot:
-        with tempfile.TemporaryDirectory(prefix="mlops-dataset-") as folder:
+        with temporary_folder("dataset") as folder:
             run(
                 [
                     *(sys.executable, "-m", worker.__name__, "dataset", model.source),
                     *(("--input", str(file)) if file else ()),
-                    *("--output", folder),
+                    *("--output", str(folder)),
                 ],
                 purpose=f"load the dataset of {model.name}" + (f" from {file}" if file else ""),
                 timeout=_TIMEOUT,
             )
-            data, profile = Path(folder) / worker.DATA, (Path(folder) / worker.PROFILE).read_bytes()
+            data, profile = folder / worker.DATA, (folder / worker.PROFILE).read_bytes()
             digest = sha256_of(data)
             created = self._publish(model.name, digest, data, profile)
             self._store.put(

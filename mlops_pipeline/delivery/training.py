@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import Hyperparameters, ModelSpec
 from mlops_pipeline.clients.errors import CommandError, ConfigurationError
 from mlops_pipeline.clients.process import run
+from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
@@ -92,8 +92,7 @@ def ensure_trained(
     found = None if force else artifacts.find_by_inputs(name, inputs_digest=inputs_digest)
     if found is not None:
         return Training(found, artifacts.manifest(found), trained=False)
-    with tempfile.TemporaryDirectory(prefix="mlops-training-") as temporary:
-        folder = Path(temporary)
+    with temporary_folder("training") as folder:
         datasets.download(order.dataset, folder / worker.DATA)
         _train(order, folder)
         manifest = _manifest(order, folder, inputs_digest, run_id)

@@ -3,16 +3,15 @@
 import hashlib
 import json
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.prediction import Answer, PredictionClient
+from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.platforms.platform import ServingEnvironment
@@ -91,8 +90,7 @@ def _try_serving(
     import numpy as np
 
     holdout = artifacts.holdout(ref)
-    with tempfile.TemporaryDirectory(prefix="mlops-skew-") as temporary:
-        folder = Path(temporary)
+    with temporary_folder("skew") as folder:
         artifacts.download(ref, folder / "model")
         np.save(folder / "rows.npy", holdout.x[:_SKEW_ROWS])
         scores = environment.predict(

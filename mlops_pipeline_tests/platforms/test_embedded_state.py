@@ -19,6 +19,7 @@ from mlops_pipeline.clients.errors import (
     IntegrityError,
     NotFoundError,
 )
+from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.platform import EmbeddedPlatform
 from mlops_pipeline.platforms.embedded.port_book import PortBook
@@ -339,13 +340,17 @@ def test_a_damaged_copy_is_downloaded_again(folders: Callable[..., ModelFolders]
     assert (path / "manifest.json").read_bytes() == b"{}"
 
 
-def test_only_downloads_of_processes_that_are_gone_are_left_behind(
+def test_a_download_under_way_is_no_artifact_and_one_that_was_killed_is_removed_by_the_next(
     tmp_path: Path, folders: Callable[..., ModelFolders]
 ) -> None:
-    mine, gone = (tmp_path / f"models/.download-{pid}-x" for pid in (os.getpid(), 2**22 + 1))
-    mine.mkdir()
-    gone.mkdir()
-    assert folders(FakeObjectStore()).all() == {gone}
+    store = FakeObjectStore()
+    store.put("models", "iris/1/model.joblib", b"a")
+    with temporary_folder("download", within=tmp_path / "models") as under_way:
+        killed = tmp_path / "models/mlops-pipeline-tmp-download-killed"
+        killed.mkdir()
+        assert folders(store).all() == set()
+        path = folders(store).fetch(URI, namespace="ns", secret="mine")
+        assert set((tmp_path / "models").iterdir()) == {under_way, path}
 
 
 # The state folder

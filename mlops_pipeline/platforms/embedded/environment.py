@@ -3,13 +3,13 @@
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from mlops_pipeline.clients.process import run
+from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms import offline
 
 _LIBRARIES = (
@@ -54,8 +54,8 @@ class LocalServingEnvironment:
             CommandError: it does not load or does not predict; with the reason.
             IntegrityError: what it wrote is not a table of scores.
         """
-        with tempfile.TemporaryDirectory(dir=_existing(self._temporary)) as folder:
-            output = Path(folder) / "scores.npy"
+        with temporary_folder("scores", within=_existing(self._temporary)) as folder:
+            output = folder / "scores.npy"
             told = offline.arguments(
                 model=model,
                 rows=rows,

@@ -2,27 +2,24 @@
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.clients import running
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
     IntegrityError,
     NotFoundError,
 )
 from mlops_pipeline.clients.files import PRIVATE
+from mlops_pipeline.clients.temporary import is_temporary, temporary_folder
 from mlops_pipeline.serving.artifact import MANIFEST, ArtifactError, verify
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
 
-_DOWNLOAD = ".download-"
-"""How a folder that is being filled begins; the id of the process that fills it follows."""
 _KEYS = {
     "RCLONE_CONFIG_S3_ENDPOINT",
     "RCLONE_CONFIG_S3_ACCESS_KEY_ID",
@@ -68,15 +65,12 @@ class ModelFolders:
         keys = sorted(store.sizes(bucket, prefix))
         if not keys:
             raise NotFoundError(f"there is nothing below {uri}; is the artifact published?")
-        temporary = self._temporary(uri)
-        try:
+        with self._temporary(uri) as temporary:
             for key in keys:
                 file = _inside(temporary, key.removeprefix(prefix), uri)
                 store.download(bucket, key, file)
                 file.chmod(PRIVATE)
             _move(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return path
 
     def discard(self, folder: Path) -> None:
@@ -84,13 +78,12 @@ class ModelFolders:
         shutil.rmtree(folder, ignore_errors=True)
 
     def all(self) -> set[Path]:
-        """Return the folders of artifacts, and those of downloads whose process has died."""
-        return {path for path in self._folder.iterdir() if not _is_being_filled(path)}
+        """Return the folders of artifacts, without those that are being downloaded."""
+        return {path for path in self._folder.iterdir() if not is_temporary(path)}
 
-    def _temporary(self, uri: str) -> Path:
+    def _temporary(self, uri: str) -> AbstractContextManager[Path]:
         try:
-            prefix = f"{_DOWNLOAD}{os.getpid()}-"
-            return Path(tempfile.mkdtemp(dir=self._folder, prefix=prefix))
+            return temporary_folder("download", within=self._folder)
         except OSError as error:
             raise ConfigurationError(
                 f"could not download {uri} to {self._folder}: {error.strerror or error}; "
@@ -138,11 +131,6 @@ def _is_whole(path: Path) -> bool:
     except (ArtifactError, OSError):
         return False
     return True
-
-
-def _is_being_filled(path: Path) -> bool:
-    pid = path.name.removeprefix(_DOWNLOAD).partition("-")[0]
-    return path.name.startswith(_DOWNLOAD) and pid.isdecimal() and running.exists(int(pid))
 
 
 def _move(temporary: Path, path: Path) -> None:

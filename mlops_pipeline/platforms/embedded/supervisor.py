@@ -36,7 +36,7 @@ _SHUTDOWN = 20.0
 _GRACE = 2.5
 """Seconds for programs that a killed supervisord has left behind, when they must end."""
 UNSUPERVISED = (
-    "it runs, but nothing restarts it when it fails: supervisord does not answer; "
+    "the process runs, but nothing restarts it when it fails, since supervisord does not answer; "
     "`mlops-pipeline up` starts supervisord again and interrupts nothing"
 )
 """What is to be said of a program whose state is `unsupervised`."""

@@ -1,13 +1,13 @@
 """The serving environment: the image that pods serve with, run here, without a network."""
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 from mlops_pipeline.clients.containers import EngineApi, Mount, full_reference
 from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms import offline
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import Implementation, ServingImage
@@ -58,8 +58,8 @@ class ImageServingEnvironment:
                 model, rows, implementation=implementation, parameters=parameters
             )
         image = self._image(implementation)
-        with tempfile.TemporaryDirectory(dir=self._existing()) as private:
-            given, written = Path(private) / "given", Path(private) / "written"
+        with temporary_folder("scores", within=self._existing()) as private:
+            given, written = private / "given", private / "written"
             _share(model, rows, given)
             written.mkdir()
             written.chmod(0o777)

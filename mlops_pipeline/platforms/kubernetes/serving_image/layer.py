@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
     PipelineError,
 )
+from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms.kubernetes.images import LOCAL
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
@@ -224,8 +224,7 @@ class ServingImage:
         arguments = serving_context.arguments(os.environ)
         with steps.step("base"):
             self._ensure_base()
-        with tempfile.TemporaryDirectory(prefix="mlops-serving-") as folder:
-            context = Path(folder)
+        with temporary_folder("serving") as context:
             serving_context.write(self._contents, context)
             for image in lacking:
                 with steps.step(image.target.replace("-", "_")):

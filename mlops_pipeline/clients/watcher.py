@@ -1,0 +1,84 @@
+"""Ends the commands that a process leaves running when it is killed.
+
+A process that starts commands has one watcher: another process, which is told of each command and
+of its end through a pipe. The kernel closes the pipe when the first process ends, however it
+ends. Then the watcher kills the process groups of the commands that still run.
+
+Linux could do that by itself (PR_SET_PDEATHSIG), but for the thread that started the command, and
+macOS cannot. This file is run by its path and must import nothing of the project.
+"""
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+_lock = threading.Lock()
+_watcher: "subprocess.Popen[bytes] | None" = None
+_owner = 0
+"""Id of the process that has started `_watcher`: one that was forked has a copy, and no watcher."""
+
+
+@contextmanager
+def watched(group: int) -> Iterator[None]:
+    """Let the process group `group` end with this process while the block runs."""
+    _tell(f"+{group}\n")
+    try:
+        yield
+    finally:
+        _tell(f"-{group}\n")
+
+
+def _tell(line: str) -> None:
+    """Say it to the watcher; a machine that cannot start one runs the command all the same."""
+    with _lock, suppress(OSError):
+        pipe = _running().stdin
+        if pipe is not None:
+            pipe.write(line.encode())
+
+
+def _running() -> "subprocess.Popen[bytes]":
+    global _watcher, _owner
+    if _watcher is None or _owner != os.getpid() or _watcher.poll() is not None:
+        _watcher, _owner = _start(), os.getpid()
+        atexit.register(_stop, _watcher, _owner)
+    return _watcher
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        cwd="/",
+        # Some builds of Python do not start without it.
+        env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+        start_new_session=True,
+    )
+
+
+def _stop(watcher: "subprocess.Popen[bytes]", owner: int) -> None:
+    if owner == os.getpid() and watcher.stdin is not None:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            watcher.stdin.close()
+            watcher.wait(5)
+
+
+def main(lines: Iterable[str]) -> None:
+    """Keep the groups that are named until the lines end, and kill those that are left."""
+    groups: set[int] = set()
+    for line in lines:
+        (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+    for group in groups:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.stdin)
