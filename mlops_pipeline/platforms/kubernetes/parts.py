@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from mlops_pipeline.clients.errors import (
     CommandError,
     ConfigurationError,
     NotFoundError,
+    PipelineError,
     UnavailableError,
 )
 from mlops_pipeline.clients.helm import Helm, HelmApi
@@ -21,7 +23,7 @@ from mlops_pipeline.clients.kubernetes import Kubernetes, KubernetesApi
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock
 from mlops_pipeline.platforms.kubernetes.cluster import config, kubeconfig, nodes
-from mlops_pipeline.platforms.kubernetes.cluster.record import identity_of
+from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, identity_of
 from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.images import (
     BroughtImages,
@@ -124,6 +126,8 @@ class KindParts(Parts):
     settings: KindSettings
     kind: Callable[[], KindApi]
     """Raises ConfigurationError where the program cannot be had."""
+    bundle: Path | None = None
+    """Where programs, charts and images come from; None: from PATH and the network."""
 
     @property
     def unreachable(self) -> str:
@@ -189,6 +193,12 @@ class KindParts(Parts):
         api = partial(_current, state.kubeconfig, context=context, owner=identity_of(home))
 
         def kind() -> KindApi:
+            # The kind that made the cluster deletes it too, where no bundle is set any more.
+            record = ClusterBook(state.cluster).find(name) if bundle is None else None
+            if record is not None and record.bundle:
+                with suppress(PipelineError):
+                    kept = make_sources(state, bundle=Path(record.bundle), mirror=mirror)
+                    return Kind(kept.binary("kind"), engine=settings.cluster.engine)
             return Kind(sources.binary("kind"), engine=settings.cluster.engine)
 
         def helm() -> HelmApi:
@@ -204,6 +214,7 @@ class KindParts(Parts):
             locks=_locks(state),
             engine=engine,
             kind=kind,
+            bundle=bundle,
             api=api,
             helm=helm,
             images=NodeImages(engine, kind, sources, name),

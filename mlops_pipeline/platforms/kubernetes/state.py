@@ -27,6 +27,11 @@ class State:
         return self.home / "kubeconfig"
 
     @property
+    def cluster(self) -> Path:
+        """What is known of the kind cluster."""
+        return self.home / "cluster.json"
+
+    @property
     def locks(self) -> Path:
         """Locks between processes."""
         return self.home / "locks"

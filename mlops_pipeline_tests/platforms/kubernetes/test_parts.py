@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.helm import HelmApi
 from mlops_pipeline.clients.kind import KindApi
 from mlops_pipeline.clients.kubernetes import KubernetesApi
+from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, ClusterRecord
 from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY_PORTS, Endpoint
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.settings.kind import KindSettings
@@ -32,6 +34,29 @@ def test_making_them_contacts_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_bundle_is_where_programs_come_from(tmp_path: Path) -> None:
     parts = KindParts.make(tmp_path / "kind", KindSettings(), bundle=tmp_path / "bundle")
     with pytest.raises(ConfigurationError, match="bundle is no bundle"):
+        parts.kind()
+
+
+def test_the_kind_that_made_a_cluster_is_asked_where_no_bundle_is_set_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (program := tmp_path / "bundle" / "bin" / "kind").parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho of-the-bundle\n")
+    program.chmod(0o755)
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    (tmp_path / "bundle" / "bundle.toml").write_text(
+        'name = "test"\nnode_image = "n:1"\n[[file]]\npath = "bin/kind"\nkind = "binary"\n'
+        f'version = "v0.33.0"\nsha256 = "{digest}"\nimages = []\n'
+    )
+    settings, home = KindSettings(), tmp_path / "kind"
+    home.mkdir()
+    record = ClusterRecord(settings.cluster.name, "made", bundle=str(tmp_path / "bundle"))
+    ClusterBook(home / "cluster.json").write(record)
+    parts = KindParts.make(home, settings, bundle=None)
+    assert parts.kind().clusters() == ["of-the-bundle"]
+    program.write_text("#!/bin/sh\necho altered\n")
+    with pytest.raises(ConfigurationError, match=r"kind v0.* is not here yet"):
         parts.kind()
 
 

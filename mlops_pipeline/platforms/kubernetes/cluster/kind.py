@@ -282,7 +282,8 @@ class KindCluster:
         asked, before = config.asked_ports(settings), self._owner.record
         known = before.given if before is not None and before.asked == asked else None
         given = config.choose_ports(settings, before=known)
-        record = ClusterRecord(settings.name, "making", asked=asked, given=given)
+        bundle = str(self._parts.bundle.absolute()) if self._parts.bundle is not None else ""
+        record = ClusterRecord(settings.name, "making", asked=asked, given=given, bundle=bundle)
         self._owner.write(record)
         kubeconfig.unlink(missing_ok=True)
         with steps.step("create"):

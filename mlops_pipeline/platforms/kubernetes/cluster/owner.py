@@ -34,7 +34,7 @@ class ClusterOwner:
     def __init__(self, parts: KindParts) -> None:
         self._parts = parts
         self._name = parts.settings.cluster.name
-        self._book = ClusterBook(parts.state.home / "cluster.json")
+        self._book = ClusterBook(parts.state.cluster)
         self.identity = identity_of(parts.state.home)
 
     @property

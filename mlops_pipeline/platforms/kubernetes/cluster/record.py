@@ -28,6 +28,8 @@ class ClusterRecord:
     given: HostPorts | None = None
     """Those that were free then."""
     mirrors: Mapping[str, str] = field(default_factory=dict)
+    bundle: str = ""
+    """The folder of the bundle that it was made from; empty: it was made without one."""
 
     @classmethod
     def parse(cls, content: Any) -> "ClusterRecord":
@@ -39,6 +41,8 @@ class ClusterRecord:
         record = cls(**content)
         if not all(isinstance(p or {}, dict) for p in (record.asked, record.given, record.mirrors)):
             raise TypeError(f"its ports or mirrors are no objects: {content!r}")
+        if not isinstance(record.bundle, str):
+            raise TypeError(f"its bundle is no path: {content!r}")
         return record
 
 

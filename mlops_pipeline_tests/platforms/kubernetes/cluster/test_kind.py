@@ -81,6 +81,11 @@ def answer_configuration(rig: Rig, text: str) -> None:
     rig.engine.outputs.insert(0, ((CONFIGURATION,), text))
 
 
+def test_the_bundle_that_it_was_made_from_is_written_down(rig: Rig, tmp_path: Path) -> None:
+    KindCluster(replace(rig.parts, bundle=tmp_path / "bundle")).ensure()
+    assert record(rig)["bundle"] == str(tmp_path / "bundle")
+
+
 def interrupt(rig: Rig) -> None:
     """Leave behind what a command leaves that was killed while kind worked."""
     KindCluster(rig.parts).ensure()
