@@ -1,5 +1,6 @@
 """Stand-ins that hold state in memory. Each passes the contract test of the real thing."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,10 @@ class FakeObjectStore:
             for (b, key), data in sorted(self.objects.items())
             if b == bucket and key.startswith(prefix) and not key.endswith("/")
         }
+
+    def etags(self, bucket: str, prefix: str) -> dict[str, str]:
+        keys = self.sizes(bucket, prefix)
+        return {key: hashlib.md5(self.objects[bucket, key]).hexdigest() for key in keys}
 
     def delete(self, bucket: str, key: str) -> None:
         self._require(bucket)
@@ -163,10 +168,11 @@ class FakeServingEnvironment:
 
     def __init__(self, scores: list[list[float]] | None = None) -> None:
         self.scores = scores or []
+        self.name = "fake-environment"
         self.calls = 0
 
     def fingerprint(self) -> str:
-        return "fake-environment"
+        return self.name
 
     def predict(
         self,

@@ -1,28 +1,28 @@
 """How checks are made, and how a failed blocking one stops what is downstream in later runs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from mlops_pipeline.assets.metadata import finite
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
-from mlops_pipeline.delivery.references import Reference
+from mlops_pipeline.delivery.judging import Criterion, Judge, Verdict
+from mlops_pipeline.delivery.references import DatasetRef, ModelRef, Reference
+from mlops_pipeline.resources.platform import PlatformResource
 
+ACCEPT_WORSE = "accept_worse"
+"""Config of the checks of a model."""
+_ACCEPTING = dg.Field(
+    bool,
+    default_value=False,
+    description="Accept once that it is worse than the artifact that it is compared with.",
+)
 _JUDGED = "judged_digest"
 """Metadata of a verdict: the digest that it is about."""
 _HISTORY = 50
 """Runs of a check that are looked through for its last verdict."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a proposition holds, why, and what was seen."""
-
-    passed: bool
-    description: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,40 @@ class Proposition:
     """WARN where a machine's load alone can turn it red."""
 
 
+def of_criteria(criteria: Sequence[Criterion]) -> list[Proposition]:
+    """Return the blocking checks that decide by criteria, and keep the verdicts in the store."""
+    return [Proposition(c.name, c.description, _judged_by(c), blocking=True) for c in criteria]
+
+
+def _judged_by(
+    criterion: Criterion,
+) -> Callable[[dg.AssetCheckExecutionContext, PlatformResource, Any], Verdict]:
+    def evaluate(
+        context: dg.AssetCheckExecutionContext, resource: PlatformResource, reference: Any
+    ) -> Verdict:
+        judge = Judge(resource.build(), by=run_name(context.run.run_id))
+        config = context.op_execution_context.op_config or {}
+        accepts_worse = bool(config.get(ACCEPT_WORSE))
+        return judge.evaluate(criterion, reference, accepts_worse=accepts_worse)
+
+    return evaluate
+
+
+def run_name(run_id: str) -> str:
+    """Return how the log of verdicts names a Dagster run."""
+    return f"Dagster run {run_id}"
+
+
 def make_checks(
-    asset: dg.AssetKey, propositions: Sequence[Proposition], *, takes_reference: bool = True
+    asset: dg.AssetKey,
+    propositions: Sequence[Proposition],
+    *,
+    takes_reference: bool = True,
+    can_accept_worse: bool = False,
 ) -> dg.AssetChecksDefinition:
     """Return the checks of one asset, decided in one step.
+
+    With `can_accept_worse` a run may accept once, in its config, that a comparison fails.
 
     A PipelineError while deciding means that the proposition does not hold, and its message says
     why; that the other side cannot be asked at all (UnavailableError) fails the step instead.
@@ -53,11 +83,12 @@ def make_checks(
     ins = {"reference": dg.AssetIn(asset)} if takes_reference else {}
 
     @dg.multi_asset_check(
-        name="__".join([*asset.path, "checks"]),
+        name=op_name(asset),
         specs=specs,
         ins=ins,
         can_subset=True,
         required_resource_keys={"platform"},
+        config_schema={ACCEPT_WORSE: _ACCEPTING} if can_accept_worse else None,
     )
     def checks(
         context: dg.AssetCheckExecutionContext, **references: Any
@@ -68,6 +99,11 @@ def make_checks(
                 yield _decide(context, asset, proposition, references.get("reference"))
 
     return checks
+
+
+def op_name(asset: dg.AssetKey) -> str:
+    """Return the name of the step that decides the checks of an asset, for a run's config."""
+    return "__".join([*asset.path, "checks"])
 
 
 def _decide(
@@ -97,6 +133,18 @@ def marks(reference: Reference | None) -> dict[str, Any]:
     return {} if reference is None else {_JUDGED: reference.digest}
 
 
+def require_judged_good(
+    judge: Judge, asset: dg.AssetKey, criteria: Sequence[Criterion], ref: DatasetRef | ModelRef
+) -> None:
+    """Refuse to go on from `asset` unless `ref` meets the criteria, by the log of verdicts.
+
+    Raises:
+        dagster.Failure: names each criterion that failed or was not evaluated, and what to do.
+        UnavailableError: the object store did not answer.
+    """
+    _refuse(asset, [unmet.describe() for unmet in judge.find_unmet(criteria, ref)])
+
+
 def require_passed(
     instance: dg.DagsterInstance,
     asset: dg.AssetKey,
@@ -106,8 +154,8 @@ def require_passed(
 ) -> None:
     """Refuse to go on from `asset` unless its blocking checks passed on what `reference` names.
 
-    Without a reference (layers), on its latest materialization. Dagster itself holds downstream
-    steps back only within one run.
+    Without a reference (layers), on its latest materialization, by Dagster's events. Dagster itself
+    holds downstream steps back only within one run.
 
     Raises:
         dagster.Failure: names each check that failed or was not evaluated, and what to do.
@@ -118,6 +166,10 @@ def require_passed(
         for name in names
         if (reason := _unmet(instance, asset, name, reference=reference))
     ]
+    _refuse(asset, unmet)
+
+
+def _refuse(asset: dg.AssetKey, unmet: Sequence[str]) -> None:
     if unmet:
         shown = asset.to_user_string()
         raise dg.Failure(

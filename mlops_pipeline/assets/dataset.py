@@ -1,20 +1,17 @@
 """`<model>/dataset`: the data that a model is trained and judged on."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from mlops_pipeline.assets import metadata
-from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.checks import make_checks, of_criteria, require_passed
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, model_group, model_key
 from mlops_pipeline.assets.layers import ROUND_TRIPS
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.catalog.spec import DatasetSpec
+from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.references import DatasetRef
-from mlops_pipeline.resources.platform import PlatformResource
 
 
 def dataset_asset(
@@ -57,67 +54,5 @@ def dataset_asset(
 
 def dataset_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
     """Return the checks of the dataset; all are blocking, bad data trains nothing."""
-    return make_checks(
-        model_key(platform, model.name, "dataset"), dataset_propositions(model.spec.dataset)
-    )
-
-
-def dataset_propositions(spec: DatasetSpec) -> list[Proposition]:
-    """Return what must hold of a model's data."""
-    named = {
-        "has_expected_schema": (
-            f"Both splits have {spec.features} features in their range, one known label per row.",
-            lambda profile: schema_problems(spec, profile),
-        ),
-        "has_no_missing_values": (
-            "Every value is a finite number.",
-            lambda profile: [
-                f"{split}: {part['missing']} values are missing or infinite"
-                for split, part in profile.items()
-                if part["missing"]
-            ],
-        ),
-        "has_all_classes": (
-            f"Each of the {len(spec.classes)} classes is in both splits.",
-            lambda profile: [
-                f"{split}: no row of {name}"
-                for split, part in profile.items()
-                for name, rows in part["rows_per_class"].items()
-                if not rows
-            ],
-        ),
-    }
-    return [
-        Proposition(name, description, _decided_by(find_problems), blocking=True)
-        for name, (description, find_problems) in named.items()
-    ]
-
-
-def _decided_by(find_problems: Any) -> Any:
-    def evaluate(_context: Any, resource: PlatformResource, reference: DatasetRef) -> Verdict:
-        profile = resource.datasets().profile(reference)
-        problems = find_problems(profile)
-        rows = sum(part["shape"][0] for part in profile.values())
-        return Verdict(not problems, "; ".join(problems) or f"holds for all {rows} rows")
-
-    return evaluate
-
-
-def schema_problems(spec: DatasetSpec, profile: dict[str, Any]) -> list[str]:
-    """Return what of a profile (see `catalog.worker.profile`) is not as the spec says."""
-    problems = []
-    for split, part in profile.items():
-        shape = part["shape"]
-        if len(shape) != 2 or shape[1] != spec.features or not shape[0]:
-            problems.append(f"{split}: shape is {json.dumps(shape)}, not [n, {spec.features}]")
-        if part["label_shape"] != shape[:1]:
-            problems.append(f"{split}: labels of shape {part['label_shape']} for {shape[0]} rows")
-        if part["unknown_labels"]:
-            problems.append(f"{split}: {part['unknown_labels']} labels are of no known class")
-        least, greatest = spec.value_range or (float("-inf"), float("inf"))
-        if part["minimum"] < least or part["maximum"] > greatest:
-            problems.append(
-                f"{split}: values go from {part['minimum']:g} to {part['maximum']:g}, "
-                f"not {least:g} to {greatest:g}"
-            )
-    return problems
+    criteria = dataset_criteria(model.spec.dataset)
+    return make_checks(model_key(platform, model.name, "dataset"), of_criteria(criteria))

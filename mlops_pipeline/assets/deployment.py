@@ -6,14 +6,20 @@ from typing import Any
 import dagster as dg
 
 from mlops_pipeline.assets import metadata
-from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.checks import (
+    Proposition,
+    make_checks,
+    require_judged_good,
+    run_name,
+)
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_group, model_key
 from mlops_pipeline.assets.layers import require_healthy
-from mlops_pipeline.assets.model import model_propositions
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.prediction import PredictionClient
+from mlops_pipeline.delivery.criteria import model_criteria
 from mlops_pipeline.delivery.deploying import deploy
+from mlops_pipeline.delivery.judging import Judge, Verdict
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.platforms.layers import by_name
 from mlops_pipeline.platforms.platform import Platform
@@ -40,12 +46,13 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
         context: dg.AssetExecutionContext, artifact: ModelRef
     ) -> dg.MaterializeResult[DeploymentRef]:
         require_healthy(context.instance, platform.name, stands_on)
-        require_passed(context.instance, artifact_key, model_propositions(spec), reference=artifact)
         resource: PlatformResource = context.resources.platform
         start = time.monotonic()
         with explained():
+            judge = Judge(resource.build(), by=run_name(context.run.run_id))
+            require_judged_good(judge, artifact_key, model_criteria(spec), artifact)
             deployment, change = deploy(
-                spec, artifact, platform=resource.build(), artifacts=resource.artifacts()
+                spec, artifact, platform=judge.platform, artifacts=judge.artifacts, by=judge.by
             )
         return dg.MaterializeResult(
             value=deployment,

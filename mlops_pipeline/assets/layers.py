@@ -8,9 +8,10 @@ from typing import Any
 import dagster as dg
 
 from mlops_pipeline.assets import metadata
-from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
 from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, layers_group
 from mlops_pipeline.delivery.artifacts import BUCKET
+from mlops_pipeline.delivery.judging import Verdict
 from mlops_pipeline.platforms.layers import HealthCheck, Layer, by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource

@@ -8,12 +8,13 @@ from typing import Any
 import dagster as dg
 
 from mlops_pipeline.assets import metadata
-from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
 from mlops_pipeline.assets.deployment import deployment_propositions
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_group, model_key
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.delivery.judging import Verdict
 from mlops_pipeline.delivery.references import DeploymentRef
 from mlops_pipeline.delivery.verification import ServedReport, ask_holdout
 from mlops_pipeline.resources.platform import PlatformResource

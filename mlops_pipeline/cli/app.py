@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlops_pipeline.cli import FAILED, INTERRUPTED, NOT_AS_IT_SHOULD_BE, is_debugging
-from mlops_pipeline.cli.context import load_context
+from mlops_pipeline.cli.context import load_context, typed
 
 app = typer.Typer(
     help="A serving platform, trained models and proven predictions, from one graph.",
@@ -28,6 +28,12 @@ console = Console(width=None if sys.stdout.isatty() else 200)
 _Model = Annotated[str, typer.Argument(help="Name of a model or of its deployment.")]
 _Directory = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+_AcceptRefused = Annotated[
+    bool,
+    typer.Option(
+        "--accept-refused", help="Deploy an artifact that checks refused; it stays marked."
+    ),
+]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -48,6 +54,13 @@ def up(
         list[str] | None, typer.Argument(help="Layers or models; none: everything.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train even if nothing changed.")] = False,  # noqa: FBT002
+    accept_worse: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--accept-worse",
+            help="Deploy the named models once although they are less accurate than before.",
+        ),
+    ] = False,
     recreate: Annotated[  # noqa: FBT002
         bool,
         typer.Option(
@@ -65,7 +78,13 @@ def up(
     if recreate:
         recreate_cluster(context, screen)
     try:
-        outcome = run_everything(context, targets=targets or [], force=force, console=screen)
+        outcome = run_everything(
+            context,
+            targets=targets or [],
+            force=force,
+            accept_worse=accept_worse,
+            console=screen,
+        )
     except KeyboardInterrupt:
         screen.print("interrupted; `mlops-pipeline up` goes on from here")
         raise typer.Exit(INTERRUPTED) from None
@@ -185,27 +204,15 @@ def predict(
 def models(
     model: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
 ) -> None:
-    """List the artifacts of the models, and which of them is deployed."""
-    from mlops_pipeline.delivery.pruning import deployed_uris
+    """List the artifacts of the models, how checks judged them, and when they served."""
+    from mlops_pipeline.cli.models import list_artifacts
 
     context = load_context()
-    used = deployed_uris(context.platform.deployments)
-    table = Table(
-        "model", "digest", "created", "accuracy", "", box=None, pad_edge=False, header_style="bold"
-    )
+    columns = ("model", "digest", "created", "accuracy", "verdict", "served", "")
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for registered in [context.model(model)] if model else context.models:
-        for artifact in context.artifacts.list(registered.name):
-            mark = (
-                "deployed"
-                if artifact.ref.uri in used
-                else ""
-                if artifact.complete
-                else "incomplete"
-            )
-            accuracy = "" if artifact.accuracy is None else f"{artifact.accuracy:.4f}"
-            table.add_row(
-                registered.name, artifact.ref.digest[:12], artifact.created, accuracy, mark
-            )
+        for row in list_artifacts(context, registered):
+            table.add_row(*row)
     console.print(table)
     if context.refused and not model:
         for refused in context.refused:
@@ -217,14 +224,18 @@ def models(
 def rollback(
     model: _Model,
     digest: Annotated[
-        str | None, typer.Argument(help="Start of an artifact's digest; none: the one before.")
+        str | None,
+        typer.Argument(
+            help="Start of an artifact's digest; none: the last one before that served or passed."
+        ),
     ] = None,
+    accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
     """Deploy an earlier artifact. The next `up` deploys that of the current inputs again."""
     from mlops_pipeline.cli.rollback import roll_back
 
     context = load_context()
-    deployment = roll_back(context, context.model(model), digest)
+    deployment = roll_back(context, context.model(model), digest, accept_refused=accept_refused)
     console.print(f"{deployment.url} answers with {deployment.model.digest[:12]}", soft_wrap=True)
     console.print(
         "the next `up` or scheduled run deploys the artifact of the current inputs", style="dim"
@@ -236,14 +247,20 @@ def apply(
     file: Annotated[
         Path, typer.Argument(help="SeldonDeployment manifests, YAML or JSON; -: standard input.")
     ],
+    accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
     """Deploy SeldonDeployment manifests of your own, in their order."""
+    from mlops_pipeline.delivery.applying import apply_manifest, check_manifest
     from mlops_pipeline.platforms.seldon import parse_manifests
 
     manifests = parse_manifests(_read_text(file))
     context = load_context()
     for manifest in manifests.deployments:
-        change = context.platform.deployments.apply(manifest)
+        check_manifest(manifest, platform=context.platform, accept_refused=accept_refused)
+    for manifest in manifests.deployments:
+        change = apply_manifest(
+            manifest, platform=context.platform, accept_refused=accept_refused, by=typed("apply")
+        )
         path = f"{manifest.namespace}/{manifest.name}"
         url = f"{context.platform.gateway_url()}/seldon/{path}"
         console.print(f"{path} {change.action}: {url}", soft_wrap=True)
@@ -271,13 +288,14 @@ def delete(
 ) -> None:
     """Stop routing to a deployment, drain it and stop its servers. Artifacts stay."""
     from mlops_pipeline.clients.errors import UnknownNameError
+    from mlops_pipeline.delivery.applying import delete_deployment
     from mlops_pipeline.platforms.seldon import is_name
 
     context = load_context()
     namespace = namespace or context.settings.models_namespace
     if not (is_name(name) and is_name(namespace)):
         raise UnknownNameError(f"no deployment can be called {namespace}/{name}")
-    context.platform.deployments.delete(name, namespace=namespace)
+    delete_deployment(name, namespace=namespace, platform=context.platform, by=typed("delete"))
     console.print(f"{namespace}/{name} is deleted")
 
 

@@ -1,5 +1,7 @@
 """What every command starts from: settings, models, the platform. Without Dagster."""
 
+import getpass
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +72,11 @@ class Context:
         if why := [r.describe() for r in self.refused if name == r.label]:
             return "; ".join(why)
         return "; ".join([f"nothing is called {name!r}; there are: {', '.join(known)}", *refused])
+
+
+def typed(command: str) -> str:
+    """Return how the log of verdicts names a command, and who typed it."""
+    return f"mlops-pipeline {command}, {getpass.getuser()} on {platform.node()}"
 
 
 def load_context() -> Context:

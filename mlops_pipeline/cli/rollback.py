@@ -3,32 +3,48 @@
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.cli.context import Context
+from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.instance import open_instance
-from mlops_pipeline.clients.errors import NotFoundError
-from mlops_pipeline.delivery.deploying import deploy, deployed_ref
-from mlops_pipeline.delivery.planning import find_artifact, previous_artifact
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.delivery.deploying import deploy
+from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import DeploymentRef
+from mlops_pipeline.delivery.rolling_back import find_artifact, previous_good, require_good
 
 if TYPE_CHECKING:
     import dagster as dg
 
 
-def roll_back(context: Context, model: RegisteredModel, digest: str | None) -> DeploymentRef:
-    """Deploy the artifact whose digest starts with `digest`, or the one before the deployed.
+def roll_back(
+    context: Context, model: RegisteredModel, digest: str | None, *, accept_refused: bool
+) -> DeploymentRef:
+    """Deploy the artifact whose digest starts with `digest`, or the last good one before.
 
     Raises:
         NotFoundError: there is no such artifact, or nothing is deployed.
+        RefusedError: blocking checks refuse the artifact, and that is not accepted.
+        ConfigurationError: a refused one is accepted that is not named.
         PipelineError: it does not answer; the version deployed now keeps the traffic.
     """
-    artifacts = context.artifacts
-    if digest is not None:
-        ref = find_artifact(artifacts, model.name, prefix=digest)
-    elif (deployed := deployed_ref(model.spec, context.platform)) is not None:
-        ref = previous_artifact(artifacts, deployed)
+    if accept_refused and digest is None:
+        raise ConfigurationError(
+            "--accept-refused accepts one artifact, named by its digest; "
+            f"`mlops-pipeline models {model.name}` lists them"
+        )
+    judge = Judge(context.platform, by=typed("rollback"))
+    if digest is None:
+        ref = previous_good(model.spec, judge)
     else:
-        raise NotFoundError(f"{model.name} is not deployed, there is nothing to roll back")
-    deployment, _ = deploy(model.spec, ref, platform=context.platform, artifacts=artifacts)
+        ref = find_artifact(judge.artifacts, model.name, prefix=digest)
+    refused = require_good(model.spec, ref, judge, accept_refused=accept_refused)
+    deployment, _ = deploy(
+        model.spec,
+        ref,
+        platform=context.platform,
+        artifacts=judge.artifacts,
+        by=judge.by,
+        although_refused=refused,
+    )
     _record(context, model, deployment)
     return deployment
 

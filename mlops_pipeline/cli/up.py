@@ -44,7 +44,12 @@ class Outcome:
 
 
 def run_everything(
-    context: Context, *, targets: Sequence[str], force: bool, console: Console
+    context: Context,
+    *,
+    targets: Sequence[str],
+    force: bool,
+    console: Console,
+    accept_worse: bool = False,
 ) -> Outcome:
     """Materialize the targets (layers or models; none: everything) with what they stand on.
 
@@ -52,6 +57,8 @@ def run_everything(
         ConfigurationError: a target is neither a layer nor a model.
     """
     refuse_unknown(context, targets)
+    if accept_worse and not _named_models(context, targets):
+        raise ConfigurationError("--accept-worse accepts the models that are named: name one")
     provide(context, console)
     import dagster as dg
     from dagster._core.utils import make_new_run_id
@@ -71,7 +78,7 @@ def run_everything(
         shown(progress, instance=instance, run_id=run_id, console=console),
     ):
         job.execute_in_process(
-            run_config=_run_config(context, targets, force=force),
+            run_config=_run_config(context, targets, force=force, accept_worse=accept_worse),
             instance=instance,
             asset_selection=keys,
             raise_on_error=False,
@@ -168,19 +175,29 @@ def _selected(context: Context, targets: Sequence[str]) -> list["dg.AssetKey"]:
     ]
 
 
+def _named_models(context: Context, targets: Sequence[str]) -> list[str]:
+    return [model.name for model in context.models if model.name in targets]
+
+
 def _chosen_models(context: Context, targets: Sequence[str]) -> list[str]:
     return [m.name for m in context.models if not targets or m.name in targets]
 
 
-def _run_config(context: Context, targets: Sequence[str], *, force: bool) -> dict[str, object]:
+def _run_config(
+    context: Context, targets: Sequence[str], *, force: bool, accept_worse: bool
+) -> dict[str, object]:
+    from mlops_pipeline.assets.checks import ACCEPT_WORSE, op_name
+    from mlops_pipeline.assets.keys import model_key
+
     quiet: dict[str, object] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    if not force:
-        return quiet
-    forced = {
-        f"{context.platform.name}__{name}__model": {"config": {"force": True}}
-        for name in _chosen_models(context, targets)
-    }
-    return quiet | {"ops": forced}
+    ops: dict[str, object] = {}
+    for name in _chosen_models(context, targets):
+        key = model_key(context.platform.name, name, "model")
+        if force:
+            ops["__".join(key.path)] = {"config": {"force": True}}
+        if accept_worse:
+            ops[op_name(key)] = {"config": {ACCEPT_WORSE: True}}
+    return quiet | {"ops": ops} if ops else quiet
 
 
 def _count_changes(progress: "Progress") -> int:

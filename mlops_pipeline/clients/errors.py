@@ -9,6 +9,7 @@ Every message says what was tried, on what, what was seen and what to do next::
     ├── NotFoundError          the thing asked for by name does not exist
     │   └── UnknownNameError       a person wrote the name: a ConfigurationError too
     ├── ConflictError          it exists already, or somebody else owns it
+    ├── RefusedError           a blocking check refused it, and nobody accepted that
     ├── IntegrityError         bytes differ from the digest that names them
     ├── CommandError           a program is missing, failed or ran out of time
     ├── UnavailableError       the other side did not answer as it should; a retry may help
@@ -45,6 +46,10 @@ class UnknownNameError(NotFoundError, ConfigurationError):
 
 class ConflictError(PipelineError):
     """The thing exists already, or somebody else owns it."""
+
+
+class RefusedError(PipelineError):
+    """A blocking check refused the artifact, and nobody has accepted that."""
 
 
 class IntegrityError(PipelineError):

@@ -19,6 +19,7 @@ from mlops_pipeline.clients.errors import (
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 _CONNECT_TIMEOUT = 5.0
 _PART = 8 << 20
@@ -61,6 +62,9 @@ class Objects(Protocol):
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
         """Return key → bytes of every object below `prefix`, without markers of folders."""
+
+    def etags(self, bucket: str, prefix: str) -> dict[str, str]:
+        """Return key → entity tag of every object below `prefix`: other content, another tag."""
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
@@ -175,16 +179,31 @@ class ObjectStore:
             NotFoundError: no such bucket.
             UnavailableError: the store did not answer.
         """
+        return {found["Key"]: found["Size"] for found in self._list(bucket, prefix)}
+
+    def etags(self, bucket: str, prefix: str) -> dict[str, str]:
+        """Return key → entity tag of every object below `prefix`, without reading an object.
+
+        An object that is written again with other content has another tag: it is the MD5 of the
+        content, or is made of those of the parts of an upload.
+
+        Raises:
+            NotFoundError: no such bucket.
+            UnavailableError: the store did not answer.
+        """
+        return {found["Key"]: found["ETag"].strip('"') for found in self._list(bucket, prefix)}
+
+    def _list(self, bucket: str, prefix: str) -> "list[ObjectTypeDef]":
         with self._errors(f"list {bucket}/{prefix}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix
             )
-            return {
-                found["Key"]: found["Size"]
+            return [
+                found
                 for page in pages
                 for found in page.get("Contents", [])
                 if not found["Key"].endswith("/")
-            }
+            ]
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object; nothing happens where there is none."""

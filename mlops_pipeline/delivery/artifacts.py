@@ -5,11 +5,13 @@ Bucket `models`::
     <model>/<digest>/…                what the servers load; manifest.json is written last
     <model>/evaluations/<digest>/…    hold-out set with offline scores, plots, evidence
     <model>/inputs/<digest>.json      which artifact a training with these inputs made
+    <model>/verdicts/<digest>/…       what was found out about it, see `verdicts`
 """
 
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.s3 import Objects
+from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.serving.artifact import (
     MANIFEST,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 BUCKET = "models"
 _DIGEST_LENGTH = 64
+_URI = re.compile(rf"s3://{BUCKET}/(?P<name>[^/]+)/(?P<digest>[0-9a-f]{{{_DIGEST_LENGTH}}})")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,12 @@ class StoredArtifact:
 def ref_to(name: str, digest: str) -> ModelRef:
     """Return the reference to an artifact."""
     return ModelRef(name, f"s3://{BUCKET}/{name}/{digest}", digest)
+
+
+def find_ref(uri: str) -> ModelRef | None:
+    """Return the reference to the artifact that a `modelUri` names, or None for another folder."""
+    found = _URI.fullmatch(uri.rstrip("/"))
+    return ref_to(found["name"], found["digest"]) if found else None
 
 
 class ArtifactStore:
@@ -174,6 +184,35 @@ class ArtifactStore:
             return verify(folder)
         except ArtifactError as error:
             raise IntegrityError(f"{ref.uri}: {error}; train again with `force`") from error
+
+    def verify(self, ref: ModelRef) -> Manifest:
+        """Read every file of the artifact and of its evaluation, and return the manifest.
+
+        Raises:
+            NotFoundError: there is no such artifact, or a file of its evaluation is missing.
+            IntegrityError: a file is missing, changed or extra; names each.
+        """
+        with temporary_folder("verify") as folder:
+            manifest = self.download(ref, folder)
+        for name in manifest.evaluation:
+            self.evaluation_file(ref, name)
+        return manifest
+
+    def etags(self, ref: ModelRef) -> dict[str, str]:
+        """Return path → entity tag of each object of the artifact, without reading the files.
+
+        The same tags mean the same bytes: whoever overwrites an object changes its tag.
+
+        Raises:
+            NotFoundError: there is no such artifact.
+            IntegrityError: the manifest is not the one of this digest.
+        """
+        manifest = self.manifest(ref)
+        evaluation = self._store.etags(BUCKET, _evaluation_key(ref, ""))
+        named = {_evaluation_key(ref, name) for name in manifest.evaluation}
+        return self._store.etags(BUCKET, f"{ref.name}/{ref.digest}/") | {
+            key: tag for key, tag in evaluation.items() if key in named
+        }
 
     def holdout(self, ref: ModelRef) -> Holdout:
         """Return the artifact's hold-out set, its bytes checked against the manifest."""

@@ -6,8 +6,10 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import FatalStateError, PipelineError, UnavailableError
 from mlops_pipeline.clients.prediction import PredictionClient
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout, ref_to
+from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout, find_ref, ref_to
+from mlops_pipeline.delivery.history import place_of, record_serving
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
+from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.delivery.verification import max_difference
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
@@ -76,7 +78,41 @@ def deployed_ref(spec: ModelSpec, platform: Platform) -> ModelRef | None:
         return None
     shares = found.traffic()
     main = max((p for p in found.spec.predictors if not p.shadow), key=lambda p: shares[p.name])
+    named = find_ref(main.graph.model_uri)
+    if named is not None and named.name == spec.name:
+        return named
     return ref_to(spec.name, main.digest) if main.digest else None
+
+
+def find_last_good(
+    spec: ModelSpec, platform: Platform, *, artifacts: ArtifactStore, log: VerdictLog
+) -> ModelRef | None:
+    """Return the artifact that a new one must not be worse than, or None where there is none.
+
+    That is the deployed one, unless it is refused and serves only because somebody accepted that.
+    Then, and where nothing is deployed, it is the artifact that served here last by right and is
+    still in the object store.
+    """
+    standings = log.standings(spec.name)
+    deployed = deployed_ref(spec, platform)
+    place = place_of(platform, spec.server.namespace, spec.server.deployment)
+    earlier = sorted(
+        (
+            (period.since, ref_to(spec.name, digest))
+            for digest, known in standings.items()
+            for period in known.served_by_right
+            if period.place == place
+        ),
+        key=lambda found: found[0],
+        reverse=True,
+    )
+    candidates = [*([deployed] if deployed else []), *(ref for _, ref in earlier)]
+    good = (
+        ref
+        for ref in candidates
+        if (known := standings.get(ref.digest)) is None or known.state != "refused"
+    )
+    return next((ref for ref in good if artifacts.exists(ref)), None)
 
 
 def url_of(spec: ModelSpec, platform: Platform) -> str:
@@ -85,11 +121,19 @@ def url_of(spec: ModelSpec, platform: Platform) -> str:
 
 
 def deploy(
-    spec: ModelSpec, ref: ModelRef, *, platform: Platform, artifacts: ArtifactStore
+    spec: ModelSpec,
+    ref: ModelRef,
+    *,
+    platform: Platform,
+    artifacts: ArtifactStore,
+    by: str = "",
+    although_refused: bool = False,
 ) -> tuple[DeploymentRef, Change]:
     """Deploy the artifact and return once its digest answers, with the offline model's scores.
 
     Where that is not proved, or the wait is interrupted, what was deployed before is restored.
+    What is proved is written into the log of verdicts: this artifact serves, the one before it no
+    longer. `by` is the command or the Dagster run.
 
     Raises:
         NotFoundError: there is no such artifact.
@@ -106,6 +150,7 @@ def deploy(
     except BaseException:
         _restore(previous, manifest, platform)
         raise
+    record_serving(previous, manifest, platform=platform, by=by, although_refused=although_refused)
     return deployment, change
 
 

@@ -1,20 +1,21 @@
 """What `up` would change for a model, found out without changing it."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.clients.errors import NotFoundError, UnavailableError, UnknownNameError
-from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.delivery.datasets import DatasetStore
-from mlops_pipeline.delivery.deploying import seldon_deployment
-from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.clients.errors import IntegrityError, NotFoundError, UnavailableError
+from mlops_pipeline.delivery.criteria import MATCHES, dataset_criteria, model_criteria
+from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
+from mlops_pipeline.delivery.judging import Criterion, Judge
+from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, merge_hyperparameters
 from mlops_pipeline.platforms.layers import Absent, Broken, Layer, Ready, action_from, describe
 from mlops_pipeline.platforms.platform import Platform
 
+_QUICKLY_READ = 64 << 20
+"""Bytes of an artifact that `plan` reads at most."""
 _ACTIONS = {"created": "create", "updated": "update", "repaired": "repair", "unchanged": "keep"}
 
 
@@ -25,7 +26,9 @@ class Step:
     asset: str
     """Asset key below the platform's prefix: `gateway`, `iris/model`."""
     action: str
-    """keep, create, update, repair, load, train or deploy; decide: once what it needs is up."""
+    """keep, create, update, repair, load, train or deploy; decide: once what it needs is up;
+    refused: by a blocking check, which the reason names; held: what it is built on is refused;
+    verify: its objects were written again, and `up` reads them."""
     reason: str = ""
 
 
@@ -50,34 +53,81 @@ def plan_layers(layers: Sequence[Layer]) -> list[Step]:
 
 def plan_model(model: RegisteredModel, *, platform: Platform, file: Path | None) -> list[Step]:
     """Return what `up` would do for a model."""
-    dataset, artifact, deployment = (
-        f"{model.name}/{p}" for p in ("dataset", "model", "deployment")
-    )
-    unknown = [
-        Step(artifact, "train", "its dataset is new"),
-        Step(deployment, "deploy", "new artifact"),
-    ]
     if (missing := _absent_store(platform)) is not None:
         if _may_have_deployments(platform):
-            return [Step(asset, "decide", missing) for asset in (dataset, artifact, deployment)]
-        return [Step(dataset, "load", missing), *unknown]
-    store = platform.object_store()
-    snapshot = DatasetStore(store).find(model, file=file)
+            return [_dataset(model, "decide", missing), *_following(model, "decide", missing)]
+        return [_dataset(model, "load", missing), *_unknown(model, "its dataset is new")]
+    judge = Judge(platform, by="plan")
+    snapshot = judge.datasets.find(model, file=file)
     if snapshot is None:
-        return [Step(dataset, "load", "no snapshot of these inputs"), *unknown]
-    order = TrainingOrder(model, snapshot.ref, merge_hyperparameters(model.spec, {}))
-    ref = ArtifactStore(store).find_by_inputs(model.name, inputs_digest=order.inputs_digest())
-    if ref is None:
         return [
-            Step(dataset, "keep"),
-            Step(artifact, "train", "no artifact of these inputs"),
-            unknown[1],
+            _dataset(model, "load", "no snapshot of these inputs"),
+            *_unknown(model, "its dataset is new"),
+        ]
+    if refusal := _refusal(judge, dataset_criteria(model.spec.dataset), snapshot.ref):
+        held = _following(model, "held", f"its dataset is refused: {refusal}")
+        return [_dataset(model, "refused", refusal), *held]
+    order = TrainingOrder(model, snapshot.ref, merge_hyperparameters(model.spec, {}))
+    ref = judge.artifacts.find_by_inputs(model.name, inputs_digest=order.inputs_digest())
+    if ref is None:
+        return [_dataset(model, "keep"), *_unknown(model, "no artifact of these inputs")]
+    return [_dataset(model, "keep"), *_plan_artifact(model, ref, judge)]
+
+
+def _dataset(model: RegisteredModel, action: str, reason: str = "") -> Step:
+    return Step(f"{model.name}/dataset", action, reason)
+
+
+def _following(model: RegisteredModel, action: str, reason: str) -> list[Step]:
+    return [Step(f"{model.name}/{part}", action, reason) for part in ("model", "deployment")]
+
+
+def _unknown(model: RegisteredModel, why: str) -> list[Step]:
+    return [
+        Step(f"{model.name}/model", "train", why),
+        Step(f"{model.name}/deployment", "deploy", "new artifact"),
+    ]
+
+
+def _plan_artifact(model: RegisteredModel, ref: ModelRef, judge: Judge) -> list[Step]:
+    """Plan the model and its deployment where the artifact of the inputs exists."""
+    name = f"{model.name}/model"
+    if refusal := _refusal(judge, model_criteria(model.spec), ref):
+        deployed = deployed_ref(model.spec, judge.platform)
+        stays = f"; {deployed.digest[:12]} keeps serving" if deployed else ""
+        why = f"{ref.digest[:12]} is refused: {refusal}"
+        return [
+            Step(name, "refused", f"{ref.digest[:12]}: {refusal}"),
+            Step(f"{model.name}/deployment", "held", why + stays),
         ]
     return [
-        Step(dataset, "keep"),
-        Step(artifact, "keep", ref.digest[:12]),
-        _plan_deployment(model, ref, platform=platform),
+        Step(name, *_verified(model, ref, judge)),
+        _plan_deployment(model, ref, platform=judge.platform),
     ]
+
+
+def _refusal(judge: Judge, criteria: Sequence[Criterion], ref: DatasetRef | ModelRef) -> str:
+    """Return which criteria refuse it, by the verdicts that are known; empty where none does."""
+    unmet = (u for u in judge.find_unmet(criteria, ref) if u.refused)
+    return "; ".join(f"{u.criterion}: {u.sentence}" for u in unmet)
+
+
+def _verified(model: RegisteredModel, ref: ModelRef, judge: Judge) -> tuple[str, str]:
+    """Return the action for an artifact that nothing refuses, and why.
+
+    Reads the objects of an artifact only where the store says that they are others than those that
+    were verified, and where that is quick.
+    """
+    criterion = next(c for c in model_criteria(model.spec) if c.name == MATCHES)
+    if not judge.find_unmet([criterion], ref):
+        return "keep", ref.digest[:12]
+    if (size := judge.artifacts.size(ref)) > _QUICKLY_READ:
+        return "verify", f"{ref.digest[:12]}: its {size >> 20} MiB were not verified as they are"
+    try:
+        judge.artifacts.verify(ref)
+    except (IntegrityError, NotFoundError) as error:
+        return "refused", f"{ref.digest[:12]}: {MATCHES}: {error}"
+    return "keep", ref.digest[:12]
 
 
 def _may_have_deployments(platform: Platform) -> bool:
@@ -113,40 +163,3 @@ def _plan_deployment(model: RegisteredModel, ref: ModelRef, *, platform: Platfor
     if unready or not status:
         return Step(name, "repair", "; ".join(unready) or "none of its servers is there")
     return Step(name, "keep", ref.digest[:12])
-
-
-def find_artifact(artifacts: ArtifactStore, name: str, *, prefix: str) -> ModelRef:
-    """Return the model's artifact whose digest starts with `prefix`.
-
-    Raises:
-        UnknownNameError: none or several do; names them.
-    """
-    if not re.fullmatch("[0-9a-f]{1,64}", prefix):
-        raise UnknownNameError(
-            f"{prefix!r} is not how a digest begins: give some of its hexadecimal digits; "
-            f"`mlops-pipeline models {name}` lists them"
-        )
-    whole = [a.ref for a in artifacts.list(name) if a.complete]
-    matching = [ref for ref in whole if ref.digest.startswith(prefix)]
-    if len(matching) != 1:
-        shown = ", ".join(ref.digest[:12] for ref in (matching or whole)) or "none"
-        problem = "is ambiguous" if matching else "is the digest of no artifact"
-        raise UnknownNameError(f"{prefix} {problem} of {name}; there are: {shown}")
-    return matching[0]
-
-
-def previous_artifact(artifacts: ArtifactStore, deployed: ModelRef) -> ModelRef:
-    """Return the newest artifact that is older than the deployed one.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    whole = [a for a in artifacts.list(deployed.name) if a.complete]
-    created = next((a.created for a in whole if a.ref == deployed), "")
-    older = [a for a in whole if a.created <= created and a.ref != deployed]
-    if not older:
-        raise NotFoundError(
-            f"no artifact of {deployed.name} is older than the deployed {deployed.digest[:12]}; "
-            f"name one: `mlops-pipeline models {deployed.name}` lists them"
-        )
-    return older[0].ref

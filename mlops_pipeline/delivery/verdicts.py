@@ -142,7 +142,7 @@ class Standing:
             return self.state
         words = f"refused by {', '.join(self.refused_by)}"
         if self.is_accepted_although_refused:
-            words += ", accepted by --accept-refused"
+            words += " (accepted)"
         return words
 
 

@@ -5,8 +5,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_pipeline.assets.checks import Proposition, Verdict, make_checks, require_passed
+from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
 from mlops_pipeline.clients.errors import IntegrityError, UnavailableError
+from mlops_pipeline.delivery.judging import Verdict
 
 UPSTREAM, DOWNSTREAM = dg.AssetKey(["fake", "up"]), dg.AssetKey(["fake", "down"])
 

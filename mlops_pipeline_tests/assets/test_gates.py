@@ -9,17 +9,19 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from mlops_pipeline.assets import deployment, layers, model
-from mlops_pipeline.assets.checks import Proposition, Verdict
+from mlops_pipeline.assets import deployment, layers
 from mlops_pipeline.catalog.registry import Catalog
 from mlops_pipeline.definitions import make_definitions
-from mlops_pipeline.delivery.artifacts import BUCKET
+from mlops_pipeline.delivery.artifacts import BUCKET, ArtifactStore
+from mlops_pipeline.delivery.criteria import NOT_WORSE
 from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.verdicts import VerdictLog, standing
 from mlops_pipeline.resources.platform import PlatformResource
+from mlops_pipeline.resources.references import METADATA_KEY, encode
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.fakes import FakePlatform
-from mlops_pipeline_tests.toy import REGISTERED, TOY
+from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
 
 PLATFORM: dict[str, FakePlatform] = {}
 
@@ -59,9 +61,10 @@ class Graph:
         self.job = definitions.resolve_job_def("everything")
         self.instance = instance
 
-    def materialize(self, *path: str) -> str:
+    def materialize(self, *path: str, ops: dict[str, Any] | None = None) -> str:
         """Materialize one asset; return "" or why it failed."""
         result = self.job.execute_in_process(
+            run_config={"ops": ops or {}},
             instance=self.instance,
             asset_selection=[dg.AssetKey(["fake", *path])],
             raise_on_error=False,
@@ -138,36 +141,73 @@ def _forget_evidence(platform: FakePlatform) -> None:
         del platform.store.objects[place]
 
 
-def test_a_model_that_is_worse_is_not_deployed(graph: Graph, platform: FakePlatform) -> None:
-    worse = [p for p in model.model_propositions(TOY) if p.name == "not_worse_than_deployed"]
-    strict = [p for p in model.model_propositions(TOY) if p.name == "accuracy_at_least_threshold"]
-    for part in (("object_store",), ("gateway",), ("toy", "dataset"), ("toy", "model")):
+def test_a_refused_artifact_is_refused_in_every_instance(
+    graph: Graph, platform: FakePlatform, tmp_path: Path
+) -> None:
+    for part in (("object_store",), ("gateway",), ("toy", "dataset")):
         assert graph.materialize(*part) == ""
-    ref = _artifact(platform)
+    scores = platform.serving_environment.scores
+    platform.serving_environment.scores = [[0.5, 0.5]] * 10
+    assert "predicts_the_same" in graph.materialize("toy", "model")
+    refusal = "predicts_the_same_where_it_is_served failed"
 
-    accuracies = {ref.digest: 0.8, "b" * 64: 0.9}
+    definitions = make_definitions(
+        KeptPlatform(platform="kept", settings={}),
+        catalog=Catalog((REGISTERED,)),
+        settings=Settings(home=tmp_path, models=(), datasets={}),
+    )
+    with dg.DagsterInstance.ephemeral() as elsewhere:
+        other = Graph(definitions, elsewhere)
+        for part in (("object_store",), ("gateway",)):
+            assert other.materialize(*part) == ""
+        ref = _artifact(platform)
+        encoded = dg.MetadataValue.json(encode(ref))
+        key = dg.AssetKey(["fake", "toy", "model"])
+        elsewhere.report_runless_asset_event(
+            dg.AssetMaterialization(key, metadata={METADATA_KEY: encoded})
+        )
+        assert refusal in other.materialize("toy", "deployment")
 
-    class Artifacts:
-        def manifest(self, asked: ModelRef) -> Any:
-            return type("M", (), {"metrics": {"accuracy": accuracies[asked.digest]}})
+    platform.serving_environment.scores = scores
+    platform.serving_environment.name = "another-environment"
+    refused = graph.materialize("toy", "deployment")
+    assert "predicts_the_same_where_it_is_served was not evaluated on" in refused
+    assert "with environment another-environ" in refused
+    assert graph.materialize("toy", "model") == ""
+    assert _refusals(platform) == ()
+    platform.serving_environment.name = "fake-environment"
+    assert refusal in graph.materialize("toy", "deployment")
 
-    class Resource:
-        def artifacts(self) -> Artifacts:
-            return Artifacts()
 
-        def build(self) -> FakePlatform:
-            return platform
+def _refusals(platform: FakePlatform) -> tuple[str, ...]:
+    return standing(VerdictLog(platform.store).entries(_artifact(platform))).refused_by
 
-    def verdict(propositions: list[Proposition]) -> Verdict:
-        return propositions[0].evaluate(None, Resource(), ref)  # type: ignore[arg-type]
 
-    assert verdict(worse).description == "nothing is deployed yet"
-    assert not verdict(strict).passed
-    deployed = ModelRef("toy", "s3://models/toy/" + "b" * 64, "b" * 64)
-    platform.deployments.apply(seldon_deployment(TOY, deployed, secret="s"))
-    assert not verdict(worse).passed
-    accuracies[ref.digest] = 0.885
-    assert verdict(worse).passed
+def test_a_worse_artifact_passes_once_when_that_is_accepted(
+    graph: Graph, platform: FakePlatform, tmp_path: Path
+) -> None:
+    manifest, files, evaluation = published_files(tmp_path, content="better")
+    better = ArtifactStore(platform.store).publish(manifest, files=files, evaluation=evaluation)
+    platform.deployments.apply(seldon_deployment(TOY, better, secret="s"))
+    for part in (("object_store",), ("gateway",), ("toy", "dataset")):
+        assert graph.materialize(*part) == ""
+    weak = {"fake__toy__model": {"config": {"hyperparameters": {"depth": 1}}}}
+
+    assert NOT_WORSE in graph.materialize("toy", "model", ops=weak)
+
+    (found,) = (a.ref for a in ArtifactStore(platform.store).list("toy") if a.ref != better)
+    judged = standing(VerdictLog(platform.store).entries(found)).judged[NOT_WORSE]
+    assert judged.sentence.startswith(
+        f"the accuracy is 0.5000, that of the deployed {better.digest[:12]} is 1.0000, "
+        "on the same 10 hold-out rows: 5 rows became wrong, 0 became right. The drop is 0.5000"
+    )
+    accepting = {"fake__toy__model__checks": {"config": {"accept_worse": True}}}
+    assert NOT_WORSE not in graph.materialize("toy", "model", ops=weak | accepting)
+    stands = standing(VerdictLog(platform.store).entries(found))
+    assert NOT_WORSE not in stands.refused_by
+    assert [(a.kind, list(a.checks)) for a in stands.accepted] == [("worse", [NOT_WORSE])]
+    assert NOT_WORSE in graph.materialize("toy", "model", ops=weak)
+    assert NOT_WORSE in standing(VerdictLog(platform.store).entries(found)).refused_by
 
 
 def test_red_layers_stop_what_stands_on_them(

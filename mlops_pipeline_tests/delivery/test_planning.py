@@ -1,23 +1,17 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.clients.errors import NotFoundError, UnknownNameError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
-from mlops_pipeline.delivery.planning import (
-    find_artifact,
-    plan_layers,
-    plan_model,
-    previous_artifact,
-)
-from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.planning import plan_layers, plan_model
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
-from mlops_pipeline_tests.fakes import FakeLayer, FakeObjectStore, FakePlatform
-from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
+from mlops_pipeline_tests.fakes import FakeLayer, FakePlatform
+from mlops_pipeline_tests.toy import REGISTERED, TOY
 
 
 @pytest.mark.parametrize(
@@ -88,31 +82,79 @@ def test_a_models_plan_follows_what_is_there() -> None:
     assert first.reason == "the store is silent"
 
 
-def _shared_digit(refs: list[ModelRef]) -> str:
-    digits = [ref.digest[0] for ref in refs]
-    return max(digits, key=digits.count)
+def _trained(platform: FakePlatform) -> TrainingOrder:
+    """Load and train the toy model, and judge neither."""
+    for layer in platform.layers:
+        layer.ensure()
+    platform.serving_environment.scores = [[float(n < 5), float(n >= 5)] for n in range(10)]
+    datasets, artifacts = DatasetStore(platform.store), ArtifactStore(platform.store)
+    snapshot = datasets.ensure(REGISTERED, file=None)
+    order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
+    ensure_trained(order, datasets=datasets, artifacts=artifacts, run_id="r", force=False)
+    return order
 
 
-@pytest.mark.parametrize("prefix", ["", "xyz", "../", "A1"])
-def test_what_begins_no_digest_is_refused(prefix: str) -> None:
-    with pytest.raises(UnknownNameError, match="is not how a digest begins"):
-        find_artifact(ArtifactStore(FakeObjectStore()), "toy", prefix=prefix)
+def test_a_plan_knows_what_checks_refused() -> None:
+    platform = FakePlatform()
+    order = _trained(platform)
+    judge = Judge(platform, by="a test")
+    ref = judge.artifacts.find_by_inputs("toy", inputs_digest=order.inputs_digest())
+    assert ref is not None
+    right = platform.serving_environment.scores
+    platform.serving_environment.scores = [[0.5, 0.5]] * 10
+    for criterion in model_criteria(TOY):
+        judge.evaluate(criterion, ref)
+
+    _, model, deployment = plan_model(REGISTERED, platform=platform, file=None)
+    assert (model.action, deployment.action) == ("refused", "held")
+    for step in (model, deployment):
+        assert "predicts_the_same_where_it_is_served: the scores of 10 rows" in step.reason
+
+    platform.store.objects = {
+        k: v for k, v in platform.store.objects.items() if "served" not in k[1]
+    }
+    platform.serving_environment.scores = right
+    for criterion in model_criteria(TOY):
+        assert judge.evaluate(criterion, ref).passed
+    assert _actions(platform) == ["keep", "keep", "deploy"]
 
 
-def test_artifacts_are_found_by_the_start_of_their_digest(tmp_path: Path) -> None:
-    artifacts = ArtifactStore(FakeObjectStore())
-    refs: list[ModelRef] = []
-    for day in range(1, 18):  # One more than there are first digits.
-        manifest, files, evaluation = published_files(
-            tmp_path / str(day), content=f"v{day}", created=f"2026-01-{day:02}"
-        )
-        refs.append(artifacts.publish(manifest, files=files, evaluation=evaluation))
+def test_a_plan_trains_nothing_on_a_refused_dataset() -> None:
+    platform = FakePlatform()
+    order = _trained(platform)
+    judge = Judge(platform, by="a test")
+    place = ("datasets", f"toy/{order.dataset.digest}/profile.json")
+    whole = platform.store.objects[place]
+    platform.store.objects[place] = whole.replace(b'"missing": 0', b'"missing": 3')
+    for criterion in dataset_criteria(TOY.dataset):
+        judge.evaluate(criterion, order.dataset)
+    platform.store.objects[place] = whole
 
-    assert find_artifact(artifacts, "toy", prefix=refs[1].digest[:12]) == refs[1]
-    assert previous_artifact(artifacts, refs[2]) == refs[1]
-    with pytest.raises(NotFoundError, match="is the digest of no artifact of toy; there are"):
-        find_artifact(artifacts, "toy", prefix="0123456789")
-    with pytest.raises(NotFoundError, match="is ambiguous"):
-        find_artifact(artifacts, "toy", prefix=_shared_digit(refs))
-    with pytest.raises(NotFoundError, match="no artifact of toy is older"):
-        previous_artifact(artifacts, refs[0])
+    steps = plan_model(REGISTERED, platform=platform, file=None)
+
+    assert [step.action for step in steps] == ["refused", "held", "held"]
+    for step in steps:
+        assert "has_no_missing_values: " in step.reason
+        assert "train: 3 values are missing or infinite" in step.reason
+
+
+def test_a_plan_does_not_keep_an_object_that_was_overwritten() -> None:
+    platform = FakePlatform()
+    order = _trained(platform)
+    judge = Judge(platform, by="a test")
+    ref = judge.artifacts.find_by_inputs("toy", inputs_digest=order.inputs_digest())
+    assert ref is not None
+    for criterion in model_criteria(TOY):
+        assert judge.evaluate(criterion, ref).passed
+    platform.deployments.apply(seldon_deployment(TOY, ref, secret=platform.object_store_secret()))
+    assert _actions(platform) == ["keep", "keep", "keep"]
+
+    for path in (f"toy/{ref.digest}/model.joblib", f"toy/evaluations/{ref.digest}/holdout.npz"):
+        whole = platform.store.objects["models", path]
+        platform.store.objects["models", path] = bytes(reversed(whole))
+        _, model, _ = plan_model(REGISTERED, platform=platform, file=None)
+        assert model.action == "refused"
+        assert "matches_its_manifest" in model.reason
+        assert path.rpartition("/")[2] in model.reason
+        platform.store.objects["models", path] = whole
+        assert _actions(platform) == ["keep", "keep", "keep"]

@@ -132,7 +132,7 @@ def test_a_refused_one_that_was_accepted_stays_marked(log: VerdictLog) -> None:
     accepted = Acceptance("refused", {"accuracy": "accuracy 0.36"}, by="rollback")
     marked = standing(_after(log, BAD, accepted))
     assert marked.state == "refused"
-    assert marked.describe() == "refused by accuracy, accepted by --accept-refused"
+    assert marked.describe() == "refused by accuracy (accepted)"
 
 
 def test_a_damaged_entry_refuses(log: VerdictLog, store: FakeObjectStore) -> None:

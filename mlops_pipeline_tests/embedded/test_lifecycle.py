@@ -229,7 +229,44 @@ def test_a_bad_model_does_not_reach_users(command_line: CommandLine, tmp_path: P
     assert "refused to go on from embedded/wine/model" in later
     assert "accuracy_at_least_threshold failed" in later
     assert command_line.digest("wine") == good
+    planned = command_line.run("plan", code=3, MLOPS_CONFIG=str(config)).stdout.splitlines()
+    (model,) = (line for line in planned if line.startswith("wine/model"))
+    (deployment,) = (line for line in planned if line.startswith("wine/deployment"))
+    assert model.split()[1] == "refused"
+    assert "accuracy_at_least_threshold: the accuracy" in model
+    assert deployment.split()[1] == "held"
+    (bad,) = _refused(command_line)
+    _take_no_refused_one_back(command_line, tmp_path, good, bad)
+
+
+def _refused(command_line: CommandLine) -> list[str]:
+    """Return the digests, shortened, of the artifacts of wine that `models` shows as refused."""
+    listed = command_line.run("models", "wine").stdout.splitlines()
+    return [line.split()[1] for line in listed if "refused by accuracy_at_least" in line]
+
+
+def _take_no_refused_one_back(
+    command_line: CommandLine, tmp_path: Path, good: str, bad: str
+) -> None:
+    """Deploy a newer artifact and roll back: to the good one, to the bad one only on purpose."""
+    newer = tmp_path / "newer.py"
+    newer.write_text(WINE_SOURCE.replace('"trees": 20', '"trees": 22'))
+    (tmp_path / "newer.toml").write_text(f'models = ["{newer}"]\n')
+    command_line.run("up", "wine", MLOPS_CONFIG=str(tmp_path / "newer.toml"))
+    assert command_line.digest("wine") != good
+    command_line.run("rollback", "wine")
+    assert command_line.digest("wine") == good
+
+    refused = command_line.run("rollback", "wine", bad, code=1).stderr
+    assert "is refused by accuracy_at_least_threshold: the accuracy" in refused
+    assert command_line.digest("wine") == good
+    command_line.run("rollback", "wine", bad, "--accept-refused")
+    assert command_line.digest("wine").startswith(bad)
+    listed = command_line.run("models", "wine").stdout
+    assert "refused by accuracy_at_least_threshold" in listed
+    assert "(accepted)" in listed
     command_line.run("up", "wine")
+    assert command_line.digest("wine") == good
 
 
 def test_logs_are_those_of_the_thing_named(command_line: CommandLine) -> None:

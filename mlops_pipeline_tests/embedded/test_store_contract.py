@@ -60,6 +60,22 @@ def test_a_large_file_goes_in_parts_and_comes_back(
     store.delete(BUCKET, f"{prefix}/large")
 
 
+def test_other_content_of_the_same_size_has_another_tag(
+    store: Objects, prefix: str, tmp_path: Path
+) -> None:
+    large = tmp_path / "large"
+    seen: list[dict[str, str]] = []
+    for first in (b"x", b"y", b"x"):
+        store.put(BUCKET, f"{prefix}/small", first)
+        large.write_bytes(first + b"x" * (FIRST_PART_AND_MORE - 1))
+        store.upload(BUCKET, f"{prefix}/large", large)
+        seen.append(store.etags(BUCKET, prefix))
+    assert list(seen[0]) == [f"{prefix}/large", f"{prefix}/small"]
+    assert not set(seen[0].values()) & set(seen[1].values())
+    assert seen[0] == seen[2]
+    store.delete(BUCKET, f"{prefix}/large")
+
+
 def test_what_is_absent_is_not_found(store: Objects, prefix: str, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=f"{prefix}/a"):
         store.get(BUCKET, f"{prefix}/a")

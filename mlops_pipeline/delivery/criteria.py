@@ -1,0 +1,228 @@
+"""The blocking criteria: what must hold of a dataset before training, of a model before serving."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec
+from mlops_pipeline.delivery.deploying import find_last_good
+from mlops_pipeline.delivery.judging import Criterion, Facts, Judge, Verdict
+from mlops_pipeline.delivery.references import DatasetRef, ModelRef
+from mlops_pipeline.delivery.trials import compare_with
+from mlops_pipeline.delivery.verdicts import COMPARED_WITH
+from mlops_pipeline.delivery.verification import check_skew
+
+NOT_WORSE = "not_worse_than_deployed"
+MATCHES = "matches_its_manifest"
+
+
+def dataset_criteria(spec: DatasetSpec) -> tuple[Criterion, ...]:
+    """Return what must hold of a model's data; bad data trains nothing."""
+    return (
+        _of_profile(
+            spec,
+            "has_expected_schema",
+            f"Both splits have {spec.features} features in their range, one known label per row.",
+            lambda profile: schema_problems(spec, profile),
+        ),
+        _of_profile(
+            spec,
+            "has_no_missing_values",
+            "Every value is a finite number.",
+            lambda profile: [
+                f"{split}: {part['missing']} values are missing or infinite"
+                for split, part in profile.items()
+                if part["missing"]
+            ],
+        ),
+        _of_profile(
+            spec,
+            "has_all_classes",
+            f"Each of the {len(spec.classes)} classes is in both splits.",
+            lambda profile: [
+                f"{split}: no row of {name}"
+                for split, part in profile.items()
+                for name, rows in part["rows_per_class"].items()
+                if not rows
+            ],
+        ),
+    )
+
+
+def _of_profile(
+    spec: DatasetSpec,
+    name: str,
+    description: str,
+    find_problems: Callable[[Mapping[str, Any]], Sequence[str]],
+) -> Criterion:
+    facts = {
+        "features": str(spec.features),
+        "classes": ", ".join(spec.classes),
+        "value_range": str(spec.value_range or ""),
+    }
+
+    def decide(judge: Judge, ref: DatasetRef) -> Verdict:
+        profile = judge.datasets.profile(ref)
+        problems = find_problems(profile)
+        rows = sum(part["shape"][0] for part in profile.values())
+        return Verdict(not problems, "; ".join(problems) or f"holds for all {rows} rows")
+
+    return Criterion(name, description, lambda _judge, _ref: facts, decide)
+
+
+def schema_problems(spec: DatasetSpec, profile: Mapping[str, Any]) -> list[str]:
+    """Return what of a profile (see `catalog.worker.profile`) is not as the spec says."""
+    problems = []
+    for split, part in profile.items():
+        shape = part["shape"]
+        if len(shape) != 2 or shape[1] != spec.features or not shape[0]:
+            problems.append(f"{split}: shape is {json.dumps(shape)}, not [n, {spec.features}]")
+        if part["label_shape"] != shape[:1]:
+            problems.append(f"{split}: labels of shape {part['label_shape']} for {shape[0]} rows")
+        if part["unknown_labels"]:
+            problems.append(f"{split}: {part['unknown_labels']} labels are of no known class")
+        least, greatest = spec.value_range or (float("-inf"), float("inf"))
+        if part["minimum"] < least or part["maximum"] > greatest:
+            problems.append(
+                f"{split}: values go from {part['minimum']:g} to {part['maximum']:g}, "
+                f"not {least:g} to {greatest:g}"
+            )
+    return problems
+
+
+def model_criteria(spec: ModelSpec) -> tuple[Criterion, ...]:
+    """Return what must hold of an artifact; no bad model reaches users."""
+    return (*own_criteria(spec), _not_worse(spec))
+
+
+def own_criteria(spec: ModelSpec) -> tuple[Criterion, ...]:
+    """Return what must hold of an artifact whatever was deployed before it."""
+    return (_accurate(spec), _matches(), _no_skew(spec))
+
+
+def required_checks(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the names of the criteria that an artifact has passed before it counts as good."""
+    return tuple(criterion.name for criterion in model_criteria(spec))
+
+
+def _accurate(spec: ModelSpec) -> Criterion:
+    least = spec.thresholds.min_accuracy
+
+    def decide(judge: Judge, ref: ModelRef) -> Verdict:
+        accuracy = judge.artifacts.manifest(ref).metrics["accuracy"]
+        return Verdict(
+            accuracy >= least,
+            f"the accuracy on the hold-out set is {accuracy:.4f}, the threshold is {least:g}",
+            {"accuracy": accuracy, "threshold": least},
+        )
+
+    return Criterion(
+        "accuracy_at_least_threshold",
+        f"Accuracy on the hold-out set is at least {least:g}.",
+        lambda _judge, _ref: {"min_accuracy": repr(least)},
+        decide,
+    )
+
+
+def _not_worse(spec: ModelSpec) -> Criterion:
+    allowed = spec.thresholds.max_accuracy_drop
+
+    def facts(judge: Judge, ref: ModelRef) -> Facts:
+        reference = _reference(judge, ref)
+        return {
+            COMPARED_WITH: reference.digest if reference else "",
+            "max_accuracy_drop": repr(allowed),
+        }
+
+    def decide(judge: Judge, ref: ModelRef) -> Verdict:
+        reference = _reference(judge, ref)
+        if reference is None:
+            return Verdict(
+                passed=True,
+                description="no other artifact was deployed that it could be worse than",
+            )
+        trial = compare_with(
+            spec,
+            ref,
+            reference,
+            artifacts=judge.artifacts,
+            environment=judge.platform.serving_environment,
+        )
+        return Verdict(
+            not trial.comparison.is_loss(allowed=allowed),
+            trial.describe(allowed=allowed),
+            trial.metadata(),
+        )
+
+    def _reference(judge: Judge, ref: ModelRef) -> ModelRef | None:
+        good = find_last_good(spec, judge.platform, artifacts=judge.artifacts, log=judge.log)
+        return None if good == ref else good
+
+    return Criterion(
+        NOT_WORSE,
+        "On the same hold-out rows it is not clearly less accurate than the last good version that "
+        f"was deployed; a drop of {allowed:g} is allowed.",
+        facts,
+        decide,
+    )
+
+
+def _matches() -> Criterion:
+    def facts(judge: Judge, ref: ModelRef) -> Facts:
+        tags = judge.artifacts.etags(ref)
+        lines = "".join(f"{tag}  {path}\n" for path, tag in sorted(tags.items()))
+        return {"objects": hashlib.sha256(lines.encode()).hexdigest()}
+
+    def decide(judge: Judge, ref: ModelRef) -> Verdict:
+        manifest = judge.artifacts.verify(ref)
+        count = len(manifest.files) + len(manifest.evaluation)
+        return Verdict(
+            passed=True,
+            description=f"all {count} files have the digest in the manifest",
+            metadata={"files": count, "digest": manifest.digest},
+        )
+
+    return Criterion(
+        MATCHES,
+        "Every file of the artifact in the object store has the digest in its manifest.",
+        facts,
+        decide,
+    )
+
+
+def _no_skew(spec: ModelSpec) -> Criterion:
+    server, tolerance = spec.server, spec.thresholds.tolerance
+
+    def facts(judge: Judge, _ref: ModelRef) -> Facts:
+        return {
+            "environment": judge.platform.serving_environment.fingerprint(),
+            "implementation": server.implementation,
+            "parameters": json.dumps(server.parameters),
+            "tolerance": repr(tolerance),
+        }
+
+    def decide(judge: Judge, ref: ModelRef) -> Verdict:
+        report = check_skew(
+            spec,
+            ref,
+            artifacts=judge.artifacts,
+            environment=judge.platform.serving_environment,
+        )
+        return Verdict(
+            report.max_difference <= tolerance,
+            f"the scores of {report.rows} rows differ by at most {report.max_difference:.3g}, "
+            f"{tolerance:g} is allowed",
+            {
+                "rows": report.rows,
+                "max_difference": report.max_difference,
+                "environment": report.environment,
+            },
+        )
+
+    return Criterion(
+        "predicts_the_same_where_it_is_served",
+        "The serving environment loads the artifact and gives the training's predictions.",
+        facts,
+        decide,
+    )

@@ -1,0 +1,88 @@
+"""Which artifacts serve where, and since when: written down when it changes."""
+
+from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.s3 import Objects
+from mlops_pipeline.delivery.artifacts import find_ref, ref_to
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.verdicts import ServingEnded, ServingStarted, VerdictLog
+from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.seldon import SeldonDeployment
+
+
+def place_of(platform: Platform, namespace: str, deployment: str) -> str:
+    """Return how the log names a place to serve at."""
+    return f"{platform.name} {namespace}/{deployment}"
+
+
+def find_store(platform: Platform) -> Objects | None:
+    """Return the object store, or None where the platform has none yet, and so no log."""
+    try:
+        return platform.object_store()
+    except NotFoundError:
+        return None
+
+
+def artifacts_of(deployment: SeldonDeployment) -> set[ModelRef]:
+    """Return the artifacts of ours that get a deployment's live requests."""
+    shares = deployment.traffic()
+    named = (
+        find_ref(predictor.graph.model_uri)
+        for predictor in deployment.spec.predictors
+        if shares.get(predictor.name)
+    )
+    return {ref for ref in named if ref is not None}
+
+
+def record_serving(
+    before: SeldonDeployment | None,
+    after: SeldonDeployment,
+    *,
+    platform: Platform,
+    by: str,
+    although_refused: bool = False,
+) -> None:
+    """Write down that the artifacts of `after` serve, and that those of `before` no longer do.
+
+    Writes nothing where the log says so already. What the log missed, in a command that was
+    killed, is made up for.
+
+    Raises:
+        UnavailableError: the object store did not take it.
+    """
+    if (store := find_store(platform)) is None:
+        return
+    serving = artifacts_of(after)
+    names = {ref.name for ref in serving | (artifacts_of(before) if before else set())}
+    log = VerdictLog(store)
+    place = place_of(platform, after.namespace, after.name)
+    known = _serving_at(place, log, names)
+    for ref in serving:
+        if known.get(ref) is not although_refused:
+            log.append(ref, ServingStarted(place, although_refused=although_refused, by=by))
+    for ref in known.keys() - serving:
+        log.append(ref, ServingEnded(place, "replaced", by=by))
+
+
+def record_end(deployment: SeldonDeployment, *, platform: Platform, by: str) -> None:
+    """Write down that nothing serves where the deployment did.
+
+    Raises:
+        UnavailableError: the object store did not take it.
+    """
+    if (store := find_store(platform)) is None:
+        return
+    log = VerdictLog(store)
+    place = place_of(platform, deployment.namespace, deployment.name)
+    for ref in _serving_at(place, log, {ref.name for ref in artifacts_of(deployment)}):
+        log.append(ref, ServingEnded(place, "deleted", by=by))
+
+
+def _serving_at(place: str, log: VerdictLog, names: set[str]) -> dict[ModelRef, bool]:
+    """Return artifact → whether it serves although it is refused, as the log knows it."""
+    return {
+        ref_to(name, digest): period.although_refused
+        for name in sorted(names)
+        for digest, known in log.standings(name).items()
+        for period in known.served
+        if period.place == place and period.until is None
+    }

@@ -1,0 +1,190 @@
+"""Who judges artifacts and snapshots, and remembers each verdict where they are stored.
+
+Dagster shows copies of these verdicts. What is refused is decided by the log in the object store:
+it is the same in every run, in every instance and in the command line.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlops_pipeline.clients.errors import PipelineError, UnavailableError
+from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.datasets import DatasetStore
+from mlops_pipeline.delivery.references import DatasetRef, ModelRef
+from mlops_pipeline.delivery.verdicts import (
+    COMPARED_WITH,
+    READABLE,
+    Acceptance,
+    Entry,
+    Judgement,
+    VerdictLog,
+    is_accepted_as_worse,
+)
+from mlops_pipeline.platforms.platform import Platform
+
+Facts = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a proposition holds, why, and what was seen."""
+
+    passed: bool
+    description: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What must hold of a snapshot or an artifact before anything is built on it."""
+
+    name: str
+    """A proposition, the name of its check."""
+    description: str
+    facts: "Callable[[Judge, Any], Facts]"
+    """What decides beside the bytes of what is judged, looked up without a trial: thresholds, the
+    serving environment, the artifact to compare with."""
+    decide: "Callable[[Judge, Any], Verdict]"
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A criterion that does not let pass."""
+
+    criterion: str
+    refused: bool
+    """False: it was not evaluated on what decides now."""
+    sentence: str
+
+    def describe(self) -> str:
+        """Return the criterion and why it does not let pass."""
+        why = f"failed ({self.sentence})" if self.refused else self.sentence
+        return f"{self.criterion} {why}"
+
+
+class Judge:
+    """Evaluates criteria on a platform, keeps the verdicts, and knows those of before."""
+
+    def __init__(self, platform: Platform, *, by: str) -> None:
+        """`by` is the command or the Dagster run that asks."""
+        store = platform.object_store()
+        self.platform = platform
+        self.by = by
+        self.artifacts = ArtifactStore(store)
+        self.datasets = DatasetStore(store)
+        self.log = VerdictLog(store)
+
+    def evaluate(
+        self, criterion: Criterion, ref: DatasetRef | ModelRef, *, accepts_worse: bool = False
+    ) -> Verdict:
+        """Decide, and write the verdict down where it is news.
+
+        With `accepts_worse` a failed comparison with another artifact passes, once.
+
+        Raises:
+            UnavailableError: the other side cannot be asked at all; that is no verdict.
+        """
+        facts: Facts = {}
+        try:
+            facts = criterion.facts(self, ref)
+            verdict = criterion.decide(self, ref)
+        except UnavailableError:
+            raise
+        except PipelineError as error:
+            verdict = Verdict(passed=False, description=str(error))
+        judgement = Judgement(
+            criterion.name, verdict.passed, verdict.description, dict(facts), self.by
+        )
+        self._remember(ref, judgement)
+        if verdict.passed or not (accepts_worse and judgement.is_comparison):
+            return verdict
+        accepted = {criterion.name: verdict.description}
+        self.log.append(ref, Acceptance("worse", accepted, self.by))
+        return Verdict(
+            passed=True,
+            description=f"{verdict.description}; accepted once by --accept-worse",
+            metadata={**verdict.metadata, "accepted": True},
+        )
+
+    def find_unmet(
+        self, criteria: Sequence[Criterion], ref: DatasetRef | ModelRef
+    ) -> tuple[Unmet, ...]:
+        """Return what keeps from building on `ref` now, by the newest verdict of each criterion.
+
+        A verdict counts on the facts that it was given on. Evaluates nothing.
+
+        Raises:
+            UnavailableError: the object store did not answer.
+        """
+        entries = self.log.entries(ref)
+        found = (self._unmet(criterion, ref, entries) for criterion in criteria)
+        return (*_damaged(entries), *(unmet for unmet in found if unmet is not None))
+
+    def judge_anew(
+        self, criteria: Sequence[Criterion], ref: DatasetRef | ModelRef
+    ) -> tuple[Unmet, ...]:
+        """Return what refuses `ref`, evaluating what was never evaluated on the facts of now."""
+        unmet = self.find_unmet(criteria, ref)
+        unknown = {u.criterion for u in unmet if not u.refused}
+        for criterion in criteria:
+            if criterion.name in unknown:
+                self.evaluate(criterion, ref)
+        return self.find_unmet(criteria, ref) if unknown else unmet
+
+    def _unmet(
+        self, criterion: Criterion, ref: DatasetRef | ModelRef, entries: Sequence[Entry]
+    ) -> Unmet | None:
+        try:
+            facts = criterion.facts(self, ref)
+        except UnavailableError:
+            raise
+        except PipelineError as error:
+            return Unmet(criterion.name, refused=False, sentence=f"cannot be evaluated: {error}")
+        if facts.get(COMPARED_WITH) == "":
+            return None
+        judgement = _newest(entries, criterion.name, facts)
+        if judgement is None:
+            return Unmet(criterion.name, refused=False, sentence=_shown(ref, facts))
+        if judgement.passed or is_accepted_as_worse(judgement, _acceptances(entries)):
+            return None
+        return Unmet(criterion.name, refused=True, sentence=judgement.sentence)
+
+    def _remember(self, ref: DatasetRef | ModelRef, judgement: Judgement) -> None:
+        """Write a judgement down, unless the last word on its check says the same."""
+        said = [entry for entry in self.log.entries(ref) if _is_on(entry, judgement.check)]
+        if said and isinstance(last := said[-1], Judgement) and _same(last, judgement):
+            return
+        self.log.append(ref, judgement)
+
+
+def _is_on(entry: Entry, check: str) -> bool:
+    if isinstance(entry, Acceptance):
+        return check in entry.checks
+    return isinstance(entry, Judgement) and entry.check == check
+
+
+def _same(one: Judgement, other: Judgement) -> bool:
+    return (one.passed, one.sentence, one.facts) == (other.passed, other.sentence, other.facts)
+
+
+def _newest(entries: Sequence[Entry], check: str, facts: Facts) -> Judgement | None:
+    judgements = (e for e in reversed(entries) if isinstance(e, Judgement) and e.check == check)
+    return next((judgement for judgement in judgements if judgement.facts == facts), None)
+
+
+def _acceptances(entries: Iterable[Entry]) -> list[Acceptance]:
+    return [entry for entry in entries if isinstance(entry, Acceptance)]
+
+
+def _damaged(entries: Iterable[Entry]) -> list[Unmet]:
+    return [
+        Unmet(READABLE, refused=True, sentence=entry.sentence)
+        for entry in entries
+        if isinstance(entry, Judgement) and entry.check == READABLE
+    ]
+
+
+def _shown(ref: DatasetRef | ModelRef, facts: Facts) -> str:
+    known = ", ".join(f"{name} {value[:16]}" for name, value in facts.items() if value)
+    return f"was not evaluated on {ref.digest[:12]}" + (f" with {known}" if known else "")

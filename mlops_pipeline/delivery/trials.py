@@ -1,0 +1,163 @@
+"""A new artifact beside the one that it would replace, both asked the same hold-out rows."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    IntegrityError,
+    PipelineError,
+    UnavailableError,
+)
+from mlops_pipeline.clients.temporary import temporary_folder
+from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
+from mlops_pipeline.delivery.comparison import (
+    Comparison,
+    compare_on_other_rows,
+    compare_on_same_rows,
+)
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.platforms.platform import ServingEnvironment
+
+_COMPARED_ROWS = 20_000
+"""Most hold-out rows on which two artifacts are compared."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A new artifact beside the one that it would replace."""
+
+    reference: ModelRef
+    """The older one."""
+    comparison: Comparison
+    unpaired: str
+    """Why each was judged on its own hold-out set; empty: both answered the same rows."""
+
+    def describe(self, *, allowed: float) -> str:
+        """Return what was seen in a few sentences; `allowed` is the drop that is allowed."""
+        seen, other = self.comparison, self.reference.digest[:12]
+        if seen.lost is None:
+            where = f"each on a hold-out set of its own, because {self.unpaired}"
+        else:
+            where = (
+                f"on the same {seen.rows} hold-out rows: {seen.lost} rows became wrong, "
+                f"{seen.gained} became right"
+            )
+        chance = "chance does not explain a drop" if seen.is_loss(allowed=0.0) else "within chance"
+        return (
+            f"the accuracy is {seen.accuracy:.4f}, that of the deployed {other} is "
+            f"{seen.reference_accuracy:.4f}, {where}. The drop is {seen.drop:.4f} "
+            f"(90 % interval {seen.low:.4f} to {seen.high:.4f}, p = {seen.p:.2g}, {chance}); "
+            f"{allowed:g} is allowed"
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the numbers for the UI."""
+        seen = asdict(self.comparison)
+        numbers = {name: value for name, value in seen.items() if value is not None}
+        return numbers | {"drop": self.comparison.drop, "deployed_digest": self.reference.digest}
+
+
+def compare_with(
+    spec: ModelSpec,
+    ref: ModelRef,
+    reference: ModelRef,
+    *,
+    artifacts: ArtifactStore,
+    environment: ServingEnvironment,
+) -> Trial:
+    """Let `reference` answer the hold-out set of `ref`, and compare how many rows each gets right.
+
+    What it answers is found out once per pair and serving environment. Where it cannot answer
+    these rows, each artifact is judged on the hold-out set of its own.
+
+    Raises:
+        UnavailableError: the object store did not answer.
+        IntegrityError: the hold-out set of `ref` was changed.
+    """
+    import numpy as np
+
+    holdout = artifacts.holdout(ref)
+    labels = holdout.y[:_COMPARED_ROWS]
+    right = holdout.scores[:_COMPARED_ROWS].argmax(axis=1) == labels
+    try:
+        answers = _answers_of(spec, ref, reference, artifacts, environment)
+    except UnavailableError:
+        raise
+    except PipelineError as error:
+        reason = f"{reference.digest[:12]} cannot answer the new rows: {error}"
+        return Trial(reference, _compare_apart(holdout, reference, artifacts), reason)
+    comparison = compare_on_same_rows(
+        right=right, reference_right=np.asarray(answers, dtype=np.int64) == labels
+    )
+    return Trial(reference, comparison, "")
+
+
+def _answers_of(
+    spec: ModelSpec,
+    ref: ModelRef,
+    reference: ModelRef,
+    artifacts: ArtifactStore,
+    environment: ServingEnvironment,
+) -> list[int]:
+    """Return the class that `reference` answers for each hold-out row of `ref`."""
+    served_as = f"{spec.server.parameters} {environment.fingerprint()}"
+    name = hashlib.sha256(f"{reference.digest} {served_as}".encode()).hexdigest()
+    found = artifacts.evidence(
+        ref,
+        f"answers-of-{name}",
+        lambda: {
+            "reference": reference.digest,
+            "classes": _ask(spec, ref, reference, artifacts, environment),
+        },
+    )
+    return list(found["classes"])
+
+
+def _ask(
+    spec: ModelSpec,
+    ref: ModelRef,
+    reference: ModelRef,
+    artifacts: ArtifactStore,
+    environment: ServingEnvironment,
+) -> list[int]:
+    import numpy as np
+
+    holdout, old = artifacts.holdout(ref), artifacts.holdout(reference)
+    for what, new_shape, old_shape in (
+        ("features", holdout.x.shape[1:], old.x.shape[1:]),
+        ("classes", holdout.scores.shape[1:], old.scores.shape[1:]),
+    ):
+        if new_shape != old_shape:
+            raise ConfigurationError(f"it has {_size(old_shape)} {what}, they {_size(new_shape)}")
+    with temporary_folder("compare") as folder:
+        artifacts.download(reference, folder / "model")
+        np.save(folder / "rows.npy", holdout.x[:_COMPARED_ROWS])
+        scores = environment.predict(
+            folder / "model",
+            folder / "rows.npy",
+            implementation=spec.server.implementation,
+            parameters=spec.server.parameters,
+        )
+    answers = np.asarray(scores, dtype=np.float64)
+    if answers.shape != holdout.scores[:_COMPARED_ROWS].shape:
+        raise IntegrityError(f"it answered scores of shape {list(answers.shape)}")
+    return [int(n) for n in answers.argmax(axis=1)]
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape) or "no"
+
+
+def _compare_apart(holdout: Holdout, reference: ModelRef, artifacts: ArtifactStore) -> Comparison:
+    metrics = artifacts.manifest(reference).metrics
+    rows = int(metrics.get("holdout_rows", len(holdout.y)))
+    return compare_on_other_rows(
+        right=int((holdout.scores.argmax(axis=1) == holdout.y).sum()),
+        rows=len(holdout.y),
+        reference_right=round(metrics["accuracy"] * rows),
+        reference_rows=rows,
+    )

@@ -1,0 +1,65 @@
+"""One row decides nothing, a clear loss is a loss."""
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.delivery.comparison import (
+    Comparison,
+    compare_on_other_rows,
+    compare_on_same_rows,
+)
+
+
+def _paired(*, both: int, lost: int, gained: int, neither: int = 0) -> Comparison:
+    """Compare on rows of which so many are answered right by both, the older one, the new one."""
+    counts = (both, lost, gained, neither)
+    new = np.repeat([True, False, True, False], counts)
+    old = np.repeat([True, True, False, False], counts)
+    return compare_on_same_rows(right=new, reference_right=old)
+
+
+@pytest.mark.parametrize(
+    ("both", "lost", "gained", "p", "loss"),
+    [
+        (45, 0, 0, 1.0, False),
+        (44, 1, 0, 0.5, False),  # one row of 45 is 0.022, above what is allowed, and is chance
+        (41, 4, 0, 0.0625, False),
+        (40, 5, 0, 0.03125, True),
+        (36, 7, 2, 0.08984375, False),
+        (16, 28, 1, 5.588e-08, True),  # trained on shuffled labels
+        (30, 2, 13, 0.99951, False),
+    ],
+)
+def test_a_loss_on_45_rows(both: int, lost: int, gained: int, p: float, loss: bool) -> None:  # noqa: FBT001
+    found = _paired(both=both, lost=lost, gained=gained)
+    assert found.p == pytest.approx(p, rel=1e-3)
+    assert found.is_loss(allowed=0.02) is loss
+    assert (found.lost, found.gained) == (lost, gained)
+    assert (found.low > 0) is (found.p < 0.05)
+    assert found.low - 1e-12 <= found.drop <= found.high + 1e-12
+
+
+def test_what_is_allowed_is_allowed_however_sure_it_is() -> None:
+    found = _paired(both=9_780, lost=200, gained=20)
+    assert found.drop == pytest.approx(0.018)
+    assert found.p < 1e-9
+    assert not found.is_loss(allowed=0.018)
+    assert found.is_loss(allowed=0.017)
+
+
+def test_the_bounds_are_those_of_clopper_and_pearson() -> None:
+    found = _paired(both=35, lost=8, gained=2)
+    # Clopper-Pearson, 8 of 10, 90 %: 0.4931 to 0.9632
+    assert found.low == pytest.approx((2 * 0.4931 - 1) * 10 / 45, abs=1e-4)
+    assert found.high == pytest.approx((2 * 0.9632 - 1) * 10 / 45, abs=1e-4)
+
+
+def test_on_other_rows_only_a_large_drop_counts() -> None:
+    one_row = compare_on_other_rows(right=37, rows=39, reference_right=44, reference_rows=45)
+    assert one_row.drop == pytest.approx(0.029, abs=1e-3)
+    assert not one_row.is_loss(allowed=0.02)
+    assert one_row.low < 0 < one_row.high
+    shuffled = compare_on_other_rows(right=16, rows=45, reference_right=44, reference_rows=45)
+    assert shuffled.is_loss(allowed=0.02)
+    assert (shuffled.lost, shuffled.gained) == (None, None)
+    assert shuffled.low == pytest.approx(0.4867, abs=2e-2)

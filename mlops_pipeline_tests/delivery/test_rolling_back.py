@@ -1,0 +1,178 @@
+"""A rollback takes what served or passed; what is refused only by its digest and on purpose."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.clients.errors import NotFoundError, RefusedError, UnknownNameError
+from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.criteria import NOT_WORSE, model_criteria
+from mlops_pipeline.delivery.deploying import find_last_good, seldon_deployment
+from mlops_pipeline.delivery.history import place_of, record_end, record_serving
+from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.rolling_back import find_artifact, previous_good, require_good
+from mlops_pipeline.delivery.verdicts import COMPARED_WITH, Judgement, standing
+from mlops_pipeline_tests.fakes import FakeObjectStore, FakePlatform
+from mlops_pipeline_tests.toy import TOY, published_files
+
+RIGHT = [[float(n < 5), float(n >= 5)] for n in range(10)]
+
+
+class History:
+    """Publishes, judges and deploys artifacts of the toy model, one a day."""
+
+    def __init__(self, folder: Path) -> None:
+        self.platform = FakePlatform()
+        self.platform.serving_environment.scores = RIGHT
+        self.judge = Judge(self.platform, by="a test")
+        self._folder = folder
+        self._day = 0
+
+    def publish(self, *, accuracy: float = 1.0) -> ModelRef:
+        self._day += 1
+        manifest, files, evaluation = published_files(
+            self._folder / str(self._day),
+            content=f"v{self._day}",
+            accuracy=accuracy,
+            created=f"2026-01-{self._day:02}",
+        )
+        return self.judge.artifacts.publish(manifest, files=files, evaluation=evaluation)
+
+    def judged(self, **fields: Any) -> ModelRef:
+        ref = self.publish(**fields)
+        for criterion in model_criteria(TOY):
+            self.judge.evaluate(criterion, ref)
+        return ref
+
+    def serve(self, ref: ModelRef, *, although_refused: bool = False) -> ModelRef:
+        before = self.platform.deployments.find("toy-model", namespace="seldon")
+        after = seldon_deployment(TOY, ref, secret="s")
+        self.platform.deployments.apply(after)
+        record_serving(
+            before, after, platform=self.platform, by="t", although_refused=although_refused
+        )
+        return ref
+
+    def last_good(self) -> ModelRef | None:
+        judge = self.judge
+        return find_last_good(TOY, self.platform, artifacts=judge.artifacts, log=judge.log)
+
+    def state(self, ref: ModelRef) -> str:
+        return standing(self.judge.log.entries(ref)).state
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    return History(tmp_path)
+
+
+def test_a_refused_artifact_is_passed_over(history: History) -> None:
+    good = history.serve(history.judged())
+    refused = history.judged(accuracy=0.36)
+    never_judged = history.publish()
+    history.serve(history.judged())
+
+    assert previous_good(TOY, history.judge) == good
+    assert history.state(refused) == "refused"
+    assert history.state(never_judged) == "unjudged"
+
+
+def test_one_that_passed_and_never_served_is_taken(history: History) -> None:
+    history.serve(history.judged())
+    passed = history.judged()
+    history.serve(history.judged())
+    assert previous_good(TOY, history.judge) == passed
+
+
+def test_where_there_is_none_each_is_named(history: History) -> None:
+    with pytest.raises(NotFoundError, match="toy is not deployed"):
+        previous_good(TOY, history.judge)
+    refused, unjudged = history.judged(accuracy=0.36), history.publish()
+    history.serve(history.judged())
+    with pytest.raises(NotFoundError) as error:
+        previous_good(TOY, history.judge)
+    assert f"{refused.digest[:12]} is refused by accuracy_at_least_threshold" in str(error.value)
+    assert f"{unjudged.digest[:12]} is unjudged" in str(error.value)
+
+
+def test_a_refused_one_needs_to_be_accepted_and_is_marked(history: History) -> None:
+    good = history.serve(history.judged())
+    refused = history.judged(accuracy=0.36)
+    with pytest.raises(RefusedError, match=r"the accuracy on the hold-out set is 0\.3600"):
+        require_good(TOY, refused, history.judge, accept_refused=False)
+
+    assert require_good(TOY, refused, history.judge, accept_refused=True)
+    history.serve(refused, although_refused=True)
+
+    marked = standing(history.judge.log.entries(refused))
+    assert marked.describe().endswith("(accepted)")
+    assert [period.although_refused for period in marked.served] == [True]
+    assert history.last_good() == good
+    newer = history.judged()
+    facts = standing(history.judge.log.entries(newer)).judged[NOT_WORSE].facts
+    assert facts[COMPARED_WITH] == good.digest
+    history.serve(newer)
+    assert previous_good(TOY, history.judge) == good
+    assert not require_good(TOY, good, history.judge, accept_refused=False)
+
+
+def test_one_that_was_never_judged_is_judged_first(history: History) -> None:
+    assert not require_good(TOY, history.publish(), history.judge, accept_refused=False)
+    with pytest.raises(RefusedError, match="accuracy_at_least_threshold"):
+        require_good(TOY, history.publish(accuracy=0.5), history.judge, accept_refused=False)
+
+
+def test_what_served_by_right_is_not_kept_back_by_a_better_one(history: History) -> None:
+    old = history.serve(history.judged())
+    better = history.serve(history.judged())
+    worse = Judgement(NOT_WORSE, False, "6 rows lost", {COMPARED_WITH: better.digest})
+    history.judge.log.append(old, worse)
+    assert previous_good(TOY, history.judge) == old
+    assert not require_good(TOY, old, history.judge, accept_refused=False)
+
+
+def test_the_log_says_what_served_when(history: History) -> None:
+    first = history.serve(history.serve(history.judged()))
+    second = history.serve(history.judged())
+    place = place_of(history.platform, "seldon", "toy-model")
+    (period,) = standing(history.judge.log.entries(first)).served
+    assert (period.place, period.until is None) == (place, False)
+    assert history.state(second) == "serving"
+
+    deployed = history.platform.deployments.find("toy-model", namespace="seldon")
+    assert deployed is not None
+    history.platform.deployments.delete("toy-model", namespace="seldon")
+    record_end(deployed, platform=history.platform, by="t")
+    assert history.state(second) == "served"
+    assert history.last_good() == second
+
+
+def _shared_digit(refs: list[ModelRef]) -> str:
+    digits = [ref.digest[0] for ref in refs]
+    return max(digits, key=digits.count)
+
+
+@pytest.mark.parametrize("prefix", ["", "xyz", "../", "A1"])
+def test_what_begins_no_digest_is_refused(prefix: str) -> None:
+    with pytest.raises(UnknownNameError, match="is not how a digest begins"):
+        find_artifact(ArtifactStore(FakeObjectStore()), "toy", prefix=prefix)
+
+
+def test_artifacts_are_found_by_the_start_of_their_digest(history: History) -> None:
+    refs = [history.publish() for _ in range(17)]  # One more than there are first digits.
+    artifacts: ArtifactStore = history.judge.artifacts
+    assert find_artifact(artifacts, "toy", prefix=refs[1].digest[:12]) == refs[1]
+    with pytest.raises(NotFoundError, match="is the digest of no artifact of toy; there are"):
+        find_artifact(artifacts, "toy", prefix="0123456789")
+    with pytest.raises(NotFoundError, match="is ambiguous"):
+        find_artifact(artifacts, "toy", prefix=_shared_digit(refs))
+
+
+def test_verdicts_are_not_listed_as_artifacts(history: History) -> None:
+    ref = history.judged()
+    history.judge.artifacts.delete(ref)
+    assert history.judge.artifacts.list("toy") == []
+    assert history.state(ref) == "passed"
+    assert isinstance(history.platform.store, FakeObjectStore)
