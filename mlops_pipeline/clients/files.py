@@ -17,6 +17,8 @@ _OWNER_ONLY = 0o700
 def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) -> None:
     """Replace `path` by `content` in one step; readers see the old or the new file, never half.
 
+    A folder in its place is set aside as `<name>.damaged-<random>`.
+
     Raises:
         ConfigurationError: the folder cannot be written, or the disk is full.
     """
@@ -31,6 +33,8 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) 
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if path.is_dir() and not path.is_symlink():
+                path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
             temporary.replace(path)
     except ConfigurationError:
         with suppress(OSError):
@@ -78,8 +82,9 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_if_changed(path: Path, content: str, *, mode: int = READABLE) -> bool:
     """Write `content` atomically unless it is there already; return whether it was written."""
-    if path.exists() and path.read_text() == content:
-        return False
+    with suppress(OSError, UnicodeDecodeError):  # What cannot be read is replaced.
+        if path.read_text() == content:
+            return False
     write_atomically(path, content, mode=mode)
     return True
 

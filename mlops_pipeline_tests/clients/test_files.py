@@ -114,3 +114,16 @@ def test_a_folder_of_ours_is_closed_and_a_closed_one_stays(tmp_path: Path) -> No
         close_to_others(tmp_path)
         assert mode(tmp_path) == after
     tmp_path.chmod(0o700)
+
+
+def test_what_is_damaged_is_replaced_and_a_folder_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_bytes(bytes(range(128, 256)))
+    assert write_if_changed(path, "{}") is True
+    assert write_if_changed(path, "{}") is False
+    path.unlink()
+    (path / "kept").mkdir(parents=True)
+    assert write_if_changed(path, "{}") is True
+    assert path.read_text() == "{}"
+    (aside,) = tmp_path.glob("state.json.damaged-*")
+    assert (aside / "kept").is_dir()

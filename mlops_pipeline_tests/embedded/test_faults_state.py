@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.platforms.layers import Drifted, Ready
+from mlops_pipeline.platforms.layers import Drifted, Ready, describe
 from mlops_pipeline_tests.embedded.rig import Rig, predictor, rig_in
-from mlops_pipeline_tests.platforms.test_embedded_state import DAMAGES, damage_by
+from mlops_pipeline_tests.platforms.test_embedded_state import damage_by
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 
@@ -40,26 +40,36 @@ def test_a_damaged_file_is_named_and_mended_while_all_serve(rig: Rig, file: str,
     assert rig.predict() + rig.predict(name="other") == ["of-toy", "of-other"]
 
 
+@pytest.mark.parametrize("kind", ["truncated", "a directory"])
+def test_a_damaged_mark_is_named_and_written_anew_while_all_serve(rig: Rig, kind: str) -> None:
+    mark = rig.home / ".mlops-pipeline-embedded"
+    damage_by(mark, kind)
+    assert f"{mark} is damaged" in describe(rig.platform.layers[2].observe())
+    rig.ensure("gateway")
+    assert isinstance(rig.platform.layers[2].observe(), Ready)
+    assert rig.predict() == ["of-toy"]
+
+
 def _files(home: Path) -> list[Path]:
-    """Return every file but the object store's data, which has checksums of its own, and logs."""
+    """Return every file but the object store's data, logs and supervisord's configuration."""
     own = (p for p in home.rglob("*") if p.is_file() and not p.is_symlink())
     return sorted(
-        p for p in own if not {"data", "logs"} & set(p.relative_to(home).parts) and p.stat().st_size
+        p
+        for p in own
+        if not {"data", "logs", "supervisor"} & set(p.relative_to(home).parts) and p.stat().st_size
     )
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3000)
-def test_no_damaged_file_blocks_the_way_back(rig: Rig) -> None:
+def test_no_truncated_file_blocks_the_way_back(rig: Rig) -> None:
     for file in [path.relative_to(rig.home) for path in _files(rig.home)]:
-        for kind in DAMAGES:
-            damage_by(rig.home / file, kind)
-            where = f"{file}: {kind}"
-            for layer in rig.platform.layers:
-                layer.observe()
-            assert len(rig.platform.deployments.list()) == 2, where
-            rig.up()
-            for name in ("toy", "other"):
-                rig.apply(predictor(rig.publish(f"of-{name}")), name=name)
-                assert rig.predict(name=name) == [f"of-{name}"], where
-            assert all(isinstance(layer.observe(), Ready) for layer in rig.platform.layers), where
+        damage_by(rig.home / file, "truncated")
+        for layer in rig.platform.layers:
+            layer.observe()
+        assert len(rig.platform.deployments.list()) == 2, file
+        rig.up()
+        for name in ("toy", "other"):
+            rig.apply(predictor(rig.publish(f"of-{name}")), name=name)
+            assert rig.predict(name=name) == [f"of-{name}"], file
+        assert all(isinstance(layer.observe(), Ready) for layer in rig.platform.layers), file

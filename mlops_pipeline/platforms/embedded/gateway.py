@@ -91,6 +91,8 @@ class EnvoyGateway:
         """Look at the gateway as it is now: our process, on our port, with our routes."""
         if not self._bootstrap_file.exists():
             return Absent()
+        if (damage := self._state.describe_damage()) is not None:
+            return Broken(damage)
         process = self._supervisor.running(_PROGRAM)
         if process is None:
             return Absent() if self.is_down() else Broken("Envoy is not running")

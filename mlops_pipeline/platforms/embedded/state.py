@@ -133,6 +133,12 @@ class State:
             )
         return mark.instance
 
+    def describe_damage(self) -> str | None:
+        """Say what is wrong with the mark; None where nothing is."""
+        if self._mark() is not None:
+            return None
+        return f"{self.home / _MARK} is damaged; `mlops-pipeline up` writes a new one"
+
     def socket(self, name: str) -> Path:
         """Return a path for a unix socket that is short enough to be bound.
 
@@ -206,6 +212,8 @@ class State:
         if self.is_prepared():
             # It came whole, by a link: one that cannot be read was damaged later.
             if self._mark() is None:
+                if (self.home / _MARK).is_dir():
+                    (self.home / _MARK).rename(self.home / f"{_MARK}.damaged")
                 write_atomically(self.home / _MARK, text, mode=PRIVATE)
             return
         ours = self.home / f".{_MARK}.{secrets.token_hex(4)}"
