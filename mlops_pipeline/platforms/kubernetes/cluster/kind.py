@@ -348,8 +348,12 @@ class KindCluster:
 
     def _delete(self) -> None:
         record, kubeconfig = self._owner.record, self._parts.state.kubeconfig
-        self._parts.sources.require(["kind"])
-        self._parts.kind().delete(self._settings.name, kubeconfig=kubeconfig)
+        try:
+            kind = self._parts.kind()
+        except ConfigurationError:  # It is not here yet.
+            self._parts.sources.require(["kind"])
+            kind = self._parts.kind()
+        kind.delete(self._settings.name, kubeconfig=kubeconfig)
         kubeconfig.unlink(missing_ok=True)
         kept = record or ClusterRecord(self._settings.name, "removed")
         self._owner.write(replace(kept, stage="removed", node="", mirrors={}))
