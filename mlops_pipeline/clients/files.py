@@ -49,7 +49,7 @@ def make_private(folder: Path) -> None:
         OSError: it cannot be made.
     """
     for path in (*reversed(folder.parents), folder):
-        if not path.is_dir():
+        if not path.exists():
             path.mkdir(exist_ok=True, mode=_OWNER_ONLY)
 
 
