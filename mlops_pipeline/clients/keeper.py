@@ -13,11 +13,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -144,8 +144,8 @@ class _Keeper:
     def end(self) -> None:
         """Ask the group to end, and return when it has or the grace is over."""
         os.killpg(0, signal.SIGTERM)
-        deadline = monotonic() + self._order["grace"]
-        while monotonic() < deadline and _others_in_group():
+        deadline = time.monotonic() + self._order["grace"]
+        while time.monotonic() < deadline and _others_in_group():
             for process in self._running.values():
                 process.poll()
             select.select([], [], [], _LOOK)

@@ -149,11 +149,14 @@ def test_nothing_waits_by_the_time_of_day() -> None:
         for path in package.rglob("*.py")
         if asking.search(path.read_text())
     }
-    # Shown beside the times of events; written into the manifest of an artifact; the dates of a
-    # certificate, and the end of a login.
+    # Shown beside the times of events; written into the manifest of an artifact and into a verdict;
+    # the dates of certificates, and the end of a login.
     assert {Path(name).name: times for name, times in found.items()} == {
         "login.py": 1,
         "progress.py": 1,
         "training.py": 1,
         "tls.py": 1,
+        "keys.py": 1,
+        "store_certificate.py": 2,
+        "verdicts.py": 1,
     }
