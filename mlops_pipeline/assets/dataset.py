@@ -1,6 +1,8 @@
 """`<model>/dataset`: the data that a model is trained and judged on."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -9,8 +11,11 @@ from mlops_pipeline.assets.checks import make_checks, of_criteria, require_passe
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, model_group, model_key
 from mlops_pipeline.assets.layers import ROUND_TRIPS
+from mlops_pipeline.catalog import describing
 from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.catalog.spec import DatasetSpec
 from mlops_pipeline.delivery.criteria import dataset_criteria
+from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
 from mlops_pipeline.delivery.references import DatasetRef
 
 
@@ -33,23 +38,59 @@ def dataset_asset(
         require_passed(context.instance, store_key, [ROUND_TRIPS])
         with explained():
             snapshot = context.resources.platform.datasets().ensure(model, file=file)
-        train, test = snapshot.profile["train"], snapshot.profile["test"]
         return dg.MaterializeResult(
             value=snapshot.ref,
             data_version=dg.DataVersion(snapshot.ref.digest),
-            metadata={
-                "change": "created" if snapshot.created else "unchanged",
-                "uri": snapshot.ref.uri,
-                "digest": snapshot.ref.digest,
-                "bytes": snapshot.size,
-                "training_rows": train["shape"][0],
-                "holdout_rows": test["shape"][0],
-                "features": train["shape"][1] if len(train["shape"]) > 1 else 0,
-                "profile": metadata.table(snapshot.profile),
-            },
+            metadata=_metadata(model.spec.dataset, snapshot, context.resources.platform.datasets()),
         )
 
     return asset
+
+
+def _metadata(spec: DatasetSpec, snapshot: Snapshot, datasets: DatasetStore) -> dict[str, Any]:
+    train, test = (snapshot.profile[split] for split in ("train", "test"))
+    described = datasets.find_description(snapshot.ref) or {"features": [], "samples": []}
+    pictures = {
+        name.removesuffix(".png"): metadata.picture(png, title=name)
+        for name in describing.PICTURES
+        if (png := datasets.find_picture(snapshot.ref, name)) is not None
+    }
+    tables = {"feature_statistics": described["features"], "sample_rows": described["samples"]}
+    return {
+        "dagster/row_count": train["shape"][0] + test["shape"][0],
+        "dagster/column_schema": _schema(spec, describes_each=bool(described["samples"])),
+        "training_rows": train["shape"][0],
+        "holdout_rows": test["shape"][0],
+        "features": train["shape"][1] if len(train["shape"]) > 1 else 0,
+        "classes": metadata.records(_class_balance(spec.classes, train, test)),
+        **{name: metadata.records(rows) for name, rows in tables.items() if rows},
+        **pictures,
+        "change": "created" if snapshot.created else "unchanged",
+        "bytes": snapshot.size,
+    }
+
+
+def _schema(spec: DatasetSpec, *, describes_each: bool) -> dg.TableSchema:
+    names = spec.names() if describes_each else (f"{spec.features} features",)
+    return dg.TableSchema(
+        [*(dg.TableColumn(name, "float") for name in names), dg.TableColumn("class", "string")]
+    )
+
+
+def _class_balance(
+    classes: Sequence[str], train: Mapping[str, Any], test: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    counted, held_out = (part["rows_per_class"] for part in (train, test))
+    total = max(1, sum(counted.values()))
+    return [
+        {
+            "class": name,
+            "training rows": counted[name],
+            "hold-out rows": held_out[name],
+            "% of training rows": round(100 * counted[name] / total, 1),
+        }
+        for name in classes
+    ]
 
 
 def dataset_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_pipeline.assets import metadata
+from mlops_pipeline.assets import metadata, serving
 from mlops_pipeline.assets.checks import (
     Proposition,
     make_checks,
@@ -47,21 +47,21 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
     ) -> dg.MaterializeResult[DeploymentRef]:
         require_healthy(context.instance, platform.name, stands_on)
         resource: PlatformResource = context.resources.platform
-        start = time.monotonic()
+        start, store = time.monotonic(), resource.build().object_store()
         with explained():
             judge = Judge(resource.build(), by=run_name(context.run.run_id))
             require_judged_good(judge, artifact_key, model_criteria(spec), artifact)
             deployment, change = deploy(
                 spec, artifact, platform=judge.platform, artifacts=judge.artifacts, by=judge.by
             )
+        seconds = time.monotonic() - start
         return dg.MaterializeResult(
             value=deployment,
             data_version=dg.DataVersion(artifact.digest),
             metadata={
-                **metadata.of_change(change),
-                "url": dg.MetadataValue.url(f"{deployment.url}/api/v1.0/doc/"),
-                "digest": artifact.digest,
-                "seconds": round(time.monotonic() - start, 3),
+                **serving.of(deployment, platform=platform.name, store=store),
+                **metadata.of_change(change, seconds=seconds),
+                "api_documentation": dg.MetadataValue.url(f"{deployment.url}/api/v1.0/doc/"),
             },
         )
 

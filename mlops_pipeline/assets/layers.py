@@ -36,10 +36,9 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
         context.log.info(f"{name}: {change.action}")
         return dg.MaterializeResult(
             metadata={
-                **metadata.of_change(change),
-                "seconds": dg.MetadataValue.float(round(time.monotonic() - start, 3)),
+                **metadata.of_change(change, seconds=time.monotonic() - start),
                 **_memory(built.memory_of(name)),
-            }
+            },
         )
 
     return asset

@@ -3,7 +3,7 @@
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,9 +11,13 @@ import dagster as dg
 from mlops_pipeline.platforms.layers import Change
 
 
-def of_change(change: Change) -> dict[str, dg.MetadataValue]:
-    """Return a change's action and facts."""
-    return {"change": dg.MetadataValue.text(change.action), **of_facts(change.facts)}
+def of_change(change: Change, *, seconds: float) -> dict[str, dg.MetadataValue]:
+    """Return a change's action and facts, and the seconds it took where something was changed.
+
+    A look that finds nothing to do takes no time worth a point in the same curve.
+    """
+    took = {} if change.action == "unchanged" else {"seconds": round(seconds, 3)}
+    return {"change": dg.MetadataValue.text(change.action), **of_facts({**took, **change.facts})}
 
 
 def of_facts(facts: Mapping[str, str | int | float]) -> dict[str, dg.MetadataValue]:
@@ -55,3 +59,24 @@ def example(text: str) -> dg.MetadataValue:
 def table(rows: Mapping[str, Any]) -> dg.MetadataValue:
     """Return names and values as JSON."""
     return dg.MetadataValue.json(json.loads(json.dumps(dict(rows))))
+
+
+def records(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Return records with the same keys as a table, numbers rounded to four decimals.
+
+    The UI shows a table at once, where it shows longer Markdown and JSON behind a link.
+    """
+    columns = {name: _column_type(rows, name) for name in (rows[0] if rows else {})}
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord({k: _rounded(v) for k, v in row.items()}) for row in rows],
+        schema=dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
+    )
+
+
+def _column_type(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    kinds = {type(row[name]) for row in rows if row[name] is not None}
+    return {int: "int", float: "float", bool: "bool"}.get(kinds.pop(), "string") if kinds else "any"
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value

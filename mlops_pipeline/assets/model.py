@@ -1,12 +1,12 @@
 """`<model>/model`: the trained artifact."""
 
-import time
+import json
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from mlops_pipeline.assets import metadata
+from mlops_pipeline.assets import metadata, serving
 from mlops_pipeline.assets.checks import (
     make_checks,
     of_criteria,
@@ -15,8 +15,9 @@ from mlops_pipeline.assets.checks import (
 )
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_group, model_key
-from mlops_pipeline.catalog import worker
+from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
 from mlops_pipeline.delivery.judging import Judge
@@ -58,7 +59,6 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: TrainingConfig, dataset: DatasetRef
     ) -> dg.MaterializeResult[ModelRef]:
         resource: PlatformResource = context.resources.platform
-        start = time.monotonic()
         with explained():
             judge = Judge(resource.build(), by=run_name(context.run.run_id))
             require_judged_good(judge, dataset_key, dataset_criteria(spec.dataset), dataset)
@@ -73,33 +73,48 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             value=training.ref,
             data_version=dg.DataVersion(training.ref.digest),
-            metadata=_metadata(training, resource.artifacts(), time.monotonic() - start),
+            metadata=_metadata(training, resource.build().object_store()),
         )
 
     return asset
 
 
-def _metadata(training: Training, artifacts: ArtifactStore, seconds: float) -> dict[str, Any]:
-    manifest, ref = training.manifest, training.ref
+def _metadata(training: Training, store: Objects) -> dict[str, Any]:
+    """Describe the artifact: what a no-op shows too comes from what is stored beside it."""
+    manifest, ref, artifacts = training.manifest, training.ref, ArtifactStore(store)
     plots = {
-        name.removesuffix(".png"): metadata.picture(
-            artifacts.evaluation_file(ref, name), title=name
-        )
-        for name in (worker.CONFUSION_MATRIX, worker.TRAINING_CURVES)
-        if name in manifest.evaluation
+        name.removesuffix(".png"): metadata.picture(png, title=name)
+        for name in evaluating.PLOTS
+        if (png := artifacts.find_evaluation_file(ref, name)) is not None
     }
     return {
-        "change": "created" if training.trained else "unchanged",
-        "uri": ref.uri,
-        "digest": ref.digest,
-        "bytes": artifacts.size(ref),
-        "accuracy": manifest.metrics["accuracy"],
-        "log_loss": manifest.metrics["log_loss"],
-        "seconds": round(seconds, 3),
-        "trained_in_run": manifest.run_id,
+        "artifacts": serving.artifacts(ref.name, store=store, checked_next=ref),
+        "holdout_accuracy": manifest.metrics["accuracy"],
+        "holdout_log_loss": manifest.metrics["log_loss"],
+        **_classification(artifacts.find_evaluation_file(ref, evaluating.CLASSES)),
+        **plots,
         "hyperparameters": metadata.table(manifest.hyperparameters),
         "versions": metadata.table(manifest.versions),
-        **plots,
+        "change": "created" if training.trained else "unchanged",
+        **({} if training.seconds is None else {"training_seconds": round(training.seconds, 3)}),
+        "trained_in_run": dg.MetadataValue.dagster_run(manifest.run_id),
+        "bytes": artifacts.size(ref),
+    }
+
+
+def _classification(report: bytes | None) -> dict[str, dg.MetadataValue]:
+    """Return the tables of an evaluation; artifacts of earlier versions have none."""
+    if report is None:
+        return {}
+    found = json.loads(report)
+    names = [row["class"] for row in found["classes"]]
+    confusion = [
+        {"true class": name, **{f"predicted {n}": c for n, c in zip(names, counts, strict=True)}}
+        for name, counts in zip(names, found["confusion"], strict=True)
+    ]
+    return {
+        "per_class": metadata.records(found["classes"]),
+        "confusion": metadata.records(confusion),
     }
 
 

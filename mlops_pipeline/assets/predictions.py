@@ -1,6 +1,5 @@
 """`<model>/predictions`: the hold-out set, answered through the gateway."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +19,11 @@ from mlops_pipeline.delivery.verification import ServedReport, ask_holdout
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.resources.storage import describe_elsewhere
 
-_REPORT = "report"
+_NUMBERS = (
+    *("accuracy", "rows", "requests", "failed_requests", "wrong_digests", "max_difference"),
+    *("p50_ms", "p95_ms", "p99_ms"),
+)
+"""Fields of a `ServedReport` in the order in which people look for them."""
 _ERROR = dg.AssetCheckSeverity.ERROR
 _SEVERITY = {"p99_latency_below_threshold": dg.AssetCheckSeverity.WARN}
 """A busy machine is slow; only wrong answers are an error."""
@@ -56,13 +59,15 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
 
 
 def _metadata(report: ServedReport) -> dict[str, Any]:
-    numbers = {k: v for k, v in asdict(report).items() if isinstance(v, int | float)}
+    """Return the report as metadata, by the names of its fields: the checks read it from there."""
+    fields = asdict(report)
+    numbers = {key: fields[key] for key in _NUMBERS if fields[key] is not None}
+    failures = [{"failure": sentence} for sentence in report.failures]
     return {
         **numbers,
-        "failures": metadata.table({"failures": list(report.failures[:10])}),
+        **({"failures": metadata.records(failures)} if failures else {}),
         "example_request": metadata.example(report.example_request),
         "example_answer": metadata.example(report.example_answer),
-        _REPORT: metadata.table(asdict(report) | {"example_request": "", "example_answer": ""}),
     }
 
 
@@ -114,9 +119,21 @@ def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedRepo
             f"{key.to_user_string()} was never materialized{describe_elsewhere(instance)}",
             allow_retries=False,
         )
-    value: Any = materialization.metadata[_REPORT].value
-    fields = json.loads(value) if isinstance(value, str) else dict(value)
-    return ServedReport(**{**fields, "failures": tuple(fields["failures"])})
+    seen = materialization.metadata
+    if "failed_requests" not in seen:
+        raise dg.Failure(
+            f"{key.to_user_string()} was last materialized by an earlier version, which reported "
+            "otherwise; materialize it again",
+            allow_retries=False,
+        )
+    numbers: dict[str, Any] = {key: seen[key].value if key in seen else None for key in _NUMBERS}
+    failures = seen.get("failures")
+    sentences = (
+        tuple(str(record.data["failure"]) for record in failures.records)
+        if isinstance(failures, dg.TableMetadataValue)
+        else ()
+    )
+    return ServedReport(**numbers, example_request="", example_answer="", failures=sentences)
 
 
 def _equal(spec: ModelSpec, report: ServedReport) -> Verdict:
@@ -142,11 +159,11 @@ def _accurate(spec: ModelSpec, report: ServedReport) -> Verdict:
 
 def _all_succeeded(report: ServedReport) -> Verdict:
     return Verdict(
-        not report.failures and not report.wrong_digests,
-        f"{report.requests} requests, {len(report.failures)} failed, "
+        not report.failed_requests and not report.wrong_digests,
+        f"{report.requests} requests, {report.failed_requests} failed, "
         f"{report.wrong_digests} were answered by another artifact"
         + (f"; the first failure: {report.failures[0]}" if report.failures else ""),
-        {"requests": report.requests, "failures": len(report.failures)},
+        {"requests": report.requests, "failures": report.failed_requests},
     )
 
 

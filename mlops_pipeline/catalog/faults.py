@@ -55,10 +55,23 @@ def _of_dataset(dataset: "DatasetSpec") -> Iterator[str]:
     if not _is_whole(dataset.features, least=1):
         yield f"dataset.features is {dataset.features!r}; it must be a whole number, 1 or more"
     yield from _of_names("dataset.classes", dataset.classes, least=_LEAST_CLASSES)
+    yield from _of_feature_names(dataset)
     if dataset.value_range is not None and not _is_range(dataset.value_range):
         yield (
             f"dataset.value_range is {dataset.value_range!r}; "
             "it must be the least and the greatest value, or None"
+        )
+
+
+def _of_feature_names(dataset: "DatasetSpec") -> Iterator[str]:
+    names, features = dataset.feature_names, dataset.features
+    if names == ():
+        return
+    yield from _of_names("dataset.feature_names", names, least=1)
+    if _is_whole(features, least=1) and len(_items(names)) != features:
+        yield (
+            f"dataset.feature_names has {len(_items(names))} names for {features} features; "
+            "give one for each, or none"
         )
 
 

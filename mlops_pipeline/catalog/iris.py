@@ -120,6 +120,7 @@ IRIS = ModelSpec(
         features=4,
         classes=_CLASSES,
         value_range=(0.0, 10.0),
+        feature_names=("sepal length cm", "sepal width cm", "petal length cm", "petal width cm"),
     ),
     train=train,
     hyperparameters={"C": 1.0, "max_iter": 200},

@@ -55,6 +55,12 @@ class DatasetSpec:
     """Name of each class number."""
     value_range: tuple[float, float] | None = None
     """Least and greatest value that a feature may have; None: any finite number."""
+    feature_names: tuple[str, ...] = ()
+    """Name of each column of x, for people; empty: `x0`, `x1` …"""
+
+    def names(self) -> tuple[str, ...]:
+        """Return a name for each column of x."""
+        return self.feature_names or tuple(f"x{number}" for number in range(self.features))
 
 
 @dataclass(frozen=True)

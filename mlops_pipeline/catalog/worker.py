@@ -17,8 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.catalog import describing, evaluating
 from mlops_pipeline.catalog.registry import load_model
-from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
+from mlops_pipeline.catalog.spec import Dataset, ModelSpec
 from mlops_pipeline.serving.artifact import EXAMPLE
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ PROFILE = "profile.json"
 MODEL = "model"
 EVALUATION = "evaluation"
 REPORT = "report.json"
-HOLDOUT = "holdout.npz"
-CONFUSION_MATRIX = "confusion_matrix.png"
-TRAINING_CURVES = "training_curves.png"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
-    """Load the dataset and write it as `data.npz` (the fields of `Dataset`), with a profile.
+    """Load the dataset and write it as `data.npz`, with a profile and a description.
+
+    The profile is for checks, the description for people; `data.npz` has the fields of `Dataset`.
 
     The same data gives the same bytes: numpy stamps the entries of an .npz with a fixed date.
     """
@@ -66,6 +66,7 @@ def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(output / DATA, **vars(dataset))
     (output / PROFILE).write_text(json.dumps(profile(spec, dataset), indent=2, sort_keys=True))
+    describing.write_description(spec, dataset, output)
 
 
 def _numeric(spec: ModelSpec, dataset: Dataset) -> Dataset:
@@ -144,7 +145,7 @@ def write_model(
     scores = np.asarray(trained.predict(dataset.x_test), dtype=np.float64)
     _refuse_useless(spec, output / MODEL, scores, len(dataset.x_test))
     _write_example(dataset, output / MODEL / EXAMPLE)
-    evaluate(spec, dataset, scores, trained, output / EVALUATION)
+    evaluating.evaluate(spec, dataset, scores, trained, output / EVALUATION)
     (output / REPORT).write_text(
         json.dumps(
             {
@@ -203,51 +204,6 @@ def versions(spec: ModelSpec) -> dict[str, str]:
     return found
 
 
-def evaluate(
-    spec: ModelSpec, dataset: Dataset, scores: "NDArray[Any]", trained: TrainedModel, folder: Path
-) -> None:
-    """Write the hold-out set with its offline scores, and the plots."""
-    import matplotlib as mpl
-    import numpy as np
-
-    mpl.use("Agg")
-    np.savez_compressed(folder / HOLDOUT, x=dataset.x_test, y=dataset.y_test, scores=scores)
-    _plot_confusion(spec, dataset.y_test, scores.argmax(axis=1), folder / CONFUSION_MATRIX)
-    if trained.history:
-        _plot_curves(trained.history, folder / TRAINING_CURVES)
-
-
-def _plot_confusion(
-    spec: ModelSpec, labels: "NDArray[Any]", predicted: "NDArray[Any]", path: Path
-) -> None:
-    from matplotlib.figure import Figure
-    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
-
-    numbers = range(len(spec.dataset.classes))
-    figure = Figure(figsize=(5.2, 4.6), layout="constrained")
-    axes = figure.subplots()
-    matrix = confusion_matrix(labels, predicted, labels=list(numbers))
-    ConfusionMatrixDisplay(matrix, display_labels=spec.dataset.classes).plot(
-        ax=axes, cmap="Blues", colorbar=False
-    )
-    axes.set_title(f"{spec.name}: {len(labels)} hold-out rows")
-    figure.savefig(path, dpi=110)
-
-
-def _plot_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for name, label in ((metric, "training"), (f"val_{metric}", "hold-out")):
-            if name in history:
-                axes.plot(range(1, len(history[name]) + 1), history[name], marker=".", label=label)
-        axes.set(xlabel="epoch", ylabel=metric)
-        axes.grid(visible=True, alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=110)
-
-
 def _place_of(error: BaseException) -> str:
     """Return where the error was raised: `file.py, line 7, in train`."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -255,8 +211,9 @@ def _place_of(error: BaseException) -> str:
 
 
 def fingerprint() -> str:
-    """Return the SHA-256 of this file: what a training does beside the model's own function."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """Return the SHA-256 of these files: what a job does beside the model's own functions."""
+    files = (__file__, describing.__file__, evaluating.__file__)
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
 if __name__ == "__main__":

@@ -52,21 +52,25 @@ def roll_back(
 def _record(context: Context, model: RegisteredModel, deployment: DeploymentRef) -> None:
     """Report the deployment and its proof to the instance: the graph shall know of them."""
     import dagster as dg
+    from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+    from mlops_pipeline.assets import serving
     from mlops_pipeline.assets.keys import model_key
-    from mlops_pipeline.resources.references import METADATA_KEY, encode
+    from mlops_pipeline.resources.references import encode
 
-    key = model_key(context.platform.name, model.name, "deployment")
+    platform, store = context.platform.name, context.platform.object_store()
+    key = model_key(platform, model.name, "deployment")
     with open_instance(context.settings) as instance:
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 key,
                 description="rolled back by hand",
+                tags={DATA_VERSION_TAG: deployment.digest},
                 metadata={
-                    METADATA_KEY: dg.MetadataValue.json(encode(deployment)),
+                    **serving.of(deployment, platform=platform, store=store),
                     "change": "updated",
-                    "digest": deployment.model.digest,
-                    "url": dg.MetadataValue.url(deployment.url),
+                    "api_documentation": dg.MetadataValue.url(f"{deployment.url}/api/v1.0/doc/"),
+                    **encode(deployment),
                 },
             )
         )

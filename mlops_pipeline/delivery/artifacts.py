@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.catalog import worker
+from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.clients.errors import (
     ConflictError,
     IntegrityError,
@@ -218,7 +218,7 @@ class ArtifactStore:
         """Return the artifact's hold-out set, its bytes checked against the manifest."""
         import numpy as np
 
-        with np.load(io.BytesIO(self.evaluation_file(ref, worker.HOLDOUT))) as arrays:
+        with np.load(io.BytesIO(self.evaluation_file(ref, evaluating.HOLDOUT))) as arrays:
             return Holdout(arrays["x"], arrays["y"], arrays["scores"])
 
     def evaluation_file(self, ref: ModelRef, name: str) -> bytes:
@@ -238,6 +238,15 @@ class ArtifactStore:
                 f"its manifest says {wanted}; train again with `force`"
             )
         return data
+
+    def find_evaluation_file(self, ref: ModelRef, name: str) -> bytes | None:
+        """Return a file of the evaluation, or None where this artifact's has none of that name.
+
+        Raises:
+            IntegrityError: it was changed.
+        """
+        known = self.manifest(ref).evaluation
+        return self.evaluation_file(ref, name) if name in known else None
 
     def evidence(
         self, ref: ModelRef, name: str, make: Callable[[], dict[str, Any]]

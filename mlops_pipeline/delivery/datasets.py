@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlops_pipeline.catalog import worker
+from mlops_pipeline.catalog import describing, worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.files import sha256_of
@@ -36,7 +36,8 @@ class Snapshot:
 class DatasetStore:
     """The bucket `datasets`.
 
-    `<model>/<digest>/{data.npz,profile.json}`, and `<model>/inputs/<digest>.json` that finds it.
+    `<model>/<digest>/{data.npz,profile.json}` with what people look at beside them
+    (`catalog.describing`), and `<model>/inputs/<digest>.json` that finds it.
     """
 
     def __init__(self, store: Objects) -> None:
@@ -65,6 +66,15 @@ class DatasetStore:
         return dict(
             json.loads(self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{worker.PROFILE}"))
         )
+
+    def find_description(self, ref: DatasetRef) -> dict[str, Any] | None:
+        """Return what `catalog.describing` said of the snapshot, None for an earlier version's."""
+        data = self._store.find(BUCKET, f"{ref.name}/{ref.digest}/{describing.DESCRIPTION}")
+        return None if data is None else dict(json.loads(data))
+
+    def find_picture(self, ref: DatasetRef, name: str) -> bytes | None:
+        """Return a PNG of `catalog.describing.PICTURES`, or None where the data has none."""
+        return self._store.find(BUCKET, f"{ref.name}/{ref.digest}/{name}")
 
     def download(self, ref: DatasetRef, path: Path) -> None:
         """Write the snapshot's data.npz to `path`."""
@@ -95,7 +105,7 @@ class DatasetStore:
             )
             data, profile = folder / worker.DATA, (folder / worker.PROFILE).read_bytes()
             digest = sha256_of(data)
-            created = self._publish(model.name, digest, data, profile)
+            created = self._publish(model.name, digest, Path(folder))
             self._store.put(
                 BUCKET,
                 f"{model.name}/inputs/{inputs}.json",
@@ -105,16 +115,21 @@ class DatasetStore:
                 _ref(model.name, digest), json.loads(profile), data.stat().st_size, created=created
             )
 
-    def _publish(self, name: str, digest: str, data: Path, profile: bytes) -> bool:
-        """Store a snapshot, its profile last; say whether the data is new.
+    def _publish(self, name: str, digest: str, folder: Path) -> bool:
+        """Store what the worker wrote, its profile last; say whether the data is new.
 
         The digest is that of the data: another version may describe the same data otherwise.
         """
         known = self._find(name, digest)
+        prefix = f"{name}/{digest}/"
         if known is None:
-            self._store.upload(BUCKET, f"{name}/{digest}/{worker.DATA}", data)
+            self._store.upload(BUCKET, prefix + worker.DATA, folder / worker.DATA)
+        for file in (describing.DESCRIPTION, *describing.PICTURES):
+            if (folder / file).is_file():
+                self._store.upload(BUCKET, prefix + file, folder / file)
+        profile = (folder / worker.PROFILE).read_bytes()
         if known is None or known.profile != json.loads(profile):
-            self._store.put(BUCKET, f"{name}/{digest}/{worker.PROFILE}", profile)
+            self._store.put(BUCKET, prefix + worker.PROFILE, profile)
         return known is None
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -29,7 +30,13 @@ class Training:
 
     ref: ModelRef
     manifest: Manifest
-    trained: bool
+    seconds: float | None
+    """How long the training took; None: there was an artifact of these inputs."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether it had to be trained."""
+        return self.seconds is not None
 
 
 @dataclass(frozen=True)
@@ -91,15 +98,17 @@ def ensure_trained(
     name, inputs_digest = order.model.name, order.inputs_digest()
     found = None if force else artifacts.find_by_inputs(name, inputs_digest=inputs_digest)
     if found is not None:
-        return Training(found, artifacts.manifest(found), trained=False)
+        return Training(found, artifacts.manifest(found), seconds=None)
     with temporary_folder("training") as folder:
         datasets.download(order.dataset, folder / worker.DATA)
+        start = time.monotonic()
         _train(order, folder)
+        seconds = time.monotonic() - start
         manifest = _manifest(order, folder, inputs_digest, run_id)
         ref = artifacts.publish(
             manifest, files=folder / worker.MODEL, evaluation=folder / worker.EVALUATION
         )
-    return Training(ref, manifest, trained=True)
+    return Training(ref, manifest, seconds=seconds)
 
 
 def _train(order: TrainingOrder, folder: Path) -> None:

@@ -26,6 +26,7 @@ _VALUES_PER_REQUEST = 100_000
 _HOLDOUT_TIMEOUT = 120.0
 """Seconds for the whole hold-out set."""
 _FAILURES_IN_A_ROW = 5
+_FAILURES_SHOWN = 10
 _SINGLE_ROWS = 200
 """Requests of one row that measure the latency."""
 
@@ -47,8 +48,7 @@ class ServedReport:
 
     rows: int
     requests: int
-    failures: tuple[str, ...]
-    """What went wrong with each request that failed."""
+    failed_requests: int
     wrong_digests: int
     """Answers of another artifact than the deployed one."""
     max_difference: float | None
@@ -62,6 +62,8 @@ class ServedReport:
     """Percentiles of the latency of single-row requests, ms; None when none was answered."""
     example_request: str
     example_answer: str
+    failures: tuple[str, ...] = ()
+    """What went wrong with the first requests that failed."""
 
 
 def check_skew(
@@ -142,7 +144,7 @@ def ask_holdout(deployment: DeploymentRef, holdout: Holdout, *, trust: str = "")
     return ServedReport(
         rows=answered,
         requests=asked.requests,
-        failures=tuple(asked.failures),
+        failed_requests=len(asked.failures),
         wrong_digests=sum(digest != deployment.model.digest for digest in asked.digests),
         max_difference=greatest if math.isfinite(greatest) else None,
         accuracy=correct / len(holdout.x),
@@ -151,6 +153,7 @@ def ask_holdout(deployment: DeploymentRef, holdout: Holdout, *, trust: str = "")
         p99_ms=p99,
         example_request=example_request(holdout),
         example_answer=_shown(next((a for a in singles if a is not None), None)),
+        failures=tuple(asked.failures[:_FAILURES_SHOWN]),
     )
 
 

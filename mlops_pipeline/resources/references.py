@@ -1,30 +1,32 @@
-"""How a reference gets from one asset to the next: through the event log, as JSON."""
+"""How a reference gets from one asset to the next: through the event log, as what people read."""
 
 import json
-from dataclasses import asdict, is_dataclass
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import dagster as dg
 
 from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelRef, Reference
 from mlops_pipeline.resources.storage import describe_elsewhere
 
-METADATA_KEY = "reference"
 _LOOKED_AT = 20
 """Latest materializations among which a run finds its own."""
-_TYPES = (DatasetRef, ModelRef, DeploymentRef)
+_EARLIER = "reference"
+"""Where earlier versions kept the reference to a deployment, as JSON."""
 
 
 class ReferenceIOManager(dg.ConfigurableIOManager):
     """Keeps the reference in the asset's materialization and reads it from the latest one.
 
-    So it is where Dagster's instance is, whichever machine or process runs the next step.
+    So it is where Dagster's instance is, whichever machine or process runs the next step. Its
+    entries come last in the UI's table: digest and URI, or endpoint and artifact.
     """
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Attach the reference to the materialization."""
         if obj is not None:
-            context.add_output_metadata({METADATA_KEY: dg.MetadataValue.json(encode(obj))})
+            context.add_output_metadata(encode(obj))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Return the reference that this run materialized, else the latest one.
@@ -55,21 +57,53 @@ def latest_reference(
     own = [record for record in records if record.run_id == run_id]
     materializations = (record.asset_materialization for record in [*own, *records])
     newest = next((m for m in materializations if m is not None), None)
-    metadata = newest.metadata.get(METADATA_KEY) if newest else None
-    return decode(metadata.value) if isinstance(metadata, dg.JsonMetadataValue) else None
+    return decode(newest.metadata) if newest else None
 
 
-def encode(reference: object) -> dict[str, Any]:
-    """Return the reference as JSON-able fields, with its type."""
-    if not is_dataclass(reference) or isinstance(reference, type):
-        raise TypeError(f"only references pass between assets, not {type(reference).__name__}")
-    return {"type": type(reference).__name__, **asdict(reference)}
+def encode(reference: object) -> dict[str, dg.MetadataValue]:
+    """Return the metadata that says what `reference` refers to.
+
+    Raises:
+        TypeError: it is no reference.
+    """
+    if isinstance(reference, DatasetRef | ModelRef):
+        return {
+            "digest": dg.MetadataValue.text(reference.digest),
+            "uri": dg.MetadataValue.text(reference.uri),
+        }
+    if isinstance(reference, DeploymentRef):
+        return {
+            "endpoint": dg.MetadataValue.url(reference.url),
+            "artifact": dg.MetadataValue.text(reference.model.uri),
+        }
+    raise TypeError(f"only references pass between assets, not {type(reference).__name__}")
 
 
-def decode(fields: Any) -> Reference:
-    """Return the reference that `encode` made these fields of."""
-    fields = json.loads(fields) if isinstance(fields, str) else dict(fields)
-    made = {kind.__name__: kind for kind in _TYPES}[fields.pop("type")]
-    if made is DeploymentRef:
-        fields["model"] = ModelRef(**fields["model"])
-    return made(**fields)
+def decode(metadata: Mapping[str, dg.MetadataValue]) -> Reference | None:
+    """Return the reference that this metadata was made for, or None where it was for none."""
+    if "endpoint" in metadata and "artifact" in metadata:
+        url, artifact = (str(metadata[key].value) for key in ("endpoint", "artifact"))
+        *_, namespace, name = urlsplit(url).path.split("/")
+        model = _stored(artifact)
+        return DeploymentRef(name, namespace, url, model) if isinstance(model, ModelRef) else None
+    if _EARLIER in metadata:
+        return _earlier(metadata[_EARLIER].value)
+    return _stored(str(metadata["uri"].value)) if "uri" in metadata else None
+
+
+def _stored(uri: str) -> DatasetRef | ModelRef | None:
+    """Return the reference to `s3://<bucket>/<model>/<digest>`."""
+    parts = urlsplit(uri)
+    name, _, digest = parts.path.lstrip("/").partition("/")
+    if parts.scheme != "s3" or not digest:
+        return None
+    if parts.netloc == "datasets":
+        return DatasetRef(name, uri, digest)
+    return ModelRef(name, uri, digest) if parts.netloc == "models" else None
+
+
+def _earlier(value: Any) -> Reference | None:
+    fields = json.loads(value) if isinstance(value, str) else dict(value)
+    if fields.pop("type") != DeploymentRef.__name__:
+        return _stored(fields["uri"])
+    return DeploymentRef(**{**fields, "model": ModelRef(**fields["model"])})

@@ -18,7 +18,7 @@ from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verdicts import VerdictLog, standing
 from mlops_pipeline.resources.platform import PlatformResource
-from mlops_pipeline.resources.references import METADATA_KEY, encode
+from mlops_pipeline.resources.references import encode
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.fakes import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
@@ -161,11 +161,8 @@ def test_a_refused_artifact_is_refused_in_every_instance(
         for part in (("object_store",), ("gateway",)):
             assert other.materialize(*part) == ""
         ref = _artifact(platform)
-        encoded = dg.MetadataValue.json(encode(ref))
         key = dg.AssetKey(["fake", "toy", "model"])
-        elsewhere.report_runless_asset_event(
-            dg.AssetMaterialization(key, metadata={METADATA_KEY: encoded})
-        )
+        elsewhere.report_runless_asset_event(dg.AssetMaterialization(key, metadata=encode(ref)))
         assert refusal in other.materialize("toy", "deployment")
 
     platform.serving_environment.scores = scores

@@ -1,0 +1,121 @@
+"""What serves, since when, how good, and what came before."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from mlops_pipeline.assets import metadata
+from mlops_pipeline.clients.s3 import Objects
+from mlops_pipeline.delivery.artifacts import ArtifactStore, StoredArtifact
+from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
+from mlops_pipeline.delivery.verdicts import Period, Standing, VerdictLog
+
+_SHOWN = 20
+"""Newest artifacts and times of serving in a table."""
+_UNKNOWN = Standing("unjudged", {}, (), (), ())
+
+
+def artifacts(
+    name: str, *, store: Objects, checked_next: ModelRef | None = None
+) -> dg.MetadataValue:
+    """Return a table of the model's newest artifacts, the newest first.
+
+    `checked_next` is the one whose checks follow in the same run.
+    """
+    standings = VerdictLog(store).standings(name)
+    whole = [found for found in ArtifactStore(store).list(name) if found.complete]
+    return metadata.records(
+        [
+            _row(
+                found,
+                standings.get(found.ref.digest, _UNKNOWN),
+                unjudged="being checked" if found.ref == checked_next else "unjudged",
+            )
+            for found in whole[:_SHOWN]
+        ]
+    )
+
+
+def _row(found: StoredArtifact, standing: Standing, *, unjudged: str) -> dict[str, Any]:
+    last = standing.served[-1] if standing.served else None
+    return {
+        "artifact": found.ref.digest[:12],
+        "trained": minute(found.created),
+        "accuracy": found.accuracy,
+        "verdict": unjudged if standing.state == "unjudged" else standing.describe(),
+        "served from": minute(last.since) if last else "",
+        "served to": minute(last.until) if last and last.until else "",
+    }
+
+
+def of(deployment: DeploymentRef, *, platform: str, store: Objects) -> dict[str, Any]:
+    """Return what serves at the deployment, in a sentence and numbers, and what served before."""
+    artifact, place = deployment.model, f"{platform} {deployment.namespace}/{deployment.name}"
+    known = {found.ref.digest: found for found in ArtifactStore(store).list(artifact.name)}
+    times = _times(VerdictLog(store).standings(artifact.name), place)
+    now = known.get(artifact.digest)
+    since = next((p.since for digest, p in times if digest == artifact.digest), None)
+    return {
+        "served": dg.MetadataValue.md(_sentence(artifact, now, times)),
+        **({} if now is None or now.accuracy is None else {"accuracy": now.accuracy}),
+        **({} if since is None else {"serving_since": _timestamp(since)}),
+        **({"served_before": _history(times, known)} if times else {}),
+        "artifacts": artifacts(artifact.name, store=store),
+    }
+
+
+def _times(standings: Mapping[str, Standing], place: str) -> list[tuple[str, Period]]:
+    """Return (digest, period) of what served at the place, the latest first."""
+    times = [
+        (digest, period)
+        for digest, standing in standings.items()
+        for period in standing.served
+        if period.place == place
+    ]
+    return sorted(times, key=lambda found: found[1].since, reverse=True)
+
+
+def _sentence(
+    artifact: ModelRef, now: StoredArtifact | None, times: Sequence[tuple[str, Period]]
+) -> str:
+    """Say what serves, in short lines: the UI breaks none, and shows 1,000 characters at once."""
+    since = next((f" since {minute(p.since)}" for d, p in times if d == artifact.digest), "")
+    lines = [f"**{artifact.digest[:12]}** serves{since}"]
+    if now is not None and now.accuracy is not None:
+        lines.append(f"hold-out accuracy {now.accuracy:.4f}")
+    before = next((found for found in times if found[0] != artifact.digest), None)
+    if before is None:
+        lines.append("what served before is not known")
+    else:
+        digest, period = before
+        until = f" to {minute(period.until)}" if period.until else ""
+        lines += [f"before it {digest[:12]}", f"from {minute(period.since)}{until}"]
+    return "\n\n".join(lines)
+
+
+def _history(
+    times: Sequence[tuple[str, Period]], known: Mapping[str, StoredArtifact]
+) -> dg.MetadataValue:
+    return metadata.records(
+        [
+            {
+                "artifact": digest[:12],
+                "from": minute(period.since),
+                "to": minute(period.until) if period.until else "now",
+                "hold-out accuracy": known[digest].accuracy if digest in known else None,
+                "although refused": "yes" if period.although_refused else "",
+            }
+            for digest, period in times[:_SHOWN]
+        ]
+    )
+
+
+def minute(time: str) -> str:
+    """Return a time of ISO 8601 for people: `2026-11-28 20:33 UTC`; empty for none."""
+    return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M UTC}" if time else ""
+
+
+def _timestamp(time: str) -> dg.MetadataValue:
+    return dg.MetadataValue.timestamp(datetime.fromisoformat(time))
