@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
 from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, layers_group
 from mlops_pipeline.delivery.artifacts import BUCKET
 from mlops_pipeline.delivery.judging import Verdict
-from mlops_pipeline.platforms.layers import HealthCheck, Layer, by_name
+from mlops_pipeline.platforms.layers import Change, HealthCheck, Layer, by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
 
@@ -35,6 +36,7 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
         change = by_name(built.layers, name).ensure()
         context.log.info(f"{name}: {change.action}")
         return dg.MaterializeResult(
+            data_version=_version(context, change),
             metadata={
                 **metadata.of_change(change, seconds=time.monotonic() - start),
                 **_memory(built.memory_of(name)),
@@ -42,6 +44,19 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
         )
 
     return asset
+
+
+def _version(context: dg.AssetExecutionContext, change: Change) -> dg.DataVersion:
+    """Return the version of the layer: another one only where it was created or updated.
+
+    Without it each run gives a new one, and Dagster calls everything on the layer out of date
+    that was not materialized in the same run: the models that `up MODEL` does not name.
+    """
+    event = context.instance.get_latest_materialization_event(context.asset_key)
+    latest = event.asset_materialization if event else None
+    known = (latest.tags or {}).get(DATA_VERSION_TAG) if latest else None
+    is_same = change.action in ("unchanged", "repaired")
+    return dg.DataVersion(known if known and is_same else context.run.run_id)
 
 
 def _memory(used: int | None) -> dict[str, int]:
