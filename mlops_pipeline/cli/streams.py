@@ -28,16 +28,20 @@ def checked_streams() -> Iterator[None]:
         raise UnavailableError(
             "standard output is closed, so nothing was done; `>/dev/null` throws it away"
         )
-    sys.stdout = _Output(
-        sys.stdout.buffer,
-        encoding=sys.stdout.encoding,
-        errors=sys.stdout.errors,
-        line_buffering=bool(sys.stdout.line_buffering),
+    original = sys.stdout
+    checked = _Output(
+        original.buffer,
+        encoding=original.encoding,
+        errors=original.errors,
+        line_buffering=bool(original.line_buffering),
     )
+    sys.stdout = checked
     try:
         yield
     finally:
-        sys.stdout.flush()
+        sys.stdout = original
+        checked.flush()
+        checked.detach()  # It would close the buffer, which is the caller's, when it is collected.
 
 
 def discard_output() -> None:
