@@ -91,18 +91,18 @@ def _unknown(model: RegisteredModel, why: str) -> list[Step]:
 
 def _plan_artifact(model: RegisteredModel, ref: ModelRef, judge: Judge) -> list[Step]:
     """Plan the model and its deployment where the artifact of the inputs exists."""
-    name = f"{model.name}/model"
-    if refusal := _refusal(judge, model_criteria(model.spec), ref):
-        deployed = deployed_ref(model.spec, judge.platform)
-        stays = f"; {deployed.digest[:12]} keeps serving" if deployed else ""
-        why = f"{ref.digest[:12]} is refused: {refusal}"
+    refusal = _refusal(judge, model_criteria(model.spec), ref)
+    action, seen = ("refused", refusal) if refusal else _verified(model, ref, judge)
+    if action != "refused":
         return [
-            Step(name, "refused", f"{ref.digest[:12]}: {refusal}"),
-            Step(f"{model.name}/deployment", "held", why + stays),
+            Step(f"{model.name}/model", action, f"{ref.digest[:12]}{seen}"),
+            _plan_deployment(model, ref, platform=judge.platform),
         ]
+    deployed = deployed_ref(model.spec, judge.platform)
+    stays = f"; {deployed.digest[:12]} keeps serving" if deployed else ""
     return [
-        Step(name, *_verified(model, ref, judge)),
-        _plan_deployment(model, ref, platform=judge.platform),
+        Step(f"{model.name}/model", action, f"{ref.digest[:12]}: {seen}"),
+        Step(f"{model.name}/deployment", "held", f"{ref.digest[:12]} is refused: {seen}{stays}"),
     ]
 
 
@@ -113,21 +113,21 @@ def _refusal(judge: Judge, criteria: Sequence[Criterion], ref: DatasetRef | Mode
 
 
 def _verified(model: RegisteredModel, ref: ModelRef, judge: Judge) -> tuple[str, str]:
-    """Return the action for an artifact that nothing refuses, and why.
+    """Return the action for an artifact that no verdict refuses, and what was seen.
 
     Reads the objects of an artifact only where the store says that they are others than those that
     were verified, and where that is quick.
     """
     criterion = next(c for c in model_criteria(model.spec) if c.name == MATCHES)
     if not judge.find_unmet([criterion], ref):
-        return "keep", ref.digest[:12]
+        return "keep", ""
     if (size := judge.artifacts.size(ref)) > _QUICKLY_READ:
-        return "verify", f"{ref.digest[:12]}: its {size >> 20} MiB were not verified as they are"
+        return "verify", f": its {size >> 20} MiB were not verified as they are"
     try:
         judge.artifacts.verify(ref)
     except (IntegrityError, NotFoundError) as error:
-        return "refused", f"{ref.digest[:12]}: {MATCHES}: {error}"
-    return "keep", ref.digest[:12]
+        return "refused", f"{MATCHES}: {error}"
+    return "keep", ""
 
 
 def _may_have_deployments(platform: Platform) -> bool:

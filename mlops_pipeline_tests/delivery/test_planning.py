@@ -152,8 +152,8 @@ def test_a_plan_does_not_keep_an_object_that_was_overwritten() -> None:
     for path in (f"toy/{ref.digest}/model.joblib", f"toy/evaluations/{ref.digest}/holdout.npz"):
         whole = platform.store.objects["models", path]
         platform.store.objects["models", path] = bytes(reversed(whole))
-        _, model, _ = plan_model(REGISTERED, platform=platform, file=None)
-        assert model.action == "refused"
+        _, model, deployment = plan_model(REGISTERED, platform=platform, file=None)
+        assert (model.action, deployment.action) == ("refused", "held")
         assert "matches_its_manifest" in model.reason
         assert path.rpartition("/")[2] in model.reason
         platform.store.objects["models", path] = whole
