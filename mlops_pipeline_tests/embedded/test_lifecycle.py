@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 
 def test_everything_is_up(command_line: CommandLine) -> None:
     status = command_line.status()
-    assert set(status) == {"platform", "gateway", "object_store", "layers", "models"}
+    assert set(status) == {"platform", "gateway", "object_store", "layers", "models", "refused"}
     assert [layer["name"] for layer in status["layers"]] == [
         "supervisor",
         "object_store",
@@ -170,7 +170,7 @@ def test_a_new_artifact_is_deployed_and_rolled_back(
     assert command_line.digest("wine") == old
     command_line.run("rollback", "wine", new[:10])
     assert command_line.digest("wine") == new
-    assert "the digest of no artifact" in command_line.run("rollback", "wine", "0", code=1).stderr
+    assert "the digest of no artifact" in command_line.run("rollback", "wine", "0", code=2).stderr
     assert "nothing to remove" in command_line.run("prune").stdout
     assert old in command_line.run("prune", "--keep", "0", stdin="n\n", code=1).stdout
     command_line.run("prune", "--keep", "0", "--yes")
