@@ -79,7 +79,7 @@ class Rig:
         supervisor = self.platform.layers[0]
         if program == "supervisor":
             return int(supervisor.client.identity()[1])  # type: ignore[attr-defined]
-        (name,) = [n for n in supervisor.programs() if program in n]  # type: ignore[attr-defined]
+        (name,) = [n for n in supervisor.files.names() if program in n]  # type: ignore[attr-defined]
         process = supervisor.running(name)  # type: ignore[attr-defined]
         assert process is not None, name
         return int(process.pid)

@@ -50,13 +50,37 @@ def test_a_damaged_mark_is_named_and_written_anew_while_all_serve(rig: Rig, kind
     assert rig.predict() == ["of-toy"]
 
 
+@pytest.mark.parametrize("kind", ["truncated", "binary", "a directory"])
+def test_a_damaged_configuration_of_a_program_stops_no_other(rig: Rig, kind: str) -> None:
+    configurations = sorted((rig.home / "supervisor" / "programs").glob("*.conf"))
+    damaged = next(path for path in configurations if "toy" in path.name)
+    damage_by(damaged, kind)
+    assert f"{damaged} is damaged" in describe(rig.platform.layers[0].observe())
+    assert rig.apply(predictor(rig.publish(f"new-{kind[:3]}")), name="other").action == "updated"
+    assert rig.predict() + rig.predict(name="other") == ["of-toy", f"new-{kind[:3]}"]
+    rig.ensure("supervisor")
+    assert isinstance(rig.platform.layers[0].observe(), Ready)
+    rig.kill("supervisor")
+    rig.up()
+    assert rig.predict() + rig.predict(name="other") == ["of-toy", f"new-{kind[:3]}"]
+    rig.apply(predictor(rig.publish("of-other")), name="other")
+
+
+def test_a_damaged_configuration_is_mended_where_supervisord_is_lost(rig: Rig) -> None:
+    rig.kill("supervisor")
+    programs = rig.home / "supervisor" / "programs"
+    for path in [*programs.glob("*.conf"), programs.parent / "supervisord.conf"]:
+        damage_by(path, "binary")
+    rig.up()
+    assert all(isinstance(layer.observe(), Ready) for layer in rig.platform.layers)
+    assert rig.predict() + rig.predict(name="other") == ["of-toy", "of-other"]
+
+
 def _files(home: Path) -> list[Path]:
-    """Return every file but the object store's data, logs and supervisord's configuration."""
+    """Return every file but the object store's data and logs."""
     own = (p for p in home.rglob("*") if p.is_file() and not p.is_symlink())
     return sorted(
-        p
-        for p in own
-        if not {"data", "logs", "supervisor"} & set(p.relative_to(home).parts) and p.stat().st_size
+        p for p in own if not {"data", "logs"} & set(p.relative_to(home).parts) and p.stat().st_size
     )
 
 

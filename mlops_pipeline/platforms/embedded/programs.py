@@ -69,6 +69,17 @@ def render(program: Program, *, lock: Path, logs: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def parse_rendered(text: str, *, name: str) -> str:
+    """Return `text` if it is a whole configuration file of the program `name`.
+
+    Raises:
+        ValueError: it breaks off, or is something else.
+    """
+    if not text.startswith(f"[program:{name}]\ncommand=") or not text.endswith("\n"):
+        raise ValueError("it is not the whole configuration of this program")
+    return text
+
+
 def render_supervisord(
     *, identity: str, socket: Path, run: Path, logs: Path, open_files: int
 ) -> str:

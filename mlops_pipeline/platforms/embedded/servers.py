@@ -138,7 +138,7 @@ class Servers:
 
     def uses(self, model: Path) -> bool:
         """Say whether any server, of whichever deployment, has been given this artifact."""
-        return any(model.name in self._supervisor.configuration(p) for p in self._all())
+        return any(model.name in (self._supervisor.files.find(p) or "") for p in self._all())
 
     def describe_unready(self, endpoint: Endpoint) -> str | None:
         """Say why the server at `endpoint` is not ready now, or None when it is."""
@@ -172,7 +172,7 @@ class Servers:
         return self._supervisor.log(program, lines=lines)
 
     def _all(self, prefix: str = _PREFIX) -> set[str]:
-        return {name for name in self._supervisor.programs() if name.startswith(prefix)}
+        return {name for name in self._supervisor.files.names() if name.startswith(prefix)}
 
     def _place(self, program: str) -> Endpoint:
         """Return the server's ports: those it listens on, or free ones."""

@@ -14,6 +14,7 @@ from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.supervisor import SupervisedProcess, SupervisorClient
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
 from mlops_pipeline.platforms.embedded.programs import MARK, Program, render, render_supervisord
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.layers import (
@@ -57,6 +58,8 @@ class Supervisor:
         self._state = state
         self._locks = locks
         self._timeout = timeout
+        self.files = ProgramFiles(state.programs)
+        """What is configured to run."""
 
     @property
     def client(self) -> SupervisorClient:
@@ -86,6 +89,8 @@ class Supervisor:
             return Broken(f"another supervisord ({identity}, process {pid}) has our socket")
         if self._configuration() != _read(self._configuration_file):
             return Drifted(("supervisord runs with another configuration",))
+        if damages := self.files.damages():
+            return Drifted(damages)
         return Ready({"process": pid, "address": f"unix://{self._state.socket('sv.sock')}"})
 
     def ensure(self) -> Change:
@@ -100,7 +105,8 @@ class Supervisor:
         self._state.prepare()
         with self._locks.held("layers", purpose="bring up the supervisor"):
             state = self.observe()
-            if not isinstance(state, Ready):
+            self.files.mend()
+            if not isinstance(self.observe(), Ready):
                 self._end_strays()
                 self._start()
             return Change(action_from(state), self._facts())
@@ -125,15 +131,15 @@ class Supervisor:
             ConfigurationError: its configuration cannot be written.
             UnavailableError: supervisord does not answer.
         """
-        path = self._state.programs / f"{program.name}.conf"
         text = render(program, lock=self._lock(program.name), logs=self._state.logs)
-        changed = text != _read(path)
+        changed = text != self.files.find(program.name)
         known = self.client.find(program.name)
         if not changed and known is not None and known.is_alive:
             return False
         if known is not None:
             self.stop([program.name])
-        write_if_changed(path, text, mode=PRIVATE)
+        self.files.mend()
+        self.files.write(program.name, text)
         self.client.reload()
         self.client.add(program.name)
         return True
@@ -166,19 +172,11 @@ class Supervisor:
         if names and not isinstance(self.observe(), Absent):
             self.stop(names)
         for name in names:
-            (self._state.programs / f"{name}.conf").unlink(missing_ok=True)
+            self.files.remove(name)
             self._lock(name).unlink(missing_ok=True)
 
     def _alive(self) -> set[str]:
         return {name for name, process in self.client.processes().items() if process.pid}
-
-    def programs(self) -> list[str]:
-        """Return the names of the configured programs, sorted."""
-        return sorted(path.stem for path in self._state.programs.glob("*.conf"))
-
-    def configuration(self, name: str) -> str:
-        """Return the text of a program's configuration file; empty where there is none."""
-        return _read(self._state.programs / f"{name}.conf")
 
     def running(self, name: str) -> SupervisedProcess | None:
         """Return the program's process when it runs now, supervised or not. Raises nothing."""
@@ -292,7 +290,7 @@ class Supervisor:
         ours = set(running.marked(MARK, self._state.identity))
         running.kill(ours & set(running.commanded([str(self._configuration_file)])))
         running.kill(ours & set(running.commanded([launcher.__file__])))
-        holders = filter(None, map(self._holder, self.programs()))
+        holders = filter(None, map(self._holder, self.files.names()))
         strays = set(running.marked(MARK, self._state.identity))
         running.end(strays - set(running.with_descendants(holders)), grace=_GRACE)
         self._forget()
@@ -343,5 +341,5 @@ def tail(path: Path, *, lines: int) -> str:
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return ""
