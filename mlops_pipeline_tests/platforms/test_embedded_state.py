@@ -116,6 +116,17 @@ def test_a_damaged_book_of_ports_is_named_and_mended(tmp_path: Path, kind: str) 
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_copy_is_named_and_written_again(tmp_path: Path, kind: str) -> None:
+    path, copy = tmp_path / "ports.json", tmp_path / ".ports.json.copy"
+    assert book(path, taken=set()).choose("gateway", preferred=8080) == 8080
+    damage_by(copy, kind)
+    assert f"{copy} is damaged" in (book(path, taken=set()).describe_damage() or "")
+    book(path, taken=set()).mend()
+    damage_by(path, kind)
+    assert book(path, taken=set()).find("gateway") == 8080
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_a_book_of_ports_without_a_copy_begins_anew(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "ports.json"
     book(path, taken=set()).choose("gateway", preferred=8080)

@@ -31,18 +31,17 @@ class KeptFile(Generic[Content]):
 
     def exists(self) -> bool:
         """Say whether something is at the path, whole or damaged."""
-        return self._path.exists() or self._path.is_symlink()
+        return self._has(self._path)
 
     def describe_damage(self) -> str | None:
-        """Say what is wrong with the file and what `up` will do; None where nothing is."""
+        """Say what is wrong with the file or its copy and what `up` will do; None: nothing is."""
         if not self.exists():
             return None
-        try:
-            self._parse(self._path.read_text())
-        except _DAMAGED as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            cure = "writes it again from its copy" if self.find() is not None else "sets it aside"
+        if (reason := self._fault(self._path)) is not None:
+            cure = "sets it aside" if self.find() is None else "writes it again from its copy"
             return f"{self._path} is damaged ({reason}); `mlops-pipeline up` {cure}"
+        if self._has(self._copy) and (reason := self._fault(self._copy)) is not None:
+            return f"{self._copy} is damaged ({reason}); `mlops-pipeline up` writes it again"
         return None
 
     def write(self, text: str) -> None:
@@ -57,16 +56,14 @@ class KeptFile(Generic[Content]):
             write_atomically(path, text, mode=PRIVATE)
 
     def mend(self) -> None:
-        """Write a damaged file again from its copy; without one, set it aside for people."""
-        if self.describe_damage() is None:
+        """Make file and copy whole, each from the other; without either, set the file aside."""
+        if not self.exists():
             return
-        try:
-            text = self._copy.read_text()
-            self._parse(text)
-        except _DAMAGED:
+        whole = [path for path in (self._path, self._copy) if self._fault(path) is None]
+        if not whole:
             self._set_aside(self._path)
-        else:
-            self.write(text)
+        elif len(whole) == 1:
+            self.write(whole[0].read_text())
 
     def remove(self) -> None:
         """Remove the file and its copy; nothing happens where there is none.
@@ -79,6 +76,17 @@ class KeptFile(Generic[Content]):
                 self._set_aside(path)
             with writing(path):
                 path.unlink(missing_ok=True)
+
+    def _fault(self, path: Path) -> str | None:
+        try:
+            self._parse(path.read_text())
+        except _DAMAGED as error:
+            return str(error.strerror if isinstance(error, OSError) else error)
+        return None
+
+    @staticmethod
+    def _has(path: Path) -> bool:
+        return path.exists() or path.is_symlink()
 
     def _set_aside(self, path: Path) -> None:
         with writing(path):
