@@ -17,6 +17,7 @@ import yaml
 from rich.console import Console
 
 from mlops_pipeline.cli.context import Context
+from mlops_pipeline.cli.instance import open_instance
 from mlops_pipeline.clients import http, ports, running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically
@@ -75,6 +76,8 @@ def serve(context: Context, *, host: str, port: int, console: Console) -> None:
             say(f"port {port} of {host} is taken; using {place.port}")
         _write_place(claim, place)
         say("starting the Dagster UI")
+        with open_instance(settings, on_wait=say):
+            pass  # New records are made here, by one process: its programs would all do it at once.
         with listener, _programs(settings, place, listener, claim, say) as kept:
             _wait_until_ready(place, token, kept)
             say(f"Dagster UI: {place.url}/?token={token} (Ctrl-C ends it)")

@@ -131,11 +131,11 @@ def test_predict_reads_files(command_line: CommandLine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("predict", "rose"), "there is no model 'rose'; there are: iris, mnist, wine"),
-        (("predict", "iris", "--row", "1,2"), "takes rows of 4 values, not 2"),
-        (("predict", "iris", "--row", "a,b,c,d"), "not numbers"),
+        (("predict", "rose"), "nothing is called 'rose'; there are: iris, mnist, wine"),
+        (("predict", "iris", "--row", "1,2"), "--row 1 has 2 values; iris takes rows of 4"),
+        (("predict", "iris", "--row", "a,b,c,d"), "--row 1, value 1: 'a' is not a finite number"),
         (("predict", "iris", "--file", "/nowhere"), "could not read /nowhere"),
-        (("up", "nothing"), "nothing: neither a layer nor a model"),
+        (("up", "nothing"), "nothing is called 'nothing'; there are: supervisor, "),
         (("apply", "/nowhere.yaml"), "could not read /nowhere.yaml"),
     ],
 )
@@ -209,6 +209,7 @@ def _materialize_deployment(command_line: CommandLine, config: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(900)
 def test_a_bad_model_does_not_reach_users(command_line: CommandLine, tmp_path: Path) -> None:
     good = command_line.digest("wine")
     changed = tmp_path / "wine.py"
