@@ -58,13 +58,14 @@ def open_instance(
     from mlops_pipeline.resources import records
 
     records.wait_for_locks()
-    with (
-        _told_of_locks(records.databases(home), on_wait),
-        records.explained(home),
-        dg.DagsterInstance.from_config(str(home)) as instance,
-    ):
-        records.close_lost_runs(instance)
-        yield instance
+    # Two processes that make new records at once leave a broken database.
+    opening = Locks(home, timeout=records.PATIENCE).held("records", purpose="open the records")
+    with _told_of_locks(records.databases(home), on_wait), records.explained(home):
+        with opening:
+            instance = dg.DagsterInstance.from_config(str(home))
+        with instance:
+            records.close_lost_runs(instance)
+            yield instance
 
 
 @contextmanager
