@@ -147,6 +147,7 @@ def test_wrong_usage_is_one_sentence(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.timeout(900)
 def test_a_new_artifact_is_deployed_and_rolled_back(
     command_line: CommandLine, tmp_path: Path
 ) -> None:
@@ -185,6 +186,8 @@ WINE_SOURCE = (Path(__file__).parent.parent / "wine.py").read_text()
 def _materialize_deployment(command_line: CommandLine, config: Path) -> str:
     """Materialize `wine/deployment` alone, as the UI would, and return why it failed."""
     script = (
+        "import os\n"
+        "os.umask(0o077)\n"  # As the UI of `mlops-pipeline ui` has it.
         "import dagster as dg\n"
         "from mlops_pipeline.definitions import embedded\n"
         "job = embedded().resolve_job_def('wine_lifecycle')\n"
@@ -275,7 +278,7 @@ def test_logs_are_those_of_the_thing_named(command_line: CommandLine) -> None:
         lines = command_line.run("logs", name, "--lines", "5").stdout.splitlines()
         assert 1 <= len(lines) <= 6, name
     assert "Ready" in command_line.run("logs", "iris").stdout
-    refused = command_line.run("logs", "nobody", code=1).stderr
+    refused = command_line.run("logs", "nobody", code=2).stderr
     assert "nobody" in refused
     assert "gateway" in refused
 

@@ -337,10 +337,12 @@ def _words_of_rclone(pod: Manifest, trouble: _Trouble, tail: str) -> tuple[str, 
     uri = next(iter(spec.get("args") or ()), "its model")
     secrets = [s["secretRef"]["name"] for s in spec.get("envFrom") or () if "secretRef" in s]
     secret = ", ".join(secrets) or "none"
-    if "directory not found" in tail:
+    # The log of a container that was just started again is still empty; the exit code 3 says the
+    # same (https://rclone.org/docs/#exit-code).
+    if "directory not found" in tail or trouble.reason.endswith(" exited with 3"):
         bucket = uri.removeprefix("s3://").partition("/")[0]
         reason = f"the bucket {bucket} of {uri} does not exist"
-        return reason, "make it, or mend modelUri"
+        return reason, "create it, or correct modelUri"
     if any(word in tail for word in _KEYS):
         reason = f"the object store refuses the keys in the Secret {secret} for {uri}"
         return reason, "`mlops-pipeline up object_store` writes the right ones"
