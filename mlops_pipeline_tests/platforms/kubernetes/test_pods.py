@@ -242,8 +242,8 @@ def test_an_evicted_pod_that_is_replaced_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("log", "code", "expected", "advice"),
     [
-        ("Failed to copy: directory not found", 3, f"the bucket models of {URI}", "make it"),
-        ("", 3, f"the bucket models of {URI}", "make it"),
+        ("Failed to copy: directory not found", 3, f"the bucket models of {URI}", "create it"),
+        ("", 3, f"the bucket models of {URI}", "create it"),
         ("AccessDenied: 403", 1, "refuses the keys in the Secret seldon-rclone-secret", "up obj"),
         ("InvalidAccessKeyId", 1, "refuses the keys in the Secret seldon-rclone-secret", "up obj"),
         ("dial tcp: connection refused", 1, "seldon-rclone-secret names does not answer", "status"),
