@@ -339,7 +339,7 @@ def _words_of_rclone(pod: Manifest, trouble: _Trouble, tail: str) -> tuple[str, 
     secret = ", ".join(secrets) or "none"
     # The log of a container that was just started again is still empty; the exit code 3 says the
     # same (https://rclone.org/docs/#exit-code).
-    if "directory not found" in tail or trouble.reason.endswith(" exited with 3"):
+    if "directory not found" in tail or trouble.reason.endswith(f" {_DIRECTORY_NOT_FOUND}"):
         bucket = uri.removeprefix("s3://").partition("/")[0]
         reason = f"the bucket {bucket} of {uri} does not exist"
         return reason, "create it, or correct modelUri"

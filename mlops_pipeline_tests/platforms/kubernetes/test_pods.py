@@ -243,7 +243,6 @@ def test_an_evicted_pod_that_is_replaced_does_not_count() -> None:
     ("log", "code", "expected", "advice"),
     [
         ("Failed to copy: directory not found", 3, f"the bucket models of {URI}", "create it"),
-        ("", 3, f"the bucket models of {URI}", "create it"),
         ("AccessDenied: 403", 1, "refuses the keys in the Secret seldon-rclone-secret", "up obj"),
         ("InvalidAccessKeyId", 1, "refuses the keys in the Secret seldon-rclone-secret", "up obj"),
         ("dial tcp: connection refused", 1, "seldon-rclone-secret names does not answer", "status"),
@@ -257,6 +256,12 @@ def test_rclones_errors_are_put_into_words(log: str, code: int, expected: str, a
     assert expected in str(error.value)
     assert advice in str(error.value)
     assert str(error.value).endswith(f"--- last lines of {INITIALIZER} ---\n{log}")
+
+
+def test_a_missing_bucket_is_named_while_the_log_is_empty() -> None:
+    status = waiting("CrashLoopBackOff", name=INITIALIZER, **crashed(3))
+    with pytest.raises(FatalStateError, match="the bucket models of .* does not exist"):
+        explain_unready([pod(waiting("PodInitializing"), init=[status])], log=lambda *_: "")
 
 
 def test_a_missing_bucket_ends_the_wait_at_once_and_a_silent_store_does_not() -> None:
