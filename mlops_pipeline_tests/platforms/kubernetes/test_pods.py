@@ -260,7 +260,7 @@ def test_rclones_errors_are_put_into_words(log: str, code: int, expected: str, a
 
 def test_a_missing_bucket_is_named_while_the_log_is_empty() -> None:
     status = waiting("CrashLoopBackOff", name=INITIALIZER, **crashed(3))
-    with pytest.raises(FatalStateError, match="the bucket models of .* does not exist"):
+    with pytest.raises(FatalStateError, match=r"the bucket models of .* does not exist"):
         explain_unready([pod(waiting("PodInitializing"), init=[status])], log=lambda *_: "")
 
 
