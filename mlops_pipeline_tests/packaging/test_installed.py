@@ -19,7 +19,7 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline_tests.command_line import ODD_FLOWER, free_ports, predict
 from mlops_pipeline_tests.packaging.conftest import UV, Installed, environment, run
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
 
 IMPORT = """
 import json, mlops_pipeline, mlops_pipeline.definitions as definitions
@@ -116,4 +116,4 @@ def _wait_for_page(url: str, process: "subprocess.Popen[bytes]", token: Path) ->
             return repr(error)
         return None if page.status_code == 200 and "<html" in page.text else str(page.status_code)
 
-    wait_until(f"the page at {url}", describe_unready, timeout=90)
+    wait_until(f"the page at {url}", describe_unready, timeout=300)
