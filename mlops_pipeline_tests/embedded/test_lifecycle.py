@@ -12,7 +12,7 @@ import pytest
 
 from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, predict
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
 
 
 def test_everything_is_up(command_line: CommandLine) -> None:
