@@ -12,7 +12,6 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
     UnavailableError,
 )
-from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
 from mlops_pipeline.delivery.comparison import (
     Comparison,
@@ -20,6 +19,7 @@ from mlops_pipeline.delivery.comparison import (
     compare_on_same_rows,
 )
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.verification import scores_where_served
 from mlops_pipeline.platforms.platform import ServingEnvironment
 
 _COMPARED_ROWS = 20_000
@@ -133,15 +133,10 @@ def _ask(
     ):
         if new_shape != old_shape:
             raise ConfigurationError(f"it has {_size(old_shape)} {what}, they {_size(new_shape)}")
-    with temporary_folder("compare") as folder:
-        artifacts.download(reference, folder / "model")
-        np.save(folder / "rows.npy", holdout.x[:_COMPARED_ROWS])
-        scores = environment.predict(
-            folder / "model",
-            folder / "rows.npy",
-            implementation=spec.server.implementation,
-            parameters=spec.server.parameters,
-        )
+    rows = holdout.x[:_COMPARED_ROWS]
+    scores = scores_where_served(
+        spec, reference, rows, artifacts=artifacts, environment=environment
+    )
     answers = np.asarray(scores, dtype=np.float64)
     if answers.shape != holdout.scores[:_COMPARED_ROWS].shape:
         raise IntegrityError(f"it answered scores of shape {list(answers.shape)}")

@@ -17,7 +17,7 @@ from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.platforms.platform import ServingEnvironment
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 _SKEW_ROWS = 1_000
 """Most hold-out rows that the skew guard compares."""
@@ -89,23 +89,43 @@ def check_skew(
 def _try_serving(
     spec: ModelSpec, ref: ModelRef, artifacts: ArtifactStore, environment: ServingEnvironment
 ) -> SkewReport:
-    import numpy as np
-
     holdout = artifacts.holdout(ref)
-    with temporary_folder("skew") as folder:
-        artifacts.download(ref, folder / "model")
-        np.save(folder / "rows.npy", holdout.x[:_SKEW_ROWS])
-        scores = environment.predict(
-            folder / "model",
-            folder / "rows.npy",
-            implementation=spec.server.implementation,
-            parameters=spec.server.parameters,
-        )
+    scores = scores_where_served(
+        spec, ref, holdout.x[:_SKEW_ROWS], artifacts=artifacts, environment=environment
+    )
     return SkewReport(
         rows=len(scores),
         max_difference=max_difference(scores, holdout.scores[:_SKEW_ROWS]),
         environment=environment.fingerprint(),
     )
+
+
+def scores_where_served(
+    spec: ModelSpec,
+    ref: ModelRef,
+    rows: "NDArray[Any]",
+    *,
+    artifacts: ArtifactStore,
+    environment: ServingEnvironment,
+) -> list[list[float]]:
+    """Load the artifact in the serving environment and return its scores, shape [n, outputs].
+
+    `rows` has shape [n, features].
+
+    Raises:
+        PipelineError: it does not load or does not predict there; the reason.
+    """
+    import numpy as np
+
+    with temporary_folder("serving") as folder:
+        artifacts.download(ref, folder / "model")
+        np.save(folder / "rows.npy", rows)
+        return environment.predict(
+            folder / "model",
+            folder / "rows.npy",
+            implementation=spec.server.implementation,
+            parameters=spec.server.parameters,
+        )
 
 
 def max_difference(left: "ArrayLike", right: "ArrayLike") -> float:
