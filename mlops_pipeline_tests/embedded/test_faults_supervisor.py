@@ -92,7 +92,7 @@ def test_what_was_taken_up_is_restarted_when_it_dies(rig: Rig, program: str) -> 
 
 
 def returned(rig: Rig, program: str, before: int) -> bool:
-    name = next(n for n in rig.platform.layers[0].programs() if program in n)  # type: ignore[attr-defined]
+    name = next(n for n in rig.platform.layers[0].files.names() if program in n)  # type: ignore[attr-defined]
     process = rig.platform.layers[0].running(name)  # type: ignore[attr-defined]
     layers = all(isinstance(layer.observe(), Ready) for layer in rig.platform.layers)
     (server,) = rig.platform.deployments.status("toy", namespace="seldon")
@@ -186,15 +186,17 @@ def test_the_orphans_of_another_state_folder_are_left_alone(rig: Rig, tmp_path: 
 def test_programs_of_a_version_without_launchers_are_started_anew(rig: Rig) -> None:
     """They hold no lock: a second object store must not start beside them."""
     rig.platform.down()
-    for path in (rig.home / "supervisor/programs").iterdir():
+    for copy in (rig.home / "supervisor/programs").glob(".*.copy"):
+        copy.unlink()
+    for path in (rig.home / "supervisor/programs").glob("*.conf"):
         *_, name = path.stem.split("/")
         seconds = {"gateway": "5", "object_store": "1"}.get(name, "10")
         path.write_text(
-            "\n".join(
+            "".join(
                 "command=" + line.partition(f"{name}.log {seconds} ")[2]
                 if line.startswith("command=")
                 else line
-                for line in path.read_text().splitlines()
+                for line in path.read_text().splitlines(keepends=True)
             )
         )
     rig.ensure("supervisor")

@@ -222,9 +222,8 @@ def test_deleting_takes_the_route_the_servers_and_the_files(rig: Rig) -> None:
     rig.platform.deployments.delete("toy", namespace="seldon")
     assert rig.platform.deployments.status("toy", namespace="seldon") == ()
     assert not rig.platform._deployments._parts.models.path("s3://models/toy/one").exists()
-    assert {f.stem for f in (rig.home / "supervisor/programs").iterdir()} == {
-        "gateway",
-        "object_store",
+    assert {f.name for f in (rig.home / "supervisor/programs").iterdir()} == {
+        name for p in ("gateway", "object_store") for name in (f"{p}.conf", f".{p}.conf.copy")
     }
     with pytest.raises(NotFoundError, match="there is no deployment seldon/toy"):
         rig.platform.deployments.delete("toy", namespace="seldon")

@@ -109,7 +109,7 @@ def test_a_manifest_of_ones_own_is_applied_shown_and_deleted(
     finally:
         command_line.run("delete", "own", "--namespace", "team")
     assert "own" not in [model["name"] for model in command_line.status()["models"]]
-    refused = command_line.run("delete", "own", "--namespace", "team", code=1).stderr
+    refused = command_line.run("delete", "own", "--namespace", "team", code=2).stderr
     assert "there is no deployment team/own; there are: seldon/iris-model" in refused
 
 
@@ -147,7 +147,7 @@ def test_logs_are_those_of_the_thing_named(command_line: KindCommandLine) -> Non
     for name in ("istio", "object_store", "seldon_core", "tfserving"):
         assert "==>" in command_line.run("logs", name, "--lines", "5").stdout, name
     assert "Ready" in command_line.run("logs", "iris").stdout
-    refused = command_line.run("logs", "nobody", code=1).stderr
+    refused = command_line.run("logs", "nobody", code=2).stderr
     assert "nobody" in refused
     assert "metallb" in refused
 
