@@ -126,6 +126,7 @@ class FakeDeployments:
     def __init__(self) -> None:
         self.applied: dict[tuple[str, str], SeldonDeployment] = {}
         self.state: str = "ready"
+        self.conflict = ""
         self.difference = ""
 
     def apply(self, deployment: SeldonDeployment) -> Change:
@@ -148,6 +149,9 @@ class FakeDeployments:
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
         return f"{namespace}/{name} is not there"
+
+    def describe_conflict(self, name: str, *, namespace: str) -> str:
+        return self.conflict
 
     def describe_difference(self, wanted: SeldonDeployment) -> str:
         return self.difference

@@ -93,6 +93,21 @@ def test_enough_commands_take_names() -> None:
     assert len(_named_things()) >= 8
 
 
+@pytest.mark.parametrize("command", ["predict", "logs"])
+def test_a_model_that_is_not_deployed_is_called_that(run: Run, command: str) -> None:
+    said = "error: iris is not deployed; deploy it with `mlops-pipeline up iris`\n"
+    assert run(command, "iris") == (1, "", said)
+
+
+def test_where_the_object_store_is_absent_every_command_that_reads_it_says_how_to_make_it(
+    run: Run,
+) -> None:
+    said = "error: the object store is not there; bring it up with `mlops-pipeline up object_store`"
+    for words in (("models",), ("models", "iris"), ("rollback", "iris"), ("prune",)):
+        assert run(*words) == (1, "", f"{said}\n"), words
+    assert run("plan")[0] == 3
+
+
 def test_a_folder_of_somebody_else_is_no_state_folder(run: Run, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "photo.jpg").touch()

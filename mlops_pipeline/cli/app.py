@@ -334,8 +334,11 @@ def logs(
 ) -> None:
     """Show the end of a layer's or a deployment's log."""
     context = load_context()
-    deployments = {m.name: m.spec.server.deployment for m in context.models}
-    typer.echo(context.platform.logs(deployments.get(name, name), lines=lines))
+    for model in context.models:
+        if name == model.name:
+            context.require_deployed(model)
+            name = model.spec.server.deployment
+    typer.echo(context.platform.logs(name, lines=lines))
 
 
 @app.command()

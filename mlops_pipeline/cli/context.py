@@ -13,7 +13,7 @@ from mlops_pipeline.catalog.registry import (
     RegisteredModel,
     load_catalog,
 )
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.platforms.build import PLATFORMS, build_platform
 from mlops_pipeline.platforms.platform import Platform
@@ -65,6 +65,18 @@ class Context:
             if name in (model.name, model.spec.server.deployment):
                 return model
         raise ConfigurationError(self.describe_unknown(name, [m.name for m in self.models]))
+
+    def require_deployed(self, model: RegisteredModel) -> None:
+        """Refuse a model that is not deployed.
+
+        Raises:
+            NotFoundError: it is not; how to deploy it.
+        """
+        server = model.spec.server
+        if self.platform.deployments.find(server.deployment, namespace=server.namespace) is None:
+            raise NotFoundError(
+                f"{model.name} is not deployed; deploy it with `mlops-pipeline up {model.name}`"
+            )
 
     def describe_unknown(self, name: str, known: Sequence[str]) -> str:
         """Say why nothing is called `name`, where `known` is what could have been meant."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
@@ -12,6 +13,9 @@ from mlops_pipeline.cli.rows import Rows
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.clients.prediction import Answer, PredictionClient
 from mlops_pipeline.delivery.deploying import deployed_ref, url_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
@@ -40,15 +44,21 @@ def predict_rows(context: Context, model: RegisteredModel, asked: Rows) -> Answe
         NotFoundError: it is not deployed.
         UnavailableError: no answer, or one that is no prediction.
     """
-    deployed = deployed_ref(model.spec, context.platform)
-    if deployed is None:
-        raise NotFoundError(
-            f"{model.name} is not deployed; deploy it with `mlops-pipeline up {model.name}`"
-        )
-    values = asked.values or context.artifacts.holdout(deployed).x[:1]
+    context.require_deployed(model)
+    values = asked.values or _row_of_holdout(context, model)
     url, trust = url_of(model.spec, context.platform), context.platform.gateway_trust()
     with PredictionClient(url, trust=trust) as client:
         if asked.names:  # The model puts them into its order, or says which it misses.
             data = {"names": asked.names, "ndarray": asked.values}
             return client.send(json.dumps({"data": data}).encode())
         return client.predict(values)
+
+
+def _row_of_holdout(context: Context, model: RegisteredModel) -> "ArrayLike":
+    deployed = deployed_ref(model.spec, context.platform)
+    if deployed is None:
+        raise NotFoundError(
+            f"what is deployed for {model.name} is no artifact of it and has no row to ask "
+            "with; give one with --row"
+        )
+    return context.artifacts.holdout(deployed).x[:1]

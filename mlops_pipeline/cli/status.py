@@ -14,7 +14,7 @@ from rich.table import Table
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ServerSpec
 from mlops_pipeline.cli.context import Context
-from mlops_pipeline.clients.errors import PipelineError, UnavailableError
+from mlops_pipeline.clients.errors import AccessDeniedError, PipelineError, UnavailableError
 from mlops_pipeline.delivery.artifacts import Holdout
 from mlops_pipeline.platforms.layers import Absent, Drifted, Layer, Ready, describe
 
@@ -148,6 +148,8 @@ def _observe_model(
     try:
         seen = deployments.status(server.deployment, namespace=place)
         reason = "" if seen else deployments.describe_absence(server.deployment, namespace=place)
+    except AccessDeniedError as error:
+        seen, reason = (), f"unknown: {error}"
     except UnavailableError:
         seen, reason = (), "unknown: the layers say what does not answer"
     return ModelStatus(

@@ -27,8 +27,9 @@ class Step:
     """Asset key below the platform's prefix: `gateway`, `iris/model`."""
     action: str
     """keep, create, update, repair, load, train or deploy; decide: once what it needs is up;
-    refused: by a blocking check, which the reason names; held: what it is built on is refused;
-    verify: its objects were written again, and `up` reads them."""
+    refused: by a blocking check, which the reason names; held: what it is built on is refused,
+    or somebody else made the deployment of that name; verify: its objects were written again, and
+    `up` reads them."""
     reason: str = ""
 
 
@@ -152,6 +153,9 @@ def _plan_deployment(model: RegisteredModel, ref: ModelRef, *, platform: Platfor
     if found is None:
         why = platform.deployments.describe_absence(server.deployment, namespace=server.namespace)
         return Step(name, "deploy", why)
+    conflict = platform.deployments.describe_conflict(server.deployment, namespace=server.namespace)
+    if conflict:
+        return Step(name, "held", conflict)
     status = platform.deployments.status(server.deployment, namespace=server.namespace)
     if edited := [f"{p.name}: {p.reason}" for p in status if p.state == "edited"]:
         return Step(name, "update", "; ".join(edited))

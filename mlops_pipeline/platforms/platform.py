@@ -65,6 +65,9 @@ class Deployments(Protocol):
     def describe_absence(self, name: str, *, namespace: str) -> str:
         """Say in a few words why there is no such deployment."""
 
+    def describe_conflict(self, name: str, *, namespace: str) -> str:
+        """Say why a deployment of that name may not be changed; empty if it may."""
+
     def describe_difference(self, wanted: SeldonDeployment) -> str:
         """Say what the platform's settings change about the deployment; empty if nothing."""
 

@@ -64,6 +64,12 @@ class SeldonSettings(Table):
         False,
         description="Put Seldon's executor in front of each model; its pods take 20 s longer.",
     )
+    keys_by_default: bool = Field(
+        False,
+        description="Let Seldon's operator give the Secret `seldon-rclone-secret`, with the keys of the object "
+        "store, to every model whose manifest names no `envSecretRefName`. In namespaces without "
+        "that Secret such models then do not start, wherever they are read from.",
+    )
 
 
 class ObjectStoreSettings(Table):

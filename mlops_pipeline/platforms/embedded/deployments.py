@@ -123,6 +123,10 @@ class EmbeddedDeployments:
         damage = self._parts.records.describe_damage(name, namespace=namespace)
         return damage or "not deployed"
 
+    def describe_conflict(self, name: str, *, namespace: str) -> str:
+        """Return nothing: every deployment here is this project's."""
+        return ""
+
     def describe_difference(self, wanted: SeldonDeployment) -> str:
         """Return nothing: here a deployment is all in its manifest."""
         return ""

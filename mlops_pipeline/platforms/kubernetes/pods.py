@@ -12,6 +12,7 @@ from typing import Any
 from mlops_pipeline.clients.errors import FailedPodError, PipelineError
 from mlops_pipeline.clients.kubernetes import POD, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes.endings import is_ending
+from mlops_pipeline.platforms.store_access import SECRET
 
 INITIALIZER = "-model-initializer"
 """How the name of the init container ends that copies a model with rclone."""
@@ -41,6 +42,10 @@ _SHOWN = 2_000
 """Characters of a log that an error shows."""
 _DIRECTORY_NOT_FOUND = 3
 _KEYS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403")
+_KEYLESS_ADVICE = (
+    "delete the SeldonDeployment and deploy its manifest with `mlops-pipeline apply`, which adds the "
+    f"Secret, or add `envSecretRefName: {SECRET}` to its graph, in a namespace that has that Secret"
+)
 _NO_MODEL = "there is no model in"
 """What our server says of a folder that nothing of use was copied into."""
 _SILENT = ("connection refused", "no such host", "i/o timeout", "deadline exceeded")
@@ -261,7 +266,7 @@ def _ended(
 ) -> _Trouble:
     code = ended.get("exitCode")
     final_codes = (_DIRECTORY_NOT_FOUND,) if name.endswith(INITIALIZER) else final_exit_codes
-    final = code in final_codes or ended.get("reason") == "OOMKilled"
+    final = code in final_codes or ended.get("reason") == "OOMKilled" or _lacks_keys(pod, name)
     how = _how_it_ended(pod, name, ended)
     return _Trouble(f"{name} {how}", final, container=name, exited=True)
 
@@ -334,8 +339,10 @@ def _are_keys_refused(trouble: _Trouble, tail: str) -> bool:
 
 def _words_of_rclone(pod: Manifest, trouble: _Trouble, tail: str) -> tuple[str, str]:
     spec = _spec_of(pod, trouble.container)
-    uri = next(iter(spec.get("args") or ()), "its model")
+    uri = _uri_of(spec) or "its model"
     secrets = [s["secretRef"]["name"] for s in spec.get("envFrom") or () if "secretRef" in s]
+    if _lacks_keys(pod, trouble.container):
+        return f"its manifest names no Secret with the keys for {uri}", _KEYLESS_ADVICE
     secret = ", ".join(secrets) or "none"
     # The log of a container that was just started again is still empty; the exit code 3 says the
     # same (https://rclone.org/docs/#exit-code).
@@ -358,8 +365,19 @@ def _copied_nothing(pod: Manifest, tail: str) -> str | None:
         return None
     for container in (pod.get("spec") or {}).get("initContainers") or ():
         if container["name"].endswith(INITIALIZER):
-            return str(next(iter(container.get("args") or ()), ""))
+            return _uri_of(container)
     return None
+
+
+def _uri_of(initializer: Mapping[str, Any]) -> str:
+    return str(next(iter(initializer.get("args") or ()), ""))
+
+
+def _lacks_keys(pod: Manifest, container: str) -> bool:
+    """Say whether it copies a model from S3 and was given no Secret: no restart can help."""
+    spec = _spec_of(pod, container)
+    copies = container.endswith(INITIALIZER) and _uri_of(spec).startswith("s3://")
+    return copies and not spec.get("envFrom") and not spec.get("env")
 
 
 def _spec_of(pod: Manifest, name: str) -> Mapping[str, Any]:

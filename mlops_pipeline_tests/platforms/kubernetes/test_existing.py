@@ -226,6 +226,28 @@ def test_a_strangers_deployment_that_reads_our_store_keeps_it(rig: ExistingRig) 
     assert rig.api.find(STATEFUL_SET, "seaweedfs", namespace="mlops-storage") is not None
 
 
+@pytest.mark.parametrize(
+    ("by_default", "own", "place", "stays"),
+    [
+        (True, "", "seldon", True),
+        (False, "", "seldon", False),
+        (True, "own", "seldon", False),
+        (True, "", "strangers", False),  # It has no such Secret.
+    ],
+)
+def test_a_stranger_who_reads_with_our_keys_by_default_keeps_the_store(
+    rig: ExistingRig, *, by_default: bool, own: str, place: str, stays: bool
+) -> None:
+    rig.settings = existing_settings(metallb=METALLB, seldon={"keys_by_default": by_default})
+    theirs = deployed("theirs", place, ours=False, secret=own)
+    child = {**theirs["spec"]["predictors"][0]["graph"], "modelUri": "s3://models/theirs"}
+    theirs["spec"]["predictors"][0]["graph"] = {"name": "above", "children": [child]}
+    rig.api.put(theirs)
+    platform_of(rig).down()
+    there = rig.api.find(STATEFUL_SET, "seaweedfs", namespace="mlops-storage") is not None
+    assert there == stays
+
+
 def test_what_a_stranger_has_just_deleted_keeps_nothing(rig: ExistingRig) -> None:
     theirs = deployed("theirs", "strangers", ours=False)
     ending = {**theirs["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}

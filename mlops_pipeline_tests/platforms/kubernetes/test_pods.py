@@ -281,6 +281,20 @@ def test_refused_keys_end_the_wait_at_once() -> None:
     assert explain_unready([pod(ended(1))], log=lambda *_: "Forbidden") != ""
 
 
+def test_a_manifest_without_a_secret_is_named_at_once_with_what_to_add() -> None:
+    """As somebody applies it with kubectl: the operator gives its initializer no keys."""
+    found = pod(waiting("PodInitializing"), init=[ended(1, name=INITIALIZER)])
+    del found["spec"]["initContainers"][0]["envFrom"]
+    with pytest.raises(FatalStateError) as error:
+        explain_unready([found])
+    said = str(error.value)
+    assert f"its manifest names no Secret with the keys for {URI}" in said
+    assert "`mlops-pipeline apply`" in said
+    assert "`envSecretRefName: seldon-rclone-secret`" in said
+    found["spec"]["initContainers"][0]["args"][0] = "gs://models/iris"
+    assert explain_unready([found]) == f"iris-0: {INITIALIZER} exited with 1"
+
+
 def test_the_last_words_are_those_of_who_is_not_ready() -> None:
     copying = pod(waiting("PodInitializing"), init=[running(name=INITIALIZER)])
     ending = pod(running(), name="old", metadata={"deletionTimestamp": "now"})

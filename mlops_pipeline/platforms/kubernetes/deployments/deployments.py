@@ -214,6 +214,12 @@ class KubernetesDeployments:
         ending = is_ending(found)
         return f"the namespace {namespace} is being deleted" if ending else "not deployed"
 
+    def describe_conflict(self, name: str, *, namespace: str) -> str:
+        """Say that somebody else made the deployment of that name, and what to do; else empty."""
+        api = self._parts.find_api()
+        found = self._find(api, name, namespace) if api is not None else None
+        return _conflict(found) if found is not None else ""
+
     def describe_difference(self, wanted: SeldonDeployment) -> str:
         """Say what the platform's settings change about the deployment; empty if nothing."""
         api = self._parts.find_api()
@@ -458,12 +464,19 @@ def _require_ours(found: Manifest | None, verb: str) -> None:
     Raises:
         ConflictError: it lacks this project's label.
     """
-    if found is None or is_ours(found):
-        return
-    name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
-    place = f"{name} --namespace {namespace}"
-    raise ConflictError(
-        f"could not {verb} {namespace}/{name}: somebody else made it. Delete it yourself "
+    if found is not None and (reason := _conflict(found)):
+        metadata = found["metadata"]
+        raise ConflictError(
+            f"could not {verb} {metadata['namespace']}/{metadata['name']}: {reason}"
+        )
+
+
+def _conflict(found: Manifest) -> str:
+    if is_ours(found):
+        return ""
+    place = f"{found['metadata']['name']} --namespace {found['metadata']['namespace']}"
+    return (
+        "somebody else made it. Delete it yourself "
         f"(`kubectl delete seldondeployment {place}`), or hand it over "
         f"(`kubectl label seldondeployment {place} app.kubernetes.io/managed-by=mlops-pipeline`)"
     )

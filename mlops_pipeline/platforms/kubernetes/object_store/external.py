@@ -87,7 +87,8 @@ class ExternalStore:
 
     def users(self) -> tuple[str, ...]:
         """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
-        return rclone.readers(self._parts.api())
+        by_default = self._parts.settings.seldon.keys_by_default
+        return rclone.readers(self._parts.api(), by_default=by_default)
 
     def discard(self) -> None:
         """Delete the Secrets with its keys. What is stored stays: the store is not ours.

@@ -4,7 +4,7 @@ https://github.com/SeldonIO/seldon-core/blob/v1.17.1/doc/source/servers/overview
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +94,39 @@ def delete_all(api: KubernetesApi) -> None:
         api.delete(SECRET, NAME, namespace=found["metadata"]["namespace"])
 
 
-def readers(api: KubernetesApi) -> tuple[str, ...]:
-    """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
+def readers(api: KubernetesApi, *, by_default: bool) -> tuple[str, ...]:
+    """Return the SeldonDeployments of somebody else that read artifacts with our Secret.
+
+    `by_default`: Seldon's operator gives it to the models that name no Secret.
+    """
+    secrets = api.list(SECRET, labels=_selector()) if by_default else ()
+    places = {str(found["metadata"]["namespace"]) for found in secrets}
     return tuple(
         f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
         for found in api.list(SELDON_DEPLOYMENT)
-        if not is_mine(api, found) and stays(found) and f"'{NAME}'" in str(found["spec"])
+        if not is_mine(api, found)
+        and stays(found)
+        and (
+            f"'{NAME}'" in str(found["spec"])
+            or (found["metadata"]["namespace"] in places and _takes_the_default(found))
+        )
     )
+
+
+def _takes_the_default(deployment: Manifest) -> bool:
+    """Say whether one of the models of a SeldonDeployment names no Secret that it is read with."""
+    graphs = [p.get("graph") or {} for p in deployment["spec"].get("predictors") or ()]
+    return any(
+        unit.get("modelUri") and not unit.get("envSecretRefName")
+        for graph in graphs
+        for unit in _units(graph)
+    )
+
+
+def _units(graph: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield graph
+    for child in graph.get("children") or ():
+        yield from _units(child)
 
 
 def settings_of(endpoint: str, key: "Credentials", *, region: str = "") -> dict[str, str]:

@@ -124,7 +124,8 @@ class SeaweedStore:
 
     def users(self) -> tuple[str, ...]:
         """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
-        return rclone.readers(self._parts.api())
+        by_default = self._parts.settings.seldon.keys_by_default
+        return rclone.readers(self._parts.api(), by_default=by_default)
 
     def discard(self) -> None:
         """Delete the volume with all that is stored, the keys and the Secrets with them.

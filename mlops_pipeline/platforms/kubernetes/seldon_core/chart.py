@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.releases import Installation
 from mlops_pipeline.platforms.layers import Diagnosis
+from mlops_pipeline.platforms.store_access import SECRET
 from mlops_pipeline.settings.layers import LayerSettings
 
 NAMESPACE = "seldon-system"
@@ -144,6 +145,9 @@ def _values(settings: LayerSettings, serving: ServingImages) -> dict[str, Any]:
             }
         },
         "storageInitializer": {"cpuRequest": "20m", "memoryRequest": "32Mi"},
+        "predictiveUnit": {
+            "defaultEnvSecretRefName": SECRET if settings.seldon.keys_by_default else ""
+        },
         "predictor_servers": servers(settings, serving),
     }
 

@@ -793,6 +793,18 @@ def test_somebody_elses_is_listed_and_has_a_status(world: World) -> None:
     assert (status.state, status.reason) == ("failed", "no container")
 
 
+def test_that_somebody_else_made_it_is_told_before_it_is_applied(world: World) -> None:
+    def conflict() -> str:
+        return world.deployments.describe_conflict("iris", namespace="models")
+
+    assert conflict() == ""
+    world.api.put(FOREIGN)
+    assert conflict().startswith("somebody else made it. Delete it yourself (`kubectl delete ")
+    world.api.drop(SELDON_DEPLOYMENT, "iris", namespace="models")
+    world.deployments.apply(deployment())
+    assert conflict() == ""
+
+
 def test_a_version_that_is_being_rolled_out_still_shows_what_answers(world: World) -> None:
     world.deployments.apply(deployment())
     world.operator.stuck = {"phase": "Pending", "conditions": []}

@@ -151,6 +151,7 @@ def test_the_chart_gets_our_servers_and_small_requests(rig: HelmRig) -> None:
     values = upgrade.values
     assert values["istio"] == {"enabled": True, "gateway": "istio-system/seldon-gateway"}
     assert values["usageMetrics"] == {"enabled": False}
+    assert values["predictiveUnit"] == {"defaultEnvSecretRefName": ""}
     assert values["executor"]["resources"]["cpuRequest"] == "20m"
     image, tag = "localhost:5001/mlops-pipeline/serving", "0123456789abcdef"
     plain = {"image": image, "defaultImageVersion": tag}
@@ -174,6 +175,14 @@ def test_usage_metrics_are_a_setting(rig: HelmRig) -> None:
     rig.set(seldon={"usage_metrics": True})
     layer(rig).ensure()
     assert rig.helm.upgrades[0].values["usageMetrics"] == {"enabled": True}
+
+
+def test_keys_by_default_are_a_setting(installed: HelmRig) -> None:
+    installed.set(seldon={"keys_by_default": True})
+    assert isinstance(layer(installed).observe(), Drifted)
+    assert layer(installed).ensure().action == "updated"
+    (upgrade,) = installed.helm.upgrades
+    assert upgrade.values["predictiveUnit"] == {"defaultEnvSecretRefName": "seldon-rclone-secret"}
 
 
 def test_another_serving_image_is_a_difference_and_takes_effect(installed: HelmRig) -> None:
