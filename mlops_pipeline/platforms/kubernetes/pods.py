@@ -43,8 +43,8 @@ _SHOWN = 2_000
 _DIRECTORY_NOT_FOUND = 3
 _KEYS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403")
 _KEYLESS_ADVICE = (
-    "delete the SeldonDeployment and deploy its manifest with `mlops-pipeline apply`, which adds the "
-    f"Secret, or add `envSecretRefName: {SECRET}` to its graph, in a namespace that has that Secret"
+    "delete the SeldonDeployment and deploy its manifest with `mlops-pipeline apply`, which adds "
+    f"one, or add `envSecretRefName: {SECRET}` to its graph, in a namespace that has that Secret"
 )
 _NO_MODEL = "there is no model in"
 """What our server says of a folder that nothing of use was copied into."""
