@@ -66,9 +66,10 @@ class SeldonSettings(Table):
     )
     keys_by_default: bool = Field(
         False,
-        description="Let Seldon's operator give the Secret `seldon-rclone-secret`, with the keys of the "
-        "object store, to every model whose manifest names no `envSecretRefName`. In namespaces "
-        "without that Secret such models then do not start, wherever they are read from.",
+        description="Let Seldon's operator give the Secret `seldon-rclone-secret`, with the keys "
+        "of the object store, to every model whose manifest names no `envSecretRefName`. In "
+        "namespaces without that Secret such models then do not start, wherever they are read "
+        "from.",
     )
 
 
