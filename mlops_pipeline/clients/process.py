@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlops_pipeline.clients.errors import CommandError
-from mlops_pipeline.clients.watcher import watched
+from mlops_pipeline.clients.watcher import prepare, watched
 
 _SHOWN = 2_000
 """Characters of each stream that an error shows."""
@@ -132,6 +132,7 @@ def _start(
     remedy: str,
     stderr: IO[str] | int = subprocess.PIPE,
 ) -> "subprocess.Popen[str]":
+    prepare()
     try:
         return subprocess.Popen(
             list(command),

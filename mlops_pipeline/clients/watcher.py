@@ -23,6 +23,12 @@ _owner = 0
 """Id of the process that has started `_watcher`: one that was forked has a copy, and no watcher."""
 
 
+def prepare() -> None:
+    """Start the watcher where none runs, so that telling it of a command takes no time."""
+    with _lock, suppress(OSError):
+        _running()
+
+
 @contextmanager
 def watched(group: int) -> Iterator[None]:
     """Let the process group `group` end with this process while the block runs."""

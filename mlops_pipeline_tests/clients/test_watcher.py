@@ -15,14 +15,17 @@ from mlops_pipeline.clients.waiting import wait_until
 
 RUNS = """
 from mlops_pipeline.clients.process import run
-run(["sh", "-c", "sleep 60 & echo $$ $! > pids.new && mv pids.new pids; wait"],
+run(["sh", "-c", "sleep 1; sleep 60 & echo $$ $! > pids.new && mv pids.new pids; wait"],
     purpose="try", timeout=60)
 """
 
 
 @pytest.fixture
 def parent(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that waits for a command, which has a child."""
+    """A process that waits for a command, which has a child.
+
+    The command takes a second to say so: its parent tells the watcher of it meanwhile.
+    """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(RUNS)], cwd=tmp_path)
     yield process
     process.kill()
