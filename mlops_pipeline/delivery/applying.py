@@ -28,7 +28,8 @@ def apply_manifest(
 ) -> Change:
     """Apply a manifest, unless an artifact that it names does not fit it or is refused.
 
-    Models without a manifest of ours, and those in other stores, are applied as they are.
+    Models without a manifest of ours are applied as they are. A URI names the same artifact whatever
+    Secret it is read with: who copies the store's keys into another Secret gets past no check.
 
     Raises:
         InvalidManifestError: its implementation does not serve the artifact's framework.
@@ -87,7 +88,7 @@ def _checked(
 ) -> ModelRef | None:
     """Return the artifact of ours that a predictor serves, after a look at its manifest."""
     graph, store = predictor.graph, find_store(platform)
-    if store is None or graph.env_secret_ref_name not in ("", platform.object_store_secret()):
+    if store is None:
         return None
     uri = graph.model_uri.rstrip("/")
     manifest = _find_manifest(store, uri)

@@ -22,13 +22,16 @@ def find_store(platform: Platform) -> Objects | None:
         return None
 
 
-def artifacts_of(deployment: SeldonDeployment) -> set[ModelRef]:
-    """Return the artifacts of ours that get a deployment's live requests."""
+def artifacts_of(deployment: SeldonDeployment, *, secret: str) -> set[ModelRef]:
+    """Return the artifacts of ours that get a deployment's live requests.
+
+    `secret` is that of our object store: what is read with another one may be of another store.
+    """
     shares = deployment.traffic()
     named = (
         find_ref(predictor.graph.model_uri)
         for predictor in deployment.spec.predictors
-        if shares.get(predictor.name)
+        if shares.get(predictor.name) and predictor.graph.env_secret_ref_name in ("", secret)
     )
     return {ref for ref in named if ref is not None}
 
@@ -51,8 +54,10 @@ def record_serving(
     """
     if (store := find_store(platform)) is None:
         return
-    serving = artifacts_of(after)
-    names = {ref.name for ref in serving | (artifacts_of(before) if before else set())}
+    secret = platform.object_store_secret()
+    serving = artifacts_of(after, secret=secret)
+    former = artifacts_of(before, secret=secret) if before else set()
+    names = {ref.name for ref in serving | former}
     log = VerdictLog(store)
     place = place_of(platform, after.namespace, after.name)
     known = _serving_at(place, log, names)
@@ -73,7 +78,8 @@ def record_end(deployment: SeldonDeployment, *, platform: Platform, by: str) -> 
         return
     log = VerdictLog(store)
     place = place_of(platform, deployment.namespace, deployment.name)
-    for ref in _serving_at(place, log, {ref.name for ref in artifacts_of(deployment)}):
+    served = artifacts_of(deployment, secret=platform.object_store_secret())
+    for ref in _serving_at(place, log, {ref.name for ref in served}):
         log.append(ref, ServingEnded(place, "deleted", by=by))
 
 

@@ -95,8 +95,22 @@ def test_a_refused_artifact_is_refused_wherever_it_lies(
     assert standing(log.entries(ref)).served[0].until is not None
 
 
-def test_models_of_others_are_applied_as_they_are(platform: FakePlatform, ref: ModelRef) -> None:
+def test_models_of_others_are_applied_as_they_are(platform: FakePlatform) -> None:
     platform.store.put("models", "theirs/model.joblib", b"x")
     for uri in ("s3://models/theirs", "s3://elsewhere/theirs"):
         assert _apply(platform, _manifest(uri)).action in ("created", "updated")
-    _apply(platform, _manifest(ref.uri, "TENSORFLOW_SERVER", secret="keys-of-another-store"))
+        _apply(platform, _manifest(uri, secret="keys-of-another-store"))
+
+
+def test_another_secret_gets_no_artifact_past_its_checks(
+    platform: FakePlatform, ref: ModelRef
+) -> None:
+    log = VerdictLog(platform.store)
+    with pytest.raises(InvalidManifestError):
+        _apply(platform, _manifest(ref.uri, "TENSORFLOW_SERVER", secret="copy-of-our-keys"))
+    _apply(platform, _manifest(ref.uri, secret="copy-of-our-keys"))
+    assert standing(log.entries(ref)).served == ()
+
+    log.append(ref, Judgement("accuracy", passed=False, sentence="accuracy 0.36"))
+    with pytest.raises(RefusedError, match="accuracy 0.36"):
+        _apply(platform, _manifest(ref.uri, secret="copy-of-our-keys"))

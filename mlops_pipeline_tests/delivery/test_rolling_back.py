@@ -48,7 +48,7 @@ class History:
 
     def serve(self, ref: ModelRef, *, although_refused: bool = False) -> ModelRef:
         before = self.platform.deployments.find("toy-model", namespace="seldon")
-        after = seldon_deployment(TOY, ref, secret="s")
+        after = seldon_deployment(TOY, ref, secret=self.platform.object_store_secret())
         self.platform.deployments.apply(after)
         record_serving(
             before, after, platform=self.platform, by="t", although_refused=although_refused

@@ -310,6 +310,8 @@ def test_everything_below_the_prefix_is_downloaded_once(
     }
     store.objects.clear()
     assert folders(store).fetch(URI, namespace="ns", secret="mine") == path
+    with pytest.raises(NotFoundError, match="secret none does not exist"):
+        folders(store).fetch(URI, namespace="ns", secret="none")
 
 
 @pytest.mark.parametrize(

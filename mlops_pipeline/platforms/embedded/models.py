@@ -54,12 +54,12 @@ class ModelFolders:
             IntegrityError: an object's key leads out of the folder.
             UnavailableError: the store did not answer.
         """
-        path = self.path(uri)
+        path, keys_to_store = self.path(uri), self._read_secret(namespace, secret)
         if path.exists():
             if _is_whole(path):
                 return path
             self.discard(path)
-        store = self._connect(self._read_secret(namespace, secret))
+        store = self._connect(keys_to_store)
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         prefix = prefix.rstrip("/") + "/"
         keys = sorted(store.sizes(bucket, prefix))
