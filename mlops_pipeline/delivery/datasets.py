@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlops_pipeline.catalog import describing, worker
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.s3 import Objects
@@ -23,14 +23,15 @@ _TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot, what is in it, and whether it was there already."""
+    """A snapshot, what is in it, and what was done so that it is there."""
 
     ref: DatasetRef
     profile: Mapping[str, Any]
     """What `catalog.worker.profile` returns."""
     size: int
     """Bytes of its data.npz."""
-    created: bool
+    change: Literal["created", "repaired", "unchanged"]
+    """Repaired: its data had been changed in the store, and was stored again."""
 
 
 class DatasetStore:
@@ -44,7 +45,10 @@ class DatasetStore:
         self._store = store
 
     def ensure(self, model: RegisteredModel, *, file: Path | None) -> Snapshot:
-        """Return the snapshot of the model's dataset; load and store it when its inputs are new.
+        """Return the snapshot of the model's dataset.
+
+        Its data is loaded and stored when its inputs are new, or when somebody changed it in the
+        store.
 
         Raises:
             ConfigurationError: the configured file is not there.
@@ -62,35 +66,79 @@ class DatasetStore:
         return self._find_by_inputs(model, _inputs_digest(model, file))
 
     def profile(self, ref: DatasetRef) -> dict[str, Any]:
-        """Return what `catalog.worker.profile` said of the snapshot."""
-        return dict(
-            json.loads(self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{worker.PROFILE}"))
-        )
+        """Return what `catalog.worker.profile` said of the snapshot.
+
+        Raises:
+            IntegrityError: it is missing, or is no JSON.
+        """
+        found = self._find_record(f"{ref.name}/{ref.digest}/{worker.PROFILE}")
+        if found is None:
+            raise IntegrityError(
+                f"{worker.PROFILE} of the snapshot {ref.uri} is missing or damaged; "
+                f"`mlops-pipeline up {ref.name}` writes it again"
+            )
+        return found
 
     def find_description(self, ref: DatasetRef) -> dict[str, Any] | None:
         """Return what `catalog.describing` said of the snapshot, None for an earlier version's."""
-        data = self._store.find(BUCKET, f"{ref.name}/{ref.digest}/{describing.DESCRIPTION}")
-        return None if data is None else dict(json.loads(data))
+        return self._find_record(f"{ref.name}/{ref.digest}/{describing.DESCRIPTION}")
 
     def find_picture(self, ref: DatasetRef, name: str) -> bytes | None:
         """Return a PNG of `catalog.describing.PICTURES`, or None where the data has none."""
         return self._store.find(BUCKET, f"{ref.name}/{ref.digest}/{name}")
 
     def download(self, ref: DatasetRef, path: Path) -> None:
-        """Write the snapshot's data.npz to `path`."""
-        self._store.download(BUCKET, f"{ref.name}/{ref.digest}/{worker.DATA}", path)
+        """Write the snapshot's data.npz to `path`, its bytes compared with the digest.
+
+        Raises:
+            NotFoundError: there is no such snapshot.
+            IntegrityError: its data was changed in the store.
+        """
+        self._store.download(BUCKET, _data_key(ref), path)
+        if (seen := sha256_of(path)) != ref.digest:
+            raise IntegrityError(
+                f"{worker.DATA} of the snapshot {ref.uri} was changed in the object store: its "
+                f"SHA-256 is {seen}; `mlops-pipeline up {ref.name}` loads the data again"
+            )
 
     def _find_by_inputs(self, model: RegisteredModel, inputs: str) -> Snapshot | None:
-        index = self._store.find(BUCKET, f"{model.name}/inputs/{inputs}.json")
-        return None if index is None else self._find(model.name, str(json.loads(index)["digest"]))
+        """Return the snapshot of these inputs, unless its data was changed.
+
+        Its bytes are read only where its entity tag is not the one that it was stored with.
+        """
+        index = self._find_record(f"{model.name}/inputs/{inputs}.json") or {}
+        found = self._find(model.name, str(index.get("digest")))
+        if found is None or self._tag(found.ref) == index.get("etag") or self._is_whole(found.ref):
+            return found
+        return None
+
+    def _find_record(self, key: str) -> dict[str, Any] | None:
+        """Return what a file of JSON holds, or None where it is missing or damaged."""
+        data = self._store.find(BUCKET, key)
+        try:
+            found = None if data is None else json.loads(data)
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
 
     def _find(self, name: str, digest: str) -> Snapshot | None:
-        profile = self._store.find(BUCKET, f"{name}/{digest}/{worker.PROFILE}")
-        key = f"{name}/{digest}/{worker.DATA}"
-        size = self._store.sizes(BUCKET, key).get(key)
+        ref = _ref(name, digest)
+        profile = self._find_record(f"{name}/{digest}/{worker.PROFILE}")
+        size = self._store.sizes(BUCKET, key := _data_key(ref)).get(key)
         if profile is None or size is None:
             return None
-        return Snapshot(_ref(name, digest), json.loads(profile), size, created=False)
+        return Snapshot(ref, profile, size, "unchanged")
+
+    def _tag(self, ref: DatasetRef) -> str | None:
+        return self._store.etags(BUCKET, key := _data_key(ref)).get(key)
+
+    def _is_whole(self, ref: DatasetRef) -> bool:
+        try:
+            with temporary_folder("verify") as folder:
+                self.download(ref, folder / worker.DATA)
+        except IntegrityError:
+            return False
+        return True
 
     def _load(self, model: RegisteredModel, file: Path | None, inputs: str) -> Snapshot:
         with temporary_folder("dataset") as folder:
@@ -104,37 +152,44 @@ class DatasetStore:
                 timeout=_TIMEOUT,
             )
             data, profile = folder / worker.DATA, (folder / worker.PROFILE).read_bytes()
-            digest = sha256_of(data)
-            created = self._publish(model.name, digest, Path(folder))
+            ref = _ref(model.name, sha256_of(data))
+            change = self._publish(ref, Path(folder))
             self._store.put(
                 BUCKET,
                 f"{model.name}/inputs/{inputs}.json",
-                json.dumps({"digest": digest}).encode(),
+                json.dumps({"digest": ref.digest, "etag": self._tag(ref)}).encode(),
             )
-            return Snapshot(
-                _ref(model.name, digest), json.loads(profile), data.stat().st_size, created=created
-            )
+            return Snapshot(ref, json.loads(profile), data.stat().st_size, change)
 
-    def _publish(self, name: str, digest: str, folder: Path) -> bool:
-        """Store what the worker wrote, its profile last; say whether the data is new.
+    def _publish(
+        self, ref: DatasetRef, folder: Path
+    ) -> Literal["created", "repaired", "unchanged"]:
+        """Store what the worker wrote, its profile last; say what that did to the data.
 
         The digest is that of the data: another version may describe the same data otherwise.
         """
-        known = self._find(name, digest)
-        prefix = f"{name}/{digest}/"
-        if known is None:
-            self._store.upload(BUCKET, prefix + worker.DATA, folder / worker.DATA)
+        known = self._find(ref.name, ref.digest)
+        is_whole = known is not None and self._is_whole(ref)
+        prefix = f"{ref.name}/{ref.digest}/"
+        if not is_whole:
+            self._store.upload(BUCKET, _data_key(ref), folder / worker.DATA)
         for file in (describing.DESCRIPTION, *describing.PICTURES):
             if (folder / file).is_file():
                 self._store.upload(BUCKET, prefix + file, folder / file)
         profile = (folder / worker.PROFILE).read_bytes()
         if known is None or known.profile != json.loads(profile):
             self._store.put(BUCKET, prefix + worker.PROFILE, profile)
-        return known is None
+        if known is None:
+            return "created"
+        return "unchanged" if is_whole else "repaired"
 
 
 def _ref(name: str, digest: str) -> DatasetRef:
     return DatasetRef(name, f"s3://{BUCKET}/{name}/{digest}", digest)
+
+
+def _data_key(ref: DatasetRef) -> str:
+    return f"{ref.name}/{ref.digest}/{worker.DATA}"
 
 
 def _inputs_digest(model: RegisteredModel, file: Path | None) -> str:
@@ -142,7 +197,7 @@ def _inputs_digest(model: RegisteredModel, file: Path | None) -> str:
     if file is not None and not file.exists():
         raise ConfigurationError(
             f"the dataset of {model.name} is set to {file}, which does not exist; "
-            f"mend the setting `datasets.{model.name}`"
+            f"correct the setting `datasets.{model.name}`"
         )
     files = {} if file is None else _hashes(file)
     parts = {

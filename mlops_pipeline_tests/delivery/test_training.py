@@ -26,8 +26,8 @@ def test_unchanged_inputs_train_nothing(stores: tuple[DatasetStore, ArtifactStor
         for run, force in (("one", False), ("two", False), ("three", True))
     ]
 
-    assert snapshot.created
-    assert not datasets.ensure(REGISTERED, file=None).created
+    assert snapshot.change == "created"
+    assert datasets.ensure(REGISTERED, file=None).change == "unchanged"
     assert [t.trained for t in trained] == [True, False, True]
     assert trained[0].ref == trained[1].ref
     assert trained[1].manifest.run_id == "one"
@@ -43,7 +43,7 @@ def test_a_snapshot_that_an_earlier_version_described_is_described_again() -> No
         store.delete("datasets", key)
     store.put("datasets", f"toy/{new.ref.digest}/profile.json", b'{"of": "another time"}')
     again = DatasetStore(store).ensure(REGISTERED, file=None)
-    assert (again.ref, again.created) == (new.ref, False)
+    assert (again.ref, again.change) == (new.ref, "unchanged")
     assert DatasetStore(store).profile(new.ref) == new.profile
 
 
