@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import (
@@ -22,8 +22,11 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verification import scores_where_served
 from mlops_pipeline.platforms.platform import ServingEnvironment
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _COMPARED_ROWS = 20_000
-"""Most hold-out rows on which two artifacts are compared."""
+"""Most hold-out rows on which two artifacts are compared, of each class as many in proportion."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,9 @@ def compare_with(
     import numpy as np
 
     holdout = artifacts.holdout(ref)
-    labels = holdout.y[:_COMPARED_ROWS]
-    right = holdout.scores[:_COMPARED_ROWS].argmax(axis=1) == labels
+    chosen = spread(holdout.y, most=_COMPARED_ROWS)
+    labels = holdout.y[chosen]
+    right = holdout.scores[chosen].argmax(axis=1) == labels
     try:
         answers = _answers_of(spec, ref, reference, artifacts, environment)
     except UnavailableError:
@@ -96,6 +100,19 @@ def compare_with(
     return Trial(reference, comparison, "")
 
 
+def spread(labels: "NDArray[Any]", *, most: int) -> "NDArray[Any]":
+    """Return the numbers of at most `most` rows, in ascending order, spread over each class.
+
+    They are evenly spaced where the rows are sorted by class, so that neither a set that is sorted
+    nor one in which the classes alternate leaves a class out.
+    """
+    import numpy as np
+
+    by_class = np.argsort(labels, kind="stable")
+    places = np.linspace(0, len(labels) - 1, min(most, len(labels))).astype(np.int64)
+    return np.sort(by_class[places])
+
+
 def _answers_of(
     spec: ModelSpec,
     ref: ModelRef,
@@ -103,8 +120,8 @@ def _answers_of(
     artifacts: ArtifactStore,
     environment: ServingEnvironment,
 ) -> list[int]:
-    """Return the class that `reference` answers for each hold-out row of `ref`."""
-    served_as = f"{spec.server.parameters} {environment.fingerprint()}"
+    """Return the class that `reference` answers for each compared hold-out row of `ref`."""
+    served_as = f"{spec.server.parameters} {environment.fingerprint()} spread {_COMPARED_ROWS}"
     name = hashlib.sha256(f"{reference.digest} {served_as}".encode()).hexdigest()
     found = artifacts.evidence(
         ref,
@@ -133,12 +150,12 @@ def _ask(
     ):
         if new_shape != old_shape:
             raise ConfigurationError(f"it has {_size(old_shape)} {what}, they {_size(new_shape)}")
-    rows = holdout.x[:_COMPARED_ROWS]
+    rows = holdout.x[chosen := spread(holdout.y, most=_COMPARED_ROWS)]
     scores = scores_where_served(
         spec, reference, rows, artifacts=artifacts, environment=environment
     )
     answers = np.asarray(scores, dtype=np.float64)
-    if answers.shape != holdout.scores[:_COMPARED_ROWS].shape:
+    if answers.shape != holdout.scores[chosen].shape:
         raise IntegrityError(f"it answered scores of shape {list(answers.shape)}")
     return [int(n) for n in answers.argmax(axis=1)]
 
