@@ -28,8 +28,8 @@ def apply_manifest(
 ) -> Change:
     """Apply a manifest, unless an artifact that it names does not fit it or is refused.
 
-    Models without a manifest of ours are applied as they are. A URI names the same artifact whatever
-    Secret it is read with: who copies the store's keys into another Secret gets past no check.
+    Models without a manifest of ours are applied as they are. A URI names the same artifact
+    whatever Secret it is read with: a copy of the store's keys leads past no check.
 
     Raises:
         InvalidManifestError: its implementation does not serve the artifact's framework.
