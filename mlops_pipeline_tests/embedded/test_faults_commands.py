@@ -35,7 +35,14 @@ def configure(line: CommandLine, *, trees: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["", "✓ supervisor", "✓ gateway", "✓ object_store", "✓ wine/dataset", "✓ wine/model"]
+    "word",
+    [
+        "",
+        *(pytest.param(f"✓ {n}", marks=pytest.mark.long) for n in ("supervisor", "gateway")),
+        "✓ object_store",
+        "✓ wine/dataset",
+        pytest.param("✓ wine/model", marks=pytest.mark.long),
+    ],
 )
 def test_ctrl_c_ends_an_up_without_a_trace_or_a_process_left(line: CommandLine, word: str) -> None:
     up = Running(line, "up", "wine")

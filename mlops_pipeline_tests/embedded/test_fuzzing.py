@@ -563,6 +563,7 @@ def test_afterwards_all_is_as_it_was(target: Target, command_line: CommandLine) 
     wait_until("the memory of large requests", lambda: _grown(target.processes, GROWTH), timeout=20)
 
 
+@pytest.mark.long
 def test_what_large_bodies_leave_does_not_add_up(target: Target) -> None:
     """What allocators keep goes up and down by tens of MB: its highest is not left behind."""
     highest = dict.fromkeys(target.processes, 0)

@@ -172,6 +172,7 @@ def test_the_machine_fits_and_looking_is_quick(one: KindParts) -> None:
     assert all(found[what].fine for what in ("docker", "kind", "helm", "cgroup"))
 
 
+@pytest.mark.long
 def test_a_half_made_cluster_is_made_anew_then_with_a_worker_then_removed(
     tmp_path: Path, bundle: Path | None
 ) -> None:
