@@ -78,7 +78,7 @@ test-fast: .venv/.dev-stamp ## The tests that start no process: seconds
 
 .PHONY: test-kind
 test-kind: .venv/.dev-stamp ## The tests on a kind cluster of their own: needs Docker (MLOPS_BUNDLE=DIR: no network)
-	@$(PYTEST) --with-kind -m "kind and not long" $(ARGS)
+	@$(PYTEST) mlops_pipeline_tests/kind --with-kind -m "kind and not long" $(ARGS)
 
 .PHONY: test-long
 test-long: .venv/.dev-stamp ## Soaks and whole matrices of faults (ARGS="--with-kind": those on kind too)

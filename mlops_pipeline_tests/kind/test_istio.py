@@ -99,10 +99,18 @@ def _interrupted(api: KubernetesApi) -> None:
     ("harm", "reason"),
     [
         (_no_gateway, "the Gateway istio-system/seldon-gateway is not there"),
-        (_no_istiod, "the Deployment istio-system/istiod is scaled to 0"),
-        (_no_ingress, f"the Deployment istio-system/{INGRESS} is scaled to 0"),
+        pytest.param(
+            _no_istiod, "the Deployment istio-system/istiod is scaled to 0", marks=pytest.mark.long
+        ),
+        pytest.param(
+            _no_ingress,
+            f"the Deployment istio-system/{INGRESS} is scaled to 0",
+            marks=pytest.mark.long,
+        ),
         (_no_deployment, f"the Deployment istio-system/{INGRESS} is"),
-        (_no_service, f"the Service istio-system/{INGRESS} is not there"),
+        pytest.param(
+            _no_service, f"the Service istio-system/{INGRESS} is not there", marks=pytest.mark.long
+        ),
         (_interrupted, "istio-system/istiod is `pending-upgrade`"),
     ],
 )

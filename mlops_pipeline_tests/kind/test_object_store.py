@@ -103,7 +103,14 @@ def _no_keys(api: KubernetesApi) -> None:
     api.delete(SECRET, KEYS, namespace=STORAGE)
 
 
-@pytest.mark.parametrize("harm", [_no_pod, _stopped, _no_stateful_set, _no_service, _no_keys])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *(pytest.param(harm, marks=pytest.mark.long) for harm in (_no_pod, _stopped, _no_service)),
+        _no_stateful_set,
+        _no_keys,
+    ],
+)
 def test_what_is_stored_survives_what_somebody_breaks(
     store: SeaweedStore, cluster_api: KubernetesApi, harm: Callable[[KubernetesApi], None]
 ) -> None:

@@ -254,7 +254,9 @@ class Case:
     serves: bool
     """Iris goes on answering from the harm to the end of the repair."""
     heals: bool = False
-    """Kubernetes may have mended it before anybody looks."""
+    """Kubernetes may have repaired it before anybody looks."""
+    always: bool = False
+    """One of each kind of harm runs always; the whole matrix is long."""
 
 
 NO_WEBHOOK = "the ValidatingWebhookConfiguration seldon-validating-webhook-configuration-seldon"
@@ -283,6 +285,7 @@ CASES = {
         {"istio": ("update", "seldon-gateway differs: selector.team is red, wanted is nothing")},
         {"istio": "updated"},
         serves=False,
+        always=True,
     ),
     "istiod scaled to 0": Case(
         _no_istiod,
@@ -295,6 +298,7 @@ CASES = {
         {"seldon_core": ("repair", NO_WEBHOOK)},
         {"seldon_core": "repaired"},
         serves=True,
+        always=True,
     ),
     "object store pod killed": Case(
         _no_store_pod,
@@ -302,12 +306,14 @@ CASES = {
         {"object_store": "repaired"},
         serves=True,
         heals=True,
+        always=True,
     ),
     "traffic edited": Case(
         _edited_traffic,
         {"iris/deployment": ("update", PLAN_OF_IRIS + "traffic is 70, applied was 100")},
         {"iris/deployment": "updated"},
         serves=False,  # Seldon's operator itself gives a new predictor its traffic at once.
+        always=True,
     ),
     "modelUri edited": Case(
         _edited_uri,
@@ -329,11 +335,15 @@ CASES = {
         ),
         dict.fromkeys(("iris/deployment", "mnist/deployment", "wine/deployment"), "created"),
         serves=False,
+        always=True,
     ),
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [n if case.always else pytest.param(n, marks=pytest.mark.long) for n, case in CASES.items()],
+)
 def test_what_went_wrong_is_named_and_that_alone_is_mended(world: World, name: str) -> None:
     case = CASES[name]
     with asking(world) as asked:
@@ -417,6 +427,7 @@ def test_the_command_names_it_mends_that_alone_and_says_what_it_left(world: Worl
     assert "1 changed" in written
 
 
+@pytest.mark.long
 def test_an_up_that_is_killed_at_each_layer_is_finished_by_the_next(
     world: World,
 ) -> None:
@@ -450,6 +461,7 @@ def test_two_at_once_take_turns_and_mend_it_once(world: World) -> None:
     assert "1 changed" in mended
 
 
+@pytest.mark.long
 def test_a_node_that_comes_back_at_another_address_is_taken_up_again(
     world: World,
 ) -> None:

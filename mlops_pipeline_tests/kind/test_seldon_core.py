@@ -83,10 +83,20 @@ def _no_deployment(api: KubernetesApi) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (_no_webhook, f"the ValidatingWebhookConfiguration {WEBHOOK} is not there"),
-        (_no_service, "the Service seldon-webhook-service is not there"),
+        pytest.param(
+            _no_webhook,
+            f"the ValidatingWebhookConfiguration {WEBHOOK} is not there",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            _no_service, "the Service seldon-webhook-service is not there", marks=pytest.mark.long
+        ),
         (_no_certificate, "the Secret seldon-webhook-server-cert is not there"),
-        (_no_pod, f"the Deployment seldon-system/{MANAGER} is scaled to 0"),
+        pytest.param(
+            _no_pod,
+            f"the Deployment seldon-system/{MANAGER} is scaled to 0",
+            marks=pytest.mark.long,
+        ),
         (_no_deployment, f"the Deployment seldon-system/{MANAGER} is"),
     ],
 )
