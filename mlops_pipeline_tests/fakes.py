@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import (
+    ConflictError,
+    NotFoundError,
+    PipelineError,
+    UnavailableError,
+)
 from mlops_pipeline.platforms.layers import (
     Absent,
     Change,
@@ -168,11 +173,12 @@ class FakeDeployments:
 
 
 class FakeServingEnvironment:
-    """Answers with the scores it is given."""
+    """Answers with the scores it is given, or fails with the error."""
 
     def __init__(self, scores: list[list[float]] | None = None) -> None:
         self.scores = scores or []
         self.name = "fake-environment"
+        self.error: PipelineError | None = None
         self.calls = 0
 
     def fingerprint(self) -> str:
@@ -187,6 +193,8 @@ class FakeServingEnvironment:
         parameters: Sequence[tuple[str, str]],
     ) -> list[list[float]]:
         self.calls += 1
+        if self.error is not None:
+            raise self.error
         return self.scores
 
 

@@ -59,6 +59,11 @@ class IntegrityError(PipelineError):
 class CommandError(PipelineError):
     """A program is missing, failed or ran out of time."""
 
+    def __init__(self, message: str, *, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        """With which it ended by itself; below 0: by that signal; None: it did not."""
+
 
 class UnavailableError(PipelineError):
     """The other side did not answer as it should. A retry may help."""

@@ -65,7 +65,8 @@ def run(
     if process.returncode != 0:
         raise CommandError(
             f"could not {purpose}: `{shown}` exited with {process.returncode}"
-            f"{_streams('' if secret else output, errors)}"
+            f"{_streams('' if secret else output, errors)}",
+            exit_code=process.returncode,
         )
     return output
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import (
-    ConfigurationError,
+    CommandError,
     IntegrityError,
-    PipelineError,
     UnavailableError,
 )
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
@@ -21,12 +20,15 @@ from mlops_pipeline.delivery.comparison import (
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verification import scores_where_served
 from mlops_pipeline.platforms.platform import ServingEnvironment
+from mlops_pipeline.serving.errors import ExitCode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COMPARED_ROWS = 20_000
 """Most hold-out rows on which two artifacts are compared, of each class as many in proportion."""
+_MISFITS = (ExitCode.MODEL, ExitCode.ROWS)
+"""Exit codes of a trial that says what stays so: the model does not load there, or refuses rows."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,14 @@ def compare_with(
 ) -> Trial:
     """Let `reference` answer the hold-out set of `ref`, and compare how many rows each gets right.
 
-    What it answers is found out once per pair and serving environment. Where it cannot answer
-    these rows, each artifact is judged on the hold-out set of its own.
+    What it answers is found out once per pair and serving environment. Where these rows or the
+    environment are not for it, each artifact is judged on the hold-out set of its own.
 
     Raises:
-        UnavailableError: the object store did not answer.
-        IntegrityError: the hold-out set of `ref` was changed.
+        UnavailableError: the object store did not answer, or `reference` was not asked to the end;
+            that says nothing of either.
+        NotFoundError: `reference` is not in the object store.
+        IntegrityError: one of the two was changed.
     """
     import numpy as np
 
@@ -87,12 +91,19 @@ def compare_with(
     chosen = spread(holdout.y, most=_COMPARED_ROWS)
     labels = holdout.y[chosen]
     right = holdout.scores[chosen].argmax(axis=1) == labels
-    try:
-        answers = _answers_of(spec, ref, reference, artifacts, environment)
-    except UnavailableError:
-        raise
-    except PipelineError as error:
-        reason = f"{reference.digest[:12]} cannot answer the new rows: {error}"
+    answers: list[int] = []
+    reason = _describe_misfit(holdout, spec, reference, artifacts)
+    if not reason:
+        try:
+            answers = _answers_of(spec, ref, reference, artifacts, environment)
+        except CommandError as error:
+            if error.exit_code not in _MISFITS:
+                raise UnavailableError(
+                    f"{reference.digest[:12]} was not asked to the end: {error}; run it again"
+                ) from error
+            reason = str(error)
+    if reason:
+        reason = f"{reference.digest[:12]} cannot answer the new rows: {reason}"
         return Trial(reference, _compare_apart(holdout, reference, artifacts), reason)
     comparison = compare_on_same_rows(
         right=right, reference_right=np.asarray(answers, dtype=np.int64) == labels
@@ -143,13 +154,7 @@ def _ask(
 ) -> list[int]:
     import numpy as np
 
-    holdout, old = artifacts.holdout(ref), artifacts.holdout(reference)
-    for what, new_shape, old_shape in (
-        ("features", holdout.x.shape[1:], old.x.shape[1:]),
-        ("classes", holdout.scores.shape[1:], old.scores.shape[1:]),
-    ):
-        if new_shape != old_shape:
-            raise ConfigurationError(f"it has {_size(old_shape)} {what}, they {_size(new_shape)}")
+    holdout = artifacts.holdout(ref)
     rows = holdout.x[chosen := spread(holdout.y, most=_COMPARED_ROWS)]
     scores = scores_where_served(
         spec, reference, rows, artifacts=artifacts, environment=environment
@@ -158,6 +163,22 @@ def _ask(
     if answers.shape != holdout.scores[chosen].shape:
         raise IntegrityError(f"it answered scores of shape {list(answers.shape)}")
     return [int(n) for n in answers.argmax(axis=1)]
+
+
+def _describe_misfit(
+    holdout: Holdout, spec: ModelSpec, reference: ModelRef, artifacts: ArtifactStore
+) -> str:
+    """Say why the new rows are not for `reference`; empty where they are."""
+    if (framework := artifacts.manifest(reference).framework) != spec.framework:
+        return f"it is a {framework} model"
+    old = artifacts.holdout(reference)
+    for what, new_shape, old_shape in (
+        ("features", holdout.x.shape[1:], old.x.shape[1:]),
+        ("classes", holdout.scores.shape[1:], old.scores.shape[1:]),
+    ):
+        if new_shape != old_shape:
+            return f"it has {_size(old_shape)} {what}, they {_size(new_shape)}"
+    return ""
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.errors import CommandError, UnavailableError
 from mlops_pipeline.clients.prediction import Answer, PredictionClient
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SKEW_ROWS = 1_000
 """Most hold-out rows that the skew guard compares."""
+_ENDED_FROM_OUTSIDE = 125
+"""Exit codes from here on are those of a container engine, or of a signal (128 + its number)."""
 _VALUES_PER_REQUEST = 100_000
 """Most numbers in one request of the hold-out set: about 1 MB of JSON."""
 _HOLDOUT_TIMEOUT = 120.0
@@ -113,6 +115,7 @@ def scores_where_served(
     `rows` has shape [n, features].
 
     Raises:
+        UnavailableError: the trial did not come to its end, which says nothing of the artifact.
         PipelineError: it does not load or does not predict there; the reason.
     """
     import numpy as np
@@ -120,12 +123,20 @@ def scores_where_served(
     with temporary_folder("serving") as folder:
         artifacts.download(ref, folder / "model")
         np.save(folder / "rows.npy", rows)
-        return environment.predict(
-            folder / "model",
-            folder / "rows.npy",
-            implementation=spec.server.implementation,
-            parameters=spec.server.parameters,
-        )
+        try:
+            return environment.predict(
+                folder / "model",
+                folder / "rows.npy",
+                implementation=spec.server.implementation,
+                parameters=spec.server.parameters,
+            )
+        except CommandError as error:
+            if error.exit_code in range(1, _ENDED_FROM_OUTSIDE):
+                raise
+            raise UnavailableError(
+                f"the trial of {ref.name} {ref.digest[:12]} did not come to its end, so there is "
+                f"no verdict: {error}"
+            ) from error
 
 
 def max_difference(left: "ArrayLike", right: "ArrayLike") -> float:

@@ -1,0 +1,111 @@
+"""Only rows that are not for the older artifact are no reason to compare on other ones."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
+from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.criteria import NOT_WORSE, model_criteria, own_criteria
+from mlops_pipeline.delivery.deploying import seldon_deployment
+from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.trials import Trial, compare_with
+from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.toy import TOY, published_files
+
+
+class Pair:
+    """A new artifact and the older one that it is compared with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.platform = FakePlatform()
+        self.environment = self.platform.serving_environment
+        self.artifacts = ArtifactStore(self.platform.store)
+        self.old, self.new = (self._publish(folder / name, name) for name in ("old", "new"))
+
+    def _publish(self, folder: Path, content: str) -> ModelRef:
+        manifest, files, evaluation = published_files(folder, content=content)
+        return self.artifacts.publish(manifest, files=files, evaluation=evaluation)
+
+    def compare(self) -> Trial:
+        return compare_with(
+            TOY, self.new, self.old, artifacts=self.artifacts, environment=self.environment
+        )
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return Pair(tmp_path)
+
+
+@pytest.mark.parametrize("exit_code", [None, -9, 1, 3, 125, 137])
+def test_a_trial_that_was_cut_short_is_no_verdict(pair: Pair, exit_code: int | None) -> None:
+    pair.environment.error = CommandError("it was ended after 120 s", exit_code=exit_code)
+    with pytest.raises(UnavailableError, match="it was ended after 120 s"):
+        pair.compare()
+    pair.environment.error = None
+    pair.environment.scores = [[float(n < 5), float(n >= 5)] for n in range(10)]
+    assert pair.compare().comparison.lost == 0
+
+
+@pytest.mark.parametrize("exit_code", [None, -9, 137])
+def test_nor_is_one_of_the_skew_guard(pair: Pair, exit_code: int | None) -> None:
+    judge = Judge(pair.platform, by="a test")
+    (skew,) = (c for c in own_criteria(TOY) if c.name.startswith("predicts"))
+    pair.environment.error = CommandError("it was ended", exit_code=exit_code)
+    with pytest.raises(UnavailableError, match="it was ended"):
+        judge.evaluate(skew, pair.new)
+    assert judge.log.entries(pair.new) == []
+    pair.environment.error = CommandError("it does not load", exit_code=4)
+    assert not judge.evaluate(skew, pair.new).passed
+
+
+@pytest.mark.parametrize("exit_code", [4, 6])
+def test_one_that_does_not_load_or_refuses_the_rows_is_compared_apart(
+    pair: Pair, exit_code: int
+) -> None:
+    pair.environment.error = CommandError("no such class", exit_code=exit_code)
+    seen = pair.compare()
+    assert seen.comparison.lost is None
+    assert f"{pair.old.digest[:12]} cannot answer the new rows: no such class" in seen.unpaired
+
+
+def test_one_of_another_framework_is_compared_apart(pair: Pair) -> None:
+    other = replace(TOY, framework="tensorflow")
+    seen = compare_with(
+        other, pair.new, pair.old, artifacts=pair.artifacts, environment=pair.environment
+    )
+    assert "it is a sklearn model" in seen.unpaired
+    assert pair.environment.calls == 0
+
+
+def test_one_that_is_gone_or_damaged_is_not_passed_over(pair: Pair) -> None:
+    objects = pair.platform.store.objects
+    weights = ("models", f"toy/{pair.old.digest}/model.joblib")
+    whole = objects[weights]
+    objects[weights] = b"other"
+    with pytest.raises(IntegrityError, match=r"changed: model\.joblib"):
+        pair.compare()
+    objects[weights] = whole
+    pair.artifacts.delete(pair.old)
+    with pytest.raises(NotFoundError, match="there is no artifact"):
+        pair.compare()
+
+
+def test_the_environments_silence_is_not_a_verdict_on_the_new_one(pair: Pair) -> None:
+    judge = Judge(pair.platform, by="a test")
+    pair.platform.deployments.apply(
+        seldon_deployment(TOY, pair.old, secret=pair.platform.object_store_secret())
+    )
+    (not_worse,) = (c for c in model_criteria(TOY) if c.name == NOT_WORSE)
+    pair.environment.error = CommandError("killed", exit_code=-9)
+    with pytest.raises(UnavailableError):
+        judge.evaluate(not_worse, pair.new)
+    assert judge.log.entries(pair.new) == []
