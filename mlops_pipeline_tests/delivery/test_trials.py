@@ -78,7 +78,8 @@ def test_one_that_does_not_load_or_refuses_the_rows_is_compared_apart(
 
 
 def test_one_of_another_framework_is_compared_apart(pair: Pair) -> None:
-    other = replace(TOY, framework="tensorflow")
+    server = replace(TOY.server, implementation="TENSORFLOW_SERVER")
+    other = replace(TOY, framework="tensorflow", server=server)
     seen = compare_with(
         other, pair.new, pair.old, artifacts=pair.artifacts, environment=pair.environment
     )
