@@ -65,6 +65,7 @@ def _metadata(spec: DatasetSpec, snapshot: Snapshot, datasets: DatasetStore) -> 
         "classes": metadata.records(_class_balance(spec.classes, train, test)),
         **{name: metadata.records(rows) for name, rows in tables.items() if rows},
         **pictures,
+        **metadata.of_problems(described),
         "change": snapshot.change,
         "bytes": snapshot.size,
     }

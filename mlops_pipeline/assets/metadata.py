@@ -34,6 +34,12 @@ def _typed(value: str | int | float) -> dg.MetadataValue:
     return dg.MetadataValue.url(value) if is_link else dg.MetadataValue.text(value)
 
 
+def of_problems(report: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+    """Return what of a description or an evaluation could not be made, and why."""
+    problems = report.get("problems")
+    return {"not_shown": dg.MetadataValue.text("\n".join(problems))} if problems else {}
+
+
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values without infinite numbers, which the UI's JSON cannot carry."""
     return {

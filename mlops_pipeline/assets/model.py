@@ -112,9 +112,10 @@ def _classification(report: bytes | None) -> dict[str, dg.MetadataValue]:
         {"true class": name, **{f"predicted {n}": c for n, c in zip(names, counts, strict=True)}}
         for name, counts in zip(names, found["confusion"], strict=True)
     ]
+    tables = {"per_class": found["classes"], "confusion": confusion}
     return {
-        "per_class": metadata.records(found["classes"]),
-        "confusion": metadata.records(confusion),
+        **{name: metadata.records(rows) for name, rows in tables.items() if rows},
+        **metadata.of_problems(found),
     }
 
 

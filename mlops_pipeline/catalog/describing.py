@@ -1,16 +1,18 @@
 """What people want to see of a dataset: statistics, histograms, samples."""
 
+import io
 import json
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -29,24 +31,58 @@ _SAMPLE_IMAGES = 10
 """Images in the picture, of as many classes as there are."""
 _BARS = "▁▂▃▄▅▆▇█"
 _BINS = 12
+_LARGEST_DRAWN, _SMALLEST_DRAWN = 1e300, 1e-300
+"""Sizes of numbers beyond which matplotlib finds no ticks for an axis."""
+_RESOLUTION = 1e-12
+"""Least range of drawn numbers, as a share of their size: below it the bins would be empty."""
 
 
 def write_description(spec: ModelSpec, dataset: Dataset, folder: Path) -> None:
-    """Write `description.json`, and a picture where the data can be shown in one."""
+    """Write `description.json`, and a picture where the data can be shown in one.
+
+    What cannot be computed or drawn is left out, and its `problems` say why.
+    """
     rows, labels = dataset.x_train, dataset.y_train
     report: dict[str, Any] = {"features": [], "samples": []}
-    if rows.ndim == 2 and len(rows) and labels.shape == rows.shape[:1]:
-        few = rows.shape[1] <= _MOST_FEATURES
-        names = spec.dataset.names()
-        report = {
-            "features": _each(names, rows) if few else [_summary(rows)],
-            "samples": _samples(spec, names, rows, labels) if few else [],
-        }
-        if few:
-            _plot_histograms(spec, rows, labels, folder / HISTOGRAMS)
-        elif (side := _side_of_image(rows.shape[1])) is not None:
-            _draw_images(rows, labels, side, folder / SAMPLE_IMAGES)
+    problems: list[str] = []
+    if rows.ndim == 2 and rows.size and labels.shape == rows.shape[:1]:
+        attempt("describe the features", problems, lambda: report.update(_tables(spec, dataset)))
+        _draw(spec, dataset, folder, problems)
+    if problems:
+        report["problems"] = problems
     (folder / DESCRIPTION).write_text(json.dumps(report))
+
+
+def attempt(what: str, problems: list[str], make: Callable[[], object]) -> None:
+    """Make something that only people look at; where that fails, add a sentence to `problems`.
+
+    No dataset and no model is refused because a picture of it cannot be drawn.
+    """
+    try:
+        make()
+    except Exception as error:  # noqa: BLE001  # Whatever a library makes of unusual data.
+        problems.append(f"could not {what}: {type(error).__name__}: {error}")
+
+
+def _tables(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
+    rows, names = dataset.x_train, spec.dataset.names()
+    if rows.shape[1] > _MOST_FEATURES:
+        return {"features": [_summary(rows)]}
+    return {
+        "features": _each(names, rows),
+        "samples": _samples(spec, names, rows, dataset.y_train),
+    }
+
+
+def _draw(spec: ModelSpec, dataset: Dataset, folder: Path, problems: list[str]) -> None:
+    """Draw histograms of few features, or images where many make one."""
+    rows, labels = dataset.x_train, dataset.y_train
+    if rows.shape[1] <= _MOST_FEATURES:
+        path = folder / HISTOGRAMS
+        attempt(f"draw {path.name}", problems, lambda: _plot_histograms(spec, rows, labels, path))
+    elif (side := _side_of_image(rows.shape[1])) is not None:
+        path = folder / SAMPLE_IMAGES
+        attempt(f"draw {path.name}", problems, lambda: _draw_images(rows, labels, side, path))
 
 
 def _side_of_image(features: int) -> int | None:
@@ -82,13 +118,39 @@ def _statistics(values: "NDArray[Any]") -> dict[str, Any]:
     """Return least, mean, standard deviation, greatest, how many are missing, and a sketch."""
     import numpy as np
 
-    finite = values[np.isfinite(values)].astype(np.float64)
-    counts = np.histogram(finite, bins=_BINS)[0] if finite.size else np.zeros(_BINS)
+    finite = _finite(values)
+    scale = float(np.abs(finite).max(initial=0)) or 1.0
+    scaled = finite / scale  # The sum and the range of numbers of any size overflow.
     numbers = {
-        name: float(f"{of(finite):.6g}") if finite.size else None
+        name: float(f"{scale * of(scaled):.6g}") if finite.size else None
         for name, of in (("min", np.min), ("mean", np.mean), ("std", np.std), ("max", np.max))
     }
-    return {"distribution": sketch(counts), **numbers, "missing": int(values.size - finite.size)}
+    return {
+        "distribution": sketch(_counts(scaled)),
+        **numbers,
+        "missing": int(values.size - finite.size),
+    }
+
+
+def _finite(values: "NDArray[Any]") -> "NDArray[Any]":
+    import numpy as np
+
+    with np.errstate(over="ignore"):  # Of longer floats.
+        numbers = values.astype(np.float64)
+    finite: NDArray[Any] = numbers[np.isfinite(numbers)]
+    return finite
+
+
+def _counts(scaled: "NDArray[Any]") -> "NDArray[Any]":
+    """Count numbers between -1 and 1 in bins from the least to the greatest one.
+
+    `numpy.histogram` raises where the bins of the numbers themselves are too narrow for floats.
+    """
+    import numpy as np
+
+    least, spread = scaled.min(initial=1), np.ptp(scaled) if scaled.size else 0.0
+    places = (scaled - least) / spread if spread else np.full(scaled.shape, 0.5)
+    return np.histogram(places, bins=_BINS, range=(0, 1))[0]
 
 
 def sketch(counts: "NDArray[Any]") -> str:
@@ -115,19 +177,15 @@ def _plot_histograms(
     spec: ModelSpec, rows: "NDArray[Any]", labels: "NDArray[Any]", path: Path
 ) -> None:
     """Draw a histogram for each feature, the classes stacked."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
     count, names, classes = rows.shape[1], spec.dataset.names(), spec.dataset.classes
     columns = min(4, count)
     lines = -(-count // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.0 * lines + 0.5), layout="constrained")
+    figure = new_figure(2.6 * columns, 2.0 * lines + 0.5)
     for number, axes in enumerate(figure.subplots(lines, columns, squeeze=False).flat):
         if number >= count:
             axes.set_axis_off()
             continue
-        parts = [column[np.isfinite(column)] for column in _by_class(rows[:, number], labels, spec)]
-        axes.hist(parts, bins=20, stacked=True, label=classes)
+        _plot_histogram(axes, _by_class(rows[:, number], labels, spec), classes)
         axes.set_title(names[number] if number < len(names) else str(number), fontsize=8)
         axes.tick_params(labelsize=7)
     if len(classes) <= 10:
@@ -136,10 +194,30 @@ def _plot_histograms(
     save(figure, path)
 
 
+def _plot_histogram(axes: "Axes", parts: "Sequence[NDArray[Any]]", classes: Sequence[str]) -> None:
+    """Draw a histogram of the numbers of each class, or write their range where none can be."""
+    import numpy as np
+
+    numbers = np.concatenate(parts)
+    least, greatest = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
+    if _can_be_drawn(least, greatest):
+        axes.hist(list(parts), bins=20, stacked=True, label=classes)
+    else:
+        axes.text(0.5, 0.5, f"{least:.6g}\nto {greatest:.6g}", ha="center", va="center")
+
+
+def _can_be_drawn(least: float, greatest: float) -> bool:
+    size, spread = max(abs(least), abs(greatest)), greatest - least
+    if not spread:
+        return size * _RESOLUTION < 1  # numpy.histogram makes it 1.
+    return _SMALLEST_DRAWN < spread < _LARGEST_DRAWN and spread > size * _RESOLUTION
+
+
 def _by_class(
     column: "NDArray[Any]", labels: "NDArray[Any]", spec: ModelSpec
 ) -> "list[NDArray[Any]]":
-    return [column[labels == number] for number in range(len(spec.dataset.classes))]
+    """Return the finite numbers of each class."""
+    return [_finite(column[labels == number]) for number in range(len(spec.dataset.classes))]
 
 
 def _draw_images(rows: "NDArray[Any]", labels: "NDArray[Any]", side: int, path: Path) -> None:
@@ -170,6 +248,18 @@ def _one_bit_png(white: "NDArray[Any]") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
+def new_figure(width: float, height: float) -> "Figure":
+    """Return a figure of that size in inches, in which a `$` of a name is a dollar."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.use("Agg")
+    mpl.rcParams["text.parse_math"] = False
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def save(figure: "Figure", path: Path) -> None:
-    """Write a plot small enough for the event log: some 20 kB."""
-    figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
+    """Write a plot, whole or not at all, small enough for the event log: some 20 kB."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=80, pil_kwargs={"optimize": True})
+    path.write_bytes(content.getvalue())

@@ -1,11 +1,12 @@
 """How good a model is on its hold-out set: numbers for each class, and plots."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.catalog.describing import save
+from mlops_pipeline.catalog.describing import attempt, new_figure, save
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
 
 if TYPE_CHECKING:
@@ -18,24 +19,41 @@ ROC_AND_CALIBRATION = "roc_and_calibration.png"
 TRAINING_CURVES = "training_curves.png"
 PLOTS = (CONFUSION_MATRIX, ROC_AND_CALIBRATION, TRAINING_CURVES)
 _CALIBRATION_BINS = 10
+_MOST_COUNTED = 30
+"""Classes up to which the confusion matrix is drawn with its numbers."""
+_MOST_NAMED = 10
+"""Classes up to which the ROC curves have a legend."""
 
 
 def evaluate(
     spec: ModelSpec, dataset: Dataset, scores: "NDArray[Any]", trained: TrainedModel, folder: Path
 ) -> None:
-    """Write the hold-out set with its offline scores, the numbers for each class, and the plots."""
-    import matplotlib as mpl
+    """Write the hold-out set with its offline scores, the numbers for each class, and the plots.
+
+    Numbers and plots that cannot be made are left out, and the `problems` beside the numbers say
+    why.
+    """
     import numpy as np
 
-    mpl.use("Agg")
-    labels, predicted = dataset.y_test, scores.argmax(axis=1)
+    labels = dataset.y_test
     np.savez_compressed(folder / HOLDOUT, x=dataset.x_test, y=labels, scores=scores)
-    report = classification(spec, labels, scores)
+    report: dict[str, Any] = {"classes": [], "confusion": []}
+    problems: list[str] = []
+    draw: dict[str, Callable[[Path], None]] = {
+        CONFUSION_MATRIX: lambda path: _plot_confusion(spec, labels, scores.argmax(axis=1), path),
+        ROC_AND_CALIBRATION: lambda path: _plot_roc_and_calibration(spec, labels, scores, path),
+        TRAINING_CURVES: lambda path: _plot_curves(trained.history, path),
+    }
+    attempt(
+        "evaluate each class",
+        problems,
+        lambda: report.update(classification(spec, labels, scores)),
+    )
+    for name, plot in draw.items():
+        attempt(f"draw {name}", problems, partial(plot, folder / name))
+    if problems:
+        report["problems"] = problems
     (folder / CLASSES).write_text(json.dumps(report))
-    _plot_confusion(spec, labels, predicted, folder / CONFUSION_MATRIX)
-    _plot_roc_and_calibration(spec, labels, scores, folder / ROC_AND_CALIBRATION)
-    if trained.history:
-        _plot_curves(trained.history, folder / TRAINING_CURVES)
 
 
 def classification(
@@ -74,15 +92,14 @@ def classification(
 def _plot_confusion(
     spec: ModelSpec, labels: "NDArray[Any]", predicted: "NDArray[Any]", path: Path
 ) -> None:
-    from matplotlib.figure import Figure
+    figure = new_figure(5.2, 4.6)  # Before pyplot is imported: it chooses how to draw.
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
     numbers = range(len(spec.dataset.classes))
-    figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     axes = figure.subplots()
     matrix = confusion_matrix(labels, predicted, labels=list(numbers))
     ConfusionMatrixDisplay(matrix, display_labels=spec.dataset.classes).plot(
-        ax=axes, cmap="Blues", colorbar=False
+        ax=axes, cmap="Blues", colorbar=False, include_values=len(numbers) <= _MOST_COUNTED
     )
     axes.set_title(f"{spec.name}: {len(labels)} hold-out rows")
     save(figure, path)
@@ -93,10 +110,9 @@ def _plot_roc_and_calibration(
 ) -> None:
     """Draw ROC curves, each class against the rest; and how often the surest answers are right."""
     import numpy as np
-    from matplotlib.figure import Figure
     from sklearn.metrics import roc_curve
 
-    figure = Figure(figsize=(8.4, 4.0), layout="constrained")
+    figure = new_figure(8.4, 4.0)
     roc, calibration = figure.subplots(1, 2)
     for number, name in enumerate(spec.dataset.classes):
         if 0 < (labels == number).sum() < len(labels):
@@ -105,7 +121,8 @@ def _plot_roc_and_calibration(
     roc.set(
         xlabel="false positive rate", ylabel="true positive rate", title="ROC, one against rest"
     )
-    roc.legend(fontsize=7, loc="lower right")
+    if len(spec.dataset.classes) <= _MOST_NAMED and roc.lines:
+        roc.legend(fontsize=7, loc="lower right")
     sure, correct = scores.max(axis=1), scores.argmax(axis=1) == labels
     which = np.clip((sure * _CALIBRATION_BINS).astype(int), 0, _CALIBRATION_BINS - 1)
     filled = np.unique(which)
@@ -119,14 +136,16 @@ def _plot_roc_and_calibration(
 
 
 def _plot_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3), layout="constrained")
+    """Draw what the training said of each epoch; nothing where it said nothing."""
+    if not history:
+        return
+    figure = new_figure(7, 3)
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for name, label in ((metric, "training"), (f"val_{metric}", "hold-out")):
             if name in history:
                 axes.plot(range(1, len(history[name]) + 1), history[name], marker=".", label=label)
         axes.set(xlabel="epoch", ylabel=metric)
         axes.grid(visible=True, alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     save(figure, path)

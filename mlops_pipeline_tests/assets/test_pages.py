@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from mlops_pipeline.assets import serving
-from mlops_pipeline.assets.metadata import records
+from mlops_pipeline.assets.metadata import of_problems, records
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelRef
 from mlops_pipeline.delivery.verdicts import Judgement, ServingEnded, ServingStarted, VerdictLog
@@ -188,3 +188,10 @@ def test_a_table_has_typed_columns() -> None:
         ("x", "float"),
     ]
     assert table.records[1].data["x"] == 0.1235
+
+
+def test_what_could_not_be_drawn_is_named() -> None:
+    problems = ["could not draw a.png: ValueError: x", "could not draw b.png: OSError: y"]
+    shown = of_problems({"features": [], "problems": problems})
+    assert shown == {"not_shown": dg.MetadataValue.text("\n".join(problems))}
+    assert of_problems({"features": []}) == {}

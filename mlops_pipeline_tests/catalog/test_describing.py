@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mlops_pipeline.catalog import describing, evaluating, worker
-from mlops_pipeline.catalog.spec import Dataset, InvalidSpecError, ModelSpec
+from mlops_pipeline.catalog.spec import Dataset, InvalidSpecError, ModelSpec, TrainedModel
 from mlops_pipeline_tests.toy import TOY, load
 
 
@@ -65,6 +66,112 @@ def test_data_that_the_checks_will_refuse_is_not_described(tmp_path: Path) -> No
 def test_a_sketch_is_empty_where_nothing_is() -> None:
     assert describing.sketch(np.array([8, 0, 4, 1])) == "█\u2007▅▂"
     assert describing.sketch(np.zeros(2)) == "\u2007\u2007"
+
+
+MOST = np.finfo(np.float64).max
+EXTREMES = {
+    "constant": (1e16, 1e16, 1e16, 1e16),
+    "constant at the end": (MOST, MOST, MOST, MOST),
+    "next to each other": (1e16, 1e16 + 2, 1e16, 1e16 + 2),
+    "range overflows": (-MOST, MOST, 0, 1),
+    "sum overflows": (MOST, MOST, MOST, MOST / 2),
+    "smallest": (5e-324, 1e-323, 0, 0),
+    "longer floats": np.array(["1e400", "1", "2", "3"], dtype=np.longdouble),
+    "zeros": (0, 0, 0, 0),
+    "booleans": (True, False, True, True),
+    "all missing": (np.nan, np.inf, -np.inf, np.nan),
+}
+
+
+@pytest.mark.parametrize("values", EXTREMES.values(), ids=EXTREMES)
+def test_numbers_of_any_size_are_described(values: tuple[float, ...], tmp_path: Path) -> None:
+    rows = np.stack([np.asarray(values), np.asarray((1, 2, 3, 4))], axis=1)
+    labels = np.array([0, 1, 0, 1])
+    for number, spec in enumerate((TOY, _of_many_features())):
+        wide = rows if number == 0 else np.repeat(rows, 20, axis=1)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found = _described(spec, Dataset(wide, labels, wide, labels), folder)
+        assert "problems" not in found
+        first = found["features"][0]
+        assert len(str(first["distribution"])) == 12
+        shown = [first[name] for name in ("min", "mean", "std", "max")]
+        assert all(value is None or np.isfinite(float(str(value))) for value in shown)
+    assert (tmp_path / "0" / describing.HISTOGRAMS).is_file()
+
+
+def _of_many_features() -> ModelSpec:
+    return replace(TOY, dataset=replace(TOY.dataset, features=40), example=())
+
+
+def test_statistics_of_large_numbers_are_right(tmp_path: Path) -> None:
+    column = np.array([1e308, 1.5e308, 1.5e308, -1e308])
+    rows, labels = np.stack([column, column * 0 + 7], axis=1), np.array([0, 1, 0, 1])
+    first, second = _described(TOY, Dataset(rows, labels, rows, labels), tmp_path)["features"]
+    assert (first["min"], first["max"]) == (-1e308, 1.5e308)
+    assert first["mean"] == 0.75e308
+    assert float(str(first["std"])) == pytest.approx(np.std(column / 1e308) * 1e308, rel=1e-5)
+    assert first["distribution"] == "▅" + 8 * "\u2007" + "▅\u2007█"
+    assert (second["min"], second["mean"], second["std"], second["max"]) == (7, 7, 0, 7)
+
+
+def test_names_may_hold_what_matplotlib_takes_for_formulas(tmp_path: Path) -> None:
+    names, classes = ("cost_$_per_$^x_", "_"), ("$\\nothing{$", "$$")
+    spec = replace(TOY, dataset=replace(TOY.dataset, feature_names=names, classes=classes))
+    data = load(None)
+    assert "problems" not in _described(spec, data, tmp_path)
+    assert (tmp_path / describing.HISTOGRAMS).is_file()
+    scores = np.eye(2)[data.y_test]
+    evaluating.evaluate(spec, data, scores, _trained({"loss": [1.0]}), tmp_path)
+    assert "problems" not in json.loads((tmp_path / evaluating.CLASSES).read_text())
+    assert all((tmp_path / name).is_file() for name in evaluating.PLOTS)
+
+
+def _trained(history: dict[str, Any]) -> TrainedModel:
+    return TrainedModel(predict=lambda rows: rows, inputs=(), outputs=(), history=history)
+
+
+def test_what_cannot_be_drawn_fails_no_dataset_and_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise IndexError("no bins")
+
+    data = load(None)
+    for name in ("_statistics", "_plot_histograms"):
+        monkeypatch.setattr(describing, name, fail)
+    worker.write_dataset(TOY, None, tmp_path)
+    assert json.loads((tmp_path / describing.DESCRIPTION).read_text()) == {
+        "features": [],
+        "samples": [],
+        "problems": [
+            "could not describe the features: IndexError: no bins",
+            "could not draw histograms.png: IndexError: no bins",
+        ],
+    }
+    monkeypatch.setattr(evaluating, "classification", fail)
+    monkeypatch.setattr(evaluating, "save", fail)
+    scores = np.eye(2)[data.y_test]
+    evaluating.evaluate(TOY, data, scores, _trained({"loss": ["a"]}), tmp_path)
+    report = json.loads((tmp_path / evaluating.CLASSES).read_text())
+    assert [problem.split(":")[0] for problem in report["problems"]] == [
+        "could not evaluate each class",
+        *(f"could not draw {name}" for name in evaluating.PLOTS),
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("classes.json", "data.npz", "description.json", "holdout.npz", "profile.json")
+    ]
+
+
+def test_many_classes_are_drawn_without_their_numbers(tmp_path: Path) -> None:
+    names = tuple(f"class {number}" for number in range(40))
+    spec = replace(TOY, dataset=replace(TOY.dataset, classes=names))
+    labels = np.arange(40)
+    data = replace(load(None), x_test=np.zeros((40, 2)), y_test=labels)
+    evaluating.evaluate(spec, data, np.eye(40), _trained({}), tmp_path)
+    assert "problems" not in json.loads((tmp_path / evaluating.CLASSES).read_text())
+    assert (tmp_path / evaluating.CONFUSION_MATRIX).is_file()
+    assert not (tmp_path / evaluating.TRAINING_CURVES).exists()
 
 
 def test_a_class_that_is_never_predicted_has_no_precision() -> None:
