@@ -234,22 +234,25 @@ def is_name(text: str) -> bool:
     return len(text) <= _NAME_LENGTH and re.fullmatch(_NAME, text) is not None
 
 
-def between(there: SeldonDeployment, wanted: SeldonDeployment) -> list[SeldonDeployment]:
-    """Return what comes between, so that traffic goes only to predictors that are there.
+def between(
+    there: SeldonDeployment, wanted: SeldonDeployment, shares: Mapping[str, int]
+) -> list[SeldonDeployment]:
+    """Return what comes between, so that traffic goes only to predictors that are ready.
 
-    First, where some are new, they come without traffic beside those that are there; then, where
-    some go, the others have the traffic that is wanted and these have none. Those that are there
-    stay in front until the last step, `wanted` itself: Seldon's operator numbers the ports of
-    containers of other names in the order of predictors.
+    `shares` is the percent of the traffic that each ready predictor of `there` gets. First, where
+    wanted ones are not ready, they come without traffic beside those that have it; then, where some
+    go, the others have the traffic that is wanted and these have none. Those that are there stay in
+    front until the last step, `wanted` itself: Seldon's operator numbers the ports of containers of
+    other names in the order of predictors.
     """
-    shares, names = there.traffic(), {p.name for p in wanted.spec.predictors}
+    names = {p.name for p in wanted.spec.predictors}
     going = [p for p in there.spec.predictors if shares.get(p.name) and p.name not in names]
     places = {p.name: place for place, p in enumerate(there.spec.predictors)}
     beside = sorted(
         (*wanted.spec.predictors, *going), key=lambda p: places.get(p.name, len(places))
     )
     steps = []
-    if wanted.traffic().keys() - shares.keys():
+    if any(share and name not in shares for name, share in wanted.traffic().items()):
         steps.append(_shared_out(wanted, beside, shares))
     if going:
         steps.append(_shared_out(wanted, beside, wanted.traffic()))

@@ -383,4 +383,5 @@ def test_what_comes_between_sends_nothing_where_nobody_is(
         more = [{"shadow": True} if s is None else {"traffic": s} for s in shares.values()]
         return parse(manifest(*(predictor(n, **m) for n, m in zip(shares, more, strict=True))))
 
-    assert [_shares(step) for step in between(made(there), made(wanted))] == steps
+    before = made(there)
+    assert [_shares(step) for step in between(before, made(wanted), before.traffic())] == steps

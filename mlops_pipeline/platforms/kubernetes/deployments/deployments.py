@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal, Protocol
 
@@ -28,7 +28,12 @@ from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes import pods
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import APPLIED_ANNOTATION, Manifests
-from mlops_pipeline.platforms.kubernetes.deployments.rollout import Rollout, describe_unready, look
+from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
+    Rollout,
+    describe_unready,
+    look,
+    ready_shares,
+)
 from mlops_pipeline.platforms.kubernetes.deployments.statuses import memory_bytes, statuses
 from mlops_pipeline.platforms.kubernetes.edits import apply_whole
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending, wait_for_end
@@ -280,15 +285,15 @@ class KubernetesDeployments:
         Seldon's operator writes the route to a new predictor before the DestinationRule that it
         leads by, and deletes the Service of an old one with the route: for a moment the gateway
         knows no way for a share of the requests. Where what is there does not serve, none are lost.
+
+        The route tells who serves, not the manifest: an apply that was killed has left a manifest
+        whose predictors are still starting.
         """
         if before is None:
             return [wanted]
-        there = self._manifests.standing(before)
-        steps = between(there, self._manifests.place(wanted))
-        with suppress(FatalStateError):
-            if steps and describe_unready(api, before, there) is None:
-                return [*steps, wanted]
-        return [wanted]
+        there, placed = self._manifests.standing(before), self._manifests.place(wanted)
+        shares = ready_shares(api, before, there)
+        return [*between(there, placed, shares), wanted] if shares else [wanted]
 
     def _going(self, before: Manifest | None, wanted: SeldonDeployment) -> Mapping[str, Manifest]:
         """Return the predictors that stand there and are not wanted, by name."""

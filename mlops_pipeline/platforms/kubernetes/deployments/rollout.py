@@ -105,6 +105,20 @@ def describe_unready(
     return _describe_route(rollout, wanted)
 
 
+def ready_shares(
+    api: KubernetesApi, resource: Manifest, there: SeldonDeployment
+) -> Mapping[str, int]:
+    """Return the percent of the live requests that each ready predictor gets, as they are routed.
+
+    Empty where one that is routed to is not ready.
+    """
+    rollout = look(api, resource)
+    routed = traffic_of(rollout.routes)
+    live = [p for p in there.spec.predictors if not p.shadow]
+    ready = {p.name: routed.get(p.name, 0) for p in live if _is_ready(rollout, there, p)}
+    return ready if sum(ready.values()) == 100 else {}
+
+
 def described_status(resource: Manifest) -> str:
     """Return what the operator says that it failed in; empty where it says nothing."""
     status = resource.get("status") or {}
@@ -146,6 +160,15 @@ def _describe_predictor(
         why = "; ".join(filter(None, (reason, refused)))
         return f"{predictor.name}: {why or _progress(deployment)}"
     return ""
+
+
+def _is_ready(rollout: Rollout, wanted: SeldonDeployment, predictor: Predictor) -> bool:
+    _, made = _made(rollout, predictor)
+    replicas = wanted.replicas(predictor)
+    return bool(made) and all(
+        d["spec"].get("replicas", 1) == replicas and is_rolled_out(d, rollout.pods_of(d))
+        for d in made
+    )
 
 
 def _made(rollout: Rollout, predictor: Predictor) -> tuple[str, list[Manifest]]:

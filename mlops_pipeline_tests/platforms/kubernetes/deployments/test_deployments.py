@@ -455,13 +455,54 @@ def test_predictors_of_one_name_are_told_apart_while_traffic_moves(world: World)
     placed = world.manifests.place(deployment(predictor("two")))
     (after,) = (p.name for p in placed.spec.predictors)
     there = world.manifests.standing(world.found())
-    (step, *_) = between(there, placed)
+    (step, *_) = between(there, placed, there.traffic())
     world.api.apply(world.manifests.render(step))
     for _ in range(3):
         world.operator.step()
     assert [(s.name, s.traffic) for s in world.status()] == [(before, 100), (after, 0)]
     assert world.deployments.apply(deployment(predictor("two"))).action == "updated"
     assert [(s.name, s.traffic, s.digest) for s in world.status()] == [("default", 100, "two")]
+
+
+def killed_in(world: World, step: int, digest: str) -> None:
+    """Leave what an apply of another artifact leaves that is killed before the operator acts."""
+    wanted = deployment(predictor(digest))
+    there = world.manifests.standing(world.found())
+    steps = between(there, world.manifests.place(wanted), there.traffic())
+    kept = {p["name"]: p for p in world.applied_predictors()}
+    for _ in range(3):
+        world.operator.step()
+    for deployed in steps[:step]:
+        world.api.apply(world.manifests.render(deployed, kept=kept))
+        if deployed is not steps[step - 1]:
+            world.operator.step()
+            world.operator.step()
+    trafficked(world)
+
+
+@pytest.mark.parametrize(("step", "shares"), [(1, [[100, 0], [0, 100], [0]]), (2, [[0, 100], [0]])])
+def test_after_a_killed_apply_the_next_one_takes_the_steps_that_are_left(
+    world: World, step: int, shares: list[list[int]]
+) -> None:
+    """The version that serves goes only when the gateway asks the next one."""
+    world.engine = True
+    world.deployments.apply(deployment())
+    killed_in(world, step, "two")
+    assert world.deployments.apply(deployment(predictor("two"))).action == "updated"
+    assert [list(applied.values()) for applied in trafficked(world)] == shares
+    assert world.status() == (PredictorStatus("default", "two", 100, 1, "ready"),)
+
+
+def test_what_a_killed_apply_left_broken_does_not_stop_another_version(world: World) -> None:
+    world.engine = True
+    world.deployments.apply(deployment())
+    killed_in(world, 1, "two")
+    (broken,) = (d for d in world.api.list(DEPLOYMENT) if not d["status"])
+    failed = {"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": 0}
+    world.api.put({**broken, "status": failed})
+    world.image = "serving:2"
+    world.deployments.apply(deployment(predictor("one")))
+    assert [list(shares.values()) for shares in trafficked(world)] == [[100, 0], [0, 100], [0]]
 
 
 @pytest.mark.parametrize("protocol", ["seldon", "tensorflow", "v2"])
