@@ -12,7 +12,7 @@ from mlops_pipeline.clients import databases, running
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.build import PLATFORMS
-from mlops_pipeline.resources.instance import prepare_instance
+from mlops_pipeline.resources.instance import describe_fault, prepare_instance
 from mlops_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,13 +48,12 @@ def open_instance(
     `on_wait` is told which process is waited for, when one holds a lock on the records.
 
     Raises:
-        ConfigurationError: the state folder cannot be written.
+        ConfigurationError: the state folder cannot be written, or Dagster's configuration in it is
+            damaged.
         UnavailableError: the records stayed locked, or cannot be read or written.
     """
     home = prepare_instance(settings)
     os.environ["DAGSTER_HOME"] = str(home)
-    import dagster as dg
-
     from mlops_pipeline.resources import records
 
     records.wait_for_locks()
@@ -62,10 +61,26 @@ def open_instance(
     opening = Locks(home, timeout=records.PATIENCE).held("records", purpose="open the records")
     with _told_of_locks(records.databases(home), on_wait), records.explained(home):
         with opening:
-            instance = dg.DagsterInstance.from_config(str(home))
+            instance = _made(home)
         with instance:
             records.close_lost_runs(instance)
             yield instance
+
+
+def _made(home: Path) -> "DagsterInstance":
+    import dagster as dg
+    from dagster._core.errors import DagsterInvalidConfigError
+
+    file = home / "dagster.yaml"
+    try:
+        if (fault := describe_fault(file)) is None:
+            return dg.DagsterInstance.from_config(str(home))
+    except DagsterInvalidConfigError as error:
+        fault = str(error)
+    raise ConfigurationError(
+        f"{file} cannot be used: {fault}; correct it, or move it away: then the next command "
+        "writes a new one"
+    )
 
 
 @contextmanager

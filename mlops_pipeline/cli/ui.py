@@ -20,7 +20,7 @@ from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import open_instance
 from mlops_pipeline.clients import http, ports, running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
-from mlops_pipeline.clients.files import PRIVATE, write_atomically
+from mlops_pipeline.clients.files import PRIVATE, write_atomically, writing
 from mlops_pipeline.clients.keeper import Kept, Program
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.build import platforms_in_use
@@ -89,7 +89,7 @@ def serve(context: Context, *, host: str, port: int, console: Console) -> None:
 
 def _token(file: Path) -> str:
     """Return the instance's token, made when it is asked for first."""
-    with suppress(OSError):
+    with suppress(OSError, UnicodeDecodeError):
         if known := file.read_text().strip():
             return known
     write_atomically(file, secrets.token_urlsafe(32), mode=PRIVATE)
@@ -102,7 +102,8 @@ def _claimed(lock: Path) -> Iterator[int | None]:
 
     The keeper inherits it: the lock is held until the last program is gone.
     """
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    with writing(lock):
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -83,7 +83,7 @@ def run_everything(
             asset_selection=keys,
             raise_on_error=False,
             run_id=run_id,
-            tags=_tags(context, models, targets, force=force),
+            tags=_tags(context, models, targets, force=force, accept_worse=accept_worse),
         )
         run = instance.get_run_by_id(run_id)
         failures = _failures(instance, run_id)
@@ -104,12 +104,18 @@ def run_everything(
 
 
 def _tags(
-    context: Context, models: Sequence[str], targets: Sequence[str], *, force: bool
+    context: Context,
+    models: Sequence[str],
+    targets: Sequence[str],
+    *,
+    force: bool,
+    accept_worse: bool,
 ) -> dict[str, str]:
     from mlops_pipeline.automation.jobs import COMMAND_TAG, MODEL_TAG, PLATFORM_TAG
     from mlops_pipeline.resources.records import process_tags
 
-    command = " ".join(["up", *targets, *(["--force"] if force else [])])
+    given = {"--force": force, "--accept-worse": accept_worse}
+    command = " ".join(["up", *targets, *(option for option, is_on in given.items() if is_on)])
     tags = {PLATFORM_TAG: context.platform.name, COMMAND_TAG: command, **process_tags()}
     return tags | ({MODEL_TAG: ", ".join(models)} if targets and models else {})
 

@@ -174,6 +174,10 @@ class ApiServer:
 
         return Timeout(connect=_CONNECT_TIMEOUT, read=self._timeout)
 
+    def require_access(self) -> None:
+        """Read the kubeconfig, as the first request does; raises as that does."""
+        _ = self._client
+
     @property
     def _client(self) -> Any:
         """The package's own client, made anew when a program's login is over.

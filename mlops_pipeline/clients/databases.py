@@ -1,8 +1,11 @@
-"""SQLite databases that other processes hold a lock on."""
+"""SQLite databases: who holds a lock on one, and whether it is damaged."""
 
 import os
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from mlops_pipeline.clients.running import describe
 
@@ -32,6 +35,28 @@ def _write_locks() -> Iterable[tuple[int, int]]:
         if len(fields) >= 6 and "WRITE" in fields and fields[1] != "->":
             at = fields.index("WRITE")
             yield int(fields[at + 1]), int(fields[at + 2].rpartition(":")[2])
+
+
+def describe_damage(database: Path) -> str | None:
+    """Say why nothing can be read from or written to a database; None where nothing is wrong.
+
+    Reads all of it. One that is not there, or that another process has locked, is not damaged.
+    """
+    if not database.exists():
+        return None
+    if not database.is_file():
+        return "it is a folder"
+    if not os.access(database, os.R_OK | os.W_OK):
+        return "this user may not read and write it"
+    address = f"file:{quote(str(database))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            said = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:
+        return None
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if said == "ok" else said
 
 
 def describe_holders(databases: Iterable[Path]) -> str:

@@ -45,6 +45,11 @@ class EnvoyAdmin:
     def _get(self, path: str, parameters: dict[str, str]) -> str:
         import httpx
 
+        if not self.address.is_socket():
+            raise UnavailableError(
+                f"Envoy's admin interface is not there: {self.address} was removed; bring it up "
+                "with `mlops-pipeline up gateway`"
+            )
         transport = httpx.HTTPTransport(uds=str(self.address), verify=False)
         try:
             with httpx.Client(transport=transport, timeout=self._timeout, verify=False) as client:

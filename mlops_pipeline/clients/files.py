@@ -34,12 +34,34 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) 
                 file.flush()
                 os.fsync(file.fileno())
             if path.is_dir() and not path.is_symlink():
-                path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
+                set_aside(path)
             temporary.replace(path)
     except ConfigurationError:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def set_aside(path: Path) -> None:
+    """Rename what is at `path` to `<name>.damaged-<random>`, file or folder.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
+
+
+def discard(path: Path) -> None:
+    """Remove a file, if it is there; a folder in its place is set aside.
+
+    Raises:
+        ConfigurationError: it cannot be removed.
+    """
+    with writing(path):
+        if path.is_dir() and not path.is_symlink():
+            set_aside(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def make_private(folder: Path) -> None:
@@ -87,6 +109,13 @@ def write_if_changed(path: Path, content: str, *, mode: int = READABLE) -> bool:
             return False
     write_atomically(path, content, mode=mode)
     return True
+
+
+def read_or_empty(path: Path) -> str:
+    """Return the text of a file; empty where it is missing or cannot be read."""
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text()
+    return ""
 
 
 def sha256_of(path: Path) -> str:

@@ -191,6 +191,14 @@ class Kubernetes:
         )
         self._collections: dict[Resource, _Collection] = {}
 
+    def require_access(self) -> None:
+        """Read the kubeconfig. Contacts nothing but what it names for logging in.
+
+        Raises:
+            ConfigurationError: it cannot be read, or does not say how to reach the context.
+        """
+        self._server.require_access()
+
     def version(self) -> str:
         """Return the API server's version: `v1.34.4`."""
         return str(self._server.json("GET", "/version", what="ask for its version")["gitVersion"])

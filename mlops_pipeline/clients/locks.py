@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
-from mlops_pipeline.clients.files import PRIVATE, write_atomically
+from mlops_pipeline.clients.files import PRIVATE, discard, set_aside, write_atomically
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -43,6 +43,8 @@ class Locks:
         holder = self._folder / f"{name}.holder"
         lock = FileLock(self._folder / f"{name}.lock", timeout=self._timeout, mode=PRIVATE)
         try:
+            if Path(lock.lock_file).is_dir():
+                set_aside(Path(lock.lock_file))
             if not _acquired_at_once(lock):
                 if on_wait is not None:
                     on_wait(_read(holder))
@@ -55,7 +57,7 @@ class Locks:
         except OSError as error:
             raise ConfigurationError(
                 f"could not {purpose}: {lock.lock_file} cannot be locked ({error.strerror}); "
-                "make the folder writable or choose another with MLOPS_HOME"
+                "remove it, make the folder writable, or choose another with MLOPS_HOME"
             ) from error
         try:
             # Who holds it is for the message alone: a full disk must not keep `down` from working.
@@ -63,7 +65,8 @@ class Locks:
                 write_atomically(holder, f"process {os.getpid()} ({purpose})", mode=PRIVATE)
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            with suppress(ConfigurationError):
+                discard(holder)
             lock.release()
 
 
@@ -80,5 +83,5 @@ def _acquired_at_once(lock: "FileLock") -> bool:
 def _read(holder: Path) -> str:
     try:
         return holder.read_text()
-    except OSError:
+    except (OSError, ValueError):
         return "another process"

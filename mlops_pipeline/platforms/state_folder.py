@@ -36,16 +36,16 @@ def refuse_others(home: Path, found: Collection[str]) -> None:
     )
 
 
-def purge(home: Path, *, mark: str) -> None:
+def purge(home: Path, *, mark: str, is_ours: bool) -> None:
     """Remove the folder and everything in it; nothing happens where there is none.
 
     Raises:
-        ConflictError: it does not hold the file `mark`: this project did not make it.
+        ConflictError: it is not ours, as it would be with the file `mark` in it.
         ConfigurationError: something in it cannot be removed.
     """
     if not home.exists():
         return
-    if not (home / mark).exists():
+    if not is_ours:
         raise ConflictError(
             f"{home} was not made by this project (it has no {mark}); "
             "look at it and remove it yourself"

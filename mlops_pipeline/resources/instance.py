@@ -46,6 +46,18 @@ def prepare_instance(settings: Settings) -> Path:
         close_to_others(home)
         if {path.name for path in settings.home.iterdir()} <= _OURS:
             close_to_others(settings.home)
-    if not (home / "dagster.yaml").exists():
-        write_if_changed(home / "dagster.yaml", yaml.safe_dump(CONFIGURATION, sort_keys=False))
+    file = home / "dagster.yaml"
+    if not file.exists() or (file.is_file() and file.stat().st_size == 0):
+        write_if_changed(file, yaml.safe_dump(CONFIGURATION, sort_keys=False))
     return home
+
+
+def describe_fault(configuration: Path) -> str | None:
+    """Say why Dagster could not read the configuration of an instance; None where it can."""
+    try:
+        settings = yaml.safe_load(configuration.read_text())
+    except OSError as error:
+        return error.strerror
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        return str(error)
+    return None if isinstance(settings, dict) else "it holds no settings"

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
 from mlops_pipeline.clients import ports, running
-from mlops_pipeline.clients.databases import describe_holders
+from mlops_pipeline.clients.databases import describe_damage, describe_holders
 from mlops_pipeline.clients.errors import UnavailableError
 
 PROCESS_TAG = "mlops/process"
@@ -65,6 +65,13 @@ def explained(home: Path) -> Iterator[None]:
                 f"{describe_holders(databases(home))}. Wait until that process ends, or end it, "
                 "and run the command again"
             ) from error
+        for database in sorted(home.rglob("*.db")):
+            if (damage := describe_damage(database)) is not None:
+                raise UnavailableError(
+                    f"Dagster's records in {database} cannot be used: {damage}. Move that file "
+                    "away, with those beside it whose names begin alike, and run the command "
+                    "again: it makes a new one, and what is deployed stays as it is"
+                ) from error
         raise UnavailableError(
             f"Dagster's records in {home} cannot be read or written ({error.orig}). Free space "
             "there, or move the folder away to begin with new ones, and run the command again"

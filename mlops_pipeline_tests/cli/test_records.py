@@ -1,6 +1,7 @@
 """Dagster's records: runs whose process is gone, and locks of other processes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import pytest
 from mlops_pipeline.automation.executor import recorded_executor
 from mlops_pipeline.cli.instance import open_instance, remove_records
 from mlops_pipeline.clients import running
-from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.errors import PipelineError, UnavailableError
 from mlops_pipeline.resources import records
+from mlops_pipeline.resources.instance import prepare_instance
 from mlops_pipeline.settings import Settings
+from mlops_pipeline_tests.platforms.test_embedded_state import damage_by
 
 STARTED = dg.DagsterRunStatus.STARTED
 
@@ -169,6 +172,58 @@ def test_when_the_lock_stays_its_holder_is_named_and_nothing_is_to_be_removed(
     assert f"process {holder.pid} ({sys.executable}" in said
     assert "Wait until that process ends, or end it" in said
     assert "move" not in said
+
+
+def _use(settings: Settings) -> None:
+    """Do with the instance what `up` and `rollback` do."""
+    asset = dg.AssetKey(["embedded", "iris", "model"])
+    with open_instance(settings) as instance:
+        run = instance.get_run_by_id(create(instance, STARTED))
+        instance.report_engine_event("begun", run)
+        instance.report_runless_asset_event(dg.AssetMaterialization(asset))
+        assert instance.get_latest_materialization_event(asset) is not None
+        instance.all_instigator_state()
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an instance that was used."""
+    home = tmp_path_factory.mktemp("used") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", "")
+        _use(Settings.model_construct(home=home))
+    return home
+
+
+@pytest.mark.parametrize("kind", ["empty", "truncated", "binary", "a directory", "lost"])
+def test_no_damaged_file_of_the_records_ends_in_a_trace(
+    settings: Settings, used: Path, kind: str
+) -> None:
+    files = [p.relative_to(used) for p in used.rglob("*") if p.is_file() and p.stat().st_size]
+    assert len(files) > 4
+    for file in files:
+        shutil.rmtree(settings.home, ignore_errors=True)
+        shutil.copytree(used, settings.home)
+        damaged = settings.home / file
+        damage_by(damaged, kind)
+        one_run = damaged.parent.name == "runs" and len(damaged.stem) == 36
+        if one_run or kind in ("empty", "lost"):
+            _use(settings)
+        else:
+            with pytest.raises(PipelineError) as error:
+                _use(settings)
+            assert str(damaged) in str(error.value)
+            assert "ove " in str(error.value)  # Move it away.
+            damaged.rename(settings.home / "moved away")
+            _use(settings)
+
+
+def test_an_emptied_configuration_of_dagster_is_written_again(settings: Settings) -> None:
+    file = prepare_instance(settings) / "dagster.yaml"
+    before = file.read_text()
+    file.write_text("")
+    prepare_instance(settings)
+    assert file.read_text() == before
 
 
 def test_the_records_are_their_owners_alone(settings: Settings) -> None:

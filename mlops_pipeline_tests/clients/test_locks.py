@@ -44,6 +44,23 @@ def test_a_lock_is_held_also_when_the_holder_cannot_be_written(
             waiting.__enter__()
 
 
+def test_a_holder_that_cannot_be_read_is_another_process(tmp_path: Path) -> None:
+    with Locks(tmp_path, timeout=1).held("a", purpose="work"):
+        (tmp_path / "a.holder").write_bytes(b"\xff\xfe")
+        waiting = Locks(tmp_path, timeout=0.05).held("a", purpose="play")
+        with pytest.raises(UnavailableError, match="another process has held"):
+            waiting.__enter__()
+
+
+def test_a_folder_in_the_place_of_a_lock_is_set_aside(tmp_path: Path) -> None:
+    for name in ("a.lock", "a.holder"):
+        (tmp_path / name).mkdir()
+    with Locks(tmp_path, timeout=1).held("a", purpose="work"):
+        waiting = Locks(tmp_path, timeout=0.05).held("a", purpose="play")
+        with pytest.raises(UnavailableError, match=r"\(work\) has held"):
+            waiting.__enter__()
+
+
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (

@@ -1,5 +1,6 @@
 """The command line against faults: two at once, Ctrl-C anywhere, damage, leaks. One platform."""
 
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -7,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from mlops_pipeline.clients import running
 from mlops_pipeline.clients.s3 import Credentials
 from mlops_pipeline.platforms.embedded import EmbeddedPlatform
+from mlops_pipeline.platforms.embedded.programs import MARK
+from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports, predict
 from mlops_pipeline_tests.embedded.faults import Running
+from mlops_pipeline_tests.platforms.test_embedded_state import damage_by
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(240)]
 
@@ -164,6 +169,61 @@ def test_the_secret_is_in_two_private_files_and_nowhere_else(line: CommandLine) 
     assert {path.stat().st_mode & 0o777 for path in holders} == {0o600}
     assert folder.stat().st_mode & 0o777 == 0o700
     assert all(os.stat(path).st_uid == os.getuid() for path in holders)
+
+
+def _files(home: Path) -> list[Path]:
+    """Return every file but the object store's data and logs, those of Dagster last."""
+    own = (p.relative_to(home) for p in home.rglob("*") if p.is_file() and not p.is_symlink())
+    passed_over = {"data", "logs"}
+    return sorted(
+        (p for p in own if not passed_over & set(p.parts) and ".damaged-" not in str(p)),
+        key=lambda p: (p.parts[0] == "dagster", p),
+    )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+def test_whatever_file_is_damaged_no_command_ends_in_a_trace(line: CommandLine) -> None:
+    line.run("up", "wine")
+    kinds = itertools.cycle(["binary", "a directory", "an object", "lost", "truncated"])
+    for file in _files(line.home):
+        if not (line.home / file).exists():
+            continue  # It went with what it belonged to.
+        damage_by(line.home / file, kind := next(kinds))
+        said = [line.run(command, code=None) for command in ("status", "plan")]
+        up = line.run("up", "wine", code=None)
+        if up.returncode and file.parts[0] == "dagster":
+            assert f"{line.home / file} cannot be used" in up.stderr, (file, kind)
+            (line.home / file).rename(line.directory / "moved away")
+            said.append(line.run("up", "wine"))
+        else:
+            assert up.returncode == 0, (file, kind, up.stderr)
+        assert not [s for s in (*said, up) if "Traceback" in s.stderr], (file, kind)
+        assert predict(url_of(line), [1.0] * 13).status_code == 200, (file, kind)
+        line.run("status", code=None)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        (".mlops-pipeline-embedded", "lost"),
+        ("ports.json", "binary"),
+        ("supervisor/supervisord.conf", "a directory"),
+        ("run/supervisord.pid", "a directory"),
+        ("locks/state.lock", "a directory"),
+    ],
+)
+def test_down_ends_everything_whatever_file_is_damaged(
+    line: CommandLine, file: str, kind: str
+) -> None:
+    line.run("up", "wine")
+    damage_by(line.home / "embedded" / file, kind)
+    line.run("down")
+    assert running.marked(MARK, State.at(line.home / "embedded").identity) == []
+    line.run("up", "wine")
+    assert predict(url_of(line), [1.0] * 13).status_code == 200
 
 
 def platform(line: CommandLine) -> EmbeddedPlatform:

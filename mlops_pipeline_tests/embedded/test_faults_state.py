@@ -1,11 +1,12 @@
 """Damage of any one file of the state folder: what serves goes on, and `up` makes it whole."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.platforms.layers import Drifted, Ready, describe
+from mlops_pipeline.platforms.layers import Broken, Drifted, Ready, describe
 from mlops_pipeline_tests.embedded.rig import Rig, predictor, rig_in
 from mlops_pipeline_tests.platforms.test_embedded_state import damage_by
 
@@ -76,19 +77,37 @@ def test_a_damaged_configuration_is_mended_where_supervisord_is_lost(rig: Rig) -
     assert rig.predict() + rig.predict(name="other") == ["of-toy", "of-other"]
 
 
+def test_a_removed_socket_of_the_gateway_is_named_and_made_again(rig: Rig) -> None:
+    (rig.home / "run" / "ev.sock").unlink()
+    state = rig.platform.layers[2].observe()
+    assert isinstance(state, Broken)
+    assert "ev.sock was removed" in state.reason
+    assert rig.predict() == ["of-toy"]
+    assert rig.ensure("gateway").action == "repaired"
+    assert rig.predict() + rig.predict(name="other") == ["of-toy", "of-other"]
+
+
 def _files(home: Path) -> list[Path]:
     """Return every file but the object store's data and logs."""
-    own = (p for p in home.rglob("*") if p.is_file() and not p.is_symlink())
-    return sorted(
-        p for p in own if not {"data", "logs"} & set(p.relative_to(home).parts) and p.stat().st_size
-    )
+    own = (p.relative_to(home) for p in home.rglob("*") if p.is_file() and not p.is_symlink())
+    passed_over = {"data", "logs"}
+    return sorted(p for p in own if not passed_over & set(p.parts) and ".damaged-" not in str(p))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3000)
-def test_no_truncated_file_blocks_the_way_back(rig: Rig) -> None:
-    for file in [path.relative_to(rig.home) for path in _files(rig.home)]:
-        damage_by(rig.home / file, "truncated")
+@pytest.mark.parametrize(
+    "kind", ["truncated", "binary", "an object", "a directory", "lost", "unreadable"]
+)
+def test_no_damaged_file_blocks_the_way_back(rig: Rig, kind: str) -> None:
+    if kind == "unreadable":
+        (probe := rig.home.with_name("probe")).touch(mode=0)
+        if os.access(probe, os.R_OK):
+            pytest.skip("this user reads whatever its permissions are")
+    for file in _files(rig.home):
+        if not (rig.home / file).exists() or (kind == "unreadable" and file.suffix == ".lock"):
+            continue  # Gone since, with what it belonged to; or a lock, which is named.
+        damage_by(rig.home / file, kind)
         for layer in rig.platform.layers:
             layer.observe()
         assert len(rig.platform.deployments.list()) == 2, file

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, predict
+from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, free_ports, predict
+from mlops_pipeline_tests.embedded.test_ui import ui_of
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
 
@@ -300,6 +301,26 @@ def test_the_state_folder_is_its_owners_alone(command_line: CommandLine) -> None
     store = home / "embedded/object_store/data"  # SeaweedFS chooses modes of its own below it.
     ours = [path for path in (home, *home.rglob("*")) if store not in path.parents]
     assert [path for path in ours if path.lstat().st_mode & 0o077] == []
+
+
+def test_after_every_up_all_assets_are_fresh(command_line: CommandLine) -> None:
+    """As the UI asks for it: `staleStatus` is STALE where it shows "Unsynced"."""
+    query = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }"
+    for words in (("up",), ("up", "iris"), ("up",)):
+        command_line.run(*words)
+    (port,) = free_ports(1)
+    with ui_of(command_line, "--port", str(port)) as ui:
+        ui.read_until("token=")
+        token = ui.said.rpartition("token=")[2].split()[0]
+        answer = httpx.post(
+            f"http://127.0.0.1:{port}/graphql",
+            json={"query": query},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
+        )
+    nodes = answer.json()["data"]["assetNodes"]
+    assert len(nodes) == 3 + 3 * 4
+    assert [node for node in nodes if node["staleStatus"] != "FRESH"] == []
 
 
 def test_down_keeps_the_data_and_up_brings_it_back(command_line: CommandLine) -> None:

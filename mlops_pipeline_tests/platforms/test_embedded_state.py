@@ -18,11 +18,14 @@ from mlops_pipeline.clients.errors import (
     ConflictError,
     IntegrityError,
     NotFoundError,
+    PipelineError,
 )
 from mlops_pipeline.clients.temporary import temporary_folder
+from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.platform import EmbeddedPlatform
 from mlops_pipeline.platforms.embedded.port_book import PortBook
+from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
 from mlops_pipeline.platforms.embedded.programs import Program, render
 from mlops_pipeline.platforms.embedded.records import Record, Records
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
@@ -88,18 +91,28 @@ def test_a_released_port_is_anybodys(tmp_path: Path) -> None:
 
 def damage_by(path: Path, kind: str) -> None:
     """Do to a file what a full disk, a crash or a person does."""
+    if kind == "unreadable":
+        path.chmod(0)
+        return
     whole = path.read_bytes()
     path.unlink()
+    if kind == "lost":
+        return
     if kind == "a directory":
         path.mkdir()
     elif kind == "a link to itself":
         path.symlink_to(path)
     else:
-        content = {"empty": b"", "truncated": whole[: len(whole) // 2], "a list": b"[1]"}
+        content = {"empty": b"", "truncated": whole[: len(whole) // 2]}
+        content |= {"a list": b"[1]", "an object": b"{}"}
         path.write_bytes(content.get(kind, bytes(range(128, 256))))
 
 
-DAMAGES = ("empty", "truncated", "binary", "a list", "a directory", "a link to itself")
+IN_ITS_PLACE = (
+    *("empty", "truncated", "binary", "a list", "an object"),
+    *("a directory", "a link to itself"),
+)
+DAMAGES = (*IN_ITS_PLACE, "lost")
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
@@ -115,7 +128,7 @@ def test_a_damaged_book_of_ports_is_named_and_mended(tmp_path: Path, kind: str) 
     assert json.loads(path.read_text()) == {"gateway": 8080}
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("kind", IN_ITS_PLACE)
 def test_a_damaged_copy_is_named_and_written_again(tmp_path: Path, kind: str) -> None:
     path, copy = tmp_path / "ports.json", tmp_path / ".ports.json.copy"
     assert book(path, taken=set()).choose("gateway", preferred=8080) == 8080
@@ -191,7 +204,48 @@ def test_a_damaged_record_is_read_from_its_copy_and_mended(tmp_path: Path, kind:
     assert Records(tmp_path).find("iris", namespace="ns") is None
 
 
+# Keys
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damaged_keys_of_the_store_are_named_and_made_anew(tmp_path: Path, kind: str) -> None:
+    keys = StoreKeys(tmp_path / "s3.json", secrets=tmp_path / "secrets")
+    keys.make()
+    before = keys.read()
+    damage_by(keys.file, kind)
+    with pytest.raises(PipelineError, match="`mlops-pipeline up object_store`"):
+        keys.read()
+    keys.make()
+    assert keys.read() != before
+    keys.write_secret("seldon", endpoint="http://s3")
+
+
+@pytest.mark.parametrize("kind", IN_ITS_PLACE)
+def test_a_damaged_secret_is_named(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "ns").mkdir()
+    (tmp_path / "ns/own.json").write_text('{"RCLONE_CONFIG_S3_ENDPOINT": "http://s3"}')
+    damage_by(tmp_path / "ns/own.json", kind)
+    with pytest.raises(ConfigurationError, match=f"the secret {tmp_path}/ns/own.json "):
+        ModelFolders(tmp_path / "models", tmp_path).fetch(URI, namespace="ns", secret="own")
+
+
 # Programs
+
+
+def test_a_configuration_that_was_lost_is_known_by_its_copy(tmp_path: Path) -> None:
+    files = ProgramFiles(tmp_path)
+    program = Program("server-a.b", ("sleep", "1"), tmp_path)
+    text = render(program, lock=tmp_path / "lock", logs=tmp_path)
+    files.write(program.name, text)
+    (tmp_path / "server-a.b.conf").unlink()
+    assert files.names() == [program.name]
+    assert files.find(program.name) == text
+    (damage,) = files.damages()
+    assert "writes it again from its copy" in damage
+    files.mend()
+    assert (tmp_path / "server-a.b.conf").read_text() == text
+    files.remove(program.name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_program_is_read_back_by_supervisords_rules() -> None:
@@ -437,6 +491,15 @@ def test_a_folder_without_a_readable_mark_is_adopted(tmp_path: Path, damage: str
     assert len(state.instance) == 16
     assert (state.object_store / "kept").read_text() == "data"
     assert mark.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_has_lost_its_mark_is_ours_still(tmp_path: Path) -> None:
+    state = State.at(tmp_path / "s")
+    state.prepare()
+    (tmp_path / "s/.mlops-pipeline-embedded").unlink()
+    assert state.is_prepared()  # So `down` ends what runs.
+    state.purge()
+    assert not state.home.exists()
 
 
 def test_two_that_prepare_at_once_agree_on_the_instance(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.platforms.embedded.store_certificate import RENEW_BEFORE, StoreCertificate
+from mlops_pipeline_tests.platforms.test_embedded_state import DAMAGES, damage_by
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 
@@ -23,10 +24,15 @@ def test_it_is_made_once_and_anew_before_it_ends(tmp_path: Path) -> None:
     assert made_at(tmp_path, ten_years - RENEW_BEFORE) != first
 
 
-def test_a_damaged_one_is_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_one_is_made_anew(tmp_path: Path, kind: str) -> None:
+    for name in ("certificate.key", "certificate.pem"):
+        first = made_at(tmp_path, NOW)
+        damage_by(tmp_path / name, kind)
+        assert made_at(tmp_path, NOW) != first
     first = made_at(tmp_path, NOW)
-    (tmp_path / "certificate.key").write_text("damaged")
-    assert made_at(tmp_path, NOW) != first
+    damage_by(tmp_path / "security.toml", kind)
+    assert made_at(tmp_path, NOW) == first
 
 
 def test_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_pipeline.clients import envoy, ports
-from mlops_pipeline.clients.errors import FatalStateError, NotFoundError
-from mlops_pipeline.clients.files import PRIVATE, write_if_changed
+from mlops_pipeline.clients.errors import FatalStateError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.files import PRIVATE, discard, read_or_empty, write_if_changed
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
@@ -98,9 +98,12 @@ class EnvoyGateway:
             return Absent() if self.is_down() else Broken("Envoy is not running")
         if (reason := self._describe_unready(process)) is not None:
             return Broken(reason)
-        if self._bootstrap_file.read_text() != self._bootstrap(self.port()):
+        if read_or_empty(self._bootstrap_file) != self._bootstrap(self.port()):
             return Drifted(("Envoy runs with another configuration",))
-        stale = [self._describe_stale(kind, self._wanted(kind)) for kind in _KINDS]
+        try:
+            stale = [self._describe_stale(kind, self._wanted(kind)) for kind in _KINDS]
+        except UnavailableError as error:
+            return Broken(str(error))
         if process.state == "unsupervised":
             stale.append(UNSUPERVISED)
         differences = (*(reason for reason in stale if reason), *self._damages())
@@ -134,7 +137,7 @@ class EnvoyGateway:
             return
         with self._locks.held("state", purpose="stop the gateway"):
             self._supervisor.drop([_PROGRAM])
-            self._bootstrap_file.unlink(missing_ok=True)
+            discard(self._bootstrap_file)
 
     def url(self) -> str:
         """Return `http://127.0.0.1:<port>`.
@@ -210,7 +213,7 @@ class EnvoyGateway:
             self._wait()
 
     def _put(self) -> None:
-        if self._is_well_placed():
+        if self._is_well_placed() and self._is_administered():
             port = self.port()
         else:
             if self._supervisor.client.find(_PROGRAM) is not None:
@@ -234,6 +237,13 @@ class EnvoyGateway:
         process = self._supervisor.running(_PROGRAM)
         port = self._ports.find(_PROGRAM)
         return process is not None and (ports.LOOPBACK, port) in ports.listeners(process.pid)
+
+    def _is_administered(self) -> bool:
+        """Say whether Envoy tells what it uses: the socket for that may have been removed."""
+        try:
+            return bool(self.admin.stats(r"^server\.live$"))
+        except UnavailableError:
+            return False
 
     def _program(self) -> Program:
         command = (

@@ -1,15 +1,23 @@
 """A file of state with a copy beside it: damage of the one loses nothing, and is named."""
 
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from mlops_pipeline.clients.files import PRIVATE, write_atomically, writing
+from mlops_pipeline.clients.files import PRIVATE, discard, set_aside, write_atomically, writing
 
 Content = TypeVar("Content")
+_COPY = ".copy"
 _DAMAGED = (OSError, ValueError, TypeError)
+
+
+def kept_paths(folder: Path, pattern: str) -> list[Path]:
+    """Return the paths of kept files, sorted, also of those of which only the copy is left."""
+    above, _, name = pattern.rpartition("/")
+    copies = folder.glob(f"{above}/.{name}{_COPY}" if above else f".{name}{_COPY}")
+    kept = {copy.with_name(copy.name.removeprefix(".").removesuffix(_COPY)) for copy in copies}
+    return sorted({*folder.glob(pattern), *kept})
 
 
 class KeptFile(Generic[Content]):
@@ -17,21 +25,19 @@ class KeptFile(Generic[Content]):
 
     def __init__(self, path: Path, parse: Callable[[str], Content]) -> None:
         self._path = path
-        self._copy = path.with_name(f".{path.name}.copy")
+        self._copy = path.with_name(f".{path.name}{_COPY}")
         self._parse = parse
 
     def find(self) -> Content | None:
-        """Return the content, of the copy where the file is damaged; None where there is none."""
-        if not self.exists():
-            return None
+        """Return the content, of the copy where the file is damaged or lost; None: of neither."""
         for path in (self._path, self._copy):
             with suppress(*_DAMAGED):
                 return self._parse(path.read_text())
         return None
 
     def exists(self) -> bool:
-        """Say whether something is at the path, whole or damaged."""
-        return self._has(self._path)
+        """Say whether there is a file or a copy, whole or damaged."""
+        return self._has(self._path) or self._has(self._copy)
 
     def describe_damage(self) -> str | None:
         """Say what is wrong with the file or its copy and what `up` will do; None: nothing is."""
@@ -51,8 +57,6 @@ class KeptFile(Generic[Content]):
             ConfigurationError: the folder cannot be written, or the disk is full.
         """
         for path in (self._path, self._copy):
-            if path.is_dir():
-                self._set_aside(path)
             write_atomically(path, text, mode=PRIVATE)
 
     def mend(self) -> None:
@@ -61,7 +65,9 @@ class KeptFile(Generic[Content]):
             return
         whole = [path for path in (self._path, self._copy) if self._fault(path) is None]
         if not whole:
-            self._set_aside(self._path)
+            for path in filter(self._has, (self._path, self._copy)):
+                with writing(path):
+                    set_aside(path)
         elif len(whole) == 1:
             self.write(whole[0].read_text())
 
@@ -71,11 +77,9 @@ class KeptFile(Generic[Content]):
         Raises:
             ConfigurationError: one cannot be removed.
         """
-        for path in (self._path, self._copy):
-            if path.is_dir():
-                self._set_aside(path)
-            with writing(path):
-                path.unlink(missing_ok=True)
+        # The copy first: one that is left alone tells of a file that was lost.
+        for path in (self._copy, self._path):
+            discard(path)
 
     def _fault(self, path: Path) -> str | None:
         try:
@@ -87,7 +91,3 @@ class KeptFile(Generic[Content]):
     @staticmethod
     def _has(path: Path) -> bool:
         return path.exists() or path.is_symlink()
-
-    def _set_aside(self, path: Path) -> None:
-        with writing(path):
-            path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))

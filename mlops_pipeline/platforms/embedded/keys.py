@@ -58,7 +58,7 @@ class StoreKeys:
             raise NotFoundError(
                 "the object store has no keys; bring it up with `mlops-pipeline up object_store`"
             ) from error
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise ConfigurationError(
                 f"{self.file} does not hold the object store's keys any more; "
                 "`mlops-pipeline up object_store` makes new ones"

@@ -99,8 +99,10 @@ class ModelFolders:
                 f"the secret {secret} does not exist in the namespace {namespace} ({path}); "
                 "name another as envSecretRefName, or bring the object store up"
             ) from error
-        except ValueError as error:
-            raise ConfigurationError(f"the secret {path} is not JSON: {error}") from error
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"the secret {path} cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"the secret {path} is no JSON object; write it again")
         if missing := sorted(_KEYS - set(content)):
             raise ConfigurationError(f"the secret {path} lacks {', '.join(missing)}")
         return {str(key): str(value) for key, value in content.items()}

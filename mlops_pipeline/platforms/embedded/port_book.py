@@ -83,4 +83,6 @@ def _parsed(text: str) -> dict[str, int]:
     content = json.loads(text)
     if not isinstance(content, dict):
         raise TypeError(f"it holds a {type(content).__name__} instead of ports")
+    if not content:
+        raise ValueError("it holds no ports")
     return {str(owner): int(port) for owner, port in content.items()}

@@ -7,7 +7,7 @@ or changed.
 from functools import partial
 from pathlib import Path
 
-from mlops_pipeline.platforms.embedded.kept_file import KeptFile
+from mlops_pipeline.platforms.embedded.kept_file import KeptFile, kept_paths
 from mlops_pipeline.platforms.embedded.programs import parse_rendered
 
 
@@ -19,7 +19,7 @@ class ProgramFiles:
 
     def names(self) -> list[str]:
         """Return the names of the configured programs, sorted."""
-        return sorted(path.stem for path in self._folder.glob("*.conf"))
+        return [path.stem for path in kept_paths(self._folder, "*.conf")]
 
     def find(self, name: str) -> str | None:
         """Return the text of a program's file, of its copy where the file is damaged, or None."""

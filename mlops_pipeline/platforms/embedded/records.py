@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.platforms.embedded.kept_file import KeptFile
+from mlops_pipeline.platforms.embedded.kept_file import KeptFile, kept_paths
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.seldon import SeldonDeployment, is_name, parse
 
@@ -58,7 +58,7 @@ class Records:
             _kept(path).mend()
 
     def _paths(self) -> Iterable[Path]:
-        return sorted(self._folder.glob("*/*.yaml"))
+        return kept_paths(self._folder, "*/*.yaml")
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of every record, sorted by namespace and name."""

@@ -147,8 +147,8 @@ class State:
         return (self._link() if self._is_deep() else self.run) / name
 
     def is_prepared(self) -> bool:
-        """Say whether `prepare` has been here."""
-        return (self.home / _MARK).exists()
+        """Say whether `prepare` has been here; its mark may have been lost since."""
+        return self._is_marked() or self._looks_like_ours()
 
     def prepare(self) -> None:
         """Make the folders, readable by this user alone.
@@ -177,9 +177,15 @@ class State:
         """
         if not self.home.exists():
             return
-        state_folder.purge(self.home, mark=_MARK)
+        state_folder.purge(self.home, mark=_MARK, is_ours=self.is_prepared())
         if self._link().is_symlink():
             self._link().unlink()
+
+    def _is_marked(self) -> bool:
+        return (self.home / _MARK).exists()
+
+    def _looks_like_ours(self) -> bool:
+        return all(f.is_dir() for f in (self.supervisor, self.object_store, self.locks))
 
     def _mark(self) -> _Mark | None:
         """Return what the mark says; None where it is missing or damaged."""
@@ -200,16 +206,14 @@ class State:
 
     def _require_ours(self) -> None:
         found = {path.name for path in self.home.iterdir() if _MARK not in path.name}
-        if self.is_prepared():  # Asked after looking: whoever comes at once marks, then fills.
-            return
-        adopted = {self.supervisor.name, self.object_store.name, self.locks.name} <= found
-        if found and not adopted:
+        # Asked after looking: whoever comes at once marks, then fills.
+        if found and not self.is_prepared():
             state_folder.refuse_others(self.home, found)
 
     def _write_mark(self) -> None:
         """Write the mark once, also when two processes come here at the same time."""
         text = json.dumps({"format": _FORMAT, "instance": secrets.token_hex(8)})
-        if self.is_prepared():
+        if self._is_marked():
             # It came whole, by a link: one that cannot be read was damaged later.
             if self._mark() is None:
                 if (self.home / _MARK).is_dir():

@@ -73,7 +73,7 @@ class StoreCertificate:
     def _is_good(self, now: datetime) -> bool:
         try:
             pair = certificates.KeyPair(self._certificate.read_text(), self._key.read_text())
-        except OSError:
+        except (OSError, ValueError):
             return False
         end = certificates.find_end(pair)
         return end is not None and end - now > RENEW_BEFORE

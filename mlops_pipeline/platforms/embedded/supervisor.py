@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlops_pipeline.clients import launcher, running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
-from mlops_pipeline.clients.files import PRIVATE, write_if_changed
+from mlops_pipeline.clients.files import PRIVATE, discard, read_or_empty, write_if_changed
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.supervisor import SupervisedProcess, SupervisorClient
@@ -87,7 +87,7 @@ class Supervisor:
             return Broken(f"supervisord has died: {error}") if left else Absent()
         if identity != self._state.identity:
             return Broken(f"another supervisord ({identity}, process {pid}) has our socket")
-        if self._configuration() != _read(self._configuration_file):
+        if self._configuration() != read_or_empty(self._configuration_file):
             return Drifted(("supervisord runs with another configuration",))
         if damages := self.files.damages():
             return Drifted(damages)
@@ -139,6 +139,8 @@ class Supervisor:
         if known is not None:
             self.stop([program.name])
         self.files.mend()
+        if (lock := self._lock(program.name)).is_dir():
+            discard(lock)
         self.files.write(program.name, text)
         self.client.reload()
         self.client.add(program.name)
@@ -173,7 +175,7 @@ class Supervisor:
             self.stop(names)
         for name in names:
             self.files.remove(name)
-            self._lock(name).unlink(missing_ok=True)
+            discard(self._lock(name))
 
     def _alive(self) -> set[str]:
         return {name for name, process in self.client.processes().items() if process.pid}
@@ -318,7 +320,7 @@ class Supervisor:
 
     def _forget(self) -> None:
         for left in ("supervisord.pid", "sv.sock"):
-            (self._state.run / left).unlink(missing_ok=True)
+            discard(self._state.run / left)
 
     def _facts(self) -> dict[str, str | int | float]:
         return {
@@ -336,10 +338,3 @@ def tail(path: Path, *, lines: int) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError):
-        return ""

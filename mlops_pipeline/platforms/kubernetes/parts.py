@@ -323,12 +323,24 @@ def delivered(settings: KubernetesSettings, engine: EngineApi, sources: Sources)
 
 
 def _current(kubeconfig: Path, *, context: str, owner: str) -> KubernetesApi:
-    """Return the cluster that the kubeconfig leads to now."""
+    """Return the cluster that the kubeconfig leads to now.
+
+    Raises:
+        NotFoundError: there is no kubeconfig, and so no cluster.
+        UnavailableError: it is damaged.
+    """
     try:
-        content = kubeconfig.read_bytes()
+        found = client_of(kubeconfig, context, kubeconfig.read_bytes(), owner)
+        found.require_access()
     except FileNotFoundError as error:
         raise NotFoundError(_NO_CLUSTER) from error
-    return client_of(kubeconfig, context, content, owner)
+    except (OSError, ConfigurationError) as error:
+        # Not the error's words: its advice is for a kubeconfig that the user wrote.
+        raise UnavailableError(
+            f"{kubeconfig} is damaged and does not lead to the cluster; `mlops-pipeline up "
+            "cluster` writes it again"
+        ) from error
+    return found
 
 
 @lru_cache(maxsize=2)

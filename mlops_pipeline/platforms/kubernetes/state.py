@@ -57,8 +57,9 @@ class State:
         return self.home / "verified.json"
 
     def is_prepared(self) -> bool:
-        """Say whether `prepare` has been here."""
-        return (self.home / _MARK).exists()
+        """Say whether `prepare` has been here; its mark may have been lost since."""
+        made = (self.locks, self.helm, self.temporary)
+        return (self.home / _MARK).exists() or all(folder.is_dir() for folder in made)
 
     def prepare(self) -> None:
         """Make the folders, readable by this user alone.
@@ -70,7 +71,7 @@ class State:
         with state_folder.writing(self.home):
             make_private(self.home)
             self._require_ours()
-            if not self.is_prepared():
+            if not (self.home / _MARK).exists():
                 write_atomically(self.home / _MARK, "", mode=PRIVATE)
             close_to_others(self.home)
             for folder in (self.locks, self.helm, self.temporary):
@@ -83,7 +84,7 @@ class State:
             ConflictError: it is a folder that this project did not make.
             ConfigurationError: something in it cannot be removed.
         """
-        state_folder.purge(self.home, mark=_MARK)
+        state_folder.purge(self.home, mark=_MARK, is_ours=self.is_prepared())
 
     def _require_ours(self) -> None:
         found = [path.name for path in self.home.iterdir() if _MARK not in path.name]

@@ -1,5 +1,7 @@
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +18,11 @@ from mlops_pipeline.clients.kubernetes import KubernetesApi
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, ClusterRecord
 from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY_PORTS, Endpoint
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.sources.verified import VerifiedOnce
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeHelm, FakeKind, FakeKubernetes
-from mlops_pipeline_tests.platforms.kubernetes.rig import Rig, by_ports, node
+from mlops_pipeline_tests.platforms.kubernetes.rig import NAME, Rig, by_ports, node
+from mlops_pipeline_tests.platforms.test_embedded_state import DAMAGES, IN_ITS_PLACE, damage_by
 
 
 def test_making_them_contacts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,11 +68,56 @@ def test_the_cluster_is_the_one_that_the_kubeconfig_leads_to_now(tmp_path: Path)
     parts = KindParts.make(tmp_path, KindSettings(), bundle=None)
     with pytest.raises(NotFoundError, match="`mlops-pipeline up cluster` makes it"):
         parts.api()
-    parts.state.kubeconfig.write_text("one cluster")
+    parts.state.kubeconfig.write_text(json.dumps(kubeconfig(port=1)))
     first = parts.api()
     assert parts.api() is first
-    parts.state.kubeconfig.write_text("another cluster")
+    parts.state.kubeconfig.write_text(json.dumps(kubeconfig(port=2)))
     assert parts.api() is not first
+
+
+def kubeconfig(*, port: int) -> dict[str, Any]:
+    """Return what kind writes for its cluster `seldon`, with a token in the keys' place."""
+    name = f"kind-{NAME}"
+    return {
+        "current-context": name,
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "clusters": [{"name": name, "cluster": {"server": f"https://127.0.0.1:{port}"}}],
+        "users": [{"name": name, "user": {"token": "x"}}],
+    }
+
+
+@pytest.mark.parametrize("kind", IN_ITS_PLACE)
+def test_a_damaged_kubeconfig_of_the_cluster_is_named(tmp_path: Path, kind: str) -> None:
+    parts = KindParts.make(tmp_path, KindSettings(), bundle=None)
+    parts.state.kubeconfig.write_text(json.dumps(kubeconfig(port=1)))
+    parts.api()
+    damage_by(parts.state.kubeconfig, kind)
+    with pytest.raises(UnavailableError, match=r"is damaged .*`mlops-pipeline up cluster` writes"):
+        parts.api()
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_record_of_the_cluster_tells_nothing_and_is_replaced(
+    tmp_path: Path, kind: str
+) -> None:
+    path, record = tmp_path / "cluster.json", ClusterRecord(NAME, "made", node="id")
+    ClusterBook(path).write(record)
+    damage_by(path, kind)
+    assert ClusterBook(path).find(NAME) is None
+    ClusterBook(path).write(record)
+    assert ClusterBook(path).find(NAME) == record
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_memory_of_compared_files_is_replaced(tmp_path: Path, kind: str) -> None:
+    (program := tmp_path / "program").write_text("x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    memory = tmp_path / "verified.json"
+    for damage in ("", kind):
+        if damage:
+            damage_by(memory, damage)
+        assert VerifiedOnce(memory, ready=lambda: True).difference(program, digest) == ""
+        assert str(program) in memory.read_text()
 
 
 def test_a_service_is_reached_at_its_address_or_by_ports_of_this_machine(tmp_path: Path) -> None:

@@ -39,6 +39,20 @@ def test_purging_removes_what_was_made(tmp_path: Path) -> None:
     assert not state.home.exists()
 
 
+def test_a_folder_that_has_lost_its_mark_is_ours_still(tmp_path: Path) -> None:
+    state = State(tmp_path / "kind")
+    state.prepare()
+    state.kubeconfig.write_text("key")
+    (mark,) = (path for path in state.home.iterdir() if path.name.startswith("."))
+    mark.unlink()
+    assert state.is_prepared()
+    state.prepare()
+    assert mark.exists()
+    mark.unlink()
+    state.purge()
+    assert not state.home.exists()
+
+
 @pytest.mark.parametrize("make", [_on_kind, _where_it_is])
 def test_whatever_takes_the_first_lock_leaves_the_folder_ours(
     tmp_path: Path, make: Callable[[Path], Parts]

@@ -15,7 +15,7 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
     UnavailableError,
 )
-from mlops_pipeline.clients.files import PRIVATE
+from mlops_pipeline.clients.files import PRIVATE, discard, set_aside, writing
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     NODE,
@@ -165,7 +165,7 @@ class KindCluster:
             elif nodes:
                 name, whose = self._settings.name, self._owner.whose()
                 _log.warning("the kind cluster %s stays: %s", name, whose)
-            self._parts.state.kubeconfig.unlink(missing_ok=True)
+            discard(self._parts.state.kubeconfig)
 
     def nodes(self) -> tuple[ContainerInfo, ...]:
         """Return the containers of its nodes, the control plane first; none where none is.
@@ -285,7 +285,7 @@ class KindCluster:
         bundle = str(self._parts.bundle.absolute()) if self._parts.bundle is not None else ""
         record = ClusterRecord(settings.name, "making", asked=asked, given=given, bundle=bundle)
         self._owner.write(record)
-        kubeconfig.unlink(missing_ok=True)
+        discard(kubeconfig)
         with steps.step("create"):
             self._run_kind(image, given)
         kubeconfig.chmod(PRIVATE)
@@ -342,11 +342,23 @@ class KindCluster:
         for node in nodes:
             if not node.running:
                 self._parts.engine.resume(node.name)
+        self._set_damaged_kubeconfig_aside()
         self._parts.kind().export_kubeconfig(self._settings.name, self._parts.state.kubeconfig)
         self._parts.state.kubeconfig.chmod(PRIVATE)
         self._owner.note(nodes)
 
+    def _set_damaged_kubeconfig_aside(self) -> None:
+        """Set a kubeconfig aside that kind cannot read: it writes into the one that is there."""
+        try:
+            self._parts.api()
+        except UnavailableError:
+            with writing(self._parts.state.kubeconfig):
+                set_aside(self._parts.state.kubeconfig)
+        except NotFoundError:
+            return
+
     def _delete(self) -> None:
+        self._set_damaged_kubeconfig_aside()
         record, kubeconfig = self._owner.record, self._parts.state.kubeconfig
         try:
             kind = self._parts.kind()
@@ -354,7 +366,7 @@ class KindCluster:
             self._parts.sources.require(["kind"])
             kind = self._parts.kind()
         kind.delete(self._settings.name, kubeconfig=kubeconfig)
-        kubeconfig.unlink(missing_ok=True)
+        discard(kubeconfig)
         kept = record or ClusterRecord(self._settings.name, "removed")
         self._owner.write(replace(kept, stage="removed", node="", mirrors={}))
 

@@ -247,6 +247,26 @@ def test_stopped_nodes_are_started_again(made: Rig) -> None:
     assert len(made.kind.created) == 1
 
 
+def test_a_damaged_kubeconfig_is_named_set_aside_and_written_again(made: Rig) -> None:
+    kubeconfig, parts = made.parts.state.kubeconfig, made.parts
+
+    def api() -> FakeKubernetes:
+        if kubeconfig.exists() and "current-context" not in kubeconfig.read_text():
+            raise UnavailableError("the kubeconfig is damaged")
+        return made.api
+
+    damaged = replace(parts, api=api)
+    kubeconfig.write_text("half of it")
+    assert KindCluster(damaged).observe() == Broken("the kubeconfig is damaged")
+    assert KindCluster(damaged).ensure().action == "repaired"
+    assert made.kind.exported == [NAME]
+    (aside,) = kubeconfig.parent.glob("kubeconfig.damaged-*")
+    assert aside.read_text() == "half of it"
+    kubeconfig.write_text("half of it")
+    KindCluster(damaged).remove()
+    assert made.kind.clusters() == []
+
+
 def test_a_lost_kubeconfig_is_written_again(made: Rig) -> None:
     made.parts.state.kubeconfig.unlink()
     state = KindCluster(made.parts).observe()
