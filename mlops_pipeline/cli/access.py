@@ -10,6 +10,7 @@ import hmac
 import html
 import ipaddress
 import re
+import secrets
 from collections.abc import Collection
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -18,6 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 PARAMETER = "token"
+_COOKIE = "mlops-ui"
 _NEEDED = (
     "This Dagster UI opens with its token. Open the address that `mlops-pipeline ui` printed: it "
     "ends with ?token=… . If the UI runs already, `mlops-pipeline ui` prints the address again.\n"
@@ -31,23 +33,30 @@ _HEADERS = {
 }
 
 
+def secret_path(token: str) -> str:
+    """Return the path below which the UI is, such as `/0f…` with 32 hexadecimal digits."""
+    return "/" + hmac.new(token.encode(), b"path", hashlib.sha256).hexdigest()[:32]
+
+
 class TokenGate:
     """ASGI middleware that lets HTTP requests and websockets in that show the token.
 
     A browser shows it once, in the address, and gets a cookie for it. A program sends it as
     `Authorization: Bearer TOKEN`. Everything else is answered 401. A name in `Host` that is not
     ours (DNS rebinding) and an `Origin` other than the page's own (another site, or another port
-    of this machine, which gets the cookie too) are answered 403.
+    of this machine) are answered 403.
+
+    Browsers send a cookie to every port of a host (RFC 6265, 8.5), so to other users of this
+    machine, but only below the path that it is for: the UI has one that nobody can guess.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, port: int, names: Collection[str]) -> None:
-        """`port` tells the cookies of two UIs on one machine apart; `names` are ours in `Host`."""
+    def __init__(self, app: ASGIApp, *, token: str, names: Collection[str]) -> None:
+        """`app` answers below `secret_path(token)`; `names` are ours in `Host`."""
         self._app = app
         self._token = token
         self._names = {name.lower() for name in names} | {"localhost"}
-        self._cookie = f"mlops-ui-{port}"
-        # Not the token itself: it is a key of another door, which a cookie must not open.
-        self._session = hmac.new(token.encode(), b"cookie", hashlib.sha256).hexdigest()
+        self._path = secret_path(token)
+        self._session = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer for the application, or let it answer."""
@@ -56,7 +65,7 @@ class TokenGate:
             return
         answer = self._answer(HTTPConnection(scope))
         if answer is None:
-            await self._app(scope, receive, send)
+            await self._app({**scope, "path": self._below(scope["path"])}, receive, send)
         elif scope["type"] == "http":
             await answer(scope, receive, send)
         else:
@@ -72,7 +81,7 @@ class TokenGate:
                 return PlainTextResponse(_WRONG, 401, _HEADERS)
             return self._let_in(connection)
         bearer = connection.headers.get("authorization", "").removeprefix("Bearer ")
-        cookie = connection.cookies.get(self._cookie, "")
+        cookie = connection.cookies.get(_COOKIE, "")
         if _equal(bearer, self._token) or _equal(cookie, self._session):
             return None
         return PlainTextResponse(_NEEDED, 401, _HEADERS)
@@ -97,15 +106,19 @@ class TokenGate:
         that is `SameSite=Strict`.
         """
         rest = [(k, v) for k, v in parse_qsl(connection.url.query) if k != PARAMETER]
-        path = "/" + quote(connection.scope["path"].lstrip("/"))
+        path = quote(self._below(connection.scope["path"]))
         target = html.escape(path + (f"?{urlencode(rest)}" if rest else ""), quote=True)
         page = (
             f'<!doctype html><meta http-equiv="refresh" content="0;url={target}">'
             f'<title>Dagster</title><a href="{target}">Dagster UI</a>'
         )
         answer = HTMLResponse(page, 200, _HEADERS)
-        answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
+        answer.set_cookie(_COOKIE, self._session, httponly=True, samesite="strict", path=self._path)
         return answer
+
+    def _below(self, path: str) -> str:
+        """Return where `app` has what is asked for by `path`, with the secret path or without."""
+        return path if f"{path}/".startswith(f"{self._path}/") else self._path + path
 
 
 def _equal(shown: str, expected: str) -> bool:

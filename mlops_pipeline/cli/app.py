@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -118,7 +119,7 @@ def down(
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
     """End what runs, and say what stays. Data stays, unless --purge."""
-    from mlops_pipeline.cli.instance import remove_records
+    from mlops_pipeline.cli.instance import purged_records
 
     context = load_context()
     home, name = context.settings.home, context.platform.name
@@ -128,10 +129,10 @@ def down(
             "of it?",
             abort=True,
         )
-    said = context.platform.down()
-    if purge:
-        said = context.platform.purge()
-        remove_records(context.settings)
+    with purged_records(context.settings, name) if purge else nullcontext():
+        said = context.platform.down()
+        if purge:
+            said = context.platform.purge()
     for sentence in said:
         console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 

@@ -4,12 +4,13 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.cli.claim import claimed, find_place
 from mlops_pipeline.clients import databases, running
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.build import PLATFORMS
 from mlops_pipeline.resources.instance import describe_fault, prepare_instance
@@ -26,17 +27,50 @@ _QUIET = 2.0
 """Seconds of waiting for another process's lock that are not worth a word."""
 
 
-def remove_records(settings: Settings) -> None:
-    """Remove the runs and examples, unless another platform in the state folder has them too.
+@contextmanager
+def purged_records(settings: Settings, platform: str) -> Iterator[None]:
+    """Remove the runs and examples after the block, which removes the data of `platform`.
 
-    The state folder goes with them when nothing else is in it.
+    They stay where another platform in the state folder has them too. The state folder goes with
+    them when nothing else is in it. Neither `up` nor, where the records go, `ui` runs meanwhile.
+
+    Raises:
+        ConflictError: `ui` runs; names the process. Nothing was changed.
+        UnavailableError: `up` runs; names the process. Nothing was changed.
     """
-    if any((settings.home / name).exists() for name in PLATFORMS):
-        return
-    for folder in (settings.dagster_home, settings.home / "examples"):
-        shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        settings.home.rmdir()
+    home = settings.dagster_home
+    others = any((settings.home / name).exists() for name in PLATFORMS if name != platform)
+    with ExitStack() as held:
+        if home.is_dir():
+            turn = Locks(home, timeout=_QUIET)
+            held.enter_context(turn.held("up", purpose="remove the runs"))
+            if not others:
+                held.enter_context(_without_ui(home / "ui.lock"))
+        yield
+        if any((settings.home / name).exists() for name in PLATFORMS):
+            return
+        for folder in (home, settings.home / "examples"):
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            settings.home.rmdir()
+
+
+@contextmanager
+def _without_ui(lock: Path) -> Iterator[None]:
+    """Keep a UI from starting.
+
+    Raises:
+        ConflictError: one runs.
+    """
+    with claimed(lock) as claim:
+        if claim is None:
+            place = find_place(lock)
+            who = "another process starts or ends" if place is None else f"process {place.pid} runs"
+            raise ConflictError(
+                f"could not remove {lock.parent}: {who} `mlops-pipeline ui` on it. End that first; "
+                "nothing was changed"
+            )
+        yield
 
 
 @contextmanager

@@ -1,26 +1,30 @@
 """`ui`: the Dagster UI and the daemon of an instance, for whoever has its token."""
 
-import fcntl
 import json
 import os
-import secrets
 import shutil
 import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
+from mlops_pipeline.cli.claim import (
+    Place,
+    claimed,
+    find_place,
+    make_token,
+    read_token,
+    write_place,
+)
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import open_instance
 from mlops_pipeline.clients import http, ports, running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
-from mlops_pipeline.clients.files import PRIVATE, write_atomically, writing
 from mlops_pipeline.clients.keeper import Kept, Program
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.build import platforms_in_use
@@ -35,100 +39,54 @@ _GRACE = 15.0
 """Seconds that runs and programs have to end in, before they are killed."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a UI listens, and which process serves it."""
-
-    pid: int
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """The address without the token."""
-        host = {"0.0.0.0": ports.LOOPBACK, "::": "::1"}.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-
 def serve(context: Context, *, host: str, port: int, console: Console) -> None:
     """Serve the UI and run the daemon until this process is told to end.
 
     One process serves an instance: where one does already, its address is printed instead.
 
     Raises:
-        ConfigurationError: nothing can listen there, or the state folder cannot be written.
+        ConfigurationError: nothing can listen there, the state folder cannot be written, or the
+            token of the UI that runs cannot be read.
         FatalStateError: a program that serves the UI ended by itself.
         UnavailableError: the UI does not get ready.
     """
     settings = context.settings
-    token = _token(prepare_instance(settings) / "ui.token")
+    home = prepare_instance(settings)
 
     def say(sentence: str) -> None:
         console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
-    with _claimed(settings.dagster_home / "ui.lock") as claim:
+    with claimed(home / "ui.lock") as claim:
         if claim is None:
-            say(_describe_other(settings.dagster_home / "ui.lock", token))
+            say(_describe_other(home))
             return
         listener = ports.listen(host, port)
         place = Place(os.getpid(), host, listener.getsockname()[1])
         if place.port != port:
             say(f"port {port} of {host} is taken; using {place.port}")
-        _write_place(claim, place)
+        token = make_token(home)
+        write_place(claim, place)
         say("starting the Dagster UI")
         with open_instance(settings, on_wait=say):
             pass  # New records are made here, by one process: its programs would all do it at once.
         with listener, _programs(settings, place, listener, claim, say) as kept:
             _wait_until_ready(place, token, kept)
-            say(f"Dagster UI: {place.url}/?token={token} (Ctrl-C ends it)")
+            say(f"Dagster UI: {_address(place, token)} (Ctrl-C ends it)")
             raise FatalStateError(
                 f"the Dagster UI was ended: {kept.wait()}. Its last words are above; run "
                 "`mlops-pipeline ui` again"
             )
 
 
-def _token(file: Path) -> str:
-    """Return the instance's token, made when it is asked for first."""
-    with suppress(OSError, UnicodeDecodeError):
-        if known := file.read_text().strip():
-            return known
-    write_atomically(file, secrets.token_urlsafe(32), mode=PRIVATE)
-    return file.read_text()
-
-
-@contextmanager
-def _claimed(lock: Path) -> Iterator[int | None]:
-    """Give the descriptor of the lock, or None where another process holds it.
-
-    The keeper inherits it: the lock is held until the last program is gone.
-    """
-    with writing(lock):
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            os.ftruncate(descriptor, 0)
-            yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _write_place(descriptor: int, place: Place) -> None:
-    os.pwrite(descriptor, json.dumps([place.pid, place.host, place.port]).encode(), 0)
-
-
-def _describe_other(lock: Path, token: str) -> str:
+def _describe_other(home: Path) -> str:
     """Say who serves the UI of this instance, and where."""
-    try:
-        place = Place(*json.loads(lock.read_text()))
-    except (OSError, ValueError, TypeError):
+    if (place := find_place(home / "ui.lock")) is None:
         return "another process starts or ends the UI of this state folder; try again in a moment"
-    if not running.exists(place.pid):
-        return "the UI of this state folder is ending; try again in a moment"
-    return f"process {place.pid} serves the Dagster UI: {place.url}/?token={token}"
+    return f"process {place.pid} serves the Dagster UI: {_address(place, read_token(home))}"
+
+
+def _address(place: Place, token: str) -> str:
+    return f"{place.url}/?token={token}"
 
 
 @contextmanager
@@ -136,8 +94,8 @@ def _programs(
     settings: Settings, place: Place, listener: socket.socket, claim: int, say: _Say
 ) -> Iterator[Kept]:
     """Run the code servers, the webserver and the daemon while the context lasts."""
-    # /tmp, since the path of a socket is short; the folder is its owner's alone.
-    folder = Path(tempfile.mkdtemp(prefix=running.sockets_prefix()))
+    # Not in $TMPDIR: a socket's path has at most 107 bytes. The folder is its owner's alone.
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix=running.sockets_prefix()))
     try:
         names = platforms_in_use(settings)
         sockets = {name: folder / f"{name}.sock" for name in names}
@@ -186,7 +144,7 @@ def _webserver(
     order = {
         "descriptor": descriptor,
         "workspace": str(workspace),
-        "token_file": str(settings.dagster_home / "ui.token"),
+        "home": str(settings.dagster_home),
         "host": place.host,
         "after": after,
     }

@@ -17,7 +17,8 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
 
-from mlops_pipeline.cli.access import TokenGate
+from mlops_pipeline.cli.access import TokenGate, secret_path
+from mlops_pipeline.cli.claim import read_token
 from mlops_pipeline.cli.instance import open_instance
 from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.errors import PipelineError
@@ -51,12 +52,9 @@ def _serve(order: Mapping[str, Any]) -> None:
         instance.optimize_for_webserver(_STATEMENT_TIMEOUT, _POOL_RECYCLE, _POOL_OVERFLOW)
         target = WorkspaceFileTarget([order["workspace"]])
         with WorkspaceProcessContext(instance, target, version=__version__) as context:
-            gate = TokenGate(
-                create_app_from_workspace_process_context(context),
-                token=Path(order["token_file"]).read_text().strip(),
-                port=listener.getsockname()[1],
-                names=[order["host"]],
-            )
+            token = read_token(Path(order["home"]))
+            app = create_app_from_workspace_process_context(context, secret_path(token))
+            gate = TokenGate(app, token=token, names=[order["host"]])
             config = uvicorn.Config(
                 gate,
                 log_level="warning",

@@ -5,17 +5,26 @@ import asyncio
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlops_pipeline.cli.access import TokenGate
+from mlops_pipeline.cli.access import TokenGate, secret_path
 
 TOKEN = "a-token-of-43-characters-as-secrets-makes-it"
 BASE = "http://127.0.0.1:3000"
+PATH = secret_path(TOKEN)
+
+
+async def say_path(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse(f"the UI at {scope['path']}")(scope, receive, send)
+
+
+def make_gate() -> ASGIApp:
+    return TokenGate(say_path, token=TOKEN, names=["ui.example.com"])
 
 
 @pytest.fixture
 def gate() -> ASGIApp:
-    return TokenGate(PlainTextResponse("the UI"), token=TOKEN, port=3000, names=["ui.example.com"])
+    return make_gate()
 
 
 def ask(gate: ASGIApp, path: str = "/", **headers: str) -> httpx.Response:
@@ -37,9 +46,9 @@ def cookie(gate: ASGIApp) -> str:
         {},
         {"Authorization": "Bearer "},
         {"Authorization": f"Bearer {TOKEN[:-1]}"},
-        {"Cookie": "mlops-ui-3000="},
-        {"Cookie": f"mlops-ui-3000={TOKEN}"},
-        {"Cookie": "mlops-ui-3000=ünknown"},
+        {"Cookie": "mlops-ui="},
+        {"Cookie": f"mlops-ui={TOKEN}"},
+        {"Cookie": "mlops-ui=ünknown"},
     ],
 )
 def test_without_the_token_or_the_cookie_it_is_401(gate: ASGIApp, headers: dict[str, str]) -> None:
@@ -50,14 +59,33 @@ def test_without_the_token_or_the_cookie_it_is_401(gate: ASGIApp, headers: dict[
 
 
 def test_the_token_gives_a_cookie_that_opens(gate: ASGIApp) -> None:
-    assert ask(gate, Cookie=cookie(gate)).text == "the UI"
-    assert ask(gate, Authorization=f"Bearer {TOKEN}").text == "the UI"
-    assert TOKEN not in cookie(gate)
+    shown = cookie(gate)
+    assert ask(gate, PATH, Cookie=shown).text == f"the UI at {PATH}"
+    assert ask(gate, f"{PATH}/graphql", Cookie=shown).text == f"the UI at {PATH}/graphql"
+    assert TOKEN not in shown
 
 
-def test_a_cookie_of_another_ui_does_not_open(gate: ASGIApp) -> None:
-    other = TokenGate(PlainTextResponse(""), token=TOKEN, port=3001, names=[])
-    assert ask(gate, Cookie=cookie(other)).status_code == 401
+@pytest.mark.parametrize("path", ["/graphql", f"{PATH}/graphql"])
+def test_programs_need_not_know_the_path(gate: ASGIApp, path: str) -> None:
+    answer = ask(gate, path, Authorization=f"Bearer {TOKEN}")
+    assert answer.text == f"the UI at {PATH}/graphql"
+
+
+def test_browsers_send_the_cookie_to_no_other_port(gate: ASGIApp) -> None:
+    """What listens on another port of this host gets cookies too: it must not know their path."""
+    urls = (f"{BASE}{PATH}/runs", "http://127.0.0.1:3001/", "http://127.0.0.1:3001/graphql")
+
+    async def sent() -> list[bool]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(gate)) as browser:
+            await browser.get(f"{BASE}/?token={TOKEN}")
+            return ["cookie" in (await browser.get(url)).request.headers for url in urls]
+
+    assert asyncio.run(sent()) == [True, False, False]
+
+
+def test_a_cookie_of_an_earlier_start_does_not_open(gate: ASGIApp) -> None:
+    """Also with the same token: whoever listens on the port of a UI that ended may have it."""
+    assert ask(gate, PATH, Cookie=cookie(make_gate())).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -65,14 +93,15 @@ def test_a_cookie_of_another_ui_does_not_open(gate: ASGIApp) -> None:
     [
         (f"/?token={TOKEN}", "/"),
         (f"/runs?a=1&token={TOKEN}", "/runs?a=1"),
-        (f"//evil.example/x?token={TOKEN}", "/evil.example/x"),
+        (f"{PATH}/runs?a=1&token={TOKEN}", "/runs?a=1"),
+        (f"//evil.example/x?token={TOKEN}", "//evil.example/x"),
         (f"/%22%3E%3Cscript%3E?token={TOKEN}", "/%22%3E%3Cscript%3E"),
         (f"/?token={TOKEN}&x=%22%3E", "/?x=%22%3E"),
     ],
 )
 def test_the_address_goes_on_without_the_token(gate: ASGIApp, path: str, target: str) -> None:
     answer = ask(gate, f"{BASE}{path}")
-    assert f'content="0;url={target}"' in answer.text
+    assert f'content="0;url={PATH}{target}"' in answer.text
     assert TOKEN not in answer.text
     assert answer.headers["referrer-policy"] == "no-referrer"
 

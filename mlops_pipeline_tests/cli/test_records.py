@@ -11,9 +11,11 @@ import dagster as dg
 import pytest
 
 from mlops_pipeline.automation.executor import recorded_executor
-from mlops_pipeline.cli.instance import open_instance, remove_records
+from mlops_pipeline.cli.claim import Place, claimed, write_place
+from mlops_pipeline.cli.instance import open_instance, purged_records
 from mlops_pipeline.clients import running
-from mlops_pipeline.clients.errors import PipelineError, UnavailableError
+from mlops_pipeline.clients.errors import ConflictError, PipelineError, UnavailableError
+from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.resources import records
 from mlops_pipeline.resources.instance import prepare_instance
 from mlops_pipeline.settings import Settings
@@ -232,10 +234,17 @@ def test_the_records_are_their_owners_alone(settings: Settings) -> None:
     assert settings.dagster_home.stat().st_mode & 0o777 == 0o700
 
 
+def purge(settings: Settings) -> None:
+    with purged_records(settings, "embedded"):
+        pass
+
+
 def test_an_empty_state_folder_goes_with_the_records(settings: Settings) -> None:
     with open_instance(settings):
         pass
-    remove_records(settings)
+    purge(settings)
+    assert not settings.home.exists()
+    purge(settings)
     assert not settings.home.exists()
 
 
@@ -243,5 +252,36 @@ def test_a_state_folder_with_something_else_in_it_stays(settings: Settings) -> N
     with open_instance(settings):
         pass
     (settings.home / "mine").write_text("")
-    remove_records(settings)
+    purge(settings)
     assert [file.name for file in settings.home.iterdir()] == ["mine"]
+
+
+def test_records_of_a_ui_that_runs_are_not_removed(settings: Settings) -> None:
+    home = prepare_instance(settings)
+    with claimed(home / "ui.lock") as claim:
+        assert claim is not None
+        with pytest.raises(ConflictError, match=r"another process starts or ends `mlops-pipeline"):
+            purge(settings)
+        write_place(claim, Place(os.getpid(), "127.0.0.1", 3000))
+        with pytest.raises(ConflictError) as refused, purged_records(settings, "embedded"):
+            pytest.fail("something is removed before the UI is looked for")
+        assert f"process {os.getpid()} runs `mlops-pipeline ui`" in str(refused.value)
+        (settings.home / "kind").mkdir()  # It has the same records: they stay, and the UI too.
+        purge(settings)
+    assert home.exists()
+
+
+def test_records_that_an_up_writes_are_not_removed(settings: Settings) -> None:
+    home = prepare_instance(settings)
+    with (
+        Locks(home, timeout=0).held("up", purpose="run `mlops-pipeline up`"),
+        pytest.raises(UnavailableError, match=rf"process {os.getpid()} \(run `mlops-pipeline up`"),
+    ):
+        purge(settings)
+    assert home.exists()
+
+
+def test_no_ui_starts_while_records_are_removed(settings: Settings) -> None:
+    lock = prepare_instance(settings) / "ui.lock"
+    with purged_records(settings, "embedded"), claimed(lock) as claim:
+        assert claim is None

@@ -31,10 +31,12 @@ class Ui:
     """A `ui` that a script has started in its background, where SIGINT is ignored."""
 
     def __init__(self, line: CommandLine, *arguments: str) -> None:
+        temporary = line.directory / ("t" * 80)  # Too deep for a socket's path.
+        temporary.mkdir(exist_ok=True)
         self.process = subprocess.Popen(
             ["sh", "-c", 'trap "" INT; exec "$@"', "script", CLI, "ui", *arguments],
             cwd=line.directory,
-            env=line.environment(),
+            env=line.environment(TMPDIR=str(temporary)),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -108,13 +110,16 @@ def test_it_says_that_it_is_ready_when_it_is(url: str) -> None:
     """The address that it printed opens the UI, as a browser does it: with the cookie."""
     with httpx.Client(timeout=30) as browser:
         page = browser.get(url)
-        assert 'content="0;url=/"' in page.text
+        (path,) = re.findall(r'content="0;url=(/[0-9a-f]{32}/)"', page.text)
         cookie = page.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
         assert url.partition("token=")[2] not in cookie
-        assert "<html" in browser.get(httpx.URL(url).copy_with(query=None)).text
-        answer = browser.post(httpx.URL(url).join("/graphql"), json=QUERY).json()
+        document = browser.get(httpx.URL(url).join(path)).text
+        (script, *_) = re.findall(r'<script[^>]* src="([^"]+)"', document)
+        assert browser.get(httpx.URL(url).join(script)).status_code == 200
+        answer = browser.post(httpx.URL(url).join(f"{path}graphql"), json=QUERY).json()
+        assert browser.get(httpx.URL(url).join("/graphql")).status_code == 401
     assert answer == {"data": {"repositoriesOrError": {"nodes": [{"name": "__repository__"}]}}}
 
 
