@@ -450,7 +450,10 @@ def test_a_socket_of_a_deep_folder_is_reached_by_a_short_link(
 
 
 @pytest.mark.parametrize("length", range(60, 80))
-def test_all_sockets_are_in_one_folder_which_prepare_makes(tmp_path: Path, length: int) -> None:
+def test_all_sockets_are_in_one_folder_which_prepare_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("t" * 80)))
     name = "s" * max(1, length - len(os.fsencode(tmp_path / "x/run")))
     state = State.at(tmp_path / name)
     state.prepare()

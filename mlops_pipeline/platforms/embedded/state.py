@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import secrets
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -251,7 +250,8 @@ class State:
         return len(os.fsencode(self.run / _LONGEST_SOCKET)) > _SOCKET_LIMIT
 
     def _link(self) -> Path:
-        return Path(tempfile.gettempdir()) / self.identity
+        # Not in $TMPDIR: that may be deep too, and differ from one command to the next.
+        return Path("/tmp") / self.identity
 
     def _make_link(self) -> None:
         link = self._link()
