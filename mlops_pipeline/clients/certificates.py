@@ -2,6 +2,8 @@
 
 import ipaddress
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -12,6 +14,8 @@ from mlops_pipeline.clients.http import trusting
 from mlops_pipeline.clients.ports import LOOPBACK
 
 if TYPE_CHECKING:
+    import ssl
+
     from cryptography import x509
 
 _CLOCKS_DIFFER = timedelta(hours=1)
@@ -73,32 +77,45 @@ def general_name(address: str) -> "x509.GeneralName":
 def end_of_mutual(port: int, *, certificate: Path, key: Path, timeout: float) -> datetime:
     """Return when the certificate ends (UTC) that both sides of a TLS connection show.
 
-    The server at `port` of 127.0.0.1 is trusted by `certificate` alone, and gets it too.
+    The server at `port` of 127.0.0.1 is trusted by `certificate` alone, and gets it too. A client
+    without it must be refused.
 
     Raises:
-        UnavailableError: nothing answered in `timeout` seconds, or not with this certificate.
+        UnavailableError: nothing answered in `timeout` seconds, or not with this certificate, or
+            the server takes a client that shows none.
     """
     import ssl
 
     try:
         context = trusting(certificate.read_text())
         context.load_cert_chain(certificate, key)
-        with (
-            socket.create_connection((LOOPBACK, port), timeout=timeout) as plain,
-            context.wrap_socket(plain, server_hostname=LOOPBACK) as secured,
-        ):
+        with _connected(port, context, timeout) as secured:
             shown = secured.getpeercert() or {}
         end = ssl.cert_time_to_seconds(str(shown["notAfter"]))
+        taken = _takes_anybody(port, trusting(certificate.read_text()), timeout)
     except (OSError, KeyError, ValueError) as error:
         raise UnavailableError(
             f"port {port} of {LOOPBACK} does not answer by TLS with the certificate "
             f"{certificate} ({type(error).__name__}: {error})"
         ) from error
+    if taken:
+        raise UnavailableError(f"port {port} of {LOOPBACK} takes clients without a certificate")
     return datetime.fromtimestamp(end, tz=timezone.utc)
 
 
-def find_end(pair: KeyPair) -> datetime | None:
-    """Return when the certificate ends (UTC); None where its text or its key is damaged."""
+def is_valid(pair: KeyPair, *, since: datetime, until: datetime) -> bool:
+    """Say whether the certificate is valid from `since` to `until`, and the key is its own.
+
+    False where the text of one of them is damaged.
+    """
+    certificate = find_whole(pair)
+    if certificate is None:
+        return False
+    return certificate.not_valid_before_utc <= since and until < certificate.not_valid_after_utc
+
+
+def find_whole(pair: KeyPair) -> "x509.Certificate | None":
+    """Return the certificate; None where its text or its key is damaged, or is not its own."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
@@ -107,5 +124,31 @@ def find_end(pair: KeyPair) -> datetime | None:
         key = serialization.load_pem_private_key(pair.key.encode(), password=None)
     except (ValueError, TypeError):
         return None
-    same = key.public_key() == certificate.public_key()
-    return certificate.not_valid_after_utc if same else None
+    return certificate if key.public_key() == certificate.public_key() else None
+
+
+@contextmanager
+def _connected(port: int, context: "ssl.SSLContext", timeout: float) -> Iterator["ssl.SSLSocket"]:
+    with (
+        socket.create_connection((LOOPBACK, port), timeout=timeout) as plain,
+        context.wrap_socket(plain, server_hostname=LOOPBACK) as secured,
+    ):
+        yield secured
+
+
+def _takes_anybody(port: int, context: "ssl.SSLContext", timeout: float) -> bool:
+    """Say whether a server that took our certificate takes a client that shows none as well.
+
+    With TLS 1.3 the handshake succeeds either way: the server refuses by an alert after it (RFC
+    8446, 4.4.2.4). Which alert does not matter: nothing else differs from the first connection.
+    """
+    import ssl
+
+    try:
+        with _connected(port, context, timeout) as secured:
+            secured.recv(1)
+    except ssl.SSLError as error:
+        return "ALERT" not in (error.reason or "")
+    except TimeoutError:
+        return True
+    return True

@@ -129,18 +129,44 @@ def try_port(port: int) -> Iterator[dict[str, str]]:
         for method, path in HTTP:
             if (got := ask(scheme, port, method, path)) is not None:
                 yield {"where": f"{port}", "what": f"{scheme} {method} {path}", "got": got}
+    if (got := say_hello(port)) is not None:
+        yield {"where": f"{port}", "what": "HTTP/2 by TLS, without a certificate", "got": got}
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         for name, message in GRPC:
             if (got := call(channel, name, message)) is not None:
                 yield {"where": f"{port}", "what": f"grpc {name}", "got": got}
 
 
+def say_hello(port: int) -> str | None:
+    """Return what a server answers that takes a TLS client without a certificate; else None.
+
+    With TLS 1.3 the handshake succeeds with every server. A gRPC server that takes anybody answers
+    with its settings.
+    """
+    context = without_certificate()
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+            context.wrap_socket(plain) as secured,
+        ):
+            secured.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4" + bytes(5))
+            return repr(said) if (said := secured.recv(9)) else None
+    except OSError:
+        return None
+
+
+def without_certificate() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def ask(scheme: str, port: int, method: str, path: str) -> str | None:
     """Return status and answer; None where the connection was refused in whatever way."""
     plain = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     if scheme == "https":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context = without_certificate()
         plain = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
     try:
         plain.request(method, path, body=b"planted" if method in ("POST", "PUT") else None)

@@ -209,24 +209,35 @@ def log_of(api: KubernetesApi, container: dict[str, Any], *, namespace: str) -> 
 
 
 ATTACK = """
-import json, socket, sys, urllib.error, urllib.request
+import json, socket, ssl, sys, urllib.error, urllib.request
 
-def ask(port, text):
-    with socket.create_connection((address, port), timeout=5) as connection:
-        connection.sendall(text)
+def ask(port, secure=lambda connection: connection):
+    # What a gRPC client says first; a server that takes anybody answers with its settings.
+    text = b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4" + bytes(5)
+    with socket.create_connection((address, port), timeout=5) as plain:
         try:
-            return connection.recv(9)
+            with secure(plain) as connection:
+                connection.sendall(text)
+                said = connection.recv(9)
+        except ssl.SSLError as error:
+            return error.reason
         except ConnectionResetError:
-            return b""
+            said = b""
+    return "gRPC" if said[3:4] == b"\\x04" else "no gRPC"
+
+def without_certificate(connection):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context.wrap_socket(connection)
 
 address, found = sys.argv[1], {}
 for port in (8333, 18333, 9333, 19333, 8080, 18080, 8888, 18888, 7333, 8111, 23646, 33646):
     try:
-        # What a gRPC client says first; a server that takes anybody answers with its settings.
-        said = ask(port, b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4" + bytes(5))
-        found[port] = "gRPC" if said[3:4] == b"\\x04" else "no gRPC"
+        found[port] = ask(port)
     except OSError as error:
         found[port] = type(error).__name__
+found["18333 by TLS"] = ask(18333, without_certificate)
 for path in ("", "models", "models?list-type=2", "datasets"):
     try:
         found[path] = urllib.request.urlopen(f"http://{address}:8333/{path}", timeout=5).status
@@ -254,6 +265,7 @@ def test_another_pod_gets_nothing_without_a_key(
         closed, "ConnectionRefusedError"
     )
     assert (found.pop("8333"), found.pop("18333")) == ("no gRPC", "no gRPC")
+    assert "ALERT" in found.pop("18333 by TLS")
     assert set(found.values()) == {403}
 
 

@@ -35,6 +35,14 @@ def test_a_damaged_one_is_made_anew(tmp_path: Path, kind: str) -> None:
     assert made_at(tmp_path, NOW) == first
 
 
+def test_one_that_is_not_valid_yet_is_made_anew(tmp_path: Path) -> None:
+    """A clock that was a year ahead at the first start has been set right."""
+    first = made_at(tmp_path, NOW + timedelta(days=365))
+    second = made_at(tmp_path, NOW)
+    assert second != first
+    assert made_at(tmp_path, NOW - timedelta(minutes=59)) == second
+
+
 def test_only_its_owner_reads_it(tmp_path: Path) -> None:
     made_at(tmp_path, NOW)
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}

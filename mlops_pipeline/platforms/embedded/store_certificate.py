@@ -73,10 +73,9 @@ class StoreCertificate:
     def _is_good(self, now: datetime) -> bool:
         try:
             pair = certificates.KeyPair(self._certificate.read_text(), self._key.read_text())
-        except (OSError, ValueError):
+        except (OSError, UnicodeDecodeError):
             return False
-        end = certificates.find_end(pair)
-        return end is not None and end - now > RENEW_BEFORE
+        return certificates.is_valid(pair, since=now, until=now + RENEW_BEFORE)
 
     def _lines(self) -> Iterator[str]:
         pair = [_setting("cert", self._certificate), _setting("key", self._key)]

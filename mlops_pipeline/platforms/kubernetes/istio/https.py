@@ -39,7 +39,7 @@ class Https:
             return Broken(f"the Secret {NAMESPACE}/{tls.SECRET} of port 443 is not there")
         if self._settings.tls == "files":
             return self._compare_with_files(found)
-        unfit = tls.describe_unfit(tls.chain_in(found), address=endpoint.host, now=tls.utc_now())
+        unfit = tls.describe_unfit(tls.pair_in(found), address=endpoint.host, now=tls.utc_now())
         return Drifted((unfit,)) if unfit else Ready()
 
     def require(self) -> None:

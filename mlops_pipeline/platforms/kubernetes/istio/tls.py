@@ -39,8 +39,15 @@ class KeyPair(certificates.KeyPair):
 
 def chain_in(secret: Manifest) -> str:
     """Return the certificate (PEM) in a Secret; empty where it holds none."""
+    return pair_in(secret).chain
+
+
+def pair_in(secret: Manifest) -> KeyPair:
+    """Return the certificate and its key in a Secret; empty where it holds none."""
     data: Mapping[str, str] = secret.get("data") or {}
-    return base64.b64decode(data.get("tls.crt", "")).decode(errors="replace")
+    names = ("tls.crt", "tls.key")
+    texts = (base64.b64decode(data.get(n, "")).decode(errors="replace") for n in names)
+    return KeyPair(*texts)
 
 
 def make(address: str, *, now: datetime) -> KeyPair:
@@ -78,14 +85,15 @@ def read(certificate: Path, private_key: Path, *, table: str) -> KeyPair:
     return pair
 
 
-def describe_unfit(chain: str, *, address: str, now: datetime) -> str | None:
+def describe_unfit(pair: KeyPair, *, address: str, now: datetime) -> str | None:
     """Say why a certificate of ours has to be made anew; None when it is good for long."""
-    try:
-        certificate = _parse(chain)
-    except ValueError:
-        return f"the Secret {SECRET} holds no certificate"
-    if not names(chain, address):
+    certificate = certificates.find_whole(pair)
+    if certificate is None:
+        return f"the Secret {SECRET} does not hold a certificate and its key"
+    if not names(pair.chain, address):
         return f"the certificate of port 443 is not for {address}"
+    if certificate.not_valid_before_utc > now:
+        return "the certificate of port 443 is not valid yet: a clock was wrong when it was made"
     end = certificate.not_valid_after_utc
     if end - now < RENEW_BEFORE:
         return f"the certificate of port 443 ends on {end:%Y-%m-%d}"

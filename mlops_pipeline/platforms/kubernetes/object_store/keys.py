@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ SECURITY = "security.toml"
 CERTIFICATE = "grpc.crt"
 CERTIFICATE_KEY = "grpc.key"
 """What that port shows, and wants to be shown: no other pod has the key."""
+ENTRIES = (FILE, SECURITY, CERTIFICATE, CERTIFICATE_KEY)
+"""What SeaweedFS reads, once, when it starts."""
 FOLDER = "/etc/mlops-pipeline"
 """Where the store's container has these entries."""
 _SECURITY = f"""\
@@ -37,6 +41,8 @@ key = "{FOLDER}/{CERTIFICATE_KEY}"
 """
 """As `weed scaffold -config=security` of SeaweedFS 4.48 explains it."""
 _VALID = timedelta(days=3650)
+RENEW_BEFORE = timedelta(days=365)
+"""How long before its end the certificate is replaced, with a restart of the store."""
 _ID = "AWS_ACCESS_KEY_ID"
 _KEY = "AWS_SECRET_ACCESS_KEY"
 
@@ -45,12 +51,8 @@ def find(api: KubernetesApi, *, namespace: str) -> "Credentials | None":
     """Return the key, or None where there is none that can be read and stays."""
     from mlops_pipeline.clients.s3 import Credentials
 
-    found = find_lasting(api, SECRET, NAME, namespace=namespace) or {}
-    data: Mapping[str, str] = found.get("data") or {}
-    try:
-        key = Credentials(*(base64.b64decode(data[name]).decode() for name in (_ID, _KEY)))
-    except (KeyError, ValueError):
-        return None
+    data = _read(api, namespace)
+    key = Credentials(data.get(_ID, ""), data.get(_KEY, ""))
     return key if key.access_key_id and key.secret_access_key else None
 
 
@@ -69,36 +71,75 @@ def ensure(api: KubernetesApi, *, namespace: str, timeout: float, clock: Clock) 
         )
     wait_for_end(api, SECRET, NAME, namespace=namespace, timeout=timeout, clock=clock)
     key = find(api, namespace=namespace) or new_key()
-    data = (api.find(SECRET, NAME, namespace=namespace) or {}).get("data") or {}
-    if not data.get(CERTIFICATE) or not data.get(CERTIFICATE_KEY):
-        data = _certificate()
-    kept = {name: data[name] for name in (CERTIFICATE, CERTIFICATE_KEY)}
-    api.apply(_manifest(key, namespace, kept))
+    # SeaweedFS may have started with what was damaged. A new certificate starts it again.
+    whole = describe_unfit(api, key, namespace=namespace) is None
+    pair = _pair(_read(api, namespace)) if whole else _new_pair()
+    api.apply(_manifest(key, namespace, pair))
     return key
 
 
-def fingerprint(key: "Credentials") -> str:
-    """Return a digest that changes with the key, from which the key cannot be found."""
-    return hashlib.sha256(identities(key).encode()).hexdigest()[:16]
+def describe_unfit(
+    api: KubernetesApi, key: "Credentials", *, namespace: str, now: datetime | None = None
+) -> str | None:
+    """Say what SeaweedFS would not read as it should; None where all is good for long.
+
+    Without its security.toml it takes everybody on the gRPC port of S3, by plaintext; with a
+    damaged certificate it takes nobody there. Tried with SeaweedFS 4.48.
+    """
+    data, now = _read(api, namespace), now or _utc_now()
+    for name, wanted in ((FILE, identities(key)), (SECURITY, _SECURITY)):
+        if data.get(name) != wanted:
+            return f"{name} in the Secret {namespace}/{NAME} differs from what is wanted"
+    if not certificates.is_valid(_pair(data), since=now, until=now + RENEW_BEFORE):
+        return (
+            f"the Secret {namespace}/{NAME} does not hold a certificate with its key that is valid "
+            f"for {RENEW_BEFORE.days} days from now"
+        )
+    return None
 
 
-def _certificate() -> dict[str, str]:
-    pair = certificates.self_signed(
+def fingerprint(api: KubernetesApi, *, namespace: str) -> str:
+    """Return a digest that changes with what SeaweedFS reads, and that tells nothing of it."""
+    data = _read(api, namespace)
+    content = json.dumps([data.get(name) for name in ENTRIES])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _read(api: KubernetesApi, namespace: str) -> dict[str, str]:
+    """Return those entries of the Secret that are text; none where there is none that stays."""
+    found = find_lasting(api, SECRET, NAME, namespace=namespace) or {}
+    texts = {}
+    for name, value in (found.get("data") or {}).items():
+        with suppress(ValueError):
+            texts[name] = base64.b64decode(value).decode()
+    return texts
+
+
+def _pair(data: Mapping[str, str]) -> certificates.KeyPair:
+    return certificates.KeyPair(data.get(CERTIFICATE, ""), data.get(CERTIFICATE_KEY, ""))
+
+
+def _new_pair() -> certificates.KeyPair:
+    return certificates.self_signed(
         "mlops-pipeline object store",
         address="127.0.0.1",
         valid=_VALID,
-        now=datetime.now(timezone.utc),
+        now=_utc_now(),
     )
-    content = {CERTIFICATE: pair.chain, CERTIFICATE_KEY: pair.key}
-    return {name: base64.b64encode(text.encode()).decode() for name, text in content.items()}
 
 
-def _manifest(key: "Credentials", namespace: str, certificate: Mapping[str, str]) -> dict[str, Any]:
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _manifest(key: "Credentials", namespace: str, pair: certificates.KeyPair) -> dict[str, Any]:
     content = {
         _ID: key.access_key_id,
         _KEY: key.secret_access_key,
         FILE: identities(key),
         SECURITY: _SECURITY,
+        CERTIFICATE: pair.chain,
+        CERTIFICATE_KEY: pair.key,
     }
     return {
         "apiVersion": "v1",
@@ -106,7 +147,6 @@ def _manifest(key: "Credentials", namespace: str, certificate: Mapping[str, str]
         "metadata": {"name": NAME, "namespace": namespace, "labels": dict(MANAGED_BY)},
         "type": "Opaque",
         "data": {
-            **{name: base64.b64encode(value.encode()).decode() for name, value in content.items()},
-            **certificate,
+            name: base64.b64encode(value.encode()).decode() for name, value in content.items()
         },
     }

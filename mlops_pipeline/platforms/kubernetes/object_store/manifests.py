@@ -15,7 +15,6 @@ PORT = endpoints.S3
 NETWORK_POLICY = Resource("networking.k8s.io/v1", "NetworkPolicy")
 _SELECTOR = {"app.kubernetes.io/name": NAME}
 _KEYS_ANNOTATION = "mlops-pipeline/keys"
-_ENTRIES = (keys.FILE, keys.SECURITY, keys.CERTIFICATE, keys.CERTIFICATE_KEY)
 _USER = 8333
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
     unit: 1 << shift for unit, shift in (("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40))
@@ -82,7 +81,10 @@ def network_policy() -> dict[str, Any]:
 
 
 def stateful_set(*, fingerprint: str) -> dict[str, Any]:
-    """Return the StatefulSet. SeaweedFS reads keys once: another `fingerprint`, another pod."""
+    """Return the StatefulSet.
+
+    SeaweedFS reads its Secret once, when it starts: another `fingerprint` of it, another pod.
+    """
     return {
         "apiVersion": STATEFUL_SET.api_version,
         "kind": STATEFUL_SET.kind,
@@ -134,7 +136,7 @@ def _pod() -> dict[str, Any]:
                 "name": "keys",
                 "secret": {
                     "secretName": keys.NAME,
-                    "items": [{"key": name, "path": name} for name in _ENTRIES],
+                    "items": [{"key": name, "path": name} for name in keys.ENTRIES],
                     "defaultMode": 0o440,
                 },
             },

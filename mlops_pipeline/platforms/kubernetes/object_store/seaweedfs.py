@@ -191,7 +191,9 @@ class SeaweedStore:
             return
         yield broken_by(describe_unready(api, STATEFUL_SET, NAME, namespace=NAMESPACE))
         yield self._compare_volume(api)
-        for manifest in self._manifests(key):
+        if unfit := keys.describe_unfit(api, key, namespace=NAMESPACE):
+            yield Drifted((unfit,))
+        for manifest in self._manifests(api):
             yield _compare(api, manifest)
         if self._find_endpoint() is None:
             yield Broken(f"the object store has no address: {NONE_GIVEN}")
@@ -202,8 +204,9 @@ class SeaweedStore:
         if stale := self._secrets(api, key).stale():
             yield Drifted((f"the store's Secret is out of date in: {', '.join(stale)}",))
 
-    def _manifests(self, key: "Credentials") -> tuple[Manifest, ...]:
-        stateful_set = manifests.stateful_set(fingerprint=keys.fingerprint(key))
+    def _manifests(self, api: KubernetesApi) -> tuple[Manifest, ...]:
+        fingerprint = keys.fingerprint(api, namespace=NAMESPACE)
+        stateful_set = manifests.stateful_set(fingerprint=fingerprint)
         node_port = None if self._parts.reaches_addresses else OBJECT_STORE_PORTS[PORT]
         return (manifests.network_policy(), manifests.service(node_port), stateful_set)
 
@@ -244,8 +247,8 @@ class SeaweedStore:
             ensure_namespace(api, NAMESPACE, timeout=timeout, clock=clock)
             for resource in _MADE:
                 wait_for_end(api, resource, NAME, namespace=NAMESPACE, timeout=timeout, clock=clock)
-            key = keys.ensure(api, namespace=NAMESPACE, timeout=timeout, clock=clock)
-            api.apply_all([self._volume(), *self._manifests(key)])
+            keys.ensure(api, namespace=NAMESPACE, timeout=timeout, clock=clock)
+            api.apply_all([self._volume(), *self._manifests(api)])
             wait_for(self._parts, STATEFUL_SET, NAME, namespace=NAMESPACE)
 
     def _fill(self, api: KubernetesApi, steps: Steps) -> None:

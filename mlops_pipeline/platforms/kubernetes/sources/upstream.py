@@ -37,7 +37,7 @@ class Cache:
             digest = _digest(wanted, path)
             if not (other := self._verified.difference(path, digest)):
                 return path
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return None
         _log.warning("%s has the digest %s instead of %s: it is not used", path, other, digest)
         return None

@@ -135,11 +135,24 @@ def test_a_lost_secret_breaks_it_and_is_made_again(secured: HelmRig) -> None:
     assert Istio(secured.parts).ensure().action == "repaired"
 
 
-def test_a_secret_without_a_certificate_is_a_difference(secured: HelmRig) -> None:
-    secured.api.patch(SECRET, tls.SECRET, {"data": {"tls.crt": "eA=="}}, namespace=SYSTEM)
+@pytest.mark.parametrize("entry", ["tls.crt", "tls.key"])
+def test_a_damaged_secret_is_a_difference_and_is_made_again(secured: HelmRig, entry: str) -> None:
+    secured.api.patch(SECRET, tls.SECRET, {"data": {entry: "eA=="}}, namespace=SYSTEM)
     assert Istio(secured.parts).observe() == Drifted(
-        ("the Secret seldon-gateway-tls holds no certificate",)
+        ("the Secret seldon-gateway-tls does not hold a certificate and its key",)
     )
+    assert Istio(secured.parts).ensure().action == "updated"
+    assert isinstance(Istio(secured.parts).observe(), Ready)
+
+
+def test_a_certificate_that_is_not_valid_yet_is_made_again(secured: HelmRig) -> None:
+    early = make_at(tls.utc_now() + timedelta(days=1))
+    secured.api.put(early.manifest(SYSTEM))
+    assert Istio(secured.parts).observe() == Drifted(
+        ("the certificate of port 443 is not valid yet: a clock was wrong when it was made",)
+    )
+    assert Istio(secured.parts).ensure().action == "updated"
+    assert chain(secured) != early.chain
 
 
 def test_a_secret_of_somebody_else_is_left_alone(rig: HelmRig) -> None:

@@ -1,6 +1,7 @@
 import base64
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
+from mlops_pipeline.platforms.kubernetes.object_store import keys
 from mlops_pipeline.platforms.kubernetes.object_store import manifests as store_manifests
 from mlops_pipeline.platforms.kubernetes.object_store.manifests import NETWORK_POLICY, bytes_of
 from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import SeaweedStore
@@ -83,6 +85,11 @@ def data(api: FakeKubernetes, name: str = KEYS, namespace: str = STORAGE) -> dic
     """Return what a Secret holds."""
     found = api.get(SECRET, name, namespace=namespace)
     return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
+
+
+def pod_fingerprint(rig: HelmRig) -> str:
+    pod = rig.api.get(STATEFUL_SET, NAME, namespace=STORAGE)["spec"]["template"]["metadata"]
+    return str(pod["annotations"]["mlops-pipeline/keys"])
 
 
 def run_stateful_sets(api: FakeKubernetes) -> None:
@@ -261,20 +268,45 @@ def test_new_keys_reach_its_pod_and_every_secret(installed: HelmRig) -> None:
     assert layer.ensure_secret("team") is False
     old = data(installed.api)
 
-    def annotation() -> str:
-        found = installed.api.get(STATEFUL_SET, NAME, namespace=STORAGE)
-        template = found["spec"]["template"]
-        return str(template["metadata"]["annotations"]["mlops-pipeline/keys"])
-
-    before = annotation()
+    before = pod_fingerprint(installed)
     _no_keys(installed)
     layer.ensure()
     new = data(installed.api)
     assert new["AWS_SECRET_ACCESS_KEY"] != old["AWS_SECRET_ACCESS_KEY"]
-    assert annotation() != before
+    assert pod_fingerprint(installed) != before
     for namespace in ("seldon", "team"):
         rclone = data(installed.api, RCLONE, namespace)
         assert rclone["RCLONE_CONFIG_S3_SECRET_ACCESS_KEY"] == new["AWS_SECRET_ACCESS_KEY"]
+
+
+@pytest.mark.parametrize("entry", ["grpc.crt", "grpc.key", "security.toml", "s3.json"])
+def test_what_it_reads_is_compared_and_starts_it_again_where_it_was_damaged(
+    installed: HelmRig, entry: str
+) -> None:
+    """SeaweedFS may run with what was damaged: it reads these files when it starts."""
+    before = pod_fingerprint(installed)
+    damaged = base64.b64encode(b"damaged").decode()
+    installed.api.patch(SECRET, KEYS, {"data": {entry: damaged}}, namespace=STORAGE)
+    state = SeaweedStore(installed.parts).observe()
+    assert isinstance(state, Drifted)
+    assert f"the Secret {STORAGE}/{KEYS}" in state.differences[0]
+    SeaweedStore(installed.parts).ensure()
+    assert isinstance(SeaweedStore(installed.parts).observe(), Ready)
+    assert data(installed.api)[entry] != "damaged"
+    assert pod_fingerprint(installed) != before
+
+
+@pytest.mark.parametrize(
+    ("days", "unfit"), [(-2, True), (0, False), (3650 - 366, False), (3650 - 364, True)]
+)
+def test_its_certificate_is_good_now_and_for_a_year(
+    installed: HelmRig, days: int, *, unfit: bool
+) -> None:
+    key = keys.find(installed.api, namespace=STORAGE)
+    assert key is not None
+    now = datetime.now(timezone.utc) + timedelta(days=days)
+    said = keys.describe_unfit(installed.api, key, namespace=STORAGE, now=now)
+    assert (said is not None) is unfit
 
 
 def test_a_secret_in_a_namespace_that_is_being_deleted_is_let_go(installed: HelmRig) -> None:
