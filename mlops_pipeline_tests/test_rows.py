@@ -1,15 +1,17 @@
 """Rows for `predict`, as people have them in files."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mlops_pipeline.catalog.iris import IRIS, load
-from mlops_pipeline.cli.predict import read_rows
-from mlops_pipeline.cli.rows import read
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.cli.predict import predict_named, read_rows
+from mlops_pipeline.cli.rows import Rows, read
+from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
+from mlops_pipeline.clients.prediction import Answer, PredictionClient
 
 ROWS = ((5.1, 3.5, 1.4, 0.2), (6.2, 2.9, 4.3, 1.3))
 FLAT = [value for row in ROWS for value in row]
@@ -93,6 +95,7 @@ def test_rows_are_read_from_numpy_and_utf_16(tmp_path: Path) -> None:
         (b'{"data": {"ndarray": 7}}', "data is int; expected"),
         (b'{"data": {"tensor": {"values": [1]}}}', "a tensor needs `shape` and `values`"),
         (b'{"data": {"tensor": {"shape": [2, 4], "values": [1]}}}', "1 values do not have the sh"),
+        (b"0,1,2,3\n5.1,3.5,1.4,0.2", "rows, line 1: 0,1,2,3 may be a row, or the numbers of the"),
         (b"\x93NUMPY\x01\x00v", "not a whole .npy"),
         (b"PK\x03\x04", r"an archive \(.npz\); save"),
         (b"\x80\x04\x95", "neither text nor .npy"),
@@ -104,6 +107,75 @@ def test_what_is_wrong_is_said_with_its_place(
     (tmp_path / "rows").write_bytes(content)
     with pytest.raises(ConfigurationError, match=complaint):
         read_rows(IRIS, [], tmp_path / "rows")
+
+
+WIDTHS = ("petal width (cm)", "Petal_Length_cm", "sepal width cm", "SEPALLENGTHCM")
+BACKWARDS = [row[::-1] for row in ROWS]
+
+
+def _backwards(names: Sequence[str]) -> list[str]:
+    """Return files in which the last column comes first."""
+    columns = [
+        {"name": name, "shape": [2], "data": [row[i] for row in BACKWARDS]}
+        for i, name in enumerate(names)
+    ]
+    lines = [",".join(map(str, row)) for row in (names, *BACKWARDS)]
+    return [
+        "\n".join(lines),
+        "\n".join(lines).replace(",", ";"),
+        json.dumps({"data": {"names": names, "ndarray": BACKWARDS}}),
+        json.dumps({"inputs": columns}),
+    ]
+
+
+@pytest.mark.parametrize("names", [WIDTHS, ("x3", "x2", "x1", "x0"), ("t:3", "t:2", "t:1", "t:0")])
+def test_columns_with_names_are_put_into_order(tmp_path: Path, names: Sequence[str]) -> None:
+    for content in _backwards(names):
+        (tmp_path / "rows").write_text(content)
+        found = read_rows(IRIS, [], tmp_path / "rows")
+        assert (found.values, found.names) == (ROWS, ())
+
+
+@pytest.mark.parametrize(
+    "names", [NAMES, ("x3", "x2", "x1", "x1"), ("x3", "x2", "x1", "x4"), (*WIDTHS[:3], "a")]
+)
+def test_other_names_are_left_to_the_model(tmp_path: Path, names: Sequence[str]) -> None:
+    for content in _backwards(names):
+        (tmp_path / "rows").write_text(content)
+        found = read_rows(IRIS, [], tmp_path / "rows")
+        assert (found.values, found.names) == (tuple(BACKWARDS), tuple(names))
+
+
+class _Client(PredictionClient):
+    """Asks a model that knows these columns, as `serving.columns` does."""
+
+    def __init__(self, *known: str) -> None:
+        self._known = known
+
+    def send(self, payload: bytes) -> Answer:
+        data = json.loads(payload)["data"]
+        if self._known and sorted(data["names"]) != sorted(self._known):
+            raise UnavailableError("it answered 400: missing, unexpected")
+        order = [data["names"].index(name) for name in self._known]
+        return Answer([[row[n] for n in order] for row in data["ndarray"]], "", 0.0, {})
+
+
+def test_names_are_sent_only_to_a_model_that_knows_its_own() -> None:
+    asked = Rows(tuple(BACKWARDS), ("line 1", "line 2"), NAMES[::-1])
+    assert predict_named(IRIS, _Client(*NAMES), asked).scores == NESTED
+    with pytest.raises(UnavailableError, match="missing"):
+        predict_named(IRIS, _Client("e", "f", "g", "h"), asked)
+    with pytest.raises(
+        ConfigurationError,
+        match="iris does not know the columns d, c, b, a; name them sepal length",
+    ):
+        predict_named(IRIS, _Client(), asked)
+
+
+@pytest.mark.parametrize("content", ["0,1,2,3", "0.0,1.0,2.0,3.0\n1,2,3,4", "1,2,3,4\n0,1,2,3"])
+def test_a_row_of_small_numbers_is_a_row(tmp_path: Path, content: str) -> None:
+    (tmp_path / "rows").write_text(content)
+    assert (0, 1, 2, 3) in read_rows(IRIS, [], tmp_path / "rows").values
 
 
 @pytest.mark.parametrize(

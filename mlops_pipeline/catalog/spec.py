@@ -56,7 +56,7 @@ class DatasetSpec:
     value_range: tuple[float, float] | None = None
     """Least and greatest value that a feature may have; None: any finite number."""
     feature_names: tuple[str, ...] = ()
-    """Name of each column of x, for people; empty: `x0`, `x1` …"""
+    """Name of each column of x, for people and their files; empty: `x0`, `x1` …"""
 
     def names(self) -> tuple[str, ...]:
         """Return a name for each column of x."""

@@ -1,7 +1,8 @@
 """`predict`: rows from the command line or a file, asked through the gateway."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.cli import rows
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.rows import Rows
-from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.prediction import Answer, PredictionClient
 from mlops_pipeline.delivery.deploying import deployed_ref, url_of
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
     """Return the rows that were given; none: the model's example, if it has one.
+
+    Columns whose names the spec knows are put into its order, and need no names any more.
 
     Raises:
         ConfigurationError: not finite numbers, or not as many as the model has features.
@@ -34,7 +37,25 @@ def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
             raise ConfigurationError(
                 f"{place} has {len(row)} values; {spec.name} takes rows of {spec.dataset.features}"
             )
-    return found
+    return _ordered(spec, found)
+
+
+def _ordered(spec: ModelSpec, asked: Rows) -> Rows:
+    """Return rows in the order of the spec's columns, by its names for them or by their numbers."""
+    given, count = [_plain(name) for name in asked.names], spec.dataset.features
+    numbered = ([f"{prefix}{n}" for n in range(count)] for prefix in ("x", "t", ""))
+    for known in ([_plain(name) for name in spec.dataset.names()], *numbered):
+        if len(set(given)) == count and set(given) == set(known):
+            order = [given.index(name) for name in known]
+            return replace(
+                asked, values=tuple(tuple(row[n] for n in order) for row in asked.values), names=()
+            )
+    return asked
+
+
+def _plain(name: str) -> str:
+    """Return a column's name as others may write it: `sepal length (cm)` is `SepalLengthCm`."""
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def predict_rows(context: Context, model: RegisteredModel, asked: Rows) -> Answer:
@@ -48,10 +69,29 @@ def predict_rows(context: Context, model: RegisteredModel, asked: Rows) -> Answe
     values = asked.values or _row_of_holdout(context, model)
     url, trust = url_of(model.spec, context.platform), context.platform.gateway_trust()
     with PredictionClient(url, trust=trust) as client:
-        if asked.names:  # The model puts them into its order, or says which it misses.
-            data = {"names": asked.names, "ndarray": asked.values}
-            return client.send(json.dumps({"data": data}).encode())
-        return client.predict(values)
+        return predict_named(model.spec, client, asked) if asked.names else client.predict(values)
+
+
+def predict_named(spec: ModelSpec, client: PredictionClient, asked: Rows) -> Answer:
+    """Ask with names that the spec does not know: the model may, and puts them into its order.
+
+    Raises:
+        ConfigurationError: nobody knows them, so that nobody knows what the columns are.
+        UnavailableError: no answer, or one that is no prediction.
+    """
+    unknown = [f"no column {number}" for number in range(len(asked.values[0]))]
+    try:
+        client.send(_named(unknown, asked.values[:1]))
+    except UnavailableError:  # A model that knows its columns refuses others.
+        return client.send(_named(asked.names, asked.values))
+    raise ConfigurationError(
+        f"{spec.name} does not know the columns {', '.join(asked.names)}; name them "
+        f"{', '.join(spec.dataset.names())}, or remove the names where that is their order"
+    )
+
+
+def _named(names: Iterable[str], values: Sequence[Sequence[float]]) -> bytes:
+    return json.dumps({"data": {"names": list(names), "ndarray": values}}).encode()
 
 
 def _row_of_holdout(context: Context, model: RegisteredModel) -> "ArrayLike":

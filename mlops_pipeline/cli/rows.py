@@ -178,6 +178,7 @@ def _table(text: str, file: Path) -> Rows:
     found = [(reader.line_num, [c.strip() for c in cells]) for cells in reader if any(cells)]
     if delimiter != ",":
         found = [(line, [c.replace(",", ".") for c in cells]) for line, cells in found]
+    _refuse_numbers_as_names(found, file)
     names = found.pop(0)[1] if found and not any(_is_number(c) for c in found[0][1]) else []
     places = tuple(f"{file}, line {line}" for line, _ in found)
     values = tuple(
@@ -188,6 +189,16 @@ def _table(text: str, file: Path) -> Rows:
         if names and len(row) != len(names):
             raise ConfigurationError(f"{place} has {len(row)} values for {len(names)} names")
     return Rows(values, places, tuple(names))
+
+
+def _refuse_numbers_as_names(found: Sequence[tuple[int, Sequence[str]]], file: Path) -> None:
+    """Refuse a first line `0,1,2`, which pandas writes above columns without names."""
+    line, cells = found[0] if len(found) > 1 else (0, [])
+    if len(cells) > 1 and list(cells) == [str(number) for number in range(len(cells))]:
+        raise ConfigurationError(
+            f"{file}, line {line}: {','.join(cells)} may be a row, or the numbers of the columns; "
+            "remove the line, or write a row as 0.0,1.0 …"
+        )
 
 
 def _is_number(text: str) -> bool:
