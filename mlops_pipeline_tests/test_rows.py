@@ -70,6 +70,8 @@ def test_names_of_columns_are_kept(tmp_path: Path) -> None:
 def test_rows_are_read_from_numpy_and_utf_16(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.array(ROWS))
     assert read(tmp_path / "rows.npy").values == ROWS
+    np.save(tmp_path / "rows.npy", np.array([[True, False]]))
+    assert read(tmp_path / "rows.npy").values == ((1, 0),)
     (tmp_path / "rows.csv").write_bytes(_lines(",").encode("utf-16"))
     assert read(tmp_path / "rows.csv").values == ROWS
     (tmp_path / "one.json").write_text("[5.1, 3.5, 1.4, 0.2]")

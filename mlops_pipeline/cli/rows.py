@@ -77,7 +77,8 @@ def _array(file: Path) -> Any:
     import numpy as np
 
     try:
-        return np.load(file, allow_pickle=False).tolist()
+        values = np.load(file, allow_pickle=False)
+        return (values.astype(np.uint8) if values.dtype == np.bool_ else values).tolist()
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{file} is not a whole .npy of numbers: {error}") from error
 

@@ -62,7 +62,7 @@ class PredictionClient:
         self._client.close()
 
     def predict(self, rows: "ArrayLike") -> Answer:
-        """Return the scores for `rows` of shape [n, features].
+        """Return the scores for `rows` of shape [n, features], numbers or booleans.
 
         Raises:
             UnavailableError: no answer, or an answer that is no prediction; with what it said.
@@ -70,9 +70,10 @@ class PredictionClient:
         import numpy as np
         import orjson
 
-        payload = orjson.dumps(
-            {"data": {"ndarray": np.ascontiguousarray(rows)}}, option=orjson.OPT_SERIALIZE_NUMPY
-        )
+        values = np.ascontiguousarray(rows)
+        if values.dtype == np.bool_:  # Every model takes 1 and 0, few take true and false.
+            values = values.astype(np.uint8)
+        payload = orjson.dumps({"data": {"ndarray": values}}, option=orjson.OPT_SERIALIZE_NUMPY)
         return self.send(payload)
 
     def send(self, payload: bytes) -> Answer:

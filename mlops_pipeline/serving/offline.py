@@ -46,7 +46,7 @@ def predict_file(
 
 
 def _read(path: Path) -> Array:
-    """Read an array of numbers.
+    """Read an array of numbers or booleans.
 
     Raises:
         StartError: there is no such file, or it is not one.
@@ -55,7 +55,7 @@ def _read(path: Path) -> Array:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise StartError(f"{path} cannot be read as .npy: {error}", code=ExitCode.ROWS) from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or not values.ndim:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub" or not values.ndim:
         raise StartError(f"{path} is not an array of numbers.", code=ExitCode.ROWS)
     return values
 
