@@ -11,7 +11,9 @@ import pytest
 import typer
 
 from mlops_pipeline import cli
+from mlops_pipeline.cli import up
 from mlops_pipeline.cli.app import app
+from mlops_pipeline.cli.context import load_context
 from mlops_pipeline_tests.command_line import WINE
 
 Run = Callable[..., tuple[int, str, str]]
@@ -125,3 +127,21 @@ def test_a_manifest_is_read_from_standard_input(run: Run, monkeypatch: pytest.Mo
     code, _, err = run("apply", "-")
     assert code == 2
     assert "the manifest holds no SeldonDeployment, but Secret keys; nothing was changed" in err
+
+
+def test_a_closed_standard_input_is_an_empty_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = run("apply", "-")
+    assert (code, "Traceback" in err) == (2, False)
+    assert "SeldonDeployment" in err
+
+
+def test_a_run_is_called_by_everything_that_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    tags = up._tags(load_context(), ["iris"], ["iris"], force=True, accept_worse=True)
+    assert tags["mlops/command"] == "up iris --force --accept-worse"
+    plain = up._tags(load_context(), ["iris"], [], force=False, accept_worse=False)
+    assert plain["mlops/command"] == "up"

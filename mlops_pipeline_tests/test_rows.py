@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from mlops_pipeline.cli.predict import predict_named, read_rows
 from mlops_pipeline.cli.rows import Rows, read
 from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 from mlops_pipeline.clients.prediction import Answer, PredictionClient
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.messages import Request
+from mlops_pipeline.serving.protocols import seldon
+from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature, toy_unit
 
 ROWS = ((5.1, 3.5, 1.4, 0.2), (6.2, 2.9, 4.3, 1.3))
 FLAT = [value for row in ROWS for value in row]
@@ -98,6 +103,16 @@ def test_rows_are_read_from_numpy_and_utf_16(tmp_path: Path) -> None:
         (b'{"data": {"tensor": {"values": [1]}}}', "a tensor needs `shape` and `values`"),
         (b'{"data": {"tensor": {"shape": [2, 4], "values": [1]}}}', "1 values do not have the sh"),
         (b"0,1,2,3\n5.1,3.5,1.4,0.2", "rows, line 1: 0,1,2,3 may be a row, or the numbers of the"),
+        (b"[[1, 2, 3, 1" + 400 * b"0" + b"]]", "row 1, value 4: 10{79}… is not a finite number"),
+        (b"[[1, 2, 3, 1" + 5000 * b"0" + b"]]", "rows holds a number with too many digits"),
+        (b"1,2,3,1" + 400 * b"0", "line 1, column 4: '10{78}… is not a finite number"),
+        (100_000 * b"[", "rows is nested too deep; expected a list of rows"),
+        (900 * b"[" + b"1" + 900 * b"]", "is nested too deep|row 1 has 1 values"),
+        (50_000 * b'{"jsonData": ' + b"1" + 50_000 * b"}", "nested too deep"),
+        (b"1,2,3,4\n" + 200_000 * b"1" + b",2,3,4", "rows, line 2: it is no CSV: field larger"),
+        (b'{"data": {"names": 5, "ndarray": [[1, 2, 3, 4]]}}', "names is 5; expected a list"),
+        (b'{"data": {"tensor": {"shape": [1, null], "values": [1]}}}', "do not have the shape"),
+        (b'{"data": {"tensor": {"shape": [1, "a"], "values": [1]}}}', "do not have the shape"),
         (b"\x93NUMPY\x01\x00v", "not a whole .npy"),
         (b"PK\x03\x04", r"an archive \(.npz\); save"),
         (b"\x80\x04\x95", "neither text nor .npy"),
@@ -149,17 +164,19 @@ def test_other_names_are_left_to_the_model(tmp_path: Path, names: Sequence[str])
 
 
 class _Client(PredictionClient):
-    """Asks a model that knows these columns, as `serving.columns` does."""
+    """Asks a model that knows these columns, and answers with the rows that it was given."""
 
     def __init__(self, *known: str) -> None:
-        self._known = known
+        signature = replace(toy_signature(), columns=known, compute=lambda rows, _: [rows])
+        self._unit = toy_unit(toy_model(signature))
 
     def send(self, payload: bytes) -> Answer:
-        data = json.loads(payload)["data"]
-        if self._known and sorted(data["names"]) != sorted(self._known):
-            raise UnavailableError("it answered 400: missing, unexpected")
-        order = [data["names"].index(name) for name in self._known]
-        return Answer([[row[n] for n in order] for row in data["ndarray"]], "", 0.0, {})
+        try:
+            answer = seldon.predictions(self._unit, Request(payload, b"application/json"))
+        except RequestError as error:
+            raise UnavailableError(f"it answered {error.status}: {error}") from error
+        body = json.loads(answer.body)
+        return Answer(body["data"]["ndarray"], "", 0.0, body)
 
 
 def test_names_are_sent_only_to_a_model_that_knows_its_own() -> None:

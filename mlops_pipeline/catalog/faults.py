@@ -41,13 +41,18 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
     if not (_is_number(spec.training_timeout) and spec.training_timeout > 0):
         yield f"training_timeout is {spec.training_timeout!r}; it must be over 0, in seconds"
     yield from _of_row("example", spec.example, spec.dataset.features)
-    if spec.output_names:
-        yield from _of_names("output_names", spec.output_names, least=1)
-        if len(_items(spec.output_names)) != len(_items(spec.dataset.classes)):
-            yield (
-                f"output_names has {len(spec.output_names)} names for "
-                f"{len(spec.dataset.classes)} classes; give one for each, or none"
-            )
+    yield from _of_output_names(spec.output_names, spec.dataset.classes)
+
+
+def _of_output_names(names: object, classes: object) -> Iterator[str]:
+    if _is_empty(names):
+        return
+    yield from _of_names("output_names", names, least=1)
+    if isinstance(names, tuple | list) and len(names) != len(_items(classes)):
+        yield (
+            f"output_names has {len(names)} names for {len(_items(classes))} classes; "
+            "give one for each, or none"
+        )
 
 
 def _of_dataset(dataset: "DatasetSpec") -> Iterator[str]:
@@ -64,11 +69,13 @@ def _of_dataset(dataset: "DatasetSpec") -> Iterator[str]:
 
 
 def _of_feature_names(dataset: "DatasetSpec") -> Iterator[str]:
-    names, features = dataset.feature_names, dataset.features
-    if names == ():
+    names: object = dataset.feature_names
+    features = dataset.features
+    if _is_empty(names):
         return
     yield from _of_names("dataset.feature_names", names, least=1)
-    if _is_whole(features, least=1) and len(_items(names)) != features:
+    given = isinstance(names, tuple | list) and _is_whole(features, least=1)
+    if given and len(_items(names)) != features:
         yield (
             f"dataset.feature_names has {len(_items(names))} names for {features} features; "
             "give one for each, or none"
@@ -77,7 +84,7 @@ def _of_feature_names(dataset: "DatasetSpec") -> Iterator[str]:
 
 def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
     fitting = [name for name, kind in FRAMEWORKS.items() if kind == framework]
-    if server.implementation not in (fitting or FRAMEWORKS):
+    if server.implementation not in (fitting or [*FRAMEWORKS]):
         of_it = f"; a {framework} model is served by" if fitting else "; allowed:"
         yield (
             f"server.implementation is {server.implementation!r}"
@@ -174,6 +181,11 @@ def _is_range(value: object) -> bool:
 
 def _is_pair(value: object) -> bool:
     return len(_items(value)) == 2 and all(isinstance(part, str) for part in _items(value))
+
+
+def _is_empty(value: object) -> bool:
+    """Say whether nothing is given; an array or an index of pandas has no truth to ask for."""
+    return isinstance(value, tuple | list) and not value
 
 
 def _items(value: object) -> Sequence[Any]:

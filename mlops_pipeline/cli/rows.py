@@ -12,6 +12,8 @@ from mlops_pipeline.clients.errors import ConfigurationError
 
 _NUMPY = b"\x93NUMPY"
 _ARCHIVE = b"PK\x03\x04"
+_LONGEST_SHOWN = 80
+"""Characters of a wrong value that a message repeats."""
 _BODIES = "a list of rows, or a request of Seldon (data), V2 (inputs) or TF Serving (instances)"
 
 
@@ -50,17 +52,24 @@ def read(file: Path) -> Rows:
         content = file.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"could not read {file}: {error.strerror}") from error
-    if content.startswith(_NUMPY):
-        rows = _nested(_array(file), str(file))
-    elif content.startswith(_ARCHIVE):
-        raise ConfigurationError(f"{file} is an archive (.npz); save the one array as .npy")
-    elif (text := _decoded(content, file)).lstrip().startswith(("{", "[")):
-        rows = _body(_parsed(text, file), str(file))
-    else:
-        rows = _table(text, file)
+    try:
+        rows = _rows(content, file)
+    except RecursionError as error:
+        raise ConfigurationError(f"{file} is nested too deep; expected {_BODIES}") from error
     if not rows.values:
         raise ConfigurationError(f"{file} holds no rows")
     return rows
+
+
+def _rows(content: bytes, file: Path) -> Rows:
+    if content.startswith(_NUMPY):
+        return _nested(_array(file), str(file))
+    if content.startswith(_ARCHIVE):
+        raise ConfigurationError(f"{file} is an archive (.npz); save the one array as .npy")
+    text = _decoded(content, file)
+    if text.lstrip().startswith(("{", "[")):
+        return _body(_parsed(text, file), str(file))
+    return _table(text, file)
 
 
 def _decoded(content: bytes, file: Path) -> str:
@@ -79,7 +88,7 @@ def _array(file: Path) -> Any:
     try:
         values = np.load(file, allow_pickle=False)
         return (values.astype(np.uint8) if values.dtype == np.bool_ else values).tolist()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise ConfigurationError(f"{file} is not a whole .npy of numbers: {error}") from error
 
 
@@ -91,6 +100,8 @@ def _parsed(text: str, file: Path) -> Any:
             f"{file}, line {error.lineno}, column {error.colno}: it is not JSON ({error.msg}); "
             "is the file whole?"
         ) from error
+    except ValueError as error:  # Python reads no integer of more than 4,300 digits.
+        raise ConfigurationError(f"{file} holds a number with too many digits: {error}") from error
 
 
 def _body(content: Any, where: str) -> Rows:
@@ -108,12 +119,18 @@ def _body(content: Any, where: str) -> Rows:
         only = isinstance(inputs, Mapping) and len(inputs) == 1
         return _nested(next(iter(inputs.values())) if only else inputs, f"{where}, inputs")
     if isinstance(data, Mapping) and ("ndarray" in data or "tensor" in data):
-        names = tuple(str(name) for name in data.get("names") or ())
+        names = _names(data.get("names"), where)
         values = data["ndarray"] if "ndarray" in data else _shaped(data["tensor"], where, "values")
         found = _nested(values, f"{where}, data")
         return Rows(found.values, found.places, names)
     keys = ", ".join(map(str, content)) or "nothing"
     raise ConfigurationError(f"{where} has {keys}; expected {_BODIES}")
+
+
+def _names(given: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(given, list | None):
+        raise ConfigurationError(f"{where}, data: names is {_shown(given)}; expected a list")
+    return tuple(str(name) for name in given or ())
 
 
 def _is_v2(inputs: Sequence[object]) -> bool:
@@ -142,10 +159,11 @@ def _shaped(tensor: Any, where: str, field: str) -> Any:
         raise ConfigurationError(f"{where}: a tensor needs `shape` and `{field}`")
     if values and isinstance(values[0], list):
         return values
-    count = shape[0]
-    if not isinstance(count, int) or count < 1 or len(values) != math.prod(shape):
-        raise ConfigurationError(f"{where}: {len(values)} values do not have the shape {shape}")
-    width = len(values) // count
+    if not all(isinstance(n, int) and n > 0 for n in shape) or len(values) != math.prod(shape):
+        raise ConfigurationError(
+            f"{where}: {len(values)} values do not have the shape {_shown(shape)}"
+        )
+    width = len(values) // shape[0]
     return [values[start : start + width] for start in range(0, len(values), width)]
 
 
@@ -162,7 +180,7 @@ def _nested(values: Any, where: str) -> Rows:
 
 def _flat(row: Any, place: str) -> Iterator[float]:
     if not isinstance(row, list):
-        raise ConfigurationError(f"{place} is {row!r}; expected a list of numbers")
+        raise ConfigurationError(f"{place} is {_shown(row)}; expected a list of numbers")
     for number, value in enumerate(row, 1):
         if isinstance(value, list):
             yield from _flat(value, place)
@@ -175,8 +193,7 @@ def _table(text: str, file: Path) -> Rows:
     lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
     delimiter = next((d for d in ("\t", ";", ",", " ") if d in first.strip()), ",")
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    found = [(reader.line_num, [c.strip() for c in cells]) for cells in reader if any(cells)]
+    found = _cells(lines, delimiter, file)
     if delimiter != ",":
         found = [(line, [c.replace(",", ".") for c in cells]) for line, cells in found]
     _refuse_numbers_as_names(found, file)
@@ -190,6 +207,17 @@ def _table(text: str, file: Path) -> Rows:
         if names and len(row) != len(names):
             raise ConfigurationError(f"{place} has {len(row)} values for {len(names)} names")
     return Rows(values, places, tuple(names))
+
+
+def _cells(lines: Sequence[str], delimiter: str, file: Path) -> list[tuple[int, list[str]]]:
+    """Return (number of the line, its cells) of every line that holds something."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    try:
+        return [(reader.line_num, [c.strip() for c in cells]) for cells in reader if any(cells)]
+    except csv.Error as error:
+        raise ConfigurationError(
+            f"{file}, line {reader.line_num}: it is no CSV: {error}"
+        ) from error
 
 
 def _refuse_numbers_as_names(found: Sequence[tuple[int, Sequence[str]]], file: Path) -> None:
@@ -214,8 +242,13 @@ def _number(value: Any, place: str) -> float:
     """Return a finite number; a text only where it is one."""
     try:
         number = math.nan if isinstance(value, bool) or value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ConfigurationError(f"{place}: {value!r} is not a finite number; correct it")
+        raise ConfigurationError(f"{place}: {_shown(value)} is not a finite number; correct it")
     return number
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

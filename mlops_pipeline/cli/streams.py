@@ -24,6 +24,8 @@ def checked_streams() -> Iterator[None]:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # It stays open until the process ends.
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115  # It stays open until the process ends.
     if sys.stdout is None:
         raise UnavailableError(
             "standard output is closed, so nothing was done; `>/dev/null` throws it away"

@@ -65,7 +65,9 @@ def joined(signature: Signature, names: Sequence[str], columns: Sequence[Array])
         RequestError: they are no columns of one length, or not those of the model.
     """
     lengths = {len(column) if column.ndim else 0 for column in columns}
-    if len(lengths) != 1 or any(column.size != len(column) for column in columns):
+    if len(lengths) != 1 or any(
+        not column.ndim or column.size != len(column) for column in columns
+    ):
         raise RequestError(
             "WRONG_INPUT",
             f"several inputs have to be columns of one length, [n] or [n, 1]; or send one input of "

@@ -19,10 +19,10 @@ DATATYPES = {
 
 
 class UnwritableError(RequestError):
-    """A model's answer that no protocol can write."""
+    """A model's answer that no protocol can write: no fault of the request."""
 
     def __init__(self, output: str, problem: str) -> None:
-        super().__init__("UNWRITABLE", f"the output {output!r} {problem}")
+        super().__init__("UNWRITABLE", f"the output {output!r} {problem}", status=500)
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
@@ -71,7 +71,17 @@ def _plain(array: Array, output: str) -> Array:
         return array.astype(str).astype(object)
     if kind not in "OSU":
         raise UnwritableError(output, f"is of type {array.dtype.name}; {_CAN_BE}")
-    return _plain_values(array.ravel().tolist(), output).reshape(array.shape)
+    values = [_plain_value(value) for value in array.ravel().tolist()]
+    return _plain_values(values, output).reshape(array.shape)
+
+
+def _plain_value(value: object) -> object:
+    """Return a scalar of numpy, which arrays of objects may hold, as Python's own."""
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return str(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 _CAN_BE = "numbers, booleans and text can be answered"

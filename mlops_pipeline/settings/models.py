@@ -25,12 +25,13 @@ def check_resources(*, cpu: str, memory: str, memory_limit: str) -> None:
     Raises:
         ValueError: one is no quantity, or more memory is kept than may be used.
     """
-    for name, value, pattern in (
+    given: tuple[tuple[str, object, str], ...] = (  # A model's file may hold anything.
         ("cpu", cpu, _PROCESSORS),
         ("memory", memory, _QUANTITY),
         ("memory_limit", memory_limit, _QUANTITY),
-    ):
-        if value and not re.match(pattern, value):
+    )
+    for name, value, pattern in given:
+        if not isinstance(value, str) or (value and not re.match(pattern, value)):
             raise ValueError(f"{name} = {value!r} is no quantity (`500m`, or `512Mi`, `1.5Gi`)")
     if memory and memory_limit and _bytes(memory) > _bytes(memory_limit):
         raise ValueError(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlops_pipeline.catalog.iris import IRIS
@@ -143,6 +144,13 @@ def test_a_model_file_that_does_not_exist_is_named() -> None:
         ({"training_timeout": 0}, "training_timeout is 0; it must be over 0"),
         ({"output_names": ("a", "b")}, "output_names has 2 names for 3 classes"),
         ({"output_names": ("a", "a", "b")}, "the names must differ"),
+        ({"output_names": 5}, "output_names is 5; it must be a tuple of texts"),
+        ({"output_names": None}, "output_names is None; it must be a tuple of texts"),
+        ({"output_names": np.array(["a", "b", "c"])}, "output_names is array.* a tuple of texts"),
+        ({"dataset": {"feature_names": 5}}, "dataset.feature_names is 5; it must be a tuple"),
+        ({"dataset": {"feature_names": np.array(["a", "b"])}}, "dataset.feature_names is array"),
+        ({"dataset": {"feature_names": ("a",)}}, "feature_names has 1 names for 4 features"),
+        ({"server": {"implementation": ["SKLEARN_SERVER"]}}, "server.implementation is"),
         ({"dataset": None}, "dataset is None; it must be a DatasetSpec"),
         ({"dataset": {"classes": ()}}, r"dataset.classes is \(\); name 2 or more"),
         ({"dataset": {"classes": "abc"}}, "dataset.classes is 'abc'; it must be a tuple of texts"),
@@ -194,9 +202,13 @@ def test_every_fault_of_a_spec_is_named_at_once() -> None:
         ({"memory": "2Gi", "memory_limit": "1500M"}, "memory = 2Gi is more than memory_limit"),
         ({"memory": "much"}, "of toy: memory = 'much' is no quantity"),
         ({"cpu": "one"}, "of toy: cpu = 'one' is no quantity"),
+        ({"cpu": 5}, "of toy: cpu = 5 is no quantity"),
+        ({"cpu": 0}, "of toy: cpu = 0 is no quantity"),
+        ({"memory": 512}, "of toy: memory = 512 is no quantity"),
+        ({"memory_limit": None}, "of toy: memory_limit = None is no quantity"),
     ],
 )
-def test_a_server_that_no_cluster_takes_is_refused(given: dict[str, str], complaint: str) -> None:
+def test_a_server_that_no_cluster_takes_is_refused(given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        ServerSpec("SKLEARN_SERVER", "toy", "classifier", **given)  # type: ignore[arg-type]
+        ServerSpec("SKLEARN_SERVER", "toy", "classifier", **given)
     ServerSpec("SKLEARN_SERVER", "toy", "classifier", cpu="500m", memory="1Gi", memory_limit="1.1G")

@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+import grpc
 import numpy as np
 import pytest
 
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.grpc_server import STATUS
 from mlops_pipeline.serving.models import conform, predict
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, as_scores
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature
 
 
@@ -97,3 +99,34 @@ def test_an_unknown_output_or_signature_is_told_those_there_are() -> None:
 def test_an_output_is_computed_once_however_often_it_is_asked_for() -> None:
     with pytest.raises(RequestError, match="only once"):
         predict(toy_signature(), np.ones((1, 4)), ["scores", "label", "scores"])
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([np.float64(0.5), np.float32(0.25)], [0.5, 0.25]),
+        ([np.longdouble(0.5), 1], [0.5, 1.0]),
+        ([np.int64(1), np.uint8(2), 3], [1, 2, 3]),
+        ([np.bool_(True), False], [True, False]),
+        ([np.str_("low"), "high"], ["low", "high"]),
+        ([np.bytes_(b"low"), b"high"], ["low", "high"]),
+        ([np.datetime64("2026-01-01"), np.timedelta64(2, "D")], ["2026-01-01", "2 days"]),
+        ([np.str_("low"), np.int64(1)], ["low", "1"]),
+    ],
+)
+def test_numpys_scalars_in_an_array_of_objects_are_written(
+    values: list[object], wanted: list[object]
+) -> None:
+    answer = np.empty(len(values), dtype=object)
+    answer[:] = values
+    assert as_scores(answer, rows=len(values), output="label").tolist() == wanted
+
+
+def test_an_answer_that_no_protocol_can_write_is_no_fault_of_the_request() -> None:
+    def answer(rows: Array, names: object) -> list[Array]:
+        return [np.array([None] * len(rows))]
+
+    with pytest.raises(RequestError, match="holds values of type NoneType") as caught:
+        predict(replace(toy_signature(), compute=answer), np.ones((1, 4)))
+    assert (caught.value.reason, caught.value.status) == ("UNWRITABLE", 500)
+    assert STATUS[caught.value.status] is grpc.StatusCode.INTERNAL

@@ -137,6 +137,10 @@ def test_a_data_frames_columns_are_taken_as_rows() -> None:
         ask({"inputs": [*inputs[:3], tensor(shape=[1], data=[1])]})
     with pytest.raises(RequestError, match=r"expected shape \[n, 4\], got \[2, 3\]"):
         ask({"inputs": inputs[:3]})
+    scalars = [{**given, "shape": [], "data": [1]} for given in inputs]
+    for wrong in (scalars, scalars[:2], [scalars[0], *inputs[1:]]):
+        with pytest.raises(RequestError, match="columns of one length"):
+            ask({"inputs": wrong})
 
 
 def test_the_binary_extension_is_told_how_to_do_without() -> None:
