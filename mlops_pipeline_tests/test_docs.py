@@ -14,7 +14,10 @@ from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thre
 from mlops_pipeline.cli.app import app
 from mlops_pipeline.cli.status import LayerStatus, ModelStatus, PredictorStatus, Status
 from mlops_pipeline.definitions import make_definitions
+from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.build import PLATFORMS
+from mlops_pipeline.platforms.kubernetes.istio import gateway, tls
+from mlops_pipeline.platforms.kubernetes.object_store import keys, manifests
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.serving.__main__ import LIBRARIES
 from mlops_pipeline.serving.errors import ExitCode
@@ -296,6 +299,20 @@ def test_broken_links_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     assert len(list(_broken(page, images=False))) == 2
     assert len(list(_broken(page, images=True))) == 1
+
+
+def test_who_can_do_what_names_the_secrets_and_the_port_of_a_cluster() -> None:
+    page = (DOCS / "security.md").read_text().partition("\n## In a cluster\n")[2]
+    secrets = (
+        f"`{manifests.NAMESPACE}/{keys.NAME}`",
+        f"`{store_access.SECRET}`",
+        f"`{gateway.NAMESPACE}/{tls.SECRET}`",
+    )
+    assert [name for name in secrets if name not in page] == []
+    (rule,) = manifests.network_policy()["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [manifests.PORT]
+    assert f"\n| {manifests.PORT} of the object store's pod" in page
+    assert f"NetworkPolicy that lets others reach port {manifests.PORT} alone" in page
 
 
 def test_every_decision_is_numbered_and_complete() -> None:
