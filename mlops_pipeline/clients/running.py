@@ -48,6 +48,16 @@ def marked(variable: str, value: str) -> list[int]:
     return found
 
 
+def variable(pid: int, name: str) -> str | None:
+    """Return an environment variable that the process was started with; None without either."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).environ().get(name)
+    except (psutil.Error, OSError):
+        return None
+
+
 def commanded(words: Collection[str]) -> list[int]:
     """Return the ids of this user's processes whose command line has all these arguments."""
     import psutil

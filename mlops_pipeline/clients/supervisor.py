@@ -6,6 +6,7 @@ timeout and brings the whole of supervisord with it.
 
 import http.client
 import socket
+import time
 import xmlrpc.client
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ ProcessState = Literal[
     "unknown",
     "unsupervised",
 ]
-"""`unsupervised`: it runs, and the supervisord that started it does not."""
+"""`unsupervised`: it runs, and supervisord is lost or has lost its configuration."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,17 @@ class SupervisedProcess:
 
 
 class SupervisorClient:
-    """The supervisord on the unix socket `address`. Every call ends within `timeout` seconds."""
+    """The supervisord on the unix socket `address`. Every call ends within `timeout` seconds.
 
-    def __init__(self, address: Path, *, timeout: float = 30.0) -> None:
+    After one that had to be ended, further ones fail at once for `pause` seconds: many questions to
+    a supervisord that hangs take no longer than one.
+    """
+
+    def __init__(self, address: Path, *, timeout: float = 10.0, pause: float = 0.0) -> None:
         self.address = address
         self._timeout = timeout
+        self._pause = pause
+        self._silent_until = 0.0
 
     def identity(self) -> tuple[str, int]:
         """Return the identifier that supervisord was configured with, and its process id.
@@ -163,11 +170,17 @@ class SupervisorClient:
 
     def _call(self, method: str, *arguments: object) -> Any:
         with self._errors(method, arguments):
+            if time.monotonic() < self._silent_until:
+                raise TimeoutError("it did not answer a moment ago")
             proxy = xmlrpc.client.ServerProxy(
                 "http://localhost/RPC2", transport=_Transport(self.address, self._timeout)
             )
-            with proxy:
-                return getattr(proxy.supervisor, method)(*arguments)
+            try:
+                with proxy:
+                    return getattr(proxy.supervisor, method)(*arguments)
+            except TimeoutError:
+                self._silent_until = time.monotonic() + self._pause
+                raise
 
     @contextmanager
     def _errors(self, method: str, arguments: tuple[object, ...]) -> Iterator[None]:

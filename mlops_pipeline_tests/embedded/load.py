@@ -7,6 +7,9 @@ import httpx
 
 from mlops_pipeline_tests.embedded.rig import Rig
 
+_TIMEOUT = 10.0
+"""Seconds in which a request must be answered."""
+
 
 class Load:
     """Requests from some clients, each with its connection, until the block ends.
@@ -30,13 +33,16 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        deadline = time.monotonic() + _TIMEOUT + 5
         for thread in self._threads:
-            thread.join(10)
+            thread.join(max(0.0, deadline - time.monotonic()))
+        waiting = sum(thread.is_alive() for thread in self._threads)
+        self.failures += ["a request was never answered"] * waiting
 
     def _run(self) -> None:
         due = time.monotonic()
         deadline = due + 100
-        with httpx.Client(timeout=10) as client:
+        with httpx.Client(timeout=_TIMEOUT) as client:
             while not self._over.is_set() and time.monotonic() < deadline:
                 self._ask(client)
                 due += self._period

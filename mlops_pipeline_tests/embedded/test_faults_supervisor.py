@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlops_pipeline.clients import launcher, running
+from mlops_pipeline.clients.errors import UnavailableError, UnknownNameError
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.supervisor import UNSUPERVISED
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready, by_name
@@ -80,6 +82,103 @@ def test_programs_of_a_killed_supervisor_run_and_are_called_unsupervised(rig: Ri
     assert rig.platform.object_store().get("models", "kept") == b"1"
 
 
+def lose_files(rig: Rig, how: str) -> None:
+    """Lose the configuration files of all programs, with their copies."""
+    for path in (rig.home / "supervisor/programs").iterdir():
+        path.unlink() if how == "removed" else path.write_bytes(b"\0")
+
+
+def configurations(rig: Rig) -> dict[str, str]:
+    return {p.name: p.read_text() for p in (rig.home / "supervisor/programs").glob("*.conf")}
+
+
+@pytest.mark.parametrize("how", ["removed", "damaged"])
+def test_programs_whose_files_are_lost_get_them_back_as_they_run(rig: Rig, how: str) -> None:
+    before, files = pids(rig), configurations(rig)
+    lose_files(rig, how)
+    with Load(rig, clients=8, rate=100) as load:
+        rig.ensure("supervisor")
+        assert configurations(rig) == {}
+        for layer in rig.platform.layers[1:]:
+            assert layer.observe() == Drifted((UNSUPERVISED,))
+        (server,) = rig.platform.deployments.status("toy", namespace="seldon")
+        assert (server.state, server.reason) == ("unsupervised", UNSUPERVISED)
+        bring_back(rig)
+    assert load.failures == []
+    assert len(load.digests) > 20
+    assert pids(rig) == before
+    assert configurations(rig) == files
+    (server,) = rig.platform.deployments.status("toy", namespace="seldon")
+    assert server.state == "ready"
+
+
+@pytest.mark.parametrize("how", ["removed", "damaged"])
+def test_programs_whose_files_are_lost_survive_a_new_supervisord(rig: Rig, how: str) -> None:
+    before, files = pids(rig), configurations(rig)
+    with Load(rig, clients=8, rate=100) as load:
+        lose_files(rig, how)
+        rig.kill("supervisor")
+        bring_back(rig)
+    assert load.failures == []
+    assert len(load.digests) > 50
+    assert pids(rig) == before
+    assert configurations(rig) == files
+    assert all(isinstance(layer.observe(), Ready) for layer in rig.platform.layers)
+
+
+def test_a_bootstrap_that_is_lost_is_written_again_and_envoy_goes_on(rig: Rig) -> None:
+    before = pids(rig)
+    with Load(rig, clients=8, rate=100) as load:
+        (rig.home / "gateway/bootstrap.json").unlink()
+        assert isinstance(by_name(rig.platform.layers, "gateway").observe(), Drifted)
+        rig.up()
+    assert load.failures == []
+    assert pids(rig) == before
+    assert isinstance(by_name(rig.platform.layers, "gateway").observe(), Ready)
+
+
+def test_a_repair_killed_before_it_starts_supervisord_is_not_taken_for_down(rig: Rig) -> None:
+    rig.kill("supervisor")
+    (rig.home / "run/supervisord.pid").unlink()
+    assert isinstance(rig.platform.layers[0].observe(), Broken)
+    (server,) = rig.platform.deployments.status("toy", namespace="seldon")
+    assert server.state == "unsupervised"
+    with pytest.raises(UnavailableError, match="delete toy needs the supervisor"):
+        rig.platform.deployments.delete("toy", namespace="seldon")
+    assert rig.predict() == ["one"]
+    bring_back(rig)
+    before = rig.pid("server-")
+    rig.platform.deployments.delete("toy", namespace="seldon")
+    assert before not in rig.pids()
+
+
+def test_a_killed_deletion_is_finished_by_the_next(rig: Rig) -> None:
+    before = rig.pid("server-")
+    for path in (rig.home / "deployments/seldon").iterdir():
+        path.unlink()
+    rig.platform.deployments.delete("toy", namespace="seldon")
+    assert before not in rig.pids()
+    with pytest.raises(UnknownNameError):
+        rig.platform.deployments.delete("toy", namespace="seldon")
+
+
+def test_a_supervisor_that_hangs_is_asked_once_and_replaced(rig: Rig) -> None:
+    before = pids(rig)
+    os.kill(rig.pid("supervisor"), signal.SIGSTOP)
+    start, platform = time.monotonic(), rig.platform
+    states = [layer.observe() for layer in platform.layers]
+    (server,) = platform.deployments.status("toy", namespace="seldon")
+    assert time.monotonic() - start < 8
+    assert isinstance(states[0], Broken)
+    assert states[1:] == [Drifted((UNSUPERVISED,))] * 2
+    assert server.state == "unsupervised"
+    with Load(rig, clients=2, rate=50) as load:
+        bring_back(rig)
+    assert load.failures == []
+    assert len(load.digests) > 20
+    assert pids(rig) == before
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_what_was_taken_up_is_restarted_when_it_dies(rig: Rig, program: str) -> None:
     rig.kill("supervisor")
@@ -109,6 +208,7 @@ def test_a_second_kill_during_the_repair_and_a_third_leave_one_launcher_each(rig
         rig.kill("supervisor")
         bring_back(rig)
     assert load.failures == []
+    assert len(load.digests) > 200
     assert pids(rig) == before
     assert len(launchers(rig)) == len(PROGRAMS)
 
@@ -121,7 +221,7 @@ def test_a_new_version_replaces_a_server_that_was_taken_up(rig: Rig) -> None:
         assert rig.apply(predictor(rig.publish("two"))).action == "updated"
         assert rig.predict() == ["two"]
     assert load.failures == []
-    assert set(load.digests) <= {"one", "two"}
+    assert set(load.digests) == {"one", "two"}
     assert before not in rig.pids()
     assert len(rig.programs()) == 4
 
@@ -163,6 +263,7 @@ def test_a_launcher_that_is_killed_leaves_its_program_alone(rig: Rig) -> None:
             os.kill(process, signal.SIGKILL)
         wait_until("others", lambda: describe_lack(rig, besides=killed), timeout=10)
     assert load.failures == []
+    assert len(load.digests) > 20
     assert pids(rig) == before
     rig.platform.down()
     assert rig.pids() == []

@@ -19,10 +19,13 @@ from mlops_pipeline.clients.errors import (
     IntegrityError,
     NotFoundError,
     PipelineError,
+    UnavailableError,
 )
+from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.models import ModelFolders
+from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.platform import EmbeddedPlatform
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
@@ -537,3 +540,17 @@ def test_whatever_takes_the_first_lock_leaves_the_folder_ours(tmp_path: Path) ->
         platform.deployments.delete("iris", namespace="seldon")
     State.at(tmp_path / "state").prepare()
     State.at(tmp_path / "state").purge()  # Its sockets' link lies elsewhere.
+
+
+def test_files_of_programs_are_mended_under_the_lock_of_those_who_write_them(
+    tmp_path: Path,
+) -> None:
+    platform = EmbeddedPlatform(tmp_path / "s", EmbeddedOptions(lock_timeout=0.1))
+    state = State.at(tmp_path / "s")
+    with (
+        Locks(state.locks, timeout=1, prepare=state.prepare).held("state", purpose="apply iris"),
+        pytest.raises(UnavailableError, match="apply iris"),
+    ):
+        platform.layers[0].ensure()
+    assert not (state.supervisor / "supervisord.conf").exists()
+    state.purge()

@@ -78,7 +78,7 @@ class EmbeddedDeployments:
                 placed, started = self._start(sets)
                 after = Record(deployment, _route(deployment, sets, placed))
                 routed = self._switch(before, after)
-            self._retire(before, after)
+            self._retire(deployment.name, deployment.namespace, before, after)
             return Change(_action(before, after, moved=started or routed), self._facts(after))
 
     def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:
@@ -91,7 +91,7 @@ class EmbeddedDeployments:
         return [record.deployment for record in self._parts.records.list()]
 
     def delete(self, name: str, *, namespace: str) -> None:
-        """Stop routing to it, drain, and stop its servers.
+        """Stop routing to it, drain, and stop its servers; finish a deletion that was killed.
 
         Raises:
             UnknownNameError: there is no such deployment.
@@ -100,16 +100,17 @@ class EmbeddedDeployments:
         parts = self._parts
         with self._lock(name, namespace, "delete"):
             before = parts.records.find(name, namespace=namespace)
-            if before is None:
+            if before is None and not parts.servers.programs(name, namespace=namespace):
                 there = ", ".join(f"{d.namespace}/{d.name}" for d in self.list()) or "none"
                 raise UnknownNameError(
                     f"there is no deployment {namespace}/{name}; there are: {there}"
                 )
+            parts.servers.require_stoppable(f"delete {name}")
             with parts.locks.held("state", purpose=f"delete {name}"):
                 parts.records.remove(name, namespace=namespace)
                 if parts.gateway.is_running():
                     parts.gateway.publish("routes", parts.records.routes())
-            self._retire(before, None)
+            self._retire(name, namespace, before, None)
 
     def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
         """Look at each predictor as it is now. Empty when there is no such deployment."""
@@ -211,17 +212,15 @@ class EmbeddedDeployments:
                 parts.records.save(after)
             return parts.gateway.publish("routes", [after.route, *others])
 
-    def _retire(self, before: Record | None, after: Record | None) -> None:
-        """Drain and stop what `before`, or an apply that was killed, had and `after` has not."""
+    def _retire(
+        self, name: str, namespace: str, before: Record | None, after: Record | None
+    ) -> None:
+        """Drain and stop what `before`, or a command that was killed, had and `after` has not."""
         parts = self._parts
-        record = after or before
-        if record is None:
-            return
-        deployment = record.deployment
         old = cluster_names([before.route] if before else [])
         self._drain(old - cluster_names([after.route] if after else []))
-        running = parts.servers.programs(deployment.name, namespace=deployment.namespace)
-        with parts.locks.held("state", purpose=f"retire {deployment.name}"):
+        running = parts.servers.programs(name, namespace=namespace)
+        with parts.locks.held("state", purpose=f"retire {name}"):
             if parts.gateway.is_running():
                 parts.gateway.publish("clusters", parts.records.routes())
             parts.servers.stop(running - (after.programs if after else set()))

@@ -1,5 +1,6 @@
 """The gateway layer: Envoy, whose routes are files that are replaced while it serves."""
 
+import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
@@ -89,16 +90,15 @@ class EnvoyGateway:
 
     def observe(self) -> LayerState:
         """Look at the gateway as it is now: our process, on our port, with our routes."""
-        if not self._bootstrap_file.exists():
-            return Absent()
-        if (damage := self._state.describe_damage()) is not None:
-            return Broken(damage)
         process = self._supervisor.running(_PROGRAM)
         if process is None:
-            return Absent() if self.is_down() else Broken("Envoy is not running")
+            wanted = self._bootstrap_file.exists() and not self.is_down()
+            return Broken("Envoy is not running") if wanted else Absent()
+        if (damage := self._state.describe_damage()) is not None:
+            return Broken(damage)
         if (reason := self._describe_unready(process)) is not None:
             return Broken(reason)
-        if read_or_empty(self._bootstrap_file) != self._bootstrap(self.port()):
+        if read_or_empty(self._bootstrap_file) != self._bootstrap(self._ports.find(_PROGRAM) or 0):
             return Drifted(("Envoy runs with another configuration",))
         try:
             stale = [self._describe_stale(kind, self._wanted(kind)) for kind in _KINDS]
@@ -213,16 +213,13 @@ class EnvoyGateway:
             self._wait()
 
     def _put(self) -> None:
-        if self._is_well_placed() and self._is_administered():
-            port = self.port()
-        else:
-            if self._supervisor.client.find(_PROGRAM) is not None:
-                self._supervisor.stop([_PROGRAM])
-            port = self._ports.choose(_PROGRAM, preferred=self._settings.gateway_port)
-        changed = write_if_changed(self._bootstrap_file, self._bootstrap(port), mode=PRIVATE)
-        if changed and self._supervisor.client.find(_PROGRAM) is not None:
+        port = self._ports.find(_PROGRAM)
+        if port is None or not (self._is_well_placed() and self._is_administered()):
             self._supervisor.stop([_PROGRAM])
-        self._supervisor.put(self._program())
+            port = self._ports.choose(_PROGRAM, preferred=self._settings.gateway_port)
+        bootstrap = self._bootstrap(port)
+        write_if_changed(self._bootstrap_file, bootstrap, mode=PRIVATE)
+        self._supervisor.put(self._program(bootstrap))
 
     def _wait(self) -> None:
         wait_until(
@@ -245,7 +242,7 @@ class EnvoyGateway:
         except UnavailableError:
             return False
 
-    def _program(self) -> Program:
+    def _program(self, bootstrap: str) -> Program:
         command = (
             str(envoy.binary()),
             *("--config-path", str(self._bootstrap_file)),
@@ -253,7 +250,12 @@ class EnvoyGateway:
             *("--log-level", "warning"),
             "--disable-hot-restart",
         )
-        return Program(_PROGRAM, command, self._state.gateway, stop_seconds=5)
+        # Envoy reads it once: another one makes another program, which is started again.
+        fingerprint = hashlib.sha256(bootstrap.encode()).hexdigest()[:16]
+        environment = {"BOOTSTRAP_FINGERPRINT": fingerprint}
+        return Program(
+            _PROGRAM, command, self._state.gateway, environment=environment, stop_seconds=5
+        )
 
     def _bootstrap(self, port: int) -> str:
         return envoy_config.bootstrap(

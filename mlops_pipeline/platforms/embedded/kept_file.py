@@ -43,10 +43,11 @@ class KeptFile(Generic[Content]):
         """Say what is wrong with the file or its copy and what `up` will do; None: nothing is."""
         if not self.exists():
             return None
-        if (reason := self._fault(self._path)) is not None:
+        # Both may be removed while they are read, by a writer whose lock no observer waits for.
+        if (reason := self._fault(self._path)) is not None and self.exists():
             cure = "sets it aside" if self.find() is None else "writes it again from its copy"
             return f"{self._path} is damaged ({reason}); `mlops-pipeline up` {cure}"
-        if self._has(self._copy) and (reason := self._fault(self._copy)) is not None:
+        if (reason := self._fault(self._copy)) is not None and self._has(self._copy):
             return f"{self._copy} is damaged ({reason}); `mlops-pipeline up` writes it again"
         return None
 
@@ -60,7 +61,10 @@ class KeptFile(Generic[Content]):
             write_atomically(path, text, mode=PRIVATE)
 
     def mend(self) -> None:
-        """Make file and copy whole, each from the other; without either, set the file aside."""
+        """Make file and copy whole, each from the other; without either, set the file aside.
+
+        The caller holds the lock of those who write it.
+        """
         if not self.exists():
             return
         whole = [path for path in (self._path, self._copy) if self._fault(path) is None]

@@ -98,7 +98,7 @@ class SeaweedObjectStore:
         self._supervisor.require_ready("the object store")
         with self._locks.held("layers", purpose="bring up the object store"):
             state = self.observe()
-            if isinstance(state, Absent | Broken):
+            if not isinstance(state, Ready):
                 self._start()
             if lack := describe_lack_of_space(self._data):
                 raise UnavailableError(f"the object store cannot store anything: {lack}")

@@ -21,6 +21,10 @@ class ProgramFiles:
         """Return the names of the configured programs, sorted."""
         return [path.stem for path in kept_paths(self._folder, "*.conf")]
 
+    def has(self, name: str) -> bool:
+        """Say whether the program has a file, whole or damaged."""
+        return self._file(name).exists()
+
     def find(self, name: str) -> str | None:
         """Return the text of a program's file, of its copy where the file is damaged, or None."""
         return self._file(name).find()
@@ -45,7 +49,8 @@ class ProgramFiles:
     def mend(self) -> None:
         """Write damaged files again from their copies; set aside those that have none.
 
-        The layer or deployment that a file set aside belongs to writes it anew.
+        The layer or deployment that a file set aside belongs to writes it anew. The caller holds
+        the `state` lock.
         """
         for name in self.names():
             self._file(name).mend()

@@ -14,6 +14,8 @@ from mlops_pipeline.clients.errors import ConfigurationError
 
 MARK = "MLOPS_PIPELINE_SUPERVISED"
 """In the environment of every process below supervisord: the state folder's identity."""
+FINGERPRINT = "MLOPS_PIPELINE_PROGRAM"
+"""In the environment of a program's process: a digest of the configuration it was started with."""
 SUPERVISOR_LOG = "supervisor.log"
 _MOST_BYTES = 2_000_000
 """Of a log; then it is moved aside."""

@@ -132,13 +132,22 @@ class Servers:
             for log in self._state.logs.glob(f"{program}.log*"):
                 log.unlink(missing_ok=True)
 
+    def require_stoppable(self, what: str) -> None:
+        """Refuse to do `what` while servers run that supervisord cannot be asked to stop.
+
+        Raises:
+            UnavailableError: with supervisord's state, and how to bring it up.
+        """
+        self._supervisor.require_whole(what)
+
     def programs(self, deployment: str, *, namespace: str) -> set[str]:
         """Return the names of all programs of a deployment, also of those left behind."""
         return self._all(program_prefix(deployment, namespace))
 
     def uses(self, model: Path) -> bool:
-        """Say whether any server, of whichever deployment, has been given this artifact."""
-        return any(model.name in (self._supervisor.files.find(p) or "") for p in self._all())
+        """Say whether any server, of whichever deployment, may have been given this artifact."""
+        texts = map(self._supervisor.files.find, self._all())
+        return any(text is None or model.name in text for text in texts)
 
     def describe_unready(self, endpoint: Endpoint) -> str | None:
         """Say why the server at `endpoint` is not ready now, or None when it is."""
@@ -172,7 +181,7 @@ class Servers:
         return self._supervisor.log(program, lines=lines)
 
     def _all(self, prefix: str = _PREFIX) -> set[str]:
-        return {name for name in self._supervisor.files.names() if name.startswith(prefix)}
+        return {name for name in self._supervisor.names() if name.startswith(prefix)}
 
     def _place(self, program: str) -> Endpoint:
         """Return the server's ports: those it listens on, or free ones."""

@@ -1,11 +1,14 @@
 """The supervisor layer: supervisord, which keeps every other process of the platform running."""
 
+import hashlib
 import os
 import resource
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from mlops_pipeline.clients import launcher, running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
@@ -15,7 +18,14 @@ from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.supervisor import SupervisedProcess, SupervisorClient
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
-from mlops_pipeline.platforms.embedded.programs import MARK, Program, render, render_supervisord
+from mlops_pipeline.platforms.embedded.program_locks import ProgramLocks
+from mlops_pipeline.platforms.embedded.programs import (
+    FINGERPRINT,
+    MARK,
+    Program,
+    render,
+    render_supervisord,
+)
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -36,15 +46,24 @@ _SHUTDOWN = 20.0
 """Seconds for supervisord to stop its programs; the slowest may take 10."""
 _GRACE = 2.5
 """Seconds for programs that a killed supervisord has left behind, when they must end."""
+_GLANCE = 2.0
+"""Seconds for supervisord to answer where it is only looked at: its locks say what runs."""
+_PAUSE = 10.0
+"""Seconds for which a supervisord that did not answer a glance is not asked by others."""
 UNSUPERVISED = (
-    "the process runs, but nothing restarts it when it fails, since supervisord does not answer; "
-    "`mlops-pipeline up` starts supervisord again and interrupts nothing"
+    "the process runs, but it may not be started again when it fails: supervisord does not answer, "
+    "or the program's configuration file is missing; `mlops-pipeline up` repairs that and "
+    "interrupts nothing"
 )
 """What is to be said of a program whose state is `unsupervised`."""
 
 
 class Supervisor:
-    """supervisord on a private unix socket. A layer, and the way to run programs under it."""
+    """supervisord on a private unix socket. A layer, and the way to run programs under it.
+
+    The locks say what runs, in which process; the files say what should run. Neither is derived
+    from the other: a program whose file is lost runs on, and the file is written again.
+    """
 
     name = "supervisor"
     description = (
@@ -59,7 +78,9 @@ class Supervisor:
         self._locks = locks
         self._timeout = timeout
         self.files = ProgramFiles(state.programs)
-        """What is configured to run."""
+        """What should run."""
+        self._running = ProgramLocks(state.run)
+        self._glance = self._new_glance()
 
     @property
     def client(self) -> SupervisorClient:
@@ -72,25 +93,34 @@ class Supervisor:
         Raises:
             UnavailableError: with its state, and how to bring it up.
         """
-        if not isinstance(state := self.observe(), Ready):
-            raise UnavailableError(
-                f"{what} needs the supervisor, which is {describe(state)}; "
-                "bring it up with `mlops-pipeline up supervisor`"
-            )
+        if not isinstance(state := self._look(self.client), Ready):
+            _refuse(what, state)
+
+    def require_whole(self, what: str) -> None:
+        """Refuse to do `what` while programs run that supervisord cannot be asked to stop.
+
+        Raises:
+            UnavailableError: with supervisord's state, and how to bring it up.
+        """
+        if isinstance(state := self._look(self.client), Broken):
+            _refuse(what, state)
 
     def observe(self) -> LayerState:
-        """Look at supervisord as it is now."""
+        """Look at supervisord and at the files of its programs as they are now."""
+        state = self._look(self._glance)
+        damages = self.files.damages()
+        return Drifted(damages) if damages and isinstance(state, Ready) else state
+
+    def _look(self, client: SupervisorClient) -> LayerState:
         try:
-            identity, pid = self.client.identity()
+            identity, pid = client.identity()
         except UnavailableError as error:
-            left = (self._state.run / "supervisord.pid").exists()
-            return Broken(f"supervisord has died: {error}") if left else Absent()
+            left = self._running.holders() or (self._state.run / "supervisord.pid").exists()
+            return Broken(f"supervisord does not answer: {error}") if left else Absent()
         if identity != self._state.identity:
             return Broken(f"another supervisord ({identity}, process {pid}) has our socket")
         if self._configuration() != read_or_empty(self._configuration_file):
             return Drifted(("supervisord runs with another configuration",))
-        if damages := self.files.damages():
-            return Drifted(damages)
         return Ready({"process": pid, "address": f"unix://{self._state.socket('sv.sock')}"})
 
     def ensure(self) -> Change:
@@ -103,12 +133,16 @@ class Supervisor:
             PipelineError: it does not start.
         """
         self._state.prepare()
-        with self._locks.held("layers", purpose="bring up the supervisor"):
-            state = self.observe()
+        held = partial(self._locks.held, purpose="bring up the supervisor")
+        with held("layers"), held("state"):
+            state = self._look(self.client)
+            damages = self.files.damages()
             self.files.mend()
-            if not isinstance(self.observe(), Ready):
+            if not isinstance(state, Ready):
                 self._end_strays()
                 self._start()
+            elif damages:
+                state = Drifted(damages)
             return Change(action_from(state), self._facts())
 
     def remove(self) -> None:
@@ -123,28 +157,43 @@ class Supervisor:
             self._stop_all()
 
     def put(self, program: Program) -> bool:
-        """Run `program`, restarting it when it was configured otherwise; say whether that changed.
+        """Run `program`; say whether anything was done for it.
 
-        The caller holds the `state` lock.
+        A process that was started with this configuration goes on, whether supervisord or its
+        file was lost meanwhile. Any other is replaced. The caller holds the `state` lock.
 
         Raises:
             ConfigurationError: its configuration cannot be written.
             UnavailableError: supervisord does not answer.
         """
-        text = render(program, lock=self._lock(program.name), logs=self._state.logs)
-        changed = text != self.files.find(program.name)
+        text, fingerprint = self._render(program)
         known = self.client.find(program.name)
-        if not changed and known is not None and known.is_alive:
-            return False
-        if known is not None:
+        runs = self._running.fingerprint(program.name) == fingerprint
+        keep = runs and (known is None or known.is_alive)
+        if not keep:
             self.stop([program.name])
         self.files.mend()
-        if (lock := self._lock(program.name)).is_dir():
-            discard(lock)
-        self.files.write(program.name, text)
+        if lost := self.files.find(program.name) != text:
+            self.files.write(program.name, text)
+        if keep and known is not None:
+            return lost
+        self._running.make_way(program.name)
         self.client.reload()
         self.client.add(program.name)
         return True
+
+    def _render(self, program: Program) -> tuple[str, str]:
+        """Return the program's configuration, and the digest in it that its process will have."""
+
+        def rendered(**more: str) -> str:
+            return render(
+                replace(program, environment={**program.environment, **more}),
+                lock=self._running.path(program.name),
+                logs=self._state.logs,
+            )
+
+        fingerprint = hashlib.sha256(rendered().encode()).hexdigest()[:16]
+        return rendered(**{FINGERPRINT: fingerprint}), fingerprint
 
     def stop(self, names: Collection[str]) -> None:
         """Stop programs, all at once, until they are put again. Their configuration stays.
@@ -161,7 +210,7 @@ class Supervisor:
             interval=0.03,
         )
         # Of those that somebody killed the launcher of, before it could pass the signal on.
-        running.end(filter(None, map(self._holder, names)), grace=_GRACE)
+        running.end(filter(None, map(self._running.holder, names)), grace=_GRACE)
         for name in names:
             self.client.forget(name)
 
@@ -175,7 +224,7 @@ class Supervisor:
             self.stop(names)
         for name in names:
             self.files.remove(name)
-            discard(self._lock(name))
+        self._running.remove(names)
 
     def _alive(self) -> set[str]:
         return {name for name, process in self.client.processes().items() if process.pid}
@@ -183,23 +232,26 @@ class Supervisor:
     def running(self, name: str) -> SupervisedProcess | None:
         """Return the program's process when it runs now, supervised or not. Raises nothing."""
         try:
-            process = self._find(name)
+            process = self._find(name, self._glance)
         except UnavailableError:
-            pid = self._holder(name)
-            return SupervisedProcess(name, "unsupervised", pid, 0, "") if pid else None
-        return process if process is not None and process.is_alive else None
+            process = None
+        if process is not None and self.files.has(name):
+            return process if process.is_alive else None
+        pid = self._running.holder(name)
+        return SupervisedProcess(name, "unsupervised", pid, 0, "") if pid else None
 
-    def _find(self, name: str) -> SupervisedProcess | None:
+    def names(self) -> set[str]:
+        """Return the names of the programs that run or should."""
+        return {*self.files.names(), *self._running.holders()}
+
+    def _find(self, name: str, client: SupervisorClient) -> SupervisedProcess | None:
         """Return the program with the process that it is, which may be older than supervisord."""
-        process = self.client.find(name)
-        pid = self._holder(name) if process and process.pid else None
+        process = client.find(name)
+        pid = self._running.holder(name) if process and process.pid else None
         return replace(process, pid=pid) if process and pid else process
 
-    def _holder(self, name: str) -> int | None:
-        return launcher.holder(self._lock(name))
-
-    def _lock(self, name: str) -> Path:
-        return self._state.run / f"{name}.lock"
+    def _new_glance(self) -> SupervisorClient:
+        return SupervisorClient(self._state.socket("sv.sock"), timeout=_GLANCE, pause=_PAUSE)
 
     def watch(
         self, name: str, probe: Callable[[SupervisedProcess], str | None]
@@ -212,7 +264,7 @@ class Supervisor:
         first: list[int] = []
 
         def describe_unready() -> str | None:
-            process = self._find(name)
+            process = self._find(name, self.client)
             if process is None:
                 raise FatalStateError(f"{name} was removed while it was waited for")
             if process.pid and not first:
@@ -275,6 +327,7 @@ class Supervisor:
             interval=0.02,
             hint=f"see {self._state.logs / 'supervisor.log'}",
         )
+        self._glance = self._new_glance()
 
     def _describe_unready(self) -> str | None:
         try:
@@ -292,9 +345,9 @@ class Supervisor:
         ours = set(running.marked(MARK, self._state.identity))
         running.kill(ours & set(running.commanded([str(self._configuration_file)])))
         running.kill(ours & set(running.commanded([launcher.__file__])))
-        holders = filter(None, map(self._holder, self.files.names()))
         strays = set(running.marked(MARK, self._state.identity))
-        running.end(strays - set(running.with_descendants(holders)), grace=_GRACE)
+        programs = running.with_descendants(self._running.holders().values())
+        running.end(strays - set(programs), grace=_GRACE)
         self._forget()
 
     def _stop_all(self) -> None:
@@ -327,6 +380,13 @@ class Supervisor:
             "process": self.client.identity()[1],
             "address": f"unix://{self._state.socket('sv.sock')}",
         }
+
+
+def _refuse(what: str, state: LayerState) -> NoReturn:
+    raise UnavailableError(
+        f"{what} needs the supervisor, which is {describe(state)}; "
+        "bring it up with `mlops-pipeline up supervisor`"
+    )
 
 
 def tail(path: Path, *, lines: int) -> str:
