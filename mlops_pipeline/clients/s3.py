@@ -1,5 +1,6 @@
 """S3, with bounded time. What fails in the network or in the store (5xx) is tried again."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,11 +18,16 @@ from mlops_pipeline.clients.errors import (
 )
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSResponse
     from botocore.exceptions import ClientError
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 _CONNECT_TIMEOUT = 5.0
+_OUTAGE = 20.0
+"""Seconds for which a store that cannot be reached or answers 5xx is asked again."""
+_PAUSE = 0.5
+"""Seconds between two of these requests."""
 _PART = 8 << 20
 """Bytes of one part of a multipart upload."""
 _ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
@@ -74,7 +80,8 @@ class ObjectStore:
     """An S3 endpoint. Keys are `/`-separated; buckets are addressed by path.
 
     `advise` finishes the message when the store fails: what its owner knows of its state.
-    `patience` is the seconds that a read may take, `attempts` how often a request is tried.
+    `patience` is the seconds that a read may take, `attempts` how often a request is tried; where
+    that is more than once, one that meets an outage is tried for 20 s.
     """
 
     def __init__(
@@ -317,7 +324,7 @@ def _client(
     import boto3
     from botocore.config import Config
 
-    return boto3.session.Session().client(
+    client = boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint,
         region_name=region,
@@ -332,3 +339,34 @@ def _client(
             proxies={},
         ),
     )
+    if attempts > 1:
+        # What it returns counts: https://github.com/boto/botocore/blob/1.40.0/botocore/endpoint.py
+        outlast: Callable[..., Any] = _outlast
+        client.meta.events.register_first("needs-retry.s3", outlast)
+    return client
+
+
+def _outlast(
+    *,
+    response: "tuple[AWSResponse, Any] | None",
+    caught_exception: Exception | None,
+    request_dict: dict[str, Any],
+    **_: object,
+) -> float | None:
+    """Return the pause before a request that met an outage is tried again, None to leave it.
+
+    botocore's own pauses are random and may all be short: four attempts can be over within a
+    second, and a restart of the store takes three.
+    """
+    from botocore.exceptions import (
+        ConnectionClosedError,
+        ConnectTimeoutError,
+        EndpointConnectionError,
+    )
+
+    broken = (ConnectionClosedError, ConnectTimeoutError, EndpointConnectionError)
+    failed = response is not None and response[0].status_code >= 500
+    if not (failed or isinstance(caught_exception, broken)):
+        return None
+    first = request_dict["context"].setdefault("mlops_pipeline_outage", time.monotonic())
+    return _PAUSE if time.monotonic() - first < _OUTAGE else None

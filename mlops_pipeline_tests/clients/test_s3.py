@@ -189,11 +189,52 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(
     assert len(Stuttering.asked) == 3
 
 
-def test_a_store_that_goes_on_failing_is_asked_four_times(stuttering: ObjectStore) -> None:
+def test_a_store_that_restarts_is_asked_until_it_answers(
+    stuttering: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops_pipeline.clients.s3._PAUSE", 0.01)
+    Stuttering.script = [(503, failure("ServiceUnavailable"))] * 30 + [(200, "whole")]
+    assert stuttering.get("b", "k") == b"whole"
+    assert len(Stuttering.asked) == 31
+
+
+def test_a_store_that_refuses_connections_is_asked_until_it_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.01)
+    Stuttering.script = [(200, "whole")]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stuttering, bind_and_activate=False)
+    server.server_bind()  # Nobody gets the port meanwhile, and connections are refused.
+
+    def come_up() -> None:
+        server.server_activate()
+        server.serve_forever()
+
+    timer = threading.Timer(1.5, come_up)
+    with server:
+        timer.start()
+        store = ObjectStore(f"http://127.0.0.1:{server.server_port}", KEYS)
+        assert store.get("b", "k") == b"whole"
+        server.shutdown()
+        timer.join()
+
+
+def test_a_store_that_goes_on_failing_is_given_up(
+    stuttering: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops_pipeline.clients.s3._PAUSE", 0.05)
+    monkeypatch.setattr("mlops_pipeline.clients.s3._OUTAGE", 0.5)
     Stuttering.script = [(500, failure("InternalError"))]
     with pytest.raises(UnavailableError, match="answered InternalError"):
         stuttering.get("b", "k")
-    assert len(Stuttering.asked) == 4
+    assert 4 < len(Stuttering.asked) < 20
+
+
+def test_one_that_is_to_be_asked_once_is_asked_once(stuttering: ObjectStore) -> None:
+    Stuttering.script = [(500, failure("InternalError"))]
+    with pytest.raises(UnavailableError, match="answered InternalError"):
+        ObjectStore(stuttering.endpoint, KEYS, attempts=1).get("b", "k")
+    assert len(Stuttering.asked) == 1
 
 
 @pytest.mark.parametrize(("there", "stored"), [("mine", True), ("theirs", False)])
