@@ -34,8 +34,24 @@ def holder(lock: Path) -> int | None:
         return None
     try:
         return _holder(descriptor)
+    except OSError:
+        return None
     finally:
         os.close(descriptor)
+
+
+def describe_lack(file: Path) -> str | None:
+    """Say why no process can lock `file`, as on some network file systems; None: one can."""
+    try:
+        descriptor = os.open(file, os.O_RDWR)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            _holder(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The launcher as supervisord runs it: one process at a time is the program."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients import launcher
+from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.embedded.state import State
 
 SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)")
 DEAF = (
@@ -120,10 +123,30 @@ def test_a_program_that_does_not_end_on_a_signal_is_killed(launch: Launch, lock:
 
 
 def test_a_child_of_the_program_does_not_hold_its_lock(launch: Launch, lock: Path) -> None:
-    forks = "import os, time; print('up', flush=True); os.fork(); time.sleep(20)"
+    forks = "import os, time; os.fork(); print('up', flush=True); time.sleep(20)"
     first = launch(sys.executable, "-c", forks)
     becomes(lock, first.pid)
     first.kill()
     first.wait(5)
     assert launcher.holder(lock) is None
     os.killpg(first.pid, signal.SIGKILL)
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    state = State.at(tmp_path / "s")
+    state.prepare()
+    lock = tmp_path / "p.lock"
+    lock.touch()
+    assert launcher.describe_lack(lock) is None
+    for function in ("lockf", "fcntl"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"fcntl.{function}", refuse)
+            assert launcher.describe_lack(lock) == "No locks available"
+            assert launcher.holder(lock) is None
+            with pytest.raises(ConfigurationError, match=r"does not lock files.*MLOPS_HOME"):
+                state.prepare()

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops_pipeline.clients import launcher
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.files import (
     PRIVATE,
@@ -155,7 +156,8 @@ class State:
         A folder of an older version, which wrote no mark, is adopted.
 
         Raises:
-            ConfigurationError: the folder is not writable or the disk is full.
+            ConfigurationError: the folder is not writable, the disk is full, or its file system
+                has no locks.
             ConflictError: it is somebody else's, or the place of the link to the sockets is.
         """
         with state_folder.writing(self.home):
@@ -164,6 +166,7 @@ class State:
             self._write_mark()
             self._make_folders()
             close_to_others(self.home)
+        self._require_locks()
         if self._is_deep():
             self._make_link()
 
@@ -208,6 +211,14 @@ class State:
         # Asked after looking: whoever comes at once marks, then fills.
         if found and not self.is_prepared():
             state_folder.refuse_others(self.home, found)
+
+    def _require_locks(self) -> None:
+        """Refuse a file system on which nothing would say which process is a program."""
+        if lack := launcher.describe_lack(self.home / _MARK):
+            raise ConfigurationError(
+                f"the file system of {self.home} does not lock files ({lack}), and the platform "
+                "needs that; choose a folder on a local disk with MLOPS_HOME"
+            )
 
     def _write_mark(self) -> None:
         """Write the mark once, also when two processes come here at the same time."""
