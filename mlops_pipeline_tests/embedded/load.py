@@ -9,6 +9,10 @@ from mlops_pipeline_tests.embedded.rig import Rig
 
 _TIMEOUT = 10.0
 """Seconds in which a request must be answered."""
+_LONGEST = 100.0
+"""Seconds after which a client ends by itself."""
+_LEAST = 20
+"""Answers without which a load says nothing about what is done under it."""
 
 
 class Load:
@@ -38,15 +42,19 @@ class Load:
             thread.join(max(0.0, deadline - time.monotonic()))
         waiting = sum(thread.is_alive() for thread in self._threads)
         self.failures += ["a request was never answered"] * waiting
+        if len(self.digests) < _LEAST:
+            self.failures.append(f"only {len(self.digests)} requests were answered")
 
     def _run(self) -> None:
         due = time.monotonic()
-        deadline = due + 100
+        deadline = due + _LONGEST
         with httpx.Client(timeout=_TIMEOUT) as client:
             while not self._over.is_set() and time.monotonic() < deadline:
                 self._ask(client)
                 due += self._period
                 self._over.wait(max(0.0, due - time.monotonic()))
+        if not self._over.is_set():
+            self.failures.append(f"the load ended by itself after {_LONGEST:g} s")
 
     def _ask(self, client: httpx.Client) -> None:
         try:

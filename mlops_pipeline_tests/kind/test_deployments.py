@@ -284,6 +284,8 @@ def _load(rig: Rig) -> Iterator[Load]:
         stop.set()
         for thread in threads:
             thread.join()
+        if sum(load.digests.values()) < 20:
+            load.failures.append(f"only {sum(load.digests.values())} requests were answered")
 
 
 def test_a_new_version_takes_over_without_a_failed_request(rig: Rig) -> None:
