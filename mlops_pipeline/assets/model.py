@@ -29,6 +29,7 @@ from mlops_pipeline.delivery.training import (
     merge_hyperparameters,
 )
 from mlops_pipeline.resources.platform import PlatformResource
+from mlops_pipeline.serving.frameworks import find_framework
 
 
 class TrainingConfig(dg.Config):
@@ -45,13 +46,15 @@ class TrainingConfig(dg.Config):
 def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
     """Return the asset whose materialization trains the model, unless its inputs are unchanged."""
     spec, dataset_key = model.spec, model_key(platform, model.name, "dataset")
+    framework = find_framework(spec.framework)
+    icons = {framework.icon} if framework else set()
 
     @dg.asset(
         key=model_key(platform, spec.name, "model"),
         ins={"dataset": dg.AssetIn(dataset_key)},
         description=f"{spec.description}: the trained artifact, immutable, in the object store.",
         group_name=model_group(platform, spec.name),
-        kinds={"scikitlearn" if spec.framework == "sklearn" else "tensorflow", "s3"},
+        kinds={*icons, "s3"},
         owners=OWNERS,
         required_resource_keys={"platform"},
     )

@@ -10,7 +10,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.serving.artifact import FRAMEWORKS
+from mlops_pipeline.serving.frameworks import (
+    find_framework,
+    implementations,
+    names,
+)
 
 if TYPE_CHECKING:
     from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
@@ -31,8 +35,8 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
             f"name is {spec.name!r}; use lower-case letters, digits and _, "
             "starting with a letter, 31 characters at most"
         )
-    if spec.framework not in FRAMEWORKS.values():
-        yield f"framework is {spec.framework!r}; allowed: {', '.join(FRAMEWORKS.values())}"
+    if find_framework(spec.framework) is None:
+        yield f"framework is {spec.framework!r}; allowed: {names()}"
     yield from _of_function("train", spec.train, arguments=3)
     yield from _of_dataset(spec.dataset)
     yield from _of_server(spec.server, spec.framework)
@@ -83,13 +87,11 @@ def _of_feature_names(dataset: "DatasetSpec") -> Iterator[str]:
 
 
 def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
-    fitting = [name for name, kind in FRAMEWORKS.items() if kind == framework]
-    if server.implementation not in (fitting or [*FRAMEWORKS]):
+    fitting = find_framework(framework)
+    allowed = (fitting.implementation,) if fitting else implementations()
+    if server.implementation not in allowed:
         of_it = f"; a {framework} model is served by" if fitting else "; allowed:"
-        yield (
-            f"server.implementation is {server.implementation!r}"
-            f"{of_it} {', '.join(fitting or FRAMEWORKS)}"
-        )
+        yield f"server.implementation is {server.implementation!r}{of_it} {', '.join(allowed)}"
     for field, length in (
         *(("deployment", _LABEL_LENGTH), ("namespace", _LABEL_LENGTH)),
         *(("predictor", _LABEL_LENGTH), ("graph", _UNIT_LENGTH)),

@@ -7,7 +7,7 @@ scikit-learn or TensorFlow inside them, so that the definitions stay quick to im
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog import faults
 from mlops_pipeline.serving.artifact import Tensor
@@ -83,7 +83,8 @@ class ServerSpec:
         ValueError: its processors or memory are what no cluster takes.
     """
 
-    implementation: Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
+    implementation: str
+    """That of the framework in `serving/frameworks.py`."""
     deployment: str
     """`metadata.name` of the SeldonDeployment."""
     graph: str
@@ -132,7 +133,8 @@ class ModelSpec:
 
     name: str
     description: str
-    framework: Literal["sklearn", "tensorflow"]
+    framework: str
+    """Name of a row of `serving/frameworks.py`."""
     dataset: DatasetSpec
     train: Callable[[Dataset, Hyperparameters, Path], TrainedModel]
     """Trains, writes the served files into the (empty) folder, returns the model in memory."""

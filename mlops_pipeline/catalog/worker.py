@@ -21,6 +21,7 @@ from mlops_pipeline.catalog import describing, evaluating
 from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec
 from mlops_pipeline.serving.artifact import EXAMPLE
+from mlops_pipeline.serving.frameworks import find_framework
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,12 +192,9 @@ def metrics(labels: "NDArray[Any]", scores: "NDArray[Any]") -> dict[str, float]:
 
 def versions(spec: ModelSpec) -> dict[str, str]:
     """Return the versions of Python and of the packages that shape this model's artifact."""
-    packages = {
-        "sklearn": ("scikit-learn", "numpy", "joblib"),
-        "tensorflow": ("tensorflow", "tensorflow-cpu", "keras", "numpy"),
-    }[spec.framework]
+    framework = find_framework(spec.framework)
     found = {"python": platform.python_version()}
-    for package in packages:
+    for package in framework.libraries if framework else ():
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

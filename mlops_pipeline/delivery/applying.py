@@ -13,12 +13,12 @@ from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 from mlops_pipeline.serving.artifact import (
-    FRAMEWORKS,
     MANIFEST,
     ArtifactError,
     Manifest,
     parse_manifest,
 )
+from mlops_pipeline.serving.frameworks import find_served
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -95,10 +95,11 @@ def _checked(
     if manifest is None:
         return None
     where = f"{deployment.namespace}/{deployment.name}, predictor {predictor.name}"
-    framework = FRAMEWORKS[graph.implementation]
-    if manifest.framework != framework:
+    framework = find_served(graph.implementation)
+    if framework is None or manifest.framework != framework.name:
+        served = framework.name if framework else "no"
         raise InvalidManifestError(
-            f"could not apply {where}: {graph.implementation} serves {framework} models, and "
+            f"could not apply {where}: {graph.implementation} serves {served} models, and "
             f"{uri} holds a {manifest.framework} model; change the implementation or the modelUri. "
             "Nothing was changed"
         )

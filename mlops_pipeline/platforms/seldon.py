@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from mlops_pipeline.clients.errors import InvalidManifestError
-from mlops_pipeline.serving.artifact import FRAMEWORKS
+from mlops_pipeline.serving.frameworks import find_served, implementations
 
 GROUP = "machinelearning.seldon.io"
 KIND = "SeldonDeployment"
@@ -43,7 +43,15 @@ _KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 _NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _NAME_LENGTH = 63
 _Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=_NAME_LENGTH)]
-_Implementation = Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
+
+
+def _check_implementation(name: str) -> str:
+    if find_served(name) is None:
+        raise ValueError(f"Input should be {' or '.join(map(repr, implementations()))}")
+    return name
+
+
+_Implementation = Annotated[str, AfterValidator(_check_implementation)]
 
 
 def _check_model_uri(uri: str) -> str:
@@ -382,7 +390,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{path}: is not supported by this project{_ADVICE.get(path.split('.')[-1], '')}"
     if error["type"] == "missing" and path.endswith("implementation"):
-        return f"{path}: required value; supported are {' and '.join(FRAMEWORKS)}"
+        return f"{path}: required value; supported are {' and '.join(implementations())}"
     if error["type"] == "missing":
         return f"{path}: required value"
     if path.endswith("children"):
@@ -434,5 +442,7 @@ def _bad_servers(spec: Spec) -> list[str]:
     return [
         f"Prepackaged server does not handle tensorflow protocol {p.graph.implementation}"
         for p in spec.predictors
-        if spec.protocol == "tensorflow" and p.graph.implementation == "SKLEARN_SERVER"
+        if spec.protocol == "tensorflow"
+        and (framework := find_served(p.graph.implementation)) is not None
+        and "tensorflow" not in framework.protocols
     ]

@@ -15,11 +15,10 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 SKLEARN_FILE = "model.joblib"
+SAVED_MODEL = "saved_model.pb"
 EXAMPLE = "example.json"
 """A list of rows that the model is known to answer, beside it; a model may come without."""
 FORMAT = 1
-FRAMEWORKS = {"SKLEARN_SERVER": "sklearn", "TENSORFLOW_SERVER": "tensorflow"}
-"""Implementation of a graph's unit → the framework of the artifacts that it serves."""
 _CIRCUMSTANCES = frozenset({"digest", "run_id", "created", "inputs_digest"})
 """Fields that say when and by whom, not what: the same training in another run is the same."""
 
@@ -45,7 +44,7 @@ class Manifest:
 
     name: str
     framework: str
-    """`sklearn` or `tensorflow`."""
+    """Name of a row of `serving/frameworks.py`."""
     files: Mapping[str, str]
     """Path below the artifact's folder, with `/` → SHA-256 in hexadecimal."""
     inputs: tuple[Tensor, ...]
@@ -185,40 +184,10 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def describe(folder: Path) -> Manifest:
-    """Check a published artifact as `verify` does, or describe a model without a manifest.
-
-    That is a `model.joblib`, or a SavedModel in a folder named by a number, as Seldon's own
-    documentation lays them out.
-
-    Raises:
-        ArtifactError: it is neither; or it has a manifest, and is not what that says.
-    """
-    if (folder / MANIFEST).exists():
-        return verify(folder)
-    if (folder / SKLEARN_FILE).is_file():
-        return BareManifest("model", "sklearn", {}, inputs=(), outputs=())
-    if numbers := saved_models(folder):
-        return BareManifest("model", "tensorflow", {}, inputs=(), outputs=(), number=max(numbers))
-    raise ArtifactError(
-        f"there is no model in {folder}, which {_contents(folder)}: neither {MANIFEST} nor "
-        f"{SKLEARN_FILE} nor a folder named by a number with saved_model.pb; does modelUri name "
-        "the folder that holds it?"
-    )
-
-
 def saved_models(folder: Path) -> Mapping[int, Path]:
     """Return number → folder of every SavedModel in a folder named by a number."""
-    found = (path.parent for path in folder.glob("*/saved_model.pb"))
+    found = (path.parent for path in folder.glob(f"*/{SAVED_MODEL}"))
     return {int(path.name): path for path in found if path.name.isdigit()}
-
-
-def _contents(folder: Path) -> str:
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    return f"holds {', '.join(names[:8])}" if names else "is empty"
 
 
 def numeric_version(digest: str) -> int:

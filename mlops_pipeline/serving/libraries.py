@@ -3,13 +3,17 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-NAMES = ("numpy", "scipy", "scikit-learn", "joblib", "tensorflow", "mlserver")
+from mlops_pipeline.serving.frameworks import frameworks
+
+_OTHERS = ("scipy", "mlserver")
+"""What serves with every framework."""
 
 
 def versions() -> dict[str, str]:
     """Return name → version of Python and of each that is installed."""
     found = {"python": platform.python_version()}
-    for name in NAMES:
+    names = {name.removesuffix("-cpu") for row in frameworks() for name in row.libraries}
+    for name in sorted({*names, *_OTHERS}):
         for package in (name, f"{name}-cpu"):
             try:
                 found[name] = version(package)

@@ -4,6 +4,7 @@ scikit-learn and TensorFlow are imported by the loader that needs them and nowhe
 artifact has been verified: a broken artifact is refused in milliseconds.
 """
 
+import importlib
 import json
 import logging
 import time
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mlops_pipeline.serving import artifact
-from mlops_pipeline.serving.artifact import FRAMEWORKS, Manifest, Tensor
+from mlops_pipeline.serving import artifact, frameworks
+from mlops_pipeline.serving.artifact import Manifest, Tensor
+from mlops_pipeline.serving.bare import describe
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Signature, conform, predict
 from mlops_pipeline.serving.scores import Array, UnwritableError, datatype_of
@@ -37,26 +39,28 @@ def verify(folder: Path, *, place: Place = Place.MACHINE) -> Manifest:
         StartError: it is not as the manifest says, with the files named; or there is no model.
     """
     try:
-        return artifact.verify(folder) if place is Place.MACHINE else artifact.describe(folder)
+        return artifact.verify(folder) if place is Place.MACHINE else describe(folder)
     except artifact.ArtifactError as error:
         raise StartError(f"{error}", code=ExitCode.ARTIFACT) from error
 
 
 def check_implementation(manifest: Manifest, implementation: str) -> None:
-    """Check that `implementation` (`SKLEARN_SERVER`, `TENSORFLOW_SERVER`) serves this artifact.
+    """Check that `implementation` (`SKLEARN_SERVER` …) serves this artifact.
 
     Raises:
         StartError: no such implementation, or it serves another framework.
     """
-    framework = FRAMEWORKS.get(implementation)
+    framework = frameworks.find_served(implementation)
     if framework is None:
+        allowed = ", ".join(frameworks.implementations())
         raise StartError(
-            f"There is no implementation {implementation!r}; there is {', '.join(FRAMEWORKS)}.",
+            f"There is no implementation {implementation!r}; there is {allowed}.",
             code=ExitCode.SETTINGS,
         )
-    if framework != manifest.framework:
+    if framework.name != manifest.framework:
         raise StartError(
-            f"{implementation} serves {framework} models; {manifest.name} is {manifest.framework}.",
+            f"{implementation} serves {framework.name} models; {manifest.name} is "
+            f"{manifest.framework}.",
             code=ExitCode.SETTINGS,
         )
 
@@ -181,26 +185,23 @@ def _loader(manifest: Manifest) -> Loader:
     Raises:
         StartError: an unknown framework, or one that is not installed here.
     """
+    framework = frameworks.find_framework(manifest.framework)
+    if framework is None:
+        raise StartError(
+            f"The manifest of {manifest.name} says framework {manifest.framework!r}; "
+            f"served are {frameworks.names()}.",
+            code=ExitCode.MODEL,
+        )
+    module, _, function = framework.loader.partition(":")
     try:
-        if manifest.framework == "sklearn":
-            from mlops_pipeline.serving.sklearn_loader import load_sklearn
-
-            return load_sklearn
-        if manifest.framework == "tensorflow":
-            from mlops_pipeline.serving.tensorflow_loader import load_tensorflow
-
-            return load_tensorflow
+        loader: Loader = getattr(importlib.import_module(module), function)
     except ImportError as error:
         raise StartError(
             f"{manifest.name} is a {manifest.framework} model, and {manifest.framework} is not "
             f"usable here: {error}. Install it in the serving environment.",
             code=ExitCode.MODEL,
         ) from error
-    raise StartError(
-        f"The manifest of {manifest.name} says framework {manifest.framework!r}; "
-        f"served are {', '.join(FRAMEWORKS.values())}.",
-        code=ExitCode.MODEL,
-    )
+    return loader
 
 
 def _versions(manifest: Manifest) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from mlops_pipeline.serving import process
 from mlops_pipeline.serving.errors import ExitCode
+from mlops_pipeline.serving.frameworks import TENSORFLOW
 from mlops_pipeline.serving.settings import Place, ServerSettings, read_settings
 
 DEFAULTS = {
@@ -70,7 +71,7 @@ def run_pod(
         return forwarding.run(own, there, started=started)
     from mlops_pipeline.serving.run import run
 
-    implementation = "TENSORFLOW_SERVER" if arguments.are_given else None
+    implementation = TENSORFLOW.implementation if arguments.are_given else None
     return run(own, implementation=implementation, started=started)
 
 

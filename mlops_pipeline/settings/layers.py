@@ -1,10 +1,11 @@
 """The settings of the layers that every platform on Kubernetes has: one table per layer."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
+from mlops_pipeline.serving.frameworks import Framework, find_served, frameworks
 from mlops_pipeline.settings.fields import Seconds, Table, Url
 from mlops_pipeline.settings.models import (
     DEFAULT_NAMESPACE,
@@ -108,23 +109,15 @@ class Resources(Table):
         return self
 
 
-class TensorflowResources(Resources):
-    """The same for what holds TensorFlow."""
-
-    cpu: Processors = Field("100m", description=_CPU)
-    memory: Quantity = Field("512Mi", description=_MEMORY)
-    memory_limit: Quantity = Field("2Gi", description=_LIMIT)
-
-
 class ForwarderResources(Resources):
-    """The same for what stands before it."""
+    """The same for what stands before a server that loads a model."""
 
     cpu: Processors = Field("20m", description=_CPU)
     memory: Quantity = Field("64Mi", description=_MEMORY)
     memory_limit: Quantity = Field("512Mi", description=_LIMIT)
 
 
-class ServingSettings(Table):
+class _Serving(Table):
     """The model servers."""
 
     images: Literal["own", "upstream"] = Field(
@@ -132,12 +125,48 @@ class ServingSettings(Table):
         description="`own`: built here from the libraries that train. `upstream`: Seldon's, with "
         "TensorFlow Serving of the version that matches training.",
     )
-    sklearn: Resources = Field(default_factory=Resources, description="SKLEARN_SERVER.")
-    tensorflow: TensorflowResources = Field(
-        default_factory=TensorflowResources, description="TENSORFLOW_SERVER."
-    )
     forwarder: ForwarderResources = Field(
         default_factory=ForwarderResources, description="What stands before TENSORFLOW_SERVER."
+    )
+
+    def resources_of(self, implementation: str) -> Resources:
+        """Return what the container is given that loads a model.
+
+        Raises:
+            ValueError: no framework has this implementation.
+        """
+        framework = find_served(implementation)
+        if framework is None:
+            raise ValueError(f"no framework has the implementation {implementation}")
+        resources: Resources = getattr(self, framework.name)
+        return resources
+
+
+def _table_of(framework: Framework) -> tuple[type[Resources], Any]:
+    """Return the table of settings of a framework's containers, with its defaults."""
+    usual = framework.resources
+    table = create_model(
+        f"{framework.name.title()}Resources",
+        __base__=Resources,
+        __doc__=f"What a container with {framework.title} is given.",
+        cpu=(Processors, Field(usual.cpu, description=_CPU)),
+        memory=(Quantity, Field(usual.memory, description=_MEMORY)),
+        memory_limit=(Quantity, Field(usual.memory_limit, description=_LIMIT)),
+    )
+    return table, Field(default_factory=table, description=f"{framework.implementation}.")
+
+
+if TYPE_CHECKING:
+
+    class ServingSettings(_Serving):
+        """The model servers, with a table of `Resources` for each framework, named by it."""
+
+else:
+    ServingSettings = create_model(
+        "ServingSettings",
+        __base__=_Serving,
+        __doc__=_Serving.__doc__,
+        **{framework.name: _table_of(framework) for framework in frameworks()},
     )
 
 

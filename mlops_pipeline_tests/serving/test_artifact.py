@@ -9,11 +9,11 @@ import pytest
 from mlops_pipeline.serving.artifact import (
     MANIFEST,
     ArtifactError,
-    describe,
     parse_manifest,
     saved_models,
     verify,
 )
+from mlops_pipeline.serving.bare import describe
 from mlops_pipeline_tests.toy import published_files
 
 

@@ -11,18 +11,10 @@ from pathlib import Path
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms import offline
+from mlops_pipeline.serving.frameworks import frameworks
 
-_LIBRARIES = (
-    "mlops-pipeline",
-    "mlserver",
-    "scikit-learn",
-    "numpy",
-    "scipy",
-    "joblib",
-    "tensorflow",
-    "tensorflow-cpu",
-    "keras",
-)
+_OTHERS = ("mlops-pipeline", "mlserver", "scipy")
+"""What serves with every framework."""
 _TIMEOUT = 120.0
 
 
@@ -34,7 +26,8 @@ class LocalServingEnvironment:
 
     def fingerprint(self) -> str:
         """Name the environment by Python's, the libraries' and the runtime's own version."""
-        versions = {name: _version(name) for name in _LIBRARIES}
+        names = {*_OTHERS, *(name for row in frameworks() for name in row.libraries)}
+        versions = {name: _version(name) for name in sorted(names)}
         content = [sys.version, json.dumps(versions, sort_keys=True), _sources()]
         return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
 

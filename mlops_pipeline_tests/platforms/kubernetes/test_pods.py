@@ -15,7 +15,8 @@ from mlops_pipeline.platforms.kubernetes.pods import (
     logs,
     replacing_failed,
 )
-from mlops_pipeline.serving.artifact import ArtifactError, describe
+from mlops_pipeline.serving.artifact import ArtifactError
+from mlops_pipeline.serving.bare import describe
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
 
 URI = "s3://models/iris/0123"

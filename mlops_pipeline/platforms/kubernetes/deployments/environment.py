@@ -3,14 +3,13 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from mlops_pipeline.clients.containers import EngineApi, Mount, full_reference
 from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms import offline
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import Implementation, ServingImage
+from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 
 _TIMEOUT = 180.0
 _GIVEN, _WRITTEN = "/mnt/given", "/mnt/written"
@@ -67,7 +66,7 @@ class ImageServingEnvironment:
             return offline.read_scores(written / "scores.npy", who=image, rows=rows)
 
     def _image(self, implementation: str) -> str:
-        reference = self._serving.reference(cast(Implementation, implementation))
+        reference = self._serving.reference(implementation)
         if not self._engine.has_image(full_reference(reference)):
             raise NotFoundError(
                 f"could not try an artifact where it will be served: the image {reference} is not "

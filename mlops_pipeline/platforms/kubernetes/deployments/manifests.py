@@ -10,7 +10,7 @@ https://github.com/SeldonIO/seldon-core/tree/v1.17.1/operator
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -29,10 +29,11 @@ from mlops_pipeline.platforms.seldon import (
     Spec,
     parse,
 )
+from mlops_pipeline.serving.frameworks import FORWARDER, find_served
 from mlops_pipeline.settings.layers import Resources, ServingSettings
 from mlops_pipeline.settings.models import check_resources
 
-Image = Callable[[Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]], str]
+Image = Callable[[str], str]
 """Returns the reference of our serving image for an implementation."""
 APPLIED_ANNOTATION = "mlops-pipeline/applied"
 """On the SeldonDeployment: the manifest that was given."""
@@ -207,9 +208,7 @@ class Manifests:
             return
         for container in component["spec"]["containers"]:
             loads = container["name"] == loader(predictor, protocol)
-            container["image"] = image(
-                predictor.graph.implementation if loads else "SKLEARN_SERVER"
-            )
+            container["image"] = image(predictor.graph.implementation if loads else FORWARDER)
 
     def _placed(
         self, deployment: SeldonDeployment, predictor: Predictor, plain: Mapping[str, Any]
@@ -263,7 +262,8 @@ def loader(predictor: Predictor, protocol: str) -> str:
 
 def _has_forwarder(predictor: Predictor, protocol: str) -> bool:
     """The unit's own container hands requests to TF Serving, where that speaks another protocol."""
-    return predictor.graph.implementation == "TENSORFLOW_SERVER" and protocol != "tensorflow"
+    framework = find_served(predictor.graph.implementation)
+    return framework is not None and framework.behind_forwarder and protocol != "tensorflow"
 
 
 def _digest(deployment: SeldonDeployment, template: Mapping[str, Any]) -> str:
@@ -308,8 +308,7 @@ def _component(predictor: Predictor, protocol: str, serving: ServingSettings) ->
 
 def _resources(predictor: Predictor, serving: ServingSettings) -> Resources:
     """Return what the container is given that loads the model."""
-    heavy = predictor.graph.implementation == "TENSORFLOW_SERVER"
-    usual, own = serving.tensorflow if heavy else serving.sklearn, predictor.annotations
+    usual, own = serving.resources_of(predictor.graph.implementation), predictor.annotations
     given = Resources.model_construct(
         cpu=own.get(CPU_ANNOTATION, usual.cpu),
         memory=own.get(MEMORY_ANNOTATION, usual.memory),

@@ -3,12 +3,13 @@
 import importlib.metadata
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.releases import Installation
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.platforms.store_access import SECRET
+from mlops_pipeline.serving.frameworks import FORWARDER, TENSORFLOW, Framework, frameworks
 from mlops_pipeline.settings.layers import LayerSettings
 
 NAMESPACE = "seldon-system"
@@ -36,7 +37,7 @@ Servers = dict[str, dict[str, dict[str, dict[str, str]]]]
 class ServingImages(Protocol):
     """Our own model server, as images."""
 
-    def reference(self, implementation: Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]) -> str:
+    def reference(self, implementation: str) -> str:
         """Return the image that serves an implementation. Contacts nothing."""
 
 
@@ -99,25 +100,28 @@ def examine(settings: LayerSettings) -> list[Diagnosis]:
 
 
 def servers(settings: LayerSettings, serving: ServingImages) -> Servers:
-    """Return the images that SKLEARN_SERVER and TENSORFLOW_SERVER are to run.
+    """Return the images that each implementation runs, for each protocol.
 
-    TENSORFLOW_SERVER runs two containers under the protocol `seldon`: one that speaks it, which
-    needs no TensorFlow, before the one of the protocol `tensorflow`, which loads the model.
+    A framework behind a forwarder has two containers under the protocol `seldon`: one that speaks
+    it, which needs no framework, before the one that loads the model.
 
     Raises:
         ConfigurationError: upstream's images are to serve and no TensorFlow is installed here.
     """
     if settings.serving.images == "upstream":
         return {
-            "TENSORFLOW_SERVER": _protocols(
+            TENSORFLOW.implementation: _protocols(
                 tensorflow=f"tensorflow/serving:{_tensorflow(settings)}"
             )
         }
-    plain, heavy = serving.reference("SKLEARN_SERVER"), serving.reference("TENSORFLOW_SERVER")
-    return {
-        "SKLEARN_SERVER": _protocols(seldon=plain, v2=plain),
-        "TENSORFLOW_SERVER": _protocols(seldon=plain, tensorflow=heavy),
-    }
+    forwarder = serving.reference(FORWARDER)
+
+    def images(framework: Framework) -> dict[str, str]:
+        loads = serving.reference(framework.implementation)
+        forwarded = {"seldon": forwarder} if framework.behind_forwarder else {}
+        return {protocol: forwarded.get(protocol, loads) for protocol in framework.protocols}
+
+    return {row.implementation: _protocols(**images(row)) for row in frameworks()}
 
 
 def describe_other_servers(found: Mapping[str, Any], wanted: Servers) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi
 from mlops_pipeline.platforms.kubernetes.seldon_core.chart import NAMESPACE
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import Finding, HealthCheck
+from mlops_pipeline.serving.frameworks import SKLEARN
 
 
 def describe_refusal(api: KubernetesApi, *, namespace: str = NAMESPACE) -> str | None:
@@ -43,7 +44,7 @@ def _probe(namespace: str, *shares: int) -> dict[str, Any]:
     """Return a SeldonDeployment with a predictor for each share of the traffic."""
     graph = {
         "name": "probe",
-        "implementation": "SKLEARN_SERVER",
+        "implementation": SKLEARN.implementation,
         "modelUri": "s3://models/probe",
     }
     return {

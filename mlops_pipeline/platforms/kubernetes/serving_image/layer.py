@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 from mlops_pipeline.clients.containers import full_reference
 from mlops_pipeline.clients.errors import (
     CommandError,
+    ConfigurationError,
     ConflictError,
     NotFoundError,
     PipelineError,
@@ -36,8 +36,7 @@ from mlops_pipeline.platforms.layers import (
     Ready,
 )
 from mlops_pipeline.platforms.seldon import MANAGED_BY
-
-Implementation = Literal["SKLEARN_SERVER", "TENSORFLOW_SERVER"]
+from mlops_pipeline.serving.frameworks import find_served, implementations
 
 _BUILD_TIMEOUT = 1800.0
 """Seconds: 260 MB come from a network that may be slow."""
@@ -50,17 +49,16 @@ _UPSTREAM = Ready({"images": "upstream's, which the nodes pull"})
 
 @dataclass(frozen=True)
 class _Image:
-    implementation: Implementation
-    repository: str
     target: str
     """The stage of the Dockerfile, and its fact."""
 
+    @property
+    def repository(self) -> str:
+        return f"mlops-pipeline/{self.target}"
 
-_IMAGES = (
-    # The second has all layers of the first but the last.
-    _Image("SKLEARN_SERVER", "mlops-pipeline/serving", "serving"),
-    _Image("TENSORFLOW_SERVER", "mlops-pipeline/serving-tensorflow", "serving-tensorflow"),
-)
+
+# The second has all layers of the first but the last.
+_IMAGES = tuple(_Image(target) for target in ("serving", "serving-tensorflow"))
 
 
 class ServingImage:
@@ -83,15 +81,20 @@ class ServingImage:
         """The tag of both images: 16 hexadecimal characters. Contacts nothing."""
         return serving_context.tag_of(self._contents)
 
-    def reference(self, implementation: Implementation) -> str:
+    def reference(self, implementation: str) -> str:
         """Return the image that serves an implementation. Contacts nothing.
 
-        That of SKLEARN_SERVER also stands before that of TENSORFLOW_SERVER, as a forwarder.
+        Raises:
+            ConfigurationError: no framework has this implementation.
         """
-        for image in _IMAGES:
-            if image.implementation == implementation:
-                return self._reference(image)
-        raise KeyError(implementation)
+        framework = find_served(implementation)
+        if framework is None:
+            raise ConfigurationError(
+                f"could not choose the image of {implementation}: no framework has this "
+                f"implementation; known are {', '.join(implementations())}"
+            )
+        ours = (self._reference(image) for image in _IMAGES if image.target == framework.image)
+        return next(ours, framework.image)
 
     @property
     def is_upstream(self) -> bool:

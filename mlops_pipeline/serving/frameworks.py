@@ -1,0 +1,142 @@
+"""The model frameworks: for each, what its artifacts are and what serves them.
+
+This table is the one place that names them. A package adds a row by an entry point of the group
+`mlops_pipeline.frameworks` that names a `Framework`. Standard library only.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from mlops_pipeline.serving.artifact import SAVED_MODEL, SKLEARN_FILE, saved_models
+
+ENTRY_POINTS = "mlops_pipeline.frameworks"
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """What a container is given by default, as Kubernetes writes quantities: `500m`, `1Gi`."""
+
+    cpu: str = "50m"
+    memory: str = "256Mi"
+    memory_limit: str = "1Gi"
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A framework whose models this project trains and serves."""
+
+    name: str
+    """`framework` of a ModelSpec and of an artifact's manifest; also a table of settings."""
+    implementation: str
+    """`implementation` of a SeldonDeployment's graph."""
+    title: str
+    """Its name in a sentence."""
+    icon: str
+    """The asset kind that Dagster's UI shows."""
+    loader: str
+    """`module:function`: (folder, manifest) → signatures. Imported only where a model is loaded."""
+    find: Callable[[Path], int | None]
+    """Folder without a manifest → version of its model (1 where it has none); None: no model."""
+    found_by: str
+    """What `find` looks for, for messages."""
+    libraries: tuple[str, ...]
+    """Distributions whose versions shape an artifact."""
+    image: str = "serving"
+    """Stage of deploy/Dockerfile; or a whole reference (`registry/name:tag`) of an image that has
+    the model server and the framework in it. Several frameworks may share one."""
+    protocols: tuple[str, ...] = ("seldon", "v2")
+    """Values of `spec.protocol` under which Seldon's operator gets an image for it."""
+    behind_forwarder: bool = False
+    """Under `seldon` the operator makes two containers: one that speaks it, before the server."""
+    takes_columns: bool = True
+    """A V2 request may hold one tensor for each column."""
+    resources: Quantities = Quantities()
+
+
+SKLEARN = Framework(
+    name="sklearn",
+    implementation="SKLEARN_SERVER",
+    title="scikit-learn",
+    icon="scikitlearn",
+    loader="mlops_pipeline.serving.sklearn_loader:load_sklearn",
+    find=lambda folder: 1 if (folder / SKLEARN_FILE).is_file() else None,
+    found_by=SKLEARN_FILE,
+    libraries=("scikit-learn", "numpy", "joblib"),
+)
+TENSORFLOW = Framework(
+    name="tensorflow",
+    implementation="TENSORFLOW_SERVER",
+    title="TensorFlow",
+    icon="tensorflow",
+    loader="mlops_pipeline.serving.tensorflow_loader:load_tensorflow",
+    find=lambda folder: max(saved_models(folder), default=None),
+    found_by=f"a folder named by a number with {SAVED_MODEL}",
+    libraries=("tensorflow", "tensorflow-cpu", "keras", "numpy"),
+    image="serving-tensorflow",
+    protocols=("seldon", "tensorflow"),
+    behind_forwarder=True,
+    takes_columns=False,
+    resources=Quantities(cpu="100m", memory="512Mi", memory_limit="2Gi"),
+)
+FORWARDER = SKLEARN.implementation
+"""The implementation whose image also forwards requests to a server behind it."""
+
+
+@cache
+def frameworks() -> tuple[Framework, ...]:
+    """Return every framework: those of this package first, then those of entry points by name."""
+    return (
+        SKLEARN,
+        TENSORFLOW,
+        *(row for row in _registered().values() if not isinstance(row, str)),
+    )
+
+
+def find_framework(name: object) -> Framework | None:
+    """Return the framework of that name."""
+    return next((row for row in frameworks() if row.name == name), None)
+
+
+def find_served(implementation: object) -> Framework | None:
+    """Return the framework that an implementation serves."""
+    return next((row for row in frameworks() if row.implementation == implementation), None)
+
+
+def names() -> str:
+    """Return the names of all frameworks, for a sentence, and which could not be loaded."""
+    return "; ".join([", ".join(row.name for row in frameworks()), *_failures()])
+
+
+def implementations() -> tuple[str, ...]:
+    """Return the implementations of all frameworks."""
+    return tuple(row.implementation for row in frameworks())
+
+
+def _failures() -> Iterator[str]:
+    for point, row in _registered().items():
+        if isinstance(row, str):
+            yield f"the entry point {point} of {ENTRY_POINTS} could not be used ({row})"
+
+
+@cache
+def _registered() -> Mapping[str, Framework | str]:
+    """Return entry point → its framework, or why it cannot be used."""
+    found: dict[str, Framework | str] = {}
+    taken = {SKLEARN.name, TENSORFLOW.name, SKLEARN.implementation, TENSORFLOW.implementation}
+    for point in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        try:
+            row = point.load()
+        except Exception as error:  # noqa: BLE001  # another package's code
+            found[point.name] = f"{type(error).__name__}: {error}"
+            continue
+        if not isinstance(row, Framework):
+            found[point.name] = f"{point.value} is {type(row).__name__}; it must be a Framework"
+        elif clash := taken & {row.name, row.implementation}:
+            found[point.name] = f"{', '.join(sorted(clash))} is taken by another framework"
+        else:
+            taken |= {row.name, row.implementation}
+            found[point.name] = row
+    return found
