@@ -67,15 +67,17 @@ def serve(context: Context, *, host: str, port: int, console: Console) -> None:
         token = make_token(home)
         write_place(claim, place)
         say("starting the Dagster UI")
-        with open_instance(settings, on_wait=say):
-            pass  # New records are made here, by one process: its programs would all do it at once.
-        with listener, _programs(settings, place, listener, claim, say) as kept:
-            _wait_until_ready(place, token, kept)
-            say(f"Dagster UI: {_address(place, token)} (Ctrl-C ends it)")
-            raise FatalStateError(
-                f"the Dagster UI was ended: {kept.wait()}. Its last words are above; run "
-                "`mlops-pipeline ui` again"
-            )
+        with listener:
+            # New records are made here, by one process: its programs would all do it at once.
+            with open_instance(settings, on_wait=lambda who: say(f"waiting for {who}")):
+                pass
+            with _programs(settings, place, listener, claim, say) as kept:
+                _wait_until_ready(place, token, kept)
+                say(f"Dagster UI: {_address(place, token)} (Ctrl-C ends it)")
+                raise FatalStateError(
+                    f"the Dagster UI was ended: {kept.wait()}. Its last words are above; run "
+                    "`mlops-pipeline ui` again"
+                )
 
 
 def _describe_other(home: Path) -> str:
