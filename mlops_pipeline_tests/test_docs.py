@@ -16,7 +16,7 @@ from mlops_pipeline.cli.status import LayerStatus, ModelStatus, PredictorStatus,
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.build import PLATFORMS
-from mlops_pipeline.platforms.kubernetes.istio import gateway, tls
+from mlops_pipeline.platforms.kubernetes.istio import charts, tls
 from mlops_pipeline.platforms.kubernetes.object_store import keys, manifests
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.serving.__main__ import LIBRARIES
@@ -306,7 +306,7 @@ def test_who_can_do_what_names_the_secrets_and_the_port_of_a_cluster() -> None:
     secrets = (
         f"`{manifests.NAMESPACE}/{keys.NAME}`",
         f"`{store_access.SECRET}`",
-        f"`{gateway.NAMESPACE}/{tls.SECRET}`",
+        f"`{charts.NAMESPACE}/{tls.SECRET}`",
     )
     assert [name for name in secrets if name not in page] == []
     (rule,) = manifests.network_policy()["spec"]["ingress"]
