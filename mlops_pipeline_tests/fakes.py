@@ -26,7 +26,10 @@ from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 
 class FakeObjectStore:
-    """An S3 endpoint in memory; `fail_after` puts and uploads it stops answering."""
+    """An S3 endpoint in memory; `fail_after` puts and uploads it stops answering.
+
+    It does not answer what `silent` names: `get` (`find`, `download` too), `sizes` (`etags` too).
+    """
 
     endpoint = "http://fake"
 
@@ -34,6 +37,7 @@ class FakeObjectStore:
         self.objects: dict[tuple[str, str], bytes] = {}
         self.buckets = {"models", "datasets"}
         self.fail_after = fail_after
+        self.silent: set[str] = set()
 
     def ensure_bucket(self, bucket: str) -> bool:
         made = bucket not in self.buckets
@@ -53,6 +57,7 @@ class FakeObjectStore:
         self.objects[bucket, key] = path.read_bytes()
 
     def get(self, bucket: str, key: str) -> bytes:
+        self._answer("get")
         self._require(bucket)
         if (bucket, key) not in self.objects:
             raise NotFoundError(f"{bucket}/{key}: it does not exist")
@@ -69,6 +74,7 @@ class FakeObjectStore:
         path.write_bytes(self.get(bucket, key))
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
+        self._answer("sizes")
         self._require(bucket)
         return {
             key: len(data)
@@ -87,6 +93,10 @@ class FakeObjectStore:
     def _require(self, bucket: str) -> None:
         if bucket not in self.buckets:
             raise NotFoundError(f"{bucket}: it does not exist")
+
+    def _answer(self, method: str) -> None:
+        if method in self.silent:
+            raise UnavailableError("the network went away")
 
     def _maybe_fail(self) -> None:
         if self.fail_after is None:
@@ -133,6 +143,7 @@ class FakeDeployments:
         self.state: str = "ready"
         self.conflict = ""
         self.difference = ""
+        self.damaged: tuple[str, ...] = ()
 
     def apply(self, deployment: SeldonDeployment) -> Change:
         key = (deployment.namespace, deployment.name)
@@ -147,6 +158,9 @@ class FakeDeployments:
 
     def list(self) -> Sequence[SeldonDeployment]:
         return [self.applied[key] for key in sorted(self.applied)]
+
+    def damages(self) -> Sequence[str]:
+        return self.damaged
 
     def delete(self, name: str, *, namespace: str) -> None:
         if self.applied.pop((namespace, name), None) is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG
 
 from mlops_pipeline.assets.metadata import finite
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
@@ -17,7 +18,8 @@ ACCEPT_WORSE = "accept_worse"
 _ACCEPTING = dg.Field(
     bool,
     default_value=False,
-    description="Accept once that it is worse than the artifact that it is compared with.",
+    description="Accept once that it is worse than the artifact that it is compared with. A run "
+    "that re-executes another one accepts nothing.",
 )
 _JUDGED = "judged_digest"
 """Metadata of a verdict: the digest that it is about."""
@@ -51,7 +53,9 @@ def _judged_by(
     ) -> Verdict:
         judge = Judge(resource.build(), by=run_name(context.run.run_id))
         config = context.op_execution_context.op_config or {}
-        accepts_worse = bool(config.get(ACCEPT_WORSE))
+        # A person accepts in one run: Re-execute copies the config of that run.
+        is_copy = PARENT_RUN_ID_TAG in context.run.tags
+        accepts_worse = bool(config.get(ACCEPT_WORSE)) and not is_copy
         return judge.evaluate(criterion, reference, accepts_worse=accepts_worse)
 
     return evaluate

@@ -47,7 +47,7 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
     ) -> dg.MaterializeResult[DeploymentRef]:
         require_healthy(context.instance, platform.name, stands_on)
         resource: PlatformResource = context.resources.platform
-        start, store = time.monotonic(), resource.build().object_store()
+        start = time.monotonic()
         with explained():
             judge = Judge(resource.build(), by=run_name(context.run.run_id))
             require_judged_good(judge, artifact_key, model_criteria(spec), artifact)
@@ -59,7 +59,7 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
             value=deployment,
             data_version=dg.DataVersion(artifact.digest),
             metadata={
-                **serving.of(deployment, platform=platform.name, store=store),
+                **serving.of(deployment, spec, platform=judge.platform),
                 **metadata.of_change(change, seconds=seconds),
                 "api_documentation": dg.MetadataValue.url(f"{deployment.url}/api/v1.0/doc/"),
             },

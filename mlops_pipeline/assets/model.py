@@ -17,7 +17,7 @@ from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_group, model_key
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.clients.s3 import Objects
+from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
 from mlops_pipeline.delivery.judging import Judge
@@ -28,6 +28,7 @@ from mlops_pipeline.delivery.training import (
     ensure_trained,
     merge_hyperparameters,
 )
+from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.serving.frameworks import find_framework
 
@@ -76,22 +77,26 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             value=training.ref,
             data_version=dg.DataVersion(training.ref.digest),
-            metadata=_metadata(training, resource.build().object_store()),
+            metadata=_metadata(training, spec, judge.platform),
         )
 
     return asset
 
 
-def _metadata(training: Training, store: Objects) -> dict[str, Any]:
+def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[str, Any]:
     """Describe the artifact: what a no-op shows too comes from what is stored beside it."""
-    manifest, ref, artifacts = training.manifest, training.ref, ArtifactStore(store)
+    manifest, ref, artifacts = (
+        training.manifest,
+        training.ref,
+        ArtifactStore(platform.object_store()),
+    )
     plots = {
         name.removesuffix(".png"): metadata.picture(png, title=name)
         for name in evaluating.PLOTS
         if (png := artifacts.find_evaluation_file(ref, name)) is not None
     }
     return {
-        "artifacts": serving.artifacts(ref.name, store=store, checked_next=ref),
+        "artifacts": serving.artifacts(spec, platform=platform, checked_next=ref),
         "holdout_accuracy": manifest.metrics["accuracy"],
         "holdout_log_loss": manifest.metrics["log_loss"],
         **_classification(artifacts.find_evaluation_file(ref, evaluating.CLASSES)),

@@ -7,25 +7,47 @@ from typing import Any
 import dagster as dg
 
 from mlops_pipeline.assets import metadata
-from mlops_pipeline.clients.s3 import Objects
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.delivery.artifacts import ArtifactStore, StoredArtifact
+from mlops_pipeline.delivery.criteria import required_checks
+from mlops_pipeline.delivery.history import place_for, place_of
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
-from mlops_pipeline.delivery.verdicts import Period, Standing, VerdictLog
+from mlops_pipeline.delivery.verdicts import Period, Standing, VerdictLog, standing
+from mlops_pipeline.platforms.platform import Platform
 
 _SHOWN = 20
 """Newest artifacts and times of serving in a table."""
-_UNKNOWN = Standing("unjudged", {}, (), (), ())
+_UNKNOWN = standing(())
 
 
 def artifacts(
-    name: str, *, store: Objects, checked_next: ModelRef | None = None
+    spec: ModelSpec, *, platform: Platform, checked_next: ModelRef | None = None
 ) -> dg.MetadataValue:
     """Return a table of the model's newest artifacts, the newest first.
 
-    `checked_next` is the one whose checks follow in the same run.
+    `checked_next` is the one whose checks follow in the same run. Where the object store does not
+    answer, a sentence says so: what people see does not fail a step that has done its work.
     """
-    standings = VerdictLog(store).standings(name)
-    whole = [found for found in ArtifactStore(store).list(name) if found.complete]
+    try:
+        stored, standings = _read(spec, platform)
+    except PipelineError as error:
+        return dg.MetadataValue.text(f"could not be read: {error}")
+    return _table(stored, standings, checked_next)
+
+
+def _read(spec: ModelSpec, platform: Platform) -> tuple[list[StoredArtifact], dict[str, Standing]]:
+    store, place = platform.object_store(), place_for(spec, platform)
+    standings = VerdictLog(store).standings(spec.name, required=required_checks(spec), place=place)
+    return ArtifactStore(store).list(spec.name), standings
+
+
+def _table(
+    stored: Sequence[StoredArtifact],
+    standings: Mapping[str, Standing],
+    checked_next: ModelRef | None = None,
+) -> dg.MetadataValue:
+    whole = [found for found in stored if found.complete]
     return metadata.records(
         [
             _row(
@@ -50,11 +72,18 @@ def _row(found: StoredArtifact, standing: Standing, *, unjudged: str) -> dict[st
     }
 
 
-def of(deployment: DeploymentRef, *, platform: str, store: Objects) -> dict[str, Any]:
-    """Return what serves at the deployment, in a sentence and numbers, and what served before."""
-    artifact, place = deployment.model, f"{platform} {deployment.namespace}/{deployment.name}"
-    known = {found.ref.digest: found for found in ArtifactStore(store).list(artifact.name)}
-    times = _times(VerdictLog(store).standings(artifact.name), place)
+def of(deployment: DeploymentRef, spec: ModelSpec, *, platform: Platform) -> dict[str, Any]:
+    """Return what serves at the deployment, in a sentence and numbers, and what served before.
+
+    Where the object store does not answer, a sentence says so.
+    """
+    try:
+        stored, standings = _read(spec, platform)
+    except PipelineError as error:
+        return {"served": dg.MetadataValue.text(f"could not be read: {error}")}
+    artifact = deployment.model
+    known = {found.ref.digest: found for found in stored}
+    times = _times(standings, place_of(platform, deployment.namespace, deployment.name))
     now = known.get(artifact.digest)
     since = next((p.since for digest, p in times if digest == artifact.digest), None)
     return {
@@ -62,7 +91,7 @@ def of(deployment: DeploymentRef, *, platform: str, store: Objects) -> dict[str,
         **({} if now is None or now.accuracy is None else {"accuracy": now.accuracy}),
         **({} if since is None else {"serving_since": _timestamp(since)}),
         **({"served_before": _history(times, known)} if times else {}),
-        "artifacts": artifacts(artifact.name, store=store),
+        "artifacts": _table(stored, standings),
     }
 
 
@@ -113,8 +142,11 @@ def _history(
 
 
 def minute(time: str) -> str:
-    """Return a time of ISO 8601 for people: `2026-11-28 20:33 UTC`; empty for none."""
-    return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M UTC}" if time else ""
+    """Return a time of ISO 8601 for people, `2026-11-28 20:33 UTC`; another text as it is."""
+    try:
+        return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M UTC}"
+    except ValueError:
+        return time
 
 
 def _timestamp(time: str) -> dg.MetadataValue:

@@ -233,10 +233,13 @@ def rollback(
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
     """Deploy an earlier artifact. The next `up` deploys that of the current inputs again."""
+    from mlops_pipeline.cli.instance import turn
     from mlops_pipeline.cli.rollback import roll_back
 
     context = load_context()
-    deployment = roll_back(context, context.model(model), digest, accept_refused=accept_refused)
+    registered = context.model(model)
+    with turn(context.settings, purpose=f"roll {registered.name} back", on_wait=_say_waiting):
+        deployment = roll_back(context, registered, digest, accept_refused=accept_refused)
     console.print(f"{deployment.url} answers with {deployment.model.digest[:12]}", soft_wrap=True)
     console.print(
         "the next `up` or scheduled run deploys the artifact of the current inputs", style="dim"
@@ -251,22 +254,27 @@ def apply(
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
     """Deploy SeldonDeployment manifests of your own, in their order."""
-    from mlops_pipeline.delivery.applying import apply_manifest, check_manifest
+    from mlops_pipeline.cli.instance import turn
+    from mlops_pipeline.delivery.applying import Judging, apply_manifest, check_manifest
     from mlops_pipeline.platforms.seldon import parse_manifests
 
     manifests = parse_manifests(_read_text(file))
     context = load_context()
-    for manifest in manifests.deployments:
-        check_manifest(manifest, platform=context.platform, accept_refused=accept_refused)
-    for manifest in manifests.deployments:
-        change = apply_manifest(
-            manifest, platform=context.platform, accept_refused=accept_refused, by=typed("apply")
-        )
-        path = f"{manifest.namespace}/{manifest.name}"
-        url = f"{context.platform.gateway_url()}/seldon/{path}"
-        console.print(f"{path} {change.action}: {url}", soft_wrap=True)
+    judging = Judging([m.spec for m in context.models], accept_refused, typed("apply"))
+    with turn(context.settings, purpose=f"apply {file}", on_wait=_say_waiting):
+        for manifest in manifests.deployments:
+            check_manifest(manifest, platform=context.platform, judging=judging)
+        for manifest in manifests.deployments:
+            change = apply_manifest(manifest, platform=context.platform, judging=judging)
+            path = f"{manifest.namespace}/{manifest.name}"
+            url = f"{context.platform.gateway_url()}/seldon/{path}"
+            console.print(f"{path} {change.action}: {url}", soft_wrap=True)
     for other in manifests.others:
         console.print(f"{other} was not applied: it is no SeldonDeployment", soft_wrap=True)
+
+
+def _say_waiting(who: str) -> None:
+    typer.echo(f"waiting for {who}", err=True)
 
 
 def _read_text(file: Path) -> str:
@@ -303,16 +311,19 @@ def delete(
 @app.command()
 def prune(
     keep: Annotated[
-        int, typer.Option(min=0, help="Newest artifacts of each model to keep for a rollback.")
+        int,
+        typer.Option(min=0, help="Newest good artifacts of each model to keep for a rollback."),
     ] = 3,
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
     """List artifacts that no deployment uses, and remove them when you agree."""
     from mlops_pipeline.delivery.pruning import deployed_uris, unreferenced
+    from mlops_pipeline.delivery.verdicts import VerdictLog
 
     context = load_context()
-    deployments, names = context.platform.deployments, context.artifacts.models()
-    found = unreferenced(context.artifacts, deployments, models=names, keep=keep)
+    deployments, artifacts = context.platform.deployments, context.artifacts
+    log = VerdictLog(context.platform.object_store())
+    found = unreferenced(artifacts, deployments, log=log, models=artifacts.models(), keep=keep)
     for artifact in found:
         state = artifact.created if artifact.complete else "incomplete"
         console.print(f"{artifact.ref.uri}  {state}  {artifact.size} bytes", soft_wrap=True)

@@ -161,12 +161,27 @@ def instance_for_run(
             "Nothing was changed"
         )
 
-    def say_turn(who: str) -> None:
-        on_wait(f"{who}, which works on the same state folder")
-
-    turn = Locks(home, timeout=_TURN)
     with (
-        turn.held("up", purpose="run `mlops-pipeline up`", on_wait=say_turn),
+        turn(settings, purpose="run `mlops-pipeline up`", on_wait=on_wait),
         open_instance(settings, on_wait=on_wait) as instance,
     ):
         yield instance
+
+
+@contextmanager
+def turn(settings: Settings, *, purpose: str, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Deploy by one command at a time: others of the same state folder wait until it has ended.
+
+    `on_wait` is told which process is waited for.
+
+    Raises:
+        ConfigurationError: the state folder cannot be written.
+        UnavailableError: another command took too long.
+    """
+
+    def say_turn(who: str) -> None:
+        on_wait(f"{who}, which works on the same state folder")
+
+    locks = Locks(prepare_instance(settings), timeout=_TURN)
+    with locks.held("up", purpose=purpose, on_wait=say_turn):
+        yield

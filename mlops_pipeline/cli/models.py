@@ -4,6 +4,7 @@ from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.delivery.artifacts import StoredArtifact
 from mlops_pipeline.delivery.criteria import required_checks
+from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.pruning import deployed_uris
 from mlops_pipeline.delivery.verdicts import Standing, VerdictLog, standing
 
@@ -15,7 +16,9 @@ def list_artifacts(context: Context, model: RegisteredModel) -> list[tuple[str, 
     """
     used = deployed_uris(context.platform.deployments)
     known = VerdictLog(context.platform.object_store()).standings(
-        model.name, required=required_checks(model.spec)
+        model.name,
+        required=required_checks(model.spec),
+        place=place_for(model.spec, context.platform),
     )
     return [
         (

@@ -36,14 +36,14 @@ def roll_back(
         ref = previous_good(model.spec, judge)
     else:
         ref = find_artifact(judge.artifacts, model.name, prefix=digest)
-    refused = require_good(model.spec, ref, judge, accept_refused=accept_refused)
+    accepted = require_good(model.spec, ref, judge, accept_refused=accept_refused)
     deployment, _ = deploy(
         model.spec,
         ref,
         platform=context.platform,
         artifacts=judge.artifacts,
         by=judge.by,
-        although_refused=refused,
+        accepted=accepted,
     )
     _record(context, model, deployment)
     return deployment
@@ -58,8 +58,7 @@ def _record(context: Context, model: RegisteredModel, deployment: DeploymentRef)
     from mlops_pipeline.assets.keys import model_key
     from mlops_pipeline.resources.references import encode
 
-    platform, store = context.platform.name, context.platform.object_store()
-    key = model_key(platform, model.name, "deployment")
+    key = model_key(context.platform.name, model.name, "deployment")
     with open_instance(context.settings) as instance:
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
@@ -67,7 +66,7 @@ def _record(context: Context, model: RegisteredModel, deployment: DeploymentRef)
                 description="rolled back by hand",
                 tags={DATA_VERSION_TAG: deployment.digest},
                 metadata={
-                    **serving.of(deployment, platform=platform, store=store),
+                    **serving.of(deployment, model.spec, platform=context.platform),
                     "change": "updated",
                     "api_documentation": dg.MetadataValue.url(f"{deployment.url}/api/v1.0/doc/"),
                     **encode(deployment),

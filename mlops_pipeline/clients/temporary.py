@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = "mlops-pipeline-tmp-"
+_NAMED = re.compile(rf"[^\s'\"`]*/{_PREFIX}[\w-]+")
 
 
 def temporary_folder(purpose: str, *, within: Path | None = None) -> AbstractContextManager[Path]:
@@ -33,6 +35,11 @@ def _held(folder: Path, descriptor: int) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+
+
+def without_temporary(text: str) -> str:
+    """Return a text without the names of temporary folders, which are others each time."""
+    return _NAMED.sub("…", text)
 
 
 def is_temporary(path: Path) -> bool:

@@ -1,14 +1,17 @@
 """Manifests of people's own: what is known of the artifacts that they name is known here too."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import IntegrityError, InvalidManifestError
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.artifacts import ref_to
-from mlops_pipeline.delivery.history import find_store, record_end, record_serving
+from mlops_pipeline.delivery.history import Refusals, find_store, record_end, record_serving
+from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.rolling_back import refused
-from mlops_pipeline.delivery.verdicts import Acceptance, VerdictLog, standing
+from mlops_pipeline.delivery.rolling_back import find_refusals, refused
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
@@ -20,12 +23,24 @@ from mlops_pipeline.serving.artifact import (
 )
 from mlops_pipeline.serving.frameworks import find_served
 
+_REGISTERED = "model_is_registered"
+_UNREGISTERED = "no model of this name is registered here, so nothing can judge it"
+"""Stands as a check, and what it says, for an artifact whose thresholds nobody knows."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def apply_manifest(
-    deployment: SeldonDeployment, *, platform: Platform, accept_refused: bool, by: str
-) -> Change:
+@dataclass(frozen=True)
+class Judging:
+    """By what the artifacts of a manifest are judged."""
+
+    models: Sequence[ModelSpec]
+    """The registered ones: their thresholds."""
+    accept_refused: bool
+    by: str
+    """The command."""
+
+
+def apply_manifest(deployment: SeldonDeployment, *, platform: Platform, judging: Judging) -> Change:
     """Apply a manifest, unless an artifact that it names does not fit it or is refused.
 
     Models without a manifest of ours are applied as they are. A URI names the same artifact
@@ -36,39 +51,39 @@ def apply_manifest(
         IntegrityError: the artifact is not the one that its folder is named by.
         RefusedError: blocking checks refuse the artifact, and that is not accepted.
     """
-    although_refused = False
-    for ref, refusals in check_manifest(
-        deployment, platform=platform, accept_refused=accept_refused
-    ).items():
-        if refusals:
-            although_refused = True
-            VerdictLog(platform.object_store()).append(ref, Acceptance("refused", refusals, by))
+    accepted = check_manifest(deployment, platform=platform, judging=judging)
     before = platform.deployments.find(deployment.name, namespace=deployment.namespace)
     change = platform.deployments.apply(deployment)
-    record_serving(before, deployment, platform=platform, by=by, although_refused=although_refused)
+    record_serving(before, deployment, platform=platform, by=judging.by, accepted=accepted)
     return change
 
 
 def check_manifest(
-    deployment: SeldonDeployment, *, platform: Platform, accept_refused: bool
-) -> dict[ModelRef, dict[str, str]]:
-    """Return each artifact of ours that a manifest names, with what refuses it. Changes nothing.
+    deployment: SeldonDeployment, *, platform: Platform, judging: Judging
+) -> dict[ModelRef, Refusals]:
+    """Return the artifacts of ours that are refused and accepted, with what refuses each.
+
+    What was never judged on the facts of now is judged, as by a rollback. Deploys nothing.
 
     Raises:
         InvalidManifestError: its implementation does not serve the artifact's framework.
         IntegrityError: the artifact is not the one that its folder is named by.
         RefusedError: blocking checks refuse the artifact, and that is not accepted.
     """
-    found = {}
+    if (store := find_store(platform)) is None:
+        return {}
+    judge, specs = Judge(platform, by=judging.by), {spec.name: spec for spec in judging.models}
+    accepted: dict[ModelRef, Refusals] = {}
     for predictor in deployment.spec.predictors:
-        ref = _checked(deployment, predictor, platform)
-        if ref is not None:
-            log = VerdictLog(platform.object_store())
-            refusals = {j.check: j.sentence for j in standing(log.entries(ref)).refusals}
-            if refusals and not accept_refused:
-                raise refused(ref, refusals)
-            found[ref] = refusals
-    return found
+        if (ref := _checked(deployment, predictor, store)) is None:
+            continue
+        spec = specs.get(ref.name)
+        refusals = find_refusals(spec, ref, judge) if spec else {_REGISTERED: _UNREGISTERED}
+        if refusals and not judging.accept_refused:
+            raise refused(ref, refusals)
+        if refusals:
+            accepted[ref] = refusals
+    return accepted
 
 
 def delete_deployment(name: str, *, namespace: str, platform: Platform, by: str) -> None:
@@ -83,13 +98,9 @@ def delete_deployment(name: str, *, namespace: str, platform: Platform, by: str)
         record_end(before, platform=platform, by=by)
 
 
-def _checked(
-    deployment: SeldonDeployment, predictor: Predictor, platform: Platform
-) -> ModelRef | None:
+def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects) -> ModelRef | None:
     """Return the artifact of ours that a predictor serves, after a look at its manifest."""
-    graph, store = predictor.graph, find_store(platform)
-    if store is None:
-        return None
+    graph = predictor.graph
     uri = graph.model_uri.rstrip("/")
     manifest = _find_manifest(store, uri)
     if manifest is None:

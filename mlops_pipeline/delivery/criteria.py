@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec
+from mlops_pipeline.clients.errors import IntegrityError, NotFoundError
+from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.deploying import find_last_good
+from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.judging import Criterion, Facts, Judge, Verdict
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.trials import compare_with
-from mlops_pipeline.delivery.verdicts import COMPARED_WITH
+from mlops_pipeline.delivery.verdicts import COMPARED_WITH, PLACE, standing
 from mlops_pipeline.delivery.verification import check_skew
 
 NOT_WORSE = "not_worse_than_deployed"
@@ -129,35 +132,36 @@ def _not_worse(spec: ModelSpec) -> Criterion:
     allowed = spec.thresholds.max_accuracy_drop
 
     def facts(judge: Judge, ref: ModelRef) -> Facts:
-        reference = _reference(judge, ref)
+        reference = _find_reference(spec, judge, ref)
         return {
             COMPARED_WITH: reference.digest if reference else "",
+            PLACE: place_for(spec, judge.platform),
             "max_accuracy_drop": repr(allowed),
         }
 
     def decide(judge: Judge, ref: ModelRef) -> Verdict:
-        reference = _reference(judge, ref)
+        reference = _find_reference(spec, judge, ref)
         if reference is None:
-            return Verdict(
-                passed=True,
-                description="no other artifact was deployed that it could be worse than",
+            return Verdict(passed=True, description="it is not compared: no other is the last good")
+        try:
+            trial = compare_with(
+                spec,
+                ref,
+                reference,
+                artifacts=judge.artifacts,
+                environment=judge.platform.serving_environment,
             )
-        trial = compare_with(
-            spec,
-            ref,
-            reference,
-            artifacts=judge.artifacts,
-            environment=judge.platform.serving_environment,
-        )
+        except (NotFoundError, IntegrityError) as error:
+            return Verdict(
+                passed=False,
+                description=f"it cannot be compared with {reference.digest[:12]}, the last good "
+                f"one: {error}. `mlops-pipeline up {spec.name} --accept-worse` goes on without",
+            )
         return Verdict(
             not trial.comparison.is_loss(allowed=allowed),
             trial.describe(allowed=allowed),
             trial.metadata(),
         )
-
-    def _reference(judge: Judge, ref: ModelRef) -> ModelRef | None:
-        good = find_last_good(spec, judge.platform, artifacts=judge.artifacts, log=judge.log)
-        return None if good == ref else good
 
     return Criterion(
         NOT_WORSE,
@@ -166,6 +170,21 @@ def _not_worse(spec: ModelSpec) -> Criterion:
         facts,
         decide,
     )
+
+
+def _find_reference(spec: ModelSpec, judge: Judge, ref: ModelRef) -> ModelRef | None:
+    """Return what an artifact must not be worse than; None where it is the last good one itself.
+
+    Where there is no last good one any more, what was found worse than it stays so.
+    """
+    good = find_last_good(spec, judge.platform, artifacts=judge.artifacts, log=judge.log)
+    if good is not None:
+        return None if good == ref else good
+    place = place_for(spec, judge.platform)
+    last = standing(judge.log.entries(ref), place=place).judged.get(NOT_WORSE)
+    if last is None or last.passed or not last.is_comparison:
+        return None
+    return ref_to(spec.name, last.facts[COMPARED_WITH])
 
 
 def _matches() -> Criterion:

@@ -1,15 +1,16 @@
 """From an artifact to a deployment that proves which artifact answers."""
 
 import logging
+from types import MappingProxyType
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import FatalStateError, PipelineError, UnavailableError
 from mlops_pipeline.clients.prediction import PredictionClient
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout, find_ref, ref_to
-from mlops_pipeline.delivery.history import place_of, record_serving
+from mlops_pipeline.delivery.history import Refusals, place_for, record_serving
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
-from mlops_pipeline.delivery.verdicts import VerdictLog
+from mlops_pipeline.delivery.verdicts import VerdictLog, standing
 from mlops_pipeline.delivery.verification import max_difference
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
@@ -89,30 +90,25 @@ def find_last_good(
 ) -> ModelRef | None:
     """Return the artifact that a new one must not be worse than, or None where there is none.
 
-    That is the deployed one, unless it is refused and serves only because somebody accepted that.
-    Then, and where nothing is deployed, it is the artifact that served here last by right and is
-    still in the object store.
+    That is the deployed one, unless it is refused and serves only because somebody accepted that,
+    or nothing at all is known of it. Then, and where nothing is deployed, it is the artifact that
+    served here last by right. It may have gone from the object store, or be damaged there.
     """
-    standings = log.standings(spec.name)
-    deployed = deployed_ref(spec, platform)
-    place = place_of(platform, spec.server.namespace, spec.server.deployment)
-    earlier = sorted(
-        (
-            (period.since, ref_to(spec.name, digest))
-            for digest, known in standings.items()
-            for period in known.served_by_right
-            if period.place == place
-        ),
-        key=lambda found: found[0],
-        reverse=True,
+    place, deployed = place_for(spec, platform), deployed_ref(spec, platform)
+    if deployed is not None:
+        entries = log.entries(deployed)
+        if standing(entries, place=place).state != "refused" and (
+            entries or artifacts.exists(deployed)
+        ):
+            return deployed
+    served = (
+        (period.since, digest)
+        for digest, known in log.standings(spec.name, place=place).items()
+        if known.state != "refused"
+        for period in known.served_by_right(place)
     )
-    candidates = [*([deployed] if deployed else []), *(ref for _, ref in earlier)]
-    good = (
-        ref
-        for ref in candidates
-        if (known := standings.get(ref.digest)) is None or known.state != "refused"
-    )
-    return next((ref for ref in good if artifacts.exists(ref)), None)
+    last = max(served, default=None)
+    return ref_to(spec.name, last[1]) if last else None
 
 
 def url_of(spec: ModelSpec, platform: Platform) -> str:
@@ -127,13 +123,14 @@ def deploy(
     platform: Platform,
     artifacts: ArtifactStore,
     by: str = "",
-    although_refused: bool = False,
+    accepted: Refusals = MappingProxyType({}),
 ) -> tuple[DeploymentRef, Change]:
     """Deploy the artifact and return once its digest answers, with the offline model's scores.
 
     Where that is not proved, or the wait is interrupted, what was deployed before is restored.
     What is proved is written into the log of verdicts: this artifact serves, the one before it no
-    longer. `by` is the command or the Dagster run.
+    longer. `by` is the command or the Dagster run. `accepted` is what refuses the artifact, where a
+    person accepted that.
 
     Raises:
         NotFoundError: there is no such artifact.
@@ -150,22 +147,35 @@ def deploy(
     except BaseException:
         _restore(previous, manifest, platform)
         raise
-    record_serving(previous, manifest, platform=platform, by=by, although_refused=although_refused)
+    record_serving(
+        previous, manifest, platform=platform, by=by, accepted={ref: accepted} if accepted else {}
+    )
     return deployment, change
 
 
 def _restore(
     previous: SeldonDeployment | None, refused: SeldonDeployment, platform: Platform
 ) -> None:
-    """Deploy again what was deployed before; what has no predecessor is taken away."""
+    """Deploy again what was deployed before; what has no predecessor is taken away.
+
+    What somebody has deployed since stays.
+    """
     name, namespace = refused.name, refused.namespace
     try:
+        if (found := platform.deployments.find(name, namespace=namespace)) is None or (
+            _uris(found) != _uris(refused)
+        ):
+            return
         if previous is None:
             platform.deployments.delete(name, namespace=namespace)
         elif previous != refused:
             platform.deployments.apply(previous)
     except PipelineError:
         _LOGGER.exception("%s/%s: what was deployed before is not back", namespace, name)
+
+
+def _uris(deployment: SeldonDeployment) -> list[str]:
+    return [predictor.graph.model_uri for predictor in deployment.spec.predictors]
 
 
 def _prove(spec: ModelSpec, deployment: DeploymentRef, holdout: Holdout, *, trust: str) -> None:

@@ -1,12 +1,20 @@
 """Which artifacts serve where, and since when: written down when it changes."""
 
-from mlops_pipeline.clients.errors import NotFoundError
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.artifacts import find_ref, ref_to
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.verdicts import ServingEnded, ServingStarted, VerdictLog
+from mlops_pipeline.delivery.verdicts import Acceptance, ServingEnded, ServingStarted, VerdictLog
+from mlops_pipeline.platforms.layers import Absent, by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
+
+Refusals = Mapping[str, str]
+"""Check → its sentence, of the checks that refuse an artifact."""
 
 
 def place_of(platform: Platform, namespace: str, deployment: str) -> str:
@@ -14,12 +22,23 @@ def place_of(platform: Platform, namespace: str, deployment: str) -> str:
     return f"{platform.name} {namespace}/{deployment}"
 
 
+def place_for(spec: ModelSpec, platform: Platform) -> str:
+    """Return how the log names the place that the model's own deployment serves at."""
+    return place_of(platform, spec.server.namespace, spec.server.deployment)
+
+
 def find_store(platform: Platform) -> Objects | None:
-    """Return the object store, or None where the platform has none yet, and so no log."""
+    """Return the object store, or None where the platform has none yet, and so no log.
+
+    Raises:
+        UnavailableError: there is one, and it has no address or no keys: what it knows is not read.
+    """
     try:
         return platform.object_store()
-    except NotFoundError:
-        return None
+    except NotFoundError as error:
+        if isinstance(by_name(platform.layers, "object_store").observe(), Absent):
+            return None
+        raise UnavailableError(f"the verdicts on artifacts cannot be read: {error}") from error
 
 
 def artifacts_of(deployment: SeldonDeployment, *, secret: str) -> set[ModelRef]:
@@ -42,10 +61,11 @@ def record_serving(
     *,
     platform: Platform,
     by: str,
-    although_refused: bool = False,
+    accepted: Mapping[ModelRef, Refusals] = MappingProxyType({}),
 ) -> None:
     """Write down that the artifacts of `after` serve, and that those of `before` no longer do.
 
+    `accepted` are those that serve although checks refuse them, because a person accepted that.
     Writes nothing where the log says so already. What the log missed, in a command that was
     killed, is made up for.
 
@@ -61,8 +81,10 @@ def record_serving(
     log = VerdictLog(store)
     place = place_of(platform, after.namespace, after.name)
     known = _serving_at(place, log, names)
+    for ref, refusals in accepted.items():
+        log.append(ref, Acceptance("refused", refusals, by))
     for ref in serving:
-        if known.get(ref) is not although_refused:
+        if known.get(ref) is not (although_refused := ref in accepted):
             log.append(ref, ServingStarted(place, although_refused=although_refused, by=by))
     for ref in known.keys() - serving:
         log.append(ref, ServingEnded(place, "replaced", by=by))

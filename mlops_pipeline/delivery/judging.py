@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
+from mlops_pipeline.clients.temporary import without_temporary
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
@@ -92,7 +93,7 @@ class Judge:
         except UnavailableError:
             raise
         except PipelineError as error:
-            verdict = Verdict(passed=False, description=str(error))
+            verdict = Verdict(passed=False, description=without_temporary(str(error)))
         judgement = Judgement(
             criterion.name, verdict.passed, verdict.description, dict(facts), self.by
         )
@@ -146,7 +147,7 @@ class Judge:
         judgement = _newest(entries, criterion.name, facts)
         if judgement is None:
             return Unmet(criterion.name, refused=False, sentence=_shown(ref, facts))
-        if judgement.passed or is_accepted_as_worse(judgement, _acceptances(entries)):
+        if judgement.passed or is_accepted_as_worse(judgement, entries):
             return None
         return Unmet(criterion.name, refused=True, sentence=judgement.sentence)
 
@@ -171,10 +172,6 @@ def _same(one: Judgement, other: Judgement) -> bool:
 def _newest(entries: Sequence[Entry], check: str, facts: Facts) -> Judgement | None:
     judgements = (e for e in reversed(entries) if isinstance(e, Judgement) and e.check == check)
     return next((judgement for judgement in judgements if judgement.facts == facts), None)
-
-
-def _acceptances(entries: Iterable[Entry]) -> list[Acceptance]:
-    return [entry for entry in entries if isinstance(entry, Acceptance)]
 
 
 def _damaged(entries: Iterable[Entry]) -> list[Unmet]:

@@ -1,8 +1,11 @@
 """Which artifacts nobody needs any more."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 
+from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.delivery.artifacts import ArtifactStore, StoredArtifact
+from mlops_pipeline.delivery.verdicts import Standing, VerdictLog, standing
 from mlops_pipeline.platforms.platform import Deployments
 
 
@@ -16,16 +19,63 @@ def deployed_uris(deployments: Deployments) -> set[str]:
 
 
 def unreferenced(
-    artifacts: ArtifactStore, deployments: Deployments, *, models: Iterable[str], keep: int
+    artifacts: ArtifactStore,
+    deployments: Deployments,
+    *,
+    log: VerdictLog,
+    models: Iterable[str],
+    keep: int,
 ) -> list[StoredArtifact]:
-    """Return the artifacts that no deployment names, without the newest `keep` of each model.
+    """Return the artifacts that no deployment names and that nobody needs for a rollback.
 
-    What an interrupted publication left is always among them.
+    Needed are, of each model, the newest `keep` that passed or served by right, what is newer than
+    those and not judged yet, and what served last by right at each place: the next one is compared
+    with it. With a `keep` of 1 or more also what served by right before. What an interrupted
+    publication left is never needed.
+
+    Raises:
+        UnavailableError: not every deployment can be read.
     """
+    if damages := deployments.damages():
+        raise UnavailableError(
+            "could not find out which artifacts are deployed, so none is removed: "
+            + "; ".join(damages)
+        )
     used = deployed_uris(deployments)
     found: list[StoredArtifact] = []
     for name in models:
-        stored = artifacts.list(name)
-        newest = {a.ref.digest for a in [a for a in stored if a.complete][:keep]}
-        found += [a for a in stored if a.ref.uri not in used and a.ref.digest not in newest]
+        stored, known = artifacts.list(name), log.standings(name)
+        needed = _newest_good(stored, known, keep) | _last_served(known, 1 + bool(keep))
+        found += [a for a in stored if a.ref.uri not in used and a.ref.digest not in needed]
     return found
+
+
+def _newest_good(
+    stored: Iterable[StoredArtifact], known: Mapping[str, Standing], keep: int
+) -> set[str]:
+    needed: set[str] = set()
+    good = 0
+    for artifact in stored:
+        stands = known.get(artifact.ref.digest, standing(()))
+        if not artifact.complete or stands.state == "refused":
+            continue
+        if good == keep:
+            break
+        needed.add(artifact.ref.digest)
+        good += stands.passed or bool(stands.served_by_right())
+    return needed
+
+
+def _last_served(known: Mapping[str, Standing], count: int) -> set[str]:
+    """Return the last `count` artifacts that served by right at each place."""
+    times = sorted(
+        (period.place, period.since, digest)
+        for digest, stands in known.items()
+        if stands.state != "refused"
+        for period in stands.served_by_right()
+    )
+    needed: set[str] = set()
+    for _, of_place in groupby(times, key=lambda time: time[0]):
+        latest = dict.fromkeys(digest for _, _, digest in reversed(list(of_place)))
+        needed |= set(list(latest)[:count])
+    return needed

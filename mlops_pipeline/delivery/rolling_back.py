@@ -1,18 +1,21 @@
 """Which earlier artifact a rollback deploys, and what keeps it from that."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import NotFoundError, RefusedError, UnknownNameError
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.artifacts import ArtifactStore, StoredArtifact
 from mlops_pipeline.delivery.criteria import own_criteria, required_checks
 from mlops_pipeline.delivery.deploying import deployed_ref
+from mlops_pipeline.delivery.history import Refusals, place_for
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.verdicts import Acceptance, Standing, standing
+from mlops_pipeline.delivery.verdicts import Standing, standing
 
 _NEVER_JUDGED = standing(())
+_END_OF_TIME = "9"
+"""After each time of ISO 8601."""
 
 
 def find_artifact(artifacts: ArtifactStore, name: str, *, prefix: str) -> ModelRef:
@@ -38,25 +41,37 @@ def find_artifact(artifacts: ArtifactStore, name: str, *, prefix: str) -> ModelR
 def previous_good(spec: ModelSpec, judge: Judge) -> ModelRef:
     """Return the newest artifact before the deployed one that served by right or passed.
 
+    Each is judged where it was not judged on the facts of now, until one is good.
+
     Raises:
         NotFoundError: nothing is deployed, or there is none; says how each earlier one stands.
     """
     deployed = deployed_ref(spec, judge.platform)
     if deployed is None:
         raise NotFoundError(f"{spec.name} is not deployed, there is nothing to roll back")
-    whole = [a for a in judge.artifacts.list(spec.name) if a.complete]
-    created = next((a.created for a in whole if a.ref == deployed), "")
-    older = [a.ref for a in whole if a.created <= created and a.ref != deployed]
-    known = judge.log.standings(spec.name, required=required_checks(spec))
-    standings = {ref: known.get(ref.digest, _NEVER_JUDGED) for ref in older}
-    good = [ref for ref in older if _is_good(standings[ref])]
-    if not good:
-        raise NotFoundError(_describe_none(deployed, standings))
-    return good[0]
+    place = place_for(spec, judge.platform)
+    stored = judge.artifacts.list(spec.name)
+    known = judge.log.standings(spec.name, required=required_checks(spec), place=place)
+    before = _latest_time(deployed, stored, known)
+    older = [a.ref for a in stored if a.complete and a.created <= before and a.ref != deployed]
+    seen = {}
+    for ref in older:
+        seen[ref] = stands = known.get(ref.digest, _NEVER_JUDGED)
+        if stands.state == "refused" or not (stands.passed or stands.served_by_right(place)):
+            continue
+        if not find_refusals(spec, ref, judge):
+            return ref
+        seen[ref] = standing(judge.log.entries(ref), place=place)
+    raise NotFoundError(_describe_none(deployed, seen))
 
 
-def _is_good(known: Standing) -> bool:
-    return known.state != "refused" and (bool(known.served_by_right) or known.state == "passed")
+def _latest_time(
+    deployed: ModelRef, stored: Sequence[StoredArtifact], known: Mapping[str, Standing]
+) -> str:
+    """Return when the deployed artifact was made, or served last where its manifest is damaged."""
+    served = known.get(deployed.digest, _NEVER_JUDGED).served
+    made = next((a.created for a in stored if a.ref == deployed and a.complete), "")
+    return made or (served[-1].since if served else _END_OF_TIME)
 
 
 def _describe_none(deployed: ModelRef, standings: dict[ModelRef, Standing]) -> str:
@@ -68,31 +83,32 @@ def _describe_none(deployed: ModelRef, standings: dict[ModelRef, Standing]) -> s
     )
 
 
-def require_good(spec: ModelSpec, ref: ModelRef, judge: Judge, *, accept_refused: bool) -> bool:
-    """Return False for an artifact that may serve, True for one that is accepted although refused.
-
-    What was never judged on the facts of now is judged here, without a comparison with another
-    artifact: who rolls back wants another one. An acceptance is written into the log.
+def require_good(spec: ModelSpec, ref: ModelRef, judge: Judge, *, accept_refused: bool) -> Refusals:
+    """Return what refuses an artifact and is accepted; nothing for one that may serve.
 
     Raises:
         RefusedError: blocking checks refuse it, and that is not accepted; names each.
     """
-    refusals = {u.criterion: u.sentence for u in judge.judge_anew(own_criteria(spec), ref)}
-    own = {criterion.name for criterion in own_criteria(spec)}
-    refusals |= _comparisons(standing(judge.log.entries(ref)), own)
-    if not refusals:
-        return False
-    if not accept_refused:
+    refusals = find_refusals(spec, ref, judge)
+    if refusals and not accept_refused:
         raise refused(ref, refusals)
-    judge.log.append(ref, Acceptance("refused", refusals, judge.by))
-    return True
+    return refusals
 
 
-def _comparisons(known: Standing, own: Collection[str]) -> dict[str, str]:
-    return {j.check: j.sentence for j in known.refusals if j.check not in own}
+def find_refusals(spec: ModelSpec, ref: ModelRef, judge: Judge) -> Refusals:
+    """Return what refuses an artifact where the model's deployment serves.
+
+    What was never judged on the facts of now is judged here, without a comparison with another
+    artifact: who rolls back wants another one.
+    """
+    own = own_criteria(spec)
+    refusals = {u.criterion: u.sentence for u in judge.judge_anew(own, ref)}
+    known = standing(judge.log.entries(ref), place=place_for(spec, judge.platform))
+    names = {criterion.name for criterion in own}
+    return refusals | {j.check: j.sentence for j in known.refusals if j.check not in names}
 
 
-def refused(ref: ModelRef, refusals: dict[str, str]) -> RefusedError:
+def refused(ref: ModelRef, refusals: Refusals) -> RefusedError:
     """Return the error for an artifact that blocking checks refuse: check → its sentence."""
     reasons = "; ".join(f"{check}: {sentence}" for check, sentence in refusals.items())
     return RefusedError(

@@ -15,17 +15,21 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 
 COMPARED_WITH = "compared_with"
 """Fact of a judgement: the digest of the artifact that it was compared with; empty: with none."""
+PLACE = "place"
+"""Fact of a judgement: where the artifact is to serve, for one that is about that place alone."""
 READABLE = "verdicts_can_be_read"
 """Stands as the name of a check where an entry of the log is damaged: what it said may have been a
 refusal."""
 _KEY_TIME = "%Y%m%dT%H%M%S.%fZ"
+_FORMAT = 1
+"""Of the entries. Kinds that this version does not know are passed over in newer ones alone."""
 _READERS = 8
 """Entries that are read at once."""
 
@@ -50,12 +54,19 @@ class Judgement:
         """Whether it says how the artifact is beside another one, not how it is."""
         return bool(self.facts.get(COMPARED_WITH))
 
+    def is_about(self, place: str) -> bool:
+        """Return whether it says something of serving at the place."""
+        return self.facts.get(PLACE, place) == place
+
+
+AcceptanceKind = Literal["refused", "worse"]
+
 
 @dataclass(frozen=True)
 class Acceptance:
     """A person has accepted a refused artifact, once."""
 
-    kind: Literal["refused", "worse"]
+    kind: AcceptanceKind
     """By `--accept-refused` or by `--accept-worse`."""
     checks: Mapping[str, str] = field(default_factory=dict)
     """The failed checks that were accepted, with the sentence of each."""
@@ -92,6 +103,13 @@ _KINDS: dict[str, type[Entry]] = {
     "serving_started": ServingStarted,
     "serving_ended": ServingEnded,
 }
+_TYPES: dict[str, type] = {
+    "passed": bool,
+    "although_refused": bool,
+    "facts": dict,
+    "checks": dict,
+}
+"""Fields of entries that are no text."""
 
 
 @dataclass(frozen=True)
@@ -111,20 +129,21 @@ class Standing:
 
     state: Literal["unjudged", "passed", "refused", "serving", "served"]
     """`unjudged`: a blocking check was never evaluated. `refused` stands before the others."""
+    passed: bool
+    """Whether it passed every blocking check, whether or not it served."""
     judged: Mapping[str, Judgement]
     """Check → its newest judgement."""
     refusals: tuple[Judgement, ...]
     """The newest judgements that failed, unless accepted as worse. A comparison with another
-    artifact refuses only what never served by right."""
+    artifact refuses only what never served by right at the place that the comparison is about."""
     accepted: tuple[Acceptance, ...]
     """The oldest first."""
     served: tuple[Period, ...]
     """The oldest first."""
 
-    @property
-    def served_by_right(self) -> tuple[Period, ...]:
-        """The times in which it served without being refused."""
-        return tuple(period for period in self.served if not period.although_refused)
+    def served_by_right(self, place: str | None = None) -> tuple[Period, ...]:
+        """Return the times in which it served without being refused, at the place or anywhere."""
+        return _by_right(self.served, place)
 
     @property
     def refused_by(self) -> tuple[str, ...]:
@@ -146,56 +165,73 @@ class Standing:
         return words
 
 
-def standing(entries: Iterable[Entry], *, required: Collection[str] = ()) -> Standing:
+def standing(
+    entries: Iterable[Entry], *, required: Collection[str] = (), place: str | None = None
+) -> Standing:
     """Return what the entries of one digest say of it.
 
-    `required` names the blocking checks: without a judgement of each one it has not passed.
+    `required` names the blocking checks: without a judgement of each one it has not passed. With
+    `place`, judgements that are about another place are passed over.
     """
     ordered = sorted(entries, key=lambda entry: entry.time)
     judged: dict[str, Judgement] = {}
     for entry in ordered:
-        if isinstance(entry, Judgement):
-            judged[entry.check] = entry
-    accepted = tuple(entry for entry in ordered if isinstance(entry, Acceptance))
+        if isinstance(entry, Judgement) and (place is None or entry.is_about(place)):
+            known = judged.get(entry.check)
+            if not (known and known.is_comparison and entry.facts.get(COMPARED_WITH) == ""):
+                judged[entry.check] = entry
     periods = _periods(ordered)
-    by_right = any(not period.although_refused for period in periods)
     refusals = tuple(
         judgement
         for judgement in judged.values()
         if not judgement.passed
-        and not (judgement.is_comparison and by_right)
-        and not is_accepted_as_worse(judgement, accepted)
+        and not (judgement.is_comparison and _by_right(periods, judgement.facts.get(PLACE)))
+        and not is_accepted_as_worse(judgement, ordered)
     )
+    passed = bool(judged) and set(required) <= judged.keys() and not refusals
     return Standing(
-        state=_state(judged, refusals, periods, required),
+        state=_state(refusals, periods, passed=passed),
+        passed=passed,
         judged=judged,
         refusals=refusals,
-        accepted=accepted,
+        accepted=tuple(entry for entry in ordered if isinstance(entry, Acceptance)),
         served=periods,
     )
 
 
-def is_accepted_as_worse(judgement: Judgement, accepted: Iterable[Acceptance]) -> bool:
-    """Return whether a person has accepted what this judgement says: it, and no later one."""
-    return any(
-        acceptance.kind == "worse"
-        and judgement.check in acceptance.checks
-        and acceptance.time > judgement.time
-        for acceptance in accepted
+def is_accepted_as_worse(judgement: Judgement, entries: Iterable[Entry]) -> bool:
+    """Return whether a person has accepted what this judgement says: it, and no later one.
+
+    The artifact that starts to serve at that place uses the acceptance up.
+    """
+    later = [entry for entry in entries if entry.time > judgement.time]
+    accepted = [
+        entry.time
+        for entry in later
+        if isinstance(entry, Acceptance)
+        and entry.kind == "worse"
+        and judgement.check in entry.checks
+    ]
+    return bool(accepted) and not any(
+        isinstance(entry, ServingStarted)
+        and judgement.is_about(entry.place)
+        and entry.time > max(accepted)
+        for entry in later
     )
 
 
 def _state(
-    judged: Mapping[str, Judgement],
-    refusals: Sequence[Judgement],
-    periods: Sequence[Period],
-    required: Collection[str],
+    refusals: Sequence[Judgement], periods: Sequence[Period], *, passed: bool
 ) -> Literal["unjudged", "passed", "refused", "serving", "served"]:
     if refusals:
         return "refused"
     if periods:
         return "serving" if any(period.until is None for period in periods) else "served"
-    return "passed" if judged and set(required) <= judged.keys() else "unjudged"
+    return "passed" if passed else "unjudged"
+
+
+def _by_right(periods: Sequence[Period], place: str | None) -> tuple[Period, ...]:
+    return tuple(p for p in periods if not p.although_refused and place in (None, p.place))
 
 
 def _periods(ordered: Sequence[Entry]) -> tuple[Period, ...]:
@@ -223,6 +259,7 @@ class VerdictLog:
     ) -> None:
         self._store = store
         self._now = now
+        self._read_already: dict[tuple[str, str], Entry | None] = {}
 
     def append(self, ref: DatasetRef | ModelRef, entry: Entry) -> Entry:
         """Write an entry and return it with its time.
@@ -237,7 +274,9 @@ class VerdictLog:
         self._store.put(
             _bucket(ref),
             f"{ref.name}/verdicts/{ref.digest}/{name}",
-            json.dumps({"entry": kind, **asdict(stamped)}, indent=2, sort_keys=True).encode(),
+            json.dumps(
+                {"entry": kind, "format": _FORMAT, **asdict(stamped)}, indent=2, sort_keys=True
+            ).encode(),
             if_absent=True,
         )
         return stamped
@@ -251,21 +290,28 @@ class VerdictLog:
         """Return digest → entries of every artifact of the model, pruned ones too."""
         return self._read("models", f"{name}/verdicts/")
 
-    def standings(self, name: str, *, required: Collection[str] = ()) -> dict[str, Standing]:
+    def standings(
+        self, name: str, *, required: Collection[str] = (), place: str | None = None
+    ) -> dict[str, Standing]:
         """Return digest → standing of every artifact of the model that the log knows."""
         return {
-            digest: standing(entries, required=required)
+            digest: standing(entries, required=required, place=place)
             for digest, entries in self.of_model(name).items()
         }
 
     def _read(self, bucket: str, prefix: str) -> dict[str, list[Entry]]:
-        keys = sorted(self._store.sizes(bucket, prefix))
+        """Read what was not read before: an entry never changes."""
+        keys, read = sorted(self._store.sizes(bucket, prefix)), self._read_already
+        new = [key for key in keys if (bucket, key) not in read]
         with ThreadPoolExecutor(_READERS) as readers:
-            found = readers.map(lambda key: _parse(key, self._store.get(bucket, key)), keys)
-            entries: dict[str, list[Entry]] = {}
-            for key, entry in zip(keys, found, strict=True):
-                if entry is not None:
-                    entries.setdefault(key.split("/")[2], []).append(entry)
+            for key, data in zip(
+                new, readers.map(lambda key: self._store.get(bucket, key), new), strict=True
+            ):
+                read[bucket, key] = _parse(key, data)
+        entries: dict[str, list[Entry]] = {}
+        for key in keys:
+            if (entry := read[bucket, key]) is not None:
+                entries.setdefault(key.split("/")[2], []).append(entry)
         return entries
 
 
@@ -276,19 +322,35 @@ def _bucket(ref: DatasetRef | ModelRef) -> str:
 def _parse(key: str, data: bytes) -> Entry | None:
     """Read an entry; None for a kind that a newer version writes."""
     try:
-        fields: dict[str, Any] = json.loads(data)
-        made = _KINDS.get(fields["entry"])
-        if made is None:
-            return None
-        known = made.__dataclass_fields__.keys()
-        return made(**{name: value for name, value in fields.items() if name in known})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _entry(json.loads(data))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return Judgement(
             READABLE,
             passed=False,
             sentence=f"the entry {key} of the object store cannot be read: {error!r}",
             time=_time_in(key),
         )
+
+
+def _entry(fields: Mapping[str, Any]) -> Entry | None:
+    made = _KINDS.get(fields["entry"])
+    if made is None and fields["format"] > _FORMAT:
+        return None
+    if made is None:
+        raise ValueError(f"no entry is called {fields['entry']!r}")
+    given = {name: fields[name] for name in made.__dataclass_fields__ if name in fields}
+    for name, value in given.items():
+        if not _is_typed(value, _TYPES.get(name, str)):
+            raise ValueError(f"{name} is {value!r}")
+    if made is Acceptance and given["kind"] not in get_args(AcceptanceKind):
+        raise ValueError(f"kind is {given['kind']!r}")
+    datetime.fromisoformat(given["time"])
+    return made(**given)
+
+
+def _is_typed(value: Any, kind: type) -> bool:
+    texts = value.values() if isinstance(value, dict) else ()
+    return type(value) is kind and all(isinstance(text, str) for text in texts)
 
 
 def _time_in(key: str) -> str:

@@ -52,6 +52,9 @@ class Deployments(Protocol):
     def list(self) -> Sequence[SeldonDeployment]:
         """Return every deployment as last applied, sorted by namespace and name."""
 
+    def damages(self) -> Sequence[str]:
+        """Return a sentence for each deployment that cannot be read: `list` may be without it."""
+
     def delete(self, name: str, *, namespace: str) -> None:
         """Stop routing to it, drain, and stop its servers.
 

@@ -61,11 +61,14 @@ class Graph:
         self.job = definitions.resolve_job_def("everything")
         self.instance = instance
 
-    def materialize(self, *path: str, ops: dict[str, Any] | None = None) -> str:
+    def materialize(
+        self, *path: str, ops: dict[str, Any] | None = None, tags: dict[str, str] | None = None
+    ) -> str:
         """Materialize one asset; return "" or why it failed."""
         result = self.job.execute_in_process(
             run_config={"ops": ops or {}},
             instance=self.instance,
+            tags=tags,
             asset_selection=[dg.AssetKey(["fake", *path])],
             raise_on_error=False,
         )
@@ -199,6 +202,8 @@ def test_a_worse_artifact_passes_once_when_that_is_accepted(
         "on the same 10 hold-out rows: 5 rows became wrong, 0 became right. The drop is 0.5000"
     )
     accepting = {"fake__toy__model__checks": {"config": {"accept_worse": True}}}
+    copied = {"dagster/parent_run_id": "the run before"}
+    assert NOT_WORSE in graph.materialize("toy", "model", ops=weak | accepting, tags=copied)
     assert NOT_WORSE not in graph.materialize("toy", "model", ops=weak | accepting)
     stands = standing(VerdictLog(platform.store).entries(found))
     assert NOT_WORSE not in stands.refused_by

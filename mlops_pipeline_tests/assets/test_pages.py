@@ -12,8 +12,8 @@ from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelR
 from mlops_pipeline.delivery.verdicts import Judgement, ServingEnded, ServingStarted, VerdictLog
 from mlops_pipeline.resources.references import decode, encode
 from mlops_pipeline_tests.assets.whole_graph import ALL, WholeGraph
-from mlops_pipeline_tests.fakes import FakeObjectStore
-from mlops_pipeline_tests.toy import published_files
+from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.toy import TOY, published_files
 
 pytestmark = pytest.mark.timeout(300)  # the first one brings the graph up
 _MOST_MARKDOWN = 1000
@@ -106,7 +106,8 @@ def test_the_predictions_are_numbers(graph_that_is_up: WholeGraph) -> None:
 
 
 def test_what_served_is_told_with_what_came_before(tmp_path: Path) -> None:
-    store, refs = FakeObjectStore(), []
+    platform, refs = FakePlatform(), []
+    store = platform.store
     for number, accuracy in enumerate((0.95, 0.5, 0.97)):
         manifest, files, evaluation = published_files(
             tmp_path / str(number),
@@ -118,30 +119,39 @@ def test_what_served_is_told_with_what_came_before(tmp_path: Path) -> None:
     old, refused, new = refs
     log, place = VerdictLog(store), "fake seldon/toy-model"
     log.append(old, ServingStarted(place))
+    unproved, files, evaluation = published_files(tmp_path / "3", content="3", created="yesterday")
+    last = ArtifactStore(store).publish(unproved, files=files, evaluation=evaluation)
+    log.append(last, Judgement("accuracy_at_least_threshold", passed=True, sentence="0.97"))
     log.append(refused, Judgement("accuracy_at_least_threshold", passed=False, sentence="0.5"))
     log.append(old, ServingEnded(place))
     log.append(new, ServingStarted(place))
 
-    table = _rows(serving.artifacts("toy", store=store))
-    assert [row["artifact"] for row in table] == [r.digest[:12] for r in (new, refused, old)]
+    table = _rows(serving.artifacts(TOY, platform=platform))
+    assert [row["artifact"] for row in table] == [r.digest[:12] for r in (last, new, refused, old)]
     assert [row["verdict"] for row in table] == [
+        "unjudged",  # By three of four checks.
         "serving",
         "refused by accuracy_at_least_threshold",
         "served",
     ]
-    assert table[1]["served from"] == ""
-    assert table[2]["served to"] != ""
+    assert table[0]["trained"] == "yesterday"
+    assert table[2]["served from"] == ""
+    assert table[3]["served to"] != ""
     deployment = DeploymentRef("toy-model", "seldon", "http://gateway/seldon/seldon/toy-model", new)
-    page = serving.of(deployment, platform="fake", store=store)
+    page = serving.of(deployment, TOY, platform=platform)
     sentence = page["served"].value
     assert sentence.startswith(f"**{new.digest[:12]}** serves since 20")
     assert f"\n\nhold-out accuracy 0.9700\n\nbefore it {old.digest[:12]}\n\nfrom 20" in sentence
     assert len(sentence) < _MOST_MARKDOWN
     assert page["accuracy"] == 0.97
     assert [row["to"] == "now" for row in _rows(page["served_before"])] == [True, False]
-    elsewhere = serving.of(deployment, platform="kind", store=store)
+    platform.name = "kind"
+    elsewhere = serving.of(deployment, TOY, platform=platform)
     assert "what served before is not known" in elsewhere["served"].value
     assert "serving_since" not in elsewhere
+    store.silent = {"get"}
+    assert "could not be read" in serving.of(deployment, TOY, platform=platform)["served"].value
+    assert "could not be read" in str(serving.artifacts(TOY, platform=platform).value)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.clients.errors import IntegrityError, InvalidManifestError, RefusedError
-from mlops_pipeline.delivery.applying import apply_manifest, delete_deployment
+from mlops_pipeline.clients.errors import (
+    IntegrityError,
+    InvalidManifestError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+from mlops_pipeline.delivery.applying import Judging, apply_manifest, delete_deployment
 from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.verdicts import Judgement, VerdictLog, standing
-from mlops_pipeline.platforms.layers import Change
+from mlops_pipeline.delivery.verdicts import COMPARED_WITH, PLACE, Judgement, VerdictLog, standing
+from mlops_pipeline.platforms.layers import Absent, Broken, Change
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
 from mlops_pipeline_tests.fakes import FakePlatform
-from mlops_pipeline_tests.toy import published_files
+from mlops_pipeline_tests.toy import TOY, published_files
 
 
 def _manifest(
@@ -34,7 +41,9 @@ def _manifest(
 
 @pytest.fixture
 def platform() -> FakePlatform:
-    return FakePlatform()
+    made = FakePlatform()
+    made.serving_environment.scores = [[float(n < 5), float(n >= 5)] for n in range(10)]
+    return made
 
 
 @pytest.fixture
@@ -44,7 +53,8 @@ def ref(platform: FakePlatform, tmp_path: Path) -> ModelRef:
 
 
 def _apply(platform: FakePlatform, manifest: SeldonDeployment, *, accept: bool = False) -> Change:
-    return apply_manifest(manifest, platform=platform, accept_refused=accept, by="a test")
+    judging = Judging([TOY], accept_refused=accept, by="a test")
+    return apply_manifest(manifest, platform=platform, judging=judging)
 
 
 def test_the_framework_has_to_fit(platform: FakePlatform, ref: ModelRef) -> None:
@@ -93,6 +103,88 @@ def test_a_refused_artifact_is_refused_wherever_it_lies(
     assert [period.although_refused for period in marked.served] == [True]
     delete_deployment("mine", namespace="seldon", platform=platform, by="a test")
     assert standing(log.entries(ref)).served[0].until is not None
+
+
+def test_one_that_was_never_judged_is_judged_first(
+    platform: FakePlatform, ref: ModelRef, tmp_path: Path
+) -> None:
+    log = VerdictLog(platform.store)
+    manifest, files, evaluation = published_files(tmp_path / "bad", content="bad", accuracy=0.36)
+    bad = ArtifactStore(platform.store).publish(manifest, files=files, evaluation=evaluation)
+    with pytest.raises(RefusedError, match="accuracy_at_least_threshold"):
+        _apply(platform, _manifest(bad.uri))
+    assert standing(log.entries(bad)).state == "refused"
+    _apply(platform, _manifest(ref.uri))
+    assert len(standing(log.entries(ref)).judged) == 3
+
+
+def test_one_of_a_model_that_is_not_registered_cannot_be_judged(
+    platform: FakePlatform, ref: ModelRef
+) -> None:
+    judging = Judging([], accept_refused=False, by="a test")
+    with pytest.raises(RefusedError, match="no model of this name is registered"):
+        apply_manifest(_manifest(ref.uri), platform=platform, judging=judging)
+
+
+def test_a_deployment_beside_the_models_own_does_not_switch_a_comparison_off(
+    platform: FakePlatform, ref: ModelRef
+) -> None:
+    _apply(platform, _manifest(ref.uri))
+    here = place_for(TOY, platform)
+    worse = Judgement("not_worse", False, "6 rows lost", {COMPARED_WITH: "b", PLACE: here})
+    log = VerdictLog(platform.store)
+    log.append(ref, worse)
+    with pytest.raises(RefusedError, match="6 rows lost"):
+        _apply(platform, _manifest(ref.uri))
+
+
+def test_what_is_accepted_is_the_refused_one_alone_and_once_it_serves(
+    platform: FakePlatform, ref: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = VerdictLog(platform.store)
+    manifest, files, evaluation = published_files(tmp_path / "bad", content="bad", accuracy=0.36)
+    bad = ArtifactStore(platform.store).publish(manifest, files=files, evaluation=evaluation)
+    (whole,) = _manifest(ref.uri).spec.predictors
+    (part,) = _manifest(bad.uri).spec.predictors
+    both = (
+        whole.model_copy(update={"traffic": 90}),
+        part.model_copy(update={"name": "canary", "traffic": 10}),
+    )
+    canary = _manifest(ref.uri)
+    canary = canary.model_copy(update={"spec": canary.spec.model_copy(update={"predictors": both})})
+
+    def fail(_: SeldonDeployment) -> Change:
+        raise UnavailableError("the gateway does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(platform.deployments, "apply", fail)
+        with pytest.raises(UnavailableError):
+            _apply(platform, canary, accept=True)
+    assert standing(log.entries(bad)).accepted == ()
+
+    _apply(platform, canary, accept=True)
+
+    assert [p.although_refused for p in standing(log.entries(ref)).served] == [False]
+    assert standing(log.entries(ref)).accepted == ()
+    assert [p.although_refused for p in standing(log.entries(bad)).served] == [True]
+    assert standing(log.entries(bad)).is_accepted_although_refused
+
+
+def test_a_store_without_an_address_is_not_taken_for_none(
+    platform: FakePlatform, ref: ModelRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise NotFoundError("the object store is not there")
+
+    _apply(platform, _manifest(ref.uri))
+    monkeypatch.setattr(platform, "object_store", fail)
+    platform.layers[0].state = Broken("its Service has no address")
+    with pytest.raises(UnavailableError, match="verdicts on artifacts cannot be read"):
+        _apply(platform, _manifest(ref.uri))
+    with pytest.raises(UnavailableError, match="verdicts on artifacts cannot be read"):
+        delete_deployment("mine", namespace="seldon", platform=platform, by="a test")
+    platform.layers[0].state = Absent()
+    assert _apply(platform, _manifest("s3://elsewhere/theirs")).action == "created"
 
 
 def test_models_of_others_are_applied_as_they_are(platform: FakePlatform) -> None:

@@ -7,6 +7,8 @@ from mlops_pipeline.clients.errors import IntegrityError, NotFoundError, Unavail
 from mlops_pipeline.delivery.artifacts import BUCKET, ArtifactStore, ref_to
 from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
 from mlops_pipeline.delivery.pruning import unreferenced
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.verdicts import Judgement, ServingStarted, VerdictLog
 from mlops_pipeline_tests.fakes import FakeObjectStore, FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
@@ -108,6 +110,35 @@ def test_evidence_is_found_out_once(tmp_path: Path) -> None:
     assert found == [{"n": 1}, {"n": 1}]
 
 
+def test_prune_counts_good_artifacts_alone_and_keeps_what_served_last(tmp_path: Path) -> None:
+    platform = FakePlatform()
+    artifacts, log = ArtifactStore(platform.store), VerdictLog(platform.store)
+    refs = []
+    for day in range(1, 8):
+        manifest, files, evaluation = published_files(
+            tmp_path / str(day), content=f"v{day}", created=f"2026-01-0{day}"
+        )
+        refs.append(artifacts.publish(manifest, files=files, evaluation=evaluation))
+    served, before, passed, *refused, unjudged = refs
+    for place in ("fake a/b", "fake c/d"):
+        log.append(before, ServingStarted(place))
+        log.append(served, ServingStarted(place))
+    log.append(passed, Judgement("accuracy", passed=True, sentence="0.97"))
+    for ref in refused:
+        log.append(ref, Judgement("accuracy", passed=False, sentence="0.36"))
+
+    def pruned(keep: int) -> list[ModelRef]:
+        found = unreferenced(artifacts, platform.deployments, log=log, models=["toy"], keep=keep)
+        return [artifact.ref for artifact in reversed(found)]
+
+    assert pruned(3) == refused
+    assert pruned(1) == refused
+    assert pruned(0) == [before, passed, *refused, unjudged]
+    platform.deployments.damaged = ("mine.yaml is damaged",)
+    with pytest.raises(UnavailableError, match=r"none is removed: mine\.yaml is damaged"):
+        pruned(3)
+
+
 def test_prune_never_names_a_deployed_artifact(tmp_path: Path) -> None:
     platform = FakePlatform()
     artifacts = ArtifactStore(platform.store)
@@ -121,7 +152,11 @@ def test_prune_never_names_a_deployed_artifact(tmp_path: Path) -> None:
     platform.store.put(BUCKET, f"toy/{half}/model.joblib", b"half")
     platform.deployments.apply(seldon_deployment(TOY, refs[0], secret="s"))
 
-    found = unreferenced(artifacts, platform.deployments, models=["toy"], keep=2)
+    log = VerdictLog(platform.store)
+    for ref in refs:
+        log.append(ref, Judgement("accuracy", passed=True, sentence="0.97"))
+
+    found = unreferenced(artifacts, platform.deployments, log=log, models=["toy"], keep=2)
 
     assert {a.ref.digest for a in found} == {refs[1].digest, refs[2].digest, half}
     artifacts.delete(refs[1])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.delivery import deploying
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.deploying import deploy, deployed_ref, seldon_deployment
 from mlops_pipeline.delivery.references import ModelRef
@@ -149,6 +150,25 @@ def test_other_scores_restore_what_was_deployed(
         deploy(TOY, bad, platform=platform, artifacts=artifacts)
 
     assert deployed_ref(TOY, platform) == good
+
+
+def test_what_was_deployed_meanwhile_stays(
+    platform: Platform, gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = ArtifactStore(platform.store)
+    first, second, bad = (_publish(platform, tmp_path / v, v) for v in ("1", "2", "bad"))
+    gateway.digest = first.digest
+    deploy(TOY, first, platform=platform, artifacts=artifacts)
+
+    def roll_back_meanwhile(*_: object, **__: object) -> None:
+        rolled_back = seldon_deployment(TOY, second, secret=platform.object_store_secret())
+        platform.deployments.apply(rolled_back)
+        raise FatalStateError("it answers other scores")
+
+    monkeypatch.setattr(deploying, "_prove", roll_back_meanwhile)
+    with pytest.raises(FatalStateError):
+        deploy(TOY, bad, platform=platform, artifacts=artifacts)
+    assert deployed_ref(TOY, platform) == second
 
 
 def test_the_holdout_set_is_judged_as_it_was_answered(

@@ -7,13 +7,26 @@ import pytest
 
 from mlops_pipeline.clients.errors import NotFoundError, RefusedError, UnknownNameError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.delivery.criteria import NOT_WORSE, model_criteria
+from mlops_pipeline.delivery.criteria import MATCHES, NOT_WORSE, model_criteria
 from mlops_pipeline.delivery.deploying import find_last_good, seldon_deployment
 from mlops_pipeline.delivery.history import place_of, record_end, record_serving
-from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.judging import Judge, Verdict
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.rolling_back import find_artifact, previous_good, require_good
-from mlops_pipeline.delivery.verdicts import COMPARED_WITH, Judgement, standing
+from mlops_pipeline.delivery.rolling_back import (
+    find_artifact,
+    find_refusals,
+    previous_good,
+    require_good,
+)
+from mlops_pipeline.delivery.verdicts import (
+    COMPARED_WITH,
+    PLACE,
+    Acceptance,
+    Judgement,
+    ServingStarted,
+    VerdictLog,
+    standing,
+)
 from mlops_pipeline_tests.fakes import FakeObjectStore, FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
@@ -51,13 +64,20 @@ class History:
         after = seldon_deployment(TOY, ref, secret=self.platform.object_store_secret())
         self.platform.deployments.apply(after)
         record_serving(
-            before, after, platform=self.platform, by="t", although_refused=although_refused
+            before,
+            after,
+            platform=self.platform,
+            by="t",
+            accepted={ref: {"accuracy": "too low"}} if although_refused else {},
         )
         return ref
 
     def last_good(self) -> ModelRef | None:
         judge = self.judge
         return find_last_good(TOY, self.platform, artifacts=judge.artifacts, log=judge.log)
+
+    def refused_by(self, ref: ModelRef) -> tuple[str, ...]:
+        return standing(self.judge.log.entries(ref)).refused_by
 
     def state(self, ref: ModelRef) -> str:
         return standing(self.judge.log.entries(ref)).state
@@ -133,6 +153,124 @@ def test_what_served_by_right_is_not_kept_back_by_a_better_one(history: History)
     assert not require_good(TOY, old, history.judge, accept_refused=False)
 
 
+def _not_worse(history: History, ref: ModelRef, *, accepts: bool = False) -> Verdict:
+    (criterion,) = (c for c in model_criteria(TOY) if c.name == NOT_WORSE)
+    return history.judge.evaluate(criterion, ref, accepts_worse=accepts)
+
+
+def test_a_reference_that_is_gone_or_damaged_is_no_pass(history: History) -> None:
+    good = history.serve(history.judged())
+    objects, manifest = history.platform.store.objects, f"toy/{good.digest}/manifest.json"
+    for damaged in (b"{", None):
+        objects.pop(("models", manifest))
+        if damaged:
+            objects["models", manifest] = damaged
+        new = history.judged()
+        verdict = _not_worse(history, new)
+        assert not verdict.passed
+        assert f"it cannot be compared with {good.digest[:12]}, the last good one: " in (
+            verdict.description
+        )
+        assert history.refused_by(new) == (NOT_WORSE,)
+        assert _not_worse(history, new, accepts=True).passed
+        assert history.refused_by(new) == ()
+
+
+def test_what_was_worse_stays_so_when_its_reference_is_not_good_any_more(history: History) -> None:
+    good, worse = history.serve(history.judged()), history.publish()
+    history.platform.serving_environment.scores = RIGHT
+    log, place = history.judge.log, place_of(history.platform, "seldon", "toy-model")
+    lost = {COMPARED_WITH: good.digest, PLACE: place, "max_accuracy_drop": "0.02"}
+    log.append(worse, Judgement(NOT_WORSE, False, "6 rows lost", lost))
+    log.append(good, Judgement("accuracy_at_least_threshold", False, "the threshold was raised"))
+    assert history.last_good() is None
+    unmet = history.judge.find_unmet(model_criteria(TOY), worse)
+    assert [u.sentence for u in unmet if u.criterion == NOT_WORSE] == ["6 rows lost"]
+
+
+def test_an_acceptance_that_was_used_is_none_for_a_plan(history: History) -> None:
+    good, worse = history.serve(history.judged()), history.judged()
+    place = place_of(history.platform, "seldon", "toy-model")
+    facts = {COMPARED_WITH: good.digest, PLACE: place, "max_accuracy_drop": "0.02"}
+    history.judge.log.append(worse, Judgement(NOT_WORSE, False, "6 rows lost", facts))
+    history.judge.log.append(worse, Acceptance("worse", {NOT_WORSE: "6 rows lost"}))
+    criteria = model_criteria(TOY)
+    assert history.judge.find_unmet(criteria, worse) == ()
+    history.serve(worse)
+    assert history.judge.find_unmet(criteria, worse) == ()
+    history.serve(good)
+    assert [u.criterion for u in history.judge.find_unmet(criteria, worse)] == [NOT_WORSE]
+    assert not find_refusals(TOY, worse, history.judge)
+
+
+def test_the_same_damage_is_written_down_once(history: History) -> None:
+    ref = history.judged()
+    history.platform.store.put("models", f"toy/{ref.digest}/model.joblib", b"other")
+    for _ in range(3):
+        for criterion in model_criteria(TOY):
+            history.judge.evaluate(criterion, ref)
+    damaged = [
+        entry
+        for entry in history.judge.log.entries(ref)
+        if isinstance(entry, Judgement) and not entry.passed
+    ]
+    assert [entry.check for entry in damaged] == [MATCHES]
+    assert "changed: model.joblib" in damaged[0].sentence
+    assert "/mlops-pipeline-tmp-" not in damaged[0].sentence
+
+
+def test_the_last_good_one_is_found_without_reading_the_whole_log(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.judged()
+    good = history.serve(history.judged())
+    log, read, store = VerdictLog(history.platform.store), [], history.platform.store
+    get, artifacts = store.get, history.judge.artifacts
+
+    def noted(bucket: str, key: str) -> bytes:
+        read.append(key)
+        return get(bucket, key)
+
+    monkeypatch.setattr(store, "get", noted)
+    assert find_last_good(TOY, history.platform, artifacts=artifacts, log=log) == good
+    assert {key.split("/")[2] for key in read} == {good.digest}
+
+
+def test_one_that_does_not_pass_any_more_is_passed_over(history: History) -> None:
+    first, second = history.serve(history.judged()), history.serve(history.judged())
+    history.serve(history.judged())
+    history.platform.store.put("models", f"toy/{second.digest}/model.joblib", b"other")
+    assert previous_good(TOY, history.judge) == first
+    assert history.refused_by(second) == (MATCHES,)
+    history.platform.store.put("models", f"toy/{first.digest}/model.joblib", b"other")
+    with pytest.raises(NotFoundError, match=f"{first.digest[:12]} is refused by {MATCHES}"):
+        previous_good(TOY, history.judge)
+
+
+def test_what_is_deployed_may_be_damaged(history: History) -> None:
+    good, deployed = history.serve(history.judged()), history.serve(history.judged())
+    history.platform.store.put("models", f"toy/{deployed.digest}/manifest.json", b"{")
+    assert previous_good(TOY, history.judge) == good
+
+
+def test_one_that_passed_after_it_was_accepted_is_good(history: History) -> None:
+    accepted = history.serve(history.publish(), although_refused=True)
+    for criterion in model_criteria(TOY):
+        assert history.judge.evaluate(criterion, accepted).passed
+    history.serve(history.judged())
+    assert previous_good(TOY, history.judge) == accepted
+
+
+def test_who_served_beside_the_models_own_deployment_is_not_good_for_that(
+    history: History,
+) -> None:
+    beside = history.publish()
+    history.judge.log.append(beside, ServingStarted("fake seldon/scratch"))
+    history.serve(history.judged())
+    with pytest.raises(NotFoundError, match=f"{beside.digest[:12]} is serving"):
+        previous_good(TOY, history.judge)
+
+
 def test_the_log_says_what_served_when(history: History) -> None:
     first = history.serve(history.serve(history.judged()))
     second = history.serve(history.judged())
@@ -175,4 +313,4 @@ def test_verdicts_are_not_listed_as_artifacts(history: History) -> None:
     history.judge.artifacts.delete(ref)
     assert history.judge.artifacts.list("toy") == []
     assert history.state(ref) == "passed"
-    assert isinstance(history.platform.store, FakeObjectStore)
+    assert history.judge.artifacts.models() == ["toy"]

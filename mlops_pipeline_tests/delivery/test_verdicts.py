@@ -1,7 +1,9 @@
 """What is once found out about an artifact stays known, and says how it stands."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from mlops_pipeline.delivery.verdicts import (
     ServingEnded,
     ServingStarted,
     VerdictLog,
+    is_accepted_as_worse,
     standing,
 )
 from mlops_pipeline_tests.fakes import FakeObjectStore
@@ -117,7 +120,7 @@ def test_it_served_from_when_to_when(log: VerdictLog) -> None:
 def test_a_comparison_refuses_only_what_never_served_by_right(log: VerdictLog) -> None:
     assert standing(_after(log, GOOD, WORSE)).refused_by == ("not_worse",)
     by_force = standing(_after(log, ServingStarted(PLACE, although_refused=True)))
-    assert (by_force.state, by_force.served_by_right) == ("refused", ())
+    assert (by_force.state, by_force.served_by_right(PLACE)) == ("refused", ())
     assert standing(_after(log, ServingStarted(PLACE))).state == "serving"
     assert standing(_after(log, BAD)).refused_by == ("accuracy",)
 
@@ -126,6 +129,61 @@ def test_a_worse_one_is_accepted_once(log: VerdictLog) -> None:
     accepted = Acceptance("worse", {"not_worse": "10 rows lost"})
     assert standing(_after(log, GOOD, WORSE, accepted)).state == "passed"
     assert standing(_after(log, WORSE)).state == "refused"
+
+
+def test_an_acceptance_is_used_up_by_the_artifact_that_serves_by_it(log: VerdictLog) -> None:
+    here = replace(WORSE, facts={**WORSE.facts, "place": PLACE})
+    accepted = Acceptance("worse", {"not_worse": "10 rows lost"})
+    elsewhere = "embedded seldon/another"
+    assert is_accepted_as_worse(*_last_and_all(_after(log, here, accepted), here))
+    assert is_accepted_as_worse(*_last_and_all(_after(log, ServingStarted(elsewhere)), here))
+    assert not is_accepted_as_worse(*_last_and_all(_after(log, ServingStarted(PLACE)), here))
+    assert is_accepted_as_worse(*_last_and_all(_after(log, accepted), here))
+
+
+def _last_and_all(entries: list[Entry], like: Judgement) -> tuple[Judgement, list[Entry]]:
+    judged = [e for e in entries if isinstance(e, Judgement) and e.check == like.check]
+    return judged[-1], entries
+
+
+def test_a_comparison_refuses_at_the_place_that_it_is_about(log: VerdictLog) -> None:
+    here = replace(WORSE, facts={**WORSE.facts, "place": PLACE})
+    elsewhere = "embedded seldon/scratch"
+    entries = _after(log, GOOD, here, ServingStarted(elsewhere))
+    assert standing(entries, place=PLACE).refused_by == ("not_worse",)
+    assert standing(entries, place=elsewhere).state == "serving"
+    assert standing(_after(log, ServingStarted(PLACE)), place=PLACE).refused_by == ()
+
+
+def test_a_verdict_without_a_reference_replaces_none_with_one(log: VerdictLog) -> None:
+    alone = replace(WORSE, passed=True, sentence="no other", facts={COMPARED_WITH: ""})
+    assert standing(_after(log, alone, WORSE, alone)).refused_by == ("not_worse",)
+    better = replace(WORSE, passed=True, facts={COMPARED_WITH: "c"})
+    assert standing(_after(log, better)).passed
+
+
+def test_one_that_passes_after_it_was_accepted_has_passed(log: VerdictLog) -> None:
+    entries = _after(log, BAD, ServingStarted(PLACE, although_refused=True), GOOD)
+    stands = standing(entries, required=["accuracy"])
+    assert (stands.state, stands.passed) == ("serving", True)
+    assert not standing(entries, required=["accuracy", "other"]).passed
+
+
+def test_a_log_that_cannot_be_read_is_no_empty_log(log: VerdictLog, store: FakeObjectStore) -> None:
+    log.append(REF, GOOD)
+    for silent in ("get", "sizes"):
+        store.silent = {silent}
+        with pytest.raises(UnavailableError):
+            VerdictLog(store).entries(REF)
+        with pytest.raises(UnavailableError):
+            VerdictLog(store).standings("toy")
+
+
+def test_an_entry_is_read_once(log: VerdictLog, store: FakeObjectStore) -> None:
+    log.append(REF, GOOD)
+    assert log.entries(REF)
+    store.silent = {"get"}
+    assert log.standings("toy")[REF.digest].passed
 
 
 def test_a_refused_one_that_was_accepted_stays_marked(log: VerdictLog) -> None:
@@ -151,8 +209,44 @@ def test_what_a_newer_version_writes_is_passed_over(
     ((bucket, key),) = store.objects
     fields = json.loads(store.objects[bucket, key])
     store.objects[bucket, key] = json.dumps({**fields, "severity": "high"}).encode()
-    store.objects[bucket, key + "2"] = json.dumps({"entry": "release", "share": 5}).encode()
+    store.objects[bucket, key + "2"] = json.dumps({"entry": "release", "format": 2}).encode()
     assert standing(log.entries(REF)).refused_by == ("accuracy",)
+
+
+@pytest.mark.parametrize(
+    ("entry", "change"),
+    [
+        (GOOD, {"passed": "false"}),
+        (GOOD, {"passed": 1}),
+        (GOOD, {"facts": None}),
+        (GOOD, {"facts": {"compared_with": 5}}),
+        (GOOD, {"time": 5}),
+        (GOOD, {"time": ""}),
+        (GOOD, {"sentence": None}),
+        (GOOD, {"entry": "judgment"}),
+        (GOOD, {"entry": "judgment", "format": "2"}),
+        (GOOD, {"entry": ["judgement"]}),
+        (Acceptance("worse", {"accuracy": ""}), {"checks": ["accuracy"]}),
+        (Acceptance("worse", {"accuracy": ""}), {"kind": "both"}),
+        (ServingStarted(PLACE), {"although_refused": "no"}),
+        (ServingEnded(PLACE), {"place": None}),
+    ],
+)
+def test_an_entry_with_a_field_of_another_type_refuses(
+    log: VerdictLog, store: FakeObjectStore, entry: Entry, change: dict[str, Any]
+) -> None:
+    log.append(REF, entry)
+    ((place, data),) = store.objects.items()
+    store.objects[place] = json.dumps({**json.loads(data), **change}).encode()
+    assert standing(log.entries(REF)).refused_by == (READABLE,)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "5", "[" * 100_000])
+def test_what_is_no_entry_refuses(log: VerdictLog, store: FakeObjectStore, text: str) -> None:
+    log.append(REF, GOOD)
+    (place,) = store.objects
+    store.objects[place] = text.encode()
+    assert standing(log.entries(REF)).refused_by == (READABLE,)
 
 
 def test_a_verdict_that_cannot_be_written_is_not_passed_over() -> None:

@@ -90,6 +90,10 @@ class EmbeddedDeployments:
         """Return every deployment as last applied, sorted by namespace and name."""
         return [record.deployment for record in self._parts.records.list()]
 
+    def damages(self) -> Sequence[str]:
+        """Return a sentence for each record that is damaged: `list` may be without it."""
+        return self._parts.records.damages()
+
     def delete(self, name: str, *, namespace: str) -> None:
         """Stop routing to it, drain, and stop its servers; finish a deletion that was killed.
 

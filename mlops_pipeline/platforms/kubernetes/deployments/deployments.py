@@ -167,6 +167,10 @@ class KubernetesDeployments:
             key=lambda deployment: (deployment.namespace, deployment.name),
         )
 
+    def damages(self) -> Sequence[str]:
+        """Return nothing: the API server keeps them whole."""
+        return ()
+
     def delete(self, name: str, *, namespace: str) -> None:
         """Stop routing to it, let its pods finish, and return when they are gone.
 
