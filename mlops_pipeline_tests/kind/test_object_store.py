@@ -126,6 +126,37 @@ def test_what_is_stored_survives_what_somebody_breaks(
     store.client().delete("models", "test/kept")
 
 
+def _restart(store: SeaweedStore, api: KubernetesApi) -> None:
+    """Delete the store's pod; return as soon as the layer is ready with another one."""
+    before = api.get(POD, "seaweedfs-0", namespace=STORAGE)["metadata"]["uid"]
+    _no_pod(api)
+
+    def describe_unready() -> str | None:
+        pod = api.find(POD, "seaweedfs-0", namespace=STORAGE)
+        if pod is None or pod["metadata"]["uid"] == before:
+            return "the pod is the one before"
+        state = store.observe()
+        return None if isinstance(state, Ready) else str(state)
+
+    wait_until("the store with another pod", describe_unready, timeout=120, interval=0.1)
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(10, marks=pytest.mark.long)])
+def test_ready_after_a_restart_it_reads_at_once_and_takes_what_is_written(
+    store: SeaweedStore, cluster_api: KubernetesApi, times: int
+) -> None:
+    kept = secrets.token_bytes(10_000)  # Too long to be kept beside the name.
+    store.client().put("models", "test/kept", kept)
+    for _ in range(times):
+        _restart(store, cluster_api)
+        assert store.client(patience=5, attempts=1).get("models", "test/kept") == kept
+        new = secrets.token_bytes(10_000)
+        store.client().put("models", "test/new", new)
+        assert store.client().get("models", "test/new") == new
+    for name in ("kept", "new"):
+        store.client().delete("models", f"test/{name}")
+
+
 def test_removed_and_brought_up_again_it_has_everything(store: SeaweedStore) -> None:
     store.client().put("datasets", "test/kept", b"kept")
     store.remove()

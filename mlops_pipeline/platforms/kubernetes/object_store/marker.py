@@ -2,6 +2,10 @@
 
 SeaweedFS lists names as soon as it answers. What is behind them it has only once its volumes are
 registered, seconds later after a restart: until then it says that there is no such object.
+
+A write may take longer. For 15 s after a restart its master assigns no place for new data, and the
+filer asks again until it does: such a write is answered after up to 20 s, within the patience of a
+client. https://github.com/seaweedfs/seaweedfs/pull/8529
 """
 
 from typing import TYPE_CHECKING
