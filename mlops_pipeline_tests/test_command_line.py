@@ -11,10 +11,14 @@ import pytest
 import typer
 
 from mlops_pipeline import cli
-from mlops_pipeline.cli import up
+from mlops_pipeline.cli import instance, up
 from mlops_pipeline.cli.app import app
 from mlops_pipeline.cli.context import load_context
+from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.delivery.artifacts import ref_to
+from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline_tests.command_line import WINE
+from mlops_pipeline_tests.toy import TOY
 
 Run = Callable[..., tuple[int, str, str]]
 # `up` writes to a copy of the terminal that ends with the process.
@@ -120,6 +124,21 @@ def test_a_folder_of_somebody_else_is_no_state_folder(run: Run, tmp_path: Path) 
     )
     (tmp_path / "home" / "dagster").mkdir()
     assert run("status")[0] == 3
+
+
+@pytest.mark.parametrize("words", [("rollback", "iris"), ("apply", "-")])
+def test_who_deploys_waits_for_an_up(
+    run: Run, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instance, "_TURN", 0.1)
+    manifest = seldon_deployment(TOY, ref_to("toy", "a" * 64), secret="").to_manifest()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(manifest)))
+    (records := tmp_path / "home" / "dagster").mkdir(parents=True)
+    with Locks(records, timeout=1).held("up", purpose="run `mlops-pipeline up`"):
+        code, _, err = run(*words)
+    assert code == 1
+    assert "(run `mlops-pipeline up`), which works on the same state folder" in err
+    assert "has held" in err
 
 
 def test_a_manifest_is_read_from_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
