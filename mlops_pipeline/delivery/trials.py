@@ -18,12 +18,12 @@ from mlops_pipeline.delivery.comparison import (
     compare_on_same_rows,
 )
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.verification import scores_where_served
+from mlops_pipeline.delivery.verification import scores_where_served, spread
 from mlops_pipeline.platforms.platform import ServingEnvironment
 from mlops_pipeline.serving.errors import ExitCode
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 _COMPARED_ROWS = 20_000
 """Most hold-out rows on which two artifacts are compared, of each class as many in proportion."""
@@ -109,19 +109,6 @@ def compare_with(
         right=right, reference_right=np.asarray(answers, dtype=np.int64) == labels
     )
     return Trial(reference, comparison, "")
-
-
-def spread(labels: "NDArray[Any]", *, most: int) -> "NDArray[Any]":
-    """Return the numbers of at most `most` rows, in ascending order, spread over each class.
-
-    They are evenly spaced where the rows are sorted by class, so that neither a set that is sorted
-    nor one in which the classes alternate leaves a class out.
-    """
-    import numpy as np
-
-    by_class = np.argsort(labels, kind="stable")
-    places = np.linspace(0, len(labels) - 1, min(most, len(labels))).astype(np.int64)
-    return np.sort(by_class[places])
 
 
 def _answers_of(

@@ -79,7 +79,10 @@ def check_skew(
         PipelineError: it does not load or does not predict there; the reason.
     """
     server = spec.server
-    served_as = f"{server.implementation} {server.parameters} {environment.fingerprint()}"
+    served_as = (
+        f"{server.implementation} {server.parameters} {environment.fingerprint()} "
+        f"spread {_SKEW_ROWS}"
+    )
     found = artifacts.evidence(
         ref,
         f"served-by-{hashlib.sha256(served_as.encode()).hexdigest()}",
@@ -92,14 +95,28 @@ def _try_serving(
     spec: ModelSpec, ref: ModelRef, artifacts: ArtifactStore, environment: ServingEnvironment
 ) -> SkewReport:
     holdout = artifacts.holdout(ref)
+    chosen = spread(holdout.y, most=_SKEW_ROWS)
     scores = scores_where_served(
-        spec, ref, holdout.x[:_SKEW_ROWS], artifacts=artifacts, environment=environment
+        spec, ref, holdout.x[chosen], artifacts=artifacts, environment=environment
     )
     return SkewReport(
         rows=len(scores),
-        max_difference=max_difference(scores, holdout.scores[:_SKEW_ROWS]),
+        max_difference=max_difference(scores, holdout.scores[chosen]),
         environment=environment.fingerprint(),
     )
+
+
+def spread(labels: "NDArray[Any]", *, most: int) -> "NDArray[Any]":
+    """Return the numbers of at most `most` rows, in ascending order, spread over each class.
+
+    They are evenly spaced where the rows are sorted by class, so that neither a set that is sorted
+    nor one in which the classes alternate leaves a class out.
+    """
+    import numpy as np
+
+    by_class = np.argsort(labels, kind="stable")
+    places = np.linspace(0, len(labels) - 1, min(most, len(labels))).astype(np.int64)
+    return np.sort(by_class[places])
 
 
 def scores_where_served(

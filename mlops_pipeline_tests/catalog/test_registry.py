@@ -191,7 +191,7 @@ def test_a_spec_refuses_what_cannot_work(changes: dict[str, Any], complaint: str
 
 def test_every_fault_of_a_spec_is_named_at_once() -> None:
     with pytest.raises(InvalidSpecError) as refused:
-        replace(IRIS, framework="xgboost", training_timeout=-1.0)  # type: ignore[arg-type]
+        replace(IRIS, framework="xgboost", training_timeout=-1.0)
     assert str(refused.value).startswith("the ModelSpec 'iris' is wrong: framework is 'xgboost'; a")
     assert len(refused.value.reasons) == 2
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlops_pipeline.delivery import trials
+from mlops_pipeline.delivery import trials, verification
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.delivery.trials import compare_with, spread
+from mlops_pipeline.delivery.trials import compare_with
+from mlops_pipeline.delivery.verification import check_skew, spread
 from mlops_pipeline_tests.fakes import FakeObjectStore, FakeServingEnvironment
 from mlops_pipeline_tests.toy import TOY, published_files
 
@@ -71,3 +72,14 @@ def test_a_holdout_set_sorted_by_class_is_compared_on_every_class(
     seen = compare_with(TOY, new, old, artifacts=artifacts, environment=_SaysLow()).comparison
     assert (seen.rows, seen.accuracy, seen.reference_accuracy) == (4, 1.0, 0.5)
     assert (seen.lost, seen.gained) == (0, 2)
+
+
+def test_a_holdout_set_sorted_by_class_is_tried_on_every_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = ArtifactStore(FakeObjectStore())
+    manifest, files, evaluation = published_files(tmp_path)
+    ref = artifacts.publish(manifest, files=files, evaluation=evaluation)
+    monkeypatch.setattr(verification, "_SKEW_ROWS", 4)
+    seen = check_skew(TOY, ref, artifacts=artifacts, environment=_SaysLow())
+    assert (seen.rows, seen.max_difference) == (4, 1.0)  # The first four are low ones.

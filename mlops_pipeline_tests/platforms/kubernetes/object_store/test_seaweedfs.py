@@ -48,7 +48,7 @@ class Store(FakeObjectStore):
     def __init__(self, api: FakeKubernetes) -> None:
         super().__init__()
         self.buckets = set()
-        self.silent = 0
+        self.unanswered = 0
         """Requests that are not answered."""
         self.refuses = False
         self.unregistered = 0
@@ -64,8 +64,8 @@ class Store(FakeObjectStore):
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
         if self.refuses:
             raise AccessDeniedError("the store refuses our keys")
-        if self.silent:
-            self.silent -= 1
+        if self.unanswered:
+            self.unanswered -= 1
             raise UnavailableError("connection refused")
         return super().sizes(bucket, prefix)
 
@@ -349,7 +349,7 @@ def test_a_secret_that_somebody_edited_is_a_difference(installed: HelmRig) -> No
 
 
 def test_a_store_that_does_not_answer_yet_is_asked_again(rig: HelmRig, store: Store) -> None:
-    store.silent = 5
+    store.unanswered = 5
     before = rig.rig.clock.now()
     SeaweedStore(rig.parts).ensure()
     assert rig.rig.clock.now() - before == pytest.approx(1.0)
@@ -373,7 +373,7 @@ def test_a_store_that_lists_what_it_cannot_give_yet_is_waited_for(
 def test_an_address_that_cannot_be_reached_is_told_with_what_to_do(
     installed: HelmRig, store: Store
 ) -> None:
-    store.silent = 10_000
+    store.unanswered = 10_000
     assert SeaweedStore(installed.parts).observe() == Broken("connection refused")
     with pytest.raises(WaitTimeoutError, match=r"kind\.cluster\.reach = ports"):
         SeaweedStore(installed.parts).ensure()
