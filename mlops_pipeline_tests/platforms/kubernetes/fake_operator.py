@@ -89,14 +89,14 @@ class FakeOperator:
         if self.silent:
             return
         wanted = {predictor["name"] for predictor in resource["spec"]["predictors"]}
-        for predictor in resource["spec"]["predictors"]:
-            self._make(resource, predictor)
+        for place, predictor in enumerate(resource["spec"]["predictors"]):
+            self._make(resource, predictor, place)
         for deployment in self._api.list(DEPLOYMENT):
             mine = _owner(deployment) == resource["metadata"]["uid"]
             if mine and deployment["metadata"]["labels"]["version"] not in wanted:
                 self._drop(deployment)
 
-    def _make(self, resource: Manifest, predictor: Mapping[str, Any]) -> None:
+    def _make(self, resource: Manifest, predictor: Mapping[str, Any], place: int) -> None:
         metadata = resource["metadata"]
         name = f"{metadata['name']}-{predictor['name']}-0-{predictor['graph']['name']}"
         version = (predictor.get("labels") or {}).get("version", predictor["name"])
@@ -111,6 +111,7 @@ class FakeOperator:
             if _is_forwarded(resource, predictor)
             else predictor["graph"]["name"],
             "image": self.image or annotations.get(IMAGE_ANNOTATION, "upstream:1"),
+            "ports": _ports(predictor) or [{"name": "metrics", "containerPort": 6000 + place}],
         }
         before = self._api.find(DEPLOYMENT, name, namespace=metadata["namespace"])
         spec = {
@@ -247,6 +248,15 @@ def _is_forwarded(resource: Manifest, predictor: Mapping[str, Any]) -> bool:
     if predictor["graph"].get("implementation") != "TENSORFLOW_SERVER":
         return False
     return bool(resource["spec"].get("protocol") != "tensorflow")
+
+
+def _ports(predictor: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the ports that the manifest gives to the unit's container."""
+    for component in predictor.get("componentSpecs") or ():
+        for container in component["spec"]["containers"]:
+            if container["name"] == predictor["graph"]["name"]:
+                return list(container.get("ports") or ())
+    return []
 
 
 def _destination(predictor: Mapping[str, Any]) -> dict[str, Any]:

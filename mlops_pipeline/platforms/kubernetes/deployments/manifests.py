@@ -46,6 +46,9 @@ PREDICTOR_ANNOTATION = "mlops-pipeline/predictor"
 NO_ENGINE_ANNOTATION = "seldon.io/no-engine"
 TF_SERVING = "tfserving"
 """The container that loads the model behind the unit's own (`TFServingContainerName`)."""
+METRICS_PORT = {"name": "metrics", "containerPort": 6000, "protocol": "TCP"}
+"""What the operator gives to the container of a first predictor's unit. Without it, it counts on
+from one predictor to the next, and replaces pods where one before them goes (`defaults.go`)."""
 TF_SERVING_PORT = 2001
 """Its port for HTTP (`TfServingRestPort`)."""
 _NAME_LENGTH = 63
@@ -289,6 +292,7 @@ def _component(predictor: Predictor, protocol: str, serving: ServingSettings) ->
         ]
     else:
         containers = [_container(name, port="http", resources=resources)]
+    containers[0]["ports"] = [METRICS_PORT]
     return {
         "spec": {
             "containers": containers,

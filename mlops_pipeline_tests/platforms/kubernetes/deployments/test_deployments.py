@@ -446,6 +446,8 @@ def test_with_the_engine_a_new_artifact_comes_beside_the_old_one(world: World) -
     assert world.deployments.apply(deployment(predictor("two"))).action == "updated"
     assert [list(shares.values()) for shares in trafficked(world)] == [[100, 0], [0, 100], [0]]
     assert world.status() == (PredictorStatus("default", "two", 100, 1, "ready"),)
+    # Its pods stay when the old one goes.
+    assert [d["metadata"]["generation"] for d in world.api.list(DEPLOYMENT)] == [1]
 
 
 def test_predictors_of_one_name_are_told_apart_while_traffic_moves(world: World) -> None:
