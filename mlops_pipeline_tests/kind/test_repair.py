@@ -449,6 +449,7 @@ def test_an_up_that_is_killed_at_each_layer_is_finished_by_the_next(
     tell("up killed at each layer", start)
 
 
+@pytest.mark.long
 def test_two_at_once_take_turns_and_mend_it_once(world: World) -> None:
     _no_webhook(world)
     start = time.monotonic()

@@ -102,13 +102,10 @@ class EmbeddedDeployments:
             UnavailableError: supervisord or Envoy does not answer.
         """
         parts = self._parts
+        self._require_known(name, namespace)  # The lock makes a state folder where there is none.
         with self._lock(name, namespace, "delete"):
+            self._require_known(name, namespace)
             before = parts.records.find(name, namespace=namespace)
-            if before is None and not parts.servers.programs(name, namespace=namespace):
-                there = ", ".join(f"{d.namespace}/{d.name}" for d in self.list()) or "none"
-                raise UnknownNameError(
-                    f"there is no deployment {namespace}/{name}; there are: {there}"
-                )
             parts.servers.require_stoppable(f"delete {name}")
             with parts.locks.held("state", purpose=f"delete {name}"):
                 parts.records.remove(name, namespace=namespace)
@@ -255,6 +252,13 @@ class EmbeddedDeployments:
     def _lock(self, name: str, namespace: str, verb: str) -> Iterator[None]:
         with self._parts.locks.held(f"{namespace}.{name}", purpose=f"{verb} {namespace}/{name}"):
             yield
+
+    def _require_known(self, name: str, namespace: str) -> None:
+        parts = self._parts
+        known = parts.records.find(name, namespace=namespace)
+        if known is None and not parts.servers.programs(name, namespace=namespace):
+            there = ", ".join(f"{d.namespace}/{d.name}" for d in self.list()) or "none"
+            raise UnknownNameError(f"there is no deployment {namespace}/{name}; there are: {there}")
 
     def _require_gateway(self) -> None:
         state = self._parts.gateway.observe()
