@@ -87,6 +87,15 @@ def test_a_removed_socket_of_the_gateway_is_named_and_made_again(rig: Rig) -> No
     assert rig.predict() + rig.predict(name="other") == ["of-toy", "of-other"]
 
 
+def test_a_lost_copy_is_written_again(rig: Rig) -> None:
+    lost = [rig.home / ".ports.json.copy", *rig.home.glob("deployments/seldon/.*.copy")]
+    assert len(lost) == 3
+    for path in lost:
+        path.unlink()
+    assert rig.ensure("gateway").action == "unchanged"
+    assert [path for path in lost if not path.exists()] == []
+
+
 def _files(home: Path) -> list[Path]:
     """Return every file but the object store's data, logs, and artifacts.
 

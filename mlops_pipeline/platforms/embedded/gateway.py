@@ -119,6 +119,9 @@ class EnvoyGateway:
         with self._locks.held("layers", purpose="bring up the gateway"):
             state = self.observe()
             with self._locks.held("state", purpose="bring up the gateway"):
+                # Also where it is ready: a copy that is lost is no damage yet.
+                self._ports.mend()
+                self._records.mend()
                 if not isinstance(state, Ready):
                     self._repair()
             return Change(action_from(state), self._facts())
@@ -187,8 +190,6 @@ class EnvoyGateway:
 
     def _repair(self) -> None:
         self._live.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._ports.mend()
-        self._records.mend()
         wanted = {kind: self._wanted(kind) for kind in _KINDS}
         for kind, content in wanted.items():
             write_if_changed(self._live / f"{kind}.json", content, mode=PRIVATE)
