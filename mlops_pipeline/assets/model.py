@@ -30,7 +30,7 @@ from mlops_pipeline.delivery.training import (
 )
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
-from mlops_pipeline.serving.frameworks import find_framework
+from mlops_pipeline.serving.frameworks import get_framework
 
 
 class TrainingConfig(dg.Config):
@@ -47,15 +47,13 @@ class TrainingConfig(dg.Config):
 def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
     """Return the asset whose materialization trains the model, unless its inputs are unchanged."""
     spec, dataset_key = model.spec, model_key(platform, model.name, "dataset")
-    framework = find_framework(spec.framework)
-    icons = {framework.icon} if framework else set()
 
     @dg.asset(
         key=model_key(platform, spec.name, "model"),
         ins={"dataset": dg.AssetIn(dataset_key)},
         description=f"{spec.description}: the trained artifact, immutable, in the object store.",
         group_name=model_group(platform, spec.name),
-        kinds={*icons, "s3"},
+        kinds={get_framework(spec.framework).icon, "s3"},
         owners=OWNERS,
         required_resource_keys={"platform"},
     )
@@ -85,11 +83,8 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
 
 def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[str, Any]:
     """Describe the artifact: what a no-op shows too comes from what is stored beside it."""
-    manifest, ref, artifacts = (
-        training.manifest,
-        training.ref,
-        ArtifactStore(platform.object_store()),
-    )
+    manifest, ref = training.manifest, training.ref
+    artifacts = ArtifactStore(platform.object_store())
     plots = {
         name.removesuffix(".png"): metadata.picture(png, title=name)
         for name in evaluating.PLOTS

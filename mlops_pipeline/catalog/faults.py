@@ -10,11 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.serving.frameworks import (
-    find_framework,
-    implementations,
-    names,
-)
+from mlops_pipeline.serving import frameworks
 
 if TYPE_CHECKING:
     from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
@@ -35,8 +31,8 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
             f"name is {spec.name!r}; use lower-case letters, digits and _, "
             "starting with a letter, 31 characters at most"
         )
-    if find_framework(spec.framework) is None:
-        yield f"framework is {spec.framework!r}; allowed: {names()}"
+    if frameworks.find_framework(spec.framework) is None:
+        yield f"framework is {spec.framework!r}; allowed: {frameworks.names()}"
     yield from _of_function("train", spec.train, arguments=3)
     yield from _of_dataset(spec.dataset)
     yield from _of_server(spec.server, spec.framework)
@@ -87,8 +83,8 @@ def _of_feature_names(dataset: "DatasetSpec") -> Iterator[str]:
 
 
 def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
-    fitting = find_framework(framework)
-    allowed = (fitting.implementation,) if fitting else implementations()
+    fitting = frameworks.find_framework(framework)
+    allowed = (fitting.implementation,) if fitting else frameworks.implementations()
     if server.implementation not in allowed:
         of_it = f"; a {framework} model is served by" if fitting else "; allowed:"
         yield f"server.implementation is {server.implementation!r}{of_it} {', '.join(allowed)}"

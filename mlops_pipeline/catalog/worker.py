@@ -21,7 +21,7 @@ from mlops_pipeline.catalog import describing, evaluating
 from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec
 from mlops_pipeline.serving.artifact import EXAMPLE
-from mlops_pipeline.serving.frameworks import find_framework
+from mlops_pipeline.serving.frameworks import get_framework
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -192,9 +192,8 @@ def metrics(labels: "NDArray[Any]", scores: "NDArray[Any]") -> dict[str, float]:
 
 def versions(spec: ModelSpec) -> dict[str, str]:
     """Return the versions of Python and of the packages that shape this model's artifact."""
-    framework = find_framework(spec.framework)
     found = {"python": platform.python_version()}
-    for package in framework.libraries if framework else ():
+    for package in get_framework(spec.framework).libraries:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

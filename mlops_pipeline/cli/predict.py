@@ -86,7 +86,7 @@ def predict_named(spec: ModelSpec, client: PredictionClient, asked: Rows) -> Ans
         return client.send(_named(asked.names, asked.values))
     raise ConfigurationError(
         f"{spec.name} does not know the columns {', '.join(asked.names)}; name them "
-        f"{', '.join(spec.dataset.names())}, or remove the names where that is their order"
+        f"{', '.join(spec.dataset.names())}, or remove the names if the columns are in that order"
     )
 
 
@@ -98,7 +98,7 @@ def _row_of_holdout(context: Context, model: RegisteredModel) -> "ArrayLike":
     deployed = deployed_ref(model.spec, context.platform)
     if deployed is None:
         raise NotFoundError(
-            f"what is deployed for {model.name} is no artifact of it and has no row to ask "
-            "with; give one with --row"
+            f"the deployment of {model.name} does not serve an artifact of this model, so there is "
+            "no example row; give one with --row"
         )
     return context.artifacts.holdout(deployed).x[:1]

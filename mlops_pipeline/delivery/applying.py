@@ -21,10 +21,10 @@ from mlops_pipeline.serving.artifact import (
     Manifest,
     parse_manifest,
 )
-from mlops_pipeline.serving.frameworks import find_served
+from mlops_pipeline.serving.frameworks import get_served
 
 _REGISTERED = "model_is_registered"
-_UNREGISTERED = "no model of this name is registered here, so nothing can judge it"
+_UNREGISTERED = "no model with this name is registered here, so its checks cannot run"
 """Stands as a check, and what it says, for an artifact whose thresholds nobody knows."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -106,9 +106,8 @@ def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects)
     if manifest is None:
         return None
     where = f"{deployment.namespace}/{deployment.name}, predictor {predictor.name}"
-    framework = find_served(graph.implementation)
-    if framework is None or manifest.framework != framework.name:
-        served = framework.name if framework else "no"
+    served = get_served(graph.implementation).name
+    if manifest.framework != served:
         raise InvalidManifestError(
             f"could not apply {where}: {graph.implementation} serves {served} models, and "
             f"{uri} holds a {manifest.framework} model; change the implementation or the modelUri. "

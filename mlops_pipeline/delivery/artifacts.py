@@ -54,6 +54,24 @@ class Holdout:
     scores: "NDArray[Any]"
     """Shape [n, outputs]."""
 
+    def sample(self, most: int) -> "Holdout":
+        """Return at most `most` of the rows, of each class as many in proportion."""
+        chosen = spread(self.y, most=most)
+        return Holdout(self.x[chosen], self.y[chosen], self.scores[chosen])
+
+
+def spread(labels: "NDArray[Any]", *, most: int) -> "NDArray[Any]":
+    """Return the numbers of at most `most` rows, in ascending order, spread over each class.
+
+    They are evenly spaced where the rows are sorted by class, so that neither a set that is sorted
+    nor one in which the classes alternate leaves a class out.
+    """
+    import numpy as np
+
+    by_class = np.argsort(labels, kind="stable")
+    places = np.linspace(0, len(labels) - 1, min(most, len(labels))).astype(np.int64)
+    return np.sort(by_class[places])
+
 
 @dataclass(frozen=True)
 class StoredArtifact:

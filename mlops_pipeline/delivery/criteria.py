@@ -142,7 +142,9 @@ def _not_worse(spec: ModelSpec) -> Criterion:
     def decide(judge: Judge, ref: ModelRef) -> Verdict:
         reference = _find_reference(spec, judge, ref)
         if reference is None:
-            return Verdict(passed=True, description="it is not compared: no other is the last good")
+            return Verdict(
+                passed=True, description="there is no earlier good version to compare it with"
+            )
         try:
             trial = compare_with(
                 spec,
@@ -155,7 +157,8 @@ def _not_worse(spec: ModelSpec) -> Criterion:
             return Verdict(
                 passed=False,
                 description=f"it cannot be compared with {reference.digest[:12]}, the last good "
-                f"one: {error}. `mlops-pipeline up {spec.name} --accept-worse` goes on without",
+                f"one: {error}. `mlops-pipeline up {spec.name} --accept-worse` deploys it "
+                "without a comparison",
             )
         return Verdict(
             not trial.comparison.is_loss(allowed=allowed),

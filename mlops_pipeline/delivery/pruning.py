@@ -38,7 +38,7 @@ def unreferenced(
     """
     if damages := deployments.damages():
         raise UnavailableError(
-            "could not find out which artifacts are deployed, so none is removed: "
+            "could not find out which artifacts are deployed, so nothing was removed: "
             + "; ".join(damages)
         )
     used = deployed_uris(deployments)

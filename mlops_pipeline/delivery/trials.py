@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import (
@@ -18,12 +18,9 @@ from mlops_pipeline.delivery.comparison import (
     compare_on_same_rows,
 )
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.verification import scores_where_served, spread
+from mlops_pipeline.delivery.verification import scores_where_served
 from mlops_pipeline.platforms.platform import ServingEnvironment
 from mlops_pipeline.serving.errors import ExitCode
-
-if TYPE_CHECKING:
-    pass
 
 _COMPARED_ROWS = 20_000
 """Most hold-out rows on which two artifacts are compared, of each class as many in proportion."""
@@ -88,25 +85,25 @@ def compare_with(
     import numpy as np
 
     holdout = artifacts.holdout(ref)
-    chosen = spread(holdout.y, most=_COMPARED_ROWS)
-    labels = holdout.y[chosen]
-    right = holdout.scores[chosen].argmax(axis=1) == labels
+    asked = holdout.sample(_COMPARED_ROWS)
+    right = asked.scores.argmax(axis=1) == asked.y
     answers: list[int] = []
     reason = _describe_misfit(holdout, spec, reference, artifacts)
     if not reason:
         try:
-            answers = _answers_of(spec, ref, reference, artifacts, environment)
+            answers = _answers_of(spec, ref, reference, asked, artifacts, environment)
         except CommandError as error:
             if error.exit_code not in _MISFITS:
                 raise UnavailableError(
-                    f"{reference.digest[:12]} was not asked to the end: {error}; run it again"
+                    f"the trial of {reference.digest[:12]} did not finish, so nothing was "
+                    f"compared: {error}; run the command again"
                 ) from error
             reason = str(error)
     if reason:
         reason = f"{reference.digest[:12]} cannot answer the new rows: {reason}"
         return Trial(reference, _compare_apart(holdout, reference, artifacts), reason)
     comparison = compare_on_same_rows(
-        right=right, reference_right=np.asarray(answers, dtype=np.int64) == labels
+        right=right, reference_right=np.asarray(answers, dtype=np.int64) == asked.y
     )
     return Trial(reference, comparison, "")
 
@@ -115,10 +112,11 @@ def _answers_of(
     spec: ModelSpec,
     ref: ModelRef,
     reference: ModelRef,
+    asked: Holdout,
     artifacts: ArtifactStore,
     environment: ServingEnvironment,
 ) -> list[int]:
-    """Return the class that `reference` answers for each compared hold-out row of `ref`."""
+    """Return the class that `reference` answers for each row of `asked`, those of `ref`."""
     served_as = f"{spec.server.parameters} {environment.fingerprint()} spread {_COMPARED_ROWS}"
     name = hashlib.sha256(f"{reference.digest} {served_as}".encode()).hexdigest()
     found = artifacts.evidence(
@@ -126,7 +124,7 @@ def _answers_of(
         f"answers-of-{name}",
         lambda: {
             "reference": reference.digest,
-            "classes": _ask(spec, ref, reference, artifacts, environment),
+            "classes": _ask(spec, reference, asked, artifacts, environment),
         },
     )
     return list(found["classes"])
@@ -134,20 +132,18 @@ def _answers_of(
 
 def _ask(
     spec: ModelSpec,
-    ref: ModelRef,
     reference: ModelRef,
+    asked: Holdout,
     artifacts: ArtifactStore,
     environment: ServingEnvironment,
 ) -> list[int]:
     import numpy as np
 
-    holdout = artifacts.holdout(ref)
-    rows = holdout.x[chosen := spread(holdout.y, most=_COMPARED_ROWS)]
     scores = scores_where_served(
-        spec, reference, rows, artifacts=artifacts, environment=environment
+        spec, reference, asked.x, artifacts=artifacts, environment=environment
     )
     answers = np.asarray(scores, dtype=np.float64)
-    if answers.shape != holdout.scores[chosen].shape:
+    if answers.shape != asked.scores.shape:
         raise IntegrityError(f"it answered scores of shape {list(answers.shape)}")
     return [int(n) for n in answers.argmax(axis=1)]
 

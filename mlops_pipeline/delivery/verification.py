@@ -94,29 +94,13 @@ def check_skew(
 def _try_serving(
     spec: ModelSpec, ref: ModelRef, artifacts: ArtifactStore, environment: ServingEnvironment
 ) -> SkewReport:
-    holdout = artifacts.holdout(ref)
-    chosen = spread(holdout.y, most=_SKEW_ROWS)
-    scores = scores_where_served(
-        spec, ref, holdout.x[chosen], artifacts=artifacts, environment=environment
-    )
+    holdout = artifacts.holdout(ref).sample(_SKEW_ROWS)
+    scores = scores_where_served(spec, ref, holdout.x, artifacts=artifacts, environment=environment)
     return SkewReport(
         rows=len(scores),
-        max_difference=max_difference(scores, holdout.scores[chosen]),
+        max_difference=max_difference(scores, holdout.scores),
         environment=environment.fingerprint(),
     )
-
-
-def spread(labels: "NDArray[Any]", *, most: int) -> "NDArray[Any]":
-    """Return the numbers of at most `most` rows, in ascending order, spread over each class.
-
-    They are evenly spaced where the rows are sorted by class, so that neither a set that is sorted
-    nor one in which the classes alternate leaves a class out.
-    """
-    import numpy as np
-
-    by_class = np.argsort(labels, kind="stable")
-    places = np.linspace(0, len(labels) - 1, min(most, len(labels))).astype(np.int64)
-    return np.sort(by_class[places])
 
 
 def scores_where_served(
@@ -132,7 +116,7 @@ def scores_where_served(
     `rows` has shape [n, features].
 
     Raises:
-        UnavailableError: the trial did not come to its end, which says nothing of the artifact.
+        UnavailableError: the trial did not finish, which says nothing about the artifact.
         PipelineError: it does not load or does not predict there; the reason.
     """
     import numpy as np
@@ -151,8 +135,8 @@ def scores_where_served(
             if error.exit_code in range(1, _ENDED_FROM_OUTSIDE):
                 raise
             raise UnavailableError(
-                f"the trial of {ref.name} {ref.digest[:12]} did not come to its end, so there is "
-                f"no verdict: {error}"
+                f"the trial of {ref.name} {ref.digest[:12]} did not finish, so there is no "
+                f"verdict: {error}"
             ) from error
 
 

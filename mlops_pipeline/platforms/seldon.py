@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from mlops_pipeline.clients.errors import InvalidManifestError
-from mlops_pipeline.serving.frameworks import find_served, implementations
+from mlops_pipeline.serving.frameworks import find_served, get_served, implementations
 
 GROUP = "machinelearning.seldon.io"
 KIND = "SeldonDeployment"
@@ -443,6 +443,5 @@ def _bad_servers(spec: Spec) -> list[str]:
         f"Prepackaged server does not handle tensorflow protocol {p.graph.implementation}"
         for p in spec.predictors
         if spec.protocol == "tensorflow"
-        and (framework := find_served(p.graph.implementation)) is not None
-        and "tensorflow" not in framework.protocols
+        and "tensorflow" not in get_served(p.graph.implementation).protocols
     ]

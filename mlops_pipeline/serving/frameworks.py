@@ -105,6 +105,29 @@ def find_served(implementation: object) -> Framework | None:
     return next((row for row in frameworks() if row.implementation == implementation), None)
 
 
+def get_framework(name: object) -> Framework:
+    """Return the framework of that name.
+
+    Raises:
+        LookupError: there is none; with the names of those that there are.
+    """
+    if (found := find_framework(name)) is None:
+        raise LookupError(f"no framework is called {name!r}; known are {names()}")
+    return found
+
+
+def get_served(implementation: object) -> Framework:
+    """Return the framework that an implementation serves.
+
+    Raises:
+        LookupError: it serves none; with the implementations that there are.
+    """
+    if (found := find_served(implementation)) is None:
+        known = ", ".join(implementations())
+        raise LookupError(f"{implementation!r} serves no framework; known are {known}")
+    return found
+
+
 def names() -> str:
     """Return the names of all frameworks, for a sentence, and which could not be loaded."""
     return "; ".join([", ".join(row.name for row in frameworks()), *_failures()])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from mlops_pipeline.serving.frameworks import Framework, find_served, frameworks
+from mlops_pipeline.serving.frameworks import Framework, frameworks, get_served
 from mlops_pipeline.settings.fields import Seconds, Table, Url
 from mlops_pipeline.settings.models import (
     DEFAULT_NAMESPACE,
@@ -133,12 +133,9 @@ class _Serving(Table):
         """Return what the container is given that loads a model.
 
         Raises:
-            ValueError: no framework has this implementation.
+            LookupError: no framework has this implementation.
         """
-        framework = find_served(implementation)
-        if framework is None:
-            raise ValueError(f"no framework has the implementation {implementation}")
-        resources: Resources = getattr(self, framework.name)
+        resources: Resources = getattr(self, get_served(implementation).name)
         return resources
 
 

@@ -122,7 +122,7 @@ def test_one_of_a_model_that_is_not_registered_cannot_be_judged(
     platform: FakePlatform, ref: ModelRef
 ) -> None:
     judging = Judging([], accept_refused=False, by="a test")
-    with pytest.raises(RefusedError, match="no model of this name is registered"):
+    with pytest.raises(RefusedError, match="no model with this name is registered here"):
         apply_manifest(_manifest(ref.uri), platform=platform, judging=judging)
 
 

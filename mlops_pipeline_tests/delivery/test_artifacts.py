@@ -135,7 +135,7 @@ def test_prune_counts_good_artifacts_alone_and_keeps_what_served_last(tmp_path: 
     assert pruned(1) == refused
     assert pruned(0) == [before, passed, *refused, unjudged]
     platform.deployments.damaged = ("mine.yaml is damaged",)
-    with pytest.raises(UnavailableError, match=r"none is removed: mine\.yaml is damaged"):
+    with pytest.raises(UnavailableError, match=r"nothing was removed: mine\.yaml is damaged"):
         pruned(3)
 
 

@@ -1,6 +1,5 @@
 """Which hold-out rows two artifacts are compared on, where there are too many."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mlops_pipeline.delivery import trials, verification
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.artifacts import ArtifactStore, spread
 from mlops_pipeline.delivery.trials import compare_with
-from mlops_pipeline.delivery.verification import check_skew, spread
+from mlops_pipeline.delivery.verification import check_skew
 from mlops_pipeline_tests.fakes import FakeObjectStore, FakeServingEnvironment
 from mlops_pipeline_tests.toy import TOY, published_files
 
@@ -44,18 +43,9 @@ def test_a_set_that_is_small_enough_is_compared_whole(rows: int) -> None:
     assert spread(np.zeros(rows, dtype=int), most=20_000).tolist() == list(range(rows))
 
 
-class _SaysLow(FakeServingEnvironment):
-    """Serves a model that takes every row for a low one."""
-
-    def predict(
-        self,
-        model: Path,
-        rows: Path,
-        *,
-        implementation: str,
-        parameters: Sequence[tuple[str, str]],
-    ) -> list[list[float]]:
-        return [[1.0, 0.0]] * len(np.load(rows))
+def _says_low(rows: int) -> FakeServingEnvironment:
+    """Serves a model that takes so many rows, and each of them for a low one."""
+    return FakeServingEnvironment([[1.0, 0.0]] * rows)
 
 
 def test_a_holdout_set_sorted_by_class_is_compared_on_every_class(
@@ -69,7 +59,7 @@ def test_a_holdout_set_sorted_by_class_is_compared_on_every_class(
         )
     )
     monkeypatch.setattr(trials, "_COMPARED_ROWS", 4)  # Of 10: five low ones, then five high ones.
-    seen = compare_with(TOY, new, old, artifacts=artifacts, environment=_SaysLow()).comparison
+    seen = compare_with(TOY, new, old, artifacts=artifacts, environment=_says_low(4)).comparison
     assert (seen.rows, seen.accuracy, seen.reference_accuracy) == (4, 1.0, 0.5)
     assert (seen.lost, seen.gained) == (0, 2)
 
@@ -81,5 +71,5 @@ def test_a_holdout_set_sorted_by_class_is_tried_on_every_class(
     manifest, files, evaluation = published_files(tmp_path)
     ref = artifacts.publish(manifest, files=files, evaluation=evaluation)
     monkeypatch.setattr(verification, "_SKEW_ROWS", 4)
-    seen = check_skew(TOY, ref, artifacts=artifacts, environment=_SaysLow())
+    seen = check_skew(TOY, ref, artifacts=artifacts, environment=_says_low(4))
     assert (seen.rows, seen.max_difference) == (4, 1.0)  # The first four are low ones.

@@ -1,5 +1,6 @@
 """A disk that is full or may not be written, as a small file system that the test mounts."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,16 @@ from mlops_pipeline_tests.toy import published_files
 
 pytestmark = [
     pytest.mark.embedded,
-    # botocore drops the connection of a request that failed, and leaves it to the collector.
+    # botocore drops the connection of a request that failed, and leaves it to the collector,
+    # which runs at the end of each test here, so that no test of another module is blamed.
     pytest.mark.filterwarnings("ignore:Exception ignored in. .socket:pytest.PytestWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _dropped_connections_are_collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @contextmanager

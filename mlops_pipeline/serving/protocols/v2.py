@@ -16,7 +16,7 @@ import numpy as np
 from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.columns import joined
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.frameworks import find_framework
+from mlops_pipeline.serving.frameworks import get_framework
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, check_numbers, predict
 from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_object
@@ -90,8 +90,7 @@ def check_names(model: Model, names: Sequence[object]) -> None:
         RequestError: there is none, or not the one that a TensorFlow signature has.
     """
     wanted = model.default.input
-    framework = find_framework(model.manifest.framework)
-    if framework is not None and not framework.takes_columns:
+    if not get_framework(model.manifest.framework).takes_columns:
         if len(names) != 1 or names[0] not in (None, "", wanted):
             raise RequestError("WRONG_INPUT", f"the model takes one input, {wanted!r}")
     elif not names:

@@ -29,7 +29,7 @@ from mlops_pipeline.platforms.seldon import (
     Spec,
     parse,
 )
-from mlops_pipeline.serving.frameworks import FORWARDER, find_served
+from mlops_pipeline.serving.frameworks import FORWARDER, get_served
 from mlops_pipeline.settings.layers import Resources, ServingSettings
 from mlops_pipeline.settings.models import check_resources
 
@@ -265,8 +265,8 @@ def loader(predictor: Predictor, protocol: str) -> str:
 
 def _has_forwarder(predictor: Predictor, protocol: str) -> bool:
     """The unit's own container hands requests to TF Serving, where that speaks another protocol."""
-    framework = find_served(predictor.graph.implementation)
-    return framework is not None and framework.behind_forwarder and protocol != "tensorflow"
+    framework = get_served(predictor.graph.implementation)
+    return framework.behind_forwarder and protocol != "tensorflow"
 
 
 def _digest(deployment: SeldonDeployment, template: Mapping[str, Any]) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from mlops_pipeline.clients.containers import full_reference
 from mlops_pipeline.clients.errors import (
     CommandError,
-    ConfigurationError,
     ConflictError,
     NotFoundError,
     PipelineError,
@@ -36,7 +35,7 @@ from mlops_pipeline.platforms.layers import (
     Ready,
 )
 from mlops_pipeline.platforms.seldon import MANAGED_BY
-from mlops_pipeline.serving.frameworks import find_served, implementations
+from mlops_pipeline.serving.frameworks import get_served
 
 _BUILD_TIMEOUT = 1800.0
 """Seconds: 260 MB come from a network that may be slow."""
@@ -85,16 +84,10 @@ class ServingImage:
         """Return the image that serves an implementation. Contacts nothing.
 
         Raises:
-            ConfigurationError: no framework has this implementation.
+            LookupError: no framework has this implementation.
         """
-        framework = find_served(implementation)
-        if framework is None:
-            raise ConfigurationError(
-                f"could not choose the image of {implementation}: no framework has this "
-                f"implementation; known are {', '.join(implementations())}"
-            )
-        ours = (self._reference(image) for image in _IMAGES if image.target == framework.image)
-        return next(ours, framework.image)
+        wanted = get_served(implementation).image
+        return next((self._reference(i) for i in _IMAGES if i.target == wanted), wanted)
 
     @property
     def is_upstream(self) -> bool:
