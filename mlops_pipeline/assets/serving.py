@@ -116,7 +116,7 @@ def _sentence(
         lines.append(f"hold-out accuracy {now.accuracy:.4f}")
     before = next((found for found in times if found[0] != artifact.digest), None)
     if before is None:
-        lines.append("what served before is not known")
+        lines.append("no earlier version is recorded here")
     else:
         digest, period = before
         until = f" to {minute(period.until)}" if period.until else ""

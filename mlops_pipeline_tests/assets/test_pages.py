@@ -147,7 +147,7 @@ def test_what_served_is_told_with_what_came_before(tmp_path: Path) -> None:
     assert [row["to"] == "now" for row in _rows(page["served_before"])] == [True, False]
     platform.name = "kind"
     elsewhere = serving.of(deployment, TOY, platform=platform)
-    assert "what served before is not known" in elsewhere["served"].value
+    assert "no earlier version is recorded here" in elsewhere["served"].value
     assert "serving_since" not in elsewhere
     store.silent = {"get"}
     assert "could not be read" in serving.of(deployment, TOY, platform=platform)["served"].value
