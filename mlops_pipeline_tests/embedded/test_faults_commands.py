@@ -186,18 +186,19 @@ def _files(home: Path) -> list[Path]:
 def test_whatever_file_is_damaged_no_command_ends_in_a_trace(line: CommandLine) -> None:
     line.run("up", "wine")
     kinds = itertools.cycle(["binary", "a directory", "an object", "lost", "truncated"])
-    for file in _files(line.home):
+    for number, file in enumerate(_files(line.home)):
         if not (line.home / file).exists():
             continue  # It went with what it belonged to.
         damage_by(line.home / file, kind := next(kinds))
         said = [line.run(command, code=None) for command in ("status", "plan")]
         up = line.run("up", "wine", code=None)
-        if up.returncode and file.parts[0] == "dagster":
-            assert f"{line.home / file} cannot be used" in up.stderr, (file, kind)
-            (line.home / file).rename(line.directory / "moved away")
+        of_dagster = file.parts[0] == "dagster"
+        named = of_dagster and f"{line.home / file} cannot be used" in up.stderr
+        assert up.returncode == 0 or named, (file, kind, up.stderr)
+        if of_dagster and (line.home / file).exists():
+            # Also one that nobody has missed: whoever makes the index anew reads all of them.
+            (line.home / file).rename(line.directory / f"moved away {number}")
             said.append(line.run("up", "wine"))
-        else:
-            assert up.returncode == 0, (file, kind, up.stderr)
         assert not [s for s in (*said, up) if "Traceback" in s.stderr], (file, kind)
         assert predict(url_of(line), [1.0] * 13).status_code == 200, (file, kind)
         line.run("status", code=None)
