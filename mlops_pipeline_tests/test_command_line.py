@@ -127,8 +127,8 @@ def test_a_folder_of_somebody_else_is_no_state_folder(run: Run, tmp_path: Path) 
     assert run("status")[0] == 3
 
 
-@pytest.mark.parametrize("words", [("rollback", "iris"), ("apply", "-")])
-def test_who_deploys_waits_for_an_up(
+@pytest.mark.parametrize("words", [("rollback", "iris"), ("apply", "-"), ("delete", "iris-model")])
+def test_who_changes_deployments_waits_for_an_up(
     run: Run, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instance, "_TURN", 0.1)

@@ -296,6 +296,9 @@ def delete(
     ] = None,
 ) -> None:
     """Stop routing to a deployment, drain it and stop its servers. Artifacts stay."""
+    from contextlib import nullcontext
+
+    from mlops_pipeline.cli.instance import turn
     from mlops_pipeline.clients.errors import UnknownNameError
     from mlops_pipeline.delivery.applying import delete_deployment
     from mlops_pipeline.platforms.seldon import is_name
@@ -304,7 +307,12 @@ def delete(
     namespace = namespace or context.settings.models_namespace
     if not (is_name(name) and is_name(namespace)):
         raise UnknownNameError(f"no deployment can be called {namespace}/{name}")
-    delete_deployment(name, namespace=namespace, platform=context.platform, by=typed("delete"))
+    purpose = f"delete {namespace}/{name}"
+    # Nobody works on a state folder that is not there, and a mistyped name shall not make one.
+    there = context.settings.home.exists()
+    held = turn(context.settings, purpose=purpose, on_wait=_say_waiting) if there else nullcontext()
+    with held:
+        delete_deployment(name, namespace=namespace, platform=context.platform, by=typed("delete"))
     console.print(f"{namespace}/{name} is deleted")
 
 
@@ -317,14 +325,17 @@ def prune(
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
     """List artifacts that no deployment uses, and remove them when you agree."""
-    from mlops_pipeline.delivery.pruning import deployed_uris, unreferenced
+    from functools import partial
+
+    from mlops_pipeline.cli.instance import turn
+    from mlops_pipeline.delivery.pruning import unreferenced
     from mlops_pipeline.delivery.verdicts import VerdictLog
 
     context = load_context()
     deployments, artifacts = context.platform.deployments, context.artifacts
     log = VerdictLog(context.platform.object_store())
-    found = unreferenced(artifacts, deployments, log=log, models=artifacts.models(), keep=keep)
-    for artifact in found:
+    find = partial(unreferenced, artifacts, deployments, log=log, keep=keep)
+    for artifact in (found := find(models=artifacts.models())):
         state = artifact.created if artifact.complete else "incomplete"
         console.print(f"{artifact.ref.uri}  {state}  {artifact.size} bytes", soft_wrap=True)
     if not found:
@@ -332,10 +343,14 @@ def prune(
         return
     if not yes:
         typer.confirm(f"Remove these {len(found)} artifacts?", abort=True)
-    used = deployed_uris(deployments)
-    removed = [artifact.ref for artifact in found if artifact.ref.uri not in used]
-    for ref in removed:
-        context.artifacts.delete(ref)
+    listed = {artifact.ref for artifact in found}
+    # An `up` meanwhile may have completed or deployed one of them.
+    with turn(context.settings, purpose="remove artifacts", on_wait=_say_waiting):
+        removed = [
+            artifact.ref for artifact in find(models=artifacts.models()) if artifact.ref in listed
+        ]
+        for ref in removed:
+            artifacts.delete(ref)
     console.print(f"removed {len(removed)} artifacts")
 
 
