@@ -1,12 +1,10 @@
 """Bringing the platform up twice at once, and again after it was interrupted anywhere."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -61,7 +59,7 @@ def test_an_interrupted_one_is_finished_by_the_next(
 
 def up_elsewhere(rig: Rig) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(rig.home), json.dumps(asdict(rig.settings))],
+        [sys.executable, "-c", CHILD, str(rig.home), rig.settings.model_dump_json()],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
