@@ -275,6 +275,40 @@ async def test_a_server_that_does_not_answer_is_waited_for_in_bounds() -> None:
     assert json.loads(answered.body)["status"]["reason"] == "TIMEOUT"
 
 
+@run_async
+async def test_a_server_that_stops_reading_is_waited_for_in_bounds() -> None:
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(10)
+
+    forwarder = a_forwarder(await listen(deaf), seconds=0.2)
+    length = ((b"content-length", b"20000000"),)
+    asking = reply(forwarder, "/predict", *[b"x" * 100_000] * 200, headers=length)
+    answered = await asyncio.wait_for(asking, 5)
+    assert answered.status == 504
+    assert json.loads(answered.body)["status"]["reason"] == "TIMEOUT"
+
+
+@run_async
+async def test_an_answer_is_passed_on_at_once_by_a_server_that_reads_no_further() -> None:
+    connections = []
+
+    async def full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.1)  # By now the forwarder waits for room.
+        writer.write(b"HTTP/1.1 413 Large\r\ncontent-length: 0\r\n\r\n")
+        await asyncio.sleep(10)
+
+    forwarder = a_forwarder(await listen(full), seconds=10)
+    length = ((b"content-length", b"20000000"),)
+    asking = reply(forwarder, "/predict", *[b"x" * 100_000] * 200, headers=length)
+    answered = await asyncio.wait_for(asking, 5)
+    assert answered.status == 413
+    assert (await reply(forwarder, "/predict", b"{}")).status == 413
+    assert len(connections) == 2  # On the first it would be the rest of the large body.
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"],

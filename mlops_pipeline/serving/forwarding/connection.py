@@ -44,20 +44,22 @@ class Connection(asyncio.Protocol):
     async def ask(self, head: bytes, body: AsyncIterator[bytes], *, seconds: float) -> Reply:
         """Send a request, piece by piece, and return the answer.
 
-        `seconds` is how long the answer may take when all is sent.
+        `seconds` is how long the server may take to read a piece, and to answer when all is sent.
 
         Raises:
             Broken: the connection ended.
-            TimeoutError: no answer in time; the connection is closed.
+            TimeoutError: it did not read or answer in time; the connection is closed.
         """
         reply = self._reply = asyncio.get_running_loop().create_future()
         try:
             self._transport.write(head)
             async for piece in body:
                 if reply.done():  # An answer to the part that came: why the rest is not read.
+                    self.is_usable = False  # The server would take the next request for the rest.
                     break
                 self._transport.write(piece)
-                await self._writable.wait()
+                if not self._writable.is_set():
+                    await self._wait_for_room(reply, seconds)
             return await asyncio.wait_for(reply, seconds)
         except asyncio.TimeoutError as error:
             raise TimeoutError from error
@@ -65,6 +67,18 @@ class Connection(asyncio.Protocol):
             self._reply = None
             if not reply.done() or reply.cancelled() or reply.exception():
                 self.close()
+
+    async def _wait_for_room(self, reply: "asyncio.Future[Reply]", seconds: float) -> None:
+        """Return when the server has read enough for the next piece, or has answered already."""
+        room = asyncio.ensure_future(self._writable.wait())
+        try:
+            done, _ = await asyncio.wait(
+                (room, reply), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            room.cancel()
+        if not done:
+            raise TimeoutError
 
     def close(self) -> None:
         """Close the connection."""
