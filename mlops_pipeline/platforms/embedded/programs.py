@@ -16,6 +16,8 @@ MARK = "MLOPS_PIPELINE_SUPERVISED"
 """In the environment of every process below supervisord: the state folder's identity."""
 FINGERPRINT = "MLOPS_PIPELINE_PROGRAM"
 """In the environment of a program's process: a digest of the configuration it was started with."""
+GRACE = 2.5
+"""Seconds for programs to end that a killed supervisord has left behind."""
 SUPERVISOR_LOG = "supervisor.log"
 _MOST_BYTES = 2_000_000
 """Of a log; then it is moved aside."""

@@ -1,32 +1,22 @@
 """The supervisor layer: supervisord, which keeps every other process of the platform running."""
 
 import hashlib
-import os
-import resource
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from mlops_pipeline.clients import launcher, running
+from mlops_pipeline.clients import running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
-from mlops_pipeline.clients.files import PRIVATE, discard, read_or_empty, write_if_changed
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.supervisor import SupervisedProcess, SupervisorClient
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
 from mlops_pipeline.platforms.embedded.program_locks import ProgramLocks
-from mlops_pipeline.platforms.embedded.programs import (
-    FINGERPRINT,
-    MARK,
-    Program,
-    render,
-    render_supervisord,
-)
+from mlops_pipeline.platforms.embedded.programs import FINGERPRINT, GRACE, Program, render
 from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.supervisord import Supervisord
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -39,13 +29,8 @@ from mlops_pipeline.platforms.layers import (
     describe,
 )
 
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
-"""All that supervised programs see of our environment: no keys of the user's reach them."""
-_OPEN_FILES = 4096
 _SHUTDOWN = 20.0
-"""Seconds for supervisord to stop its programs; the slowest may take 10."""
-_GRACE = 2.5
-"""Seconds for programs that a killed supervisord has left behind, when they must end."""
+"""Seconds for programs to stop; the slowest may take 10."""
 _GLANCE = 2.0
 """Seconds for supervisord to answer where it is only looked at: its locks say what runs."""
 _PAUSE = 10.0
@@ -76,16 +61,16 @@ class Supervisor:
     def __init__(self, state: State, locks: Locks, *, timeout: float) -> None:
         self._state = state
         self._locks = locks
-        self._timeout = timeout
         self.files = ProgramFiles(state.programs)
         """What should run."""
         self._running = ProgramLocks(state.run)
+        self._daemon = Supervisord(state, self._running, timeout=timeout)
         self._glance = self._new_glance()
 
     @property
     def client(self) -> SupervisorClient:
         """Supervisord's interface; nothing may be listening."""
-        return SupervisorClient(self._state.socket("sv.sock"))
+        return self._daemon.client
 
     def require_ready(self, what: str) -> None:
         """Refuse to work on `what` (a layer above) while supervisord does not answer.
@@ -119,7 +104,7 @@ class Supervisor:
             return Broken(f"supervisord does not answer: {error}") if left else Absent()
         if identity != self._state.identity:
             return Broken(f"another supervisord ({identity}, process {pid}) has our socket")
-        if self._configuration() != read_or_empty(self._configuration_file):
+        if not self._daemon.is_as_configured():
             return Drifted(("supervisord runs with another configuration",))
         return Ready({"process": pid, "address": f"unix://{self._state.socket('sv.sock')}"})
 
@@ -139,8 +124,8 @@ class Supervisor:
             damages = self.files.damages()
             self.files.mend()
             if not isinstance(state, Ready):
-                self._end_strays()
-                self._start()
+                self._daemon.replace()
+                self._glance = self._new_glance()
             elif damages:
                 state = Drifted(damages)
             return Change(action_from(state), self._facts())
@@ -154,7 +139,7 @@ class Supervisor:
         if not self._state.is_prepared():
             return
         with self._locks.held("layers", purpose="stop the supervisor"):
-            self._stop_all()
+            self._daemon.stop_all()
 
     def put(self, program: Program) -> bool:
         """Run `program`; say whether anything was done for it.
@@ -210,7 +195,7 @@ class Supervisor:
             interval=0.03,
         )
         # Of those that somebody killed the launcher of, before it could pass the signal on.
-        running.end(filter(None, map(self._running.holder, names)), grace=_GRACE)
+        running.end(filter(None, map(self._running.holder, names)), grace=GRACE)
         for name in names:
             self.client.forget(name)
 
@@ -291,89 +276,6 @@ class Supervisor:
         return (
             f"{how} ended before it was ready; its last lines:\n{self.log(process.name, lines=15)}"
         )
-
-    @property
-    def _configuration_file(self) -> Path:
-        return self._state.supervisor / "supervisord.conf"
-
-    def _configuration(self) -> str:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        limit = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-        return render_supervisord(
-            identity=self._state.identity,
-            socket=self._state.socket("sv.sock"),
-            run=self._state.run,
-            logs=self._state.logs,
-            open_files=limit,
-        )
-
-    def _start(self) -> None:
-        write_if_changed(self._configuration_file, self._configuration(), mode=PRIVATE)
-        passed = [f"{name}={os.environ[name]}" for name in _PASSED_ON if name in os.environ]
-        run(
-            [
-                *("/usr/bin/env", "-i", *passed, f"{MARK}={self._state.identity}"),
-                *(sys.executable, "-m", "supervisor.supervisord"),
-                *("-c", str(self._configuration_file)),
-            ],
-            purpose="start supervisord",
-            timeout=self._timeout,
-            directory=self._state.run,
-        )
-        wait_until(
-            "supervisord",
-            self._describe_unready,
-            timeout=self._timeout,
-            interval=0.02,
-            hint=f"see {self._state.logs / 'supervisor.log'}",
-        )
-        self._glance = self._new_glance()
-
-    def _describe_unready(self) -> str | None:
-        try:
-            self.client.identity()
-        except UnavailableError as error:
-            return str(error)
-        return None
-
-    def _end_strays(self) -> None:
-        """End what would be in the way of a new supervisord, but no program that runs.
-
-        Programs hold their locks, and their new launchers take them up. What is killed has no
-        time to stop them: a supervisord that does not answer, and launchers of one before.
-        """
-        ours = set(running.marked(MARK, self._state.identity))
-        running.kill(ours & set(running.commanded([str(self._configuration_file)])))
-        running.kill(ours & set(running.commanded([launcher.__file__])))
-        strays = set(running.marked(MARK, self._state.identity))
-        programs = running.with_descendants(self._running.holders().values())
-        running.end(strays - set(programs), grace=_GRACE)
-        self._forget()
-
-    def _stop_all(self) -> None:
-        """Stop supervisord and its programs, also those that it left behind when it was killed."""
-        identity = self._state.identity
-        try:
-            if self.client.identity()[0] == identity:
-                self.client.stop_all()
-                self.client.shut_down()
-                wait_until(
-                    "the end of supervisord",
-                    lambda: (
-                        f"{n} processes are left"
-                        if (n := len(running.marked(MARK, identity)))
-                        else None
-                    ),
-                    timeout=_SHUTDOWN,
-                )
-        except UnavailableError:
-            pass
-        running.end_marked(MARK, identity, grace=_GRACE)
-        self._forget()
-
-    def _forget(self) -> None:
-        for left in ("supervisord.pid", "sv.sock"):
-            discard(self._state.run / left)
 
     def _facts(self) -> dict[str, str | int | float]:
         return {
