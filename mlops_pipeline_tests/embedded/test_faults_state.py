@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.platforms.layers import Broken, Drifted, Ready, describe
+from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready, describe
 from mlops_pipeline_tests.embedded.rig import Rig, predictor, rig_in
 from mlops_pipeline_tests.platforms.test_embedded_state import damage_by
 
@@ -94,6 +94,25 @@ def test_a_lost_copy_is_written_again(rig: Rig) -> None:
         path.unlink()
     assert rig.ensure("gateway").action == "unchanged"
     assert [path for path in lost if not path.exists()] == []
+
+
+@pytest.mark.parametrize("then", ["down", "up"])
+def test_what_a_state_folder_that_is_gone_left_is_named_and_ended(
+    tmp_path: Path, then: str
+) -> None:
+    with rig_in(tmp_path / "s") as rig:
+        rig.up()
+        left = rig.pids()
+        rig.home.rename(tmp_path / "elsewhere")
+        state = rig.platform.layers[0].observe()
+        assert isinstance(state, Broken)
+        assert "its state folder is gone, and its processes still run" in state.reason
+        if then == "up":
+            rig.up()
+            assert not set(rig.pids()) & set(left)
+        rig.platform.down()
+        assert rig.pids() == []
+        assert isinstance(rig.platform.layers[0].observe(), Absent)
 
 
 def _files(home: Path) -> list[Path]:

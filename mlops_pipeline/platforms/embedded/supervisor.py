@@ -100,6 +100,11 @@ class Supervisor:
         try:
             identity, pid = client.identity()
         except UnavailableError as error:
+            if not self._state.is_prepared() and self._daemon.has_left():
+                return Broken(
+                    "its state folder is gone, and its processes still run; "
+                    "`mlops-pipeline down` ends them"
+                )
             left = self._running.holders() or (self._state.run / "supervisord.pid").exists()
             return Broken(f"supervisord does not answer: {error}") if left else Absent()
         if identity != self._state.identity:
@@ -137,6 +142,7 @@ class Supervisor:
             UnavailableError: a process cannot be ended.
         """
         if not self._state.is_prepared():
+            self._daemon.stop_all()  # What is left of one whose state folder was removed.
             return
         with self._locks.held("layers", purpose="stop the supervisor"):
             self._daemon.stop_all()

@@ -39,6 +39,10 @@ class Supervisord:
         """Say whether it was started with the configuration that it would get now."""
         return self._configuration() == read_or_empty(self._file)
 
+    def has_left(self) -> bool:
+        """Say whether a process of it or of its programs runs."""
+        return bool(running.marked(MARK, self._state.identity))
+
     def replace(self) -> None:
         """Start it, in the place of one that does not answer. Programs that run go on.
 
