@@ -50,11 +50,14 @@ def configure(line: CommandLine, *, trees: int) -> None:
     ],
 )
 def test_ctrl_c_ends_an_up_without_a_trace_or_a_process_left(line: CommandLine, word: str) -> None:
-    up = Running(line, "up", "wine")
-    up.read_until(word)
-    if word == "✓ wine/dataset":  # Its checks are done, and the training begins.
-        up.wait(1.0)
-    code = up.interrupt()
+    for _ in range(3):
+        up = Running(line, "up", "wine")
+        up.read_until(word)
+        if word == "✓ wine/dataset":  # Its checks are done, and the training begins.
+            up.wait(1.0)
+        code = up.interrupt()
+        if word or code != 0:
+            break  # Else Python has lost it while it started: one in a hundred.
     # Python's own end where it was still starting, before a line of ours ran.
     if word or "Fatal Python error: init_" not in up.said:
         assert code in ((130, -2) if not word else (130,)), up.said
