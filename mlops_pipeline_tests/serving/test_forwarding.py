@@ -275,6 +275,13 @@ async def test_a_server_that_does_not_answer_is_waited_for_in_bounds() -> None:
     assert json.loads(answered.body)["status"]["reason"] == "TIMEOUT"
 
 
+async def reply_to_a_large_request(forwarder: RestForwarder) -> Reply:
+    """Return the reply to more than sockets hold; it has to come within 5 seconds."""
+    length = ((b"content-length", b"20000000"),)
+    asking = reply(forwarder, "/predict", *[b"x" * 100_000] * 200, headers=length)
+    return await asyncio.wait_for(asking, 5)
+
+
 @run_async
 async def test_a_server_that_stops_reading_is_waited_for_in_bounds() -> None:
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -282,9 +289,7 @@ async def test_a_server_that_stops_reading_is_waited_for_in_bounds() -> None:
         await asyncio.sleep(10)
 
     forwarder = a_forwarder(await listen(deaf), seconds=0.2)
-    length = ((b"content-length", b"20000000"),)
-    asking = reply(forwarder, "/predict", *[b"x" * 100_000] * 200, headers=length)
-    answered = await asyncio.wait_for(asking, 5)
+    answered = await reply_to_a_large_request(forwarder)
     assert answered.status == 504
     assert json.loads(answered.body)["status"]["reason"] == "TIMEOUT"
 
@@ -301,9 +306,7 @@ async def test_an_answer_is_passed_on_at_once_by_a_server_that_reads_no_further(
         await asyncio.sleep(10)
 
     forwarder = a_forwarder(await listen(full), seconds=10)
-    length = ((b"content-length", b"20000000"),)
-    asking = reply(forwarder, "/predict", *[b"x" * 100_000] * 200, headers=length)
-    answered = await asyncio.wait_for(asking, 5)
+    answered = await reply_to_a_large_request(forwarder)
     assert answered.status == 413
     assert (await reply(forwarder, "/predict", b"{}")).status == 413
     assert len(connections) == 2  # On the first it would be the rest of the large body.
