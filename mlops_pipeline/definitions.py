@@ -8,7 +8,7 @@ from mlops_pipeline.assets.layers import layer_asset, layer_checks
 from mlops_pipeline.assets.model import model_asset, model_checks
 from mlops_pipeline.assets.predictions import predictions_asset, predictions_checks
 from mlops_pipeline.assets.refused import refused_models
-from mlops_pipeline.automation.executor import recorded_executor
+from mlops_pipeline.automation.executor import make_executor
 from mlops_pipeline.automation.jobs import make_jobs
 from mlops_pipeline.automation.schedules import make_schedules
 from mlops_pipeline.catalog.registry import Catalog, load_catalog
@@ -48,7 +48,7 @@ def make_definitions(
         jobs=make_jobs(name, models),
         schedules=make_schedules(name, models),
         resources={"platform": resource, "io_manager": ReferenceIOManager()},
-        executor=recorded_executor,
+        executor=make_executor(settings),
     )
 
 

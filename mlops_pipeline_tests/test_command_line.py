@@ -11,12 +11,13 @@ import pytest
 import typer
 
 from mlops_pipeline import cli
-from mlops_pipeline.cli import instance, up
+from mlops_pipeline.cli import runs, up
 from mlops_pipeline.cli.app import app
 from mlops_pipeline.cli.context import load_context
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.deploying import seldon_deployment
+from mlops_pipeline.resources import turn
 from mlops_pipeline_tests.command_line import WINE
 from mlops_pipeline_tests.toy import TOY
 
@@ -131,7 +132,7 @@ def test_a_folder_of_somebody_else_is_no_state_folder(run: Run, tmp_path: Path) 
 def test_who_changes_deployments_waits_for_an_up(
     run: Run, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instance, "_TURN", 0.1)
+    monkeypatch.setattr(turn, "_PATIENCE", 0.1)
     manifest = seldon_deployment(TOY, ref_to("toy", "a" * 64), secret="").to_manifest()
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(manifest)))
     (records := tmp_path / "home" / "dagster").mkdir(parents=True)
@@ -161,7 +162,11 @@ def test_a_run_is_called_by_everything_that_was_typed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
-    tags = up._tags(load_context(), ["iris"], ["iris"], force=True, accept_worse=True)
-    assert tags["mlops/command"] == "up iris --force --accept-worse"
-    plain = up._tags(load_context(), ["iris"], [], force=False, accept_worse=False)
-    assert plain["mlops/command"] == "up"
+    options = up.Options(["iris"], force=True, accept_worse=True, unpin=True)
+    assert options.as_typed() == "up iris --force --accept-worse --unpin"
+    assert up.Options().as_typed() == "up"
+    order = runs.Order(options.as_typed(), "iris_lifecycle", keys=[], models=["iris"], config={})
+    tags = runs._tags(load_context(), order)
+    assert tags["mlops/command"] == "up iris --force --accept-worse --unpin"
+    assert tags["mlops/model"] == "iris"
+    assert tags["mlops/trigger"].startswith("mlops-pipeline up, ")

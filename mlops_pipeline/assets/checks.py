@@ -13,6 +13,8 @@ from mlops_pipeline.delivery.judging import Criterion, Judge, Verdict
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef, Reference
 from mlops_pipeline.resources.platform import PlatformResource
 
+TRIGGER_TAG = "mlops/trigger"
+"""Tag of a run: the command that started it and who typed it, or the schedule."""
 ACCEPT_WORSE = "accept_worse"
 """Config of the checks of a model."""
 _ACCEPTING = dg.Field(
@@ -51,19 +53,29 @@ def _judged_by(
     def evaluate(
         context: dg.AssetCheckExecutionContext, resource: PlatformResource, reference: Any
     ) -> Verdict:
-        judge = Judge(resource.build(), by=run_name(context.run.run_id))
+        judge = Judge(resource.build(), by=run_name(context.run))
         config = context.op_execution_context.op_config or {}
-        # A person accepts in one run: Re-execute copies the config of that run.
-        is_copy = PARENT_RUN_ID_TAG in context.run.tags
-        accepts_worse = bool(config.get(ACCEPT_WORSE)) and not is_copy
+        accepts_worse = bool(config.get(ACCEPT_WORSE)) and not is_copy(context.run)
         return judge.evaluate(criterion, reference, accepts_worse=accepts_worse)
 
     return evaluate
 
 
-def run_name(run_id: str) -> str:
-    """Return how the log of verdicts names a Dagster run."""
-    return f"Dagster run {run_id}"
+def run_name(run: dg.DagsterRun) -> str:
+    """Return how the log of verdicts names a Dagster run, and who started it where that is known.
+
+    A re-executed run has the tags of the first one, but somebody else may have started it.
+    """
+    trigger = "" if is_copy(run) else run.tags.get(TRIGGER_TAG, "")
+    return f"{trigger}, Dagster run {run.run_id}" if trigger else f"Dagster run {run.run_id}"
+
+
+def is_copy(run: dg.DagsterRun) -> bool:
+    """Say whether a run re-executes another one: it has the config of that run.
+
+    What a person accepted in that run is not accepted again.
+    """
+    return PARENT_RUN_ID_TAG in run.tags
 
 
 def make_checks(

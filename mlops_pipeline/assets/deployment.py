@@ -4,10 +4,12 @@ import time
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from mlops_pipeline.assets import metadata, serving
 from mlops_pipeline.assets.checks import (
     Proposition,
+    is_copy,
     make_checks,
     require_judged_good,
     run_name,
@@ -16,7 +18,9 @@ from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_group, model_key
 from mlops_pipeline.assets.layers import require_healthy
 from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.prediction import PredictionClient
+from mlops_pipeline.delivery.choosing import Choice, choose_named, find_pinned
 from mlops_pipeline.delivery.criteria import model_criteria
 from mlops_pipeline.delivery.deploying import deploy
 from mlops_pipeline.delivery.judging import Judge, Verdict
@@ -24,48 +28,92 @@ from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.platforms.layers import by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
+from mlops_pipeline.resources.references import get_reference
+
+
+class DeploymentConfig(dg.Config):
+    """What to deploy this time."""
+
+    artifact: str = Field(
+        "",
+        description="Start of the digest of an artifact to deploy and pin: a rollback. "
+        "Empty: the pinned artifact, or that of the current inputs.",
+    )
+    accept_refused: bool = Field(
+        False, description="Deploy the named artifact although checks refuse it; it stays marked."
+    )
+    unpin: bool = Field(
+        False, description="End a pin, and deploy the artifact of the current inputs."
+    )
 
 
 def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDefinition:
     """Return the asset whose materialization deploys the artifact and proves that it answers."""
-    spec, artifact_key = model.spec, model_key(platform.name, model.name, "model")
+    spec = model.spec
     stands_on = [by_name(platform.layers, name) for name in platform.deploys_on]
 
     @dg.asset(
         key=model_key(platform.name, spec.name, "deployment"),
-        ins={"artifact": dg.AssetIn(artifact_key)},
-        deps=[layer_key(platform.name, layer.name) for layer in stands_on],
+        deps=[
+            model_key(platform.name, model.name, "model"),
+            *(layer_key(platform.name, layer.name) for layer in stands_on),
+        ],
         description=f"The SeldonDeployment {spec.server.namespace}/{spec.server.deployment}, "
-        "answering with this artifact through the gateway.",
+        "which answers through the gateway with the artifact of the inputs, or the pinned one.",
         group_name=model_group(platform.name, spec.name),
         kinds={"seldon", by_name(platform.layers, platform.gateway).kinds[0]},
         owners=OWNERS,
         required_resource_keys={"platform"},
     )
     def asset(
-        context: dg.AssetExecutionContext, artifact: ModelRef
+        context: dg.AssetExecutionContext, config: DeploymentConfig
     ) -> dg.MaterializeResult[DeploymentRef]:
-        require_healthy(context.instance, platform.name, stands_on)
         resource: PlatformResource = context.resources.platform
         start = time.monotonic()
         with explained():
-            judge = Judge(resource.build(), by=run_name(context.run.run_id))
-            require_judged_good(judge, artifact_key, model_criteria(spec), artifact)
+            judge = Judge(resource.build(), by=run_name(context.run))
+            if not config.artifact:  # A rollback has to work where a layer is only suspected.
+                require_healthy(context.instance, platform.name, stands_on)
+            choice = _choose(context, config, spec, judge)
             deployment, change = deploy(
-                spec, artifact, platform=judge.platform, artifacts=judge.artifacts, by=judge.by
+                spec,
+                choice.ref,
+                platform=judge.platform,
+                artifacts=judge.artifacts,
+                by=judge.by,
+                accepted=choice.accepted,
+                is_pinned=choice.is_pinned,
             )
         seconds = time.monotonic() - start
         return dg.MaterializeResult(
             value=deployment,
-            data_version=dg.DataVersion(artifact.digest),
+            data_version=dg.DataVersion(deployment.digest),
             metadata={
                 **serving.of(deployment, spec, platform=judge.platform),
+                **serving.pin(spec, platform=judge.platform),
                 **metadata.of_change(change, seconds=seconds),
                 "api_documentation": dg.MetadataValue.url(f"{deployment.url}/api/v1.0/doc/"),
             },
         )
 
     return asset
+
+
+def _choose(
+    context: dg.AssetExecutionContext, config: DeploymentConfig, spec: ModelSpec, judge: Judge
+) -> Choice:
+    """Return the artifact to deploy: the one in the config, the pinned one, that of the inputs."""
+    if config.artifact:
+        accepts = config.accept_refused and not is_copy(context.run)
+        return choose_named(spec, judge, prefix=config.artifact, accept_refused=accepts)
+    unpin = config.unpin and not is_copy(context.run)
+    if not unpin and (pinned := find_pinned(spec, judge)) is not None:
+        return pinned
+    key = model_key(judge.platform.name, spec.name, "model")
+    newest = get_reference(context.instance, key, run_id=context.run.run_id)
+    assert isinstance(newest, ModelRef)
+    require_judged_good(judge, key, model_criteria(spec), newest)
+    return Choice(newest, is_pinned=False)
 
 
 def deployment_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:

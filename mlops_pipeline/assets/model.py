@@ -62,7 +62,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[ModelRef]:
         resource: PlatformResource = context.resources.platform
         with explained():
-            judge = Judge(resource.build(), by=run_name(context.run.run_id))
+            judge = Judge(resource.build(), by=run_name(context.run))
             require_judged_good(judge, dataset_key, dataset_criteria(spec.dataset), dataset)
             hyperparameters = merge_hyperparameters(spec, config.hyperparameters)
             training = ensure_trained(

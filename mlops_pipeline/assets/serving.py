@@ -11,6 +11,7 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.delivery.artifacts import ArtifactStore, StoredArtifact
 from mlops_pipeline.delivery.criteria import required_checks
+from mlops_pipeline.delivery.desired import find_pin
 from mlops_pipeline.delivery.history import place_for, place_of
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.delivery.verdicts import Period, Standing, VerdictLog, standing
@@ -93,6 +94,18 @@ def of(deployment: DeploymentRef, spec: ModelSpec, *, platform: Platform) -> dic
         **({"served_before": _history(times, known)} if times else {}),
         "artifacts": _table(stored, standings),
     }
+
+
+def pin(spec: ModelSpec, *, platform: Platform) -> dict[str, Any]:
+    """Return a sentence on the pinned artifact, and which newer one waits; nothing without a pin.
+
+    Where the object store does not answer, a sentence says so.
+    """
+    try:
+        found = find_pin(spec, platform)
+    except PipelineError as error:
+        return {"pin": dg.MetadataValue.text(f"could not be read: {error}")}
+    return {"pin": dg.MetadataValue.text(found.describe())} if found else {}
 
 
 def _times(standings: Mapping[str, Standing], place: str) -> list[tuple[str, Period]]:

@@ -1,11 +1,16 @@
-"""How runs are executed: all steps in the run's process, which is told to the instance."""
+"""How runs are executed: all steps in the run's process, one run of a state folder at a time."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events import EngineEventData
+from dagster._utils.interrupts import check_captured_interrupt
 
 from mlops_pipeline.resources.records import process_tags
+from mlops_pipeline.resources.turn import turn
+from mlops_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -14,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class _Recorded(dg.Executor):
-    """Writes into the run's tags which process executes it, and lets the other one execute it."""
+    """Writes into the run's tags which process executes it, and executes it in its turn."""
 
-    def __init__(self, inner: dg.Executor) -> None:
+    def __init__(self, inner: dg.Executor, settings: Settings) -> None:
         self._inner = inner
+        self._settings = settings
 
     @property
     def retries(self) -> "RetryMode":
@@ -27,19 +33,33 @@ class _Recorded(dg.Executor):
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[dg.DagsterEvent]:
         plan_context.instance.add_run_tags(plan_context.run_id, process_tags())
-        yield from self._inner.execute(plan_context, execution_plan)
+
+        def say_waiting(who: str) -> None:
+            dg.DagsterEvent.engine_event(plan_context, f"Waiting for {who}.", EngineEventData())
+
+        purpose = f"execute the Dagster run {plan_context.run_id}"
+        with turn(self._settings, purpose=purpose, on_wait=say_waiting, check=_end_when_told):
+            yield from self._inner.execute(plan_context, execution_plan)
 
 
-def _create(context: dg.InitExecutorContext) -> dg.Executor:
-    create = dg.in_process_executor.executor_creation_fn
-    assert create is not None
-    return _Recorded(create(context))
+def _end_when_told() -> None:
+    if check_captured_interrupt():
+        raise DagsterExecutionInterruptedError
 
 
-recorded_executor = dg.ExecutorDefinition(
-    name="in_process",
-    config_schema=dg.in_process_executor.config_schema,  # type: ignore[arg-type]  # It is one.
-    executor_creation_fn=_create,
-    description="Executes all steps in one process, and records which one it is. A run whose "
-    "process was killed says that it is in progress until a command finds it by that record.",
-)
+def make_executor(settings: Settings) -> dg.ExecutorDefinition:
+    """Return the executor of the jobs on the platforms that `settings` describe."""
+
+    def create(context: dg.InitExecutorContext) -> dg.Executor:
+        inner = dg.in_process_executor.executor_creation_fn
+        assert inner is not None
+        return _Recorded(inner(context), settings)
+
+    return dg.ExecutorDefinition(
+        name="in_process",
+        config_schema=dg.in_process_executor.config_schema,  # type: ignore[arg-type]  # It is one.
+        executor_creation_fn=create,
+        description="Executes all steps in one process, while no other run or command changes a "
+        "platform of the same state folder. A run whose process was killed says that it is in "
+        "progress until a command finds it by the process in its tags.",
+    )

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import nullcontext
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mlops_pipeline.cli import FAILED, INTERRUPTED, NOT_AS_IT_SHOULD_BE, is_debugging
-from mlops_pipeline.cli.context import load_context, typed
+from mlops_pipeline.cli import INTERRUPTED, NOT_AS_IT_SHOULD_BE
+from mlops_pipeline.cli.context import Context, load_context, typed
 
 app = typer.Typer(
     help="A serving platform, trained models and proven predictions, from one graph.",
@@ -69,38 +69,31 @@ def up(
             help="kind: remove a cluster that differs from the settings, with all data.",
         ),
     ] = False,
+    unpin: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--unpin",
+            help="End the pins of the named models, and deploy the artifacts of their inputs.",
+        ),
+    ] = False,
 ) -> None:
     """Bring the platform up, train, deploy and prove the models. Repeating it changes nothing."""
+    from mlops_pipeline.cli.runs import quiet_console, show_outcome
     from mlops_pipeline.cli.status import show_summary
-    from mlops_pipeline.cli.up import quiet_console, recreate_cluster, run_everything
+    from mlops_pipeline.cli.up import Options, recreate_cluster, run_everything
 
     context = load_context()
     screen = quiet_console()
     if recreate:
         recreate_cluster(context, screen)
     try:
-        outcome = run_everything(
-            context,
-            targets=targets or [],
-            force=force,
-            accept_worse=accept_worse,
-            console=screen,
-        )
+        options = Options(targets or (), force=force, accept_worse=accept_worse, unpin=unpin)
+        outcome = run_everything(context, options, console=screen)
     except KeyboardInterrupt:
         screen.print("interrupted; `mlops-pipeline up` goes on from here")
         raise typer.Exit(INTERRUPTED) from None
     refused = [model.describe() for model in context.refused]
-    for problem in [*(outcome.traces if is_debugging() else outcome.problems), *refused]:
-        screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
-    if not outcome.succeeded:
-        screen.print(
-            f"run {outcome.run_id} failed; `mlops-pipeline ui` shows it, "
-            "`mlops-pipeline up` goes on from here",
-            soft_wrap=True,
-        )
-        raise typer.Exit(FAILED)
-    for warning in outcome.warnings:
-        screen.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    show_outcome(outcome, screen, next_step="`mlops-pipeline up` goes on from here", more=refused)
     screen.print(_say_changes(outcome.changes))
     show_summary(context, console)
     if outcome.problems or (refused and not targets):
@@ -119,7 +112,7 @@ def down(
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
     """End what runs, and say what stays. Data stays, unless --purge."""
-    from mlops_pipeline.cli.instance import purged_records
+    from mlops_pipeline.cli.instance import purged_records, turn_to_end
 
     context = load_context()
     home, name = context.settings.home, context.platform.name
@@ -129,12 +122,26 @@ def down(
             "of it?",
             abort=True,
         )
-    with purged_records(context.settings, name) if purge else nullcontext():
-        said = context.platform.down()
-        if purge:
+    if purge:
+        with purged_records(context.settings, name):
+            _forget_desired(context)
+            context.platform.down()
             said = context.platform.purge()
+    else:
+        purpose = f"end the platform {name}"
+        with turn_to_end(context.settings, purpose=purpose, on_wait=_say_waiting):
+            said = context.platform.down()
     for sentence in said:
         console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+
+
+def _forget_desired(context: Context) -> None:
+    """Delete the desired states in an object store that outlives the platform."""
+    from mlops_pipeline.clients.errors import PipelineError
+    from mlops_pipeline.delivery.desired import forget
+
+    with suppress(PipelineError):  # A store that does not answer is removed, or not the platform's.
+        forget(context.platform)
 
 
 @app.command()
@@ -232,17 +239,49 @@ def rollback(
     ] = None,
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
-    """Deploy an earlier artifact. The next `up` deploys that of the current inputs again."""
-    from mlops_pipeline.cli.instance import turn
+    """Deploy an earlier artifact and pin it: no later run replaces it until `unpin`."""
     from mlops_pipeline.cli.rollback import roll_back
+    from mlops_pipeline.cli.runs import quiet_console, show_outcome
+    from mlops_pipeline.delivery.deploying import url_of
+
+    context, screen = load_context(), quiet_console()
+    registered = context.model(model)
+    try:
+        ref, outcome = roll_back(
+            context, registered, digest, accept_refused=accept_refused, console=screen
+        )
+    except KeyboardInterrupt:
+        screen.print("interrupted; the version that served before keeps the traffic")
+        raise typer.Exit(INTERRUPTED) from None
+    show_outcome(outcome, screen, next_step="what served before keeps the traffic")
+    url = url_of(registered.spec, context.platform)
+    console.print(f"{url} answers with {ref.digest[:12]}", soft_wrap=True)
+    console.print(
+        f"pinned: `mlops-pipeline unpin {registered.name}` lets the artifact of the current inputs "
+        "serve again",
+        style="dim",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def unpin(model: _Model) -> None:
+    """End a pin. The artifact keeps serving; the next run deploys that of the current inputs."""
+    from mlops_pipeline.cli import rollback as rolling
+    from mlops_pipeline.resources.turn import turn
 
     context = load_context()
     registered = context.model(model)
-    with turn(context.settings, purpose=f"roll {registered.name} back", on_wait=_say_waiting):
-        deployment = roll_back(context, registered, digest, accept_refused=accept_refused)
-    console.print(f"{deployment.url} answers with {deployment.model.digest[:12]}", soft_wrap=True)
+    with turn(context.settings, purpose=f"unpin {registered.name}", on_wait=_say_waiting):
+        pinned = rolling.unpin(context, registered)
+    if pinned is None:
+        console.print(f"{registered.name} is not pinned")
+        return
     console.print(
-        "the next `up` or scheduled run deploys the artifact of the current inputs", style="dim"
+        f"{registered.name} is no longer pinned. {pinned.digest[:12]} serves until "
+        f"`mlops-pipeline up {registered.name}` or a schedule deploys the artifact of the current "
+        "inputs",
+        soft_wrap=True,
     )
 
 
@@ -254,9 +293,9 @@ def apply(
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
     """Deploy SeldonDeployment manifests of your own, in their order."""
-    from mlops_pipeline.cli.instance import turn
     from mlops_pipeline.delivery.applying import Judging, apply_manifest, check_manifest
     from mlops_pipeline.platforms.seldon import parse_manifests
+    from mlops_pipeline.resources.turn import turn
 
     manifests = parse_manifests(_read_text(file))
     context = load_context()
@@ -296,9 +335,7 @@ def delete(
     ] = None,
 ) -> None:
     """Stop routing to a deployment, drain it and stop its servers. Artifacts stay."""
-    from contextlib import nullcontext
-
-    from mlops_pipeline.cli.instance import turn
+    from mlops_pipeline.cli.instance import turn_to_end
     from mlops_pipeline.clients.errors import UnknownNameError
     from mlops_pipeline.delivery.applying import delete_deployment
     from mlops_pipeline.platforms.seldon import is_name
@@ -308,10 +345,7 @@ def delete(
     if not (is_name(name) and is_name(namespace)):
         raise UnknownNameError(f"no deployment can be called {namespace}/{name}")
     purpose = f"delete {namespace}/{name}"
-    # Nobody works on a state folder that is not there, and a mistyped name shall not make one.
-    there = context.settings.home.exists()
-    held = turn(context.settings, purpose=purpose, on_wait=_say_waiting) if there else nullcontext()
-    with held:
+    with turn_to_end(context.settings, purpose=purpose, on_wait=_say_waiting):
         delete_deployment(name, namespace=namespace, platform=context.platform, by=typed("delete"))
     console.print(f"{namespace}/{name} is deleted")
 
@@ -325,17 +359,24 @@ def prune(
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
     """List artifacts that no deployment uses, and remove them when you agree."""
-    from functools import partial
-
-    from mlops_pipeline.cli.instance import turn
+    from mlops_pipeline.delivery.artifacts import StoredArtifact
+    from mlops_pipeline.delivery.desired import pinned_digests
     from mlops_pipeline.delivery.pruning import unreferenced
     from mlops_pipeline.delivery.verdicts import VerdictLog
+    from mlops_pipeline.resources.turn import turn
 
     context = load_context()
     deployments, artifacts = context.platform.deployments, context.artifacts
-    log = VerdictLog(context.platform.object_store())
-    find = partial(unreferenced, artifacts, deployments, log=log, keep=keep)
-    for artifact in (found := find(models=artifacts.models())):
+    store = context.platform.object_store()
+    log = VerdictLog(store)
+
+    def find() -> list[StoredArtifact]:
+        models, pinned = artifacts.models(), pinned_digests(store)
+        return unreferenced(
+            artifacts, deployments, log=log, models=models, keep=keep, pinned=pinned
+        )
+
+    for artifact in (found := find()):
         state = artifact.created if artifact.complete else "incomplete"
         console.print(f"{artifact.ref.uri}  {state}  {artifact.size} bytes", soft_wrap=True)
     if not found:
@@ -346,9 +387,7 @@ def prune(
     listed = {artifact.ref for artifact in found}
     # An `up` meanwhile may have completed or deployed one of them.
     with turn(context.settings, purpose="remove artifacts", on_wait=_say_waiting):
-        removed = [
-            artifact.ref for artifact in find(models=artifacts.models()) if artifact.ref in listed
-        ]
+        removed = [artifact.ref for artifact in find() if artifact.ref in listed]
         for ref in removed:
             artifacts.delete(ref)
     console.print(f"removed {len(removed)} artifacts")

@@ -14,6 +14,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.build import PLATFORMS
 from mlops_pipeline.resources.instance import describe_fault, prepare_instance
+from mlops_pipeline.resources.turn import LOCK, turn
 from mlops_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 _LEAST_FREE = 16 << 20
 """Bytes of disk without which a run is not begun: its records would break off."""
-_TURN = 3600.0
-"""Seconds to wait for the run of another command."""
 _QUIET = 2.0
 """Seconds of waiting for another process's lock that are not worth a word."""
 
@@ -42,8 +41,8 @@ def purged_records(settings: Settings, platform: str) -> Iterator[None]:
     others = any((settings.home / name).exists() for name in PLATFORMS if name != platform)
     with ExitStack() as held:
         if home.is_dir():
-            turn = Locks(home, timeout=_QUIET)
-            held.enter_context(turn.held("up", purpose="remove the runs"))
+            locks = Locks(home, timeout=_QUIET)
+            held.enter_context(locks.held(LOCK, purpose="remove the runs"))
             if not others:
                 held.enter_context(_without_ui(home / "ui.lock"))
         yield
@@ -142,12 +141,14 @@ def _told_of_locks(files: list[Path], on_wait: Callable[[str], None]) -> Iterato
 
 @contextmanager
 def instance_for_run(
-    settings: Settings, *, on_wait: Callable[[str], None]
+    settings: Settings,
+    *,
+    purpose: str = "run `mlops-pipeline up`",
+    on_wait: Callable[[str], None],
 ) -> Iterator["DagsterInstance"]:
     """Open the instance for one run, after that of another command has ended.
 
-    Two at once would each find the other's half-made assets: checks not evaluated yet, references
-    that change between two steps. `on_wait` is told which process is waited for.
+    `on_wait` is told which process is waited for.
 
     Raises:
         ConfigurationError: the disk is full; nothing was changed.
@@ -162,26 +163,25 @@ def instance_for_run(
         )
 
     with (
-        turn(settings, purpose="run `mlops-pipeline up`", on_wait=on_wait),
+        turn(settings, purpose=purpose, on_wait=on_wait),
         open_instance(settings, on_wait=on_wait) as instance,
     ):
         yield instance
 
 
 @contextmanager
-def turn(settings: Settings, *, purpose: str, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Deploy by one command at a time: others of the same state folder wait until it has ended.
+def turn_to_end(
+    settings: Settings, *, purpose: str, on_wait: Callable[[str], None]
+) -> Iterator[None]:
+    """Take the turn where a state folder is, to end something: a folder is never made for that.
 
-    `on_wait` is told which process is waited for.
+    What cannot be locked, because nothing can be written there, is ended all the same.
 
     Raises:
-        ConfigurationError: the state folder cannot be written.
         UnavailableError: another command took too long.
     """
-
-    def say_turn(who: str) -> None:
-        on_wait(f"{who}, which works on the same state folder")
-
-    locks = Locks(prepare_instance(settings), timeout=_TURN)
-    with locks.held("up", purpose=purpose, on_wait=say_turn):
+    with ExitStack() as held:
+        if settings.dagster_home.is_dir():
+            with suppress(ConfigurationError):
+                held.enter_context(turn(settings, purpose=purpose, on_wait=on_wait))
         yield

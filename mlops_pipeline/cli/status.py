@@ -16,6 +16,7 @@ from mlops_pipeline.catalog.spec import ServerSpec
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.clients.errors import AccessDeniedError, PipelineError, UnavailableError
 from mlops_pipeline.delivery.artifacts import Holdout
+from mlops_pipeline.delivery.desired import describe_pin, find_pin
 from mlops_pipeline.platforms.layers import Absent, Drifted, Layer, Ready, describe
 
 _INLINE = 16
@@ -53,8 +54,24 @@ class PredictorStatus(BaseModel):
     reason: str
 
 
+class PinStatus(BaseModel):
+    """A pinned artifact: `waiting` is the digest of the newest one, empty where that is pinned."""
+
+    digest: str
+    by: str
+    since: str
+    waiting: str
+
+    def describe(self) -> str:
+        """Return which artifact is pinned since when and by whom, and which newer one waits."""
+        return describe_pin(**self.model_dump())
+
+
 class ModelStatus(BaseModel):
-    """A model: `predictors` is empty while it is not deployed; `reason` says why."""
+    """A model: `predictors` is empty while it is not deployed; `reason` says why.
+
+    `pin` is null while no artifact is pinned, or where the object store does not answer.
+    """
 
     name: str
     registered: bool
@@ -62,6 +79,7 @@ class ModelStatus(BaseModel):
     deployment: str
     url: str
     reason: str
+    pin: PinStatus | None = None
     predictors: list[PredictorStatus]
 
 
@@ -107,7 +125,10 @@ def observe(context: Context) -> Status:
         object_store=addresses.get("object_store", ""),
         layers=layers,
         models=[
-            *(_observe_model(context, m.name, m.spec.server, gateway) for m in context.models),
+            *(
+                _observe_model(context, m.name, m.spec.server, gateway, pin=_find_pin(context, m))
+                for m in context.models
+            ),
             *_observe_others(context, gateway),
         ],
         refused=[
@@ -141,8 +162,24 @@ def _observe_layer(layer: Layer) -> LayerStatus:
     )
 
 
+def _find_pin(context: Context, model: RegisteredModel) -> PinStatus | None:
+    try:
+        found = find_pin(model.spec, context.platform)
+    except PipelineError:
+        return None  # The layers say what does not answer.
+    if found is None:
+        return None
+    wanted = found.desired
+    return PinStatus(digest=wanted.digest, by=wanted.by, since=wanted.since, waiting=found.waiting)
+
+
 def _observe_model(
-    context: Context, name: str, server: "Place | ServerSpec", gateway: str
+    context: Context,
+    name: str,
+    server: "Place | ServerSpec",
+    gateway: str,
+    *,
+    pin: PinStatus | None = None,
 ) -> ModelStatus:
     deployments, place = context.platform.deployments, server.namespace
     try:
@@ -158,6 +195,7 @@ def _observe_model(
         namespace=server.namespace,
         deployment=server.deployment,
         reason=reason,
+        pin=pin,
         url=f"{gateway}/seldon/{server.namespace}/{server.deployment}" if gateway else "",
         predictors=[
             PredictorStatus(**{name: getattr(p, name) for name in PredictorStatus.model_fields})
@@ -201,6 +239,19 @@ def show(status: Status, console: Console) -> None:
         reason = escape(f"{refused.source}: {refused.reason}")
         models.add_row(refused.name, "", "", "", _coloured("refused"), reason)
     console.print(models)
+    _show_pins(status, console)
+
+
+def _show_pins(status: Status, console: Console) -> None:
+    for model in status.models:
+        if model.pin is not None:
+            console.print(
+                f"{model.name}: {model.pin.describe()}. `mlops-pipeline unpin {model.name}` lets "
+                "the artifact of the current inputs serve",
+                soft_wrap=True,
+                markup=False,
+                highlight=False,
+            )
 
 
 def _coloured(state: str) -> str:
@@ -224,6 +275,7 @@ def show_summary(context: Context, console: Console) -> None:
         digest = model.predictors[0].digest
         models.add_row(model.name, digest[:12], _accuracy(context, model.name, digest), model.url)
     console.print(models)
+    _show_pins(status, console)
     for model in serving:
         console.print(f"\n[bold]{model.name}[/bold]")
         line = curl_line(context, registered[model.name], model)

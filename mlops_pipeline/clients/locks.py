@@ -1,6 +1,7 @@
 """One at a time, also between processes."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,9 @@ from mlops_pipeline.clients.files import PRIVATE, discard, set_aside, write_atom
 
 if TYPE_CHECKING:
     from filelock import FileLock
+
+_CHECKED = 1.0
+"""Seconds of waiting between two calls of `check`."""
 
 
 class Locks:
@@ -26,11 +30,17 @@ class Locks:
 
     @contextmanager
     def held(
-        self, name: str, *, purpose: str, on_wait: Callable[[str], None] | None = None
+        self,
+        name: str,
+        *,
+        purpose: str,
+        on_wait: Callable[[str], None] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> Iterator[None]:
         """Hold the lock `name`; `purpose` tells others what it is held for.
 
-        `on_wait` is called with the holder, once, when there is one to wait for.
+        `on_wait` is called with the holder, once, when there is one to wait for. `check` is called
+        every second while waiting; what it raises ends the wait.
 
         Raises:
             ConfigurationError: the folder cannot be written.
@@ -45,10 +55,10 @@ class Locks:
         try:
             if Path(lock.lock_file).is_dir():
                 set_aside(Path(lock.lock_file))
-            if not _acquired_at_once(lock):
+            if not _acquired(lock, timeout=0):
                 if on_wait is not None:
                     on_wait(_read(holder))
-                lock.acquire()
+                _wait(lock, timeout=self._timeout, check=check)
         except Timeout as error:
             raise UnavailableError(
                 f"could not {purpose}: {_read(holder)} has held {lock.lock_file} for more than "
@@ -70,14 +80,23 @@ class Locks:
             lock.release()
 
 
-def _acquired_at_once(lock: "FileLock") -> bool:
+def _acquired(lock: "FileLock", *, timeout: float) -> bool:
     from filelock import Timeout
 
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=timeout)
     except Timeout:
         return False
     return True
+
+
+def _wait(lock: "FileLock", *, timeout: float, check: Callable[[], None]) -> None:
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > _CHECKED:
+        check()
+        if _acquired(lock, timeout=_CHECKED):
+            return
+    lock.acquire(timeout=max(0.0, left))
 
 
 def _read(holder: Path) -> str:

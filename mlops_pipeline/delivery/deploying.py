@@ -8,6 +8,7 @@ from mlops_pipeline.clients.errors import FatalStateError, PipelineError, Unavai
 from mlops_pipeline.clients.prediction import PredictionClient
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout, find_ref, ref_to
+from mlops_pipeline.delivery.desired import Desired, DesiredState
 from mlops_pipeline.delivery.history import Refusals, place_for, record_serving
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.delivery.verdicts import VerdictLog, standing
@@ -34,8 +35,13 @@ _ANSWER_TIMEOUT = 60.0
 _PROOF_ROWS = 5
 
 
-def seldon_deployment(spec: ModelSpec, ref: ModelRef, *, secret: str) -> SeldonDeployment:
-    """Return the SeldonDeployment that serves this artifact to all traffic."""
+def seldon_deployment(
+    spec: ModelSpec, ref: ModelRef, *, secret: str, desired: Desired | None = None
+) -> SeldonDeployment:
+    """Return the SeldonDeployment that serves this artifact to all traffic.
+
+    `desired` is written on it; without one it says which artifact is wanted, and nothing more.
+    """
     server = spec.server
     annotations = {DIGEST_ANNOTATION: ref.digest}
     given = {
@@ -48,7 +54,7 @@ def seldon_deployment(spec: ModelSpec, ref: ModelRef, *, secret: str) -> SeldonD
             name=server.deployment,
             namespace=server.namespace,
             labels=MANAGED_BY,
-            annotations=annotations,
+            annotations=(desired or Desired(ref.digest)).annotations(),
         ),
         spec=Spec(
             predictors=(
@@ -124,13 +130,14 @@ def deploy(
     artifacts: ArtifactStore,
     by: str = "",
     accepted: Refusals = MappingProxyType({}),
+    is_pinned: bool = False,
 ) -> tuple[DeploymentRef, Change]:
     """Deploy the artifact and return once its digest answers, with the offline model's scores.
 
     Where that is not proved, or the wait is interrupted, what was deployed before is restored.
     What is proved is written into the log of verdicts: this artifact serves, the one before it no
     longer. `by` is the command or the Dagster run. `accepted` is what refuses the artifact, where a
-    person accepted that.
+    person accepted that. A pinned artifact stays until it is unpinned, whatever later runs bring.
 
     Raises:
         NotFoundError: there is no such artifact.
@@ -138,7 +145,10 @@ def deploy(
         UnavailableError: it did not answer in time.
     """
     holdout = artifacts.holdout(ref)
-    manifest = seldon_deployment(spec, ref, secret=platform.object_store_secret())
+    state = DesiredState(spec, platform)
+    desired = state.wanting(ref, by=by, is_pinned=is_pinned)
+    secret = platform.object_store_secret()
+    manifest = seldon_deployment(spec, ref, secret=secret, desired=desired)
     previous = platform.deployments.find(manifest.name, namespace=manifest.namespace)
     change = platform.deployments.apply(manifest)
     deployment = DeploymentRef(manifest.name, manifest.namespace, url_of(spec, platform), ref)
@@ -147,6 +157,7 @@ def deploy(
     except BaseException:
         _restore(previous, manifest, platform)
         raise
+    state.keep(desired)
     record_serving(
         previous, manifest, platform=platform, by=by, accepted={ref: accepted} if accepted else {}
     )

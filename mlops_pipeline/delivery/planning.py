@@ -1,13 +1,15 @@
 """What `up` would change for a model, found out without changing it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.errors import IntegrityError, NotFoundError, UnavailableError
+from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.criteria import MATCHES, dataset_criteria, model_criteria
 from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
+from mlops_pipeline.delivery.desired import Desired, DesiredState, Pin
 from mlops_pipeline.delivery.judging import Criterion, Judge
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, merge_hyperparameters
@@ -63,15 +65,22 @@ def plan_model(model: RegisteredModel, *, platform: Platform, file: Path | None)
     if snapshot is None:
         return [
             _dataset(model, "load", "no snapshot of these inputs"),
-            *_unknown(model, "its dataset is new"),
+            *_unknown(model, "its dataset is new", platform=platform),
         ]
     if refusal := _refusal(judge, dataset_criteria(model.spec.dataset), snapshot.ref):
-        held = _following(model, "held", f"its dataset is refused: {refusal}")
-        return [_dataset(model, "refused", refusal), *held]
+        held = f"its dataset is refused: {refusal}"
+        return [
+            _dataset(model, "refused", refusal),
+            Step(f"{model.name}/model", "held", held),
+            _plan_deployment(model, None, platform=platform, held=held),
+        ]
     order = TrainingOrder(model, snapshot.ref, merge_hyperparameters(model.spec, {}))
     ref = judge.artifacts.find_by_inputs(model.name, inputs_digest=order.inputs_digest())
     if ref is None:
-        return [_dataset(model, "keep"), *_unknown(model, "no artifact of these inputs")]
+        return [
+            _dataset(model, "keep"),
+            *_unknown(model, "no artifact of these inputs", platform=platform),
+        ]
     return [_dataset(model, "keep"), *_plan_artifact(model, ref, judge)]
 
 
@@ -83,10 +92,12 @@ def _following(model: RegisteredModel, action: str, reason: str) -> list[Step]:
     return [Step(f"{model.name}/{part}", action, reason) for part in ("model", "deployment")]
 
 
-def _unknown(model: RegisteredModel, why: str) -> list[Step]:
+def _unknown(model: RegisteredModel, why: str, *, platform: Platform | None = None) -> list[Step]:
     return [
         Step(f"{model.name}/model", "train", why),
-        Step(f"{model.name}/deployment", "deploy", "new artifact"),
+        _plan_deployment(model, None, platform=platform)
+        if platform
+        else Step(f"{model.name}/deployment", "deploy", "new artifact"),
     ]
 
 
@@ -101,9 +112,10 @@ def _plan_artifact(model: RegisteredModel, ref: ModelRef, judge: Judge) -> list[
         ]
     deployed = deployed_ref(model.spec, judge.platform)
     stays = f"; {deployed.digest[:12]} keeps serving" if deployed else ""
+    held = f"{ref.digest[:12]} is refused: {seen}{stays}"
     return [
         Step(f"{model.name}/model", action, f"{ref.digest[:12]}: {seen}"),
-        Step(f"{model.name}/deployment", "held", f"{ref.digest[:12]} is refused: {seen}{stays}"),
+        _plan_deployment(model, ref, platform=judge.platform, held=held),
     ]
 
 
@@ -147,8 +159,36 @@ def _absent_store(platform: Platform) -> str | None:
     return None
 
 
-def _plan_deployment(model: RegisteredModel, ref: ModelRef, *, platform: Platform) -> Step:
+def _plan_deployment(
+    model: RegisteredModel, ref: ModelRef | None, *, platform: Platform, held: str = ""
+) -> Step:
+    """Plan the deployment. `ref` is the artifact of the inputs, None where it is to be trained.
+
+    `held` says why that artifact may not be deployed.
+    """
+    name, state = f"{model.name}/deployment", DesiredState(model.spec, platform)
+    try:
+        known = state.find()
+    except IntegrityError as error:
+        return Step(name, "refused", str(error))
+    if known and known.is_pinned:
+        step = _compare(model, known, state, platform)
+        waiting = ref.digest if ref and ref.digest != known.digest else ""
+        pin = Pin(known, waiting).describe()
+        return replace(step, reason=pin if step.action == "keep" else f"{step.reason}; {pin}")
+    if held:
+        return Step(name, "held", held)
+    if ref is None:
+        return Step(name, "deploy", "new artifact")
+    return _compare(model, state.wanting(ref, by="plan", is_pinned=False), state, platform)
+
+
+def _compare(
+    model: RegisteredModel, wanted: Desired, state: DesiredState, platform: Platform
+) -> Step:
+    """Compare the deployment with its desired state."""
     name, server = f"{model.name}/deployment", model.spec.server
+    ref = ref_to(model.name, wanted.digest)
     found = platform.deployments.find(server.deployment, namespace=server.namespace)
     if found is None:
         why = platform.deployments.describe_absence(server.deployment, namespace=server.namespace)
@@ -159,9 +199,11 @@ def _plan_deployment(model: RegisteredModel, ref: ModelRef, *, platform: Platfor
     status = platform.deployments.status(server.deployment, namespace=server.namespace)
     if edited := [f"{p.name}: {p.reason}" for p in status if p.state == "edited"]:
         return Step(name, "update", "; ".join(edited))
-    wanted = seldon_deployment(model.spec, ref, secret=platform.object_store_secret())
-    if found != wanted:
-        why = platform.deployments.describe_difference(wanted) or "another manifest is deployed"
+    secret = platform.object_store_secret()
+    manifest = seldon_deployment(model.spec, ref, secret=secret, desired=wanted)
+    if found != manifest:
+        why = platform.deployments.describe_difference(manifest) or "another manifest is deployed"
+        why = state.describe_difference() or why
         return Step(name, "deploy", f"{why}; {ref.digest[:12]} replaces it")
     unready = [f"{p.name} is {p.state}: {p.reason}" for p in status if p.state != "ready"]
     if unready or not status:

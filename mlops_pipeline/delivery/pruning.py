@@ -1,6 +1,6 @@
 """Which artifacts nobody needs any more."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby
 
 from mlops_pipeline.clients.errors import UnavailableError
@@ -25,13 +25,15 @@ def unreferenced(
     log: VerdictLog,
     models: Iterable[str],
     keep: int,
+    pinned: Collection[str] = (),
 ) -> list[StoredArtifact]:
     """Return the artifacts that no deployment names and that nobody needs for a rollback.
 
     Needed are, of each model, the newest `keep` that passed or served by right, what is newer than
     those and not judged yet, and what served last by right at each place: the next one is compared
-    with it. With a `keep` of 1 or more also what served by right before. What an interrupted
-    publication left is never needed.
+    with it. With a `keep` of 1 or more also what served by right before. `pinned` are digests that
+    deployments should serve, deleted ones too. What an interrupted publication left is never
+    needed.
 
     Raises:
         UnavailableError: not every deployment can be read.
@@ -45,7 +47,8 @@ def unreferenced(
     found: list[StoredArtifact] = []
     for name in models:
         stored, known = artifacts.list(name), log.standings(name)
-        needed = _newest_good(stored, known, keep) | _last_served(known, 1 + bool(keep))
+        needed = {*pinned, *_newest_good(stored, known, keep)}
+        needed |= _last_served(known, 1 + bool(keep))
         found += [a for a in stored if a.ref.uri not in used and a.ref.digest not in needed]
     return found
 

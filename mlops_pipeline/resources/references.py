@@ -34,16 +34,24 @@ class ReferenceIOManager(dg.ConfigurableIOManager):
         Raises:
             dagster.Failure: the asset was never materialized.
         """
-        found = latest_reference(
-            context.instance, context.asset_key, run_id=context.step_context.run_id
+        run_id = context.step_context.run_id
+        return get_reference(context.instance, context.asset_key, run_id=run_id)
+
+
+def get_reference(instance: dg.DagsterInstance, key: dg.AssetKey, *, run_id: str) -> Reference:
+    """Return the reference that the run `run_id` materialized, else the latest one.
+
+    Raises:
+        dagster.Failure: the asset was never materialized.
+    """
+    found = latest_reference(instance, key, run_id=run_id)
+    if found is None:
+        raise dg.Failure(
+            f"{key.to_user_string()} was never materialized; do that first"
+            + describe_elsewhere(instance),
+            allow_retries=False,
         )
-        if found is None:
-            raise dg.Failure(
-                f"{context.asset_key.to_user_string()} was never materialized; do that first"
-                + describe_elsewhere(context.instance),
-                allow_retries=False,
-            )
-        return found
+    return found
 
 
 def latest_reference(

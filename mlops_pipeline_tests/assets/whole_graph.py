@@ -26,7 +26,7 @@ ALL = ("object_store", "gateway", "toy/dataset", "toy/model", "toy/deployment", 
 
 class _Resource(PlatformResource):
     def build(self) -> Platform:
-        return _MADE["whole"]
+        return _MADE[self.platform]
 
 
 class _Deployments(FakeDeployments):
@@ -52,7 +52,7 @@ class WholeGraph:
     def use(self, model: RegisteredModel) -> None:
         """Go on with another version of the model's code."""
         self.definitions = make_definitions(
-            _Resource(platform="whole", settings={}),
+            _Resource(platform=str(self._folder), settings={}),
             catalog=Catalog((model,)),
             settings=Settings(home=self._folder, models=(), datasets={}),
         )
@@ -99,11 +99,11 @@ def whole_graph(folder: Path) -> Iterator[WholeGraph]:
     platform.deployments = _Deployments(gateway)
     rows = np.arange(20, dtype=float).reshape(10, 2)[:, 0]
     platform.serving_environment.scores = [[float(v < 10), float(v >= 10)] for v in rows]
-    _MADE["whole"] = platform
+    _MADE[str(folder)] = platform
     try:
         with dg.DagsterInstance.ephemeral() as instance:
             yield WholeGraph(platform, folder, instance)
     finally:
         gateway.server.shutdown()
         gateway.server.server_close()
-        _MADE.clear()
+        del _MADE[str(folder)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mlops_pipeline.automation.executor import recorded_executor
+from mlops_pipeline.automation.executor import make_executor
 from mlops_pipeline.cli.claim import Place, claimed, write_place
 from mlops_pipeline.cli.instance import open_instance, purged_records
 from mlops_pipeline.clients import running
@@ -105,12 +105,12 @@ def test_a_reused_process_id_is_not_the_process(killed: str) -> None:
     assert running.is_gone(killed)
 
 
-def test_an_executed_run_says_which_process_executes_it() -> None:
+def test_an_executed_run_says_which_process_executes_it(settings: Settings) -> None:
     @dg.op
     def nothing() -> None:
         pass
 
-    @dg.job(executor_def=recorded_executor)
+    @dg.job(executor_def=make_executor(settings))
     def job() -> None:
         nothing()
 

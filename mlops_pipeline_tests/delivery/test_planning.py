@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.artifacts import ArtifactStore, ref_to
 from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
+from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.planning import plan_layers, plan_model
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
@@ -121,6 +122,36 @@ def test_a_plan_knows_what_checks_refused() -> None:
     for criterion in model_criteria(TOY):
         assert judge.evaluate(criterion, ref).passed
     assert _actions(platform) == ["keep", "keep", "deploy"]
+
+
+def test_a_plan_leaves_a_pinned_artifact_in_place() -> None:
+    platform = FakePlatform()
+    order = _trained(platform)
+    artifacts = ArtifactStore(platform.store)
+    ref = artifacts.find_by_inputs("toy", inputs_digest=order.inputs_digest())
+    assert ref is not None
+    pinned = ref_to("toy", "0" * 64)
+    state = DesiredState(TOY, platform)
+    desired = state.wanting(pinned, by="somebody", is_pinned=True)
+    secret = platform.object_store_secret()
+    platform.deployments.apply(seldon_deployment(TOY, pinned, secret=secret, desired=desired))
+    state.keep(desired)
+
+    *_, step = plan_model(REGISTERED, platform=platform, file=None)
+
+    assert step.action == "keep"
+    assert step.reason.startswith("000000000000 is pinned since ")
+    assert step.reason.endswith(f"by somebody; the newer {ref.digest[:12]} waits")
+
+    platform.deployments.delete("toy-model", namespace="seldon")
+    *_, step = plan_model(REGISTERED, platform=platform, file=None)
+    assert step.action == "deploy"
+    assert step.reason.startswith("seldon/toy-model is not there; 000000000000 is pinned")
+
+    platform.store.objects["models", "toy/desired/fake/seldon/toy-model.json"] = b"{"
+    *_, step = plan_model(REGISTERED, platform=platform, file=None)
+    assert step.action == "refused"
+    assert "could not read the desired state" in step.reason
 
 
 def test_a_plan_trains_nothing_on_a_refused_dataset() -> None:

@@ -170,8 +170,7 @@ def test_a_new_artifact_is_deployed_and_rolled_back(
 
     command_line.run("rollback", "wine")
     assert _answering(url) == old
-    command_line.run("rollback", "wine", new[:10])
-    assert _answering(url) == new
+    _stays_until_unpinned(command_line, config, old=old, new=new)
     assert "the digest of no artifact" in command_line.run("rollback", "wine", "0", code=2).stderr
     assert "nothing to remove" in command_line.run("prune").stdout
     assert old in command_line.run("prune", "--keep", "0", stdin="n\n", code=1).stdout
@@ -179,6 +178,28 @@ def test_a_new_artifact_is_deployed_and_rolled_back(
     assert old[:12] not in command_line.run("models", "wine").stdout
     command_line.run("up", "wine")
     assert _answering(url) == old  # the same inputs make the same artifact again
+
+
+def _stays_until_unpinned(command_line: CommandLine, config: Path, *, old: str, new: str) -> None:
+    """Find the pinned artifact in place whatever runs, until a person unpins it."""
+    url = command_line.url("wine")
+    planned = command_line.run("plan", MLOPS_CONFIG=str(config)).stdout
+    assert f"{new[:12]} waits" in planned
+    done = command_line.run("up", "wine", MLOPS_CONFIG=str(config))
+    assert f"wine: {old[:12]} is pinned since" in done.stdout
+    assert _answering(url) == old
+    command_line.run("delete", "wine-model")
+    command_line.run("up", "wine", MLOPS_CONFIG=str(config))
+    assert _answering(url) == old
+    assert "no longer pinned" in command_line.run("unpin", "wine").stdout
+    assert _answering(url) == old
+    assert "is not pinned" in command_line.run("unpin", "wine").stdout
+    command_line.run("up", "wine", MLOPS_CONFIG=str(config))
+    assert _answering(url) == new
+    command_line.run("rollback", "wine", old[:10])
+    assert _answering(url) == old
+    command_line.run("up", "wine", "--unpin", MLOPS_CONFIG=str(config))
+    assert _answering(url) == new
 
 
 WINE_SOURCE = (Path(__file__).parent.parent / "wine.py").read_text()
@@ -251,6 +272,8 @@ def test_a_bad_model_does_not_reach_users(command_line: CommandLine, tmp_path: P
     assert "(accepted)" in command_line.run("models", "wine").stdout
     assert _refused(command_line) == [bad]
     command_line.run("up", "wine")
+    assert _answering(url).startswith(bad)
+    command_line.run("up", "wine", "--unpin")
     assert _answering(url) == good
 
 

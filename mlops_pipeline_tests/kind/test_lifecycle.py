@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mlops_pipeline.clients.kubernetes import POD, KubernetesApi
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline_tests.command_line import ODD_FLOWER, WINE, predict
@@ -70,8 +71,13 @@ def test_a_second_up_changes_nothing_and_is_quick(command_line: KindCommandLine)
 
 
 def test_a_new_artifact_is_deployed_and_rolled_back(
-    command_line: KindCommandLine, tmp_path: Path
+    command_line: KindCommandLine, cluster_api: KubernetesApi, tmp_path: Path
 ) -> None:
+    def pods() -> set[str]:
+        labels = "seldon-deployment-id=wine-model"
+        found = cluster_api.list(POD, namespace="seldon", labels=labels)
+        return {pod["metadata"]["uid"] for pod in found}
+
     old = command_line.digest("wine")
     changed = tmp_path / "wine.py"
     changed.write_text(WINE.read_text().replace('"trees": 20', '"trees": 21'))
@@ -84,6 +90,11 @@ def test_a_new_artifact_is_deployed_and_rolled_back(
     assert predict(command_line.url("wine"), [1.0] * 13).headers["x-model-digest"] == new
     command_line.run("rollback", "wine")
     assert command_line.digest("wine") == old
+    serving = pods()
+    command_line.run("up", "wine", MLOPS_CONFIG=str(config))
+    assert command_line.digest("wine") == old
+    assert "no longer pinned" in command_line.run("unpin", "wine").stdout
+    assert pods() == serving  # What is wanted changes no pod.
 
 
 def test_a_manifest_of_ones_own_is_applied_shown_and_deleted(
