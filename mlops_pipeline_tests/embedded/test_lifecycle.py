@@ -271,7 +271,8 @@ def test_a_bad_model_does_not_reach_users(command_line: CommandLine, tmp_path: P
     assert _answering(url).startswith(bad)
     assert "(accepted)" in command_line.run("models", "wine").stdout
     assert _refused(command_line) == [bad]
-    command_line.run("up", "wine")
+    red = command_line.run("up", "wine", code=3).stderr
+    assert "served_accuracy_at_least_threshold" in red
     assert _answering(url).startswith(bad)
     command_line.run("up", "wine", "--unpin")
     assert _answering(url) == good
