@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def _kept(path: Path) -> KeptFile[Record]:
     return KeptFile(path, _parsed)
 
 
+@lru_cache(maxsize=256)  # A command reads each record dozens of times.
 def _parsed(text: str) -> Record:
     """Return what `save` wrote.
 
