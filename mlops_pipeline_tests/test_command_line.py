@@ -147,7 +147,9 @@ def test_a_manifest_is_read_from_standard_input(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stdin", io.StringIO("kind: Secret\nmetadata: {name: keys}"))
     code, _, err = run("apply", "-")
     assert code == 2
-    assert "the manifest holds no SeldonDeployment, but Secret keys; nothing was changed" in err
+    assert (
+        "expected a SeldonDeployment in the manifest, found Secret keys; nothing was changed" in err
+    )
 
 
 def test_a_closed_standard_input_is_an_empty_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,7 +235,7 @@ def test_iris_is_read_with_numbers_names_and_headers(tmp_path: Path, line: str) 
         ("1,2,3,4,rose", "iris.csv, line 1: expected 4 lengths and a class, got '1,2,3,4,rose'"),
         ("1,2,3,4", "line 1: expected 4 lengths and a class"),
         ("1,2,3,4,7", "line 1: expected"),
-        ("a,b\n1,2", "has the columns a, b; it lacks sepallength"),
+        ("a,b\n1,2", "lacks the columns sepallength"),
     ],
 )
 def test_what_is_no_iris_is_named(tmp_path: Path, content: str, complaint: str) -> None:

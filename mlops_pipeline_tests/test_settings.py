@@ -72,9 +72,9 @@ def test_relative_paths_start_at_the_settings_file(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ('colour = "red"', r"colour is not a setting \(there are: .*home.*models"),
-        ("[embedded]\nport = 1", r"embedded\.port is not a setting \(there are: .*gateway_port"),
-        ("[embedded]\ngateway_port = 'x'", r"embedded\.gateway_port: .*integer.* \(it is 'x'\)"),
+        ('colour = "red"', r"unknown setting colour \(allowed: .*home.*models"),
+        ("[embedded]\nport = 1", r"unknown setting embedded\.port \(allowed: .*gateway_port"),
+        ("[embedded]\ngateway_port = 'x'", r"embedded\.gateway_port: .*integer.* \(got 'x'\)"),
         ("[embedded]\ngateway_port = 70000", "less than or equal to 65535"),
         ("home = ", "could not read the settings"),
     ],
@@ -90,13 +90,13 @@ def test_wrong_settings_are_named(tmp_path: Path, content: str, complaint: str) 
 )
 def test_an_unknown_variable_is_named(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "1")
-    with pytest.raises(ConfigurationError, match=f"{variable} is not a setting"):
+    with pytest.raises(ConfigurationError, match=f"unknown variable {variable} "):
         load_settings()
 
 
 def test_a_settings_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLOPS_CONFIG", "/nowhere.toml")
-    with pytest.raises(ConfigurationError, match=r"MLOPS_CONFIG names /nowhere\.toml"):
+    with pytest.raises(ConfigurationError, match=r"MLOPS_CONFIG is /nowhere\.toml"):
         load_settings()
 
 
@@ -106,18 +106,30 @@ def test_a_settings_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('[kind.serving.sklearn]\nmemory = "4Gi"', "memory = 4Gi is more than memory_limit = 1Gi"),
-        ("[kubernetes.metallb]\ninstall = true", "install needs addresses"),
-        ('[kubernetes.istio]\ngateway = "a/b"', "gateway: only with install = false"),
-        ('[kubernetes.istio]\ninstall = false\ntls = "self-signed"', "tls is that of the gateway"),
+        ('[kind.serving.sklearn]\nmemory = "4Gi"', "memory = 4Gi exceeds memory_limit = 1Gi"),
+        ("[kubernetes.metallb]\ninstall = true", "install = true requires addresses"),
+        ('[kubernetes.istio]\ngateway = "a/b"', "gateway: allowed only with install = false"),
+        (
+            '[kubernetes.istio]\ninstall = false\ntls = "self-signed"',
+            "tls is not allowed with install = false",
+        ),
         ('[kubernetes.istio]\ninstall = false\naddress = "edge"', "kubernetes.istio.address"),
-        ('[kubernetes.seldon]\nnamespace = "serving"', "namespace: only with install = false"),
-        ('[kubernetes.images]\ndelivery = "kind"', "delivery = kind needs cluster"),
-        ('[kubernetes.images]\ncluster = "a"', "delivery = kind needs cluster"),
-        ('[kubernetes.images]\nregistry = "https://r.example.com"', "no start of an image's name"),
+        (
+            '[kubernetes.seldon]\nnamespace = "serving"',
+            "namespace: allowed only with install = false",
+        ),
+        (
+            '[kubernetes.images]\ndelivery = "kind"',
+            "delivery = kind and cluster must be set together",
+        ),
+        ('[kubernetes.images]\ncluster = "a"', "delivery = kind and cluster must be set together"),
+        (
+            '[kubernetes.images]\nregistry = "https://r.example.com"',
+            "not a valid prefix of an image name",
+        ),
         (
             "[kubernetes]\nistio.install = false\nsamples.bookinfo = true",
-            "samples.bookinfo is installed with istio.install = true only",
+            "samples.bookinfo requires istio.install = true",
         ),
     ],
 )
@@ -159,6 +171,8 @@ def test_the_gateway_that_we_make_is_the_one_that_routes_are_bound_to() -> None:
 )
 def test_a_password_in_a_url_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
     (tmp_path / "mlops.toml").write_text(text)
-    with pytest.raises(ConfigurationError, match=r"must hold no name or password; ~/\.netrc") as e:
+    with pytest.raises(
+        ConfigurationError, match=r"must not contain a user name or password; .* ~/\.netrc"
+    ) as e:
         load_settings()
     assert "SECRET" not in "".join(traceback.format_exception(e.value))

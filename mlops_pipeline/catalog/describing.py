@@ -106,9 +106,9 @@ def _summary(rows: "NDArray[Any]") -> dict[str, Any]:
     step = max(1, rows.size // _MOST_VALUES)
     shown = rows[::step]
     constant = int((rows.max(axis=0) == rows.min(axis=0)).sum())
-    every = "" if step == 1 else f"; by every {step}th row"
+    every = "" if step == 1 else f"; every {step}th row"
     return {
-        "feature": f"all {rows.shape[1]}, {constant} of them constant{every}",
+        "feature": f"all {rows.shape[1]}, {constant} constant{every}",
         **_statistics(shown.ravel()),
         "distinct": len(np.unique(shown)),
     }

@@ -28,8 +28,8 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
     """Yield every fault of the spec."""
     if not _is_named(spec.name, _MODEL_NAME):
         yield (
-            f"name is {spec.name!r}; use lower-case letters, digits and _, "
-            "starting with a letter, 31 characters at most"
+            f"name is {spec.name!r}; use at most 31 lower-case letters, digits and _, starting "
+            "with a letter"
         )
     if frameworks.find_framework(spec.framework) is None:
         yield f"framework is {spec.framework!r}; allowed: {frameworks.names()}"
@@ -39,7 +39,10 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
     yield from _of_thresholds(spec.thresholds)
     yield from _of_hyperparameters(spec.hyperparameters)
     if not (_is_number(spec.training_timeout) and spec.training_timeout > 0):
-        yield f"training_timeout is {spec.training_timeout!r}; it must be over 0, in seconds"
+        yield (
+            f"training_timeout is {spec.training_timeout!r}; it must be a number of seconds "
+            "greater than 0"
+        )
     yield from _of_row("example", spec.example, spec.dataset.features)
     yield from _of_output_names(spec.output_names, spec.dataset.classes)
 
@@ -58,13 +61,12 @@ def _of_output_names(names: object, classes: object) -> Iterator[str]:
 def _of_dataset(dataset: "DatasetSpec") -> Iterator[str]:
     yield from _of_function("dataset.load", dataset.load, arguments=1)
     if not _is_whole(dataset.features, least=1):
-        yield f"dataset.features is {dataset.features!r}; it must be a whole number, 1 or more"
+        yield f"dataset.features is {dataset.features!r}; it must be an integer of at least 1"
     yield from _of_names("dataset.classes", dataset.classes, least=_LEAST_CLASSES)
     yield from _of_feature_names(dataset)
     if dataset.value_range is not None and not _is_range(dataset.value_range):
         yield (
-            f"dataset.value_range is {dataset.value_range!r}; "
-            "it must be the least and the greatest value, or None"
+            f"dataset.value_range is {dataset.value_range!r}; it must be (minimum, maximum) or None"
         )
 
 
@@ -95,13 +97,13 @@ def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
         name = getattr(server, field)
         if not _is_named(name, _LABEL) or len(name) > length:
             yield (
-                f"server.{field} is {name!r}; use lower-case letters, digits and -, "
-                f"starting with a letter, {length} characters at most"
+                f"server.{field} is {name!r}; use at most {length} lower-case letters, digits and "
+                "-, starting with a letter"
             )
     if not _is_whole(server.replicas, least=0) or server.replicas > _MOST_REPLICAS:
         yield f"server.replicas is {server.replicas!r}; allowed: 0 to {_MOST_REPLICAS}"
     if not all(_is_pair(pair) for pair in _items(server.parameters)):
-        yield f"server.parameters is {server.parameters!r}; it must hold pairs of name and text"
+        yield f"server.parameters is {server.parameters!r}; it must contain (name, string) pairs"
 
 
 def _of_thresholds(thresholds: "Thresholds") -> Iterator[str]:
@@ -114,20 +116,20 @@ def _of_thresholds(thresholds: "Thresholds") -> Iterator[str]:
         value = getattr(thresholds, field)
         fits = _is_number(value) and least <= value <= most and not (exclusive and value == least)
         if not fits:
-            start = f"over {least:g}" if exclusive else f"{least:g} or more"
-            end = f", {most:g} at most" if most < math.inf else ""
+            start = f"greater than {least:g}" if exclusive else f"at least {least:g}"
+            end = f", at most {most:g}" if most < math.inf else ""
             yield f"thresholds.{field} is {value!r}; it must be a number, {start}{end}"
 
 
 def _of_hyperparameters(given: object) -> Iterator[str]:
     if not isinstance(given, Mapping):
-        yield f"hyperparameters is {given!r}; it must map names to numbers or texts"
+        yield f"hyperparameters is {given!r}; it must map names to numbers or strings"
         return
     for name, value in given.items():
         if not isinstance(name, str):
-            yield f"hyperparameters has the name {name!r}; names are texts"
+            yield f"hyperparameters has the name {name!r}; names must be strings"
         elif not isinstance(value, str) and not _is_number(value):
-            yield f"hyperparameters[{name!r}] is {value!r}; it must be a finite number or a text"
+            yield f"hyperparameters[{name!r}] is {value!r}; it must be a finite number or a string"
 
 
 def _of_row(field: str, row: object, features: object) -> Iterator[str]:
@@ -141,9 +143,9 @@ def _of_row(field: str, row: object, features: object) -> Iterator[str]:
 def _of_names(field: str, names: object, *, least: int) -> Iterator[str]:
     found = _items(names)
     if isinstance(names, str) or not all(isinstance(name, str) and name for name in found):
-        yield f"{field} is {names!r}; it must be a tuple of texts"
+        yield f"{field} is {names!r}; it must be a tuple of strings"
     elif len(found) < least:
-        yield f"{field} is {names!r}; name {least} or more"
+        yield f"{field} is {names!r}; give at least {least} names"
     elif len(set(found)) < len(found):
         yield f"{field} is {names!r}; the names must differ"
 

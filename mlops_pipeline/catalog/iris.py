@@ -74,7 +74,7 @@ def _order(names: Sequence[str], file: Path) -> list[int]:
     plain = [other.get(name, name) for name in plain]
     if missing := [name for name in _COLUMNS if name not in plain]:
         raise ValueError(
-            f"{file} has the columns {', '.join(names)}; it lacks {', '.join(missing)}"
+            f"{file} lacks the columns {', '.join(missing)} (it has {', '.join(names)})"
         )
     return [plain.index(name) for name in _COLUMNS]
 
@@ -83,7 +83,7 @@ def _class_number(text: str) -> int:
     name = text.lower().removeprefix("iris-")
     number = _CLASSES.index(name) if name in _CLASSES else float(text)
     if number not in range(len(_CLASSES)):
-        raise ValueError(f"{text} is no class")
+        raise ValueError(f"{text} is not a class")
     return int(number)
 
 

@@ -57,8 +57,8 @@ class RegisteredModel:
         for function in self._functions:
             if (file := _source_file(function)) is None or not file.is_file():
                 return (
-                    f"{function!r} is not a function of a .py file; write it as one, so that a "
-                    "change of it is noticed"
+                    f"{function!r} is not defined in a .py file; move it to one, so that changes "
+                    "are detected"
                 )
         return None
 
@@ -247,14 +247,14 @@ def _describe_clash(model: RegisteredModel, taken: dict[str, str]) -> str | None
     """Say which of its names is reserved or another model's; else note them as taken."""
     if model.name in RESERVED:
         return (
-            f"the name {model.name} is that of a part of a platform; "
-            f"choose a name other than {', '.join(sorted(RESERVED))}"
+            f"the name {model.name} is reserved for a part of a platform; choose a name other "
+            f"than {', '.join(sorted(RESERVED))}"
         )
     server = model.spec.server
     names = (f"name {model.name}", f"deployment {server.namespace}/{server.deployment}")
     for name in names:
         if name in taken:
-            return f"{taken[name]} has the {name} already; rename one of them"
+            return f"{taken[name]} already has the {name}; rename one of them"
     taken.update(dict.fromkeys(names, model.source))
     return None
 
@@ -262,5 +262,5 @@ def _describe_clash(model: RegisteredModel, taken: dict[str, str]) -> str | None
 def _refuse_unknown(datasets: Iterable[str], names: Sequence[str]) -> None:
     for name in sorted(set(datasets) - set(names)):
         raise ConfigurationError(
-            f"the setting `datasets.{name}` is of no model; there are: {', '.join(names)}"
+            f"unknown model in the setting `datasets.{name}`; models: {', '.join(names)}"
         )

@@ -23,7 +23,7 @@ class InvalidSpecError(ValueError):
     """A `ModelSpec` that cannot work; names the model, each wrong field and what is allowed."""
 
     def __init__(self, name: object, reasons: Sequence[str]) -> None:
-        super().__init__(f"the ModelSpec {name!r} is wrong: {'; '.join(reasons)}")
+        super().__init__(f"the ModelSpec {name!r} is invalid: {'; '.join(reasons)}")
         self.name = name if isinstance(name, str) else ""
         """The model's name; empty where that is wrong too."""
         self.reasons = tuple(reasons)

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mlops_pipeline.catalog.worker", description=__doc__)
     parser.add_argument("job", choices=("dataset", "train"))
     parser.add_argument(
-        "source", help="where the ModelSpec stands: module:ATTRIBUTE or file.py:ATTRIBUTE"
+        "source", help="location of the ModelSpec: module:ATTRIBUTE or file.py:ATTRIBUTE"
     )
     parser.add_argument(
         "--input", type=Path, help="the configured data file (dataset), data.npz (train)"
@@ -94,7 +94,7 @@ def _numeric(spec: ModelSpec, dataset: Dataset) -> Dataset:
         except (TypeError, ValueError) as error:
             wanted = "numbers" if name.startswith("x") else f"numbers, or {spec.dataset.classes}"
             raise ValueError(
-                f"{name} of the dataset of {spec.name} must hold {wanted}: {error}"
+                f"{name} of the dataset of {spec.name} must contain {wanted}: {error}"
             ) from error
 
     return Dataset(**{name: numbers(name, values) for name, values in vars(dataset).items()})
@@ -163,12 +163,12 @@ def _refuse_useless(spec: ModelSpec, folder: Path, scores: "NDArray[Any]", rows:
     import numpy as np
 
     if not any(path.is_file() for path in folder.rglob("*")):
-        raise ValueError(f"the training function of {spec.name} wrote no file into its folder")
+        raise ValueError(f"the training function of {spec.name} wrote no file to its folder")
     wanted = (rows, len(spec.dataset.classes))
     if scores.shape != wanted or not np.isfinite(scores).all():
         raise ValueError(
-            f"the model of {spec.name} answers scores of shape {scores.shape}; "
-            f"{wanted} finite numbers are asked for, a column per class"
+            f"the model of {spec.name} returned scores of shape {scores.shape}; expected finite "
+            f"numbers of shape {wanted}, one column per class"
         )
 
 

@@ -59,8 +59,8 @@ def _check_model_uri(uri: str) -> str:
         raise ValueError("Predictive unit modelUri required when using standalone servers")
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+", uri):
         raise ValueError(
-            "models are read from s3://<bucket>/<prefix> in this platform's object store; copy the "
-            'model there and name that place, see docs/serving.md, "A model from elsewhere"'
+            "expected s3://<bucket>/<prefix> in this platform's object store; copy the model "
+            'there and use that URI, see docs/serving.md, "A model from elsewhere"'
         )
     return uri
 
@@ -285,7 +285,7 @@ def parse(manifest: object) -> SeldonDeployment:
     """
     if not isinstance(manifest, Mapping):
         raise InvalidManifestError(
-            f"a SeldonDeployment manifest is a mapping, not {type(manifest).__name__}"
+            f"expected a SeldonDeployment manifest (a mapping), got {type(manifest).__name__}"
         )
     try:
         return SeldonDeployment.model_validate(dict(manifest))
@@ -293,8 +293,8 @@ def parse(manifest: object) -> SeldonDeployment:
         title = _title({**manifest, "kind": KIND})
         reasons = "; ".join(_sentences([dict(e) for e in error.errors(include_url=False)]))
         raise InvalidManifestError(
-            f"{title} is invalid: {reasons}; correct the manifest and apply it again, "
-            "nothing was changed"
+            f"{title} is invalid: {reasons}; correct the manifest and apply it again. Nothing was "
+            "changed"
         ) from error
 
 
@@ -333,8 +333,8 @@ def parse_manifests(text: str) -> Manifests:
         raise InvalidManifestError("\n".join(reasons))
     if not deployments:
         raise InvalidManifestError(
-            f"the manifest holds no {KIND}, but {', '.join(others) or 'nothing'}; "
-            "nothing was changed"
+            f"expected a {KIND} in the manifest, found {', '.join(others) or 'nothing'}; nothing "
+            "was changed"
         )
     return Manifests(tuple(deployments), tuple(others))
 
@@ -359,7 +359,9 @@ def _objects(documents: Iterable[object]) -> Iterator[object]:
         if isinstance(document, Mapping) and str(kind).endswith("List"):
             items = document.get("items") or ()
             if not isinstance(items, list | tuple):
-                raise InvalidManifestError(f"the items of a list are a {type(items).__name__}")
+                raise InvalidManifestError(
+                    f"expected a list in `items`, got {type(items).__name__}"
+                )
             yield from items
         elif document is not None:
             yield document
@@ -390,14 +392,14 @@ def _sentence(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{path}: is not supported by this project{_ADVICE.get(path.split('.')[-1], '')}"
     if error["type"] == "missing" and path.endswith("implementation"):
-        return f"{path}: required value; supported are {' and '.join(implementations())}"
+        return f"{path}: required value; supported: {' and '.join(implementations())}"
     if error["type"] == "missing":
         return f"{path}: required value"
     if path.endswith("children"):
         return f"{path}: graphs with children are not supported by this project"
     message = str(error["msg"]).removeprefix("Value error, ")
     shown = error.get("input")
-    return f"{path}: {message}" + (f" (it is {shown!r})" if isinstance(shown, str | int) else "")
+    return f"{path}: {message}" + (f" (got {shown!r})" if isinstance(shown, str | int) else "")
 
 
 _ALIASES = {
@@ -407,8 +409,8 @@ _ALIASES = {
 }
 _ADVICE = {
     "componentSpecs": (
-        f" (containers of your own; processors and memory are set by the annotations "
-        f"{CPU_ANNOTATION}, {MEMORY_ANNOTATION} and {MEMORY_LIMIT_ANNOTATION} of the predictor)"
+        " (custom containers; set CPU and memory with the predictor's annotations "
+        f"{CPU_ANNOTATION}, {MEMORY_ANNOTATION} and {MEMORY_LIMIT_ANNOTATION})"
     ),
 }
 
@@ -432,9 +434,9 @@ def _bad_traffic(spec: Spec) -> list[str]:
     if shadows and not live:
         reasons.append("Shadow can not exist as only predictor")
     if len(live) > 1 and total != 100:
-        reasons.append(f"Traffic must sum to 100 for multiple predictors (it is {total})")
+        reasons.append(f"Traffic must sum to 100 for multiple predictors (got {total})")
     if len(live) == 1 and total not in (0, 100):
-        reasons.append(f"Traffic must sum be 100 for a single predictor when set (it is {total})")
+        reasons.append(f"Traffic must sum be 100 for a single predictor when set (got {total})")
     return reasons
 
 

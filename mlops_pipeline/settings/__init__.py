@@ -42,28 +42,29 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("mlops-pipeline"),
-        description="State folder: Dagster's instance, and each platform's data. "
+        description="State folder with Dagster's instance and the data of each platform. "
         "Default: the user's data folder.",
     )
     platform: Literal["embedded", "kind", "kubernetes"] = Field(
-        "embedded", description="The platform that the command line works on."
+        "embedded", description="Platform that the command line works on."
     )
     bundle: Path | None = Field(
         None,
-        description="Folder with every program, chart, manifest and image of the Kubernetes "
-        "platforms; then nothing is taken from a network, but what the nodes of `kubernetes` pull, "
-        "and packages for serving images that it lacks.",
+        description="Folder with every program, chart, manifest and image that the Kubernetes "
+        "platforms need. With a bundle, nothing is downloaded, with two exceptions: the nodes of "
+        "`kubernetes` pull images, and the build of a serving image that the bundle lacks "
+        "installs packages.",
     )
     mirror: Annotated[Url, StringConstraints(pattern=r"^(https?://[^/?#]+[^?#]*)?$")] = Field(
         "",
-        description="URL to download from instead of upstream: `https://host/path` is asked for as "
-        "`<mirror>/host/path`. A password for it is read from ~/.netrc. Images are not meant: see "
-        "kind.cluster.mirrors.",
+        description="URL of a download mirror: `https://host/path` is downloaded from "
+        "`<mirror>/host/path`. A password for it is read from ~/.netrc. Container images "
+        "are not affected; use kind.cluster.mirrors.",
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="More models: files (`path/to/wine.py`) or modules that hold ModelSpecs; in "
-        "the variable, with commas between them.",
+        description="Additional models: files (`path/to/wine.py`) or modules that define "
+        "ModelSpecs. In the variable, separate them with commas.",
     )
     datasets: dict[str, Path] = Field(
         default_factory=dict, description="Model name → file or folder to load its dataset from."
@@ -73,13 +74,13 @@ class Settings(BaseSettings):
     )
     kind: KindSettings = Field(default_factory=KindSettings, description="The kind platform.")
     kubernetes: KubernetesSettings = Field(
-        default_factory=KubernetesSettings, description="The platform on a cluster that is there."
+        default_factory=KubernetesSettings, description="The platform on an existing cluster."
     )
 
     @field_validator("models", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
-        """A variable names several models with commas between them."""
+        """Split the value of a variable at its commas."""
         return (
             tuple(v.strip() for v in value.split(",") if v.strip())
             if isinstance(value, str)
@@ -95,12 +96,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments over variables over the file."""
+        """Return the sources: arguments override variables, which override the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
 
     @property
     def models_namespace(self) -> str:
-        """Where models are deployed that name no other namespace than the default, here."""
+        """Namespace of the models that use the default namespace, on this platform."""
         chosen = {"kind": self.kind, "kubernetes": self.kubernetes}.get(self.platform)
         return chosen.models_namespace if chosen else DEFAULT_NAMESPACE
 
@@ -119,18 +120,18 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the settings.
 
     Raises:
-        ConfigurationError: an unknown key or a wrong value, named, with what is allowed.
+        ConfigurationError: an unknown key or an invalid value; says which, and what is allowed.
     """
     _refuse_unknown_variables(os.environ)
     if CONFIG_VARIABLE in os.environ and not config_file().is_file():
-        raise ConfigurationError(f"{CONFIG_VARIABLE} names {config_file()}, which is not a file")
+        raise ConfigurationError(f"{CONFIG_VARIABLE} is {config_file()}, which is not a file")
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
         reasons = "; ".join(_sentence(dict(part)) for part in error.errors(include_url=False))
         raise ConfigurationError(
-            f"the settings are wrong: {reasons}; mend {config_file()} or the {PREFIX}* variables, "
-            "nothing was changed"
+            f"invalid settings: {reasons}; correct {config_file()} or the {PREFIX}* variables. "
+            "Nothing was changed"
         ) from error
     except ValueError as error:
         raise ConfigurationError(
@@ -151,12 +152,12 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _resolve(path: Path) -> Path:
-    """Return the path from the folder of the settings file, where it is a relative one."""
+    """Resolve a relative path against the folder of the settings file."""
     return config_file().absolute().parent / path.expanduser()
 
 
 def _with_resolved(platform: _Platform, *names: str) -> _Platform:
-    """Return a platform's table with these of its paths, and those of its gateway, resolved."""
+    """Return a platform's table with these paths and its gateway's paths resolved."""
     files = _resolved(platform.istio, "certificate", "private_key")
     istio = platform.istio.model_copy(update=files)
     return platform.model_copy(update={**_resolved(platform, *names), "istio": istio})
@@ -173,7 +174,7 @@ def allowed_keys(model: type[BaseModel] = Settings) -> list[str]:
 
 
 def table_at(path: Sequence[str]) -> type[BaseModel] | None:
-    """Return the table of settings at `path` (`("kind", "cluster")`), or None where none is."""
+    """Return the table of settings at `path` (`("kind", "cluster")`), or None."""
     table: type[BaseModel] = Settings
     for name in path:
         field = table.model_fields.get(name)
@@ -187,13 +188,13 @@ def table_at(path: Sequence[str]) -> type[BaseModel] | None:
 def _sentence(error: Mapping[str, Any]) -> str:
     *above, _ = path = [str(part) for part in error["loc"]] or [""]
     if error["type"] == "extra_forbidden" and (table := table_at(above)) is not None:
-        return f"{'.'.join(path)} is not a setting (there are: {', '.join(allowed_keys(table))})"
+        return f"unknown setting {'.'.join(path)} (allowed: {', '.join(allowed_keys(table))})"
     given = re.sub(r"//[^/@]*@", "//…@", repr(error.get("input")))
-    return f"{'.'.join(path)}: {error['msg']} (it is {given})"
+    return f"{'.'.join(path)}: {error['msg']} (got {given})"
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    """Environment variables are not validated by pydantic-settings: a typo would pass unseen."""
+    """Refuse unknown variables: pydantic-settings ignores them, so a typo would go unnoticed."""
     for variable in sorted(environment):
         if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
             continue
@@ -205,6 +206,4 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
             known = table if table is not None else Settings
             start = "".join(f"{part.upper()}__" for part in above) if table is not None else ""
             names = ", ".join(f"{PREFIX}{start}{key.upper()}" for key in allowed_keys(known))
-            raise ConfigurationError(
-                f"the variable {variable} is not a setting (there are: {names}); unset it"
-            )
+            raise ConfigurationError(f"unknown variable {variable} (allowed: {names}); unset it")

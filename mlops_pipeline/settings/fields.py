@@ -1,4 +1,4 @@
-"""What several tables of settings have in common."""
+"""Types that several tables of settings share."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -11,11 +11,11 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 def _refuse_passwords(url: str) -> str:
-    """Refuse a URL with a name or a password: settings are stored and shown by Dagster."""
+    """Refuse a URL with a user name or password: Dagster stores and shows the settings."""
     if "@" in urlsplit(url).netloc:
         raise ValueError(
-            "a URL here must hold no name or password; ~/.netrc is read for downloads (`machine "
-            "HOST login NAME password PASSWORD`)"
+            "a URL must not contain a user name or password; for downloads, put them into "
+            "~/.netrc (`machine HOST login NAME password PASSWORD`)"
         )
     return url
 
@@ -24,12 +24,12 @@ Url = Annotated[str, AfterValidator(_refuse_passwords)]
 
 
 class Table(BaseModel):
-    """One table of mlops.toml: unknown keys are refused, values do not change."""
+    """One table of mlops.toml. Unknown keys are refused; values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def changed(table: Table, *names: str) -> list[str]:
-    """Return those of the settings that are not what they are by default."""
+    """Return the settings among `names` that differ from their defaults."""
     fields = type(table).model_fields
     return [name for name in names if getattr(table, name) != fields[name].default]

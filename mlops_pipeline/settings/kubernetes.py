@@ -1,4 +1,4 @@
-"""The settings of the platform on a cluster that is there already."""
+"""The settings of the platform on an existing cluster."""
 
 import re
 from pathlib import Path
@@ -24,40 +24,40 @@ _Url = Annotated[Url, StringConstraints(pattern=r"^(https?://[^\s/]+)?$")]
 
 
 class ExistingMetalLB(MetalLBSettings):
-    """Who gives Services of type LoadBalancer addresses."""
+    """MetalLB, or a load balancer that the cluster already has."""
 
     install: bool = Field(
-        False, description="Install MetalLB. Otherwise the cluster has a load balancer of its own."
+        False, description="Install MetalLB. If false, the cluster must have its own load balancer."
     )
     addresses: str = Field(
         "",
-        description="`first-last` or a prefix of addresses in the nodes' network that nothing else "
-        "uses; with install it has to be set.",
+        description="Addresses for MetalLB: `first-last` or a prefix in the nodes' network that "
+        "nothing else uses. Required with install = true.",
     )
 
     @model_validator(mode="after")
     def _has_addresses(self) -> "ExistingMetalLB":
         if self.install and not self.addresses:
-            raise ValueError("install needs addresses: nobody else knows which ones are free")
+            raise ValueError("install = true requires addresses; free addresses cannot be detected")
         return self
 
 
 class ExistingIstio(IstioSettings):
-    """The ingress gateway: one of ours, or one that is there."""
+    """The ingress gateway: installed by this project, or existing."""
 
-    install: bool = Field(True, description="Install Istio. Otherwise the one there is used.")
+    install: bool = Field(True, description="Install Istio. If false, the existing Istio is used.")
     gateway: _Place = Field(
         "istio-system/seldon-gateway",
-        description="`namespace/name` of the Gateway that is there, with install = false.",
+        description="`namespace/name` of the existing Gateway, with install = false.",
     )
     service: _Place = Field(
         "istio-system/istio-ingressgateway",
-        description="`namespace/name` of the Service of the gateway that is there.",
+        description="`namespace/name` of the existing gateway's Service, with install = false.",
     )
     address: _Url = Field(
         "",
-        description="URL by which the gateway that is there is reached from here. Empty: "
-        "`http://` and the address of its Service.",
+        description="URL of the existing gateway, as reached from this machine. Empty: `http://` "
+        "and the address of its Service.",
     )
 
     @property
@@ -66,45 +66,52 @@ class ExistingIstio(IstioSettings):
         return self.gateway
 
     @model_validator(mode="after")
-    def _is_told_what_it_uses(self) -> "ExistingIstio":
+    def _names_only_what_exists(self) -> "ExistingIstio":
         if self.install and (named := changed(self, "gateway", "service", "address")):
-            raise ValueError(f"{', '.join(named)}: only with install = false")
+            raise ValueError(f"{', '.join(named)}: allowed only with install = false")
         if not self.install and self.tls != "off":
-            raise ValueError("tls is that of the gateway that is there, with install = false")
+            raise ValueError(
+                "tls is not allowed with install = false; the existing gateway defines it"
+            )
         return self
 
 
 class ExistingSeldon(SeldonSettings):
-    """Seldon Core: ours, or one that is there."""
+    """Seldon Core: installed by this project, or existing."""
 
-    install: bool = Field(True, description="Install Seldon Core. Otherwise the one there is used.")
+    install: bool = Field(
+        True, description="Install Seldon Core. If false, the existing Seldon Core is used."
+    )
     namespace: Name = Field(
-        "seldon-system", description="Where the operator that is there runs, with install = false."
+        "seldon-system", description="Namespace of the existing operator, with install = false."
     )
 
     @model_validator(mode="after")
-    def _is_told_what_it_uses(self) -> "ExistingSeldon":
+    def _names_only_what_exists(self) -> "ExistingSeldon":
         if self.install and changed(self, "namespace"):
-            raise ValueError("namespace: only with install = false")
+            raise ValueError("namespace: allowed only with install = false")
         return self
 
 
 class ImagesSettings(Table):
-    """How the images of the model server come to the nodes."""
+    """How the model server's images reach the nodes."""
 
     delivery: Literal["registry", "kind", "none"] = Field(
         "registry",
-        description="`registry`: pushed, and pulled by the nodes. `kind`: loaded into the nodes of "
-        "a kind cluster, as are all others. `none`: somebody brings them to the nodes.",
+        description="How the model server's images reach the nodes. `registry`: pushed to a "
+        "registry; the nodes pull them. `kind`: loaded into the nodes of a kind cluster, like "
+        "all other images. `none`: you load them into the nodes.",
     )
     registry: str = Field(
         "",
-        description="Where they are pushed, `registry.example.com/team`, with the login that the "
-        "container engine has.",
+        description="Registry that the images are pushed to, such as "
+        "`registry.example.com/team`. The container engine must be logged in.",
     )
-    plain_http: bool = Field(False, description="That registry has no TLS.")
+    plain_http: bool = Field(False, description="The registry does not use TLS.")
     pull_secret: _OptionalName = Field(
-        "", description="Secret in the namespace of the models that nodes pull them with."
+        "",
+        description="Secret that the nodes pull these images with. It must be in the namespace "
+        "of the models.",
     )
     cluster: _OptionalName = Field(
         "", description="Name of the kind cluster, with delivery = kind."
@@ -113,31 +120,31 @@ class ImagesSettings(Table):
     @model_validator(mode="after")
     def _fits(self) -> "ImagesSettings":
         if (self.delivery == "kind") != bool(self.cluster):
-            raise ValueError("delivery = kind needs cluster, and cluster needs it")
+            raise ValueError("delivery = kind and cluster must be set together")
         if self.registry and not _REGISTRY.fullmatch(self.registry):
-            raise ValueError(f"registry = {self.registry!r} is no start of an image's name")
+            raise ValueError(f"registry = {self.registry!r} is not a valid prefix of an image name")
         return self
 
 
 class KubernetesSettings(LayerSettings):
-    """Everything of the platform on a cluster that is there."""
+    """All settings of the platform on an existing cluster."""
 
     platform: ClassVar[str] = "kubernetes"
 
     context: str = Field(
         "",
-        description="Context of the kubeconfig to work on. It has to be named: the current context "
-        "is never taken.",
+        description="Kubeconfig context to use. Required: the current context is never used.",
     )
     kubeconfig: Path | None = Field(
         None,
-        description="The kubeconfig, which is only read. Default: KUBECONFIG, or ~/.kube/config.",
+        description="Kubeconfig file, which is only read. Default: KUBECONFIG, or ~/.kube/config.",
     )
     namespace: Name = Field(
-        "seldon", description="Namespace of the models that name no other one than `seldon`."
+        "seldon", description="Namespace of the models that use the default namespace `seldon`."
     )
     engine: Literal["docker", "podman"] = Field(
-        "docker", description="What builds the image of the model server, and tries models in it."
+        "docker",
+        description="Container engine that builds the model server's image and tests models in it.",
     )
     metallb: ExistingMetalLB = Field(default_factory=ExistingMetalLB, description="MetalLB.")
     istio: ExistingIstio = Field(default_factory=ExistingIstio, description="Istio.")
@@ -149,15 +156,15 @@ class KubernetesSettings(LayerSettings):
     @model_validator(mode="after")
     def _installs_what_it_needs(self) -> "KubernetesSettings":
         if self.samples.bookinfo and not self.istio.install:
-            raise ValueError("samples.bookinfo is installed with istio.install = true only")
+            raise ValueError("samples.bookinfo requires istio.install = true")
         return self
 
     @property
     def models_namespace(self) -> str:
-        """Where models are deployed that name no other namespace than the default."""
+        """Namespace of the models that use the default namespace."""
         return self.namespace
 
     @property
     def load_balancer(self) -> str:
-        """The layer that gives addresses."""
+        """Name of the layer that assigns addresses to Services of type LoadBalancer."""
         return "metallb" if self.metallb.install else "cluster"

@@ -20,8 +20,8 @@ class MetalLBSettings(Table):
 
     addresses: str = Field(
         "",
-        description="`first-last` or a prefix, in the subnet of the container network. Empty: a "
-        "range near its end that nothing uses.",
+        description="Addresses for MetalLB: `first-last` or a prefix in the subnet of the "
+        "container network. Empty: an unused range near the end of the subnet.",
     )
 
 
@@ -29,13 +29,15 @@ class IstioSettings(Table):
     """The ingress gateway."""
 
     tls: Literal["off", "self-signed", "files"] = Field(
-        "off", description="Where the certificate of port 443 comes from."
+        "off", description="Source of the certificate for port 443."
     )
-    certificate: Path | None = Field(None, description="PEM file of the chain, with tls = files.")
-    private_key: Path | None = Field(None, description="PEM file of the key, with tls = files.")
-    https_redirect: bool = Field(
-        False, description="Answer plain HTTP with a redirect to HTTPS; needs tls."
+    certificate: Path | None = Field(
+        None, description="PEM file with the certificate chain, for tls = files."
     )
+    private_key: Path | None = Field(
+        None, description="PEM file with the private key, for tls = files."
+    )
+    https_redirect: bool = Field(False, description="Redirect HTTP to HTTPS. Requires tls.")
 
     @property
     def reference(self) -> str:
@@ -45,9 +47,9 @@ class IstioSettings(Table):
     @model_validator(mode="after")
     def _fits(self) -> "IstioSettings":
         if (self.tls == "files") != (self.certificate is not None and self.private_key is not None):
-            raise ValueError("tls = files needs certificate and private_key, and they need it")
+            raise ValueError("tls = files, certificate and private_key must be set together")
         if self.https_redirect and self.tls == "off":
-            raise ValueError("https_redirect needs tls")
+            raise ValueError("https_redirect requires tls")
         return self
 
 
@@ -56,48 +58,50 @@ class SeldonSettings(Table):
 
     version: str = Field(
         "1.17.1",
-        description="Version of the chart seldon-core-operator. 1.17.1 is the last one under the "
-        "Apache License 2.0; from 1.18.0 on it is the Business Source License 1.1, which allows no "
-        "production use.",
+        description="Version of the chart seldon-core-operator. 1.17.1 is the last version under "
+        "the Apache License 2.0. From 1.18.0, the Business Source License 1.1 applies, which "
+        "does not allow production use.",
     )
-    usage_metrics: bool = Field(False, description="Let Seldon's spartakus report usage to Seldon.")
+    usage_metrics: bool = Field(
+        False, description="Let Seldon's spartakus report usage data to Seldon."
+    )
     engine: bool = Field(
         False,
-        description="Put Seldon's executor in front of each model; its pods take 20 s longer.",
+        description="Run Seldon's executor in front of each model. Pods take 20 s longer to start.",
     )
     keys_by_default: bool = Field(
         False,
-        description="Let Seldon's operator give the Secret `seldon-rclone-secret`, with the keys "
-        "of the object store, to every model whose manifest names no `envSecretRefName`. In "
-        "namespaces without that Secret such models then do not start, wherever they are read "
-        "from.",
+        description="Let Seldon's operator add the Secret `seldon-rclone-secret`, which contains "
+        "the object store's keys, to every model whose manifest has no `envSecretRefName`. In a "
+        "namespace without this Secret, such models do not start, even if they are read from "
+        "another store.",
     )
 
 
 class ObjectStoreSettings(Table):
-    """S3: SeaweedFS in the cluster, or one that is there."""
+    """S3: SeaweedFS in the cluster, or an existing service."""
 
-    size: Quantity = Field("5Gi", description="Size of the volume of SeaweedFS.")
+    size: Quantity = Field("5Gi", description="Size of SeaweedFS's volume.")
     storage_class: str = Field(
         "", description="Storage class of that volume. Empty: the cluster's default."
     )
     endpoint: Url = Field(
         "",
-        description="URL of another S3, reachable from here and from pods; then none is made. It "
-        "has to have the buckets `models` and `datasets`. Its keys come from where AWS's tools "
-        "look: AWS_ACCESS_KEY_ID, or the profile.",
+        description="URL of an existing S3 service, reachable from this machine and from pods. "
+        "SeaweedFS is then not installed. The buckets `models` and `datasets` must exist. "
+        "Keys are read from the usual AWS sources: AWS_ACCESS_KEY_ID, or the profile.",
     )
-    region: str = Field("us-east-1", description="Region of that S3.")
-    profile: str = Field("", description="Profile of ~/.aws that holds its keys.")
+    region: str = Field("us-east-1", description="Region of that S3 service.")
+    profile: str = Field("", description="Profile in ~/.aws with the keys of that S3 service.")
 
 
-_CPU = "Processors that are kept for a container: `0.5`, or `500m`."
-_MEMORY = "Memory that is kept for it."
-_LIMIT = "Memory that it is ended at."
+_CPU = "CPU request: `0.5` or `500m`."
+_MEMORY = "Memory request."
+_LIMIT = "Memory limit: a container that exceeds it is killed."
 
 
 class Resources(Table):
-    """What a container of a model's pods is given."""
+    """Resources of a container in a model's pods."""
 
     cpu: Processors = Field("50m", description=_CPU)
     memory: Quantity = Field("256Mi", description=_MEMORY)
@@ -110,7 +114,7 @@ class Resources(Table):
 
 
 class ForwarderResources(Resources):
-    """The same for what stands before a server that loads a model."""
+    """Resources of the forwarder in front of a server that loads a model."""
 
     cpu: Processors = Field("20m", description=_CPU)
     memory: Quantity = Field("64Mi", description=_MEMORY)
@@ -122,15 +126,16 @@ class _Serving(Table):
 
     images: Literal["own", "upstream"] = Field(
         "own",
-        description="`own`: built here from the libraries that train. `upstream`: Seldon's, with "
-        "TensorFlow Serving of the version that matches training.",
+        description="`own`: images built on this machine, with the libraries that train. "
+        "`upstream`: Seldon's images, with the version of TensorFlow Serving that matches "
+        "training.",
     )
     forwarder: ForwarderResources = Field(
-        default_factory=ForwarderResources, description="What stands before TENSORFLOW_SERVER."
+        default_factory=ForwarderResources, description="Forwarder in front of TENSORFLOW_SERVER."
     )
 
     def resources_of(self, implementation: str) -> Resources:
-        """Return what the container is given that loads a model.
+        """Return the resources of the container that loads a model.
 
         Raises:
             LookupError: no framework has this implementation.
@@ -140,12 +145,12 @@ class _Serving(Table):
 
 
 def _table_of(framework: Framework) -> tuple[type[Resources], Any]:
-    """Return the table of settings of a framework's containers, with its defaults."""
+    """Return the settings table of a framework's containers, and its field."""
     usual = framework.resources
     table = create_model(
         f"{framework.name.title()}Resources",
         __base__=Resources,
-        __doc__=f"What a container with {framework.title} is given.",
+        __doc__=f"Resources of a container with {framework.title}.",
         cpu=(Processors, Field(usual.cpu, description=_CPU)),
         memory=(Quantity, Field(usual.memory, description=_MEMORY)),
         memory_limit=(Quantity, Field(usual.memory_limit, description=_LIMIT)),
@@ -156,7 +161,7 @@ def _table_of(framework: Framework) -> tuple[type[Resources], Any]:
 if TYPE_CHECKING:
 
     class ServingSettings(_Serving):
-        """The model servers, with a table of `Resources` for each framework, named by it."""
+        """The model servers, with a table of `Resources` per framework, named after it."""
 
 else:
     ServingSettings = create_model(
@@ -168,16 +173,18 @@ else:
 
 
 class SamplesSettings(Table):
-    """Applications that prove a layer."""
+    """Sample applications that test a layer."""
 
-    bookinfo: bool = Field(False, description="Install Istio's Bookinfo and check /productpage.")
+    bookinfo: bool = Field(
+        False, description="Install Istio's Bookinfo sample and check /productpage."
+    )
 
 
 class LayerSettings(Table):
-    """What the platforms on Kubernetes share."""
+    """Settings that the Kubernetes platforms share."""
 
     platform: ClassVar[str]
-    """The name of the platform, which is that of its table."""
+    """Name of the platform and of its table."""
 
     metallb: MetalLBSettings = Field(default_factory=MetalLBSettings, description="MetalLB.")
     istio: IstioSettings = Field(default_factory=IstioSettings, description="Istio.")
@@ -189,18 +196,18 @@ class LayerSettings(Table):
         default_factory=ServingSettings, description="The model servers."
     )
     samples: SamplesSettings = Field(
-        default_factory=SamplesSettings, description="Applications that prove a layer."
+        default_factory=SamplesSettings, description="Sample applications that test a layer."
     )
     ready_timeout: Seconds = Field(
-        240.0, description="Seconds in which a layer or a deployment must become ready."
+        240.0, description="Timeout in seconds for a layer or a deployment to become ready."
     )
 
     @property
     def models_namespace(self) -> str:
-        """Where models are deployed that name no other namespace than the default."""
+        """Namespace of the models that use the default namespace."""
         return DEFAULT_NAMESPACE
 
     @property
     def load_balancer(self) -> str:
-        """The layer that gives Services of type LoadBalancer their addresses."""
+        """Name of the layer that assigns addresses to Services of type LoadBalancer."""
         return "metallb"

@@ -1,4 +1,4 @@
-"""What settings and the specs of models say in the same words: no platform's alone."""
+"""Types that the settings and the specs of models share."""
 
 import re
 from decimal import Decimal
@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 DEFAULT_NAMESPACE = "seldon"
-"""Where models are deployed that name no other namespace."""
+"""Namespace of models whose spec names no other."""
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
 _PROCESSORS = r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$"
 Quantity = Annotated[str, StringConstraints(pattern=_QUANTITY)]
@@ -20,22 +20,24 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
 
 
 def check_resources(*, cpu: str, memory: str, memory_limit: str) -> None:
-    """Refuse what no cluster takes; what is empty is somebody else's to say.
+    """Refuse resources that every cluster rejects. An empty value means: use the default.
 
     Raises:
-        ValueError: one is no quantity, or more memory is kept than may be used.
+        ValueError: a value is not a quantity, or the memory request exceeds the limit.
     """
-    given: tuple[tuple[str, object, str], ...] = (  # A model's file may hold anything.
+    given: tuple[tuple[str, object, str], ...] = (  # A model's file may contain any type.
         ("cpu", cpu, _PROCESSORS),
         ("memory", memory, _QUANTITY),
         ("memory_limit", memory_limit, _QUANTITY),
     )
     for name, value, pattern in given:
         if not isinstance(value, str) or (value and not re.match(pattern, value)):
-            raise ValueError(f"{name} = {value!r} is no quantity (`500m`, or `512Mi`, `1.5Gi`)")
+            raise ValueError(
+                f"{name} = {value!r} is not a quantity (examples: `500m`, `512Mi`, `1.5Gi`)"
+            )
     if memory and memory_limit and _bytes(memory) > _bytes(memory_limit):
         raise ValueError(
-            f"memory = {memory} is more than memory_limit = {memory_limit}: raise the limit too"
+            f"memory = {memory} exceeds memory_limit = {memory_limit}; raise the limit too"
         )
 
 

@@ -75,12 +75,16 @@ def test_a_package_registers_by_entry_point(tmp_path: Path) -> None:
         ("import nothing_of_that_name", "mine", "could not import it: ModuleNotFoundError: .*lin"),
         ("x = (", "mine", r"could not import it: SyntaxError: .*\(mine.py, line 1\)"),
         ("import sys\nsys.exit(3)", "mine", r"could not import it: SystemExit: 3 \(line 2\)"),
-        (f"{DERIVED}MINE = replace(IRIS)", "iris", "catalog.iris:IRIS has the name iris already"),
-        (f"{DERIVED}MINE = replace(IRIS, name='gateway')", "gateway", "that of a part of a platf"),
+        (f"{DERIVED}MINE = replace(IRIS)", "iris", "catalog.iris:IRIS already has the name iris"),
+        (
+            f"{DERIVED}MINE = replace(IRIS, name='gateway')",
+            "gateway",
+            "reserved for a part of a platf",
+        ),
         (
             f"{DERIVED}MINE = replace(IRIS, name='mine')",
             "mine",
-            "IRIS has the deployment seldon/iris-model already; rename one of them",
+            "IRIS already has the deployment seldon/iris-model; rename one of them",
         ),
         (
             f"{DERIVED}MINE = replace(IRIS, name='mine', framework='xgboost')",
@@ -92,7 +96,7 @@ def test_a_package_registers_by_entry_point(tmp_path: Path) -> None:
             "MINE = replace(IRIS, name='mine', train=partial(IRIS.train), "
             "server=replace(IRIS.server, deployment='mine'))",
             "mine",
-            "is not a function of a .py file",
+            "is not defined in a .py file",
         ),
     ],
 )
@@ -109,7 +113,9 @@ def test_a_refused_model_is_named_and_the_others_go_on(
 
 
 def test_a_dataset_of_no_model_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"datasets\.irs` is of no model; there are: iris"):
+    with pytest.raises(
+        ConfigurationError, match=r"unknown model in the setting `datasets\.irs`; models: iris"
+    ):
         load_catalog(datasets=["irs"])
 
 
@@ -127,7 +133,7 @@ def test_a_model_file_that_does_not_exist_is_named() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"name": "Iris!"}, "name is 'Iris!'; use lower-case letters"),
+        ({"name": "Iris!"}, "name is 'Iris!'; use at most 31 lower-case letters"),
         ({"name": "iris\n"}, "name is "),
         ({"framework": "xgboost"}, "framework is 'xgboost'; allowed: sklearn, tensorflow"),
         ({"framework": ["sklearn"]}, "framework is"),
@@ -141,37 +147,43 @@ def test_a_model_file_that_does_not_exist_is_named() -> None:
         ({"hyperparameters": {"C": True}}, r"hyperparameters\['C'\] is True"),
         ({"hyperparameters": {1: 2}}, "hyperparameters has the name 1"),
         ({"hyperparameters": [1]}, r"hyperparameters is \[1\]; it must map names"),
-        ({"training_timeout": 0}, "training_timeout is 0; it must be over 0"),
+        ({"training_timeout": 0}, "training_timeout is 0; it must be a number of seconds"),
         ({"output_names": ("a", "b")}, "output_names has 2 names for 3 classes"),
         ({"output_names": ("a", "a", "b")}, "the names must differ"),
-        ({"output_names": 5}, "output_names is 5; it must be a tuple of texts"),
-        ({"output_names": None}, "output_names is None; it must be a tuple of texts"),
-        ({"output_names": np.array(["a", "b", "c"])}, "output_names is array.* a tuple of texts"),
+        ({"output_names": 5}, "output_names is 5; it must be a tuple of strings"),
+        ({"output_names": None}, "output_names is None; it must be a tuple of strings"),
+        ({"output_names": np.array(["a", "b", "c"])}, "output_names is array.* a tuple of strings"),
         ({"dataset": {"feature_names": 5}}, "dataset.feature_names is 5; it must be a tuple"),
         ({"dataset": {"feature_names": np.array(["a", "b"])}}, "dataset.feature_names is array"),
         ({"dataset": {"feature_names": ("a",)}}, "feature_names has 1 names for 4 features"),
         ({"server": {"implementation": ["SKLEARN_SERVER"]}}, "server.implementation is"),
         ({"dataset": None}, "dataset is None; it must be a DatasetSpec"),
-        ({"dataset": {"classes": ()}}, r"dataset.classes is \(\); name 2 or more"),
-        ({"dataset": {"classes": "abc"}}, "dataset.classes is 'abc'; it must be a tuple of texts"),
+        ({"dataset": {"classes": ()}}, r"dataset.classes is \(\); give at least 2 names"),
+        (
+            {"dataset": {"classes": "abc"}},
+            "dataset.classes is 'abc'; it must be a tuple of strings",
+        ),
         ({"dataset": {"classes": (1, 2)}}, r"dataset.classes is \(1, 2\)"),
-        ({"dataset": {"features": 0}}, "dataset.features is 0; it must be a whole number"),
+        ({"dataset": {"features": 0}}, "dataset.features is 0; it must be an integer"),
         ({"dataset": {"features": "4"}}, "dataset.features is '4'"),
         ({"dataset": {"load": "iris.csv"}}, "dataset.load is 'iris.csv'; it must be a function"),
         ({"dataset": {"value_range": (3, 1)}}, "dataset.value_range is"),
         ({"thresholds": {"min_accuracy": -0.1}}, "thresholds.min_accuracy is -0.1; it must be a n"),
-        ({"thresholds": {"min_accuracy": 90}}, "thresholds.min_accuracy is 90; .* 1 at most"),
+        ({"thresholds": {"min_accuracy": 90}}, "thresholds.min_accuracy is 90; .* at most 1"),
         ({"thresholds": {"max_accuracy_drop": -1}}, "thresholds.max_accuracy_drop is -1"),
         (
             {"thresholds": {"max_p99_ms": 0}},
-            "thresholds.max_p99_ms is 0; it must be a number, over",
+            "thresholds.max_p99_ms is 0; it must be a number, greater",
         ),
         ({"thresholds": {"tolerance": "1e-4"}}, "thresholds.tolerance is '1e-4'"),
         (
             {"server": {"implementation": "TENSORFLOW_SERVER"}},
             "server.implementation is 'TENSORFLOW_SERVER'; a sklearn model is served by SKLEARN_",
         ),
-        ({"server": {"deployment": "iris_model"}}, "server.deployment is 'iris_model'; use lower"),
+        (
+            {"server": {"deployment": "iris_model"}},
+            "server.deployment is 'iris_model'; use at most",
+        ),
         ({"server": {"graph": ""}}, "server.graph is ''"),
         ({"server": {"replicas": -1}}, "server.replicas is -1; allowed: 0 to 32"),
         ({"server": {"parameters": ("method",)}}, "server.parameters is"),
@@ -192,20 +204,22 @@ def test_a_spec_refuses_what_cannot_work(changes: dict[str, Any], complaint: str
 def test_every_fault_of_a_spec_is_named_at_once() -> None:
     with pytest.raises(InvalidSpecError) as refused:
         replace(IRIS, framework="xgboost", training_timeout=-1.0)
-    assert str(refused.value).startswith("the ModelSpec 'iris' is wrong: framework is 'xgboost'; a")
+    assert str(refused.value).startswith(
+        "the ModelSpec 'iris' is invalid: framework is 'xgboost'; a"
+    )
     assert len(refused.value.reasons) == 2
 
 
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"memory": "2Gi", "memory_limit": "1500M"}, "memory = 2Gi is more than memory_limit"),
-        ({"memory": "much"}, "of toy: memory = 'much' is no quantity"),
-        ({"cpu": "one"}, "of toy: cpu = 'one' is no quantity"),
-        ({"cpu": 5}, "of toy: cpu = 5 is no quantity"),
-        ({"cpu": 0}, "of toy: cpu = 0 is no quantity"),
-        ({"memory": 512}, "of toy: memory = 512 is no quantity"),
-        ({"memory_limit": None}, "of toy: memory_limit = None is no quantity"),
+        ({"memory": "2Gi", "memory_limit": "1500M"}, "memory = 2Gi exceeds memory_limit"),
+        ({"memory": "much"}, "of toy: memory = 'much' is not a quantity"),
+        ({"cpu": "one"}, "of toy: cpu = 'one' is not a quantity"),
+        ({"cpu": 5}, "of toy: cpu = 5 is not a quantity"),
+        ({"cpu": 0}, "of toy: cpu = 0 is not a quantity"),
+        ({"memory": 512}, "of toy: memory = 512 is not a quantity"),
+        ({"memory_limit": None}, "of toy: memory_limit = None is not a quantity"),
     ],
 )
 def test_a_server_that_no_cluster_takes_is_refused(given: dict[str, Any], complaint: str) -> None:

@@ -42,10 +42,13 @@ def test_rows_of_texts_that_are_numbers_are_read(tmp_path: Path) -> None:
     [
         (
             {"x_test": [["a", "b"], ["c", "d"]]},
-            "x_test of the dataset of toy must hold numbers: .*'a'",
+            "x_test of the dataset of toy must contain numbers: .*'a'",
         ),
-        ({"y_train": ["low", "middle"]}, r"y_train of .* must hold numbers, or \('low', 'high'\)"),
-        ({"x_train": [[None, {}], [1, 2]]}, "x_train of the dataset of toy must hold numbers"),
+        (
+            {"y_train": ["low", "middle"]},
+            r"y_train of .* must contain numbers, or \('low', 'high'\)",
+        ),
+        ({"x_train": [[None, {}], [1, 2]]}, "x_train of the dataset of toy must contain numbers"),
     ],
 )
 def test_what_is_no_number_is_named(

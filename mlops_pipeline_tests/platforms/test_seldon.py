@@ -62,20 +62,20 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "traffic below 100",
         manifest(predictor("a", traffic=50), predictor("b", traffic=40)),
-        r"Traffic must sum to 100 for multiple predictors \(it is 90\)",
+        r"Traffic must sum to 100 for multiple predictors \(got 90\)",
     ),
     (
         "traffic over 100",
         manifest(predictor("a", traffic=100), predictor("b", traffic=40)),
-        r"Traffic must sum to 100 for multiple predictors \(it is 140\)",
+        r"Traffic must sum to 100 for multiple predictors \(got 140\)",
     ),
     (
         "one with a part of the traffic",
         manifest(predictor(traffic=50)),
-        r"Traffic must sum be 100 for a single predictor when set \(it is 50\)",
+        r"Traffic must sum be 100 for a single predictor when set \(got 50\)",
     ),
-    ("traffic of -1", manifest(predictor(traffic=-1)), "predictors.0.traffic: .*it is -1"),
-    ("traffic of 101", manifest(predictor(traffic=101)), "predictors.0.traffic: .*it is 101"),
+    ("traffic of -1", manifest(predictor(traffic=-1)), "predictors.0.traffic: .*got -1"),
+    ("traffic of 101", manifest(predictor(traffic=101)), "predictors.0.traffic: .*got 101"),
     ("a lone shadow", manifest(predictor(shadow=True)), "Shadow can not exist as only predictor"),
     (
         "two shadows",
@@ -141,7 +141,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "a container of one's own",
         manifest({"name": "a", "graph": {"name": "a", "type": "MODEL"}}),
-        "graph.implementation: required value; supported are SKLEARN_SERVER and TENSORFLOW_SERVER;"
+        "graph.implementation: required value; supported: SKLEARN_SERVER and TENSORFLOW_SERVER;"
         " correct",
     ),
     (
@@ -164,7 +164,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "Google's store",
         manifest(predictor(graph={"modelUri": "gs://seldon-models/sklearn/iris"})),
-        r"predictors.0.graph.modelUri: models are read from s3://.*it is 'gs://seldon-models",
+        r"predictors.0.graph.modelUri: expected s3://.*got 'gs://seldon-models",
     ),
     ("an unknown protocol", manifest(predictor(), protocol="v3"), "spec.protocol: "),
     (
@@ -216,12 +216,12 @@ def test_every_reason_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("given", [None, [], "text", 1])
-def test_what_is_no_mapping_is_refused(given: object) -> None:
-    with pytest.raises(InvalidManifestError, match="is a mapping"):
+def test_a_manifest_must_be_a_mapping(given: object) -> None:
+    with pytest.raises(InvalidManifestError, match=r"\(a mapping\)"):
         parse(given)
 
 
-def test_what_is_not_yaml_is_refused() -> None:
+def test_a_manifest_must_be_yaml() -> None:
     with pytest.raises(InvalidManifestError, match="is neither YAML nor JSON"):
         parse_manifests("a: [")
 
@@ -323,8 +323,8 @@ def test_nothing_of_a_file_is_taken_when_one_document_is_refused() -> None:
     bad = [yaml.safe_dump(manifest(predictor(replicas=count))) for count in (33, -1)]
     with pytest.raises(InvalidManifestError) as refused:
         parse_manifests("---\n".join([good, *bad]))
-    assert "it is 33" in str(refused.value)
-    assert "it is -1" in str(refused.value)
+    assert "got 33" in str(refused.value)
+    assert "got -1" in str(refused.value)
 
 
 def test_json_with_tabs_is_taken() -> None:
@@ -335,10 +335,10 @@ def test_json_with_tabs_is_taken() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "holds no SeldonDeployment, but nothing"),
-        ("kind: Secret\nmetadata: {name: keys}", "holds no SeldonDeployment, but Secret keys"),
-        ("just words", "is a mapping, not str"),
-        ("kind: List\nitems: 7", "items of a list"),
+        ("", "expected a SeldonDeployment in the manifest, found nothing"),
+        ("kind: Secret\nmetadata: {name: keys}", "found Secret keys"),
+        ("just words", r"\(a mapping\), got str"),
+        ("kind: List\nitems: 7", "expected a list in `items`"),
     ],
 )
 def test_a_file_without_a_deployment_is_refused(text: str, complaint: str) -> None:

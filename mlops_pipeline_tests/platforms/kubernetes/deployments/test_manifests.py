@@ -131,7 +131,7 @@ def test_what_a_container_is_given_is_the_settings_word_and_the_predictors_befor
 
 def test_more_memory_than_the_limit_of_the_settings_is_refused_before_the_cluster_does() -> None:
     given = deployment(predictor(annotations={"mlops-pipeline/memory": "4Gi"}))
-    with pytest.raises(InvalidManifestError, match="memory = 4Gi is more than memory_limit = 1Gi"):
+    with pytest.raises(InvalidManifestError, match="memory = 4Gi exceeds memory_limit = 1Gi"):
         rendered(given)
 
 
