@@ -48,7 +48,7 @@ class FakeObjectStore:
         self._maybe_fail()
         self._require(bucket)
         if if_absent and (bucket, key) in self.objects:
-            raise ConflictError(f"{bucket}/{key}: there is one already")
+            raise ConflictError(f"{bucket}/{key}: it already exists")
         self.objects[bucket, key] = data
 
     def upload(self, bucket: str, key: str, path: Path) -> None:

@@ -84,7 +84,7 @@ class ApiServer:
             return dict(json.loads(self.checked(answer, what=what).body))
         except ValueError as error:
             raise UnavailableError(
-                f"could not {what}: {self} answered what is no object: "
+                f"could not {what}: expected a JSON object from {self}, got "
                 f"{answer.text[:_SHOWN]!r}; is it a Kubernetes API server?"
             ) from error
 
@@ -153,8 +153,8 @@ class ApiServer:
             return InvalidManifestError(f"{what}: {message}")
         if status in (401, 403) and _ENDING not in message:
             return AccessDeniedError(
-                f"{what}: {self} refuses the keys in {self._kubeconfig}: {message}; give them the "
-                "right, or write the file anew"
+                f"{what}: {self} rejected the credentials in {self._kubeconfig}: {message}; grant "
+                "the permission, or renew the credentials"
             )
         if status == 404:
             return NotFoundError(f"{what}: {message}")
@@ -208,7 +208,8 @@ class ApiServer:
         ) as error:
             raise ConfigurationError(
                 f"could not read the context {self._context} of {self._kubeconfig}: "
-                f"{type(error).__name__}: {error}; mend the file, or name a context that it has"
+                f"{type(error).__name__}: {error}; correct the file, or choose a context that it "
+                "contains"
             ) from error
 
     def _entry(self, content: Mapping[str, Any], table: str, name: object) -> Mapping[str, Any]:

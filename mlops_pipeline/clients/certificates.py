@@ -95,11 +95,11 @@ def end_of_mutual(port: int, *, certificate: Path, key: Path, timeout: float) ->
         taken = _takes_anybody(port, trusting(certificate.read_text()), timeout)
     except (OSError, KeyError, ValueError) as error:
         raise UnavailableError(
-            f"port {port} of {LOOPBACK} does not answer by TLS with the certificate "
+            f"TLS handshake with port {port} of {LOOPBACK} failed with the certificate "
             f"{certificate} ({type(error).__name__}: {error})"
         ) from error
     if taken:
-        raise UnavailableError(f"port {port} of {LOOPBACK} takes clients without a certificate")
+        raise UnavailableError(f"port {port} of {LOOPBACK} accepts clients without a certificate")
     return datetime.fromtimestamp(end, tz=timezone.utc)
 
 

@@ -47,7 +47,7 @@ def describe_damage(database: Path) -> str | None:
     if not database.is_file():
         return "it is a folder"
     if not os.access(database, os.R_OK | os.W_OK):
-        return "this user may not read and write it"
+        return "this user lacks read or write permission"
     address = f"file:{quote(str(database))}?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True)) as connection:

@@ -42,10 +42,7 @@ _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 _TEXT_LIMIT = 64 << 20
 """Bytes of a text that is kept in memory; Istio's index of charts has some."""
-_HELP = (
-    "look at HTTPS_PROXY and NO_PROXY, name a mirror (`mirror`), or take everything from a bundle "
-    "(`bundle`)"
-)
+_HELP = "check HTTPS_PROXY and NO_PROXY, or use a mirror (`mirror`) or a bundle (`bundle`)"
 
 
 @dataclass(frozen=True)
@@ -164,7 +161,9 @@ class Downloads:
                 for chunk in answer.iter_bytes():
                     content.extend(chunk)
                     if len(content) > _TEXT_LIMIT:
-                        raise ConfigurationError(f"{_shown(address)} is no text of checksums")
+                        raise ConfigurationError(
+                            f"{_shown(address)} is too large for a checksum file"
+                        )
                     if (slow := pace.describe_slow(len(content))) is not None:
                         return slow
             return None
@@ -184,7 +183,7 @@ class Downloads:
             with client.stream("GET", part.address, headers=headers) as answer:
                 if answer.status_code == 416:
                     part.discard()
-                    return "the server has another file than the part that is here"
+                    return "the file on the server does not match the partial download"
                 if (reason := _refusal(part.address, answer)) is not None:
                     return reason
                 return self._receive(answer, part, meter)
@@ -196,7 +195,7 @@ class Downloads:
         begin = _begin(answer)
         if begin not in (0, part.size):
             part.discard()
-            return f"the server sent bytes from {begin} on, which nobody asked for"
+            return f"the server sent bytes from offset {begin}, which was not requested"
         if begin == 0:
             part.discard()
             part.note(answer)
@@ -212,7 +211,7 @@ class Downloads:
                 if (reason := pace.describe_slow(done)) is not None:
                     return reason
         if total is not None and done != total:
-            return f"it broke off after {done} of {total} bytes"
+            return f"the connection was interrupted after {done} of {total} bytes"
         return None
 
     def _retry(
@@ -233,8 +232,8 @@ class Downloads:
             fruitless = 0 if size() > before else fruitless + 1
             if reason is not None and fruitless >= _ATTEMPTS:
                 raise UnavailableError(
-                    f"could not download {shown}: {reason} ({_ATTEMPTS} attempts); {_HELP}. What "
-                    "has come is kept: the same command goes on from there"
+                    f"could not download {shown}: {reason} ({_ATTEMPTS} attempts); {_HELP}. The "
+                    "partial download is kept; run the command again to resume it"
                 )
             return reason
 
@@ -247,7 +246,7 @@ class Downloads:
                 timeout=_TIMEOUT,
                 interval=_PAUSE,
                 clock=self._clock,
-                hint="the same command goes on from what has come",
+                hint="run the command again to resume it",
             )
 
     def _compare(self, part: _Part, sha256: str) -> None:
@@ -256,9 +255,9 @@ class Downloads:
             return
         part.discard()
         raise IntegrityError(
-            f"what came from {_shown(part.address)} has the digest {found}, expected is {sha256}: "
-            "it was altered on its way or upstream; it is deleted. Try again; if it comes again, "
-            "do not use it"
+            f"expected {_shown(part.address)} to have the SHA-256 {sha256}, got {found}. The file "
+            "was changed in transit or upstream, and was deleted. Try again; if this happens "
+            "again, do not use the file"
         )
 
 
@@ -275,7 +274,7 @@ class _Pace:
         if passed < _WINDOW:
             return None
         came, self._start, self._done = done - self._done, self._clock.now(), done
-        return f"only {came} bytes came in {passed:.0f} s" if came < _LEAST else None
+        return f"received only {came} bytes in {passed:.0f} s" if came < _LEAST else None
 
 
 def _client() -> "httpx.Client":
@@ -303,10 +302,10 @@ def _passwords() -> "httpx.NetRCAuth | None":
     try:
         return httpx.NetRCAuth(str(file)) if file.is_file() else None
     except netrc.NetrcParseError as error:
-        wrong = f"line {error.lineno} cannot be understood"
+        wrong = f"line {error.lineno} is invalid"
     except (OSError, ValueError) as error:
-        wrong = getattr(error, "strerror", None) or "it is no text"
-    raise ConfigurationError(f"the passwords in {file} cannot be read: {wrong}; mend it")
+        wrong = getattr(error, "strerror", None) or "it is not a text file"
+    raise ConfigurationError(f"could not read passwords from {file}: {wrong}; correct it")
 
 
 @lru_cache(maxsize=1)
@@ -323,8 +322,8 @@ def _trusted() -> "ssl.SSLContext":
     except OSError as error:
         named = [f"{n}={os.environ[n]}" for n in _CERTIFICATES if n in os.environ]
         raise ConfigurationError(
-            f"the certificates of {', '.join(named) or 'this machine'} cannot be read "
-            f"({error.strerror or error}); name a file of them that is there (PEM), or unset it"
+            f"could not read the certificates of {', '.join(named) or 'this machine'} "
+            f"({error.strerror or error}); name an existing PEM file, or unset the variable"
         ) from error
 
 
@@ -349,13 +348,13 @@ def _errors(shown: str) -> Iterator[None]:
         yield
     except httpx.TooManyRedirects as error:
         raise ConfigurationError(
-            f"could not download {shown}: it was sent on more than {_REDIRECTS} times; {_HELP}"
+            f"could not download {shown}: more than {_REDIRECTS} redirects; {_HELP}"
         ) from error
     except ImportError as error:
         raise ConfigurationError(
             f"could not download {shown}: ALL_PROXY or HTTPS_PROXY names a SOCKS proxy, which "
-            "takes a package that is not installed: `pip install 'httpx[socks]'` beside this one, "
-            "or name an HTTP proxy"
+            "requires another package: run `pip install 'httpx[socks]'` in this environment, or "
+            "use an HTTP proxy"
         ) from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError) as error:
         raise ConfigurationError(f"could not download {shown}: {error}; {_HELP}") from error
@@ -370,8 +369,8 @@ def _refusal(address: str, answer: "httpx.Response") -> str | None:
     hops = [*(hop.url for hop in answer.history), answer.url]
     if hops[0].scheme == "https" and any(hop.scheme != "https" for hop in hops):
         raise ConfigurationError(
-            f"could not download {_shown(address)}: it was sent on to an address without TLS; "
-            f"{_HELP}"
+            f"could not download {_shown(address)}: the server redirected to an address without "
+            f"TLS; {_HELP}"
         )
     if answer.status_code in _TEMPORARY:
         return f"the server answered {answer.status_code}"
@@ -409,8 +408,8 @@ def _disk(target: Path) -> Iterator[None]:
     except OSError as error:
         why = str(error.strerror or error)
         raise ConfigurationError(
-            f"could not write {target}: {why}; free space there or choose another folder. What has "
-            "come is kept: the same command goes on from there"
+            f"could not write {target}: {why}; free disk space there or choose another folder. "
+            "The partial download is kept; run the command again to resume it"
         ) from error
 
 

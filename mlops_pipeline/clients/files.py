@@ -97,8 +97,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigurationError(
-            f"could not write {path}: {error.strerror or error}; free space there, make the "
-            "folder writable, or choose another (MLOPS_HOME, where it is the state folder)"
+            f"could not write {path}: {error.strerror or error}; free disk space there, make the "
+            "folder writable, or choose another folder (MLOPS_HOME for the state folder)"
         ) from error
 
 

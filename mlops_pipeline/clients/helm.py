@@ -151,7 +151,7 @@ class Helm:
             timeout=timeout + _GRACE,
             stdin=stdin,
             environment=self._environment(),
-            remedy="install helm, or name a bundle that holds it with MLOPS_BUNDLE",
+            remedy="install helm, or set MLOPS_BUNDLE to a bundle that contains it",
         )
 
     def _environment(self) -> Mapping[str, str]:

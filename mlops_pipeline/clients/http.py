@@ -61,7 +61,7 @@ def certificate_at(address: str, port: int, *, timeout: float) -> str:
         return ssl.get_server_certificate((address, port), timeout=timeout)
     except OSError as error:
         raise UnavailableError(
-            f"could not see the certificate of {address}:{port}: {type(error).__name__}: {error}"
+            f"could not read the certificate of {address}:{port}: {type(error).__name__}: {error}"
         ) from error
 
 

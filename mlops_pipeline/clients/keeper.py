@@ -99,7 +99,7 @@ class Kept:
         """Wait until a program ends by itself, and return a sentence about it."""
         assert self._process.stdout is not None
         said = self._process.stdout.readline().strip()
-        return said or "the process that keeps the programs together was killed"
+        return said or "the process that supervises the programs was killed"
 
     def end(self) -> None:
         """End every program; return when the last one is gone."""
@@ -136,7 +136,7 @@ class _Keeper:
             self._start_next()
             for name, process in self._running.items():
                 if (code := process.poll()) is not None:
-                    return f"{name} ended by itself ({_say_exit(code)})"
+                    return f"{name} ended unexpectedly ({_say_exit(code)})"
             if select.select([0], [], [], _LOOK)[0]:
                 break
         return ""

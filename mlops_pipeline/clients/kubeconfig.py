@@ -24,7 +24,7 @@ def read(path: Path) -> Mapping[str, Any]:
     try:
         wrong, content = "", _parsed(path.read_bytes())
     except FileNotFoundError as error:
-        raise NotFoundError(f"there is no kubeconfig {path}") from error
+        raise NotFoundError(f"the kubeconfig {path} does not exist") from error
     except OSError as error:
         wrong = str(error.strerror or type(error).__name__)
     except (ValueError, yaml.YAMLError) as error:
@@ -32,7 +32,7 @@ def read(path: Path) -> Mapping[str, Any]:
     if wrong:
         # Not `from` the error: whoever prints the cause would print the line that is wrong.
         raise ConfigurationError(
-            f"the kubeconfig {path} cannot be read: {wrong}; mend it, or name another with "
+            f"could not read the kubeconfig {path}: {wrong}; correct it, or choose another with "
             "kubernetes.kubeconfig"
         )
     return content if isinstance(content, dict) else {}
@@ -52,8 +52,8 @@ def entries(
         about = (entry.get(part) or {}) if isinstance(entry, dict) and "name" in entry else None
         if not isinstance(about, dict):
             raise ConfigurationError(
-                f"the kubeconfig {path} cannot be understood: each entry of its list `{table}` "
-                f"must have a `name`, and a table `{part}`; mend it"
+                f"the kubeconfig {path} is invalid: each entry of its list `{table}` must have a "
+                f"`name` and a table `{part}`; correct it"
             )
         yield str(entry["name"]), about
 
@@ -65,5 +65,5 @@ def _parsed(text: bytes) -> Any:
 
 def _described(error: ValueError | yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = _QUOTED.sub("…", str(getattr(error, "problem", None) or "it is no YAML"))
+    problem = _QUOTED.sub("…", str(getattr(error, "problem", None) or "it is not YAML"))
     return f"{problem}, in line {mark.line + 1}, column {mark.column + 1}" if mark else problem

@@ -62,7 +62,7 @@ class Locks:
         except Timeout as error:
             raise UnavailableError(
                 f"could not {purpose}: {_read(holder)} has held {lock.lock_file} for more than "
-                f"{self._timeout:g} s; wait for it to end, or end it"
+                f"{self._timeout:g} s; wait until it ends, or stop it"
             ) from error
         except OSError as error:
             raise ConfigurationError(

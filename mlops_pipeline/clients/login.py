@@ -50,8 +50,8 @@ def log_in(
     what = f"log in to {cluster.get('server', 'the cluster')} by `{Path(command).name}`"
     if program.get("interactiveMode") == "Always":
         raise AccessDeniedError(
-            f"could not {what}: it wants a terminal (interactiveMode: Always), and there is none; "
-            "write a kubeconfig whose login needs nobody"
+            f"could not {what}: it requires a terminal (interactiveMode: Always), and there is "
+            "none; use a kubeconfig with a non-interactive login"
         )
     try:
         printed = run(
@@ -63,13 +63,14 @@ def log_in(
                 "KUBERNETES_EXEC_INFO": _info(program, cluster, folder),
             },
             remedy=str(
-                program.get("installHint") or "install it, or mend `exec` in the kubeconfig"
+                program.get("installHint") or "install it, or correct `exec` in the kubeconfig"
             ),
             secret=True,
         )
     except CommandError as error:
         raise AccessDeniedError(
-            f"{error}\ndoes `kubectl` log in with the same kubeconfig? The login may have run out"
+            f"{error}\ncheck whether `kubectl` can log in with the same kubeconfig; the login may "
+            "have expired"
         ) from error
     return _given(printed, str(program.get("apiVersion", "")), what)
 
@@ -111,8 +112,11 @@ def _given(printed: str, version: str, what: str) -> Login:
             return Login(_user(status), _moment(status.get("expirationTimestamp")))
     except (ValueError, LookupError, TypeError, AttributeError):
         pass  # What it printed is no part of the error, nor of its cause.
-    wrong = f"it printed no ExecCredential of {version} with a token, or a certificate and key"
-    raise AccessDeniedError(f"could not {what}: {wrong}; is it of another version?")
+    wrong = (
+        f"expected it to print an ExecCredential of {version} with a token, or a certificate "
+        "and key"
+    )
+    raise AccessDeniedError(f"could not {what}: {wrong}; check the version of the program")
 
 
 def _user(status: Mapping[str, Any]) -> dict[str, Any]:

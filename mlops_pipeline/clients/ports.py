@@ -46,8 +46,8 @@ def is_taken(port: int, *, address: str = LOOPBACK) -> bool:
             if error.errno == errno.EADDRINUSE:
                 return True
             raise ConfigurationError(
-                f"nothing can listen on {address} ({error.strerror}): it is no address of this "
-                "machine; choose another in the settings"
+                f"could not listen on {address} ({error.strerror}): this machine does not have "
+                "this address; choose another in the settings"
             ) from error
     return False
 
@@ -112,8 +112,8 @@ def listen(host: str, first: int, *, tries: int = 50) -> socket.socket:
             return _listen(socket.socket(family, kind, protocol), address)
         except PermissionError as error:
             raise ConfigurationError(
-                f"could not listen on port {port} of {host}: {error.strerror}. Ports below 1024 "
-                "need rights that this user lacks; choose a higher one"
+                f"could not listen on port {port} of {host}: {error.strerror}. This user may not "
+                "use ports below 1024; choose a higher one"
             ) from error
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
@@ -122,7 +122,7 @@ def listen(host: str, first: int, *, tries: int = 50) -> socket.socket:
                     "address of this machine"
                 ) from error
     raise ConfigurationError(
-        f"could not listen on {host}: each port from {first} to {last} is taken; choose another"
+        f"could not listen on {host}: all ports from {first} to {last} are in use; choose another"
     )
 
 
@@ -153,7 +153,7 @@ def first_free(
         if port not in besides and is_free(port):
             return port
     raise ConfigurationError(
-        f"none of the ports {first} to {min(first + tries - 1, _LAST)} of {LOOPBACK} is free; "
+        f"all ports from {first} to {min(first + tries - 1, _LAST)} of {LOOPBACK} are in use; "
         "choose another first port in the settings"
     )
 

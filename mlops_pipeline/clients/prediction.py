@@ -113,5 +113,5 @@ def _matrix(scores: Any) -> list[list[float]]:
     widths = {len(row) for row in scores}
     numbers = all(type(value) in (int, float) for row in scores for value in row)
     if len(widths) != 1 or not numbers:
-        raise ValueError("the scores are not rows of as many numbers each")
+        raise ValueError("the scores are not rows of equal length that contain only numbers")
     return list(scores)

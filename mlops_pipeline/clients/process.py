@@ -56,8 +56,8 @@ def run(
     except subprocess.TimeoutExpired as error:
         output, errors = _end(process)
         raise CommandError(
-            f"could not {purpose}: `{shown}` was ended after {timeout:g} s"
-            f"{_streams('' if secret else output, errors)}"
+            f"could not {purpose}: `{shown}` was killed after its timeout of {timeout:g} "
+            f"s{_streams('' if secret else output, errors)}"
         ) from (None if secret else error)  # It holds the command.
     except BaseException:
         _end(process)
@@ -97,7 +97,9 @@ def pipe(
                 # The reader may end before the padding of what it read: nobody must wait for that.
                 source.communicate(timeout=timeout)
         except (CommandError, subprocess.TimeoutExpired) as error:
-            raise CommandError(f"{error}\n(it read from `{shown}`){_written(errors)}") from error
+            raise CommandError(
+                f"{error}\n(its input came from `{shown}`){_written(errors)}"
+            ) from error
         finally:
             _end(source)
         if source.returncode != 0:

@@ -52,9 +52,9 @@ def _parsed(text: str, *, of: str) -> Proxy:
         port, host, scheme = None, None, ""
     if scheme not in _PORTS or not host:
         raise ConfigurationError(
-            f"{of} names no proxy that can be used: it must be http://HOST:PORT or https://…"
-            f"{f', and it is a {scheme} address' if scheme not in ('', *_PORTS) else ''}; name "
-            "another, or leave the server out with NO_PROXY"
+            f"{of} is not a supported proxy: expected http://HOST:PORT or "
+            f"https://…{f', got a {scheme} address' if scheme not in ('', *_PORTS) else ''}; use "
+            "another, or exclude the server with NO_PROXY"
         )
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     shown = f"[{host}]" if ":" in host else host

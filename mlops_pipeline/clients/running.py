@@ -128,8 +128,8 @@ def _kill(processes: "Collection[psutil.Process]") -> None:
     _, alive = psutil.wait_procs(processes, timeout=5)
     if alive:
         raise UnavailableError(
-            f"could not end the processes {sorted(p.pid for p in alive)}, not even with SIGKILL; "
-            "see `ps` for what they wait for"
+            f"could not kill the processes {sorted(p.pid for p in alive)}, not even with SIGKILL; "
+            "check with `ps` what they wait for"
         )
 
 

@@ -258,11 +258,11 @@ class ObjectStore:
         if code in _ABSENT:
             return NotFoundError(f"{where}: it does not exist")
         if code in _PRESENT:
-            return ConflictError(f"{where}: there is one already")
+            return ConflictError(f"{where}: it already exists")
         if code in _REFUSED:
             return AccessDeniedError(
-                f"{where}: the store refuses our keys ({code}); `mlops-pipeline up object_store` "
-                "starts it with those in the state folder"
+                f"{where}: the object store rejected the keys ({code}); run `mlops-pipeline up "
+                "object_store` to start it with the keys in the state folder"
             )
         return UnavailableError(f"{where}: the store answered {code}; {self._advise()}")
 
@@ -288,16 +288,18 @@ def standard_credentials(profile: str = "") -> Credentials:
     import boto3
     from botocore.exceptions import BotoCoreError
 
-    where = f"the profile {profile} of ~/.aws" if profile else "where AWS's tools look"
+    where = f"the profile {profile} of ~/.aws" if profile else "the usual AWS sources"
     try:
         found = boto3.session.Session(profile_name=profile or None).get_credentials()
         key = found.get_frozen_credentials() if found is not None else None
     except BotoCoreError as error:
-        raise ConfigurationError(f"could not read a key from {where}: {error}; mend it") from error
+        raise ConfigurationError(
+            f"could not read a key from {where}: {error}; correct it"
+        ) from error
     if key is None or not key.access_key or not key.secret_key:
         raise ConfigurationError(
-            f"could not find a key {'in ' if profile else ''}{where}; set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or write it into ~/.aws/credentials"
+            f"could not find a key in {where}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or write it into ~/.aws/credentials"
         )
     return Credentials(key.access_key, key.secret_key, key.token or "")
 
@@ -311,8 +313,8 @@ def _local_errors(verb: str, path: Path) -> Iterator[None]:
         if isinstance(error, ConnectionError | TimeoutError):
             raise
         raise ConfigurationError(
-            f"could not {verb} {path}: {error.strerror or error}; free space there, or make it "
-            "accessible, and run the command again"
+            f"could not {verb} {path}: {error.strerror or error}; free disk space there, or make "
+            "it accessible, and run the command again"
         ) from error
 
 

@@ -171,7 +171,7 @@ class SupervisorClient:
     def _call(self, method: str, *arguments: object) -> Any:
         with self._errors(method, arguments):
             if time.monotonic() < self._silent_until:
-                raise TimeoutError("it did not answer a moment ago")
+                raise TimeoutError("it did not answer the previous call")
             proxy = xmlrpc.client.ServerProxy(
                 "http://localhost/RPC2", transport=_Transport(self.address, self._timeout)
             )
@@ -184,19 +184,19 @@ class SupervisorClient:
 
     @contextmanager
     def _errors(self, method: str, arguments: tuple[object, ...]) -> Iterator[None]:
-        asked = f"supervisord at {self.address} was asked {method}{arguments}"
+        asked = f"could not call {method}{arguments} on supervisord at {self.address}"
         try:
             yield
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == _BAD_NAME:
-                raise NotFoundError(f"{asked}: it knows no such program") from fault
+                raise NotFoundError(f"{asked}: unknown program") from fault
             if fault.faultCode in (_ALREADY_ADDED, _NOT_RUNNING):
-                raise ConflictError(f"{asked}: that is so already") from fault
-            raise UnavailableError(f"{asked} and answered {fault.faultString}") from fault
+                raise ConflictError(f"{asked}: it is already in that state") from fault
+            raise UnavailableError(f"{asked}: it answered {fault.faultString}") from fault
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise UnavailableError(
-                f"{asked} and did not answer ({type(error).__name__}: {error}); "
-                "bring it up with `mlops-pipeline up supervisor`"
+                f"{asked}: it did not answer ({type(error).__name__}: {error}); run "
+                "`mlops-pipeline up supervisor`"
             ) from error
 
 

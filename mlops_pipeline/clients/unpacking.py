@@ -23,13 +23,15 @@ def unpack_file(archive: Path, member: str, target: Path) -> None:
             found = tar.getmember(member)
             source = tar.extractfile(found) if found.isreg() and found.size <= _LIMIT else None
             if source is None:
-                raise IntegrityError(f"{member} in {archive} is no file of a program's size")
+                raise IntegrityError(
+                    f"expected {member} in {archive} to be a file of at most 1 GiB"
+                )
             with source, target.open("wb") as file:
                 shutil.copyfileobj(source, file)
     except KeyError as error:
-        raise IntegrityError(f"{archive} holds no {member}") from error
+        raise IntegrityError(f"{archive} does not contain {member}") from error
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise IntegrityError(f"{archive} cannot be unpacked: {error}") from error
+        raise IntegrityError(f"could not unpack {archive}: {error}") from error
     except OSError as error:
         # gzip says in this way too that what it reads is damaged.
         kind = ConfigurationError if error.errno else IntegrityError

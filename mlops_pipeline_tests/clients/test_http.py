@@ -60,7 +60,7 @@ def test_nothing_that_answers_is_told_with_how(monkeypatch: pytest.MonkeyPatch) 
         pass
     with pytest.raises(UnavailableError, match=f"could not reach http://127.0.0.1:{port}"):
         http.get(f"http://127.0.0.1:{port}", timeout=5)
-    with pytest.raises(UnavailableError, match="could not see the certificate"):
+    with pytest.raises(UnavailableError, match="could not read the certificate"):
         http.certificate_at("127.0.0.1", port, timeout=5)
     with pytest.raises(UnavailableError):
         http.get("http://[nonsense", timeout=5)

@@ -452,10 +452,13 @@ def _prints(**status: Any) -> str:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("import time; print('SECRET', flush=True); time.sleep(25)", "was ended after 1 s"),
+        (
+            "import time; print('SECRET', flush=True); time.sleep(25)",
+            "was killed after its timeout of 1 s",
+        ),
         ("import sys; print('SECRET'); sys.exit('the session has run out')", "the session has run"),
-        ("print('SECRET')", "no ExecCredential"),
-        (_prints(), "no ExecCredential"),
+        ("print('SECRET')", "to print an ExecCredential"),
+        (_prints(), "to print an ExecCredential"),
     ],
 )
 def test_a_login_that_fails_or_hangs_says_so_and_shows_no_secret(
@@ -473,7 +476,7 @@ def test_a_login_by_a_program_that_is_missing_says_how_to_get_it(tmp_path: Path)
     with pytest.raises(AccessDeniedError, match=r"`no-such-login` was not found; install it by"):
         _client(tmp_path, "http://127.0.0.1:1", user={"exec": program}).version()
     program = _program("", interactiveMode="Always")
-    with pytest.raises(AccessDeniedError, match="it wants a terminal"):
+    with pytest.raises(AccessDeniedError, match="it requires a terminal"):
         _client(tmp_path, "http://127.0.0.1:1", user={"exec": program}).version()
 
 
@@ -517,13 +520,15 @@ def test_a_program_for_logging_in_is_told_the_cluster_and_lies_beside_the_kubeco
 
 def test_a_kubeconfig_that_is_no_yaml_shows_nothing_of_it(tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text('users:\n- user:\n    token: "SECRET\n  x: [\n')
-    with pytest.raises(ConfigurationError, match=r"cannot be read: .* in line") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"could not read the kubeconfig .* in line"
+    ) as caught:
         Kubernetes(tmp_path / "kubeconfig", context="kind-a").version()
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_kubeconfig_that_is_not_there_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="there is no kubeconfig"):
+    with pytest.raises(NotFoundError, match=r"the kubeconfig .* does not exist"):
         Kubernetes(tmp_path / "none", context="kind-a").version()
 
 

@@ -107,7 +107,7 @@ def test_a_file_that_is_no_program_is_an_error_with_its_cause(tmp_path: Path) ->
 
 
 def test_a_timeout_shows_what_was_written_and_leaves_no_process() -> None:
-    with pytest.raises(CommandError, match=r"was ended after 0\.3 s") as caught:
+    with pytest.raises(CommandError, match=r"was killed after its timeout of 0\.3 s") as caught:
         run(["sh", "-c", "sleep 60 & echo $!; wait"], purpose="try", timeout=0.3)
     assert isinstance(caught.value.__cause__, subprocess.TimeoutExpired)
     _wait_until_dead(int(str(caught.value).splitlines()[-1]))
@@ -116,7 +116,7 @@ def test_a_timeout_shows_what_was_written_and_leaves_no_process() -> None:
 @pytest.mark.timeout(10)
 def test_a_daemon_that_keeps_the_pipes_open_does_not_hang_the_timeout() -> None:
     script = "setsid sleep 30 & echo $!; wait"
-    with pytest.raises(CommandError, match=r"was ended after 0\.3 s") as caught:
+    with pytest.raises(CommandError, match=r"was killed after its timeout of 0\.3 s") as caught:
         run(["sh", "-c", script], purpose="try", timeout=0.3)
     os.kill(int(str(caught.value).splitlines()[-1]), signal.SIGKILL)
 
@@ -169,7 +169,9 @@ def test_a_pipe_fails_where_the_second_command_fails_and_ends_the_first() -> Non
 
 @pytest.mark.timeout(10)
 def test_a_pipe_that_takes_too_long_leaves_no_process() -> None:
-    with pytest.raises(CommandError, match=r"`cat` was ended after 0\.3 s(.|\n)*`sh -c") as caught:
+    with pytest.raises(
+        CommandError, match=r"`cat` was killed after its timeout of 0\.3 s(.|\n)*`sh -c"
+    ) as caught:
         pipe(_sh("echo $$ >&2; sleep 60"), ["cat"], purpose="try", timeout=0.3)
     _wait_until_dead(int(str(caught.value).splitlines()[-1]))
 

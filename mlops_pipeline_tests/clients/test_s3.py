@@ -50,8 +50,12 @@ def answered(code: str) -> ClientError:
     ("code", "kind", "sentence"),
     [
         ("NoSuchKey", NotFoundError, "it does not exist"),
-        ("PreconditionFailed", ConflictError, "there is one already"),
-        ("SignatureDoesNotMatch", AccessDeniedError, "refuses our keys (SignatureDoesNotMatch); `"),
+        ("PreconditionFailed", ConflictError, "it already exists"),
+        (
+            "SignatureDoesNotMatch",
+            AccessDeniedError,
+            "rejected the keys (SignatureDoesNotMatch); run `",
+        ),
         ("InternalError", UnavailableError, "the store answered InternalError; buy a disk"),
     ],
 )
@@ -92,7 +96,7 @@ def test_a_full_disk_here_is_not_the_stores(
     full = OSError(28, "No space left on device")
     with pytest.raises(ConfigurationError) as failure:
         store_failing_with(full, monkeypatch).download("b", "k", tmp_path / "x")
-    assert f"could not write {tmp_path}/x: No space left on device; free space" in (
+    assert f"could not write {tmp_path}/x: No space left on device; free disk space" in (
         str(failure.value)
     )
     with pytest.raises(ConfigurationError, match="could not read"):

@@ -117,7 +117,10 @@ def test_other_keys_are_named_and_up_gives_them_to_the_store(line: CommandLine) 
     old = secret_of(line)
     keys.write_text(keys.read_text().replace(old, "guessed-by-a-stranger"))
     shown = line.run("status", code=3).stdout
-    assert "the store refuses our keys (SignatureDoesNotMatch); `mlops-pipeline up" in shown
+    assert (
+        "the object store rejected the keys (SignatureDoesNotMatch); run `mlops-pipeline up"
+        in shown
+    )
     failed = line.run("models", "wine", "--debug", code=1).stderr
     assert "AccessDeniedError" in failed
     assert "guessed" not in shown + failed
@@ -136,7 +139,7 @@ def test_other_keys_are_named_and_up_gives_them_to_the_store(line: CommandLine) 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("[embedded]\ngatway_port = 1", "gatway_port is not a setting (there are: "),
+        ("[embedded]\ngatway_port = 1", "unknown setting embedded.gatway_port (allowed: "),
         ("[embedded]\ndrain_timeout = 'x'", "embedded.drain_timeout: Input should be a valid n"),
         ("home = [", "could not read the settings from "),
     ],

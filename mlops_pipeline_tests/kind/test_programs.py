@@ -190,6 +190,6 @@ def test_a_command_runs_in_a_container_that_is_gone_afterwards(
         entrypoint="sh",
     )
     assert output == "text of the host by 1000:a b\nlo\n"
-    with pytest.raises(CommandError, match="was ended after 2 s") as caught:
+    with pytest.raises(CommandError, match="was killed after its timeout of 2 s") as caught:
         parts.engine.run(image, ["60"], timeout=2, entrypoint="sleep")
     assert [c for c in parts.engine.containers() if f"--name {c.name} " in str(caught.value)] == []

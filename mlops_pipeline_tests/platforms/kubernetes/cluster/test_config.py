@@ -103,7 +103,7 @@ def test_a_port_that_only_root_may_listen_on_is_asked(
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"nothing can listen on 192\.0\.2\.1"):
+    with pytest.raises(ConfigurationError, match=r"could not listen on 192\.0\.2\.1"):
         ports.is_taken(80, address="192.0.2.1")
 
 

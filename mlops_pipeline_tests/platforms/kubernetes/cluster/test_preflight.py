@@ -219,7 +219,7 @@ def test_an_engine_that_stops_answering_meanwhile_has_no_cluster(
 
 def test_an_address_of_another_machine_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(port: int, *, address: str) -> bool:
-        raise ConfigurationError(f"nothing can listen on {address}")
+        raise ConfigurationError(f"could not listen on {address}")
 
     monkeypatch.setattr(ports, "is_taken", fail)
     found = examined(rig)

@@ -127,7 +127,7 @@ def test_a_store_that_does_not_answer_is_told(rig: HelmRig, store: Theirs) -> No
 
 
 def test_a_store_that_refuses_the_keys_is_told(rig: HelmRig, store: Theirs) -> None:
-    store.error = AccessDeniedError("the store refuses our keys")
+    store.error = AccessDeniedError("the object store rejected the keys")
     with pytest.raises(AccessDeniedError):
         ExternalStore(rig.parts).ensure()
 

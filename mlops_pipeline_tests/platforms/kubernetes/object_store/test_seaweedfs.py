@@ -63,7 +63,7 @@ class Store(FakeObjectStore):
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
         if self.refuses:
-            raise AccessDeniedError("the store refuses our keys")
+            raise AccessDeniedError("the object store rejected the keys")
         if self.unanswered:
             self.unanswered -= 1
             raise UnavailableError("connection refused")
@@ -392,7 +392,7 @@ def test_out_of_reach_of_addresses_it_is_reached_by_a_port_of_this_machine(
 
 def test_keys_that_the_store_refuses_end_the_wait_at_once(installed: HelmRig, store: Store) -> None:
     store.refuses = True
-    assert SeaweedStore(installed.parts).observe() == Broken("the store refuses our keys")
+    assert SeaweedStore(installed.parts).observe() == Broken("the object store rejected the keys")
     before = installed.rig.clock.now()
     with pytest.raises(AccessDeniedError):
         SeaweedStore(installed.parts).ensure()

@@ -209,7 +209,7 @@ def test_what_comes_altered_is_never_used(tmp_path: Path, server: FileServer) ->
 def test_without_a_network_it_says_what_to_do(tmp_path: Path) -> None:
     with serving(FileServer()) as gone:
         pass
-    with pytest.raises(UnavailableError, match=r"take everything from a bundle"):
+    with pytest.raises(UnavailableError, match=r"or a bundle"):
         network(tmp_path, gone.url).require(["kind"])
 
 
