@@ -20,8 +20,8 @@ ACCEPT_WORSE = "accept_worse"
 _ACCEPTING = dg.Field(
     bool,
     default_value=False,
-    description="Accept once that it is worse than the artifact that it is compared with. A run "
-    "that re-executes another one accepts nothing.",
+    description="Accept this artifact once although it is worse than the artifact that it is "
+    "compared with. A re-executed run ignores this.",
 )
 _JUDGED = "judged_digest"
 """Metadata of a verdict: the digest that it is about."""
@@ -189,8 +189,8 @@ def _refuse(asset: dg.AssetKey, unmet: Sequence[str]) -> None:
     if unmet:
         shown = asset.to_user_string()
         raise dg.Failure(
-            f"refused to go on from {shown}: {'; '.join(unmet)}. See docs/operating.md for "
-            f"what each check means; mend it and materialize {shown} again",
+            f"stopped after {shown}: {'; '.join(unmet)}. docs/operating.md explains each check; "
+            f"fix the cause and materialize {shown} again",
             allow_retries=False,
         )
 

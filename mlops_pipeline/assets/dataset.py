@@ -28,7 +28,7 @@ def dataset_asset(
     @dg.asset(
         key=model_key(platform, spec.name, "dataset"),
         deps=[store_key],
-        description=f"The data of {spec.name}, as one immutable snapshot in the object store.",
+        description=f"The data of {spec.name}: an immutable snapshot in the object store.",
         group_name=model_group(platform, spec.name),
         kinds={"numpy", "s3"},
         owners=OWNERS,

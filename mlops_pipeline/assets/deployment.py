@@ -140,7 +140,7 @@ def _answers(_context: Any, resource: PlatformResource, reference: DeploymentRef
 
 ANSWERS = Proposition(
     "answers_with_this_digest",
-    "The digest that answers through the gateway is the artifact's.",
+    "The gateway returns the digest of this artifact.",
     _answers,
     blocking=True,
 )

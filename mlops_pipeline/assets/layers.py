@@ -114,16 +114,19 @@ def _round_trips(_context: Any, resource: PlatformResource, _reference: Any) -> 
     passed = received == sent and not left
     return Verdict(
         passed,
-        f"{len(sent)} bytes were stored, read and deleted in {1000 * seconds:.0f} ms"
+        f"stored, read and deleted {len(sent)} bytes in {1000 * seconds:.0f} ms"
         if passed
-        else f"{len(sent)} bytes were stored, {len(received)} came back, left behind: {left}",
+        else (
+            f"stored {len(sent)} bytes, read {len(received)} bytes; objects left after deletion: "
+            f"{left}"
+        ),
         {"milliseconds": round(1000 * seconds, 1)},
     )
 
 
 ROUND_TRIPS = Proposition(
     "round_trips_an_object",
-    "An object that is stored comes back the same, and is gone when deleted.",
+    "A stored object is read back unchanged and can be deleted.",
     _round_trips,
     blocking=True,
 )

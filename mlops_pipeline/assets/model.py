@@ -36,11 +36,9 @@ from mlops_pipeline.serving.frameworks import get_framework
 class TrainingConfig(dg.Config):
     """How to train this time."""
 
-    force: bool = Field(
-        False, description="Train although an artifact with the same inputs exists."
-    )
+    force: bool = Field(False, description="Train even if an artifact with the same inputs exists.")
     hyperparameters: dict[str, Any] = Field(
-        {}, description="Hyper-parameters to change for this run, by name."
+        {}, description="Hyper-parameters to override in this run, by name."
     )
 
 
@@ -51,7 +49,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
     @dg.asset(
         key=model_key(platform, spec.name, "model"),
         ins={"dataset": dg.AssetIn(dataset_key)},
-        description=f"{spec.description}: the trained artifact, immutable, in the object store.",
+        description=f"{spec.description}: the trained, immutable artifact in the object store.",
         group_name=model_group(platform, spec.name),
         kinds={get_framework(spec.framework).icon, "s3"},
         owners=OWNERS,

@@ -36,7 +36,8 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
     @dg.asset(
         key=model_key(platform, spec.name, "predictions"),
         ins={"deployment": dg.AssetIn(deployment_key)},
-        description=f"What {spec.server.deployment} answers to the hold-out set by the gateway.",
+        description=f"Predictions for the hold-out set from {spec.server.deployment}, through the "
+        "gateway.",
         group_name=model_group(platform, spec.name),
         kinds={"seldon", "json"},
         owners=OWNERS,
@@ -76,15 +77,15 @@ def predictions_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksD
     key, spec = model_key(platform, model.name, "predictions"), model.spec
     judged = {
         "equal_the_offline_predictions": (
-            "Every served score is that of the training process, within the tolerance.",
+            "Every served score equals the score from training, within the tolerance.",
             lambda report: _equal(spec, report),
         ),
         "served_accuracy_at_least_threshold": (
-            "The served predictions are as accurate as the model must be.",
+            "The served predictions reach the minimum accuracy.",
             lambda report: _accurate(spec, report),
         ),
         "all_requests_succeeded": (
-            "Every request was answered, by the deployed artifact.",
+            "The deployed artifact answered every request.",
             _all_succeeded,
         ),
         "p99_latency_below_threshold": (
@@ -122,8 +123,8 @@ def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedRepo
     seen = materialization.metadata
     if "failed_requests" not in seen:
         raise dg.Failure(
-            f"{key.to_user_string()} was last materialized by an earlier version, which reported "
-            "otherwise; materialize it again",
+            f"{key.to_user_string()} was last materialized by an earlier version in another "
+            "format; materialize it again",
             allow_retries=False,
         )
     numbers: dict[str, Any] = {key: seen[key].value if key in seen else None for key in _NUMBERS}
@@ -139,11 +140,13 @@ def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedRepo
 def _equal(spec: ModelSpec, report: ServedReport) -> Verdict:
     difference, allowed = report.max_difference, spec.thresholds.tolerance
     if difference is None:
-        return Verdict(passed=False, description="the answers have another shape, or no numbers")
+        return Verdict(
+            passed=False, description="the served scores have the wrong shape or are not numbers"
+        )
     return Verdict(
         bool(report.rows) and difference <= allowed,
-        f"the scores of {report.rows} rows differ by at most {difference:.3g}, "
-        f"{allowed:g} is allowed",
+        f"the scores of {report.rows} rows differ by at most {difference:.3g}; allowed: "
+        f"{allowed:g}",
         {"rows": report.rows, "max_difference": difference},
     )
 
@@ -151,8 +154,8 @@ def _equal(spec: ModelSpec, report: ServedReport) -> Verdict:
 def _accurate(spec: ModelSpec, report: ServedReport) -> Verdict:
     return Verdict(
         report.accuracy >= spec.thresholds.min_accuracy,
-        f"served accuracy {report.accuracy:.4f}, "
-        f"at least {spec.thresholds.min_accuracy:g} is asked for",
+        f"served accuracy {report.accuracy:.4f}; required: at least "
+        f"{spec.thresholds.min_accuracy:g}",
         {"accuracy": report.accuracy},
     )
 
@@ -160,9 +163,11 @@ def _accurate(spec: ModelSpec, report: ServedReport) -> Verdict:
 def _all_succeeded(report: ServedReport) -> Verdict:
     return Verdict(
         not report.failed_requests and not report.wrong_digests,
-        f"{report.requests} requests, {report.failed_requests} failed, "
-        f"{report.wrong_digests} were answered by another artifact"
-        + (f"; the first failure: {report.failures[0]}" if report.failures else ""),
+        (
+            f"{report.requests} requests: {report.failed_requests} failed, {report.wrong_digests} "
+            "answered by another artifact"
+        )
+        + (f"; first failure: {report.failures[0]}" if report.failures else ""),
         {"requests": report.requests, "failures": report.failed_requests},
     )
 

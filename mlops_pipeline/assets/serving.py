@@ -129,11 +129,11 @@ def _sentence(
         lines.append(f"hold-out accuracy {now.accuracy:.4f}")
     before = next((found for found in times if found[0] != artifact.digest), None)
     if before is None:
-        lines.append("no earlier version is recorded here")
+        lines.append("no earlier version is recorded")
     else:
         digest, period = before
         until = f" to {minute(period.until)}" if period.until else ""
-        lines += [f"before it {digest[:12]}", f"from {minute(period.since)}{until}"]
+        lines += [f"previously {digest[:12]}", f"from {minute(period.since)}{until}"]
     return "\n\n".join(lines)
 
 

@@ -51,15 +51,15 @@ def make_jobs(
             EVERYTHING,
             dg.AssetSelection.all(),
             tags=tags,
-            description="From an empty machine to proven predictions.",
+            description="Platform, datasets, training, deployments and verified predictions.",
         ),
         *(
             dg.define_asset_job(
                 lifecycle_job_name(model.name),
                 layers | dg.AssetSelection.assets(*life_cycle(platform, model.name)),
                 tags={**tags, MODEL_TAG: model.name},
-                description=f"Data, training, deployment and proof of {model.name}, on layers that "
-                "are ensured first.",
+                description=f"Dataset, training, deployment and verification of {model.name}, "
+                "after the layers.",
             )
             for model in models
         ),

@@ -29,5 +29,5 @@ def _weekly(platform: str, model: str) -> dg.ScheduleDefinition:
         cron_schedule=_WEEKLY,
         execution_timezone="UTC",
         execution_fn=request,
-        description=f"Retrain {model} when its inputs changed, redeploy and prove it.",
+        description=f"Retrain {model} if its inputs changed, then deploy and verify it.",
     )

@@ -60,4 +60,4 @@ def describe_fault(configuration: Path) -> str | None:
         return error.strerror
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         return str(error)
-    return None if isinstance(settings, dict) else "it holds no settings"
+    return None if isinstance(settings, dict) else "it contains no settings"

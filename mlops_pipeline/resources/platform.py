@@ -15,9 +15,9 @@ from mlops_pipeline.settings import Settings
 class PlatformResource(dg.ConfigurableResource[Any]):
     """Builds the platform that a location's assets live on."""
 
-    platform: str = Field(description="Its name: embedded, kind, kubernetes.")
+    platform: str = Field(description="Name of the platform: embedded, kind or kubernetes.")
     settings: dict[str, Any] = Field(
-        description="The settings as in mlops.toml, checked. They hold no secret."
+        description="The validated settings, as in mlops.toml. They contain no secrets."
     )
 
     @classmethod

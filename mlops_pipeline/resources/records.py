@@ -61,20 +61,21 @@ def explained(home: Path) -> Iterator[None]:
     except DBAPIError as error:
         if "locked" in str(error.orig):
             raise UnavailableError(
-                f"Dagster's records in {home} stayed locked for {PATIENCE:g} s by "
-                f"{describe_holders(databases(home))}. Wait until that process ends, or end it, "
-                "and run the command again"
+                f"could not access Dagster's records in {home}: "
+                f"{describe_holders(databases(home))} has kept them locked for {PATIENCE:g} s. "
+                "Wait until that process ends, or stop it. Then run the command again"
             ) from error
         for database in sorted(home.rglob("*.db")):
             if (damage := describe_damage(database)) is not None:
                 raise UnavailableError(
                     f"Dagster's records in {database} cannot be used: {damage}. Move that file "
-                    "away, with those beside it whose names begin alike, and run the command "
-                    "again: it makes a new one, and what is deployed stays as it is"
+                    "and its companion files (same name, plus a suffix) away and run the command "
+                    "again. It creates a new file; deployments are not affected"
                 ) from error
         raise UnavailableError(
-            f"Dagster's records in {home} cannot be read or written ({error.orig}). Free space "
-            "there, or move the folder away to begin with new ones, and run the command again"
+            f"could not read or write Dagster's records in {home} ({error.orig}). Free disk space "
+            "there, or move the folder away to start with new records. Then run the command "
+            "again"
         ) from error
 
 
@@ -105,8 +106,8 @@ def _describe_loss(run: dg.DagsterRun) -> str | None:
     if (word := run.tags.get(PROCESS_TAG)) is not None:
         pid = word.split(".")[1] if word.count(".") == 2 else "?"
         return (
-            f"The process {pid} that executed this run is gone: it was killed, or the machine "
-            "was restarted. `mlops-pipeline up` continues from here."
+            f"The process {pid} that executed this run no longer exists: it was killed, or the "
+            "machine was restarted. `mlops-pipeline up` resumes from here."
             if running.is_gone(word)
             else None
         )
@@ -115,7 +116,7 @@ def _describe_loss(run: dg.DagsterRun) -> str | None:
         return None
     if socket.exists() and not ports.is_abandoned(socket):
         return None
-    return "The code server that was to execute this run is gone: `mlops-pipeline ui` has ended."
+    return "The code server of this run no longer exists: `mlops-pipeline ui` has ended."
 
 
 def _socket_of(address: str) -> Path | None:

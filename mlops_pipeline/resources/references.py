@@ -47,7 +47,7 @@ def get_reference(instance: dg.DagsterInstance, key: dg.AssetKey, *, run_id: str
     found = latest_reference(instance, key, run_id=run_id)
     if found is None:
         raise dg.Failure(
-            f"{key.to_user_string()} was never materialized; do that first"
+            f"{key.to_user_string()} was never materialized; materialize it first"
             + describe_elsewhere(instance),
             allow_retries=False,
         )
@@ -84,7 +84,7 @@ def encode(reference: object) -> dict[str, dg.MetadataValue]:
             "endpoint": dg.MetadataValue.url(reference.url),
             "artifact": dg.MetadataValue.text(reference.model.uri),
         }
-    raise TypeError(f"only references pass between assets, not {type(reference).__name__}")
+    raise TypeError(f"expected a reference to pass between assets, got {type(reference).__name__}")
 
 
 def decode(metadata: Mapping[str, dg.MetadataValue]) -> Reference | None:

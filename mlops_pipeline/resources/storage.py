@@ -47,6 +47,6 @@ def describe_elsewhere(instance: dg.DagsterInstance) -> str:
     if storage is not None and storage.class_name == StateFolderStorage.__name__:
         return ""
     return (
-        ". This command has records of its own, since DAGSTER_HOME is not set: run "
-        f"`export DAGSTER_HOME={load_settings().dagster_home}` and the command again"
+        ". DAGSTER_HOME is not set, so this command uses separate records: run `export "
+        f"DAGSTER_HOME={load_settings().dagster_home}` and the command again"
     )

@@ -102,7 +102,7 @@ def test_red_data_trains_nothing(graph: Graph, platform: FakePlatform) -> None:
 
         refused = graph.materialize("toy", "model")
 
-        assert "refused to go on from fake/toy/dataset" in refused
+        assert "stopped after fake/toy/dataset" in refused
         assert f"{name} failed" in refused
         platform.store.objects = kept
     assert graph.materialize("toy", "dataset") == ""

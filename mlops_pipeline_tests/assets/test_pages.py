@@ -141,13 +141,13 @@ def test_what_served_is_told_with_what_came_before(tmp_path: Path) -> None:
     page = serving.of(deployment, TOY, platform=platform)
     sentence = page["served"].value
     assert sentence.startswith(f"**{new.digest[:12]}** serves since 20")
-    assert f"\n\nhold-out accuracy 0.9700\n\nbefore it {old.digest[:12]}\n\nfrom 20" in sentence
+    assert f"\n\nhold-out accuracy 0.9700\n\npreviously {old.digest[:12]}\n\nfrom 20" in sentence
     assert len(sentence) < _MOST_MARKDOWN
     assert page["accuracy"] == 0.97
     assert [row["to"] == "now" for row in _rows(page["served_before"])] == [True, False]
     platform.name = "kind"
     elsewhere = serving.of(deployment, TOY, platform=platform)
-    assert "no earlier version is recorded here" in elsewhere["served"].value
+    assert "no earlier version is recorded" in elsewhere["served"].value
     assert "serving_since" not in elsewhere
     store.silent = {"get"}
     assert "could not be read" in serving.of(deployment, TOY, platform=platform)["served"].value

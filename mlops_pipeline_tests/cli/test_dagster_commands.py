@@ -15,7 +15,7 @@ from mlops_pipeline.resources.storage import describe_elsewhere
 from mlops_pipeline.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-HINT = "since DAGSTER_HOME is not set: run `export DAGSTER_HOME="
+HINT = "DAGSTER_HOME is not set, so this command uses separate records: run `export DAGSTER_HOME="
 
 
 @pytest.fixture(autouse=True)

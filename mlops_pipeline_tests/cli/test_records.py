@@ -72,7 +72,7 @@ def test_the_reason_is_in_the_log_of_the_run(settings: Settings, killed: str) ->
         assert records.close_lost_runs(instance) == [run_id]
         said = [entry.message for entry in instance.all_logs(run_id)]
     pid = killed.split(".")[1]
-    assert any(f"The process {pid} that executed this run is gone" in s for s in said)
+    assert any(f"The process {pid} that executed this run no longer exists" in s for s in said)
 
 
 def test_runs_of_living_processes_and_of_other_machines_stay(
@@ -172,7 +172,7 @@ def test_when_the_lock_stays_its_holder_is_named_and_nothing_is_to_be_removed(
         create(instance, STARTED)
     said = str(failure.value)
     assert f"process {holder.pid} ({sys.executable}" in said
-    assert "Wait until that process ends, or end it" in said
+    assert "Wait until that process ends, or stop it" in said
     assert "move" not in said
 
 

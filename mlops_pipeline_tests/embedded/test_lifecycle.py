@@ -253,7 +253,7 @@ def test_a_bad_model_does_not_reach_users(command_line: CommandLine, tmp_path: P
     assert "accuracy_at_least_threshold" in done.stderr
     assert _answering(url) == good
     later = _materialize_deployment(command_line, config)
-    assert "refused to go on from embedded/wine/model" in later
+    assert "stopped after embedded/wine/model" in later
     assert "accuracy_at_least_threshold failed" in later
     assert _answering(url) == good
     planned = command_line.run("plan", code=3, MLOPS_CONFIG=str(config)).stdout.splitlines()
