@@ -1,4 +1,4 @@
-"""The pages keep up with the code: what is there is documented, what is documented is there."""
+"""The pages match the code: everything that exists is documented, and nothing else is."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -312,7 +312,7 @@ def test_who_can_do_what_names_the_secrets_and_the_port_of_a_cluster() -> None:
     (rule,) = manifests.network_policy()["spec"]["ingress"]
     assert [port["port"] for port in rule["ports"]] == [manifests.PORT]
     assert f"\n| {manifests.PORT} of the object store's pod" in page
-    assert f"NetworkPolicy that lets others reach port {manifests.PORT} alone" in page
+    assert f"NetworkPolicy that allows others to reach only port {manifests.PORT}" in page
 
 
 def test_every_decision_is_numbered_and_complete() -> None:
