@@ -47,7 +47,7 @@ endif
 ##@ Use it
 
 .PHONY: up
-up: .venv/.runtime-stamp ## Bring everything up: platform, models, deployments, proof
+up: .venv/.runtime-stamp ## Start everything: platform, models, deployments, verification
 	@$(BIN)/mlops-pipeline up $(ARGS)
 
 .PHONY: ui
@@ -55,7 +55,7 @@ ui: .venv/.runtime-stamp ## Open the Dagster UI, with the runs that `make up` ma
 	@$(BIN)/mlops-pipeline ui $(ARGS)
 
 .PHONY: status
-status: .venv/.runtime-stamp ## Show what is really there now
+status: .venv/.runtime-stamp ## Show the actual state
 	@$(BIN)/mlops-pipeline status $(ARGS)
 
 .PHONY: doctor
@@ -63,7 +63,7 @@ doctor: .venv/.runtime-stamp ## Check this machine (ARGS="--platform kind": for 
 	@$(BIN)/mlops-pipeline doctor $(ARGS)
 
 .PHONY: down
-down: .venv/.runtime-stamp ## Stop everything; data stays (ARGS=--purge removes it)
+down: .venv/.runtime-stamp ## Stop everything; keep the data (ARGS=--purge deletes it)
 	@$(BIN)/mlops-pipeline down $(ARGS)
 
 ##@ Change it
@@ -77,43 +77,44 @@ test-fast: .venv/.dev-stamp ## The tests that start no process: seconds
 	@$(PYTEST) -m "not embedded and not kind and not long" $(ARGS)
 
 .PHONY: test-kind
-test-kind: .venv/.dev-stamp ## The tests on a kind cluster of their own: needs Docker (MLOPS_BUNDLE=DIR: no network)
+test-kind: .venv/.dev-stamp ## The tests on a separate kind cluster: needs Docker (MLOPS_BUNDLE=DIR: no network)
 	@$(PYTEST) mlops_pipeline_tests/kind --with-kind -m "kind and not long" $(ARGS)
 
 .PHONY: test-long
-test-long: .venv/.dev-stamp ## Soaks and whole matrices of faults (ARGS="--with-kind": those on kind too)
+test-long: .venv/.dev-stamp ## Soak tests and complete matrices of faults (ARGS="--with-kind": also on kind)
 	@$(PYTEST) --with-long -m long $(ARGS)
 
 .PHONY: bench
-bench: .venv/.dev-stamp .venv/peers/.stamp ## Write docs/benchmarks.md anew (12 minutes; ARGS=--quick: 4)
+bench: .venv/.dev-stamp .venv/peers/.stamp ## Run the benchmarks and write docs/benchmarks.md (12 minutes; ARGS=--quick: 4)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: fuzz
-fuzz: .venv/.dev-stamp ## Send 10,000 requests that nobody should send (FUZZ_REQUESTS=…: another number)
+fuzz: .venv/.dev-stamp ## Send 10,000 invalid or unusual requests (FUZZ_REQUESTS=…: another number)
 	@FUZZ_REQUESTS=$${FUZZ_REQUESTS:-10000} $(PYTEST) mlops_pipeline_tests/embedded/test_fuzzing.py \
 		$(ARGS)
 
 .PHONY: coverage
-coverage: .venv/.dev-stamp ## The lines that the fast tests do not reach
+coverage: .venv/.dev-stamp ## Show the lines that the fast tests do not cover
 	@$(BIN)/python -m coverage run -m pytest -q -m "not embedded and not kind and not long" $(ARGS)
 	@$(BIN)/python -m coverage combine -q
 	@$(BIN)/python -m coverage report
 
 .PHONY: check
-check: .venv/.dev-stamp ## Formatting, lint, types, import contracts; runs no test
-	@echo "check: formatting (make format mends it)" && $(BIN)/ruff format --quiet --diff .
+check: .venv/.dev-stamp ## Formatting, lint, wording, types, import contracts; runs no test
+	@echo "check: formatting (fix with make format)" && $(BIN)/ruff format --quiet --diff .
 	@echo "check: lint" && $(BIN)/ruff check --quiet .
+	@echo "check: wording" && $(BIN)/python -m mlops_pipeline_tests.wording
 	@echo "check: types" && $(BIN)/python -m mypy --no-error-summary
 	@echo "check: import contracts" && \
 		{ report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }; }
 
 .PHONY: format
-format: .venv/.dev-stamp ## Format the code and mend what the linter can mend
+format: .venv/.dev-stamp ## Format the code and apply the linter's fixes
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
 
 .PHONY: lock
-lock: .venv/.uv-stamp ## Write all locks for what setup.cfg asks for (ARGS=--upgrade: newest)
+lock: .venv/.uv-stamp ## Write all locks from setup.cfg (ARGS=--upgrade: newest versions)
 	@$(LOCK) $(ARGS) --extra dev -o requirements/dev.lock
 	@$(LOCK) -c requirements/dev.lock $(ARGS) -o requirements/runtime.lock
 	@$(CLIENT_LOCK) $(ARGS) -o requirements/seldon-client.lock
@@ -125,7 +126,7 @@ lock: .venv/.uv-stamp ## Write all locks for what setup.cfg asks for (ARGS=--upg
 	@echo "lock: the locks in requirements/ and $(DEPLOY)/ are written"
 
 .PHONY: check-lock
-check-lock: .venv/.uv-stamp ## Fail when a lock is not what `make lock` would write
+check-lock: .venv/.uv-stamp ## Fail if a lock differs from what `make lock` would write
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	cp requirements/*.lock $(DEPLOY)/serving*.lock "$$folder" && \
 	$(LOCK) --extra dev -o "$$folder/dev.lock" && \
@@ -142,7 +143,7 @@ check-lock: .venv/.uv-stamp ## Fail when a lock is not what `make lock` would wr
 			diff -u $$lock "$$new" | grep '^[-+][^ ]' | head -20; \
 			echo "check-lock: $$lock is stale; run \`make lock\` and commit it" >&2; \
 			exit 1; }; \
-	done && echo "check-lock: the locks are what setup.cfg and pyproject.toml ask for"
+	done && echo "check-lock: the locks match setup.cfg and pyproject.toml"
 
 .PHONY: proto
 proto: .venv/.dev-stamp ## Write seldon_pb2.py and .pyi in mlops_pipeline/serving from seldon.proto
@@ -155,7 +156,7 @@ wheel: .venv/.dev-stamp ## Build dist/*.whl with the locked setuptools
 	@$(BIN)/python -m build --wheel --no-isolation
 
 .PHONY: clean
-clean: ## Remove caches and what was built; keeps .venv and the platform's data
+clean: ## Remove caches and build output; keep .venv and the platform's data
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@rm -f .coverage .coverage.*
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
