@@ -1,4 +1,4 @@
-"""How checks are made, and how a failed blocking one stops what is downstream in later runs."""
+"""Creates checks, and stops downstream assets in later runs after a failed blocking check."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from mlops_pipeline.resources.platform import PlatformResource
 TRIGGER_TAG = "mlops/trigger"
 """Tag of a run: the command that started it and who typed it, or the schedule."""
 ACCEPT_WORSE = "accept_worse"
-"""Config of the checks of a model."""
+"""Name of the config field of a model's checks."""
 _ACCEPTING = dg.Field(
     bool,
     default_value=False,
@@ -26,12 +26,12 @@ _ACCEPTING = dg.Field(
 _JUDGED = "judged_digest"
 """Metadata of a verdict: the digest that it is about."""
 _HISTORY = 50
-"""Runs of a check that are looked through for its last verdict."""
+"""Number of a check's runs that are searched for its last verdict."""
 
 
 @dataclass(frozen=True)
 class Proposition:
-    """A check: a name that is a sentence, and what decides it."""
+    """A check: a name that states what holds, and the function that decides it."""
 
     name: str
     description: str
@@ -39,11 +39,11 @@ class Proposition:
     """(context, platform resource, the asset's reference) → verdict."""
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
-    """WARN where a machine's load alone can turn it red."""
+    """WARN if the load of the machine can make it fail."""
 
 
 def of_criteria(criteria: Sequence[Criterion]) -> list[Proposition]:
-    """Return the blocking checks that decide by criteria, and keep the verdicts in the store."""
+    """Return blocking checks that evaluate criteria and store the verdicts in the object store."""
     return [Proposition(c.name, c.description, _judged_by(c), blocking=True) for c in criteria]
 
 
@@ -85,12 +85,12 @@ def make_checks(
     takes_reference: bool = True,
     can_accept_worse: bool = False,
 ) -> dg.AssetChecksDefinition:
-    """Return the checks of one asset, decided in one step.
+    """Return the checks of one asset, evaluated in one step.
 
-    With `can_accept_worse` a run may accept once, in its config, that a comparison fails.
+    With `can_accept_worse`, the config of a run can accept one failed comparison.
 
-    A PipelineError while deciding means that the proposition does not hold, and its message says
-    why; that the other side cannot be asked at all (UnavailableError) fails the step instead.
+    A PipelineError means that the check fails, with its message as the reason. An UnavailableError
+    (the other side does not answer) fails the step instead.
     """
     specs = [
         dg.AssetCheckSpec(p.name, asset=asset, description=p.description, blocking=p.blocking)
@@ -118,7 +118,7 @@ def make_checks(
 
 
 def op_name(asset: dg.AssetKey) -> str:
-    """Return the name of the step that decides the checks of an asset, for a run's config."""
+    """Return the name of the step that evaluates an asset's checks, for a run's config."""
     return "__".join([*asset.path, "checks"])
 
 
@@ -145,14 +145,14 @@ def _decide(
 
 
 def marks(reference: Reference | None) -> dict[str, Any]:
-    """Return the metadata by which a verdict says what it is about."""
+    """Return the metadata of a verdict that names its subject."""
     return {} if reference is None else {_JUDGED: reference.digest}
 
 
 def require_judged_good(
     judge: Judge, asset: dg.AssetKey, criteria: Sequence[Criterion], ref: DatasetRef | ModelRef
 ) -> None:
-    """Refuse to go on from `asset` unless `ref` meets the criteria, by the log of verdicts.
+    """Refuse to use `asset` unless `ref` meets the criteria, according to the log of verdicts.
 
     Raises:
         dagster.Failure: names each criterion that failed or was not evaluated, and what to do.
@@ -168,10 +168,10 @@ def require_passed(
     *,
     reference: Reference | None = None,
 ) -> None:
-    """Refuse to go on from `asset` unless its blocking checks passed on what `reference` names.
+    """Refuse to use `asset` unless its blocking checks passed on the digest of `reference`.
 
-    Without a reference (layers), on its latest materialization, by Dagster's events. Dagster itself
-    holds downstream steps back only within one run.
+    Without a reference (layers), the checks of the latest materialization count, according to
+    Dagster's events. Dagster itself stops downstream steps only within one run.
 
     Raises:
         dagster.Failure: names each check that failed or was not evaluated, and what to do.
@@ -198,7 +198,7 @@ def _refuse(asset: dg.AssetKey, unmet: Sequence[str]) -> None:
 def _unmet(
     instance: dg.DagsterInstance, asset: dg.AssetKey, name: str, *, reference: Reference | None
 ) -> str:
-    """Say why the check does not let pass; empty when it does."""
+    """Return why the check did not pass; empty if it passed."""
     check = dg.AssetCheckKey(asset, name)
     if reference is None:
         judged = _is_of_latest(instance, asset)
@@ -214,7 +214,7 @@ def _unmet(
 def _verdicts(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Yield the check's verdicts, the newest first; runs that never came to it have none."""
+    """Yield the check's verdicts, newest first. Runs that ended before the check have none."""
     history = instance.event_log_storage.get_asset_check_execution_history(check, limit=_HISTORY)
     for record in history:
         event = record.event.dagster_event if record.event else None

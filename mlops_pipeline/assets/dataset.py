@@ -1,4 +1,4 @@
-"""`<model>/dataset`: the data that a model is trained and judged on."""
+"""`<model>/dataset`: the data that a model is trained and evaluated on."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from mlops_pipeline.delivery.references import DatasetRef
 def dataset_asset(
     platform: str, model: RegisteredModel, *, file: Path | None
 ) -> dg.AssetsDefinition:
-    """Return the asset; `file` is the configured source of the data, None for the model's own."""
+    """Return the asset; `file` is the configured data; None: the model's default."""
     spec, store_key = model.spec, layer_key(platform, OBJECT_STORE)
 
     @dg.asset(
@@ -95,6 +95,6 @@ def _class_balance(
 
 
 def dataset_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
-    """Return the checks of the dataset; all are blocking, bad data trains nothing."""
+    """Return the checks of the dataset; all are blocking, so no model is trained on bad data."""
     criteria = dataset_criteria(model.spec.dataset)
     return make_checks(model_key(platform, model.name, "dataset"), of_criteria(criteria))

@@ -1,4 +1,4 @@
-"""`<model>/deployment`: the SeldonDeployment that answers with the artifact."""
+"""`<model>/deployment`: the SeldonDeployment that serves the artifact."""
 
 import time
 from typing import Any
@@ -122,7 +122,7 @@ def deployment_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDe
 
 
 def deployment_propositions() -> list[Proposition]:
-    """Return what must hold of a deployment before its predictions count."""
+    """Return the conditions that a deployment must meet before its predictions count."""
     return [ANSWERS]
 
 

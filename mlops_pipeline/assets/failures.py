@@ -1,4 +1,4 @@
-"""Which failures are worth another try: decided once."""
+"""Decides, in one place, which failures are retried."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +9,18 @@ from mlops_pipeline.clients.errors import PipelineError, UnavailableError, WaitT
 
 _RETRIES = 2
 _PAUSE = 2
-"""Seconds before the next try."""
+"""Seconds before the next attempt."""
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Let what may pass by itself be tried again, and everything else fail at once.
+    """Retry temporary failures; fail at once on all others.
 
-    A wait that ran out has been tried long enough. A RetryPolicy of the step would not do: it takes
-    Ctrl-C for a failure too, and starts the step again (`op_execution_error_boundary` in Dagster).
+    A timeout is not retried: it waited long enough. A RetryPolicy of the step is not suitable: it
+    restarts the step after Ctrl-C too (`op_execution_error_boundary` in Dagster).
 
     Raises:
-        dagster.Failure: permanent; with the sentence of the error.
+        dagster.Failure: permanent; with the message of the error.
         dagster.RetryRequested: temporary.
     """
     try:

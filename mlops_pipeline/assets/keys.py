@@ -4,7 +4,7 @@ import dagster as dg
 
 OWNERS = ["team:ml-platform"]
 OBJECT_STORE = "object_store"
-"""The layer that every platform has under this name: datasets and artifacts are in it."""
+"""Name of the layer, on every platform, that stores datasets and artifacts."""
 PARTS = ("dataset", "model", "deployment", "predictions")
 """A model's assets, each depending on the one before."""
 

@@ -19,7 +19,7 @@ from mlops_pipeline.resources.platform import PlatformResource
 
 
 def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
-    """Return the asset whose materialization makes the layer true."""
+    """Return the asset whose materialization ensures the layer."""
     name = layer.name
 
     @dg.asset(
@@ -47,10 +47,10 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
 
 
 def _version(context: dg.AssetExecutionContext, change: Change) -> dg.DataVersion:
-    """Return the version of the layer: another one only where it was created or updated.
+    """Return the version of the layer, which changes only if it was created or updated.
 
-    Without it each run gives a new one, and Dagster calls everything on the layer out of date
-    that was not materialized in the same run: the models that `up MODEL` does not name.
+    Otherwise each run would create a new version, and Dagster would show all assets on the layer as
+    outdated that were not materialized in the same run: the models that `up MODEL` does not name.
     """
     event = context.instance.get_latest_materialization_event(context.asset_key)
     latest = event.asset_materialization if event else None
@@ -64,7 +64,7 @@ def _memory(used: int | None) -> dict[str, int]:
 
 
 def layer_checks(platform: Platform) -> list[dg.AssetChecksDefinition]:
-    """Return the health checks of the layers. All are blocking: models stand on them."""
+    """Return the health checks of the layers. All are blocking, because models depend on them."""
     return [
         make_checks(layer_key(platform.name, layer.name), propositions, takes_reference=False)
         for layer in platform.layers
@@ -73,13 +73,13 @@ def layer_checks(platform: Platform) -> list[dg.AssetChecksDefinition]:
 
 
 def layer_propositions(layer: Layer) -> list[Proposition]:
-    """Return what must hold of a layer before something is built on it."""
+    """Return the conditions that a layer must meet before others are built on it."""
     own = [_proposition(layer.name, check) for check in layer.checks]
     return [*own, ROUND_TRIPS] if layer.name == OBJECT_STORE else own
 
 
 def require_healthy(instance: dg.DagsterInstance, platform: str, layers: Sequence[Layer]) -> None:
-    """Refuse to build on layers whose checks did not pass after they were last materialized.
+    """Refuse to use layers whose checks did not pass on their latest materialization.
 
     Raises:
         dagster.Failure: names the check.
@@ -89,7 +89,7 @@ def require_healthy(instance: dg.DagsterInstance, platform: str, layers: Sequenc
 
 
 def _proposition(layer: str, check: HealthCheck) -> Proposition:
-    """Return the check for Dagster: it is tried on the platform of the run's own resource."""
+    """Return the check for Dagster. It uses the platform of the run's resource."""
 
     def evaluate(_context: Any, resource: PlatformResource, _reference: Any) -> Verdict:
         checks = by_name(resource.build().layers, layer).checks

@@ -1,4 +1,4 @@
-"""What people see of an asset in the UI, typed."""
+"""Typed metadata of assets for the UI."""
 
 import base64
 import json
@@ -12,9 +12,9 @@ from mlops_pipeline.platforms.layers import Change
 
 
 def of_change(change: Change, *, seconds: float) -> dict[str, dg.MetadataValue]:
-    """Return a change's action and facts, and the seconds it took where something was changed.
+    """Return a change's action and facts, and its duration in seconds if something was changed.
 
-    A look that finds nothing to do takes no time worth a point in the same curve.
+    The duration of a check without changes would distort the same curve.
     """
     took = {} if change.action == "unchanged" else {"seconds": round(seconds, 3)}
     return {"change": dg.MetadataValue.text(change.action), **of_facts({**took, **change.facts})}
@@ -35,13 +35,13 @@ def _typed(value: str | int | float) -> dg.MetadataValue:
 
 
 def of_problems(report: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
-    """Return what of a description or an evaluation could not be made, and why."""
+    """Return which parts of a description or evaluation could not be created, and why."""
     problems = report.get("problems")
     return {"not_shown": dg.MetadataValue.text("\n".join(problems))} if problems else {}
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values without infinite numbers, which the UI's JSON cannot carry."""
+    """Return the values without infinite numbers, which JSON cannot represent."""
     return {
         name: value
         for name, value in values.items()
@@ -70,7 +70,7 @@ def table(rows: Mapping[str, Any]) -> dg.MetadataValue:
 def records(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """Return records with the same keys as a table, numbers rounded to four decimals.
 
-    The UI shows a table at once, where it shows longer Markdown and JSON behind a link.
+    The UI shows a table directly, but longer Markdown and JSON behind a link.
     """
     columns = {name: _column_type(rows, name) for name in (rows[0] if rows else {})}
     return dg.MetadataValue.table(

@@ -34,7 +34,7 @@ from mlops_pipeline.serving.frameworks import get_framework
 
 
 class TrainingConfig(dg.Config):
-    """How to train this time."""
+    """Options of one training."""
 
     force: bool = Field(False, description="Train even if an artifact with the same inputs exists.")
     hyperparameters: dict[str, Any] = Field(
@@ -80,7 +80,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
 
 
 def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[str, Any]:
-    """Describe the artifact: what a no-op shows too comes from what is stored beside it."""
+    """Describe the artifact from its stored evaluation, also in a run without training."""
     manifest, ref = training.manifest, training.ref
     artifacts = ArtifactStore(platform.object_store())
     plots = {
@@ -121,7 +121,7 @@ def _classification(report: bytes | None) -> dict[str, dg.MetadataValue]:
 
 
 def model_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
-    """Return the checks of the artifact; all are blocking, no bad model reaches users."""
+    """Return the checks of the artifact; all are blocking, so no bad model reaches users."""
     return make_checks(
         model_key(platform, model.name, "model"),
         of_criteria(model_criteria(model.spec)),

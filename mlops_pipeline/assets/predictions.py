@@ -1,4 +1,4 @@
-"""`<model>/predictions`: the hold-out set, answered through the gateway."""
+"""`<model>/predictions`: predictions for the hold-out set, through the gateway."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,14 +23,14 @@ _NUMBERS = (
     *("accuracy", "rows", "requests", "failed_requests", "wrong_digests", "max_difference"),
     *("p50_ms", "p95_ms", "p99_ms"),
 )
-"""Fields of a `ServedReport` in the order in which people look for them."""
+"""Fields of a `ServedReport`, most important first."""
 _ERROR = dg.AssetCheckSeverity.ERROR
 _SEVERITY = {"p99_latency_below_threshold": dg.AssetCheckSeverity.WARN}
-"""A busy machine is slow; only wrong answers are an error."""
+"""A busy machine is slow. Only wrong answers are an error."""
 
 
 def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
-    """Return the asset that holds what the deployment answered to the hold-out set."""
+    """Return the asset with the deployment's predictions for the hold-out set."""
     spec, deployment_key = model.spec, model_key(platform, model.name, "deployment")
 
     @dg.asset(
@@ -60,7 +60,7 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
 
 
 def _metadata(report: ServedReport) -> dict[str, Any]:
-    """Return the report as metadata, by the names of its fields: the checks read it from there."""
+    """Return the report as metadata, by field names. The checks read it from there."""
     fields = asdict(report)
     numbers = {key: fields[key] for key in _NUMBERS if fields[key] is not None}
     failures = [{"failure": sentence} for sentence in report.failures]
@@ -73,7 +73,7 @@ def _metadata(report: ServedReport) -> dict[str, Any]:
 
 
 def predictions_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
-    """Return the checks of the served predictions: nothing is downstream, so none is blocking."""
+    """Return the checks of the served predictions. They do not block: nothing is downstream."""
     key, spec = model_key(platform, model.name, "predictions"), model.spec
     judged = {
         "equal_the_offline_predictions": (

@@ -1,4 +1,4 @@
-"""What the graph shows of models that cannot be used: the others stand beside it as ever."""
+"""An asset in the graph that shows models that cannot be used. It does not affect the others."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ REFUSED = "refused_models"
 
 
 def refused_models(platform: str, refused: Sequence[RefusedModel]) -> list[dg.AssetSpec]:
-    """Return one asset that nothing materializes and that says why each is refused, or none."""
+    """Return an asset that is never materialized and says why each model is refused, or none."""
     if not refused:
         return []
     reasons = "\n".join(f"* {model.describe()}" for model in refused)

@@ -1,4 +1,4 @@
-"""What serves, since when, how good, and what came before."""
+"""Metadata: the serving artifact, since when, its accuracy, and the previous artifacts."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ from mlops_pipeline.delivery.verdicts import Period, Standing, VerdictLog, stand
 from mlops_pipeline.platforms.platform import Platform
 
 _SHOWN = 20
-"""Newest artifacts and times of serving in a table."""
+"""Number of newest artifacts, or times of serving, in a table."""
 _UNKNOWN = standing(())
 
 
@@ -27,8 +27,8 @@ def artifacts(
 ) -> dg.MetadataValue:
     """Return a table of the model's newest artifacts, the newest first.
 
-    `checked_next` is the one whose checks follow in the same run. Where the object store does not
-    answer, a sentence says so: what people see does not fail a step that has done its work.
+    `checked_next` is the artifact whose checks follow in the same run. If the object store does not
+    answer, the result is a message: missing metadata does not fail a completed step.
     """
     try:
         stored, standings = _read(spec, platform)
@@ -74,9 +74,9 @@ def _row(found: StoredArtifact, standing: Standing, *, unjudged: str) -> dict[st
 
 
 def of(deployment: DeploymentRef, spec: ModelSpec, *, platform: Platform) -> dict[str, Any]:
-    """Return what serves at the deployment, in a sentence and numbers, and what served before.
+    """Return what the deployment serves, as a sentence and numbers, and what it served before.
 
-    Where the object store does not answer, a sentence says so.
+    If the object store does not answer, the result is a message.
     """
     try:
         stored, standings = _read(spec, platform)
@@ -109,7 +109,7 @@ def pin(spec: ModelSpec, *, platform: Platform) -> dict[str, Any]:
 
 
 def _times(standings: Mapping[str, Standing], place: str) -> list[tuple[str, Period]]:
-    """Return (digest, period) of what served at the place, the latest first."""
+    """Return (digest, period) of each artifact that served at the place, latest first."""
     times = [
         (digest, period)
         for digest, standing in standings.items()
@@ -122,7 +122,7 @@ def _times(standings: Mapping[str, Standing], place: str) -> list[tuple[str, Per
 def _sentence(
     artifact: ModelRef, now: StoredArtifact | None, times: Sequence[tuple[str, Period]]
 ) -> str:
-    """Say what serves, in short lines: the UI breaks none, and shows 1,000 characters at once."""
+    """Describe what serves, in short lines: the UI shows 1,000 characters and wraps nothing."""
     since = next((f" since {minute(p.since)}" for d, p in times if d == artifact.digest), "")
     lines = [f"**{artifact.digest[:12]}** serves{since}"]
     if now is not None and now.accuracy is not None:
@@ -155,7 +155,7 @@ def _history(
 
 
 def minute(time: str) -> str:
-    """Return a time of ISO 8601 for people, `2026-11-28 20:33 UTC`; another text as it is."""
+    """Return an ISO 8601 time as `2026-11-28 20:33 UTC`; other text is unchanged."""
     try:
         return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M UTC}"
     except ValueError:

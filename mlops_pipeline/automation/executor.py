@@ -1,4 +1,4 @@
-"""How runs are executed: all steps in the run's process, one run of a state folder at a time."""
+"""Executes all steps of a run in one process, one run of a state folder at a time."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Recorded(dg.Executor):
-    """Writes into the run's tags which process executes it, and executes it in its turn."""
+    """Writes the executing process to the run's tags, and waits for the turn of the run."""
 
     def __init__(self, inner: dg.Executor, settings: Settings) -> None:
         self._inner = inner

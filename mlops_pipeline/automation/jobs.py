@@ -1,4 +1,4 @@
-"""What people run: the platform, everything, or one model's life cycle."""
+"""Jobs: the platform, everything, or one model's life cycle."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PLATFORM = "platform"
 EVERYTHING = "everything"
 PLATFORM_TAG, MODEL_TAG, COMMAND_TAG = "mlops/platform", "mlops/model", "mlops/command"
-"""Tags of a run: what it works on, and the command line that asked for it."""
+"""Tags of a run: its subject, and the command line that started it."""
 
 
 def lifecycle_job_name(model: str) -> str:
@@ -25,7 +25,7 @@ def lifecycle_job_name(model: str) -> str:
 
 
 def job_for(models: Sequence[str], *, targets: Sequence[str]) -> str:
-    """Return the name of the job for a run of `models`, which somebody named by `targets`.
+    """Return the name of the job for a run of `models`, selected by `targets`.
 
     One model: its life cycle. Only layers: the platform. No targets, or several models: everything.
     """

@@ -1,4 +1,4 @@
-"""Retrain and redeploy by the clock. Off until somebody turns one on in the UI."""
+"""Schedules that retrain and redeploy. They are off by default; turn them on in the UI."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ _WEEKLY = "0 3 * * 1"
 def make_schedules(platform: str, models: Sequence[RegisteredModel]) -> list[dg.ScheduleDefinition]:
     """Return a weekly schedule (Monday 03:00 UTC) of each model's life cycle.
 
-    Unchanged inputs train nothing, so a run without news only proves the predictions again. Layers
-    are left as they are: a platform that somebody took down stays down.
+    Unchanged inputs are not trained again, so such a run only verifies the predictions. Layers are
+    not changed: a platform that was stopped stays stopped.
     """
     return [_weekly(platform, model.name) for model in models]
 

@@ -1,4 +1,4 @@
-"""What people want to see of a dataset: statistics, histograms, samples."""
+"""Describes a dataset for the UI: statistics, histograms, samples."""
 
 import io
 import json
@@ -21,26 +21,26 @@ HISTOGRAMS = "histograms.png"
 SAMPLE_IMAGES = "sample_images.png"
 PICTURES = (HISTOGRAMS, SAMPLE_IMAGES)
 _MOST_FEATURES = 30
-"""Features up to which each gets a row, a histogram and a column of the samples."""
+"""Maximum number of features that get their own row, histogram and sample column."""
 _MOST_VALUES = 2_000_000
-"""Numbers that a summary of many features looks at: more take memory and seconds."""
+"""Maximum count of numbers in a summary of many features: more cost memory and seconds."""
 _SMALLEST_IMAGE = 8
-"""Pixels of a side: more features than `_MOST_FEATURES` that make a square are an image."""
+"""Minimum side in pixels: more than `_MOST_FEATURES` features that form a square are an image."""
 _SAMPLE_ROWS = 5
 _SAMPLE_IMAGES = 10
-"""Images in the picture, of as many classes as there are."""
+"""Maximum number of images in the picture, one per class."""
 _BARS = "▁▂▃▄▅▆▇█"
 _BINS = 12
 _LARGEST_DRAWN, _SMALLEST_DRAWN = 1e300, 1e-300
-"""Sizes of numbers beyond which matplotlib finds no ticks for an axis."""
+"""Limits beyond which matplotlib finds no ticks for an axis."""
 _RESOLUTION = 1e-12
-"""Least range of drawn numbers, as a share of their size: below it the bins would be empty."""
+"""Minimum range of drawn numbers, relative to their size: below it, bins would be empty."""
 
 
 def write_description(spec: ModelSpec, dataset: Dataset, folder: Path) -> None:
-    """Write `description.json`, and a picture where the data can be shown in one.
+    """Write `description.json`, and a picture if the data can be drawn.
 
-    What cannot be computed or drawn is left out, and its `problems` say why.
+    Statistics and pictures that fail are omitted, and `problems` says why.
     """
     rows, labels = dataset.x_train, dataset.y_train
     report: dict[str, Any] = {"features": [], "samples": []}
@@ -54,13 +54,13 @@ def write_description(spec: ModelSpec, dataset: Dataset, folder: Path) -> None:
 
 
 def attempt(what: str, problems: list[str], make: Callable[[], object]) -> None:
-    """Make something that only people look at; where that fails, add a sentence to `problems`.
+    """Create output for the UI; if that fails, add a message to `problems`.
 
-    No dataset and no model is refused because a picture of it cannot be drawn.
+    A dataset or model is not refused because a picture of it cannot be drawn.
     """
     try:
         make()
-    except Exception as error:  # noqa: BLE001  # Whatever a library makes of unusual data.
+    except Exception as error:  # noqa: BLE001  # Libraries raise anything on unusual data.
         problems.append(f"could not {what}: {type(error).__name__}: {error}")
 
 
@@ -75,7 +75,7 @@ def _tables(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
 
 
 def _draw(spec: ModelSpec, dataset: Dataset, folder: Path, problems: list[str]) -> None:
-    """Draw histograms of few features, or images where many make one."""
+    """Draw histograms of few features, or images if many features form one."""
     rows, labels = dataset.x_train, dataset.y_train
     if rows.shape[1] <= _MOST_FEATURES:
         path = folder / HISTOGRAMS
@@ -100,7 +100,7 @@ def _each(names: Sequence[str], rows: "NDArray[Any]") -> list[dict[str, Any]]:
 
 
 def _summary(rows: "NDArray[Any]") -> dict[str, Any]:
-    """Describe many features together, in one row, by some of the rows where there are many."""
+    """Describe many features together, in one row; of many rows, only a sample is used."""
     import numpy as np
 
     step = max(1, rows.size // _MOST_VALUES)
@@ -115,12 +115,12 @@ def _summary(rows: "NDArray[Any]") -> dict[str, Any]:
 
 
 def _statistics(values: "NDArray[Any]") -> dict[str, Any]:
-    """Return least, mean, standard deviation, greatest, how many are missing, and a sketch."""
+    """Return minimum, mean, standard deviation, maximum, missing count and a sketch."""
     import numpy as np
 
     finite = _finite(values)
     scale = float(np.abs(finite).max(initial=0)) or 1.0
-    scaled = finite / scale  # The sum and the range of numbers of any size overflow.
+    scaled = finite / scale  # The sum and the range of very large numbers overflow.
     numbers = {
         name: float(f"{scale * of(scaled):.6g}") if finite.size else None
         for name, of in (("min", np.min), ("mean", np.mean), ("std", np.std), ("max", np.max))
@@ -142,9 +142,9 @@ def _finite(values: "NDArray[Any]") -> "NDArray[Any]":
 
 
 def _counts(scaled: "NDArray[Any]") -> "NDArray[Any]":
-    """Count numbers between -1 and 1 in bins from the least to the greatest one.
+    """Count numbers between -1 and 1 in bins from the minimum to the maximum.
 
-    `numpy.histogram` raises where the bins of the numbers themselves are too narrow for floats.
+    `numpy.histogram` of the original numbers raises if the bins are too narrow for floats.
     """
     import numpy as np
 
@@ -154,7 +154,7 @@ def _counts(scaled: "NDArray[Any]") -> "NDArray[Any]":
 
 
 def sketch(counts: "NDArray[Any]") -> str:
-    """Return a histogram as text: one block for each bin, nothing counted is a space."""
+    """Return a histogram as text: one block per bin, a space for an empty bin."""
     greatest = max(counts.max(), 1)
     steps = len(_BARS) - 1
     return "".join(_BARS[round(steps * n / greatest)] if n else "\u2007" for n in counts)
@@ -176,7 +176,7 @@ def _samples(
 def _plot_histograms(
     spec: ModelSpec, rows: "NDArray[Any]", labels: "NDArray[Any]", path: Path
 ) -> None:
-    """Draw a histogram for each feature, the classes stacked."""
+    """Draw a histogram per feature, with stacked classes."""
     count, names, classes = rows.shape[1], spec.dataset.names(), spec.dataset.classes
     columns = min(4, count)
     lines = -(-count // columns)
@@ -195,7 +195,7 @@ def _plot_histograms(
 
 
 def _plot_histogram(axes: "Axes", parts: "Sequence[NDArray[Any]]", classes: Sequence[str]) -> None:
-    """Draw a histogram of the numbers of each class, or write their range where none can be."""
+    """Draw a histogram of each class's numbers, or write their range if drawing fails."""
     import numpy as np
 
     numbers = np.concatenate(parts)
@@ -221,9 +221,9 @@ def _by_class(
 
 
 def _draw_images(rows: "NDArray[Any]", labels: "NDArray[Any]", side: int, path: Path) -> None:
-    """Draw one image of each class beside each other, in black and white: a few hundred bytes.
+    """Draw one image per class side by side, in black and white: a few hundred bytes.
 
-    The UI shows a picture at once only where it takes less than 1,000 characters.
+    The UI shows a picture directly only if it has less than 1,000 characters.
     """
     import numpy as np
 
@@ -249,7 +249,7 @@ def _one_bit_png(white: "NDArray[Any]") -> bytes:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return a figure of that size in inches, in which a `$` of a name is a dollar."""
+    """Return a figure of that size in inches, in which `$` is a plain character."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -259,7 +259,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a plot, whole or not at all, small enough for the event log: some 20 kB."""
+    """Write a plot atomically, small enough for the event log: about 20 kB."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=80, pil_kwargs={"optimize": True})
     path.write_bytes(content.getvalue())

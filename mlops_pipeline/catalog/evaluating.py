@@ -1,4 +1,4 @@
-"""How good a model is on its hold-out set: numbers for each class, and plots."""
+"""Evaluates a model on its hold-out set: metrics per class, and plots."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +20,17 @@ TRAINING_CURVES = "training_curves.png"
 PLOTS = (CONFUSION_MATRIX, ROC_AND_CALIBRATION, TRAINING_CURVES)
 _CALIBRATION_BINS = 10
 _MOST_COUNTED = 30
-"""Classes up to which the confusion matrix is drawn with its numbers."""
+"""Maximum number of classes for numbers in the confusion matrix."""
 _MOST_NAMED = 10
-"""Classes up to which the ROC curves have a legend."""
+"""Maximum number of classes for a legend of the ROC curves."""
 
 
 def evaluate(
     spec: ModelSpec, dataset: Dataset, scores: "NDArray[Any]", trained: TrainedModel, folder: Path
 ) -> None:
-    """Write the hold-out set with its offline scores, the numbers for each class, and the plots.
+    """Write the hold-out set with its offline scores, the metrics per class, and the plots.
 
-    Numbers and plots that cannot be made are left out, and the `problems` beside the numbers say
-    why.
+    Metrics and plots that fail are omitted, and `problems` beside the metrics says why.
     """
     import numpy as np
 
@@ -59,10 +58,10 @@ def evaluate(
 def classification(
     spec: ModelSpec, labels: "NDArray[Any]", scores: "NDArray[Any]"
 ) -> dict[str, Any]:
-    """Return what is right and wrong for each class, and the confusion matrix by true class.
+    """Return the metrics per class, and the confusion matrix by true class.
 
-    For each class: precision, recall, F1, rows, and the area under its ROC curve against the rest.
-    A class that is never predicted has precision 0; one that is the only one, no ROC curve.
+    Per class: precision, recall, F1, rows, and the area under its ROC curve against the rest. A
+    class that is never predicted has precision 0. A class without others has no ROC curve.
     """
     from sklearn.metrics import (
         confusion_matrix,
@@ -92,7 +91,7 @@ def classification(
 def _plot_confusion(
     spec: ModelSpec, labels: "NDArray[Any]", predicted: "NDArray[Any]", path: Path
 ) -> None:
-    figure = new_figure(5.2, 4.6)  # Before pyplot is imported: it chooses how to draw.
+    figure = new_figure(5.2, 4.6)  # Before pyplot is imported, which selects the backend.
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
     numbers = range(len(spec.dataset.classes))
@@ -108,7 +107,7 @@ def _plot_confusion(
 def _plot_roc_and_calibration(
     spec: ModelSpec, labels: "NDArray[Any]", scores: "NDArray[Any]", path: Path
 ) -> None:
-    """Draw ROC curves, each class against the rest; and how often the surest answers are right."""
+    """Draw ROC curves, each class against the rest, and the calibration of the predicted class."""
     import numpy as np
     from sklearn.metrics import roc_curve
 
@@ -136,7 +135,7 @@ def _plot_roc_and_calibration(
 
 
 def _plot_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draw what the training said of each epoch; nothing where it said nothing."""
+    """Draw the training history; nothing without one."""
     if not history:
         return
     figure = new_figure(7, 3)

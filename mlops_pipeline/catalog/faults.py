@@ -1,7 +1,7 @@
-"""What is wrong with a `ModelSpec`: each sentence names a field, its value and what is allowed.
+"""Validates a `ModelSpec`: each message names a field, its value and what is allowed.
 
-Python does not hold a model file to its annotations, so everything is checked here, before any
-command works with the model.
+Python does not enforce type annotations, so everything is checked here, before any command uses
+the model.
 """
 
 import inspect
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-"""What Kubernetes takes as the name of a Service."""
+"""Maximum length of a Service's name in Kubernetes."""
 _LABEL_LENGTH = 63
 _UNIT_LENGTH = 48
 _MOST_REPLICAS = 32
@@ -25,7 +25,7 @@ _LEAST_CLASSES = 2
 
 
 def of_model(spec: "ModelSpec") -> Iterator[str]:
-    """Yield every fault of the spec."""
+    """Yield a message for every fault of the spec."""
     if not _is_named(spec.name, _MODEL_NAME):
         yield (
             f"name is {spec.name!r}; use at most 31 lower-case letters, digits and _, starting "
@@ -158,7 +158,7 @@ def _of_function(field: str, function: object, *, arguments: int) -> Iterator[st
         inspect.signature(function).bind(*range(arguments))
     except TypeError:
         yield f"{field} must be a function that can be called with {arguments} arguments"
-    except ValueError:  # Written in C: only calling it shows what it takes.
+    except ValueError:  # Written in C: only a call shows its parameters.
         return
 
 
@@ -184,10 +184,10 @@ def _is_pair(value: object) -> bool:
 
 
 def _is_empty(value: object) -> bool:
-    """Say whether nothing is given; an array or an index of pandas has no truth to ask for."""
+    """Say whether the value is empty; arrays and pandas indexes have no truth value."""
     return isinstance(value, tuple | list) and not value
 
 
 def _items(value: object) -> Sequence[Any]:
-    """Return what a tuple holds; one item that nothing takes where it is no tuple or list."""
+    """Return the items of a tuple or list; for other types, one item that every check refuses."""
     return value if isinstance(value, tuple | list) else (value,)

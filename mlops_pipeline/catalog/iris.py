@@ -30,7 +30,7 @@ def load(file: Path | None) -> Dataset:
     """Load Iris: sepal and petal length and width in cm.
 
     `file` is a CSV of these four columns and the class, by its number or its name. With a header,
-    columns are found by their names and may stand anywhere. None: the set of scikit-learn.
+    columns are found by name, in any order. None: scikit-learn's dataset.
     """
     from sklearn.datasets import load_iris
     from sklearn.model_selection import train_test_split
@@ -68,7 +68,7 @@ def _read(file: Path) -> "tuple[NDArray[np.float64], NDArray[np.int64]]":
 
 
 def _order(names: Sequence[str], file: Path) -> list[int]:
-    """Return where each of `_COLUMNS` stands in a header."""
+    """Return the position of each of `_COLUMNS` in a header."""
     plain = ["".join(filter(str.isalpha, name.lower())).removesuffix("cm") for name in names]
     other = dict.fromkeys(("species", "target", "variety"), "class")
     plain = [other.get(name, name) for name in plain]

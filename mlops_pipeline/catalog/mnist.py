@@ -25,8 +25,8 @@ _SIGNATURE = "predict_images"
 def load(file: Path | None) -> Dataset:
     """Load MNIST, each image a row of 784 grey values from 0 to 1.
 
-    `file` is an .npz in Keras's layout (x_train [n, 28, 28] uint8, y_train [n] …), or a folder that
-    holds `mnist.npz`; None: the full set that comes with the package.
+    `file` is an .npz in Keras's layout (x_train [n, 28, 28] uint8, y_train [n] …), or a folder with
+    `mnist.npz`; None: the full dataset in the package.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Which models there are: of this package, of other packages, of files named in settings."""
+"""Finds the models of this package, of other packages, and of files in the settings."""
 
 import hashlib
 import importlib
@@ -24,13 +24,13 @@ RESERVED = frozenset(
         *("ingress_nginx", "metallb", "istio", "seldon_core", "serving_image"),
     }
 )
-"""Names of layers and jobs, on any platform: a model of that name would stand in their place."""
+"""Names of layers and jobs, on any platform. A model with that name would replace them."""
 _BUILT_IN = ("mlops_pipeline.catalog.iris:IRIS", "mlops_pipeline.catalog.mnist:MNIST")
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A model and where its spec stands, so that a worker process finds it again."""
+    """A model and the location of its spec, so that a worker process can find it."""
 
     spec: ModelSpec
     source: str
@@ -42,10 +42,10 @@ class RegisteredModel:
         return self.spec.name
 
     def source_digest(self) -> str:
-        """Return the SHA-256 of the files that hold the loading and the training function.
+        """Return the SHA-256 of the files that define the loading and the training function.
 
         Raises:
-            ConfigurationError: one of them is not a function of a file.
+            ConfigurationError: one of them is not defined in a file.
         """
         if (reason := self.describe_sources()) is not None:
             raise ConfigurationError(RefusedModel(self.name, self.source, reason).describe())
@@ -53,7 +53,7 @@ class RegisteredModel:
         return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
     def describe_sources(self) -> str | None:
-        """Say why a change of its functions could not be noticed, or None when it can be."""
+        """Return why changes in its functions cannot be detected, or None if they can."""
         for function in self._functions:
             if (file := _source_file(function)) is None or not file.is_file():
                 return (
@@ -69,30 +69,30 @@ class RegisteredModel:
 
 @dataclass(frozen=True)
 class RefusedModel:
-    """A registered model that cannot be used, and why. The others go on without it."""
+    """A registered model that cannot be used, and why. It does not affect the others."""
 
     name: str
-    """The model's name; empty where its file does not get as far as saying it."""
+    """The model's name; empty if its file fails before it defines the name."""
     source: str
-    """What registers it: `RegisteredModel.source`, or the file or module alone."""
+    """Where it is registered: `RegisteredModel.source`, or only the file or module."""
     reason: str
-    """What is wrong and what is allowed."""
+    """The problem, and what is allowed."""
 
     @property
     def label(self) -> str:
-        """The model's name, or else that of its file, module or attribute."""
+        """The model's name, otherwise the name of its file, module or attribute."""
         place, _, attribute = self.source.partition(":")
         file = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
         return self.name or attribute.lower() or file
 
     def describe(self) -> str:
-        """Say all of it in one sentence."""
+        """Return all of this in one sentence."""
         return f"the model {self.label} of {self.source} is refused: {self.reason}"
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The registered models: those that can be used, and those that are refused."""
+    """The registered models: valid ones and refused ones."""
 
     models: tuple[RegisteredModel, ...]
     """Sorted by name."""
@@ -106,11 +106,11 @@ def load_catalog(
 
     `extra` names files (`path/to/wine.py`) or modules (`package.module`); every `ModelSpec` at
     their top level is registered. `datasets` names the models whose dataset is configured.
-    `namespace` is where those are deployed that name no other one than the default.
+    `namespace` replaces the default namespace.
 
-    A model is refused where its file cannot be imported or holds no spec, where its spec is wrong,
-    and where its name or deployment is reserved or belongs to a model before it: those of this
-    package come first, then those of entry points, then those of `extra`, each in their order.
+    A model is refused if its file cannot be imported or defines no spec, if its spec is invalid, or
+    if its name or deployment is reserved or belongs to an earlier model. The order is: models of
+    this package, then of entry points, then of `extra`.
 
     Raises:
         ConfigurationError: a dataset is configured for a model that does not exist.
@@ -118,7 +118,7 @@ def load_catalog(
     found: list[RegisteredModel] = []
     refused: list[RefusedModel] = []
     for place in (*_BUILT_IN, *_entry_points(), *extra):
-        # A file that imports a spec to derive its own from does not register the other again.
+        # A file may import a spec to derive its own from it. That does not register it again.
         known = {id(model.spec) for model in found}
         try:
             found += [model for model in _registered_by(place) if id(model.spec) not in known]
@@ -132,13 +132,13 @@ def load_catalog(
         else:
             usable.append(model)
     models = tuple(sorted(usable, key=lambda model: model.name))
-    if all(model.name for model in refused):  # Else it may be the model whose name is not known.
+    if all(model.name for model in refused):  # Otherwise it may be the model with the unknown name.
         _refuse_unknown(datasets, [*(m.name for m in models), *(m.name for m in refused)])
     return Catalog(models, tuple(refused))
 
 
 class _RefusedError(Exception):
-    """What stands at a place cannot be used."""
+    """The content of a source cannot be used."""
 
     def __init__(self, place: str, reason: str, *, name: str = "") -> None:
         super().__init__(reason)
@@ -146,7 +146,7 @@ class _RefusedError(Exception):
 
 
 def _entry_points() -> list[str]:
-    """Return what packages register, in an order that does not depend on their folders."""
+    """Return the entries of packages, in an order that does not depend on their folders."""
     points = [(p.name, p.value) for p in metadata.entry_points(group=ENTRY_POINTS)]
     return [value for _, value in sorted(points)]
 
@@ -175,7 +175,7 @@ def load_model(source: str) -> ModelSpec:
     """Return the spec that `source` (see `RegisteredModel.source`) names.
 
     Raises:
-        ConfigurationError: it cannot be imported, or is no `ModelSpec`.
+        ConfigurationError: it cannot be imported, or is not a `ModelSpec`.
     """
     try:
         return _resolve(source).spec
@@ -210,7 +210,7 @@ def _import(place: str, *, registered: str = "") -> ModuleType:
     except InvalidSpecError as error:
         reason = f"{'; '.join(error.reasons)}{_line_of(error, place)}"
         raise _RefusedError(registered or place, reason, name=error.name) from error
-    except (Exception, SystemExit) as error:  # any code may run in somebody's model file
+    except (Exception, SystemExit) as error:  # A model file may run any code.
         raise _RefusedError(
             registered or place,
             f"could not import it: {type(error).__name__}: {error}{_line_of(error, place)}; "
@@ -219,7 +219,7 @@ def _import(place: str, *, registered: str = "") -> ModuleType:
 
 
 def _line_of(error: BaseException, place: str) -> str:
-    """Return ` (line 7)`: the last line of the model's own file on the way to the error."""
+    """Return ` (line 7)`: the last line of the model's own file in the traceback."""
     file = Path(place).name if place.endswith(".py") else f"{place.rpartition('.')[2]}.py"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).name == file]
@@ -232,7 +232,7 @@ def _import_file(path: Path) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError("there is no such file")
+        raise FileNotFoundError("the file does not exist")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -244,7 +244,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _describe_clash(model: RegisteredModel, taken: dict[str, str]) -> str | None:
-    """Say which of its names is reserved or another model's; else note them as taken."""
+    """Return which of its names is reserved or in use; otherwise register its names."""
     if model.name in RESERVED:
         return (
             f"the name {model.name} is reserved for a part of a platform; choose a name other "

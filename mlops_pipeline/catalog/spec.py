@@ -1,7 +1,7 @@
-"""What a model is: everything the life cycle needs to know of it, in one `ModelSpec`.
+"""The `ModelSpec`: everything that the life cycle needs to know about a model.
 
-The functions of a spec run in a worker process of their own (`catalog/worker.py`); import
-scikit-learn or TensorFlow inside them, so that the definitions stay quick to import.
+The functions of a spec run in a separate worker process (`catalog/worker.py`). Import scikit-learn
+or TensorFlow inside them, so that the definitions can be imported quickly.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +20,12 @@ Hyperparameters = Mapping[str, float | int | str]
 
 
 class InvalidSpecError(ValueError):
-    """A `ModelSpec` that cannot work; names the model, each wrong field and what is allowed."""
+    """An invalid `ModelSpec`; names the model, each invalid field and what is allowed."""
 
     def __init__(self, name: object, reasons: Sequence[str]) -> None:
         super().__init__(f"the ModelSpec {name!r} is invalid: {'; '.join(reasons)}")
         self.name = name if isinstance(name, str) else ""
-        """The model's name; empty where that is wrong too."""
+        """The model's name; empty if it is invalid too."""
         self.reasons = tuple(reasons)
 
 
@@ -45,18 +45,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """Where a dataset comes from and what it must look like."""
+    """Source of a dataset, and its required properties."""
 
     load: Callable[[Path | None], Dataset]
-    """File or folder configured for it (None: the one that comes with the model) → the data."""
+    """Configured file or folder (None: the model's default) → the data."""
     features: int
     """Columns of x."""
     classes: tuple[str, ...]
     """Name of each class number."""
     value_range: tuple[float, float] | None = None
-    """Least and greatest value that a feature may have; None: any finite number."""
+    """Minimum and maximum of every feature; None: any finite number."""
     feature_names: tuple[str, ...] = ()
-    """Name of each column of x, for people and their files; empty: `x0`, `x1` …"""
+    """Name of each column of x, for the UI and data files; empty: `x0`, `x1` …"""
 
     def names(self) -> tuple[str, ...]:
         """Return a name for each column of x."""
@@ -65,10 +65,10 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What a training function hands back, its files being written."""
+    """Result of a training function, after it has written its files."""
 
     predict: "Callable[[NDArray[Any]], NDArray[Any]]"
-    """The model in memory: rows [n, features] → scores [n, outputs], as its server will answer."""
+    """The model in memory: rows [n, features] → scores [n, outputs], as the server returns."""
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -77,14 +77,14 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class ServerSpec:
-    """How the model is served: the parts of its SeldonDeployment.
+    """How the model is served: its SeldonDeployment.
 
     Raises:
-        ValueError: its processors or memory are what no cluster takes.
+        ValueError: its CPU or memory is invalid.
     """
 
     implementation: str
-    """That of the framework in `serving/frameworks.py`."""
+    """Implementation of the framework in `serving/frameworks.py`."""
     deployment: str
     """`metadata.name` of the SeldonDeployment."""
     graph: str
@@ -94,11 +94,11 @@ class ServerSpec:
     replicas: int = 1
     parameters: tuple[tuple[str, str], ...] = ()
     cpu: str = ""
-    """Processors kept for each server that is a pod: `0.5`, `500m`; empty: the platform's usual."""
+    """CPU request of a server that runs as a pod: `0.5`, `500m`; empty: the platform's default."""
     memory: str = ""
-    """Memory kept for it: `512Mi`."""
+    """Memory request: `512Mi`; empty: the platform's default."""
     memory_limit: str = ""
-    """Memory that it is ended at."""
+    """Memory limit: a server that exceeds it is killed; empty: the platform's default."""
 
     def __post_init__(self) -> None:
         try:
@@ -109,26 +109,26 @@ class ServerSpec:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a model is good enough."""
+    """Required quality of a model."""
 
     min_accuracy: float
-    """Least accuracy on the hold-out set, 0 to 1."""
+    """Minimum accuracy on the hold-out set, 0 to 1."""
     max_accuracy_drop: float = 0.02
-    """How much less accurate than the deployed version it may be."""
+    """Maximum loss of accuracy, compared with the deployed version."""
     max_p99_ms: float = 100.0
-    """Greatest 99th percentile of the latency of single-row requests through the gateway, ms."""
+    """Maximum 99th percentile of the latency of single-row requests through the gateway, ms."""
     tolerance: float = 1e-4
-    """Greatest difference between a served and an offline score."""
+    """Maximum difference between a served and an offline score."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """One model of the catalog.
 
-    Registering a spec gives it its assets, checks, jobs, schedule and deployment on every platform.
+    A registered spec gets assets, checks, jobs, a schedule and a deployment on every platform.
 
     Raises:
-        InvalidSpecError: a field holds what cannot work; names every such field.
+        InvalidSpecError: a field is invalid; names every such field.
     """
 
     name: str
@@ -137,12 +137,12 @@ class ModelSpec:
     """Name of a row of `serving/frameworks.py`."""
     dataset: DatasetSpec
     train: Callable[[Dataset, Hyperparameters, Path], TrainedModel]
-    """Trains, writes the served files into the (empty) folder, returns the model in memory."""
+    """Trains, writes the files for serving to the empty folder, returns the model in memory."""
     server: ServerSpec
     thresholds: Thresholds
     hyperparameters: Hyperparameters = field(default_factory=dict)
     training_timeout: float = 600.0
-    """Seconds after which a training is ended."""
+    """Timeout of a training in seconds."""
     output_names: tuple[str, ...] = ()
     """`data.names` of an answer; empty: `t:0`, `t:1` …"""
     example: tuple[float, ...] = ()

@@ -1,8 +1,8 @@
-"""The process in which datasets are loaded and models trained.
+"""The process that loads datasets and trains models.
 
 `python -m mlops_pipeline.catalog.worker dataset|train …`. TensorFlow and scikit-learn are imported
-here and nowhere above, so that the process that runs the graph stays small and quick. Answers are
-files in the folder `--output`; a failure is one sentence on standard error and exit code 1.
+only here, so that the process that runs the graph stays small and fast. Results are files in the
+folder `--output`; a failure is one message on standard error and exit code 1.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
     """Load the dataset and write it as `data.npz`, with a profile and a description.
 
-    The profile is for checks, the description for people; `data.npz` has the fields of `Dataset`.
+    The profile is for checks, the description for the UI; `data.npz` has the fields of `Dataset`.
 
     The same data gives the same bytes: numpy stamps the entries of an .npz with a fixed date.
     """
@@ -71,10 +71,10 @@ def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
 
 
 def _numeric(spec: ModelSpec, dataset: Dataset) -> Dataset:
-    """Return the dataset as arrays of numbers, names of classes as their numbers.
+    """Return the dataset as arrays of numbers, with class names replaced by class numbers.
 
     Raises:
-        ValueError: something in it is no number and no class; names the array and the value.
+        ValueError: a value is neither a number nor a class; names the array and the value.
     """
     import numpy as np
 
@@ -101,7 +101,7 @@ def _numeric(spec: ModelSpec, dataset: Dataset) -> Dataset:
 
 
 def _whole_labels(dataset: Dataset) -> Dataset:
-    """Make labels integers where that loses nothing; what is left is found by the checks."""
+    """Convert labels to integers if that is lossless; the checks find the other labels."""
     import numpy as np
 
     def whole(labels: "NDArray[Any]") -> "NDArray[Any]":
@@ -112,7 +112,7 @@ def _whole_labels(dataset: Dataset) -> Dataset:
 
 
 def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
-    """Describe the data: shape, missing values, least and greatest value, rows per class."""
+    """Describe the data: shape, missing values, minimum, maximum, rows per class."""
     import numpy as np
 
     report: dict[str, Any] = {}
@@ -135,7 +135,7 @@ def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
 def write_model(
     spec: ModelSpec, data: Path, hyperparameters: Mapping[str, float | int | str], output: Path
 ) -> None:
-    """Train, and write the files to be served, the evaluation, and a report that describes both."""
+    """Train, and write the files for serving, the evaluation, and a report about both."""
     import numpy as np
 
     with np.load(data) as arrays:
@@ -173,7 +173,7 @@ def _refuse_useless(spec: ModelSpec, folder: Path, scores: "NDArray[Any]", rows:
 
 
 def _write_example(dataset: Dataset, path: Path) -> None:
-    """Write a row that the model has just answered, for its server to try before it is ready."""
+    """Write a row that the model has just predicted; its server tries it before it is ready."""
     if not path.exists():
         path.write_text(json.dumps(dataset.x_test[:1].tolist()))
 
@@ -191,7 +191,7 @@ def metrics(labels: "NDArray[Any]", scores: "NDArray[Any]") -> dict[str, float]:
 
 
 def versions(spec: ModelSpec) -> dict[str, str]:
-    """Return the versions of Python and of the packages that shape this model's artifact."""
+    """Return the versions of Python and of the packages that affect this model's artifact."""
     found = {"python": platform.python_version()}
     for package in get_framework(spec.framework).libraries:
         try:
@@ -208,7 +208,7 @@ def _place_of(error: BaseException) -> str:
 
 
 def fingerprint() -> str:
-    """Return the SHA-256 of these files: what a job does beside the model's own functions."""
+    """Return the SHA-256 of these files: the code of a job besides the model's own functions."""
     files = (__file__, describing.__file__, evaluating.__file__)
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
@@ -216,6 +216,6 @@ def fingerprint() -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Exception as error:  # noqa: BLE001  # process boundary: one sentence for the parent
+    except Exception as error:  # noqa: BLE001  # process boundary: one message for the parent
         sys.stderr.write(f"{type(error).__name__}: {error} ({_place_of(error)})\n")
         sys.exit(1)

@@ -1,1 +1,1 @@
-"""Everything that touches the outside: processes, files, HTTP, S3. Nobody else calls those."""
+"""All access to the outside: processes, files, HTTP, S3. Other packages must use these modules."""

@@ -1,4 +1,4 @@
-"""HTTP to a Kubernetes API server: bounded time, and each refusal in this project's errors."""
+"""HTTP to a Kubernetes API server, with timeouts, and with refusals as this project's errors."""
 
 import copy
 import json
@@ -26,18 +26,18 @@ from mlops_pipeline.clients.temporary import temporary_folder
 _CONNECT_TIMEOUT = 5.0
 _ATTEMPTS = 2
 _SHOWN = 600
-"""Characters of an answer that an error shows."""
+"""Maximum number of characters of an answer in an error."""
 _REFUSALS = (" denied the request", "failed to create typed patch object")
-"""In what is answered, with any status, when an object is refused: by an admission webhook, and by
-server-side apply where a field is unknown or of the wrong type."""
+"""Parts of the answer, with any status, when an object is refused: by an admission webhook, or by
+server-side apply because a field is unknown or has the wrong type."""
 _ENDING = "because it is being terminated"
 
 
 class ApiServer:
-    """The API server that `context` of `kubeconfig` names, and no other.
+    """The API server of the context `context` in `kubeconfig`.
 
-    `timeout` is the seconds that an answer may take. Nothing is read or contacted before the first
-    request; the connection is kept open between them.
+    `timeout` is the maximum time of an answer in seconds. Nothing is read or contacted before the
+    first request; the connection is kept open between requests.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class ApiServer:
         content_type: str = "",
         body: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Send a request and return the object that is answered.
+        """Send a request and return the object in the answer.
 
         `what` finishes the sentence "could not ..." in the error.
 
         Raises:
-            PipelineError: it is refused, or not answered; see `checked`.
+            PipelineError: the request is refused or not answered; see `checked`.
         """
         answer = self.send(
             method,
@@ -99,13 +99,13 @@ class ApiServer:
         content_type: str = "",
         body: Mapping[str, Any] | None = None,
     ) -> HttpAnswer:
-        """Send a request and return whatever is answered.
+        """Send a request and return any answer.
 
-        It is sent once more when the connection is refused or breaks, which is safe for all that
-        say what should be rather than what to do.
+        It is retried once if the connection is refused or breaks. This is safe for declarative
+        requests.
 
         Raises:
-            UnavailableError: nothing is answered.
+            UnavailableError: there is no answer.
         """
         from urllib3 import exceptions
 
@@ -134,14 +134,14 @@ class ApiServer:
         raise AssertionError
 
     def checked(self, answer: HttpAnswer, *, what: str) -> HttpAnswer:
-        """Return the answer where it is a good one.
+        """Return the answer if it is a success.
 
         Raises:
-            InvalidManifestError: the object is refused, by a webhook or by the server itself.
-            AccessDeniedError: our keys are refused, or may not do this.
-            NotFoundError: the object, its namespace or its kind is not there.
-            ConflictError: somebody else changed it at the same time, or it is there already.
-            UnavailableError: the server, or a webhook that it asks, does not work for now.
+            InvalidManifestError: a webhook or the server itself refuses the object.
+            AccessDeniedError: the credentials are rejected or lack a permission.
+            NotFoundError: the object, its namespace or its kind does not exist.
+            ConflictError: somebody else changed it at the same time, or it already exists.
+            UnavailableError: the server, or a webhook that it calls, is not available.
         """
         if 200 <= answer.status < 300:
             return answer
@@ -163,7 +163,7 @@ class ApiServer:
         return UnavailableError(f"{what}: {self} answered {status}: {message}")
 
     def _authorized(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Add who we are: a token may run out, so it is asked for at each request."""
+        """Add the credentials. A token may expire, so it is read at each request."""
         sent = dict(headers)
         self._client.update_params_for_auth(sent, [], ["BearerToken"])
         return sent
@@ -175,24 +175,24 @@ class ApiServer:
         return Timeout(connect=_CONNECT_TIMEOUT, read=self._timeout)
 
     def require_access(self) -> None:
-        """Read the kubeconfig, as the first request does; raises as that does."""
+        """Read the kubeconfig, like the first request, and raise the same errors."""
         _ = self._client
 
     @property
     def _client(self) -> Any:
-        """The package's own client, made anew when a program's login is over.
+        """The client of the package `kubernetes`, created again when a program's login has expired.
 
         Raises:
-            AccessDeniedError: a program that the kubeconfig names for it does not log in.
-            NotFoundError: there is no such file.
-            ConfigurationError: it has no such context, or cannot be understood.
+            AccessDeniedError: the login program in the kubeconfig fails.
+            NotFoundError: the file does not exist.
+            ConfigurationError: it does not contain the context, or is invalid.
         """
         if self._made is None or self._login.is_over():
             self._made = self._connected()
         return self._made
 
     def _connected(self) -> Any:
-        """Return a client by whatever way the kubeconfig gives access; a login's is bounded."""
+        """Return a client for any kind of access in the kubeconfig; a login has a timeout."""
         from kubernetes.config import ConfigException
 
         folder = self._kubeconfig.absolute().parent
@@ -223,7 +223,7 @@ class ApiServer:
         return proxies.find(server, named=named)
 
     def _logged_in(self, content: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-        """Let the program that the context's user names log in, and put what it gives there."""
+        """Run the login program of the context's user, and replace it by its result."""
         context = self._entry(content, "contexts", self._context)
         user, cluster = (
             self._entry(content, f"{part}s", context.get(part)) for part in ("user", "cluster")
@@ -238,7 +238,7 @@ class ApiServer:
 
 
 def _made(content: Mapping[str, Any], context: str, folder: Path, *, proxy: Proxy | None) -> Any:
-    """Return the package's client for a context of a kubeconfig that lies in `folder`."""
+    """Return the package's client for a context of a kubeconfig in `folder`."""
     from kubernetes import client
     from kubernetes.config.kube_config import KubeConfigLoader
     from urllib3 import make_headers
@@ -248,7 +248,7 @@ def _made(content: Mapping[str, Any], context: str, folder: Path, *, proxy: Prox
         KubeConfigLoader(
             content, active_context=context, config_base_path=str(folder), temp_file_path=str(keys)
         ).load_and_set(configuration)
-        # The package takes any of the environment's, for whatever server.
+        # The package would use a proxy of the environment for every server.
         configuration.proxy, configuration.no_proxy = None, None
         if proxy is not None:
             configuration.proxy = proxy.url
@@ -260,10 +260,10 @@ def _made(content: Mapping[str, Any], context: str, folder: Path, *, proxy: Prox
 
 
 def _keep_keys(options: dict[str, Any], *, written: Path) -> None:
-    """Let connections use what is in the files of `written`, which may then be removed.
+    """Load the keys from the files in `written`, so that these files can be deleted.
 
-    The package writes the keys that a kubeconfig holds to files for as long as its process lives,
-    and leaves them when it is killed. Files that the kubeconfig names are read at each connection.
+    The package writes the keys in a kubeconfig to files until its process ends, and does not delete
+    them when it is killed. Files that the kubeconfig names are read at each connection.
     """
     from urllib3.util.ssl_ import create_urllib3_context
 
@@ -282,12 +282,12 @@ def _keep_keys(options: dict[str, Any], *, written: Path) -> None:
 
 
 def is_status(answer: HttpAnswer) -> bool:
-    """Say whether the API server itself answered, with one of its `Status` objects."""
+    """Say whether the API server itself answered, with a `Status` object."""
     return _status(answer) is not None
 
 
 def described(answer: HttpAnswer) -> str:
-    """Return what the API server says is wrong."""
+    """Return the error message of the API server."""
     status = _status(answer)
     text = str(status.get("message", "")) if status else answer.text
     return text.strip()[:_SHOWN] or f"status {answer.status}"

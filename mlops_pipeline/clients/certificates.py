@@ -1,4 +1,4 @@
-"""Certificates that are signed by their own key: whoever trusts one trusts its owner alone."""
+"""Self-signed certificates: trusting one means trusting only its owner."""
 
 import ipaddress
 import socket
@@ -23,7 +23,7 @@ _CLOCKS_DIFFER = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A certificate with what it was signed by, and its key, as PEM."""
+    """A certificate with its chain, and its key, as PEM."""
 
     chain: str
     key: str = field(repr=False)
@@ -34,7 +34,7 @@ def self_signed(
 ) -> KeyPair:
     """Return a certificate of `subject` (its common name) for `address`, a name or an IP address.
 
-    It cannot sign others. With `for_clients` a client may show it too.
+    It cannot sign others. With `for_clients`, a client may present it too.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -65,7 +65,7 @@ def self_signed(
 
 
 def general_name(address: str) -> "x509.GeneralName":
-    """Return `address` as a certificate names it: as an IP address where it is one."""
+    """Return `address` as a certificate names it: as an IP address if it is one."""
     from cryptography import x509
 
     try:
@@ -75,14 +75,14 @@ def general_name(address: str) -> "x509.GeneralName":
 
 
 def end_of_mutual(port: int, *, certificate: Path, key: Path, timeout: float) -> datetime:
-    """Return when the certificate ends (UTC) that both sides of a TLS connection show.
+    """Return when the certificate of a mutual TLS connection expires (UTC).
 
-    The server at `port` of 127.0.0.1 is trusted by `certificate` alone, and gets it too. A client
-    without it must be refused.
+    Only `certificate` is trusted for the server at `port` of 127.0.0.1, and is presented to it. The
+    server must refuse a client without it.
 
     Raises:
-        UnavailableError: nothing answered in `timeout` seconds, or not with this certificate, or
-            the server takes a client that shows none.
+        UnavailableError: no answer within `timeout` seconds, another certificate, or the server
+            accepts a client without a certificate.
     """
     import ssl
 
@@ -104,9 +104,9 @@ def end_of_mutual(port: int, *, certificate: Path, key: Path, timeout: float) ->
 
 
 def is_valid(pair: KeyPair, *, since: datetime, until: datetime) -> bool:
-    """Say whether the certificate is valid from `since` to `until`, and the key is its own.
+    """Say whether the certificate is valid from `since` to `until`, and matches the key.
 
-    False where the text of one of them is damaged.
+    False if one of them is damaged.
     """
     certificate = find_whole(pair)
     if certificate is None:
@@ -115,7 +115,7 @@ def is_valid(pair: KeyPair, *, since: datetime, until: datetime) -> bool:
 
 
 def find_whole(pair: KeyPair) -> "x509.Certificate | None":
-    """Return the certificate; None where its text or its key is damaged, or is not its own."""
+    """Return the certificate; None if it or its key is damaged, or they do not match."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
@@ -137,7 +137,7 @@ def _connected(port: int, context: "ssl.SSLContext", timeout: float) -> Iterator
 
 
 def _takes_anybody(port: int, context: "ssl.SSLContext", timeout: float) -> bool:
-    """Say whether a server that took our certificate takes a client that shows none as well.
+    """Say whether a server that accepted our certificate also accepts a client without one.
 
     With TLS 1.3 the handshake succeeds either way: the server refuses by an alert after it (RFC
     8446, 4.4.2.4). Which alert does not matter: nothing else differs from the first connection.

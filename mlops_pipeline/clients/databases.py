@@ -13,9 +13,9 @@ _LOCKS = Path("/proc/locks")
 
 
 def lockers(databases: Iterable[Path]) -> list[int]:
-    """Return the ids of other processes that hold a lock for writing on one of the databases.
+    """Return the ids of other processes that hold a write lock on one of the databases.
 
-    Empty where the operating system does not tell: only Linux does.
+    Empty on operating systems other than Linux, which do not provide this.
     """
     inodes = {
         file.stat().st_ino
@@ -38,9 +38,9 @@ def _write_locks() -> Iterable[tuple[int, int]]:
 
 
 def describe_damage(database: Path) -> str | None:
-    """Say why nothing can be read from or written to a database; None where nothing is wrong.
+    """Return why a database cannot be read or written, or None.
 
-    Reads all of it. One that is not there, or that another process has locked, is not damaged.
+    Reads all of it. A missing or locked database is not damaged.
     """
     if not database.exists():
         return None
@@ -60,5 +60,5 @@ def describe_damage(database: Path) -> str | None:
 
 
 def describe_holders(databases: Iterable[Path]) -> str:
-    """Return who holds one of the databases, for a message."""
+    """Return the processes that lock one of the databases, for a message."""
     return " and ".join(map(describe, lockers(databases))) or "another process"

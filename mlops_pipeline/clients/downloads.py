@@ -1,4 +1,4 @@
-"""Files from the network: taken up where they broke off, and named only when they are whole."""
+"""Downloads that resume after an interruption, and get their name only when complete."""
 
 import errno
 import hashlib
@@ -28,32 +28,32 @@ if TYPE_CHECKING:
 
 _CONNECT = 15.0
 _READ = 30.0
-"""Seconds in which the next bytes must come."""
+"""Timeout in seconds for the next bytes."""
 _REDIRECTS = 5
 _ATTEMPTS = 5
-"""Attempts that bring nothing, one after the other, before it is given up."""
+"""Maximum number of consecutive attempts without progress."""
 _PAUSE = 2.0
 _TIMEOUT = 7200.0
-"""Seconds for one file, with all attempts."""
+"""Timeout in seconds for one file, with all attempts."""
 _WINDOW = 30.0
 _LEAST = 10 * 1024 * _WINDOW
-"""Bytes that must come in each window of seconds: what drips is asked for anew."""
+"""Minimum number of bytes per window; a slower download is retried."""
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 _TEXT_LIMIT = 64 << 20
-"""Bytes of a text that is kept in memory; Istio's index of charts has some."""
+"""Maximum number of bytes of a text in memory; Istio's index of charts is large."""
 _HELP = "check HTTPS_PROXY and NO_PROXY, or use a mirror (`mirror`) or a bundle (`bundle`)"
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What has come of a file, and what tells whether the server still has the same one."""
+    """A partial download, and the data that shows whether the server still has the same file."""
 
     path: Path
     url: str
-    """Upstream's, which is noted."""
+    """Upstream's URL, which is recorded."""
     address: str
-    """Where it is asked for: the same, or a mirror's."""
+    """URL that is downloaded: the same, or the mirror's."""
 
     @property
     def size(self) -> int:
@@ -64,7 +64,7 @@ class _Part:
         return self.path.with_name(f"{self.path.name}.json")
 
     def headers(self) -> dict[str, str]:
-        """Ask for the rest; for all of it where the server may have another file by now.
+        """Request the rest, or the complete file if the server may have another file now.
 
         https://www.rfc-editor.org/rfc/rfc9110#name-if-range
         """
@@ -74,7 +74,7 @@ class _Part:
         return {"Range": f"bytes={self.size}-", "If-Range": validator}
 
     def note(self, answer: "httpx.Response") -> None:
-        """Remember which file the server began to send."""
+        """Record which file the server started to send."""
         etag = answer.headers.get("ETag", "")
         strong = etag if etag and not etag.startswith("W/") else ""
         validator = strong or answer.headers.get("Last-Modified", "")
@@ -82,7 +82,7 @@ class _Part:
         write_atomically(self._note, noted, mode=PRIVATE)
 
     def discard(self) -> None:
-        """Forget it."""
+        """Delete it."""
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
@@ -100,10 +100,10 @@ class _Part:
 
 
 class Downloads:
-    """Downloads over HTTP, by the proxies that the environment names (HTTP_PROXY, NO_PROXY …).
+    """Downloads over HTTP, through the proxies of the environment (HTTP_PROXY, NO_PROXY …).
 
-    With a `mirror`, `https://host/path` is asked for as `<mirror>/host/path`. `locks` keep two
-    processes from writing the same file.
+    With a `mirror`, `https://host/path` is downloaded from `<mirror>/host/path`. `locks` prevent
+    two processes from writing the same file.
     """
 
     def __init__(self, *, locks: Locks, mirror: str = "", clock: Clock = MONOTONIC) -> None:
@@ -113,14 +113,14 @@ class Downloads:
         self._texts: dict[str, str] = {}
 
     def fetch(self, url: str, target: Path, *, sha256: str) -> None:
-        """Make `target` the file behind `url`; nothing is asked for where it is that already.
+        """Download `url` to `target`, unless `target` is already that file.
 
-        What had come when it broke off is kept beside it, and gone on with.
+        A partial download is kept beside it and resumed.
 
         Raises:
             ConfigurationError: the server does not have it, or the disk is full.
-            IntegrityError: what came has another digest; it is deleted.
-            UnavailableError: it did not come; what has come is kept.
+            IntegrityError: the file has another digest; it is deleted.
+            UnavailableError: the download failed; the partial download is kept.
         """
         address = self._address(url)
         name = f"download-{hashlib.sha256(str(target).encode()).hexdigest()[:16]}"
@@ -139,11 +139,11 @@ class Downloads:
             part.settle(target)
 
     def read(self, url: str) -> str:
-        """Return the text behind `url`, of at most 64 MiB; it is asked for once.
+        """Return the text at `url`, of at most 64 MiB; it is downloaded once.
 
         Raises:
             ConfigurationError: the server does not have it, or it is larger.
-            UnavailableError: it did not come.
+            UnavailableError: the download failed.
         """
         if url not in self._texts:
             self._texts[url] = self._read(self._address(url))
@@ -191,7 +191,7 @@ class Downloads:
         self._retry(part.address, attempt, size=lambda: part.size)
 
     def _receive(self, answer: "httpx.Response", part: _Part, meter: Meter) -> str | None:
-        """Write what comes; return why it is not all, or None."""
+        """Write the received bytes; return why they are incomplete, or None."""
         begin = _begin(answer)
         if begin not in (0, part.size):
             part.discard()
@@ -221,7 +221,7 @@ class Downloads:
         *,
         size: Callable[[], int],
     ) -> None:
-        """Try until it is there; as long as bytes come, each attempt counts as the first."""
+        """Retry until it is complete. Progress resets the count of attempts."""
         shown, fruitless = _shown(address), 0
 
         def describe_missing() -> str | None:
@@ -262,14 +262,14 @@ class Downloads:
 
 
 class _Pace:
-    """Sees whether bytes only drip."""
+    """Detects a download that is too slow."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._start, self._done = clock.now(), 0
 
     def describe_slow(self, done: int) -> str | None:
-        """Say that too little came in the last window, or None."""
+        """Return that too few bytes arrived in the last window, or None."""
         passed = self._clock.now() - self._start
         if passed < _WINDOW:
             return None
@@ -294,7 +294,7 @@ def _passwords() -> "httpx.NetRCAuth | None":
     """Return the passwords of ~/.netrc, or of the file that NETRC names, as curl does.
 
     Raises:
-        ConfigurationError: it cannot be understood; nothing of it is shown.
+        ConfigurationError: it is invalid; its content is not shown.
     """
     import httpx
 
@@ -310,7 +310,7 @@ def _passwords() -> "httpx.NetRCAuth | None":
 
 @lru_cache(maxsize=1)
 def _trusted() -> "ssl.SSLContext":
-    """Return the certificates that this machine trusts, which take longer to read than a file.
+    """Return the certificates that this machine trusts. Reading them takes longer than a file.
 
     Raises:
         ConfigurationError: they cannot be read.
@@ -328,7 +328,7 @@ def _trusted() -> "ssl.SSLContext":
 
 
 def _once(client: "httpx.Client", attempt: Callable[["httpx.Client"], str | None]) -> str | None:
-    """Return why an attempt failed where another one may do better."""
+    """Return why an attempt failed, if a retry may help."""
     import httpx
 
     try:
@@ -341,7 +341,7 @@ def _once(client: "httpx.Client", attempt: Callable[["httpx.Client"], str | None
 
 @contextmanager
 def _errors(shown: str) -> Iterator[None]:
-    """Say what no other attempt can mend."""
+    """Raise errors that a retry cannot solve."""
     import httpx
 
     try:
@@ -361,10 +361,10 @@ def _errors(shown: str) -> Iterator[None]:
 
 
 def _refusal(address: str, answer: "httpx.Response") -> str | None:
-    """Return a refusal that may pass, or None where there is none.
+    """Return a temporary refusal, or None.
 
     Raises:
-        ConfigurationError: it will not pass, or the way leads out of HTTPS.
+        ConfigurationError: it is permanent, or a redirect leaves HTTPS.
     """
     hops = [*(hop.url for hop in answer.history), answer.url]
     if hops[0].scheme == "https" and any(hop.scheme != "https" for hop in hops):
@@ -383,7 +383,7 @@ def _refusal(address: str, answer: "httpx.Response") -> str | None:
 
 
 def _begin(answer: "httpx.Response") -> int:
-    """Return the first byte that is sent; servers that know no ranges send all."""
+    """Return the offset of the first byte; servers without range support send everything."""
     if answer.status_code == 200:
         return 0
     found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))

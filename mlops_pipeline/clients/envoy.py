@@ -73,7 +73,7 @@ class Answer:
 
 
 def probe(url: str, *, timeout: float = 2.0) -> Answer | str:
-    """GET a plain HTTP `url`; return the answer, whatever its status, or why there is none.
+    """GET a plain HTTP `url`; return the answer with any status, or why there is none.
 
     Certificates are not loaded: that takes 30 ms, and there are none to check.
     """

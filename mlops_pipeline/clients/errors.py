@@ -1,22 +1,22 @@
 """The one family of errors.
 
-Every message says what was tried, on what, what was seen and what to do next::
+Every message says what was tried, on what, what came back and what to do next::
 
     PipelineError
     ├── ConfigurationError     bad input: nothing was changed, a retry cannot help
     │   ├── InvalidManifestError   a Kubernetes manifest that is refused, every reason named
-    │   └── NotDownloadedError     something pinned is not here, and may be downloaded
-    ├── NotFoundError          the thing asked for by name does not exist
+    │   └── NotDownloadedError     a pinned file is missing, and may be downloaded
+    ├── NotFoundError          no object has this name
     │   └── UnknownNameError       a person wrote the name: a ConfigurationError too
     ├── ConflictError          it exists already, or somebody else owns it
     ├── RefusedError           a blocking check refused it, and nobody accepted that
     ├── IntegrityError         bytes differ from the digest that names them
     ├── CommandError           a program is missing, failed or ran out of time
     ├── UnavailableError       the other side did not answer as it should; a retry may help
-    │   ├── AccessDeniedError      it refuses the keys that it was asked with
-    │   └── WaitTimeoutError       it did not become ready in time; holds what was last seen
+    │   ├── AccessDeniedError      it rejects the credentials of the request
+    │   └── WaitTimeoutError       it did not become ready in time; has the last state
     └── FatalStateError        a wait that cannot succeed any more
-        └── FailedPodError         a pod that cannot become ready; holds which one
+        └── FailedPodError         a pod that cannot become ready; names the pod
 """
 
 
@@ -33,15 +33,15 @@ class InvalidManifestError(ConfigurationError):
 
 
 class NotDownloadedError(ConfigurationError):
-    """Something pinned is not here yet, and may be downloaded."""
+    """A pinned file is missing, and may be downloaded."""
 
 
 class NotFoundError(PipelineError):
-    """The thing asked for by name does not exist."""
+    """No object has this name."""
 
 
 class UnknownNameError(NotFoundError, ConfigurationError):
-    """A person asked for something by a name that nothing has. Nothing was changed."""
+    """A person used an unknown name. Nothing was changed."""
 
 
 class ConflictError(PipelineError):
@@ -62,7 +62,7 @@ class CommandError(PipelineError):
     def __init__(self, message: str, *, exit_code: int | None = None) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-        """With which it ended by itself; below 0: by that signal; None: it did not."""
+        """Exit code; negative: the signal that ended it; None: it did not end by itself."""
 
 
 class UnavailableError(PipelineError):
@@ -70,7 +70,7 @@ class UnavailableError(PipelineError):
 
 
 class AccessDeniedError(UnavailableError):
-    """The other side refuses the keys that it was asked with."""
+    """The other side rejects the credentials of the request."""
 
 
 class WaitTimeoutError(UnavailableError):

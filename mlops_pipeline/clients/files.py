@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either complete or do not exist."""
 
 import hashlib
 import os
@@ -52,7 +52,7 @@ def set_aside(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file, if it is there; a folder in its place is set aside.
+    """Delete a file if it exists; a folder in its place is renamed.
 
     Raises:
         ConfigurationError: it cannot be removed.
@@ -65,7 +65,7 @@ def discard(path: Path) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder, and those above it that are missing, for this user alone.
+    """Create the folder and its missing parents, accessible only to this user.
 
     Raises:
         OSError: it cannot be made.
@@ -76,7 +76,7 @@ def make_private(folder: Path) -> None:
 
 
 def close_to_others(folder: Path) -> None:
-    """Let nobody else enter the folder, where it is this user's.
+    """Close the folder to other users, if it belongs to this user.
 
     Raises:
         OSError: its mode cannot be changed.
@@ -88,7 +88,7 @@ def close_to_others(folder: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say what to do where something cannot be written.
+    """Translate errors of writing into messages that say what to do.
 
     Raises:
         ConfigurationError: the folder is not writable, or the disk is full.
@@ -103,8 +103,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_if_changed(path: Path, content: str, *, mode: int = READABLE) -> bool:
-    """Write `content` atomically unless it is there already; return whether it was written."""
-    with suppress(OSError, UnicodeDecodeError):  # What cannot be read is replaced.
+    """Write `content` atomically unless the file already has it; return whether it was written."""
+    with suppress(OSError, UnicodeDecodeError):  # An unreadable file is replaced.
         if path.read_text() == content:
             return False
     write_atomically(path, content, mode=mode)

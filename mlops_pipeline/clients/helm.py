@@ -1,4 +1,4 @@
-"""Helm: charts installed by its program, releases read from the cluster itself.
+"""Helm: installs charts with its program, and reads releases from the cluster itself.
 
 What helm stores: one Secret for each revision of a release, named `sh.helm.release.v1.<release>.
 v<revision>` and labelled (`pkg/storage/driver/secrets.go` of Helm 3).
@@ -14,7 +14,7 @@ from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi
 from mlops_pipeline.clients.process import run
 
 _GRACE = 30.0
-"""Seconds that the program may take beyond the time that it was given."""
+"""Seconds that the program may take beyond its own timeout."""
 _HISTORY = 2
 _BOOKKEEPING = {"owner", "name", "status", "version", "createdAt", "modifiedAt"}
 _CONNECTION = (
@@ -34,7 +34,7 @@ class Release:
     """`deployed`, `failed`, `pending-install`, `pending-upgrade`, `uninstalling` …"""
     revision: int
     labels: Mapping[str, str]
-    """Those that it was installed with; helm's own are left out."""
+    """Labels that it was installed with, without helm's own."""
 
     @property
     def interrupted(self) -> bool:
@@ -43,7 +43,7 @@ class Release:
 
 
 class HelmApi(Protocol):
-    """What is asked of helm: the real one and the fake of the tests have it."""
+    """Interface of helm, which the real one and the fake in the tests implement."""
 
     def upgrade(
         self,
@@ -55,18 +55,18 @@ class HelmApi(Protocol):
         timeout: float,
         labels: Mapping[str, str],
     ) -> None:
-        """Install the chart, or bring the release to it; returns before its pods are ready."""
+        """Install the chart or upgrade the release to it; returns before its pods are ready."""
 
     def uninstall(self, release: str, *, namespace: str, timeout: float) -> bool:
-        """Remove the release with its objects; return False where there is none."""
+        """Remove the release with its objects; return False if it does not exist."""
 
 
 class Helm:
     """The program `helm` (3.13 or newer) on the cluster that `context` of `kubeconfig` names.
 
-    `api` is that same cluster: what the program refuses to mend is mended there. What it keeps is
-    below `home`; nothing of the user's is read or written. Whoever calls it makes sure that nobody
-    else does: what looks interrupted is taken for that.
+    `api` is the same cluster, used for repairs that the program refuses. Its files are below
+    `home`; the user's files are neither read nor written. Callers must ensure that no other process
+    uses it, because a pending release counts as interrupted.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class Helm:
         timeout: float,
         labels: Mapping[str, str],
     ) -> None:
-        """Install the chart, or bring the release to it; returns before its pods are ready.
+        """Install the chart or upgrade the release to it; returns before its pods are ready.
 
-        A release that a killed helm left half made is gone on with: its objects stay.
+        If helm was killed, its incomplete release is resumed: its objects are kept.
         `timeout` is in seconds, `labels` mark the release itself.
 
         Raises:
-            CommandError: helm failed, with its words; or it is missing, or out of time.
+            CommandError: helm failed (with its message), is missing, or timed out.
             UnavailableError: the cluster does not answer.
         """
         self._mend(release, namespace, timeout)
@@ -110,10 +110,10 @@ class Helm:
         )
 
     def uninstall(self, release: str, *, namespace: str, timeout: float) -> bool:
-        """Remove the release and wait until its objects are gone; return False where it is not.
+        """Remove the release and wait for its deletion; return False if it does not exist.
 
         Raises:
-            CommandError: helm failed, with its words; or it is missing, or out of time.
+            CommandError: helm failed (with its message), is missing, or timed out.
             UnavailableError: the cluster does not answer.
         """
         if find_release(self._api, release, namespace=namespace) is None:
@@ -126,10 +126,10 @@ class Helm:
         return True
 
     def _mend(self, release: str, namespace: str, timeout: float) -> None:
-        """Let helm go on where one was killed, which it refuses by itself.
+        """Allow helm to resume after one was killed, which it refuses otherwise.
 
-        Without the record of the half made revision it goes on from the one before, or installs,
-        and takes over what is there: objects carry the name of their release.
+        Without the record of the incomplete revision, helm upgrades the previous one or installs,
+        and adopts existing objects, because they carry the name of their release.
         """
         found = find_release(self._api, release, namespace=namespace)
         if found is None or not found.interrupted:
@@ -164,14 +164,14 @@ class Helm:
             "HELM_REPOSITORY_CACHE": str(self._home / "cache" / "repository"),
             "HELM_REPOSITORY_CONFIG": str(self._home / "config" / "repositories.yaml"),
             "HELM_DRIVER": "secret",
-            # Kubernetes' client in helm keeps what kinds a cluster serves in ~/.kube/cache.
+            # The Kubernetes client in helm caches the kinds of a cluster in ~/.kube/cache.
             "KUBECACHEDIR": str(self._home / "cache" / "kube"),
             **dict.fromkeys(_CONNECTION, ""),
         }
 
 
 def find_release(api: KubernetesApi, release: str, *, namespace: str) -> Release | None:
-    """Return the release's newest revision, or None where there is none. Starts no process."""
+    """Return the release's newest revision, or None. Starts no process."""
     secrets = api.list(
         SECRET, namespace=namespace, labels=f"owner=helm,name={release}", metadata_only=True
     )

@@ -1,4 +1,4 @@
-"""One HTTP request at a time, with bounded time and no proxy: what a layer answers."""
+"""Single HTTP requests to layers, with a timeout and without a proxy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """What came back. Names of headers are in lower case."""
+    """The answer. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -20,20 +20,20 @@ class HttpAnswer:
 
     @property
     def text(self) -> str:
-        """The body as text; what is no UTF-8 is replaced."""
+        """The body as text; invalid UTF-8 is replaced."""
         return self.body.decode(errors="replace")
 
 
 def get(
     url: str, *, timeout: float, trust: str = "", headers: Mapping[str, str] | None = None
 ) -> HttpAnswer:
-    """GET `url` and return whatever status it answers; redirects are not followed.
+    """GET `url` and return the answer with any status; redirects are not followed.
 
     `timeout` is in seconds and bounds each step; `trust` is PEM of the certificates that an
-    `https` address may show, with none those that this machine trusts.
+    `https` address may present; empty: those that this machine trusts.
 
     Raises:
-        UnavailableError: nothing answered; how it failed.
+        UnavailableError: there is no answer; says why.
     """
     import httpx
 
@@ -50,10 +50,10 @@ def get(
 
 
 def certificate_at(address: str, port: int, *, timeout: float) -> str:
-    """Return the certificate (PEM) that a TLS server shows to who does not name a host.
+    """Return the certificate (PEM) that a TLS server presents without a host name.
 
     Raises:
-        UnavailableError: nothing answered, or not with TLS.
+        UnavailableError: there is no answer, or not with TLS.
     """
     import ssl
 
@@ -66,10 +66,10 @@ def certificate_at(address: str, port: int, *, timeout: float) -> str:
 
 
 def trusting(certificates: str) -> "ssl.SSLContext":
-    """Return what checks a server by these certificates (PEM) alone."""
+    """Return a TLS context that trusts only these certificates (PEM)."""
     import ssl
 
     context = ssl.create_default_context(cadata=certificates)
-    # A certificate that is trusted by itself need not lead to one that signs itself.
+    # A directly trusted certificate does not need a self-signed root.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context

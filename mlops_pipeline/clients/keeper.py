@@ -1,8 +1,8 @@
-"""Programs that live as long as this process. However it ends, they end.
+"""Programs that end when this process ends for any reason.
 
-`Kept` starts a keeper: this module, run as a program. The keeper leads a session of its own, starts
-the programs in it and holds the other end of a pipe. The pipe closes when this process closes it or
-dies, by SIGKILL too; then the keeper ends the whole process group, grandchildren included. A
+`Kept` starts a keeper: this module, run as a program. The keeper leads its own session, starts the
+programs in it and holds the other end of a pipe. The pipe closes when this process closes it or
+dies, also by SIGKILL. Then the keeper ends the whole process group, including grandchildren. A
 terminal's Ctrl-C does not reach the group: this process decides.
 """
 
@@ -26,7 +26,7 @@ from typing_extensions import Self
 from mlops_pipeline.clients import ports
 
 _LOOK = 0.2
-"""Seconds between two looks at the programs."""
+"""Seconds between two checks of the programs."""
 _SPARE = 5.0
 """Seconds beyond the grace after which the keeper itself is killed."""
 
@@ -44,7 +44,7 @@ class Program:
 
 
 class Kept:
-    """Programs that run while the context lasts. When one of them ends, all are ended."""
+    """Programs that run while the context lasts. When one of them ends, all are stopped."""
 
     def __init__(
         self,
@@ -92,11 +92,11 @@ class Kept:
         self.end()
 
     def is_alive(self) -> bool:
-        """Say whether the keeper, and so every program that was started, runs."""
+        """Say whether the keeper runs, and with it every started program."""
         return self._process.poll() is None
 
     def wait(self) -> str:
-        """Wait until a program ends by itself, and return a sentence about it."""
+        """Wait until a program ends unexpectedly, and return a message about it."""
         assert self._process.stdout is not None
         said = self._process.stdout.readline().strip()
         return said or "the process that supervises the programs was killed"
@@ -128,7 +128,7 @@ class _Keeper:
         self._told = False
 
     def keep(self) -> str:
-        """Run the programs until one ends or all shall end; return what there is to say."""
+        """Run the programs until one ends or all must end; return a message, or an empty text."""
         for number in (signal.SIGTERM, signal.SIGINT):
             # A handler, not SIG_IGN: programs inherit that, and a script's `&` sets it for SIGINT.
             signal.signal(number, self._take)
@@ -183,9 +183,9 @@ def _others_in_group() -> list[int]:
 
 
 def main() -> None:
-    """Keep what the first line of standard input says, until standard input ends."""
+    """Keep the programs in the first line of standard input until standard input ends."""
     line = b""
-    while not line.endswith(b"\n"):  # Not by `sys.stdin`, which reads ahead and hides the end.
+    while not line.endswith(b"\n"):  # Not with `sys.stdin`, which reads ahead and hides the end.
         if not (part := os.read(0, 1 << 16)):
             return
         line += part

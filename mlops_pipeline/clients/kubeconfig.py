@@ -1,4 +1,4 @@
-"""What a kubeconfig says: parsed once, and never shown, for any line of it may hold a key."""
+"""Reads kubeconfigs: parsed once, and never shown, because any line may contain a key."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,15 +11,15 @@ import yaml
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 
 _QUOTED = re.compile(r"(['\"]).{2,}?\1")
-"""What a parser cites of the file."""
+"""Quotes of the file in a parser's message."""
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """Return what the file says; it must not be changed. The same bytes are parsed once.
+    """Return the content; it must not be changed. The same bytes are parsed once.
 
     Raises:
-        NotFoundError: there is no such file.
-        ConfigurationError: it cannot be read, or is no kubeconfig; nothing of it is shown.
+        NotFoundError: the file does not exist.
+        ConfigurationError: it cannot be read or is not a kubeconfig; its content is not shown.
     """
     try:
         wrong, content = "", _parsed(path.read_bytes())
@@ -30,7 +30,7 @@ def read(path: Path) -> Mapping[str, Any]:
     except (ValueError, yaml.YAMLError) as error:
         wrong = _described(error)
     if wrong:
-        # Not `from` the error: whoever prints the cause would print the line that is wrong.
+        # Not `from` the error: printing the cause would print the invalid line.
         raise ConfigurationError(
             f"could not read the kubeconfig {path}: {wrong}; correct it, or choose another with "
             "kubernetes.kubeconfig"
@@ -44,7 +44,7 @@ def entries(
     """Yield the entries of `contexts`, `clusters` or `users` by their names.
 
     Raises:
-        ConfigurationError: the table is none of a kubeconfig.
+        ConfigurationError: the table is invalid.
     """
     part = table.removesuffix("s")
     listed = content.get(table) or ()

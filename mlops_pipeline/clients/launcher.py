@@ -1,15 +1,15 @@
-"""Starts a supervised program once: what runs since before its supervisor was lost is taken up.
+"""Starts a supervised program only once, and adopts it if it already runs.
 
 Supervisord runs `python launcher.py LOCK LOG SECONDS COMMAND...` for each program. The launcher
 locks the file LOCK and becomes COMMAND, which keeps the lock for as long as it lives. So the kernel
 knows whether the program runs, and in which process, whatever happened to supervisord or to the
-machine. Where another process has the lock, the launcher stands for it: it passes SIGTERM on,
-follows after SECONDS with SIGKILL, and becomes COMMAND itself when that process is gone.
+machine. If another process has the lock, the launcher represents it: it forwards SIGTERM, sends
+SIGKILL after SECONDS, and becomes COMMAND itself when that process has ended.
 
 The program writes to LOG itself, so that it does not depend on supervisord for its output either.
 
-Record locks of fcntl(2): `execve` keeps them, `fork` hands them to nobody, the end of the process
-releases them. This file is run by its path and must import nothing of the project.
+Record locks of fcntl(2): `execve` keeps them, `fork` does not inherit them, and the end of the
+process releases them. This file is run by its path and must import nothing of the project.
 """
 
 import fcntl
@@ -41,7 +41,7 @@ def holder(lock: Path) -> int | None:
 
 
 def describe_lack(file: Path) -> str | None:
-    """Say why no process can lock `file`, as on some network file systems; None: one can."""
+    """Return why `file` cannot be locked, as on some network file systems, or None."""
     try:
         descriptor = os.open(file, os.O_RDWR)
         try:
@@ -55,7 +55,7 @@ def describe_lack(file: Path) -> str | None:
 
 
 def main() -> None:
-    """Become the program, when no other process is it."""
+    """Become the program when no other process runs it."""
     lock, log, seconds, *command = sys.argv[1:]
     _write_to(log)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, _PRIVATE)
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 class _StandIn:
-    """Passes on to the process that has the lock what supervisord says to this one."""
+    """Forwards supervisord's signals to the process that has the lock."""
 
     def __init__(self, lock: int, seconds: float) -> None:
         self._lock = lock
@@ -77,7 +77,7 @@ class _StandIn:
         signal.signal(signal.SIGALRM, self._kill)
 
     def retire(self) -> None:
-        """Stand for nobody any more. Exit when the program was to stop."""
+        """Stop forwarding. Exit if the program was told to stop."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if self._stopping:

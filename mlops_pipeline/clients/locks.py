@@ -1,4 +1,4 @@
-"""One at a time, also between processes."""
+"""Mutual exclusion, also between processes."""
 
 import os
 import time
@@ -18,12 +18,12 @@ _CHECKED = 1.0
 
 
 class Locks:
-    """Named locks that are files in `folder`. A process that dies lets go of its own."""
+    """Named locks as files in `folder`. When a process dies, its locks are released."""
 
     def __init__(
         self, folder: Path, *, timeout: float, prepare: Callable[[], None] = lambda: None
     ) -> None:
-        """`prepare` makes the folder, where it must be more than one that is made on the way."""
+        """`prepare` creates the folder, if it needs special treatment."""
         self._folder = folder
         self._timeout = timeout
         self._prepare = prepare
@@ -37,15 +37,15 @@ class Locks:
         on_wait: Callable[[str], None] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Iterator[None]:
-        """Hold the lock `name`; `purpose` tells others what it is held for.
+        """Hold the lock `name`; `purpose` tells other processes why.
 
-        `on_wait` is called with the holder, once, when there is one to wait for. `check` is called
-        every second while waiting; what it raises ends the wait.
+        `on_wait` is called once with the holder, if another process holds the lock. `check` is
+        called every second while waiting; an exception that it raises ends the wait.
 
         Raises:
             ConfigurationError: the folder cannot be written.
             PipelineError: what `prepare` raises.
-            UnavailableError: another process did not let go of it in time; names it.
+            UnavailableError: another process did not release it in time; names it.
         """
         from filelock import FileLock, Timeout
 
@@ -70,7 +70,7 @@ class Locks:
                 "remove it, make the folder writable, or choose another with MLOPS_HOME"
             ) from error
         try:
-            # Who holds it is for the message alone: a full disk must not keep `down` from working.
+            # The holder is only for messages: a full disk must not prevent `down`.
             with suppress(ConfigurationError):
                 write_atomically(holder, f"process {os.getpid()} ({purpose})", mode=PRIVATE)
             yield

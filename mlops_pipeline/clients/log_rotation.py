@@ -1,7 +1,7 @@
-"""Keeps the logs of supervised programs small, within supervisord.
+"""Rotates the logs of supervised programs, inside supervisord.
 
 The programs write to their logs themselves, so supervisord does not rotate them. Supervisord loads
-this module by `[rpcinterface:logs]`, its way for extensions
+this module through `[rpcinterface:logs]`, its extension mechanism
 (http://supervisord.org/configuration.html#rpcinterface-x-section-settings).
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def make(_supervisord: object, folder: str, own: str, most_bytes: str) -> object:
-    """Rotate, every 5 seconds, each log in `folder` but supervisord's `own`.
+    """Rotate, every 5 seconds, each log in `folder` except supervisord's `own`.
 
     The parameters are the options of the section, hence text. Supervisord expects an object whose
     methods are remote calls: this one has none.
@@ -26,10 +26,10 @@ def make(_supervisord: object, folder: str, own: str, most_bytes: str) -> object
 
 
 def rotate(folder: Path, *, besides: str, most_bytes: int) -> None:
-    """Move what is in each `<name>.log` of more than `most_bytes` to `<name>.log.1`.
+    """Move the content of each `<name>.log` of more than `most_bytes` to `<name>.log.1`.
 
-    The programs keep the file open for appending, so it is copied and emptied, not renamed. What
-    cannot be copied, on a full disk for example, is emptied all the same.
+    The programs keep the file open for appending, so it is copied and truncated, not renamed.
+    A log that cannot be copied, for example on a full disk, is truncated too.
     """
     for log in folder.glob("*.log"):
         with suppress(OSError):

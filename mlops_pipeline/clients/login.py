@@ -1,4 +1,4 @@
-"""Logging in to a cluster by a program that the kubeconfig names.
+"""Logs in to a cluster with a program that the kubeconfig names.
 
 https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
 """
@@ -17,34 +17,34 @@ from mlops_pipeline.clients.process import run
 
 _EARLY = timedelta(seconds=10)
 _CONFIG = "client.authentication.k8s.io/exec"
-"""The name of the cluster's extension that is meant for the program."""
+"""Name of the cluster's extension for the program."""
 
 
 @dataclass(frozen=True)
 class Login:
-    """What a program has given."""
+    """Result of a login program."""
 
     user: Mapping[str, Any]
-    """What may stand in the kubeconfig in its place: a token, or a certificate with its key."""
+    """Entry that replaces it in the kubeconfig: a token, or a certificate with its key."""
     until: datetime | None = None
-    """When it ends; None: it does not say."""
+    """When it expires; None: unknown."""
 
     def is_over(self) -> bool:
-        """Say whether it has ended, or is about to."""
+        """Say whether it has expired or is about to."""
         return self.until is not None and datetime.now(timezone.utc) > self.until - _EARLY
 
 
 def log_in(
     program: Mapping[str, Any], *, cluster: Mapping[str, Any], folder: Path, timeout: float
 ) -> Login:
-    """Run the program (`exec` of a kubeconfig's user) and return what it gives.
+    """Run the program (`exec` of a kubeconfig's user) and return its result.
 
-    `cluster` is the kubeconfig's, `folder` that of the kubeconfig: a path of the program begins
-    there, `timeout` is in seconds. Neither its arguments nor what it prints is shown: both may be
-    secret.
+    `cluster` is the entry in the kubeconfig. `folder` is the folder of the kubeconfig, where a path
+    of the program starts. `timeout` is in seconds. Its arguments and output are not shown, because
+    both may be secret.
 
     Raises:
-        AccessDeniedError: it is missing, fails, does not end in time, or gives nothing of use.
+        AccessDeniedError: it is missing, fails, times out, or its output is invalid.
     """
     command = str(program.get("command", ""))
     what = f"log in to {cluster.get('server', 'the cluster')} by `{Path(command).name}`"
@@ -76,7 +76,7 @@ def log_in(
 
 
 def _located(command: str, folder: Path) -> str:
-    """Return the program's path; one without a slash is looked for on PATH."""
+    """Return the program's path; one without a slash is searched on PATH."""
     return str(folder / command) if "/" in command else command
 
 
@@ -85,7 +85,7 @@ def _variables(program: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _info(program: Mapping[str, Any], cluster: Mapping[str, Any], folder: Path) -> str:
-    """Return what the program is told by the variable KUBERNETES_EXEC_INFO."""
+    """Return the value of the program's variable KUBERNETES_EXEC_INFO."""
     spec: dict[str, Any] = {"interactive": False}
     if program.get("provideClusterInfo"):
         spec["cluster"] = _about(cluster, folder)
@@ -111,7 +111,7 @@ def _given(printed: str, version: str, what: str) -> Login:
         if (answer["kind"], answer["apiVersion"]) == ("ExecCredential", version):
             return Login(_user(status), _moment(status.get("expirationTimestamp")))
     except (ValueError, LookupError, TypeError, AttributeError):
-        pass  # What it printed is no part of the error, nor of its cause.
+        pass  # Neither the error nor its cause may contain the output.
     wrong = (
         f"expected it to print an ExecCredential of {version} with a token, or a certificate "
         "and key"
@@ -127,6 +127,6 @@ def _user(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _moment(text: str | None) -> datetime | None:
-    """Return the moment of RFC 3339, whose fractions of a second Python 3.10 cannot all read."""
+    """Return the RFC 3339 time. Python 3.10 cannot parse all fractions of a second."""
     plain = re.sub(r"\.\d+", "", text or "").replace("Z", "+00:00")
     return datetime.fromisoformat(plain) if plain else None

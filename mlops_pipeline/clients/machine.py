@@ -1,8 +1,8 @@
-"""What this machine has."""
+"""Resources of this machine."""
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that programs can still take without swapping."""
+    """Return the bytes of memory that programs can still use without swapping."""
     import psutil
 
     return int(psutil.virtual_memory().available)

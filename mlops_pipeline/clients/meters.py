@@ -1,4 +1,4 @@
-"""How far something long has come: a bar on a terminal, lines of the log elsewhere."""
+"""Progress of downloads: a bar on a terminal, otherwise log lines."""
 
 import logging
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ _EVERY = 10.0
 
 
 class Meter(Protocol):
-    """Takes how far it has come."""
+    """Receives the progress."""
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Note `done` of `total` bytes; None: nobody knows how many there will be."""
+        """Record `done` of `total` bytes; None: the total is unknown."""
 
 
 @contextmanager
 def metered(name: str, *, address: str, console: "Console | None" = None) -> Iterator[Meter]:
-    """Show how far the download of `name` from `address` is, while the context lasts."""
+    """Show the progress of the download of `name` from `address` while the context lasts."""
     from rich.console import Console
 
     screen = console or Console(stderr=True)
@@ -39,7 +39,7 @@ def metered(name: str, *, address: str, console: "Console | None" = None) -> Ite
 
 
 class _Lines:
-    """One line now and then."""
+    """Logs a line at intervals."""
 
     def __init__(self, name: str, clock: Clock = MONOTONIC) -> None:
         self._name, self._clock = name, clock

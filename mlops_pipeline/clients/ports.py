@@ -1,4 +1,4 @@
-"""TCP ports of this machine: which are free, and whose the others are."""
+"""TCP ports of this machine: which are free, and which processes use the others."""
 
 import errno
 import os
@@ -27,12 +27,12 @@ def is_free(port: int) -> bool:
 
 
 def is_taken(port: int, *, address: str = LOOPBACK) -> bool:
-    """Say whether a program, whoever's it is, listens on `port` of an address of this machine.
+    """Say whether any user's program listens on `port` of an address of this machine.
 
-    Also where this user may not listen: a container engine that runs as root may.
+    This also works if this user may not listen there: a container engine that runs as root may.
 
     Raises:
-        ConfigurationError: this machine has no such address.
+        ConfigurationError: this machine does not have this address.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as candidate:
@@ -53,7 +53,7 @@ def is_taken(port: int, *, address: str = LOOPBACK) -> bool:
 
 
 def is_reachable(address: str, port: int, *, timeout: float = 1.0) -> bool:
-    """Say whether anything answers there within `timeout` seconds, be it with a refusal."""
+    """Say whether anything answers there within `timeout` seconds, even with a refusal."""
     try:
         socket.create_connection((address, port), timeout=timeout).close()
     except ConnectionRefusedError:
@@ -83,7 +83,7 @@ def accepts(path: str) -> bool:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Say whether `path` is a unix socket of this user on which nobody listens any more."""
+    """Say whether `path` is a unix socket of this user without a listening process."""
     try:
         found = path.lstat()
         if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
@@ -102,7 +102,7 @@ def listen(host: str, first: int, *, tries: int = 50) -> socket.socket:
     """Listen on the first free TCP port from `first` on, of an address or name of this machine.
 
     Raises:
-        ConfigurationError: none of `tries` ports is free, or nothing may or can listen there.
+        ConfigurationError: none of `tries` ports is free, or listening there is not possible.
     """
     last = min(first + tries - 1, _LAST)
     for port in range(first, last + 1):
@@ -159,9 +159,9 @@ def first_free(
 
 
 def listeners(pid: int) -> set[tuple[str, int]]:
-    """Return (address, port) of everything that a process and its children listen on.
+    """Return (address, port) of each listening socket of a process and its children.
 
-    Empty where there is no such process, or it belongs to somebody else.
+    Empty if the process does not exist or belongs to another user.
     """
     import psutil
 

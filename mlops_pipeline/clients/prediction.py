@@ -1,4 +1,4 @@
-"""A client of deployed models, by the Seldon protocol: the same on every platform.
+"""A client of deployed models with the Seldon protocol, the same on every platform.
 
 Protocol: https://docs.seldon.io/projects/seldon-core/en/v1.17.1/reference/apis/external-prediction.html
 """
@@ -19,12 +19,12 @@ DIGEST_TAG = "model_digest"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a deployment answered to one request."""
+    """Answer of a deployment to one request."""
 
     scores: list[list[float]]
     """Shape [n, outputs]."""
     digest: str
-    """Digest of the artifact that answered; empty for a server that does not say."""
+    """Digest of the artifact that answered; empty if the server does not report it."""
     latency: float
     """Seconds from the request sent to the answer received."""
     body: dict[str, Any]
@@ -37,8 +37,8 @@ class PredictionClient:
     def __init__(self, url: str, *, trust: str = "", timeout: float = 30.0) -> None:
         """`url`: `http://<gateway>/seldon/<namespace>/<name>`; `timeout`: seconds per request.
 
-        `trust` is PEM of the certificates that an https gateway may show; empty: those that this
-        machine trusts.
+        `trust` is the PEM of the certificates that an https gateway may present; empty: those that
+        this machine trusts.
         """
         import httpx
 
@@ -65,22 +65,22 @@ class PredictionClient:
         """Return the scores for `rows` of shape [n, features], numbers or booleans.
 
         Raises:
-            UnavailableError: no answer, or an answer that is no prediction; with what it said.
+            UnavailableError: no answer, or an answer other than a prediction; quotes it.
         """
         import numpy as np
         import orjson
 
         values = np.ascontiguousarray(rows)
-        if values.dtype == np.bool_:  # Every model takes 1 and 0, few take true and false.
+        if values.dtype == np.bool_:  # Every model accepts 1 and 0, few accept true and false.
             values = values.astype(np.uint8)
         payload = orjson.dumps({"data": {"ndarray": values}}, option=orjson.OPT_SERIALIZE_NUMPY)
         return self.send(payload)
 
     def send(self, payload: bytes) -> Answer:
-        """Send a JSON payload as it is and return the answer, if it is a prediction.
+        """Send a JSON payload unchanged and return the answer, if it is a prediction.
 
         Raises:
-            UnavailableError: no answer, or an answer that is no prediction; with what it said.
+            UnavailableError: no answer, or an answer other than a prediction; quotes it.
         """
         import httpx
         import orjson
@@ -109,7 +109,7 @@ class PredictionClient:
 
 
 def _matrix(scores: Any) -> list[list[float]]:
-    """Return rows of numbers as they came; refuse anything else with a ValueError."""
+    """Return rows of numbers unchanged; raise ValueError for anything else."""
     widths = {len(row) for row in scores}
     numbers = all(type(value) in (int, float) for row in scores for value in row)
     if len(widths) != 1 or not numbers:

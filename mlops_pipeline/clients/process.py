@@ -1,4 +1,4 @@
-"""The only door to other programs."""
+"""The only module that runs other programs."""
 
 import os
 import shlex
@@ -14,13 +14,13 @@ from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.clients.watcher import prepare, watched
 
 _SHOWN = 2_000
-"""Characters of each stream that an error shows."""
+"""Maximum number of characters of each stream in an error."""
 _GRACE = 1.0
-"""Seconds in which the streams of an ended command must end."""
+"""Seconds within which the streams of an ended command must end."""
 _OURS = "is the project's environment complete? Run `make up` or reinstall the package"
 
 Input = str | Path | IO[str] | None
-"""What a command reads: this text, a file, or what another command writes."""
+"""Input of a command: a text, a file, or the output of another command."""
 
 
 def run(
@@ -38,12 +38,12 @@ def run(
 
     `purpose` finishes the sentence "could not ..." in the error, `remedy` says what to do when the
     program is missing. `timeout` is in seconds; `environment` is added to this process's own. The
-    command leads a process group of its own, which is ended when the wait for it ends early, or
-    this process is killed, so that nothing is left behind. Of a `secret` one, neither arguments nor
-    output are shown.
+    command leads its own process group, which is killed if the wait for it ends early or this
+    process is killed, so that nothing is left behind. The arguments and output of a `secret`
+    command are not shown.
 
     Raises:
-        CommandError: the program is missing, ran out of time or exited with another code than 0.
+        CommandError: the program is missing, timed out or exited with a code other than 0.
     """
     shown = command[0] if secret else shlex.join(command)
     with _opened(stdin, purpose) as source:
@@ -58,7 +58,7 @@ def run(
         raise CommandError(
             f"could not {purpose}: `{shown}` was killed after its timeout of {timeout:g} "
             f"s{_streams('' if secret else output, errors)}"
-        ) from (None if secret else error)  # It holds the command.
+        ) from (None if secret else error)  # It contains the command.
     except BaseException:
         _end(process)
         raise
@@ -79,10 +79,10 @@ def pipe(
     timeout: float,
     remedy: str = _OURS,
 ) -> str:
-    """Run `producer` into `consumer`, with nothing between, and return what the latter writes.
+    """Pipe `producer` directly into `consumer`, and return the output of the latter.
 
     Raises:
-        CommandError: either failed, or both did not end in time.
+        CommandError: one failed, or they timed out.
     """
     shown = shlex.join(producer)
     with tempfile.TemporaryFile("w+", errors="replace") as errors:
@@ -94,7 +94,7 @@ def pipe(
                 output = run(
                     consumer, purpose=purpose, timeout=timeout, stdin=source.stdout, remedy=remedy
                 )
-                # The reader may end before the padding of what it read: nobody must wait for that.
+                # The consumer may end before the padding of its input: do not wait for that.
                 source.communicate(timeout=timeout)
         except (CommandError, subprocess.TimeoutExpired) as error:
             raise CommandError(
@@ -111,7 +111,7 @@ def pipe(
 
 @contextmanager
 def _opened(stdin: Input, purpose: str) -> Iterator[IO[Any] | int]:
-    """Give what the command's standard input is."""
+    """Yield the command's standard input."""
     if not isinstance(stdin, Path):
         yield subprocess.PIPE if stdin is None or isinstance(stdin, str) else stdin
         return
@@ -161,13 +161,13 @@ def _start(
 
 
 def _end(process: "subprocess.Popen[str]") -> tuple[str, str]:
-    """Kill the process group and return what its streams still held."""
+    """Kill the process group and return the rest of its streams."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     try:
         return process.communicate(timeout=_GRACE)
     except subprocess.TimeoutExpired as error:
-        # A daemon that left the group still holds the streams: take what there is.
+        # A daemon that left the group still holds the streams: return what was read.
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()

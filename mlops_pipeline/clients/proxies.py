@@ -1,6 +1,6 @@
-"""The proxy that leads to an API server, by the rules that kubectl and helm go by.
+"""Finds the proxy for an API server, with the same rules as kubectl and helm.
 
-Those are Go's: https://pkg.go.dev/golang.org/x/net/http/httpproxy#Config.
+These are Go's rules: https://pkg.go.dev/golang.org/x/net/http/httpproxy#Config.
 """
 
 import ipaddress
@@ -20,20 +20,20 @@ class Proxy:
     url: str
     """Without a password."""
     login: str = ""
-    """`name:password`; empty where it asks for none."""
+    """`name:password`; empty if it requires none."""
 
     def __repr__(self) -> str:
         return f"Proxy({self.url!r})"
 
 
 def find(server: str, *, named: str) -> Proxy | None:
-    """Return the proxy to `server`, a URL: the one that is `named`, else the environment's.
+    """Return the proxy for the URL `server`: `named`, otherwise the one in the environment.
 
-    The environment's is not for this machine itself, nor for what NO_PROXY leaves out. The one that
-    is named, as by the `proxy-url` of a kubeconfig, is for every server.
+    The environment's proxy is not used for this machine and the exceptions in NO_PROXY. A named
+    proxy, such as the `proxy-url` of a kubeconfig, is used for every server.
 
     Raises:
-        ConfigurationError: it is no HTTP proxy. No password is shown.
+        ConfigurationError: it is not an HTTP proxy. The password is not shown.
     """
     if named:
         return _parsed(named, of="the proxy-url in the kubeconfig")
@@ -48,7 +48,7 @@ def _parsed(text: str, *, of: str) -> Proxy:
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         port, host, scheme = parts.port, parts.hostname, parts.scheme
-    except ValueError:  # It may cite the password.
+    except ValueError:  # The error may quote the password.
         port, host, scheme = None, None, ""
     if scheme not in _PORTS or not host:
         raise ConfigurationError(
@@ -75,10 +75,10 @@ def _is_left_out(server: SplitResult) -> bool:
 
 
 def _covers(entry: str, host: str, port: int | None) -> bool:
-    """Say whether an entry of NO_PROXY is for a host: `*`, a network, an address, or a name.
+    """Say whether an entry of NO_PROXY matches a host: `*`, a network, an address, or a name.
 
-    A name is for what is below it too; with a dot or `*.` before it, for that alone. A port after
-    an address or a name is that of the server.
+    A name also matches its subdomains; with a leading dot or `*.`, only its subdomains. A port
+    after an address or a name must match the server's port.
     """
     if entry == "*":
         return True

@@ -1,4 +1,4 @@
-"""Processes that run already: found by their id or a mark in their environment, and ended."""
+"""Running processes: found by their id or a mark in their environment, and stopped."""
 
 import hashlib
 import os
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     import psutil
 
 _SHOWN = 120
-"""Characters of a command line that a message shows."""
+"""Maximum number of characters of a command line in a message."""
 
 
 def exists(pid: int) -> bool:
-    """Say whether a process has this id now, whoever's it is."""
+    """Say whether a process with this id exists, of any user."""
     import psutil
 
     return psutil.pid_exists(pid)
 
 
 def marked(variable: str, value: str) -> list[int]:
-    """Return the ids of this user's processes whose environment has `variable` at `value`.
+    """Return the ids of this user's processes with `variable` = `value` in their environment.
 
-    Processes inherit the mark from the one that was started with it, so this finds a whole tree,
-    also when its root is gone. This process is never among them.
+    Processes inherit the mark from their parent, so this finds a whole tree, even if its root has
+    ended. It never includes this process.
     """
     import psutil
 
@@ -49,7 +49,7 @@ def marked(variable: str, value: str) -> list[int]:
 
 
 def variable(pid: int, name: str) -> str | None:
-    """Return an environment variable that the process was started with; None without either."""
+    """Return an environment variable of the process at its start; None if either is missing."""
     import psutil
 
     try:
@@ -73,7 +73,7 @@ def commanded(words: Collection[str]) -> list[int]:
 
 
 def with_descendants(pids: Iterable[int]) -> list[int]:
-    """Return these processes and all that they have started, as far as they are still there."""
+    """Return these processes and all their descendants that still exist."""
     import psutil
 
     found: list[int] = []
@@ -85,30 +85,30 @@ def with_descendants(pids: Iterable[int]) -> list[int]:
 
 
 def kill(pids: Iterable[int]) -> None:
-    """Kill the processes at once, so that they cannot act on a signal, and wait for their end.
+    """Kill the processes at once, so that they cannot handle a signal, and wait for their end.
 
     Raises:
-        UnavailableError: some are still there afterwards.
+        UnavailableError: some still exist afterwards.
     """
     _kill([p for pid in pids if (p := _process(pid)) is not None])
 
 
 def end_marked(variable: str, value: str, *, grace: float) -> int:
-    """End every process that `marked` finds, and return how many there were; see `end`.
+    """Stop every process that `marked` finds, and return their number; see `end`.
 
     Raises:
-        UnavailableError: some are still there afterwards.
+        UnavailableError: some still exist afterwards.
     """
     return end(marked(variable, value), grace=grace)
 
 
 def end(pids: Iterable[int], *, grace: float) -> int:
-    """End the processes, and return how many there were.
+    """Stop the processes, and return their number.
 
     They get `grace` seconds after SIGTERM, then SIGKILL.
 
     Raises:
-        UnavailableError: some are still there afterwards.
+        UnavailableError: some still exist afterwards.
     """
     import psutil
 
@@ -164,7 +164,7 @@ def describe(pid: int) -> str:
 
 
 def identity(pid: int) -> str | None:
-    """Return a word that this process has and no other process ever has, or None if it is gone.
+    """Return a unique identity of this process, or None if it has ended.
 
     Its parts are the machine, the process id and the moment of the start.
     """
@@ -174,7 +174,7 @@ def identity(pid: int) -> str | None:
 
 
 def is_gone(word: str) -> bool:
-    """Say whether the process whose `identity` this is has ended. False for other machines'."""
+    """Say whether the process with this `identity` has ended. False for other machines."""
     where, _, rest = word.partition(".")
     pid = rest.partition(".")[0]
     return where == machine() and pid.isdigit() and identity(int(pid)) != word
@@ -182,7 +182,7 @@ def is_gone(word: str) -> bool:
 
 @cache
 def machine() -> str:
-    """Return 12 characters that tell this machine or container from others, across its restarts."""
+    """Return 12 characters that identify this machine or container, also after a restart."""
     try:
         known = Path("/etc/machine-id").read_text().strip()
     except OSError:
@@ -191,18 +191,18 @@ def machine() -> str:
 
 
 def sockets_prefix() -> str:
-    """Return how folders in /tmp are called whose sockets belong to code servers of this machine.
+    """Return the prefix of the folders in /tmp with the sockets of this machine's code servers.
 
-    Runs name the socket of the code server that executes them: so it is known on which machine.
+    Runs name the socket of their code server, which identifies the machine.
     """
     return f"mlops-ui-{machine()}-"
 
 
 def _birth(pid: int) -> str | None:
-    """Return when the process started, None of one that is gone or a zombie.
+    """Return when the process started; None if it has ended or is a zombie.
 
-    On Linux in ticks since the machine's start, with the identity of that start: clocks that
-    somebody sets change neither.
+    On Linux: ticks since the machine's start, with the identity of that start. Changing the clock
+    affects neither.
     """
     import psutil
 

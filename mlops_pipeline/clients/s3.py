@@ -1,4 +1,4 @@
-"""S3, with bounded time. What fails in the network or in the store (5xx) is tried again."""
+"""S3 with timeouts. Failures of the network or the store (5xx) are retried."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT = 5.0
 _OUTAGE = 20.0
-"""Seconds for which a store that cannot be reached or answers 5xx is asked again."""
+"""Seconds of retries if a store cannot be reached or answers 5xx."""
 _PAUSE = 0.5
 """Seconds between two of these requests."""
 _PART = 8 << 20
-"""Bytes of one part of a multipart upload."""
+"""Bytes of a part of a multipart upload."""
 _ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _PRESENT = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
 _REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -42,17 +42,17 @@ class Credentials:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str = field(default="", repr=False)
-    """Comes with a key that ends after hours; empty for one that lasts."""
+    """Session token of a temporary key; empty for a permanent key."""
 
 
 class Objects(Protocol):
-    """What is asked of an object store: the real one and the fake of the tests have it."""
+    """Interface of an object store, which the real one and the fake in the tests implement."""
 
     def ensure_bucket(self, bucket: str) -> bool:
-        """Make the bucket unless it is there; return whether it was made."""
+        """Create the bucket unless it exists; return whether it was created."""
 
     def put(self, bucket: str, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Store `data`; with `if_absent` only where nothing is."""
+        """Store `data`; with `if_absent` only if no object exists."""
 
     def upload(self, bucket: str, key: str, path: Path) -> None:
         """Store a file."""
@@ -61,7 +61,7 @@ class Objects(Protocol):
         """Return the object's bytes."""
 
     def find(self, bucket: str, key: str) -> bytes | None:
-        """Return the object's bytes, or None where there is none."""
+        """Return the object's bytes, or None if it does not exist."""
 
     def download(self, bucket: str, key: str, path: Path) -> None:
         """Store the object as a file."""
@@ -70,18 +70,18 @@ class Objects(Protocol):
         """Return key → bytes of every object below `prefix`, without markers of folders."""
 
     def etags(self, bucket: str, prefix: str) -> dict[str, str]:
-        """Return key → entity tag of every object below `prefix`: other content, another tag."""
+        """Return key → entity tag of every object below `prefix`. New content has a new tag."""
 
     def delete(self, bucket: str, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Delete an object if it exists."""
 
 
 class ObjectStore:
     """An S3 endpoint. Keys are `/`-separated; buckets are addressed by path.
 
-    `advise` finishes the message when the store fails: what its owner knows of its state.
-    `patience` is the seconds that a read may take, `attempts` how often a request is tried; where
-    that is more than once, one that meets an outage is tried for 20 s.
+    `advise` finishes the message when the store fails, with its owner's knowledge of its state.
+    `patience` is the read timeout in seconds. `attempts` is the maximum number of attempts; if it
+    is more than one, a request is retried for 20 s during an outage.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ObjectStore:
         )
 
     def ensure_bucket(self, bucket: str) -> bool:
-        """Make the bucket unless it is there; return whether it was made."""
+        """Create the bucket unless it exists; return whether it was created."""
         with self._errors(f"make the bucket {bucket}"):
             if any(b.get("Name") == bucket for b in self._client.list_buckets()["Buckets"]):
                 return False
@@ -116,11 +116,11 @@ class ObjectStore:
             return True
 
     def put(self, bucket: str, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Store `data`; with `if_absent` only where nothing is (`If-None-Match: *`).
+        """Store `data`; with `if_absent` only if no object exists (`If-None-Match: *`).
 
         Raises:
-            ConflictError: `if_absent`, and there is an object.
-            UnavailableError: the store did not take it.
+            ConflictError: with `if_absent`, if the object exists.
+            UnavailableError: the store did not accept it.
         """
         from botocore.exceptions import ClientError
 
@@ -133,11 +133,11 @@ class ObjectStore:
                     raise
 
     def upload(self, bucket: str, key: str, path: Path) -> None:
-        """Store a file, in parts of 8 MiB when it is larger.
+        """Store a file, in parts of 8 MiB if it is larger.
 
         Raises:
             ConfigurationError: the file cannot be read.
-            UnavailableError: the store did not take it.
+            UnavailableError: the store did not accept it.
         """
         from boto3.s3.transfer import TransferConfig
 
@@ -152,35 +152,35 @@ class ObjectStore:
 
         Raises:
             NotFoundError: no such object or bucket.
-            UnavailableError: the store did not give it.
+            UnavailableError: the store did not return it.
         """
         with self._errors(f"read {bucket}/{key}"):
             return self._read(bucket, key)
 
     def find(self, bucket: str, key: str) -> bytes | None:
-        """Return the object's bytes, or None where there is none."""
+        """Return the object's bytes, or None if it does not exist."""
         try:
             return self.get(bucket, key)
         except NotFoundError:
             return None
 
     def download(self, bucket: str, key: str, path: Path) -> None:
-        """Store the object as a file, making its folder.
+        """Save the object as a file, and create its folder.
 
         Raises:
             NotFoundError: no such object or bucket.
             ConfigurationError: the file cannot be written, or its disk is full.
-            UnavailableError: the store did not give it.
+            UnavailableError: the store did not return it.
         """
         with self._errors(f"read {bucket}/{key}"), _local_errors("write", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._client.download_file(bucket, key, str(path))
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
-        """Return key → bytes of every object below `prefix`; empty where there is none.
+        """Return key → bytes of every object below `prefix`; may be empty.
 
-        Consoles of S3 store an object whose key ends in `/` for a folder that somebody makes. No
-        file can have that name: it is passed over, as rclone does.
+        S3 consoles store an object whose key ends in `/` for a folder. It cannot be a file, so it
+        is skipped, as rclone does.
 
         Raises:
             NotFoundError: no such bucket.
@@ -191,8 +191,8 @@ class ObjectStore:
     def etags(self, bucket: str, prefix: str) -> dict[str, str]:
         """Return key → entity tag of every object below `prefix`, without reading an object.
 
-        An object that is written again with other content has another tag: it is the MD5 of the
-        content, or is made of those of the parts of an upload.
+        Changed content has another tag, because the tag is the MD5 of the content, or is derived
+        from the MD5s of an upload's parts.
 
         Raises:
             NotFoundError: no such bucket.
@@ -213,12 +213,12 @@ class ObjectStore:
             ]
 
     def delete(self, bucket: str, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Delete an object if it exists."""
         with self._errors(f"delete {bucket}/{key}"):
             self._client.delete_object(Bucket=bucket, Key=key)
 
     def _read(self, bucket: str, key: str) -> bytes:
-        """Read an object. botocore repeats a request, but no answer whose bytes break off."""
+        """Read an object. botocore retries requests, but not answers that are interrupted."""
         from botocore.exceptions import (
             IncompleteReadError,
             ReadTimeoutError,
@@ -245,7 +245,7 @@ class ObjectStore:
         except ClientError as error:
             raise self._translated(where, error) from error
         except (BotoCoreError, Boto3Error, OSError) as error:
-            # boto3 wraps what the store answered to a part of a transfer.
+            # boto3 wraps the store's answer to a part of a transfer.
             if isinstance(answered := error.__context__, ClientError):
                 raise self._translated(where, answered) from error
             raise UnavailableError(
@@ -268,9 +268,9 @@ class ObjectStore:
 
 
 def _was_repeated(error: "ClientError") -> bool:
-    """Say whether the store has said "there is one already" to a repeated request.
+    """Say whether the store answered "already exists" to a retry.
 
-    The first one may have been carried out although its answer was lost.
+    The first request may have succeeded although its answer was lost.
     """
     code = error.response.get("Error", {}).get("Code", "")
     repeats = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
@@ -278,12 +278,12 @@ def _was_repeated(error: "ClientError") -> bool:
 
 
 def standard_credentials(profile: str = "") -> Credentials:
-    """Return the key that AWS's tools would use: of variables, of ~/.aws, or of this machine.
+    """Return the key that AWS's tools would use: from variables, ~/.aws, or this machine.
 
-    With `profile` it is that of the profile alone.
+    With `profile`, only this profile is used.
 
     Raises:
-        ConfigurationError: there is no such profile, or no key anywhere.
+        ConfigurationError: the profile does not exist, or no key was found.
     """
     import boto3
     from botocore.exceptions import BotoCoreError
@@ -306,7 +306,7 @@ def standard_credentials(profile: str = "") -> Credentials:
 
 @contextmanager
 def _local_errors(verb: str, path: Path) -> Iterator[None]:
-    """Tell this machine's files from the network, whose errors are OSErrors too."""
+    """Translate errors of local files; network errors, which are OSErrors too, are unchanged."""
     try:
         yield
     except OSError as error:
@@ -322,7 +322,7 @@ def _local_errors(verb: str, path: Path) -> Iterator[None]:
 def _client(
     endpoint: str, credentials: Credentials, region: str, patience: float, attempts: int
 ) -> "S3Client":
-    """Return one client per endpoint and key in this process: making one takes 0.4 s."""
+    """Return one client per endpoint and key in this process: creating one takes 0.4 s."""
     import boto3
     from botocore.config import Config
 
@@ -342,7 +342,7 @@ def _client(
         ),
     )
     if attempts > 1:
-        # What it returns counts: https://github.com/boto/botocore/blob/1.40.0/botocore/endpoint.py
+        # Its return value counts: https://github.com/boto/botocore/blob/1.40.0/botocore/endpoint.py
         outlast: Callable[..., Any] = _outlast
         client.meta.events.register_first("needs-retry.s3", outlast)
     return client
@@ -355,7 +355,7 @@ def _outlast(
     request_dict: dict[str, Any],
     **_: object,
 ) -> float | None:
-    """Return the pause before a request that met an outage is tried again, None to leave it.
+    """Return the pause before a retry during an outage, or None for botocore's own behaviour.
 
     botocore's own pauses are random and may all be short: four attempts can be over within a
     second, and a restart of the store takes three.

@@ -1,7 +1,7 @@
 """supervisord's XML-RPC interface over its unix socket.
 
 Protocol: http://supervisord.org/api.html. The transport is our own because supervisor's has no
-timeout and brings the whole of supervisord with it.
+timeout and imports all of supervisord.
 """
 
 import http.client
@@ -39,7 +39,7 @@ ProcessState = Literal[
     "unknown",
     "unsupervised",
 ]
-"""`unsupervised`: it runs, and supervisord is lost or has lost its configuration."""
+"""`unsupervised`: it runs, but supervisord has ended or has lost its configuration."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class SupervisedProcess:
     pid: int
     """0 while there is no process."""
     exit_code: int
-    """Of the last process that ended; 0 when none has."""
+    """Exit code of the last process that ended; 0 if none has."""
     reason: str
-    """Why it could not be started, in supervisord's words; mostly empty."""
+    """Why it could not be started, from supervisord; usually empty."""
 
     @property
     def is_alive(self) -> bool:
@@ -64,8 +64,8 @@ class SupervisedProcess:
 class SupervisorClient:
     """The supervisord on the unix socket `address`. Every call ends within `timeout` seconds.
 
-    After one that had to be ended, further ones fail at once for `pause` seconds: many questions to
-    a supervisord that hangs take no longer than one.
+    After a timeout, further calls fail at once for `pause` seconds: many calls to a supervisord
+    that hangs take no longer than one.
     """
 
     def __init__(self, address: Path, *, timeout: float = 10.0, pause: float = 0.0) -> None:
@@ -78,7 +78,7 @@ class SupervisorClient:
         """Return the identifier that supervisord was configured with, and its process id.
 
         Raises:
-            UnavailableError: nothing answers.
+            UnavailableError: supervisord does not answer.
         """
         return str(self._call("getIdentification")), int(self._call("getPID"))
 
@@ -86,15 +86,15 @@ class SupervisorClient:
         """Return every program by its name.
 
         Raises:
-            UnavailableError: nothing answers.
+            UnavailableError: supervisord does not answer.
         """
         return {info["name"]: _process(info) for info in self._call("getAllProcessInfo")}
 
     def find(self, name: str) -> SupervisedProcess | None:
-        """Return the program, or None where supervisord does not know it.
+        """Return the program, or None if supervisord does not know it.
 
         Raises:
-            UnavailableError: nothing answers.
+            UnavailableError: supervisord does not answer.
         """
         try:
             return _process(self._call("getProcessInfo", name))
@@ -105,16 +105,16 @@ class SupervisorClient:
         """Read the configuration files again. Starts and stops nothing.
 
         Raises:
-            UnavailableError: nothing answers, or a file cannot be read.
+            UnavailableError: supervisord does not answer, or a file cannot be read.
         """
         self._call("reloadConfig")
 
     def add(self, name: str) -> None:
-        """Take up a program that a reload has found; it starts by itself.
+        """Add a program that a reload has found; supervisord starts it.
 
         Raises:
             NotFoundError: no configuration file names it.
-            UnavailableError: nothing answers.
+            UnavailableError: supervisord does not answer.
         """
         try:
             self._call("addProcessGroup", name)
@@ -122,10 +122,10 @@ class SupervisorClient:
             return
 
     def stop(self, name: str) -> None:
-        """Ask a program to stop; nothing happens where it does not run. Returns before it has.
+        """Tell a program to stop, if it runs. Returns before it has stopped.
 
         Raises:
-            UnavailableError: nothing answers.
+            UnavailableError: supervisord does not answer.
         """
         try:
             self._call("stopProcess", name, False)
@@ -133,10 +133,10 @@ class SupervisorClient:
             return
 
     def forget(self, name: str) -> None:
-        """Drop a program that has stopped; nothing happens where it is not known.
+        """Remove a stopped program, if supervisord knows it.
 
         Raises:
-            UnavailableError: nothing answers, or the program still runs.
+            UnavailableError: supervisord does not answer, or the program still runs.
         """
         try:
             self._call("removeProcessGroup", name)
@@ -144,27 +144,27 @@ class SupervisorClient:
             return
 
     def start(self, name: str) -> None:
-        """Start a program that has stopped or given up, without waiting for it.
+        """Start a program that has stopped or failed, without waiting for it.
 
         Raises:
             NotFoundError: supervisord does not know it.
-            UnavailableError: nothing answers, or it runs already.
+            UnavailableError: supervisord does not answer, or it runs already.
         """
         self._call("startProcess", name, False)
 
     def stop_all(self) -> None:
-        """Ask every program to stop, all at once. Returns before they have.
+        """Tell all programs to stop. Returns before they have stopped.
 
         Raises:
-            UnavailableError: nothing answers.
+            UnavailableError: supervisord does not answer.
         """
         self._call("stopAllProcesses", False)
 
     def shut_down(self) -> None:
-        """Ask supervisord to stop everything and end. Returns before it has.
+        """Tell supervisord to stop everything and end. Returns before it has ended.
 
         Raises:
-            UnavailableError: nothing answers.
+            UnavailableError: supervisord does not answer.
         """
         self._call("shutdown")
 
@@ -207,7 +207,7 @@ class _Transport(xmlrpc.client.Transport):
         self._timeout = timeout
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        # Kept where the base class looks for what it has to close.
+        # The base class closes the connection in this attribute.
         self._connection = host, _UnixConnection(self._address, self._timeout)
         return self._connection[1]
 

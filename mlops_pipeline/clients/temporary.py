@@ -1,4 +1,4 @@
-"""Temporary folders that do not outlive their process for long, also when it is killed."""
+"""Temporary folders that are deleted soon after their process ends, even if it is killed."""
 
 import fcntl
 import os
@@ -15,10 +15,10 @@ _NAMED = re.compile(rf"[^\s'\"`]*/{_PREFIX}[\w-]+")
 
 
 def temporary_folder(purpose: str, *, within: Path | None = None) -> AbstractContextManager[Path]:
-    """Make an empty, private folder for a `with` block, in `within` or in the machine's own place.
+    """Make an empty, private folder for a `with` block, in `within` or in the default place.
 
-    The folder is locked while its process lives. Those that killed processes have left in the same
-    place are removed first.
+    The folder is locked while its process lives. Folders of killed processes in the same place are
+    deleted first.
 
     Raises:
         OSError: it cannot be made.
@@ -38,24 +38,26 @@ def _held(folder: Path, descriptor: int) -> Iterator[Path]:
 
 
 def without_temporary(text: str) -> str:
-    """Return a text without the names of temporary folders, which are others each time."""
+    """Return a text without the names of temporary folders, which differ each time."""
     return _NAMED.sub("…", text)
 
 
 def is_temporary(path: Path) -> bool:
-    """Say whether `temporary_folder` has made this folder, for a process that lives or not."""
+    """Say whether `temporary_folder` created this folder, for any process."""
     return path.name.startswith(_PREFIX)
 
 
 def _made(place: Path, prefix: str) -> tuple[Path, int]:
-    """Make a folder and lock it: again, where another process took it for abandoned meanwhile."""
+    """Create a folder and lock it; retry if another process deleted it as abandoned meanwhile."""
     while True:
         folder = Path(tempfile.mkdtemp(dir=place, prefix=prefix))
         try:
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        with suppress(OSError):  # Some network file systems lock no folders: nobody removes these.
+        with suppress(
+            OSError
+        ):  # Some network file systems cannot lock folders: these are never deleted.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if folder.exists():
             return folder, descriptor

@@ -1,4 +1,4 @@
-"""One file out of an archive."""
+"""Extracts one file from an archive."""
 
 import shutil
 import tarfile
@@ -8,14 +8,14 @@ from pathlib import Path
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
 
 _LIMIT = 1 << 30
-"""Bytes: no program is larger, and a small archive must not fill the disk."""
+"""Maximum size in bytes: programs are smaller, and an archive must not fill the disk."""
 
 
 def unpack_file(archive: Path, member: str, target: Path) -> None:
-    """Write the file `member` of a tar archive to `target`. Nothing else of it is written.
+    """Write only the file `member` of a tar archive to `target`.
 
     Raises:
-        IntegrityError: the archive is damaged, or that is no file of it.
+        IntegrityError: the archive is damaged, or does not contain the file.
         ConfigurationError: the disk is full.
     """
     try:
@@ -33,6 +33,6 @@ def unpack_file(archive: Path, member: str, target: Path) -> None:
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise IntegrityError(f"could not unpack {archive}: {error}") from error
     except OSError as error:
-        # gzip says in this way too that what it reads is damaged.
+        # gzip also reports damaged input this way.
         kind = ConfigurationError if error.errno else IntegrityError
         raise kind(f"could not unpack {archive} to {target}: {error.strerror or error}") from error

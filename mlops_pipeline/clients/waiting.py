@@ -63,9 +63,9 @@ def wait_until(
 
 
 def patiently(probe: Callable[[], str | None]) -> Callable[[], str | None]:
-    """Return a probe for which a server that does not answer is a reason to ask again.
+    """Return a probe that waits while a server does not answer.
 
-    One that refuses us (AccessDeniedError) ends the wait all the same.
+    An AccessDeniedError still ends the wait.
     """
 
     def describe() -> str | None:

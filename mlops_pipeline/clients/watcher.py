@@ -1,11 +1,11 @@
-"""Ends the commands that a process leaves running when it is killed.
+"""Kills the commands of a process that is killed.
 
-A process that starts commands has one watcher: another process, which is told of each command and
-of its end through a pipe. The kernel closes the pipe when the first process ends, however it
-ends. Then the watcher kills the process groups of the commands that still run.
+A process that starts commands has one watcher: another process, which learns of the start and the
+end of each command through a pipe. The kernel closes the pipe when the first process ends for any
+reason. Then the watcher kills the process groups of the commands that still run.
 
-Linux could do that by itself (PR_SET_PDEATHSIG), but for the thread that started the command, and
-macOS cannot. This file is run by its path and must import nothing of the project.
+Linux offers this (PR_SET_PDEATHSIG) only for the thread that started the command, and macOS does
+not. This file is run by its path and must import nothing of the project.
 """
 
 import atexit
@@ -20,18 +20,18 @@ from contextlib import contextmanager, suppress
 _lock = threading.Lock()
 _watcher: "subprocess.Popen[bytes] | None" = None
 _owner = 0
-"""Id of the process that has started `_watcher`: one that was forked has a copy, and no watcher."""
+"""Id of the process that started `_watcher`: a forked process has a copy, but no watcher."""
 
 
 def prepare() -> None:
-    """Start the watcher where none runs, so that telling it of a command takes no time."""
+    """Start the watcher if none runs, so that reporting a command takes no time."""
     with _lock, suppress(OSError):
         _running()
 
 
 @contextmanager
 def watched(group: int) -> Iterator[None]:
-    """Let the process group `group` end with this process while the block runs."""
+    """Kill the process group `group` if this process ends while the block runs."""
     _tell(f"+{group}\n")
     try:
         yield
@@ -40,7 +40,7 @@ def watched(group: int) -> Iterator[None]:
 
 
 def _tell(line: str) -> None:
-    """Say it to the watcher; a machine that cannot start one runs the command all the same."""
+    """Tell the watcher. If it cannot be started, the command still runs."""
     with _lock, suppress(OSError):
         pipe = _running().stdin
         if pipe is not None:
@@ -63,7 +63,7 @@ def _start() -> "subprocess.Popen[bytes]":
         stderr=subprocess.DEVNULL,
         bufsize=0,
         cwd="/",
-        # Some builds of Python do not start without it.
+        # Some builds of Python need it to start.
         env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         start_new_session=True,
     )
@@ -77,7 +77,7 @@ def _stop(watcher: "subprocess.Popen[bytes]", owner: int) -> None:
 
 
 def main(lines: Iterable[str]) -> None:
-    """Keep the groups that are named until the lines end, and kill those that are left."""
+    """Track the named groups until the lines end, then kill the remaining ones."""
     groups: set[int] = set()
     for line in lines:
         (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))

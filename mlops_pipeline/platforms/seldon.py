@@ -1,9 +1,9 @@
-"""The SeldonDeployment: the one manifest that every platform takes.
+"""The SeldonDeployment: the manifest that every platform accepts.
 
 Typed after `operator/apis/machinelearning.seldon.io/v1/seldondeployment_types.go` of Seldon Core
-1.17.1; what its validating webhook refuses (`seldondeployment_webhook.go`) is refused here in its
-words. Fields of Seldon's that no platform of this project supports are refused by name, except
-those that say nothing: empty ones, and those that say what is done anyway.
+1.17.1. What its validating webhook refuses (`seldondeployment_webhook.go`) is refused here with the
+same messages. Seldon's fields that no platform of this project supports are refused by name, except
+fields without an effect: empty ones, and those that repeat the default.
 """
 
 import json
@@ -31,12 +31,12 @@ from mlops_pipeline.serving.frameworks import find_served, get_served, implement
 GROUP = "machinelearning.seldon.io"
 KIND = "SeldonDeployment"
 DIGEST_ANNOTATION = "mlops-pipeline/artifact-digest"
-"""On a predictor: the digest of the artifact that its servers answer with."""
+"""On a predictor: the digest of the artifact that its servers return."""
 CPU_ANNOTATION = "mlops-pipeline/cpu"
 MEMORY_ANNOTATION = "mlops-pipeline/memory"
 MEMORY_LIMIT_ANNOTATION = "mlops-pipeline/memory-limit"
-"""On a predictor: what a pod's container that loads its model is given, instead of what the
-platform's settings say."""
+"""On a predictor: resources of the container that loads its model. They override the platform's
+settings."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "mlops-pipeline"}
 
 _KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
@@ -70,7 +70,7 @@ class _Part(BaseModel):
         extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True
     )
     _harmless: ClassVar[Mapping[str, Callable[[Any], bool]]] = {}
-    """Field that no platform supports → whether its value changes nothing of what is served."""
+    """Unsupported field → function that says whether a value has no effect on serving."""
 
     @model_validator(mode="before")
     @classmethod
@@ -92,7 +92,7 @@ class _Part(BaseModel):
 
 
 def _is_empty(value: object) -> bool:
-    """Say whether nothing stands anywhere in the value: `[{"spec": {"containers": []}}]`."""
+    """Say whether the value is empty at every level: `[{"spec": {"containers": []}}]`."""
     if isinstance(value, Mapping):
         return all(_is_empty(part) for part in value.values())
     if isinstance(value, list | tuple):
@@ -110,7 +110,7 @@ def _is_own_endpoint(value: object) -> bool:
 
 
 class Parameter(_Part):
-    """One parameter of a graph's unit, as it reaches the server in PREDICTIVE_UNIT_PARAMETERS."""
+    """One parameter of a graph's unit, as the server gets it in PREDICTIVE_UNIT_PARAMETERS."""
 
     name: str
     value: str
@@ -129,7 +129,7 @@ class Graph(_Part):
     env_secret_ref_name: str = ""
     _harmless = {
         "endpoint": _is_own_endpoint,
-        # What downloads the model is the platform's own.
+        # The platform has its own storage initializer.
         "storageInitializerImage": lambda image: "storage-initializer" in str(image),
     }
 
@@ -144,7 +144,7 @@ class Predictor(_Part):
     shadow: bool = False
     annotations: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
-    # How long the rollout may take is a setting of the platform.
+    # The timeout of a rollout is a setting of the platform.
     _harmless = {"progressDeadlineSeconds": _is_anything}
 
     @property
@@ -154,13 +154,13 @@ class Predictor(_Part):
 
 
 class Metadata(_Part):
-    """Name, namespace and what people and tools hang on them."""
+    """Name, namespace, labels and annotations."""
 
     name: _Name
     namespace: _Name = "default"
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
-    # What an API server adds to an object that it gives out.
+    # Fields that an API server adds.
     _harmless = dict.fromkeys(
         ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"),
         _is_anything,
@@ -217,20 +217,20 @@ class SeldonDeployment(_Part):
         return self.metadata.namespace
 
     def to_manifest(self) -> dict[str, Any]:
-        """Return the manifest as Kubernetes takes it, without what was not given."""
+        """Return the manifest for Kubernetes, without unset fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True) | {
             "apiVersion": self.api_version,
             "kind": self.kind,
         }
 
     def replicas(self, predictor: Predictor) -> int:
-        """Return how many servers a predictor has; where it does not say, the deployment's."""
+        """Return the number of servers of a predictor; the default is the deployment's."""
         if "replicas" in predictor.model_fields_set or self.spec.replicas is None:
             return predictor.replicas
         return self.spec.replicas
 
     def traffic(self) -> dict[str, int]:
-        """Return each predictor's percent of the live traffic; a shadow's is 0."""
+        """Return each predictor's percentage of the live traffic; 0 for a shadow."""
         live = [p for p in self.spec.predictors if not p.shadow]
         if len(live) == 1:
             return {live[0].name: 100}
@@ -238,20 +238,20 @@ class SeldonDeployment(_Part):
 
 
 def is_name(text: str) -> bool:
-    """Say whether a deployment or a namespace can be called so."""
+    """Say whether this is a valid name of a deployment or namespace."""
     return len(text) <= _NAME_LENGTH and re.fullmatch(_NAME, text) is not None
 
 
 def between(
     there: SeldonDeployment, wanted: SeldonDeployment, shares: Mapping[str, int]
 ) -> list[SeldonDeployment]:
-    """Return what comes between, so that traffic goes only to predictors that are ready.
+    """Return the intermediate steps, so that only ready predictors get traffic.
 
-    `shares` is the percent of the traffic that each ready predictor of `there` gets. First, where
-    wanted ones are not ready, they come without traffic beside those that have it; then, where some
-    go, the others have the traffic that is wanted and these have none. Those that are there stay in
-    front until the last step, `wanted` itself: Seldon's operator numbers the ports of containers of
-    other names in the order of predictors.
+    `shares` is the percentage of the traffic that each ready predictor of `there` gets. First,
+    wanted predictors that are not ready are added without traffic. Then, if some predictors are
+    removed, the wanted ones get their traffic and the removed ones get none. Existing predictors
+    keep their positions until the last step, `wanted` itself, because Seldon's operator numbers
+    the ports of containers with other names in the order of predictors.
     """
     names = {p.name for p in wanted.spec.predictors}
     going = [p for p in there.spec.predictors if shares.get(p.name) and p.name not in names]
@@ -300,21 +300,21 @@ def parse(manifest: object) -> SeldonDeployment:
 
 @dataclass(frozen=True)
 class Manifests:
-    """What a file of manifests holds."""
+    """Content of a file of manifests."""
 
     deployments: tuple[SeldonDeployment, ...]
     """In the order of the file."""
     others: tuple[str, ...] = ()
-    """Kind and name of each object that is no SeldonDeployment."""
+    """Kind and name of each object of another kind."""
 
 
 def parse_manifests(text: str) -> Manifests:
     """Validate every SeldonDeployment of a file, YAML or JSON, of one or more documents.
 
-    Lists, as `kubectl get -o yaml` writes them, are opened.
+    Lists, as `kubectl get -o yaml` writes them, are expanded.
 
     Raises:
-        InvalidManifestError: it is not YAML, holds no SeldonDeployment, or one is refused; every
+        InvalidManifestError: it is not YAML, contains no SeldonDeployment, or one is refused; every
             reason of every document.
     """
     documents = _documents(text)
@@ -374,7 +374,7 @@ def _title(manifest: Mapping[Any, Any]) -> str:
 
 
 def _sentences(errors: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each error, without what a unit lacks that is no prepackaged server."""
+    """Return a message per error; for a unit of another server, missing fields are not reported."""
     others = {
         error["loc"][:-1]
         for error in errors

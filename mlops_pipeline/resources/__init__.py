@@ -1,1 +1,1 @@
-"""Dagster resources: typed fields that build what is below."""
+"""Dagster resources: typed fields that build objects of the packages below."""

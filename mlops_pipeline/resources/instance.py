@@ -1,4 +1,4 @@
-"""The folder of the Dagster instance, and Dagster's own commands that do not know it."""
+"""The folder of the Dagster instance, and its configuration."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ from mlops_pipeline.settings import Settings
 CONFIGURATION = {
     "telemetry": {"enabled": False},
     "nux": {"enabled": False},
-    # Steps print nothing: what a worker said is in the error of its step. The default starts four
+    # Steps print nothing: the error of a step contains a worker's output. The default starts four
     # processes for each step to copy the streams, and each of them answers Ctrl-C with a trace.
     "compute_logs": {
         "module": "dagster._core.storage.noop_compute_log_manager",
@@ -27,14 +27,14 @@ CONFIGURATION = {
 }
 
 _OURS = {*PLATFORMS, "dagster", "examples"}
-"""All that a state folder of ours holds; one that holds more may be somebody's home folder."""
+"""Expected content of a state folder. A folder with more may be a home folder."""
 
 
 def prepare_instance(settings: Settings) -> Path:
     """Make the instance's folder, which only its owner may enter, and return it.
 
-    Its configuration is written once: it is the user's then. Files and folders that this process
-    and those below it make from here on are the user's alone.
+    Its configuration is written once; the user may change it. From here on, only the user can read
+    files and folders that this process and its children create.
 
     Raises:
         ConfigurationError: the state folder cannot be written.
@@ -53,7 +53,7 @@ def prepare_instance(settings: Settings) -> Path:
 
 
 def describe_fault(configuration: Path) -> str | None:
-    """Say why Dagster could not read the configuration of an instance; None where it can."""
+    """Return why Dagster cannot read the configuration of an instance, or None."""
     try:
         settings = yaml.safe_load(configuration.read_text())
     except OSError as error:

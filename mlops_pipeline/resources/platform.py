@@ -13,7 +13,7 @@ from mlops_pipeline.settings import Settings
 
 
 class PlatformResource(dg.ConfigurableResource[Any]):
-    """Builds the platform that a location's assets live on."""
+    """Builds the platform of a code location."""
 
     platform: str = Field(description="Name of the platform: embedded, kind or kubernetes.")
     settings: dict[str, Any] = Field(
@@ -22,7 +22,7 @@ class PlatformResource(dg.ConfigurableResource[Any]):
 
     @classmethod
     def of(cls, platform: str, settings: Settings) -> "PlatformResource":
-        """Return the resource of a platform that the settings describe."""
+        """Return the resource of a platform, configured by the settings."""
         chosen = settings.model_dump(mode="json", include={"home", "bundle", "mirror", platform})
         return cls(platform=platform, settings={k: v for k, v in chosen.items() if v is not None})
 
@@ -31,9 +31,9 @@ class PlatformResource(dg.ConfigurableResource[Any]):
         return build_platform(self.platform, Settings.model_validate(self.settings))
 
     def artifacts(self) -> ArtifactStore:
-        """Return its artifacts."""
+        """Return the platform's artifact store."""
         return ArtifactStore(self.build().object_store())
 
     def datasets(self) -> DatasetStore:
-        """Return its dataset snapshots."""
+        """Return the platform's store of dataset snapshots."""
         return DatasetStore(self.build().object_store())

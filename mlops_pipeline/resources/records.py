@@ -1,4 +1,4 @@
-"""Dagster's records: waiting for them, and runs in them whose process is gone."""
+"""Dagster's records: waiting for locks, explaining errors, and closing runs of ended processes."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from mlops_pipeline.clients.databases import describe_damage, describe_holders
 from mlops_pipeline.clients.errors import UnavailableError
 
 PROCESS_TAG = "mlops/process"
-"""Tag of a run: which process executes it, as `running.identity` says it."""
+"""Tag of a run: the process that executes it, as returned by `running.identity`."""
 PATIENCE = 60.0
 """Seconds to wait for another process that holds a lock on the records."""
 _LAUNCHED = ".dagster/grpc_info"
@@ -39,7 +39,7 @@ def databases(home: Path) -> list[Path]:
 
 
 def wait_for_locks() -> None:
-    """Let this process wait for SQLite's locks. Dagster gives up on some of them after 5 s."""
+    """Make this process wait for SQLite's locks. Dagster gives up on some of them after 5 s."""
     if not event.contains(Engine, "connect", _set_patience):
         event.listen(Engine, "connect", _set_patience)
 
@@ -51,10 +51,10 @@ def _set_patience(connection: Any, _record: object) -> None:
 
 @contextmanager
 def explained(home: Path) -> Iterator[None]:
-    """Say what to do where the records in `home` cannot be read or written.
+    """Translate errors of the records in `home` into messages that say what to do.
 
     Raises:
-        UnavailableError: who holds them, or what the database said.
+        UnavailableError: names the process that locks them, or the error of the database.
     """
     try:
         yield
@@ -85,9 +85,9 @@ def process_tags() -> dict[str, str]:
 
 
 def close_lost_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark unfinished runs as failed whose process on this machine is gone; return their ids.
+    """Mark unfinished runs as failed if their process on this machine has ended; return their ids.
 
-    Runs of other machines stay as they are, and so do runs that nobody has begun.
+    Runs of other machines and runs that have not started are not changed.
     """
     closed = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
@@ -120,6 +120,6 @@ def _describe_loss(run: dg.DagsterRun) -> str | None:
 
 
 def _socket_of(address: str) -> Path | None:
-    """Return the socket in a launcher's tag, None where there is no tag or it is a port."""
+    """Return the socket in a launcher's tag, or None without a tag or with a port."""
     socket = json.loads(address).get("socket") if address else None
     return Path(socket) if socket else None

@@ -1,4 +1,4 @@
-"""How a reference gets from one asset to the next: through the event log, as what people read."""
+"""Passes references between assets through the event log, as readable metadata."""
 
 import json
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelR
 from mlops_pipeline.resources.storage import describe_elsewhere
 
 _LOOKED_AT = 20
-"""Latest materializations among which a run finds its own."""
+"""Number of latest materializations in which a run searches its own."""
 _EARLIER = "reference"
-"""Where earlier versions kept the reference to a deployment, as JSON."""
+"""Metadata key in which earlier versions stored the reference to a deployment, as JSON."""
 
 
 class ReferenceIOManager(dg.ConfigurableIOManager):
-    """Keeps the reference in the asset's materialization and reads it from the latest one.
+    """Stores the reference in the asset's materialization and reads it from the latest one.
 
-    So it is where Dagster's instance is, whichever machine or process runs the next step. Its
-    entries come last in the UI's table: digest and URI, or endpoint and artifact.
+    So every machine or process that uses the Dagster instance can run the next step. The entries
+    come last in the UI's table: digest and URI, or endpoint and artifact.
     """
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
@@ -59,7 +59,7 @@ def latest_reference(
 ) -> Reference | None:
     """Return the reference that the run `run_id` materialized, else the latest one, or None.
 
-    So runs at the same time do not go on from each other's artifacts.
+    So simultaneous runs do not use each other's artifacts.
     """
     records = instance.fetch_materializations(key, limit=_LOOKED_AT).records
     own = [record for record in records if record.run_id == run_id]
@@ -69,10 +69,10 @@ def latest_reference(
 
 
 def encode(reference: object) -> dict[str, dg.MetadataValue]:
-    """Return the metadata that says what `reference` refers to.
+    """Return the metadata that stores `reference`.
 
     Raises:
-        TypeError: it is no reference.
+        TypeError: it is not a reference.
     """
     if isinstance(reference, DatasetRef | ModelRef):
         return {
@@ -88,7 +88,7 @@ def encode(reference: object) -> dict[str, dg.MetadataValue]:
 
 
 def decode(metadata: Mapping[str, dg.MetadataValue]) -> Reference | None:
-    """Return the reference that this metadata was made for, or None where it was for none."""
+    """Return the reference that this metadata stores, or None."""
     if "endpoint" in metadata and "artifact" in metadata:
         url, artifact = (str(metadata[key].value) for key in ("endpoint", "artifact"))
         *_, namespace, name = urlsplit(url).path.split("/")

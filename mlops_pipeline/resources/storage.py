@@ -1,7 +1,7 @@
-"""Where Dagster's own commands find the records: `dagster.yaml` in the project folder names this.
+"""The storage of Dagster's own commands: `dagster.yaml` in the project folder configures it.
 
-Without DAGSTER_HOME, `dagster dev`, `dagster asset materialize` and `dagster job execute` make an
-instance in a temporary folder: what `up` recorded is not in it, and what they record is lost.
+Without DAGSTER_HOME, `dagster dev`, `dagster asset materialize` and `dagster job execute` create an
+instance in a temporary folder, which has no records of `up` and is deleted afterwards.
 """
 
 import os
@@ -19,15 +19,15 @@ from mlops_pipeline.settings import load_settings
 
 
 class StateFolderStorage(DagsterSqliteStorage):
-    """The storage of the instance in the state folder, whatever its dagster.yaml configures."""
+    """The storage of the instance in the state folder, as its dagster.yaml configures it."""
 
     @classmethod
     def config_type(cls) -> Any:
-        """Return that it takes no configuration: the settings say where the state folder is."""
+        """Return the empty schema: the settings define the state folder."""
         return {}
 
     @classmethod
-    def from_config_value(  # type: ignore[override]  # Dagster's own storages narrow it likewise.
+    def from_config_value(  # type: ignore[override]  # Dagster's own storages narrow it too.
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> DagsterStorage:
         """Return that instance's storage."""
@@ -40,7 +40,7 @@ class StateFolderStorage(DagsterSqliteStorage):
 
 
 def describe_elsewhere(instance: dg.DagsterInstance) -> str:
-    """Return what to do where this process may look into records of its own; else nothing."""
+    """Return what to do if this process may use separate records; otherwise an empty text."""
     if os.environ.get("DAGSTER_HOME") or instance.is_ephemeral:
         return ""
     storage = instance.get_ref().storage_data

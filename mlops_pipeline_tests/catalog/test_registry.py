@@ -127,7 +127,7 @@ def test_the_dataset_of_a_model_that_could_not_say_its_name_is_no_fault(tmp_path
 def test_a_model_file_that_does_not_exist_is_named() -> None:
     (refused,) = load_catalog(["/nowhere/wine.py"]).refused
     assert refused.source == "/nowhere/wine.py"
-    assert "FileNotFoundError: there is no such file" in refused.reason
+    assert "FileNotFoundError: the file does not exist" in refused.reason
 
 
 @pytest.mark.parametrize(
