@@ -94,7 +94,7 @@ def test_an_unknown_variable_is_named(variable: str, monkeypatch: pytest.MonkeyP
         load_settings()
 
 
-def test_a_settings_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_settings_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLOPS_CONFIG", "/nowhere.toml")
     with pytest.raises(ConfigurationError, match=r"MLOPS_CONFIG is /nowhere\.toml"):
         load_settings()

@@ -112,7 +112,7 @@ def test_a_check_that_was_never_evaluated_lets_nothing_pass(graph: dg.Definition
         assert not _materialized(_materialize(graph, instance, DOWNSTREAM))
 
 
-def test_what_cannot_be_proved_fails_and_says_why(graph: dg.Definitions, world: World) -> None:
+def test_a_check_that_raises_fails_with_the_reason(graph: dg.Definitions, world: World) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         world.error = IntegrityError("model.joblib was changed")
         result = _materialize(graph, instance, UPSTREAM)
@@ -121,7 +121,7 @@ def test_what_cannot_be_proved_fails_and_says_why(graph: dg.Definitions, world: 
         assert not evaluations["is_good"].passed
 
 
-def test_a_check_that_cannot_be_asked_has_no_verdict(graph: dg.Definitions, world: World) -> None:
+def test_a_check_without_an_answer_has_no_verdict(graph: dg.Definitions, world: World) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         world.error = UnavailableError("the store is down")
         result = _materialize(graph, instance, UPSTREAM, DOWNSTREAM)

@@ -75,7 +75,7 @@ def test_dependencies_run_from_layers_to_predictions(definitions: dg.Definitions
     assert parents("fake", "iris", "predictions") == {"fake/iris/deployment"}
 
 
-def test_what_users_must_be_kept_from_blocks(definitions: dg.Definitions) -> None:
+def test_checks_that_protect_users_block(definitions: dg.Definitions) -> None:
     blocking = {
         spec.name
         for checks in definitions.asset_checks or []

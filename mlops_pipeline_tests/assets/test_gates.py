@@ -212,7 +212,7 @@ def test_a_worse_artifact_passes_once_when_that_is_accepted(
     assert NOT_WORSE in standing(VerdictLog(platform.store).entries(found)).refused_by
 
 
-def test_red_layers_stop_what_stands_on_them(
+def test_failed_layers_stop_dependent_assets(
     graph: Graph, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert graph.materialize("object_store") == ""

@@ -27,7 +27,7 @@ def _rows(value: dg.MetadataValue) -> list[dict[str, object]]:
     return [dict(row.data) for row in value.records]
 
 
-def test_no_page_repeats_what_only_the_next_asset_needs(graph_that_is_up: WholeGraph) -> None:
+def test_no_page_repeats_internal_fields(graph_that_is_up: WholeGraph) -> None:
     pages = {name: graph_that_is_up.metadata(name) for name in ALL}
     for name, page in pages.items():
         assert not {"reference", "report", "failures"} & page.keys(), name
@@ -105,7 +105,7 @@ def test_the_predictions_are_numbers(graph_that_is_up: WholeGraph) -> None:
     assert {"requests", "wrong_digests", "max_difference", "p50_ms", "p99_ms"} <= page.keys()
 
 
-def test_what_served_is_told_with_what_came_before(tmp_path: Path) -> None:
+def test_the_page_names_the_previous_artifact(tmp_path: Path) -> None:
     platform, refs = FakePlatform(), []
     store = platform.store
     for number, accuracy in enumerate((0.95, 0.5, 0.97)):
@@ -200,7 +200,7 @@ def test_a_table_has_typed_columns() -> None:
     assert table.records[1].data["x"] == 0.1235
 
 
-def test_what_could_not_be_drawn_is_named() -> None:
+def test_a_missing_plot_is_named() -> None:
     problems = ["could not draw a.png: ValueError: x", "could not draw b.png: OSError: y"]
     shown = of_problems({"features": [], "problems": problems})
     assert shown == {"not_shown": dg.MetadataValue.text("\n".join(problems))}

@@ -20,7 +20,7 @@ def test_a_look_at_layers_makes_no_model_stale(graph_that_is_up: WholeGraph) -> 
 
 
 @pytest.mark.parametrize("state", [Drifted(("another port",)), Absent()])
-def test_what_stands_on_another_layer_than_before_is_stale(
+def test_an_asset_on_a_changed_layer_is_stale(
     graph_that_is_up: WholeGraph, state: LayerState
 ) -> None:
     graph_that_is_up.platform.layers[1].state = state
@@ -30,7 +30,7 @@ def test_what_stands_on_another_layer_than_before_is_stale(
     assert graph_that_is_up.stale() == set()
 
 
-def test_what_stands_on_another_artifact_is_stale(graph_that_is_up: WholeGraph) -> None:
+def test_an_asset_on_another_artifact_is_stale(graph_that_is_up: WholeGraph) -> None:
     assert graph_that_is_up.materialize(
         ["toy/model"], toy__model={"hyperparameters": {"depth": 4}}
     ).success

@@ -115,7 +115,7 @@ def test_statistics_of_large_numbers_are_right(tmp_path: Path) -> None:
     assert (second["min"], second["mean"], second["std"], second["max"]) == (7, 7, 0, 7)
 
 
-def test_names_may_hold_what_matplotlib_takes_for_formulas(tmp_path: Path) -> None:
+def test_names_may_contain_matplotlib_formulas(tmp_path: Path) -> None:
     names, classes = ("cost_$_per_$^x_", "_"), ("$\\nothing{$", "$$")
     spec = replace(TOY, dataset=replace(TOY.dataset, feature_names=names, classes=classes))
     data = load(None)
@@ -131,7 +131,7 @@ def _trained(history: dict[str, Any]) -> TrainedModel:
     return TrainedModel(predict=lambda rows: rows, inputs=(), outputs=(), history=history)
 
 
-def test_what_cannot_be_drawn_fails_no_dataset_and_no_model(
+def test_a_failed_plot_does_not_fail_a_dataset_or_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -193,7 +193,7 @@ def test_names_of_features_are_as_many_as_features() -> None:
         replace(TOY, dataset=replace(TOY.dataset, feature_names=("length",)))
 
 
-def test_what_describes_is_an_input_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_description_code_is_an_input_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     before = worker.fingerprint()
     monkeypatch.setattr(evaluating, "__file__", describing.__file__)
     assert worker.fingerprint() != before

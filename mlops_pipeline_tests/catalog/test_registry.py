@@ -30,7 +30,7 @@ def test_a_model_may_be_derived_from_another(tmp_path: Path) -> None:
     assert names == ["iris", "mine", "mnist"]
 
 
-def test_the_catalog_holds_what_comes_with_the_package() -> None:
+def test_the_catalog_has_the_models_of_the_package() -> None:
     assert [model.name for model in load_catalog().models] == ["iris", "mnist"]
 
 
@@ -100,7 +100,7 @@ def test_a_package_registers_by_entry_point(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_refused_model_is_named_and_the_others_go_on(
+def test_a_refused_model_is_named_and_the_others_work(
     tmp_path: Path, content: str, name: str, complaint: str
 ) -> None:
     (tmp_path / "mine.py").write_text(content)
@@ -119,7 +119,7 @@ def test_a_dataset_of_no_model_is_named() -> None:
         load_catalog(datasets=["irs"])
 
 
-def test_the_dataset_of_a_model_that_could_not_say_its_name_is_no_fault(tmp_path: Path) -> None:
+def test_a_dataset_of_a_model_without_a_name_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import nothing_of_that_name")
     assert load_catalog([str(tmp_path / "mine.py")], datasets=["flowers"]).refused
 
@@ -189,7 +189,7 @@ def test_a_model_file_that_does_not_exist_is_named() -> None:
         ({"server": {"parameters": ("method",)}}, "server.parameters is"),
     ],
 )
-def test_a_spec_refuses_what_cannot_work(changes: dict[str, Any], complaint: str) -> None:
+def test_a_spec_refuses_invalid_values(changes: dict[str, Any], complaint: str) -> None:
     parts = {
         name: replace(getattr(IRIS, name), **value)
         if name in ("dataset", "server", "thresholds") and value is not None

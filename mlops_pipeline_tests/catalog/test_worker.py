@@ -51,7 +51,7 @@ def test_rows_of_texts_that_are_numbers_are_read(tmp_path: Path) -> None:
         ({"x_train": [[None, {}], [1, 2]]}, "x_train of the dataset of toy must contain numbers"),
     ],
 )
-def test_what_is_no_number_is_named(
+def test_a_value_that_is_not_a_number_is_named(
     tmp_path: Path, changes: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(ValueError, match=complaint):

@@ -66,7 +66,9 @@ def test_a_file_comes_whole_and_only_once(tmp_path: Path, server: FileServer, ta
     assert left_beside(target) == []
 
 
-def test_what_broke_off_is_gone_on_with(tmp_path: Path, server: FileServer, target: Path) -> None:
+def test_an_interrupted_download_is_resumed(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
     server.cuts = [100_000, 50_000]
     fetch(tmp_path, server, target)
     assert target.read_bytes() == CONTENT
@@ -77,7 +79,7 @@ def test_what_broke_off_is_gone_on_with(tmp_path: Path, server: FileServer, targ
     assert left_beside(target) == []
 
 
-def test_another_command_goes_on_with_what_has_come(
+def test_another_command_resumes_a_partial_download(
     tmp_path: Path, server: FileServer, target: Path
 ) -> None:
     server.cuts, server.statuses = [100_000], [200, 503, 503, 503, 503, 503]
@@ -126,7 +128,7 @@ def test_a_server_without_validators_begins_anew(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_server_that_knows_no_ranges_is_asked_for_all(
+def test_without_range_support_the_whole_file_is_requested(
     tmp_path: Path, server: FileServer, target: Path
 ) -> None:
     server.knows_ranges, server.cuts = False, [100_000]
@@ -143,7 +145,7 @@ def test_a_server_that_always_breaks_off_is_given_up(
     assert 5 <= len(server.requests) <= 7
 
 
-def test_bytes_that_nobody_asked_for_are_thrown_away(
+def test_bytes_that_were_not_requested_are_discarded(
     tmp_path: Path, server: FileServer, target: Path
 ) -> None:
     server.shifts, server.cuts = -5, [100_000]
@@ -162,7 +164,7 @@ def test_a_part_that_is_longer_than_the_file_is_thrown_away(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_part_that_is_whole_is_not_asked_for_again(
+def test_a_complete_part_is_not_requested_again(
     tmp_path: Path, server: FileServer, target: Path
 ) -> None:
     target.parent.mkdir()
@@ -183,7 +185,7 @@ def test_another_digest_is_told_with_both_and_the_file_is_deleted(
     assert list(target.parent.iterdir()) == []
 
 
-def test_a_file_that_was_there_with_another_digest_is_replaced(
+def test_a_file_with_another_digest_is_replaced(
     tmp_path: Path, server: FileServer, target: Path
 ) -> None:
     target.parent.mkdir()
@@ -193,7 +195,7 @@ def test_a_file_that_was_there_with_another_digest_is_replaced(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_what_the_server_does_not_have_is_told_at_once(
+def test_a_file_that_the_server_lacks_fails_at_once(
     tmp_path: Path, server: FileServer, target: Path, status: int
 ) -> None:
     server.statuses = [status]
@@ -203,7 +205,7 @@ def test_what_the_server_does_not_have_is_told_at_once(
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(
+def test_temporary_failures_are_retried(
     tmp_path: Path, server: FileServer, target: Path, status: int
 ) -> None:
     server.statuses = [status, status]
@@ -211,7 +213,7 @@ def test_what_may_pass_is_tried_again(
     assert len(server.requests) == 3
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path: Path, target: Path) -> None:
+def test_an_unreachable_server_is_named(tmp_path: Path, target: Path) -> None:
     with serving(FileServer()) as gone:
         pass
     with pytest.raises(UnavailableError, match=r"ConnectError.*5 attempts.*HTTPS_PROXY"):
@@ -229,7 +231,7 @@ def test_redirects_are_followed_and_loops_are_not(
     assert server.paths().count("/loop") == 6
 
 
-def test_the_way_out_of_tls_is_not_taken(server: FileServer) -> None:
+def test_a_redirect_out_of_tls_is_refused(server: FileServer) -> None:
     import httpx
 
     hop = httpx.Response(302, request=httpx.Request("GET", "https://example.org/tool"))
@@ -239,14 +241,12 @@ def test_the_way_out_of_tls_is_not_taken(server: FileServer) -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/tool", "http://127.0.0.1:port/tool", "tool"])
-def test_an_address_that_is_none_is_told(tmp_path: Path, target: Path, url: str) -> None:
+def test_an_invalid_address_is_named(tmp_path: Path, target: Path, url: str) -> None:
     with pytest.raises(ConfigurationError, match="could not download"):
         make(tmp_path).fetch(url, target, sha256=DIGEST)
 
 
-def test_a_server_that_only_drips_is_asked_anew(
-    tmp_path: Path, server: FileServer, target: Path
-) -> None:
+def test_a_slow_download_is_retried(tmp_path: Path, server: FileServer, target: Path) -> None:
     clock = JumpingClock()
     drips = iter(range(10))
     (tmp_path / "locks").mkdir()
@@ -263,7 +263,7 @@ def test_a_server_that_only_drips_is_asked_anew(
     assert len(server.requests) > 1
 
 
-def test_a_server_that_falls_silent_is_asked_anew(
+def test_a_stalled_download_is_retried(
     tmp_path: Path, server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downloads, "_READ", 0.2)
@@ -281,7 +281,7 @@ def test_a_server_that_falls_silent_is_asked_anew(
     assert len(server.requests) == 2
 
 
-def test_a_mirror_is_asked_instead(tmp_path: Path, target: Path) -> None:
+def test_a_mirror_is_used_instead(tmp_path: Path, target: Path) -> None:
     files = {"/all/get.helm.sh/helm-v3.tar.gz": CONTENT}
     with serving(FileServer(files)) as mirror:
         client = make(tmp_path, mirror=f"{mirror.url}/all/")
@@ -323,7 +323,7 @@ def test_passwords_that_cannot_be_read_are_not_shown(
         ("SSL_CERT_FILE", "/nowhere/ca.pem", "the certificates of SSL_CERT_FILE=/nowhere/ca.pem"),
     ],
 )
-def test_what_is_wrong_with_the_environment_is_told(
+def test_an_invalid_environment_is_named(
     tmp_path: Path,
     target: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -23,7 +23,7 @@ def _no_space(_: int) -> None:
 
 
 @pytest.mark.parametrize("content", ["Zürich\n", b"\x00\xff"])
-def test_the_file_holds_what_was_written(tmp_path: Path, content: str | bytes) -> None:
+def test_the_file_has_the_written_content(tmp_path: Path, content: str | bytes) -> None:
     write_atomically(tmp_path / "a" / "b", content)
     expected = content.encode() if isinstance(content, str) else content
     assert (tmp_path / "a" / "b").read_bytes() == expected
@@ -116,7 +116,7 @@ def test_a_folder_of_ours_is_closed_and_a_closed_one_stays(tmp_path: Path) -> No
     tmp_path.chmod(0o700)
 
 
-def test_what_is_damaged_is_replaced_and_a_folder_is_set_aside(tmp_path: Path) -> None:
+def test_a_damaged_file_is_replaced_and_a_folder_is_renamed(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_bytes(bytes(range(128, 256)))
     assert write_if_changed(path, "{}") is True

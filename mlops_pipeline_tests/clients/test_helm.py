@@ -77,7 +77,7 @@ def test_nothing_of_the_users_is_read_or_written(
             assert Path(value).is_relative_to(tmp_path / "home"), variable
 
 
-def test_what_helm_says_when_it_fails_is_shown(tmp_path: Path) -> None:
+def test_the_message_of_a_failed_helm_is_shown(tmp_path: Path) -> None:
     helm, _ = _helm(tmp_path, FakeKubernetes(), Answer([], errors="Error: no chart", code=1))
     with pytest.raises(CommandError, match=r"istiod in istio-system(.|\n)*Error: no chart"):
         _upgrade(helm)
@@ -105,7 +105,7 @@ def test_a_release_that_was_being_removed_is_removed_first(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("status", ["deployed", "failed"])
-def test_a_release_that_helm_can_go_on_from_is_left_to_it(tmp_path: Path, status: str) -> None:
+def test_a_release_that_helm_can_resume_is_not_changed(tmp_path: Path, status: str) -> None:
     api = FakeKubernetes([release_secret("istiod", "istio-system", status=status)])
     helm, program = _helm(tmp_path, api)
     _upgrade(helm)
@@ -113,7 +113,7 @@ def test_a_release_that_helm_can_go_on_from_is_left_to_it(tmp_path: Path, status
     assert len(program.calls) == 1
 
 
-def test_what_is_not_there_is_not_removed(tmp_path: Path) -> None:
+def test_a_missing_release_is_not_removed(tmp_path: Path) -> None:
     helm, program = _helm(tmp_path, FakeKubernetes())
     assert helm.uninstall("istiod", namespace="istio-system", timeout=5) is False
     assert program.calls == []

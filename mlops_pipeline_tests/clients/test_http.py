@@ -66,7 +66,7 @@ def test_nothing_that_answers_is_told_with_how(monkeypatch: pytest.MonkeyPatch) 
         http.get("http://[nonsense", timeout=5)
 
 
-def test_a_certificate_of_ours_is_trusted_by_itself_alone(tmp_path: Path) -> None:
+def test_only_the_given_certificate_is_trusted(tmp_path: Path) -> None:
     pair = istio_tls.make("127.0.0.1", now=istio_tls.utc_now())
     other = istio_tls.make("127.0.0.1", now=istio_tls.utc_now())
     with serving(pair, folder=tmp_path) as port:

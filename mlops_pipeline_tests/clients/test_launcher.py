@@ -70,7 +70,7 @@ def waits(lock: Path, process: "subprocess.Popen[bytes]") -> None:
     assert launcher.holder(lock) != process.pid
 
 
-def test_nobody_holds_what_was_never_started(lock: Path) -> None:
+def test_a_program_that_never_started_has_no_holder(lock: Path) -> None:
     assert launcher.holder(lock) is None
     lock.touch()
     assert launcher.holder(lock) is None

@@ -61,7 +61,7 @@ def test_a_folder_in_the_place_of_a_lock_is_set_aside(tmp_path: Path) -> None:
             waiting.__enter__()
 
 
-def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(ConfigurationError, match=r"a\.lock cannot be locked"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from mlops_pipeline.clients.log_rotation import rotate
 
 
-def test_what_is_long_is_moved_aside_and_written_on(tmp_path: Path) -> None:
+def test_a_long_log_is_moved_and_continued(tmp_path: Path) -> None:
     long, short, own = (tmp_path / f"{name}.log" for name in ("long", "short", "own"))
     with long.open("a") as program:
         program.write("x" * 11)

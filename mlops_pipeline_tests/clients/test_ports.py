@@ -22,13 +22,13 @@ def test_a_socket_is_abandoned_only_when_nobody_listens(path: Path) -> None:
     assert is_abandoned(path)
 
 
-def test_what_is_no_socket_is_not_abandoned(path: Path) -> None:
+def test_a_path_that_is_not_a_socket_is_not_abandoned(path: Path) -> None:
     assert not is_abandoned(path)
     path.write_text("a file")
     assert not is_abandoned(path)
 
 
-def test_a_taken_port_is_passed_over() -> None:
+def test_a_port_in_use_is_skipped() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(1)
@@ -37,7 +37,7 @@ def test_a_taken_port_is_passed_over() -> None:
         assert first_free(port) > port
 
 
-def test_a_refusal_is_an_answer_and_silence_is_none() -> None:
+def test_a_refusal_is_an_answer_but_silence_is_not() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]

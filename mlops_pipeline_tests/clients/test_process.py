@@ -89,24 +89,24 @@ def test_a_missing_program_is_named_with_what_to_do() -> None:
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
-def test_a_missing_program_of_somebody_else_has_its_own_remedy() -> None:
+def test_a_missing_external_program_has_its_own_remedy() -> None:
     with pytest.raises(CommandError, match=r"`no-such` was not found; install Docker$"):
         run(["no-such"], purpose="try", timeout=5, remedy="install Docker")
 
 
-def test_a_missing_folder_is_not_taken_for_a_missing_program(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_reported_as_a_missing_program(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"the folder .*gone does not exist"):
         run(["sh"], purpose="try", timeout=5, directory=tmp_path / "gone")
 
 
-def test_a_file_that_is_no_program_is_an_error_with_its_cause(tmp_path: Path) -> None:
+def test_a_file_that_is_not_executable_is_an_error_with_its_cause(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("x")
     with pytest.raises(CommandError, match=r"did not start: .*Permission denied") as caught:
         run([str(tmp_path / "text")], purpose="try", timeout=5)
     assert isinstance(caught.value.__cause__, PermissionError)
 
 
-def test_a_timeout_shows_what_was_written_and_leaves_no_process() -> None:
+def test_a_timeout_shows_the_output_and_leaves_no_process() -> None:
     with pytest.raises(CommandError, match=r"was killed after its timeout of 0\.3 s") as caught:
         run(["sh", "-c", "sleep 60 & echo $!; wait"], purpose="try", timeout=0.3)
     assert isinstance(caught.value.__cause__, subprocess.TimeoutExpired)
@@ -146,7 +146,7 @@ def _sh(script: str) -> list[str]:
     return ["sh", "-c", script]
 
 
-def test_one_command_reads_what_another_writes() -> None:
+def test_one_command_reads_the_output_of_another() -> None:
     written = pipe(["head", "-c", "3000000", "/dev/zero"], ["wc", "-c"], purpose="try", timeout=5)
     assert written.strip() == "3000000"
 

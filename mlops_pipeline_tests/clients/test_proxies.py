@@ -72,7 +72,7 @@ def test_the_environments_is_for_other_machines(
         (", ,:6443,.", "a.example.com", False),
     ],
 )
-def test_what_is_left_out_is_so_by_gos_rules(
+def test_exceptions_follow_gos_rules(
     monkeypatch: pytest.MonkeyPatch,
     left_out: str,
     host: str,
@@ -92,7 +92,7 @@ def test_the_one_that_is_named_comes_first_and_is_for_every_server(
         assert proxies.find(server, named="http://[::1]:3128") == Proxy("http://[::1]:3128")
 
 
-def test_a_password_is_taken_out_of_the_address_and_not_shown() -> None:
+def test_a_password_is_removed_from_the_address_and_not_shown() -> None:
     found = proxies.find(SERVER, named="https://me:s%40cret@proxy.example.com")
     assert found is not None
     assert (found.url, found.login) == ("https://proxy.example.com", "me:s@cret")
@@ -109,7 +109,7 @@ def test_a_password_is_taken_out_of_the_address_and_not_shown() -> None:
         "http://me:secret@[proxy:3128",
     ],
 )
-def test_what_is_no_http_proxy_is_refused_without_its_password(address: str) -> None:
+def test_a_proxy_that_is_not_http_is_refused_without_its_password(address: str) -> None:
     with pytest.raises(ConfigurationError, match="the proxy-url in the kubeconfig") as error:
         proxies.find(SERVER, named=address)
     assert "secret" not in "".join(traceback.format_exception(error.value))

@@ -32,7 +32,7 @@ def test_this_process_is_never_among_them() -> None:
     assert running.commanded([sys.argv[0]]) == []
 
 
-def test_what_a_process_has_started_is_found_with_it() -> None:
+def test_the_descendants_of_a_process_are_found() -> None:
     command = ["sh", "-c", "sleep 60 & read line"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as started:
         while len(found := running.with_descendants([started.pid])) < 2:

@@ -59,7 +59,7 @@ def answered(code: str) -> ClientError:
         ("InternalError", UnavailableError, "the store answered InternalError; buy a disk"),
     ],
 )
-def test_what_the_store_answers_becomes_one_of_our_errors(
+def test_the_stores_answers_are_translated(
     code: str, kind: type[PipelineError], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(kind) as failure:
@@ -185,7 +185,7 @@ def failure(code: str) -> str:
         [(200, "breaks o"), (500, failure("InternalError")), (200, "whole")],
     ],
 )
-def test_a_store_that_fails_for_a_moment_is_asked_again(
+def test_a_store_that_fails_briefly_is_retried(
     stuttering: ObjectStore, script: list[tuple[int, str]]
 ) -> None:
     Stuttering.script = script
@@ -193,7 +193,7 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(
     assert len(Stuttering.asked) == 3
 
 
-def test_a_store_that_restarts_is_asked_until_it_answers(
+def test_a_restarting_store_is_retried_until_it_answers(
     stuttering: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlops_pipeline.clients.s3._PAUSE", 0.01)
@@ -202,7 +202,7 @@ def test_a_store_that_restarts_is_asked_until_it_answers(
     assert len(Stuttering.asked) == 31
 
 
-def test_a_store_that_refuses_connections_is_asked_until_it_listens(
+def test_a_store_that_refuses_connections_is_retried_until_it_listens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("random.random", lambda: 0.01)
@@ -223,7 +223,7 @@ def test_a_store_that_refuses_connections_is_asked_until_it_listens(
         timer.join()
 
 
-def test_a_store_that_goes_on_failing_is_given_up(
+def test_a_store_that_keeps_failing_ends_the_retries(
     stuttering: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlops_pipeline.clients.s3._PAUSE", 0.05)
@@ -234,7 +234,7 @@ def test_a_store_that_goes_on_failing_is_given_up(
     assert 4 < len(Stuttering.asked) < 20
 
 
-def test_one_that_is_to_be_asked_once_is_asked_once(stuttering: ObjectStore) -> None:
+def test_a_store_with_one_attempt_is_not_retried(stuttering: ObjectStore) -> None:
     Stuttering.script = [(500, failure("InternalError"))]
     with pytest.raises(UnavailableError, match="answered InternalError"):
         ObjectStore(stuttering.endpoint, KEYS, attempts=1).get("b", "k")
@@ -242,7 +242,7 @@ def test_one_that_is_to_be_asked_once_is_asked_once(stuttering: ObjectStore) -> 
 
 
 @pytest.mark.parametrize(("there", "stored"), [("mine", True), ("theirs", False)])
-def test_what_a_lost_answer_has_stored_is_no_conflict(
+def test_a_retry_after_a_lost_answer_is_not_a_conflict(
     stuttering: ObjectStore, there: str, *, stored: bool
 ) -> None:
     """The first request is carried out and answered 500; the repeated one finds its own object."""
@@ -252,7 +252,7 @@ def test_what_a_lost_answer_has_stored_is_no_conflict(
         stuttering.put("b", "k", b"mine", if_absent=True)
 
 
-def test_what_was_there_before_is_a_conflict_at_once(stuttering: ObjectStore) -> None:
+def test_an_existing_object_is_a_conflict_at_once(stuttering: ObjectStore) -> None:
     Stuttering.script = [(412, failure("PreconditionFailed"))]
     with pytest.raises(ConflictError):
         stuttering.put("b", "k", b"mine", if_absent=True)

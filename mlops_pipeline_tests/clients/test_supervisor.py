@@ -30,7 +30,7 @@ def test_many_questions_to_one_that_hangs_take_no_longer_than_one(silent: Path) 
     assert 0.5 <= time.monotonic() - start < 1.5
 
 
-def test_without_a_pause_each_question_is_asked(silent: Path) -> None:
+def test_without_a_pause_every_call_is_made(silent: Path) -> None:
     client = SupervisorClient(silent, timeout=0.2)
     start = time.monotonic()
     for _ in range(2):

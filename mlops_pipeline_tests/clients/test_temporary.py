@@ -38,7 +38,7 @@ def test_a_folder_is_private_and_gone_afterwards(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_folders_of_a_killed_process_are_removed_by_the_next(tmp_path: Path) -> None:
     process, left = held(tmp_path)
     with process:
         with temporary_folder("other", within=tmp_path):
@@ -58,7 +58,7 @@ def test_a_folder_of_this_process_is_left_to_it(tmp_path: Path) -> None:
         assert two.is_dir()
 
 
-def test_what_is_no_folder_of_ours_is_left_alone(tmp_path: Path) -> None:
+def test_other_folders_are_not_removed(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tmp_path / "mlops-pipeline-tmp-link").symlink_to(elsewhere)

@@ -37,7 +37,7 @@ def _ready_after(*reasons: str) -> Callable[[], str | None]:
     return lambda: next(answers)
 
 
-def test_what_is_ready_costs_no_sleep() -> None:
+def test_a_ready_state_needs_no_sleep() -> None:
     clock = JumpingClock()
     assert wait_until("the gateway", _ready_after(), timeout=10, clock=clock) == 0
     assert clock.sleeps == []
@@ -50,7 +50,7 @@ def test_it_returns_the_seconds_that_the_wait_took() -> None:
     assert clock.sleeps == [0.5, 0.5]
 
 
-def test_a_timeout_tells_what_how_long_what_was_last_seen_and_what_to_do() -> None:
+def test_a_timeout_names_subject_duration_last_state_and_remedy() -> None:
     probe = _ready_after(*["refused"] * 3, *["answers 503"] * 10)
     with pytest.raises(WaitTimeoutError) as caught:
         wait_until(
@@ -107,13 +107,13 @@ def test_a_fatal_state_ends_the_wait_at_once() -> None:
     assert clock.sleeps == []
 
 
-def test_the_real_clock_goes_forward_by_what_it_sleeps() -> None:
+def test_the_real_clock_advances_by_its_sleep() -> None:
     before = MONOTONIC.now()
     MONOTONIC.sleep(0.002)
     assert MONOTONIC.now() - before >= 0.002
 
 
-def test_a_server_that_is_silent_is_asked_again_and_one_that_refuses_is_not() -> None:
+def test_a_silent_server_is_retried_but_a_refusal_is_not() -> None:
     answers: list[PipelineError | None] = [UnavailableError("silent"), None]
 
     def probe() -> str | None:

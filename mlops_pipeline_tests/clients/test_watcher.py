@@ -44,7 +44,7 @@ def gone(processes: list[psutil.Process]) -> str | None:
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
-def test_what_a_killed_process_was_waiting_for_ends_with_it(
+def test_the_commands_of_a_killed_process_are_killed(
     parent: "subprocess.Popen[bytes]", tmp_path: Path, blow: signal.Signals
 ) -> None:
     processes = started(tmp_path)

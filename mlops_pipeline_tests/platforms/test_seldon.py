@@ -35,7 +35,7 @@ def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha2", "v1alpha3"])
-def test_every_version_is_taken(version: str) -> None:
+def test_every_version_is_accepted(version: str) -> None:
     found = parse(manifest(predictor()) | {"apiVersion": f"machinelearning.seldon.io/{version}"})
     assert (found.name, found.namespace) == ("iris-model", "seldon")
     assert found.traffic() == {"default": 100}
@@ -277,7 +277,7 @@ items:
 """
 
 
-def test_an_export_of_kubectl_is_taken_without_what_says_nothing() -> None:
+def test_an_export_of_kubectl_is_accepted_without_its_empty_fields() -> None:
     (found,) = parse_manifests(EXPORTED).deployments
     assert found.metadata.annotations == {"team": "flowers"}
     assert found.to_manifest() == {
@@ -308,7 +308,7 @@ def test_an_export_of_kubectl_is_taken_without_what_says_nothing() -> None:
     }
 
 
-def test_documents_are_taken_in_order_and_others_are_named() -> None:
+def test_documents_are_parsed_in_order_and_others_are_named() -> None:
     first, second = (
         yaml.safe_dump(manifest(predictor()) | {"metadata": {"name": name}}) for name in "ab"
     )
@@ -318,7 +318,7 @@ def test_documents_are_taken_in_order_and_others_are_named() -> None:
     assert found.others == ("Secret keys",)
 
 
-def test_nothing_of_a_file_is_taken_when_one_document_is_refused() -> None:
+def test_one_refused_document_refuses_the_file() -> None:
     good = yaml.safe_dump(manifest(predictor()))
     bad = [yaml.safe_dump(manifest(predictor(replicas=count))) for count in (33, -1)]
     with pytest.raises(InvalidManifestError) as refused:
@@ -327,7 +327,7 @@ def test_nothing_of_a_file_is_taken_when_one_document_is_refused() -> None:
     assert "got -1" in str(refused.value)
 
 
-def test_json_with_tabs_is_taken() -> None:
+def test_json_with_tabs_is_accepted() -> None:
     text = json.dumps(manifest(predictor()), indent="\t")
     assert parse_manifests(text).deployments[0].name == "iris-model"
 
@@ -374,7 +374,7 @@ def _shares(deployment: SeldonDeployment) -> list[tuple[str, int]]:
         ({"a": 100, "s": None}, {"a": 50, "s": 50}, [[("a", 100), ("s", 0)]]),
     ],
 )
-def test_what_comes_between_sends_nothing_where_nobody_is(
+def test_intermediate_steps_send_no_traffic_to_unready_predictors(
     there: dict[str, int | None],
     wanted: dict[str, int | None],
     steps: list[list[tuple[str, int]]],
