@@ -12,7 +12,7 @@ from mlops_pipeline.automation.executor import make_executor
 from mlops_pipeline.automation.jobs import make_jobs
 from mlops_pipeline.automation.schedules import make_schedules
 from mlops_pipeline.catalog.registry import Catalog, load_catalog
-from mlops_pipeline.platforms.build import platforms_in_use
+from mlops_pipeline.platforms.build import layer_names, platforms_in_use
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.resources.references import ReferenceIOManager
 from mlops_pipeline.settings import Settings, load_settings
@@ -79,7 +79,10 @@ def location(platform: str) -> dg.Definitions:
     return make_definitions(
         PlatformResource.of(platform, settings),
         catalog=load_catalog(
-            settings.models, datasets=settings.datasets, namespace=settings.models_namespace
+            settings.models,
+            datasets=settings.datasets,
+            namespace=settings.models_namespace,
+            reserved=layer_names(),
         ),
         settings=settings,
     )

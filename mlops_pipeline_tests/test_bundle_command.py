@@ -15,9 +15,9 @@ from rich.console import Console
 from mlops_pipeline import cli
 from mlops_pipeline.cli.up import provide
 from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.sources import versions
 from mlops_pipeline.platforms.kubernetes.sources.contents import read
-from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.file_server import FileServer, serving
 from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import digest, packed
@@ -90,7 +90,7 @@ def test_a_bundle_is_made_and_found_whole(
     assert capfd.readouterr().out == "air is whole\n"
     made = read(tmp_path / "air")
     held = {file.name for file in made.files}
-    assert held == {*needed_on_kind(KindSettings()), "serving"}
+    assert held == {*KindPlatform(tmp_path, KindSettings(), bundle=None).sources, "serving"}
     (serving_images,) = (file.images for file in made.files if file.name == "serving")
     assert [name.rpartition(":")[0] for name in serving_images] == [
         *("localhost/mlops-pipeline/serving", "localhost/mlops-pipeline/serving-tensorflow"),

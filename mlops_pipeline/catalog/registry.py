@@ -18,13 +18,8 @@ from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
 
 ENTRY_POINTS = "mlops_pipeline.models"
 """The entry point group under which a package registers its `ModelSpec`s."""
-RESERVED = frozenset(
-    {
-        *("platform", "everything", "supervisor", "object_store", "gateway", "cluster"),
-        *("ingress_nginx", "metallb", "istio", "seldon_core", "serving_image"),
-    }
-)
-"""Names of layers and jobs, on any platform. A model with that name would replace them."""
+RESERVED = frozenset({"platform", "everything"})
+"""Names of jobs. A model with that name would replace them."""
 _BUILT_IN = ("mlops_pipeline.catalog.iris:IRIS", "mlops_pipeline.catalog.mnist:MNIST")
 
 
@@ -100,13 +95,18 @@ class Catalog:
 
 
 def load_catalog(
-    extra: Sequence[str] = (), *, datasets: Iterable[str] = (), namespace: str = DEFAULT_NAMESPACE
+    extra: Sequence[str] = (),
+    *,
+    datasets: Iterable[str] = (),
+    namespace: str = DEFAULT_NAMESPACE,
+    reserved: Iterable[str] = (),
 ) -> Catalog:
     """Return every model.
 
     `extra` names files (`path/to/wine.py`) or modules (`package.module`); every `ModelSpec` at
     their top level is registered. `datasets` names the models whose dataset is configured.
-    `namespace` replaces the default namespace.
+    `namespace` replaces the default namespace. `reserved` are the names of layers: like those of
+    the jobs, no model may have them.
 
     A model is refused if its file cannot be imported or defines no spec, if its spec is invalid, or
     if its name or deployment is reserved or belongs to an earlier model. The order is: models of
@@ -126,8 +126,9 @@ def load_catalog(
             refused.append(error.model)
     taken: dict[str, str] = {}
     usable: list[RegisteredModel] = []
+    kept = RESERVED | frozenset(reserved)
     for model in [_placed(model, namespace) for model in found]:
-        if reason := _describe_clash(model, taken) or model.describe_sources():
+        if reason := _describe_clash(model, taken, kept) or model.describe_sources():
             refused.append(RefusedModel(model.name, model.source, reason))
         else:
             usable.append(model)
@@ -243,12 +244,14 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _describe_clash(model: RegisteredModel, taken: dict[str, str]) -> str | None:
+def _describe_clash(
+    model: RegisteredModel, taken: dict[str, str], reserved: frozenset[str]
+) -> str | None:
     """Return which of its names is reserved or in use; otherwise register its names."""
-    if model.name in RESERVED:
+    if model.name in reserved:
         return (
             f"the name {model.name} is reserved for a part of a platform; choose a name other "
-            f"than {', '.join(sorted(RESERVED))}"
+            f"than {', '.join(sorted(reserved))}"
         )
     server = model.spec.server
     names = (f"name {model.name}", f"deployment {server.namespace}/{server.deployment}")

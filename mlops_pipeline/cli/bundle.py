@@ -13,7 +13,6 @@ from mlops_pipeline.clients.containers import ContainerEngine
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.sources import versions
-from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind, needed_where_it_is
 from mlops_pipeline.settings import Settings
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
@@ -56,7 +55,7 @@ def create(context: Context, folder: Path, *, machine: str, console: Console) ->
     )
     with narrated(console):
         complete = replace(gathering, built=_serving_images(context, wanted))
-        return complete.create(folder.absolute(), _needed(chosen))
+        return complete.create(folder.absolute(), _needed(settings))
 
 
 def _serving_images(context: Context, machine: str) -> "Built | None":
@@ -94,7 +93,7 @@ def verify(context: Context, folder: Path) -> tuple["Fault", ...]:
     """
     from mlops_pipeline.platforms.kubernetes.sources.checking import check
 
-    needed = _needed(_chosen(context.settings))
+    needed = _needed(context.settings)
     return check(folder.absolute(), needed=needed, machine=versions.this_machine())
 
 
@@ -123,10 +122,14 @@ def _chosen(settings: Settings) -> KindSettings | KubernetesSettings:
     return settings.kubernetes if settings.platform == "kubernetes" else settings.kind
 
 
-def _needed(chosen: KindSettings | KubernetesSettings) -> tuple[str, ...]:
+def _needed(settings: Settings) -> tuple[str, ...]:
+    """Return the names of all that the platform's layers take from elsewhere."""
+    from mlops_pipeline.platforms.kubernetes import KindPlatform, KubernetesPlatform
+
+    home, chosen = settings.home, _chosen(settings)
     if isinstance(chosen, KubernetesSettings):
-        return needed_where_it_is(chosen)
-    return needed_on_kind(chosen)
+        return KubernetesPlatform(home / "kubernetes", chosen, bundle=None).sources
+    return KindPlatform(home / "kind", chosen, bundle=None).sources
 
 
 def _engine(chosen: KindSettings | KubernetesSettings) -> str:

@@ -15,7 +15,7 @@ from mlops_pipeline.catalog.registry import (
 )
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.platforms.build import PLATFORMS, build_platform
+from mlops_pipeline.platforms.build import PLATFORMS, build_platform, layer_names
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.settings import Settings, load_settings
 
@@ -33,6 +33,7 @@ class Context:
             self.settings.models,
             datasets=self.settings.datasets,
             namespace=self.settings.models_namespace,
+            reserved=layer_names(),
         )
 
     @property

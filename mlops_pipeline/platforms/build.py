@@ -13,6 +13,14 @@ def platforms_in_use(settings: Settings) -> tuple[str, ...]:
     )
 
 
+def layer_names() -> frozenset[str]:
+    """Return the names of all layers, on any platform and with any settings."""
+    from mlops_pipeline.platforms.embedded.platform import LAYERS
+    from mlops_pipeline.platforms.kubernetes import stack
+
+    return frozenset(layer.name for layer in LAYERS) | stack.layer_names()
+
+
 def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> Platform:
     """Return the platform called `name`. Nothing is contacted.
 

@@ -13,6 +13,7 @@ from mlops_pipeline.catalog.registry import load_catalog, load_model
 from mlops_pipeline.catalog.spec import InvalidSpecError, ModelSpec, ServerSpec
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.process import run
+from mlops_pipeline.platforms.build import layer_names
 from mlops_pipeline_tests import toy
 
 WINE = Path(__file__).parent.parent / "wine.py"
@@ -104,12 +105,20 @@ def test_a_refused_model_is_named_and_the_others_work(
     tmp_path: Path, content: str, name: str, complaint: str
 ) -> None:
     (tmp_path / "mine.py").write_text(content)
-    catalog = load_catalog([str(tmp_path / "mine.py"), str(WINE)])
+    places = [str(tmp_path / "mine.py"), str(WINE)]
+    catalog = load_catalog(places, reserved=layer_names())
     assert [model.name for model in catalog.models] == ["iris", "mnist", "wine"]
     (refused,) = catalog.refused
     assert refused.label == name
     assert re.search(complaint, refused.reason), refused.reason
     assert refused.source.startswith(str(tmp_path / "mine.py"))
+
+
+def test_the_names_of_layers_of_every_platform_are_reserved() -> None:
+    assert layer_names() >= {
+        *("cluster", "metallb", "istio", "object_store", "serving_image", "seldon_core"),
+        *("ingress_nginx", "bookinfo", "supervisor", "gateway"),
+    }
 
 
 def test_a_dataset_of_no_model_is_named() -> None:

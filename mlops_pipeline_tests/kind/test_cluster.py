@@ -16,7 +16,7 @@ from mlops_pipeline.clients.kubernetes import CONFIG_MAP, NODE
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
-from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
+from mlops_pipeline.platforms.kubernetes.metallb import MetalLB
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline_tests.kind import clusters
@@ -167,7 +167,7 @@ def test_stopped_nodes_are_started_again(one: KindParts, bundle: Path | None) ->
 
 def test_the_machine_fits_and_looking_is_quick(one: KindParts) -> None:
     start = time.monotonic()
-    found = {d.what: d for d in preflight.examine(one)}
+    found = {d.what: d for d in preflight.examine(one, KindCluster(one).mapped_ports)}
     assert time.monotonic() - start < 15
     assert all(found[what].fine for what in ("docker", "kind", "helm", "cgroup"))
 

@@ -41,7 +41,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.deployments import Kubernet
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.endings import is_ending
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
-from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
+from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.layers import Change
@@ -89,7 +89,7 @@ class Rig:
         """Return deployments whose predictors are changed before they are applied."""
         image = ServingImage(self.parts).reference
         manifests = Altered(change, secret=store_access.SECRET, image=image, deadline=ready_timeout)
-        store, gateway = make_store(self.parts), Istio(self.parts)
+        store, gateway = SeaweedStore(self.parts), Istio(self.parts)
         return KubernetesDeployments(self.parts, manifests, artifacts=store, gateway=gateway)
 
     def url(self, path: str = "api/v1.0/predictions", *, name: str = "iris") -> str:
@@ -116,7 +116,7 @@ class Rig:
 
     def secret(self, name: str, **changed: str) -> None:
         """Make a Secret like ours that differs."""
-        make_store(self.parts).ensure_secret(NAMESPACE)
+        SeaweedStore(self.parts).ensure_secret(NAMESPACE)
         ours = self.api.get(SECRET, store_access.SECRET, namespace=NAMESPACE)
         new = {key: base64.b64encode(text.encode()).decode() for key, text in changed.items()}
         self.api.apply(

@@ -30,16 +30,16 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.clients.waiting import MONOTONIC, wait_until
-from mlops_pipeline.platforms.kubernetes import pods
-from mlops_pipeline.platforms.kubernetes.cluster import nodes, permissions
+from mlops_pipeline.platforms.kubernetes import addresses, pods
+from mlops_pipeline.platforms.kubernetes.cluster import nodes
 from mlops_pipeline.platforms.kubernetes.images import RegistryImages
-from mlops_pipeline.platforms.kubernetes.metallb import addresses
 from mlops_pipeline.platforms.kubernetes.seldon_core.chart import DEFINITION
 from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, free_ports, predict
 from mlops_pipeline_tests.kind.clusters import named
 from mlops_pipeline_tests.kind.pushable import registry
+from mlops_pipeline_tests.platforms.kubernetes.rig import rights_of
 
 pytestmark = pytest.mark.kind
 
@@ -103,6 +103,7 @@ def ours(
             engine.network("kind"),
             wanted="",
             existing="",
+            least=4,
             cluster=name,
             others=lambda: nodes.pools_of_others(engine, name),
         )
@@ -117,7 +118,7 @@ def ours(
         made = ExistingCommandLine(
             folder / "state folder", folder, free_ports(3), name, kubeconfig, settings
         )
-        _add_user("deployer", permissions.needed(_INSTALLING), kubeconfig, made.api)
+        _add_user("deployer", rights_of(_INSTALLING), kubeconfig, made.api)
         yield made
 
 
@@ -297,7 +298,7 @@ def test_an_istio_and_a_seldon_core_that_are_there_are_used(
     layers = ("ISTIO", "SELDON", "METALLB")
     used = {f"MLOPS_KUBERNETES__{layer}__INSTALL": "false" for layer in layers}
     used["MLOPS_KUBERNETES__CONTEXT"] = "user"
-    _add_user("user", permissions.needed(_USING), ours.kubeconfig, ours.api)
+    _add_user("user", rights_of(_USING), ours.kubeconfig, ours.api)
     using = replace(ours, settings={**ours.settings, **used})
     shown = using.run("doctor").stdout
     assert "istio-system/seldon-gateway" in shown

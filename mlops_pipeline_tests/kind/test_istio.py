@@ -20,11 +20,12 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes.bookinfo import Bookinfo
 from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
+from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
-from mlops_pipeline.settings.layers import IstioSettings, SamplesSettings
+from mlops_pipeline.settings.layers import IstioSettings
 
 pytestmark = pytest.mark.kind
 
@@ -171,14 +172,13 @@ def test_tls_of_our_own_with_the_redirect(istio: Istio, parts: KindParts) -> Non
 def test_bookinfo_is_installed_served_and_removed(
     istio: Istio, parts: KindParts, cluster_api: KubernetesApi
 ) -> None:
-    asked = with_settings(parts, samples=SamplesSettings(bookinfo=True))
-    bookinfo = Istio(asked)
-    assert bookinfo.observe() == Drifted(("Bookinfo is asked for, and not there",))
-    assert bookinfo.ensure().action == "updated"
-    assert bookinfo.checks[1].run().passed
-    assert httpx.head(f"{bookinfo.url()}/productpage", timeout=10).status_code == 200
+    bookinfo = Bookinfo(parts, istio)
+    assert bookinfo.observe() == Absent()
+    assert bookinfo.ensure().action == "created"
+    assert bookinfo.checks[0].run().passed
+    assert httpx.head(f"{istio.url()}/productpage", timeout=10).status_code == 200
     assert len(cluster_api.list(DEPLOYMENT, namespace="bookinfo")) == 6
-    assert isinstance(istio.observe(), Drifted)
-    assert istio.ensure().action == "updated"
-    found = cluster_api.find(NAMESPACE, "bookinfo")
-    assert found is None or found["metadata"]["deletionTimestamp"]
+    assert bookinfo.ensure().action == "unchanged"
+    bookinfo.remove()
+    assert bookinfo.observe() == Absent()
+    assert cluster_api.find(NAMESPACE, "bookinfo") is None

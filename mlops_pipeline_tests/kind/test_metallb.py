@@ -8,7 +8,7 @@ import pytest
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.kubernetes import IP_ADDRESS_POOL, NAMESPACE, POD
 from mlops_pipeline.platforms.kubernetes.endings import stays
-from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
+from mlops_pipeline.platforms.kubernetes.metallb import MetalLB
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.probes import PROBE_LABEL
 from mlops_pipeline.platforms.layers import Drifted, Ready

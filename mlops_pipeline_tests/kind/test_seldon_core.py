@@ -89,9 +89,11 @@ def _no_deployment(api: KubernetesApi) -> None:
             marks=pytest.mark.long,
         ),
         pytest.param(
-            _no_service, "the Service seldon-webhook-service is not there", marks=pytest.mark.long
+            _no_service,
+            "the Service seldon-system/seldon-webhook-service is not there",
+            marks=pytest.mark.long,
         ),
-        (_no_certificate, "the Secret seldon-webhook-server-cert is not there"),
+        (_no_certificate, "the Secret seldon-system/seldon-webhook-server-cert is not there"),
         pytest.param(
             _no_pod,
             f"the Deployment seldon-system/{MANAGER} is scaled to 0",

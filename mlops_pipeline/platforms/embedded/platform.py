@@ -22,6 +22,9 @@ from mlops_pipeline.platforms.store_access import SECRET
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
 
+LAYERS = (Supervisor, SeaweedObjectStore, EnvoyGateway)
+"""Each after what it stands on."""
+
 
 class EmbeddedPlatform:
     """supervisord, SeaweedFS, Envoy and model servers, with everything they know in `home`."""

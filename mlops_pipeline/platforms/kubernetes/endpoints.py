@@ -4,20 +4,33 @@ Ports are for a machine that is not in the network of the nodes. The way is then
 machine, the node port it is mapped to, the Service.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-GATEWAY_PORTS = {80: 30080, 443: 30043}
-"""Port of the gateway's Service → its port on every node.
-
-Below 30086 are those that Kubernetes gives to nobody who does not ask for one
-(https://kubernetes.io/blog/2023/05/11/nodeport-dynamic-and-static-allocation/).
-"""
-S3 = 8333
-"""Port of the object store's Service."""
-OBJECT_STORE_PORTS = {S3: 30083}
-"""The same, → its port on every node."""
 _DEFAULT = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class ServicePort:
+    """A port of a Service that this machine uses."""
+
+    name: str
+    """That of the setting of kind.cluster without `_port`, where there is one."""
+    inner: int
+    """The Service's own."""
+    node: int
+    """The same on every node.
+
+    Below 30086 are those that Kubernetes gives to nobody who does not ask for one
+    (https://kubernetes.io/blog/2023/05/11/nodeport-dynamic-and-static-allocation/).
+    """
+    first: int
+    """The first port of this machine to try where the setting's is in use."""
+
+
+def node_ports(ports: Iterable[ServicePort]) -> dict[int, int]:
+    """Return port of a Service → its port on every node."""
+    return {port.inner: port.node for port in ports}
 
 
 @dataclass(frozen=True)

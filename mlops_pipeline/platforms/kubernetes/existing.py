@@ -5,16 +5,9 @@ from pathlib import Path
 
 from mlops_pipeline.platforms.kubernetes import survey
 from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
-from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
-from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
-from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
-from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
-from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform, Stack
-from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOperator
-from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
-from mlops_pipeline.platforms.kubernetes.sources.needs import needed_where_it_is
+from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform
+from mlops_pipeline.platforms.kubernetes.stack import Stack
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
@@ -36,27 +29,17 @@ class KubernetesPlatform(ClusterPlatform):
     ) -> None:
         """Nothing is contacted. `parts` are the ways to the outside; the real ones by default."""
         parts = parts or ExistingParts.make(home, settings, bundle=bundle, mirror=mirror)
-        image = ServingImage(parts)
-        stack = Stack(
-            below=(
-                ExistingCluster(parts, above=lambda: self.layers[1:]),
-                *((MetalLB(parts),) if settings.metallb.install else ()),
-            ),
-            gateway=Istio(parts) if settings.istio.install else ExistingGateway(parts),
-            store=make_store(parts),
-            image=image,
-            seldon=SeldonCore(parts, image) if settings.seldon.install else ExistingOperator(parts),
-        )
+        cluster = ExistingCluster(parts, above=lambda: self.layers[1:])
         super().__init__(
             parts,
-            stack,
+            Stack(parts, cluster),
             explicit_images=not settings.seldon.install,
             pull_secret=settings.images.pull_secret,
         )
 
     def preflight(self) -> list[Diagnosis]:
         """Look at the programs here, and at everything in the cluster that is needed."""
-        return survey.examine(self._parts)
+        return survey.examine(self._parts, self.layers)
 
     def down(self) -> tuple[str, ...]:
         """Remove what this state folder made, in reverse order; data stays, and what others need.
@@ -89,15 +72,7 @@ class KubernetesPlatform(ClusterPlatform):
             *self._stack.image.describe_left(),
         )
 
-    @property
-    def _needed(self) -> tuple[str, ...]:
-        return needed_where_it_is(self._parts.settings)
-
     def _say(self, kept: Mapping[str, str]) -> tuple[str, ...]:
-        theirs = [
-            layer
-            for layer in self.layers
-            if isinstance(layer, ExistingGateway | ExistingOperator) and layer.name not in kept
-        ]
+        theirs = (layer for layer in self.layers if layer.is_foreign and layer.name not in kept)
         there = (f"{layer.name} stays: it was there before" for layer in theirs)
         return (*super()._say(kept), *there)

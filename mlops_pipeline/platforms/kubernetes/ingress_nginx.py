@@ -4,86 +4,75 @@ Its maintainers retired it in March 2026; controller-v1.15.1 is its last release
 https://github.com/kubernetes/ingress-nginx/blob/controller-v1.15.1/README.md
 """
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection
 from typing import Any
 
-from mlops_pipeline.clients.errors import (
-    CommandError,
-    ConfigurationError,
-    FatalStateError,
-    IntegrityError,
-    NotFoundError,
-    UnavailableError,
-)
+from mlops_pipeline.clients.errors import ConfigurationError, FatalStateError
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     EVENT,
     INGRESS,
     JOB,
-    NAMESPACE,
     POD,
     KubernetesApi,
     Manifest,
     Resource,
 )
 from mlops_pipeline.clients.waiting import patiently, wait_until
-from mlops_pipeline.platforms.kubernetes import probes, upstream, workloads
+from mlops_pipeline.platforms.kubernetes import probes, upstream
+from mlops_pipeline.platforms.kubernetes.bases.manifest import ManifestLayer
 from mlops_pipeline.platforms.kubernetes.cluster.config import HTTP, HTTPS, INGRESS_LABEL
-from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
-from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.pods import explain_unready
-from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
+from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
-from mlops_pipeline.platforms.layers import (
-    Absent,
-    Broken,
-    Change,
-    Drifted,
-    Facts,
-    Finding,
-    HealthCheck,
-    LayerState,
-    Ready,
-)
+from mlops_pipeline.platforms.layers import Facts, Finding, HealthCheck
+from mlops_pipeline.settings.kind import KindSettings
+from mlops_pipeline.settings.layers import LayerSettings
 
 _SYSTEM = "ingress-nginx"
 _CONTROLLER = "ingress-nginx-controller"
 _JOBS = ("ingress-nginx-admission-create", "ingress-nginx-admission-patch")
 _CLASS = "nginx"
-_INGRESS_CLASS = Resource("networking.k8s.io/v1", "IngressClass")
-_MANIFEST = "ingress-nginx"
-"""Also the name of the group of its images."""
-_REVISION = 1
-"""Raised whenever `_manifests` changes: installed manifests are then applied again."""
 _ANSWER = 30.0
 _KEPT = 600
 """Seconds for which an admission job that has ended can be looked at."""
 
 
-class IngressNginx:
+class IngressNginx(ManifestLayer):
     """ingress-nginx by its manifest for kind, on the node whose ports are mapped."""
 
     name = "ingress_nginx"
+    title = "ingress-nginx"
     description = "ingress-nginx (retired upstream) behind ports of this machine."
-    kinds: tuple[str, ...] = ("nginx", "kubernetes")
-    requires: tuple[str, ...] = ("metallb",)
+    kinds = ("nginx", "kubernetes")
+    requires = ("metallb",)
+    namespace = _SYSTEM
+    manifest = images = "ingress-nginx"
+    controller = _CONTROLLER
+    also = (Resource("networking.k8s.io/v1", "IngressClass"),)
+    addresses = 1
+    remedy = "remove it, or set kind.ingress_nginx to false"
+    _parts: KindParts
 
     def __init__(self, parts: KindParts) -> None:
-        self._parts = parts
-        self._cluster = KindCluster(parts)
+        super().__init__(parts)
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether the settings of kind ask for it."""
+        return isinstance(settings, KindSettings) and settings.ingress_nginx
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What its manifest needs, and the image of the check."""
+        return (*super().sources, "extras")
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
         """That an Ingress answers on the mapped port."""
-        return (
-            HealthCheck(
-                "serves_an_ingress",
-                "A pod answers through an Ingress at the port of this machine that is mapped.",
-                self._try_ingress,
-            ),
-        )
+        text = "A pod answers through an Ingress at the port of this machine that is mapped."
+        return (HealthCheck("serves_an_ingress", text, self._try_ingress),)
 
     def _try_ingress(self) -> Finding:
         api, clock = self._parts.api(), self._parts.clock
@@ -102,73 +91,47 @@ class IngressNginx:
             )
             return Finding(passed=True, seen=f"{url} answered after {seconds:.1f} s")
 
-    def observe(self) -> LayerState:
-        """Look at the controller, and at which manifest it was made from."""
-        if (api := self._parts.find_api()) is None:
-            return Absent()
-        try:
-            return self._observe(api)
-        except (CommandError, NotFoundError, UnavailableError) as error:
-            return Broken(str(error))
+    def require(self, api: KubernetesApi) -> None:
+        """Refuse a cluster whose ports are not mapped."""
+        if self._parts.way_to(HTTP) is None:
+            raise ConfigurationError(
+                f"the cluster {self._parts.settings.cluster.name} maps no port of this machine to "
+                f"its port {HTTP}, where ingress-nginx listens; make it anew with `mlops-pipeline "
+                "up cluster --recreate`, or set kind.ingress_nginx = false"
+            )
 
-    def ensure(self) -> Change:
-        """Install ingress-nginx, and wait until its webhook takes an Ingress.
+    def change(self, manifest: dict[str, Any]) -> None:
+        """Keep the controller on the node whose ports are mapped; upstream's goes to any.
 
-        Raises:
-            ConfigurationError: the manifest cannot be had, or the port is not mapped; nothing was
-                changed.
-            ConflictError: somebody else's ingress-nginx is there.
-            UnavailableError: it did not become ready.
-            FatalStateError: a pod or an admission job cannot succeed.
+        https://github.com/kubernetes/ingress-nginx/blob/controller-v1.15.1/deploy/static/provider/kind
         """
-        return bring_up(self, self._parts, self._bring_up, purpose="bring up ingress-nginx")
+        if manifest["kind"] in (DEPLOYMENT.kind, JOB.kind):
+            archives = self._parts.sources.archives(self.images)
+            _take_from_archives(manifest, {i for archive in archives for i in archive.images})
+        if manifest["kind"] == DEPLOYMENT.kind:
+            spec = manifest["spec"]["template"]["spec"]
+            spec["nodeSelector"] = {**(spec.get("nodeSelector") or {}), INGRESS_LABEL: "true"}
+        if manifest["kind"] == JOB.kind:
+            # Upstream's are gone as soon as they have ended: nobody could say how.
+            manifest["spec"]["ttlSecondsAfterFinished"] = _KEPT
 
-    def _bring_up(self, steps: Steps) -> Facts:
-        api = self._parts.api()
-        self._parts.sources.require([_MANIFEST])
-        remedy = "remove it, or set kind.ingress_nginx to false"
-        upstream.require_ours(api, self._manifests(), what="ingress-nginx", remedy=remedy)
-        self._require_mapped()
-        self._install(api, steps)
-        return self._facts()
+    def prepare(self, api: KubernetesApi) -> None:
+        """Delete former admission jobs: one that is done cannot be changed."""
+        for name in _JOBS:
+            api.delete(JOB, name, namespace=_SYSTEM)
+        self._wait("the end of its former admission jobs", lambda: _describe_former(api))
 
-    def remove(self) -> None:
-        """Delete ingress-nginx if it is ours; Ingress objects stay and do nothing."""
-        upstream.remove(
-            self._parts,
-            layer=self.name,
-            namespace=_SYSTEM,
-            what="ingress-nginx",
-            also=[_INGRESS_CLASS],
-        )
-
-    def _observe(self, api: KubernetesApi) -> LayerState:
-        state = upstream.observe_controller(api, _CONTROLLER, namespace=_SYSTEM)
-        if not isinstance(state, Ready):
-            return state
-        controller = api.get(DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
-        # Without the manifest nobody can say which version is asked for.
-        with suppress(ConfigurationError, IntegrityError):
-            if different := upstream.difference(controller, self._annotations()):
-                return Drifted((different,))
-        return Ready(self._facts())
-
-    def _install(self, api: KubernetesApi, steps: Steps) -> None:
-        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
-        wait_for_end(api, NAMESPACE, _SYSTEM, timeout=timeout, clock=clock)
-        with steps.step("images"):
-            self._parts.images.ensure(_MANIFEST)
-        with steps.step("apply"):
-            for name in _JOBS:  # A job that is done cannot be changed.
-                api.delete(JOB, name, namespace=_SYSTEM)
-            self._wait("the end of its former admission jobs", lambda: _describe_former(api))
-            upstream.apply(api, self._manifests(), timeout=timeout, clock=clock)
+    def wait(self, api: KubernetesApi, steps: Steps) -> None:
+        """Wait for the admission jobs, the pods, and the webhook that takes an Ingress."""
         with steps.step("jobs"):
             self._wait("the admission jobs of ingress-nginx", lambda: _describe_jobs(api))
-        with steps.step("pods"):
-            workloads.wait_for(self._parts, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
+        super().wait(api, steps)
         with steps.step("webhook"):
             self._wait("the webhook of ingress-nginx", lambda: _describe_webhook(api))
+
+    def facts(self, api: KubernetesApi) -> Facts:
+        """Return where an Ingress answers."""
+        return {"address": self._url(HTTP), "https_address": self._url(HTTPS)}
 
     def _wait(self, what: str, describe: Callable[[], str | None]) -> None:
         wait_until(
@@ -179,53 +142,11 @@ class IngressNginx:
             hint=f"see `kubectl get pods,jobs --namespace {_SYSTEM}`",
         )
 
-    def _manifests(self) -> Sequence[Manifest]:
-        """Return upstream's objects; the Deployment, whose annotation stands for all, is last."""
-        file, noted = self._parts.sources.manifest(_MANIFEST), self._annotations()
-        archives = self._parts.sources.archives(_MANIFEST)
-        held = {image for archive in archives for image in archive.images}
-
-        def change(manifest: dict[str, Any]) -> None:
-            if manifest["kind"] in (DEPLOYMENT.kind, JOB.kind):
-                _take_from_archives(manifest, held)
-            if manifest["kind"] == DEPLOYMENT.kind:
-                _place(manifest, noted)
-            if manifest["kind"] == JOB.kind:
-                # Upstream's are gone as soon as they have ended: nobody could say how.
-                manifest["spec"]["ttlSecondsAfterFinished"] = _KEPT
-
-        found = upstream.read(file, layer=self.name, change=change)
-        return sorted(found, key=lambda manifest: manifest["kind"] == DEPLOYMENT.kind)
-
-    def _annotations(self) -> dict[str, str]:
-        return upstream.annotations(self._parts.sources.manifest(_MANIFEST), revision=_REVISION)
-
-    def _require_mapped(self) -> None:
-        if self._cluster.host_port(HTTP) is None:
-            raise ConfigurationError(
-                f"the cluster {self._parts.settings.cluster.name} maps no port of this machine to "
-                f"its port {HTTP}, where ingress-nginx listens; make it anew with `mlops-pipeline "
-                "up cluster --recreate`, or set kind.ingress_nginx = false"
-            )
-
     def _url(self, inner: int) -> str:
-        if (found := self._cluster.way_to(inner)) is None:
+        if (found := self._parts.way_to(inner)) is None:
             return ""
         host, port = found
         return f"{'https' if inner == HTTPS else 'http'}://{host}:{port}"
-
-    def _facts(self) -> dict[str, str | int | float]:
-        return {"address": self._url(HTTP), "https_address": self._url(HTTPS)}
-
-
-def _place(deployment: dict[str, Any], annotations: dict[str, str]) -> None:
-    """Keep the controller on the node whose ports are mapped; upstream's goes to any.
-
-    https://github.com/kubernetes/ingress-nginx/blob/controller-v1.15.1/deploy/static/provider/kind
-    """
-    metadata, spec = deployment["metadata"], deployment["spec"]["template"]["spec"]
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
-    spec["nodeSelector"] = {**(spec.get("nodeSelector") or {}), INGRESS_LABEL: "true"}
 
 
 def _take_from_archives(workload: dict[str, Any], held: Collection[str]) -> None:

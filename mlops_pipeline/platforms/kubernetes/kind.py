@@ -5,16 +5,9 @@ from pathlib import Path
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
-from mlops_pipeline.platforms.kubernetes.ingress_nginx import IngressNginx
-from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
-from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
-from mlops_pipeline.platforms.kubernetes.object_store.external import make_store
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform, Stack
-from mlops_pipeline.platforms.kubernetes.seldon_core import chart
-from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
-from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
+from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform
+from mlops_pipeline.platforms.kubernetes.stack import Stack
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.settings.kind import KindSettings
 
@@ -38,20 +31,12 @@ class KindPlatform(ClusterPlatform):
         """Nothing is contacted. `parts` are the ways to the outside; the real ones by default."""
         parts = parts or KindParts.make(home, settings, bundle=bundle, mirror=mirror)
         self._cluster = KindCluster(parts, recreate=recreate, above=lambda: self.layers[1:])
-        nginx = (IngressNginx(parts),) if settings.ingress_nginx else ()
-        image = ServingImage(parts)
-        stack = Stack(
-            below=(self._cluster, MetalLB(parts), *nginx),
-            gateway=Istio(parts),
-            store=make_store(parts),
-            image=image,
-            seldon=SeldonCore(parts, image),
-        )
-        super().__init__(parts, stack)
+        super().__init__(parts, Stack(parts, self._cluster))
 
     def preflight(self) -> list[Diagnosis]:
         """Look at the container engine, the programs, and what of this machine a cluster needs."""
-        return [*preflight.examine(self._parts), *chart.examine(self._parts.settings)]
+        own = preflight.examine(self._parts, self._cluster.mapped_ports)
+        return [*own, *(found for layer in self.layers for found in layer.diagnose())]
 
     def memory_of(self, layer: str) -> int | None:
         """Return the bytes that the pods of a layer use; for the cluster, those of its nodes."""
@@ -96,10 +81,6 @@ class KindPlatform(ClusterPlatform):
             self._cluster.remove()
         self._parts.state.purge()
         return (*said, *self._stack.image.describe_left())
-
-    @property
-    def _needed(self) -> tuple[str, ...]:
-        return needed_on_kind(self._parts.settings)
 
     @property
     def _name(self) -> str:

@@ -22,6 +22,8 @@ from mlops_pipeline.clients.kind import Kind, KindApi
 from mlops_pipeline.clients.kubernetes import Kubernetes, KubernetesApi
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock
+from mlops_pipeline.platforms.kubernetes import addresses
+from mlops_pipeline.platforms.kubernetes.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.cluster import config, kubeconfig, nodes
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, identity_of
 from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
@@ -31,8 +33,6 @@ from mlops_pipeline.platforms.kubernetes.images import (
     NodeImages,
     RegistryImages,
 )
-from mlops_pipeline.platforms.kubernetes.metallb import addresses
-from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.sources import Sources
 from mlops_pipeline.platforms.kubernetes.sources.making import make_sources
 from mlops_pipeline.platforms.kubernetes.state import State
@@ -111,8 +111,11 @@ class Parts(ABC):
         return http.get(url, timeout=timeout)
 
     @abstractmethod
-    def choose_addresses(self, existing: str) -> AddressRange:
-        """Return the range that MetalLB gives away; `existing` is that of its pool, if any.
+    def choose_addresses(self, existing: str, *, wanted: str, least: int) -> AddressRange:
+        """Return a range that Services of type LoadBalancer can be given.
+
+        `existing` is the one that they are given now, if any, `wanted` the one that the settings
+        name, `least` the number of addresses that the layers take.
 
         Raises:
             ConfigurationError: there is none.
@@ -160,6 +163,15 @@ class KindParts(Parts):
                 )
             host, ports[own] = way
         return Endpoint(host, ports)
+
+    def way_to(self, inner: int) -> tuple[str, int] | None:
+        """Return the address and the port of this machine that lead to one of the control plane.
+
+        Raises:
+            NotFoundError: there is no cluster.
+            UnavailableError: the container engine does not answer.
+        """
+        return config.way_to(self._control_plane(), inner)
 
     def ask(self, url: str, *, timeout: float) -> HttpAnswer:
         """GET `url` at an address that the cluster has given, from a node if not from here.
@@ -220,7 +232,7 @@ class KindParts(Parts):
             images=NodeImages(engine, kind, sources, name),
         )
 
-    def choose_addresses(self, existing: str) -> AddressRange:
+    def choose_addresses(self, existing: str, *, wanted: str, least: int) -> AddressRange:
         """Return a range of the container network that its clusters share.
 
         Raises:
@@ -229,8 +241,9 @@ class KindParts(Parts):
         name = self.settings.cluster.name
         return addresses.choose(
             self.engine.network(_NETWORK),
-            wanted=self.settings.metallb.addresses,
+            wanted=wanted,
             existing=existing,
+            least=least,
             cluster=name,
             others=lambda: nodes.pools_of_others(self.engine, name),
         )
@@ -288,13 +301,12 @@ class ExistingParts(Parts):
         """Return `ready_timeout` at least: the load balancer of a cloud takes minutes."""
         return max(seconds, self.settings.ready_timeout)
 
-    def choose_addresses(self, existing: str) -> AddressRange:
+    def choose_addresses(self, existing: str, *, wanted: str, least: int) -> AddressRange:
         """Return the range that the settings name.
 
         Raises:
             ConfigurationError: it is no range.
         """
-        wanted = self.settings.metallb.addresses
         try:
             return AddressRange.parse(wanted)
         except ValueError as error:

@@ -2,90 +2,40 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.clients.kubernetes import NAMESPACE, POD
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import leaving, memory, pods
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
-from mlops_pipeline.platforms.kubernetes.object_store import manifests as store_manifests
-from mlops_pipeline.platforms.kubernetes.object_store.external import Store
 from mlops_pipeline.platforms.kubernetes.ownership import (
     made_elsewhere,
     our_namespaces,
     remove_namespace,
 )
 from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
-from mlops_pipeline.platforms.layers import Diagnosis, Layer
+from mlops_pipeline.platforms.kubernetes.stack import Stack, former_namespaces
+from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.platforms.platform import deployments_called
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
 
-_NAMESPACES = {
-    "cluster": "kube-system",
-    "metallb": "metallb-system",
-    "ingress_nginx": "ingress-nginx",
-    "object_store": store_manifests.NAMESPACE,
-}
-"""Layer → where its pods are, on every platform."""
 _STORED = "what is stored stays too, with its keys: run this again when nobody reads it"
 _STAYS = "stays: somebody else's things are in it, or not all of it may be seen"
 _FORMER = "stays: its layer is not asked for any more; ask for it and run this again"
 """Without the namespace, what the layer has made outside of it would lead nowhere."""
 
 
-class GatewayLayer(Layer, Protocol):
-    """The layer `istio`, whoever has installed it."""
-
-    @property
-    def namespace(self) -> str:
-        """Where its pods are."""
-
-    def url(self) -> str:
-        """Return `http://<address of the gateway>`."""
-
-    def trust(self) -> str:
-        """Return the certificates (PEM) that a client of an https `url` needs."""
-
-
-class SeldonLayer(Layer, Protocol):
-    """The layer `seldon_core`, whoever has installed it."""
-
-    @property
-    def namespace(self) -> str:
-        """Where its pods are."""
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The layers of a platform, each by what it is for."""
-
-    below: tuple[Layer, ...]
-    """The cluster, and what the gateway and the store stand on."""
-    gateway: GatewayLayer
-    store: Store
-    image: ServingImage
-    seldon: SeldonLayer
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """All of them, each after what it stands on."""
-        return (*self.below, self.gateway, self.store, self.image, self.seldon)
-
-
 class ClusterPlatform(ABC):
     """A cluster with a gateway, an object store, our serving image and Seldon Core."""
 
     name: str
-    gateway = "istio"
-    deploys_on: tuple[str, ...] = ("istio", "seldon_core", "serving_image")
 
     def __init__(
         self, parts: Parts, stack: Stack, *, explicit_images: bool = False, pull_secret: str = ""
@@ -113,9 +63,24 @@ class ClusterPlatform(ABC):
         )
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[ClusterLayer, ...]:
         """The cluster and what is in it, each after what it stands on."""
         return self._stack.layers
+
+    @property
+    def gateway(self) -> str:
+        """The name of the layer that routes requests."""
+        return self._stack.gateway.name
+
+    @property
+    def deploys_on(self) -> tuple[str, ...]:
+        """The names of the layers that a deployment stands on."""
+        return tuple(layer.name for layer in self.layers if layer.serves_models)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of everything that its layers take from elsewhere."""
+        return sources_of(self.layers)
 
     @property
     def deployments(self) -> KubernetesDeployments:
@@ -133,7 +98,7 @@ class ClusterPlatform(ABC):
         Raises:
             PipelineError: something cannot be had, or is not what its digest says.
         """
-        self._parts.sources.require(self._needed)
+        self._parts.sources.require(self.sources)
 
     @abstractmethod
     def preflight(self) -> Sequence[Diagnosis]:
@@ -198,19 +163,12 @@ class ClusterPlatform(ABC):
         """Remove the data too, and return what to tell people."""
 
     @property
-    @abstractmethod
-    def _needed(self) -> tuple[str, ...]:
-        """The names of everything that its layers take from elsewhere."""
-
-    @property
     def _layer_names(self) -> tuple[str, ...]:
         return tuple(layer.name for layer in self.layers)
 
     @property
     def _namespaces(self) -> Mapping[str, str]:
-        stack = self._stack
-        placed = (stack.gateway, stack.seldon)
-        return {**_NAMESPACES, **{layer.name: layer.namespace for layer in placed}}
+        return {layer.name: layer.namespace for layer in self.layers if layer.namespace}
 
     def _leave(self) -> dict[str, str]:
         """Take what this state folder made out of a cluster that stays; data stays too.
@@ -227,7 +185,7 @@ class ClusterPlatform(ABC):
         if not (is_read := self._stack.store.name in kept):
             self._stack.store.discard()
         used = {places[name] for name in kept if name in places}
-        former = {place for layer, place in places.items() if layer not in self._layer_names}
+        former = former_namespaces(self.layers)
         ours = [name for name in our_namespaces(api) if name not in used]
         names = [name for name in ours if name not in former]
         stays = [

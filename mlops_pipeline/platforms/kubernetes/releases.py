@@ -9,7 +9,7 @@ from typing import Any
 from mlops_pipeline.clients.errors import ConflictError, PipelineError
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.helm import Release, find_release
-from mlops_pipeline.clients.kubernetes import KubernetesApi
+from mlops_pipeline.clients.kubernetes import KubernetesApi, Resource
 from mlops_pipeline.platforms.kubernetes.ownership import has_our_label, of_another
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.sources import Chart
@@ -29,6 +29,10 @@ class Installation:
     chart: str
     """The chart's name, as the sources know it."""
     values: Mapping[str, Any]
+    deployment: str = ""
+    """The Deployment that it runs; empty: it runs none."""
+    brings: tuple[tuple[Resource, str, str], ...] = ()
+    """What else it brings and the layer cannot do without: kind, name, namespace."""
 
     def __str__(self) -> str:
         return f"the Helm release {self.namespace}/{self.release}"

@@ -106,6 +106,11 @@ def difference(applied: Manifest, wanted: dict[str, str]) -> str:
     return ""
 
 
+def version_of(applied: Manifest) -> str:
+    """Return the version that an object's annotations tell; empty for none."""
+    return str((applied["metadata"].get("annotations") or {}).get(VERSION, ""))
+
+
 def foreign_among(api: KubernetesApi, manifests: Iterable[Manifest]) -> list[str]:
     """Name those of the objects that are there and not ours: applying would take them over."""
     return [

@@ -7,8 +7,10 @@ from typing import Any
 
 from mlops_pipeline.clients.containers import ContainerInfo, Network, PortMapping
 from mlops_pipeline.clients.errors import NotFoundError
-from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest
+from mlops_pipeline.clients.kubernetes import Access, KubernetesApi, Manifest
 from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.kubernetes import KubernetesPlatform
+from mlops_pipeline.platforms.kubernetes.cluster import permissions
 from mlops_pipeline.platforms.kubernetes.images import NodeImages
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts, KindParts, delivered
 from mlops_pipeline.platforms.kubernetes.state import State
@@ -131,6 +133,12 @@ def existing_settings(**tables: Any) -> KubernetesSettings:
     """Return settings that name a context and a registry, and with these tables."""
     given = {"context": "theirs", "images": {"registry": "registry.example.com/team"}}
     return KubernetesSettings.model_validate({**given, "ready_timeout": 60, **tables})
+
+
+def rights_of(settings: KubernetesSettings) -> list[Access]:
+    """Return what the user of a platform with these settings must be allowed to do."""
+    platform = KubernetesPlatform(Path("/nowhere"), settings, bundle=None)
+    return permissions.needed(platform.layers, namespace=settings.namespace)
 
 
 def their_cluster() -> list[Manifest]:

@@ -16,7 +16,8 @@ from mlops_pipeline.clients.helm import HelmApi
 from mlops_pipeline.clients.kind import KindApi
 from mlops_pipeline.clients.kubernetes import KubernetesApi
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, ClusterRecord
-from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY_PORTS, Endpoint
+from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
+from mlops_pipeline.platforms.kubernetes.istio.charts import GATEWAY_PORTS
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources.verified import VerifiedOnce
 from mlops_pipeline.settings.kind import KindSettings

@@ -6,7 +6,7 @@ Format: https://kind.sigs.k8s.io/docs/user/configuration/
 import json
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import yaml
 from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.containers import ContainerInfo, PortMapping
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.platforms.kubernetes import endpoints
+from mlops_pipeline.platforms.kubernetes.endpoints import ServicePort
 from mlops_pipeline.settings.kind import ClusterSettings
 
 CLUSTER_LABEL = "io.x-k8s.kind.cluster"
@@ -47,23 +47,27 @@ class MappedPort:
     inner: int
     first: int
     """The next free one from here on is taken where the one that is asked for is in use."""
+    of_service: bool = False
+    """Whether it leads to a Service, and not to what an Ingress answers at."""
 
     def asked(self, settings: ClusterSettings) -> int:
-        """Return the port of this machine that is asked for."""
-        return int(getattr(settings, f"{self.name}_port"))
+        """Return the port of this machine that is asked for: the setting's, else the first."""
+        return int(getattr(settings, f"{self.name}_port", self.first))
 
 
 _INGRESS = (MappedPort("http", HTTP, 8080), MappedPort("https", HTTPS, 8443))
-_SERVICES = (
-    MappedPort("gateway", endpoints.GATEWAY_PORTS[HTTP], 8180),
-    MappedPort("gateway_https", endpoints.GATEWAY_PORTS[HTTPS], 8543),
-    MappedPort("object_store", endpoints.OBJECT_STORE_PORTS[endpoints.S3], 8433),
-)
 
 
-def mapped_ports(settings: ClusterSettings) -> tuple[MappedPort, ...]:
+def mapped_ports(
+    settings: ClusterSettings, services: Iterable[ServicePort] = ()
+) -> tuple[MappedPort, ...]:
     """Return the ports that are mapped; those of Services where their addresses are not used."""
-    return (*_INGRESS, *(_SERVICES if reaches_by_ports(settings) else ()))
+    if not reaches_by_ports(settings):
+        return _INGRESS
+    return (
+        *_INGRESS,
+        *(MappedPort(p.name, p.node, p.first, of_service=True) for p in services),
+    )
 
 
 def reaches_by_ports(settings: ClusterSettings) -> bool:
@@ -77,7 +81,13 @@ def reaches_by_ports(settings: ClusterSettings) -> bool:
     return settings.reach == "ports"
 
 
-def render(settings: ClusterSettings, given: HostPorts, *, identity: str) -> str:
+def render(
+    settings: ClusterSettings,
+    mapped: Sequence[MappedPort],
+    given: HostPorts,
+    *,
+    identity: str,
+) -> str:
     """Return kind's configuration as YAML."""
     ours = {MADE_BY_LABEL: identity}
     control_plane = {
@@ -91,7 +101,7 @@ def render(settings: ClusterSettings, given: HostPorts, *, identity: str) -> str
                 "listenAddress": str(settings.listen_address),
                 "protocol": "TCP",
             }
-            for port in mapped_ports(settings)
+            for port in mapped
         ],
     }
     workers = [{"role": "worker", "labels": ours} for _ in range(settings.workers)]
@@ -139,19 +149,21 @@ def kubernetes_version(reference: str) -> str:
     return found.group(1) if found else ""
 
 
-def asked_ports(settings: ClusterSettings) -> HostPorts:
+def asked_ports(settings: ClusterSettings, mapped: Sequence[MappedPort]) -> HostPorts:
     """Return the ports of this machine that are asked for; they may be in use."""
-    return {port.name: port.asked(settings) for port in mapped_ports(settings)}
+    return {port.name: port.asked(settings) for port in mapped}
 
 
-def choose_ports(settings: ClusterSettings, *, before: HostPorts | None) -> HostPorts:
+def choose_ports(
+    settings: ClusterSettings, mapped: Sequence[MappedPort], *, before: HostPorts | None
+) -> HostPorts:
     """Return free ports of this machine: those of `before`, else those asked for, else the next.
 
     Raises:
         ConfigurationError: none is free, or the listen address is not this machine's.
     """
     address, had, given = str(settings.listen_address), before or {}, dict[str, int]()
-    for port in mapped_ports(settings):
+    for port in mapped:
         preferred = [had.get(port.name, 0), port.asked(settings)]
         given[port.name] = _choose(
             port, [p for p in preferred if p], address, besides=given.values()
@@ -176,6 +188,7 @@ def _choose(
 
 def differences(
     settings: ClusterSettings,
+    mapped: Sequence[MappedPort],
     nodes: Sequence[ContainerInfo],
     *,
     image: str,
@@ -189,7 +202,7 @@ def differences(
     before = asked_before or {}
     others = (
         difference
-        for port in mapped_ports(settings)
+        for port in mapped
         for difference in _other_port(settings, nodes[0], port, before.get(port.name, 0))
     )
     return (*_other_version(nodes[0], image), *_other_size(settings, nodes), *others)
@@ -212,7 +225,7 @@ def _other_port(
     mapping = _mapping(node, port.inner)
     address, asked = str(settings.listen_address), port.asked(settings)
     if mapping is None:
-        needs = ", as kind.cluster.reach = ports needs" if port in _SERVICES else ""
+        needs = ", as kind.cluster.reach = ports needs" if port.of_service else ""
         yield f"its port {port.inner} is not mapped to {address}:{asked}{needs}"
     elif mapping.host_address != address or not _is_as_asked(
         mapping.host_port, port, asked, asked_before

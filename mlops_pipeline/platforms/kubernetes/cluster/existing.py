@@ -10,9 +10,9 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.kubernetes import NODE, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes import survey
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
 from mlops_pipeline.platforms.kubernetes.cluster import permissions
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
-from mlops_pipeline.platforms.kubernetes.sources.needs import needed_where_it_is
 from mlops_pipeline.platforms.kubernetes.sources.providing import provide
 from mlops_pipeline.platforms.layers import (
     Broken,
@@ -20,26 +20,32 @@ from mlops_pipeline.platforms.layers import (
     Facts,
     Finding,
     HealthCheck,
-    Layer,
     LayerState,
     Ready,
 )
 
 
-class ExistingCluster:
+class ExistingCluster(ClusterLayer):
     """The cluster of the context that the settings name."""
 
     name = "cluster"
     description = "A Kubernetes cluster that is there already, by a context of a kubeconfig."
-    kinds: tuple[str, ...] = ("kubernetes",)
-    requires: tuple[str, ...] = ()
+    kinds = ("kubernetes",)
+    requires = ()
+    namespace = "kube-system"
+    _parts: ExistingParts
 
     def __init__(
-        self, parts: ExistingParts, *, above: Callable[[], Sequence[Layer]] = tuple
+        self, parts: ExistingParts, *, above: Callable[[], Sequence[ClusterLayer]] = tuple
     ) -> None:
         """`above` gives the layers that stand on it."""
-        self._parts = parts
+        super().__init__(parts)
         self._above = above
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What loads images into nodes of kind, where it does."""
+        return ("kind",) if self._parts.settings.images.delivery == "kind" else ()
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
@@ -60,7 +66,7 @@ class ExistingCluster:
         """
         api = self._parts.api()
         try:
-            version = survey.compare_version(self._parts, api)
+            version = survey.compare_version(api, self._above())
             if not version.fine:
                 return Broken(f"Kubernetes {version.seen}; {version.remedy}")
             nodes = api.list(NODE)
@@ -78,7 +84,7 @@ class ExistingCluster:
             UnavailableError: it does not answer, or no node is ready.
         """
         self._parts.state.prepare()
-        survey.require(self._parts, lacking=self._describe_lacking())
+        survey.require(self._parts, self._all, lacking=self._describe_lacking())
         state = self.observe()
         if isinstance(state, Ready):
             return Change("unchanged", state.facts)
@@ -88,11 +94,14 @@ class ExistingCluster:
     def remove(self) -> None:
         """Leave it: it is somebody else's."""
 
+    @property
+    def _all(self) -> tuple[ClusterLayer, ...]:
+        return (self, *self._above())
+
     def _describe_lacking(self) -> str:
         """Say what a layer needs and cannot be had from elsewhere; empty for nothing."""
         try:
-            names = needed_where_it_is(self._parts.settings)
-            provide(self._parts.sources, names, layers=self._above())
+            provide(self._parts.sources, sources_of(self._all), layers=self._above())
         except (ConfigurationError, IntegrityError) as error:
             return str(error)
         return ""
@@ -102,12 +111,12 @@ class ExistingCluster:
         return {"context": context, "kubernetes": api.version(), "nodes": nodes}
 
     def _try_permissions(self) -> Finding:
-        settings = self._parts.settings
-        missing = permissions.missing(self._parts.api(), settings)
-        if missing:
+        namespace = self._parts.settings.namespace
+        rights = permissions.needed(self._all, namespace=namespace)
+        if missing := permissions.missing(self._parts.api(), rights):
             return Finding(passed=False, seen=f"not allowed: {permissions.describe(missing)}")
-        asked = len(permissions.needed(settings))
-        return Finding(passed=True, seen=f"all {asked} rights are given", facts={"rights": asked})
+        seen = f"all {len(rights)} rights are given"
+        return Finding(passed=True, seen=seen, facts={"rights": len(rights)})
 
 
 def _is_ready(node: Manifest) -> bool:

@@ -24,13 +24,13 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes import workloads
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
 from mlops_pipeline.platforms.kubernetes.cluster import config, preflight
 from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
 from mlops_pipeline.platforms.kubernetes.cluster.owner import ClusterOwner
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterRecord
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import NodeImage
-from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
 from mlops_pipeline.platforms.kubernetes.sources.providing import provide
 from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.layers import (
@@ -40,7 +40,6 @@ from mlops_pipeline.platforms.layers import (
     Drifted,
     Finding,
     HealthCheck,
-    Layer,
     LayerState,
     Ready,
     action_from,
@@ -55,31 +54,43 @@ _ANSWER = 30.0
 """Seconds in which names resolve: after a restart the cluster has to find its servers again."""
 
 
-class KindCluster:
+class KindCluster(ClusterLayer):
     """A kind cluster of our own, or one of that name that fits."""
 
     name = "cluster"
     description = "A Kubernetes cluster whose nodes are containers of this machine."
-    kinds: tuple[str, ...] = ("kind", "kubernetes", "docker")
-    requires: tuple[str, ...] = ()
+    kinds = ("kind", "kubernetes", "docker")
+    requires = ()
+    namespace = _SYSTEM
+    _parts: KindParts
 
     def __init__(
         self,
         parts: KindParts,
         *,
         recreate: bool = False,
-        above: Callable[[], Sequence[Layer]] = tuple,
+        above: Callable[[], Sequence[ClusterLayer]] = tuple,
     ) -> None:
         """`above` gives the layers that stand on it.
 
         With `recreate`, `ensure` may make a cluster of ours anew, with the loss of all in it. It
         does where the cluster differs in what cannot be changed, or does not become ready.
         """
-        self._parts = parts
+        super().__init__(parts)
         self._settings = parts.settings.cluster
         self._recreate = recreate
         self._above = above
         self._owner = ClusterOwner(parts)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The program, and its node image where the settings name no other."""
+        return ("kind",) if self._settings.node_image else ("kind", "node")
+
+    @property
+    def mapped_ports(self) -> tuple[config.MappedPort, ...]:
+        """The ports of the control plane that ones of this machine lead to."""
+        return config.mapped_ports(self._settings, [p for a in self._above() for p in a.ports])
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
@@ -137,7 +148,7 @@ class KindCluster:
         with self._parts.locks.held("layers", purpose="bring up the cluster"):
             state = self.observe()
             if isinstance(state, Ready):
-                names = needed_on_kind(self._parts.settings)
+                names = sources_of((self, *self._above()))
                 provide(self._parts.sources, names, layers=self._above())
                 there = self._require_nodes()
                 self._owner.note(there)
@@ -209,10 +220,6 @@ class KindCluster:
         """
         return config.host_port(self._require_nodes()[0], inner)
 
-    def way_to(self, inner: int) -> tuple[str, int] | None:
-        """Return the address and the port of this machine; raises as `host_port` does."""
-        return config.way_to(self._require_nodes()[0], inner)
-
     def _bring_up(self, steps: Steps) -> Sequence[ContainerInfo]:
         nodes = self.nodes()
         different = () if not nodes or self._owner.is_unfinished() else self._differences(nodes)
@@ -225,7 +232,7 @@ class KindCluster:
             )
         config.check_mirrors(self._settings.mirrors)
         preflight.require(self._parts)
-        self._parts.sources.require(needed_on_kind(self._parts.settings))
+        self._parts.sources.require(sources_of((self, *self._above())))
         self._owner.end_left_behind()
         if different:
             self._delete_ours(nodes)
@@ -279,9 +286,9 @@ class KindCluster:
         with steps.step("node_image"):
             if image.archive is not None and not self._parts.engine.has_image(image.reference):
                 self._parts.engine.load(image.archive)
-        asked, before = config.asked_ports(settings), self._owner.record
+        asked, before = config.asked_ports(settings, self.mapped_ports), self._owner.record
         known = before.given if before is not None and before.asked == asked else None
-        given = config.choose_ports(settings, before=known)
+        given = config.choose_ports(settings, self.mapped_ports, before=known)
         bundle = str(self._parts.bundle.absolute()) if self._parts.bundle is not None else ""
         record = ClusterRecord(settings.name, "making", asked=asked, given=given, bundle=bundle)
         self._owner.write(record)
@@ -294,12 +301,14 @@ class KindCluster:
         return nodes
 
     def _run_kind(self, image: NodeImage, given: config.HostPorts) -> None:
-        if advice := preflight.advise(self._parts):
+        if advice := preflight.advise(self._parts, self.mapped_ports):
             _log.warning("this machine may not do for a cluster: %s", advice)
         try:
             self._parts.kind().create(
                 self._settings.name,
-                config=config.render(self._settings, given, identity=self._owner.identity),
+                config=config.render(
+                    self._settings, self.mapped_ports, given, identity=self._owner.identity
+                ),
                 image=image.reference,
                 kubeconfig=self._parts.state.kubeconfig,
                 timeout=_CREATE_TIMEOUT,
@@ -396,6 +405,7 @@ class KindCluster:
             image = nodes[0].image  # Nobody can say which one is asked for: no difference.
         return config.differences(
             self._settings,
+            self.mapped_ports,
             nodes,
             image=image,
             asked_before=record.asked if record is not None and made else None,
@@ -450,7 +460,7 @@ class KindCluster:
     def _facts(self, nodes: Sequence[ContainerInfo]) -> dict[str, str | int | float]:
         mapped = {
             f"{mapped.name}_port": port
-            for mapped in config.mapped_ports(self._settings)
+            for mapped in self.mapped_ports
             if (port := config.host_port(nodes[0], mapped.inner)) is not None
         }
         return {

@@ -1,7 +1,7 @@
 """What of this machine a kind cluster needs."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlops_pipeline.clients import ports
@@ -14,7 +14,7 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.machine import available_memory
 from mlops_pipeline.platforms.kubernetes.cluster import nodes, programs
-from mlops_pipeline.platforms.kubernetes.cluster.config import kubernetes_version, mapped_ports
+from mlops_pipeline.platforms.kubernetes.cluster.config import MappedPort, kubernetes_version
 from mlops_pipeline.platforms.kubernetes.parts import KindParts
 from mlops_pipeline.platforms.kubernetes.sources.path import VERSION_COMMANDS
 from mlops_pipeline.platforms.layers import Diagnosis
@@ -31,10 +31,10 @@ _FIRST_WITHOUT_CGROUP_V1 = (1, 35)
 """Its kubelet does not start where `failCgroupV1` is left as it is (KEP-5573)."""
 
 
-def examine(parts: KindParts) -> list[Diagnosis]:
-    """Look at everything that a cluster on this machine needs. Changes nothing."""
+def examine(parts: KindParts, mapped: Sequence[MappedPort]) -> list[Diagnosis]:
+    """Look at everything that a cluster with these ports needs here. Changes nothing."""
     info = _ask(parts)
-    return [*_blocking(parts, info), *_advisory(parts, info)]
+    return [*_blocking(parts, info), *_advisory(parts, info, mapped)]
 
 
 def require(parts: KindParts) -> None:
@@ -54,9 +54,9 @@ def require(parts: KindParts) -> None:
         )
 
 
-def advise(parts: KindParts) -> str:
+def advise(parts: KindParts, mapped: Sequence[MappedPort]) -> str:
     """Return what else of this machine may be in a cluster's way, as sentences; empty: nothing."""
-    found = [d for d in _advisory(parts, _ask(parts)) if not d.fine]
+    found = [d for d in _advisory(parts, _ask(parts), mapped) if not d.fine]
     return "; ".join(f"{d.what}: {d.seen}, {d.remedy}" for d in found)
 
 
@@ -70,14 +70,16 @@ def _blocking(parts: KindParts, info: EngineInfo | Diagnosis) -> Iterator[Diagno
         yield _cgroup(info, version)
 
 
-def _advisory(parts: KindParts, info: EngineInfo | Diagnosis) -> Iterator[Diagnosis]:
+def _advisory(
+    parts: KindParts, info: EngineInfo | Diagnosis, mapped: Sequence[MappedPort]
+) -> Iterator[Diagnosis]:
     yield from _inotify()
     if isinstance(info, EngineInfo):
         running = _is_running(parts)
         yield _memory(info, running=running)
         yield _disk(info)
         if not running:
-            yield from _ports(parts)
+            yield from _ports(parts, mapped)
 
 
 def _ask(parts: KindParts) -> EngineInfo | Diagnosis:
@@ -146,12 +148,12 @@ def _disk(info: EngineInfo) -> Diagnosis:
     return Diagnosis(what, seen, "" if free >= _DISK else remedy)
 
 
-def _ports(parts: KindParts) -> Iterator[Diagnosis]:
+def _ports(parts: KindParts, mapped: Sequence[MappedPort]) -> Iterator[Diagnosis]:
     """A port in a stranger's hands is no fault: another one is taken. Say which."""
     settings = parts.settings.cluster
     address = str(settings.listen_address)
-    for mapped in mapped_ports(settings):
-        what, port = f"{mapped.name.replace('_', ' ')} port", mapped.asked(settings)
+    for one in mapped:
+        what, port = f"{one.name.replace('_', ' ')} port", one.asked(settings)
         try:
             taken = ports.is_taken(port, address=address)
         except ConfigurationError as error:

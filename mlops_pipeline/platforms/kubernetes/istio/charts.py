@@ -5,19 +5,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.kubernetes import (
+    CUSTOM_RESOURCE_DEFINITION,
+    SERVICE,
+    Resource,
+)
+from mlops_pipeline.clients.kubernetes import GATEWAY as GATEWAY_KIND
+from mlops_pipeline.platforms.kubernetes.endpoints import ServicePort, node_ports
 from mlops_pipeline.platforms.kubernetes.releases import Installation
 
 NAMESPACE = "istio-system"
 GATEWAY = "istio-ingressgateway"
 """Release, Deployment and Service. The chart labels its pods `istio: <release without istio->`."""
 
-BASE = Installation("istio-base", NAMESPACE, "base", {})
+NAMES = ("base", "istiod", "gateway")
+"""The charts, as the sources know them."""
+PORTS = (
+    ServicePort("gateway", 80, 30080, 8180),
+    ServicePort("gateway_https", 443, 30043, 8543),
+)
+GATEWAY_PORTS = node_ports(PORTS)
+_INJECTOR = Resource("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
+"""What puts the image into the gateway's pod. Without it a pod that is made anew has none."""
+_DEFINITION = f"gateways.{GATEWAY_KIND.api_version.partition('/')[0]}"
+
+BASE = Installation(
+    "istio-base",
+    NAMESPACE,
+    "base",
+    {},
+    brings=((CUSTOM_RESOURCE_DEFINITION, _DEFINITION, ""),),
+)
 ISTIOD = Installation(
     "istiod",
     NAMESPACE,
     "istiod",
     # The chart asks for half a processor and 2 GiB, which a laptop does not have to spare.
     {"autoscaleEnabled": False, "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}}},
+    deployment="istiod",
+    brings=((_INJECTOR, "istio-sidecar-injector", ""),),
 )
 _INGRESS: Mapping[str, Any] = {
     "autoscaling": {"enabled": False},
@@ -28,7 +54,7 @@ _INGRESS: Mapping[str, Any] = {
     # an image that was loaded into the node would not be used.
     "imagePullPolicy": "IfNotPresent",
 }
-_PORTS = {"status-port": 15021, "http2": 80, "https": 443}
+_PORTS_OF_THE_CHART = {"status-port": 15021, "http2": 80, "https": 443}
 """The chart's own ports of the gateway."""
 
 _WINDOWS: dict[int, tuple[int, int | None]] = {
@@ -44,12 +70,13 @@ istioctl/pkg/install/k8sversion/version.go of the release.
 """
 
 
-def ingress(node_ports: Mapping[int, int]) -> Installation:
-    """Return the gateway's release; `node_ports` fixes some of its ports on every node."""
+def ingress(fixed: Mapping[int, int]) -> Installation:
+    """Return the gateway's release; `fixed` are those of its ports that it has on every node."""
     values = dict(_INGRESS)
-    if node_ports:
-        values["service"] = {"ports": [_port(n, p, node_ports) for n, p in _PORTS.items()]}
-    return Installation(GATEWAY, NAMESPACE, "gateway", values)
+    if fixed:
+        values["service"] = {"ports": [_port(n, p, fixed) for n, p in _PORTS_OF_THE_CHART.items()]}
+    brings = ((SERVICE, GATEWAY, NAMESPACE),)
+    return Installation(GATEWAY, NAMESPACE, "gateway", values, deployment=GATEWAY, brings=brings)
 
 
 def check_window(istio: str, kubernetes: str) -> str:
@@ -75,9 +102,9 @@ def check_window(istio: str, kubernetes: str) -> str:
     return ""
 
 
-def _port(name: str, port: int, node_ports: Mapping[int, int]) -> dict[str, Any]:
-    fixed = {"nodePort": node_ports[port]} if port in node_ports else {}
-    return {"name": name, "port": port, "protocol": "TCP", "targetPort": port, **fixed}
+def _port(name: str, port: int, fixed: Mapping[int, int]) -> dict[str, Any]:
+    node = {"nodePort": fixed[port]} if port in fixed else {}
+    return {"name": name, "port": port, "protocol": "TCP", "targetPort": port, **node}
 
 
 def _minor(version: str) -> int:

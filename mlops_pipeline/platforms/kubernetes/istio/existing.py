@@ -1,8 +1,18 @@
 """The istio layer where an Istio is there already: its gateway is used, nothing is installed."""
 
+from collections.abc import Iterator
+
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
-from mlops_pipeline.clients.kubernetes import DEPLOYMENT, GATEWAY, KubernetesApi, Manifest
+from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
+    GATEWAY,
+    Access,
+    KubernetesApi,
+    Manifest,
+)
+from mlops_pipeline.platforms.kubernetes.bases.layer import GatewayLayer, Question
+from mlops_pipeline.platforms.kubernetes.bases.rights import APPS, READ, allow
 from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.istio import charts
 from mlops_pipeline.platforms.kubernetes.istio.probe import route_check, try_route
@@ -20,23 +30,39 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
 )
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
+from mlops_pipeline.settings.layers import LayerSettings
 
 _GLANCE = 5.0
 """Seconds in which a gateway that is looked at has to answer."""
 _ISTIOD = "app=istiod"
 
 
-class ExistingGateway:
+class ExistingGateway(GatewayLayer):
     """The Gateway, and the Service that leads to it, which the settings name."""
 
     name = "istio"
     description = "The gateway of an Istio that is there, by which every deployment answers."
-    kinds: tuple[str, ...] = ("istio", "envoy", "kubernetes")
-    requires: tuple[str, ...] = ("cluster",)
+    kinds = ("istio", "envoy", "kubernetes")
+    sources = ("extras",)
+    serves_models = True
+    is_foreign = True
+    _parts: ExistingParts
 
     def __init__(self, parts: ExistingParts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         self._settings = parts.settings.istio
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether the settings name one that is there."""
+        return isinstance(settings, KubernetesSettings) and not settings.istio.install
+
+    @property
+    def rights(self) -> tuple[Access, ...]:
+        """To look at the Gateway, and at istiod, wherever it runs, for its version."""
+        gateways = ("gateways", "networking.istio.io", READ)
+        return allow((gateways, ("deployments", APPS, ("list",))))
 
     @property
     def namespace(self) -> str:
@@ -47,6 +73,10 @@ class ExistingGateway:
     def checks(self) -> tuple[HealthCheck, ...]:
         """That it routes."""
         return (route_check(self._try_route),)
+
+    def survey(self, api: KubernetesApi) -> Iterator[Question]:
+        """Ask whether the Gateway is there."""
+        yield "istio", lambda: diagnose(self._parts)
 
     def observe(self) -> LayerState:
         """Look at the Gateway, and whether its address answers."""
@@ -117,9 +147,8 @@ def diagnose(parts: ExistingParts) -> Diagnosis:
     return Diagnosis("istio", f"{version_of(api)}, {parts.settings.istio.gateway}")
 
 
-def diagnose_foreign(parts: ExistingParts) -> Diagnosis:
+def diagnose_foreign(api: KubernetesApi) -> Diagnosis:
     """Look, before anything is changed, whether an Istio of somebody else is there."""
-    api = parts.api()
     if not is_release_ours(api, charts.ISTIOD.release, namespace=charts.NAMESPACE):
         for found in api.list(DEPLOYMENT, labels=_ISTIOD, metadata_only=True):
             seen = f"one of somebody else is there: Deployment {_named(found)}"

@@ -1,7 +1,6 @@
 """The istio layer: istiod, and the one gateway behind whose address every deployment answers."""
 
 from collections.abc import Iterator
-from itertools import chain
 
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
@@ -10,40 +9,36 @@ from mlops_pipeline.clients.kubernetes import (
     GATEWAY,
     SELDON_DEPLOYMENT,
     VIRTUAL_SERVICE,
+    Access,
     KubernetesApi,
     Manifest,
 )
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.kubernetes.bases.helm import HelmLayer
+from mlops_pipeline.platforms.kubernetes.bases.layer import GatewayLayer, Question
+from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, WRITE, allow
 from mlops_pipeline.platforms.kubernetes.edits import apply_whole, differences
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, stays, wait_for_end
-from mlops_pipeline.platforms.kubernetes.endpoints import GATEWAY_PORTS, Endpoint
+from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint, ServicePort
 from mlops_pipeline.platforms.kubernetes.istio import charts
-from mlops_pipeline.platforms.kubernetes.istio.bookinfo import Bookinfo
-from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
+from mlops_pipeline.platforms.kubernetes.istio.charts import GATEWAY_PORTS, NAMESPACE
+from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway, diagnose_foreign
 from mlops_pipeline.platforms.kubernetes.istio.gateway import NAME, gateway_manifest
 from mlops_pipeline.platforms.kubernetes.istio.https import Https
 from mlops_pipeline.platforms.kubernetes.istio.probe import route_check, try_route
-from mlops_pipeline.platforms.kubernetes.istio.releases import ISTIOD, Releases
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
     find_endpoint,
     wait_for_address,
 )
-from mlops_pipeline.platforms.kubernetes.ownership import (
-    delete_ours,
-    is_mine,
-    is_ours,
-    remove_namespace,
-)
+from mlops_pipeline.platforms.kubernetes.ownership import delete_ours, is_mine, is_ours
 from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.sources.needs import ISTIO_CHARTS
-from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
-from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
+from mlops_pipeline.platforms.kubernetes.releases import Installation
+from mlops_pipeline.platforms.kubernetes.states import broken_by
+from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import (
-    Absent,
     Broken,
-    Change,
     Drifted,
     Facts,
     Finding,
@@ -51,30 +46,39 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
 )
+from mlops_pipeline.settings.layers import LayerSettings
 
 _KEPT_BY_ISTIOD = ("istio-ca-secret", "istio-leader")
 """What istiod makes by itself and leaves: its own authority's key, and which of it leads."""
-_NEEDED = ("helm", *ISTIO_CHARTS, "istio")
 _GLANCE = 5.0
 """Seconds in which a gateway that is looked at has to answer."""
 _ANSWER = 30.0
 """Seconds in which a gateway whose pod is ready answers, if it can be reached at all."""
 
 
-class Istio:
-    """Three Helm releases, our Gateway, its certificate, and Bookinfo where it is asked for."""
+class Istio(HelmLayer, GatewayLayer):
+    """Three Helm releases, our Gateway, and its certificate."""
 
     name = "istio"
+    title = "Istio"
     description = "Istio with the gateway behind whose one address every deployment answers."
-    kinds: tuple[str, ...] = ("istio", "envoy", "kubernetes")
+    kinds = ("istio", "envoy", "kubernetes")
     namespace = NAMESPACE
+    images = "istio"
+    chart_names = charts.NAMES
+    serves_models = True
+    addresses = 1
+    ports: tuple[ServicePort, ...] = charts.PORTS
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         self._settings = parts.settings.istio
-        self._releases = Releases(parts)
         self._https = Https(parts)
-        self._bookinfo = Bookinfo(parts)
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether none that is there is used."""
+        return not ExistingGateway.is_wanted(settings)
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -82,69 +86,66 @@ class Istio:
         return (self._parts.settings.load_balancer,)
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """What the releases need, and the image of the check."""
+        return (*super().sources, "extras")
+
+    @property
+    def rights(self) -> tuple[Access, ...]:
+        """To install it, and to write our Gateway."""
+        return allow((*INSTALLED, ("gateways", "networking.istio.io", WRITE)))
+
+    @property
+    def charts(self) -> tuple[Installation, ...]:
+        """The definitions, istiod, and the gateway."""
+        fixed = {} if self._parts.reaches_addresses else GATEWAY_PORTS
+        return (charts.BASE, charts.ISTIOD, charts.ingress(fixed))
+
+    @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That it routes; and what the settings ask for beside it."""
+        """That it routes; and that it shows its certificate where it has one."""
         routes = route_check(self._try_route)
         certificate = HealthCheck(
             "shows_its_certificate",
             "Port 443 of the gateway shows the certificate that the settings ask for.",
             self._try_certificate,
         )
-        page = HealthCheck(
-            "serves_the_product_page",
-            "The product page of Bookinfo comes through the gateway.",
-            self._try_bookinfo,
-        )
-        return (
-            routes,
-            *((certificate,) if self._https.wanted else ()),
-            *((page,) if self._bookinfo.wanted else ()),
-        )
+        return (routes, certificate) if self._https.wanted else (routes,)
 
-    def observe(self) -> LayerState:
-        """Look at the releases, the pods, our Gateway and whether its address answers."""
-        try:
-            return self._observe(self._parts.api())
-        except NotFoundError:
-            return Absent()
-        except UnavailableError as error:
-            return Broken(str(error))
-
-    def ensure(self) -> Change:
-        """Install what is missing or differs, and wait until the gateway answers from here.
+    def check_version(self, kubernetes: str) -> str:
+        """Return a warning where it is not known that this Istio runs on this Kubernetes, or "".
 
         Raises:
-            ConfigurationError: a chart cannot be had, Istio does not fit the cluster, or the
-                files of the certificate are wrong; nothing was changed.
-            ConflictError: a release, Gateway or Secret of that name is somebody else's.
-            UnavailableError: it did not become ready, or its address cannot be reached from here.
-            FatalStateError: a pod cannot become ready.
+            ConfigurationError: it is known not to run there, or its chart cannot be had.
         """
-        return bring_up(self, self._parts, self._bring_up, purpose="bring up Istio")
+        return charts.check_window(self._parts.sources.chart("istiod").version, kubernetes)
 
-    def _bring_up(self, steps: Steps) -> Facts:
-        api = self._parts.api()
-        self._parts.sources.require(_NEEDED)
-        charts.check_window(self._parts.sources.chart("istiod").version, api.version())
+    def survey(self, api: KubernetesApi) -> Iterator[Question]:
+        """Ask whether an Istio of somebody else is there."""
+        yield "istio", lambda: diagnose_foreign(api)
+
+    def require(self, api: KubernetesApi) -> None:
+        """Refuse a Gateway of somebody else, and files that hold no certificate."""
         _refuse_foreign(api.find(GATEWAY, NAME, namespace=NAMESPACE))
         self._https.require()
-        self._bookinfo.require()
-        with steps.step("images"):
-            self._parts.images.ensure("istio")
-        self._releases.install(api, steps)
-        self._open(api, steps)
-        return self._facts(api)
 
-    def remove(self) -> None:
-        """Remove our Gateway and the releases; the namespace goes if nothing foreign is in it."""
-        if (api := self._parts.find_api()) is None:
-            return
-        with self._parts.locks.held("layers", purpose="remove Istio"):
-            self._bookinfo.remove(api)
-            delete_ours(api, GATEWAY, NAME, namespace=NAMESPACE)
-            self._https.remove(api)
-            self._releases.uninstall()
-            remove_namespace(api, NAMESPACE, belongs=lambda name: name in _KEPT_BY_ISTIOD)
+    def converge(self, api: KubernetesApi, steps: Steps) -> None:
+        """Install the releases, and make the gateway answer from here."""
+        super().converge(api, steps)
+        self._open(api, steps)
+
+    def clear(self, api: KubernetesApi) -> None:
+        """Remove our Gateway and its certificate."""
+        delete_ours(api, GATEWAY, NAME, namespace=NAMESPACE)
+        self._https.remove(api)
+
+    def belongs(self, name: str) -> bool:
+        """Say whether istiod makes an object of this name by itself."""
+        return name in _KEPT_BY_ISTIOD
+
+    def is_begun(self, api: KubernetesApi) -> bool:
+        """Say whether our Gateway is there."""
+        return find_lasting(api, GATEWAY, NAME, namespace=NAMESPACE) is not None
 
     def users(self) -> tuple[str, ...]:
         """Return the routes and Gateways of somebody else.
@@ -176,23 +177,15 @@ class Istio:
         """Return the certificates (PEM) that a client of an https `url` needs; empty for http."""
         return self._https.chain(self._parts.api()) if self._settings.https_redirect else ""
 
-    def _observe(self, api: KubernetesApi) -> LayerState:
-        releases = self._releases.observe(api)
-        gateway = find_lasting(api, GATEWAY, NAME, namespace=NAMESPACE)
-        if releases is None and gateway is None:
-            return Absent()
-        found = [*(releases or [Broken("Istio's Helm releases are not there")])]
-        return worst(chain(found, self._look(api, gateway))) or Ready(self._facts(api))
-
-    def _look(self, api: KubernetesApi, gateway: Manifest | None) -> Iterator[LayerState]:
-        yield from self._releases.look(api)
-        listens = self._compare(gateway)
+    def look(self, api: KubernetesApi) -> Iterator[LayerState]:
+        """Look at what the releases brought, at our Gateway and whether its address answers."""
+        yield from super().look(api)
+        listens = self._compare(find_lasting(api, GATEWAY, NAME, namespace=NAMESPACE))
         yield listens
         endpoint = self._find_endpoint()
         if endpoint is None:
             yield Broken(f"the gateway has no address: {NONE_GIVEN}")
             return
-        yield self._bookinfo.observe(api)
         if isinstance(listens, Ready):
             # Else its ports are not open yet, or not any more: no wonder that it is silent.
             yield self._https.observe(api, endpoint)
@@ -223,7 +216,6 @@ class Istio:
                 clock=self._parts.clock,
                 hint=self._parts.unreachable,
             )
-        self._bookinfo.ensure(api, steps)
 
     def _apply_gateway(self, api: KubernetesApi) -> None:
         """Apply our Gateway; istiod's webhook may refuse calls for a while after its start."""
@@ -264,12 +256,10 @@ class Istio:
             return Finding(passed=False, seen=f"the gateway has no address: {NONE_GIVEN}")
         return self._https.try_certificate(self._parts.api(), endpoint)
 
-    def _try_bookinfo(self) -> Finding:
-        return self._bookinfo.try_page(self.url(), trust=self.trust())
-
-    def _facts(self, api: KubernetesApi) -> Facts:
+    def facts(self, api: KubernetesApi) -> Facts:
+        """Return its address, versions, and certificate."""
         endpoint = self._find_endpoint()
-        found = api.get(DEPLOYMENT, ISTIOD, namespace=NAMESPACE)
+        found = api.get(DEPLOYMENT, charts.ISTIOD.deployment, namespace=NAMESPACE)
         image = found["spec"]["template"]["spec"]["containers"][0]["image"]
         version, kubernetes = image.rpartition(":")[2], api.version()
         facts: dict[str, str | int | float] = {

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
+from mlops_pipeline.platforms.kubernetes.bases.layer import StoreLayer
 from mlops_pipeline.platforms.kubernetes.object_store import buckets, rclone
+from mlops_pipeline.platforms.kubernetes.object_store.manifests import NAMESPACE
 from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecrets, settings_of
-from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.states import worst
 from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
@@ -17,10 +18,10 @@ from mlops_pipeline.platforms.layers import (
     Change,
     Drifted,
     Facts,
-    HealthCheck,
     LayerState,
     Ready,
 )
+from mlops_pipeline.settings.layers import LayerSettings
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Credentials, ObjectStore
@@ -29,18 +30,23 @@ _GLANCE = 5.0
 _ANSWER = 30.0
 
 
-class ExternalStore:
+class ExternalStore(StoreLayer):
     """The S3 that object_store.endpoint names, with the keys that AWS's tools would use."""
 
     name = "object_store"
     description = "S3-compatible storage of somebody else, with the buckets for models and data."
-    kinds: tuple[str, ...] = ("s3",)
-    requires: tuple[str, ...] = ("cluster",)
-    checks: tuple[HealthCheck, ...] = ()
+    kinds = ("s3",)
+    namespace = NAMESPACE
+    """What a store of our own has left is there."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         self._settings = parts.settings.object_store
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether the settings name one that is there."""
+        return bool(settings.object_store.endpoint)
 
     def observe(self) -> LayerState:
         """Look whether it answers, at its buckets, and at the Secrets with its keys."""
@@ -159,14 +165,6 @@ class ExternalStore:
             "region": self._settings.region,
             "buckets": ", ".join(buckets.BUCKETS),
         }
-
-
-Store = SeaweedStore | ExternalStore
-
-
-def make_store(parts: Parts) -> Store:
-    """Return the layer that the settings ask for: an S3 that is there, or one of our own."""
-    return ExternalStore(parts) if parts.settings.object_store.endpoint else SeaweedStore(parts)
 
 
 def _refuse_unreachable(endpoint: str, *, setting: str) -> None:

@@ -4,14 +4,16 @@ import re
 from typing import Any
 
 from mlops_pipeline.clients.kubernetes import PERSISTENT_VOLUME_CLAIM, STATEFUL_SET, Resource
-from mlops_pipeline.platforms.kubernetes import endpoints
+from mlops_pipeline.platforms.kubernetes.endpoints import ServicePort, node_ports
 from mlops_pipeline.platforms.kubernetes.object_store import keys
 from mlops_pipeline.platforms.kubernetes.sources.versions import STORE_IMAGE
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 NAMESPACE = "mlops-storage"
 NAME = "seaweedfs"
-PORT = endpoints.S3
+PORT = 8333
+PORTS = (ServicePort("object_store", PORT, 30083, 8433),)
+NODE_PORTS = node_ports(PORTS)
 NETWORK_POLICY = Resource("networking.k8s.io/v1", "NetworkPolicy")
 _SELECTOR = {"app.kubernetes.io/name": NAME}
 _KEYS_ANNOTATION = "mlops-pipeline/keys"

@@ -19,8 +19,10 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
+from mlops_pipeline.platforms.kubernetes.bases.layer import Question, StoreLayer
+from mlops_pipeline.platforms.kubernetes.bases.rights import APPS, READ, WRITE, allow
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending, wait_for_end
-from mlops_pipeline.platforms.kubernetes.endpoints import OBJECT_STORE_PORTS, Endpoint
+from mlops_pipeline.platforms.kubernetes.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.load_balancers import (
     NONE_GIVEN,
     find_endpoint,
@@ -33,7 +35,12 @@ from mlops_pipeline.platforms.kubernetes.object_store import (
     marker,
     rclone,
 )
-from mlops_pipeline.platforms.kubernetes.object_store.manifests import NAME, NAMESPACE, PORT
+from mlops_pipeline.platforms.kubernetes.object_store.manifests import (
+    NAME,
+    NAMESPACE,
+    NODE_PORTS,
+    PORT,
+)
 from mlops_pipeline.platforms.kubernetes.object_store.rclone import RcloneSecrets, settings_of
 from mlops_pipeline.platforms.kubernetes.ownership import delete_ours, ensure_namespace, is_ours
 from mlops_pipeline.platforms.kubernetes.parts import Parts
@@ -48,12 +55,13 @@ from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
     Change,
+    Diagnosis,
     Drifted,
     Facts,
-    HealthCheck,
     LayerState,
     Ready,
 )
+from mlops_pipeline.settings.layers import LayerSettings
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Credentials, ObjectStore
@@ -67,22 +75,64 @@ _ANSWER = 60.0
 _MADE = (STATEFUL_SET, SERVICE, manifests.NETWORK_POLICY)
 
 
-class SeaweedStore:
+_RIGHTS = (
+    ("secrets", "", WRITE),
+    ("statefulsets", APPS, WRITE),
+    ("persistentvolumeclaims", "", WRITE),
+    ("networkpolicies", "networking.k8s.io", WRITE),
+    ("storageclasses", "storage.k8s.io", READ),
+)
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+
+class SeaweedStore(StoreLayer):
     """SeaweedFS with a volume, keys of our own making, and Secrets with them for model servers."""
 
     name = "object_store"
     description = "S3-compatible storage (SeaweedFS) with the buckets for models and data sets."
-    kinds: tuple[str, ...] = ("s3", "seaweedfs", "kubernetes")
-    checks: tuple[HealthCheck, ...] = ()
+    kinds = ("s3", "seaweedfs", "kubernetes")
+    namespace = NAMESPACE
+    sources = ("storage",)
+    rights = allow(_RIGHTS)
+    addresses = 1
+    ports = manifests.PORTS
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         self._settings = parts.settings.object_store
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether none that is there is used."""
+        return not settings.object_store.endpoint
 
     @property
     def requires(self) -> tuple[str, ...]:
         """The layer that gives it its address."""
         return (self._parts.settings.load_balancer,)
+
+    def survey(self, api: KubernetesApi) -> Iterator[Question]:
+        """Ask for the storage class of its volume."""
+        yield "storage class", lambda: self._diagnose(api)
+
+    def _diagnose(self, api: KubernetesApi) -> Diagnosis:
+        what, wanted = "storage class", self._settings.storage_class
+        if api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE) is not None:
+            return Diagnosis(what, "the volume is there")
+        found = {c["metadata"]["name"]: c for c in api.list(STORAGE_CLASS)}
+        default = [
+            name
+            for name, c in found.items()
+            if (c["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
+        ]
+        if chosen := ([wanted] if wanted in found else [] if wanted else default):
+            return Diagnosis(what, chosen[0])
+        seen = f"there is no {wanted!r}" if wanted else "none is the default"
+        return Diagnosis(
+            what,
+            f"{seen} (there are: {', '.join(sorted(found)) or 'none'})",
+            "set kubernetes.object_store.storage_class to one of them, or endpoint to an S3",
+        )
 
     def observe(self) -> LayerState:
         """Look at its pod, its volume, its keys, its buckets, and the Secrets with its keys."""
@@ -106,7 +156,7 @@ class SeaweedStore:
 
     def _bring_up(self, steps: Steps) -> Facts:
         api = self._parts.api()
-        self._parts.sources.require(["storage"])
+        self._parts.sources.require(self.sources)
         self._refuse(api)
         with steps.step("images"):
             self._parts.images.ensure("storage")
@@ -207,7 +257,7 @@ class SeaweedStore:
     def _manifests(self, api: KubernetesApi) -> tuple[Manifest, ...]:
         fingerprint = keys.fingerprint(api, namespace=NAMESPACE)
         stateful_set = manifests.stateful_set(fingerprint=fingerprint)
-        node_port = None if self._parts.reaches_addresses else OBJECT_STORE_PORTS[PORT]
+        node_port = None if self._parts.reaches_addresses else NODE_PORTS[PORT]
         return (manifests.network_policy(), manifests.service(node_port), stateful_set)
 
     def _volume(self) -> Manifest:
@@ -271,7 +321,7 @@ class SeaweedStore:
         return self.client(patience=_GLANCE, attempts=1)
 
     def _find_endpoint(self) -> Endpoint | None:
-        return find_endpoint(self._parts, NAME, namespace=NAMESPACE, node_ports=OBJECT_STORE_PORTS)
+        return find_endpoint(self._parts, NAME, namespace=NAMESPACE, node_ports=NODE_PORTS)
 
     def _compare_volume(self, api: KubernetesApi) -> LayerState:
         claim = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.kubernetes import CONFIG_MAP, SERVICE, VALIDATING_WEBHOOK
+from mlops_pipeline.clients.kubernetes import SECRET as SECRET_KIND
 from mlops_pipeline.platforms.kubernetes.releases import Installation
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.platforms.store_access import SECRET
@@ -41,13 +43,26 @@ class ServingImages(Protocol):
         """Return the image that serves an implementation. Contacts nothing."""
 
 
+BRINGS = (
+    (VALIDATING_WEBHOOK, WEBHOOK, ""),
+    (SERVICE, WEBHOOK_SERVICE, NAMESPACE),
+    (SECRET_KIND, WEBHOOK_SECRET, NAMESPACE),
+    (CONFIG_MAP, CONFIG, NAMESPACE),
+)
+"""What the release brings for SeldonDeployments to be checked and served, besides their definition.
+
+That is 1 MB, so it is not looked at: without it a dry run is answered that the kind is unknown.
+"""
+
+
 def installation(settings: LayerSettings, serving: ServingImages) -> Installation:
     """Return the release as the settings want it.
 
     Raises:
         ConfigurationError: upstream's images are to serve and no TensorFlow is installed here.
     """
-    return Installation(RELEASE, NAMESPACE, CHART, _values(settings, serving))
+    values = _values(settings, serving)
+    return Installation(RELEASE, NAMESPACE, CHART, values, deployment=MANAGER, brings=BRINGS)
 
 
 def require_version(settings: LayerSettings, version: str) -> None:
@@ -65,8 +80,10 @@ def require_version(settings: LayerSettings, version: str) -> None:
         )
 
 
-def check_window(minor: int) -> str:
-    """Return a warning where Seldon does not say that 1.17 runs on Kubernetes 1.minor, or "".
+def check_window(kubernetes: str) -> str:
+    """Return a warning where Seldon does not say that 1.17 runs on this Kubernetes, or "".
+
+    `kubernetes` is its version: `v1.34.4`.
 
     https://docs.seldon.ai/seldon-core-1/getting-started/installation; it uses no API that is not
     generally available, and runs on 1.34 here.
@@ -75,6 +92,9 @@ def check_window(minor: int) -> str:
         ConfigurationError: it is known not to run there.
     """
     first, last = _WINDOW
+    if (found := re.match(r"v?1\.(\d+)", kubernetes)) is None:
+        return ""
+    minor = int(found[1])
     if minor < first:
         raise ConfigurationError(
             f"Seldon Core needs Kubernetes 1.{first} or newer, and the cluster is 1.{minor}; "

@@ -1,12 +1,17 @@
 """The seldon_core layer where Seldon Core is there already: used, and nothing is installed."""
 
+from collections.abc import Iterator
+
 from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.kubernetes import (
     CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
+    Access,
     KubernetesApi,
     Manifest,
 )
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, Question
+from mlops_pipeline.platforms.kubernetes.bases.rights import APPS, allow
 from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
 from mlops_pipeline.platforms.kubernetes.releases import is_release_ours
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
@@ -23,22 +28,52 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
 )
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
+from mlops_pipeline.settings.layers import LayerSettings
 
 _GATEWAY = "ISTIO_GATEWAY"
 """The operator's variable: the Gateway that it binds every route to."""
 _ISTIO = "ISTIO_ENABLED"
 
 
-class ExistingOperator:
+_RIGHTS = (
+    ("deployments", APPS, ("get",)),
+    # Its webhook is asked by a dry run, for which one needs the right to do it.
+    ("seldondeployments", "machinelearning.seldon.io", ("get", "create", "patch")),
+)
+
+
+class ExistingOperator(ClusterLayer):
     """The operator that is there. Each deployment names its images itself: it knows not of ours."""
 
     name = "seldon_core"
     description = "A Seldon Core that is there, which makes pods and routes of SeldonDeployments."
-    kinds: tuple[str, ...] = ("seldon", "kubernetes")
-    requires: tuple[str, ...] = ("istio", "serving_image")
+    kinds = ("seldon", "kubernetes")
+    requires = ("istio", "serving_image")
+    serves_models = True
+    is_foreign = True
+    _parts: ExistingParts
 
     def __init__(self, parts: ExistingParts) -> None:
-        self._parts = parts
+        super().__init__(parts)
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether the settings name one that is there."""
+        return isinstance(settings, KubernetesSettings) and not settings.seldon.install
+
+    @property
+    def rights(self) -> tuple[Access, ...]:
+        """To look at the operator, and to ask its webhook."""
+        return allow(_RIGHTS, namespace=self.namespace)
+
+    def check_version(self, kubernetes: str) -> str:
+        """Return a warning where Seldon has not tested this version; raises as `chart` does."""
+        return chart.check_window(kubernetes)
+
+    def survey(self, api: KubernetesApi) -> Iterator[Question]:
+        """Ask whether the operator is there."""
+        yield "seldon core", lambda: diagnose(self._parts)
 
     @property
     def namespace(self) -> str:
@@ -94,9 +129,8 @@ def diagnose(parts: ExistingParts) -> Diagnosis:
     return Diagnosis("seldon core", f"{_version_in(found)} in {namespace}")
 
 
-def diagnose_foreign(parts: ExistingParts) -> Diagnosis:
+def diagnose_foreign(api: KubernetesApi) -> Diagnosis:
     """Look, before anything is changed, whether a Seldon Core of somebody else is there."""
-    api = parts.api()
     if not is_release_ours(api, chart.RELEASE, namespace=chart.NAMESPACE):
         for found in api.list(DEPLOYMENT, metadata_only=True):
             metadata = found["metadata"]

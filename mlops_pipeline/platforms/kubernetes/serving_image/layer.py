@@ -17,8 +17,8 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
 )
 from mlops_pipeline.clients.temporary import temporary_folder
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.images import LOCAL
-from mlops_pipeline.platforms.kubernetes.parts import Parts
 from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
 from mlops_pipeline.platforms.kubernetes.sources import BASE, SERVING
 from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
@@ -60,7 +60,7 @@ class _Image:
 _IMAGES = tuple(_Image(target) for target in ("serving", "serving-tensorflow"))
 
 
-class ServingImage:
+class ServingImage(ClusterLayer):
     """Two images: one without TensorFlow, which also forwards, and one with it.
 
     They are built from what this installation holds, with the versions that train, and named by
@@ -69,11 +69,13 @@ class ServingImage:
 
     name = "serving_image"
     description = "The images of the model server, here and where the nodes have them from."
-    kinds: tuple[str, ...] = ("docker", "python")
-    requires: tuple[str, ...] = ("cluster",)
+    kinds = ("docker", "python")
+    serves_models = True
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The image that ours are built from."""
+        return () if self.is_upstream else (BASE,)
 
     @cached_property
     def tag(self) -> str:

@@ -9,6 +9,8 @@ from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.cluster import config as cluster_config
 from mlops_pipeline.platforms.kubernetes.cluster.config import HostPorts
+from mlops_pipeline.platforms.kubernetes.istio import charts
+from mlops_pipeline.platforms.kubernetes.object_store import manifests
 from mlops_pipeline.settings.kind import ClusterSettings
 from mlops_pipeline_tests.platforms.kubernetes.rig import MAPPED, node
 
@@ -34,53 +36,69 @@ def ports_at(http: int, https: int) -> HostPorts:
     return {"http": http, "https": https}
 
 
+def mapped(settings: ClusterSettings) -> tuple[cluster_config.MappedPort, ...]:
+    """Return the ports that a cluster with Istio and the object store maps."""
+    return cluster_config.mapped_ports(settings, [*charts.PORTS, *manifests.PORTS])
+
+
 def different(settings: ClusterSettings, *, before: HostPorts | None = None) -> tuple[str, ...]:
-    return cluster_config.differences(settings, [node()], image=V1, asked_before=before)
+    return cluster_config.differences(
+        settings, mapped(settings), [node()], image=V1, asked_before=before
+    )
 
 
 def test_the_control_plane_maps_the_ports_and_is_labelled_for_an_ingress() -> None:
     settings = ClusterSettings(workers=2)
-    text = cluster_config.render(settings, ports_at(8080, 443), identity="mlops-1")
+    text = cluster_config.render(
+        settings, mapped(settings), ports_at(8080, 443), identity="mlops-1"
+    )
     content = yaml.safe_load(text)
     first, *workers = content["nodes"]
     assert first["labels"] == {"mlops-pipeline/made-by": "mlops-1", "ingress-ready": "true"}
-    mapped = [
+    there = [
         (m["containerPort"], m["hostPort"], m["listenAddress"]) for m in first["extraPortMappings"]
     ]
-    assert mapped == [(80, 8080, "127.0.0.1"), (443, 443, "127.0.0.1")]
+    assert there == [(80, 8080, "127.0.0.1"), (443, 443, "127.0.0.1")]
     assert [worker["role"] for worker in workers] == ["worker", "worker"]
     assert all(w["labels"] == {"mlops-pipeline/made-by": "mlops-1"} for w in workers)
     assert content["networking"] == {"ipFamily": "ipv4"}
 
 
 def test_free_ports_are_those_that_are_asked_for(taken: set[int]) -> None:
-    assert cluster_config.choose_ports(ClusterSettings(), before=None) == ports_at(80, 443)
+    assert cluster_config.choose_ports(
+        ClusterSettings(), mapped(ClusterSettings()), before=None
+    ) == ports_at(80, 443)
 
 
 def test_a_taken_port_gives_way_to_the_next_free_one(taken: set[int]) -> None:
     taken |= {80, 443, 8080, 8081}
-    found = cluster_config.choose_ports(ClusterSettings(), before=None)
+    found = cluster_config.choose_ports(ClusterSettings(), mapped(ClusterSettings()), before=None)
     assert found == ports_at(8082, 8443)
 
 
 def test_both_ports_are_never_the_same(taken: set[int]) -> None:
     settings = ClusterSettings(http_port=8443, https_port=443)
     taken |= {443}
-    found = cluster_config.choose_ports(settings, before=None)
+    found = cluster_config.choose_ports(settings, mapped(settings), before=None)
     assert found == ports_at(8443, 8444)
 
 
 def test_the_ports_that_it_had_come_first(taken: set[int]) -> None:
     before = ports_at(8085, 8449)
-    assert cluster_config.choose_ports(ClusterSettings(), before=before) == before
+    assert (
+        cluster_config.choose_ports(ClusterSettings(), mapped(ClusterSettings()), before=before)
+        == before
+    )
     taken |= {8085}
-    assert cluster_config.choose_ports(ClusterSettings(), before=before) == ports_at(80, 8449)
+    assert cluster_config.choose_ports(
+        ClusterSettings(), mapped(ClusterSettings()), before=before
+    ) == ports_at(80, 8449)
 
 
 def test_no_free_port_at_all_is_refused(taken: set[int]) -> None:
     taken |= set(range(1, 65536))
     with pytest.raises(ConfigurationError, match=r"neither port 80 of 127\.0\.0\.1 nor any from"):
-        cluster_config.choose_ports(ClusterSettings(), before=None)
+        cluster_config.choose_ports(ClusterSettings(), mapped(ClusterSettings()), before=None)
 
 
 def test_a_port_is_taken_while_somebody_listens(listener: int) -> None:
@@ -113,21 +131,30 @@ def test_the_same_cluster_has_no_differences() -> None:
 
 def test_another_kubernetes_version_is_a_difference() -> None:
     nodes = [node(image="kindest/node:v1.33.1@sha256:00")]
-    found = cluster_config.differences(ClusterSettings(), nodes, image=V1, asked_before=None)
+    found = cluster_config.differences(
+        ClusterSettings(), mapped(ClusterSettings()), nodes, image=V1, asked_before=None
+    )
     assert found == ("it runs Kubernetes v1.33.1, and v1.34.4 is asked for",)
 
 
 def test_a_digest_and_another_registry_are_no_difference() -> None:
     nodes = [node(image="mirror:5000/kindest/node:v1.34.4@sha256:00")]
     settings = ClusterSettings()
-    assert cluster_config.differences(settings, nodes, image=V1, asked_before=None) == ()
+    assert (
+        cluster_config.differences(settings, mapped(settings), nodes, image=V1, asked_before=None)
+        == ()
+    )
 
 
 def test_images_whose_tag_is_no_version_are_compared_by_name() -> None:
     nodes = [node(image="mine:latest")]
     settings = ClusterSettings()
-    kept = cluster_config.differences(settings, nodes, image="mine:latest", asked_before=None)
-    other = cluster_config.differences(settings, nodes, image="other:latest", asked_before=None)
+    kept = cluster_config.differences(
+        settings, mapped(settings), nodes, image="mine:latest", asked_before=None
+    )
+    other = cluster_config.differences(
+        settings, mapped(settings), nodes, image="other:latest", asked_before=None
+    )
     assert kept == ()
     assert other == ("it runs Kubernetes mine:latest, and other:latest is asked for",)
 
@@ -147,7 +174,9 @@ def test_another_port_or_address_is_a_difference() -> None:
 
 def test_a_port_that_is_not_mapped_is_a_difference() -> None:
     nodes = [node(ports={6443: 40001})]
-    found = cluster_config.differences(ClusterSettings(), nodes, image=V1, asked_before=None)
+    found = cluster_config.differences(
+        ClusterSettings(), mapped(ClusterSettings()), nodes, image=V1, asked_before=None
+    )
     assert found == (
         "its port 80 is not mapped to 127.0.0.1:80",
         "its port 443 is not mapped to 127.0.0.1:443",
@@ -168,7 +197,9 @@ def test_a_port_taken_in_place_of_one_in_use_stays(
     there: int, before: HostPorts | None, *, fits: bool
 ) -> None:
     nodes = [node(ports={80: there, 443: 443})]
-    found = cluster_config.differences(ClusterSettings(), nodes, image=V1, asked_before=before)
+    found = cluster_config.differences(
+        ClusterSettings(), mapped(ClusterSettings()), nodes, image=V1, asked_before=before
+    )
     assert (found == ()) is fits
 
 
@@ -177,12 +208,14 @@ BY_PORTS = ClusterSettings(reach="ports")
 
 def test_by_ports_the_services_have_some_of_this_machine(taken: set[int]) -> None:
     taken |= {8180}
-    given = cluster_config.choose_ports(BY_PORTS, before=None)
+    given = cluster_config.choose_ports(BY_PORTS, mapped(BY_PORTS), before=None)
     services = {"gateway": 8181, "gateway_https": 8543, "object_store": 8433}
     assert given == {**ports_at(80, 443), **services}
-    content = yaml.safe_load(cluster_config.render(BY_PORTS, given, identity="mlops-1"))
-    mapped = {m["containerPort"]: m["hostPort"] for m in content["nodes"][0]["extraPortMappings"]}
-    assert mapped == {80: 80, 443: 443, 30080: 8181, 30043: 8543, 30083: 8433}
+    content = yaml.safe_load(
+        cluster_config.render(BY_PORTS, mapped(BY_PORTS), given, identity="mlops-1")
+    )
+    there = {m["containerPort"]: m["hostPort"] for m in content["nodes"][0]["extraPortMappings"]}
+    assert there == {80: 80, 443: 443, 30080: 8181, 30043: 8543, 30083: 8433}
 
 
 def test_a_cluster_without_those_ports_has_to_be_made_anew() -> None:
@@ -193,7 +226,12 @@ def test_a_cluster_without_those_ports_has_to_be_made_anew() -> None:
     )
     nodes = [node(ports=MAPPED)]
     for settings in (BY_PORTS, ClusterSettings()):
-        assert cluster_config.differences(settings, nodes, image=V1, asked_before=None) == ()
+        assert (
+            cluster_config.differences(
+                settings, mapped(settings), nodes, image=V1, asked_before=None
+            )
+            == ()
+        )
 
 
 @pytest.mark.parametrize(

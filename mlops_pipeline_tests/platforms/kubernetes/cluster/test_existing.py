@@ -12,7 +12,8 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.kubernetes import NODE, STORAGE_CLASS, Access
-from mlops_pipeline.platforms.kubernetes import survey
+from mlops_pipeline.platforms.kubernetes import KubernetesPlatform, survey
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
 from mlops_pipeline.platforms.kubernetes.sources import Chart, path
 from mlops_pipeline.platforms.layers import (
@@ -21,7 +22,6 @@ from mlops_pipeline.platforms.layers import (
     Change,
     Diagnosis,
     Facts,
-    HealthCheck,
     LayerState,
     Ready,
 )
@@ -43,11 +43,10 @@ def rig(tmp_path: Path) -> ExistingRig:
     return ExistingRig(tmp_path / "kubernetes")
 
 
-class StandIn:
+class StandIn(ClusterLayer):
     name = description = "above"
-    kinds: tuple[str, ...] = ()
-    requires: tuple[str, ...] = ()
-    checks: tuple[HealthCheck, ...] = ()
+    kinds = ()
+    sources = ("gateway",)
 
     def __init__(self, state: LayerState) -> None:
         self._state = state
@@ -63,12 +62,18 @@ class StandIn:
 
 def cluster(rig: ExistingRig, **tables: Any) -> ExistingCluster:
     rig.settings = existing_settings(**tables)
-    return ExistingCluster(rig.parts)
+    found = platform_of(rig).layers[0]
+    assert isinstance(found, ExistingCluster)
+    return found
+
+
+def platform_of(rig: ExistingRig) -> KubernetesPlatform:
+    return KubernetesPlatform(rig.home, rig.settings, bundle=None, parts=rig.parts)
 
 
 def examined(rig: ExistingRig, **tables: Any) -> Mapping[str, Diagnosis]:
     rig.settings = existing_settings(**tables)
-    return {d.what: d for d in survey.examine(rig.parts)}
+    return {d.what: d for d in platform_of(rig).preflight()}
 
 
 def test_it_is_ready_when_it_answers_and_has_a_node(rig: ExistingRig) -> None:
@@ -177,7 +182,7 @@ def test_everything_that_is_looked_at_is_shown(rig: ExistingRig) -> None:
     assert all(diagnosis.fine for diagnosis in found.values()), found
     assert list(found) == [
         *("docker", "images of the model server", "helm", "context", "kubernetes"),
-        *("permissions", "architecture", "storage class", "load balancer", "istio", "seldon core"),
+        *("permissions", "architecture", "load balancer", "istio", "storage class", "seldon core"),
     ]
     assert found["storage class"].seen == "fast"
     assert found["load balancer"].seen.startswith("1 of 1 Services of type LoadBalancer have")
@@ -313,7 +318,7 @@ def test_the_parts_lead_to_no_cluster_without_a_context(tmp_path: Path) -> None:
         raise ConfigurationError("set kubernetes.context to one of a, b")
 
     parts = replace(rig.parts, api=no_context)
-    found = {d.what: d for d in survey.examine(parts)}
+    found = {d.what: d for d in survey.examine(parts, ())}
     assert found["context"].seen == "set kubernetes.context to one of a, b"
     with pytest.raises(ConfigurationError, match="one of a, b"):
         ExistingCluster(parts).observe()

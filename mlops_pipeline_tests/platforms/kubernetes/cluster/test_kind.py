@@ -21,7 +21,7 @@ from mlops_pipeline.platforms.kubernetes.cluster import owner as cluster_owner
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
 from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.cluster.record import identity_of
-from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
+from mlops_pipeline.platforms.kubernetes.metallb import MetalLB
 from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
@@ -507,7 +507,7 @@ def test_a_node_that_ends_meanwhile_ends_the_wait(made: Rig) -> None:
 def test_what_may_be_in_a_clusters_way_is_told_before_it_is_made_and_if_it_cannot_be(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(preflight, "advise", lambda parts: "inotify: 128, run `sysctl`")
+    monkeypatch.setattr(preflight, "advise", lambda parts, mapped: "inotify: 128, run `sysctl`")
     rig.kind.fails = "could not find a log line"
     with pytest.raises(CommandError, match=r"could not find a log line\ninotify: 128"):
         KindCluster(rig.parts).ensure()
@@ -541,9 +541,10 @@ def test_sources_that_cannot_be_had_do_not_drift_what_is_there(made: Rig) -> Non
 
 
 def test_what_is_missing_for_any_layer_is_named_before_a_cluster_is_made(rig: Rig) -> None:
-    rig.sources = FakeSources(absent=["seldon"])
-    with pytest.raises(ConfigurationError, match="seldon is not in the bundle"):
-        KindCluster(rig.parts).ensure()
+    rig.sources = FakeSources(absent=["metallb"])
+    layer = KindCluster(rig.parts, above=lambda: [MetalLB(rig.parts)])
+    with pytest.raises(ConfigurationError, match="metallb is not in the bundle"):
+        layer.ensure()
     assert rig.kind.clusters() == []
     assert rig.sources.required[0] == "kind"
 
@@ -551,9 +552,9 @@ def test_what_is_missing_for_any_layer_is_named_before_a_cluster_is_made(rig: Ri
 def test_a_cluster_that_is_right_needs_nothing_from_elsewhere(
     made: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made.sources = FakeSources(absent=["seldon"])
+    made.sources = FakeSources(absent=["node"])
     assert KindCluster(made.parts).ensure().action == "unchanged"
-    assert "a layer that has to be changed will need this: seldon is not in" in caplog.text
+    assert "a layer that has to be changed will need this: node is not in" in caplog.text
 
 
 def test_its_identity_fits_a_label_and_differs_by_folder(tmp_path: Path) -> None:
@@ -564,7 +565,7 @@ def test_its_identity_fits_a_label_and_differs_by_folder(tmp_path: Path) -> None
 
 
 def test_what_a_layer_above_lacks_is_named_before_any_is_changed(made: Rig) -> None:
-    made.sources = FakeSources(absent=["istiod"])
+    made.sources = FakeSources(absent=["metallb"])
     layer = KindCluster(made.parts, above=lambda: [MetalLB(made.parts)])
-    with pytest.raises(ConfigurationError, match="istiod is not in the bundle"):
+    with pytest.raises(ConfigurationError, match="metallb is not in the bundle"):
         layer.ensure()

@@ -22,7 +22,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.platforms.kubernetes.cluster import permissions
 from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
 from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
-from mlops_pipeline.platforms.kubernetes.metallb.layer import MetalLB
+from mlops_pipeline.platforms.kubernetes.metallb import MetalLB
 from mlops_pipeline.platforms.kubernetes.seldon_core import chart
 from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOperator
 from mlops_pipeline.platforms.layers import Layer
@@ -34,6 +34,7 @@ from mlops_pipeline_tests.platforms.kubernetes.deployments import test_deploymen
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     ExistingRig,
     existing_settings,
+    rights_of,
     run_workloads,
     their_cluster,
 )
@@ -47,7 +48,7 @@ _PLURALS = {
 
 def test_an_administrator_is_asked_one_question() -> None:
     api = FakeKubernetes()
-    assert permissions.missing(api, existing_settings()) == []
+    assert permissions.missing(api, rights_of(existing_settings())) == []
     assert api.reviews == [EVERYTHING]
 
 
@@ -59,8 +60,8 @@ def test_every_right_that_is_missing_is_told_at_once() -> None:
     ]
     api = FakeKubernetes(denied=lacked)
     settings = existing_settings(namespace="models")
-    assert set(permissions.missing(api, settings)) == set(lacked)
-    assert len(api.reviews) == len(set(api.reviews)) == len(permissions.needed(settings)) + 1
+    assert set(permissions.missing(api, rights_of(settings))) == set(lacked)
+    assert len(api.reviews) == len(set(api.reviews)) == len(rights_of(settings)) + 1
     assert str(lacked[0]) == (
         "create seldondeployments.machinelearning.seldon.io in the namespace models"
     )
@@ -76,11 +77,11 @@ def test_what_is_there_already_needs_fewer_rights() -> None:
         seldon={"install": False},
         object_store={"endpoint": "https://s3.example.com"},
     )
-    few, all_ = set(permissions.needed(used)), set(permissions.needed(everything))
+    few, all_ = set(rights_of(used)), set(rights_of(everything))
     installed = {a for a in all_ if not a.namespace and a.verb in ("create", "patch", "delete")}
     pools = Access("create", "ipaddresspools", "metallb.io")
     assert pools in all_
-    assert pools not in set(permissions.needed(existing_settings()))
+    assert pools not in set(rights_of(existing_settings()))
     # What somebody may change anywhere: the routes, and what a check makes for itself.
     assert {a.resource for a in few & installed} == {
         "namespaces",
@@ -147,7 +148,7 @@ class Recording(FakeKubernetes):
 
 def not_covered(api: Recording, settings: KubernetesSettings) -> list[str]:
     """Return what was used and is not in the table, there or everywhere."""
-    given = set(permissions.needed(settings))
+    given = set(rights_of(settings))
     lacked = {a for a in api.used if not {a, replace(a, namespace="")} & given}
     return sorted(map(str, lacked))
 
@@ -194,7 +195,7 @@ class Limited(Recording):
     """A cluster that lets one list what these settings ask for, and nothing else."""
 
     def __init__(self, settings: KubernetesSettings, *given: Any) -> None:
-        self._given = set(permissions.needed(settings))
+        self._given = set(rights_of(settings))
         super().__init__(*given)
 
     def list(self, resource: Resource, **more: Any) -> Sequence[Manifest]:

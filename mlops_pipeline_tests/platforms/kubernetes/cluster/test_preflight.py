@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.platforms.kubernetes.cluster import preflight
+from mlops_pipeline.platforms.kubernetes.cluster.config import MappedPort
+from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
 from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline_tests.fakes_kubernetes import FakeSources
@@ -36,7 +38,11 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def examined(rig: Rig) -> Mapping[str, Diagnosis]:
-    return {d.what: d for d in preflight.examine(rig.parts)}
+    return {d.what: d for d in preflight.examine(rig.parts, mapped(rig))}
+
+
+def mapped(rig: Rig) -> Sequence[MappedPort]:
+    return KindCluster(rig.parts).mapped_ports
 
 
 def with_info(rig: Rig, **given: object) -> Rig:
@@ -181,7 +187,7 @@ def test_a_full_disk_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     found = examined(rig)["disk of the engine"]
     assert found.seen == "1.0 GiB free in /var/lib/docker"
     assert "free 10 GiB there" in found.remedy
-    assert "docker system df" in preflight.advise(rig.parts)
+    assert "docker system df" in preflight.advise(rig.parts, mapped(rig))
 
 
 def test_a_disk_in_another_machine_cannot_be_seen(
@@ -231,4 +237,4 @@ def test_nothing_is_advised_where_everything_is_fine(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "_inotify", lambda: iter(()))
-    assert preflight.advise(rig.parts) == ""
+    assert preflight.advise(rig.parts, mapped(rig)) == ""

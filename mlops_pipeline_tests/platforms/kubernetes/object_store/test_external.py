@@ -13,7 +13,8 @@ from mlops_pipeline.clients.errors import (
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.kubernetes import SECRET
-from mlops_pipeline.platforms.kubernetes.object_store.external import ExternalStore, make_store
+from mlops_pipeline.platforms.kubernetes import KindPlatform
+from mlops_pipeline.platforms.kubernetes.object_store.external import ExternalStore
 from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline_tests.fakes import FakeObjectStore
@@ -63,9 +64,12 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Theirs:
 
 
 def test_the_settings_choose_the_store(rig: HelmRig) -> None:
-    assert isinstance(make_store(rig.parts), ExternalStore)
+    def chosen() -> type:
+        return type(KindPlatform(rig.parts.state.home, rig.settings, bundle=None).layers[3])
+
+    assert chosen() is ExternalStore
     rig.set()
-    assert isinstance(make_store(rig.parts), SeaweedStore)
+    assert chosen() is SeaweedStore
 
 
 def test_without_a_cluster_it_is_absent(rig: HelmRig, store: Theirs) -> None:

@@ -315,9 +315,9 @@ def _interrupted(api: FakeKubernetes) -> None:
     ("harm", "reason"),
     [
         (_no_webhook, f"the ValidatingWebhookConfiguration {WEBHOOK} is not there"),
-        (_no_service, "the Service seldon-webhook-service is not there"),
-        (_no_certificate, "the Secret seldon-webhook-server-cert is not there"),
-        (_no_config, "the ConfigMap seldon-config is not there"),
+        (_no_service, "the Service seldon-system/seldon-webhook-service is not there"),
+        (_no_certificate, "the Secret seldon-system/seldon-webhook-server-cert is not there"),
+        (_no_config, "the ConfigMap seldon-system/seldon-config is not there"),
         (_no_pod, f"the Deployment seldon-system/{MANAGER} is scaled to 0"),
         (_no_definition, "its CRD is not installed"),
         (_interrupted, "the Helm release seldon-system/seldon-core is `pending-install`"),

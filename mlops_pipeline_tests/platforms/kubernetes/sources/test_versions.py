@@ -6,8 +6,8 @@ import pytest
 
 from mlops_pipeline.clients.containers import full_reference
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.sources import versions
-from mlops_pipeline.platforms.kubernetes.sources.needs import needed_on_kind
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import SamplesSettings, SeldonSettings
 
@@ -52,10 +52,11 @@ def test_everything_that_any_settings_need_is_pinned(machine: str) -> None:
         seldon=SeldonSettings(engine=True),
     )
     pinned = versions.read(machine)
-    for name in needed_on_kind(everything):
+    needed = KindPlatform(Path("/nowhere"), everything, bundle=None).sources
+    for name in needed:
         pinned.named(name)
     groups = {image.group for image in pinned.images}
-    assert groups <= {name.partition(".")[0] for name in needed_on_kind(everything)}
+    assert groups <= {name.partition(".")[0] for name in needed}
 
 
 def test_the_versions_that_settings_name_by_default_are_those_that_are_pinned() -> None:

@@ -6,54 +6,54 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import Any
 
-from mlops_pipeline.clients.errors import (
-    CommandError,
-    ConfigurationError,
-    IntegrityError,
-    NotFoundError,
-    UnavailableError,
-    WaitTimeoutError,
-)
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, WaitTimeoutError
 from mlops_pipeline.clients.kubernetes import (
     DAEMON_SET,
-    DEPLOYMENT,
     EVENT,
     IP_ADDRESS_POOL,
     L2_ADVERTISEMENT,
-    NAMESPACE,
     POD,
     SERVICE,
+    Access,
     KubernetesApi,
     Manifest,
     Resource,
 )
 from mlops_pipeline.clients.waiting import patiently, wait_until
-from mlops_pipeline.platforms.kubernetes import pods, probes, upstream, workloads
+from mlops_pipeline.platforms.kubernetes import pods, probes, upstream
+from mlops_pipeline.platforms.kubernetes.addresses import AddressRange
+from mlops_pipeline.platforms.kubernetes.bases.layer import Question
+from mlops_pipeline.platforms.kubernetes.bases.manifest import ManifestLayer
+from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, WRITE, allow
 from mlops_pipeline.platforms.kubernetes.endings import find_lasting, stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.load_balancers import address_of, describe_waiting
-from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.ownership import is_mine, our_namespaces
 from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
+from mlops_pipeline.platforms.kubernetes.steps import Steps
 from mlops_pipeline.platforms.kubernetes.webhooks import describe_silence
 from mlops_pipeline.platforms.layers import (
-    Absent,
     Broken,
-    Change,
+    Diagnosis,
     Drifted,
     Facts,
     Finding,
     HealthCheck,
     LayerState,
-    Ready,
 )
+from mlops_pipeline.settings.layers import LayerSettings
 
 _SYSTEM = "metallb-system"
 _CONTROLLER = "controller"
 _SPEAKER = "speaker"
 _POOL = "mlops-pipeline"
-_REVISION = 1
-"""Raised whenever `_probe_sooner` changes: installed manifests are then applied again."""
+_RIGHTS = (
+    *((name, "metallb.io", WRITE) for name in ("ipaddresspools", "l2advertisements")),
+    # What others have told it to do is looked for before it is removed.
+    *(
+        (name, "metallb.io", ("list",))
+        for name in ("bgpadvertisements", "bfdprofiles", "communities", "bgppeers")
+    ),
+)
 _CONFIGURING = (
     IP_ADDRESS_POOL,
     L2_ADVERTISEMENT,
@@ -68,16 +68,45 @@ _SLOW = 0.5
 """Seconds between looks at what takes seconds."""
 
 
-class MetalLB:
+class MetalLB(ManifestLayer):
     """MetalLB by upstream's native manifest, with one pool that is announced by ARP."""
 
     name = "metallb"
+    title = "MetalLB"
     description = "MetalLB, which gives Services of type LoadBalancer addresses of this machine."
-    kinds: tuple[str, ...] = ("metallb", "kubernetes")
-    requires: tuple[str, ...] = ("cluster",)
+    kinds = ("metallb", "kubernetes")
+    namespace = _SYSTEM
+    manifest = "metallb-native"
+    images = "metallb"
+    controller = _CONTROLLER
+    addresses = 1
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, parts: Parts, *, needed: Callable[[], int] = lambda: 1) -> None:
+        """`needed` gives the number of addresses that all layers take."""
+        super().__init__(parts)
+        self._needed = needed
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether it gives the addresses."""
+        return settings.load_balancer == cls.name
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What its manifest needs, and the image of the check."""
+        return (*super().sources, "extras")
+
+    @property
+    def rights(self) -> tuple[Access, ...]:
+        """To install it, to configure it, and to see what others have configured."""
+        return allow((*INSTALLED, *_RIGHTS))
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a MetalLB of somebody else."""
+        if self._parts.settings.platform == "kubernetes":
+            return "use it as it is (kubernetes.metallb.install = false), or remove it"
+        return "remove it, or use another cluster"
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
@@ -105,42 +134,16 @@ class MetalLB:
             seen = f"{echoed.url} answered {seconds:.1f} s after its pod was ready"
             return Finding(passed=True, seen=seen, facts={"address": echoed.url})
 
-    def observe(self) -> LayerState:
-        """Look at MetalLB's pods and at our pool."""
-        if (api := self._parts.find_api()) is None:
-            return Absent()
-        try:
-            return self._observe(api)
-        except ConfigurationError as error:
-            return Drifted((str(error),))
-        except (CommandError, NotFoundError, UnavailableError) as error:
-            return Broken(str(error))
+    def survey(self, api: KubernetesApi) -> Iterator[Question]:
+        """Ask whether a MetalLB of somebody else is there."""
+        yield "metallb", lambda: self._diagnose(api)
 
-    def ensure(self) -> Change:
-        """Install MetalLB, and give it a range of the container network.
-
-        Raises:
-            ConfigurationError: the manifest cannot be had, or there is no such range; nothing was
-                changed.
-            ConflictError: somebody else's MetalLB is there.
-            UnavailableError: it did not become ready.
-            FatalStateError: a pod cannot become ready.
-        """
-        return bring_up(self, self._parts, self._bring_up, purpose="bring up MetalLB")
-
-    def _bring_up(self, steps: Steps) -> Facts:
-        api = self._parts.api()
-        self._parts.sources.require(["metallb-native", "metallb"])
-        remedy = remedy_of(self._parts.settings.platform)
-        upstream.require_ours(api, _manifests(self._parts), what="MetalLB", remedy=remedy)
-        chosen = self._choose(api)
-        self._install(api, steps)
-        pool = self._open(api, chosen, steps)
-        return _facts(pool, chosen)
-
-    def remove(self) -> None:
-        """Delete MetalLB if it is ours; Services keep no addresses."""
-        upstream.remove(self._parts, layer=self.name, namespace=_SYSTEM, what="MetalLB")
+    def _diagnose(self, api: KubernetesApi) -> Diagnosis:
+        # What it brings is known where its manifest can be had; whoever needs it asks for that.
+        with suppress(ConfigurationError, IntegrityError):
+            if foreign := self.describe_foreign(api):
+                return Diagnosis("metallb", foreign, self.remedy)
+        return Diagnosis("metallb", f"ours, with {self._parts.settings.metallb.addresses}")
 
     def users(self) -> tuple[str, ...]:
         """Return the Services of somebody else with an address of ours, and their own pools.
@@ -162,25 +165,30 @@ class MetalLB:
             if not is_mine(api, found) and stays(found)
         )
 
-    def _observe(self, api: KubernetesApi) -> LayerState:
-        controller = upstream.observe_controller(api, _CONTROLLER, namespace=_SYSTEM)
-        if not isinstance(controller, Ready):
-            return controller
+    def look(self, api: KubernetesApi) -> Iterator[LayerState]:
+        """Look at its speakers, and at our pool, whose annotations stand for all."""
         if reason := _describe_speakers(api):
-            return Broken(reason)
+            yield Broken(reason)
+            return
         pool = find_lasting(api, IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
         if pool is None:
-            return Drifted((f"the IPAddressPool {_SYSTEM}/{_POOL} is not there",))
-        chosen = self._choose(api)
-        different = tuple(self._differences(api, pool, chosen))
-        return Drifted(different) if different else Ready(_facts(pool, chosen))
+            yield Drifted((f"the IPAddressPool {_SYSTEM}/{_POOL} is not there",))
+            return
+        yield Drifted(tuple(self._differences(api, pool, self._choose(api))))
+
+    def facts(self, api: KubernetesApi) -> Facts:
+        """Return the version and the addresses that it may give."""
+        pool = api.get(IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
+        given = _addresses(pool)
+        count = len(AddressRange.parse(given))
+        return {"version": upstream.version_of(pool), "addresses": given, "count": count}
 
     def _differences(
         self, api: KubernetesApi, pool: Manifest, chosen: AddressRange
     ) -> Iterator[str]:
         # Without the manifest nobody can say which version is asked for.
         with suppress(ConfigurationError, IntegrityError):
-            if different := upstream.difference(pool, self._annotations()):
+            if different := upstream.difference(pool, self.noted()):
                 yield different
         if (there := _addresses(pool)) != str(chosen):
             yield f"its addresses are {there or 'none'}, and {chosen} are asked for"
@@ -189,32 +197,44 @@ class MetalLB:
 
     def _choose(self, api: KubernetesApi) -> AddressRange:
         pool = api.find(IP_ADDRESS_POOL, _POOL, namespace=_SYSTEM)
-        return self._parts.choose_addresses(_addresses(pool) if pool is not None else "")
+        return self._parts.choose_addresses(
+            _addresses(pool) if pool is not None else "",
+            wanted=self._parts.settings.metallb.addresses,
+            least=self._needed(),
+        )
 
-    def _install(self, api: KubernetesApi, steps: Steps) -> None:
-        with steps.step("images"):
-            self._parts.images.ensure("metallb")
-        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
-        wait_for_end(api, NAMESPACE, _SYSTEM, timeout=timeout, clock=clock)
-        with steps.step("apply"):
-            upstream.apply(api, _manifests(self._parts), timeout=timeout, clock=clock)
+    def require(self, api: KubernetesApi) -> None:
+        """Refuse to go on without a range of addresses."""
+        self._choose(api)
+
+    def change(self, manifest: dict[str, Any]) -> None:
+        """Let the kubelet look at once: upstream has it wait 10 s with what takes one."""
+        if manifest["kind"] not in ("Deployment", "DaemonSet"):
+            return
+        for container in manifest["spec"]["template"]["spec"]["containers"]:
+            if probe := container.get("readinessProbe"):
+                probe |= {"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 10}
+
+    def wait(self, api: KubernetesApi, steps: Steps) -> None:
+        """Wait for the controller and a speaker on each node, and give MetalLB its addresses."""
+        super().wait(api, steps)
         with steps.step("pods"):
-            workloads.wait_for(self._parts, DEPLOYMENT, _CONTROLLER, namespace=_SYSTEM)
             probe = partial(_describe_speakers, api, describe=pods.explain_unready)
             wait_until(
                 f"DaemonSet {_SYSTEM}/{_SPEAKER}",
                 patiently(pods.replacing_failed(api, probe, lambda: _speakers(api))),
-                timeout=timeout,
-                clock=clock,
+                timeout=self._parts.settings.ready_timeout,
+                clock=self._parts.clock,
                 hint=f"see `kubectl describe pods --namespace {_SYSTEM}`",
             )
+        self._open(api, self._choose(api), steps)
 
-    def _open(self, api: KubernetesApi, chosen: AddressRange, steps: Steps) -> Manifest:
+    def _open(self, api: KubernetesApi, chosen: AddressRange, steps: Steps) -> None:
         """Apply the pool as soon as MetalLB's webhooks answer: they do some time after its pods.
 
         One that answered may be gone a moment later, with a controller that is just being replaced.
         """
-        objects = _pool(chosen, self._annotations())
+        objects = _pool(chosen, self.noted())
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
 
         def apply() -> None:
@@ -241,38 +261,6 @@ class MetalLB:
                 clock=clock,
                 interval=_SLOW / 5,
             )
-        return objects[0]
-
-    def _annotations(self) -> dict[str, str]:
-        file = self._parts.sources.manifest("metallb-native")
-        return upstream.annotations(file, revision=_REVISION)
-
-
-def describe_foreign(parts: Parts) -> str | None:
-    """Say whether a MetalLB of somebody else is there; None where none is.
-
-    Raises:
-        NotDownloadedError: the manifest is not here yet, which says what to look for.
-    """
-    foreign = upstream.foreign_among(parts.api(), _manifests(parts))
-    return f"a MetalLB of somebody else is there: {', '.join(foreign)}" if foreign else None
-
-
-def remedy_of(platform: str) -> str:
-    """Return what to do about a MetalLB of somebody else."""
-    if platform == "kubernetes":
-        return "use it as it is (kubernetes.metallb.install = false), or remove it"
-    return "remove it, or use another cluster"
-
-
-def _manifests(parts: Parts) -> list[Manifest]:
-    file = parts.sources.manifest("metallb-native")
-    return upstream.read(file, layer=MetalLB.name, change=_probe_sooner)
-
-
-def _facts(pool: Manifest, chosen: AddressRange) -> dict[str, str | int | float]:
-    version = (pool["metadata"].get("annotations") or {}).get(upstream.VERSION, "")
-    return {"version": str(version), "addresses": str(chosen), "count": len(chosen)}
 
 
 def _describe_speakers(
@@ -301,15 +289,6 @@ def _describe_speakers(
 
 def _speakers(api: KubernetesApi) -> Sequence[Manifest]:
     return api.list(POD, namespace=_SYSTEM, labels=f"component={_SPEAKER}")
-
-
-def _probe_sooner(manifest: dict[str, Any]) -> None:
-    """Let the kubelet look at once: upstream has it wait 10 s with what takes one."""
-    if manifest["kind"] not in ("Deployment", "DaemonSet"):
-        return
-    for container in manifest["spec"]["template"]["spec"]["containers"]:
-        if probe := container.get("readinessProbe"):
-            probe |= {"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 10}
 
 
 def _pool(chosen: AddressRange, annotations: dict[str, str]) -> list[Manifest]:

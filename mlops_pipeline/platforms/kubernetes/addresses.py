@@ -1,4 +1,4 @@
-"""Which addresses of the container network MetalLB may give away."""
+"""Which addresses of the container network Services of type LoadBalancer may be given."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +11,6 @@ from mlops_pipeline.clients.errors import ConfigurationError
 
 _MOST = 50
 """Addresses in a range, where the subnet has room for that many."""
-_LEAST = 4
-"""The gateway's, the object store's, ingress-nginx's, and one for a check."""
 _SLOTS = 64
 """Ranges near the end of the subnet that clusters are spread over."""
 
@@ -61,14 +59,16 @@ def choose(
     *,
     wanted: str,
     existing: str,
+    least: int,
     cluster: str,
     others: Callable[[], Sequence[AddressRange]] = tuple,
 ) -> AddressRange:
     """Return the range for a pool: the `wanted` one, else the `existing` one where it still fits.
 
-    Otherwise a free one near the end of the IPv4 subnet: containers get addresses from its
-    beginning. `others` gives the ranges of the clusters that share the network. Where to look first
-    depends on the cluster's name, for clusters that are made at the same time.
+    Otherwise a free one of `least` addresses or more near the end of the IPv4 subnet: containers
+    get addresses from its beginning. `others` gives the ranges of the clusters that share the
+    network. Where to look first depends on the cluster's name, for clusters that are made at the
+    same time.
 
     Raises:
         ConfigurationError: `wanted` cannot be used, or the network has no room.
@@ -76,14 +76,14 @@ def choose(
     subnet = _subnet(network)
     if wanted:
         return _configured(wanted, subnet, network)
-    if existing and (kept := _fitting(existing, subnet, network)) is not None:
+    if existing and (kept := _fitting(existing, subnet, network, least)) is not None:
         return kept
     taken = others()
-    for slot in _places(subnet, cluster):
+    for slot in _places(subnet, cluster, least):
         if not _conflicts(slot, subnet, network) and not any(slot.overlaps(t) for t in taken):
             return slot
     raise ConfigurationError(
-        f"the container network {subnet} has no {_LEAST} free addresses in a row for MetalLB; "
+        f"the container network {subnet} has no {least} free addresses in a row for MetalLB; "
         "remove containers or other clusters from it, or set kind.metallb.addresses"
     )
 
@@ -117,12 +117,14 @@ def _configured(wanted: str, subnet: IPv4Network, network: Network) -> AddressRa
     return found
 
 
-def _fitting(existing: str, subnet: IPv4Network, network: Network) -> AddressRange | None:
+def _fitting(
+    existing: str, subnet: IPv4Network, network: Network, least: int
+) -> AddressRange | None:
     try:
         found = AddressRange.parse(existing)
     except ValueError:
         return None
-    return None if _conflicts(found, subnet, network) else found
+    return None if len(found) < least or _conflicts(found, subnet, network) else found
 
 
 def _conflicts(found: AddressRange, subnet: IPv4Network, network: Network) -> str:
@@ -143,18 +145,20 @@ def _ipv4(text: str) -> list[IPv4Address]:
     return [address] if isinstance(address, IPv4Address) else []
 
 
-def _places(subnet: IPv4Network, cluster: str) -> Iterator[AddressRange]:
+def _places(subnet: IPv4Network, cluster: str, least: int) -> Iterator[AddressRange]:
     """Return ranges to try: those near the end from one on that the name tells, then the others."""
     middle = subnet[subnet.num_addresses // 2]
-    upper = list(islice(takewhile(lambda slot: slot.first >= middle, _slots(subnet)), _SLOTS))
+    upper = list(
+        islice(takewhile(lambda slot: slot.first >= middle, _slots(subnet, least)), _SLOTS)
+    )
     start = zlib.crc32(cluster.encode()) % len(upper) if upper else 0
     yield from (*upper[start:], *upper[:start])
-    yield from islice(_slots(subnet), len(upper), None)
+    yield from islice(_slots(subnet, least), len(upper), None)
 
 
-def _slots(subnet: IPv4Network) -> Iterator[AddressRange]:
+def _slots(subnet: IPv4Network, least: int) -> Iterator[AddressRange]:
     """Cut the subnet into ranges, from the end on, without its first and its last address."""
-    size = max(_LEAST, min(_MOST, subnet.num_addresses // 8))
+    size = max(least, min(_MOST, subnet.num_addresses // 8))
     last = int(subnet.broadcast_address) - 1
     while last - size + 1 > int(subnet.network_address):
         yield AddressRange(IPv4Address(last - size + 1), IPv4Address(last))

@@ -4,7 +4,7 @@ import pytest
 
 from mlops_pipeline.clients.containers import Network
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.platforms.kubernetes.metallb.addresses import AddressRange, choose
+from mlops_pipeline.platforms.kubernetes.addresses import AddressRange, choose
 
 IPV6 = "fc00:f853:ccd:e793::/64"
 
@@ -18,7 +18,7 @@ def network(subnet: str, *used: str, ipv6_first: bool = True) -> Network:
 def chosen(
     net: Network, *, wanted: str = "", existing: str = "", cluster: str = "seldon"
 ) -> AddressRange:
-    return choose(net, wanted=wanted, existing=existing, cluster=cluster)
+    return choose(net, wanted=wanted, existing=existing, least=4, cluster=cluster)
 
 
 @pytest.mark.parametrize("ipv6_first", [True, False])
@@ -61,9 +61,11 @@ def test_what_other_clusters_announce_is_left_out() -> None:
     net = network("172.18.0.0/16")
     first = chosen(net)
     part = AddressRange(first.last, first.last + 10)
-    second = choose(net, wanted="", existing="", cluster="seldon", others=lambda: [part])
+    second = choose(net, wanted="", existing="", least=4, cluster="seldon", others=lambda: [part])
     assert not second.overlaps(part)
-    kept = choose(net, wanted="", existing=str(first), cluster="seldon", others=lambda: [part])
+    kept = choose(
+        net, wanted="", existing=str(first), least=4, cluster="seldon", others=lambda: [part]
+    )
     assert kept == first
 
 
@@ -140,3 +142,11 @@ def test_what_the_settings_say_is_refused_by_name(wanted: str, reason: str) -> N
     assert reason in str(caught.value)
     assert "kind.metallb.addresses" in str(caught.value)
     assert "172.18.0.0/16" in str(caught.value)
+
+
+def test_an_existing_range_that_is_too_small_for_the_layers_is_replaced() -> None:
+    net = network("172.18.0.0/16")
+    existing = "172.18.255.1-172.18.255.4"
+    assert str(chosen(net, existing=existing)) == existing
+    more = choose(net, wanted="", existing=existing, least=5, cluster="seldon")
+    assert len(more) == 50

@@ -1,0 +1,200 @@
+"""A layer of Helm charts: releases compared, installed, waited for and removed."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
+    SERVICE,
+    Access,
+    KubernetesApi,
+)
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
+from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, allow
+from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
+from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, remove_namespace
+from mlops_pipeline.platforms.kubernetes.releases import (
+    Installation,
+    install,
+    observe_release,
+    uninstall,
+)
+from mlops_pipeline.platforms.kubernetes.states import broken_by, needed, worst
+from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
+from mlops_pipeline.platforms.kubernetes.workloads import (
+    describe_stopped,
+    describe_unready,
+    wait_for,
+)
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Facts,
+    LayerState,
+    Ready,
+)
+
+
+class HelmLayer(ClusterLayer):
+    """Releases in one namespace, each with the Deployment that it runs and what else it brings.
+
+    A subclass names its charts, and overrides what is different with it.
+    """
+
+    title: str
+    """What people call it: `Istio`."""
+    images: str
+    """The group of its images in `versions.toml`."""
+
+    @property
+    @abstractmethod
+    def charts(self) -> tuple[Installation, ...]:
+        """The releases as they should be, each after what it stands on.
+
+        Raises:
+            ConfigurationError: the settings cannot be met.
+        """
+
+    @property
+    @abstractmethod
+    def chart_names(self) -> tuple[str, ...]:
+        """The names of the charts in `versions.toml`."""
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """The names of the releases, which `remove` needs whatever the settings are."""
+        return tuple(chart.release for chart in self.charts)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The program, the charts and their images."""
+        return ("helm", *self.chart_names, self.images)
+
+    @property
+    def rights(self) -> tuple[Access, ...]:
+        """To install what a chart holds."""
+        return allow(INSTALLED)
+
+    def observe(self) -> LayerState:
+        """Look at the releases, at what they brought, and whether it does its work."""
+        try:
+            return self._observe(self._parts.api())
+        except NotFoundError:
+            return Absent()
+        except (ConfigurationError, UnavailableError) as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Install what is missing or differs, and wait until it does its work.
+
+        Raises:
+            ConfigurationError: a chart cannot be had, does not fit the cluster, or the settings
+                cannot be met; nothing was changed.
+            ConflictError: something of that name is somebody else's.
+            CommandError: helm failed.
+            UnavailableError: it did not become ready.
+            FatalStateError: a pod cannot become ready.
+        """
+        return bring_up(self, self._parts, self._bring_up, purpose=f"bring up {self.title}")
+
+    def remove(self) -> None:
+        """Remove the releases, and the namespace if nothing foreign is in it.
+
+        Raises:
+            ConflictError: something of somebody else would go with it.
+        """
+        if (api := self._parts.find_api()) is None:
+            return
+        with self._parts.locks.held("layers", purpose=f"remove {self.title}"):
+            self.clear(api)
+            for release in reversed(self.releases):
+                uninstall(self._parts, release, namespace=self.namespace)
+            remove_namespace(api, self.namespace, belongs=self.belongs)
+
+    def require(self, api: KubernetesApi) -> None:
+        """Refuse what cannot be, before anything is changed."""
+
+    def clear(self, api: KubernetesApi) -> None:
+        """Remove what was made beside the releases, or refuse to go on."""
+
+    def belongs(self, name: str) -> bool:
+        """Say whether an object of this name without our label is made by what was installed."""
+        return False
+
+    def extra(self, chart: Installation) -> Mapping[str, Any] | None:
+        """Return values for one installation that do not count for drift."""
+        return None
+
+    def is_begun(self, api: KubernetesApi) -> bool:
+        """Say whether something of it is there, even without a release."""
+        return False
+
+    def look(self, api: KubernetesApi) -> Iterator[LayerState]:
+        """Look at what the releases brought, one thing after the other."""
+        for chart in self.charts:
+            yield broken_by(next(_missing(api, chart), None))
+        for chart in self.charts:
+            if name := chart.deployment:
+                yield broken_by(describe_unready(api, DEPLOYMENT, name, namespace=self.namespace))
+
+    def is_whole(self, api: KubernetesApi, chart: Installation) -> bool:
+        """Say whether a release is as it should be, with all that it brought."""
+        if not isinstance(observe_release(self._parts, api, chart), Ready):
+            return False
+        if any(_missing(api, chart)):
+            return False
+        name, namespace = chart.deployment, self.namespace
+        return not name or not describe_stopped(api, DEPLOYMENT, name, namespace=namespace)
+
+    def converge(self, api: KubernetesApi, steps: Steps) -> None:
+        """Install what is not whole, one on the other, and wait until all does its work."""
+        for chart in self.charts:
+            with steps.step(chart.chart):
+                if not self.is_whole(api, chart):
+                    self.install(api, chart)
+                if name := chart.deployment:
+                    wait_for(self._parts, DEPLOYMENT, name, namespace=self.namespace)
+
+    def install(self, api: KubernetesApi, chart: Installation) -> None:
+        """Install one release, once what is being deleted of it is gone."""
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        own = [(kind, chart.deployment, self.namespace) for kind in (DEPLOYMENT, SERVICE)]
+        for resource, name, namespace in (*chart.brings, *(own if chart.deployment else ())):
+            wait_for_end(api, resource, name, namespace=namespace, timeout=timeout, clock=clock)
+        install(self._parts, chart, extra=self.extra(chart))
+
+    def facts(self, api: KubernetesApi) -> Facts:
+        """Return what to tell people of it when it is ready."""
+        return {"version": self._parts.sources.chart(self.chart_names[0]).version}
+
+    def _observe(self, api: KubernetesApi) -> LayerState:
+        charts = self.charts
+        states = [observe_release(self._parts, api, chart) for chart in charts]
+        if all(isinstance(state, Absent) for state in states) and not self.is_begun(api):
+            return Absent()
+        found = (needed(state, str(c)) for c, state in zip(charts, states, strict=True))
+        return worst(chain(found, self.look(api))) or Ready(self.facts(api))
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        api, charts = self._parts.api(), self.charts
+        self._parts.sources.require(self.sources)
+        self.check_version(api.version())
+        self.require(api)
+        with steps.step("images"):
+            self._parts.images.ensure(self.images)
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        ensure_namespace(api, charts[0].namespace, timeout=timeout, clock=clock)
+        self.converge(api, steps)
+        return self.facts(api)
+
+
+def _missing(api: KubernetesApi, chart: Installation) -> Iterator[str]:
+    """Name what a release should have brought and is gone, or is being deleted."""
+    for resource, name, namespace in chart.brings:
+        if not stays(api.find(resource, name, namespace=namespace)):
+            place = f"{namespace}/" if namespace else ""
+            yield f"the {resource.kind} {place}{name} is not there"

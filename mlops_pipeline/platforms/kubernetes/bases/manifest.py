@@ -1,0 +1,200 @@
+"""A layer that upstream publishes as one manifest, installed in a namespace of its own."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    ConfigurationError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
+from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
+    NAMESPACE,
+    Access,
+    KubernetesApi,
+    Manifest,
+    Resource,
+)
+from mlops_pipeline.platforms.kubernetes import upstream, workloads
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
+from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, allow
+from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
+from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
+from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    Facts,
+    LayerState,
+    Ready,
+)
+
+
+class ManifestLayer(ClusterLayer):
+    """Upstream's objects with our labels, and what a layer adds to them.
+
+    A subclass names the manifest and its controller, and overrides what is different with it.
+    """
+
+    title: str
+    """What people call it: `MetalLB`."""
+    manifest: str
+    """The manifest's name in `versions.toml`."""
+    images: str
+    """The group of its images there."""
+    controller: str
+    """The Deployment without which it counts as not installed; its annotations stand for all."""
+    revision = 1
+    """Raised whenever `change` does: installed manifests are then applied again."""
+    also: tuple[Resource, ...] = ()
+    """Kinds of what it makes outside of its namespace, beside those that every layer has."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The manifest and its images."""
+        return (self.manifest, self.images)
+
+    @property
+    def rights(self) -> tuple[Access, ...]:
+        """To install what a manifest holds."""
+        return allow(INSTALLED)
+
+    @property
+    @abstractmethod
+    def remedy(self) -> str:
+        """What to do where somebody else has installed the same."""
+
+    def observe(self) -> LayerState:
+        """Look at its pods, and at which manifest it was made from."""
+        if (api := self._parts.find_api()) is None:
+            return Absent()
+        try:
+            return self._observe(api)
+        except ConfigurationError as error:
+            return Drifted((str(error),))
+        except (CommandError, NotFoundError, UnavailableError) as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Install it, and wait until it does its work.
+
+        Raises:
+            ConfigurationError: the manifest cannot be had, or the layer cannot be as the settings
+                want it; nothing was changed.
+            ConflictError: one of somebody else is there.
+            UnavailableError: it did not become ready.
+            FatalStateError: a pod cannot become ready.
+        """
+        return bring_up(self, self._parts, self._bring_up, purpose=f"bring up {self.title}")
+
+    def remove(self) -> None:
+        """Delete what is ours of it."""
+        upstream.remove(
+            self._parts,
+            layer=self.name,
+            namespace=self.namespace,
+            what=self.title,
+            also=self.also,
+        )
+
+    def describe_foreign(self, api: KubernetesApi) -> str | None:
+        """Say whether one of somebody else is there; None where none is.
+
+        Raises:
+            NotDownloadedError: the manifest is not here yet, which says what to look for.
+        """
+        foreign = upstream.foreign_among(api, self.manifests())
+        found = f"a {self.title} of somebody else is there: {', '.join(foreign)}"
+        return found if foreign else None
+
+    def manifests(self) -> Sequence[Manifest]:
+        """Return upstream's objects as they are applied; what carries the annotations is last.
+
+        Raises:
+            ConfigurationError: the manifest cannot be had.
+        """
+        noted = self.noted()
+
+        def change(manifest: dict[str, Any]) -> None:
+            self.change(manifest)
+            if self._is_controller(manifest):
+                metadata = manifest["metadata"]
+                metadata["annotations"] = {**(metadata.get("annotations") or {}), **noted}
+
+        file = self._parts.sources.manifest(self.manifest)
+        return sorted(upstream.read(file, layer=self.name, change=change), key=self._is_controller)
+
+    def noted(self) -> dict[str, str]:
+        """Return the annotations that tell a later look which manifest was applied."""
+        file = self._parts.sources.manifest(self.manifest)
+        return upstream.annotations(file, revision=self.revision)
+
+    def change(self, manifest: dict[str, Any]) -> None:
+        """Alter one of upstream's objects, which has our labels already, in place."""
+
+    def require(self, api: KubernetesApi) -> None:
+        """Refuse what cannot be, before anything is changed."""
+
+    def prepare(self, api: KubernetesApi) -> None:
+        """Make way for the manifest, just before it is applied."""
+
+    def wait(self, api: KubernetesApi, steps: Steps) -> None:
+        """Wait until what was applied does its work."""
+        with steps.step("pods"):
+            for name in self._deployments():
+                workloads.wait_for(self._parts, DEPLOYMENT, name, namespace=self.namespace)
+
+    def look(self, api: KubernetesApi) -> Iterator[LayerState]:
+        """Look at one thing after the other, once the controller runs."""
+        controller = api.get(DEPLOYMENT, self.controller, namespace=self.namespace)
+        # Without the manifest nobody can say which version is asked for.
+        with suppress(ConfigurationError, IntegrityError):
+            if different := upstream.difference(controller, self.noted()):
+                yield Drifted((different,))
+            for name in self._deployments():
+                reason = workloads.describe_unready(api, DEPLOYMENT, name, namespace=self.namespace)
+                yield broken_by(reason)
+
+    def facts(self, api: KubernetesApi) -> Facts:
+        """Return what to tell people of it when it is ready."""
+        controller = api.get(DEPLOYMENT, self.controller, namespace=self.namespace)
+        return {"version": upstream.version_of(controller)}
+
+    def _observe(self, api: KubernetesApi) -> LayerState:
+        state = upstream.observe_controller(api, self.controller, namespace=self.namespace)
+        if not isinstance(state, Ready):
+            return state
+        return worst(self.look(api)) or Ready(self.facts(api))
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        api = self._parts.api()
+        self._parts.sources.require(self.sources)
+        upstream.require_ours(api, self.manifests(), what=self.title, remedy=self.remedy)
+        self.require(api)
+        self._install(api, steps)
+        return self.facts(api)
+
+    def _install(self, api: KubernetesApi, steps: Steps) -> None:
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        with steps.step("images"):
+            self._parts.images.ensure(self.images)
+        wait_for_end(api, NAMESPACE, self.namespace, timeout=timeout, clock=clock)
+        with steps.step("apply"):
+            self.prepare(api)
+            upstream.apply(api, self.manifests(), timeout=timeout, clock=clock)
+        self.wait(api, steps)
+
+    def _deployments(self) -> Iterable[str]:
+        names = (m["metadata"]["name"] for m in self.manifests() if m["kind"] == DEPLOYMENT.kind)
+        return [str(name) for name in names]
+
+    def _is_controller(self, manifest: Manifest) -> bool:
+        named = (str(manifest["kind"]), str(manifest["metadata"]["name"]))
+        return named == (DEPLOYMENT.kind, self.controller)

@@ -1,1 +1,0 @@
-"""MetalLB: its layer, and which addresses it may give away."""
