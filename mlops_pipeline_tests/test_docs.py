@@ -16,8 +16,8 @@ from mlops_pipeline.cli.status import LayerStatus, ModelStatus, PredictorStatus,
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.build import PLATFORMS
-from mlops_pipeline.platforms.kubernetes.istio import charts, tls
-from mlops_pipeline.platforms.kubernetes.object_store import keys, manifests
+from mlops_pipeline.platforms.kubernetes.layers.istio import charts, tls
+from mlops_pipeline.platforms.kubernetes.layers.object_store import keys, manifests
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.serving.__main__ import LIBRARIES
 from mlops_pipeline.serving.errors import ExitCode

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.platforms.kubernetes.istio.charts import NAMESPACE
-from mlops_pipeline.platforms.kubernetes.istio.gateway import NAME
+from mlops_pipeline.platforms.kubernetes.layers.istio.charts import NAMESPACE
+from mlops_pipeline.platforms.kubernetes.layers.istio.gateway import NAME
 from mlops_pipeline.settings import Settings, load_settings
 from mlops_pipeline.settings.kubernetes import ExistingIstio
 from mlops_pipeline.settings.layers import IstioSettings

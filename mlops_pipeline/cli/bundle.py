@@ -18,7 +18,7 @@ from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
 if TYPE_CHECKING:
-    from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+    from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
     from mlops_pipeline.platforms.kubernetes.sources.checking import Fault
     from mlops_pipeline.platforms.kubernetes.sources.contents import Contents
     from mlops_pipeline.platforms.kubernetes.sources.gathering import Built
@@ -75,8 +75,8 @@ def _serving_images(context: Context, machine: str) -> "Built | None":
 
 def _as_bundled(settings: Settings) -> "ServingImage":
     """Return the layer of a kind cluster: by its names of them a bundle holds our images."""
-    from mlops_pipeline.platforms.kubernetes.parts import KindParts
-    from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+    from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
+    from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 
     engine = _engine(_chosen(settings))
     kind = settings.kind.model_copy(

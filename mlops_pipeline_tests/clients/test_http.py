@@ -9,7 +9,7 @@ import pytest
 
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import UnavailableError
-from mlops_pipeline.platforms.kubernetes.istio import tls as istio_tls
+from mlops_pipeline.platforms.kubernetes.layers.istio import tls as istio_tls
 
 
 class Answers(BaseHTTPRequestHandler):

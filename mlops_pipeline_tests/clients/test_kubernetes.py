@@ -36,7 +36,7 @@ from mlops_pipeline.clients.kubernetes import (
     parse_all,
     resource_of,
 )
-from mlops_pipeline.platforms.kubernetes.istio import tls
+from mlops_pipeline.platforms.kubernetes.layers.istio import tls
 from mlops_pipeline_tests.clients.connect_proxy import connect_proxy
 from mlops_pipeline_tests.clients.stub_api_server import StubApiServer, stub_api_server
 

@@ -17,7 +17,7 @@ from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.deploying import deploy, deployed_ref, seldon_deployment
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verification import ask_holdout
-from mlops_pipeline.platforms.kubernetes.istio import tls
+from mlops_pipeline.platforms.kubernetes.layers.istio import tls
 from mlops_pipeline_tests.fakes import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 
 

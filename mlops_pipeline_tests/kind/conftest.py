@@ -12,7 +12,7 @@ import pytest
 
 from mlops_pipeline.clients.kubernetes import KubernetesApi
 from mlops_pipeline.platforms.kubernetes import KindPlatform
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.settings import Settings
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports

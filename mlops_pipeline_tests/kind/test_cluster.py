@@ -14,10 +14,10 @@ import pytest
 from mlops_pipeline.clients.errors import ConflictError, NotFoundError
 from mlops_pipeline.clients.kubernetes import CONFIG_MAP, NODE
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.cluster import preflight
-from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
-from mlops_pipeline.platforms.kubernetes.metallb import MetalLB
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight
+from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
+from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline_tests.kind import clusters
 from mlops_pipeline_tests.kind.clusters import control_plane, parts_of
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.kind
 MAKE = """
 import sys
 from pathlib import Path
-from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
+from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
 from mlops_pipeline_tests.kind.clusters import parts_of
 
 home, name, bundle = sys.argv[1:]

@@ -39,11 +39,11 @@ from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
-from mlops_pipeline.platforms.kubernetes.endings import is_ending
-from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
-from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import SeaweedStore
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
+from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import SeaweedStore
+from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
 from mlops_pipeline_tests.kind.conftest import KindCommandLine

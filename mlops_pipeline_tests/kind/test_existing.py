@@ -30,10 +30,11 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.clients.waiting import MONOTONIC, wait_until
-from mlops_pipeline.platforms.kubernetes import addresses, pods
 from mlops_pipeline.platforms.kubernetes.cluster import nodes
-from mlops_pipeline.platforms.kubernetes.images import RegistryImages
-from mlops_pipeline.platforms.kubernetes.seldon_core.chart import DEFINITION
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core.chart import DEFINITION
+from mlops_pipeline.platforms.kubernetes.objects import pods
+from mlops_pipeline.platforms.kubernetes.parts import addresses
+from mlops_pipeline.platforms.kubernetes.parts.images import RegistryImages
 from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, free_ports, predict

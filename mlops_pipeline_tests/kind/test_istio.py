@@ -20,9 +20,9 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.bookinfo import Bookinfo
-from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.layers.bookinfo import Bookinfo
+from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import IstioSettings

@@ -16,7 +16,7 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes import memory
+from mlops_pipeline.platforms.kubernetes.objects import memory
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
 
 GROUP = "contract.mlops-pipeline.test"

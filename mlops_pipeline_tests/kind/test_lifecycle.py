@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from mlops_pipeline.clients.kubernetes import POD, KubernetesApi
-from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline_tests.command_line import ODD_FLOWER, WINE, predict
 from mlops_pipeline_tests.kind.conftest import KindCommandLine
 

@@ -7,10 +7,10 @@ import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.kubernetes import IP_ADDRESS_POOL, NAMESPACE, POD
-from mlops_pipeline.platforms.kubernetes.endings import stays
-from mlops_pipeline.platforms.kubernetes.metallb import MetalLB
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.probes import PROBE_LABEL
+from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.objects.endings import stays
+from mlops_pipeline.platforms.kubernetes.objects.probes import PROBE_LABEL
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import MetalLBSettings

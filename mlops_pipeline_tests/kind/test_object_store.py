@@ -21,10 +21,13 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.s3 import Credentials, ObjectStore
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.object_store.external import ExternalStore
-from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import POD_ENDPOINT, SeaweedStore
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.layers.object_store.external import ExternalStore
+from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import (
+    POD_ENDPOINT,
+    SeaweedStore,
+)
+from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import ObjectStoreSettings

@@ -12,7 +12,7 @@ from mlops_pipeline.clients.errors import CommandError, ConflictError
 from mlops_pipeline.clients.helm import find_release
 from mlops_pipeline.clients.kubernetes import CONFIG_MAP, NAMESPACE, KubernetesApi
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 
 pytestmark = pytest.mark.kind
 

@@ -41,7 +41,7 @@ from mlops_pipeline.delivery.deploying import deploy, deployed_ref
 from mlops_pipeline.delivery.planning import plan_layers, plan_model
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.platforms.kubernetes import KindPlatform
-from mlops_pipeline.platforms.kubernetes.load_balancers import address_of
+from mlops_pipeline.platforms.kubernetes.objects.load_balancers import address_of
 from mlops_pipeline.platforms.layers import Broken, by_name
 from mlops_pipeline_tests.command_line import CLI, ODD_FLOWER, WINE, predict
 from mlops_pipeline_tests.kind.clusters import stop

@@ -15,9 +15,9 @@ from mlops_pipeline.clients.kubernetes import (
     KubernetesApi,
 )
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core.layer import SeldonCore
+from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready
 
 pytestmark = pytest.mark.kind

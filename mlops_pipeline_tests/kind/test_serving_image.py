@@ -20,9 +20,9 @@ from mlops_pipeline.clients.containers import ContainerEngine
 from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.serving_image import context as serving_context
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.layers.serving_image import context as serving_context
+from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.serving import artifact
 from mlops_pipeline.serving import seldon_pb2 as pb

@@ -38,7 +38,7 @@ from dataclasses import replace
 from pathlib import Path
 from mlops_pipeline.catalog.iris import IRIS
 from mlops_pipeline.catalog.spec import InvalidSpecError
-from mlops_pipeline.platforms.kubernetes.seldon_core import chart
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core import chart
 from mlops_pipeline.platforms.seldon import parse
 from mlops_pipeline.serving import bare, frameworks
 from mlops_pipeline.settings.kind import KindSettings

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlops_pipeline.platforms.kubernetes import survey
-from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
-from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
+from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import survey
+from mlops_pipeline.platforms.kubernetes.layers.existing_cluster.layer import ExistingCluster
+from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
 from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform
 from mlops_pipeline.platforms.kubernetes.stack import Stack
 from mlops_pipeline.platforms.layers import Diagnosis

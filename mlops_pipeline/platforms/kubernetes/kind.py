@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import PipelineError
-from mlops_pipeline.platforms.kubernetes.cluster import preflight
-from mlops_pipeline.platforms.kubernetes.cluster.kind import KindCluster
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight
+from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform
 from mlops_pipeline.platforms.kubernetes.stack import Stack
 from mlops_pipeline.platforms.layers import Diagnosis

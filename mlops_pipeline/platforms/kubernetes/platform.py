@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.clients.kubernetes import NAMESPACE, POD
 from mlops_pipeline.platforms import store_access
-from mlops_pipeline.platforms.kubernetes import leaving, memory, pods
+from mlops_pipeline.platforms.kubernetes import leaving
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
-from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
-from mlops_pipeline.platforms.kubernetes.ownership import (
+from mlops_pipeline.platforms.kubernetes.objects import memory, pods
+from mlops_pipeline.platforms.kubernetes.objects.endings import wait_for_end
+from mlops_pipeline.platforms.kubernetes.objects.ownership import (
     made_elsewhere,
     our_namespaces,
     remove_namespace,
 )
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.stack import Stack, former_namespaces
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.platforms.platform import deployments_called

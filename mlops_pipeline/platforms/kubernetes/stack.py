@@ -7,23 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_pipeline.platforms.kubernetes.bases.layer import (
-    ClusterLayer,
-    GatewayLayer,
-    StoreLayer,
-)
-from mlops_pipeline.platforms.kubernetes.bookinfo import Bookinfo
-from mlops_pipeline.platforms.kubernetes.cluster.existing import ExistingCluster
-from mlops_pipeline.platforms.kubernetes.ingress_nginx import IngressNginx
-from mlops_pipeline.platforms.kubernetes.istio.existing import ExistingGateway
-from mlops_pipeline.platforms.kubernetes.istio.layer import Istio
-from mlops_pipeline.platforms.kubernetes.metallb import MetalLB
-from mlops_pipeline.platforms.kubernetes.object_store.external import ExternalStore
-from mlops_pipeline.platforms.kubernetes.object_store.seaweedfs import SeaweedStore
-from mlops_pipeline.platforms.kubernetes.parts import Parts
-from mlops_pipeline.platforms.kubernetes.seldon_core.existing import ExistingOperator
-from mlops_pipeline.platforms.kubernetes.seldon_core.layer import SeldonCore
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, GatewayLayer, StoreLayer
+from mlops_pipeline.platforms.kubernetes.layers.bookinfo import Bookinfo
+from mlops_pipeline.platforms.kubernetes.layers.existing_cluster.layer import ExistingCluster
+from mlops_pipeline.platforms.kubernetes.layers.ingress_nginx import IngressNginx
+from mlops_pipeline.platforms.kubernetes.layers.istio.existing import ExistingGateway
+from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
+from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.layers.object_store.external import ExternalStore
+from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import SeaweedStore
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core.existing import ExistingOperator
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core.layer import SeldonCore
+from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 
 
 @dataclass(frozen=True)

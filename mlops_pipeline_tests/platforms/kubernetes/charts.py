@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlops_pipeline.clients.kubernetes import Manifest
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import Chart
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeHelm, FakeKubernetes, FakeSources

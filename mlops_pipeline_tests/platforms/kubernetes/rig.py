@@ -10,10 +10,11 @@ from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.kubernetes import Access, KubernetesApi, Manifest
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.kubernetes import KubernetesPlatform
-from mlops_pipeline.platforms.kubernetes.cluster import permissions
-from mlops_pipeline.platforms.kubernetes.images import NodeImages
-from mlops_pipeline.platforms.kubernetes.parts import ExistingParts, KindParts, delivered
-from mlops_pipeline.platforms.kubernetes.state import State
+from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissions
+from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts, delivered
+from mlops_pipeline.platforms.kubernetes.parts.images import NodeImages
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
+from mlops_pipeline.platforms.kubernetes.parts.state import State
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.fakes_kubernetes import (

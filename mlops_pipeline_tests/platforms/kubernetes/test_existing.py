@@ -19,10 +19,14 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.kubernetes import KubernetesPlatform
-from mlops_pipeline.platforms.kubernetes.images import BroughtImages, NodeImages, RegistryImages
-from mlops_pipeline.platforms.kubernetes.istio import charts
-from mlops_pipeline.platforms.kubernetes.parts import ExistingParts
-from mlops_pipeline.platforms.kubernetes.releases import install, uninstall
+from mlops_pipeline.platforms.kubernetes.layers.istio import charts
+from mlops_pipeline.platforms.kubernetes.objects.releases import install, uninstall
+from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
+from mlops_pipeline.platforms.kubernetes.parts.images import (
+    BroughtImages,
+    NodeImages,
+    RegistryImages,
+)
 from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings

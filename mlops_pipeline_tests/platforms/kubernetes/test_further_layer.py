@@ -10,7 +10,7 @@ from mlops_pipeline.platforms.build import layer_names
 from mlops_pipeline.platforms.kubernetes import KindPlatform, stack
 from mlops_pipeline.platforms.kubernetes.bases.manifest import ManifestLayer
 from mlops_pipeline.platforms.kubernetes.bases.rights import WRITE, allow
-from mlops_pipeline.platforms.kubernetes.endpoints import ServicePort
+from mlops_pipeline.platforms.kubernetes.parts.endpoints import ServicePort
 from mlops_pipeline.platforms.layers import Absent, Diagnosis, Ready
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline.settings.layers import LayerSettings

@@ -17,10 +17,10 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, ClusterRecord, Stage
-from mlops_pipeline.platforms.kubernetes.object_store import manifests as store_manifests
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
-from mlops_pipeline.platforms.kubernetes.state import State
+from mlops_pipeline.platforms.kubernetes.layers.object_store import manifests as store_manifests
+from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
+from mlops_pipeline.platforms.kubernetes.parts.state import State
 from mlops_pipeline.platforms.layers import Absent
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings

@@ -14,17 +14,17 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, allow
-from mlops_pipeline.platforms.kubernetes.endings import stays, wait_for_end
-from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, remove_namespace
-from mlops_pipeline.platforms.kubernetes.releases import (
+from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
+from mlops_pipeline.platforms.kubernetes.objects.endings import stays, wait_for_end
+from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, remove_namespace
+from mlops_pipeline.platforms.kubernetes.objects.releases import (
     Installation,
     install,
     observe_release,
     uninstall,
 )
-from mlops_pipeline.platforms.kubernetes.states import broken_by, needed, worst
-from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
-from mlops_pipeline.platforms.kubernetes.workloads import (
+from mlops_pipeline.platforms.kubernetes.objects.states import broken_by, needed, worst
+from mlops_pipeline.platforms.kubernetes.objects.workloads import (
     describe_stopped,
     describe_unready,
     wait_for,

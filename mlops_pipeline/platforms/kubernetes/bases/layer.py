@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.kubernetes import Access, KubernetesApi
-from mlops_pipeline.platforms.kubernetes.endpoints import ServicePort
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
+from mlops_pipeline.platforms.kubernetes.parts.endpoints import ServicePort
 from mlops_pipeline.platforms.layers import Change, Diagnosis, HealthCheck, LayerState
 from mlops_pipeline.settings.layers import LayerSettings
 

@@ -20,12 +20,12 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.platforms.kubernetes import upstream, workloads
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, allow
-from mlops_pipeline.platforms.kubernetes.endings import wait_for_end
-from mlops_pipeline.platforms.kubernetes.states import broken_by, worst
-from mlops_pipeline.platforms.kubernetes.steps import Steps, bring_up
+from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
+from mlops_pipeline.platforms.kubernetes.objects import upstream, workloads
+from mlops_pipeline.platforms.kubernetes.objects.endings import wait_for_end
+from mlops_pipeline.platforms.kubernetes.objects.states import broken_by, worst
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,

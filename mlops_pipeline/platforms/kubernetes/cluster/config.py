@@ -15,7 +15,7 @@ import yaml
 from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.containers import ContainerInfo, PortMapping
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.platforms.kubernetes.endpoints import ServicePort
+from mlops_pipeline.platforms.kubernetes.parts.endpoints import ServicePort
 from mlops_pipeline.settings.kind import ClusterSettings
 
 CLUSTER_LABEL = "io.x-k8s.kind.cluster"

@@ -9,8 +9,8 @@ from mlops_pipeline.clients.containers import ContainerInfo, EngineApi
 from mlops_pipeline.clients.errors import CommandError, UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import ENDPOINT_SLICE, SERVICE, KubernetesApi, Manifest
-from mlops_pipeline.platforms.kubernetes.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.cluster import config
+from mlops_pipeline.platforms.kubernetes.parts.addresses import AddressRange
 
 ASKED_NAME = "kubernetes.default.svc.cluster.local"
 _SYSTEM = "kube-system"

@@ -26,7 +26,6 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.waiting import patiently, wait_until
-from mlops_pipeline.platforms.kubernetes import pods
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import APPLIED_ANNOTATION, Manifests
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     Rollout,
@@ -35,10 +34,15 @@ from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     ready_shares,
 )
 from mlops_pipeline.platforms.kubernetes.deployments.statuses import memory_bytes, statuses
-from mlops_pipeline.platforms.kubernetes.edits import apply_whole
-from mlops_pipeline.platforms.kubernetes.endings import find_lasting, is_ending, wait_for_end
-from mlops_pipeline.platforms.kubernetes.ownership import ensure_namespace, is_mine, is_ours
-from mlops_pipeline.platforms.kubernetes.parts import Parts
+from mlops_pipeline.platforms.kubernetes.objects import pods
+from mlops_pipeline.platforms.kubernetes.objects.edits import apply_whole
+from mlops_pipeline.platforms.kubernetes.objects.endings import (
+    find_lasting,
+    is_ending,
+    wait_for_end,
+)
+from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, is_mine, is_ours
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import SeldonDeployment, between

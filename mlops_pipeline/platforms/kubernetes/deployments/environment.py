@@ -9,7 +9,7 @@ from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms import offline
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
 
 _TIMEOUT = 180.0
 _GIVEN, _WRITTEN = "/mnt/given", "/mnt/written"

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from mlops_pipeline.clients.errors import InvalidManifestError
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, Manifest
-from mlops_pipeline.platforms.kubernetes.ownership import is_ours
+from mlops_pipeline.platforms.kubernetes.objects.ownership import is_ours
 from mlops_pipeline.platforms.seldon import (
     CPU_ANNOTATION,
     MANAGED_BY,

@@ -17,7 +17,6 @@ from mlops_pipeline.clients.kubernetes import (
     KubernetesApi,
     Manifest,
 )
-from mlops_pipeline.platforms.kubernetes import pods
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     IMAGE_ANNOTATION,
     TEMPLATE_ANNOTATION,
@@ -25,8 +24,9 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     mirrors_of,
     traffic_of,
 )
-from mlops_pipeline.platforms.kubernetes.endings import is_ending
-from mlops_pipeline.platforms.kubernetes.workloads import is_rolled_out
+from mlops_pipeline.platforms.kubernetes.objects import pods
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
+from mlops_pipeline.platforms.kubernetes.objects.workloads import is_rolled_out
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
 ID_LABEL = "seldon-deployment-id"

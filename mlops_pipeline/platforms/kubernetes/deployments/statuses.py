@@ -8,7 +8,6 @@ from typing import Literal
 from mlops_pipeline.clients.errors import FatalStateError, PipelineError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import EVENT, KubernetesApi, Manifest
-from mlops_pipeline.platforms.kubernetes import pods
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     PREDICTOR_ANNOTATION,
     traffic_of,
@@ -18,7 +17,8 @@ from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     described_status,
     newest_first,
 )
-from mlops_pipeline.platforms.kubernetes.workloads import is_rolled_out
+from mlops_pipeline.platforms.kubernetes.objects import pods
+from mlops_pipeline.platforms.kubernetes.objects.workloads import is_rolled_out
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 

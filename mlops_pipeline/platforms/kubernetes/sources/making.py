@@ -4,12 +4,12 @@ from pathlib import Path
 
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.kubernetes.parts.state import State
 from mlops_pipeline.platforms.kubernetes.sources import Sources, versions
 from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
 from mlops_pipeline.platforms.kubernetes.sources.network import Network
 from mlops_pipeline.platforms.kubernetes.sources.upstream import Cache
 from mlops_pipeline.platforms.kubernetes.sources.verified import Verified, VerifiedOnce
-from mlops_pipeline.platforms.kubernetes.state import State
 
 _LOCK_TIMEOUT = 3600.0
 """Seconds to wait for another process that downloads the same file."""

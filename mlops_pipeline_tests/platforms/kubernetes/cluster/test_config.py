@@ -9,8 +9,8 @@ from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes.cluster import config as cluster_config
 from mlops_pipeline.platforms.kubernetes.cluster.config import HostPorts
-from mlops_pipeline.platforms.kubernetes.istio import charts
-from mlops_pipeline.platforms.kubernetes.object_store import manifests
+from mlops_pipeline.platforms.kubernetes.layers.istio import charts
+from mlops_pipeline.platforms.kubernetes.layers.object_store import manifests
 from mlops_pipeline.settings.kind import ClusterSettings
 from mlops_pipeline_tests.platforms.kubernetes.rig import MAPPED, node
 

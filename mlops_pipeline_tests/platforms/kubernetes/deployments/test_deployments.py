@@ -26,8 +26,8 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
-from mlops_pipeline.platforms.kubernetes.parts import KindParts
-from mlops_pipeline.platforms.kubernetes.state import State
+from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
+from mlops_pipeline.platforms.kubernetes.parts.state import State
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import (
     DIGEST_ANNOTATION,

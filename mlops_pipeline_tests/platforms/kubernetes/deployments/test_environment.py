@@ -13,7 +13,7 @@ from mlops_pipeline.clients.containers import Mount
 from mlops_pipeline.clients.errors import CommandError, IntegrityError, NotFoundError
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
-from mlops_pipeline.platforms.kubernetes.serving_image.layer import ServingImage
+from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.platform import ServingEnvironment
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine

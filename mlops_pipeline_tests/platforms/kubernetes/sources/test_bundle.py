@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
+from mlops_pipeline.platforms.kubernetes.parts.state import State
 from mlops_pipeline.platforms.kubernetes.sources import (
     Archive,
     Chart,
@@ -17,7 +18,6 @@ from mlops_pipeline.platforms.kubernetes.sources import verified as comparing
 from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
 from mlops_pipeline.platforms.kubernetes.sources.verified import VerifiedOnce
 from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
-from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline_tests.fakes_kubernetes import FakeSources
 
 FILES = {

@@ -14,8 +14,8 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.unpacking import unpack_file
+from mlops_pipeline.platforms.kubernetes.parts.state import State
 from mlops_pipeline.platforms.kubernetes.sources import Sources, path
-from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline_tests.file_server import FileServer, serving
 from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import (
     CHART,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.kubernetes.parts.state import State
 from mlops_pipeline.platforms.kubernetes.sources.network import Network
 from mlops_pipeline.platforms.kubernetes.sources.upstream import Cache
 from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
 from mlops_pipeline.platforms.kubernetes.sources.versions import Versions, read
-from mlops_pipeline.platforms.kubernetes.state import State
 from mlops_pipeline_tests.file_server import FileServer
 from mlops_pipeline_tests.platforms.kubernetes.rig import JumpingClock
 

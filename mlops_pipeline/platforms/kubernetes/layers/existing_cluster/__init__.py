@@ -1,0 +1,1 @@
+"""A cluster that is there already: its layer, and what is looked at before anything is changed."""

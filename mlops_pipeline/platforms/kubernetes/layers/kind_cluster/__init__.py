@@ -1,0 +1,1 @@
+"""The cluster that kind makes: its layer, whose it is, and what of this machine it needs."""

@@ -1,0 +1,187 @@
+"""The object_store layer where an S3 is there already: nothing is made in it."""
+
+import ipaddress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
+from mlops_pipeline.platforms.kubernetes.bases.layer import StoreLayer
+from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
+from mlops_pipeline.platforms.kubernetes.layers.object_store import buckets, rclone
+from mlops_pipeline.platforms.kubernetes.layers.object_store.manifests import NAMESPACE
+from mlops_pipeline.platforms.kubernetes.layers.object_store.rclone import (
+    RcloneSecrets,
+    settings_of,
+)
+from mlops_pipeline.platforms.kubernetes.objects.states import worst
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Drifted,
+    Facts,
+    LayerState,
+    Ready,
+)
+from mlops_pipeline.settings.layers import LayerSettings
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import Credentials, ObjectStore
+
+_GLANCE = 5.0
+_ANSWER = 30.0
+
+
+class ExternalStore(StoreLayer):
+    """The S3 that object_store.endpoint names, with the keys that AWS's tools would use."""
+
+    name = "object_store"
+    description = "S3-compatible storage of somebody else, with the buckets for models and data."
+    kinds = ("s3",)
+    namespace = NAMESPACE
+    """What a store of our own has left is there."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._settings = parts.settings.object_store
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether the settings name one that is there."""
+        return bool(settings.object_store.endpoint)
+
+    def observe(self) -> LayerState:
+        """Look whether it answers, at its buckets, and at the Secrets with its keys."""
+        try:
+            _refuse_unreachable(self._settings.endpoint, setting=self._setting)
+            secrets = self._secrets()
+            states = [self._look_at_buckets()]
+            if stale := secrets.stale():
+                states.append(Drifted((f"its Secret is out of date in: {', '.join(stale)}",)))
+            return worst(states) or Ready(self._facts())
+        except NotFoundError:
+            return Absent()
+        except (UnavailableError, ConfigurationError) as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Look whether it has the buckets, and write the Secrets that servers read it with.
+
+        Raises:
+            ConfigurationError: there are no keys for it, a bucket of it is missing, or pods cannot
+                reach its address.
+            AccessDeniedError: it refuses the keys.
+            UnavailableError: it does not answer.
+        """
+        return bring_up(self, self._parts, self._bring_up, purpose="look at the object store")
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        _refuse_unreachable(self._settings.endpoint, setting=self._setting)
+        clock = self._parts.clock
+        with steps.step("buckets"):
+            buckets.require(
+                self._glance,
+                timeout=_ANSWER,
+                clock=clock,
+                hint=f"is {self._setting} right, and reachable from here?",
+                remedy=self._remedy,
+            )
+        timeout = self._parts.settings.ready_timeout
+        self._secrets().ensure_known(timeout=timeout, clock=clock)
+        return self._facts()
+
+    def remove(self) -> None:
+        """Leave everything as it is: the store is not ours."""
+
+    def users(self) -> tuple[str, ...]:
+        """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
+        by_default = self._parts.settings.seldon.keys_by_default
+        return rclone.readers(self._parts.api(), by_default=by_default)
+
+    def discard(self) -> None:
+        """Delete the Secrets with its keys. What is stored stays: the store is not ours.
+
+        Raises:
+            NotFoundError: there is no cluster.
+        """
+        rclone.delete_all(self._parts.api())
+
+    def client(self, *, patience: float = 30.0, attempts: int = 4) -> "ObjectStore":
+        """Return a client; see `ObjectStore` for the options.
+
+        Raises:
+            ConfigurationError: there are no keys for it.
+        """
+        from mlops_pipeline.clients.s3 import ObjectStore
+
+        return ObjectStore(
+            self._settings.endpoint,
+            self._key(),
+            region=self._settings.region,
+            advise=lambda: f"see the log of {self._settings.endpoint}",
+            patience=patience,
+            attempts=attempts,
+        )
+
+    def ensure_secret(self, namespace: str) -> bool:
+        """Write the Secret that pods in a namespace read artifacts with; return whether it changed.
+
+        Raises:
+            ConfigurationError: there are no keys for it.
+            ConflictError: there is a Secret of that name which is not ours.
+            NotFoundError: there is no cluster.
+        """
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        return self._secrets().ensure(namespace, timeout=timeout, clock=clock)
+
+    @property
+    def _setting(self) -> str:
+        return f"{self._parts.settings.platform}.object_store.endpoint"
+
+    @property
+    def _remedy(self) -> str:
+        return f"make them at {self._settings.endpoint}, which nothing of ours changes"
+
+    def _look_at_buckets(self) -> LayerState:
+        found = buckets.observe(self._glance())
+        if isinstance(found, Drifted):
+            return Broken(f"{'; '.join(found.differences)}; {self._remedy}")
+        return found
+
+    def _glance(self) -> "ObjectStore":
+        return self.client(patience=_GLANCE, attempts=1)
+
+    def _key(self) -> "Credentials":
+        from mlops_pipeline.clients.s3 import standard_credentials
+
+        return standard_credentials(self._settings.profile)
+
+    def _secrets(self) -> RcloneSecrets:
+        content = settings_of(self._settings.endpoint, self._key(), region=self._settings.region)
+        namespace = self._parts.settings.models_namespace
+        return RcloneSecrets(self._parts.api(), content, namespace=namespace)
+
+    def _facts(self) -> Facts:
+        return {
+            "address": self._settings.endpoint,
+            "region": self._settings.region,
+            "buckets": ", ".join(buckets.BUCKETS),
+        }
+
+
+def _refuse_unreachable(endpoint: str, *, setting: str) -> None:
+    """In a pod, the address of this machine's loopback is the pod itself."""
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if parts.scheme not in ("http", "https") or not host:
+        reason = "it is no URL such as https://s3.example.com"
+    elif loopback:
+        reason = "in a pod, that is the pod itself; name this machine by an address of its network"
+    else:
+        return
+    raise ConfigurationError(f"could not use {setting} = {endpoint!r}: {reason}")

@@ -1,0 +1,375 @@
+"""The object_store layer: SeaweedFS in the cluster, for this machine and for pods."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.clients.errors import (
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    UnavailableError,
+)
+from mlops_pipeline.clients.kubernetes import (
+    PERSISTENT_VOLUME_CLAIM,
+    SECRET,
+    SERVICE,
+    STATEFUL_SET,
+    STORAGE_CLASS,
+    KubernetesApi,
+    Manifest,
+    Resource,
+)
+from mlops_pipeline.platforms.kubernetes.bases.layer import Question, StoreLayer
+from mlops_pipeline.platforms.kubernetes.bases.rights import APPS, READ, WRITE, allow
+from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
+from mlops_pipeline.platforms.kubernetes.layers.object_store import (
+    buckets,
+    keys,
+    manifests,
+    marker,
+    rclone,
+)
+from mlops_pipeline.platforms.kubernetes.layers.object_store.manifests import (
+    NAME,
+    NAMESPACE,
+    NODE_PORTS,
+    PORT,
+)
+from mlops_pipeline.platforms.kubernetes.layers.object_store.rclone import (
+    RcloneSecrets,
+    settings_of,
+)
+from mlops_pipeline.platforms.kubernetes.objects.endings import (
+    find_lasting,
+    is_ending,
+    wait_for_end,
+)
+from mlops_pipeline.platforms.kubernetes.objects.load_balancers import (
+    NONE_GIVEN,
+    find_endpoint,
+    wait_for_address,
+)
+from mlops_pipeline.platforms.kubernetes.objects.ownership import (
+    delete_ours,
+    ensure_namespace,
+    is_ours,
+)
+from mlops_pipeline.platforms.kubernetes.objects.states import broken_by, worst
+from mlops_pipeline.platforms.kubernetes.objects.workloads import describe_unready, wait_for
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
+from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
+from mlops_pipeline.platforms.kubernetes.sources.versions import STORE_IMAGE
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Broken,
+    Change,
+    Diagnosis,
+    Drifted,
+    Facts,
+    LayerState,
+    Ready,
+)
+from mlops_pipeline.settings.layers import LayerSettings
+
+if TYPE_CHECKING:
+    from mlops_pipeline.clients.s3 import Credentials, ObjectStore
+
+POD_ENDPOINT = f"http://{NAME}.{NAMESPACE}.svc.cluster.local:{PORT}"
+_GLANCE = 5.0
+"""Seconds in which a store that is looked at has to answer."""
+_ANSWER = 60.0
+"""Seconds in which a store whose pod is ready answers, if it can be reached at all."""
+
+_MADE = (STATEFUL_SET, SERVICE, manifests.NETWORK_POLICY)
+
+
+_RIGHTS = (
+    ("secrets", "", WRITE),
+    ("statefulsets", APPS, WRITE),
+    ("persistentvolumeclaims", "", WRITE),
+    ("networkpolicies", "networking.k8s.io", WRITE),
+    ("storageclasses", "storage.k8s.io", READ),
+)
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+
+class SeaweedStore(StoreLayer):
+    """SeaweedFS with a volume, keys of our own making, and Secrets with them for model servers."""
+
+    name = "object_store"
+    description = "S3-compatible storage (SeaweedFS) with the buckets for models and data sets."
+    kinds = ("s3", "seaweedfs", "kubernetes")
+    namespace = NAMESPACE
+    sources = ("storage",)
+    rights = allow(_RIGHTS)
+    addresses = 1
+    ports = manifests.PORTS
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._settings = parts.settings.object_store
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether none that is there is used."""
+        return not settings.object_store.endpoint
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The layer that gives it its address."""
+        return (self._parts.settings.load_balancer,)
+
+    def survey(self, api: KubernetesApi) -> Iterator[Question]:
+        """Ask for the storage class of its volume."""
+        yield "storage class", lambda: self._diagnose(api)
+
+    def _diagnose(self, api: KubernetesApi) -> Diagnosis:
+        what, wanted = "storage class", self._settings.storage_class
+        if api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE) is not None:
+            return Diagnosis(what, "the volume is there")
+        found = {c["metadata"]["name"]: c for c in api.list(STORAGE_CLASS)}
+        default = [
+            name
+            for name, c in found.items()
+            if (c["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
+        ]
+        if chosen := ([wanted] if wanted in found else [] if wanted else default):
+            return Diagnosis(what, chosen[0])
+        seen = f"there is no {wanted!r}" if wanted else "none is the default"
+        return Diagnosis(
+            what,
+            f"{seen} (there are: {', '.join(sorted(found)) or 'none'})",
+            "set kubernetes.object_store.storage_class to one of them, or endpoint to an S3",
+        )
+
+    def observe(self) -> LayerState:
+        """Look at its pod, its volume, its keys, its buckets, and the Secrets with its keys."""
+        try:
+            return self._observe(self._parts.api())
+        except NotFoundError:
+            return Absent()
+        except UnavailableError as error:
+            return Broken(str(error))
+
+    def ensure(self) -> Change:
+        """Bring the store up with its buckets, and write the Secrets that servers read it with.
+
+        Raises:
+            ConfigurationError: its image cannot be had, or its volume cannot have the size.
+            ConflictError: something of its name is somebody else's.
+            UnavailableError: it does not answer, or its address cannot be reached from here.
+            FatalStateError: its pod cannot become ready.
+        """
+        return bring_up(self, self._parts, self._bring_up, purpose="bring up the object store")
+
+    def _bring_up(self, steps: Steps) -> Facts:
+        api = self._parts.api()
+        self._parts.sources.require(self.sources)
+        self._refuse(api)
+        with steps.step("images"):
+            self._parts.images.ensure("storage")
+        self._start(api, steps)
+        self._fill(api, steps)
+        return self._facts(api)
+
+    def remove(self) -> None:
+        """Stop the store. Its volume, its keys and the Secrets with them stay."""
+        if (api := self._parts.find_api()) is None:
+            return
+        with self._parts.locks.held("layers", purpose="stop the object store"):
+            for resource in _MADE:
+                delete_ours(api, resource, NAME, namespace=NAMESPACE)
+
+    def users(self) -> tuple[str, ...]:
+        """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
+        by_default = self._parts.settings.seldon.keys_by_default
+        return rclone.readers(self._parts.api(), by_default=by_default)
+
+    def discard(self) -> None:
+        """Delete the volume with all that is stored, the keys and the Secrets with them.
+
+        Raises:
+            NotFoundError: there is no cluster.
+        """
+        api = self._parts.api()
+        delete_ours(api, PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        delete_ours(api, SECRET, keys.NAME, namespace=NAMESPACE)
+        rclone.delete_all(api)
+
+    def client(self, *, patience: float = 30.0, attempts: int = 4) -> "ObjectStore":
+        """Return a client with the store's own key; see `ObjectStore` for the options.
+
+        Raises:
+            NotFoundError: the layer is absent.
+        """
+        from mlops_pipeline.clients.s3 import ObjectStore
+
+        api = self._parts.api()
+        key = keys.find(api, namespace=NAMESPACE)
+        endpoint = self._find_endpoint()
+        if key is None or endpoint is None:
+            raise NotFoundError(
+                "the object store is not there; bring it up with `mlops-pipeline up object_store`"
+            )
+        return ObjectStore(
+            endpoint.url(port=PORT),
+            key,
+            advise=lambda: "see `mlops-pipeline logs object_store`",
+            patience=patience,
+            attempts=attempts,
+        )
+
+    def ensure_secret(self, namespace: str) -> bool:
+        """Write the Secret that pods in a namespace read artifacts with; return whether it changed.
+
+        Raises:
+            NotFoundError: the layer is absent.
+            ConflictError: there is a Secret of that name which is not ours.
+        """
+        api = self._parts.api()
+        key = keys.find(api, namespace=NAMESPACE)
+        if key is None:
+            raise NotFoundError(
+                f"could not write the object store's Secret in {namespace}: the store has no keys; "
+                "bring it up with `mlops-pipeline up object_store`"
+            )
+        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
+        return self._secrets(api, key).ensure(namespace, timeout=timeout, clock=clock)
+
+    def _observe(self, api: KubernetesApi) -> LayerState:
+        stateful = api.find(STATEFUL_SET, NAME, namespace=NAMESPACE)
+        if stateful is None and api.find(SERVICE, NAME, namespace=NAMESPACE) is None:
+            return Absent()
+        return worst(self._look(api)) or Ready(self._facts(api))
+
+    def _look(self, api: KubernetesApi) -> Iterator[LayerState]:
+        key = keys.find(api, namespace=NAMESPACE)
+        if key is None:
+            yield Broken(f"the Secret {NAMESPACE}/{keys.NAME} holds no key")
+            return
+        yield broken_by(describe_unready(api, STATEFUL_SET, NAME, namespace=NAMESPACE))
+        yield self._compare_volume(api)
+        if unfit := keys.describe_unfit(api, key, namespace=NAMESPACE):
+            yield Drifted((unfit,))
+        for manifest in self._manifests(api):
+            yield _compare(api, manifest)
+        if self._find_endpoint() is None:
+            yield Broken(f"the object store has no address: {NONE_GIVEN}")
+            return
+        yield (there := buckets.observe(self._glance()))
+        if isinstance(there, Ready):
+            yield marker.observe(self._glance())
+        if stale := self._secrets(api, key).stale():
+            yield Drifted((f"the store's Secret is out of date in: {', '.join(stale)}",))
+
+    def _manifests(self, api: KubernetesApi) -> tuple[Manifest, ...]:
+        fingerprint = keys.fingerprint(api, namespace=NAMESPACE)
+        stateful_set = manifests.stateful_set(fingerprint=fingerprint)
+        node_port = None if self._parts.reaches_addresses else NODE_PORTS[PORT]
+        return (manifests.network_policy(), manifests.service(node_port), stateful_set)
+
+    def _volume(self) -> Manifest:
+        return manifests.volume(self._settings.size, storage_class=self._settings.storage_class)
+
+    def _refuse(self, api: KubernetesApi) -> None:
+        """Refuse what cannot be, before anything is changed."""
+        for resource in (*_MADE, PERSISTENT_VOLUME_CLAIM):
+            found = api.find(resource, NAME, namespace=NAMESPACE)
+            if found is not None and not is_ours(found):
+                raise ConflictError(
+                    f"could not bring up the object store: the {resource.kind} {NAMESPACE}/{NAME} "
+                    "is there and this project did not make it; delete it"
+                )
+        self._refuse_lost_volume(api)
+        there, wanted = self._sizes(api)
+        if there and wanted != there and not self._can_grow(api, there, wanted):
+            raise ConfigurationError(
+                f"could not give the object store's volume {wanted}: it has {there}, and its "
+                f"storage class cannot change that; set {self._parts.settings.platform}."
+                f"object_store.size to {there}"
+            )
+
+    def _refuse_lost_volume(self, api: KubernetesApi) -> None:
+        """A volume that somebody deletes stays for as long as the store's pod is there."""
+        found = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        if found is not None and is_ending(found):
+            raise ConflictError(
+                "could not bring up the object store: somebody has deleted its volume, which goes "
+                "with everything in it as soon as its pod ends; copy what you need, run `kubectl "
+                f"delete statefulset {NAME} --namespace {NAMESPACE}` and then this again"
+            )
+
+    def _start(self, api: KubernetesApi, steps: Steps) -> None:
+        clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
+        with steps.step("store"):
+            ensure_namespace(api, NAMESPACE, timeout=timeout, clock=clock)
+            for resource in _MADE:
+                wait_for_end(api, resource, NAME, namespace=NAMESPACE, timeout=timeout, clock=clock)
+            keys.ensure(api, namespace=NAMESPACE, timeout=timeout, clock=clock)
+            api.apply_all([self._volume(), *self._manifests(api)])
+            wait_for(self._parts, STATEFUL_SET, NAME, namespace=NAMESPACE)
+
+    def _fill(self, api: KubernetesApi, steps: Steps) -> None:
+        """Make the buckets and the Secrets, once the store answers at its address."""
+        clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
+
+        with steps.step("buckets"):
+            wait_for_address(self._parts, NAME, namespace=NAMESPACE, of="the object store")
+            hint, answer = self._parts.unreachable, self._parts.patience(_ANSWER)
+            buckets.ensure(self._glance, timeout=answer, clock=clock, hint=hint)
+            marker.ensure(self._glance, timeout=answer, clock=clock)
+        key = keys.ensure(api, namespace=NAMESPACE, timeout=timeout, clock=clock)
+        self._secrets(api, key).ensure_known(timeout=timeout, clock=clock)
+
+    def _secrets(self, api: KubernetesApi, key: "Credentials") -> RcloneSecrets:
+        namespace = self._parts.settings.models_namespace
+        return RcloneSecrets(api, settings_of(POD_ENDPOINT, key), namespace=namespace)
+
+    def _glance(self) -> "ObjectStore":
+        return self.client(patience=_GLANCE, attempts=1)
+
+    def _find_endpoint(self) -> Endpoint | None:
+        return find_endpoint(self._parts, NAME, namespace=NAMESPACE, node_ports=NODE_PORTS)
+
+    def _compare_volume(self, api: KubernetesApi) -> LayerState:
+        claim = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        if claim is None or is_ending(claim):
+            how = "is not there" if claim is None else "is being deleted, with all that is stored"
+            return Broken(f"the PersistentVolumeClaim {NAMESPACE}/{NAME} {how}")
+        there, wanted = self._sizes(api)
+        if manifests.bytes_of(there) != manifests.bytes_of(wanted):
+            return Drifted((f"the volume has {there}, wanted is {wanted}",))
+        return Ready()
+
+    def _sizes(self, api: KubernetesApi) -> tuple[str, str]:
+        """Return the size that the volume was asked with, empty for no volume, and the setting."""
+        found = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        there = found["spec"]["resources"]["requests"]["storage"] if found is not None else ""
+        return str(there), self._settings.size
+
+    def _can_grow(self, api: KubernetesApi, there: str, wanted: str) -> bool:
+        if manifests.bytes_of(wanted) <= manifests.bytes_of(there):
+            return manifests.bytes_of(wanted) == manifests.bytes_of(there)
+        claim = api.get(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
+        storage_class = api.find(STORAGE_CLASS, claim["spec"].get("storageClassName") or "")
+        return bool((storage_class or {}).get("allowVolumeExpansion"))
+
+    def _facts(self, api: KubernetesApi) -> Facts:
+        endpoint = self._find_endpoint()
+        return {
+            "address": endpoint.url(port=PORT) if endpoint is not None else "",
+            "in_the_cluster": POD_ENDPOINT,
+            "buckets": ", ".join(buckets.BUCKETS),
+            "size": self._sizes(api)[0],
+            "version": STORE_IMAGE.rpartition(":")[2],
+        }
+
+
+def _compare(api: KubernetesApi, manifest: Manifest) -> LayerState:
+    """Compare an object with its manifest, by what applying it would change."""
+    resource = Resource(manifest["apiVersion"], manifest["kind"])
+    if find_lasting(api, resource, NAME, namespace=NAMESPACE) is None:
+        return Broken(f"the {resource.kind} {NAMESPACE}/{NAME} is not there")
+    if api.apply(manifest, dry_run=True).action != "unchanged":
+        return Drifted((f"the {resource.kind} {NAMESPACE}/{NAME} differs from what is wanted",))
+    return Ready()

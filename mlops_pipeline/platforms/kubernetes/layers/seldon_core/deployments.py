@@ -1,0 +1,14 @@
+"""Whose the SeldonDeployments of a cluster are."""
+
+from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi
+from mlops_pipeline.platforms.kubernetes.objects.endings import stays
+from mlops_pipeline.platforms.kubernetes.objects.ownership import is_mine
+
+
+def foreign_deployments(api: KubernetesApi) -> tuple[str, ...]:
+    """Return those that somebody else made: `SeldonDeployment team/model`."""
+    return tuple(
+        f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
+        for found in api.list(SELDON_DEPLOYMENT)
+        if not is_mine(api, found) and stays(found)
+    )

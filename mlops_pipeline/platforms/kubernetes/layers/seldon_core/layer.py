@@ -1,0 +1,255 @@
+"""The seldon_core layer: the operator that turns SeldonDeployments into pods and routes."""
+
+import json
+import logging
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from mlops_pipeline.clients.errors import ConflictError, WaitTimeoutError
+from mlops_pipeline.clients.kubernetes import (
+    CONFIG_MAP,
+    CUSTOM_RESOURCE_DEFINITION,
+    DEPLOYMENT,
+    POD,
+    VALIDATING_WEBHOOK,
+    KubernetesApi,
+)
+from mlops_pipeline.clients.waiting import patiently, wait_until
+from mlops_pipeline.platforms.kubernetes.bases.helm import HelmLayer
+from mlops_pipeline.platforms.kubernetes.bases.layer import Question
+from mlops_pipeline.platforms.kubernetes.bases.steps import Steps
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core import chart
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core.chart import NAMESPACE, ServingImages
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core.deployments import foreign_deployments
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core.existing import (
+    ExistingOperator,
+    diagnose_foreign,
+)
+from mlops_pipeline.platforms.kubernetes.layers.seldon_core.webhook import (
+    describe_refusal,
+    webhook_check,
+)
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
+from mlops_pipeline.platforms.kubernetes.objects.releases import Installation
+from mlops_pipeline.platforms.kubernetes.objects.states import broken_by
+from mlops_pipeline.platforms.kubernetes.objects.workloads import wait_for
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
+from mlops_pipeline.platforms.layers import (
+    Change,
+    Diagnosis,
+    Drifted,
+    Facts,
+    HealthCheck,
+    LayerState,
+    Ready,
+)
+from mlops_pipeline.settings.layers import LayerSettings
+
+_log = logging.getLogger(__name__)
+_PATIENCE = 20.0
+"""Seconds in which the webhook of a manager that runs answers; its start takes 4."""
+_FORMER = 15.0
+"""Seconds for pods of the operator that are replaced to end; they have 10 to do so."""
+_PODS = "app=seldon"
+_INSTALLED = "mlops-pipeline/installed"
+
+
+class SeldonCore(HelmLayer):
+    """Seldon Core's operator, by its Helm chart, with model servers of our choice.
+
+    helm installs the CustomResourceDefinition too, which has more than 1 MB: it keeps what it has
+    installed in a Secret of its own, compressed, where `kubectl apply` would have to write it into
+    an annotation of at most 256 KiB.
+
+    To look at it, its webhook is asked by a dry run that changes nothing (30 ms): the operator has
+    no readiness probe, so that its pod is ready seconds before it listens, and would be ready too
+    with a certificate that the API server does not trust.
+    """
+
+    name = "seldon_core"
+    title = "Seldon Core"
+    description = "Seldon Core, which makes pods and routes of each SeldonDeployment."
+    kinds = ("seldon", "kubernetes")
+    requires = ("istio", "serving_image")
+    namespace = NAMESPACE
+    images = "seldon"
+    chart_names = (chart.CHART,)
+    releases = (chart.RELEASE,)
+    serves_models = True
+
+    def __init__(self, parts: Parts, serving: ServingImages) -> None:
+        super().__init__(parts)
+        self._serving = serving
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether none that is there is used."""
+        return not ExistingOperator.is_wanted(settings)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What the release needs, and Seldon's executor where it is put before models."""
+        engine = self._parts.settings.seldon.engine
+        return (*super().sources, *(("seldon.executor",) if engine else ()))
+
+    @property
+    def charts(self) -> tuple[Installation, ...]:
+        """The operator, with the images of our model servers."""
+        return (chart.installation(self._parts.settings, self._serving),)
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """That its webhook does its work."""
+        return (webhook_check(self._parts.api),)
+
+    def check_version(self, kubernetes: str) -> str:
+        """Return a warning where Seldon has not tested this version; raises as `chart` does."""
+        return chart.check_window(kubernetes)
+
+    def diagnose(self) -> Iterable[Diagnosis]:
+        """Tell the licence of the version that is to be installed, where it restricts its use."""
+        return chart.examine(self._parts.settings)
+
+    def survey(self, api: KubernetesApi) -> Iterator[Question]:
+        """Ask whether a Seldon Core of somebody else is there."""
+        yield "seldon core", lambda: diagnose_foreign(api)
+
+    def ensure(self) -> Change:
+        """Install what is missing or differs, and wait until a SeldonDeployment is accepted.
+
+        Raises as every layer of charts does.
+        """
+        version = self._parts.settings.seldon.version
+        if (licence := chart.licence_of(version)) != chart.FREE:
+            _log.warning("Seldon Core %s is under the %s", version, licence)
+        return super().ensure()
+
+    def require(self, api: KubernetesApi) -> None:
+        """Refuse a chart of another version than the settings name."""
+        version = self._parts.sources.chart(chart.CHART).version
+        chart.require_version(self._parts.settings, version)
+
+    def clear(self, api: KubernetesApi) -> None:
+        """Refuse to go on where SeldonDeployments of somebody else would go with the definition."""
+        _refuse_foreign(api)
+
+    def belongs(self, name: str) -> bool:
+        """Say whether what the operator made by itself has this name: its leader's record."""
+        return name.endswith("machinelearning.seldon.io")
+
+    def users(self) -> tuple[str, ...]:
+        """Return the SeldonDeployments that somebody else made."""
+        return foreign_deployments(self._parts.api())
+
+    def is_begun(self, api: KubernetesApi) -> bool:
+        """Say whether its webhook is there."""
+        return api.find(VALIDATING_WEBHOOK, chart.WEBHOOK) is not None
+
+    def look(self, api: KubernetesApi) -> Iterator[LayerState]:
+        """Look at what the release brought, at its model servers, and whether it accepts."""
+        yield from super().look(api)
+        yield self._compare_servers(api)
+        yield broken_by(describe_refusal(api))
+
+    def _compare_servers(self, api: KubernetesApi) -> LayerState:
+        """Compare what the operator reads, which somebody may have edited, with the settings."""
+        found = api.get(CONFIG_MAP, chart.CONFIG, namespace=NAMESPACE)
+        try:
+            servers = json.loads((found.get("data") or {}).get("predictor_servers", ""))
+        except ValueError:
+            return Drifted((f"the ConfigMap {chart.CONFIG} holds no model servers",))
+        wanted = chart.servers(self._parts.settings, self._serving)
+        differences = chart.describe_other_servers(servers, wanted)
+        return Drifted(differences) if differences else Ready()
+
+    def converge(self, api: KubernetesApi, steps: Steps) -> None:
+        """Install it unless it is whole, and wait until its webhook accepts."""
+        (wanted,), timeout = self.charts, self._parts.settings.ready_timeout
+        if not (whole := self.is_whole(api, wanted)):
+            self._install(api, wanted, steps)
+        self._wait_for_manager(steps)
+        try:
+            self._wait_for_webhook(api, steps, timeout=_PATIENCE if whole else timeout)
+        except WaitTimeoutError:
+            if not whole:
+                raise
+            # All is there and it does not answer: a new pod with a new certificate is left to try.
+            self._install(api, wanted, steps)
+            self._wait_for_manager(steps)
+            self._wait_for_webhook(api, steps, timeout=timeout)
+
+    def is_whole(self, api: KubernetesApi, chart_of_it: Installation) -> bool:
+        """Say whether the release, its definition and its model servers are as they should be."""
+        return (
+            super().is_whole(api, chart_of_it)
+            and api.find(CUSTOM_RESOURCE_DEFINITION, chart.DEFINITION) is not None
+            and isinstance(self._compare_servers(api), Ready)
+        )
+
+    def extra(self, wanted: Installation) -> Mapping[str, Any]:
+        """Return an annotation of the operator's pod that is new each time.
+
+        The chart makes a new certificate for the webhook whenever it is installed, and the
+        operator reads it when it starts: so its pod is replaced with it.
+        """
+        annotations = {_INSTALLED: secrets.token_hex(8)}
+        return {"manager": {**wanted.values["manager"], "annotations": annotations}}
+
+    def _install(self, api: KubernetesApi, wanted: Installation, steps: Steps) -> None:
+        with steps.step("chart"):
+            self.install(api, wanted)
+
+    def _wait_for_manager(self, steps: Steps) -> None:
+        with steps.step("operator"):
+            wait_for(self._parts, DEPLOYMENT, chart.MANAGER, namespace=NAMESPACE)
+
+    def _wait_for_webhook(self, api: KubernetesApi, steps: Steps, *, timeout: float) -> None:
+        with steps.step("webhook"):
+            self._wait_for_former_pods(api)
+            wait_until(
+                "Seldon Core's webhook",
+                lambda: describe_refusal(api),
+                timeout=timeout,
+                clock=self._parts.clock,
+                interval=0.25,
+                hint="see `mlops-pipeline logs seldon_core`",
+            )
+
+    def _wait_for_former_pods(self, api: KubernetesApi) -> None:
+        """Wait for pods that end: one of them may be the one that still answers."""
+
+        def describe_ending() -> str | None:
+            pods = api.list(POD, namespace=NAMESPACE, labels=_PODS)
+            ending = [str(pod["metadata"]["name"]) for pod in pods if is_ending(pod)]
+            return f"{', '.join(ending)} is ending" if ending else None
+
+        with suppress(WaitTimeoutError):  # That of a node which is lost never ends.
+            wait_until(
+                "the end of the operator's former pods",
+                patiently(describe_ending),
+                timeout=_FORMER,
+                clock=self._parts.clock,
+            )
+
+    def facts(self, api: KubernetesApi) -> Facts:
+        """Return its version, its licence, and the images of the model servers."""
+        found = api.get(DEPLOYMENT, chart.MANAGER, namespace=NAMESPACE)
+        image = found["spec"]["template"]["spec"]["containers"][0]["image"]
+        version = image.rpartition(":")[2]
+        wanted = chart.servers(self._parts.settings, self._serving)
+        images = {
+            f"{server} ({protocol})": f"{split['image']}:{split['defaultImageVersion']}"
+            for server, entry in wanted.items()
+            for protocol, split in entry["protocols"].items()
+        }
+        return {"version": version, "licence": chart.licence_of(version), **images}
+
+
+def _refuse_foreign(api: KubernetesApi) -> None:
+    if foreign := foreign_deployments(api):
+        raise ConflictError(
+            "could not remove Seldon Core: with it would go what this project did not make: "
+            f"{', '.join(foreign)}; delete them first"
+        )

@@ -1,0 +1,147 @@
+"""What in a cluster is ours: namespaces that we make, and what we may delete."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+
+from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.kubernetes import (
+    CONFIG_MAP,
+    NAMESPACE,
+    SELDON_DEPLOYMENT,
+    SERVICE_ACCOUNT,
+    KubernetesApi,
+    Manifest,
+    Resource,
+)
+from mlops_pipeline.clients.waiting import Clock
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending, wait_for_end
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+
+_log = logging.getLogger(__name__)
+_OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+_TRACES = {"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"}
+"""Kinds that tell of other objects, or of who leads: nobody misses them."""
+_EVERYWHERE = {
+    *((CONFIG_MAP.kind, n) for n in ("kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl")),
+    (SERVICE_ACCOUNT.kind, "default"),
+}
+"""What Kubernetes and Istio put into every namespace."""
+_MADE_FOR = ("control-plane.alpha.kubernetes.io/leader", "kubernetes.io/service-account.name")
+"""Annotations of what is made for something else: a record of who leads, an account's token."""
+
+
+def is_ours(found: Manifest) -> bool:
+    """Say whether an object carries our label."""
+    return has_our_label(found.get("metadata", {}).get("labels") or {})
+
+
+def is_mine(api: KubernetesApi, found: Manifest) -> bool:
+    """Say whether an object carries our label, and is not of another state folder.
+
+    One that names no folder is of whoever asks.
+    """
+    return is_ours(found) and not of_another(api, found["metadata"].get("labels") or {})
+
+
+def of_another(api: KubernetesApi, labels: Mapping[str, str]) -> bool:
+    """Say whether an object or a Helm release was made from another state folder."""
+    return any(labels.get(key, value) != value for key, value in api.labels.items())
+
+
+def made_elsewhere(api: KubernetesApi) -> list[str]:
+    """Name the deployments, and the namespaces with layers, that other state folders made."""
+    return [
+        f"{resource.kind} {'/'.join(filter(None, (metadata.get('namespace'), metadata['name'])))}"
+        for resource in (SELDON_DEPLOYMENT, NAMESPACE)
+        for metadata in (found["metadata"] for found in api.list(resource, labels=_OURS))
+        if of_another(api, metadata.get("labels") or {})
+    ]
+
+
+def has_our_label(labels: Mapping[str, str]) -> bool:
+    """Say whether our label is among those of an object or a Helm release."""
+    return all(labels.get(key) == value for key, value in MANAGED_BY.items())
+
+
+def ensure_namespace(api: KubernetesApi, name: str, *, timeout: float, clock: Clock) -> bool:
+    """Make the namespace with our label unless it is there, and return whether it was made.
+
+    One that is there keeps its labels: it may be somebody else's. One that is ending is waited
+    for, `timeout` seconds at most, since nothing can be made in it any more.
+    """
+    wait_for_end(api, NAMESPACE, name, timeout=timeout, clock=clock)
+    if api.find(NAMESPACE, name) is not None:
+        return False
+    metadata = {"name": name, "labels": dict(MANAGED_BY)}
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    return True
+
+
+def delete_ours(api: KubernetesApi, resource: Resource, name: str, *, namespace: str) -> bool:
+    """Delete the object if it is of this state folder; return whether it was there and that."""
+    found = api.find(resource, name, namespace=namespace)
+    if found is None or not is_mine(api, found):
+        return False
+    return api.delete(resource, name, namespace=namespace)
+
+
+def our_namespaces(api: KubernetesApi) -> list[str]:
+    """Return the names of the namespaces that we made, sorted."""
+    found = api.list(NAMESPACE, labels=_OURS)
+    return sorted(str(n["metadata"]["name"]) for n in found if is_mine(api, n))
+
+
+def remove_namespace(
+    api: KubernetesApi, name: str, *, belongs: Callable[[str], bool] = lambda _: False
+) -> bool:
+    """Delete the namespace if we made it and nothing of somebody else's is in it.
+
+    `belongs` says by its name whether an object without our label is the layer's all the same.
+    Where not all that is in it may be seen, it stays too.
+    """
+    found = api.find(NAMESPACE, name)
+    if found is None or not is_mine(api, found):
+        return False
+    try:
+        foreign = _foreign(api, name, belongs)
+    except UnavailableError as error:
+        foreign = [f"things that cannot be seen: {error}"]
+    if foreign:
+        _log.info("the namespace %s stays: in it are %s", name, ", ".join(foreign))
+        return False
+    return api.delete(NAMESPACE, name)
+
+
+def _foreign(api: KubernetesApi, namespace: str, belongs: Callable[[str], bool]) -> list[str]:
+    """Name what is in a namespace, of whatever kind, and goes back to nothing of ours."""
+    kinds = [resource for resource in api.kinds() if resource.kind not in _TRACES]
+    known = {_group_and_kind(resource.api_version, resource.kind) for resource in kinds}
+    return [
+        f"{resource.kind} {item['metadata']['name']}"
+        for resource in kinds
+        for item in api.list(resource, namespace=namespace, metadata_only=True)
+        if not is_mine(api, item)
+        and not is_ending(item)
+        and not _is_made_for(item, known)
+        and (resource.kind, item["metadata"]["name"]) not in _EVERYWHERE
+        and not belongs(item["metadata"]["name"])
+    ]
+
+
+def _is_made_for(item: Manifest, known: Collection[tuple[str, str]]) -> bool:
+    """Say whether an object goes with another one that is looked at for itself.
+
+    An owner of a kind in namespaces is in the same one, or gone; any other is somebody else's.
+    """
+    metadata = item["metadata"]
+    if any(name in _MADE_FOR for name in metadata.get("annotations") or ()):
+        return True
+    owners = [
+        _group_and_kind(str(owner.get("apiVersion", "")), str(owner.get("kind", "")))
+        for owner in metadata.get("ownerReferences") or ()
+    ]
+    return bool(owners) and all(owner in known for owner in owners)
+
+
+def _group_and_kind(version: str, kind: str) -> tuple[str, str]:
+    return version.rpartition("/")[0], kind

@@ -1,0 +1,120 @@
+"""Helm releases of the layers: compared by what went into them, installed only when it changed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_pipeline.clients.errors import ConflictError, PipelineError
+from mlops_pipeline.clients.files import sha256_of
+from mlops_pipeline.clients.helm import Release, find_release
+from mlops_pipeline.clients.kubernetes import KubernetesApi, Resource
+from mlops_pipeline.platforms.kubernetes.objects.ownership import has_our_label, of_another
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
+from mlops_pipeline.platforms.kubernetes.sources import Chart
+from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+
+INPUTS_LABEL = "mlops-pipeline/inputs"
+VERSION_LABEL = "mlops-pipeline/chart-version"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A release as it should be."""
+
+    release: str
+    namespace: str
+    chart: str
+    """The chart's name, as the sources know it."""
+    values: Mapping[str, Any]
+    deployment: str = ""
+    """The Deployment that it runs; empty: it runs none."""
+    brings: tuple[tuple[Resource, str, str], ...] = ()
+    """What else it brings and the layer cannot do without: kind, name, namespace."""
+
+    def __str__(self) -> str:
+        return f"the Helm release {self.namespace}/{self.release}"
+
+    def labels(self, chart: Chart) -> dict[str, str]:
+        """Return what the release carries, to know it and what went into it again."""
+        values = json.dumps(self.values, sort_keys=True)
+        inputs = hashlib.sha256(f"{sha256_of(chart.path)}{values}".encode()).hexdigest()
+        version = chart.version.replace("+", "_")
+        return {**MANAGED_BY, INPUTS_LABEL: inputs[:16], VERSION_LABEL: version}
+
+
+def observe_release(parts: Parts, api: KubernetesApi, wanted: Installation) -> LayerState:
+    """Compare the release in the cluster with what it should be. Starts no process.
+
+    Where its chart cannot be had now, what went into it is not compared: that it runs, and
+    whose it is, needs no chart.
+    """
+    found = find_release(api, wanted.release, namespace=wanted.namespace)
+    if found is None:
+        return Absent()
+    if not has_our_label(found.labels):
+        return Broken(f"{wanted} was not made by this project")
+    if found.status != "deployed":
+        return Broken(f"{wanted} is `{found.status}`: helm was interrupted, or failed")
+    try:
+        chart = parts.sources.chart(wanted.chart)
+    except PipelineError:
+        return Ready()
+    labels, version = wanted.labels(chart), found.labels.get(VERSION_LABEL, "?")
+    if version != labels[VERSION_LABEL]:
+        return Drifted((f"{wanted} is version {version}, wanted is {chart.version}",))
+    if found.labels.get(INPUTS_LABEL) != labels[INPUTS_LABEL]:
+        return Drifted((f"{wanted} was installed from another chart or with other values",))
+    return Ready()
+
+
+def is_release_ours(api: KubernetesApi, release: str, *, namespace: str) -> bool:
+    """Say whether there is a release of that name, and this project made it."""
+    found = find_release(api, release, namespace=namespace)
+    return found is not None and has_our_label(found.labels)
+
+
+def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | None = None) -> None:
+    """Install the release, or bring it to what it should be.
+
+    helm compares what it installed last, what it is given and what is there, so it also puts
+    back what somebody changed or deleted. `extra` are values that do not count for drift.
+
+    Raises:
+        ConflictError: there is such a release, and it is not ours.
+        CommandError: helm failed; what it wrote.
+    """
+    api = parts.api()
+    found = find_release(api, wanted.release, namespace=wanted.namespace)
+    if found is not None and not has_our_label(found.labels):
+        raise ConflictError(
+            f"could not install {wanted}: there is one that this project did not make; remove it "
+            f"(`helm uninstall {wanted.release} --namespace {wanted.namespace}`), or use another "
+            "cluster"
+        )
+    chart = parts.sources.chart(wanted.chart)
+    parts.helm().upgrade(
+        wanted.release,
+        chart=chart.path,
+        namespace=wanted.namespace,
+        values={**wanted.values, **(extra or {})},
+        timeout=parts.settings.ready_timeout,
+        labels={**api.labels, **_owner(api, found), **wanted.labels(chart)},
+    )
+
+
+def uninstall(parts: Parts, release: str, *, namespace: str) -> bool:
+    """Remove the release with its objects if this state folder has made it; say whether it had."""
+    api = parts.api()
+    found = find_release(api, release, namespace=namespace)
+    if found is None or not has_our_label(found.labels) or of_another(api, found.labels):
+        return False
+    timeout = parts.settings.ready_timeout
+    return parts.helm().uninstall(release, namespace=namespace, timeout=timeout)
+
+
+def _owner(api: KubernetesApi, found: Release | None) -> dict[str, str]:
+    """Return the labels of who has made the release: whoever mends it does not take it over."""
+    return {key: found.labels[key] for key in api.labels if found and key in found.labels}

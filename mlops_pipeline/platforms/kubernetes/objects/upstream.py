@@ -1,0 +1,208 @@
+"""Upstream's manifests: read, marked as ours, and removed by that mark."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mlops_pipeline.clients.errors import AccessDeniedError, ConflictError
+from mlops_pipeline.clients.kubernetes import (
+    CUSTOM_RESOURCE_DEFINITION,
+    DEPLOYMENT,
+    NAMESPACE,
+    VALIDATING_WEBHOOK,
+    KubernetesApi,
+    Manifest,
+    Resource,
+    parse_all,
+    resource_of,
+)
+from mlops_pipeline.clients.waiting import Clock, wait_until
+from mlops_pipeline.platforms.kubernetes.objects import workloads
+from mlops_pipeline.platforms.kubernetes.objects.endings import (
+    find_lasting,
+    is_ending,
+    wait_for_end,
+)
+from mlops_pipeline.platforms.kubernetes.objects.ownership import (
+    delete_ours,
+    is_mine,
+    is_ours,
+    remove_namespace,
+)
+from mlops_pipeline.platforms.kubernetes.objects.states import broken_by
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
+from mlops_pipeline.platforms.kubernetes.sources import ManifestFile
+from mlops_pipeline.platforms.layers import Absent, Broken, LayerState
+from mlops_pipeline.platforms.seldon import MANAGED_BY
+
+LAYER_LABEL = "mlops-pipeline/layer"
+VERSION = "mlops-pipeline/version"
+INPUTS = "mlops-pipeline/inputs"
+_RBAC = "rbac.authorization.k8s.io/v1"
+_CLUSTER_WIDE = (
+    # Webhooks first: without their server they would refuse what follows.
+    VALIDATING_WEBHOOK,
+    Resource(_RBAC, "ClusterRoleBinding"),
+    Resource(_RBAC, "ClusterRole"),
+    CUSTOM_RESOURCE_DEFINITION,
+)
+
+
+def labels_of(layer: str) -> dict[str, str]:
+    """Return the labels of everything that is made for a layer."""
+    return {**MANAGED_BY, LAYER_LABEL: layer}
+
+
+def read(
+    file: ManifestFile, *, layer: str, change: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[Manifest]:
+    """Return the file's objects with the layer's labels; `change` may alter each in place.
+
+    Raises:
+        ConfigurationError: the file holds no manifests.
+    """
+    objects: list[Manifest] = []
+    for manifest in parse_all(file.path.read_text()):
+        changed: dict[str, Any] = copy.deepcopy(dict(manifest))
+        metadata = changed["metadata"]
+        metadata["labels"] = {**(metadata.get("labels") or {}), **labels_of(layer)}
+        change(changed)
+        objects.append(changed)
+    return objects
+
+
+def apply(
+    api: KubernetesApi, manifests: Iterable[Manifest], *, timeout: float, clock: Clock
+) -> None:
+    """Apply the objects, those that are just being deleted again once they are gone.
+
+    Raises:
+        InvalidManifestError: one is refused; those before it are there.
+        WaitTimeoutError: one is still there.
+    """
+    left = list(manifests)
+
+    def describe_ending() -> str | None:
+        nonlocal left
+        left = [manifest for manifest in left if is_ending(api.apply(manifest).manifest)]
+        return ", ".join(_shown(manifest) for manifest in left) or None
+
+    wait_until("the end of objects that are deleted", describe_ending, timeout=timeout, clock=clock)
+
+
+def annotations(file: ManifestFile, *, revision: int) -> dict[str, str]:
+    """Return what tells a later look which file was applied, and how we had changed it.
+
+    `revision` counts the ways in which a layer changes the file.
+    """
+    content = f"{revision} ".encode() + file.path.read_bytes()
+    return {VERSION: file.version, INPUTS: hashlib.sha256(content).hexdigest()[:16]}
+
+
+def difference(applied: Manifest, wanted: dict[str, str]) -> str:
+    """Say in words what differs between an object's annotations and `wanted`; empty: nothing."""
+    there = applied["metadata"].get("annotations") or {}
+    if there.get(VERSION) != wanted[VERSION]:
+        return f"version {there.get(VERSION, 'unknown')} is there, {wanted[VERSION]} is asked for"
+    if there.get(INPUTS) != wanted[INPUTS]:
+        return f"another manifest of version {wanted[VERSION]} was applied"
+    return ""
+
+
+def version_of(applied: Manifest) -> str:
+    """Return the version that an object's annotations tell; empty for none."""
+    return str((applied["metadata"].get("annotations") or {}).get(VERSION, ""))
+
+
+def foreign_among(api: KubernetesApi, manifests: Iterable[Manifest]) -> list[str]:
+    """Name those of the objects that are there and not ours: applying would take them over."""
+    return [
+        _shown(manifest)
+        for manifest in manifests
+        if (found := _find(api, manifest)) is not None and not is_ours(found)
+    ]
+
+
+def require_ours(
+    api: KubernetesApi, manifests: Iterable[Manifest], *, what: str, remedy: str
+) -> None:
+    """Refuse to go on where somebody else has installed the same, by whatever means.
+
+    Raises:
+        ConflictError: one of the objects is there without our label.
+    """
+    if foreign := foreign_among(api, manifests):
+        more = f" and {len(foreign) - 1} more lack" if len(foreign) > 1 else " lacks"
+        raise ConflictError(
+            f"{what} is in the cluster already and was not installed by this project: "
+            f"{foreign[0]}{more} our label; {remedy}. Nothing was changed"
+        )
+
+
+def observe_controller(api: KubernetesApi, name: str, *, namespace: str) -> LayerState:
+    """Look at the Deployment of a manifest that is alone in its namespace: does it run?"""
+    if find_lasting(api, DEPLOYMENT, name, namespace=namespace) is None:
+        there = api.find(NAMESPACE, namespace) is not None
+        return Broken(f"{namespace} is there without its controller") if there else Absent()
+    return broken_by(workloads.describe_unready(api, DEPLOYMENT, name, namespace=namespace))
+
+
+def remove(
+    parts: Parts, *, layer: str, namespace: str, what: str, also: Iterable[Resource] = ()
+) -> None:
+    """Delete everything that carries the layer's label, and wait until its namespace is gone.
+
+    A namespace with something of somebody else in it stays, without what is the layer's, as far as
+    that may be listed: the rights that are asked for suffice. `also` are kinds of what the layer
+    has made outside of it, beside those that every layer has. Nothing happens while there is no
+    cluster.
+
+    Raises:
+        AccessDeniedError: something of the layer may not be deleted.
+        WaitTimeoutError: the namespace, or something of the layer, is still there.
+    """
+    if (api := parts.find_api()) is None:
+        return
+    labels = ",".join(f"{key}={value}" for key, value in labels_of(layer).items())
+    with parts.locks.held("layers", purpose=f"remove {what}"):
+        timeout, clock = parts.settings.ready_timeout, parts.clock
+        for resource in (*_CLUSTER_WIDE, *also):
+            mine = (found for found in api.list(resource, labels=labels) if is_mine(api, found))
+            names = [str(found["metadata"]["name"]) for found in mine]
+            for name in names:
+                api.delete(resource, name)
+            for name in names:  # With a definition goes what was made by it.
+                wait_for_end(api, resource, name, timeout=timeout, clock=clock)
+        if remove_namespace(api, namespace):
+            wait_for_end(api, NAMESPACE, namespace, timeout=timeout, clock=clock)
+            return
+        deleted = []
+        for resource in api.kinds():
+            for found in _listed(api, resource, namespace=namespace, labels=labels):
+                name = str(found["metadata"]["name"])
+                if delete_ours(api, resource, name, namespace=namespace):
+                    deleted.append((resource, name))
+        for resource, name in deleted:
+            wait_for_end(api, resource, name, namespace=namespace, timeout=timeout, clock=clock)
+
+
+def _listed(
+    api: KubernetesApi, resource: Resource, *, namespace: str, labels: str
+) -> Sequence[Manifest]:
+    try:
+        return api.list(resource, namespace=namespace, labels=labels)
+    except AccessDeniedError:
+        return ()
+
+
+def _shown(manifest: Manifest) -> str:
+    metadata = manifest["metadata"]
+    place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    return f"{manifest['kind']} {place}{metadata['name']}"
+
+
+def _find(api: KubernetesApi, manifest: Manifest) -> Manifest | None:
+    metadata = manifest["metadata"]
+    namespace = str(metadata.get("namespace", ""))
+    return api.find(resource_of(manifest), str(metadata["name"]), namespace=namespace)

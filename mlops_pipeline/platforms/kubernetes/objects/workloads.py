@@ -1,0 +1,101 @@
+"""Deployments and StatefulSets of the layers: whether they run, and what keeps them from it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlops_pipeline.clients.kubernetes import EVENT, POD, KubernetesApi, Manifest, Resource
+from mlops_pipeline.clients.waiting import patiently, wait_until
+from mlops_pipeline.platforms.kubernetes.objects import pods
+from mlops_pipeline.platforms.kubernetes.objects.endings import stays
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
+
+
+def is_rolled_out(workload: Manifest, found: Sequence[Manifest]) -> bool:
+    """Say whether every replica is of the newest template and ready, as its controller has seen.
+
+    That may be some time ago: of its pods, `found`, those that are gone since do not count.
+    """
+    wanted = workload["spec"].get("replicas", 1)
+    status: Mapping[str, Any] = workload.get("status") or {}
+    seen = status.get("observedGeneration", 0) >= workload["metadata"].get("generation", 1)
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+    return seen and counts == [wanted] * 3 and sum(map(pods.is_ready, found)) >= wanted
+
+
+def describe_stopped(
+    api: KubernetesApi, resource: Resource, name: str, *, namespace: str
+) -> str | None:
+    """Say why a Deployment or StatefulSet cannot have a pod at all; None when it can."""
+    found = api.find(resource, name, namespace=namespace)
+    reason = _stopped(found)
+    return f"the {resource.kind} {namespace}/{name} {reason}" if reason else None
+
+
+def describe_unready(
+    api: KubernetesApi, resource: Resource, name: str, *, namespace: str
+) -> str | None:
+    """Say why it does not run as it was last applied; None when it does. Looks only."""
+    shown = f"the {resource.kind} {namespace}/{name}"
+    found = api.find(resource, name, namespace=namespace)
+    if found is None or _stopped(found):
+        return f"{shown} {_stopped(found)}"
+    there = _pods(api, found, namespace)
+    if is_rolled_out(found, there):
+        return None
+    events = api.list(EVENT, namespace=namespace)
+    reason = pods.describe_unready(there, events)
+    return f"{shown}: {reason or 'its controller has not seen it yet'}"
+
+
+def wait_for(parts: Parts, resource: Resource, name: str, *, namespace: str) -> float:
+    """Wait until it runs as it was last applied, and return the seconds that took.
+
+    Pods that are there already and turn out failed are replaced, once.
+
+    Raises:
+        AccessDeniedError: it may not be looked at.
+        FatalStateError: a new pod cannot become ready; the reason and its last log lines.
+        WaitTimeoutError: with what was last seen.
+    """
+    api = parts.api()
+
+    def look() -> str | None:
+        reason = describe_unready(api, resource, name, namespace=namespace)
+        if reason is not None:
+            _raise_fatal(api, resource, name, namespace)
+        return reason
+
+    def find() -> Sequence[Manifest]:
+        found = api.find(resource, name, namespace=namespace)
+        return _pods(api, found, namespace) if found is not None else ()
+
+    return wait_until(
+        f"the {resource.kind} {namespace}/{name}",
+        patiently(pods.replacing_failed(api, look, find)),
+        timeout=parts.settings.ready_timeout,
+        clock=parts.clock,
+        hint=f"see `kubectl describe pods --namespace {namespace}`",
+    )
+
+
+def _raise_fatal(api: KubernetesApi, resource: Resource, name: str, namespace: str) -> None:
+    found = api.find(resource, name, namespace=namespace)
+    if found is not None:
+        log = pods.log_reader(api, namespace=namespace)
+        pods.explain_unready(
+            _pods(api, found, namespace), api.list(EVENT, namespace=namespace), log=log
+        )
+
+
+def _stopped(found: Manifest | None) -> str:
+    if found is None:
+        return "is not there"
+    if not stays(found):
+        return "is being deleted"
+    return "" if found["spec"].get("replicas", 1) else "is scaled to 0"
+
+
+def _pods(api: KubernetesApi, found: Manifest, namespace: str) -> Sequence[Manifest]:
+    selector = found["spec"]["selector"].get("matchLabels") or {}
+    labels = ",".join(f"{key}={value}" for key, value in selector.items())
+    return api.list(POD, namespace=namespace, labels=labels)

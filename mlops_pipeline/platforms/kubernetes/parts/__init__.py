@@ -1,0 +1,1 @@
+"""What each layer is given: the ways to the outside, the settings and the state folder."""
