@@ -12,13 +12,13 @@ import yaml
 from mlops_pipeline.clients import kubernetes
 from mlops_pipeline.clients.containers import (
     ContainerInfo,
-    EngineInfo,
-    ImageInfo,
     Mount,
     Network,
     PortMapping,
     full_reference,
 )
+from mlops_pipeline.clients.engine_images import ImageInfo
+from mlops_pipeline.clients.engine_program import EngineInfo
 from mlops_pipeline.clients.errors import (
     CommandError,
     ConfigurationError,

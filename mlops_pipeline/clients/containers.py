@@ -1,84 +1,25 @@
 """Docker or Podman, by its command line."""
 
-import json
-import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlops_pipeline.clients.errors import (
-    AccessDeniedError,
-    CommandError,
-    ConflictError,
-    NotFoundError,
-    PipelineError,
-    UnavailableError,
-)
-from mlops_pipeline.clients.process import pipe, run
+from mlops_pipeline.clients.engine_images import LOAD_TIMEOUT, EngineImages, ImageInfo
+from mlops_pipeline.clients.engine_program import REMEDY, TIMEOUT, EngineInfo
+from mlops_pipeline.clients.errors import NotFoundError, PipelineError
+from mlops_pipeline.clients.process import pipe
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-_TIMEOUT = 60.0
-_LOAD_TIMEOUT = 300.0
 _CTR = ("ctr", "--namespace=k8s.io")
 """What asks containerd for what Kubernetes has there."""
-_CONTAINERD = "io.containerd.snapshotter.v1"
-"""The driver's type where Docker keeps images in containerd's store."""
-_SAVES_ONE_PLATFORM = 28
-"""The first Docker whose `save` takes a platform (API 1.48)."""
-_REMEDY = (
-    "install Docker (https://docs.docker.com/engine/install/), or Podman and set "
-    'kind.cluster.engine = "podman"'
-)
-_PREFIX = r"^(?:docker: )?(?:error response from daemon: .*|error: .*)"
-"""How a complaint of the engine's own begins: what it runs writes to the same stream."""
-_SILENT = re.compile(
-    r"^(?:docker: )?(?:error: )?(?:got )?(?:error during connect|permission denied while trying to "
-    r"connect|(?:cannot|failed to|unable to) connect to (?:the docker|podman)).*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_ABSENT = re.compile(
-    rf"{_PREFIX}(?:no such (?:image|container|object)|network .*not found|image not known).*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_USED = re.compile(
-    rf"{_PREFIX}(?:unable to (?:remove|delete)|image used by).*$", re.IGNORECASE | re.MULTILINE
-)
-
-
-_NO_MANIFEST = re.compile(r"no such manifest|manifest unknown|name unknown", re.IGNORECASE)
-"""What a registry says of an image that it does not have."""
-_NO_LOGIN = re.compile(
-    r"^.*(?:unauthorized|authentication required|access to the resource is denied|"
-    r"no basic auth credentials|insufficient_scope).*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """The engine and what the machine gives it."""
-
-    version: str
-    cgroup_version: int
-    cpus: int
-    memory_bytes: int
-    data_root: str
-    """Where it keeps images and volumes, on the machine that it runs on."""
-    architecture: str = ""
-    """What it builds images for, in Go's words: `amd64`."""
-    has_parts: bool = False
-    """Whether it may have an image for one of its platforms alone, and saves what it is told of.
-
-    Docker does from 28 on, where it keeps images in containerd's store.
-    """
 
 
 @dataclass(frozen=True)
@@ -114,16 +55,6 @@ class ContainerInfo:
     created: str
     """RFC 3339."""
     labels: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """An image that the engine has."""
-
-    platform: str
-    """`linux/amd64`."""
-    digests: frozenset[str]
-    """`sha256:…` under which registries gave it; none for one that was loaded or built."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +113,7 @@ class EngineApi(Protocol):
     ) -> None:
         """Write images for a platform into one archive."""
 
-    def load(self, archive: Path, *, timeout: float = _LOAD_TIMEOUT) -> None:
+    def load(self, archive: Path, *, timeout: float = LOAD_TIMEOUT) -> None:
         """Take the images of an archive."""
 
     def build(
@@ -239,22 +170,14 @@ class EngineApi(Protocol):
         """Give an image of the engine to the containerd of a node, with no file between."""
 
 
-class ContainerEngine:
-    """The engine behind a program: `docker` or `podman`. Nothing is pulled by itself.
+class ContainerEngine(EngineImages):
+    """The engine behind a program: its containers, its images, and those of the nodes of kind.
 
     Every method raises, besides what it says itself:
 
         CommandError: the program is missing, failed or ran out of time.
         UnavailableError: the engine does not answer.
     """
-
-    def __init__(self, program: str = "docker") -> None:
-        self._program = program
-
-    def info(self) -> EngineInfo:
-        """Return what the engine is and has."""
-        found = json.loads(self._run(["info", "--format", "{{json .}}"], purpose="ask the engine"))
-        return _podman_info(found) if "host" in found else _docker_info(found)
 
     def network(self, name: str) -> Network:
         """Return the network.
@@ -315,187 +238,6 @@ class ContainerEngine:
             NotFoundError: there is none of that name.
         """
         self._run(["stop", container], purpose=f"stop the container {container}")
-
-    def has_image(self, reference: str) -> bool:
-        """Say whether the engine has the image."""
-        try:
-            self.image_id(reference)
-        except NotFoundError:
-            return False
-        return True
-
-    def labelled_images(self, *, label: str) -> tuple[str, ...]:
-        """Return the references of the images with that label (`key=value`), the newest first.
-
-        Those without a name are left out.
-        """
-        listed = self._run(
-            [
-                *("image", "ls", "--filter", f"label={label}", "--filter", "dangling=false"),
-                *("--format", "{{.CreatedAt}}\t{{.Repository}}:{{.Tag}}"),
-            ],
-            purpose="list the images",
-        )
-        newest_first = sorted(listed.splitlines(), reverse=True)
-        return tuple(line.rpartition("\t")[2] for line in newest_first)
-
-    def image_id(self, reference: str) -> str:
-        """Return `sha256:…`, which changes whenever the image does.
-
-        Raises:
-            NotFoundError: the engine does not have it.
-        """
-        [found] = self._inspect("image", [reference])
-        identity = str(found["Id"])
-        return identity if identity.startswith("sha256:") else f"sha256:{identity}"
-
-    def image_size(self, reference: str) -> int:
-        """Return the image's bytes on disk, with what it shares with others.
-
-        Raises:
-            NotFoundError: the engine does not have it.
-        """
-        [found] = self._inspect("image", [reference])
-        return int(found["Size"])
-
-    def find_image(self, reference: str) -> ImageInfo | None:
-        """Return what the image is, or None where the engine does not have it."""
-        try:
-            [found] = self._inspect("image", [reference])
-        except NotFoundError:
-            return None
-        names = (str(name) for name in found.get("RepoDigests") or ())
-        return ImageInfo(
-            platform=f"{found['Os']}/{found['Architecture']}",
-            digests=frozenset(name.partition("@")[2] for name in names),
-        )
-
-    def pull(self, reference: str, *, platform: str, timeout: float) -> None:
-        """Get the image from its registry, for `platform`: `linux/amd64`."""
-        self._run(
-            ["pull", "--quiet", "--platform", platform, reference],
-            purpose=f"pull the image {reference}",
-            timeout=timeout,
-        )
-
-    def tag(self, reference: str, name: str) -> None:
-        """Give the image another name too.
-
-        Raises:
-            NotFoundError: the engine does not have it.
-        """
-        self._run(["tag", reference, name], purpose=f"call the image {reference} {name}")
-
-    def save(
-        self, references: Sequence[str], archive: Path, *, platform: str, timeout: float
-    ) -> None:
-        """Write images for a platform (`linux/amd64`) into one archive, shared layers but once.
-
-        Raises:
-            NotFoundError: the engine does not have one.
-        """
-        options = self._several(len(references))
-        if self.info().has_parts:
-            # Else the archive names those for other platforms too, without their layers, and a
-            # node takes none of it (https://github.com/kubernetes-sigs/kind/issues/3795).
-            options += ["--platform", platform]
-        self._run(
-            ["save", *options, "--output", str(archive), *references],
-            purpose=f"save {', '.join(references)} to {archive}",
-            timeout=timeout,
-        )
-
-    def load(self, archive: Path, *, timeout: float = _LOAD_TIMEOUT) -> None:
-        """Take the images of an archive (`docker save`)."""
-        self._run(
-            ["load", "--input", str(archive)],
-            purpose=f"load the images of {archive}",
-            timeout=timeout,
-        )
-
-    def build(
-        self,
-        context: Path,
-        *,
-        dockerfile: Path,
-        tag: str,
-        timeout: float,
-        arguments: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        target: str = "",
-        network: str = "default",
-    ) -> None:
-        """Build an image from the folder `context`.
-
-        `network` is what its commands reach: `default`, `host` or `none`.
-        """
-        # Docker's builder without BuildKit would keep the container of a step that failed.
-        command = [
-            "build",
-            "--force-rm",
-            "--file",
-            str(dockerfile),
-            "--tag",
-            tag,
-            "--network",
-            network,
-        ]
-        for name, value in (arguments or {}).items():
-            command += ["--build-arg", f"{name}={value}"]
-        for name, value in (labels or {}).items():
-            command += ["--label", f"{name}={value}"]
-        if target:
-            command += ["--target", target]
-        self._run([*command, str(context)], purpose=f"build the image {tag}", timeout=timeout)
-
-    def push(self, reference: str, *, timeout: float) -> None:
-        """Send the image to the registry that its name begins with, with the engine's own login.
-
-        Raises:
-            AccessDeniedError: the registry refuses the login, or there is none.
-            CommandError: it does not answer, or does not take the image.
-        """
-        with _at_the_registry(reference):
-            self._run(
-                ["push", "--quiet", reference],
-                purpose=f"push the image {reference}",
-                timeout=timeout,
-            )
-
-    def is_pushed(self, reference: str, *, plain_http: bool = False) -> bool:
-        """Say whether the registry that its name begins with has the image.
-
-        `plain_http` allows a registry without TLS; that of a push is the engine's own setting.
-
-        Raises:
-            AccessDeniedError: the registry refuses the login, or there is none.
-            CommandError: it does not answer.
-        """
-        podman = Path(self._program).name == "podman"
-        options = ["--tls-verify=false" if podman else "--insecure"] if plain_http else []
-        try:
-            with _at_the_registry(reference):
-                self._run(
-                    ["manifest", "inspect", *options, reference],
-                    purpose=f"look for the image {reference} in its registry",
-                )
-        except CommandError as error:
-            if _NO_MANIFEST.search(str(error)) is None:
-                raise
-            return False
-        return True
-
-    def remove_image(self, reference: str) -> bool:
-        """Remove the image; return False where there is none.
-
-        Raises:
-            ConflictError: a container was made from it.
-        """
-        try:
-            self._run(["image", "rm", reference], purpose=f"remove the image {reference}")
-        except NotFoundError:
-            return False
-        return True
 
     def run(
         self,
@@ -559,7 +301,7 @@ class ContainerEngine:
         Raises:
             NotFoundError: there is no such node.
         """
-        listed = self.exec(node, [*_CTR, "images", "ls", "-q"], timeout=_TIMEOUT)
+        listed = self.exec(node, [*_CTR, "images", "ls", "-q"], timeout=TIMEOUT)
         return frozenset(listed.split())
 
     def import_archive(self, archive: Path, node: str, *, timeout: float) -> None:
@@ -593,13 +335,8 @@ class ContainerEngine:
                 [self._program, *self._importing(node)],
                 purpose=f"copy the image {reference} into the node {node}",
                 timeout=timeout,
-                remedy=_REMEDY,
+                remedy=REMEDY,
             )
-
-    def _several(self, count: int) -> list[str]:
-        """Docker packs several by itself, Podman when it is told to."""
-        podman = Path(self._program).name == "podman"
-        return ["--multi-image-archive"] if podman and count > 1 else []
 
     def _find(self, name: str) -> ContainerInfo | None:
         try:
@@ -609,64 +346,11 @@ class ContainerEngine:
 
     def _importing(self, node: str) -> list[str]:
         """Return what kind itself imports with (`pkg/cluster/nodeutils/util.go`)."""
-        dump = self.exec(node, ["containerd", "config", "dump"], timeout=_TIMEOUT)
+        dump = self.exec(node, ["containerd", "config", "dump"], timeout=TIMEOUT)
         return [
             *("exec", "--privileged", "--interactive", node, *_CTR, "images", "import"),
             *("--all-platforms", "--digests", f"--snapshotter={_snapshotter(dump)}", "-"),
         ]
-
-    def _inspect(self, kind: str, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Ask for several at once: each call takes 20 ms and more."""
-        shown = self._run([kind, "inspect", *names], purpose=f"look at the {kind} {names[0]}")
-        return list(json.loads(shown))
-
-    def _run(
-        self,
-        arguments: Sequence[str],
-        *,
-        purpose: str,
-        timeout: float = _TIMEOUT,
-        stdin: Path | None = None,
-    ) -> str:
-        with self._errors():
-            return run(
-                [self._program, *arguments],
-                purpose=purpose,
-                timeout=timeout,
-                stdin=stdin,
-                remedy=_REMEDY,
-            )
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except CommandError as error:
-            what = str(error).partition(": `")[0]
-            if said := _SILENT.search(str(error)):
-                raise UnavailableError(
-                    f"{what}: {said[0]} Start it (Docker: `sudo systemctl start docker`, or Docker "
-                    "Desktop), and see to it that this user may use it"
-                ) from error
-            if said := _ABSENT.search(str(error)):
-                raise NotFoundError(f"{what}: {said[0]}") from error
-            if said := _USED.search(str(error)):
-                raise ConflictError(f"{what}: {said[0]}") from error
-            raise
-
-
-@contextmanager
-def _at_the_registry(reference: str) -> Iterator[None]:
-    try:
-        yield
-    except CommandError as error:
-        if (said := _NO_LOGIN.search(str(error))) is None:
-            raise
-        what, registry = str(error).partition(": `")[0], reference.partition("/")[0]
-        raise AccessDeniedError(
-            f"{what}: {said[0].strip()}; `docker login {registry}` gives this machine a login, and "
-            "that has to be allowed to push"
-        ) from error
 
 
 def full_reference(reference: str) -> str:
@@ -679,41 +363,6 @@ def full_reference(reference: str) -> str:
         first, rest = "docker.io", rest if "/" in rest else f"library/{rest}"
     tagged = at or ":" in rest
     return f"{first}/{rest}" + (f"@{digest}" if at else "" if tagged else ":latest")
-
-
-def _docker_info(found: Mapping[str, Any]) -> EngineInfo:
-    return EngineInfo(
-        version=str(found["ServerVersion"]),
-        cgroup_version=int(found["CgroupVersion"]),
-        cpus=int(found["NCPU"]),
-        memory_bytes=int(found["MemTotal"]),
-        data_root=str(found["DockerRootDir"]),
-        architecture=_architecture(found.get("Architecture")),
-        has_parts=["driver-type", _CONTAINERD] in (found.get("DriverStatus") or [])
-        and _major(found["ServerVersion"]) >= _SAVES_ONE_PLATFORM,
-    )
-
-
-def _major(version: object) -> int:
-    found = re.match(r"\d+", str(version))
-    return int(found[0]) if found else 0
-
-
-def _podman_info(found: Mapping[str, Any]) -> EngineInfo:
-    return EngineInfo(
-        version=str(found["version"]["Version"]),
-        cgroup_version=int(str(found["host"]["cgroupVersion"]).removeprefix("v")),
-        cpus=int(found["host"]["cpus"]),
-        memory_bytes=int(found["host"]["memTotal"]),
-        data_root=str(found["store"]["graphRoot"]),
-        architecture=_architecture(found["host"].get("arch")),
-    )
-
-
-def _architecture(found: object) -> str:
-    """Return it in Go's words, as nodes say it: Docker has those of the kernel."""
-    named = str(found or "")
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(named, named)
 
 
 def _values(entries: Sequence[Mapping[str, Any]], *names: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
 )
 from mlops_pipeline.clients.http import HttpAnswer
+from mlops_pipeline.clients.served_kinds import ServedKinds
 
 Manifest = Mapping[str, Any]
 """One object as the API takes and gives it."""
@@ -189,7 +190,7 @@ class Kubernetes:
         self._server = ApiServer(
             kubeconfig, context=context, timeout=timeout, login_timeout=login_timeout
         )
-        self._collections: dict[Resource, _Collection] = {}
+        self._served = ServedKinds(self._server)
 
     def require_access(self) -> None:
         """Read the kubeconfig. Contacts nothing but what it names for logging in.
@@ -234,19 +235,7 @@ class Kubernetes:
 
         Each is in the version that the server prefers. Nothing is kept: definitions come and go.
         """
-        groups = self._server.json("GET", "/apis", what="list its API groups")["groups"]
-        versions = ["v1"]
-        for group in groups:
-            preferred = group["preferredVersion"]["groupVersion"]
-            others = (version["groupVersion"] for version in group["versions"])
-            versions += dict.fromkeys([preferred, *others])
-        found: dict[tuple[str, str], Resource] = {}
-        for version in versions:
-            for entry in self._served(version):
-                if entry["namespaced"] and "list" in entry.get("verbs", ()):
-                    key = version.rpartition("/")[0], str(entry["kind"])
-                    found.setdefault(key, Resource(version, entry["kind"]))
-        return list(found.values())
+        return [Resource(version, kind) for version, kind in self._served.in_namespaces()]
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
         """Make the object what the manifest says; with `dry_run` only let the server check it.
@@ -264,7 +253,7 @@ class Kubernetes:
         before = self.find(resource, name, namespace=namespace)
         after = self._server.json(
             "PATCH",
-            self._path(resource, namespace, name),
+            self._served.path(resource, namespace or _DEFAULT_NAMESPACE, name),
             what=f"apply {resource.kind} {_shown(namespace, name)}",
             query={
                 "fieldManager": FIELD_MANAGER,
@@ -302,7 +291,7 @@ class Kubernetes:
         """
         return self._server.json(
             "GET",
-            self._path(resource, namespace, name),
+            self._served.path(resource, namespace or _DEFAULT_NAMESPACE, name),
             what=f"read {resource.kind} {_shown(namespace, name)}",
         )
 
@@ -322,7 +311,7 @@ class Kubernetes:
         query = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {})}
         found: list[Manifest] = []
         try:
-            path = self._path(resource, namespace, all_namespaces=not namespace)
+            path = self._served.path(resource, namespace)
             while True:
                 page = self._server.json(
                     "GET",
@@ -348,7 +337,7 @@ class Kubernetes:
         try:
             self._server.json(
                 "DELETE",
-                self._path(resource, namespace, name),
+                self._served.path(resource, namespace or _DEFAULT_NAMESPACE, name),
                 what=f"delete {resource.kind} {_shown(namespace, name)}",
                 query={"propagationPolicy": "Foreground"},
                 content_type="application/json",
@@ -373,7 +362,7 @@ class Kubernetes:
         """
         return self._server.json(
             "PATCH",
-            self._path(resource, namespace, name),
+            self._served.path(resource, namespace or _DEFAULT_NAMESPACE, name),
             what=f"change {resource.kind} {_shown(namespace, name)}",
             query={"fieldManager": FIELD_MANAGER},
             content_type="application/merge-patch+json",
@@ -429,47 +418,6 @@ class Kubernetes:
         )
         return self._server.checked(answer, what=what)
 
-    def _path(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str = "",
-        *,
-        all_namespaces: bool = False,
-    ) -> str:
-        collection = self._collection(resource)
-        path = collection.root
-        if collection.namespaced and not all_namespaces:
-            path += f"/namespaces/{quote(namespace or _DEFAULT_NAMESPACE, safe='')}"
-        return f"{path}/{collection.plural}" + (f"/{quote(name, safe='')}" if name else "")
-
-    def _collection(self, resource: Resource) -> "_Collection":
-        """Find where a kind is served; one that is not known yet is asked for each time."""
-        if resource not in self._collections:
-            root = _root(resource.api_version)
-            self._collections |= {
-                Resource(resource.api_version, entry["kind"]): _Collection(
-                    root, entry["name"], entry["namespaced"]
-                )
-                for entry in self._served(resource.api_version)
-            }
-        if resource not in self._collections:
-            raise NotFoundError(
-                f"{self._server} knows no {resource}: its CRD is not installed; "
-                "`mlops-pipeline up` installs it"
-            )
-        return self._collections[resource]
-
-    def _served(self, version: str) -> Sequence[Mapping[str, Any]]:
-        """Return what is served of a version of a group; nothing of one that is unknown."""
-        try:
-            served = self._server.json(
-                "GET", _root(version), what=f"look for the kinds of {version}"
-            )
-        except NotFoundError:
-            return ()
-        return [entry for entry in served["resources"] if "/" not in entry["name"]]
-
 
 def parse_all(text: str) -> list[Manifest]:
     """Return the objects of a YAML file, without its empty documents.
@@ -504,15 +452,6 @@ def resource_of(manifest: Manifest) -> Resource:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Collection:
-    """Where the objects of a kind are served."""
-
-    root: str
-    plural: str
-    namespaced: bool
-
-
 def labelled(manifest: Manifest, before: Manifest | None, labels: Mapping[str, str]) -> Manifest:
     """Return the manifest with these labels too; one that the object has now keeps its value."""
     if not labels:
@@ -524,10 +463,6 @@ def labelled(manifest: Manifest, before: Manifest | None, labels: Mapping[str, s
         **manifest,
         "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), **kept}},
     }
-
-
-def _root(version: str) -> str:
-    return f"/{'apis' if '/' in version else 'api'}/{version}"
 
 
 def _named(item: Manifest, resource: Resource) -> Manifest:

@@ -6,13 +6,13 @@ import pytest
 
 from mlops_pipeline.clients.containers import (
     ContainerEngine,
-    EngineInfo,
-    ImageInfo,
     Mount,
     Network,
     PortMapping,
     full_reference,
 )
+from mlops_pipeline.clients.engine_images import ImageInfo
+from mlops_pipeline.clients.engine_program import EngineInfo
 from mlops_pipeline.clients.errors import (
     AccessDeniedError,
     CommandError,

@@ -1,6 +1,7 @@
 """The programs of this machine that a platform needs: there, and of which version."""
 
-from mlops_pipeline.clients.containers import EngineApi, EngineInfo
+from mlops_pipeline.clients.containers import EngineApi
+from mlops_pipeline.clients.engine_program import EngineInfo
 from mlops_pipeline.clients.errors import (
     CommandError,
     ConfigurationError,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.clients.containers import ImageInfo, full_reference
+from mlops_pipeline.clients.containers import full_reference
+from mlops_pipeline.clients.engine_images import ImageInfo
 from mlops_pipeline.clients.errors import (
     CommandError,
     ConfigurationError,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlops_pipeline.clients import ports
-from mlops_pipeline.clients.containers import EngineInfo
+from mlops_pipeline.clients.engine_program import EngineInfo
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
     IntegrityError,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients import ports, running
-from mlops_pipeline.clients.containers import EngineInfo
+from mlops_pipeline.clients.engine_program import EngineInfo
 from mlops_pipeline.clients.errors import (
     CommandError,
     ConfigurationError,
