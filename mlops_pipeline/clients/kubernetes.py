@@ -231,10 +231,7 @@ class Kubernetes:
         return bool((review.get("status") or {}).get("allowed"))
 
     def kinds(self) -> Sequence[Resource]:
-        """Return the kinds of which objects are in namespaces, each once: some 40 requests.
-
-        Each is in the version that the server prefers. Nothing is kept: definitions come and go.
-        """
+        """Return the kinds of which objects are in namespaces, in the version that it prefers."""
         return [Resource(version, kind) for version, kind in self._served.in_namespaces()]
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from mlops_pipeline.clients.containers import ContainerInfo, EngineApi
-from mlops_pipeline.clients.errors import CommandError, UnavailableError
+from mlops_pipeline.clients.errors import CommandError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import ENDPOINT_SLICE, SERVICE, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes.cluster import config
@@ -35,6 +35,20 @@ def find(engine: EngineApi, cluster: str) -> tuple[ContainerInfo, ...]:
         UnavailableError: the container engine does not answer.
     """
     return config.nodes_of(engine.containers(label=f"{config.CLUSTER_LABEL}={cluster}"))
+
+
+def require(engine: EngineApi, cluster: str) -> tuple[ContainerInfo, ...]:
+    """Return the same.
+
+    Raises:
+        NotFoundError: there is no such cluster.
+        UnavailableError: the container engine does not answer.
+    """
+    if found := find(engine, cluster):
+        return found
+    raise NotFoundError(
+        f"the kind cluster {cluster} is not there; `mlops-pipeline up cluster` makes it"
+    )
 
 
 def made_by(engine: EngineApi, node: str) -> str | None:

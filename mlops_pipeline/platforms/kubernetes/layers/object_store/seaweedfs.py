@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import (
-    ConfigurationError,
     ConflictError,
     NotFoundError,
     UnavailableError,
@@ -14,7 +13,6 @@ from mlops_pipeline.clients.kubernetes import (
     SECRET,
     SERVICE,
     STATEFUL_SET,
-    STORAGE_CLASS,
     KubernetesApi,
     Manifest,
     Resource,
@@ -39,9 +37,9 @@ from mlops_pipeline.platforms.kubernetes.layers.object_store.rclone import (
     RcloneSecrets,
     settings_of,
 )
+from mlops_pipeline.platforms.kubernetes.layers.object_store.volume import StoreVolume
 from mlops_pipeline.platforms.kubernetes.objects.endings import (
     find_lasting,
-    is_ending,
     wait_for_end,
 )
 from mlops_pipeline.platforms.kubernetes.objects.load_balancers import (
@@ -63,7 +61,6 @@ from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
     Change,
-    Diagnosis,
     Drifted,
     Facts,
     LayerState,
@@ -90,7 +87,6 @@ _RIGHTS = (
     ("networkpolicies", "networking.k8s.io", WRITE),
     ("storageclasses", "storage.k8s.io", READ),
 )
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 class SeaweedStore(StoreLayer):
@@ -107,7 +103,7 @@ class SeaweedStore(StoreLayer):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self._settings = parts.settings.object_store
+        self._volume = StoreVolume(parts.settings)
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
@@ -121,26 +117,7 @@ class SeaweedStore(StoreLayer):
 
     def survey(self, api: KubernetesApi) -> Iterator[Question]:
         """Ask for the storage class of its volume."""
-        yield "storage class", lambda: self._diagnose(api)
-
-    def _diagnose(self, api: KubernetesApi) -> Diagnosis:
-        what, wanted = "storage class", self._settings.storage_class
-        if api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE) is not None:
-            return Diagnosis(what, "the volume is there")
-        found = {c["metadata"]["name"]: c for c in api.list(STORAGE_CLASS)}
-        default = [
-            name
-            for name, c in found.items()
-            if (c["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
-        ]
-        if chosen := ([wanted] if wanted in found else [] if wanted else default):
-            return Diagnosis(what, chosen[0])
-        seen = f"there is no {wanted!r}" if wanted else "none is the default"
-        return Diagnosis(
-            what,
-            f"{seen} (there are: {', '.join(sorted(found)) or 'none'})",
-            "set kubernetes.object_store.storage_class to one of them, or endpoint to an S3",
-        )
+        yield "storage class", lambda: self._volume.diagnose(api)
 
     def observe(self) -> LayerState:
         """Look at its pod, its volume, its keys, its buckets, and the Secrets with its keys."""
@@ -248,7 +225,7 @@ class SeaweedStore(StoreLayer):
             yield Broken(f"the Secret {NAMESPACE}/{keys.NAME} holds no key")
             return
         yield broken_by(describe_unready(api, STATEFUL_SET, NAME, namespace=NAMESPACE))
-        yield self._compare_volume(api)
+        yield self._volume.observe(api)
         if unfit := keys.describe_unfit(api, key, namespace=NAMESPACE):
             yield Drifted((unfit,))
         for manifest in self._manifests(api):
@@ -268,9 +245,6 @@ class SeaweedStore(StoreLayer):
         node_port = None if self._parts.reaches_addresses else NODE_PORTS[PORT]
         return (manifests.network_policy(), manifests.service(node_port), stateful_set)
 
-    def _volume(self) -> Manifest:
-        return manifests.volume(self._settings.size, storage_class=self._settings.storage_class)
-
     def _refuse(self, api: KubernetesApi) -> None:
         """Refuse what cannot be, before anything is changed."""
         for resource in (*_MADE, PERSISTENT_VOLUME_CLAIM):
@@ -280,24 +254,7 @@ class SeaweedStore(StoreLayer):
                     f"could not bring up the object store: the {resource.kind} {NAMESPACE}/{NAME} "
                     "is there and this project did not make it; delete it"
                 )
-        self._refuse_lost_volume(api)
-        there, wanted = self._sizes(api)
-        if there and wanted != there and not self._can_grow(api, there, wanted):
-            raise ConfigurationError(
-                f"could not give the object store's volume {wanted}: it has {there}, and its "
-                f"storage class cannot change that; set {self._parts.settings.platform}."
-                f"object_store.size to {there}"
-            )
-
-    def _refuse_lost_volume(self, api: KubernetesApi) -> None:
-        """A volume that somebody deletes stays for as long as the store's pod is there."""
-        found = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
-        if found is not None and is_ending(found):
-            raise ConflictError(
-                "could not bring up the object store: somebody has deleted its volume, which goes "
-                "with everything in it as soon as its pod ends; copy what you need, run `kubectl "
-                f"delete statefulset {NAME} --namespace {NAMESPACE}` and then this again"
-            )
+        self._volume.require(api)
 
     def _start(self, api: KubernetesApi, steps: Steps) -> None:
         clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
@@ -306,7 +263,7 @@ class SeaweedStore(StoreLayer):
             for resource in _MADE:
                 wait_for_end(api, resource, NAME, namespace=NAMESPACE, timeout=timeout, clock=clock)
             keys.ensure(api, namespace=NAMESPACE, timeout=timeout, clock=clock)
-            api.apply_all([self._volume(), *self._manifests(api)])
+            api.apply_all([self._volume.manifest, *self._manifests(api)])
             wait_for(self._parts, STATEFUL_SET, NAME, namespace=NAMESPACE)
 
     def _fill(self, api: KubernetesApi, steps: Steps) -> None:
@@ -331,36 +288,13 @@ class SeaweedStore(StoreLayer):
     def _find_endpoint(self) -> Endpoint | None:
         return find_endpoint(self._parts, NAME, namespace=NAMESPACE, node_ports=NODE_PORTS)
 
-    def _compare_volume(self, api: KubernetesApi) -> LayerState:
-        claim = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
-        if claim is None or is_ending(claim):
-            how = "is not there" if claim is None else "is being deleted, with all that is stored"
-            return Broken(f"the PersistentVolumeClaim {NAMESPACE}/{NAME} {how}")
-        there, wanted = self._sizes(api)
-        if manifests.bytes_of(there) != manifests.bytes_of(wanted):
-            return Drifted((f"the volume has {there}, wanted is {wanted}",))
-        return Ready()
-
-    def _sizes(self, api: KubernetesApi) -> tuple[str, str]:
-        """Return the size that the volume was asked with, empty for no volume, and the setting."""
-        found = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
-        there = found["spec"]["resources"]["requests"]["storage"] if found is not None else ""
-        return str(there), self._settings.size
-
-    def _can_grow(self, api: KubernetesApi, there: str, wanted: str) -> bool:
-        if manifests.bytes_of(wanted) <= manifests.bytes_of(there):
-            return manifests.bytes_of(wanted) == manifests.bytes_of(there)
-        claim = api.get(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
-        storage_class = api.find(STORAGE_CLASS, claim["spec"].get("storageClassName") or "")
-        return bool((storage_class or {}).get("allowVolumeExpansion"))
-
     def _facts(self, api: KubernetesApi) -> Facts:
         endpoint = self._find_endpoint()
         return {
             "address": endpoint.url(port=PORT) if endpoint is not None else "",
             "in_the_cluster": POD_ENDPOINT,
             "buckets": ", ".join(buckets.BUCKETS),
-            "size": self._sizes(api)[0],
+            "size": self._volume.sizes(api)[0],
             "version": STORE_IMAGE.rpartition(":")[2],
         }
 

@@ -1,12 +1,10 @@
 """The serving_image layer: our model server as images, built here and given to every node."""
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mlops_pipeline.clients.containers import full_reference
@@ -20,9 +18,9 @@ from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.layers.serving_image import context as serving_context
+from mlops_pipeline.platforms.kubernetes.layers.serving_image import libraries
 from mlops_pipeline.platforms.kubernetes.parts.images import LOCAL
 from mlops_pipeline.platforms.kubernetes.sources import BASE, SERVING
-from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -39,7 +37,6 @@ from mlops_pipeline.serving.frameworks import get_served
 
 _BUILD_TIMEOUT = 1800.0
 """Seconds: 260 MB come from a network that may be slow."""
-_RUN_TIMEOUT = 60.0
 _LABEL = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 _KEPT = 1
 """Former versions that the engine keeps."""
@@ -103,9 +100,15 @@ class ServingImage(ClusterLayer):
             HealthCheck(
                 "has_the_libraries_that_train",
                 "The images hold the versions of the libraries that models are trained with here.",
-                self._compare_libraries,
+                self._try_libraries,
             ),
         )
+
+    def _try_libraries(self) -> Finding:
+        if self.is_upstream:
+            return Finding(passed=True, seen="upstream's images serve; ours are not built")
+        images = {image.repository: self._reference(image) for image in _IMAGES}
+        return libraries.compare(self._parts.engine, images)
 
     def observe(self) -> LayerState:
         """Look whether the engine and every node have both images."""
@@ -286,47 +289,3 @@ class ServingImage(ClusterLayer):
                 "MLOPS_BUNDLE to a bundle with that base image; then `mlops-pipeline up "
                 "serving_image` goes on"
             ) from error
-
-    def _compare_libraries(self) -> Finding:
-        if self.is_upstream:
-            return Finding(passed=True, seen="upstream's images serve; ours are not built")
-        differences, facts = [], dict[str, str | int | float]()
-        for image in _IMAGES:
-            found = self._libraries(image)
-            facts |= found
-            differences += [f"{image.repository} has {words}" for words in _differences(found)]
-        if differences:
-            return Finding(
-                passed=False,
-                seen=f"{'; '.join(differences)}: install the versions of requirements/runtime.lock "
-                "here, or models are served by others than those that train them",
-                facts=facts,
-            )
-        shown = ", ".join(f"{name} {number}" for name, number in facts.items())
-        return Finding(passed=True, seen=f"both images have {shown}, as here", facts=facts)
-
-    def _libraries(self, image: _Image) -> dict[str, str]:
-        """Return name → version of what an image holds."""
-        output = self._parts.engine.run(
-            self._reference(image),
-            ["-m", "mlops_pipeline.serving", "versions"],
-            entrypoint="python",
-            timeout=_RUN_TIMEOUT,
-        )
-        return {str(name): str(number) for name, number in json.loads(output).items()}
-
-
-def _differences(found: Mapping[str, str]) -> Iterator[str]:
-    """Say which of an image's libraries are here in another version. Python's minor counts."""
-    for name, there in found.items():
-        here = PYTHON if name == "python" else _installed(name)
-        if here != (there.rpartition(".")[0] if name == "python" else there):
-            yield f"{name} {there}, here is {here or 'none'}"
-
-
-def _installed(name: str) -> str:
-    """Return the version that is installed here; empty for none."""
-    for package in (name, f"{name}-cpu"):
-        with suppress(PackageNotFoundError):
-            return version(package)
-    return ""

@@ -19,7 +19,7 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.kubernetes import CONFIG_MAP, DEPLOYMENT, NODE, SERVICE_ACCOUNT
 from mlops_pipeline.platforms.kubernetes.cluster.record import identity_of
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import owner as cluster_owner
-from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight
+from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight, readiness
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
 from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
 from mlops_pipeline.platforms.kubernetes.sources import path
@@ -497,11 +497,10 @@ def test_a_node_that_ends_meanwhile_ends_the_wait(made: Rig) -> None:
         made.engine.start(replace(made.engine.inspect(CONTROL_PLANE), running=False))
 
     made.api.stop()
-    layer = KindCluster(made.parts)
-    nodes = layer.nodes()
+    nodes = KindCluster(made.parts).nodes()
     end()
     with pytest.raises(FatalStateError, match="seldon-control-plane ended; see `docker logs"):
-        layer._wait(nodes)
+        readiness.wait(made.parts, nodes)
 
 
 def test_what_may_be_in_a_clusters_way_is_told_before_it_is_made_and_if_it_cannot_be(

@@ -23,7 +23,7 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.deploy import slim
 from mlops_pipeline.platforms.kubernetes.layers.serving_image import context as serving_context
-from mlops_pipeline.platforms.kubernetes.layers.serving_image import layer as serving_image
+from mlops_pipeline.platforms.kubernetes.layers.serving_image import libraries
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.context import BASE
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.sources import Archive
@@ -425,8 +425,8 @@ def _answering(versions: Mapping[str, str]) -> FakeEngine:
 def test_the_check_passes_where_the_versions_are_those_here(tmp_path: Path) -> None:
     versions = {
         "python": f"{PYTHON}.99",
-        "numpy": serving_image._installed("numpy"),
-        "tensorflow": serving_image._installed("tensorflow"),
+        "numpy": libraries._installed("numpy"),
+        "tensorflow": libraries._installed("tensorflow"),
     }
     rig = a_rig(tmp_path, _answering(versions))
     layer = ServingImage(rig.parts)
