@@ -16,7 +16,7 @@ from mlops_pipeline.clients.kubernetes import CONFIG_MAP, NODE
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
-from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline_tests.kind import clusters

@@ -7,7 +7,7 @@ import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.kubernetes import IP_ADDRESS_POOL, NAMESPACE, POD
-from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.objects.endings import stays
 from mlops_pipeline.platforms.kubernetes.objects.probes import PROBE_LABEL
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts

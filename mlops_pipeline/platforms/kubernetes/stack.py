@@ -13,7 +13,7 @@ from mlops_pipeline.platforms.kubernetes.layers.existing_cluster.layer import Ex
 from mlops_pipeline.platforms.kubernetes.layers.ingress_nginx import IngressNginx
 from mlops_pipeline.platforms.kubernetes.layers.istio.existing import ExistingGateway
 from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
-from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.layers.object_store.external import ExternalStore
 from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core.existing import ExistingOperator

@@ -21,7 +21,6 @@ from mlops_pipeline.clients.kubernetes import KubernetesApi
 from mlops_pipeline.platforms.kubernetes.cluster import config, nodes
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, identity_of
 from mlops_pipeline.platforms.kubernetes.parts import addresses
-from mlops_pipeline.platforms.kubernetes.parts.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts, client_of, locks_in
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts.images import NodeImages
@@ -153,7 +152,7 @@ class KindParts(Parts):
             images=NodeImages(engine, kind, sources, name),
         )
 
-    def choose_addresses(self, existing: str, *, wanted: str, least: int) -> AddressRange:
+    def choose_addresses(self, existing: str, *, wanted: str, least: int) -> addresses.AddressRange:
         """Return a range of the container network that its clusters share.
 
         Raises:

@@ -26,7 +26,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import MetalLBSettings

@@ -6,7 +6,7 @@ from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.kubernetes import GATEWAY, KubernetesApi, Manifest
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.kubernetes.layers.istio import charts
+from mlops_pipeline.platforms.kubernetes.layers.istio.charts import GATEWAY as SERVICE
 from mlops_pipeline.platforms.kubernetes.layers.istio.charts import GATEWAY_PORTS, NAMESPACE
 from mlops_pipeline.platforms.kubernetes.layers.istio.gateway import NAME, gateway_manifest
 from mlops_pipeline.platforms.kubernetes.layers.istio.https import Https
@@ -18,7 +18,6 @@ from mlops_pipeline.platforms.kubernetes.objects.load_balancers import (
     wait_for_address,
 )
 from mlops_pipeline.platforms.kubernetes.objects.ownership import delete_ours, is_ours
-from mlops_pipeline.platforms.kubernetes.objects.states import broken_by
 from mlops_pipeline.platforms.kubernetes.objects.webhooks import describe_silence
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
@@ -75,7 +74,8 @@ class Door:
         if isinstance(listens, Ready):
             # Else its ports are not open yet, or not any more: no wonder that it is silent.
             yield self._https.observe(api, endpoint)
-            yield broken_by(self._describe_silence(endpoint))
+            if reason := self._describe_silence(endpoint):
+                yield Broken(reason)
 
     def require(self, api: KubernetesApi) -> None:
         """Refuse a Gateway of somebody else, and files that hold no certificate.
@@ -89,9 +89,7 @@ class Door:
 
     def open(self, api: KubernetesApi) -> None:
         """Make the gateway listen, and wait until it answers from here."""
-        address = wait_for_address(
-            self._parts, charts.GATEWAY, namespace=NAMESPACE, of="the gateway"
-        )
+        address = wait_for_address(self._parts, SERVICE, namespace=NAMESPACE, of="the gateway")
         endpoint = self._parts.endpoint(address, GATEWAY_PORTS)
         self._https.ensure(api, endpoint)
         self._apply(api)
@@ -151,9 +149,7 @@ class Door:
         return None
 
     def _find_endpoint(self) -> Endpoint | None:
-        return find_endpoint(
-            self._parts, charts.GATEWAY, namespace=NAMESPACE, node_ports=GATEWAY_PORTS
-        )
+        return find_endpoint(self._parts, SERVICE, namespace=NAMESPACE, node_ports=GATEWAY_PORTS)
 
     def _url_at(self, endpoint: Endpoint) -> str:
         return endpoint.url(scheme="https" if self._settings.https_redirect else "http")

@@ -16,7 +16,6 @@ from mlops_pipeline.platforms.kubernetes.bases.layer import GatewayLayer, Questi
 from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, WRITE, allow
 from mlops_pipeline.platforms.kubernetes.bases.steps import Steps
 from mlops_pipeline.platforms.kubernetes.layers.istio import charts
-from mlops_pipeline.platforms.kubernetes.layers.istio.charts import GATEWAY_PORTS, NAMESPACE
 from mlops_pipeline.platforms.kubernetes.layers.istio.door import Door
 from mlops_pipeline.platforms.kubernetes.layers.istio.existing import (
     ExistingGateway,
@@ -41,7 +40,7 @@ class Istio(HelmLayer, GatewayLayer):
     title = "Istio"
     description = "Istio with the gateway behind whose one address every deployment answers."
     kinds = ("istio", "envoy", "kubernetes")
-    namespace = NAMESPACE
+    namespace = charts.NAMESPACE
     images = "istio"
     chart_names = charts.NAMES
     serves_models = True
@@ -75,7 +74,7 @@ class Istio(HelmLayer, GatewayLayer):
     @property
     def charts(self) -> tuple[Installation, ...]:
         """The definitions, istiod, and the gateway."""
-        fixed = {} if self._parts.reaches_addresses else GATEWAY_PORTS
+        fixed = {} if self._parts.reaches_addresses else charts.GATEWAY_PORTS
         return (charts.BASE, charts.ISTIOD, charts.ingress(fixed))
 
     @property
@@ -126,7 +125,7 @@ class Istio(HelmLayer, GatewayLayer):
 
     def facts(self, api: KubernetesApi) -> Facts:
         """Return its address, versions, and certificate."""
-        found = api.get(DEPLOYMENT, charts.ISTIOD.deployment, namespace=NAMESPACE)
+        found = api.get(DEPLOYMENT, charts.ISTIOD.deployment, namespace=charts.NAMESPACE)
         image = found["spec"]["template"]["spec"]["containers"][0]["image"]
         version, kubernetes = image.rpartition(":")[2], api.version()
         warning = charts.check_window(version, kubernetes)

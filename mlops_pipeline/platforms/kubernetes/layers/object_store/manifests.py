@@ -11,6 +11,7 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 NAMESPACE = "mlops-storage"
 NAME = "seaweedfs"
+VERSION = STORE_IMAGE.rpartition(":")[2]
 PORT = 8333
 PORTS = (ServicePort("object_store", PORT, 30083, 8433),)
 NODE_PORTS = node_ports(PORTS)

@@ -26,6 +26,7 @@ from mlops_pipeline.platforms.kubernetes.layers.object_store import (
     manifests,
     marker,
     rclone,
+    service,
 )
 from mlops_pipeline.platforms.kubernetes.layers.object_store.manifests import (
     NAME,
@@ -33,19 +34,10 @@ from mlops_pipeline.platforms.kubernetes.layers.object_store.manifests import (
     NODE_PORTS,
     PORT,
 )
-from mlops_pipeline.platforms.kubernetes.layers.object_store.rclone import (
-    RcloneSecrets,
-    settings_of,
-)
 from mlops_pipeline.platforms.kubernetes.layers.object_store.volume import StoreVolume
 from mlops_pipeline.platforms.kubernetes.objects.endings import (
     find_lasting,
     wait_for_end,
-)
-from mlops_pipeline.platforms.kubernetes.objects.load_balancers import (
-    NONE_GIVEN,
-    find_endpoint,
-    wait_for_address,
 )
 from mlops_pipeline.platforms.kubernetes.objects.ownership import (
     delete_ours,
@@ -55,8 +47,6 @@ from mlops_pipeline.platforms.kubernetes.objects.ownership import (
 from mlops_pipeline.platforms.kubernetes.objects.states import broken_by, worst
 from mlops_pipeline.platforms.kubernetes.objects.workloads import describe_unready, wait_for
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
-from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
-from mlops_pipeline.platforms.kubernetes.sources.versions import STORE_IMAGE
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -183,7 +173,7 @@ class SeaweedStore(StoreLayer):
 
         api = self._parts.api()
         key = keys.find(api, namespace=NAMESPACE)
-        endpoint = self._find_endpoint()
+        endpoint = service.find_endpoint(self._parts)
         if key is None or endpoint is None:
             raise NotFoundError(
                 "the object store is not there; bring it up with `mlops-pipeline up object_store`"
@@ -230,8 +220,8 @@ class SeaweedStore(StoreLayer):
             yield Drifted((unfit,))
         for manifest in self._manifests(api):
             yield _compare(api, manifest)
-        if self._find_endpoint() is None:
-            yield Broken(f"the object store has no address: {NONE_GIVEN}")
+        if service.find_endpoint(self._parts) is None:
+            yield Broken(f"the object store has no address: {service.NONE_GIVEN}")
             return
         yield (there := buckets.observe(self._glance()))
         if isinstance(there, Ready):
@@ -271,31 +261,28 @@ class SeaweedStore(StoreLayer):
         clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
 
         with steps.step("buckets"):
-            wait_for_address(self._parts, NAME, namespace=NAMESPACE, of="the object store")
+            service.wait_for_address(self._parts)
             hint, answer = self._parts.unreachable, self._parts.patience(_ANSWER)
             buckets.ensure(self._glance, timeout=answer, clock=clock, hint=hint)
             marker.ensure(self._glance, timeout=answer, clock=clock)
         key = keys.ensure(api, namespace=NAMESPACE, timeout=timeout, clock=clock)
         self._secrets(api, key).ensure_known(timeout=timeout, clock=clock)
 
-    def _secrets(self, api: KubernetesApi, key: "Credentials") -> RcloneSecrets:
+    def _secrets(self, api: KubernetesApi, key: "Credentials") -> rclone.RcloneSecrets:
         namespace = self._parts.settings.models_namespace
-        return RcloneSecrets(api, settings_of(POD_ENDPOINT, key), namespace=namespace)
+        return rclone.RcloneSecrets(api, rclone.settings_of(POD_ENDPOINT, key), namespace=namespace)
 
     def _glance(self) -> "ObjectStore":
         return self.client(patience=_GLANCE, attempts=1)
 
-    def _find_endpoint(self) -> Endpoint | None:
-        return find_endpoint(self._parts, NAME, namespace=NAMESPACE, node_ports=NODE_PORTS)
-
     def _facts(self, api: KubernetesApi) -> Facts:
-        endpoint = self._find_endpoint()
+        endpoint = service.find_endpoint(self._parts)
         return {
             "address": endpoint.url(port=PORT) if endpoint is not None else "",
             "in_the_cluster": POD_ENDPOINT,
             "buckets": ", ".join(buckets.BUCKETS),
             "size": self._volume.sizes(api)[0],
-            "version": STORE_IMAGE.rpartition(":")[2],
+            "version": manifests.VERSION,
         }
 
 

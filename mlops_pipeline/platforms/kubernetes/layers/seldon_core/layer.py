@@ -4,7 +4,6 @@ import json
 import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from mlops_pipeline.clients.errors import ConflictError, WaitTimeoutError
@@ -12,16 +11,13 @@ from mlops_pipeline.clients.kubernetes import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
-    POD,
     VALIDATING_WEBHOOK,
     KubernetesApi,
 )
-from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.bases.helm import HelmLayer
 from mlops_pipeline.platforms.kubernetes.bases.layer import Question
 from mlops_pipeline.platforms.kubernetes.bases.steps import Steps
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core import chart
-from mlops_pipeline.platforms.kubernetes.layers.seldon_core.chart import NAMESPACE, ServingImages
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core.deployments import foreign_deployments
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core.existing import (
     ExistingOperator,
@@ -29,9 +25,9 @@ from mlops_pipeline.platforms.kubernetes.layers.seldon_core.existing import (
 )
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core.webhook import (
     describe_refusal,
+    wait_for_webhook,
     webhook_check,
 )
-from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
 from mlops_pipeline.platforms.kubernetes.objects.releases import Installation
 from mlops_pipeline.platforms.kubernetes.objects.states import broken_by
 from mlops_pipeline.platforms.kubernetes.objects.workloads import wait_for
@@ -50,9 +46,6 @@ from mlops_pipeline.settings.layers import LayerSettings
 _log = logging.getLogger(__name__)
 _PATIENCE = 20.0
 """Seconds in which the webhook of a manager that runs answers; its start takes 4."""
-_FORMER = 15.0
-"""Seconds for pods of the operator that are replaced to end; they have 10 to do so."""
-_PODS = "app=seldon"
 _INSTALLED = "mlops-pipeline/installed"
 
 
@@ -73,13 +66,13 @@ class SeldonCore(HelmLayer):
     description = "Seldon Core, which makes pods and routes of each SeldonDeployment."
     kinds = ("seldon", "kubernetes")
     requires = ("istio", "serving_image")
-    namespace = NAMESPACE
+    namespace = chart.NAMESPACE
     images = "seldon"
     chart_names = (chart.CHART,)
     releases = (chart.RELEASE,)
     serves_models = True
 
-    def __init__(self, parts: Parts, serving: ServingImages) -> None:
+    def __init__(self, parts: Parts, serving: chart.ServingImages) -> None:
         super().__init__(parts)
         self._serving = serving
 
@@ -155,7 +148,7 @@ class SeldonCore(HelmLayer):
 
     def _compare_servers(self, api: KubernetesApi) -> LayerState:
         """Compare what the operator reads, which somebody may have edited, with the settings."""
-        found = api.get(CONFIG_MAP, chart.CONFIG, namespace=NAMESPACE)
+        found = api.get(CONFIG_MAP, chart.CONFIG, namespace=chart.NAMESPACE)
         try:
             servers = json.loads((found.get("data") or {}).get("predictor_servers", ""))
         except ValueError:
@@ -171,14 +164,16 @@ class SeldonCore(HelmLayer):
             self._install(api, wanted, steps)
         self._wait_for_manager(steps)
         try:
-            self._wait_for_webhook(api, steps, timeout=_PATIENCE if whole else timeout)
+            with steps.step("webhook"):
+                wait_for_webhook(self._parts, timeout=_PATIENCE if whole else timeout)
         except WaitTimeoutError:
             if not whole:
                 raise
             # All is there and it does not answer: a new pod with a new certificate is left to try.
             self._install(api, wanted, steps)
             self._wait_for_manager(steps)
-            self._wait_for_webhook(api, steps, timeout=timeout)
+            with steps.step("webhook"):
+                wait_for_webhook(self._parts, timeout=timeout)
 
     def is_whole(self, api: KubernetesApi, chart_of_it: Installation) -> bool:
         """Say whether the release, its definition and its model servers are as they should be."""
@@ -203,39 +198,11 @@ class SeldonCore(HelmLayer):
 
     def _wait_for_manager(self, steps: Steps) -> None:
         with steps.step("operator"):
-            wait_for(self._parts, DEPLOYMENT, chart.MANAGER, namespace=NAMESPACE)
-
-    def _wait_for_webhook(self, api: KubernetesApi, steps: Steps, *, timeout: float) -> None:
-        with steps.step("webhook"):
-            self._wait_for_former_pods(api)
-            wait_until(
-                "Seldon Core's webhook",
-                lambda: describe_refusal(api),
-                timeout=timeout,
-                clock=self._parts.clock,
-                interval=0.25,
-                hint="see `mlops-pipeline logs seldon_core`",
-            )
-
-    def _wait_for_former_pods(self, api: KubernetesApi) -> None:
-        """Wait for pods that end: one of them may be the one that still answers."""
-
-        def describe_ending() -> str | None:
-            pods = api.list(POD, namespace=NAMESPACE, labels=_PODS)
-            ending = [str(pod["metadata"]["name"]) for pod in pods if is_ending(pod)]
-            return f"{', '.join(ending)} is ending" if ending else None
-
-        with suppress(WaitTimeoutError):  # That of a node which is lost never ends.
-            wait_until(
-                "the end of the operator's former pods",
-                patiently(describe_ending),
-                timeout=_FORMER,
-                clock=self._parts.clock,
-            )
+            wait_for(self._parts, DEPLOYMENT, chart.MANAGER, namespace=chart.NAMESPACE)
 
     def facts(self, api: KubernetesApi) -> Facts:
         """Return its version, its licence, and the images of the model servers."""
-        found = api.get(DEPLOYMENT, chart.MANAGER, namespace=NAMESPACE)
+        found = api.get(DEPLOYMENT, chart.MANAGER, namespace=chart.NAMESPACE)
         image = found["spec"]["template"]["spec"]["containers"][0]["image"]
         version = image.rpartition(":")[2]
         wanted = chart.servers(self._parts.settings, self._serving)

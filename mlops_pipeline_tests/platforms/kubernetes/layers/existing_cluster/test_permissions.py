@@ -22,7 +22,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissions
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster.layer import ExistingCluster
 from mlops_pipeline.platforms.kubernetes.layers.istio.existing import ExistingGateway
-from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core import chart
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core.existing import ExistingOperator
 from mlops_pipeline.platforms.layers import Layer

@@ -21,7 +21,7 @@ from mlops_pipeline.platforms.kubernetes.cluster.record import identity_of
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import owner as cluster_owner
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight, readiness
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
-from mlops_pipeline.platforms.kubernetes.layers.metallb import MetalLB
+from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
 from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings

@@ -1,0 +1,1 @@
+"""MetalLB: its layer, its speakers, and the pool of addresses that it may give."""

@@ -1,0 +1,176 @@
+"""The MetalLB layer: addresses of the container network for Services of type LoadBalancer."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
+from mlops_pipeline.clients.kubernetes import IP_ADDRESS_POOL, Access, KubernetesApi, Manifest
+from mlops_pipeline.platforms.kubernetes.bases.layer import Question
+from mlops_pipeline.platforms.kubernetes.bases.manifest import ManifestLayer
+from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, WRITE, allow
+from mlops_pipeline.platforms.kubernetes.bases.steps import Steps
+from mlops_pipeline.platforms.kubernetes.layers.metallb import pool, speakers
+from mlops_pipeline.platforms.kubernetes.layers.metallb.speakers import SYSTEM
+from mlops_pipeline.platforms.kubernetes.objects import probes, upstream
+from mlops_pipeline.platforms.kubernetes.parts.addresses import AddressRange
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
+from mlops_pipeline.platforms.layers import (
+    Broken,
+    Diagnosis,
+    Drifted,
+    Facts,
+    Finding,
+    HealthCheck,
+    LayerState,
+)
+from mlops_pipeline.settings.layers import LayerSettings
+
+CONTROLLER = "controller"
+_RIGHTS = (
+    *((name, "metallb.io", WRITE) for name in ("ipaddresspools", "l2advertisements")),
+    # What others have told it to do is looked for before it is removed.
+    *(
+        (name, "metallb.io", ("list",))
+        for name in ("bgpadvertisements", "bfdprofiles", "communities", "bgppeers")
+    ),
+)
+_ANSWER = 30.0
+
+
+class MetalLB(ManifestLayer):
+    """MetalLB by upstream's native manifest, with one pool that is announced by ARP."""
+
+    name = "metallb"
+    title = "MetalLB"
+    description = "MetalLB, which gives Services of type LoadBalancer addresses of this machine."
+    kinds = ("metallb", "kubernetes")
+    namespace = SYSTEM
+    manifest = "metallb-native"
+    images = "metallb"
+    controller = CONTROLLER
+    addresses = 1
+
+    def __init__(self, parts: Parts, *, needed: Callable[[], int] = lambda: 1) -> None:
+        """`needed` gives the number of addresses that all layers take."""
+        super().__init__(parts)
+        self._needed = needed
+
+    @classmethod
+    def is_wanted(cls, settings: LayerSettings) -> bool:
+        """Say whether it gives the addresses."""
+        return settings.load_balancer == cls.name
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What its manifest needs, and the image of the check."""
+        return (*super().sources, "extras")
+
+    @property
+    def rights(self) -> tuple[Access, ...]:
+        """To install it, to configure it, and to see what others have configured."""
+        return allow((*INSTALLED, *_RIGHTS))
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a MetalLB of somebody else."""
+        if self._parts.settings.platform == "kubernetes":
+            return "use it as it is (kubernetes.metallb.install = false), or remove it"
+        return "remove it, or use another cluster"
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """That an address that it gives answers here."""
+        asked = "here" if self._parts.reaches_addresses else "a node"
+        text = (
+            f"A Service of type LoadBalancer gets an address, which a pod answers at from {asked}."
+        )
+        return (HealthCheck("gives_addresses", text, self._try_address),)
+
+    def _try_address(self) -> Finding:
+        api, clock = self._parts.api(), self._parts.clock
+        image = self._parts.sources.echo_image()
+        with probes.echo(
+            api, self._parts.images, type="LoadBalancer", image=image, clock=clock
+        ) as echoed:
+            seconds = probes.answer_of(
+                echoed,
+                echoed.url,
+                timeout=_ANSWER,
+                clock=clock,
+                hint=self._parts.unreachable,
+                ask=self._parts.ask,
+            )
+            seen = f"{echoed.url} answered {seconds:.1f} s after its pod was ready"
+            return Finding(passed=True, seen=seen, facts={"address": echoed.url})
+
+    def survey(self, api: KubernetesApi) -> Iterator[Question]:
+        """Ask whether a MetalLB of somebody else is there."""
+        yield "metallb", lambda: self._diagnose(api)
+
+    def _diagnose(self, api: KubernetesApi) -> Diagnosis:
+        # What it brings is known where its manifest can be had; whoever needs it asks for that.
+        with suppress(ConfigurationError, IntegrityError):
+            if foreign := self.describe_foreign(api):
+                return Diagnosis("metallb", foreign, self.remedy)
+        return Diagnosis("metallb", f"ours, with {self._parts.settings.metallb.addresses}")
+
+    def require(self, api: KubernetesApi) -> None:
+        """Refuse to go on without a range of addresses."""
+        self._choose(api)
+
+    def change(self, manifest: dict[str, Any]) -> None:
+        """Let the kubelet look at once: upstream has it wait 10 s with what takes one."""
+        if manifest["kind"] not in ("Deployment", "DaemonSet"):
+            return
+        for container in manifest["spec"]["template"]["spec"]["containers"]:
+            if probe := container.get("readinessProbe"):
+                probe |= {"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 10}
+
+    def wait(self, api: KubernetesApi, steps: Steps) -> None:
+        """Wait for the controller and a speaker on each node, and give MetalLB its addresses."""
+        super().wait(api, steps)
+        with steps.step("pods"):
+            speakers.wait(self._parts, api)
+        pool.open_as_soon_as_it_may(
+            self._parts, self._pool(self._choose(api)), steps, controller=CONTROLLER
+        )
+
+    def look(self, api: KubernetesApi) -> Iterator[LayerState]:
+        """Look at its speakers, and at our pool, whose annotations stand for all."""
+        if reason := speakers.describe_unready(api):
+            yield Broken(reason)
+            return
+        there = pool.find(api)
+        if there is None:
+            yield Drifted((f"the IPAddressPool {SYSTEM}/{pool.NAME} is not there",))
+            return
+        # Without the manifest nobody can say which version is asked for.
+        with suppress(ConfigurationError, IntegrityError):
+            if different := upstream.difference(there, self.noted()):
+                yield Drifted((different,))
+        yield Drifted(tuple(pool.differences(api, there, self._choose(api))))
+
+    def facts(self, api: KubernetesApi) -> Facts:
+        """Return the version and the addresses that it may give."""
+        there = api.get(IP_ADDRESS_POOL, pool.NAME, namespace=SYSTEM)
+        given = pool.addresses_of(there)
+        count = len(AddressRange.parse(given))
+        return {"version": upstream.version_of(there), "addresses": given, "count": count}
+
+    def users(self) -> tuple[str, ...]:
+        """Return the Services of somebody else with an address of ours, and their own pools."""
+        return pool.users(self._parts.api())
+
+    def _choose(self, api: KubernetesApi) -> AddressRange:
+        there = api.find(IP_ADDRESS_POOL, pool.NAME, namespace=SYSTEM)
+        return self._parts.choose_addresses(
+            pool.addresses_of(there) if there is not None else "",
+            wanted=self._parts.settings.metallb.addresses,
+            least=self._needed(),
+        )
+
+    def _pool(self, chosen: AddressRange) -> list[Manifest]:
+        return pool.manifests(
+            chosen, labels=upstream.labels_of(self.name), annotations=self.noted()
+        )
