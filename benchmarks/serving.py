@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc
 import httpx
-from mlserver.grpc import dataplane_pb2 as v2
 
 from benchmarks import load, peers
 from benchmarks.lifecycle import Platform
@@ -23,6 +22,7 @@ from benchmarks.peers import GRAPH, Server
 from mlops_pipeline.catalog.iris import IRIS
 from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.clients.process import run
+from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving import seldon_pb2 as pb
 
 CLIENTS = (1, 32)

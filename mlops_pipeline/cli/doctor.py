@@ -20,7 +20,7 @@ def examine(context: Context) -> list[Diagnosis]:
     """Look at the machine and the state folder. Changes nothing."""
     return [
         _python(),
-        _package("mlserver"),
+        _package("uvicorn"),
         _package("dagster"),
         _state_folder(context.settings.home),
         _disk(context.settings.home),

@@ -1,6 +1,5 @@
-"""The outermost ASGI application: a dictionary from path to handler, in front of MLServer's.
+"""The ASGI application: a dictionary from path to handler, for the REST of all protocols.
 
-The predictions of all protocols, and whatever is asked often, are answered here without FastAPI.
 Handlers are plain functions from `Request` to `Answer`; those of small requests run in the event
 loop (a hop to a thread costs as much as a prediction), those of large ones in a worker thread, so
 that health checks stay quick.
@@ -11,13 +10,13 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mlops_pipeline.serving.asgi import Asgi, Message, Receive, Scope, Send
+from mlops_pipeline.serving.asgi import Message, Receive, Scope, Send
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.messages import Answer, Request
 
-logger = logging.getLogger("mlserver.app")
+logger = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Answer]
 
@@ -31,23 +30,18 @@ class Route:
 
 
 class App:
-    """Dispatches requests to handlers. `fallback` is MLServer's application."""
+    """Dispatches requests to handlers."""
 
     def __init__(
         self,
         routes: Mapping[str, Route],
         *,
-        fallback: Asgi,
-        missing: Callable[[str, str], Route | None],
+        missing: Callable[[str, str], Route],
         max_body_bytes: int,
         large: LargeRequests,
     ) -> None:
-        """`missing` gives, for (method, path) not in `routes`, the route that refuses it.
-
-        None from it hands the request to `fallback`.
-        """
+        """`missing` gives, for (method, path) not in `routes`, the route that refuses it."""
         self.routes = routes
-        self._fallback = fallback
         self._missing = missing
         self._max_body_bytes = max_body_bytes
         self._inline_bytes = min(LARGE, max_body_bytes)
@@ -55,9 +49,7 @@ class App:
         self.headers: list[tuple[bytes, bytes]] = []
         """Headers of every answer, such as `x-model-digest`."""
 
-    def serve(
-        self, routes: Mapping[str, Route], *, missing: Callable[[str, str], Route | None]
-    ) -> None:
+    def serve(self, routes: Mapping[str, Route], *, missing: Callable[[str, str], Route]) -> None:
         """Replace the routes, from one request to the next."""
         self.routes, self._missing = routes, missing
 
@@ -67,9 +59,6 @@ class App:
             return
         method, path = scope["method"], scope["path"]
         route = self.routes.get(path) or self._missing(method, path)
-        if route is None:
-            await self._fallback(scope, receive, send)
-            return
         try:
             answer = await self._answer(route, method, dict(scope["headers"]), receive)
         except RequestError as error:

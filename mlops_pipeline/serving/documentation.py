@@ -46,10 +46,10 @@ def routes(unit: Unit) -> dict[str, Route]:
         f"{ROOT}/index.html": _page(""),
         "/v2/docs": _page("../api/v1.0/doc/"),
         "/v2/docs/": _page("../../api/v1.0/doc/"),
-        f"{ROOT}/openapi.json": _document(unit),
+        f"{ROOT}/openapi.json": document(unit, "../../../"),
         # Where Seldon's executor and its Python microservice have the document.
-        f"{ROOT}/seldon.json": _document(unit),
-        "/seldon.json": _document(unit),
+        f"{ROOT}/seldon.json": document(unit, "../../../"),
+        "/seldon.json": document(unit, "./"),
         **{f"{ROOT}/{name}": _asset(name, kind) for name, kind in ASSETS.items()},
     }
     return {path: Route({"GET": handler}, seldon.error) for path, handler in handlers.items()}
@@ -61,13 +61,16 @@ def _page(base: str) -> Handler:
     return lambda _: written
 
 
-def _document(unit: Unit) -> Handler:
-    """Return a handler that makes the document when it is first asked for."""
+def document(unit: Unit, base: str) -> Handler:
+    """Return a handler that makes the document when it is first asked for.
+
+    `base` is the relative URL from the document to the paths in it.
+    """
     made: list[Answer] = []
 
     def handler(_: Request) -> Answer:
         if not made:
-            made.append(answer(openapi.document(unit)))
+            made.append(answer(openapi.document(unit, base=base)))
         return made[0]
 
     return handler

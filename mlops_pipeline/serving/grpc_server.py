@@ -8,9 +8,9 @@ from typing import Any
 import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
-from mlserver.grpc import dataplane_pb2 as v2
-from mlserver.grpc.server import GRPCServer
 
+from mlops_pipeline.serving import SERVER, VERSION
+from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.grpc_port import bound_server
@@ -22,12 +22,14 @@ from mlops_pipeline.serving.settings import Place, ServerSettings
 from mlops_pipeline.serving.telling import HEADER
 from mlops_pipeline.serving.units import Kept, unit_of
 
-logger = logging.getLogger("mlserver.grpc")
+logger = logging.getLogger(__name__)
 
 Method = Callable[[Unit, Any], Message]
 Context = Any
 
 V2 = "inference.GRPCInferenceService"
+_OURS = "mlops_pipeline."
+"""What our names of V2's messages have before the specification's: see inference.proto."""
 
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -55,7 +57,7 @@ class Operation:
         try:
             request = self.request.FromString(content)
         except DecodeError as error:
-            wanted = self.request.DESCRIPTOR.full_name
+            wanted = self.request.DESCRIPTOR.full_name.removeprefix(_OURS)
             raise RequestError("BAD_MESSAGE", f"the message is no {wanted}") from error
         return self.method(unit, request)
 
@@ -135,9 +137,10 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "ModelInfer": Operation(v2.ModelInferRequest, _of_model(v2_grpc.infer)),
         "ModelMetadata": Operation(v2.ModelMetadataRequest, _of_model(v2_grpc.metadata)),
         "ModelReady": Operation(v2.ModelReadyRequest, _of_model(v2_grpc.ready)),
-        "RepositoryIndex": Operation(v2.RepositoryIndexRequest, _refuse_repository),
-        "RepositoryModelLoad": Operation(v2.RepositoryModelLoadRequest, _refuse_repository),
-        "RepositoryModelUnload": Operation(v2.RepositoryModelUnloadRequest, _refuse_repository),
+        # Extensions of other servers, whose messages are not read.
+        "RepositoryIndex": Operation(Empty, _refuse_repository),
+        "RepositoryModelLoad": Operation(Empty, _refuse_repository),
+        "RepositoryModelUnload": Operation(Empty, _refuse_repository),
     },
     "seldon.protos.Model": {
         "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
@@ -156,18 +159,17 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
 """Service → method → how it is answered with the model."""
 
 
-class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
-    """MLServer's gRPC server with Seldon's services beside it, bound before the model loads."""
+class GrpcServer:
+    """V2's service and Seldon's; `serve_model` gives them the model to answer with."""
 
-    def __init__(self, *arguments: Any, own: ServerSettings, large: LargeRequests) -> None:
-        super().__init__(*arguments)
+    def __init__(self, own: ServerSettings, *, large: LargeRequests) -> None:
         self._own = own
         self._server: Any = None
         self._calls = Calls(large, place=own.place)
         self.port = own.grpc_port
 
-    async def bind(self) -> None:
-        """Take the port.
+    async def start(self) -> None:
+        """Take the port and answer.
 
         Raises:
             StartError: another process has it.
@@ -178,6 +180,7 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
             port=self._own.grpc_port,
             max_message_bytes=self._own.max_body_bytes,
         )
+        await self._server.start()
 
     def _service(self, name: str) -> Any:
         """Return a service of `OPERATIONS` as gRPC's generic handler."""
@@ -188,22 +191,15 @@ class ModelGRPCServer(GRPCServer):  # type: ignore[misc]
 
     def _health(self) -> Any:
         """Return what V2 answers without a model; requests say nothing and are not read."""
-        settings = self._settings
-        named = {"name": settings.server_name, "version": settings.server_version}
         answers: Mapping[str, Callable[[], Message]] = {
             "ServerLive": lambda: v2.ServerLiveResponse(live=True),
             "ServerReady": lambda: v2.ServerReadyResponse(ready=self._calls.unit is not None),
-            "ServerMetadata": lambda: v2.ServerMetadataResponse(**named),
+            "ServerMetadata": lambda: v2.ServerMetadataResponse(name=SERVER, version=VERSION),
         }
         handlers = {method: _always(answer) for method, answer in answers.items()}
         return grpc.method_handlers_generic_handler(V2, handlers)
 
-    async def start(self) -> None:
-        """Serve until stopped."""
-        await self._server.start()
-        await self._server.wait_for_termination()
-
-    async def stop(self, sig: int | None = None) -> None:
+    async def stop(self) -> None:
         """Refuse new calls and finish those in flight."""
         if self._server is not None:
             await self._server.stop(grace=self._own.drain_seconds)

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-logger = logging.getLogger("mlserver.http")
+logger = logging.getLogger(__name__)
 
 
 class DeadlineProtocol(HttpToolsProtocol):

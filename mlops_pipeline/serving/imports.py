@@ -2,7 +2,7 @@
 
 Measured on two cores: `import tensorflow` 9.2 s → 3.4 s (it imports all of Keras, which imports
 pandas, matplotlib and scikit-learn; loading a SavedModel needs none), scikit-learn and a pipeline
-3.2 s → 1.3 s, `import mlserver.server` 2.2 s → 0.8 s (pandas, OpenTelemetry's exporters, Kafka).
+3.2 s → 1.3 s.
 
 Three means, all undone when the import is done, so that a model that itself imports one of these
 gets the real one:
@@ -22,19 +22,6 @@ import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
-
-MLSERVER_PLACEHOLDERS = (
-    "aiokafka",
-    "aiokafka.errors",
-    "mlserver.codecs.pandas",
-    "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
-    "opentelemetry.instrumentation.fastapi",
-    "opentelemetry.instrumentation.grpc",
-    "opentelemetry.sdk.resources",
-    "opentelemetry.sdk.trace",
-    "opentelemetry.sdk.trace.export",
-)
-"""Kafka, tracing and data frames: off in our settings of MLServer."""
 
 TENSORFLOW_WITHOUT = ("keras", "h5py", "pandas", "scipy", "matplotlib", "sklearn")
 """TensorFlow runs without each of these; a SavedModel holds a graph, not Keras layers."""
@@ -189,9 +176,3 @@ def import_tensorflow() -> ModuleType:
     """Import TensorFlow without Keras and what Keras brings, and return it."""
     with without(*TENSORFLOW_WITHOUT), placeholders(*TENSORFLOW_PLACEHOLDERS):
         return importlib.import_module("tensorflow")
-
-
-def import_mlserver() -> None:
-    """Import MLServer without what our settings of it turn off."""
-    with placeholders(*MLSERVER_PLACEHOLDERS):
-        importlib.import_module("mlserver.server")

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mlops_pipeline.serving.frameworks import frameworks
 
-_OTHERS = ("scipy", "mlserver")
+_OTHERS = ("scipy", "uvicorn", "grpcio")
 """What serves with every framework."""
 
 

@@ -22,7 +22,7 @@ from mlops_pipeline.serving.models import Model, Signature, conform, predict
 from mlops_pipeline.serving.scores import Array, UnwritableError, datatype_of
 from mlops_pipeline.serving.settings import Parameter, Place
 
-logger = logging.getLogger("mlserver.loading")
+logger = logging.getLogger(__name__)
 
 Choose = Callable[[Mapping[str, Parameter]], Signature]
 """The signature that a unit's parameters make the default one."""

@@ -17,8 +17,11 @@ STRING: Schema = {"type": "string"}
 SHAPE: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 
 
-def document(unit: Unit) -> Schema:
-    """Return the document of the routes that answer for the model of `unit`."""
+def document(unit: Unit, *, base: str = "../../../") -> Schema:
+    """Return the document of the routes that answer for the model of `unit`.
+
+    `base` is the URL of the server, relative to that of the document.
+    """
     model = unit.model
     return {
         "openapi": "3.0.3",
@@ -28,7 +31,7 @@ def document(unit: Unit) -> Schema:
             "description": f"{model.manifest.name} ({model.manifest.framework}), "
             f"{model.version_name}",
         },
-        "servers": [{"url": "../../../"}],
+        "servers": [{"url": base}],
         "paths": {
             **_seldon(model),
             **_v2(model),

@@ -1,9 +1,11 @@
-"""What a server's process needs before it can serve: a socket, an event loop, an early end."""
+"""What a server's process needs before it can serve: sockets, a log, an event loop, an end."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
+import sys
 
 from mlops_pipeline.serving.errors import ExitCode, StartError
 
@@ -42,6 +44,15 @@ def listen(host: str, port: int) -> socket.socket:
             f"HTTP cannot listen on {host}:{port}: {error.strerror or error}.", code=ExitCode.PORT
         ) from error
     return listener
+
+
+def log_to_stdout() -> None:
+    """Print what the server logs; the libraries' own logs stay as they are."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s [%(name)s] %(levelname)s - %(message)s"))
+    logger = logging.getLogger("mlops_pipeline.serving")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def event_loop() -> asyncio.AbstractEventLoop:

@@ -35,7 +35,7 @@ def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     }
 
 
-def missing_while_loading(method: str, path: str) -> Route | None:
+def missing_while_loading(method: str, path: str) -> Route:
     """Return the route that says 503 in the words of the protocol of `path`."""
     return _both(_refuse_loading, failures.of_path(path))
 
@@ -49,19 +49,13 @@ def refusing(error: RequestError) -> Callable[[str, str], Route]:
     return lambda _, path: _both(refuse, failures.of_path(path))
 
 
-def missing(unit: Unit) -> Callable[[str, str], Route | None]:
-    """Return what gives, for (method, path), the route that says 404 or 405 in its protocol.
+def missing(unit: Unit) -> Callable[[str, str], Route]:
+    """Return what gives, for (method, path), the route that says 404 in its protocol."""
 
-    None where MLServer answers: reading about the server and its models. Not its model repository,
-    which would let anybody unload the model, nor its ways to predict, which are slower than ours.
-    """
-
-    def find(method: str, path: str) -> Route | None:
+    def find(_: str, path: str) -> Route:
         other = _other_model(unit, path)
         refuse = _not_found(other or f"nothing answers at {path[:200]!r}; see /api/v1.0/doc/")
-        if other or not _MLSERVER.fullmatch(path):
-            return _both(refuse, failures.of_path(path))
-        return None if method in ("GET", "HEAD") else _get(refuse, failures.of_path(path))
+        return _both(refuse, failures.of_path(path))
 
     return find
 
@@ -83,9 +77,6 @@ def _other_model(unit: Unit, path: str) -> str:
     if version not in (None, own):
         return f"there is no version {version[:80]!r} of {name!r} here; its version is {own!r}"
     return ""
-
-
-_MLSERVER = re.compile(r"/v2(/docs/dataplane\.json|/models/[^/]+(/versions/[^/]+)?(/ready)?)?")
 
 
 def _common(metrics: Metrics) -> dict[str, Route]:
@@ -121,7 +112,7 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
 
 
 def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
-    """Return V2's hot path and health; MLServer answers the rest."""
+    """Return V2's routes, with and without the one version there is."""
     name = unit.model.name
 
     def infer(request: Request) -> Answer:
@@ -129,16 +120,19 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
 
     post = _post(metrics.counted("v2")(infer), v2.error)
     ready = _get(_constant({"name": name, "ready": True}), v2.error)
-    versioned = f"/v2/models/{name}/versions/{unit.model.version_name}"
-    return {
+    metadata = _get(_constant(v2.metadata(unit.model)), v2.error)
+    routes = {
+        "/v2": _get(_constant(v2.SERVER_METADATA), v2.error),
+        # Where MLServer has the document.
+        "/v2/docs/dataplane.json": _get(documentation.document(unit, "../../"), v2.error),
         V2_READY: _get(_constant({"ready": True}), v2.error),
         V2_LIVE: _get(_constant({"live": True}), v2.error),
-        f"/v2/models/{name}/ready": ready,
-        f"{versioned}/ready": ready,
-        f"/v2/models/{name}/infer": post,
-        f"{versioned}/infer": post,
         "/v2/models/infer": post,
     }
+    plain = f"/v2/models/{name}"
+    for path in (plain, f"{plain}/versions/{unit.model.version_name}"):
+        routes |= {path: metadata, f"{path}/ready": ready, f"{path}/infer": post}
+    return routes
 
 
 def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:

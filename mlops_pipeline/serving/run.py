@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 
-from mlops_pipeline.serving import imports, loading, process
+from mlops_pipeline.serving import loading, process
 from mlops_pipeline.serving.errors import ExitCode
 from mlops_pipeline.serving.settings import Place, ServerSettings
 
@@ -28,12 +28,11 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     # Overflows in a model: an answer that is not finite is refused, and needs no line in the log.
     warnings.simplefilter("ignore", RuntimeWarning)
     gc.disable()  # Imports make many objects and no garbage; the server enables it when ready.
-    imports.import_mlserver()
-    from mlops_pipeline.serving.server import LOADER_THREAD, OneModelServer
+    process.log_to_stdout()
+    from mlops_pipeline.serving.server import LOADER_THREAD, ModelServer
 
     async def serve() -> None:
-        server = OneModelServer(own, manifest, listeners=listeners, started=started)
-        await server.start()
+        await ModelServer(own, manifest, listeners=listeners, started=started).run()
 
     try:
         process.event_loop().run_until_complete(serve())

@@ -16,7 +16,7 @@ from mlops_pipeline.serving.scores import DATATYPES, Array
 from mlops_pipeline.serving.settings import Parameter, check_known
 
 tf: Any = import_tensorflow()
-logger = logging.getLogger("mlserver.loading")
+logger = logging.getLogger(__name__)
 
 DEFAULT = "serving_default"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
-from mlserver.grpc import dataplane_pb2 as v2
+from tritonclient.grpc import service_pb2 as v2
 
 from mlops_pipeline.serving import seldon_pb2 as pb
 

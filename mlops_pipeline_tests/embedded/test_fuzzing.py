@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from mlserver.grpc import dataplane_pb2 as v2
+from tritonclient.grpc import service_pb2 as v2
 
 from mlops_pipeline.clients import running
 from mlops_pipeline.clients.waiting import wait_until

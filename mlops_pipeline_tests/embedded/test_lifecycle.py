@@ -301,7 +301,7 @@ def test_logs_are_those_of_the_thing_named(command_line: CommandLine) -> None:
 
 def test_the_doctor_finds_nothing(command_line: CommandLine) -> None:
     shown = command_line.run("doctor").stdout
-    for what in ("python", "weed", "envoy", "mlserver", "state folder", "disk", "memory"):
+    for what in ("python", "weed", "envoy", "uvicorn", "state folder", "disk", "memory"):
         assert f"✓  {what}" in shown
     assert f"answers at http://127.0.0.1:{command_line.ports[0]}" in shown
 

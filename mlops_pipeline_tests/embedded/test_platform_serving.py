@@ -68,8 +68,8 @@ def test_the_digest_that_answers_is_the_manifests(rig: Rig, artifact: Path) -> N
 
 def test_grpc_is_routed_by_its_metadata(rig: Rig) -> None:
     import grpc
-    from mlserver.grpc import dataplane_pb2 as pb
-    from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceStub
+    from tritonclient.grpc import service_pb2 as pb
+    from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
     request = pb.ModelMetadataRequest(name="classifier")
     address = rig.platform.gateway_url().removeprefix("http://")

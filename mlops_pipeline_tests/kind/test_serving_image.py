@@ -41,8 +41,6 @@ SECURE = (
 """As our pods are secured: see manifests.py."""
 COMPILED = """
 import importlib.util, os, sys
-from mlops_pipeline.serving import imports
-imports.import_mlserver()
 import mlops_pipeline.serving.run, mlops_pipeline.serving.server
 import mlops_pipeline.serving.sklearn_loader, mlops_pipeline.serving.forwarding.run
 if "tensorflow" in sys.argv:

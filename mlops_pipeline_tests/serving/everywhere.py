@@ -4,8 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlserver.grpc import dataplane_pb2 as v2_pb
-
+from mlops_pipeline.serving import inference_pb2 as v2_pb
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request

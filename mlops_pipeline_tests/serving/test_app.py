@@ -2,14 +2,16 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from mlops_pipeline.serving import routes
 from mlops_pipeline.serving.app import App
-from mlops_pipeline.serving.asgi import Message, Receive, Scope, Send
+from mlops_pipeline.serving.asgi import Message
 from mlops_pipeline.serving.memory import LargeRequests
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline_tests.serving.toy_model import toy_unit
@@ -37,18 +39,12 @@ class Recorder:
         self.sent.append(message)
 
 
-async def fallback(scope: Scope, receive: Receive, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 299, "headers": []})
-    await send({"type": "http.response.body", "body": b"MLServer"})
-
-
 def an_app(
     *, loaded: bool = True, max_body_bytes: int = 1 << 20, large: LargeRequests | None = None
 ) -> App:
     metrics = Metrics(CollectorRegistry())
     app = App(
         routes.routes_while_loading(metrics),
-        fallback=fallback,
         missing=routes.missing_while_loading,
         max_body_bytes=max_body_bytes,
         large=large or LargeRequests(),
@@ -163,9 +159,33 @@ def test_what_is_not_there_is_refused(method: str, path: str, status: int) -> No
     assert (b"allow" in answered.headers) == (status == 405)
 
 
-@pytest.mark.parametrize("path", ["/v2", "/v2/models/classifier", "/v2/docs/dataplane.json"])
-def test_mlserver_answers_the_rest_of_v2(path: str) -> None:
-    assert reply(an_app(), "GET", path).body == b"MLServer"
+def test_v2_describes_the_server_and_the_model() -> None:
+    app = an_app()
+    assert reply(app, "GET", "/v2").json == {
+        "name": "mlops-pipeline",
+        "version": metadata.version("mlops-pipeline"),
+        "extensions": [],
+    }
+    plain = "/v2/models/classifier"
+    for path in (plain, f"{plain}/versions/{UNIT.model.digest}"):
+        assert reply(app, "GET", path).json == {
+            "name": "classifier",
+            "versions": [UNIT.model.digest],
+            "platform": "sklearn",
+            "inputs": [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}],
+            "outputs": [{"name": "scores", "datatype": "FP64", "shape": [-1, 2]}],
+            "parameters": {},
+        }
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1.0/doc/openapi.json", "/seldon.json", "/v2/docs/dataplane.json"]
+)
+def test_the_document_says_where_its_paths_begin(path: str) -> None:
+    document = reply(an_app(), "GET", path).json
+    assert "/v2/models/classifier" in document["paths"]
+    place = f"http://gateway/seldon/ns/name{path}"
+    assert urljoin(place, document["servers"][0]["url"]) == "http://gateway/seldon/ns/name/"
 
 
 @pytest.mark.parametrize(

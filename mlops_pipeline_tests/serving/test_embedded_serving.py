@@ -9,8 +9,11 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from mlserver.grpc import dataplane_pb2 as v2
-from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceStub
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.grpc import service_pb2 as v2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+from tritonclient.utils import InferenceServerException
 
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline_tests.serving import servers
@@ -106,6 +109,49 @@ def test_all_protocols_give_the_same_scores(client: httpx.Client, iris: Server) 
         reply = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
         assert [list(reply.outputs[0].contents.fp64_contents)] == wanted
         assert reply.model_version == inferred["model_version"]
+
+
+def test_tritons_clients_get_what_they_ask_for(iris: Server, iris_folder: Path) -> None:
+    digest, rows = servers.digest_of(iris_folder), np.array([ROW, ROW[::-1]])
+    asked, found = "classifier", []
+    for library, port in ((tritonclient.http, iris.http_port), (tritonclient.grpc, iris.grpc_port)):
+        client = library.InferenceServerClient(f"127.0.0.1:{port}")
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready(asked)
+        assert client.is_model_ready(asked, digest)
+        rows_in = library.InferInput("features", rows.shape, "FP64")
+        as_json = {"binary_data": False} if library is tritonclient.http else {}
+        rows_in.set_data_from_numpy(rows, **as_json)
+        wanted = [
+            library.InferRequestedOutput(name, **as_json) for name in ("predict_proba", "predict")
+        ]
+        result = client.infer(asked, [rows_in], outputs=wanted, request_id="7")
+        found.append([result.as_numpy(name).tolist() for name in ("predict_proba", "predict")])
+        with pytest.raises(InferenceServerException, match=r"there is no model 'other.*classifier"):
+            client.infer("other", [rows_in])
+        client.close()
+    assert found[0] == found[1]
+    assert np.shape(found[0][0]) == (2, 3)
+
+
+def test_tritons_clients_read_the_metadata(iris: Server, iris_folder: Path) -> None:
+    digest = servers.digest_of(iris_folder)
+    rest = tritonclient.http.InferenceServerClient(f"127.0.0.1:{iris.http_port}")
+    rpc = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{iris.grpc_port}")
+    for version in ("", digest):
+        described = rpc.get_model_metadata("classifier", version, as_json=True)
+        assert described["inputs"] == [
+            {"name": "features", "datatype": "FP64", "shape": ["-1", "4"]}
+        ]
+        by_rest = rest.get_model_metadata("classifier", version)
+        assert by_rest["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}]
+        assert described["versions"] == by_rest["versions"] == [digest]
+    served = rpc.get_server_metadata(as_json=True)
+    assert rest.get_server_metadata() == {**served, "extensions": []}
+    assert served["name"] == "mlops-pipeline"
+    rest.close()
+    rpc.close()
 
 
 def test_metadata_of_every_protocol(client: httpx.Client, iris_folder: Path, iris: Server) -> None:

@@ -20,7 +20,6 @@ from mlops_pipeline_tests.serving.everywhere import answers, read, request_of
 joblib = pytest.importorskip("joblib")
 pd = pytest.importorskip("pandas")
 
-from mlserver.codecs import PandasCodec  # noqa: E402
 from sklearn.calibration import CalibratedClassifierCV  # noqa: E402
 from sklearn.cluster import DBSCAN, KMeans  # noqa: E402
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor  # noqa: E402
@@ -304,6 +303,19 @@ def test_a_misspelt_parameter_is_told_the_right_ones(tmp_path: Path) -> None:
     assert caught.value.code == ExitCode.SETTINGS
 
 
+def as_mlserver_writes(*names: str) -> Any:
+    """Return what MLServer 1.7.1's `PandasCodec.encode_request` makes of four rows of `FRAME`.
+
+    Its columns are "b" and "c", and "a" as int8; the names may be others.
+    """
+    kinds = (("FP64", [2.0, 2.0, 1.0, 1.0]), ("FP64", [3.0, 3.0, 1.0, 3.0]), ("INT8", [3, 3, 3, 1]))
+    inputs = [
+        {"name": name, "shape": [4, 1], "datatype": datatype, "data": data}
+        for name, (datatype, data) in zip(names, kinds, strict=True)
+    ]
+    return {"parameters": {"content_type": "pd"}, "inputs": inputs}
+
+
 def test_columns_are_put_into_the_models_order(tmp_path: Path) -> None:
     estimator = make_pipeline(on_names(), LogisticRegression()).fit(FRAME, Y)
     unit = Unit(served(estimator, tmp_path), "image:1")
@@ -311,11 +323,10 @@ def test_columns_are_put_into_the_models_order(tmp_path: Path) -> None:
     turned = {"names": ["c", "a", "b"], "ndarray": X[:4, [2, 0, 1]].tolist()}
     answer = read(seldon.predictions(unit, request_of({"data": turned})))
     assert answer["data"]["ndarray"] == pytest.approx(wanted)
-    frame = FRAME[["b", "c", "a"]][:4].astype({"a": "int8"})
-    columns = PandasCodec.encode_request(frame).model_dump(exclude_none=True)
+    columns = as_mlserver_writes("b", "c", "a")
     output = read(v2.infer(unit.model, request_of(columns)))["outputs"][0]
     assert np.reshape(output["data"], output["shape"]) == pytest.approx(wanted)
-    other = PandasCodec.encode_request(frame.rename(columns={"c": "d"})).model_dump()
+    other = as_mlserver_writes("b", "d", "a")
     with pytest.raises(RequestError, match="the inputs' names: missing 'c'; unexpected 'd'"):
         v2.infer(unit.model, request_of(other))
 

@@ -173,4 +173,4 @@ def test_an_option_of_tf_serving_that_is_not_ours_is_named(
 def test_versions_are_those_of_the_libraries_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["versions"]) == ExitCode.OK
     found = json.loads(capsys.readouterr().out)
-    assert {"python", "numpy", "scikit-learn", "tensorflow", "mlserver"} <= found.keys()
+    assert {"python", "numpy", "scikit-learn", "tensorflow", "uvicorn", "grpcio"} <= found.keys()

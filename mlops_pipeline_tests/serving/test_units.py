@@ -13,7 +13,6 @@ from mlops_pipeline.serving.memory import LargeRequests
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline_tests.serving import servers
-from mlops_pipeline_tests.serving.test_app import fallback
 from mlops_pipeline_tests.serving.toy_model import toy_unit
 
 
@@ -74,7 +73,6 @@ def test_only_the_last_units_are_kept() -> None:
 def an_app(unit: Unit | None = None, error: RequestError | None = None) -> App:
     app = App(
         {},
-        fallback=fallback,
         missing=routes.refusing(error) if error else routes.missing(toy_unit()),
         max_body_bytes=1 << 20,
         large=LargeRequests(),

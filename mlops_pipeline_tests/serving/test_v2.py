@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlserver.grpc import dataplane_pb2 as pb
+from tritonclient.grpc import service_pb2
 
+from mlops_pipeline.serving import grpc_server
+from mlops_pipeline.serving import inference_pb2 as pb
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.protocols import seldon, seldon_grpc, tensorflow, v2, v2_grpc
@@ -229,7 +231,7 @@ def test_grpc_answers_raw_contents_with_raw_contents() -> None:
         ({"model_name": "classifier"}, 400),
     ],
 )
-def test_grpc_refuses_another_model_and_no_input(fields: dict[str, str], status: int) -> None:
+def test_grpc_refuses_another_model_and_no_input(fields: dict[str, Any], status: int) -> None:
     with pytest.raises(RequestError) as caught:
         v2_grpc.infer(MODEL, pb.ModelInferRequest(**fields))
     assert caught.value.status == status
@@ -243,3 +245,51 @@ def test_grpc_refuses_contents_that_do_not_fit() -> None:
     negative.inputs[0].shape[0] = -1
     with pytest.raises(RequestError):
         v2_grpc.infer(MODEL, negative)
+
+
+def fields(message: Any) -> dict[str, Any]:
+    """Return name → number, type, whether it is repeated and type of message, of every field."""
+    found = {
+        field.name: (field.number, field.type, field.label, _name(field.message_type))
+        for field in message.fields
+    }
+    for inner in message.nested_types:
+        found |= {f"{inner.name}.{name}": value for name, value in fields(inner).items()}
+    return found
+
+
+def _name(message: Any) -> str:
+    return message.name if message else ""
+
+
+BEYOND_TRITON = {
+    "ModelMetadataResponse": {"properties", "PropertiesEntry.key", "PropertiesEntry.value"}
+}
+"""Message → fields that the specification has, and Triton's messages have not."""
+
+
+@pytest.mark.parametrize("name", sorted(pb.DESCRIPTOR.message_types_by_name))
+def test_messages_are_those_of_other_people(name: str) -> None:
+    theirs = fields(service_pb2.DESCRIPTOR.message_types_by_name[name])
+    ours = fields(pb.DESCRIPTOR.message_types_by_name[name])
+    assert ours.keys() - theirs.keys() == BEYOND_TRITON.get(name, set())
+    common = ours.keys() & theirs.keys()
+    assert {field: ours[field] for field in common} == {field: theirs[field] for field in common}
+
+
+def test_methods_are_those_of_other_people() -> None:
+    (ours,) = pb.DESCRIPTOR.services_by_name.values()
+    theirs = service_pb2.DESCRIPTOR.services_by_name[ours.name]
+    assert theirs.full_name == grpc_server.V2
+    for method in ours.methods:
+        there = theirs.methods_by_name[method.name]
+        assert (method.input_type.name, method.output_type.name) == (
+            there.input_type.name,
+            there.output_type.name,
+        )
+
+
+def test_a_message_that_is_none_is_named_as_the_specification_does() -> None:
+    operation = grpc_server.OPERATIONS[grpc_server.V2]["ModelInfer"]
+    with pytest.raises(RequestError, match=r"the message is no inference\.ModelInferRequest$"):
+        operation.answer(toy_unit(), b"\xff")

@@ -13,7 +13,7 @@ from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms import offline
 from mlops_pipeline.serving.frameworks import frameworks
 
-_OTHERS = ("mlops-pipeline", "mlserver", "scipy")
+_OTHERS = ("mlops-pipeline", "uvicorn", "grpcio", "scipy")
 """What serves with every framework."""
 _TIMEOUT = 120.0
 

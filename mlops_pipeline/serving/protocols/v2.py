@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (V2) over REST: infer, and the names of its datatypes.
+"""The Open Inference Protocol (V2) over REST: infer, metadata, and the names of its datatypes.
 
 One input of any name or none for a scikit-learn model, as MLServer's own runtime takes it, or one
 input per column; TensorFlow's, where it has a name, the signature's. The binary extension is not
@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import failures
+from mlops_pipeline.serving import SERVER, VERSION, failures
+from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.columns import joined
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.frameworks import get_framework
@@ -27,6 +28,7 @@ from mlops_pipeline.serving.scores import Array, datatype_of
 error = failures.v2
 DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.items()}
 """Of an input → numpy's. BYTES is none: models here take numbers."""
+SERVER_METADATA = {"name": SERVER, "version": VERSION, "extensions": []}
 NO_BINARY = (
     "binary tensors are not supported; send the data as JSON (in tritonclient: "
     "InferInput.set_data_from_numpy(array, binary_data=False))"
@@ -129,3 +131,20 @@ def _output(name: str, values: Array) -> dict[str, Any]:
     """Return an output tensor; its data is flat, in row-major order."""
     flat, datatype = listed(values.ravel()), datatype_of(values.dtype)
     return {"name": name, "shape": values.shape, "datatype": datatype, "data": flat}
+
+
+def metadata(model: Model) -> dict[str, Any]:
+    """Return what `GET /v2/models/<name>` answers."""
+    manifest = model.manifest
+    return {
+        "name": model.name,
+        "versions": [model.version_name],
+        "platform": manifest.framework,
+        "inputs": [_described(tensor) for tensor in manifest.inputs],
+        "outputs": [_described(tensor) for tensor in manifest.outputs],
+        "parameters": {},
+    }
+
+
+def _described(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from mlserver.grpc import dataplane_pb2 as pb
 
+from mlops_pipeline.serving import inference_pb2 as pb
 from mlops_pipeline.serving.columns import joined
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Model, check_numbers, predict
