@@ -15,16 +15,21 @@ gets the real one:
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 TENSORFLOW_WITHOUT = ("keras", "h5py", "pandas", "scipy", "matplotlib", "sklearn")
 """TensorFlow runs without each of these; a SavedModel holds a graph, not Keras layers."""
+TENSORFLOW_LIBRARY = "libtensorflow_cc.*"
+"""686 MB: seconds of the dynamic linker's time, and more where it has to come from a slow disk."""
 TENSORFLOW_PLACEHOLDERS = ("requests",)
 """Clients of a cloud's metadata, for training on many machines."""
 
@@ -174,5 +179,20 @@ def _unless(kind: type, search: Callable[[object], bool]) -> Callable[[object], 
 
 def import_tensorflow() -> ModuleType:
     """Import TensorFlow without Keras and what Keras brings, and return it."""
+    spec = importlib.util.find_spec("tensorflow")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for library in Path(folder).glob(TENSORFLOW_LIBRARY):
+            load_unlocked(library)
     with without(*TENSORFLOW_WITHOUT), placeholders(*TENSORFLOW_PLACEHOLDERS):
         return importlib.import_module("tensorflow")
+
+
+def load_unlocked(library: Path) -> None:
+    """Load a shared library while Python's other threads run; if it fails, its import will say why.
+
+    An import holds the interpreter's lock while the dynamic linker works. Until it is done, the
+    event loop would answer no health check and no SIGTERM.
+    """
+    load = ctypes.CDLL(None).dlopen
+    load.argtypes, load.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    load(os.fsencode(library), os.RTLD_NOW | os.RTLD_LOCAL)

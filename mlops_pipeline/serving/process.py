@@ -70,7 +70,8 @@ def event_loop() -> asyncio.AbstractEventLoop:
 def end_when_told() -> None:
     """End at SIGTERM until the server has its own way to stop.
 
-    The first process of a container ignores a signal that it has no handler for, and would be
-    killed only after the pod's grace period.
+    The kernel ends any other process by itself. The first process of a container ignores a signal
+    that it has no handler for, and would be killed only after the pod's grace period.
     """
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.OK))
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.OK))

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,10 +59,35 @@ def make_sklearn(folder: Path, program: str) -> Path:
     return _with_manifest(folder, "iris", "sklearn", ("features", 4, "FP64"), 3)
 
 
+def make_stuck(folder: Path) -> tuple[Path, Path]:
+    """Return an artifact of TensorFlow, and a folder for PYTHONPATH whose TensorFlow never loads.
+
+    The library that its loader loads first is a pipe, which it waits at.
+    """
+    (folder / "model" / "1").mkdir(parents=True)
+    (folder / "model" / "1" / "saved_model.pb").write_bytes(b"a graph")
+    library = folder / "path" / "tensorflow" / "libtensorflow_cc.so.2"
+    library.parent.mkdir(parents=True)
+    (library.parent / "__init__.py").touch()
+    os.mkfifo(library)
+    row = ("images", 784, "FP32")
+    return _with_manifest(folder / "model", "stuck", "tensorflow", row, 10), library
+
+
 def make_digits(folder: Path) -> Path:
     folder.mkdir(parents=True)
     _run(EXPORT_DIGITS, folder / "1")
     return _with_manifest(folder, "digits", "tensorflow", ("images", 784, "FP32"), 10)
+
+
+def wait_opened(pipe: Path) -> int:
+    """Wait until somebody opens a pipe to read it; return the end to write to, which holds them."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        threading.Event().wait(0.05)
+    raise AssertionError(f"nobody opens {pipe}")
 
 
 def _run(program: str, target: Path) -> None:
@@ -115,8 +141,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(folder: Path, log: Path, *, ready: bool = True, **environment: str) -> Iterator[Server]:
-    """Start a server, wait until it is ready, and end it by its process whatever happens."""
+def running(
+    folder: Path, log: Path, *, ready: bool = True, place: str = "serve", **environment: str
+) -> Iterator[Server]:
+    """Start a server, wait until it is ready, and end it by its process whatever happens.
+
+    In a pod (`place`) the environment has to say where the model is.
+    """
     http_port, grpc_port = free_ports()
     settings = {
         "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(http_port),
@@ -125,7 +156,11 @@ def running(folder: Path, log: Path, *, ready: bool = True, **environment: str) 
     }
     with log.open("wb") as file:
         process = subprocess.Popen(
-            _serve(folder), env=_environment(settings), stdout=file, stderr=file, cwd=ROOT
+            _serve(folder) if place == "serve" else [*_MODULE, place],
+            env=_environment(settings),
+            stdout=file,
+            stderr=file,
+            cwd=ROOT,
         )
         server = Server(process, http_port, grpc_port, log)
         try:
@@ -151,8 +186,11 @@ def serve_in_vain(folder: Path, **environment: str) -> "subprocess.CompletedProc
     )
 
 
+_MODULE = (sys.executable, "-m", "mlops_pipeline.serving")
+
+
 def _serve(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "mlops_pipeline.serving", "serve", "--model", str(folder)]
+    return [*_MODULE, "serve", "--model", str(folder)]
 
 
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:

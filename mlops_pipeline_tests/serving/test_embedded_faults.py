@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -217,3 +218,28 @@ def test_a_stop_while_loading_ends_at_once(folder: Path, tmp_path: Path) -> None
             begin = time.monotonic()
         assert server.stop() == ExitCode.OK
         assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize("place", ["serve", "pod"])
+def test_a_stop_while_a_library_is_loaded_ends_at_once(place: str, tmp_path: Path) -> None:
+    folder, library = servers.make_stuck(tmp_path)
+    told = servers.parameters(model_uri=str(folder))
+    path = str(library.parents[1])
+    with servers.running(
+        folder,
+        tmp_path / "log",
+        ready=False,
+        place=place,
+        PYTHONPATH=path,
+        PREDICTIVE_UNIT_ID="stuck",
+        PREDICTIVE_UNIT_PARAMETERS=told,
+        MLSERVER_HOST="127.0.0.1",
+    ) as server:
+        end = servers.wait_opened(library)
+        if place == "serve":
+            with server.client() as client:
+                assert client.get("/live").text == "pong"
+        begin = time.monotonic()
+        assert server.stop() == ExitCode.OK
+        assert time.monotonic() - begin < 5
+        os.close(end)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -75,6 +76,24 @@ import numpy, pandas, scipy.stats, sklearn.inspection, sklearn.preprocessing
 assert numpy.f2py and scipy.stats.uniform(0, 1).mean() == 0.5 and pandas.DataFrame
 assert sklearn.preprocessing.PowerTransformer().fit_transform([[1.0], [2.0], [4.0]]).shape == (3, 1)
 """
+
+
+STUCK = """
+import os, sys, threading
+from pathlib import Path
+from mlops_pipeline.serving.imports import load_unlocked
+library = Path(sys.argv[1])
+os.mkfifo(library)
+loader = threading.Thread(target=load_unlocked, args=(library,))
+loader.start()
+library.open("wb").close()  # Waits until the dynamic linker opens it, and the linker for this.
+loader.join()
+"""
+
+
+def test_other_threads_run_while_a_library_is_loaded(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", STUCK, str(tmp_path / "library.so")]
+    subprocess.run(program, check=True, cwd=ROOT, timeout=60)
 
 
 @pytest.mark.embedded
