@@ -36,11 +36,11 @@ class App:
         self,
         routes: Mapping[str, Route],
         *,
-        missing: Callable[[str, str], Route],
+        missing: Callable[[str], Route],
         max_body_bytes: int,
         large: LargeRequests,
     ) -> None:
-        """`missing` gives, for (method, path) not in `routes`, the route that refuses it."""
+        """`missing` gives the route that refuses a path that is not in `routes`."""
         self.routes = routes
         self._missing = missing
         self._max_body_bytes = max_body_bytes
@@ -49,7 +49,7 @@ class App:
         self.headers: list[tuple[bytes, bytes]] = []
         """Headers of every answer, such as `x-model-digest`."""
 
-    def serve(self, routes: Mapping[str, Route], *, missing: Callable[[str, str], Route]) -> None:
+    def serve(self, routes: Mapping[str, Route], *, missing: Callable[[str], Route]) -> None:
         """Replace the routes, from one request to the next."""
         self.routes, self._missing = routes, missing
 
@@ -58,7 +58,7 @@ class App:
         if scope["type"] != "http":
             return
         method, path = scope["method"], scope["path"]
-        route = self.routes.get(path) or self._missing(method, path)
+        route = self.routes.get(path) or self._missing(path)
         try:
             answer = await self._answer(route, method, dict(scope["headers"]), receive)
         except RequestError as error:

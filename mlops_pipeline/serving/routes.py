@@ -35,24 +35,24 @@ def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     }
 
 
-def missing_while_loading(method: str, path: str) -> Route:
+def missing_while_loading(path: str) -> Route:
     """Return the route that says 503 in the words of the protocol of `path`."""
     return _both(_refuse_loading, failures.of_path(path))
 
 
-def refusing(error: RequestError) -> Callable[[str, str], Route]:
+def refusing(error: RequestError) -> Callable[[str], Route]:
     """Return what every path of a unit that cannot be answers: why, in its protocol's words."""
 
     def refuse(_: Request) -> Answer:
         raise error
 
-    return lambda _, path: _both(refuse, failures.of_path(path))
+    return lambda path: _both(refuse, failures.of_path(path))
 
 
-def missing(unit: Unit) -> Callable[[str, str], Route]:
-    """Return what gives, for (method, path), the route that says 404 in its protocol."""
+def missing(unit: Unit) -> Callable[[str], Route]:
+    """Return what gives, for a path, the route that says 404 in its protocol."""
 
-    def find(_: str, path: str) -> Route:
+    def find(path: str) -> Route:
         other = _other_model(unit, path)
         refuse = _not_found(other or f"nothing answers at {path[:200]!r}; see /api/v1.0/doc/")
         return _both(refuse, failures.of_path(path))
