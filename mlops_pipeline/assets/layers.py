@@ -117,8 +117,9 @@ def _round_trips(_context: Any, resource: PlatformResource, _reference: Any) -> 
         f"stored, read and deleted {len(sent)} bytes in {1000 * seconds:.0f} ms"
         if passed
         else (
-            f"stored {len(sent)} bytes, read {len(received)} bytes; objects left after deletion: "
-            f"{left}"
+            f"stored {len(sent)} bytes, read {len(received)} "
+            + ("equal bytes" if received == sent else "different bytes")
+            + ("; the object still exists after its deletion" if left else "")
         ),
         {"milliseconds": round(1000 * seconds, 1)},
     )

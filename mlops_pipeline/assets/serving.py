@@ -147,7 +147,7 @@ def _history(
                 "from": minute(period.since),
                 "to": minute(period.until) if period.until else "now",
                 "hold-out accuracy": known[digest].accuracy if digest in known else None,
-                "although refused": "yes" if period.although_refused else "",
+                "deployed although refused": "yes" if period.although_refused else "",
             }
             for digest, period in times[:_SHOWN]
         ]
