@@ -62,18 +62,18 @@ def _judged_by(
 
 
 def run_name(run: dg.DagsterRun) -> str:
-    """Return how the log of verdicts names a Dagster run, and who started it where that is known.
+    """Return the name of a Dagster run in the log of verdicts, and its trigger if it is known.
 
-    A re-executed run has the tags of the first one, but somebody else may have started it.
+    A re-executed run has the tags of the original, but somebody else may have started it.
     """
     trigger = "" if is_copy(run) else run.tags.get(TRIGGER_TAG, "")
     return f"{trigger}, Dagster run {run.run_id}" if trigger else f"Dagster run {run.run_id}"
 
 
 def is_copy(run: dg.DagsterRun) -> bool:
-    """Say whether a run re-executes another one: it has the config of that run.
+    """Say whether a run re-executes another one, whose config it copies.
 
-    What a person accepted in that run is not accepted again.
+    An acceptance in the original does not apply to it.
     """
     return PARENT_RUN_ID_TAG in run.tags
 

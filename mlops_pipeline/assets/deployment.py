@@ -25,25 +25,25 @@ from mlops_pipeline.delivery.criteria import model_criteria
 from mlops_pipeline.delivery.deploying import deploy
 from mlops_pipeline.delivery.judging import Judge, Verdict
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
-from mlops_pipeline.platforms.layers import by_name
+from mlops_pipeline.platforms.layers import Change, by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.resources.references import get_reference
 
 
 class DeploymentConfig(dg.Config):
-    """What to deploy this time."""
+    """Options of one deployment."""
 
     artifact: str = Field(
         "",
-        description="Start of the digest of an artifact to deploy and pin: a rollback. "
-        "Empty: the pinned artifact, or that of the current inputs.",
+        description="Deploy and pin the artifact whose digest starts with this text: a rollback. "
+        "Empty: the pinned artifact, or the artifact of the current inputs.",
     )
     accept_refused: bool = Field(
-        False, description="Deploy the named artifact although checks refuse it; it stays marked."
+        False, description="Deploy the named artifact although checks refuse it. It stays marked."
     )
     unpin: bool = Field(
-        False, description="End a pin, and deploy the artifact of the current inputs."
+        False, description="Remove the pin and deploy the artifact of the current inputs."
     )
 
 
@@ -59,7 +59,8 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
             *(layer_key(platform.name, layer.name) for layer in stands_on),
         ],
         description=f"The SeldonDeployment {spec.server.namespace}/{spec.server.deployment}, "
-        "which answers through the gateway with the artifact of the inputs, or the pinned one.",
+        "which serves the pinned artifact or the artifact of the current inputs through the "
+        "gateway.",
         group_name=model_group(platform.name, spec.name),
         kinds={"seldon", by_name(platform.layers, platform.gateway).kinds[0]},
         owners=OWNERS,
@@ -72,26 +73,17 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
         start = time.monotonic()
         with explained():
             judge = Judge(resource.build(), by=run_name(context.run))
-            if not config.artifact:  # A rollback has to work where a layer is only suspected.
+            if not config.artifact:  # A rollback must work although a check of a layer failed.
                 require_healthy(context.instance, platform.name, stands_on)
             choice = _choose(context, config, spec, judge)
-            deployment, change = deploy(
-                spec,
-                choice.ref,
-                platform=judge.platform,
-                artifacts=judge.artifacts,
-                by=judge.by,
-                accepted=choice.accepted,
-                is_pinned=choice.is_pinned,
-            )
-        seconds = time.monotonic() - start
+            deployment, change = _deploy(spec, choice, judge)
         return dg.MaterializeResult(
             value=deployment,
             data_version=dg.DataVersion(deployment.digest),
             metadata={
                 **serving.of(deployment, spec, platform=judge.platform),
                 **serving.pin(spec, platform=judge.platform),
-                **metadata.of_change(change, seconds=seconds),
+                **metadata.of_change(change, seconds=time.monotonic() - start),
                 "api_documentation": dg.MetadataValue.url(f"{deployment.url}/api/v1.0/doc/"),
             },
         )
@@ -99,10 +91,22 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
     return asset
 
 
+def _deploy(spec: ModelSpec, choice: Choice, judge: Judge) -> tuple[DeploymentRef, Change]:
+    return deploy(
+        spec,
+        choice.ref,
+        platform=judge.platform,
+        artifacts=judge.artifacts,
+        by=judge.by,
+        accepted=choice.accepted,
+        is_pinned=choice.is_pinned,
+    )
+
+
 def _choose(
     context: dg.AssetExecutionContext, config: DeploymentConfig, spec: ModelSpec, judge: Judge
 ) -> Choice:
-    """Return the artifact to deploy: the one in the config, the pinned one, that of the inputs."""
+    """Return the artifact to deploy: from the config, else pinned, else of the current inputs."""
     if config.artifact:
         accepts = config.accept_refused and not is_copy(context.run)
         return choose_named(spec, judge, prefix=config.artifact, accept_refused=accepts)

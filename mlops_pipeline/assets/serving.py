@@ -97,9 +97,9 @@ def of(deployment: DeploymentRef, spec: ModelSpec, *, platform: Platform) -> dic
 
 
 def pin(spec: ModelSpec, *, platform: Platform) -> dict[str, Any]:
-    """Return a sentence on the pinned artifact, and which newer one waits; nothing without a pin.
+    """Return a message about the pinned artifact and a newer one; nothing without a pin.
 
-    Where the object store does not answer, a sentence says so.
+    If the object store does not answer, the result is a message.
     """
     try:
         found = find_pin(spec, platform)

@@ -60,6 +60,6 @@ def make_executor(settings: Settings) -> dg.ExecutorDefinition:
         config_schema=dg.in_process_executor.config_schema,  # type: ignore[arg-type]  # It is one.
         executor_creation_fn=create,
         description="Executes all steps in one process, while no other run or command changes a "
-        "platform of the same state folder. A run whose process was killed says that it is in "
-        "progress until a command finds it by the process in its tags.",
+        "platform of the same state folder. If the process is killed, the run stays in progress "
+        "until the next command marks it as failed.",
     )

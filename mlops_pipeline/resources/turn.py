@@ -1,4 +1,4 @@
-"""One command or run at a time changes the platforms of a state folder, whoever starts it."""
+"""Allows only one command or run at a time to change the platforms of a state folder."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,16 +20,16 @@ def turn(
     on_wait: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Hold the turn. Others of the same state folder wait until the context ends.
+    """Hold the turn. Others with the same state folder wait until the context ends.
 
-    Two at once would each find the other's half-made assets: checks not evaluated yet, references
-    that change between two steps. The turn is a lock on a file: a process that is killed lets go
-    of it. `on_wait` is told once which process is waited for; `check` is called every second while
-    waiting, and may raise.
+    Otherwise two at once would see each other's incomplete assets: checks that are not evaluated
+    yet, references that change between two steps. The turn is a file lock: it is released when its
+    process is killed. `on_wait` is called once with the process that holds it; `check` is called
+    every second while waiting, and may raise.
 
     Raises:
         ConfigurationError: the state folder cannot be written.
-        UnavailableError: the other one took too long.
+        UnavailableError: another process did not release it in time.
     """
 
     def say_turn(who: str) -> None:
