@@ -12,7 +12,13 @@ from pydantic import BaseModel
 from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
 from mlops_pipeline.cli.app import app
-from mlops_pipeline.cli.status import LayerStatus, ModelStatus, PredictorStatus, Status
+from mlops_pipeline.cli.status import (
+    LayerStatus,
+    ModelStatus,
+    PinStatus,
+    PredictorStatus,
+    Status,
+)
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.build import PLATFORMS
@@ -151,7 +157,7 @@ def test_the_reference_has_the_options_of_all_commands() -> None:
     assert documented == shared | {"--help"}
 
 
-@pytest.mark.parametrize("model", [Status, LayerStatus, ModelStatus, PredictorStatus])
+@pytest.mark.parametrize("model", [Status, LayerStatus, ModelStatus, PinStatus, PredictorStatus])
 def test_the_reference_has_every_field_of_the_status_document(model: type[BaseModel]) -> None:
     documented = {_code(row[0])[0] for row in _rows(_section(REFERENCE, model.__name__))}
     assert documented == model.model_fields.keys()
