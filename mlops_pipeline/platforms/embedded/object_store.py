@@ -20,10 +20,8 @@ from mlops_pipeline.platforms.embedded import store_program
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
-from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.store_certificate import StoreCertificate
-from mlops_pipeline.platforms.embedded.store_program import PARTS, PROGRAM
 from mlops_pipeline.platforms.embedded.store_writes import (
     describe_lack_of_space,
     probe_writes,
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
 
 _GLANCE = 2.0
 """Seconds in which a store that is looked at has to answer: one that hangs must be seen to."""
-_PORTS = tuple(f"{part}{kind}" for part in PARTS for kind in ("", ".grpc"))
+_PORTS = tuple(f"{part}{kind}" for part in store_program.PARTS for kind in ("", ".grpc"))
 _MARK = ".there"
 """An object that each bucket has: when it is read, the store answers what others need."""
 
@@ -77,7 +75,7 @@ class SeaweedObjectStore:
         """Look at the store as it is now: signed with our keys, from our process, on our port."""
         if not self._keys.exist():
             return Absent()
-        process = self._supervisor.running(PROGRAM)
+        process = self._supervisor.running(store_program.PROGRAM)
         if process is None:
             down = isinstance(self._supervisor.observe(), Absent)
             return Absent() if down else Broken("SeaweedFS is not running")
@@ -114,14 +112,14 @@ class SeaweedObjectStore:
         if not self._keys.exist():
             return
         with self._locks.held("state", purpose="stop the object store"):
-            self._supervisor.drop([PROGRAM])
+            self._supervisor.drop([store_program.PROGRAM])
 
     def remove_sockets(self) -> None:
         """Remove the sockets that SeaweedFS leaves behind, always in /tmp and named by port.
 
         Another installation may have the port by now: what is listened on is not ours.
         """
-        for part in PARTS:
+        for part in store_program.PARTS:
             port = self._ports.find(f"{part}.grpc")
             socket = store_program.grpc_socket(part, port)
             if port is not None and ports.is_abandoned(socket):
@@ -169,7 +167,7 @@ class SeaweedObjectStore:
         self._keys.make()
         self._certificate.make()
         with self._locks.held("state", purpose="start the object store"):
-            self._supervisor.put(self._program())
+            self._put()
         try:
             self._wait()
         except WaitTimeoutError:
@@ -178,14 +176,14 @@ class SeaweedObjectStore:
 
     def _restart(self) -> None:
         with self._locks.held("state", purpose="restart the object store"):
-            self._supervisor.stop([PROGRAM])
-            self._supervisor.put(self._program())
+            self._supervisor.stop([store_program.PROGRAM])
+            self._put()
         self._wait()
 
     def _wait(self) -> None:
         wait_until(
             "the object store",
-            self._supervisor.watch(PROGRAM, self._describe_unready),
+            self._supervisor.watch(store_program.PROGRAM, self._describe_unready),
             timeout=self._settings.ready_timeout,
             interval=0.05,
             hint="see `mlops-pipeline logs object_store`",
@@ -199,7 +197,7 @@ class SeaweedObjectStore:
         """
         wait_until(
             "the object store to take objects",
-            self._supervisor.watch(PROGRAM, lambda _: self._describe_unwritable()),
+            self._supervisor.watch(store_program.PROGRAM, lambda _: self._describe_unwritable()),
             timeout=self._settings.ready_timeout,
             interval=0.05,
             hint="see `mlops-pipeline logs object_store`",
@@ -215,14 +213,15 @@ class SeaweedObjectStore:
             return str(error)
         return None
 
-    def _program(self) -> Program:
-        return store_program.program(
+    def _put(self) -> None:
+        program = store_program.program(
             self._state, self._place(), keys=self._keys, certificate=self._certificate
         )
+        self._supervisor.put(program)
 
     def _place(self) -> dict[str, int]:
         """Return the ports: those that its process has or can have, else free ones."""
-        process = self._supervisor.running(PROGRAM)
+        process = self._supervisor.running(store_program.PROGRAM)
         heard = {port for _, port in ports.listeners(process.pid)} if process else set()
         preferred = {"s3": self._settings.object_store_port}
         return {

@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, Parts
+from mlops_pipeline.platforms.embedded.assembly import assemble
+from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
-from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.preflight import examine
 from mlops_pipeline.platforms.embedded.records import Records
-from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
@@ -43,17 +42,15 @@ class EmbeddedPlatform:
         self._object_store = SeaweedObjectStore(state, chosen, self._supervisor, locks)
         self._gateway = EnvoyGateway(state, chosen, self._supervisor, locks, records)
         self._environment = LocalServingEnvironment(temporary=state.run)
-        self._deployments = EmbeddedDeployments(
-            Parts(
-                settings=chosen,
-                locks=locks,
-                records=records,
-                servers=Servers(state, chosen, self._supervisor),
-                models=ModelFolders(state.models, state.secrets),
-                gateway=self._gateway,
-                object_store=self._object_store,
-                fingerprint=self._environment.fingerprint,
-            )
+        self._deployments = assemble(
+            state,
+            chosen,
+            locks=locks,
+            records=records,
+            supervisor=self._supervisor,
+            gateway=self._gateway,
+            object_store=self._object_store,
+            fingerprint=self._environment.fingerprint,
         )
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import PipelineError
-from mlops_pipeline.clients.kubernetes import NAMESPACE, POD
+from mlops_pipeline.clients.kubernetes import POD
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import leaving
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
@@ -13,12 +13,6 @@ from mlops_pipeline.platforms.kubernetes.deployments.deployments import Kubernet
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.objects import memory, pods
-from mlops_pipeline.platforms.kubernetes.objects.endings import wait_for_end
-from mlops_pipeline.platforms.kubernetes.objects.ownership import (
-    made_elsewhere,
-    our_namespaces,
-    remove_namespace,
-)
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.stack import Stack, former_namespaces
 from mlops_pipeline.platforms.layers import Diagnosis
@@ -28,9 +22,6 @@ if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
 
 _STORED = "what is stored stays too, with its keys: run this again when nobody reads it"
-_STAYS = "stays: somebody else's things are in it, or not all of it may be seen"
-_FORMER = "stays: its layer is not asked for any more; ask for it and run this again"
-"""Without the namespace, what the layer has made outside of it would lead nowhere."""
 
 
 class ClusterPlatform(ABC):
@@ -182,36 +173,20 @@ class ClusterPlatform(ABC):
 
     def _leave_nothing(self) -> tuple[str, ...]:
         """Take the data out too, and our namespaces, and return what to tell people."""
-        kept, api, places = self._leave(), self._parts.api(), self._namespaces
+        kept, places = self._leave(), self._namespaces
         if not (is_read := self._stack.store.name in kept):
             self._stack.store.discard()
         used = {places[name] for name in kept if name in places}
         former = former_namespaces(self.layers)
-        ours = [name for name in our_namespaces(api) if name not in used]
-        names = [name for name in ours if name not in former]
-        stays = [
-            name
-            for name in names
-            if not remove_namespace(api, name) and api.find(NAMESPACE, name) is not None
-        ]
-        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
-        for name in names:
-            if name not in stays:
-                wait_for_end(api, NAMESPACE, name, timeout=timeout, clock=clock)
         return (
             *self._say(kept),
             *((_STORED,) if is_read else ()),
-            *(f"the namespace {name} {_STAYS}" for name in stays),
-            *(f"the namespace {name} {_FORMER}" for name in ours if name in former),
+            *leaving.remove_namespaces(self._parts, used=used, former=former),
         )
 
     def _say(self, kept: Mapping[str, str]) -> tuple[str, ...]:
         """Return a sentence for each thing that is left."""
-        others = made_elsewhere(self._parts.api())
-        return (
-            *leaving.describe(kept),
-            *(f"{name} stays: another state folder made it" for name in others),
-        )
+        return leaving.describe(self._parts.api(), kept)
 
     def _layer_logs(self, layer: str, lines: int) -> str:
         api, namespace = self._parts.api(), self._namespaces.get(layer)

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 from mlops_pipeline.platforms.kubernetes.leaving import describe, leave
 from mlops_pipeline.platforms.layers import Change, HealthCheck, LayerState, Ready
+from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
 
 
 class Plain:
@@ -53,7 +54,7 @@ def test_what_somebody_else_uses_stays_with_all_that_it_stands_on() -> None:
     made[3].given = ["SeldonDeployment a/b"]
     kept = leave(made)
     assert removed == ["store"]
-    assert describe(kept) == (
+    assert describe(FakeKubernetes(), kept) == (
         "operator stays, for SeldonDeployment a/b of somebody else",
         "gateway stays, for operator",
         "balancer stays, for gateway",

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from mlops_pipeline.clients.kubernetes import PERSISTENT_VOLUME_CLAIM, STATEFUL_SET, Resource
+from mlops_pipeline.platforms.kubernetes.bases.rights import APPS, READ, WRITE, allow
 from mlops_pipeline.platforms.kubernetes.layers.object_store import keys
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import ServicePort, node_ports
 from mlops_pipeline.platforms.kubernetes.sources.versions import STORE_IMAGE
@@ -16,6 +17,16 @@ PORT = 8333
 PORTS = (ServicePort("object_store", PORT, 30083, 8433),)
 NODE_PORTS = node_ports(PORTS)
 NETWORK_POLICY = Resource("networking.k8s.io/v1", "NetworkPolicy")
+RIGHTS = allow(
+    (
+        ("secrets", "", WRITE),
+        ("statefulsets", APPS, WRITE),
+        ("persistentvolumeclaims", "", WRITE),
+        ("networkpolicies", "networking.k8s.io", WRITE),
+        ("storageclasses", "storage.k8s.io", READ),
+    )
+)
+"""What one must be allowed to do for the store."""
 _SELECTOR = {"app.kubernetes.io/name": NAME}
 _KEYS_ANNOTATION = "mlops-pipeline/keys"
 _USER = 8333

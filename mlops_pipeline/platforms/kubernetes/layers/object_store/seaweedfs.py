@@ -18,7 +18,6 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.platforms.kubernetes.bases.layer import Question, StoreLayer
-from mlops_pipeline.platforms.kubernetes.bases.rights import APPS, READ, WRITE, allow
 from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.layers.object_store import (
     buckets,
@@ -70,15 +69,6 @@ _ANSWER = 60.0
 _MADE = (STATEFUL_SET, SERVICE, manifests.NETWORK_POLICY)
 
 
-_RIGHTS = (
-    ("secrets", "", WRITE),
-    ("statefulsets", APPS, WRITE),
-    ("persistentvolumeclaims", "", WRITE),
-    ("networkpolicies", "networking.k8s.io", WRITE),
-    ("storageclasses", "storage.k8s.io", READ),
-)
-
-
 class SeaweedStore(StoreLayer):
     """SeaweedFS with a volume, keys of our own making, and Secrets with them for model servers."""
 
@@ -87,7 +77,7 @@ class SeaweedStore(StoreLayer):
     kinds = ("s3", "seaweedfs", "kubernetes")
     namespace = NAMESPACE
     sources = ("storage",)
-    rights = allow(_RIGHTS)
+    rights = manifests.RIGHTS
     addresses = 1
     ports = manifests.PORTS
 
