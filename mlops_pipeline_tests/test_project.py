@@ -219,6 +219,35 @@ def test_half_of_the_functions_have_10_lines_and_nine_in_ten_35() -> None:
     assert len(over) <= len(lengths) / 10, over
 
 
+LONGER_CLASSES = {"mlops_pipeline/platforms/kubernetes/deployments/deployments.py"}
+"""Files with a class that is still over the limit."""
+MORE_IMPORTS = {
+    "mlops_pipeline/cli/app.py",
+    "mlops_pipeline/platforms/kubernetes/deployments/deployments.py",
+}
+"""Files that still import more of the package than a module should."""
+
+
+def test_no_class_is_over_250_lines_but_those_that_are_named() -> None:
+    long = {
+        str(path.relative_to(ROOT))
+        for path in _sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno + 1 > 250
+    }
+    assert long == LONGER_CLASSES, "split it by what it is responsible for, or take it off the list"
+
+
+def test_no_module_imports_more_than_15_of_the_package_but_those_that_are_named() -> None:
+    more = {str(path.relative_to(ROOT)) for path in _sources() if len(_internal_imports(path)) > 15}
+    assert more == MORE_IMPORTS, "split it by what it is responsible for, or take it off the list"
+
+
+def _internal_imports(path: Path) -> set[str]:
+    found = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom))
+    return {n.module for n in found if n.module and n.module.startswith("mlops_pipeline")}
+
+
 def test_no_module_is_named_for_being_left_over() -> None:
     vague = {"utils", "util", "helpers", "helper", "constants", "common", "misc"}
     assert [str(p) for p in _sources() if p.stem in vague or p.parent.name in vague] == []
