@@ -14,6 +14,7 @@ from mlops_pipeline.catalog.spec import InvalidSpecError, ModelSpec, ServerSpec
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.platforms.build import layer_names
+from mlops_pipeline.platforms.embedded.platform import LAYERS, EmbeddedPlatform
 from mlops_pipeline_tests import toy
 
 WINE = Path(__file__).parent.parent / "wine.py"
@@ -119,6 +120,11 @@ def test_the_names_of_layers_of_every_platform_are_reserved() -> None:
         *("cluster", "metallb", "istio", "object_store", "serving_image", "seldon_core"),
         *("ingress_nginx", "bookinfo", "supervisor", "gateway"),
     }
+
+
+def test_the_list_of_embedded_layers_is_that_of_the_platform(tmp_path: Path) -> None:
+    made = EmbeddedPlatform(tmp_path).layers
+    assert [type(layer) for layer in made] == list(LAYERS)
 
 
 def test_a_dataset_of_no_model_is_named() -> None:
