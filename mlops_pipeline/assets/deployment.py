@@ -4,47 +4,24 @@ import time
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from mlops_pipeline.assets import metadata, serving
 from mlops_pipeline.assets.checks import (
     Proposition,
-    is_copy,
     make_checks,
-    require_judged_good,
     run_name,
 )
+from mlops_pipeline.assets.choice import DeploymentConfig, choose_and_deploy
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_group, model_key
 from mlops_pipeline.assets.layers import require_healthy
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.prediction import PredictionClient
-from mlops_pipeline.delivery.choosing import Choice, choose_named, find_pinned
-from mlops_pipeline.delivery.criteria import model_criteria
-from mlops_pipeline.delivery.deploying import deploy
 from mlops_pipeline.delivery.judging import Judge, Verdict
-from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
-from mlops_pipeline.platforms.layers import Change, by_name
+from mlops_pipeline.delivery.references import DeploymentRef
+from mlops_pipeline.platforms.layers import by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
-from mlops_pipeline.resources.references import get_reference
-
-
-class DeploymentConfig(dg.Config):
-    """Options of one deployment."""
-
-    artifact: str = Field(
-        "",
-        description="Deploy and pin the artifact whose digest starts with this text: a rollback. "
-        "Empty: the pinned artifact, or the artifact of the current inputs.",
-    )
-    accept_refused: bool = Field(
-        False, description="Deploy the named artifact although checks refuse it. It stays marked."
-    )
-    unpin: bool = Field(
-        False, description="Remove the pin and deploy the artifact of the current inputs."
-    )
 
 
 def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDefinition:
@@ -75,8 +52,7 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
             judge = Judge(resource.build(), by=run_name(context.run))
             if not config.artifact:  # A rollback must work although a check of a layer failed.
                 require_healthy(context.instance, platform.name, stands_on)
-            choice = _choose(context, config, spec, judge)
-            deployment, change = _deploy(spec, choice, judge)
+            deployment, change = choose_and_deploy(context, config, spec, judge)
         return dg.MaterializeResult(
             value=deployment,
             data_version=dg.DataVersion(deployment.digest),
@@ -89,35 +65,6 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
         )
 
     return asset
-
-
-def _deploy(spec: ModelSpec, choice: Choice, judge: Judge) -> tuple[DeploymentRef, Change]:
-    return deploy(
-        spec,
-        choice.ref,
-        platform=judge.platform,
-        artifacts=judge.artifacts,
-        by=judge.by,
-        accepted=choice.accepted,
-        is_pinned=choice.is_pinned,
-    )
-
-
-def _choose(
-    context: dg.AssetExecutionContext, config: DeploymentConfig, spec: ModelSpec, judge: Judge
-) -> Choice:
-    """Return the artifact to deploy: from the config, else pinned, else of the current inputs."""
-    if config.artifact:
-        accepts = config.accept_refused and not is_copy(context.run)
-        return choose_named(spec, judge, prefix=config.artifact, accept_refused=accepts)
-    unpin = config.unpin and not is_copy(context.run)
-    if not unpin and (pinned := find_pinned(spec, judge)) is not None:
-        return pinned
-    key = model_key(judge.platform.name, spec.name, "model")
-    newest = get_reference(context.instance, key, run_id=context.run.run_id)
-    assert isinstance(newest, ModelRef)
-    require_judged_good(judge, key, model_criteria(spec), newest)
-    return Choice(newest, is_pinned=False)
 
 
 def deployment_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
