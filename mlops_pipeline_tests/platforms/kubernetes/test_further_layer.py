@@ -4,17 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.clients.kubernetes import NAMESPACE, Access
+from mlops_pipeline.clients.kubernetes import DEPLOYMENT, NAMESPACE, Access
 from mlops_pipeline.delivery.planning import plan_layers
 from mlops_pipeline.platforms.build import layer_names
 from mlops_pipeline.platforms.kubernetes import KindPlatform, stack
+from mlops_pipeline.platforms.kubernetes.bases.helm import HelmLayer
 from mlops_pipeline.platforms.kubernetes.bases.manifest import ManifestLayer
 from mlops_pipeline.platforms.kubernetes.bases.rights import WRITE, allow
+from mlops_pipeline.platforms.kubernetes.objects.releases import Installation
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import ServicePort
-from mlops_pipeline.platforms.layers import Absent, Diagnosis, Ready
+from mlops_pipeline.platforms.layers import Absent, Broken, Diagnosis, Ready
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline.settings.layers import LayerSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeSources
+from mlops_pipeline_tests.platforms.kubernetes.charts import HelmRig, deployment
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     Rig,
     existing_settings,
@@ -59,6 +62,19 @@ class Monitoring(ManifestLayer):
 
     def users(self) -> tuple[str, ...]:
         return ()
+
+
+class Dashboard(HelmLayer):
+    """The same, of a chart."""
+
+    name = "dashboard"
+    title = "Grafana"
+    description = "Grafana, which shows the metrics."
+    kinds = ("grafana",)
+    namespace = "dashboards"
+    images = "grafana"
+    chart_names = ("grafana",)
+    charts = (Installation("grafana", "dashboards", "grafana", {}, deployment="grafana"),)
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +142,20 @@ def test_it_goes_with_what_is_ours(rig: Rig) -> None:
     layer.ensure()
     layer.remove()
     assert rig.api.find(NAMESPACE, "monitoring") is None
+
+
+def test_one_of_a_chart_is_no_longer(tmp_path: Path) -> None:
+    rig = HelmRig.make(tmp_path, {"grafana": [deployment("grafana", "dashboards")]})
+    layer = Dashboard(rig.parts)
+    assert layer.observe() == Absent()
+    assert layer.ensure().action == "created"
+    assert rig.installed() == ["grafana"]
+    state = layer.observe()
+    assert isinstance(state, Ready)
+    assert state.facts["version"]
+    rig.api.drop(DEPLOYMENT, "grafana", namespace="dashboards")
+    assert isinstance(layer.observe(), Broken)
+    assert layer.ensure().action == "repaired"
+    layer.remove()
+    assert layer.observe() == Absent()
+    assert rig.api.find(NAMESPACE, "dashboards") is None

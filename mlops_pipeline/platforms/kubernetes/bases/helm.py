@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.helm import find_release
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     SERVICE,
@@ -18,6 +19,7 @@ from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.objects.endings import stays, wait_for_end
 from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, remove_namespace
 from mlops_pipeline.platforms.kubernetes.objects.releases import (
+    VERSION_LABEL,
     Installation,
     install,
     observe_release,
@@ -169,7 +171,8 @@ class HelmLayer(ClusterLayer):
 
     def facts(self, api: KubernetesApi) -> Facts:
         """Return what to tell people of it when it is ready."""
-        return {"version": self._parts.sources.chart(self.chart_names[0]).version}
+        found = find_release(api, self.releases[0], namespace=self.namespace)
+        return {"version": found.labels.get(VERSION_LABEL, "") if found is not None else ""}
 
     def _observe(self, api: KubernetesApi) -> LayerState:
         charts = self.charts

@@ -130,9 +130,9 @@ class Istio(HelmLayer, GatewayLayer):
         version, kubernetes = image.rpartition(":")[2], api.version()
         warning = charts.check_window(version, kubernetes)
         return {
+            **self._door.facts(api),
             "version": version,
             "kubernetes": kubernetes,
-            **self._door.facts(api),
             **({"warning": warning} if warning else {}),
         }
 
