@@ -24,10 +24,7 @@ _PHRASES = {
 }
 _NOT_YET = (
     "mlops_pipeline/cli",
-    "mlops_pipeline/clients/containers.py",
-    "mlops_pipeline/clients/kind.py",
     "mlops_pipeline/clients/kubernetes.py",
-    "mlops_pipeline/delivery",
     "mlops_pipeline/platforms/embedded",
     "mlops_pipeline/platforms/kubernetes",
     "mlops_pipeline/serving",
