@@ -109,15 +109,15 @@ def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects)
     served = get_served(graph.implementation).name
     if manifest.framework != served:
         raise InvalidManifestError(
-            f"could not apply {where}: {graph.implementation} serves {served} models, and "
-            f"{uri} holds a {manifest.framework} model; change the implementation or the modelUri. "
-            "Nothing was changed"
+            f"could not apply {where}: {graph.implementation} serves {served} models, but "
+            f"{uri} contains a {manifest.framework} model; change the implementation or the "
+            "modelUri. Nothing was changed"
         )
     folder = uri.rpartition("/")[2]
     if _DIGEST.fullmatch(folder) and folder != manifest.digest:
         raise IntegrityError(
-            f"could not apply {where}: the folder {uri} is named by the digest {folder[:12]}, and "
-            f"its manifest is of {manifest.digest[:12]}; somebody wrote into the object store. "
+            f"could not apply {where}: expected the manifest in {uri} to have the digest "
+            f"{folder[:12]}, got {manifest.digest[:12]}; somebody changed the object store. "
             "Nothing was changed"
         )
     return ref_to(manifest.name, manifest.digest)
@@ -133,5 +133,5 @@ def _find_manifest(store: Objects, uri: str) -> Manifest | None:
         return parse_manifest(found)
     except ArtifactError as error:
         raise IntegrityError(
-            f"the artifact {uri} cannot be trusted: {error}. Nothing was changed"
+            f"could not verify the artifact {uri}: {error}. Nothing was changed"
         ) from error

@@ -130,8 +130,8 @@ class ArtifactStore:
         there = {key.removeprefix(prefix) for key in self._store.sizes(BUCKET, prefix)}
         if missing := manifest.files.keys() - there:
             raise UnavailableError(
-                f"could not publish {ref.uri}: {', '.join(sorted(missing))} disappeared again; "
-                "is somebody pruning? Run the command again"
+                f"could not publish {ref.uri}: {', '.join(sorted(missing))} disappeared during "
+                "the upload; another process may be pruning artifacts. Run the command again"
             )
         for path in there - {*manifest.files, MANIFEST}:
             self._store.delete(BUCKET, prefix + path)
@@ -174,16 +174,16 @@ class ArtifactStore:
             )
         except ArtifactError as error:
             raise IntegrityError(
-                f"the artifact {ref.uri} cannot be trusted: {error}; train again with `force`"
+                f"could not verify the artifact {ref.uri}: {error}; train again with `force`"
             ) from error
         except NotFoundError as error:
             raise NotFoundError(
-                f"there is no artifact {ref.uri}; `mlops-pipeline models {ref.name}` lists them"
+                f"there is no artifact {ref.uri}; see `mlops-pipeline models {ref.name}`"
             ) from error
         if manifest.digest != ref.digest:
             raise IntegrityError(
-                f"the manifest at {ref.uri} is of the artifact {manifest.digest}; "
-                "somebody moved files in the store: train again with `force`"
+                f"the manifest at {ref.uri} belongs to the artifact {manifest.digest}; "
+                "somebody moved files in the object store. Train again with `force`"
             )
         return manifest
 
@@ -248,12 +248,12 @@ class ArtifactStore:
         """
         wanted = self.manifest(ref).evaluation.get(name)
         if wanted is None:
-            raise NotFoundError(f"the evaluation of {ref.uri} has no {name}")
+            raise NotFoundError(f"the evaluation of {ref.uri} does not contain {name}")
         data = self._store.get(BUCKET, _evaluation_key(ref, name))
         if (seen := hashlib.sha256(data).hexdigest()) != wanted:
             raise IntegrityError(
-                f"{name} of the evaluation of {ref.uri} has SHA-256 {seen}, "
-                f"its manifest says {wanted}; train again with `force`"
+                f"expected {name} of the evaluation of {ref.uri} to have the SHA-256 {wanted}, "
+                f"got {seen}; train again with `force`"
             )
         return data
 

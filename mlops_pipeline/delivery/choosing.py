@@ -48,7 +48,7 @@ def find_pinned(spec: ModelSpec, judge: Judge) -> Choice | None:
     if known is None or not known.is_pinned:
         return None
     pinned = ref_to(spec.name, known.digest)
-    unpin = f"`mlops-pipeline unpin {spec.name}` lets the artifact of the current inputs serve"
+    unpin = f"run `mlops-pipeline unpin {spec.name}` to allow the artifact of the current inputs"
     if not judge.artifacts.exists(pinned):
         raise ConfigurationError(
             f"the pinned artifact {pinned.uri} is missing or damaged in the object store. "

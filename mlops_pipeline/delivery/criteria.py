@@ -44,7 +44,7 @@ def dataset_criteria(spec: DatasetSpec) -> tuple[Criterion, ...]:
             "has_all_classes",
             f"Each of the {len(spec.classes)} classes is in both splits.",
             lambda profile: [
-                f"{split}: no row of {name}"
+                f"{split}: no row of the class {name}"
                 for split, part in profile.items()
                 for name, rows in part["rows_per_class"].items()
                 if not rows
@@ -80,16 +80,20 @@ def schema_problems(spec: DatasetSpec, profile: Mapping[str, Any]) -> list[str]:
     for split, part in profile.items():
         shape = part["shape"]
         if len(shape) != 2 or shape[1] != spec.features or not shape[0]:
-            problems.append(f"{split}: shape is {json.dumps(shape)}, not [n, {spec.features}]")
+            problems.append(
+                f"{split}: expected shape [n, {spec.features}], got {json.dumps(shape)}"
+            )
         if part["label_shape"] != shape[:1]:
-            problems.append(f"{split}: labels of shape {part['label_shape']} for {shape[0]} rows")
+            problems.append(
+                f"{split}: expected labels of shape {shape[:1]}, got {part['label_shape']}"
+            )
         if part["unknown_labels"]:
-            problems.append(f"{split}: {part['unknown_labels']} labels are of no known class")
+            problems.append(f"{split}: {part['unknown_labels']} labels belong to unknown classes")
         least, greatest = spec.value_range or (float("-inf"), float("inf"))
         if part["minimum"] < least or part["maximum"] > greatest:
             problems.append(
-                f"{split}: values go from {part['minimum']:g} to {part['maximum']:g}, "
-                f"not {least:g} to {greatest:g}"
+                f"{split}: expected values from {least:g} to {greatest:g}, "
+                f"got {part['minimum']:g} to {part['maximum']:g}"
             )
     return problems
 
@@ -156,9 +160,9 @@ def _not_worse(spec: ModelSpec) -> Criterion:
         except (NotFoundError, IntegrityError) as error:
             return Verdict(
                 passed=False,
-                description=f"it cannot be compared with {reference.digest[:12]}, the last good "
-                f"one: {error}. `mlops-pipeline up {spec.name} --accept-worse` deploys it "
-                "without a comparison",
+                description=f"could not compare it with {reference.digest[:12]}, the last good "
+                f"version: {error}. Run `mlops-pipeline up {spec.name} --accept-worse` to deploy "
+                "it without a comparison",
             )
         return Verdict(
             not trial.comparison.is_loss(allowed=allowed),
@@ -168,8 +172,8 @@ def _not_worse(spec: ModelSpec) -> Criterion:
 
     return Criterion(
         NOT_WORSE,
-        "On the same hold-out rows it is not clearly less accurate than the last good version that "
-        f"was deployed; a drop of {allowed:g} is allowed.",
+        "On the same hold-out rows, its accuracy is not significantly lower than that of the last "
+        f"good deployed version; a drop of {allowed:g} is allowed.",
         facts,
         decide,
     )
@@ -201,13 +205,13 @@ def _matches() -> Criterion:
         count = len(manifest.files) + len(manifest.evaluation)
         return Verdict(
             passed=True,
-            description=f"all {count} files have the digest in the manifest",
+            description=f"all {count} files match their digests in the manifest",
             metadata={"files": count, "digest": manifest.digest},
         )
 
     return Criterion(
         MATCHES,
-        "Every file of the artifact in the object store has the digest in its manifest.",
+        "Every file of the artifact in the object store matches its digest in the manifest.",
         facts,
         decide,
     )
@@ -233,8 +237,8 @@ def _no_skew(spec: ModelSpec) -> Criterion:
         )
         return Verdict(
             report.max_difference <= tolerance,
-            f"the scores of {report.rows} rows differ by at most {report.max_difference:.3g}, "
-            f"{tolerance:g} is allowed",
+            f"the scores of {report.rows} rows differ by at most {report.max_difference:.3g}; "
+            f"the tolerance is {tolerance:g}",
             {
                 "rows": report.rows,
                 "max_difference": report.max_difference,
@@ -244,7 +248,7 @@ def _no_skew(spec: ModelSpec) -> Criterion:
 
     return Criterion(
         "predicts_the_same_where_it_is_served",
-        "The serving environment loads the artifact and gives the training's predictions.",
+        "The serving environment loads the artifact and returns the same predictions as training.",
         facts,
         decide,
     )

@@ -75,7 +75,7 @@ class DatasetStore:
         if found is None:
             raise IntegrityError(
                 f"{worker.PROFILE} of the snapshot {ref.uri} is missing or damaged; "
-                f"`mlops-pipeline up {ref.name}` writes it again"
+                f"run `mlops-pipeline up {ref.name}` to write it again"
             )
         return found
 
@@ -98,7 +98,7 @@ class DatasetStore:
         if (seen := sha256_of(path)) != ref.digest:
             raise IntegrityError(
                 f"{worker.DATA} of the snapshot {ref.uri} was changed in the object store: its "
-                f"SHA-256 is {seen}; `mlops-pipeline up {ref.name}` loads the data again"
+                f"SHA-256 is {seen}; run `mlops-pipeline up {ref.name}` to load the data again"
             )
 
     def _find_by_inputs(self, model: RegisteredModel, inputs: str) -> Snapshot | None:

@@ -182,7 +182,7 @@ def _restore(
         elif previous != refused:
             platform.deployments.apply(previous)
     except PipelineError:
-        _LOGGER.exception("%s/%s: what was deployed before is not back", namespace, name)
+        _LOGGER.exception("could not restore the previous deployment %s/%s", namespace, name)
 
 
 def _uris(deployment: SeldonDeployment) -> list[str]:
@@ -208,12 +208,15 @@ def _describe_wrong_answer(
     except UnavailableError as error:
         return str(error)
     if answer.digest != deployment.model.digest:
-        return f"{deployment.url} answers with {answer.digest or 'no digest'}"
+        return (
+            f"expected {deployment.url} to answer with the digest {deployment.model.digest}, "
+            f"got {answer.digest or 'none'}"
+        )
     difference = max_difference(answer.scores, holdout.scores[:_PROOF_ROWS])
     if difference > tolerance:
         raise FatalStateError(
-            f"{deployment.url} answers with the right digest, but its scores are up to "
-            f"{difference:.3g} from those of the training (tolerance {tolerance:g}); "
-            "the serving environment computes otherwise: see docs/operating.md, skew"
+            f"{deployment.url} answers with the correct digest, but its scores differ from those "
+            f"of the training by up to {difference:.3g} (tolerance {tolerance:g}). The serving and "
+            "training environments return different results; see docs/operating.md, skew"
         )
     return None

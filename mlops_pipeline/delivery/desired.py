@@ -74,7 +74,7 @@ class Pin:
 
 def describe_pin(digest: str, by: str, since: str, waiting: str) -> str:
     """Return a sentence on a pin; `waiting` is the digest of a newer artifact, or empty."""
-    waits = f"; the newer {waiting[:12]} waits" if waiting else ""
+    waits = f"; the newer artifact {waiting[:12]} waits" if waiting else ""
     return f"{digest[:12]} is pinned since {since} by {by}{waits}"
 
 
@@ -137,7 +137,7 @@ class DesiredState:
         except IntegrityError as error:
             if there is None or not there.revision:
                 raise
-            _LOGGER.warning("%s. Now they count", error)
+            _LOGGER.warning("%s. They are already used now", error)
             return there
         known = [state for state in (there, copy) if state is not None]
         return max(known, key=lambda state: state.revision, default=None)
@@ -152,8 +152,8 @@ class DesiredState:
         if there is None or wanted is None or wanted.revision <= there.revision:
             return ""
         return (
-            f"the deployment has revision {there.revision} of its desired state, the object store "
-            f"has revision {wanted.revision} by {wanted.by}, which counts"
+            f"the deployment has revision {there.revision} of its desired state, but the object "
+            f"store has revision {wanted.revision} by {wanted.by}, which takes precedence"
         )
 
     def wanting(self, ref: ModelRef, *, by: str, is_pinned: bool) -> Desired:
@@ -225,12 +225,12 @@ def _parse(data: bytes, uri: str) -> Desired:
         fields: dict[str, Any] = json.loads(data)
         if all(type(fields[name]) is kind for name, kind in types.items()):
             return Desired(**{name: fields[name] for name in types})
-        reason = "a field has another type"
+        reason = "a field has the wrong type"
     except (ValueError, KeyError, TypeError) as error:
         reason = repr(error)
     raise IntegrityError(
-        f"could not read the desired state {uri}: {reason}. Delete this object; then the "
-        "deployment's own annotations count"
+        f"could not read the desired state {uri}: {reason}. Delete this object; without it, "
+        "the annotations of the deployment are used"
     )
 
 

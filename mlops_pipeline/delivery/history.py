@@ -38,7 +38,7 @@ def find_store(platform: Platform) -> Objects | None:
     except NotFoundError as error:
         if isinstance(by_name(platform.layers, "object_store").observe(), Absent):
             return None
-        raise UnavailableError(f"the verdicts on artifacts cannot be read: {error}") from error
+        raise UnavailableError(f"could not read the verdicts on artifacts: {error}") from error
 
 
 def artifacts_of(deployment: SeldonDeployment, *, secret: str) -> set[ModelRef]:

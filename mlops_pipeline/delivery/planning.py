@@ -49,7 +49,7 @@ def plan_layers(layers: Sequence[Layer]) -> list[Step]:
             unready.add(layer.name)
         action, reason = _ACTIONS[action_from(state)], describe(state)
         if below and isinstance(state, Broken):
-            action, reason = "decide", f"stands on {', '.join(below)}; {reason}"
+            action, reason = "decide", f"depends on {', '.join(below)}; {reason}"
         steps.append(Step(layer.name, action, reason))
     return steps
 
@@ -135,7 +135,7 @@ def _verified(model: RegisteredModel, ref: ModelRef, judge: Judge) -> tuple[str,
     if not judge.find_unmet([criterion], ref):
         return "keep", ""
     if (size := judge.artifacts.size(ref)) > _QUICKLY_READ:
-        return "verify", f": its {size >> 20} MiB were not verified as they are"
+        return "verify", f": its current content ({size >> 20} MiB) was not verified"
     try:
         judge.artifacts.verify(ref)
     except (IntegrityError, NotFoundError) as error:
@@ -202,10 +202,10 @@ def _compare(
     secret = platform.object_store_secret()
     manifest = seldon_deployment(model.spec, ref, secret=secret, desired=wanted)
     if found != manifest:
-        why = platform.deployments.describe_difference(manifest) or "another manifest is deployed"
+        why = platform.deployments.describe_difference(manifest) or "the deployed manifest differs"
         why = state.describe_difference() or why
         return Step(name, "deploy", f"{why}; {ref.digest[:12]} replaces it")
     unready = [f"{p.name} is {p.state}: {p.reason}" for p in status if p.state != "ready"]
     if unready or not status:
-        return Step(name, "repair", "; ".join(unready) or "none of its servers is there")
+        return Step(name, "repair", "; ".join(unready) or "it has no servers")
     return Step(name, "keep", ref.digest[:12])

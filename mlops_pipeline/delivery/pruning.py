@@ -40,7 +40,7 @@ def unreferenced(
     """
     if damages := deployments.damages():
         raise UnavailableError(
-            "could not find out which artifacts are deployed, so nothing was removed: "
+            "could not determine which artifacts are deployed, so nothing was removed: "
             + "; ".join(damages)
         )
     used = deployed_uris(deployments)

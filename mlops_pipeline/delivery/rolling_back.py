@@ -26,15 +26,15 @@ def find_artifact(artifacts: ArtifactStore, name: str, *, prefix: str) -> ModelR
     """
     if not re.fullmatch("[0-9a-f]{1,64}", prefix):
         raise UnknownNameError(
-            f"{prefix!r} is not how a digest begins: give some of its hexadecimal digits; "
-            f"`mlops-pipeline models {name}` lists them"
+            f"{prefix!r} is not the start of a digest: expected 1 to 64 hexadecimal digits; run "
+            f"`mlops-pipeline models {name}` to list the digests"
         )
     whole = [a.ref for a in artifacts.list(name) if a.complete]
     matching = [ref for ref in whole if ref.digest.startswith(prefix)]
     if len(matching) != 1:
         shown = ", ".join(ref.digest[:12] for ref in (matching or whole)) or "none"
-        problem = "is ambiguous" if matching else "is the digest of no artifact"
-        raise UnknownNameError(f"{prefix} {problem} of {name}; there are: {shown}")
+        problem = "matches several artifacts" if matching else "matches no artifact"
+        raise UnknownNameError(f"{prefix} {problem} of {name}; choose one of: {shown}")
     return matching[0]
 
 
@@ -48,7 +48,7 @@ def previous_good(spec: ModelSpec, judge: Judge) -> ModelRef:
     """
     deployed = deployed_ref(spec, judge.platform)
     if deployed is None:
-        raise NotFoundError(f"{spec.name} is not deployed, there is nothing to roll back")
+        raise NotFoundError(f"could not roll back {spec.name}: it is not deployed")
     place = place_for(spec, judge.platform)
     stored = judge.artifacts.list(spec.name)
     known = judge.log.standings(spec.name, required=required_checks(spec), place=place)
@@ -77,9 +77,9 @@ def _latest_time(
 def _describe_none(deployed: ModelRef, standings: dict[ModelRef, Standing]) -> str:
     seen = "; ".join(f"{ref.digest[:12]} is {known.describe()}" for ref, known in standings.items())
     return (
-        f"no artifact of {deployed.name} older than the deployed {deployed.digest[:12]} "
-        f"served or passed its checks ({seen or 'there is no older one'}); name one by its digest: "
-        f"`mlops-pipeline models {deployed.name}` lists them"
+        f"could not roll back {deployed.name}: no artifact older than the deployed "
+        f"{deployed.digest[:12]} served or passed its checks ({seen or 'there is no older one'}); "
+        f"choose a digest from `mlops-pipeline models {deployed.name}`"
     )
 
 
@@ -113,5 +113,5 @@ def refused(ref: ModelRef, refusals: Refusals) -> RefusedError:
     reasons = "; ".join(f"{check}: {sentence}" for check, sentence in refusals.items())
     return RefusedError(
         f"the artifact {ref.name} {ref.digest[:12]} is refused by {reasons}. Nothing was deployed. "
-        "Choose another one, or accept this one with --accept-refused, which marks it from then on"
+        "Choose another one, or accept this one with --accept-refused; it stays marked"
     )

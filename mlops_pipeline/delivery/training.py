@@ -74,8 +74,8 @@ def merge_hyperparameters(spec: ModelSpec, changes: Mapping[str, Any]) -> Hyperp
         number = isinstance(merged[name], int | float)
         if isinstance(value, bool) or number != isinstance(value, int | float):
             raise ConfigurationError(
-                f"the hyper-parameter {name} of {spec.name} is {type(merged[name]).__name__}, "
-                f"not {value!r}"
+                f"expected the hyper-parameter {name} of {spec.name} to be of the type "
+                f"{type(merged[name]).__name__}, got {value!r}"
             )
         merged[name] = value
     return merged
@@ -128,7 +128,7 @@ def _train(order: TrainingOrder, folder: Path) -> None:
 def _manifest(order: TrainingOrder, folder: Path, inputs_digest: str, run_id: str) -> Manifest:
     if not (folder / worker.REPORT).is_file():
         raise CommandError(
-            f"the training of {order.model.name} left no report; does its code exit by itself?"
+            f"the training of {order.model.name} wrote no report; its code must not exit by itself"
         )
     report = json.loads((folder / worker.REPORT).read_bytes())
     spec = order.model.spec

@@ -42,17 +42,17 @@ class Trial:
         """Return what was seen in a few sentences; `allowed` is the drop that is allowed."""
         seen, other = self.comparison, self.reference.digest[:12]
         if seen.lost is None:
-            where = f"each on a hold-out set of its own, because {self.unpaired}"
+            where = f"each on its own hold-out set, because {self.unpaired}"
         else:
             where = (
                 f"on the same {seen.rows} hold-out rows: {seen.lost} rows became wrong, "
                 f"{seen.gained} became right"
             )
-        chance = "chance does not explain a drop" if seen.is_loss(allowed=0.0) else "within chance"
+        weight = "significant" if seen.is_loss(allowed=0.0) else "not significant"
         return (
-            f"the accuracy is {seen.accuracy:.4f}, that of the deployed {other} is "
+            f"the accuracy is {seen.accuracy:.4f}, and that of the deployed {other} is "
             f"{seen.reference_accuracy:.4f}, {where}. The drop is {seen.drop:.4f} "
-            f"(90 % interval {seen.low:.4f} to {seen.high:.4f}, p = {seen.p:.2g}, {chance}); "
+            f"(90 % interval {seen.low:.4f} to {seen.high:.4f}, p = {seen.p:.2g}, {weight}); "
             f"{allowed:g} is allowed"
         )
 
@@ -144,7 +144,9 @@ def _ask(
     )
     answers = np.asarray(scores, dtype=np.float64)
     if answers.shape != asked.scores.shape:
-        raise IntegrityError(f"it answered scores of shape {list(answers.shape)}")
+        raise IntegrityError(
+            f"expected scores of shape {list(asked.scores.shape)}, got {list(answers.shape)}"
+        )
     return [int(n) for n in answers.argmax(axis=1)]
 
 
@@ -160,7 +162,7 @@ def _describe_misfit(
         ("classes", holdout.scores.shape[1:], old.scores.shape[1:]),
     ):
         if new_shape != old_shape:
-            return f"it has {_size(old_shape)} {what}, they {_size(new_shape)}"
+            return f"it has {_size(old_shape)} {what}, the rows have {_size(new_shape)}"
     return ""
 
 

@@ -327,7 +327,7 @@ def _parse(key: str, data: bytes) -> Entry | None:
         return Judgement(
             READABLE,
             passed=False,
-            sentence=f"the entry {key} of the object store cannot be read: {error!r}",
+            sentence=f"could not read the entry {key} of the object store: {error!r}",
             time=_time_in(key),
         )
 
@@ -337,13 +337,13 @@ def _entry(fields: Mapping[str, Any]) -> Entry | None:
     if made is None and fields["format"] > _FORMAT:
         return None
     if made is None:
-        raise ValueError(f"no entry is called {fields['entry']!r}")
+        raise ValueError(f"unknown type of entry {fields['entry']!r}")
     given = {name: fields[name] for name in made.__dataclass_fields__ if name in fields}
     for name, value in given.items():
         if not _is_typed(value, _TYPES.get(name, str)):
-            raise ValueError(f"{name} is {value!r}")
+            raise ValueError(f"{name} has the wrong type: {value!r}")
     if made is Acceptance and given["kind"] not in get_args(AcceptanceKind):
-        raise ValueError(f"kind is {given['kind']!r}")
+        raise ValueError(f"unknown kind {given['kind']!r}")
     datetime.fromisoformat(given["time"])
     return made(**given)
 

@@ -198,7 +198,7 @@ def test_a_worse_artifact_passes_once_when_that_is_accepted(
     (found,) = (a.ref for a in ArtifactStore(platform.store).list("toy") if a.ref != better)
     judged = standing(VerdictLog(platform.store).entries(found)).judged[NOT_WORSE]
     assert judged.sentence.startswith(
-        f"the accuracy is 0.5000, that of the deployed {better.digest[:12]} is 1.0000, "
+        f"the accuracy is 0.5000, and that of the deployed {better.digest[:12]} is 1.0000, "
         "on the same 10 hold-out rows: 5 rows became wrong, 0 became right. The drop is 0.5000"
     )
     accepting = {"fake__toy__model__checks": {"config": {"accept_worse": True}}}

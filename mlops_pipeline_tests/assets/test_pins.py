@@ -39,7 +39,7 @@ def test_a_pinned_artifact_stays_until_somebody_unpins_it(graph: WholeGraph) -> 
     assert _digest(graph, "toy/deployment") == old
     shown = str(graph.metadata("toy/deployment")["pin"].value)
     assert shown.startswith(f"{old[:12]} is pinned since ")
-    assert shown.endswith(f"the newer {new[:12]} waits")
+    assert shown.endswith(f"the newer artifact {new[:12]} waits")
     assert graph.stale() == set()
 
     assert graph.materialize(DEPLOYED, toy__deployment={"unpin": True}).success
@@ -68,5 +68,5 @@ def test_an_unknown_artifact_is_refused_and_nothing_changes(graph: WholeGraph) -
     (event,) = failed.get_step_failure_events()
     data = event.step_failure_data.user_failure_data
     assert data is not None
-    assert "the digest of no artifact of toy" in (data.description or "")
+    assert "matches no artifact of toy" in (data.description or "")
     assert graph.platform.deployments.list() == before

@@ -59,7 +59,7 @@ def _apply(platform: FakePlatform, manifest: SeldonDeployment, *, accept: bool =
 
 def test_the_framework_has_to_fit(platform: FakePlatform, ref: ModelRef) -> None:
     with pytest.raises(
-        InvalidManifestError, match=r"TENSORFLOW_SERVER serves tensorflow models, and .* sklearn"
+        InvalidManifestError, match=r"TENSORFLOW_SERVER serves tensorflow models, but .* sklearn"
     ):
         _apply(platform, _manifest(ref.uri, "TENSORFLOW_SERVER"))
     assert platform.deployments.list() == []
@@ -74,11 +74,11 @@ def test_the_digest_of_the_folder_has_to_be_that_of_the_manifest(
     platform.store.objects["models", f"toy/{other}/manifest.json"] = platform.store.objects[
         "models", key
     ]
-    with pytest.raises(IntegrityError, match=f"named by the digest {other[:12]}"):
+    with pytest.raises(IntegrityError, match=f"to have the digest {other[:12]}"):
         _apply(platform, _manifest(f"s3://models/toy/{other}"))
     fields = json.loads(platform.store.objects["models", key])
     platform.store.objects["models", key] = json.dumps(fields | {"framework": "x"}).encode()
-    with pytest.raises(IntegrityError, match="cannot be trusted"):
+    with pytest.raises(IntegrityError, match="could not verify the artifact"):
         _apply(platform, _manifest(ref.uri))
     assert platform.deployments.list() == []
 
@@ -179,9 +179,9 @@ def test_a_store_without_an_address_is_not_taken_for_none(
     _apply(platform, _manifest(ref.uri))
     monkeypatch.setattr(platform, "object_store", fail)
     platform.layers[0].state = Broken("its Service has no address")
-    with pytest.raises(UnavailableError, match="verdicts on artifacts cannot be read"):
+    with pytest.raises(UnavailableError, match="could not read the verdicts on artifacts"):
         _apply(platform, _manifest(ref.uri))
-    with pytest.raises(UnavailableError, match="verdicts on artifacts cannot be read"):
+    with pytest.raises(UnavailableError, match="could not read the verdicts on artifacts"):
         delete_deployment("mine", namespace="seldon", platform=platform, by="a test")
     platform.layers[0].state = Absent()
     assert _apply(platform, _manifest("s3://elsewhere/theirs")).action == "created"

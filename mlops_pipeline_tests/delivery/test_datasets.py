@@ -47,7 +47,7 @@ def test_changed_data_is_not_handed_out(
     with pytest.raises(
         IntegrityError,
         match=rf"data\.npz of the snapshot s3://datasets/toy/{snapshot.ref.digest} was changed in "
-        "the object store: its SHA-256 is .*; `mlops-pipeline up toy` loads the data again",
+        "the object store: its SHA-256 is .*; run `mlops-pipeline up toy` to load the data again",
     ):
         DatasetStore(store).download(snapshot.ref, tmp_path / "changed.npz")
 

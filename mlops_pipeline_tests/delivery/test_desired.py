@@ -104,7 +104,7 @@ def test_the_higher_revision_counts_and_an_older_manifest_is_reported(
     assert state(platform).find() == newer
     said = state(platform).describe_difference()
     assert "has revision 1" in said
-    assert "has revision 2 by somebody, which counts" in said
+    assert "has revision 2 by somebody, which takes precedence" in said
     platform.deployments.apply(with_desired(old, replace(newer, revision=7)))
     found = state(platform).find()
     assert found is not None
@@ -160,7 +160,7 @@ def test_a_pin_is_told_with_what_waits_behind_it(history: History) -> None:
     assert found is not None
     assert found.describe() == (
         f"{old.digest[:12]} is pinned since 2026-01-01T12:00:00+00:00 by somebody; "
-        f"the newer {new.digest[:12]} waits"
+        f"the newer artifact {new.digest[:12]} waits"
     )
 
 

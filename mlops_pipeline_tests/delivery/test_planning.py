@@ -40,8 +40,8 @@ def test_what_is_broken_above_another_that_is_not_ready_may_be_so_only_for_that(
     )
     assert [(step.action, step.reason) for step in steps] == [
         ("update", "its pool is gone"),
-        ("decide", "stands on addresses; it has no address"),
-        ("decide", "stands on gateway; it does not answer"),
+        ("decide", "depends on addresses; it has no address"),
+        ("decide", "depends on gateway; it does not answer"),
         ("repair", "a node lacks it"),
     ]
 
@@ -141,7 +141,7 @@ def test_a_plan_leaves_a_pinned_artifact_in_place() -> None:
 
     assert step.action == "keep"
     assert step.reason.startswith("000000000000 is pinned since ")
-    assert step.reason.endswith(f"by somebody; the newer {ref.digest[:12]} waits")
+    assert step.reason.endswith(f"by somebody; the newer artifact {ref.digest[:12]} waits")
 
     platform.deployments.delete("toy-model", namespace="seldon")
     *_, step = plan_model(REGISTERED, platform=platform, file=None)

@@ -107,7 +107,7 @@ def test_one_that_passed_and_never_served_is_taken(history: History) -> None:
 
 
 def test_where_there_is_none_each_is_named(history: History) -> None:
-    with pytest.raises(NotFoundError, match="toy is not deployed"):
+    with pytest.raises(NotFoundError, match="could not roll back toy: it is not"):
         previous_good(TOY, history.judge)
     refused, unjudged = history.judged(accuracy=0.36), history.publish()
     history.serve(history.judged())
@@ -168,7 +168,7 @@ def test_a_reference_that_is_gone_or_damaged_is_no_pass(history: History) -> Non
         new = history.judged()
         verdict = _not_worse(history, new)
         assert not verdict.passed
-        assert f"it cannot be compared with {good.digest[:12]}, the last good one: " in (
+        assert f"could not compare it with {good.digest[:12]}, the last good version: " in (
             verdict.description
         )
         assert history.refused_by(new) == (NOT_WORSE,)
@@ -294,7 +294,7 @@ def _shared_digit(refs: list[ModelRef]) -> str:
 
 @pytest.mark.parametrize("prefix", ["", "xyz", "../", "A1"])
 def test_what_begins_no_digest_is_refused(prefix: str) -> None:
-    with pytest.raises(UnknownNameError, match="is not how a digest begins"):
+    with pytest.raises(UnknownNameError, match="is not the start of a digest"):
         find_artifact(ArtifactStore(FakeObjectStore()), "toy", prefix=prefix)
 
 
@@ -302,9 +302,9 @@ def test_artifacts_are_found_by_the_start_of_their_digest(history: History) -> N
     refs = [history.publish() for _ in range(17)]  # One more than there are first digits.
     artifacts: ArtifactStore = history.judge.artifacts
     assert find_artifact(artifacts, "toy", prefix=refs[1].digest[:12]) == refs[1]
-    with pytest.raises(NotFoundError, match="is the digest of no artifact of toy; there are"):
+    with pytest.raises(NotFoundError, match="matches no artifact of toy; choose one of"):
         find_artifact(artifacts, "toy", prefix="0123456789")
-    with pytest.raises(NotFoundError, match="is ambiguous"):
+    with pytest.raises(NotFoundError, match="matches several artifacts"):
         find_artifact(artifacts, "toy", prefix=_shared_digit(refs))
 
 

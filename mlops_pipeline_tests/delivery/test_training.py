@@ -62,9 +62,9 @@ def test_other_hyperparameters_are_other_inputs(
     ("changes", "complaint"),
     [
         ({"deep": 1}, "no hyper-parameter 'deep'; it has depth, kernel"),
-        ({"depth": "three"}, "is int, not 'three'"),
-        ({"depth": True}, "is int, not True"),
-        ({"kernel": 1}, "is str, not 1"),
+        ({"depth": "three"}, "type int, got 'three'"),
+        ({"depth": True}, "type int, got True"),
+        ({"kernel": 1}, "type str, got 1"),
     ],
 )
 def test_wrong_hyperparameters_are_named(changes: dict[str, object], complaint: str) -> None:

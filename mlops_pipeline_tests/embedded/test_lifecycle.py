@@ -171,7 +171,7 @@ def test_a_new_artifact_is_deployed_and_rolled_back(
     command_line.run("rollback", "wine")
     assert _answering(url) == old
     _stays_until_unpinned(command_line, config, old=old, new=new)
-    assert "the digest of no artifact" in command_line.run("rollback", "wine", "0", code=2).stderr
+    assert "matches no artifact" in command_line.run("rollback", "wine", "0", code=2).stderr
     assert "nothing to remove" in command_line.run("prune").stdout
     assert old in command_line.run("prune", "--keep", "0", stdin="n\n", code=1).stdout
     command_line.run("prune", "--keep", "0", "--yes")

@@ -661,7 +661,7 @@ def test_what_cannot_be_taken_back_is_logged_and_hides_nothing(
     world.operator.stuck = CRASHING
     world.api.fail(UnavailableError("the API is gone"), verbs=("delete",))
     failing(world, "exited with 4", digest="one")
-    assert "models/iris: what was deployed before is not back" in caplog.text
+    assert "could not restore the previous deployment models/iris" in caplog.text
 
 
 def test_a_quota_that_nobody_has_counted_yet_is_waited_for(world: World) -> None:
