@@ -84,10 +84,10 @@ def test_a_bundle_is_made_and_found_whole(
 ) -> None:
     assert run("bundle", "create", "air") == 0
     printed = capfd.readouterr()
-    assert "air has 15 files" in printed.out
+    assert "air contains 15 files" in printed.out
     assert "images/istio.tar" in printed.err
     assert run("bundle", "verify", "air") == 0
-    assert capfd.readouterr().out == "air is whole\n"
+    assert capfd.readouterr().out == "air is complete and unchanged\n"
     made = read(tmp_path / "air")
     held = {file.name for file in made.files}
     assert held == {*KindPlatform(tmp_path, KindSettings(), bundle=None).sources, "serving"}
@@ -105,7 +105,7 @@ def test_a_bundle_for_another_architecture_has_no_serving_images(
     # Its programs are not in this mirror: it says so, and what it knows before that.
     assert run("bundle", "create", "air", "--machine", "linux/arm64") == 2
     said = capfd.readouterr().err
-    assert "the serving images will not be in it" in said
+    assert "the bundle will not contain the serving images" in said
     assert "kind-linux-arm64: the server answered 404" in said
 
 
@@ -122,11 +122,13 @@ def test_what_has_to_be_built_there_is_told(
     capfd.readouterr()
     assert run("bundle", "verify", "air") == 0
     said = capfd.readouterr().out
-    assert said.startswith("it has no serving images of this version: `up` builds them")
-    assert said.endswith("air is whole\n")
+    assert said.startswith(
+        "the bundle does not contain the serving images of this version: `up` builds"
+    )
+    assert said.endswith("air is complete and unchanged\n")
     monkeypatch.setenv("MLOPS_KIND__SERVING__IMAGES", "upstream")
     assert run("bundle", "verify", "air") == 0
-    assert capfd.readouterr().out == "air is whole\n"
+    assert capfd.readouterr().out == "air is complete and unchanged\n"
 
 
 def test_faults_are_named_with_an_exit_code(
@@ -209,7 +211,7 @@ def test_up_tells_what_it_downloads_and_leaves_refusals_to_the_layers() -> None:
 @pytest.mark.parametrize(
     ("words", "variables", "reason"),
     [
-        (("create", "air", "--machine", "linux/s390x"), {}, "--machine takes linux/amd64"),
+        (("create", "air", "--machine", "linux/s390x"), {}, "set --machine to linux/amd64"),
         (("create", "air"), {"MLOPS_KIND__SERVING__IMAGES": "upstream"}, "kind.serving.images"),
         (("verify", "air"), {}, "air is no bundle"),
     ],

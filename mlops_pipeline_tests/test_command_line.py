@@ -71,7 +71,7 @@ def test_a_refused_model_is_named_by_every_command_and_the_others_go_on(
         assert (code, reason in err) == (2, True), (words, err)
     code, _, err = run("up", "bda")
     assert code == 2
-    assert "nothing is called 'bda'; there are: supervisor, object_store, gateway, iris, mn" in err
+    assert "unknown name 'bda'; expected one of: supervisor, object_store, gateway, iris" in err
     assert reason in err
 
 
@@ -103,7 +103,7 @@ def test_enough_commands_take_names() -> None:
 
 @pytest.mark.parametrize("command", ["predict", "logs"])
 def test_a_model_that_is_not_deployed_is_called_that(run: Run, command: str) -> None:
-    said = "error: iris is not deployed; deploy it with `mlops-pipeline up iris`\n"
+    said = "error: iris is not deployed; run `mlops-pipeline up iris`\n"
     assert run(command, "iris") == (1, "", said)
 
 
@@ -122,7 +122,8 @@ def test_a_folder_of_somebody_else_is_no_state_folder(run: Run, tmp_path: Path) 
     code, _, err = run("status")
     assert code == 2
     assert (
-        f"the state folder {tmp_path}/home holds photo.jpg, which this project did not make" in err
+        f"the state folder {tmp_path}/home contains photo.jpg, which this project did not create"
+        in err
     )
     (tmp_path / "home" / "dagster").mkdir()
     assert run("status")[0] == 3

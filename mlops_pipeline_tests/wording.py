@@ -23,7 +23,6 @@ _PHRASES = {
     r"\bmade anew\b|\bwritten anew\b": "created again, written again",
 }
 _NOT_YET = (
-    "mlops_pipeline/cli",
     "mlops_pipeline/clients/kubernetes.py",
     "mlops_pipeline/platforms/embedded",
     "mlops_pipeline/platforms/kubernetes",

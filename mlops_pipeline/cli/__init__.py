@@ -61,7 +61,7 @@ def main() -> None:
         discard_output()
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        _say("interrupted; run the command again to go on from here")
+        _say("interrupted; run the command again to resume")
         sys.exit(INTERRUPTED)
 
 

@@ -21,10 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 PARAMETER = "token"
 _COOKIE = "mlops-ui"
 _NEEDED = (
-    "This Dagster UI opens with its token. Open the address that `mlops-pipeline ui` printed: it "
-    "ends with ?token=… . If the UI runs already, `mlops-pipeline ui` prints the address again.\n"
+    "This Dagster UI requires a token. Open the address that `mlops-pipeline ui` printed; it ends "
+    "with ?token=… . Run `mlops-pipeline ui` to print the address again.\n"
 )
-_WRONG = "The token is wrong. `mlops-pipeline ui` prints the address with the right one.\n"
+_WRONG = "The token is wrong. Run `mlops-pipeline ui` to print the correct address.\n"
 _HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -91,12 +91,12 @@ class TokenGate:
         name = _name_in(host)
         if name not in self._names and not _is_address(name):
             return (
-                f"{name or 'A request without Host'} is not a name of this server. Use its IP "
-                "address, `localhost`, or the name given to `mlops-pipeline ui --host`.\n"
+                f"{name or 'An empty Host header'} does not name this server. Use its IP address, "
+                "`localhost`, or the name that you passed to `mlops-pipeline ui --host`.\n"
             )
         origin = connection.headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            return f"A page of {origin[:200]} may not use this Dagster UI.\n"
+            return f"This Dagster UI refuses requests from pages of {origin[:200]}.\n"
         return None
 
     def _let_in(self, connection: HTTPConnection) -> Response:

@@ -15,36 +15,36 @@ from mlops_pipeline.cli import INTERRUPTED, NOT_AS_IT_SHOULD_BE
 from mlops_pipeline.cli.context import Context, load_context, typed
 
 app = typer.Typer(
-    help="A serving platform, trained models and proven predictions, from one graph.",
+    help="Build a serving platform, train and deploy models, and verify their predictions.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 bundle_app = typer.Typer(
-    help="A folder with everything from elsewhere, for a machine without a network.",
+    help="Create or verify a bundle: all downloads in a folder, for machines without a network.",
     no_args_is_help=True,
 )
 app.add_typer(bundle_app, name="bundle")
 console = Console(width=None if sys.stdout.isatty() else 200)
 _Model = Annotated[str, typer.Argument(help="Name of a model or of its deployment.")]
 _Directory = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _AcceptRefused = Annotated[
     bool,
     typer.Option(
-        "--accept-refused", help="Deploy an artifact that checks refused; it stays marked."
+        "--accept-refused", help="Deploy the artifact although checks refuse it; it stays marked."
     ),
 ]
-_Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 @app.callback()
 def main(
     platform: Annotated[
         str | None,
-        typer.Option("--platform", help="Work on it instead of the settings' platform."),
+        typer.Option("--platform", help="Platform to use instead of the one in the settings."),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,  # noqa: FBT002  # typer's way to declare a flag
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks of errors.")] = False,  # noqa: FBT002  # typer's way to declare a flag
 ) -> None:
     """Declare the options that all commands share; they are taken where the process begins."""
 
@@ -52,32 +52,32 @@ def main(
 @app.command()
 def up(
     targets: Annotated[
-        list[str] | None, typer.Argument(help="Layers or models; none: everything.")
+        list[str] | None, typer.Argument(help="Names of layers or models; default: all.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train even if nothing changed.")] = False,  # noqa: FBT002
     accept_worse: Annotated[  # noqa: FBT002
         bool,
         typer.Option(
             "--accept-worse",
-            help="Deploy the named models once although they are less accurate than before.",
+            help="Deploy the named models once, even if they are less accurate than before.",
         ),
     ] = False,
     recreate: Annotated[  # noqa: FBT002
         bool,
         typer.Option(
             "--recreate",
-            help="kind: remove a cluster that differs from the settings, with all data.",
+            help="kind: create a cluster that differs from the settings again; deletes its data.",
         ),
     ] = False,
     unpin: Annotated[  # noqa: FBT002
         bool,
         typer.Option(
             "--unpin",
-            help="End the pins of the named models, and deploy the artifacts of their inputs.",
+            help="Unpin the named models, and deploy the artifacts of their current inputs.",
         ),
     ] = False,
 ) -> None:
-    """Bring the platform up, train, deploy and prove the models. Repeating it changes nothing."""
+    """Start the platform; train, deploy and verify the models. A second run changes nothing."""
     from mlops_pipeline.cli.runs import quiet_console, show_outcome
     from mlops_pipeline.cli.status import show_summary
     from mlops_pipeline.cli.up import Options, recreate_cluster, run_everything
@@ -90,10 +90,10 @@ def up(
         options = Options(targets or (), force=force, accept_worse=accept_worse, unpin=unpin)
         outcome = run_everything(context, options, console=screen)
     except KeyboardInterrupt:
-        screen.print("interrupted; `mlops-pipeline up` goes on from here")
+        screen.print("interrupted; run `mlops-pipeline up` to resume")
         raise typer.Exit(INTERRUPTED) from None
     refused = [model.describe() for model in context.refused]
-    show_outcome(outcome, screen, next_step="`mlops-pipeline up` goes on from here", more=refused)
+    show_outcome(outcome, screen, next_step="run `mlops-pipeline up` to resume", more=refused)
     screen.print(_say_changes(outcome.changes))
     show_summary(context, console)
     if outcome.problems or (refused and not targets):
@@ -108,18 +108,17 @@ def _say_changes(changes: int) -> str:
 
 @app.command()
 def down(
-    purge: Annotated[bool, typer.Option("--purge", help="Also remove all data.")] = False,  # noqa: FBT002
+    purge: Annotated[bool, typer.Option("--purge", help="Also delete all data.")] = False,  # noqa: FBT002
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
-    """End what runs, and say what stays. Data stays, unless --purge."""
+    """Stop the platform, and print what remains. Data remains, unless --purge."""
     from mlops_pipeline.cli.instance import purged_records, turn_to_end
 
     context = load_context()
     home, name = context.settings.home, context.platform.name
     if purge and not yes:
         typer.confirm(
-            f"Remove all artifacts and deployments of the platform {name}, and what {home} keeps "
-            "of it?",
+            f"Delete all artifacts and deployments of the platform {name}, and its data in {home}?",
             abort=True,
         )
     if purge:
@@ -128,7 +127,7 @@ def down(
             context.platform.down()
             said = context.platform.purge()
     else:
-        purpose = f"end the platform {name}"
+        purpose = f"stop the platform {name}"
         with turn_to_end(context.settings, purpose=purpose, on_wait=_say_waiting):
             said = context.platform.down()
     for sentence in said:
@@ -146,7 +145,7 @@ def _forget_desired(context: Context) -> None:
 
 @app.command()
 def status(as_json: _AsJson = False) -> None:  # noqa: FBT002
-    """Show what is really there now, per layer, deployment, version and share of traffic."""
+    """Show the actual state of layers and deployments, with versions and shares of traffic."""
     from mlops_pipeline.cli import status as report
 
     seen = report.observe(load_context())
@@ -168,7 +167,7 @@ def plan() -> None:
     for model in context.models:
         file = context.settings.datasets.get(model.name)
         steps += plan_model(model, platform=context.platform, file=file)
-    table = Table("asset", "action", "why", box=None, pad_edge=False, header_style="bold")
+    table = Table("asset", "action", "reason", box=None, pad_edge=False, header_style="bold")
     steps += [Step(model.label, "refused", model.describe()) for model in context.refused]
     for step in steps:
         table.add_row(step.asset, step.action, escape(step.reason))
@@ -185,11 +184,12 @@ def predict(
         typer.Option("--row", help="Comma-separated values; repeat for more rows."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="CSV of rows, or JSON: rows or a Seldon request.")
+        Path | None,
+        typer.Option("--file", help="File with rows (CSV or JSON) or a Seldon request."),
     ] = None,
     as_json: _AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Ask a deployed model, through the gateway. Without rows: its example."""
+    """Send rows to a deployed model through the gateway; default: its example."""
     from mlops_pipeline.cli.predict import predict_rows, read_rows
 
     context = load_context()
@@ -212,7 +212,7 @@ def predict(
 def models(
     model: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
 ) -> None:
-    """List the artifacts of the models, how checks judged them, and when they served."""
+    """List the artifacts of the models, with their verdicts and when they served."""
     from mlops_pipeline.cli.models import list_artifacts
 
     context = load_context()
@@ -234,7 +234,7 @@ def rollback(
     digest: Annotated[
         str | None,
         typer.Argument(
-            help="Start of an artifact's digest; none: the last one before that served or passed."
+            help="Start of the artifact's digest; default: the previous one that served or passed."
         ),
     ] = None,
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
@@ -251,14 +251,14 @@ def rollback(
             context, registered, digest, accept_refused=accept_refused, console=screen
         )
     except KeyboardInterrupt:
-        screen.print("interrupted; the version that served before keeps the traffic")
+        screen.print("interrupted; the previous version keeps the traffic")
         raise typer.Exit(INTERRUPTED) from None
-    show_outcome(outcome, screen, next_step="what served before keeps the traffic")
+    show_outcome(outcome, screen, next_step="the previous version keeps the traffic")
     url = url_of(registered.spec, context.platform)
     console.print(f"{url} answers with {ref.digest[:12]}", soft_wrap=True)
     console.print(
-        f"pinned: `mlops-pipeline unpin {registered.name}` lets the artifact of the current inputs "
-        "serve again",
+        f"pinned; run `mlops-pipeline unpin {registered.name}` to allow the artifact of the "
+        "current inputs again",
         style="dim",
         soft_wrap=True,
     )
@@ -266,7 +266,7 @@ def rollback(
 
 @app.command()
 def unpin(model: _Model) -> None:
-    """End a pin. The artifact keeps serving; the next run deploys that of the current inputs."""
+    """Unpin a model. Its artifact serves until a run deploys that of the current inputs."""
     from mlops_pipeline.cli import rollback as rolling
     from mlops_pipeline.resources.turn import turn
 
@@ -292,7 +292,7 @@ def apply(
     ],
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
-    """Deploy SeldonDeployment manifests of your own, in their order."""
+    """Deploy your own SeldonDeployment manifests, in the order of the file."""
     from mlops_pipeline.delivery.applying import Judging, apply_manifest, check_manifest
     from mlops_pipeline.platforms.seldon import parse_manifests
     from mlops_pipeline.resources.turn import turn
@@ -309,7 +309,7 @@ def apply(
             url = f"{context.platform.gateway_url()}/seldon/{path}"
             console.print(f"{path} {change.action}: {url}", soft_wrap=True)
     for other in manifests.others:
-        console.print(f"{other} was not applied: it is no SeldonDeployment", soft_wrap=True)
+        console.print(f"{other} was not applied: it is not a SeldonDeployment", soft_wrap=True)
 
 
 def _say_waiting(who: str) -> None:
@@ -324,17 +324,19 @@ def _read_text(file: Path) -> str:
     except OSError as error:
         raise ConfigurationError(f"could not read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{file} is not a text in UTF-8: {error.reason}") from error
+        raise ConfigurationError(
+            f"could not read {file}: it is not UTF-8 text: {error.reason}"
+        ) from error
 
 
 @app.command()
 def delete(
     name: Annotated[str, typer.Argument(help="Name of a deployment.")],
     namespace: Annotated[
-        str | None, typer.Option(help="Its namespace; none: that of the models.")
+        str | None, typer.Option(help="Namespace of the deployment; default: that of the models.")
     ] = None,
 ) -> None:
-    """Stop routing to a deployment, drain it and stop its servers. Artifacts stay."""
+    """Stop routing to a deployment, drain it and stop its servers. Keeps its artifacts."""
     from mlops_pipeline.cli.instance import turn_to_end
     from mlops_pipeline.clients.errors import UnknownNameError
     from mlops_pipeline.delivery.applying import delete_deployment
@@ -343,22 +345,22 @@ def delete(
     context = load_context()
     namespace = namespace or context.settings.models_namespace
     if not (is_name(name) and is_name(namespace)):
-        raise UnknownNameError(f"no deployment can be called {namespace}/{name}")
+        raise UnknownNameError(f"{namespace}/{name} is not a valid name of a deployment")
     purpose = f"delete {namespace}/{name}"
     with turn_to_end(context.settings, purpose=purpose, on_wait=_say_waiting):
         delete_deployment(name, namespace=namespace, platform=context.platform, by=typed("delete"))
-    console.print(f"{namespace}/{name} is deleted")
+    console.print(f"deleted {namespace}/{name}")
 
 
 @app.command()
 def prune(
     keep: Annotated[
         int,
-        typer.Option(min=0, help="Newest good artifacts of each model to keep for a rollback."),
+        typer.Option(min=0, help="Number of good artifacts to keep per model, newest first."),
     ] = 3,
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
-    """List artifacts that no deployment uses, and remove them when you agree."""
+    """List artifacts that no deployment uses, and delete them after confirmation."""
     from mlops_pipeline.delivery.artifacts import StoredArtifact
     from mlops_pipeline.delivery.desired import pinned_digests
     from mlops_pipeline.delivery.pruning import unreferenced
@@ -383,7 +385,7 @@ def prune(
         console.print("nothing to remove")
         return
     if not yes:
-        typer.confirm(f"Remove these {len(found)} artifacts?", abort=True)
+        typer.confirm(f"Delete these {len(found)} artifacts?", abort=True)
     listed = {artifact.ref for artifact in found}
     # An `up` meanwhile may have completed or deployed one of them.
     with turn(context.settings, purpose="remove artifacts", on_wait=_say_waiting):
@@ -395,10 +397,10 @@ def prune(
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="A layer or a deployment.")],
-    lines: Annotated[int, typer.Option(min=1, max=100_000, help="Lines from the end.")] = 100,
+    name: Annotated[str, typer.Argument(help="Name of a layer or a deployment.")],
+    lines: Annotated[int, typer.Option(min=1, max=100_000, help="Number of lines.")] = 100,
 ) -> None:
-    """Show the end of a layer's or a deployment's log."""
+    """Show the last lines of the log of a layer or a deployment."""
     context = load_context()
     for model in context.models:
         if name == model.name:
@@ -409,11 +411,11 @@ def logs(
 
 @app.command()
 def doctor() -> None:
-    """Check the machine: ports, versions, disk and memory, and say what to do."""
+    """Check ports, versions, disk and memory of this machine, and print what to do."""
     from mlops_pipeline.cli.doctor import examine
 
     findings = examine(load_context())
-    table = Table("", "what", "seen", "do", box=None, pad_edge=False, header_style="bold")
+    table = Table("", "check", "found", "do", box=None, pad_edge=False, header_style="bold")
     for finding in findings:
         mark = "[green]✓[/green]" if finding.fine else "[red]✗[/red]"
         table.add_row(mark, finding.what, escape(finding.seen), escape(finding.remedy))
@@ -426,17 +428,17 @@ def doctor() -> None:
 def bundle_create(
     directory: _Directory,
     machine: Annotated[
-        str, typer.Option(help="System and architecture; none: those of this machine.")
+        str, typer.Option(help="Target system and architecture; default: this machine.")
     ] = "",
 ) -> None:
-    """Gather every program, chart, manifest and image that a platform on Kubernetes needs."""
+    """Collect all programs, charts, manifests and images that a platform on Kubernetes needs."""
     from mlops_pipeline.cli.bundle import create
 
     made = create(load_context(), directory, machine=machine, console=Console(stderr=True))
     size = sum(file.size or 0 for file in made.files)
     console.print(
-        f"{directory} has {len(made.files)} files, {size / 1e9:.2f} GB, for {made.platform}; "
-        "`mlops-pipeline bundle verify` compares them where you take it",
+        f"{directory} contains {len(made.files)} files, {size / 1e9:.2f} GB, for {made.platform}; "
+        "run `mlops-pipeline bundle verify` on the target machine",
         soft_wrap=True,
         highlight=False,
     )
@@ -444,7 +446,7 @@ def bundle_create(
 
 @bundle_app.command("verify")
 def bundle_verify(directory: _Directory) -> None:
-    """Compare every file of a bundle with its digest. Uses no network."""
+    """Verify the digest of every file in a bundle. Uses no network."""
     from mlops_pipeline.cli.bundle import describe_what_is_built, verify
 
     context = load_context()
@@ -456,7 +458,7 @@ def bundle_verify(directory: _Directory) -> None:
         console.print(built, soft_wrap=True, markup=False, highlight=False)
     if faults:
         raise typer.Exit(NOT_AS_IT_SHOULD_BE)
-    console.print(f"{directory} is whole", soft_wrap=True, highlight=False)
+    console.print(f"{directory} is complete and unchanged", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -464,10 +466,10 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="First port to try.")] = 3000,
 ) -> None:
-    """Serve the Dagster UI, with the runs that `up` made, until interrupted."""
+    """Serve the Dagster UI, which shows the runs of `up`, until interrupted."""
     from mlops_pipeline.cli.ui import serve
 
     try:
         serve(load_context(), host=host, port=port, console=console)
     except KeyboardInterrupt:
-        console.print("the Dagster UI has ended")
+        console.print("the Dagster UI has stopped")

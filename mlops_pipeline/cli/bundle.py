@@ -38,13 +38,13 @@ def create(context: Context, folder: Path, *, machine: str, console: Console) ->
     wanted = machine or versions.this_machine()
     if wanted not in MACHINES:
         raise ConfigurationError(
-            f"no bundle can be made for {wanted}; --machine takes {', '.join(MACHINES)}"
+            f"could not create a bundle for {wanted}; set --machine to {', '.join(MACHINES)}"
         )
     settings = context.settings
     chosen = _chosen(settings)
     if chosen.serving.images == "upstream":
         raise ConfigurationError(
-            "upstream's model servers are not pinned, so no bundle can hold them; set "
+            "could not create a bundle: the upstream model servers are not pinned; set "
             f"{chosen.platform}.serving.images to own"
         )
     gathering = Gathering(
@@ -65,8 +65,8 @@ def _serving_images(context: Context, machine: str) -> "Built | None":
 
     if machine.partition("/")[2] != versions.this_machine().partition("/")[2]:
         _log.warning(
-            "the serving images will not be in it: they are built for this machine's architecture "
-            "alone. There, an index of packages has to be reached"
+            "the bundle will not contain the serving images: this machine builds them only for its "
+            "own architecture. The target machine needs a package index"
         )
         return None
     image = _as_bundled(context.settings)
@@ -112,8 +112,8 @@ def describe_what_is_built(context: Context, folder: Path) -> str:
     if held.issuperset(_as_bundled(context.settings).references):
         return ""
     return (
-        "it has no serving images of this version: `up` builds them, which takes an index of "
-        "packages (PIP_INDEX_URL); `mlops-pipeline bundle create` puts them in"
+        "the bundle does not contain the serving images of this version: `up` builds them, which "
+        "requires a package index (PIP_INDEX_URL); run `mlops-pipeline bundle create` to add them"
     )
 
 

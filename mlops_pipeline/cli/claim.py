@@ -95,8 +95,8 @@ def read_token(home: Path) -> str:
         return file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"the token of the Dagster UI cannot be read from {file} ({error}). End the process "
-            "that serves the UI and run `mlops-pipeline ui` again: it writes a new token"
+            f"could not read the token of the Dagster UI from {file} ({error}). Stop the process "
+            "that serves the UI, and run `mlops-pipeline ui` again to write a new token"
         ) from error
 
 

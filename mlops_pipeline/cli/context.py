@@ -76,7 +76,7 @@ class Context:
         server = model.spec.server
         if self.platform.deployments.find(server.deployment, namespace=server.namespace) is None:
             raise NotFoundError(
-                f"{model.name} is not deployed; deploy it with `mlops-pipeline up {model.name}`"
+                f"{model.name} is not deployed; run `mlops-pipeline up {model.name}`"
             )
 
     def describe_unknown(self, name: str, known: Sequence[str]) -> str:
@@ -84,7 +84,7 @@ class Context:
         refused = [model.describe() for model in self.refused]
         if why := [r.describe() for r in self.refused if name == r.label]:
             return "; ".join(why)
-        return "; ".join([f"nothing is called {name!r}; there are: {', '.join(known)}", *refused])
+        return "; ".join([f"unknown name {name!r}; expected one of: {', '.join(known)}", *refused])
 
 
 def typed(command: str) -> str:
@@ -112,6 +112,6 @@ def _refuse_foreign(home: Path) -> None:
         return  # What uses it says what is wrong with it.
     if (found - {"lost+found"}) and not found & {"dagster", "examples", *PLATFORMS}:
         raise ConfigurationError(
-            f"the state folder {home} holds {', '.join(sorted(found)[:3])}, which this project did "
-            "not make; choose an empty or a new folder with MLOPS_HOME. Nothing was changed"
+            f"the state folder {home} contains {', '.join(sorted(found)[:3])}, which this project "
+            "did not create; set MLOPS_HOME to an empty or new folder. Nothing was changed"
         )

@@ -51,7 +51,7 @@ def _state_folder(home: Path) -> Diagnosis:
     if os.access(_existing(home), os.W_OK):
         return Diagnosis("state folder", str(home))
     return Diagnosis(
-        "state folder", f"{home} cannot be written", "set MLOPS_HOME to a folder of yours"
+        "state folder", f"{home} is not writable", "set MLOPS_HOME to a writable folder"
     )
 
 

@@ -64,9 +64,11 @@ def _without_ui(lock: Path) -> Iterator[None]:
     with claimed(lock) as claim:
         if claim is None:
             place = find_place(lock)
-            who = "another process starts or ends" if place is None else f"process {place.pid} runs"
+            who = (
+                "another process starts or stops" if place is None else f"process {place.pid} runs"
+            )
             raise ConflictError(
-                f"could not remove {lock.parent}: {who} `mlops-pipeline ui` on it. End that first; "
+                f"could not remove {lock.parent}: {who} `mlops-pipeline ui` on it. Stop it first; "
                 "nothing was changed"
             )
         yield
@@ -111,8 +113,8 @@ def _made(home: Path) -> "DagsterInstance":
     except DagsterInvalidConfigError as error:
         fault = str(error)
     raise ConfigurationError(
-        f"{file} cannot be used: {fault}; correct it, or move it away: then the next command "
-        "writes a new one"
+        f"could not use {file}: {fault}; correct it, or move it away and run the command again "
+        "to write a new one"
     )
 
 
@@ -127,7 +129,7 @@ def _told_of_locks(files: list[Path], on_wait: Callable[[str], None]) -> Iterato
             now = set(databases.lockers(files))
             for pid in (now & seen) - told:
                 told.add(pid)
-                on_wait(f"{running.describe(pid)}, which keeps Dagster's records locked")
+                on_wait(f"{running.describe(pid)}, which holds a lock on Dagster's records")
             seen = now
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -157,8 +159,8 @@ def instance_for_run(
     home = prepare_instance(settings)
     if (free := shutil.disk_usage(home).free) < _LEAST_FREE:
         raise ConfigurationError(
-            f"the disk of {home} has {free >> 20} MiB free, and the records of a run need "
-            f"{_LEAST_FREE >> 20} MiB; free space there or choose another folder with MLOPS_HOME. "
+            f"the records of a run require {_LEAST_FREE >> 20} MiB, but the disk of {home} has "
+            f"only {free >> 20} MiB free; free disk space or set MLOPS_HOME to another folder. "
             "Nothing was changed"
         )
 

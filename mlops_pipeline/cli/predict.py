@@ -28,14 +28,14 @@ def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
         ConfigurationError: not finite numbers, or not as many as the model has features.
     """
     if file is not None and words:
-        raise ConfigurationError("give rows with --row or a file with --file, not both")
+        raise ConfigurationError("use either --row or --file, not both")
     found = rows.read(file) if file else rows.typed(words)
     if not found.values and spec.example:
         found = Rows((spec.example,), ("its example",))
     for place, row in zip(found.places, found.values, strict=True):
         if len(row) != spec.dataset.features:
             raise ConfigurationError(
-                f"{place} has {len(row)} values; {spec.name} takes rows of {spec.dataset.features}"
+                f"{place} has {len(row)} values; {spec.name} expects {spec.dataset.features}"
             )
     return _ordered(spec, found)
 
@@ -85,7 +85,7 @@ def predict_named(spec: ModelSpec, client: PredictionClient, asked: Rows) -> Ans
     except UnavailableError:  # A model that knows its columns refuses others.
         return client.send(_named(asked.names, asked.values))
     raise ConfigurationError(
-        f"{spec.name} does not know the columns {', '.join(asked.names)}; name them "
+        f"unknown columns of {spec.name}: {', '.join(asked.names)}; rename them to "
         f"{', '.join(spec.dataset.names())}, or remove the names if the columns are in that order"
     )
 
@@ -99,6 +99,6 @@ def _row_of_holdout(context: Context, model: RegisteredModel) -> "ArrayLike":
     if deployed is None:
         raise NotFoundError(
             f"the deployment of {model.name} does not serve an artifact of this model, so there is "
-            "no example row; give one with --row"
+            "no example row; pass one with --row"
         )
     return context.artifacts.holdout(deployed).x[:1]

@@ -35,8 +35,8 @@ def roll_back(
 
     if accept_refused and digest is None:
         raise ConfigurationError(
-            "--accept-refused accepts one artifact, named by its digest; "
-            f"`mlops-pipeline models {model.name}` lists them"
+            "--accept-refused requires the digest of an artifact; run "
+            f"`mlops-pipeline models {model.name}` to list the digests"
         )
     turn = instance_for_run(
         context.settings,

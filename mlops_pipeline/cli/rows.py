@@ -14,7 +14,7 @@ _NUMPY = b"\x93NUMPY"
 _ARCHIVE = b"PK\x03\x04"
 _LONGEST_SHOWN = 80
 """Characters of a wrong value that a message repeats."""
-_BODIES = "a list of rows, or a request of Seldon (data), V2 (inputs) or TF Serving (instances)"
+_BODIES = "a list of rows, or a Seldon (data), V2 (inputs) or TF Serving (instances) request"
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def read(file: Path) -> Rows:
     try:
         rows = _rows(content, file)
     except RecursionError as error:
-        raise ConfigurationError(f"{file} is nested too deep; expected {_BODIES}") from error
+        raise ConfigurationError(f"{file} is nested too deeply; expected {_BODIES}") from error
     if not rows.values:
-        raise ConfigurationError(f"{file} holds no rows")
+        raise ConfigurationError(f"{file} contains no rows")
     return rows
 
 
@@ -65,7 +65,7 @@ def _rows(content: bytes, file: Path) -> Rows:
     if content.startswith(_NUMPY):
         return _nested(_array(file), str(file))
     if content.startswith(_ARCHIVE):
-        raise ConfigurationError(f"{file} is an archive (.npz); save the one array as .npy")
+        raise ConfigurationError(f"{file} is an archive (.npz); save its array as .npy")
     text = _decoded(content, file)
     if text.lstrip().startswith(("{", "[")):
         return _body(_parsed(text, file), str(file))
@@ -78,7 +78,7 @@ def _decoded(content: bytes, file: Path) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"{file} is neither text nor .npy (byte {error.start}); give CSV, JSON or .npy"
+            f"{file} is neither text nor .npy (byte {error.start}); use CSV, JSON or .npy"
         ) from error
 
 
@@ -89,7 +89,9 @@ def _array(file: Path) -> Any:
         values = np.load(file, allow_pickle=False)
         return (values.astype(np.uint8) if values.dtype == np.bool_ else values).tolist()
     except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise ConfigurationError(f"{file} is not a whole .npy of numbers: {error}") from error
+        raise ConfigurationError(
+            f"{file} is not a complete .npy file of numbers: {error}"
+        ) from error
 
 
 def _parsed(text: str, file: Path) -> Any:
@@ -97,11 +99,13 @@ def _parsed(text: str, file: Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigurationError(
-            f"{file}, line {error.lineno}, column {error.colno}: it is not JSON ({error.msg}); "
-            "is the file whole?"
+            f"{file}, line {error.lineno}, column {error.colno}: invalid JSON ({error.msg}); "
+            "check whether the file is complete"
         ) from error
     except ValueError as error:  # Python reads no integer of more than 4,300 digits.
-        raise ConfigurationError(f"{file} holds a number with too many digits: {error}") from error
+        raise ConfigurationError(
+            f"{file} contains a number with too many digits: {error}"
+        ) from error
 
 
 def _body(content: Any, where: str) -> Rows:
@@ -156,12 +160,12 @@ def _shaped(tensor: Any, where: str, field: str) -> Any:
         (tensor.get(field), tensor.get("shape")) if isinstance(tensor, Mapping) else 2 * (None,)
     )
     if not isinstance(values, list) or not isinstance(shape, list) or not shape:
-        raise ConfigurationError(f"{where}: a tensor needs `shape` and `{field}`")
+        raise ConfigurationError(f"{where}: a tensor requires `shape` and `{field}`")
     if values and isinstance(values[0], list):
         return values
     if not all(isinstance(n, int) and n > 0 for n in shape) or len(values) != math.prod(shape):
         raise ConfigurationError(
-            f"{where}: {len(values)} values do not have the shape {_shown(shape)}"
+            f"{where}: {len(values)} values do not match the shape {_shown(shape)}"
         )
     width = len(values) // shape[0]
     return [values[start : start + width] for start in range(0, len(values), width)]
@@ -205,7 +209,7 @@ def _table(text: str, file: Path) -> Rows:
     )
     for place, row in zip(places, values, strict=True):
         if names and len(row) != len(names):
-            raise ConfigurationError(f"{place} has {len(row)} values for {len(names)} names")
+            raise ConfigurationError(f"{place} has {len(row)} values for {len(names)} column names")
     return Rows(values, places, tuple(names))
 
 
@@ -215,9 +219,7 @@ def _cells(lines: Sequence[str], delimiter: str, file: Path) -> list[tuple[int, 
     try:
         return [(reader.line_num, [c.strip() for c in cells]) for cells in reader if any(cells)]
     except csv.Error as error:
-        raise ConfigurationError(
-            f"{file}, line {reader.line_num}: it is no CSV: {error}"
-        ) from error
+        raise ConfigurationError(f"{file}, line {reader.line_num}: invalid CSV: {error}") from error
 
 
 def _refuse_numbers_as_names(found: Sequence[tuple[int, Sequence[str]]], file: Path) -> None:
@@ -225,7 +227,7 @@ def _refuse_numbers_as_names(found: Sequence[tuple[int, Sequence[str]]], file: P
     line, cells = found[0] if len(found) > 1 else (0, [])
     if len(cells) > 1 and list(cells) == [str(number) for number in range(len(cells))]:
         raise ConfigurationError(
-            f"{file}, line {line}: {','.join(cells)} may be a row, or the numbers of the columns; "
+            f"{file}, line {line}: {','.join(cells)} may be a row or the column numbers; "
             "remove the line, or write a row as 0.0,1.0 …"
         )
 

@@ -125,7 +125,7 @@ def show_outcome(
         screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
     if not outcome.succeeded:
         screen.print(
-            f"run {outcome.run_id} failed; `mlops-pipeline ui` shows it; {next_step}",
+            f"run {outcome.run_id} failed (see `mlops-pipeline ui`); {next_step}",
             soft_wrap=True,
         )
         raise typer.Exit(FAILED)
@@ -145,7 +145,7 @@ def _count_changes(progress: "Progress") -> int:
 
 def _failed_checks(progress: "Progress") -> tuple[str, ...]:
     return tuple(
-        f"{line.name}: {check} (docs/operating.md says what to do)"
+        f"{line.name}: {check} (see docs/operating.md)"
         for line in progress.lines.values()
         for check in line.failed_checks
     )
@@ -193,6 +193,6 @@ def _innermost(error: "SerializableErrorInfo | None") -> str:
     while error is not None and error.cause is not None and error.cls_name not in _OURS:
         error = error.cause
     if error is None:
-        return "it failed"
+        return "failed without an error message"
     message = error.message.strip()
     return message.split(": ", 1)[-1] if error.cls_name in _OURS else message

@@ -188,7 +188,7 @@ def _observe_model(
     except AccessDeniedError as error:
         seen, reason = (), f"unknown: {error}"
     except UnavailableError:
-        seen, reason = (), "unknown: the layers say what does not answer"
+        seen, reason = (), "unknown: see the layers above"
     return ModelStatus(
         name=name,
         registered=isinstance(server, ServerSpec),
@@ -246,8 +246,8 @@ def _show_pins(status: Status, console: Console) -> None:
     for model in status.models:
         if model.pin is not None:
             console.print(
-                f"{model.name}: {model.pin.describe()}. `mlops-pipeline unpin {model.name}` lets "
-                "the artifact of the current inputs serve",
+                f"{model.name}: {model.pin.describe()}. Run `mlops-pipeline unpin {model.name}` to "
+                "allow the artifact of the current inputs",
                 soft_wrap=True,
                 markup=False,
                 highlight=False,

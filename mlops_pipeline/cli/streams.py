@@ -28,7 +28,7 @@ def checked_streams() -> Iterator[None]:
         sys.stdin = open(os.devnull)  # noqa: SIM115  # It stays open until the process ends.
     if sys.stdout is None:
         raise UnavailableError(
-            "standard output is closed, so nothing was done; `>/dev/null` throws it away"
+            "standard output is closed, so nothing was done; use `>/dev/null` to discard it"
         )
     original = sys.stdout
     checked = _Output(
@@ -72,8 +72,8 @@ def _explained() -> Iterator[None]:
         raise
     except OSError as error:
         raise UnavailableError(
-            f"could not write to standard output: {error.strerror}; the command may have done its "
-            "work all the same"
+            f"could not write to standard output: {error.strerror}; the command may have "
+            "completed anyway"
         ) from error
 
 

@@ -63,7 +63,7 @@ def serve(context: Context, *, host: str, port: int, console: Console) -> None:
         listener = ports.listen(host, port)
         place = Place(os.getpid(), host, listener.getsockname()[1])
         if place.port != port:
-            say(f"port {port} of {host} is taken; using {place.port}")
+            say(f"port {port} of {host} is in use; using {place.port}")
         token = make_token(home)
         write_place(claim, place)
         say("starting the Dagster UI")
@@ -73,9 +73,9 @@ def serve(context: Context, *, host: str, port: int, console: Console) -> None:
                 pass
             with _programs(settings, place, listener, claim, say) as kept:
                 _wait_until_ready(place, token, kept)
-                say(f"Dagster UI: {_address(place, token)} (Ctrl-C ends it)")
+                say(f"Dagster UI: {_address(place, token)} (Ctrl-C stops it)")
                 raise FatalStateError(
-                    f"the Dagster UI was ended: {kept.wait()}. Its last words are above; run "
+                    f"the Dagster UI stopped: {kept.wait()}. See its last output above; run "
                     "`mlops-pipeline ui` again"
                 )
 
@@ -83,7 +83,7 @@ def serve(context: Context, *, host: str, port: int, console: Console) -> None:
 def _describe_other(home: Path) -> str:
     """Say who serves the UI of this instance, and where."""
     if (place := find_place(home / "ui.lock")) is None:
-        return "another process starts or ends the UI of this state folder; try again in a moment"
+        return "another process starts or stops the UI of this state folder; try again in a moment"
     return f"process {place.pid} serves the Dagster UI: {_address(place, read_token(home))}"
 
 
@@ -108,7 +108,7 @@ def _programs(
         programs.append(_webserver(settings, place, listener.fileno(), workspace, after))
         if daemons := _foreign_daemons(settings.dagster_home):
             who = ", ".join(map(running.describe, daemons))
-            say(f"{who} runs the daemon of this instance: this UI starts none")
+            say(f"{who} already runs the daemon of this instance, so this UI does not start one")
         else:
             programs.append(_daemon(workspace, after))
         with Kept(
@@ -184,5 +184,5 @@ def _wait_until_ready(place: Place, token: str, kept: Kept) -> None:
         describe_unready,
         timeout=_READY,
         interval=0.3,
-        hint="look at what its programs said above",
+        hint="see the output of its programs above",
     )

@@ -49,9 +49,9 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
     targets = options.targets
     refuse_unknown(context, targets)
     if options.accept_worse and not _named_models(context, targets):
-        raise ConfigurationError("--accept-worse accepts the models that are named: name one")
+        raise ConfigurationError("--accept-worse requires the name of a model")
     if options.unpin and not _named_models(context, targets):
-        raise ConfigurationError("--unpin ends the pins of the models that are named: name one")
+        raise ConfigurationError("--unpin requires the name of a model")
     provide(context, console)
     from mlops_pipeline.automation.jobs import job_for
 

@@ -37,7 +37,7 @@ def said_by_a_second_ui(settings: Settings) -> str:
 def test_only_the_one_that_serves_makes_the_token(settings: Settings, home: Path) -> None:
     with claimed(home / "ui.lock") as claim:
         assert claim is not None
-        assert "starts or ends the UI" in said_by_a_second_ui(settings)
+        assert "starts or stops the UI" in said_by_a_second_ui(settings)
         assert not (home / "ui.token").exists()
         token = make_token(home)
         write_place(claim, PLACE)

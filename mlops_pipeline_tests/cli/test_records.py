@@ -160,7 +160,7 @@ def test_a_locked_database_is_waited_for_and_who_locks_it_is_said(
     assert holder.wait(timeout=30) == 0  # It has let go before it ends.
     (said,) = waited
     assert said.startswith(f"process {holder.pid} (")
-    assert said.endswith("), which keeps Dagster's records locked")
+    assert said.endswith("), which holds a lock on Dagster's records")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/locks is Linux's")
@@ -260,7 +260,7 @@ def test_records_of_a_ui_that_runs_are_not_removed(settings: Settings) -> None:
     home = prepare_instance(settings)
     with claimed(home / "ui.lock") as claim:
         assert claim is not None
-        with pytest.raises(ConflictError, match=r"another process starts or ends `mlops-pipeline"):
+        with pytest.raises(ConflictError, match=r"another process starts or stops `mlops-pipeline"):
             purge(settings)
         write_place(claim, Place(os.getpid(), "127.0.0.1", 3000))
         with pytest.raises(ConflictError) as refused, purged_records(settings, "embedded"):

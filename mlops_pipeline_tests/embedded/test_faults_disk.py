@@ -84,7 +84,7 @@ def test_a_state_folder_that_is_full_from_the_start_is_named(tmp_path: Path) -> 
     with small_disk(tmp_path / "disk", megabytes=32):
         fill(tmp_path / "disk", leave=2)
         done = line.run("up", "supervisor", code=2)
-        assert "MiB free, and the records of a run need 16 MiB; free space there" in done.stderr
+        assert "the records of a run require 16 MiB, but the disk of" in done.stderr
         assert "Traceback" not in done.stderr
         fill(tmp_path / "disk")
         line.run("down", "--purge", "--yes")

@@ -132,11 +132,11 @@ def test_predict_reads_files(command_line: CommandLine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("predict", "rose"), "nothing is called 'rose'; there are: iris, mnist, wine"),
-        (("predict", "iris", "--row", "1,2"), "--row 1 has 2 values; iris takes rows of 4"),
+        (("predict", "rose"), "unknown name 'rose'; expected one of: iris, mnist, wine"),
+        (("predict", "iris", "--row", "1,2"), "--row 1 has 2 values; iris expects 4"),
         (("predict", "iris", "--row", "a,b,c,d"), "--row 1, value 1: 'a' is not a finite number"),
         (("predict", "iris", "--file", "/nowhere"), "could not read /nowhere"),
-        (("up", "nothing"), "nothing is called 'nothing'; there are: supervisor, "),
+        (("up", "nothing"), "unknown name 'nothing'; expected one of: supervisor, "),
         (("apply", "/nowhere.yaml"), "could not read /nowhere.yaml"),
     ],
 )

@@ -91,7 +91,7 @@ def ui(line: CommandLine) -> Iterator[Ui]:
     (port,) = free_ports(1)
     with strangers_on(port), ui_of(line, "--port", str(port)) as ui:
         ui.read_until("token=")
-        assert f"port {port} of 127.0.0.1 is taken; using {port + 1}" in ui.said
+        assert f"port {port} of 127.0.0.1 is in use; using {port + 1}" in ui.said
         yield ui
 
 
@@ -128,7 +128,7 @@ def test_without_the_token_nothing_is_answered(url: str, path: str) -> None:
     asked = httpx.post if path == "/graphql" else httpx.get
     answer = asked(httpx.URL(url).join(path), timeout=10)
     assert answer.status_code == 401
-    assert "`mlops-pipeline ui` prints the address" in answer.text
+    assert "`mlops-pipeline ui` to print the" in answer.text
     assert "set-cookie" not in answer.headers
 
 
