@@ -24,7 +24,6 @@ _PHRASES = {
 }
 _NOT_YET = (
     "mlops_pipeline/clients/kubernetes.py",
-    "mlops_pipeline/platforms/embedded",
     "mlops_pipeline/platforms/kubernetes",
     "mlops_pipeline/serving",
 )

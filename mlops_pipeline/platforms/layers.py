@@ -130,7 +130,7 @@ def action_from(state: LayerState) -> Literal["created", "updated", "repaired", 
 def describe(state: LayerState) -> str:
     """Say in a few words why the layer is not ready; empty when it is."""
     if isinstance(state, Absent):
-        return "not there"
+        return "absent"
     if isinstance(state, Drifted):
         return "; ".join(state.differences)
     return state.reason if isinstance(state, Broken) else ""

@@ -190,4 +190,4 @@ def deployments_called(name: str, platform: Platform) -> list[SeldonDeployment]:
         return found
     layers = [layer.name for layer in platform.layers]
     known = [*layers, *(f"{d.namespace}/{d.name}" for d in there)]
-    raise UnknownNameError(f"nothing is called {name!r}; there are: {', '.join(known)}")
+    raise UnknownNameError(f"unknown name {name!r}; expected one of: {', '.join(known)}")

@@ -18,7 +18,7 @@ from mlops_pipeline_tests.toy import REGISTERED, TOY
 @pytest.mark.parametrize(
     ("state", "action", "reason"),
     [
-        (Absent(), "create", "not there"),
+        (Absent(), "create", "absent"),
         (Ready(), "keep", ""),
         (Drifted(("port is 1, not 2", "one more")), "update", "port is 1, not 2; one more"),
         (Broken("does not answer"), "repair", "does not answer"),

@@ -130,7 +130,7 @@ def test_other_keys_are_named_and_up_gives_them_to_the_store(line: CommandLine) 
 
     keys.write_text("{")
     shown = line.run("status", code=3).stdout
-    assert "`mlops-pipeline up object_store` makes new ones" in shown
+    assert "run `mlops-pipeline up object_store` to create new ones" in shown
     line.run("up", "wine", timeout=60)
     assert secret_of(line) not in (old, "guessed-by-a-stranger")
     line.run("plan", code=3)

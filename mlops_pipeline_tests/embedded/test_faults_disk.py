@@ -50,8 +50,8 @@ def test_a_full_disk_leaves_nothing_half_that_could_be_deployed(tmp_path: Path) 
 
         with pytest.raises(PipelineError) as failure:
             artifacts.publish(manifest, files=files, evaluation=evaluation)
-        assert f"the disk of {data} has 0 MiB free and 64 MiB are needed" in str(failure.value)
-        assert "free space there, then run `mlops-pipeline up` again" in str(failure.value)
+        assert f"the disk of {data} has 0 MiB free, but 64 MiB are required" in str(failure.value)
+        assert "free disk space there, then run `mlops-pipeline up` again" in str(failure.value)
         ref = ref_to(manifest.name, manifest.digest)
         assert not artifacts.exists(ref)
         assert not [artifact for artifact in artifacts.list("toy") if artifact.complete]
@@ -73,7 +73,7 @@ def test_a_full_disk_for_downloads_is_not_called_the_store(tmp_path: Path) -> No
         store.put("models", "large", bytes(3 << 20))
         with pytest.raises(ConfigurationError) as failure:
             store.download("models", "large", tmp_path / "full/large")
-        assert "No space left on device; free space there" in str(failure.value)
+        assert "No space left on device; free disk space there" in str(failure.value)
         assert "object store" not in str(failure.value)
         with pytest.raises(ConfigurationError, match=r"could not read .*: No such file"):
             store.upload("models", "none", tmp_path / "none")
@@ -105,7 +105,7 @@ def test_a_state_folder_that_may_not_be_written_is_named(tmp_path: Path, command
     with small_disk(tmp_path / "disk", megabytes=1, options=",ro"):
         done = line.run(*arguments, code=2)
     assert "Traceback" not in done.stderr
-    assert "Read-only file system; free space there" in done.stderr
+    assert "Read-only file system; free disk space there" in done.stderr
 
 
 def test_a_file_in_the_place_of_the_state_folder_is_named(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_what_a_state_folder_that_is_gone_left_is_named_and_ended(
         rig.home.rename(tmp_path / "elsewhere")
         state = rig.platform.layers[0].observe()
         assert isinstance(state, Broken)
-        assert "its state folder is gone, and its processes still run" in state.reason
+        assert "its state folder was deleted, but its processes still run" in state.reason
         if then == "up":
             rig.up()
             assert not set(rig.pids()) & set(left)

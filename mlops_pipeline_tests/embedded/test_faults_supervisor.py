@@ -143,7 +143,7 @@ def test_a_repair_killed_before_it_starts_supervisord_is_not_taken_for_down(rig:
     assert isinstance(rig.platform.layers[0].observe(), Broken)
     (server,) = rig.platform.deployments.status("toy", namespace="seldon")
     assert server.state == "unsupervised"
-    with pytest.raises(UnavailableError, match="delete toy needs the supervisor"):
+    with pytest.raises(UnavailableError, match="deleting toy requires the supervisor"):
         rig.platform.deployments.delete("toy", namespace="seldon")
     assert rig.predict() == ["one"]
     bring_back(rig)

@@ -123,9 +123,10 @@ def test_the_folder_of_a_newer_version_is_refused_by_every_command(tmp_path: Pat
     for command in (("up", "supervisor"), ("status",), ("down", "--purge", "--yes")):
         done = line.run(*command, code=2)
         assert (
-            "has format 7, and this version of mlops-pipeline knows formats up to 1" in done.stderr
+            "has format 7, but this version of mlops-pipeline supports formats up to 1"
+            in done.stderr
         )
-        assert "or choose another folder with MLOPS_HOME" in done.stderr
+        assert "or set MLOPS_HOME to another folder" in done.stderr
         assert "Traceback" not in done.stderr
     assert [path.name for path in embedded.iterdir()] == [MARK]
     with pytest.raises(ConfigurationError, match="format 7"):

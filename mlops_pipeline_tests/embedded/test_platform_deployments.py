@@ -157,7 +157,7 @@ def test_a_version_that_is_never_ready_changes_nothing(
 @pytest.mark.parametrize(
     ("uri", "graph", "message"),
     [
-        ("s3://models/toy/nothing", {}, "nothing below s3://models/toy/nothing"),
+        ("s3://models/toy/nothing", {}, "no objects below s3://models/toy/nothing"),
         ("s3://nowhere/toy/one", {}, "does not exist"),
         ("s3://models/toy/one", {"envSecretRefName": "other"}, "secret other does not exist"),
     ],

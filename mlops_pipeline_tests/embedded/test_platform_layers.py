@@ -150,7 +150,7 @@ def test_a_port_that_a_stranger_took_meanwhile_is_left_to_it(rig: Rig) -> None:
 
 def test_logs_name_what_there_is(rig: Rig) -> None:
     assert rig.platform.logs("supervisor", lines=3).count("\n") == 2
-    with pytest.raises(NotFoundError, match="there are: supervisor, object_store, gateway"):
+    with pytest.raises(NotFoundError, match="expected one of: supervisor, object_store, gateway"):
         rig.platform.logs("nothing", lines=3)
 
 

@@ -178,7 +178,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "ns").mkdir()
     (tmp_path / "ns/iris.yaml").write_text(content)
     (damage,) = Records(tmp_path).damages()
-    assert f"{tmp_path}/ns/iris.yaml is damaged (it is not the record" in damage
+    assert f"{tmp_path}/ns/iris.yaml is damaged (it is not a valid record" in damage
     assert "sets it aside" in damage
     assert Records(tmp_path).list() == ()
     assert Records(tmp_path).find("iris", namespace="ns") is None
@@ -374,7 +374,7 @@ def test_everything_below_the_prefix_is_downloaded_once(
 @pytest.mark.parametrize(
     ("uri", "secret", "error", "message"),
     [
-        (URI, "mine", NotFoundError, "nothing below s3://models/iris/1"),
+        (URI, "mine", NotFoundError, "no objects below s3://models/iris/1"),
         ("s3://nowhere/x", "mine", NotFoundError, "nowhere"),
         (URI, "none", NotFoundError, "secret none does not exist in the namespace ns"),
         (URI, "poor", ConfigurationError, "lacks RCLONE_CONFIG_S3_ACCESS_KEY_ID"),
@@ -479,7 +479,7 @@ def test_a_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     mark = tmp_path / "s/.mlops-pipeline-embedded"
     mark.write_text(json.dumps({"format": 2, "instance": "x", "more": 1}))
     with pytest.raises(
-        ConfigurationError, match=r"has format 2, .* knows formats up to 1: .*Install that version"
+        ConfigurationError, match=r"has format 2, .* supports formats up to 1.*install that version"
     ):
         State.at(tmp_path / "s")
 

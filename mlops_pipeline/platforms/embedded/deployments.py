@@ -106,7 +106,7 @@ class EmbeddedDeployments:
         with self._lock(name, namespace, "delete"):
             self._require_known(name, namespace)
             before = parts.records.find(name, namespace=namespace)
-            parts.servers.require_stoppable(f"delete {name}")
+            parts.servers.require_stoppable(f"deleting {name}")
             with parts.locks.held("state", purpose=f"delete {name}"):
                 parts.records.remove(name, namespace=namespace)
                 if parts.gateway.is_running():
@@ -233,13 +233,13 @@ class EmbeddedDeployments:
             return
         try:
             wait_until(
-                "the end of requests to replaced servers",
+                "the last requests to replaced servers",
                 lambda: f"{n} requests" if (n := self._parts.gateway.active(clusters)) else None,
                 timeout=self._parts.settings.drain_timeout,
                 interval=0.05,
             )
         except WaitTimeoutError as error:
-            _log.warning("%s; they are stopped all the same", error)
+            _log.warning("%s; stopping these servers anyway", error)
 
     def _discard(self) -> None:
         """Remove the artifacts that no server uses. The caller holds the `state` lock."""
@@ -264,8 +264,8 @@ class EmbeddedDeployments:
         state = self._parts.gateway.observe()
         if not isinstance(state, Ready | Drifted):
             raise UnavailableError(
-                f"deployments need the gateway, which is {describe(state)}; "
-                "bring it up with `mlops-pipeline up gateway`"
+                f"deployments require the gateway, which is not ready ({describe(state)}); "
+                "run `mlops-pipeline up gateway`"
             )
 
     def _facts(self, record: Record) -> dict[str, str | int | float]:

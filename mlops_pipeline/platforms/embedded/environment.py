@@ -58,7 +58,7 @@ class LocalServingEnvironment:
             )
             run(
                 [sys.executable, *told],
-                purpose=f"try the artifact in {model} where it will be served",
+                purpose=f"try the artifact in {model} in the serving environment",
                 timeout=_TIMEOUT,
             )
             return offline.read_scores(output, who="the serving environment", rows=rows)

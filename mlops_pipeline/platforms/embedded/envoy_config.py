@@ -181,7 +181,7 @@ def _probe_route(instance: str) -> dict[str, Any]:
 def _unknown_routes() -> list[dict[str, Any]]:
     sentence = (
         "no deployment has this path; paths are /seldon/<namespace>/<name>/..., "
-        "and gRPC calls carry the metadata seldon and namespace"
+        "and gRPC calls require the metadata seldon and namespace"
     )
     answer = {"direct_response": {"status": 404, "body": {"inline_string": sentence}}}
     # Envoy makes UNIMPLEMENTED of 404; but it is the deployment that is missing, not the method.
@@ -211,10 +211,7 @@ def _grpc_route(route: Route) -> dict[str, Any]:
 
 def _destination(route: Route, protocol: Protocol) -> dict[str, Any]:
     if not route.live():
-        sentence = (
-            f"the deployment {route.name} in {route.namespace} has no replicas; "
-            "scale it up to have answers"
-        )
+        sentence = f"the deployment {route.name} in {route.namespace} has no replicas; scale it up"
         return {"direct_response": {"status": 503, "body": {"inline_string": sentence}}}
     action = {
         **_shares(route, protocol),

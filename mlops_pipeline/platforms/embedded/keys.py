@@ -56,12 +56,12 @@ class StoreKeys:
             return Credentials(str(key["accessKey"]), str(key["secretKey"]))
         except FileNotFoundError as error:
             raise NotFoundError(
-                "the object store has no keys; bring it up with `mlops-pipeline up object_store`"
+                "the object store has no keys; run `mlops-pipeline up object_store`"
             ) from error
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise ConfigurationError(
-                f"{self.file} does not hold the object store's keys any more; "
-                "`mlops-pipeline up object_store` makes new ones"
+                f"{self.file} no longer contains the keys of the object store; "
+                "run `mlops-pipeline up object_store` to create new ones"
             ) from error
 
     def fingerprint(self) -> str:

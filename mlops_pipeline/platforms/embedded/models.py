@@ -64,7 +64,7 @@ class ModelFolders:
         prefix = prefix.rstrip("/") + "/"
         keys = sorted(store.sizes(bucket, prefix))
         if not keys:
-            raise NotFoundError(f"there is nothing below {uri}; is the artifact published?")
+            raise NotFoundError(f"found no objects below {uri}; check whether the artifact exists")
         with self._temporary(uri) as temporary:
             for key in keys:
                 file = _inside(temporary, key.removeprefix(prefix), uri)
@@ -87,7 +87,7 @@ class ModelFolders:
         except OSError as error:
             raise ConfigurationError(
                 f"could not download {uri} to {self._folder}: {error.strerror or error}; "
-                "free space or choose another state folder with MLOPS_HOME"
+                "free disk space or set MLOPS_HOME to another folder"
             ) from error
 
     def _read_secret(self, namespace: str, secret: str) -> dict[str, str]:
@@ -97,12 +97,12 @@ class ModelFolders:
         except FileNotFoundError as error:
             raise NotFoundError(
                 f"the secret {secret} does not exist in the namespace {namespace} ({path}); "
-                "name another as envSecretRefName, or bring the object store up"
+                "change envSecretRefName, or run `mlops-pipeline up object_store`"
             ) from error
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"the secret {path} cannot be read: {error}") from error
+            raise ConfigurationError(f"could not read the secret {path}: {error}") from error
         if not isinstance(content, dict):
-            raise ConfigurationError(f"the secret {path} is no JSON object; write it again")
+            raise ConfigurationError(f"expected a JSON object in the secret {path}; write it again")
         if missing := sorted(_KEYS - set(content)):
             raise ConfigurationError(f"the secret {path} lacks {', '.join(missing)}")
         return {str(key): str(value) for key, value in content.items()}
@@ -120,7 +120,7 @@ def _connect(secret: dict[str, str]) -> "ObjectStore":
 def _inside(folder: Path, key: str, uri: str) -> Path:
     parts = PurePosixPath(key).parts
     if not parts or ".." in parts or key.startswith("/"):
-        raise IntegrityError(f"the object {key!r} below {uri} would lie outside its folder")
+        raise IntegrityError(f"the object {key!r} below {uri} would be written outside its folder")
     return folder.joinpath(*parts)
 
 

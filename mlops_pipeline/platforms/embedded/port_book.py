@@ -82,7 +82,7 @@ class PortBook:
 def _parsed(text: str) -> dict[str, int]:
     content = json.loads(text)
     if not isinstance(content, dict):
-        raise TypeError(f"it holds a {type(content).__name__} instead of ports")
+        raise TypeError(f"expected a JSON object of ports, got {type(content).__name__}")
     if not content:
-        raise ValueError("it holds no ports")
+        raise ValueError("it contains no ports")
     return {str(owner): int(port) for owner, port in content.items()}

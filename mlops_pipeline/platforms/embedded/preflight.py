@@ -33,7 +33,9 @@ def _program(name: str) -> Diagnosis:
     except CommandError as error:
         return Diagnosis(name, str(error).splitlines()[0], _REINSTALL)
     found = re.search(r"\d+\.\d+(\.\d+)?", printed)
-    return Diagnosis(name, found.group() if found else "no version", "" if found else _REINSTALL)
+    return Diagnosis(
+        name, found.group() if found else "unknown version", "" if found else _REINSTALL
+    )
 
 
 def _port(layer: Layer, port: int) -> Diagnosis:
@@ -43,4 +45,4 @@ def _port(layer: Layer, port: int) -> Diagnosis:
         return Diagnosis(what, f"answers at {state.facts.get('address', '?')}")
     if ports.is_free(port):
         return Diagnosis(what, f"{port} is free")
-    return Diagnosis(what, f"{port} is in use by another program: `up` takes the next free one")
+    return Diagnosis(what, f"{port} is in use by another program: `up` uses the next free port")

@@ -80,7 +80,7 @@ def parse_rendered(text: str, *, name: str) -> str:
         ValueError: it breaks off, or is something else.
     """
     if not text.startswith(f"[program:{name}]\ncommand=") or not text.endswith("\n"):
-        raise ValueError("it is not the whole configuration of this program")
+        raise ValueError("it is not the complete configuration of this program")
     return text
 
 
@@ -119,8 +119,8 @@ def _quoted(name: str, value: str) -> str:
     """Quote for `environment=`, whose quotes have no escapes."""
     if any(character in value for character in "'\n;#") or value != value.strip("\"' "):
         raise ConfigurationError(
-            f"{name}={value!r} cannot be given to a supervised program: it holds a quote at an "
-            "end, an apostrophe, a line end, `;` or `#`"
+            f"could not pass {name}={value!r} to a supervised program: the value must not start or "
+            "end with a quote or a space, or contain an apostrophe, a line break, `;` or `#`"
         )
     return f"'{_escaped(value)}'"
 

@@ -107,7 +107,7 @@ def _parsed(text: str) -> Record:
         deployment = parse(content["manifest"])
         targets = tuple(_target(fields) for fields in content["route"])
     except (yaml.YAMLError, KeyError, TypeError, ConfigurationError) as error:
-        raise ValueError(f"it is not the record that was written: {error}") from error
+        raise ValueError(f"it is not a valid record: {error}") from error
     return Record(deployment, Route(deployment.namespace, deployment.name, targets))
 
 

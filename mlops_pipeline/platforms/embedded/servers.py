@@ -232,7 +232,7 @@ def _describe_unready(process: SupervisedProcess, endpoint: Endpoint) -> str | N
     heard = ports.listeners(process.pid)
     if (ports.LOOPBACK, endpoint.http) not in heard:
         raise FatalStateError(
-            f"a stranger answers on port {endpoint.http} instead of {endpoint.program}; "
-            "apply the deployment again, and it moves to another port"
+            f"another program answers on port {endpoint.http} instead of {endpoint.program}; "
+            "apply the deployment again to move it to another port"
         )
     return None

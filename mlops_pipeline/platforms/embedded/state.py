@@ -52,8 +52,8 @@ class State:
         path = Path(os.path.abspath(home.expanduser()))
         if bad := sorted(set(_REFUSED) & set(str(path))):
             raise ConfigurationError(
-                f"the state folder {str(path)!r} holds {' '.join(map(repr, bad))}, which "
-                "supervisord's configuration cannot; choose another with MLOPS_HOME"
+                f"the path of the state folder {str(path)!r} contains {' '.join(map(repr, bad))}, "
+                "which supervisord does not support; set MLOPS_HOME to another folder"
             )
         state = cls(path)
         state._require_known_format()
@@ -129,7 +129,7 @@ class State:
         mark = self._mark()
         if mark is None:
             raise ConfigurationError(
-                f"{self.home / _MARK} is not what this project wrote; `mlops-pipeline up` mends it"
+                f"{self.home / _MARK} is damaged; run `mlops-pipeline up` to repair it"
             )
         return mark.instance
 
@@ -137,7 +137,7 @@ class State:
         """Say what is wrong with the mark; None where nothing is."""
         if self._mark() is not None:
             return None
-        return f"{self.home / _MARK} is damaged; `mlops-pipeline up` writes a new one"
+        return f"{self.home / _MARK} is damaged; run `mlops-pipeline up` to write a new one"
 
     def socket(self, name: str) -> Path:
         """Return a path for a unix socket that is short enough to be bound.
@@ -201,9 +201,9 @@ class State:
         mark = self._mark()
         if mark is not None and mark.format > _FORMAT:
             raise ConfigurationError(
-                f"the state folder {self.home} has format {mark.format}, and this version of "
-                f"mlops-pipeline knows formats up to {_FORMAT}: a newer version wrote it. Install "
-                "that version again, or choose another folder with MLOPS_HOME"
+                f"the state folder {self.home} has format {mark.format}, but this version of "
+                f"mlops-pipeline supports formats up to {_FORMAT}. A newer version wrote it: "
+                "install that version, or set MLOPS_HOME to another folder"
             )
 
     def _require_ours(self) -> None:
@@ -216,8 +216,8 @@ class State:
         """Refuse a file system on which nothing would say which process is a program."""
         if lack := launcher.describe_lack(self.home / _MARK):
             raise ConfigurationError(
-                f"the file system of {self.home} does not lock files ({lack}), and the platform "
-                "needs that; choose a folder on a local disk with MLOPS_HOME"
+                f"the file system of {self.home} does not lock files ({lack}), which the platform "
+                "requires; set MLOPS_HOME to a folder on a local disk"
             )
 
     def _write_mark(self) -> None:
@@ -272,5 +272,5 @@ class State:
             ours = link.is_symlink() and link.lstat().st_uid == os.getuid()
             if not ours or link.readlink() != self.run:
                 raise ConflictError(
-                    f"{link} must lead to {self.run} and is something else; remove it"
+                    f"expected {link} to be a link to {self.run}, got something else; remove it"
                 ) from error

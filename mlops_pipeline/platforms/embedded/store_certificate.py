@@ -65,9 +65,9 @@ class StoreCertificate:
                     port, certificate=self._certificate, key=self._key, timeout=_GLANCE
                 )
             except UnavailableError as error:
-                return f"an inner port of SeaweedFS is not closed to other users: {error}"
+                return f"an internal port of SeaweedFS is open to other users: {error}"
             if end < latest:
-                return f"the certificate of SeaweedFS's inner ports ends on {end:%Y-%m-%d}"
+                return f"the certificate of SeaweedFS's internal ports expires on {end:%Y-%m-%d}"
         return None
 
     def _is_good(self, now: datetime) -> bool:

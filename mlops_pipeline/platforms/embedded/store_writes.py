@@ -17,8 +17,8 @@ def describe_lack_of_space(data: Path) -> str:
     """Say what the disk of the folder `data` lacks and what to do; empty when there is room."""
     free = shutil.disk_usage(data).free >> 20
     sentence = (
-        f"the disk of {data} has {free} MiB free and {LEAST_FREE} MiB are needed; "
-        "free space there, then run `mlops-pipeline up` again"
+        f"the disk of {data} has {free} MiB free, but {LEAST_FREE} MiB are required; "
+        "free disk space there, then run `mlops-pipeline up` again"
     )
     return sentence if free < LEAST_FREE else ""
 

@@ -36,9 +36,9 @@ _GLANCE = 2.0
 _PAUSE = 10.0
 """Seconds for which a supervisord that did not answer a glance is not asked by others."""
 UNSUPERVISED = (
-    "the process runs, but it may not be started again when it fails: supervisord does not answer, "
-    "or the program's configuration file is missing; `mlops-pipeline up` repairs that and "
-    "interrupts nothing"
+    "the process runs, but may not be restarted after a failure: supervisord does not answer, or "
+    "the program's configuration file is missing; run `mlops-pipeline up` to repair this without "
+    "an interruption"
 )
 """What is to be said of a program whose state is `unsupervised`."""
 
@@ -102,15 +102,15 @@ class Supervisor:
         except UnavailableError as error:
             if not self._state.is_prepared() and self._daemon.has_left():
                 return Broken(
-                    "its state folder is gone, and its processes still run; "
-                    "`mlops-pipeline down` ends them"
+                    "its state folder was deleted, but its processes still run; "
+                    "run `mlops-pipeline down` to stop them"
                 )
             left = self._running.holders() or (self._state.run / "supervisord.pid").exists()
             return Broken(f"supervisord does not answer: {error}") if left else Absent()
         if identity != self._state.identity:
-            return Broken(f"another supervisord ({identity}, process {pid}) has our socket")
+            return Broken(f"another supervisord ({identity}, process {pid}) uses our socket")
         if not self._daemon.is_as_configured():
-            return Drifted(("supervisord runs with another configuration",))
+            return Drifted(("supervisord runs with a different configuration",))
         return Ready({"process": pid, "address": f"unix://{self._state.socket('sv.sock')}"})
 
     def ensure(self) -> Change:
@@ -257,7 +257,7 @@ class Supervisor:
         def describe_unready() -> str | None:
             process = self._find(name, self.client)
             if process is None:
-                raise FatalStateError(f"{name} was removed while it was waited for")
+                raise FatalStateError(f"{name} was removed while waiting for it")
             if process.pid and not first:
                 first.append(process.pid)
             if process.state in ("exited", "fatal", "backoff") or (
@@ -280,7 +280,7 @@ class Supervisor:
         ]
         how = exits[-1] if exits else f"{process.name} (exit status {process.exit_code})"
         return (
-            f"{how} ended before it was ready; its last lines:\n{self.log(process.name, lines=15)}"
+            f"{how} exited before it was ready; its last lines:\n{self.log(process.name, lines=15)}"
         )
 
     def _facts(self) -> dict[str, str | int | float]:
@@ -292,8 +292,8 @@ class Supervisor:
 
 def _refuse(what: str, state: LayerState) -> NoReturn:
     raise UnavailableError(
-        f"{what} needs the supervisor, which is {describe(state)}; "
-        "bring it up with `mlops-pipeline up supervisor`"
+        f"{what} requires the supervisor, which is not ready ({describe(state)}); "
+        "run `mlops-pipeline up supervisor`"
     )
 
 

@@ -70,7 +70,7 @@ class Supervisord:
 
     def _describe_left(self) -> str | None:
         left = len(running.marked(MARK, self._state.identity))
-        return f"{left} processes are left" if left else None
+        return f"{left} processes still run" if left else None
 
     @property
     def _file(self) -> Path:

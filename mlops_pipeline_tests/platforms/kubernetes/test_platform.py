@@ -203,7 +203,9 @@ def test_the_log_of_a_deployment_is_found_by_its_name(tmp_path: Path) -> None:
     expected = "==> iris-1 main <==\nReady\n"
     assert platform.logs("iris", lines=5) == expected
     assert platform.logs("models/iris", lines=5) == expected
-    with pytest.raises(NotFoundError, match=r"'other/iris'; there are: cluster, .*, models/iris"):
+    with pytest.raises(
+        NotFoundError, match=r"'other/iris'; expected one of: cluster, .*, models/iris"
+    ):
         platform.logs("other/iris", lines=5)
 
 
