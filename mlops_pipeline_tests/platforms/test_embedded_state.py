@@ -228,7 +228,7 @@ def test_a_damaged_secret_is_named(tmp_path: Path, kind: str) -> None:
     (tmp_path / "ns").mkdir()
     (tmp_path / "ns/own.json").write_text('{"RCLONE_CONFIG_S3_ENDPOINT": "http://s3"}')
     damage_by(tmp_path / "ns/own.json", kind)
-    with pytest.raises(ConfigurationError, match=f"the secret {tmp_path}/ns/own.json "):
+    with pytest.raises(ConfigurationError, match=rf"the secret {tmp_path}/ns/own\.json[:; ]"):
         ModelFolders(tmp_path / "models", tmp_path).fetch(URI, namespace="ns", secret="own")
 
 
