@@ -149,8 +149,8 @@ def test_nothing_waits_by_the_time_of_day() -> None:
         for path in package.rglob("*.py")
         if asking.search(path.read_text())
     }
-    # Shown beside the times of events; written into the manifest of an artifact and into a verdict;
-    # the dates of certificates, and the end of a login.
+    # Shown beside the times of events; written into the manifest of an artifact, into a verdict and
+    # into a desired state; the dates of certificates, and the end of a login.
     assert {Path(name).name: times for name, times in found.items()} == {
         "login.py": 1,
         "progress.py": 1,
@@ -159,4 +159,5 @@ def test_nothing_waits_by_the_time_of_day() -> None:
         "keys.py": 1,
         "store_certificate.py": 2,
         "verdicts.py": 1,
+        "desired.py": 1,
     }

@@ -216,7 +216,7 @@ def test_without_a_network_it_says_what_to_do(tmp_path: Path) -> None:
 def test_an_archive_without_the_program_is_told(tmp_path: Path) -> None:
     with (
         serving(mirror(archive=packed("linux-amd64/other", HELM))) as server,
-        pytest.raises(IntegrityError, match="holds no linux-amd64/helm"),
+        pytest.raises(IntegrityError, match="does not contain linux-amd64/helm"),
     ):
         network(tmp_path, server.url).require(["helm"])
 
@@ -224,7 +224,7 @@ def test_an_archive_without_the_program_is_told(tmp_path: Path) -> None:
 def test_an_archive_writes_nothing_but_the_file_that_is_meant(tmp_path: Path) -> None:
     for name in ("../../outside", "/outside"):
         (tmp_path / "a.tgz").write_bytes(packed(name, b"x"))
-        with pytest.raises(IntegrityError, match="holds no"):
+        with pytest.raises(IntegrityError, match="does not contain"):
             unpack_file(tmp_path / "a.tgz", "tool", tmp_path / "tool")
     assert [p.name for p in tmp_path.iterdir()] == ["a.tgz"]
 
