@@ -1,7 +1,7 @@
 """Stand-ins that hold state in memory. Each passes the contract test of the real thing."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -152,6 +152,11 @@ class FakeDeployments:
         if known == deployment:
             return Change("unchanged")
         return Change("updated" if known else "created")
+
+    def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
+        found = self.find(name, namespace=namespace)
+        if found is not None:
+            self.applied[namespace, name] = found.annotated(annotations)
 
     def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:
         return self.applied.get((namespace, name))

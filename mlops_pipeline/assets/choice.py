@@ -6,6 +6,7 @@ from pydantic import Field
 from mlops_pipeline.assets.checks import is_copy, require_judged_good
 from mlops_pipeline.assets.keys import model_key
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.choosing import Choice, choose_named, find_pinned
 from mlops_pipeline.delivery.criteria import model_criteria
 from mlops_pipeline.delivery.deploying import deploy
@@ -49,6 +50,7 @@ def choose_and_deploy(
         by=judge.by,
         accepted=choice.accepted,
         is_pinned=choice.is_pinned,
+        ends_pin=choice.ends_pin,
     )
 
 
@@ -56,6 +58,15 @@ def _choose(
     context: dg.AssetExecutionContext, config: DeploymentConfig, spec: ModelSpec, judge: Judge
 ) -> Choice:
     """Return the artifact to deploy: from the config, else pinned, else of the current inputs."""
+    if config.artifact and config.unpin:
+        raise ConfigurationError(
+            "the config has both `artifact`, which pins, and `unpin`; give one of them. "
+            "Nothing was changed"
+        )
+    if config.accept_refused and not config.artifact:
+        raise ConfigurationError(
+            "`accept_refused` accepts one artifact: name it with `artifact`. Nothing was changed"
+        )
     if config.artifact:
         accepts = config.accept_refused and not is_copy(context.run)
         return choose_named(spec, judge, prefix=config.artifact, accept_refused=accepts)
@@ -66,4 +77,4 @@ def _choose(
     newest = get_reference(context.instance, key, run_id=context.run.run_id)
     assert isinstance(newest, ModelRef)
     require_judged_good(judge, key, model_criteria(spec), newest)
-    return Choice(newest, is_pinned=False)
+    return Choice(newest, is_pinned=False, ends_pin=unpin)

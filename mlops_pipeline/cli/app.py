@@ -2,7 +2,6 @@
 
 import json
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -123,24 +122,37 @@ def down(
         )
     if purge:
         with purged_records(context.settings, name):
-            _forget_desired(context)
+            kept = _forget_desired(context)
             context.platform.down()
-            said = context.platform.purge()
+            said = [*context.platform.purge(), *kept]
     else:
         purpose = f"stop the platform {name}"
         with turn_to_end(context.settings, purpose=purpose, on_wait=_say_waiting):
-            said = context.platform.down()
+            said = list(context.platform.down())
     for sentence in said:
         console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
-def _forget_desired(context: Context) -> None:
-    """Delete the desired states in an object store that outlives the platform."""
+def _forget_desired(context: Context) -> list[str]:
+    """Delete the desired states in an object store that outlives the platform.
+
+    Returns a sentence if that failed. Stores of the platform itself are deleted with all they hold.
+    """
     from mlops_pipeline.clients.errors import PipelineError
     from mlops_pipeline.delivery.desired import forget
+    from mlops_pipeline.platforms.layers import Absent, Ready, by_name
 
-    with suppress(PipelineError):  # A store that does not answer is removed, or not the platform's.
-        forget(context.platform)
+    try:
+        state = by_name(context.platform.layers, "object_store").observe()
+        if isinstance(state, Ready):
+            forget(context.platform)
+            return []
+        reason = "" if isinstance(state, Absent) else "the object store is not ready"
+    except PipelineError as error:
+        reason = str(error)
+    if not reason or context.platform.name != "kubernetes":
+        return []
+    return [f"pins were not deleted, if the object store is external: {reason}"]
 
 
 @app.command()
@@ -240,7 +252,7 @@ def rollback(
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
     """Deploy an earlier artifact and pin it: no later run replaces it until `unpin`."""
-    from mlops_pipeline.cli.rollback import roll_back
+    from mlops_pipeline.cli.rollback import describe_served, roll_back
     from mlops_pipeline.cli.runs import quiet_console, show_outcome
     from mlops_pipeline.delivery.deploying import url_of
 
@@ -251,9 +263,10 @@ def rollback(
             context, registered, digest, accept_refused=accept_refused, console=screen
         )
     except KeyboardInterrupt:
-        screen.print("interrupted; the previous version keeps the traffic")
+        screen.print(f"interrupted; {describe_served(context, registered)}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    show_outcome(outcome, screen, next_step="the previous version keeps the traffic")
+    served = "" if outcome.succeeded else describe_served(context, registered)
+    show_outcome(outcome, screen, next_step=served)
     url = url_of(registered.spec, context.platform)
     console.print(f"{url} answers with {ref.digest[:12]}", soft_wrap=True)
     console.print(
@@ -262,6 +275,8 @@ def rollback(
         style="dim",
         soft_wrap=True,
     )
+    if outcome.problems:
+        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
 
 
 @app.command()
@@ -308,6 +323,12 @@ def apply(
             path = f"{manifest.namespace}/{manifest.name}"
             url = f"{context.platform.gateway_url()}/seldon/{path}"
             console.print(f"{path} {change.action}: {url}", soft_wrap=True)
+            if model := context.find_deployed_by(manifest):
+                console.print(
+                    f"warning: {path} is the deployment of the model {model.name}. The next run of "
+                    "that model replaces this manifest",
+                    soft_wrap=True,
+                )
     for other in manifests.others:
         console.print(f"{other} was not applied: it is not a SeldonDeployment", soft_wrap=True)
 

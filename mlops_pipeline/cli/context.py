@@ -17,6 +17,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.platforms.build import PLATFORMS, build_platform, layer_names
 from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.seldon import SeldonDeployment
 from mlops_pipeline.settings import Settings, load_settings
 
 
@@ -66,6 +67,14 @@ class Context:
             if name in (model.name, model.spec.server.deployment):
                 return model
         raise ConfigurationError(self.describe_unknown(name, [m.name for m in self.models]))
+
+    def find_deployed_by(self, manifest: SeldonDeployment) -> RegisteredModel | None:
+        """Return the model whose own deployment has the manifest's name and namespace, or None."""
+        place = (manifest.namespace, manifest.name)
+        own = (
+            m for m in self.models if place == (m.spec.server.namespace, m.spec.server.deployment)
+        )
+        return next(own, None)
 
     def require_deployed(self, model: RegisteredModel) -> None:
         """Refuse a model that is not deployed.

@@ -7,9 +7,10 @@ from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.instance import instance_for_run
 from mlops_pipeline.cli.runs import Order, Outcome, execute
 from mlops_pipeline.cli.up import say_waiting
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 from mlops_pipeline.delivery.choosing import choose_named
-from mlops_pipeline.delivery.desired import Desired, DesiredState
+from mlops_pipeline.delivery.deploying import deployed_ref
+from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.rolling_back import previous_good
@@ -67,3 +68,16 @@ def unpin(context: Context, model: RegisteredModel) -> Desired | None:
         PipelineError: the deployment could not be changed.
     """
     return DesiredState(model.spec, context.platform).unpin(by=typed("unpin"))
+
+
+def describe_served(context: Context, model: RegisteredModel) -> str:
+    """Say which artifact has the traffic of the model now, after a run that did not complete."""
+    try:
+        served = deployed_ref(model.spec, context.platform)
+        pin = find_pin(model.spec, context.platform)
+    except PipelineError as error:
+        return f"it is unknown which artifact serves: {error}"
+    if served is None:
+        return f"{model.name} is not deployed"
+    pinned = ", pinned" if pin and pin.desired.digest == served.digest else ""
+    return f"{served.digest[:12]} has the traffic{pinned}"

@@ -16,7 +16,7 @@ from mlops_pipeline.catalog.spec import ServerSpec
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.clients.errors import AccessDeniedError, PipelineError, UnavailableError
 from mlops_pipeline.delivery.artifacts import Holdout
-from mlops_pipeline.delivery.desired import describe_pin, find_pin
+from mlops_pipeline.delivery.desired import describe_pin, find_pin, find_pin_on_deployment
 from mlops_pipeline.platforms.layers import Absent, Drifted, Layer, Ready, describe
 
 _INLINE = 16
@@ -119,14 +119,21 @@ def observe(context: Context) -> Status:
     layers = [_observe_layer(layer) for layer in context.platform.layers]
     addresses = {layer.name: layer.address for layer in layers}
     gateway = addresses.get(context.platform.gateway, "")
+    store = addresses.get("object_store", "")
     return Status(
         platform=context.platform.name,
         gateway=gateway,
-        object_store=addresses.get("object_store", ""),
+        object_store=store,
         layers=layers,
         models=[
             *(
-                _observe_model(context, m.name, m.spec.server, gateway, pin=_find_pin(context, m))
+                _observe_model(
+                    context,
+                    m.name,
+                    m.spec.server,
+                    gateway,
+                    pin=_find_pin(context, m, object_store=store),
+                )
                 for m in context.models
             ),
             *_observe_others(context, gateway),
@@ -162,9 +169,11 @@ def _observe_layer(layer: Layer) -> LayerStatus:
     )
 
 
-def _find_pin(context: Context, model: RegisteredModel) -> PinStatus | None:
+def _find_pin(context: Context, model: RegisteredModel, *, object_store: str) -> PinStatus | None:
+    """Return the pin; without an address of the object store only what the deployment says."""
+    find = find_pin if object_store else find_pin_on_deployment
     try:
-        found = find_pin(model.spec, context.platform)
+        found = find(model.spec, context.platform)
     except PipelineError:
         return None  # The layers say what does not answer.
     if found is None:

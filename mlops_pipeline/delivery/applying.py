@@ -8,6 +8,7 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import IntegrityError, InvalidManifestError
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.artifacts import ref_to
+from mlops_pipeline.delivery.desired import without_desired
 from mlops_pipeline.delivery.history import Refusals, find_store, record_end, record_serving
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
@@ -44,7 +45,8 @@ def apply_manifest(deployment: SeldonDeployment, *, platform: Platform, judging:
     """Apply a manifest, unless an artifact that it names does not fit it or is refused.
 
     Models without a manifest of ours are applied as they are. A URI names the same artifact
-    whatever Secret it is read with: a copy of the store's keys leads past no check.
+    whatever Secret it is read with: a copy of the store's keys leads past no check. A desired state
+    in the manifest is left out: it belongs to the deployment whose export this is.
 
     Raises:
         InvalidManifestError: its implementation does not serve the artifact's framework.
@@ -52,6 +54,7 @@ def apply_manifest(deployment: SeldonDeployment, *, platform: Platform, judging:
         RefusedError: blocking checks refuse the artifact, and that is not accepted.
     """
     accepted = check_manifest(deployment, platform=platform, judging=judging)
+    deployment = without_desired(deployment)
     before = platform.deployments.find(deployment.name, namespace=deployment.namespace)
     change = platform.deployments.apply(deployment)
     record_serving(before, deployment, platform=platform, by=judging.by, accepted=accepted)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError, RefusedError
 from mlops_pipeline.delivery.artifacts import ref_to
+from mlops_pipeline.delivery.criteria import own_criteria
 from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline.delivery.history import Refusals
 from mlops_pipeline.delivery.judging import Judge
@@ -21,6 +22,8 @@ class Choice:
     is_pinned: bool
     accepted: Refusals = field(default_factory=dict)
     """The checks that refuse it, which a person accepted."""
+    ends_pin: bool = False
+    """Whether a person asked for it in place of the pinned one."""
 
 
 def choose_named(spec: ModelSpec, judge: Judge, *, prefix: str, accept_refused: bool) -> Choice:
@@ -55,12 +58,7 @@ def find_pinned(spec: ModelSpec, judge: Judge) -> Choice | None:
             f"Pin another one with `mlops-pipeline rollback {spec.name} DIGEST`, or {unpin}"
         )
     refusals = find_refusals(spec, pinned, judge)
-    accepted = {
-        check
-        for acceptance in standing(judge.log.entries(pinned)).accepted
-        if acceptance.kind == "refused"
-        for check in acceptance.checks
-    }
+    accepted = standing(judge.log.entries(pinned)).accepted_refusals
     if new := {check: why for check, why in refusals.items() if check not in accepted}:
         reasons = "; ".join(f"{check}: {why}" for check, why in new.items())
         raise RefusedError(
@@ -68,3 +66,17 @@ def find_pinned(spec: ModelSpec, judge: Judge) -> Choice | None:
             f"Nothing was deployed; {unpin}"
         )
     return Choice(pinned, is_pinned=True, accepted=refusals)
+
+
+def describe_refusal(spec: ModelSpec, digest: str, judge: Judge) -> str:
+    """Say why the pinned artifact would not be deployed, as far as is known; else empty.
+
+    Evaluates nothing.
+    """
+    pinned = ref_to(spec.name, digest)
+    if not judge.artifacts.exists(pinned):
+        return "it is missing or damaged in the object store"
+    accepted = standing(judge.log.entries(pinned)).accepted_refusals
+    unmet = judge.find_unmet(own_criteria(spec), pinned)
+    new = [u for u in unmet if u.refused and u.criterion not in accepted]
+    return "; ".join(f"refused by {u.criterion}: {u.sentence}" for u in new)

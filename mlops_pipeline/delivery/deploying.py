@@ -4,12 +4,17 @@ import logging
 from types import MappingProxyType
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import FatalStateError, PipelineError, UnavailableError
+from mlops_pipeline.clients.errors import (
+    ConflictError,
+    FatalStateError,
+    PipelineError,
+    UnavailableError,
+)
 from mlops_pipeline.clients.prediction import PredictionClient
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout, find_ref, ref_to
 from mlops_pipeline.delivery.desired import Desired, DesiredState
-from mlops_pipeline.delivery.history import Refusals, place_for, record_serving
+from mlops_pipeline.delivery.history import Refusals, place_for, record_acceptance, record_serving
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.delivery.verdicts import VerdictLog, standing
 from mlops_pipeline.delivery.verification import max_difference
@@ -131,6 +136,7 @@ def deploy(
     by: str = "",
     accepted: Refusals = MappingProxyType({}),
     is_pinned: bool = False,
+    ends_pin: bool = False,
 ) -> tuple[DeploymentRef, Change]:
     """Deploy the artifact and return once its digest answers, with the offline model's scores.
 
@@ -139,13 +145,21 @@ def deploy(
     longer. `by` is the command or the Dagster run. `accepted` is what refuses the artifact, where a
     person accepted that. A pinned artifact stays until it is unpinned, whatever later runs bring.
 
+    Only with `ends_pin`, or as another pin, it replaces a pinned artifact.
+
     Raises:
         NotFoundError: there is no such artifact.
+        ConflictError: another artifact was pinned since this one was chosen; nothing was changed.
         FatalStateError: its server cannot become ready, or it answers other scores.
         UnavailableError: it did not answer in time.
     """
     holdout = artifacts.holdout(ref)
     state = DesiredState(spec, platform)
+    if not (is_pinned or ends_pin):
+        _require_no_pin(state, ref)
+    if accepted:
+        log = VerdictLog(platform.object_store())
+        record_acceptance(ref, accepted, log=log, by=by)
     desired = state.wanting(ref, by=by, is_pinned=is_pinned)
     secret = platform.object_store_secret()
     manifest = seldon_deployment(spec, ref, secret=secret, desired=desired)
@@ -162,6 +176,16 @@ def deploy(
         previous, manifest, platform=platform, by=by, accepted={ref: accepted} if accepted else {}
     )
     return deployment, change
+
+
+def _require_no_pin(state: DesiredState, ref: ModelRef) -> None:
+    known = state.find()
+    if known is not None and known.is_pinned:
+        raise ConflictError(
+            f"could not deploy {ref.name} {ref.digest[:12]}: {known.digest[:12]} was pinned by "
+            f"{known.by} in the meantime, and keeps serving. To replace it, run "
+            f"`mlops-pipeline up {ref.name} --unpin`"
+        )
 
 
 def _restore(

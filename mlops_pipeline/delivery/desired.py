@@ -20,6 +20,7 @@ from mlops_pipeline.clients.errors import IntegrityError
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.artifacts import BUCKET, ArtifactStore, ref_to
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, SeldonDeployment
 
@@ -64,7 +65,7 @@ class Pin:
 
     desired: Desired
     waiting: str
-    """Digest of the newest artifact of the model, where that is another one; else empty."""
+    """Digest of the newest later artifact of the model that no check refuses; else empty."""
 
     def describe(self) -> str:
         """Return which artifact is pinned since when and by whom, and which newer one waits."""
@@ -90,16 +91,18 @@ def read_annotations(annotations: Mapping[str, str]) -> Desired | None:
         digest,
         by=annotations.get(BY_ANNOTATION, ""),
         since=annotations.get(SINCE_ANNOTATION, ""),
-        is_pinned=annotations.get(PINNED_ANNOTATION) == "true",
+        is_pinned=annotations.get(PINNED_ANNOTATION) == "true" and int(revision) > 0,
         revision=int(revision),
     )
 
 
-def with_desired(deployment: SeldonDeployment, desired: Desired) -> SeldonDeployment:
-    """Return the deployment with another desired state written on it."""
+def without_desired(deployment: SeldonDeployment) -> SeldonDeployment:
+    """Return a manifest without the desired state that an export of a deployment brings along."""
     ours = (BY_ANNOTATION, SINCE_ANNOTATION, PINNED_ANNOTATION, REVISION_ANNOTATION)
     kept = {k: text for k, text in deployment.metadata.annotations.items() if k not in ours}
-    metadata = deployment.metadata.model_copy(update={"annotations": kept | desired.annotations()})
+    if len(kept) == len(deployment.metadata.annotations):
+        return deployment
+    metadata = deployment.metadata.model_copy(update={"annotations": kept})
     return deployment.model_copy(update={"metadata": metadata})
 
 
@@ -111,11 +114,13 @@ class DesiredState:
         spec: ModelSpec,
         platform: Platform,
         *,
+        with_copy: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
+        """Without `with_copy`, only the deployment is asked: the object store may be down."""
         self._spec = spec
         self._deployments = platform.deployments
-        self._store: Objects = platform.object_store()
+        self._store: Objects | None = platform.object_store() if with_copy else None
         self._now = now
         self._key = (
             f"{spec.name}/desired/{platform.name}/{spec.server.namespace}/"
@@ -143,16 +148,19 @@ class DesiredState:
         return max(known, key=lambda state: state.revision, default=None)
 
     def describe_difference(self) -> str:
-        """Say that the deployment is older than the copy, which counts then; else empty.
+        """Say that the existing deployment is older than the copy, which counts then; else empty.
 
-        Somebody has applied an earlier manifest. A copy that is older is that of a command that
-        was killed before it wrote it.
+        Somebody has applied an earlier manifest, or one without a desired state. A copy that is
+        older is that of a command that was killed before it wrote it.
         """
-        there, wanted = self._on_deployment(), self.find()
-        if there is None or wanted is None or wanted.revision <= there.revision:
+        server, wanted = self._spec.server, self.find()
+        found = self._deployments.find(server.deployment, namespace=server.namespace)
+        there = self._on_deployment()
+        revision = there.revision if there else 0
+        if found is None or wanted is None or wanted.revision <= revision:
             return ""
         return (
-            f"the deployment has revision {there.revision} of its desired state, but the object "
+            f"the deployment has revision {revision} of its desired state, but the object "
             f"store has revision {wanted.revision} by {wanted.by}, which takes precedence"
         )
 
@@ -174,24 +182,26 @@ class DesiredState:
             is_known = self._copy() == desired
         except IntegrityError:
             is_known = False
-        if desired.revision and not is_known:
+        if self._store is not None and desired.revision and not is_known:
             self._store.put(BUCKET, self._key, json.dumps(asdict(desired)).encode())
 
     def unpin(self, *, by: str) -> Desired | None:
-        """End a pin, and return what was pinned; None where nothing is. The traffic stays.
+        """End a pin, and return what was pinned; None where nothing is. All servers stay.
+
+        The copy comes first: it counts, whatever becomes of the deployment.
 
         Raises:
-            PipelineError: the deployment could not be changed.
+            PipelineError: the object store or the platform does not answer.
         """
         known = self.find()
         if known is None or not known.is_pinned:
             return None
         free = self.wanting(ref_to(self._spec.name, known.digest), by=by, is_pinned=False)
-        server = self._spec.server
-        found = self._deployments.find(server.deployment, namespace=server.namespace)
-        if found is not None:
-            self._deployments.apply(with_desired(found, free))
         self.keep(free)
+        server = self._spec.server
+        self._deployments.annotate(
+            server.deployment, free.annotations(), namespace=server.namespace
+        )
         return known
 
     def _on_deployment(self) -> Desired | None:
@@ -200,7 +210,7 @@ class DesiredState:
         return read_annotations(found.metadata.annotations) if found else None
 
     def _copy(self) -> Desired | None:
-        data = self._store.find(BUCKET, self._key)
+        data = self._store.find(BUCKET, self._key) if self._store is not None else None
         return None if data is None else _parse(data, f"s3://{BUCKET}/{self._key}")
 
 
@@ -214,9 +224,22 @@ def find_pin(spec: ModelSpec, platform: Platform) -> Pin | None:
     known = DesiredState(spec, platform).find()
     if known is None or not known.is_pinned:
         return None
-    stored = ArtifactStore(platform.object_store()).list(spec.name)
-    newest = next((found.ref.digest for found in stored if found.complete), known.digest)
-    return Pin(known, "" if newest == known.digest else newest)
+    return Pin(known, _find_waiting(spec, platform, known.digest))
+
+
+def find_pin_on_deployment(spec: ModelSpec, platform: Platform) -> Pin | None:
+    """Return the pin that the deployment itself has, where the object store is not to be asked."""
+    known = DesiredState(spec, platform, with_copy=False).find()
+    return Pin(known, "") if known and known.is_pinned else None
+
+
+def _find_waiting(spec: ModelSpec, platform: Platform, pinned: str) -> str:
+    """Return the digest of the newest later artifact that no check refuses; empty without one."""
+    stored = [a for a in ArtifactStore(platform.object_store()).list(spec.name) if a.complete]
+    since = next((a.created for a in stored if a.ref.digest == pinned), "")
+    later = [a.ref.digest for a in stored if a.created > since and a.ref.digest != pinned]
+    known = VerdictLog(platform.object_store()).standings(spec.name) if later else {}
+    return next((d for d in later if d not in known or known[d].state != "refused"), "")
 
 
 def _parse(data: bytes, uri: str) -> Desired:

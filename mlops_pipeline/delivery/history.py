@@ -8,7 +8,13 @@ from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.artifacts import find_ref, ref_to
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.verdicts import Acceptance, ServingEnded, ServingStarted, VerdictLog
+from mlops_pipeline.delivery.verdicts import (
+    Acceptance,
+    ServingEnded,
+    ServingStarted,
+    VerdictLog,
+    standing,
+)
 from mlops_pipeline.platforms.layers import Absent, by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
@@ -82,12 +88,22 @@ def record_serving(
     place = place_of(platform, after.namespace, after.name)
     known = _serving_at(place, log, names)
     for ref, refusals in accepted.items():
-        log.append(ref, Acceptance("refused", refusals, by))
+        record_acceptance(ref, refusals, log=log, by=by)
     for ref in serving:
         if known.get(ref) is not (although_refused := ref in accepted):
             log.append(ref, ServingStarted(place, although_refused=although_refused, by=by))
     for ref in known.keys() - serving:
         log.append(ref, ServingEnded(place, "replaced", by=by))
+
+
+def record_acceptance(ref: ModelRef, refusals: Refusals, *, log: VerdictLog, by: str) -> None:
+    """Write down that a person accepted what refuses an artifact, unless the log says so already.
+
+    Raises:
+        UnavailableError: the object store did not take it.
+    """
+    if refusals.keys() - standing(log.entries(ref)).accepted_refusals:
+        log.append(ref, Acceptance("refused", refusals, by))
 
 
 def record_end(deployment: SeldonDeployment, *, platform: Platform, by: str) -> None:

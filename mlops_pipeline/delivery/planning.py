@@ -7,9 +7,10 @@ from pathlib import Path
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.errors import IntegrityError, NotFoundError, UnavailableError
 from mlops_pipeline.delivery.artifacts import ref_to
+from mlops_pipeline.delivery.choosing import describe_refusal
 from mlops_pipeline.delivery.criteria import MATCHES, dataset_criteria, model_criteria
 from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
-from mlops_pipeline.delivery.desired import Desired, DesiredState, Pin
+from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
 from mlops_pipeline.delivery.judging import Criterion, Judge
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, merge_hyperparameters
@@ -172,15 +173,30 @@ def _plan_deployment(
     except IntegrityError as error:
         return Step(name, "refused", str(error))
     if known and known.is_pinned:
-        step = _compare(model, known, state, platform)
-        waiting = ref.digest if ref and ref.digest != known.digest else ""
-        pin = Pin(known, waiting).describe()
-        return replace(step, reason=pin if step.action == "keep" else f"{step.reason}; {pin}")
+        return _plan_pinned(model, known, state, platform, held=held)
     if held:
         return Step(name, "held", held)
     if ref is None:
         return Step(name, "deploy", "new artifact")
     return _compare(model, state.wanting(ref, by="plan", is_pinned=False), state, platform)
+
+
+def _plan_pinned(
+    model: RegisteredModel, known: Desired, state: DesiredState, platform: Platform, *, held: str
+) -> Step:
+    """Plan the deployment of a pinned artifact; `held` says why no run comes as far as that."""
+    name, pin = f"{model.name}/deployment", find_pin(model.spec, platform)
+    told = pin.describe() if pin else ""
+    step = _compare(model, known, state, platform)
+    if refusal := describe_refusal(model.spec, known.digest, Judge(platform, by="plan")):
+        return Step(name, "refused", f"{told}; {refusal}")
+    if step.action == "keep":
+        return replace(step, reason=told)
+    if held:
+        digest = known.digest[:12]
+        remedy = f"`mlops-pipeline rollback {model.name} {digest}` deploys the pinned artifact"
+        return Step(name, "held", f"{held}; {step.reason}; {told}; {remedy}")
+    return replace(step, reason=f"{step.reason}; {told}")
 
 
 def _compare(

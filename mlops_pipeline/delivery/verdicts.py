@@ -151,6 +151,12 @@ class Standing:
         return tuple(judgement.check for judgement in self.refusals)
 
     @property
+    def accepted_refusals(self) -> set[str]:
+        """The names of the checks that a person accepted with `--accept-refused`."""
+        kept = (a for a in self.accepted if a.kind == "refused")
+        return {check for acceptance in kept for check in acceptance.checks}
+
+    @property
     def is_accepted_although_refused(self) -> bool:
         """Whether a person deployed it with `--accept-refused`."""
         return any(acceptance.kind == "refused" for acceptance in self.accepted)

@@ -1,6 +1,6 @@
 """What delivery asks of a platform, whichever it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -44,6 +44,16 @@ class Deployments(Protocol):
             InvalidManifestError: refused; nothing was changed.
             FatalStateError: a server cannot become ready; the reason and its last log lines.
             UnavailableError: it did not become ready in time.
+        """
+
+    def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
+        """Set annotations of a deployment's metadata, and change nothing else of it.
+
+        Does nothing if the deployment does not exist.
+
+        Raises:
+            ConflictError: somebody else created it.
+            UnavailableError: the platform does not answer.
         """
 
     def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:

@@ -223,6 +223,12 @@ class SeldonDeployment(_Part):
             "kind": self.kind,
         }
 
+    def annotated(self, annotations: Mapping[str, str]) -> "SeldonDeployment":
+        """Return the deployment with these annotations of its metadata set."""
+        annotations = {**self.metadata.annotations, **annotations}
+        metadata = self.metadata.model_copy(update={"annotations": annotations})
+        return self.model_copy(update={"metadata": metadata})
+
     def replicas(self, predictor: Predictor) -> int:
         """Return the number of servers of a predictor; the default is the deployment's."""
         if "replicas" in predictor.model_fields_set or self.spec.replicas is None:

@@ -70,3 +70,21 @@ def test_an_unknown_artifact_is_refused_and_nothing_changes(graph: WholeGraph) -
     assert data is not None
     assert "matches no artifact of toy" in (data.description or "")
     assert graph.platform.deployments.list() == before
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"artifact": "abc", "unpin": True}, "the config has both"),
+        ({"accept_refused": True}, "name it with `artifact`"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    graph: WholeGraph, config: dict[str, object], said: str
+) -> None:
+    assert graph.materialize().success
+    failed = graph.materialize(DEPLOYED, toy__deployment=config)
+    (event,) = failed.get_step_failure_events()
+    data = event.step_failure_data.user_failure_data
+    assert data is not None
+    assert said in (data.description or "")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.clients.errors import ConflictError, FatalStateError
 from mlops_pipeline.delivery import deploying
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.deploying import deploy, deployed_ref, seldon_deployment
@@ -169,6 +169,21 @@ def test_what_was_deployed_meanwhile_stays(
     with pytest.raises(FatalStateError):
         deploy(TOY, bad, platform=platform, artifacts=artifacts)
     assert deployed_ref(TOY, platform) == second
+
+
+def test_what_was_pinned_meanwhile_stays(
+    platform: Platform, gateway: Gateway, tmp_path: Path
+) -> None:
+    artifacts = ArtifactStore(platform.store)
+    pinned, new = (_publish(platform, tmp_path / v, v) for v in ("1", "2"))
+    gateway.digest = pinned.digest
+    deploy(TOY, pinned, platform=platform, artifacts=artifacts, by="somebody", is_pinned=True)
+    gateway.digest = new.digest
+    with pytest.raises(ConflictError, match="was pinned by somebody in the meantime"):
+        deploy(TOY, new, platform=platform, artifacts=artifacts)
+    assert deployed_ref(TOY, platform) == pinned
+    deploy(TOY, new, platform=platform, artifacts=artifacts, ends_pin=True)
+    assert deployed_ref(TOY, platform) == new
 
 
 def test_the_holdout_set_is_judged_as_it_was_answered(

@@ -8,18 +8,22 @@ import pytest
 
 from mlops_pipeline.clients.errors import IntegrityError, RefusedError
 from mlops_pipeline.delivery.artifacts import ref_to
-from mlops_pipeline.delivery.choosing import find_pinned
+from mlops_pipeline.delivery.choosing import choose_named, describe_refusal, find_pinned
 from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.desired import (
     PINNED_ANNOTATION,
     Desired,
     DesiredState,
     find_pin,
+    find_pin_on_deployment,
     forget,
     pinned_digests,
-    with_desired,
+    without_desired,
 )
+from mlops_pipeline.delivery.history import record_acceptance
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.verdicts import Acceptance
+from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
 from mlops_pipeline_tests.delivery.test_rolling_back import History
 from mlops_pipeline_tests.fakes import FakePlatform
 from mlops_pipeline_tests.toy import TOY
@@ -105,7 +109,7 @@ def test_the_higher_revision_counts_and_an_older_manifest_is_reported(
     said = state(platform).describe_difference()
     assert "has revision 1" in said
     assert "has revision 2 by somebody, which takes precedence" in said
-    platform.deployments.apply(with_desired(old, replace(newer, revision=7)))
+    platform.deployments.apply(old.annotated(replace(newer, revision=7).annotations()))
     found = state(platform).find()
     assert found is not None
     assert found.revision == 7
@@ -127,6 +131,25 @@ def test_a_damaged_copy_counts_only_where_nothing_else_says_what_is_wanted(
         state(platform).find()
     with pytest.raises(IntegrityError):
         pinned_digests(platform.store)
+
+
+def test_a_pin_by_hand_without_a_revision_is_no_desired_state(platform: FakePlatform) -> None:
+    deployment = seldon_deployment(TOY, FIRST, secret="s").annotated({PINNED_ANNOTATION: "true"})
+    platform.deployments.apply(deployment)
+    found = state(platform).find()
+    assert found is not None
+    assert not found.is_pinned
+
+
+def test_a_manifest_without_a_desired_state_is_reported(platform: FakePlatform) -> None:
+    serve(platform, FIRST, is_pinned=True)
+    (exported,) = platform.deployments.list()
+    platform.deployments.apply(without_desired(exported).annotated({DIGEST_ANNOTATION: ""}))
+    said = state(platform).describe_difference()
+    assert "revision 0 of its desired state, but the object store has revision 1" in said
+    found = state(platform).find()
+    assert found is not None
+    assert found.is_pinned
 
 
 def test_unpinning_moves_no_traffic_and_keeps_what_people_wrote(platform: FakePlatform) -> None:
@@ -155,6 +178,10 @@ def test_a_pin_is_told_with_what_waits_behind_it(history: History) -> None:
     found = find_pin(TOY, platform)
     assert found is not None
     assert found.waiting == ""
+    refused = history.judged(accuracy=0.36)
+    found = find_pin(TOY, platform)
+    assert found is not None
+    assert (found.waiting, history.state(refused)) == ("", "refused")
     new = history.judged()
     found = find_pin(TOY, platform)
     assert found is not None
@@ -162,6 +189,10 @@ def test_a_pin_is_told_with_what_waits_behind_it(history: History) -> None:
         f"{old.digest[:12]} is pinned since 2026-01-01T12:00:00+00:00 by somebody; "
         f"the newer artifact {new.digest[:12]} waits"
     )
+    platform.store.silent = {"get", "sizes"}
+    found = find_pin_on_deployment(TOY, platform)
+    assert found is not None
+    assert (found.desired.digest, found.waiting) == (old.digest, "")
 
 
 def test_a_pinned_artifact_is_deployed_only_while_it_may_serve(history: History) -> None:
@@ -182,10 +213,20 @@ def test_a_pinned_artifact_is_deployed_only_while_it_may_serve(history: History)
 
 def test_a_pinned_artifact_that_a_person_accepted_stays_accepted(history: History) -> None:
     ref = history.judged(accuracy=0.36)
-    history.serve(ref, although_refused=True)
     serve(history.platform, ref, is_pinned=True)
     with pytest.raises(RefusedError, match="accuracy_at_least_threshold"):
-        find_pinned(TOY, history.judge)  # Another check was accepted than the one that refuses it.
+        find_pinned(TOY, history.judge)
+    assert "accuracy_at_least_threshold" in describe_refusal(TOY, ref.digest, history.judge)
+
+    accepted = choose_named(TOY, history.judge, prefix=ref.digest, accept_refused=True).accepted
+    for _ in range(3):
+        record_acceptance(ref, accepted, log=history.judge.log, by="somebody")
+    choice = find_pinned(TOY, history.judge)
+    assert choice is not None
+    assert list(choice.accepted) == ["accuracy_at_least_threshold"]
+    assert describe_refusal(TOY, ref.digest, history.judge) == ""
+    entries = history.judge.log.entries(ref)
+    assert len([e for e in entries if isinstance(e, Acceptance)]) == 1
 
 
 def test_a_pinned_artifact_that_is_gone_is_an_error_that_says_what_to_do(

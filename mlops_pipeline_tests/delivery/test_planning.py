@@ -1,18 +1,20 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.delivery.artifacts import ArtifactStore, ref_to
+from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline.delivery.judging import Judge
-from mlops_pipeline.delivery.planning import plan_layers, plan_model
+from mlops_pipeline.delivery.planning import Step, plan_layers, plan_model
+from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
 from mlops_pipeline_tests.fakes import FakeLayer, FakePlatform
-from mlops_pipeline_tests.toy import REGISTERED, TOY
+from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
 
 
 @pytest.mark.parametrize(
@@ -124,32 +126,65 @@ def test_a_plan_knows_what_checks_refused() -> None:
     assert _actions(platform) == ["keep", "keep", "deploy"]
 
 
-def test_a_plan_leaves_a_pinned_artifact_in_place() -> None:
-    platform = FakePlatform()
+def _pinned(platform: FakePlatform, folder: Path) -> tuple[ModelRef, ModelRef]:
+    """Deploy and pin an old artifact; return it and that of the current inputs."""
     order = _trained(platform)
     artifacts = ArtifactStore(platform.store)
     ref = artifacts.find_by_inputs("toy", inputs_digest=order.inputs_digest())
     assert ref is not None
-    pinned = ref_to("toy", "0" * 64)
+    manifest, files, evaluation = published_files(folder, created="2020-01-01")
+    pinned = artifacts.publish(manifest, files=files, evaluation=evaluation)
     state = DesiredState(TOY, platform)
     desired = state.wanting(pinned, by="somebody", is_pinned=True)
     secret = platform.object_store_secret()
     platform.deployments.apply(seldon_deployment(TOY, pinned, secret=secret, desired=desired))
     state.keep(desired)
+    return pinned, ref
 
+
+def _deployment_step(platform: FakePlatform) -> Step:
     *_, step = plan_model(REGISTERED, platform=platform, file=None)
+    return step
 
+
+def test_a_plan_leaves_a_pinned_artifact_in_place(tmp_path: Path) -> None:
+    platform = FakePlatform()
+    pinned, ref = _pinned(platform, tmp_path)
+    step = _deployment_step(platform)
     assert step.action == "keep"
-    assert step.reason.startswith("000000000000 is pinned since ")
+    assert step.reason.startswith(f"{pinned.digest[:12]} is pinned since ")
     assert step.reason.endswith(f"by somebody; the newer artifact {ref.digest[:12]} waits")
-
     platform.deployments.delete("toy-model", namespace="seldon")
-    *_, step = plan_model(REGISTERED, platform=platform, file=None)
+    step = _deployment_step(platform)
     assert step.action == "deploy"
-    assert step.reason.startswith("seldon/toy-model is not there; 000000000000 is pinned")
+    assert f"; {pinned.digest[:12]} is pinned" in step.reason
+
+
+def test_a_plan_says_why_a_pinned_artifact_is_not_deployed(tmp_path: Path) -> None:
+    platform = FakePlatform()
+    pinned, ref = _pinned(platform, tmp_path)
+    platform.deployments.delete("toy-model", namespace="seldon")
+    platform.serving_environment.scores = [[0.5, 0.5]] * 10
+    judge = Judge(platform, by="a test")
+    for criterion in model_criteria(TOY):
+        judge.evaluate(criterion, ref)
+    step = _deployment_step(platform)
+    assert step.action == "held"
+    assert f"`mlops-pipeline rollback toy {pinned.digest[:12]}`" in step.reason
+
+    for criterion in model_criteria(TOY):
+        judge.evaluate(criterion, pinned)
+    step = _deployment_step(platform)
+    assert step.action == "refused"
+    assert "refused by predicts_the_same_where_it_is_served" in step.reason
+
+    judge.artifacts.delete(pinned)
+    step = _deployment_step(platform)
+    assert step.action == "refused"
+    assert "it is missing or damaged in the object store" in step.reason
 
     platform.store.objects["models", "toy/desired/fake/seldon/toy-model.json"] = b"{"
-    *_, step = plan_model(REGISTERED, platform=platform, file=None)
+    step = _deployment_step(platform)
     assert step.action == "refused"
     assert "could not read the desired state" in step.reason
 

@@ -267,7 +267,7 @@ def test_a_bad_model_does_not_reach_users(command_line: CommandLine, tmp_path: P
     refused = command_line.run("rollback", "wine", bad, code=1).stderr
     assert "is refused by accuracy_at_least_threshold: the accuracy" in refused
     assert _answering(url) == good
-    command_line.run("rollback", "wine", bad, "--accept-refused")
+    command_line.run("rollback", "wine", bad, "--accept-refused", code=3)
     assert _answering(url).startswith(bad)
     assert "(accepted)" in command_line.run("models", "wine").stdout
     assert _refused(command_line) == [bad]

@@ -50,6 +50,19 @@ def test_a_deployment_answers_below_its_path_and_says_its_digest(rig: Rig) -> No
     assert found == deployment(predictor("s3://models/toy/one"))
 
 
+def test_an_annotation_starts_no_server(rig: Rig) -> None:
+    rig.apply(predictor(rig.publish("one")))
+    before = sorted(rig.pids())
+    rig.platform.deployments.annotate("toy", {"mlops-pipeline/pinned": "true"}, namespace="seldon")
+    rig.platform.deployments.annotate("nobody", {"a": "b"}, namespace="seldon")
+    assert sorted(rig.pids()) == before
+    found = rig.platform.deployments.find("toy", namespace="seldon")
+    assert found is not None
+    assert found.metadata.annotations["mlops-pipeline/pinned"] == "true"
+    assert rig.platform.deployments.apply(found).action == "unchanged"
+    assert rig.predict() == ["one"]
+
+
 def test_a_server_sees_the_contract_and_no_keys(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.apply(
         predictor(

@@ -2,9 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -80,6 +80,20 @@ class EmbeddedDeployments:
                 routed = self._switch(before, after)
             self._retire(deployment.name, deployment.namespace, before, after)
             return Change(_action(before, after, moved=started or routed), self._facts(after))
+
+    def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
+        """Set annotations of a deployment's metadata; its servers and routes stay as they are."""
+        parts = self._parts
+        if parts.records.find(name, namespace=namespace) is None:
+            return
+        with (
+            self._lock(name, namespace, "annotate"),
+            parts.locks.held("state", purpose=f"annotate {name}"),
+        ):
+            record = parts.records.find(name, namespace=namespace)
+            if record is not None:
+                deployment = record.deployment.annotated(annotations)
+                parts.records.save(replace(record, deployment=deployment))
 
     def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:
         """Return the deployment as last applied, or None."""

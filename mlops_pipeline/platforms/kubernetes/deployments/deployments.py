@@ -150,6 +150,20 @@ class KubernetesDeployments:
             {"address": url, **self._facts(api, applied), "seconds": round(seconds, 2)},
         )
 
+    def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
+        """Set annotations of a deployment's metadata; its pods and routes stay as they are.
+
+        Raises:
+            ConflictError: somebody else created it.
+        """
+        api = self._parts.api()
+        with self._lock(name, namespace, "annotate"):
+            if (found := self._find(api, name, namespace)) is None:
+                return
+            _require_ours(found, "annotate")
+            change = self._manifests.annotating(found, annotations)
+            api.patch(SELDON_DEPLOYMENT, name, change, namespace=namespace)
+
     def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:
         """Return the deployment as last applied, or None.
 
@@ -423,7 +437,7 @@ class KubernetesDeployments:
                 else:
                     api.apply(_as_it_was(before))
             except PipelineError:
-                _log.exception("%s/%s: what was deployed before is not back", namespace, name)
+                _log.exception("could not restore the previous deployment %s/%s", namespace, name)
             raise
 
     def _wait_for_end(self, api: KubernetesApi, found: Manifest, left: Sequence[str]) -> None:

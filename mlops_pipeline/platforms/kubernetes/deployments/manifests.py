@@ -130,7 +130,7 @@ class Manifests:
         `kept` are predictors that stay as they stand in the cluster, but for their traffic, by
         their names there.
         """
-        given = json.dumps(deployment.to_manifest(), sort_keys=True, separators=(",", ":"))
+        given = _plain(deployment)
         placed = self.place(deployment)
         manifest = placed.to_manifest()
         metadata, spec = manifest["metadata"], manifest["spec"]
@@ -166,6 +166,15 @@ class Manifests:
         if given is not None and _is_untouched(manifest, self.render(given)):
             return given
         return _as_it_stands(manifest)
+
+    def annotating(self, manifest: Manifest, annotations: Mapping[str, str]) -> Manifest:
+        """Return the change that annotates a deployment, and the manifest that was given with it.
+
+        What somebody changed by hand stays, and stays visible as such.
+        """
+        given = _given(manifest)
+        applied = {APPLIED_ANNOTATION: _plain(given.annotated(annotations))} if given else {}
+        return {"metadata": {"annotations": {**annotations, **applied}}}
 
     def standing(self, manifest: Manifest) -> SeldonDeployment:
         """Return what `read` does, each predictor by the name that it has in the cluster."""
@@ -356,6 +365,10 @@ def _container(name: str, *, port: str | int, resources: Resources) -> dict[str,
         },
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
+
+
+def _plain(deployment: SeldonDeployment) -> str:
+    return json.dumps(deployment.to_manifest(), sort_keys=True, separators=(",", ":"))
 
 
 def _given(manifest: Manifest) -> SeldonDeployment | None:

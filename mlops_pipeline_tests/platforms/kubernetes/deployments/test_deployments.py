@@ -282,6 +282,33 @@ def test_an_edit_by_hand_is_a_state_with_what_was_changed(world: World) -> None:
     assert "exited with 4" in status.reason
 
 
+def test_an_annotation_replaces_no_pod_and_hides_no_edit(world: World) -> None:
+    world.deployments.apply(deployment())
+    pods = [pod["metadata"]["uid"] for pod in world.operator.pods()]
+    world.image = "serving:2"
+    world.deployments.annotate("iris", {"mlops-pipeline/pinned": "false"}, namespace="models")
+    world.operator.step()
+    assert [pod["metadata"]["uid"] for pod in world.operator.pods()] == pods
+    world.image = "serving:1"
+    wanted = deployment().annotated({"mlops-pipeline/pinned": "false"})
+    assert world.deployments.find("iris", namespace="models") == wanted
+    assert world.deployments.apply(wanted).action == "unchanged"
+
+    edit(world, modelUri="s3://models/iris/nothing")
+    world.deployments.annotate("iris", {"mlops-pipeline/pinned": "true"}, namespace="models")
+    world.operator.step()
+    (status,) = world.status()
+    assert status.state == "edited"
+
+
+def test_an_annotation_of_nothing_or_of_somebody_elses(world: World) -> None:
+    world.deployments.annotate("iris", {"a": "b"}, namespace="models")
+    assert world.deployments.list() == []
+    world.api.put(FOREIGN)
+    with pytest.raises(ConflictError, match="somebody else"):
+        world.deployments.annotate("iris", {"a": "b"}, namespace="models")
+
+
 def test_what_an_edit_by_hand_has_broken_does_not_end_the_wait_for_its_end(world: World) -> None:
     world.deployments.apply(deployment())
     edit(world, modelUri="s3://models/iris/nothing")
