@@ -1,6 +1,13 @@
 """What decides which tests run."""
 
+import signal
+
 import pytest
+
+# A shell starts what runs in its background with SIGINT ignored. The tests' own processes would
+# inherit that, and Dagster gives the same to SIGTERM: then neither signal ends what a test started.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -438,11 +438,11 @@ def test_why_an_artifact_cannot_be_served_is_said(
 
 def test_a_build_that_fails_says_how_it_ended(parts: KindParts, tmp_path: Path) -> None:
     files = serving_context.contents()
-    broken = files["serving.lock"].replace(b"aiofiles==", b"aiofiles==99.", 1)
+    broken = files["serving.lock"].replace(b"uvicorn==", b"uvicorn==99.", 1)
     context = tmp_path / "context"
     serving_context.write({**files, "serving.lock": broken}, context)
     assert isinstance(parts.engine, ContainerEngine)
-    with pytest.raises(CommandError, match="no version of aiofiles"):
+    with pytest.raises(CommandError, match="no version of uvicorn"):
         parts.engine.build(
             context,
             dockerfile=context / serving_context.DOCKERFILE,
