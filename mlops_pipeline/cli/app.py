@@ -152,7 +152,10 @@ def _forget_desired(context: Context) -> list[str]:
         reason = str(error)
     if not reason or context.platform.name != "kubernetes":
         return []
-    return [f"pins were not deleted, if the object store is external: {reason}"]
+    return [
+        f"The pins in an external object store were not deleted: {reason}. To delete them, remove "
+        "the objects below models/MODEL/desired/kubernetes/ there"
+    ]
 
 
 @app.command()
