@@ -70,9 +70,9 @@ def test_a_models_plan_follows_what_is_there() -> None:
     other = replace(ref, digest="0" * 64)
     platform.deployments.apply(seldon_deployment(TOY, other, secret=platform.object_store_secret()))
     platform.deployments.difference = "the engine is off, the settings say on"
-    platform.deployments.conflict = "somebody else made it"
+    platform.deployments.conflict = "somebody else created it"
     *_, last = plan_model(REGISTERED, platform=platform, file=None)
-    assert (last.action, last.reason) == ("held", "somebody else made it")
+    assert (last.action, last.reason) == ("held", "somebody else created it")
     platform.deployments.conflict = ""
     *_, last = plan_model(REGISTERED, platform=platform, file=None)
     assert last.reason == f"the engine is off, the settings say on; {ref.digest[:12]} replaces it"

@@ -534,7 +534,7 @@ def test_the_documentations_manifest_works_by_hand_beside_ours(
         lambda: rig.platform.deployments.delete("tfserving", namespace=NAMESPACE),
         lambda: rig.apply(digits(rig.mnist), name="tfserving"),
     ):
-        with pytest.raises(ConflictError, match="somebody else made it"):
+        with pytest.raises(ConflictError, match="somebody else created it"):
             refused()
     _kubectl(bundle, rig.parts, "delete", "-f", "-", stdin=yaml.safe_dump(manifest))
 

@@ -310,7 +310,7 @@ CASES = {
     ),
     "traffic edited": Case(
         _edited_traffic,
-        {"iris/deployment": ("update", PLAN_OF_IRIS + "traffic is 70, applied was 100")},
+        {"iris/deployment": ("update", PLAN_OF_IRIS + "traffic is 70 instead of 100")},
         {"iris/deployment": "updated"},
         serves=False,  # Seldon's operator itself gives a new predictor its traffic at once.
         always=True,

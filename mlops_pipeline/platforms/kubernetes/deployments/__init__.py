@@ -1,1 +1,1 @@
-"""SeldonDeployments: applied, watched until they are routed, and taken away."""
+"""SeldonDeployments: apply them, wait until requests are routed to them, delete them."""

@@ -1,4 +1,4 @@
-"""SeldonDeployments in a cluster: applied, watched until they are routed, and taken away."""
+"""SeldonDeployments in a cluster: apply them, wait until requests are routed, delete them."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,21 +50,20 @@ from mlops_pipeline.platforms.seldon import SeldonDeployment, between
 _log = logging.getLogger(__name__)
 _INTERVAL = 0.2
 _PATIENCE = 30.0
-"""Seconds for a webhook that has just been started to answer, and for a route to reach the
-gateway."""
+"""Seconds that a webhook may take to answer after its start, and a route to reach the gateway."""
 _SLOW = 5.0
-"""Seconds in which the operator has taken up what was applied, or has found out that it cannot."""
+"""Seconds after which the operator has either reconciled a new manifest or reported a failure."""
 _HEARD = 1.0
-"""Seconds in which the gateway has heard of a route: istiod gathers changes for 0.1 s."""
+"""Seconds after which the gateway has received a route: istiod collects changes for 0.1 s."""
 _READY = "ready"
-"""The one path that our servers and Seldon's executor (`executor/api/rest/server.go`) have under
+"""The only path that our servers and Seldon's executor (`executor/api/rest/server.go`) serve under
 every protocol."""
 _END = 90.0
-"""Seconds in which pods must have ended."""
+"""Seconds within which pods must end."""
 
 
 class Artifacts(Protocol):
-    """What deployments ask of the object store's layer."""
+    """What deployments need from the object store's layer."""
 
     def client(self) -> Objects:
         """Return a client of the store.
@@ -78,7 +77,7 @@ class Artifacts(Protocol):
 
 
 class Gateway(Protocol):
-    """What deployments ask of the gateway's layer."""
+    """What deployments need from the gateway's layer."""
 
     def url(self) -> str:
         """Return `http://host:port`.
@@ -92,11 +91,11 @@ class Gateway(Protocol):
 
 
 class KubernetesDeployments:
-    """Deployments whose servers are pods, and whose routes are Istio's.
+    """Deployments whose servers are pods and whose routes belong to Istio.
 
-    An apply leaves the pods that serve alone until new ones are ready: that is the operator's
-    rolling update. What does not become ready is taken back, so that the cluster asks for what it
-    serves.
+    During an apply, the serving pods keep running until new ones are ready: the operator does a
+    rolling update. If the new pods do not become ready, the previous manifest is restored, so that
+    the cluster's manifest describes what it serves.
     """
 
     def __init__(
@@ -115,14 +114,17 @@ class KubernetesDeployments:
         self._get = get
 
     def apply(self, deployment: SeldonDeployment) -> Change:
-        """Make the deployment true: pods started, routes switched without a dropped request.
+        """Start the deployment's pods, then switch the routes without losing a request.
 
         Raises:
-            InvalidManifestError: Seldon's webhook refuses it, in its words; nothing was changed.
-            NotFoundError: the gateway, a secret, a bucket or an artifact does not exist; likewise.
-            ConflictError: there is one of that name that somebody else made; likewise.
-            FatalStateError: a pod cannot become ready; the version before keeps all traffic.
-            UnavailableError: it did not become ready in time; likewise.
+            InvalidManifestError: Seldon's webhook refuses it; has the webhook's message. Nothing
+                was changed.
+            NotFoundError: the gateway, a secret, a bucket or an artifact does not exist. Nothing
+                was changed.
+            ConflictError: somebody else created a deployment of that name. Nothing was changed.
+            FatalStateError: a pod cannot become ready; the previous version keeps all traffic.
+            UnavailableError: it did not become ready in time; the previous version keeps all
+                traffic.
         """
         api, url = self._parts.api(), self._url(deployment)
         with self._lock(deployment.name, deployment.namespace, "apply"):
@@ -141,7 +143,7 @@ class KubernetesDeployments:
                     applied = self._apply(api, render(step))
                 waited = self._wait(api, before, applied, deployment, stale=stale)
                 if waited and before is not None:
-                    # Until then the gateway goes on asking the pods that were replaced.
+                    # Until then the gateway still sends requests to the replaced pods.
                     self._parts.clock.sleep(_HEARD)
                 self._wait_for_route(deployment, url)
             seconds = self._parts.clock.now() - start
@@ -151,7 +153,7 @@ class KubernetesDeployments:
         )
 
     def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
-        """Set annotations of a deployment's metadata; its pods and routes stay as they are.
+        """Set annotations of a deployment's metadata. Its pods and routes do not change.
 
         Raises:
             ConflictError: somebody else created it.
@@ -167,7 +169,7 @@ class KubernetesDeployments:
     def find(self, name: str, *, namespace: str) -> SeldonDeployment | None:
         """Return the deployment as last applied, or None.
 
-        One that was changed by hand is returned as it stands.
+        If somebody changed it by hand, its current state is returned.
         """
         api = self._parts.find_api()
         found = self._find(api, name, namespace) if api is not None else None
@@ -176,7 +178,7 @@ class KubernetesDeployments:
     def list(self) -> Sequence[SeldonDeployment]:
         """Return every deployment as last applied, sorted by namespace and name.
 
-        Those of somebody else are among them, as far as this project has words for them.
+        This includes deployments of others, without the fields that this project does not know.
         """
         api = self._parts.find_api()
         found = api.list(SELDON_DEPLOYMENT) if api is not None else ()
@@ -186,15 +188,15 @@ class KubernetesDeployments:
         )
 
     def damages(self) -> Sequence[str]:
-        """Return nothing: the API server keeps them whole."""
+        """Return nothing: the API server keeps its objects consistent."""
         return ()
 
     def delete(self, name: str, *, namespace: str) -> None:
-        """Stop routing to it, let its pods finish, and return when they are gone.
+        """Stop routing to it, let its pods finish, and return when they have ended.
 
         Raises:
             UnknownNameError: there is no such deployment.
-            ConflictError: somebody else made it.
+            ConflictError: somebody else created it.
             UnavailableError: its pods did not end in time.
         """
         api = self._parts.api()
@@ -211,7 +213,7 @@ class KubernetesDeployments:
             self._wait_for_end(api, found, left)
 
     def delete_ours(self) -> None:
-        """Delete every deployment that was made from this state folder.
+        """Delete every deployment that was created from this state folder.
 
         Raises:
             UnavailableError: the cluster does not answer, or pods did not end in time.
@@ -223,7 +225,7 @@ class KubernetesDeployments:
                 self.delete(metadata["name"], namespace=metadata["namespace"])
 
     def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
-        """Look at each predictor as it is now. Empty when there is no such deployment."""
+        """Return the current status of each predictor. Empty if there is no such deployment."""
         api = self._parts.find_api()
         found = self._find(api, name, namespace) if api is not None else None
         if api is None or found is None:
@@ -232,23 +234,23 @@ class KubernetesDeployments:
         return statuses(api, look(api, found), deployment, edits=edits)
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
-        """Say in a few words why there is no such deployment: its namespace may be gone."""
+        """Say in a few words why there is no such deployment: its namespace may be missing."""
         api = self._parts.find_api()
         if api is None:
             return "not deployed"
         if (found := api.find(NAMESPACE, namespace)) is None:
-            return f"not deployed: the namespace {namespace} is not there"
+            return f"not deployed: the namespace {namespace} is missing"
         ending = is_ending(found)
         return f"the namespace {namespace} is being deleted" if ending else "not deployed"
 
     def describe_conflict(self, name: str, *, namespace: str) -> str:
-        """Say that somebody else made the deployment of that name, and what to do; else empty."""
+        """Say that somebody else created the deployment, and what to do. Empty if it is ours."""
         api = self._parts.find_api()
         found = self._find(api, name, namespace) if api is not None else None
         return _conflict(found) if found is not None else ""
 
     def describe_difference(self, wanted: SeldonDeployment) -> str:
-        """Say what the platform's settings change about the deployment; empty if nothing."""
+        """Say what the platform's settings would change in the deployment; empty if nothing."""
         api = self._parts.find_api()
         found = self._find(api, wanted.name, wanted.namespace) if api is not None else None
         return self._manifests.difference(found, wanted) if found is not None else ""
@@ -260,14 +262,14 @@ class KubernetesDeployments:
         return pods.logs(api, look(api, found).pods, lines=lines)
 
     def _find(self, api: KubernetesApi, name: str, namespace: str) -> Manifest | None:
-        """Return the SeldonDeployment, or None; one that is ending is as good as gone."""
+        """Return the SeldonDeployment, or None, also if it is being deleted."""
         found = find_lasting(api, SELDON_DEPLOYMENT, name, namespace=namespace)
         return None if found is None or _is_namespace_ending(api, namespace) else found
 
     def _find_settled(self, api: KubernetesApi, deployment: SeldonDeployment) -> Manifest | None:
-        """Return the SeldonDeployment, or None; one that is ending is waited for.
+        """Return the SeldonDeployment, or None. If it is being deleted, wait for that first.
 
-        What is applied to it would end with it.
+        A change that is applied to it during its deletion would be deleted with it.
         """
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
         wait_for_end(api, NAMESPACE, deployment.namespace, timeout=timeout, clock=clock)
@@ -281,9 +283,9 @@ class KubernetesDeployments:
         return f"{self._gateway.url()}/seldon/{deployment.namespace}/{deployment.name}/"
 
     def _prepare(self, api: KubernetesApi, deployment: SeldonDeployment) -> None:
-        """Make what the pods need, and look for what they will read.
+        """Create the namespace and the Secret for the pods, and require what they will read.
 
-        rclone copies nothing from a prefix that does not exist, and says that it is done.
+        rclone reports success if the prefix does not exist, although it copies nothing.
         """
         namespace = deployment.namespace
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
@@ -295,21 +297,22 @@ class KubernetesDeployments:
                 _require_artifact(self._artifacts.client(), predictor.graph.model_uri)
             elif api.find(SECRET, secret, namespace=namespace) is None:
                 raise NotFoundError(
-                    f"the Secret {secret} does not exist in the namespace {namespace}; make it, or "
-                    "name another as envSecretRefName"
+                    f"the Secret {secret} does not exist in the namespace {namespace}; create it, "
+                    "or set envSecretRefName to another one"
                 )
 
     def _steps(
         self, api: KubernetesApi, before: Manifest | None, wanted: SeldonDeployment
     ) -> Sequence[SeldonDeployment]:
-        """Return what is applied one after the other, so that no request is lost; last `wanted`.
+        """Return the states to apply one after the other so that no request is lost.
 
-        Seldon's operator writes the route to a new predictor before the DestinationRule that it
-        leads by, and deletes the Service of an old one with the route: for a moment the gateway
-        knows no way for a share of the requests. Where what is there does not serve, none are lost.
+        The last one is `wanted`. Steps are needed because Seldon's operator writes the route to a
+        new predictor before its DestinationRule, and deletes the Service of an old predictor
+        together with the route: for a moment the gateway has no destination for a share of the
+        requests. If nothing serves yet, no request can be lost, and one step is enough.
 
-        The route tells who serves, not the manifest: an apply that was killed has left a manifest
-        whose predictors are still starting.
+        The route says which predictors serve; the manifest does not: after an apply was killed, the
+        predictors of its manifest are still starting.
         """
         if before is None:
             return [wanted]
@@ -318,13 +321,13 @@ class KubernetesDeployments:
         return [*between(there, placed, shares), wanted] if shares else [wanted]
 
     def _going(self, before: Manifest | None, wanted: SeldonDeployment) -> Mapping[str, Manifest]:
-        """Return the predictors that stand there and are not wanted, by name."""
+        """Return the existing predictors that `wanted` does not have, by name."""
         names = {p.name for p in self._manifests.place(wanted).spec.predictors}
         there = (before["spec"].get("predictors") or ()) if before is not None else ()
         return {p["name"]: p for p in there if p["name"] not in names}
 
     def _apply(self, api: KubernetesApi, manifest: Manifest) -> Manifest:
-        """Apply, and try again while Seldon's webhook does not answer yet."""
+        """Apply, and retry while Seldon's webhook does not answer yet."""
         applied: list[Manifest] = []
         name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
 
@@ -351,7 +354,7 @@ class KubernetesDeployments:
         *,
         stale: Mapping[str, int],
     ) -> bool:
-        """Wait until what was applied is rolled out and routed; say whether that took waiting."""
+        """Wait until `resource` is rolled out and routed. Return whether waiting was necessary."""
         start, placed = self._parts.clock.now(), self._manifests.place(wanted)
 
         def describe() -> str | None:
@@ -363,7 +366,7 @@ class KubernetesDeployments:
                 )
             slow = self._parts.clock.now() - start > _SLOW
             if not slow and _generations(look(api, resource)).items() & stale.items():
-                return "Seldon's operator has not taken back yet what somebody changed by hand"
+                return "waiting for Seldon's operator to revert a manual change"
             current = {**resource, "status": now.get("status")}
             return describe_unready(api, current, placed, slow=slow)
 
@@ -389,16 +392,16 @@ class KubernetesDeployments:
         return True
 
     def _edited(self, api: KubernetesApi, found: Manifest | None) -> Mapping[str, int]:
-        """Return the Deployments whose pods run what somebody changed by hand; else none.
+        """Return uid → generation of the Deployments if somebody changed their pods by hand.
 
-        Their annotations are those of what was applied, so that alone does not tell whether the
-        operator has put them back.
+        Their annotations do not show whether the operator has reverted the change: they equal the
+        annotations of what was applied.
         """
         edited = found is not None and self._manifests.has_other_pods(found)
         return _generations(look(api, found)) if found is not None and edited else {}
 
     def _wait_for_route(self, deployment: SeldonDeployment, url: str) -> None:
-        """Wait until the gateway has heard of the route, where our own servers answer there."""
+        """Wait until the gateway has received the route, if our own servers answer there."""
         if not self._manifests.are_ours or not any(
             deployment.replicas(p) for p in deployment.spec.predictors if not p.shadow
         ):
@@ -425,7 +428,7 @@ class KubernetesDeployments:
     def _taking_back(
         self, api: KubernetesApi, before: Manifest | None, after: Manifest
     ) -> Iterator[None]:
-        """Put back what was there when the new one does not come to serve."""
+        """Restore the previous manifest if the new version does not become ready."""
         try:
             yield
         except BaseException:
@@ -449,7 +452,7 @@ class KubernetesDeployments:
                 return f"still ending: {', '.join(there)}"
             again = api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
             same = again is not None and again["metadata"].get("uid") == found["metadata"]["uid"]
-            return "the SeldonDeployment is still there" if same else None
+            return "the SeldonDeployment still exists" if same else None
 
         wait_until(
             f"the end of {namespace}/{name}",
@@ -480,13 +483,13 @@ def _is_namespace_ending(api: KubernetesApi, name: str) -> bool:
 
 
 def _generations(rollout: Rollout) -> dict[str, int]:
-    """Return uid → generation of the Deployments: it rises with each change of their pods."""
+    """Return uid → generation of the Deployments. Each change of the pods increases it."""
     found = (deployment["metadata"] for deployment in rollout.deployments)
     return {metadata["uid"]: metadata.get("generation", 1) for metadata in found}
 
 
 def _require_ours(found: Manifest | None, verb: str) -> None:
-    """Refuse to touch what somebody else made.
+    """Refuse to change a deployment that somebody else created.
 
     Raises:
         ConflictError: it lacks this project's label.
@@ -503,25 +506,25 @@ def _conflict(found: Manifest) -> str:
         return ""
     place = f"{found['metadata']['name']} --namespace {found['metadata']['namespace']}"
     return (
-        "somebody else made it. Delete it yourself "
+        "somebody else created it. Delete it yourself "
         f"(`kubectl delete seldondeployment {place}`), or hand it over "
         f"(`kubectl label seldondeployment {place} app.kubernetes.io/managed-by=mlops-pipeline`)"
     )
 
 
 def _require_artifact(store: Objects, uri: str) -> None:
-    """Refuse a modelUri with nothing below it.
+    """Refuse a modelUri without objects.
 
     Raises:
-        NotFoundError: no such bucket, or nothing below the prefix.
+        NotFoundError: the bucket does not exist, or the prefix has no objects.
     """
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     if not store.sizes(bucket, prefix.rstrip("/") + "/"):
-        raise NotFoundError(f"there is nothing below {uri}; is the artifact published?")
+        raise NotFoundError(f"there are no objects below {uri}; publish the artifact first")
 
 
 def _is_same(before: Manifest, after: Manifest) -> bool:
-    """Say whether an apply has changed nothing that we ask for."""
+    """Say whether an apply changed neither the specification nor the given manifest."""
     given = [
         (m["metadata"].get("annotations") or {}).get(APPLIED_ANNOTATION) for m in (before, after)
     ]
@@ -539,7 +542,7 @@ def _action(
 
 
 def _as_it_was(before: Manifest) -> Manifest:
-    """Return what makes the object again what it was."""
+    """Return the manifest that restores the object."""
     metadata = before["metadata"]
     kept = ("name", "namespace", "labels", "annotations")
     return {

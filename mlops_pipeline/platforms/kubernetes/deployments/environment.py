@@ -1,4 +1,4 @@
-"""The serving environment: the image that pods serve with, run here, without a network."""
+"""The serving environment: the pods' serving image, run on this machine without a network."""
 
 import shutil
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ _GIVEN, _WRITTEN = "/mnt/given", "/mnt/written"
 class ImageServingEnvironment:
     """The serving images, in containers of this machine's engine.
 
-    Where upstream's images are to serve, which predict nothing without a cluster, the libraries of
-    this Python environment stand for them: those that train, and TensorFlow of the same version.
+    Upstream's images cannot predict without a cluster. If they serve, the libraries of this Python
+    environment are used instead: the ones that train, and TensorFlow of the same version.
     """
 
     def __init__(self, engine: EngineApi, serving: ServingImage, *, temporary: Path) -> None:
@@ -30,7 +30,7 @@ class ImageServingEnvironment:
         self._here = LocalServingEnvironment(temporary=temporary)
 
     def fingerprint(self) -> str:
-        """Name the environment: the images' tag, which stands for all that is in them."""
+        """Return the images' tag, which identifies their whole content."""
         if self._serving.is_upstream:
             return f"upstream-{self._here.fingerprint()}"
         return self._serving.tag
@@ -49,8 +49,8 @@ class ImageServingEnvironment:
 
         Raises:
             NotFoundError: the image is not built.
-            CommandError: the artifact does not load or does not predict; with the reason.
-            IntegrityError: what it wrote is not a table of scores.
+            CommandError: the artifact does not load or does not predict; has the reason.
+            IntegrityError: the container's output is not a table of scores.
         """
         if self._serving.is_upstream:
             return self._here.predict(
@@ -69,8 +69,8 @@ class ImageServingEnvironment:
         reference = self._serving.reference(implementation)
         if not self._engine.has_image(full_reference(reference)):
             raise NotFoundError(
-                f"could not try an artifact where it will be served: the image {reference} is not "
-                "built; `mlops-pipeline up serving_image` builds it"
+                f"could not test an artifact in the serving image: {reference} is not built; "
+                "build it with `mlops-pipeline up serving_image`"
             )
         return full_reference(reference)
 
@@ -102,10 +102,10 @@ class ImageServingEnvironment:
 
 
 def _share(model: Path, rows: Path, folder: Path) -> None:
-    """Copy what the container reads to where any user may read it.
+    """Copy what the container reads, with permissions that let any user read it.
 
-    The files are this user's alone, and the container's user is another one. What they lie in is
-    not: nobody but this user comes to them here.
+    The container runs as another user, and only this user may read the originals. On this machine
+    the copies stay private: only this user may enter the folder around them.
     """
     shutil.copytree(model, folder / "model", copy_function=shutil.copyfile)
     shutil.copyfile(rows, folder / "rows.npy")

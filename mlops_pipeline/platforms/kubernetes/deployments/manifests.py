@@ -1,9 +1,9 @@
-"""Our SeldonDeployment, what is applied to a cluster for it, and the way back.
+"""Translates our SeldonDeployment to the object that is applied to a cluster, and back.
 
-What is applied holds the manifest as it was given, in an annotation. So whoever reads it gets that
-manifest back, unless somebody changed the object by hand: then it is what stands there now.
+The object has the given manifest in an annotation. A reader gets that manifest, unless somebody
+changed the object by hand: then the reader gets the object's current state.
 
-What Seldon's operator 1.17 does with each field is in its `controllers` and in `defaults.go`:
+Seldon's operator 1.17 handles each field in its `controllers` and in `defaults.go`:
 https://github.com/SeldonIO/seldon-core/tree/v1.17.1/operator
 """
 
@@ -36,33 +36,37 @@ from mlops_pipeline.settings.models import check_resources
 Image = Callable[[str], str]
 """Returns the reference of our serving image for an implementation."""
 APPLIED_ANNOTATION = "mlops-pipeline/applied"
-"""On the SeldonDeployment: the manifest that was given."""
+"""On the SeldonDeployment: the given manifest."""
 IMAGE_ANNOTATION = "mlops-pipeline/serving-image"
-"""On a predictor: the image that its pods serve with. A new one replaces them."""
+"""On a predictor: the image that its pods serve with. A new image replaces the pods."""
 TEMPLATE_ANNOTATION = "mlops-pipeline/template"
-"""On a predictor and, by the operator, on its Deployment and pods: a digest of what they run."""
+"""On a predictor: a digest of what its pods run. The operator copies it to Deployment and pods."""
 PREDICTOR_ANNOTATION = "mlops-pipeline/predictor"
 """On a predictor that has another name in the cluster: the name that its manifest gave it."""
 NO_ENGINE_ANNOTATION = "seldon.io/no-engine"
 TF_SERVING = "tfserving"
-"""The container that loads the model behind the unit's own (`TFServingContainerName`)."""
+"""The container that loads the model, behind the unit's own container
+(`TFServingContainerName`)."""
 METRICS_PORT = {"name": "metrics", "containerPort": 6000, "protocol": "TCP"}
-"""What the operator gives to the container of a first predictor's unit. Without it, it counts on
-from one predictor to the next, and replaces pods where one before them goes (`defaults.go`)."""
+"""The port that the operator gives to the first predictor's unit. Without it, the operator numbers
+the ports across predictors, so deleting one predictor replaces the pods of the next ones
+(`defaults.go`)."""
 TF_SERVING_PORT = 2001
-"""Its port for HTTP (`TfServingRestPort`)."""
+"""The HTTP port of that container (`TfServingRestPort`)."""
 _NAME_LENGTH = 63
 _NOT_RUN = frozenset({"traffic", "replicas", "progressDeadlineSeconds"})
-"""What of a predictor can change without its pods."""
+"""Fields of a predictor that can change without a change of its pods."""
 
 _KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 _USER = 8888
 """The user that Seldon's pods run as (`defaultUserID` of its chart)."""
 _ROUTED_SECONDS = 5
-"""From the end of a pod announced to its server told to stop. The gateway hears of the end within
-a second and sends nothing more; an idle machine needs a tenth of that, a busy one has the rest."""
+"""Seconds from the announcement that a pod ends until its server gets the signal to stop.
+
+The gateway learns of the end within a second and then sends no more requests. An idle machine needs
+a tenth of that; the rest is for a busy one."""
 _END_SECONDS = _ROUTED_SECONDS + 15
-"""The server finishes in 10 s what is in flight."""
+"""Seconds until Kubernetes kills a pod. The server finishes its requests within 10 s."""
 _SERVING = ServingSettings()
 _NONE_KEPT: Mapping[str, Manifest] = {}
 
@@ -70,11 +74,11 @@ _NONE_KEPT: Mapping[str, Manifest] = {}
 class Manifests:
     """Writes and reads the SeldonDeployments of a cluster.
 
-    `secret` is the Secret that artifacts are read with where a manifest names none. `image` is None
-    where upstream's images serve, which know nothing of our probes. With `explicit` each container
-    names it, where the operator was not told of it. `pull_secret` is what nodes pull it with.
-    `engine` puts Seldon's executor before each model. `deadline` is the seconds in which a pod must
-    become ready, `serving` says what its containers are given.
+    `secret` is the Secret that artifacts are read with if a manifest names none. `image` is None if
+    upstream's images serve, which do not support our probes. With `explicit`, each container names
+    the image, because the operator is not configured with it. `pull_secret` is the Secret that
+    nodes pull it with. `engine` puts Seldon's executor before each model. `deadline` is the number
+    of seconds in which a pod must become ready. `serving` has the resources of the containers.
     """
 
     def __init__(
@@ -108,12 +112,13 @@ class Manifests:
     def place(self, deployment: SeldonDeployment) -> SeldonDeployment:
         """Return the deployment with the names that its predictors have in the cluster.
 
-        A predictor with Seldon's executor has a digest of its pods in its name. So other pods are
-        another predictor: they start beside those that serve, and the traffic moves when they are
-        ready. Pods cannot be replaced under one name without loss: the executor closes its port as
-        soon as it is told to stop (Seldon gives its container no preStop), and where the executor
-        comes or goes, Seldon's operator changes the Service's port before new pods are ready.
-        A predictor that was read from the cluster keeps its name.
+        The name of a predictor with Seldon's executor contains a digest of its pods. So a change of
+        the pods makes another predictor: its pods start beside the serving ones, and the traffic
+        moves when they are ready. Replacing pods under one name would lose requests: the executor
+        closes its port as soon as it gets the signal to stop (Seldon gives its container no
+        preStop), and when the executor is turned on or off, Seldon's operator changes the Service's
+        port before the new pods are ready. A predictor that was read from the cluster keeps its
+        name.
         """
         spec = deployment.spec
         plain = deployment.to_manifest()["spec"]["predictors"]
@@ -125,10 +130,10 @@ class Manifests:
     def render(
         self, deployment: SeldonDeployment, *, kept: Mapping[str, Manifest] = _NONE_KEPT
     ) -> dict[str, Any]:
-        """Return what is applied.
+        """Return the manifest to apply.
 
-        `kept` are predictors that stay as they stand in the cluster, but for their traffic, by
-        their names there.
+        `kept` has predictors of the cluster, by their names there, that must not change, except for
+        their traffic.
         """
         given = _plain(deployment)
         placed = self.place(deployment)
@@ -157,10 +162,10 @@ class Manifests:
         }
 
     def read(self, manifest: Manifest) -> SeldonDeployment:
-        """Return the deployment that was given, or what stands there if that was changed by hand.
+        """Return the given deployment, or the current state if somebody changed it by hand.
 
-        One of somebody else's is returned as far as this project has words for it: its predictors
-        with their models and traffic. What only Seldon knows of it is left out.
+        For a deployment of somebody else, the fields that this project knows are returned: its
+        predictors with their models and traffic. Other fields of Seldon's are omitted.
         """
         given = _given(manifest)
         if given is not None and _is_untouched(manifest, self.render(given)):
@@ -168,32 +173,32 @@ class Manifests:
         return _as_it_stands(manifest)
 
     def annotating(self, manifest: Manifest, annotations: Mapping[str, str]) -> Manifest:
-        """Return the change that annotates a deployment, and the manifest that was given with it.
+        """Return the patch that annotates a deployment, and the given manifest in its annotation.
 
-        What somebody changed by hand stays, and stays visible as such.
+        Manual changes stay, and are still reported as manual changes.
         """
         given = _given(manifest)
         applied = {APPLIED_ANNOTATION: _plain(given.annotated(annotations))} if given else {}
         return {"metadata": {"annotations": {**annotations, **applied}}}
 
     def standing(self, manifest: Manifest) -> SeldonDeployment:
-        """Return what `read` does, each predictor by the name that it has in the cluster."""
+        """Return what `read` returns, but each predictor with its name in the cluster."""
         given = _given(manifest)
         if given is not None and _is_untouched(manifest, self.render(given)):
             return self.place(given)
         return _as_it_stands(manifest)
 
     def edits(self, manifest: Manifest) -> Mapping[str, str]:
-        """Say by predictor what somebody changed by hand since it was applied; else empty.
+        """Return predictor → what somebody changed by hand since it was applied.
 
-        Each is named as it is in the cluster. That an older version of this project wrote it, or
-        with another image, is no such change.
+        The keys are the predictors' names in the cluster. An object that an older version of this
+        project wrote, or that has another image, does not count as changed.
         """
         given = _given(manifest)
         return dict(_edits(manifest, given)) if given is not None else {}
 
     def difference(self, manifest: Manifest, wanted: SeldonDeployment) -> str:
-        """Say what the settings change about how a deployment of ours serves; empty if nothing."""
+        """Say how the settings differ from how a deployment of ours serves; empty if not at all."""
         if not is_ours(manifest):
             return ""
         there, asked = (_serving_of(m) for m in (manifest, self.render(wanted)))
@@ -205,7 +210,7 @@ class Manifests:
         )
 
     def has_other_pods(self, manifest: Manifest) -> bool:
-        """Say whether somebody changed by hand what the pods of a deployment of ours run."""
+        """Say whether somebody changed by hand the pods of a deployment of ours."""
         found = manifest["spec"].get("predictors") or ()
         ours = _given(manifest) is not None
         return ours and not all(_is_template_whole(manifest, predictor) for predictor in found)
@@ -213,7 +218,7 @@ class Manifests:
     def _place_images(
         self, component: dict[str, Any], predictor: Predictor, protocol: str, image: Image
     ) -> None:
-        """Say which images the containers run and how they are pulled, where it must be said."""
+        """Set the containers' images and the pull secret, if the operator does not set them."""
         if self._pull_secret:
             component["spec"]["imagePullSecrets"] = [{"name": self._pull_secret}]
         if not self._explicit:
@@ -256,14 +261,14 @@ class Manifests:
         annotations[TEMPLATE_ANNOTATION] = _digest(deployment, template)
         return {
             **template,
-            # Where none are asked for, the operator keeps as many as there were.
+            # Without a number, the operator keeps the current number of replicas.
             "replicas": deployment.replicas(predictor),
             "progressDeadlineSeconds": self._deadline,
         }
 
 
 def has_engine(annotations: Mapping[str, str]) -> bool:
-    """Say by a predictor's annotations whether Seldon's executor stands before its model."""
+    """Say whether Seldon's executor runs before the model of a predictor with `annotations`."""
     return annotations.get(NO_ENGINE_ANNOTATION, "").lower() != "true"
 
 
@@ -273,13 +278,13 @@ def loader(predictor: Predictor, protocol: str) -> str:
 
 
 def _has_forwarder(predictor: Predictor, protocol: str) -> bool:
-    """The unit's own container hands requests to TF Serving, where that speaks another protocol."""
+    """Say whether the unit's container translates requests for TF Serving's own protocol."""
     framework = get_served(predictor.graph.implementation)
     return framework.behind_forwarder and protocol != "tensorflow"
 
 
 def _digest(deployment: SeldonDeployment, template: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal characters that change whenever what the pods run does."""
+    """Return 16 hexadecimal characters that change whenever the pods' content changes."""
     spec = deployment.spec
     return _digest_of(deployment.name, spec.protocol, spec.annotations, template)
 
@@ -320,7 +325,7 @@ def _component(predictor: Predictor, protocol: str, serving: ServingSettings) ->
 
 
 def _resources(predictor: Predictor, serving: ServingSettings) -> Resources:
-    """Return what the container is given that loads the model."""
+    """Return the resources of the container that loads the model."""
     usual, own = serving.resources_of(predictor.graph.implementation), predictor.annotations
     given = Resources.model_construct(
         cpu=own.get(CPU_ANNOTATION, usual.cpu),
@@ -331,8 +336,8 @@ def _resources(predictor: Predictor, serving: ServingSettings) -> Resources:
         check_resources(cpu=given.cpu, memory=given.memory, memory_limit=given.memory_limit)
     except ValueError as error:
         raise InvalidManifestError(
-            f"the predictor {predictor.name} cannot be given its resources: {error}, in the "
-            "model's ServerSpec or in the settings of `serving`"
+            f"the resources of the predictor {predictor.name} are invalid: {error}; correct the "
+            "model's ServerSpec or the settings of `serving`"
         ) from error
     return given
 
@@ -372,7 +377,7 @@ def _plain(deployment: SeldonDeployment) -> str:
 
 
 def _given(manifest: Manifest) -> SeldonDeployment | None:
-    """Return the manifest that the object was made from; None where it was not made by us."""
+    """Return the manifest that the object was created from; None if we did not create it."""
     text = (manifest["metadata"].get("annotations") or {}).get(APPLIED_ANNOTATION)
     if text is None or not is_ours(manifest):
         return None
@@ -383,7 +388,7 @@ def _given(manifest: Manifest) -> SeldonDeployment | None:
 
 
 def _is_untouched(manifest: Manifest, rendered: Manifest) -> bool:
-    """Say whether the object is what was applied; labels that others hang on it do not count."""
+    """Say whether the object equals what was applied; labels that others added do not count."""
     there, ours = manifest["metadata"], rendered["metadata"]
     return bool(manifest["spec"] == rendered["spec"]) and all(
         ours[key].items() <= (there.get(key) or {}).items() for key in ("labels", "annotations")
@@ -391,13 +396,13 @@ def _is_untouched(manifest: Manifest, rendered: Manifest) -> bool:
 
 
 def _edits(manifest: Manifest, given: SeldonDeployment) -> Iterator[tuple[str, str]]:
-    """Yield predictor → what was changed; what is gone is told of the first that is left."""
+    """Yield (predictor, change). The first predictor also reports the removed ones."""
     applied = {p.name: p for p in given.spec.predictors}
     there = manifest["spec"].get("predictors") or ()
     gone = sorted(applied.keys() - {_given_name(p, applied) for p in there})
     for place, found in enumerate(there):
         name = _given_name(found, applied)
-        told = [f"the predictor {n} was taken away" for n in gone] if place == 0 else []
+        told = [f"the predictor {n} was removed" for n in gone] if place == 0 else []
         if name not in applied:
             told.append("it was added")
         else:
@@ -407,7 +412,7 @@ def _edits(manifest: Manifest, given: SeldonDeployment) -> Iterator[tuple[str, s
 
 
 def _given_name(predictor: Mapping[str, Any], applied: Mapping[str, Predictor]) -> str:
-    """Return the name that the manifest gave to a predictor of the cluster."""
+    """Return the name that a predictor of the cluster has in the given manifest."""
     name, annotations = str(predictor["name"]), predictor.get("annotations") or {}
     return name if name in applied else str(annotations.get(PREDICTOR_ANNOTATION, name))
 
@@ -415,21 +420,21 @@ def _given_name(predictor: Mapping[str, Any], applied: Mapping[str, Predictor]) 
 def _changes(
     manifest: Manifest, found: Mapping[str, Any], given: SeldonDeployment, applied: Predictor
 ) -> Iterator[str]:
-    """Name what differs: the fields that people change, else that something its pods run does."""
+    """Yield the differences in the fields that people usually change, else one for all others."""
     graph = found.get("graph") or {}
     compared = (
         ("traffic", found.get("traffic", 0), applied.traffic),
         ("replicas", found.get("replicas"), given.replicas(applied)),
         ("modelUri", graph.get("modelUri", ""), applied.graph.model_uri),
     )
-    told = [f"its {key} is {now}, applied was {was}" for key, now, was in compared if now != was]
+    told = [f"its {key} is {now} instead of {was}" for key, now, was in compared if now != was]
     yield from told
     if not told and not _is_template_whole(manifest, found):
-        yield "what its pods run is not what was applied"
+        yield "its pods' specification was changed"
 
 
 def _is_template_whole(manifest: Manifest, predictor: Mapping[str, Any]) -> bool:
-    """Say whether a predictor still is what its own digest was made of."""
+    """Say whether a predictor still matches the digest in its annotation."""
     annotations, spec = dict(predictor.get("annotations") or {}), manifest["spec"]
     written = str(annotations.pop(TEMPLATE_ANNOTATION, ""))
     return written == _digest_of(
@@ -441,7 +446,7 @@ def _is_template_whole(manifest: Manifest, predictor: Mapping[str, Any]) -> bool
 
 
 def _serving_of(manifest: Manifest) -> dict[str, set[str]]:
-    """Return what the predictors serve with, as people call it."""
+    """Return a readable name of each setting → its values in the predictors."""
     there = [p.get("annotations") or {} for p in manifest["spec"].get("predictors") or ()]
     return {
         "Seldon's executor (seldon.engine)": {"on" if has_engine(p) else "off" for p in there},
@@ -450,10 +455,10 @@ def _serving_of(manifest: Manifest) -> dict[str, set[str]]:
 
 
 def _as_it_stands(manifest: Manifest) -> SeldonDeployment:
-    """Return what the object says now, in this project's words.
+    """Return the object's current state as this project's SeldonDeployment.
 
-    The digest of what its pods run stays on its predictors: nothing that is asked for has one, so
-    what was changed by hand equals nothing that is asked for.
+    The predictors keep the digest of what their pods run. A wanted deployment has no such digest,
+    so a deployment that was changed by hand never equals a wanted one.
     """
     plain = {
         **_known(SeldonDeployment, manifest),
@@ -495,13 +500,13 @@ def _plain_predictor(predictor: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known(model: type[BaseModel], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that the model has, by the names that they have in a manifest."""
+    """Return the fields that the model has, by their names in a manifest."""
     names = {field.alias or name for name, field in model.model_fields.items()}
     return {key: value for key, value in fields.items() if key in names and value is not None}
 
 
 def _unchecked(plain: Mapping[str, Any]) -> SeldonDeployment:
-    """Return a deployment that this project would refuse, to be shown and never applied."""
+    """Return a deployment that this project would refuse; it is only shown, never applied."""
     metadata, spec = plain["metadata"], plain["spec"]
     return SeldonDeployment.model_construct(
         metadata=Metadata.model_construct(**_by_field(Metadata, metadata)),
@@ -538,12 +543,12 @@ def traffic_of(virtual_services: Sequence[Manifest]) -> dict[str, int]:
 
 
 def mirrors_of(virtual_services: Sequence[Manifest]) -> set[str]:
-    """Return the predictors that get copies of requests."""
+    """Return the predictors that get mirrored requests."""
     mirrors = (_first_route(service).get("mirror") for service in virtual_services)
     return {str(mirror.get("subset", "")) for mirror in mirrors if mirror}
 
 
 def _first_route(service: Manifest) -> Mapping[str, Any]:
-    """The operator writes HTTP's rules first, gRPC's after them."""
+    """Return the first HTTP route. The operator writes the HTTP rules before the gRPC rules."""
     first: Mapping[str, Any] = next(iter(service["spec"].get("http") or ()), {})
     return first

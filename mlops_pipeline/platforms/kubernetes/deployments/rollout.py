@@ -1,7 +1,7 @@
-"""What Seldon's operator has made of a SeldonDeployment, and whether that is what was asked for.
+"""The objects that Seldon's operator created for a SeldonDeployment, compared with the wanted ones.
 
-The SeldonDeployment's own status is not asked: `Available` may be that of the version before, since
-the operator never writes `observedGeneration`, and it says nothing about the route.
+The SeldonDeployment's own status is not used: `Available` may belong to the previous version,
+because the operator never writes `observedGeneration`, and it does not include the route.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,15 +36,15 @@ _PASSING = (
     "timed out",
     "failed calling webhook",
 )
-"""Words of refusals of a pod that Kubernetes gets over by itself: it goes on trying."""
+"""Parts of messages about a refused pod that are temporary: Kubernetes retries by itself."""
 _FINAL = (2, 3, 4)
-"""Exit codes of our model server for what a restart cannot help: a bad parameter, an artifact that
-is not what its manifest says, a model that does not load."""
+"""Exit codes of our model server for errors that a restart does not correct: an invalid parameter,
+an artifact that differs from its manifest, a model that does not load."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """The objects that belong to one SeldonDeployment now."""
+    """The current objects of one SeldonDeployment."""
 
     resource: Manifest
     """The SeldonDeployment itself."""
@@ -54,18 +54,18 @@ class Rollout:
     """Its VirtualServices."""
 
     def of(self, predictor: Predictor) -> list[Manifest]:
-        """Return the Deployments of a predictor: one, in graphs of one unit."""
+        """Return the Deployments of a predictor: a graph of one unit has one."""
         version = predictor.labels.get("version", predictor.name)
         return [d for d in self.deployments if _label(d, "version") == version]
 
     def pods_of(self, deployment: Manifest) -> list[Manifest]:
-        """Return the pods that a Deployment selects, of whichever of its versions."""
+        """Return the pods that a Deployment selects, of all its versions."""
         selector = deployment["spec"]["selector"]["matchLabels"].items()
         return [p for p in self.pods if selector <= (p["metadata"].get("labels") or {}).items()]
 
 
 def look(api: KubernetesApi, resource: Manifest) -> Rollout:
-    """Return what there is of a SeldonDeployment. Owners and labels tell, no name is guessed."""
+    """Return the objects of a SeldonDeployment, found by owners and labels, not by names."""
     namespace, uid = resource["metadata"]["namespace"], resource["metadata"]["uid"]
     deployments = api.list(DEPLOYMENT, namespace=namespace, labels=ID_LABEL)
     routes = api.list(VIRTUAL_SERVICE, namespace=namespace)
@@ -84,12 +84,13 @@ def look(api: KubernetesApi, resource: Manifest) -> Rollout:
 def describe_unready(
     api: KubernetesApi, resource: Manifest, wanted: SeldonDeployment, *, slow: bool = False
 ) -> str | None:
-    """Say what is still to come of what was applied as `resource`; None when nothing is.
+    """Say what is not ready yet of `resource`, which was applied; None if all is ready.
 
-    `slow` says that it takes long: what the operator says is no longer about the version before.
+    With `slow`, enough time has passed that the operator's status is about this version, not about
+    the previous one.
 
     Raises:
-        FatalStateError: a pod cannot become ready, or cannot be made; the reason and its log.
+        FatalStateError: a pod cannot become ready, or cannot be created; has the reason and log.
     """
     rollout = look(api, resource)
     namespace = wanted.namespace
@@ -108,9 +109,9 @@ def describe_unready(
 def ready_shares(
     api: KubernetesApi, resource: Manifest, there: SeldonDeployment
 ) -> Mapping[str, int]:
-    """Return the percent of the live requests that each ready predictor gets, as they are routed.
+    """Return ready predictor → percent of the live requests that the route sends to it.
 
-    Empty where one that is routed to is not ready.
+    Empty if a predictor that gets requests is not ready.
     """
     rollout = look(api, resource)
     routed = traffic_of(rollout.routes)
@@ -120,13 +121,13 @@ def ready_shares(
 
 
 def described_status(resource: Manifest) -> str:
-    """Return what the operator says that it failed in; empty where it says nothing."""
+    """Return the failure that the operator reports; empty if it reports none."""
     status = resource.get("status") or {}
     return str(status.get("description", "")) if status.get("state") == "Failed" else ""
 
 
 def newest_first(deployment: Manifest, found: Sequence[Manifest]) -> list[Manifest]:
-    """Sort pods: those of the Deployment's newest version before those that they replace."""
+    """Sort pods: the pods of the Deployment's newest version come first."""
     template = _template(deployment)
     return sorted(found, key=lambda pod: _annotation(pod, TEMPLATE_ANNOTATION) != template)
 
@@ -140,12 +141,12 @@ def _describe_predictor(
 ) -> str:
     template, made = _made(rollout, predictor)
     if not made:
-        return f"Seldon's operator has not taken up {predictor.name} yet"
+        return f"waiting for Seldon's operator to roll out {predictor.name}"
     for deployment in made:
         _require_image(deployment, wanted, predictor)
         replicas = wanted.replicas(predictor)
         if deployment["spec"].get("replicas", 1) != replicas:
-            return f"Seldon's operator has not scaled {predictor.name} to {replicas} yet"
+            return f"waiting for Seldon's operator to scale {predictor.name} to {replicas}"
         found = rollout.pods_of(deployment)
         if is_rolled_out(deployment, found):
             continue
@@ -172,7 +173,7 @@ def _is_ready(rollout: Rollout, wanted: SeldonDeployment, predictor: Predictor) 
 
 
 def _made(rollout: Rollout, predictor: Predictor) -> tuple[str, list[Manifest]]:
-    """Return the digest of what a predictor's pods must run, and the Deployments that say so."""
+    """Return the digest of what a predictor's pods must run, and the Deployments with it."""
     predictors = rollout.resource["spec"]["predictors"]
     plain: Manifest = next((p for p in predictors if p["name"] == predictor.name), {})
     template = str((plain.get("annotations") or {}).get(TEMPLATE_ANNOTATION, ""))
@@ -180,24 +181,24 @@ def _made(rollout: Rollout, predictor: Predictor) -> tuple[str, list[Manifest]]:
 
 
 def _require_taken_up(rollout: Rollout, wanted: SeldonDeployment, *, slow: bool) -> None:
-    """Refuse what the operator cannot make anything of.
+    """Refuse a SeldonDeployment that the operator cannot reconcile.
 
     Raises:
-        FatalStateError: in its words.
+        FatalStateError: has the operator's message.
     """
     failed = described_status(rollout.resource)
     if slow and failed and not all(_made(rollout, p)[1] for p in wanted.spec.predictors):
         raise FatalStateError(
-            f"Seldon's operator cannot make {wanted.namespace}/{wanted.name}: {failed}; "
-            "mend the manifest"
+            f"Seldon's operator cannot deploy {wanted.namespace}/{wanted.name}: {failed}; "
+            "correct the manifest"
         )
 
 
 def _require_image(deployment: Manifest, wanted: SeldonDeployment, predictor: Predictor) -> None:
-    """Refuse a Deployment that the operator made with another image than ours.
+    """Refuse a Deployment for which the operator chose another image than ours.
 
     Raises:
-        FatalStateError: the operator knows of another one.
+        FatalStateError: the operator is configured with another image.
     """
     template = deployment["spec"]["template"]
     expected = _annotation(template, IMAGE_ANNOTATION)
@@ -207,15 +208,15 @@ def _require_image(deployment: Manifest, wanted: SeldonDeployment, predictor: Pr
         raise FatalStateError(
             f"Seldon's operator serves {wanted.namespace}/{wanted.name} with "
             f"{', '.join(images) or 'no image'} instead of {expected}; "
-            "`mlops-pipeline up seldon_core` tells it which image to take"
+            "configure the operator with `mlops-pipeline up seldon_core`"
         )
 
 
 def _require_possible(deployment: Manifest, found: Sequence[Manifest]) -> None:
-    """Refuse what Kubernetes has given up, or does not let be made.
+    """Refuse a Deployment that exceeded its deadline, or whose pods Kubernetes refuses.
 
     Raises:
-        FatalStateError: a quota or a policy is in the way, or too much time has gone by.
+        FatalStateError: a quota or a policy forbids its pods, or it exceeded its deadline.
     """
     status, name = deployment.get("status") or {}, deployment["metadata"]["name"]
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 1):
@@ -224,14 +225,14 @@ def _require_possible(deployment: Manifest, found: Sequence[Manifest]) -> None:
     passing = any(words in str(refused.get("message", "")) for words in _PASSING)
     if refused.get("status") == "True" and not passing and not any(map(is_ending, found)):
         raise FatalStateError(
-            f"no pod can be made for the Deployment {name}: {refused.get('message', '')}; "
-            "raise the quota or ask for less"
+            f"could not create pods for the Deployment {name}: {refused.get('message', '')}; "
+            "raise the quota or request fewer resources"
         )
     progress = _condition(status, "Progressing")
     if progress.get("reason") == "ProgressDeadlineExceeded":
         raise FatalStateError(
-            f"the Deployment {name} has given up: {progress.get('message', '')} "
-            f"({pods.describe_unready(found) or 'its pods are ready by now'})"
+            f"the Deployment {name} exceeded its deadline: {progress.get('message', '')} "
+            f"({pods.describe_unready(found) or 'its pods are ready now'})"
         )
 
 
@@ -241,15 +242,15 @@ def _describe_route(rollout: Rollout, wanted: SeldonDeployment) -> str | None:
     if routed == wanted.traffic() and mirrored == shadows:
         return None
     shown = ", ".join(f"{name} {share} %" for name, share in sorted(routed.items()))
-    return f"its route is not the new one yet: it leads to {shown or 'nothing'}"
+    return f"waiting for the new route: requests still go to {shown or 'nothing'}"
 
 
 def _progress(deployment: Manifest) -> str:
     status = deployment.get("status") or {}
     wanted = deployment["spec"].get("replicas", 1)
     return (
-        f"{status.get('updatedReplicas', 0)} of {wanted} new pods made, "
-        f"{status.get('availableReplicas', 0)} ready in all"
+        f"{status.get('updatedReplicas', 0)} of {wanted} new pods created, "
+        f"{status.get('availableReplicas', 0)} ready in total"
     )
 
 

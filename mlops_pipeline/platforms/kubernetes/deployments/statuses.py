@@ -1,4 +1,4 @@
-"""What the predictors of a deployment really are now, asked of their pods."""
+"""The current status of a deployment's predictors, as their pods report it."""
 
 import re
 from collections import Counter
@@ -34,9 +34,9 @@ def statuses(
     *,
     edits: Mapping[str, str],
 ) -> tuple[PredictorStatus, ...]:
-    """Look at each predictor of what stands there; `edits` says what of which was changed by hand.
+    """Return the status of each predictor. `edits` is predictor → what was changed by hand.
 
-    Each is called what its manifest calls it, but while others of that name stand beside it.
+    Each has the name of its manifest, or its name in the cluster while several share that name.
     """
     shares, names = (
         traffic_of(rollout.routes),
@@ -60,7 +60,7 @@ def _given_name(predictor: Predictor) -> str:
 
 
 def memory_bytes(api: KubernetesApi, found: Iterable[Manifest]) -> int:
-    """Return the memory of the servers in these pods, as they say it themselves; 0 if none does."""
+    """Return the bytes of memory that the servers in these pods report; 0 if none reports any."""
     answers = (_ask(api, pod, "/metrics") for pod in found)
     seen = (_MEMORY.search(answer.body) for answer in answers if answer is not None)
     return round(sum(float(match.group(1)) for match in seen if match))
@@ -100,7 +100,7 @@ def _judge(
 ) -> tuple[_State, str]:
     if not deployments:
         failed = described_status(rollout.resource)
-        return ("failed", failed) if failed else ("starting", "the operator has not made it yet")
+        return ("failed", failed) if failed else ("starting", "the operator has not created it yet")
     if not any(d["spec"].get("replicas", 1) for d in deployments):
         return "stopped", "it has no replicas"
     if all(is_rolled_out(d, rollout.pods_of(d)) for d in deployments):
@@ -114,7 +114,7 @@ def _judge(
 
 
 def _digest(api: KubernetesApi, ready: Iterable[Manifest]) -> str:
-    """Return the artifact digest that the first pod answers with; empty if none has one."""
+    """Return the artifact digest in the first pod's answer; empty if there is none."""
     for pod in ready:
         answer = _ask(api, pod, "/metadata")
         if answer is not None:
@@ -123,7 +123,7 @@ def _digest(api: KubernetesApi, ready: Iterable[Manifest]) -> str:
 
 
 def _ask(api: KubernetesApi, pod: Manifest, path: str) -> HttpAnswer | None:
-    """Ask the pod at its port for HTTP; None where it is silent."""
+    """Send a request to the pod's HTTP port; None if it does not answer."""
     metadata = pod["metadata"]
     try:
         return api.ask_pod(
@@ -134,7 +134,7 @@ def _ask(api: KubernetesApi, pod: Manifest, path: str) -> HttpAnswer | None:
 
 
 def _port(pod: Manifest) -> int:
-    """The operator counts ports up from 9000 over the units of all predictors, and names them."""
+    """Return the port named `http`. The operator numbers ports from 9000 across predictors."""
     for container in pod["spec"].get("containers") or ():
         for port in container.get("ports") or ():
             if port.get("name") == "http":

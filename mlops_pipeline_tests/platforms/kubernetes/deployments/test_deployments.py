@@ -276,7 +276,7 @@ def test_an_edit_by_hand_is_a_state_with_what_was_changed(world: World) -> None:
     (status,) = world.status()
     assert status.state == "edited"
     assert status.reason.startswith(
-        "somebody changed it by hand: its modelUri is s3://models/iris/nothing, applied was "
+        "somebody changed it by hand: its modelUri is s3://models/iris/nothing instead of "
         "s3://models/iris/one; "
     )
     assert "exited with 4" in status.reason
@@ -336,7 +336,7 @@ def test_what_is_in_a_namespace_that_is_being_deleted_is_gone(world: World) -> N
     def absence() -> str:
         return world.deployments.describe_absence("iris", namespace="models")
 
-    assert absence() == "not deployed: the namespace models is not there"
+    assert absence() == "not deployed: the namespace models is missing"
     world.deployments.apply(deployment())
     end_namespace(world)
     assert world.deployments.find("iris", namespace="models") is None
@@ -713,7 +713,7 @@ def test_kubernetes_own_deadline_ends_the_wait(world: World) -> None:
     world.deployments.apply(deployment())
     world.operator.stuck = {"phase": "Pending", "conditions": []}
     world.operator.overdue = True
-    failing(world, r"has given up: .*it is being made")
+    failing(world, r"exceeded its deadline: .*it is being made")
 
 
 def test_a_deletion_meanwhile_ends_the_wait(world: World) -> None:
@@ -725,8 +725,8 @@ def test_a_deletion_meanwhile_ends_the_wait(world: World) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda w: setattr(w.operator, "silent", True), "has not taken up default yet"),
-        (lambda w: setattr(w.operator, "routes", False), "its route is not the new one yet: it le"),
+        (lambda w: setattr(w.operator, "silent", True), "Seldon's operator to roll out default"),
+        (lambda w: setattr(w.operator, "routes", False), "waiting for the new route: requests"),
         (lambda w: setattr(w.operator, "stuck", {"phase": "Pending"}), "it is being made"),
         (lambda w: setattr(w.gateway, "statuses", [503]), "the gateway answers 503"),
         (lambda w: setattr(w.gateway, "statuses", [0]), "could not reach"),
@@ -744,7 +744,7 @@ def test_a_wait_that_runs_out_says_what_it_last_saw(
 def test_more_replicas_are_waited_for_before_the_operator_has_scaled(world: World) -> None:
     world.deployments.apply(deployment(predictor()))
     world.operator.silent = True
-    with pytest.raises(WaitTimeoutError, match="has not scaled default to 3 yet"):
+    with pytest.raises(WaitTimeoutError, match="Seldon's operator to scale default to 3"):
         world.deployments.apply(deployment(predictor(replicas=3)))
     world.operator.silent = False
     change = world.deployments.apply(deployment(predictor(replicas=3)))
@@ -773,7 +773,7 @@ def test_what_the_operator_cannot_make_ends_the_wait_in_its_words(world: World) 
 
     world.clock.steps.append(say)
     start = world.clock.time
-    with pytest.raises(FatalStateError, match="cannot make models/iris: no image for it; mend"):
+    with pytest.raises(FatalStateError, match="cannot deploy models/iris: no image for it; corr"):
         world.deployments.apply(deployment())
     assert world.clock.time - start < 6
 
@@ -834,7 +834,7 @@ def test_without_a_gateway_nothing_is_deployed(world: World) -> None:
 
 def test_what_somebody_else_made_is_neither_changed_nor_deleted(world: World) -> None:
     world.api.put(FOREIGN)
-    with pytest.raises(ConflictError, match="could not apply models/iris: somebody else made it"):
+    with pytest.raises(ConflictError, match="could not apply models/iris: somebody else created"):
         world.deployments.apply(deployment())
     with pytest.raises(ConflictError, match="kubectl delete seldondeployment iris --namespace mo"):
         world.deployments.delete("iris", namespace="models")
@@ -856,7 +856,7 @@ def test_somebody_elses_is_listed_and_has_a_status(world: World) -> None:
     world.api.put(FOREIGN)
     assert [d.name for d in world.deployments.list()] == ["iris"]
     assert world.status() == (
-        PredictorStatus("main", "", 0, 0, "starting", "the operator has not made it yet"),
+        PredictorStatus("main", "", 0, 0, "starting", "the operator has not created it yet"),
     )
     world.api.put({**FOREIGN, "status": {"state": "Failed", "description": "no container"}})
     (status,) = world.status()
@@ -869,7 +869,7 @@ def test_that_somebody_else_made_it_is_told_before_it_is_applied(world: World) -
 
     assert conflict() == ""
     world.api.put(FOREIGN)
-    assert conflict().startswith("somebody else made it. Delete it yourself (`kubectl delete ")
+    assert conflict().startswith("somebody else created it. Delete it yourself (`kubectl delete ")
     world.api.drop(SELDON_DEPLOYMENT, "iris", namespace="models")
     world.deployments.apply(deployment())
     assert conflict() == ""
@@ -894,7 +894,7 @@ def test_a_change_that_kubernetes_has_not_seen_yet_is_no_readiness(world: World)
     (status,) = world.status()
     assert (status.state, status.reason) == ("starting", "its pods are being replaced")
     world.clock.steps.clear()
-    with pytest.raises(WaitTimeoutError, match="1 of 1 new pods made, 1 ready in all"):
+    with pytest.raises(WaitTimeoutError, match="1 of 1 new pods created, 1 ready in total"):
         world.deployments.apply(deployment())
 
 

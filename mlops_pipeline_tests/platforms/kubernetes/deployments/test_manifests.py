@@ -198,7 +198,7 @@ def test_a_predictor_that_stands_in_the_cluster_keeps_its_name() -> None:
     changed = copy.deepcopy(applied)
     changed["spec"]["predictors"][0]["traffic"] = 50
     assert [p.name for p in ENGINE.standing(changed).spec.predictors] == [named()]
-    assert ENGINE.edits(changed) == {named(): "its traffic is 50, applied was 0"}
+    assert ENGINE.edits(changed) == {named(): "its traffic is 50 instead of 0"}
 
 
 def test_what_is_kept_is_not_written_anew() -> None:
@@ -292,13 +292,13 @@ def test_an_edit_by_hand_is_told_by_predictor() -> None:
     first, second = manifest["spec"]["predictors"]
     first["traffic"], second["traffic"], second["replicas"] = 50, 50, 3
     assert OURS.edits(manifest) == {
-        "default": "its traffic is 50, applied was 80",
-        "canary": "its traffic is 50, applied was 20; its replicas is 3, applied was 1",
+        "default": "its traffic is 50 instead of 80",
+        "canary": "its traffic is 50 instead of 20; its replicas is 3 instead of 1",
     }
     assert not OURS.has_other_pods(manifest)
     manifest["spec"]["predictors"] = [first, {**second, "name": "other"}]
     assert OURS.edits(manifest) == {
-        "default": "the predictor canary was taken away; its traffic is 50, applied was 80",
+        "default": "the predictor canary was removed; its traffic is 50 instead of 80",
         "other": "it was added",
     }
     assert OURS.has_other_pods(rendered(deployment())) is False
@@ -309,11 +309,11 @@ def test_an_edit_by_hand_is_told_by_predictor() -> None:
     [
         (
             lambda p: p["graph"].update(modelUri="s3://models/iris/4567"),
-            "its modelUri is s3://models/iris/4567, applied was s3://models/iris/0123",
+            "its modelUri is s3://models/iris/4567 instead of s3://models/iris/0123",
         ),
         (
             lambda p: p["componentSpecs"][0]["spec"]["containers"].pop(),
-            "what its pods run is not what was applied",
+            "its pods' specification was changed",
         ),
     ],
 )
