@@ -172,7 +172,7 @@ class FakeDeployments:
             raise NotFoundError(f"{namespace}/{name}: no such deployment")
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
-        return f"{namespace}/{name} is not there"
+        return f"{namespace}/{name} is missing"
 
     def describe_conflict(self, name: str, *, namespace: str) -> str:
         return self.conflict

@@ -950,7 +950,7 @@ _FOLDER = Path("/bundle")
 
 
 class FakeSources:
-    """Everything, from a folder that is not there; `absent` names what cannot be had.
+    """Everything, from a folder that is missing; `absent` names what cannot be had.
 
     `manifests` maps a manifest's name to a file that is there.
     """

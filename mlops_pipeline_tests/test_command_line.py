@@ -110,7 +110,7 @@ def test_a_model_that_is_not_deployed_is_called_that(run: Run, command: str) -> 
 def test_where_the_object_store_is_absent_every_command_that_reads_it_says_how_to_make_it(
     run: Run,
 ) -> None:
-    said = "error: the object store is not there; bring it up with `mlops-pipeline up object_store`"
+    said = "error: the object store is missing; bring it up with `mlops-pipeline up object_store`"
     for words in (("models",), ("models", "iris"), ("rollback", "iris"), ("prune",)):
         assert run(*words) == (1, "", f"{said}\n"), words
     assert run("plan")[0] == 3

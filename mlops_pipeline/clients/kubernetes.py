@@ -1,6 +1,6 @@
-"""A Kubernetes API server, asked through one kubeconfig and one context alone.
+"""A Kubernetes API server, reached only through one kubeconfig and one context.
 
-Objects are what the API speaks: mappings as they stand in a manifest.
+Objects are mappings, as in a manifest.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,19 +22,19 @@ from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.served_kinds import ServedKinds
 
 Manifest = Mapping[str, Any]
-"""One object as the API takes and gives it."""
+"""One object as the API accepts and returns it."""
 FIELD_MANAGER = "mlops-pipeline"
-"""Who server-side apply notes as the owner of our fields."""
+"""Server-side apply records this name as the owner of our fields."""
 _DEFAULT_NAMESPACE = "default"
 _PAGE = 500
-"""Objects of one answer to `list`."""
+"""Number of objects in one answer to `list`."""
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _BOOKKEEPING = {"resourceVersion", "managedFields", "generation"}
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object, by the names that stand in a manifest."""
+    """A kind of object, with the names in a manifest."""
 
     api_version: str
     kind: str
@@ -70,7 +70,7 @@ SELDON_DEPLOYMENT = Resource("machinelearning.seldon.io/v1", "SeldonDeployment")
 
 @dataclass(frozen=True)
 class Applied:
-    """What applying a manifest did, and the object that is there now."""
+    """The effect of applying a manifest, and the resulting object."""
 
     action: Literal["created", "updated", "unchanged"]
     manifest: Manifest
@@ -78,14 +78,14 @@ class Applied:
 
 @dataclass(frozen=True)
 class Access:
-    """A right: to do something with a kind of object."""
+    """A right: a verb on a kind of object."""
 
     verb: str
     resource: str
-    """Its name in the API, with a slash before what is below it: `pods/log`."""
+    """Its name in the API, with a slash before a subresource: `pods/log`."""
     group: str = ""
     namespace: str = ""
-    """Empty: in every namespace, or of objects that are in none."""
+    """Empty: every namespace, or objects without a namespace."""
 
     def __str__(self) -> str:
         kind = f"{self.resource}.{self.group}" if self.group else self.resource
@@ -94,15 +94,15 @@ class Access:
 
 
 EVERYTHING = Access("*", "*", "*")
-"""What an administrator of a cluster may do."""
+"""The rights of a cluster's administrator."""
 
 
 class KubernetesApi(Protocol):
-    """What is asked of a cluster: the real one and the fake of the tests have it."""
+    """The calls to a cluster, of the real one and of the tests' fake."""
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """What each object that is applied is labelled with, unless somebody else has before."""
+        """The labels of each applied object, unless somebody else set them before."""
 
     def version(self) -> str:
         """Return the API server's version: `v1.34.4`."""
@@ -111,16 +111,16 @@ class KubernetesApi(Protocol):
         """Say whether we have a right."""
 
     def kinds(self) -> Sequence[Resource]:
-        """Return the kinds of which objects are in namespaces."""
+        """Return the kinds whose objects have a namespace."""
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
-        """Make the object what the manifest says; with `dry_run` only let the server check it."""
+        """Apply the manifest; with `dry_run` the server only verifies it."""
 
     def apply_all(self, manifests: Iterable[Manifest]) -> tuple[Applied, ...]:
-        """Apply several, in the given order."""
+        """Apply several manifests, in the given order."""
 
     def find(self, resource: Resource, name: str, *, namespace: str = "") -> Manifest | None:
-        """Return the object, or None where there is none."""
+        """Return the object, or None if it does not exist."""
 
     def get(self, resource: Resource, name: str, *, namespace: str = "") -> Manifest:
         """Return the object."""
@@ -133,18 +133,18 @@ class KubernetesApi(Protocol):
         labels: str = "",
         metadata_only: bool = False,
     ) -> Sequence[Manifest]:
-        """Return the objects with those labels (`a=b,c`), of all namespaces where none is named."""
+        """Return the objects with those labels (`a=b,c`); without a namespace, of all of them."""
 
     def delete(self, resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
-        """Ask for the object's end, what it owns first; return False where there is none.
+        """Delete the object, after what it owns. Return False if it does not exist.
 
-        With a `uid`, another object that has its name by now is left.
+        With a `uid`, a newer object of the same name is not deleted.
         """
 
     def patch(
         self, resource: Resource, name: str, change: Manifest, *, namespace: str = ""
     ) -> Manifest:
-        """Merge `change` into the object (a None removes) and return it."""
+        """Merge `change` into the object (None removes a key) and return it."""
 
     def log(
         self,
@@ -155,7 +155,7 @@ class KubernetesApi(Protocol):
         lines: int = 50,
         previous: bool = False,
     ) -> str:
-        """Return the last lines that a container wrote."""
+        """Return the last lines of a container's log."""
 
     def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
         """GET `path` from the pod, through the API server."""
@@ -165,16 +165,16 @@ class KubernetesApi(Protocol):
 
 
 class Kubernetes:
-    """The API server that `context` of `kubeconfig` names, and no other.
+    """The API server of `context` in `kubeconfig`, and no other.
 
-    `timeout` is the seconds that an answer may take, `login_timeout` those of a program that the
-    kubeconfig names for logging in. `labels` are what each object gets that is applied and has none
-    of these keys yet. Nothing is read or contacted before the first call. Every method raises,
-    besides what it says itself:
+    `timeout` is the number of seconds for an answer, `login_timeout` for a login program that the
+    kubeconfig names. `labels` are added to each applied object that has none of these keys yet.
+    Nothing is read or contacted before the first call. Every method may raise, besides its own
+    errors:
 
-        AccessDeniedError: the server refuses our keys, or what they may do.
+        AccessDeniedError: the server refuses our keys, or our rights do not suffice.
         ConflictError: somebody else has changed the object.
-        UnavailableError: it cannot be reached, is overloaded, or a webhook of it does not answer.
+        UnavailableError: it cannot be reached, is overloaded, or its webhook does not answer.
     """
 
     def __init__(
@@ -193,10 +193,10 @@ class Kubernetes:
         self._served = ServedKinds(self._server)
 
     def require_access(self) -> None:
-        """Read the kubeconfig. Contacts nothing but what it names for logging in.
+        """Read the kubeconfig. Contacts nothing, except by its login program.
 
         Raises:
-            ConfigurationError: it cannot be read, or does not say how to reach the context.
+            ConfigurationError: it cannot be read, or lacks something for reaching the context.
         """
         self._server.require_access()
 
@@ -205,7 +205,7 @@ class Kubernetes:
         return str(self._server.json("GET", "/version", what="ask for its version")["gitVersion"])
 
     def may(self, access: Access) -> bool:
-        """Say whether we have a right, as the server itself answers (SelfSubjectAccessReview).
+        """Say whether we have a right, according to the server (SelfSubjectAccessReview).
 
         https://kubernetes.io/docs/reference/access-authn-authz/authorization/
         """
@@ -231,18 +231,18 @@ class Kubernetes:
         return bool((review.get("status") or {}).get("allowed"))
 
     def kinds(self) -> Sequence[Resource]:
-        """Return the kinds of which objects are in namespaces, in the version that it prefers."""
+        """Return the kinds whose objects have a namespace, in the server's preferred version."""
         return [Resource(version, kind) for version, kind in self._served.in_namespaces()]
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
-        """Make the object what the manifest says; with `dry_run` only let the server check it.
+        """Apply the manifest; with `dry_run` the server only verifies it.
 
-        Server-side apply: fields that the manifest does not name stay as they are, unless it named
-        them before. Fields that somebody else owns are taken over.
+        Server-side apply: fields that the manifest does not name do not change, unless it named
+        them before. Fields of other owners are taken over.
 
         Raises:
-            InvalidManifestError: refused by the server, or by a webhook in its own words.
-            NotFoundError: its namespace is not there, or its kind (a CRD is not installed).
+            InvalidManifestError: the server or a webhook refused it; has the message.
+            NotFoundError: its namespace is missing, or its kind (a CRD is not installed).
         """
         resource = resource_of(manifest)
         metadata = manifest["metadata"]
@@ -265,16 +265,16 @@ class Kubernetes:
         return Applied("unchanged" if _same(before, after) else "updated", after)
 
     def apply_all(self, manifests: Iterable[Manifest]) -> tuple[Applied, ...]:
-        """Apply several, in the given order.
+        """Apply several manifests, in the given order.
 
         Raises:
-            InvalidManifestError: one is refused; those before it are there.
-            NotFoundError: the namespace or kind of one is not there; those before it are.
+            InvalidManifestError: one is refused; the ones before it are applied.
+            NotFoundError: the namespace or kind of one is missing; the ones before it are applied.
         """
         return tuple(self.apply(manifest) for manifest in manifests)
 
     def find(self, resource: Resource, name: str, *, namespace: str = "") -> Manifest | None:
-        """Return the object, or None where there is none or its kind is unknown."""
+        """Return the object, or None if it does not exist or its kind is unknown."""
         try:
             return self.get(resource, name, namespace=namespace)
         except NotFoundError:
@@ -284,7 +284,7 @@ class Kubernetes:
         """Return the object.
 
         Raises:
-            NotFoundError: there is none, or the cluster does not know its kind.
+            NotFoundError: it does not exist, or the cluster does not know its kind.
         """
         return self._server.json(
             "GET",
@@ -300,10 +300,10 @@ class Kubernetes:
         labels: str = "",
         metadata_only: bool = False,
     ) -> Sequence[Manifest]:
-        """Return the objects with those labels (`a=b,c`), of every namespace where none is named.
+        """Return the objects with those labels (`a=b,c`); without a namespace, of all of them.
 
-        None where the cluster does not know their kind. With `metadata_only` they come without
-        what they hold, which may be megabytes.
+        Empty if the cluster does not know their kind. With `metadata_only`, they have no content,
+        which may be megabytes.
         """
         query = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {})}
         found: list[Manifest] = []
@@ -325,10 +325,10 @@ class Kubernetes:
             return []
 
     def delete(self, resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
-        """Ask for the object's end, and return False where there is none.
+        """Delete the object, and return False if it does not exist.
 
-        It can still be found, with a `deletionTimestamp`, until what it owns is gone. With a `uid`,
-        another object that has its name by now is left: it counts as none.
+        It can still be found, with a `deletionTimestamp`, until what it owns is deleted. With a
+        `uid`, a newer object of the same name is not deleted, and counts as missing.
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
@@ -351,10 +351,10 @@ class Kubernetes:
     def patch(
         self, resource: Resource, name: str, change: Manifest, *, namespace: str = ""
     ) -> Manifest:
-        """Merge `change` into the object (RFC 7396: a None removes) and return it.
+        """Merge `change` into the object (RFC 7396: None removes a key) and return it.
 
         Raises:
-            InvalidManifestError: refused by the server, or by a webhook in its own words.
+            InvalidManifestError: the server or a webhook refused it; has the message.
             NotFoundError: there is no such object.
         """
         return self._server.json(
@@ -375,10 +375,10 @@ class Kubernetes:
         lines: int = 50,
         previous: bool = False,
     ) -> str:
-        """Return the last lines of a container; with `previous` of the run before this one.
+        """Return the last lines of a container's log; with `previous`, of the run before this one.
 
         Raises:
-            NotFoundError: there is no such pod or container, or it wrote nothing yet.
+            NotFoundError: there is no such pod or container, or its log is empty.
         """
         what = f"read the log of the pod {namespace}/{pod}"
         query = {"tailLines": str(lines), "previous": str(previous).lower()}
@@ -390,7 +390,7 @@ class Kubernetes:
         return self._server.checked(answer, what=what).text
 
     def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
-        """GET `path` (with a slash at its front) from the pod, through the API server.
+        """GET `path`, which starts with a slash, from the pod, through the API server.
 
         Raises:
             NotFoundError: there is no such pod.
@@ -403,7 +403,7 @@ class Kubernetes:
         return answer
 
     def ask_node(self, node: str, *, path: str) -> HttpAnswer:
-        """GET `path` (with a slash at its front) from the node's kubelet, through the API server.
+        """GET `path`, which starts with a slash, from the node's kubelet, through the API server.
 
         Raises:
             NotFoundError: there is no such node.
@@ -420,14 +420,12 @@ def parse_all(text: str) -> list[Manifest]:
     """Return the objects of a YAML file, without its empty documents.
 
     Raises:
-        ConfigurationError: it is no YAML, or a document is no object.
+        ConfigurationError: it is not YAML, or a document is not an object.
     """
     try:
         documents = [d for d in yaml.load_all(text, _loader()) if d is not None]
     except yaml.YAMLError as error:
-        raise ConfigurationError(
-            f"could not read the manifests: they are no YAML: {error}"
-        ) from error
+        raise ConfigurationError(f"could not read the manifests: expected YAML: {error}") from error
     for document in documents:
         resource_of(document)
     return documents
@@ -437,20 +435,19 @@ def resource_of(manifest: Manifest) -> Resource:
     """Return the kind of a manifest.
 
     Raises:
-        InvalidManifestError: it does not say what it is, or has no name.
+        InvalidManifestError: it has no kind or no name.
     """
     try:
         manifest["metadata"]["name"]
         return Resource(manifest["apiVersion"], manifest["kind"])
     except (TypeError, LookupError) as error:
         raise InvalidManifestError(
-            f"a manifest needs apiVersion, kind and metadata.name, and this one has not: "
-            f"{str(manifest)[:200]}"
+            f"a manifest needs apiVersion, kind and metadata.name, got {str(manifest)[:200]}"
         ) from error
 
 
 def labelled(manifest: Manifest, before: Manifest | None, labels: Mapping[str, str]) -> Manifest:
-    """Return the manifest with these labels too; one that the object has now keeps its value."""
+    """Return the manifest with these labels too; a label of the existing object keeps its value."""
     if not labels:
         return manifest
     metadata = manifest["metadata"]
@@ -463,7 +460,7 @@ def labelled(manifest: Manifest, before: Manifest | None, labels: Mapping[str, s
 
 
 def _named(item: Manifest, resource: Resource) -> Manifest:
-    """Say what the object is, which a list leaves out."""
+    """Set the object's kind, which a list omits."""
     return {**item, "apiVersion": resource.api_version, "kind": resource.kind}
 
 
@@ -476,7 +473,7 @@ def _shown(namespace: str, name: str) -> str:
 
 
 def _same(one: Manifest, other: Manifest) -> bool:
-    """Compare what people asked for: neither its status nor the server's bookkeeping."""
+    """Compare the requested content: without the status and the server's metadata."""
     return _asked_for(one) == _asked_for(other)
 
 
@@ -486,5 +483,5 @@ def _asked_for(manifest: Manifest) -> Manifest:
 
 
 def _loader() -> type[yaml.SafeLoader]:
-    """Prefer the parser in C: 10 times as fast."""
+    """Return the parser in C, if it is installed: it is 10 times as fast."""
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)

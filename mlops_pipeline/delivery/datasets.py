@@ -51,7 +51,7 @@ class DatasetStore:
         store.
 
         Raises:
-            ConfigurationError: the configured file is not there.
+            ConfigurationError: the configured file is missing.
             CommandError: the dataset cannot be loaded; the reason.
         """
         inputs = _inputs_digest(model, file)
@@ -61,7 +61,7 @@ class DatasetStore:
         """Return the snapshot of the model's dataset, or None when `ensure` would load it.
 
         Raises:
-            ConfigurationError: the configured file is not there.
+            ConfigurationError: the configured file is missing.
         """
         return self._find_by_inputs(model, _inputs_digest(model, file))
 

@@ -1,4 +1,4 @@
-"""State folders: each is private, and holds a mark that says which platform made it."""
+"""State folders: each is private, and has a mark that names the platform that created it."""
 
 import shutil
 from collections.abc import Collection, Iterator
@@ -10,7 +10,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 
 @contextmanager
 def writing(home: Path) -> Iterator[None]:
-    """Say what to do where the folder cannot be written.
+    """Translate the error of a folder that cannot be written.
 
     Raises:
         ConfigurationError: it is not writable, or the disk is full.
@@ -25,30 +25,30 @@ def writing(home: Path) -> Iterator[None]:
 
 
 def refuse_others(home: Path, found: Collection[str]) -> None:
-    """Refuse to move into somebody's folder, which holds `found`: `purge` would remove it.
+    """Refuse to use somebody else's folder, which contains `found`: `purge` would delete it.
 
     Raises:
         ConflictError: always.
     """
     raise ConflictError(
-        f"{home} must be empty or not there, and holds {', '.join(sorted(found)[:3])}, which this "
-        "project did not make; choose another state folder with MLOPS_HOME"
+        f"expected an empty or new folder, but {home} contains {', '.join(sorted(found)[:3])}, "
+        "which this project did not create; choose another state folder with MLOPS_HOME"
     )
 
 
 def purge(home: Path, *, mark: str, is_ours: bool) -> None:
-    """Remove the folder and everything in it; nothing happens where there is none.
+    """Remove the folder and everything in it, if it exists.
 
     Raises:
-        ConflictError: it is not ours, as it would be with the file `mark` in it.
+        ConflictError: it is not ours: it has no file `mark`.
         ConfigurationError: something in it cannot be removed.
     """
     if not home.exists():
         return
     if not is_ours:
         raise ConflictError(
-            f"{home} was not made by this project (it has no {mark}); "
-            "look at it and remove it yourself"
+            f"this project did not create {home} (it has no {mark}); examine it and remove it "
+            "yourself"
         )
     try:
         shutil.rmtree(home)

@@ -1,5 +1,5 @@
-"""The model server runtime. Runs in the embedded platform and in pods; imports nothing above it."""
+"""The model server. It runs on the embedded platform and in pods, and imports nothing above it."""
 
 SERVER = "mlops-pipeline"
-"""What V2 says the server is; an image holds it without the project's metadata."""
+"""The server's version in V2; an image has it without the project's metadata."""
 VERSION = "0.1.0"

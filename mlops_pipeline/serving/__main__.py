@@ -1,7 +1,7 @@
 """`python -m mlops_pipeline.serving serve | pod | predict | versions`: the model server.
 
-`serve` is one on a machine, `pod` a container of a pod, whichever the operator makes of it,
-`predict` the model offline, and `versions` what it would be served with.
+`serve` runs on a machine, `pod` in any container that Seldon's operator creates, `predict` predicts
+offline, and `versions` prints the library versions.
 """
 
 import argparse
@@ -29,21 +29,21 @@ The server's variables are described at the top of mlops_pipeline/serving/settin
 """
 
 LIBRARIES: Mapping[str, str] = {
-    # A prediction is short: threads inside it cost more than they give, and take the other
-    # servers' processors. TensorFlow has pools of its own, below.
+    # Predictions are short: threads inside them cost more than they save, and take processor time
+    # from other servers. TensorFlow has pools of its own, see below.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # Rows are checked for NaN and Infinity before they reach the model.
+    # The server itself refuses NaN and Infinity before rows reach the model.
     "SKLEARN_ASSUME_FINITE": "1",
-    # The thread that waits for gRPC's calls also reads them, instead of handing them to a pool of
-    # threads: an answer through the gateway takes a fifth less processor time.
+    # The thread that waits for gRPC calls also reads them, instead of passing them to a thread
+    # pool: an answer through the gateway takes a fifth less processor time.
     "GRPC_EXPERIMENTS": "-event_engine_listener",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_NUM_INTRAOP_THREADS": "2",
     "TF_NUM_INTEROP_THREADS": "1",
 }
-"""Defaults of the libraries' own variables, read when they are imported."""
+"""Defaults of the libraries' own variables, which they read when they are imported."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,25 +67,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="serve|pod|predict|versions")
     serve = commands.add_parser("serve", help="serve one model over REST and gRPC until stopped")
-    serve.add_argument("--model", help="folder of the artifact; else the environment says it")
-    serve.add_argument("--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER, to check")
+    serve.add_argument("--model", help="folder of the artifact; by default from the environment")
+    serve.add_argument(
+        "--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER; the artifact must match"
+    )
     serve.set_defaults(command=_serve)
     pod = commands.add_parser(
         "pod",
-        help="be a container of a pod of Seldon's, as its environment says",
-        description="With TF Serving's own options the container stands for TF Serving.",
+        help="run in a container of a Seldon pod, configured by its environment",
+        description="With TF Serving's own options, the container acts as TF Serving.",
         allow_abbrev=False,
     )
-    pod.add_argument("--port", type=int, help="of gRPC")
+    pod.add_argument("--port", type=int, help="gRPC port")
     pod.add_argument("--rest_api_port", type=int)
     pod.add_argument("--model_name", help="the model's name in every URL")
     pod.add_argument("--model_base_path", help="folder of the artifact")
     pod.set_defaults(command=_pod)
-    predict = commands.add_parser("predict", help="predict rows as the server would, without one")
+    predict = commands.add_parser("predict", help="predict rows like the server, but offline")
     predict.add_argument("--model", required=True, help="folder of the artifact")
     predict.add_argument("--rows", required=True, type=Path, help=".npy of shape [n, …]")
     predict.add_argument("--output", required=True, type=Path, help=".npy to write, [n, outputs]")
-    predict.add_argument("--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER, to check")
+    predict.add_argument(
+        "--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER; the artifact must match"
+    )
     predict.add_argument("--parameters", default="", help="as PREDICTIVE_UNIT_PARAMETERS")
     predict.set_defaults(command=_predict)
     versions = commands.add_parser("versions", help="print the libraries' versions as JSON")

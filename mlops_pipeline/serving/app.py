@@ -1,8 +1,8 @@
 """The ASGI application: a dictionary from path to handler, for the REST of all protocols.
 
-Handlers are plain functions from `Request` to `Answer`; those of small requests run in the event
-loop (a hop to a thread costs as much as a prediction), those of large ones in a worker thread, so
-that health checks stay quick.
+Handlers are plain functions from `Request` to `Answer`. Small requests are answered in the event
+loop, because handing them to a thread costs as much as a prediction; large ones in a worker thread,
+so that health checks stay fast.
 """
 
 import functools
@@ -23,7 +23,7 @@ Handler = Callable[[Request], Answer]
 
 @dataclass(frozen=True)
 class Route:
-    """What answers at a path: a handler per method, and how the protocol writes an error."""
+    """A path's handlers by method, and the protocol's format of errors."""
 
     methods: Mapping[str, Handler]
     error: Failure
@@ -40,7 +40,7 @@ class App:
         max_body_bytes: int,
         large: LargeRequests,
     ) -> None:
-        """`missing` gives the route that refuses a path that is not in `routes`."""
+        """`missing` returns the route that refuses a path that is not in `routes`."""
         self.routes = routes
         self._missing = missing
         self._max_body_bytes = max_body_bytes
@@ -50,7 +50,7 @@ class App:
         """Headers of every answer, such as `x-model-digest`."""
 
     def serve(self, routes: Mapping[str, Route], *, missing: Callable[[str], Route]) -> None:
-        """Replace the routes, from one request to the next."""
+        """Replace the routes; the next request uses the new ones."""
         self.routes, self._missing = routes, missing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,14 +66,14 @@ class App:
         except ConnectionResetError:
             return
         except Exception:
-            logger.exception("A defect of the server, in %s %s", method, path)
-            answer = route.error(RequestError("DEFECT", "the server has a defect", status=500))
+            logger.exception("Internal error in %s %s", method, path)
+            answer = route.error(RequestError("DEFECT", "internal server error", status=500))
         await self._send(answer, send)
 
     async def _answer(
         self, route: Route, method: str, headers: Mapping[bytes, bytes], receive: Receive
     ) -> Answer:
-        """Find the handler, read the body and call the one with the other."""
+        """Find the handler, read the body and call the handler with it."""
         handler = route.methods.get("GET" if method == "HEAD" else method)
         if handler is None:
             await _discard(headers, receive)
@@ -114,7 +114,7 @@ class App:
         body.clear()
 
     def _keep(self, body: bytearray, message: Message) -> bool:
-        """Add a message's bytes to `body`, and say whether there is more to come.
+        """Append a message's bytes to `body`, and say whether more will follow.
 
         Raises:
             RequestError: this body, or all bodies in memory together, are too large.
@@ -127,9 +127,11 @@ class App:
         return bool(message.get("more_body"))
 
     def _refusal(self, headers: Mapping[bytes, bytes]) -> RequestError | None:
-        """Return why a body with these headers is not read, None if it is."""
+        """Return why a body with these headers is refused, None if it is not."""
         if headers.get(b"content-encoding", b"identity") != b"identity":
-            return RequestError("WRONG_ENCODING", "compressed bodies are not read; send it plain")
+            return RequestError(
+                "WRONG_ENCODING", "compressed bodies are not supported; send the body uncompressed"
+            )
         if int(headers.get(b"content-length", b"0")) > self._max_body_bytes:
             return self._too_large()
         return None
@@ -158,11 +160,11 @@ def _request(body: bytes, headers: Mapping[bytes, bytes]) -> Request:
 
 
 async def _discard(headers: Mapping[bytes, bytes], receive: Receive) -> None:
-    """Read the rest of a body and forget it.
+    """Read the rest of a body and discard it.
 
     A connection that is closed with unread bytes is reset, and the client may never see the
-    answer. The server's deadline for receiving ends this. A client that waits for our leave to
-    send its body (`Expect: 100-continue`) is not asked for it.
+    answer. The server's deadline for receiving limits this. A client that waits for permission
+    to send its body (`Expect: 100-continue`) does not get it.
     """
     if b"expect" not in headers:
         while (await receive()).get("more_body"):
@@ -170,7 +172,7 @@ async def _discard(headers: Mapping[bytes, bytes], receive: Receive) -> None:
 
 
 def _refuse_method(route: Route, method: str) -> Answer:
-    """Return 405 with the methods there are."""
+    """Return 405 with the allowed methods."""
     allowed = ", ".join(sorted(route.methods))
     error = RequestError("WRONG_METHOD", f"{method} is not {allowed}", status=405)
     return route.error(error)._replace(headers=((b"allow", allowed.encode()),))

@@ -1,9 +1,9 @@
-"""The format of an artifact: a folder of files, and a `manifest.json` that names and proves them.
+"""The format of an artifact: a folder of files, and a `manifest.json` with their digests.
 
-An artifact's digest covers the SHA-256 of its files and of its evaluation, and what the manifest
-says of them: dataset, hyper-parameters, versions, metrics, signature. So one digest stands for one
-training, wherever and whenever it ran. Standard library only: servers, publishers and checks share
-this one definition.
+An artifact's digest covers the SHA-256 of its files and of its evaluation, and the manifest's
+description of them: dataset, hyper-parameters, versions, metrics, signature. So one digest
+identifies one training, wherever and whenever it ran. Standard library only: servers, publishers
+and checks share this definition.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ MANIFEST = "manifest.json"
 SKLEARN_FILE = "model.joblib"
 SAVED_MODEL = "saved_model.pb"
 EXAMPLE = "example.json"
-"""A list of rows that the model is known to answer, beside it; a model may come without."""
+"""An optional file beside the model, with rows that the model can answer."""
 FORMAT = 1
 _CIRCUMSTANCES = frozenset({"digest", "run_id", "created", "inputs_digest"})
-"""Fields that say when and by whom, not what: the same training in another run is the same."""
+"""Fields about when and by whom, not what: the same training in another run has the same digest."""
 
 
 class ArtifactError(Exception):
-    """An artifact that is not what its manifest says; names the files."""
+    """An artifact that does not match its manifest; names the files."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
-    """-1 where the length varies: (-1, 4)."""
+    """-1 if the length varies: (-1, 4)."""
     datatype: str
     """A datatype of the Open Inference Protocol: FP32, FP64, INT64 …"""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact is, how it was made, and what it is worth."""
+    """An artifact's description, origin and evaluation."""
 
     name: str
     framework: str
-    """Name of a row of `serving/frameworks.py`."""
+    """`name` of a row in `serving/frameworks.py`."""
     files: Mapping[str, str]
     """Path below the artifact's folder, with `/` → SHA-256 in hexadecimal."""
     inputs: tuple[Tensor, ...]
@@ -57,12 +57,13 @@ class Manifest:
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     inputs_digest: str = ""
-    """Digest of everything that training depends on: the same inputs need no second training."""
+    """Digest of everything that the training depends on: the same inputs need no second
+    training."""
     run_id: str = ""
     created: str = ""
     """UTC, ISO 8601."""
     evaluation: Mapping[str, str] = field(default_factory=dict)
-    """File of the evaluation (hold-out predictions, plots), kept beside the artifact → SHA-256."""
+    """File of the evaluation (hold-out predictions, plots), beside the artifact → SHA-256."""
     format: int = FORMAT
 
     @property
@@ -76,26 +77,26 @@ class Manifest:
         return numeric_version(self.digest)
 
     def to_json(self) -> str:
-        """Serialize with sorted keys and the digest, for people who read it."""
+        """Serialize with sorted keys and the digest, for readers."""
         return json.dumps(asdict(self) | {"digest": self.digest}, indent=2, sort_keys=True) + "\n"
 
 
 class EarlierManifest(Manifest):
-    """A manifest from the time when a digest covered the artifact's files alone."""
+    """An older manifest, whose digest covers only the artifact's files."""
 
     @property
     def digest(self) -> str:
-        """The digest that the artifact was published, deployed and judged by."""
+        """The digest with which the artifact was published and deployed."""
         lines = "".join(f"{sha}  {path}\n" for path, sha in sorted(self.files.items()))
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class BareManifest(Manifest):
-    """What can be said of a model that somebody else made: no digest names it."""
+    """The description of a model without a manifest: it has no digest."""
 
     number: int = 1
-    """The number of the folder that it lies in, as TF Serving counts."""
+    """The number of its folder, as TF Serving counts."""
 
     @property
     def digest(self) -> str:
@@ -109,9 +110,9 @@ class BareManifest(Manifest):
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:
-    """Return the digest of the artifact with this manifest, given as the fields of its JSON.
+    """Return the digest of the artifact whose manifest has these JSON fields.
 
-    It is the SHA-256 of the canonical JSON (sorted keys, no spaces) of what the artifact is.
+    It is the SHA-256 of the canonical JSON (sorted keys, no spaces) of the artifact's description.
     """
     content = {key: value for key, value in manifest.items() if key not in _CIRCUMSTANCES}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -119,10 +120,10 @@ def digest_of(manifest: Mapping[str, Any]) -> str:
 
 
 def parse_manifest(text: str | bytes) -> Manifest:
-    """Read a manifest.
+    """Parse a manifest.
 
     Raises:
-        ArtifactError: it is not JSON, of another format, or its digest is not that of its content.
+        ArtifactError: it is not JSON, has another format, or its digest does not match its content.
     """
     try:
         fields = json.loads(text)
@@ -136,18 +137,18 @@ def parse_manifest(text: str | bytes) -> Manifest:
         earlier = EarlierManifest(**{**fields, **tensors})
         actual, by_files = manifest.digest, earlier.digest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{MANIFEST} cannot be read: {error!r}") from error
+        raise ArtifactError(f"could not read {MANIFEST}: {error!r}") from error
     if manifest.format != FORMAT:
-        raise ArtifactError(f"{MANIFEST} has format {manifest.format}, this version reads {FORMAT}")
+        raise ArtifactError(f"expected format {FORMAT} of {MANIFEST}, got {manifest.format}")
     if by_files == digest:
         return earlier
     if actual != digest:
-        raise ArtifactError(f"{MANIFEST} says digest {digest}, its content makes {actual}")
+        raise ArtifactError(f"{MANIFEST} has the digest {digest}, but its content has {actual}")
     return manifest
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Return path → SHA-256 of every file below `folder`, without the manifest."""
+    """Return path → SHA-256 of every file below `folder`, except the manifest."""
     hashes = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
         digest = hashlib.sha256()
@@ -159,10 +160,10 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def verify(folder: Path) -> Manifest:
-    """Check every file in `folder` against the manifest there, and return the manifest.
+    """Compare every file in `folder` with the manifest there, and return the manifest.
 
     Raises:
-        ArtifactError: the manifest, or a file, is missing, changed or extra; names each.
+        ArtifactError: the manifest, or a file, is missing, changed or unexpected; names each.
     """
     try:
         manifest = parse_manifest((folder / MANIFEST).read_bytes())
@@ -178,14 +179,14 @@ def verify(folder: Path) -> Manifest:
     ]
     if problems:
         raise ArtifactError(
-            f"the artifact {manifest.name} {manifest.digest[:12]} in {folder} is not what its "
-            f"manifest says: {'; '.join(problems)}"
+            f"the artifact {manifest.name} {manifest.digest[:12]} in {folder} does not match its "
+            f"manifest: {'; '.join(problems)}"
         )
     return manifest
 
 
 def saved_models(folder: Path) -> Mapping[int, Path]:
-    """Return number → folder of every SavedModel in a folder named by a number."""
+    """Return number → folder of every SavedModel in a numbered folder."""
     found = (path.parent for path in folder.glob(f"*/{SAVED_MODEL}"))
     return {int(path.name): path for path in found if path.name.isdigit()}
 

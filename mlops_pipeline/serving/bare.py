@@ -1,4 +1,4 @@
-"""Models without a manifest, laid out as Seldon's own documentation has them."""
+"""Models without a manifest, in the layout of Seldon's documentation."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from mlops_pipeline.serving.frameworks import frameworks
 
 
 def describe(folder: Path) -> Manifest:
-    """Check a published artifact as `verify` does, or describe a model without a manifest.
+    """Verify a published artifact like `verify`, or describe a model without a manifest.
 
     Raises:
-        ArtifactError: it is neither; or it has a manifest, and is not what that says.
+        ArtifactError: it is neither, or it does not match its manifest.
     """
     if (folder / MANIFEST).exists():
         return verify(folder)
@@ -25,8 +25,8 @@ def describe(folder: Path) -> Manifest:
             return BareManifest("model", framework.name, {}, inputs=(), outputs=(), number=number)
     wanted = " nor ".join([MANIFEST, *(framework.found_by for framework in frameworks())])
     raise ArtifactError(
-        f"there is no model in {folder}, which {_contents(folder)}: neither {wanted}; "
-        "does modelUri name the folder that holds it?"
+        f"there is no model in {folder}, which {_contents(folder)}: expected {wanted}; set "
+        "modelUri to the folder that contains it"
     )
 
 
@@ -35,4 +35,4 @@ def _contents(folder: Path) -> str:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return f"holds {', '.join(names[:8])}" if names else "is empty"
+    return f"contains {', '.join(names[:8])}" if names else "is empty"

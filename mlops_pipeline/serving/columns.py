@@ -1,4 +1,4 @@
-"""Columns that come with names: put into the model's order, or refused."""
+"""Named columns: put into the model's order, or refused."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.scores import Array
 
 _SHOWN = 10
-"""Names that a sentence lists at most."""
+"""Maximum of names in a message."""
 
 
 def ordered(
@@ -18,22 +18,24 @@ def ordered(
 ) -> Array:
     """Return `rows` with their columns in the model's order.
 
-    `names` are a request's names of the columns. Seldon's own, `t:0`, `t:1` …, and those of a model
-    that knows none say nothing of the order. Rows that have no columns are returned as they are.
-    `where` begins the sentence of an error.
+    `names` are the request's column names. Seldon's own names, `t:0`, `t:1` …, do not determine an
+    order, nor do any names if the model has none. Rows without columns are returned unchanged.
+    `where` begins an error's message.
 
     Raises:
         RequestError: these are not the names of the model's columns, or not one for each column.
     """
     if type(names) is not list or not all(type(name) is str for name in names):
-        raise RequestError("WRONG_NAMES", f"{where}: it has to be a list of strings")
+        raise RequestError("WRONG_NAMES", f"{where}: it must be a list of strings")
     if rows.ndim != 2:
         return rows
     known = signature.columns
     if len(names) != rows.shape[1]:
         model = f"; the model's columns are {_listed(known)}" if known else ""
         raise RequestError(
-            "WRONG_NAMES", f"{where}: {len(names)} names for {rows.shape[1]} columns{model}"
+            "WRONG_NAMES",
+            f"{where}: expected {rows.shape[1]} names, one for each column, got "
+            f"{len(names)}{model}",
         )
     if not known or names == list(known) or names == [f"t:{i}" for i in range(len(names))]:
         return rows
@@ -42,7 +44,7 @@ def ordered(
 
 
 def _check_names(known: Sequence[str], names: Sequence[str], where: str) -> None:
-    """Raise unless `names` are `known` in some order."""
+    """Raise an error unless `names` are `known` in any order."""
     missing, unexpected = Counter(known) - Counter(names), Counter(names) - Counter(known)
     if missing or unexpected:
         problems = [
@@ -59,10 +61,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def joined(signature: Signature, names: Sequence[str], columns: Sequence[Array]) -> Array:
-    """Return columns [n] or [n, 1], as data frames are sent by V2, as rows in the model's order.
+    """Return columns [n] or [n, 1], as V2 sends data frames, as rows in the model's order.
 
     Raises:
-        RequestError: they are no columns of one length, or not those of the model.
+        RequestError: their lengths differ, or they are not the model's columns.
     """
     lengths = {len(column) if column.ndim else 0 for column in columns}
     if len(lengths) != 1 or any(
@@ -70,7 +72,7 @@ def joined(signature: Signature, names: Sequence[str], columns: Sequence[Array])
     ):
         raise RequestError(
             "WRONG_INPUT",
-            f"several inputs have to be columns of one length, [n] or [n, 1]; or send one input of "
+            f"several inputs must be columns of one length, [n] or [n, 1]; or send one input of "
             f"shape {signature.expected_shape()}",
         )
     rows = np.stack([column.reshape(-1) for column in columns], axis=1)

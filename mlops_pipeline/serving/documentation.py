@@ -1,6 +1,7 @@
-"""The API page at `/api/v1.0/doc/`: Swagger UI from a package on disk, no CDN.
+"""The API page at `/api/v1.0/doc/`: Swagger UI from a package on disk, not from a CDN.
 
-Every URL on it is relative: it works behind a gateway that strips `/seldon/<namespace>/<name>`.
+Every URL on it is relative, so that it works behind a gateway that strips
+`/seldon/<namespace>/<name>`.
 """
 
 import importlib.util
@@ -47,7 +48,7 @@ def routes(unit: Unit) -> dict[str, Route]:
         "/v2/docs": _page("../api/v1.0/doc/"),
         "/v2/docs/": _page("../../api/v1.0/doc/"),
         f"{ROOT}/openapi.json": document(unit, "../../../"),
-        # Where Seldon's executor and its Python microservice have the document.
+        # The paths of the document in Seldon's executor and in its Python microservice.
         f"{ROOT}/seldon.json": document(unit, "../../../"),
         "/seldon.json": document(unit, "./"),
         **{f"{ROOT}/{name}": _asset(name, kind) for name, kind in ASSETS.items()},
@@ -56,13 +57,13 @@ def routes(unit: Unit) -> dict[str, Route]:
 
 
 def _page(base: str) -> Handler:
-    """Return a handler of the page, whose assets are at the relative URL `base`."""
+    """Return a handler of the page; its assets are at the relative URL `base`."""
     written = Answer(200, _PAGE.format(base=base).encode(), b"text/html; charset=utf-8")
     return lambda _: written
 
 
 def document(unit: Unit, base: str) -> Handler:
-    """Return a handler that makes the document when it is first asked for.
+    """Return a handler that creates the document at its first request.
 
     `base` is the relative URL from the document to the paths in it.
     """

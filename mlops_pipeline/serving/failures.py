@@ -1,4 +1,4 @@
-"""How each protocol writes an error."""
+"""Each protocol's format of an error."""
 
 from collections.abc import Callable
 
@@ -30,6 +30,6 @@ def tensorflow(failure: RequestError) -> Answer:
 
 
 def of_path(path: str) -> Failure:
-    """Return how the protocol that `path` belongs to writes an error."""
+    """Return the error format of the protocol that `path` belongs to."""
     first = path.split("/", 2)[1:2]
     return {"v1": tensorflow, "v2": v2}.get(first[0] if first else "", seldon)

@@ -1,4 +1,4 @@
-"""Bodies that are forms: what older clients of Seldon send instead of JSON."""
+"""Form bodies, which older Seldon clients send instead of JSON."""
 
 import re
 from urllib.parse import parse_qs
@@ -10,17 +10,17 @@ from mlops_pipeline.serving.messages import FORM, JSON, MULTIPART, Request
 
 _MOST_FIELDS = 20
 _LONGEST_HEAD = 1000
-"""Bytes of the headers of a part that are looked at."""
+"""Maximum bytes of a part's headers that are read."""
 _BOUNDARY = re.compile(rb'boundary=(?:"([^"]{1,200})"|([^;\s]{1,200}))', re.IGNORECASE)
 _NAME = re.compile(rb'content-disposition:[^\r\n]*[;\s]name="?([^";\r\n]*)', re.IGNORECASE)
 
 
 def unwrap_form(request: Request) -> Request:
-    """Return the request whose body is the JSON that a form holds, if it is a form.
+    """If the body is a form, return the request with the JSON in it as its body.
 
-    `application/x-www-form-urlencoded` has it in the field `json`, unless it is JSON, which
+    `application/x-www-form-urlencoded` has it in the field `json`, unless the body is JSON, which
     `curl -d` sends under this name. `multipart/form-data` has a field for each part of a
-    SeldonMessage (`data`, `meta`, `jsonData` …), or all of it in `json`.
+    SeldonMessage (`data`, `meta`, `jsonData` …), or everything in `json`.
 
     Raises:
         RequestError: the form cannot be read, or it has no such field.

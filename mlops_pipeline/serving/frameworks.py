@@ -1,6 +1,6 @@
-"""The model frameworks: for each, what its artifacts are and what serves them.
+"""The model frameworks: for each, its kind of artifacts and what serves them.
 
-This table is the one place that names them. A package adds a row by an entry point of the group
+Only this table names them. A package adds a row by an entry point of the group
 `mlops_pipeline.frameworks` that names a `Framework`. Standard library only.
 """
 
@@ -17,7 +17,7 @@ ENTRY_POINTS = "mlops_pipeline.frameworks"
 
 @dataclass(frozen=True)
 class Quantities:
-    """What a container is given by default, as Kubernetes writes quantities: `500m`, `1Gi`."""
+    """A container's default resources, as Kubernetes writes quantities: `500m`, `1Gi`."""
 
     cpu: str = "50m"
     memory: str = "256Mi"
@@ -33,26 +33,27 @@ class Framework:
     implementation: str
     """`implementation` of a SeldonDeployment's graph."""
     title: str
-    """Its name in a sentence."""
+    """Its name in messages."""
     icon: str
     """The asset kind that Dagster's UI shows."""
     loader: str
-    """`module:function`: (folder, manifest) → signatures. Imported only where a model is loaded."""
+    """`module:function`: (folder, manifest) → signatures. Imported only if a model is loaded."""
     find: Callable[[Path], int | None]
-    """Folder without a manifest → version of its model (1 where it has none); None: no model."""
+    """Folder without a manifest → version of its model (1 if it has none); None: no model."""
     found_by: str
-    """What `find` looks for, for messages."""
+    """The file that `find` looks for, for messages."""
     libraries: tuple[str, ...]
-    """Distributions whose versions shape an artifact."""
+    """Distributions whose versions affect an artifact."""
     image: str = "serving"
-    """Stage of deploy/Dockerfile; or a whole reference (`registry/name:tag`) of an image that has
-    the model server and the framework in it. Several frameworks may share one."""
+    """Stage of deploy/Dockerfile; or the full reference (`registry/name:tag`) of an image with
+    the model server and the framework. Several frameworks may share one."""
     protocols: tuple[str, ...] = ("seldon", "v2")
-    """Values of `spec.protocol` under which Seldon's operator gets an image for it."""
+    """Values of `spec.protocol` for which Seldon's operator gets an image."""
     behind_forwarder: bool = False
-    """Under `seldon` the operator makes two containers: one that speaks it, before the server."""
+    """Under `seldon`, the operator creates two containers: one that speaks it, before the
+    server."""
     takes_columns: bool = True
-    """A V2 request may hold one tensor for each column."""
+    """A V2 request may have one tensor for each column."""
     resources: Quantities = Quantities()
 
 
@@ -73,7 +74,7 @@ TENSORFLOW = Framework(
     icon="tensorflow",
     loader="mlops_pipeline.serving.tensorflow_loader:load_tensorflow",
     find=lambda folder: max(saved_models(folder), default=None),
-    found_by=f"a folder named by a number with {SAVED_MODEL}",
+    found_by=f"a numbered folder with {SAVED_MODEL}",
     libraries=("tensorflow", "tensorflow-cpu", "keras", "numpy"),
     image="serving-tensorflow",
     protocols=("seldon", "tensorflow"),
@@ -87,7 +88,7 @@ FORWARDER = SKLEARN.implementation
 
 @cache
 def frameworks() -> tuple[Framework, ...]:
-    """Return every framework: those of this package first, then those of entry points by name."""
+    """Return every framework: first those of this package, then those of entry points, by name."""
     return (
         SKLEARN,
         TENSORFLOW,
@@ -96,12 +97,12 @@ def frameworks() -> tuple[Framework, ...]:
 
 
 def find_framework(name: object) -> Framework | None:
-    """Return the framework of that name."""
+    """Return the framework of that name, or None."""
     return next((row for row in frameworks() if row.name == name), None)
 
 
 def find_served(implementation: object) -> Framework | None:
-    """Return the framework that an implementation serves."""
+    """Return the framework that an implementation serves, or None."""
     return next((row for row in frameworks() if row.implementation == implementation), None)
 
 
@@ -109,10 +110,10 @@ def get_framework(name: object) -> Framework:
     """Return the framework of that name.
 
     Raises:
-        LookupError: there is none; with the names of those that there are.
+        LookupError: it is unknown; has the known names.
     """
     if (found := find_framework(name)) is None:
-        raise LookupError(f"no framework is called {name!r}; known are {names()}")
+        raise LookupError(f"unknown framework {name!r}; known are {names()}")
     return found
 
 
@@ -120,7 +121,7 @@ def get_served(implementation: object) -> Framework:
     """Return the framework that an implementation serves.
 
     Raises:
-        LookupError: it serves none; with the implementations that there are.
+        LookupError: it serves none; has the known implementations.
     """
     if (found := find_served(implementation)) is None:
         known = ", ".join(implementations())
@@ -129,7 +130,7 @@ def get_served(implementation: object) -> Framework:
 
 
 def names() -> str:
-    """Return the names of all frameworks, for a sentence, and which could not be loaded."""
+    """Return the names of all frameworks, for messages, and which ones could not be loaded."""
     return "; ".join([", ".join(row.name for row in frameworks()), *_failures()])
 
 
@@ -156,9 +157,9 @@ def _registered() -> Mapping[str, Framework | str]:
             found[point.name] = f"{type(error).__name__}: {error}"
             continue
         if not isinstance(row, Framework):
-            found[point.name] = f"{point.value} is {type(row).__name__}; it must be a Framework"
+            found[point.name] = f"expected a Framework in {point.value}, got {type(row).__name__}"
         elif clash := taken & {row.name, row.implementation}:
-            found[point.name] = f"{', '.join(sorted(clash))} is taken by another framework"
+            found[point.name] = f"another framework already uses {', '.join(sorted(clash))}"
         else:
             taken |= {row.name, row.implementation}
             found[point.name] = row

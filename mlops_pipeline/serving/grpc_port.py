@@ -20,7 +20,7 @@ def message_limits(largest: int) -> list[tuple[str, int]]:
 def bound_server(
     handlers: Sequence[Any], *, host: str, port: int, max_message_bytes: int
 ) -> tuple[Any, int]:
-    """Return a server that has the port, and the port; port 0 is any free one.
+    """Return a server that has the port, and the port; with port 0, any free one.
 
     Raises:
         StartError: another process has it.
@@ -33,5 +33,6 @@ def bound_server(
         return server, server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
         raise StartError(
-            f"gRPC cannot listen on {host}:{port}; is another process there?", code=ExitCode.PORT
+            f"gRPC cannot listen on {host}:{port}; check whether another process uses it.",
+            code=ExitCode.PORT,
         ) from error

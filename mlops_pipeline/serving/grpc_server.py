@@ -29,7 +29,7 @@ Context = Any
 
 V2 = "inference.GRPCInferenceService"
 _OURS = "mlops_pipeline."
-"""What our names of V2's messages have before the specification's: see inference.proto."""
+"""The prefix of our names of V2's messages in place of the specification's: see inference.proto."""
 
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -43,27 +43,27 @@ STATUS = {
 
 @dataclass(frozen=True)
 class Operation:
-    """How a method of a service is answered."""
+    """How a service's method is answered."""
 
     request: type[Message]
     method: Method
 
     def answer(self, unit: Unit, content: bytes) -> Message:
-        """Read the message and answer it.
+        """Parse the message and answer it.
 
         Raises:
-            RequestError: it is none of its type, or the method refuses it.
+            RequestError: it is not of the method's type, or the method refuses it.
         """
         try:
             request = self.request.FromString(content)
         except DecodeError as error:
             wanted = self.request.DESCRIPTOR.full_name.removeprefix(_OURS)
-            raise RequestError("BAD_MESSAGE", f"the message is no {wanted}") from error
+            raise RequestError("BAD_MESSAGE", f"the message is not a {wanted}") from error
         return self.method(unit, request)
 
 
 class Calls:
-    """Answers gRPC calls with a model, which is there from `unit` being set on."""
+    """Answers gRPC calls with a model, from the time at which `unit` is set."""
 
     def __init__(self, large: LargeRequests, *, place: Place = Place.MACHINE) -> None:
         self.unit: Unit | None = None
@@ -72,10 +72,10 @@ class Calls:
         self._units = Kept(lambda said: unit_of(self._loaded(), said))
 
     def handler(self, operation: Operation) -> Any:
-        """Return an operation as gRPC's handler, which reads the message itself.
+        """Return an operation as gRPC's handler, which parses the message itself.
 
-        It is a handler of streams, of which the first message counts: gRPC's handler of single
-        messages never ends a call that has none.
+        It is a handler of streams, of which only the first message is used: gRPC's handler of
+        single messages never ends a call without one.
         """
 
         async def call(_: object, context: Context) -> Message:
@@ -87,7 +87,7 @@ class Calls:
         return grpc.stream_unary_rpc_method_handler(call, response_serializer=_serialize)
 
     async def _answer(self, operation: Operation, content: bytes, context: Context) -> Message:
-        """Return the operation's answer, or end the call with the sentence that says why not."""
+        """Return the operation's answer, or end the call with its error."""
         try:
             unit = self._told(context) if self._asks_who else self._loaded()
             if len(content) > LARGE:
@@ -97,8 +97,8 @@ class Calls:
             code = STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
             details = error.sentence
         except Exception:
-            logger.exception("A defect of the server, in gRPC")
-            code, details = grpc.StatusCode.INTERNAL, "the server has a defect"
+            logger.exception("Internal error in gRPC")
+            code, details = grpc.StatusCode.INTERNAL, "internal server error"
         await context.abort(code, details)
         raise AssertionError("abort always raises")
 
@@ -116,7 +116,7 @@ class Calls:
         return self.unit
 
     def _told(self, context: Context) -> Unit:
-        """Return the unit that a forwarder speaks for; without one, the model as it is."""
+        """Return the unit that a forwarder names; without one, the model unchanged."""
         for key, value in context.invocation_metadata() or ():
             if key == HEADER:
                 return self._units[value]
@@ -124,12 +124,12 @@ class Calls:
 
 
 def _of_model(method: Callable[[Model, Any], Message]) -> Method:
-    """Return a method of a model as one of its unit."""
+    """Return a model's method as a method of its unit."""
     return lambda unit, request: method(unit.model, request)
 
 
 def _refuse_repository(unit: Unit, request: object) -> Message:
-    raise RequestError("UNSUPPORTED", "this server has one model, for good", status=501)
+    raise RequestError("UNSUPPORTED", "this server always has the same model", status=501)
 
 
 OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
@@ -137,7 +137,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "ModelInfer": Operation(v2.ModelInferRequest, _of_model(v2_grpc.infer)),
         "ModelMetadata": Operation(v2.ModelMetadataRequest, _of_model(v2_grpc.metadata)),
         "ModelReady": Operation(v2.ModelReadyRequest, _of_model(v2_grpc.ready)),
-        # Extensions of other servers, whose messages are not read.
+        # Extensions of other servers, whose messages are not parsed.
         "RepositoryIndex": Operation(Empty, _refuse_repository),
         "RepositoryModelLoad": Operation(Empty, _refuse_repository),
         "RepositoryModelUnload": Operation(Empty, _refuse_repository),
@@ -147,7 +147,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback),
         "Metadata": Operation(Empty, seldon_grpc.model_metadata),
     },
-    # By which Seldon's clients send feedback to one unit; the rest of it is for other units.
+    # Seldon's clients send feedback to one unit with it; its other fields are for other units.
     "seldon.protos.Generic": {"SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback)},
     "seldon.protos.Seldon": {
         "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
@@ -156,11 +156,11 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "GraphMetadata": Operation(Empty, seldon_grpc.graph_metadata),
     },
 }
-"""Service → method → how it is answered with the model."""
+"""Service → method → its operation."""
 
 
 class GrpcServer:
-    """V2's service and Seldon's; `serve_model` gives them the model to answer with."""
+    """V2's service and Seldon's; `serve_model` sets the model."""
 
     def __init__(self, own: ServerSettings, *, large: LargeRequests) -> None:
         self._own = own
@@ -169,7 +169,7 @@ class GrpcServer:
         self.port = own.grpc_port
 
     async def start(self) -> None:
-        """Take the port and answer.
+        """Open the port and answer.
 
         Raises:
             StartError: another process has it.
@@ -190,7 +190,7 @@ class GrpcServer:
         return grpc.method_handlers_generic_handler(name, handlers)
 
     def _health(self) -> Any:
-        """Return what V2 answers without a model; requests say nothing and are not read."""
+        """Return V2's answers without a model; the requests are empty and not parsed."""
         answers: Mapping[str, Callable[[], Message]] = {
             "ServerLive": lambda: v2.ServerLiveResponse(live=True),
             "ServerReady": lambda: v2.ServerReadyResponse(ready=self._calls.unit is not None),
@@ -200,7 +200,7 @@ class GrpcServer:
         return grpc.method_handlers_generic_handler(V2, handlers)
 
     async def stop(self) -> None:
-        """Refuse new calls and finish those in flight."""
+        """Refuse new calls and finish the current ones."""
         if self._server is not None:
             await self._server.stop(grace=self._own.drain_seconds)
 
@@ -215,7 +215,7 @@ def _serialize(message: Message) -> bytes:
 
 
 def _always(answer: Callable[[], Message]) -> Any:
-    """Return gRPC's handler of a method that answers whatever it is asked, or not."""
+    """Return gRPC's handler of a method that always gives the same answer, or error."""
 
     async def call(_: object, context: Context) -> Message:
         return answer()

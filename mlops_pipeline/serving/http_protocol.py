@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with a deadline for receiving, and a parser that does not crash."""
+"""uvicorn's HTTP/1.1 protocol with a deadline for receiving, and without a parser crash."""
 
 import asyncio
 import logging
@@ -16,8 +16,9 @@ logger = logging.getLogger(__name__)
 class DeadlineProtocol(HttpToolsProtocol):
     """Closes a connection whose request does not arrive in `receive_seconds`.
 
-    uvicorn waits for ever for the rest of a request, and for the first byte of a connection. The
-    clock runs from the connection, or the request's first byte, to the request's last byte.
+    uvicorn waits without limit for the rest of a request, and for the first byte of a connection.
+    The time is measured from the connection, or the request's first byte, to the request's last
+    byte.
     """
 
     receive_seconds = 30.0
@@ -27,30 +28,30 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock for the first request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the timer."""
         self._stop_clock()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; bytes it cannot even report as an error are a bad request too."""
+        """Feed the parser; bytes that it cannot even report as an error are a bad request too."""
         try:
             super().data_received(data)
         except ValueError:  # UnicodeDecodeError: a path that is not ASCII
             self.send_400_response("Invalid HTTP request received.")
 
     def on_message_begin(self) -> None:
-        """Start the clock for a request on a connection that is kept alive."""
+        """Start the timer for a request on a connection that is kept alive."""
         super().on_message_begin()
         if self._deadline is None:
             self._start_clock()
 
     def on_message_complete(self) -> None:
-        """Stop the clock: the request is here, answering it is the server's own time."""
+        """Stop the timer: the request has arrived, and answering it has no limit here."""
         super().on_message_complete()
         self._stop_clock()
 
@@ -63,7 +64,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _give_up(self) -> None:
-        """Answer 408 if a request has begun and has no answer yet, and close."""
+        """If a request has begun and has no answer yet, answer 408; close the connection."""
         self._deadline = None
         if self.transport.is_closing():
             return
@@ -75,7 +76,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
 
 def _timed_out(seconds: float) -> bytes:
-    """Return the whole answer to a request that did not arrive."""
+    """Return the complete answer to a request that did not arrive in time."""
     body = b'{"error":"the request did not arrive within %d s"}' % seconds
     return b"".join(
         [
@@ -88,5 +89,5 @@ def _timed_out(seconds: float) -> bytes:
 
 
 def protocol_with(receive_seconds: float) -> type[DeadlineProtocol]:
-    """Return the protocol with that deadline; uvicorn takes a class, and no options for it."""
+    """Return the protocol with that deadline; uvicorn takes a class without options."""
     return type("DeadlineProtocol", (DeadlineProtocol,), {"receive_seconds": receive_seconds})

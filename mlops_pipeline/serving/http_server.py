@@ -1,4 +1,4 @@
-"""uvicorn as our servers use it."""
+"""uvicorn, configured for our servers."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,23 +11,23 @@ from mlops_pipeline.serving.http_protocol import protocol_with
 
 
 class Limits(Protocol):
-    """What of a server's settings uvicorn is told."""
+    """The limits among a server's settings that uvicorn needs."""
 
     @property
     def receive_seconds(self) -> float:
-        """From a request's first byte to its last."""
+        """Seconds from a request's first byte to its last."""
 
     @property
     def drain_seconds(self) -> float:
-        """For what is in flight when the server is told to stop."""
+        """Seconds to finish the current requests after the signal to stop."""
 
     @property
     def keep_alive_seconds(self) -> float:
-        """How long an idle connection stays open."""
+        """Seconds for which an idle connection stays open."""
 
 
 def uvicorn_config(app: Asgi, limits: Limits) -> uvicorn.Config:
-    """Return uvicorn's configuration for an application that needs nothing of it but HTTP."""
+    """Return uvicorn's configuration for an application that needs only HTTP."""
     return uvicorn.Config(
         app,
         http=protocol_with(limits.receive_seconds),
@@ -46,7 +46,7 @@ def uvicorn_config(app: Asgi, limits: Limits) -> uvicorn.Config:
 
 
 class SignalFreeServer(uvicorn.Server):
-    """uvicorn without signal handlers: whoever runs it stops it."""
+    """uvicorn without signal handlers: its caller stops it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

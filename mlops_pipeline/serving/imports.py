@@ -1,17 +1,17 @@
-"""What a model server never uses of its libraries is not imported: half of its start-up time.
+"""Skips the imports that a model server never needs, which are half of its start-up time.
 
 Measured on two cores: `import tensorflow` 9.2 s → 3.4 s (it imports all of Keras, which imports
 pandas, matplotlib and scikit-learn; loading a SavedModel needs none), scikit-learn and a pipeline
 3.2 s → 1.3 s.
 
-Three means, all undone when the import is done, so that a model that itself imports one of these
-gets the real one:
+There are three methods. All are undone after the import, so that a model that itself imports one of
+these libraries gets the real one:
 
-* `without`: an import fails as if the library were not installed, which is a case that the
-  importing library provides for.
-* `placeholders`: an import gives a module of things that refuse to be used, for libraries that
-  insist on importing what they only need if a setting of theirs is on, which ours never is.
-* `deferred`: an import gives a module that imports the real one when something in it is first used.
+* `without`: an import fails as if the library were not installed; the importing library supports
+  that.
+* `placeholders`: an import returns a module of unusable objects, for libraries that import what
+  they need only with a setting that our servers never enable.
+* `deferred`: an import returns a module that imports the real one at its first use.
 """
 
 import contextlib
@@ -27,21 +27,21 @@ from types import ModuleType
 from typing import Any
 
 TENSORFLOW_WITHOUT = ("keras", "h5py", "pandas", "scipy", "matplotlib", "sklearn")
-"""TensorFlow runs without each of these; a SavedModel holds a graph, not Keras layers."""
+"""TensorFlow runs without each of these; a SavedModel contains a graph, not Keras layers."""
 TENSORFLOW_LIBRARY = "libtensorflow_cc.*"
-"""686 MB: seconds of the dynamic linker's time, and more where it has to come from a slow disk."""
+"""686 MB: seconds of the dynamic linker's time, and more from a slow disk."""
 TENSORFLOW_PLACEHOLDERS = ("requests",)
 """Clients of a cloud's metadata, for training on many machines."""
 
 SKLEARN_WITHOUT = ("pandas", "rich")
-"""scikit-learn runs without these; rows come as numpy arrays."""
+"""scikit-learn runs without these; rows are numpy arrays."""
 SKLEARN_USUAL = ("sklearn.pipeline", "sklearn.preprocessing", "sklearn.linear_model")
-"""What most models are made of, and what imports `scipy.stats` for a few methods of it."""
+"""The parts of most models, which import `scipy.stats` for a few methods."""
 
 
 @contextlib.contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Let the import of `names` fail as if they were not installed; those already there stay."""
+    """Let the import of `names` fail as if they were not installed; already imported ones stay."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
@@ -53,7 +53,7 @@ def without(*names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def placeholders(*names: str) -> Iterator[None]:
-    """Let the import of `names` give a placeholder; those already there stay."""
+    """Let the import of `names` return a placeholder; already imported ones stay."""
     added = [name for name in names if name not in sys.modules]
     sys.modules.update({name: Placeholder(name) for name in added})
     try:
@@ -64,7 +64,7 @@ def placeholders(*names: str) -> Iterator[None]:
 
 
 class Placeholder(ModuleType):
-    """A module whose every attribute is a class that refuses to be used."""
+    """A module in which every attribute is a class that cannot be used."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -78,7 +78,7 @@ class Placeholder(ModuleType):
 
 
 class _Refusing:
-    """What a server without this feature must never make."""
+    """An object that a server without this feature must never create."""
 
     def __init__(self, *_: object, **__: object) -> None:
         kind = type(self)
@@ -88,10 +88,10 @@ class _Refusing:
 
 
 class Deferred(ModuleType):
-    """A module that is imported when something in it is first asked for.
+    """A module that is imported when one of its attributes is first used.
 
-    Unlike `importlib.util.LazyLoader`, it stays deferred when it is imported again, and gives
-    `functions` to who imports them by name as functions that load it when they are called.
+    Unlike `importlib.util.LazyLoader`, it stays deferred when it is imported again, and importing
+    one of `functions` by name gives a function that loads the module when it is called.
     """
 
     def __init__(self, name: str, functions: tuple[str, ...]) -> None:
@@ -103,7 +103,7 @@ class Deferred(ModuleType):
         self._functions = functions
 
     def __getattr__(self, name: str) -> Any:
-        """Return a function that waits, or import the real module and return its attribute."""
+        """Return a deferred function, or import the real module and return its attribute."""
         if name in self._functions:
             return lambda *values, **options: getattr(self._load(), name)(*values, **options)
         return getattr(self._load(), name)
@@ -117,9 +117,9 @@ class Deferred(ModuleType):
 
 @contextlib.contextmanager
 def deferred(name: str, *, functions: tuple[str, ...] = ()) -> Iterator[None]:
-    """Let the import of the submodule `name` wait until it is used; one already there stays.
+    """Defer the import of the submodule `name` until its use; an already imported one stays.
 
-    Who imports it later gets the real one: a submodule of it could not be imported otherwise.
+    Later imports get the real one: otherwise its submodules could not be imported.
     """
     if name in sys.modules:
         yield
@@ -138,7 +138,7 @@ def deferred(name: str, *, functions: tuple[str, ...] = ()) -> Iterator[None]:
 
 
 def import_sklearn() -> None:
-    """Import what most models of scikit-learn need; its `scipy.stats` waits until it is used.
+    """Import what most models of scikit-learn need; `scipy.stats` is deferred.
 
     (`from numpy import *`, which scipy does, imports the Fortran compiler's wrapper.)
     """
@@ -153,10 +153,10 @@ def import_sklearn() -> None:
 
 
 def _know_arrays() -> None:
-    """Let scikit-learn, where it uses narwhals, know at once that an array is no data frame.
+    """Tell scikit-learn's use of narwhals at once that an array is not a data frame.
 
-    It asks narwhals six times in a prediction of a pipeline of two, and narwhals looks through
-    every library of data frames each time: half of the time of a prediction of one row.
+    A prediction of a pipeline of two asks narwhals six times, and narwhals each time looks through
+    every library of data frames: half of the time of a prediction of one row.
     """
     import numpy
 
@@ -168,7 +168,7 @@ def _know_arrays() -> None:
 
 
 def _unless(kind: type, search: Callable[[object], bool]) -> Callable[[object], bool]:
-    """Return `search`, but with the answer no for what is exactly of `kind`."""
+    """Return `search`, but it answers no for objects of exactly `kind`."""
 
     @functools.wraps(search)
     def answer(value: object) -> bool:
@@ -178,7 +178,7 @@ def _unless(kind: type, search: Callable[[object], bool]) -> Callable[[object], 
 
 
 def import_tensorflow() -> ModuleType:
-    """Import TensorFlow without Keras and what Keras brings, and return it."""
+    """Import TensorFlow without Keras and its imports, and return it."""
     spec = importlib.util.find_spec("tensorflow")
     for folder in (spec and spec.submodule_search_locations) or ():
         for library in Path(folder).glob(TENSORFLOW_LIBRARY):
@@ -188,10 +188,10 @@ def import_tensorflow() -> ModuleType:
 
 
 def load_unlocked(library: Path) -> None:
-    """Load a shared library while Python's other threads run; if it fails, its import will say why.
+    """Load a shared library while other threads run; if it fails, its import will say why.
 
-    An import holds the interpreter's lock while the dynamic linker works. Until it is done, the
-    event loop would answer no health check and no SIGTERM.
+    An import holds the interpreter's lock while the dynamic linker works. During that time, the
+    event loop could answer neither a health check nor a SIGTERM.
     """
     load = ctypes.CDLL(None).dlopen
     load.argtypes, load.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p

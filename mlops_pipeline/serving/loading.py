@@ -1,7 +1,7 @@
-"""From a folder to a warm model: verify, load with the framework in the manifest, predict once.
+"""From a folder to a warm model: verify, load with the manifest's framework, predict once.
 
-scikit-learn and TensorFlow are imported by the loader that needs them and nowhere else, after the
-artifact has been verified: a broken artifact is refused in milliseconds.
+scikit-learn and TensorFlow are imported only by their loader, after the artifact has been verified:
+a damaged artifact is refused in milliseconds.
 """
 
 import importlib
@@ -25,18 +25,18 @@ from mlops_pipeline.serving.settings import Parameter, Place
 logger = logging.getLogger(__name__)
 
 Choose = Callable[[Mapping[str, Parameter]], Signature]
-"""The signature that a unit's parameters make the default one."""
+"""The default signature that a unit's parameters choose."""
 Signatures = tuple[Mapping[str, Signature], Choose]
-"""Every signature by its name, and the way to choose the default one."""
+"""Every signature by its name, and the function that chooses the default one."""
 
 
 def verify(folder: Path, *, place: Place = Place.MACHINE) -> Manifest:
-    """Return the manifest of the artifact in `folder`, every file of which is as it says.
+    """Return the manifest of the artifact in `folder`, after comparing every file with it.
 
-    In a pod the folder may also hold a model without a manifest, which is described instead.
+    In a pod, the folder may also contain a model without a manifest, which is described instead.
 
     Raises:
-        StartError: it is not as the manifest says, with the files named; or there is no model.
+        StartError: it does not match its manifest, with the files named; or there is no model.
     """
     try:
         return artifact.verify(folder) if place is Place.MACHINE else describe(folder)
@@ -45,21 +45,21 @@ def verify(folder: Path, *, place: Place = Place.MACHINE) -> Manifest:
 
 
 def check_implementation(manifest: Manifest, implementation: str) -> None:
-    """Check that `implementation` (`SKLEARN_SERVER` …) serves this artifact.
+    """Require that `implementation` (`SKLEARN_SERVER` …) serves this artifact.
 
     Raises:
-        StartError: no such implementation, or it serves another framework.
+        StartError: the implementation is unknown, or serves another framework.
     """
     framework = frameworks.find_served(implementation)
     if framework is None:
         allowed = ", ".join(frameworks.implementations())
         raise StartError(
-            f"There is no implementation {implementation!r}; there is {allowed}.",
+            f"Unknown implementation {implementation!r}; expected {allowed}.",
             code=ExitCode.SETTINGS,
         )
     if framework.name != manifest.framework:
         raise StartError(
-            f"{implementation} serves {framework.name} models; {manifest.name} is "
+            f"{implementation} serves {framework.name} models, but {manifest.name} is "
             f"{manifest.framework}.",
             code=ExitCode.SETTINGS,
         )
@@ -74,12 +74,11 @@ def load(
 ) -> Model:
     """Load the verified artifact in `folder` and predict its example, so that it answers fast.
 
-    Without parameters (None) they will come with each request, and any signature may be the
-    default one until then.
+    Without parameters (None), each request will have them, and any signature may be the default.
 
     Raises:
-        StartError: the framework is not installed, the model does not load or does not answer, or
-            a parameter names something the model does not have.
+        StartError: the framework is not installed, the model does not load or does not answer, or a
+            parameter names something that the model does not have.
     """
     begin = time.monotonic()
     signatures, choose = _loader(manifest)(folder, manifest)
@@ -110,24 +109,24 @@ def _with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
 
 
 def _find_example(folder: Path) -> Array | None:
-    """Return the rows of the model's example, None if it has none that can be read."""
+    """Return the rows of the model's example, None if it has no readable one."""
     try:
         rows = np.array(json.loads((folder / artifact.EXAMPLE).read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        logger.warning("%s is not used: it cannot be read: %s", folder / artifact.EXAMPLE, error)
+        logger.warning("Not using %s: it cannot be read: %s", folder / artifact.EXAMPLE, error)
         return None
     if rows.dtype.kind not in "fiub" or not rows.ndim:
-        logger.warning("%s is not used: it is not a list of rows", folder / artifact.EXAMPLE)
+        logger.warning("Not using %s: it is not a list of rows", folder / artifact.EXAMPLE)
         return None
     return rows
 
 
 def warm(model: Model) -> None:
-    """Predict, so that the first answer is fast, and look at the answer.
+    """Predict once, so that the first answer is fast, and verify the answer.
 
-    Without an example the rows are guesses, and the model may be right to refuse them.
+    Without an example the rows are guesses, which the model may legitimately refuse.
 
     Raises:
         StartError: the model does not answer its example, or no protocol can write its answer.
@@ -148,28 +147,28 @@ def warm(model: Model) -> None:
             return
     if example is not None:
         raise StartError(
-            f"The model {model.name} loads, but does not answer its example: {reason}. "
-            f"It was made with {_versions(model.manifest)}.",
+            f"The model {model.name} loads, but does not answer its example: {reason}. It was "
+            f"trained with {_versions(model.manifest)}.",
             code=ExitCode.MODEL,
         )
     logger.warning(
-        "%s is ready, but its first answer may be slow: it has no %s, and guessed rows did not "
-        "warm it: %s",
+        "%s is ready, but its first answer may be slow: it has no %s, and it refused guessed "
+        "rows: %s",
         *(model.name, artifact.EXAMPLE, reason),
     )
 
 
 def _conforming_example(model: Model) -> Array | None:
-    """Return the model's example, None where there is none for its default signature."""
+    """Return the model's example, None if it has none for its default signature."""
     try:
         return None if model.example is None else conform(model.default, model.example)
     except RequestError as error:
-        logger.warning("%s is not used: %s", artifact.EXAMPLE, error.sentence)
+        logger.warning("Not using %s: %s", artifact.EXAMPLE, error.sentence)
         return None
 
 
 def _guesses(signature: Signature) -> tuple[Array, ...]:
-    """Return rows that many models answer: zeros and ones; none where rows may have any shape."""
+    """Return rows that many models answer: zeros and ones; none if rows may have any shape."""
     if signature.row_shape is None:
         return ()
     shape = (1, *(max(size, 1) for size in signature.row_shape))
@@ -183,13 +182,13 @@ def _loader(manifest: Manifest) -> Loader:
     """Return the loader of the manifest's framework, importing the framework.
 
     Raises:
-        StartError: an unknown framework, or one that is not installed here.
+        StartError: the framework is unknown, or not installed here.
     """
     framework = frameworks.find_framework(manifest.framework)
     if framework is None:
         raise StartError(
-            f"The manifest of {manifest.name} says framework {manifest.framework!r}; "
-            f"served are {frameworks.names()}.",
+            f"The manifest of {manifest.name} names the unknown framework {manifest.framework!r}; "
+            f"known are {frameworks.names()}.",
             code=ExitCode.MODEL,
         )
     module, _, function = framework.loader.partition(":")
@@ -197,14 +196,14 @@ def _loader(manifest: Manifest) -> Loader:
         loader: Loader = getattr(importlib.import_module(module), function)
     except ImportError as error:
         raise StartError(
-            f"{manifest.name} is a {manifest.framework} model, and {manifest.framework} is not "
-            f"usable here: {error}. Install it in the serving environment.",
+            f"{manifest.name} is a {manifest.framework} model, but {manifest.framework} cannot be "
+            f"used here: {error}. Install it in the serving environment.",
             code=ExitCode.MODEL,
         ) from error
     return loader
 
 
 def _versions(manifest: Manifest) -> str:
-    """Return the versions of the training process, for a sentence."""
+    """Return the versions of the training process, for messages."""
     known = (f"{name} {version}" for name, version in sorted(manifest.versions.items()))
     return ", ".join(known) or "unknown versions"

@@ -1,4 +1,4 @@
-"""Large requests: how much of them is taken at a time, who answers them, and what they leave."""
+"""Large requests: how many bytes are accepted at a time, which threads answer, freeing memory."""
 
 import asyncio
 import ctypes
@@ -13,16 +13,16 @@ from mlops_pipeline.serving.errors import RequestError
 T = TypeVar("T")
 
 LARGE = 64 << 10
-"""Bytes of a request from which on it is answered in a worker thread."""
+"""Bytes of a request from which a worker thread answers it."""
 LARGE_BYTES = 128 << 20
-"""Bytes of large requests in memory at the same time; what comes on top is told to try again."""
+"""Bytes of large requests in memory at the same time; more are refused, for a retry."""
 TIDY_SECONDS = 1.0
-"""From a large request to the time its memory is given back."""
+"""Seconds from a large request until its memory is returned."""
 WORKERS = 2
 
 
 class LargeRequests:
-    """The room and the threads that the large requests of all protocols share."""
+    """The memory and the threads that the large requests of all protocols share."""
 
     def __init__(self, *, limit: int = LARGE_BYTES) -> None:
         """`limit` is in bytes of requests in memory at the same time."""
@@ -32,19 +32,19 @@ class LargeRequests:
         self._tidying: asyncio.TimerHandle | None = None
 
     def take(self, size: int) -> None:
-        """Count `size` bytes that have come; `release` has to follow.
+        """Count `size` received bytes; `release` must follow.
 
         Raises:
-            RequestError: there is no room for them; they are counted all the same.
+            RequestError: there is no room for them; they are counted nevertheless.
         """
         self.size += size
         if self.size > self._limit:
             raise RequestError(
-                "TOO_BUSY", "too many large requests at the same time; try again", status=429
+                "TOO_BUSY", "too many large requests at the same time; retry", status=429
             )
 
     def release(self, size: int) -> None:
-        """Forget `size` bytes, and soon give their memory back, when the answer has gone too."""
+        """Stop counting `size` bytes, and return their memory soon, after the answer is sent."""
         self.size -= size
         if self._tidying is None:
             self._tidying = asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy)
@@ -59,10 +59,10 @@ class LargeRequests:
 
 
 def give_back() -> None:
-    """Return free memory to the operating system, where the C library keeps it (glibc).
+    """Return free memory to the operating system if the C library keeps it (glibc).
 
-    Otherwise a process stays as large as its largest requests made it. A full collection empties
-    Python's lists of free objects too: each of those may keep a megabyte around it.
+    Otherwise a process stays as large as its largest requests made it. A full collection also
+    empties Python's lists of free objects: each object may keep a megabyte around it.
     """
     gc.collect()
     _trim()(0)

@@ -1,4 +1,4 @@
-"""A request and an answer as handlers see them: bytes and what the headers say of them."""
+"""A request and an answer for handlers: bytes, and the information of the headers."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,19 @@ MULTIPART = b"multipart/form-data"
 
 
 class Request(NamedTuple):
-    """What a handler sees of an HTTP request."""
+    """The part of an HTTP request that a handler needs."""
 
     body: bytes
     content_type: bytes = b""
-    """As in the header, lower or upper case, with parameters; empty: not said."""
+    """The header's value in any case, with parameters; empty if missing."""
     puid: str = ""
-    """The header `seldon-puid`, by which Seldon's executor names a prediction."""
+    """The header `seldon-puid`, with Seldon's executor's name of a prediction."""
     is_binary: bool = False
-    """Whether V2's binary extension was used: JSON, and after it the tensors as bytes."""
+    """Whether V2's binary extension was used: JSON, followed by the tensors as bytes."""
 
 
 class Answer(NamedTuple):
-    """What a handler answers."""
+    """A handler's answer."""
 
     status: int
     body: bytes
@@ -31,9 +31,9 @@ class Answer(NamedTuple):
 
 
 PONG = Answer(200, b"pong", b"text/plain; charset=utf-8")
-"""What a process that lives answers to a ping."""
+"""The answer of a running process to a ping."""
 
 
 def answer(document: object, *, status: int = 200) -> Answer:
-    """Return `document` as a JSON answer; it may hold numpy arrays of numbers."""
+    """Return `document` as a JSON answer; it may contain numpy arrays of numbers."""
     return Answer(status, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))

@@ -14,19 +14,19 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 
 class Metrics:
-    """What the server counts. `exposition` is what `/metrics` and `/prometheus` answer."""
+    """The server's counters. `exposition` returns the answer of `/metrics` and `/prometheus`."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
         self._refused = Counter(
             "mlops_refused_predictions",
-            "Predictions refused because of the request",
+            "Refused predictions: the request was invalid",
             ["protocol", "reason"],
             registry=registry,
         )
         self._seconds = Histogram(
             "mlops_prediction_seconds",
-            "Seconds from a request's last byte to its answer, per prediction that succeeded",
+            "Seconds from a request's last byte to its answer, per successful prediction",
             ["protocol"],
             registry=registry,
             buckets=_BUCKETS,

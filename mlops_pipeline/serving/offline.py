@@ -1,4 +1,4 @@
-"""The same model, loaded as the server loads it, without a server: the skew guard's other half."""
+"""Predicts without a server, with a model that is loaded as the server loads it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.settings import Parameter
 
 BATCH = 1024
-"""Rows predicted at once, so that memory does not grow with the file."""
+"""Number of rows that are predicted at once, so that memory does not grow with the file."""
 
 
 def predict_file(
@@ -26,7 +26,7 @@ def predict_file(
     """Write the scores of the rows in `rows` (.npy, [n, …]) to `output` (float64 [n, outputs]).
 
     Raises:
-        StartError: the artifact is broken, the model does not load, or the rows are not its own.
+        StartError: the artifact is damaged, the model does not load, or it cannot answer the rows.
     """
     manifest = loading.verify(folder)
     if implementation:
@@ -49,12 +49,12 @@ def _read(path: Path) -> Array:
     """Read an array of numbers or booleans.
 
     Raises:
-        StartError: there is no such file, or it is not one.
+        StartError: the file does not exist, or has no such array.
     """
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise StartError(f"{path} cannot be read as .npy: {error}", code=ExitCode.ROWS) from error
+        raise StartError(f"could not read {path} as .npy: {error}", code=ExitCode.ROWS) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub" or not values.ndim:
         raise StartError(f"{path} is not an array of numbers.", code=ExitCode.ROWS)
     return values
@@ -64,11 +64,11 @@ def _write(path: Path, scores: Array) -> None:
     """Write scores as float64 [n, outputs]; a single output is a column.
 
     Raises:
-        StartError: the model answers with strings, or the file cannot be written.
+        StartError: the model returns strings, or the file cannot be written.
     """
     try:
         table = np.asarray(scores, dtype=np.float64).reshape(len(scores), -1)
         with path.open("wb") as file:
             np.save(file, table)
     except (OSError, ValueError) as error:
-        raise StartError(f"{path} cannot be written: {error}", code=ExitCode.ROWS) from error
+        raise StartError(f"could not write {path}: {error}", code=ExitCode.ROWS) from error

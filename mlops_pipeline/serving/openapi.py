@@ -1,4 +1,4 @@
-"""The OpenAPI 3 document of every REST route, made for the model that is served.
+"""The OpenAPI 3 document of every REST route, generated for the served model.
 
 Its `servers` URL is relative, so that it is right behind a gateway that strips a prefix.
 """
@@ -140,7 +140,7 @@ def _post(
 
 
 def _with_form(path: Schema) -> Schema:
-    """Return a POST that takes the same body in a form's field `json` too."""
+    """Return a POST that also accepts the body in a form's field `json`."""
     form = {"type": "object", "properties": {"json": STRING}, "required": ["json"]}
     content = dict(path["post"]["requestBody"]["content"])
     content["application/x-www-form-urlencoded"] = {"schema": form}
@@ -149,8 +149,8 @@ def _with_form(path: Schema) -> Schema:
 
 def _failures(error: str, *statuses: str) -> Schema:
     texts = {
-        "400": "The request cannot be answered; says why",
-        "405": "Another method",
+        "400": "The request cannot be answered; the body says why",
+        "405": "Another method is required",
         "408": "The request did not arrive in time",
         "503": "The model is being loaded",
     }

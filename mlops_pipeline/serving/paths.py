@@ -1,4 +1,4 @@
-"""Paths that ask a server about itself, with or without a model."""
+"""Paths with information about the server itself, with or without a model."""
 
 READY = ("/ready", "/health/status", "/api/v1.0/health/status", "/api/v1.0/status")
 LIVE = ("/live", "/health/ping", "/api/v1.0/health/ping")

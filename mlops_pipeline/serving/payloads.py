@@ -1,4 +1,4 @@
-"""Bytes to numbers and back: JSON bodies of requests, arrays of numbers in them, scores."""
+"""Parsing and writing JSON: bodies of requests, arrays of numbers in them, scores."""
 
 import contextlib
 from itertools import chain
@@ -12,16 +12,17 @@ from mlops_pipeline.serving.messages import FORM, JSON, Request
 from mlops_pipeline.serving.scores import Array
 
 SMALL = 2048
-"""Bytes of a body up to which the strings in it can do no harm (see `numbers`)."""
+"""Bytes of a body below which its strings can do no harm (see `numbers`)."""
 
 
 def parse_object(request: Request) -> dict[str, Any]:
-    """Read a JSON object from the body.
+    """Parse a JSON object from the body.
 
-    A body without a content type, or with the one `curl -d` sends by itself, is JSON too.
+    A body without a content type, or with the default one of `curl -d`, is JSON too.
 
     Raises:
-        RequestError: another content type, not JSON (NaN and Infinity are not), or not an object.
+        RequestError: it has another content type, is not JSON (NaN and Infinity are not), or not an
+            object.
     """
     kind = request.content_type
     if kind != JSON and kind:
@@ -31,24 +32,24 @@ def parse_object(request: Request) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise RequestError("BAD_JSON", _explain(request.body, error)) from error
     if type(document) is not dict:
-        raise RequestError("BAD_JSON", f"the body is {_kind(document)}, it has to be a JSON object")
+        raise RequestError("BAD_JSON", f"expected a JSON object as the body, got {_kind(document)}")
     return document
 
 
 def _check_content_type(kind: bytes) -> None:
-    """Raise unless the content type is JSON's, or the one that `curl -d` sends by itself."""
+    """Raise an error unless the content type is JSON's, or the default one of `curl -d`."""
     essence = kind.split(b";", 1)[0].strip().lower()
     if essence not in (JSON, FORM):
         name = essence.decode("latin-1")[:80]
         raise RequestError(
-            "WRONG_CONTENT_TYPE", f"the content type is {name!r}, it has to be application/json"
+            "WRONG_CONTENT_TYPE", f"expected the content type application/json, got {name!r}"
         )
 
 
 def _explain(body: bytes, error: orjson.JSONDecodeError) -> str:
     """Say why a body is not JSON."""
     if not body:
-        return "the body is empty, it has to be a JSON object"
+        return "expected a JSON object as the body, got an empty body"
     if b"NaN" in body or b"Infinity" in body:
         return f"the body is not JSON, which has no NaN or Infinity: {error}"
     return f"the body is not JSON: {error}"
@@ -57,17 +58,18 @@ def _explain(body: bytes, error: orjson.JSONDecodeError) -> str:
 def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[Any]) -> Array:
     """Return a nested list of numbers as an array of that shape; of booleans, if they are `wanted`.
 
-    `where` names the list for the sentence of an error, `body` is the JSON it came from, if any.
-    Callers give their only reference away, so that a large list is gone before the prediction: it
-    takes ten times the room of the array, and what lives longer settles between its items.
+    `where` names the list in errors, `body` is the JSON that it came from, if any. Callers pass
+    their only reference, so that a large list is freed before the prediction: it takes ten times
+    the memory of the array, and longer-lived objects would be allocated between its items.
 
     Raises:
-        RequestError: not a list, ragged, nested too deep, or something in it is not a number.
+        RequestError: not a list, ragged, nested too deep, or an item is not a number.
     """
     if type(values) is not list:
-        raise RequestError("WRONG_TYPE", f"{where} is {_kind(values)}, it has to be a list of rows")
-    # numpy takes true for 1.0 in a row of numbers, and gives every number the room of the longest
-    # string among them: gigabytes, from a few kilobytes. Looking costs time, so only if it may be.
+        raise RequestError("WRONG_TYPE", f"expected a list of rows in {where}, got {_kind(values)}")
+    # numpy accepts true as 1.0 in a row of numbers, and gives every number the memory of the
+    # longest string among them: gigabytes, from a few kilobytes. The search takes time, so it is
+    # done only if necessary.
     types = _WITH_BOOLEANS if wanted.kind == "b" else _NUMBERS
     may_harm = body is None or len(body) > SMALL or b"true" in body or b"false" in body
     if may_harm and not _holds_only(types, values):
@@ -81,7 +83,7 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
     if array.dtype.kind not in ("fiub" if bool in types else "fiu"):
         raise _wrong(types, where)
     if wanted == np.uint64 and array.dtype.kind == "f" and _holds_only(_INTEGERS, values):
-        with contextlib.suppress(OverflowError):  # numpy makes floats of integers beyond 2^63.
+        with contextlib.suppress(OverflowError):  # numpy turns integers beyond 2^63 into floats.
             return np.array(values, dtype=wanted)
     return array
 
@@ -92,7 +94,7 @@ _WITH_BOOLEANS = frozenset({float, int, bool})
 
 
 def _holds_only(wanted: frozenset[type], values: list[Any]) -> bool:
-    """Say whether a nested list, however deep, holds values of these types alone."""
+    """Say whether a nested list of any depth contains only values of these types."""
     level, allowed = values, wanted | {list}
     while list in (kinds := set(map(type, level))) and kinds <= allowed:
         level = list(chain.from_iterable(v for v in level if type(v) is list))
@@ -103,7 +105,7 @@ def _wrong(wanted: frozenset[type], where: str) -> RequestError:
     only = "numbers or booleans only, no strings, nulls"
     if bool not in wanted:
         only = "numbers only, no strings, nulls, booleans"
-    return RequestError("WRONG_TYPE", f"{where} has to hold {only} or objects")
+    return RequestError("WRONG_TYPE", f"{where} may contain {only} or objects")
 
 
 def is_shape(shape: object) -> TypeGuard[list[int]]:
@@ -112,13 +114,13 @@ def is_shape(shape: object) -> TypeGuard[list[int]]:
 
 
 def listed(scores: Array) -> object:
-    """Return scores as something `answer` can write: strings as a list, numbers as they are."""
+    """Return scores as `answer` can write them: strings as a list, numbers unchanged."""
     if scores.dtype.kind in "fiub":
         return np.ascontiguousarray(scores)
     return scores.tolist()
 
 
 def _kind(value: object) -> str:
-    """Return what JSON calls a value."""
+    """Return JSON's name for the type of a value."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
     return names.get(type(value), "null" if value is None else "a number")

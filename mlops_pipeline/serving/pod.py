@@ -1,7 +1,7 @@
-"""What a container of a pod of Seldon's does, by its arguments and environment.
+"""What a container of a Seldon pod does, depending on its arguments and environment.
 
-The operator (1.17) makes three kinds of containers of the prepackaged servers, and one image
-answers as each of them:
+The operator (1.17) creates three kinds of containers of the prepackaged servers, and one image
+implements each of them:
 
 * PREDICTIVE_UNIT_* and the model in the folder of the parameter `model_uri`: SKLEARN_SERVER.
 * TF Serving's arguments: TENSORFLOW_SERVER. Under TensorFlow's protocol the container is the
@@ -22,28 +22,28 @@ from mlops_pipeline.serving.settings import Place, ServerSettings, read_settings
 
 DEFAULTS = {
     "MLSERVER_HOST": "0.0.0.0",
-    # Seldon's preStop hook takes 10 of the 20 seconds that a pod has to end.
+    # Seldon's preStop hook takes 10 of the 20 seconds within which a pod must end.
     "MLOPS_DRAIN_SECONDS": "8",
 }
 
 
 @dataclass(frozen=True)
 class TensorFlowArguments:
-    """TF Serving's command line, as far as Seldon's operator uses it."""
+    """The part of TF Serving's command line that Seldon's operator uses."""
 
     port: int | None
-    """Of gRPC."""
+    """gRPC port."""
     rest_api_port: int | None
     model_name: str | None
     model_base_path: str | None
 
     @property
     def are_given(self) -> bool:
-        """Say whether the container stands for TF Serving."""
+        """Say whether the container acts as TF Serving."""
         return self.model_base_path is not None
 
     def as_environment(self) -> dict[str, str]:
-        """Return the variables of Seldon's that say the same."""
+        """Return the equivalent variables of Seldon's."""
         said = {
             "PREDICTIVE_UNIT_GRPC_SERVICE_PORT": self.port,
             "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": self.rest_api_port,
@@ -55,10 +55,10 @@ class TensorFlowArguments:
 def run_pod(
     arguments: TensorFlowArguments, environment: Mapping[str, str], *, started: float
 ) -> ExitCode:
-    """Serve, or forward, until a signal. `started` is when the process began, for the log.
+    """Serve, or forward, until a signal. `started` is the start time of the process, for the log.
 
     Raises:
-        StartError: the container cannot do what it is told; says why.
+        StartError: the container's configuration cannot be used; says why.
     """
     process.end_when_told()
     own = settings_of(arguments, environment)
@@ -79,7 +79,7 @@ def settings_of(arguments: TensorFlowArguments, environment: Mapping[str, str]) 
     """Return the settings of a container with these arguments and this environment.
 
     Raises:
-        StartError: a value cannot be used.
+        StartError: a value is invalid.
     """
     is_own = "PREDICTIVE_UNIT_ID" in environment
     place = Place.BEHIND if arguments.are_given and not is_own else Place.POD

@@ -1,4 +1,4 @@
-"""What a server's process needs before it can serve: sockets, a log, an event loop, an end."""
+"""The parts of a server's process outside of serving: sockets, a log, an event loop, its end."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from mlops_pipeline.serving.errors import ExitCode, StartError
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take a port, without listening on it yet: whoever connects is refused.
+    """Bind a port, without listening on it yet: connections are refused.
 
     Raises:
         StartError: another process has it, or the address is not this machine's.
@@ -31,7 +31,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listen on a port, before anything slow: two servers on one port are found out at once.
+    """Listen on a port, before anything slow: two servers on one port are detected at once.
 
     Raises:
         StartError: another process has it, or the address is not this machine's.
@@ -47,7 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def log_to_stdout() -> None:
-    """Print what the server logs; the libraries' own logs stay as they are."""
+    """Print the server's log; the libraries' own logs do not change."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s [%(name)s] %(levelname)s - %(message)s"))
     logger = logging.getLogger("mlops_pipeline.serving")
@@ -56,7 +56,7 @@ def log_to_stdout() -> None:
 
 
 def event_loop() -> asyncio.AbstractEventLoop:
-    """Return uvloop's event loop where it is installed, else asyncio's."""
+    """Return uvloop's event loop if it is installed, otherwise asyncio's."""
     try:
         import uvloop
     except ImportError:
@@ -68,10 +68,10 @@ def event_loop() -> asyncio.AbstractEventLoop:
 
 
 def end_when_told() -> None:
-    """End at SIGTERM until the server has its own way to stop.
+    """End at SIGTERM until the server has its own handler.
 
-    The kernel ends any other process by itself. The first process of a container ignores a signal
-    that it has no handler for, and would be killed only after the pod's grace period.
+    The kernel ends any other process by default. The first process of a container ignores a signal
+    without a handler, and would be killed only after the pod's grace period.
     """
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.OK))

@@ -1,4 +1,4 @@
-"""REST: the application of the loaded model behind uvicorn, on every listener."""
+"""REST: the loaded model's application behind uvicorn, on every listener."""
 
 import socket
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from mlops_pipeline.serving.units import AppOfUnits, unit_of
 
 
 class RestServer:
-    """Answers that the model is being loaded, until `serve_model` gives it."""
+    """Answers that the model is being loaded, until `serve_model` sets it."""
 
     def __init__(
         self, own: ServerSettings, *, listeners: Sequence[socket.socket], large: LargeRequests
@@ -45,7 +45,7 @@ class RestServer:
         return port
 
     async def serve(self) -> None:
-        """Serve until stopped, and until what is in flight has been answered."""
+        """Serve until stopped, and until all current requests are answered."""
         await self._server.serve(sockets=list(self._listeners))
 
     def stop(self) -> None:
@@ -71,7 +71,7 @@ class RestServer:
         app.serve(routes_of(unit, self._metrics), missing=missing(unit))
 
     def _app_of(self, said: str) -> App:
-        """Return the application of a unit that a forwarder speaks for; the model is loaded."""
+        """Return the application of a unit that a forwarder names; the model is loaded."""
         app = self._new_app()
         try:
             self._serve(app, unit_of(self._unit, said))

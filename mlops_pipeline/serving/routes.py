@@ -1,4 +1,4 @@
-"""The URL tree: which handler answers at which path, before and after the model is loaded."""
+"""The URLs: which handler answers at which path, before and after the model is loaded."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from mlops_pipeline.serving.protocols.seldon import Unit
 
 
 def routes_while_loading(metrics: Metrics) -> dict[str, Route]:
-    """Return what answers before the model is ready: alive, not ready."""
+    """Return the routes before the model is ready: alive, not ready."""
     return {
         **{path: _get(_refuse_loading, seldon.error) for path in READY},
         V2_READY: _get(_refuse_loading, v2.error),
@@ -25,7 +25,7 @@ def routes_while_loading(metrics: Metrics) -> dict[str, Route]:
 
 
 def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
-    """Return what answers once the model of `unit` is loaded."""
+    """Return the routes after the model of `unit` is loaded."""
     return {
         **_common(metrics),
         **_seldon(unit, metrics),
@@ -36,12 +36,12 @@ def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
 
 
 def missing_while_loading(path: str) -> Route:
-    """Return the route that says 503 in the words of the protocol of `path`."""
+    """Return the route that answers 503 in the format of the protocol of `path`."""
     return _both(_refuse_loading, failures.of_path(path))
 
 
 def refusing(error: RequestError) -> Callable[[str], Route]:
-    """Return what every path of a unit that cannot be answers: why, in its protocol's words."""
+    """Return the routes of an impossible unit: every path says why, in its protocol's format."""
 
     def refuse(_: Request) -> Answer:
         raise error
@@ -50,11 +50,11 @@ def refusing(error: RequestError) -> Callable[[str], Route]:
 
 
 def missing(unit: Unit) -> Callable[[str], Route]:
-    """Return what gives, for a path, the route that says 404 in its protocol."""
+    """Return a function from a path to the route that answers 404 in its protocol's format."""
 
     def find(path: str) -> Route:
         other = _other_model(unit, path)
-        refuse = _not_found(other or f"nothing answers at {path[:200]!r}; see /api/v1.0/doc/")
+        refuse = _not_found(other or f"unknown path {path[:200]!r}; see /api/v1.0/doc/")
         return _both(refuse, failures.of_path(path))
 
     return find
@@ -66,16 +66,19 @@ _MODEL = re.compile(
 
 
 def _other_model(unit: Unit, path: str) -> str:
-    """Say which model there is, if `path` asks for another one or another version of it."""
+    """Name the existing model if `path` names another one or another version of it."""
     found = _MODEL.match(path)
     if not found:
         return ""
     model, (name, version) = unit.model, found.groups()
     own = str(model.version) if path.startswith("/v1/") else model.version_name
     if name != model.name:
-        return f"there is no model {name[:80]!r} here; the model's name is {model.name!r}"
+        return f"there is no model {name[:80]!r} on this server; the model's name is {model.name!r}"
     if version not in (None, own):
-        return f"there is no version {version[:80]!r} of {name!r} here; its version is {own!r}"
+        return (
+            f"there is no version {version[:80]!r} of {name!r} on this server; its version is "
+            f"{own!r}"
+        )
     return ""
 
 
@@ -112,7 +115,7 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
 
 
 def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
-    """Return V2's routes, with and without the one version there is."""
+    """Return V2's routes, with and without the only version."""
     name = unit.model.name
 
     def infer(request: Request) -> Answer:
@@ -123,7 +126,7 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     metadata = _get(_constant(v2.metadata(unit.model)), v2.error)
     routes = {
         "/v2": _get(_constant(v2.SERVER_METADATA), v2.error),
-        # Where MLServer has the document.
+        # The path of the document in MLServer.
         "/v2/docs/dataplane.json": _get(documentation.document(unit, "../../"), v2.error),
         V2_READY: _get(_constant({"ready": True}), v2.error),
         V2_LIVE: _get(_constant({"live": True}), v2.error),
@@ -136,7 +139,7 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
 
 
 def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
-    """Return TF Serving's routes, with and without the one version there is."""
+    """Return TF Serving's routes, with and without the only version."""
 
     def predict(request: Request) -> Answer:
         return tensorflow.predict(unit.model, request)
@@ -164,7 +167,7 @@ def _both(handler: Handler, failure: Failure) -> Route:
 
 
 class _AnyMethod(Mapping[str, Handler]):
-    """One handler for whatever method: what is not there is not there for all of them."""
+    """One handler for any method: an unknown path is unknown for all of them."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -180,7 +183,7 @@ class _AnyMethod(Mapping[str, Handler]):
 
 
 def _constant(document: object) -> Handler:
-    """Return a handler that always answers `document`, written once."""
+    """Return a handler that always answers `document`, serialized once."""
     written = answer(document)
     return lambda _: written
 
@@ -190,7 +193,7 @@ def _pong(_: Request) -> Answer:
 
 
 def _refuse_loading(_: Request) -> Answer:
-    raise RequestError("LOADING", "the model is being loaded; try again in a moment", status=503)
+    raise RequestError("LOADING", "the model is being loaded; retry in a moment", status=503)
 
 
 def _not_found(sentence: str) -> Handler:

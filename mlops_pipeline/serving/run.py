@@ -25,9 +25,9 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     take = process.listen if own.place is Place.MACHINE else process.bind
     more = [own.metrics_port] if own.metrics_port not in (0, own.http_port) else []
     listeners = [take(own.host, port) for port in (own.http_port, *more)]
-    # Overflows in a model: an answer that is not finite is refused, and needs no line in the log.
+    # Overflows in a model: an answer that is not finite is refused, and needs no log line.
     warnings.simplefilter("ignore", RuntimeWarning)
-    gc.disable()  # Imports make many objects and no garbage; the server enables it when ready.
+    gc.disable()  # Imports create many objects and no garbage; the server enables it when ready.
     process.log_to_stdout()
     from mlops_pipeline.serving.server import LOADER_THREAD, ModelServer
 
@@ -39,6 +39,6 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     finally:
         sys.stdout.flush()
     if any(thread.name == LOADER_THREAD for thread in threading.enumerate()):
-        # Stopped while loading: an interpreter that ends under TensorFlow's import may crash.
+        # Stopped while loading: an interpreter that ends during TensorFlow's import may crash.
         os._exit(ExitCode.OK)
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""What a model answers, as what every protocol can write: numbers, booleans or text per row."""
+"""A model's answer in types that every protocol can write: numbers, booleans or text per row."""
 
 from typing import Any
 
@@ -15,40 +15,41 @@ DATATYPES = {
     **{np.dtype(f"u{size}"): f"UINT{8 * size}" for size in (1, 2, 4, 8)},
     np.dtype(np.bool_): "BOOL",
 }
-"""V2's names of the types that every protocol can write, text aside."""
+"""V2's names of the types that every protocol can write, except text."""
 
 
 class UnwritableError(RequestError):
-    """A model's answer that no protocol can write: no fault of the request."""
+    """A model's answer that no protocol can write. The request is not at fault."""
 
     def __init__(self, output: str, problem: str) -> None:
         super().__init__("UNWRITABLE", f"the output {output!r} {problem}", status=500)
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
-    """Return V2's name for an array's type; what is not a number is BYTES (strings)."""
+    """Return V2's name for an array's type; everything that is not a number is BYTES (strings)."""
     return DATATYPES.get(dtype, "BYTES")
 
 
 def as_scores(answer: object, *, rows: int, output: str) -> Array:
     """Return the answer to `rows` rows as an array [rows, …] that every protocol can write.
 
-    That is an array of a type in `DATATYPES`, or of type object that holds `str` alone.
+    Its type is one in `DATATYPES`, or object with only `str`.
 
     Raises:
-        UnwritableError: its first axis is not that of the rows, or it holds something else.
+        UnwritableError: its first axis is not that of the rows, or it has other values.
         RequestError: a number in it is not finite.
     """
     array = answer if type(answer) is np.ndarray else _array(answer, output)
     if array.shape[:1] != (rows,):
         raise UnwritableError(
-            output, f"has shape {list(array.shape)} for {rows} rows; its first axis has to be rows"
+            output, f"has shape {list(array.shape)} for {rows} rows; its first axis must be rows"
         )
     if array.dtype not in DATATYPES:
         array = _plain(array, output)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise RequestError(
-            "NOT_FINITE", "the model has no finite answer for these rows; are values too large?"
+            "NOT_FINITE",
+            "the model's answer to these rows is not finite; check whether values are too large",
         )
     return array
 
@@ -61,9 +62,9 @@ def _array(answer: object, output: str) -> Array:
 
 
 def _plain(array: Array, output: str) -> Array:
-    """Return an array of another type as numbers or as text."""
+    """Convert an array of another type to numbers or to text."""
     kind = array.dtype.kind
-    if kind in "iu":  # In the byte order of another machine.
+    if kind in "iu":  # The byte order of another machine.
         return array.astype(array.dtype.newbyteorder("="))
     if kind == "f":
         return array.astype(np.float64)
@@ -76,7 +77,7 @@ def _plain(array: Array, output: str) -> Array:
 
 
 def _plain_value(value: object) -> object:
-    """Return a scalar of numpy, which arrays of objects may hold, as Python's own."""
+    """Convert a numpy scalar, which an array of objects may contain, to Python's type."""
     if isinstance(value, np.floating):
         return float(value)
     if isinstance(value, np.datetime64 | np.timedelta64):
@@ -88,13 +89,13 @@ _CAN_BE = "numbers, booleans and text can be answered"
 
 
 def _plain_values(values: list[object], output: str) -> Array:
-    """Return Python's objects as numbers if all of them are, else as text."""
+    """Return Python objects as numbers if all of them are, otherwise as text."""
     kinds = set(map(type, values))
     if kinds <= {int, float, bool} and (array := _array(values, output)).dtype in DATATYPES:
         return array
     if not kinds <= {int, float, bool, str, bytes}:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise UnwritableError(output, f"holds values of type {names}; {_CAN_BE}")
+        raise UnwritableError(output, f"contains values of type {names}; {_CAN_BE}")
     text = np.empty(len(values), dtype=object)
     text[:] = [_text(value, output) for value in values]
     return text
@@ -108,5 +109,5 @@ def _text(value: object, output: str) -> str:
         text = str(value)
         text.encode()
     except UnicodeError as error:
-        raise UnwritableError(output, "holds strings that are not UTF-8 text") from error
+        raise UnwritableError(output, "contains strings that are not UTF-8 text") from error
     return text

@@ -1,4 +1,4 @@
-"""The model server: one model, asked over REST and gRPC, from its ports to its end."""
+"""The model server: one model over REST and gRPC, from opening the ports to the end."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class ModelServer:
-    """Serves one model, and ends if that does not load."""
+    """Serves one model, and ends if the model does not load."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class ModelServer:
     ) -> None:
         """`started` is the monotonic time at which the process began, for the log.
 
-        Each of the `listeners` gives the same answers; in a pod they are bound, and nothing more.
+        Each of the `listeners` gives the same answers. In a pod they are only bound at first.
         """
         self._own = own
         self._manifest = manifest
@@ -70,7 +70,7 @@ class ModelServer:
             if loaded.done():
                 await self._serve(loaded.result())
                 await _first_of(stopped, *self._serving)
-            else:  # The thread that loads ends with the process.
+            else:  # The loading thread ends with the process.
                 loaded.cancel()
         finally:
             stopped.cancel()
@@ -82,11 +82,11 @@ class ModelServer:
         return loading.load(own.model_folder, self._manifest, known, graph_name=own.graph_name)
 
     async def _serve(self, model: Model) -> None:
-        """Answer with the model, at ports that are open from now on, if they were not."""
+        """Answer with the model, and open the ports if they are closed."""
         unit = Unit(model, self._own.image, self._own.predictor)
         self._grpc.serve_model(unit)
         self._rest.serve_model(unit)
-        gc.freeze()  # What is there now stays: no collection needs to look at it again.
+        gc.freeze()  # The existing objects stay: no collection needs to examine them again.
         gc.enable()
         if not self._serving:
             await self._open()
@@ -110,14 +110,14 @@ class ModelServer:
         self._serving.append(asyncio.ensure_future(self._rest.serve()))
 
     async def _close(self) -> None:
-        """Stop both servers: no new request, and what is in flight is answered first."""
+        """Stop both servers: refuse new requests, and answer the current ones first."""
         self._rest.stop()
         await self._grpc.stop()
         await asyncio.gather(*self._serving)
 
 
 async def _first_of(*futures: "asyncio.Future[Any]") -> None:
-    """Return when one of them is done."""
+    """Return when one of them is complete."""
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 

@@ -35,21 +35,21 @@ DEFAULT_FOLDER = "/mnt/models"
 
 
 class Place(Enum):
-    """Where a server runs, as far as it matters to it."""
+    """The differences between the places where a server runs."""
 
     MACHINE = "machine"
-    """Under a supervisor, which tells how its ports are used. It takes them before it loads, so
-    that two servers on one port are found out, and serves published artifacts alone."""
+    """Under a supervisor, which observes the ports. The server opens them before it loads, so
+    that two servers on one port are detected, and serves only published artifacts."""
     POD = "pod"
-    """Ports open when the model answers: a probe may be a mere connection. The folder may hold a
-    model that somebody else made."""
+    """Ports open when the model answers: a probe may only connect. The folder may contain a
+    model that somebody else created."""
     BEHIND = "behind a forwarder"
-    """As in a pod; another container of it says with each request what this one is not told."""
+    """Like a pod; another container adds to each request the configuration that this one lacks."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What one server process is told. Made by `read_settings`."""
+    """The configuration of one server process. Created by `read_settings`."""
 
     graph_name: str | None
     """Name of the model in every URL; None: the name in the artifact's manifest."""
@@ -61,7 +61,7 @@ class ServerSettings:
     grpc_port: int
     """0: any free port."""
     metrics_port: int
-    """Another HTTP port, where Prometheus may look for metrics; 0: none."""
+    """Another HTTP port, for Prometheus's metrics; 0: none."""
     image: str
     deployment: str
     predictor: str
@@ -69,7 +69,7 @@ class ServerSettings:
     receive_seconds: float
     drain_seconds: float
     answer_seconds: float
-    """How long a forwarder waits for the model's server."""
+    """Seconds that a forwarder waits for the model's server."""
     keep_alive_seconds: float
     place: Place = Place.MACHINE
 
@@ -80,7 +80,7 @@ def read_settings(
     """Read the settings from `environment`; `model` is the folder given on the command line.
 
     Raises:
-        StartError: a value cannot be used; names the variable, the value and what it should be.
+        StartError: a value is invalid; has the variable, the value and what is expected.
     """
     first = _finder(environment)
     parameters = parse_parameters(environment.get("PREDICTIVE_UNIT_PARAMETERS", ""))
@@ -115,10 +115,10 @@ _METRICS_PORTS = ("PREDICTIVE_UNIT_METRICS_SERVICE_PORT", "MLSERVER_METRICS_PORT
 
 
 def parse_parameters(text: str) -> dict[str, Parameter]:
-    """Read Seldon's parameters, `[{"name": "method", "value": "predict", "type": "STRING"}]`.
+    """Parse Seldon's parameters, `[{"name": "method", "value": "predict", "type": "STRING"}]`.
 
     Raises:
-        StartError: not such a list, or a value is not of its type.
+        StartError: it is not such a list, or a value does not have its type.
     """
     try:
         entries = json.loads(text or "[]")
@@ -132,19 +132,19 @@ def parse_parameters(text: str) -> dict[str, Parameter]:
 
 
 _ANYWHERE = ("model_uri", "model_name", "rest_endpoint", "grpc_endpoint")
-"""Parameters that every unit may have; they say where it is."""
+"""Parameters that every unit may have; they set its addresses."""
 
 
 def check_known(parameters: Mapping[str, Parameter], *names: str) -> None:
-    """Check that each parameter is one of `names`, or one that every unit may have.
+    """Require that each parameter is one of `names`, or one that every unit may have.
 
     Raises:
-        StartError: it is not, which is most often a misspelling; names those that are known.
+        StartError: it is not, which is most often a misspelling; has the known names.
     """
     unknown = [repr(name) for name in parameters if name not in (*names, *_ANYWHERE)]
     if unknown:
         raise StartError(
-            f"There is no parameter {', '.join(unknown)}; this model takes "
+            f"Unknown parameter {', '.join(unknown)}; this model accepts "
             f"{', '.join((*names, 'model_uri'))}.",
             code=ExitCode.SETTINGS,
         )
@@ -170,7 +170,7 @@ _CONVERTERS: Mapping[str, Callable[[str], Parameter]] = {
 
 
 def _finder(environment: Mapping[str, str]) -> Callable[..., str]:
-    """Return a function that gives the first variable that is set, else its last argument."""
+    """Return a function that returns the first variable that is set, or its last argument."""
 
     def first(*names_then_default: str) -> str:
         *names, default = names_then_default
@@ -180,7 +180,7 @@ def _finder(environment: Mapping[str, str]) -> Callable[..., str]:
 
 
 def _local_folder(folder: str) -> Path:
-    """Return `folder` as a path; `file://` is the only scheme a server can read by itself."""
+    """Return `folder` as a path; `file://` is the only scheme that a server can read by itself."""
     folder = folder.removeprefix("file://")
     if "://" in folder:
         raise _unusable("the model's folder", folder, "a folder on this machine; download it first")
@@ -221,4 +221,4 @@ def _number(
 
 
 def _unusable(name: str, value: str, wanted: str) -> StartError:
-    return StartError(f"{name} is {value!r}; it has to be {wanted}.", code=ExitCode.SETTINGS)
+    return StartError(f"{name} must be {wanted}, got {value!r}.", code=ExitCode.SETTINGS)

@@ -1,4 +1,4 @@
-"""scikit-learn: `model.joblib`, asked by `predict_proba` or whichever method it has."""
+"""scikit-learn: `model.joblib`, called by `predict_proba` or another method that it has."""
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ import joblib  # noqa: E402 - scikit-learn first, without what it does not need
 import sklearn  # noqa: E402
 
 METHODS = ("predict_proba", "decision_function", "predict", "transform")
-"""What an estimator may be asked for; the first that it has is its default."""
+"""The methods of an estimator that can be called; the first one that it has is the default."""
 
 
 def load_sklearn(
@@ -29,12 +29,12 @@ def load_sklearn(
     """Load `folder/model.joblib`; the parameter `method` chooses the default output.
 
     Raises:
-        StartError: it does not load, or it has no method that answers rows.
+        StartError: it does not load, or has no method that answers rows.
     """
     file = folder / SKLEARN_FILE
     try:
         estimator = joblib.load(file)
-        _use_one_job(estimator)  # It asks every part of it, which may be from another version.
+        _use_one_job(estimator)  # This reads every part of it, which may be from another version.
     except Exception as error:
         raise StartError(
             f"{file} does not load with scikit-learn {sklearn.__version__}: "
@@ -54,13 +54,13 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
     """Describe an estimator.
 
     Raises:
-        StartError: it has no method that answers rows, or its rows are not the manifest's.
+        StartError: it has no method that answers rows, or its rows differ from the manifest's.
     """
     methods = {name: getattr(estimator, name) for name in METHODS if hasattr(estimator, name)}
     if not methods:
         raise StartError(
-            f"The model is a {type(estimator).__name__}, which cannot answer new rows: it has none "
-            f"of {', '.join(METHODS)}.",
+            f"The model is a {type(estimator).__name__}, which cannot predict new rows: it has "
+            f"none of the methods {', '.join(METHODS)}.",
             code=ExitCode.MODEL,
         )
     refused = _refused(estimator, methods)
@@ -82,7 +82,7 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
 def _refused(estimator: object, methods: Iterable[str]) -> Mapping[str, str]:
     """Return the methods whose answers have no shape [n, …], and why.
 
-    An estimator of several outputs has a list of classes for each of them.
+    An estimator with several outputs has a list of classes for each of them.
     """
     classes = getattr(estimator, "classes_", None)
     if not isinstance(classes, list) or "predict_proba" not in methods:
@@ -94,9 +94,9 @@ def _refused(estimator: object, methods: Iterable[str]) -> Mapping[str, str]:
 
 
 def _frame_maker(columns: Sequence[str]) -> Callable[[Array], Any]:
-    """Return the function that gives rows to a model as what it was fit on: a frame, or an array.
+    """Return the function that converts rows to the type that a model was fit on: frame or array.
 
-    A step of a pipeline may ask for its columns by name.
+    A step of a pipeline may use its columns by name.
     """
     if not columns:
         return lambda rows: rows
@@ -118,14 +118,14 @@ def _caller(
 
 
 def _table(answer: Any) -> object:
-    """Return an answer with the rows first, dense: estimators of several outputs give a list."""
+    """Return an answer as a dense array of rows: estimators with several outputs return a list."""
     if isinstance(answer, list):
         return np.stack(answer, axis=1)
     return answer.toarray() if hasattr(answer, "toarray") else answer
 
 
 def _default_method(parameters: Mapping[str, Parameter], signature: Signature) -> str:
-    """Return the method to answer with: the parameter's, else the first the estimator has.
+    """Return the default method: the parameter's, otherwise the first that the estimator has.
 
     Raises:
         StartError: the estimator has no such method, or its answer cannot be served.
@@ -134,25 +134,26 @@ def _default_method(parameters: Mapping[str, Parameter], signature: Signature) -
     method = str(parameters.get("method", has))
     if method in signature.refused:
         raise StartError(
-            f"The model's {method} cannot be served: it {signature.refused[method]}. Let the "
-            f"parameter method choose one of {', '.join(signature.outputs)}.",
+            f"The model's {method} cannot be served: it {signature.refused[method]}. Set the "
+            f"parameter method to one of {', '.join(signature.outputs)}.",
             code=ExitCode.SETTINGS,
         )
     if method not in signature.outputs:
         raise StartError(
-            f"The parameter method is {method!r}; the model has {', '.join(signature.outputs)}.",
+            f"The model has no method {method!r}, which the parameter method names; it has "
+            f"{', '.join(signature.outputs)}.",
             code=ExitCode.SETTINGS,
         )
     return method
 
 
 def _row_shape(manifest: Manifest, estimator: object) -> tuple[int, ...] | None:
-    """Return the shape of a row: the manifest's, else as many numbers as the estimator was fit on.
+    """Return the shape of a row: the manifest's, otherwise the number of the estimator's features.
 
-    None where neither says it.
+    None if neither has it.
 
     Raises:
-        StartError: the two disagree.
+        StartError: they differ.
     """
     fitted: int | None = getattr(estimator, "n_features_in_", None)
     if not manifest.inputs:
@@ -160,14 +161,14 @@ def _row_shape(manifest: Manifest, estimator: object) -> tuple[int, ...] | None:
     shape = manifest.inputs[0].shape[1:]
     if fitted is not None and shape not in ((fitted,), (-1,)):
         raise StartError(
-            f"The manifest says rows of shape {list(shape)}, the model was fit on {fitted}.",
+            f"The manifest has rows of shape {list(shape)}, but the model was fit on {fitted}.",
             code=ExitCode.MODEL,
         )
     return (fitted,) if fitted is not None else shape
 
 
 def _use_one_job(estimator: Any) -> None:
-    """Let no estimator inside start a pool of threads per request."""
+    """Keep inner estimators from starting a thread pool per request."""
     names = estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
     estimator_jobs = {name: 1 for name in names if name.split("__")[-1] == "n_jobs" and names[name]}
     if estimator_jobs:

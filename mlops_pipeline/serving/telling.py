@@ -1,7 +1,7 @@
-"""What a forwarder is told of its unit and says with each request to the server behind it.
+"""The unit's configuration that a forwarder adds to each request to the server behind it.
 
-Seldon's operator gives the unit's name, image and parameters to the unit's own container; with
-TENSORFLOW_SERVER under Seldon's protocol, that is not the one that loads the model.
+Seldon's operator gives the unit's name, image and parameters to the unit's own container. With
+TENSORFLOW_SERVER under Seldon's protocol, another container loads the model.
 """
 
 import json
@@ -12,12 +12,12 @@ from mlops_pipeline.serving.errors import RequestError, StartError
 from mlops_pipeline.serving.settings import Parameter, parse_parameters
 
 HEADER = "x-mlops-unit"
-"""Of a REST request, and the key of a gRPC call's metadata."""
+"""The header of a REST request, and the key of a gRPC call's metadata."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """The unit that answers, as far as the model's server is not told."""
+    """The configuration of the answering unit that the model's server does not have."""
 
     image: str
     predictor: str
@@ -25,15 +25,15 @@ class Told:
 
 
 def write(*, image: str, predictor: str, parameters: str) -> str:
-    """Return the header's value, in ASCII; `parameters` is as PREDICTIVE_UNIT_PARAMETERS."""
+    """Return the header's value, in ASCII; `parameters` is PREDICTIVE_UNIT_PARAMETERS."""
     return json.dumps({"image": image, "predictor": predictor, "parameters": parameters})
 
 
 def read(text: str) -> Told:
-    """Read the header's value.
+    """Parse the header's value.
 
     Raises:
-        RequestError: it is not what `write` writes.
+        RequestError: `write` did not write it.
     """
     try:
         said = json.loads(text)

@@ -1,4 +1,4 @@
-"""TensorFlow SavedModels below a numeric folder (`1/saved_model.pb`), asked by their signatures."""
+"""TensorFlow SavedModels in a numbered folder (`1/saved_model.pb`), called by their signatures."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ def load_tensorflow(
         reasons = "; ".join(f"{name!r}: {reason}" for name, reason in unservable.items())
         raise StartError(
             f"The SavedModel in {folder} has no signature that can be served: "
-            f"{reasons or 'it has none at all'}.",
+            f"{reasons or 'it has no signatures'}.",
             code=ExitCode.MODEL,
         )
 
@@ -72,14 +72,14 @@ def saved_model_folder(folder: Path) -> Path:
     numbered = saved_models(folder)
     if not numbered:
         raise StartError(
-            f"There is no SavedModel in {folder}: a folder named by a number, with saved_model.pb.",
+            f"There is no SavedModel in {folder}: expected a numbered folder with saved_model.pb.",
             code=ExitCode.MODEL,
         )
     return numbered[max(numbered)]
 
 
 def _signature(name: str, function: Any, loaded: object) -> Signature:
-    """Describe one signature; `loaded` owns the variables and has to live as long.
+    """Describe one signature. `loaded` owns the variables and must live as long.
 
     Raises:
         _UnservableError: it does not turn rows of numbers into answers per row.
@@ -94,7 +94,7 @@ def _signature(name: str, function: Any, loaded: object) -> Signature:
         reasons = "; ".join(f"its output {key!r} {why}" for key, why in refused.items())
         raise _UnservableError(reasons or "it has no output")
     for key, why in refused.items():
-        logger.warning("The output %r of the signature %r is not served: it %s", key, name, why)
+        logger.warning("Not serving the output %r of the signature %r: it %s", key, name, why)
     return Signature(
         name=name,
         input=input_name,
@@ -111,24 +111,28 @@ def _input(function: Any) -> tuple[str, Any]:
     """Return name and specification of the one input.
 
     Raises:
-        _UnservableError: there is none or several, or it does not take rows of numbers.
+        _UnservableError: there is none or several, or it does not accept rows of numbers.
     """
     inputs = function.structured_input_signature[1]
     if len(inputs) != 1:
         names = ", ".join(map(repr, sorted(inputs)))
-        raise _UnservableError(f"it takes {len(inputs)} inputs ({names}), not one")
+        raise _UnservableError(f"it has {len(inputs)} inputs ({names}), expected one")
     ((name, spec),) = inputs.items()
     if not isinstance(spec, tf.TensorSpec):
-        raise _UnservableError(f"it takes a {type(spec).__name__} ({name!r}), not a tensor")
+        raise _UnservableError(
+            f"it has a {type(spec).__name__} as input ({name!r}), expected a tensor"
+        )
     if _numpy_type(spec.dtype) is None and not spec.dtype.is_floating:
-        raise _UnservableError(f"it takes {spec.dtype.name} ({name!r}), not numbers")
+        raise _UnservableError(
+            f"its input has the type {spec.dtype.name} ({name!r}), expected numbers"
+        )
     if spec.shape.rank == 0:
-        raise _UnservableError(f"it takes a single number ({name!r}), not rows")
+        raise _UnservableError(f"its input is a single number ({name!r}), expected rows")
     return name, spec
 
 
 def _numpy_type(dtype: Any) -> "np.dtype[Any] | None":
-    """Return numpy's type for one of TensorFlow's, None where a request cannot hold it."""
+    """Return numpy's type for one of TensorFlow's, None if a request cannot contain it."""
     found: np.dtype[Any] = np.dtype(dtype.as_numpy_dtype)
     return found if found in DATATYPES else None
 
@@ -143,7 +147,7 @@ def _why_not(spec: Any, batch: int | None) -> str | None:
     if spec.shape.rank == 0:
         return "is a single value, not one for each row"
     if spec.shape.rank and spec.shape[0] not in (None, batch):
-        return f"has {spec.shape[0]} rows, however many are sent"
+        return f"has {spec.shape[0]} rows for any number of rows in the request"
     return None
 
 
@@ -163,7 +167,7 @@ def _caller(
 
 
 def _numpy(tensor: Any) -> object:
-    """Return a tensor as an array; a float that numpy does not know (bfloat16) as a longer one."""
+    """Return a tensor as an array; a float type that numpy lacks (bfloat16) as a longer one."""
     if tensor.dtype.is_floating and _numpy_type(tensor.dtype) is None:
         tensor = tf.cast(tensor, tf.float32)
     return tensor.numpy()
@@ -177,13 +181,13 @@ def _named(
     """Return the signature that the parameters name, or the only one that can be served.
 
     Raises:
-        StartError: there is none of that name, it cannot be served, or one has to be named.
+        StartError: the name is unknown or missing, or the signature cannot be served.
     """
     name = str(parameters.get("signature_name", DEFAULT))
     if name in unservable:
         raise StartError(
-            f"The signature {name!r} cannot be served: {unservable[name]}. Let the parameter "
-            f"signature_name choose one of {', '.join(sorted(signatures))}.",
+            f"The signature {name!r} cannot be served: {unservable[name]}. Set the parameter "
+            f"signature_name to one of {', '.join(sorted(signatures))}.",
             code=ExitCode.MODEL,
         )
     if name in signatures:
@@ -192,8 +196,8 @@ def _named(
         raise _missing("signature_name", name, signatures)
     if len(signatures) > 1:
         raise StartError(
-            f"The SavedModel has several signatures, and none is {DEFAULT!r}: let the parameter "
-            f"signature_name choose one of {', '.join(sorted(signatures))}.",
+            f"The SavedModel has several signatures, but not {DEFAULT!r}: set the parameter "
+            f"signature_name to one of {', '.join(sorted(signatures))}.",
             code=ExitCode.SETTINGS,
         )
     (only,) = signatures.values()
@@ -214,7 +218,8 @@ def _choose(signature: Signature, parameters: Mapping[str, Parameter]) -> Signat
     output = str(parameters["model_output"])
     if output not in signature.outputs:
         raise StartError(
-            f"The parameter model_output is {output!r}; {signature.known_outputs()}.",
+            f"The model has no output {output!r}, which the parameter model_output names; "
+            f"{signature.known_outputs()}.",
             code=ExitCode.SETTINGS,
         )
     return replace(signature, default_outputs=(output,))
@@ -223,5 +228,6 @@ def _choose(signature: Signature, parameters: Mapping[str, Parameter]) -> Signat
 def _missing(parameter: str, value: str, there: Sequence[str] | Mapping[str, object]) -> StartError:
     known = ", ".join(sorted(there))
     return StartError(
-        f"The parameter {parameter} is {value!r}; the model has {known}.", code=ExitCode.SETTINGS
+        f"The model has no {value!r}, which the parameter {parameter} names; it has {known}.",
+        code=ExitCode.SETTINGS,
     )

@@ -1,4 +1,4 @@
-"""The units that the forwarders before a server speak for, each with parameters of its own."""
+"""The units of the forwarders before a server, each with parameters of its own."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,20 +10,21 @@ from mlops_pipeline.serving.errors import RequestError, StartError
 from mlops_pipeline.serving.protocols.seldon import Unit
 
 MOST = 16
-"""Units that are kept. A pod has one forwarder; more would be somebody's play with the header."""
+"""Maximum of kept units. A pod has one forwarder; more could only come from misuse of the
+header."""
 
 T = TypeVar("T")
 
 
 class Kept(dict[str, T]):
-    """What was made for each header, of the last `MOST` of them."""
+    """The objects of the last `MOST` headers."""
 
     def __init__(self, make: Callable[[str], T]) -> None:
         super().__init__()
         self._make = make
 
     def __missing__(self, said: str) -> T:
-        """Make it, and forget the oldest where there are too many."""
+        """Create it, and remove the oldest if there are too many."""
         made = self._make(said)
         if len(self) >= MOST:
             del self[next(iter(self))]
@@ -32,7 +33,7 @@ class Kept(dict[str, T]):
 
 
 def unit_of(unit: Unit, said: str) -> Unit:
-    """Return the unit that the header `said` speaks of, on the model of `unit`, warm.
+    """Return the unit that the header `said` describes, on the model of `unit`, warm.
 
     Raises:
         RequestError: the header cannot be read, or the model does not have what it names.
@@ -47,7 +48,7 @@ def unit_of(unit: Unit, said: str) -> Unit:
 
 
 class AppOfUnits:
-    """Hands each request to the application of the unit that its header speaks of."""
+    """Passes each request to the application of the unit in its header."""
 
     def __init__(self, app: App, make: Callable[[str], App]) -> None:
         """`app` answers requests without the header."""

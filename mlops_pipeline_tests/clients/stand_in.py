@@ -1,4 +1,4 @@
-"""A program of a test's own making, in the place of one that is not there."""
+"""A program of a test's own making, in the place of one that is missing."""
 
 import json
 import shlex

@@ -109,7 +109,7 @@ def test_a_key_does_not_show_its_secret() -> None:
 
 @pytest.fixture
 def no_keys_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let AWS's tools look nowhere but in a file that is not there yet."""
+    """Let AWS's tools look nowhere but in a file that does not exist yet."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

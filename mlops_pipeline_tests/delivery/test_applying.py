@@ -174,7 +174,7 @@ def test_a_store_without_an_address_is_not_taken_for_none(
     platform: FakePlatform, ref: ModelRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
-        raise NotFoundError("the object store is not there")
+        raise NotFoundError("the object store is missing")
 
     _apply(platform, _manifest(ref.uri))
     monkeypatch.setattr(platform, "object_store", fail)

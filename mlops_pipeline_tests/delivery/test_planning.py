@@ -83,7 +83,7 @@ def test_a_models_plan_follows_what_is_there() -> None:
     assert _actions(platform) == ["keep", "keep", "update"]
     platform.deployments.delete(TOY.server.deployment, namespace=TOY.server.namespace)
     *_, last = plan_model(REGISTERED, platform=platform, file=None)
-    assert (last.action, last.reason) == ("deploy", "seldon/toy-model is not there")
+    assert (last.action, last.reason) == ("deploy", "seldon/toy-model is missing")
     platform.layers[0].state = Broken("the store is silent")
     first, *_ = plan_model(REGISTERED, platform=platform, file=None)
     assert first.reason == "the store is silent"

@@ -235,7 +235,7 @@ def test_after_sigkill_none_of_its_programs_is_left(other_line: CommandLine) -> 
         ui.read_until("starting")
         wait_until(
             "the code server",
-            lambda: None if len(ui.programs()) >= 4 else "a program of its is not there",
+            lambda: None if len(ui.programs()) >= 4 else "a program of its is missing",
             timeout=200,
         )
         assert ui.end(signal.SIGKILL) == -signal.SIGKILL

@@ -99,7 +99,7 @@ def _interrupted(api: KubernetesApi) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (_no_gateway, "the Gateway istio-system/seldon-gateway is not there"),
+        (_no_gateway, "the Gateway istio-system/seldon-gateway is missing"),
         pytest.param(
             _no_istiod, "the Deployment istio-system/istiod is scaled to 0", marks=pytest.mark.long
         ),
@@ -110,7 +110,7 @@ def _interrupted(api: KubernetesApi) -> None:
         ),
         (_no_deployment, f"the Deployment istio-system/{INGRESS} is"),
         pytest.param(
-            _no_service, f"the Service istio-system/{INGRESS} is not there", marks=pytest.mark.long
+            _no_service, f"the Service istio-system/{INGRESS} is missing", marks=pytest.mark.long
         ),
         (_interrupted, "istio-system/istiod is `pending-upgrade`"),
     ],
@@ -142,7 +142,7 @@ def test_a_pod_that_came_without_its_image_is_replaced(
     wait_until("a pod without its image", describe_pods, timeout=60, interval=1)
     state = istio.observe()
     assert isinstance(state, Broken)
-    assert "istio-sidecar-injector is not there" in state.reason
+    assert "istio-sidecar-injector is missing" in state.reason
     assert istio.ensure().action == "repaired"
     assert istio.checks[0].run().passed
 

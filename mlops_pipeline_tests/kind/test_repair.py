@@ -264,19 +264,19 @@ PLAN_OF_IRIS = "somebody changed it by hand: its "
 CASES = {
     "address pool deleted": Case(
         _no_pool,
-        {"metallb": ("update", "the IPAddressPool metallb-system/mlops-pipeline is not there")},
+        {"metallb": ("update", "the IPAddressPool metallb-system/mlops-pipeline is missing")},
         {"metallb": "updated"},
         serves=False,
     ),
     "announcement deleted": Case(
         _no_advertisement,
-        {"metallb": ("update", "the L2Advertisement metallb-system/mlops-pipeline is not there")},
+        {"metallb": ("update", "the L2Advertisement metallb-system/mlops-pipeline is missing")},
         {"metallb": "updated"},
         serves=False,
     ),
     "seldon-gateway deleted": Case(
         _no_gateway,
-        {"istio": ("repair", "the Gateway istio-system/seldon-gateway is not there")},
+        {"istio": ("repair", "the Gateway istio-system/seldon-gateway is missing")},
         {"istio": "repaired"},
         serves=False,
     ),

@@ -85,15 +85,15 @@ def _no_deployment(api: KubernetesApi) -> None:
     [
         pytest.param(
             _no_webhook,
-            f"the ValidatingWebhookConfiguration {WEBHOOK} is not there",
+            f"the ValidatingWebhookConfiguration {WEBHOOK} is missing",
             marks=pytest.mark.long,
         ),
         pytest.param(
             _no_service,
-            "the Service seldon-system/seldon-webhook-service is not there",
+            "the Service seldon-system/seldon-webhook-service is missing",
             marks=pytest.mark.long,
         ),
-        (_no_certificate, "the Secret seldon-system/seldon-webhook-server-cert is not there"),
+        (_no_certificate, "the Secret seldon-system/seldon-webhook-server-cert is missing"),
         pytest.param(
             _no_pod,
             f"the Deployment seldon-system/{MANAGER} is scaled to 0",

@@ -89,7 +89,7 @@ def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
         ("a refused output", "there is y; 'loss' is a single value, not one for each row."),
         ("a number alone", "its output 'loss' is a single value, not one for each row."),
         ("rows of its own", "its output 'y' has 5 rows, however many are sent."),
-        ("columns first", "the output 'y' has shape [2, 1] for 1 rows; its first axis has to be"),
+        ("columns first", "the output 'y' has shape [2, 1] for 1 rows; its first axis must be"),
         ("two inputs", "'serving_default': it takes 2 inputs ('a', 'b'), not one."),
         ("a signature that cannot be served", "choose one of serving_default."),
         ("text comes in", "it takes string ('x'), not numbers."),

@@ -337,8 +337,8 @@ def test_columns_are_put_into_the_models_order(tmp_path: Path) -> None:
         (["a", "b", "d"], "data.names: missing 'c'; unexpected 'd'"),
         (["a", "b", "b"], "data.names: missing 'c'; unexpected 'b'"),
         (["a", "b"], "data.names: 2 names for 3 columns; the model's columns are 'a', 'b', 'c'"),
-        ("abc", "data.names: it has to be a list of strings"),
-        ([1, 2, 3], "data.names: it has to be a list of strings"),
+        ("abc", "data.names: it must be a list of strings"),
+        ([1, 2, 3], "data.names: it must be a list of strings"),
     ],
 )
 def test_wrong_names_are_told_the_right_ones(names: object, sentence: str, tmp_path: Path) -> None:

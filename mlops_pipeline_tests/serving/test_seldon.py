@@ -77,7 +77,7 @@ def test_the_units_before_stay_in_the_path() -> None:
     meta = ask({"data": {"ndarray": [ROW]}, "meta": {"requestPath": path}})["meta"]
     assert meta["requestPath"] == {"scaler": "scale:2", "classifier": "toy:1"}
     for wrong in ("scaler", ["scaler"], {"scaler": 1}):
-        with pytest.raises(RequestError, match="requestPath has to be an object of strings"):
+        with pytest.raises(RequestError, match="requestPath must be an object of strings"):
             ask({"data": {"ndarray": [ROW]}, "meta": {"requestPath": wrong}})
 
 

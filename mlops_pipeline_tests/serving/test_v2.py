@@ -96,7 +96,7 @@ def test_a_bad_request_is_refused_in_a_sentence(document: object) -> None:
         ("FP32", [-1e39, 1, 1, 1], "the datatype is FP32, and a number is too large"),
         ("BOOL", [2, 0, 0, 1], "the datatype is BOOL: send true and false"),
         ("FP64", [True, 1, 1, 1], "numbers only"),
-        ("BYTES", ["1", "2", "3", "4"], "has to be one of UINT8|has to be one of FP16"),
+        ("BYTES", ["1", "2", "3", "4"], "must be one of UINT8|must be one of FP16"),
     ],
 )
 def test_the_data_have_to_be_of_the_datatype(

@@ -1,4 +1,4 @@
-"""The gateway layer: Envoy, whose routes are files that are replaced while it serves."""
+"""The gateway layer: Envoy, which reloads the files with its routes while it serves."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ class EnvoyGateway:
     """Envoy under the supervisor: one address for every deployment."""
 
     name = "gateway"
-    description = "Envoy, the one address behind which every deployment answers."
+    description = "Envoy, at whose address every deployment answers."
     kinds: tuple[str, ...] = ("envoy",)
     requires: tuple[str, ...] = ("supervisor",)
 
@@ -54,15 +54,15 @@ class EnvoyGateway:
         self._records = records
         self._ports = PortBook(state.ports)
         self.live = LiveRoutes(state, supervisor, timeout=settings.ready_timeout)
-        """What it serves."""
+        """The clusters and routes that it serves."""
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That it routes."""
+        """Whether it routes."""
         return (
             HealthCheck(
                 "routes",
-                "The gateway answers on its address with the routes that were last written.",
+                "The gateway answers at its address with the routes that were last written.",
                 self._try_routes,
             ),
         )
@@ -74,7 +74,7 @@ class EnvoyGateway:
         return Finding(passed=False, seen=describe(state))
 
     def observe(self) -> LayerState:
-        """Look at the gateway as it is now: our process, on our port, with our routes."""
+        """Examine the gateway: our process, on our port, with our routes."""
         process = self._supervisor.running(PROGRAM)
         if process is None:
             wanted = self._bootstrap_file.exists() and not self.is_down()
@@ -97,16 +97,16 @@ class EnvoyGateway:
         return Drifted(differences) if differences else Ready(self._facts())
 
     def ensure(self) -> Change:
-        """Bring the gateway up with the routes of everything that is deployed.
+        """Bring the gateway up with the routes of all deployments.
 
         Raises:
-            PipelineError: it does not start, or what answers on its port is not ours.
+            PipelineError: it does not start, or another program answers on its port.
         """
         self._supervisor.require_ready("the gateway")
         with self._locks.held("layers", purpose="bring up the gateway"):
             state = self.observe()
             with self._locks.held("state", purpose="bring up the gateway"):
-                # Also where it is ready: a copy that is lost is no damage yet.
+                # Also if it is ready: a lost copy does not count as damage yet.
                 self._ports.mend()
                 self._records.mend()
                 if not isinstance(state, Ready):
@@ -118,7 +118,7 @@ class EnvoyGateway:
         return self._supervisor.running(PROGRAM) is not None
 
     def is_down(self) -> bool:
-        """Say whether nothing of the platform runs: it was never up, or is down on purpose."""
+        """Say whether the platform is down on purpose, or was never up."""
         return isinstance(self._supervisor.observe(), Absent)
 
     def remove(self) -> None:
@@ -146,16 +146,16 @@ class EnvoyGateway:
         port = self._ports.find(PROGRAM)
         if port is None or not self._bootstrap_file.exists():
             raise NotFoundError(
-                "the gateway is not there; bring it up with `mlops-pipeline up gateway`"
+                "the gateway is missing; bring it up with `mlops-pipeline up gateway`"
             )
         return port
 
     def publish(self, kind: Kind, deployed: Sequence[Route]) -> bool:
-        """Give Envoy its clusters or routes: `LiveRoutes.publish`."""
+        """Write Envoy's clusters or routes: `LiveRoutes.publish`."""
         return self.live.publish(kind, deployed)
 
     def active(self, names: Collection[str]) -> int:
-        """Return how many requests these clusters are working on: `LiveRoutes.active`."""
+        """Return how many requests these clusters are processing: `LiveRoutes.active`."""
         return self.live.active(names)
 
     def _repair(self) -> None:
@@ -165,7 +165,7 @@ class EnvoyGateway:
         self.live.wait(deployed)
 
     def _damages(self) -> tuple[str, ...]:
-        """Return a sentence for each damaged file that addresses and routes are read from."""
+        """Return a sentence for each damaged file with addresses or routes."""
         ports_damage = self._ports.describe_damage()
         return (*((ports_damage,) if ports_damage else ()), *self._records.damages())
 
@@ -176,7 +176,7 @@ class EnvoyGateway:
         except FatalStateError:
             if ports.is_free(self.port()):
                 raise
-            # Somebody took the port between the choice and Envoy's start.
+            # Another program took the port after it was chosen and before Envoy started.
             self._put()
             self._wait()
 

@@ -1,4 +1,4 @@
-"""A file of state with a copy beside it: damage of the one loses nothing, and is named."""
+"""A state file with a copy beside it: damage of one of them loses nothing and is reported."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +13,7 @@ _DAMAGED = (OSError, ValueError, TypeError)
 
 
 def kept_paths(folder: Path, pattern: str) -> list[Path]:
-    """Return the paths of kept files, sorted, also of those of which only the copy is left."""
+    """Return the sorted paths of kept files, including those with only a copy left."""
     above, _, name = pattern.rpartition("/")
     copies = folder.glob(f"{above}/.{name}{_COPY}" if above else f".{name}{_COPY}")
     kept = {copy.with_name(copy.name.removeprefix(".").removesuffix(_COPY)) for copy in copies}
@@ -29,30 +29,30 @@ class KeptFile(Generic[Content]):
         self._parse = parse
 
     def find(self) -> Content | None:
-        """Return the content, of the copy where the file is damaged or lost; None: of neither."""
+        """Return the content, from the copy if the file is damaged or lost; None if both are."""
         for path in (self._path, self._copy):
             with suppress(*_DAMAGED):
                 return self._parse(path.read_text())
         return None
 
     def exists(self) -> bool:
-        """Say whether there is a file or a copy, whole or damaged."""
+        """Say whether the file or its copy exists, undamaged or not."""
         return self._has(self._path) or self._has(self._copy)
 
     def describe_damage(self) -> str | None:
-        """Say what is wrong with the file or its copy and what `up` will do; None: nothing is."""
+        """Say what is wrong with the file or its copy and what `up` will do; None if nothing is."""
         if not self.exists():
             return None
-        # Both may be removed while they are read, by a writer whose lock no observer waits for.
+        # A writer may remove both during the reading: observers do not wait for its lock.
         if (reason := self._fault(self._path)) is not None and self.exists():
-            cure = "sets it aside" if self.find() is None else "writes it again from its copy"
+            cure = "moves it aside" if self.find() is None else "writes it again from its copy"
             return f"{self._path} is damaged ({reason}); `mlops-pipeline up` {cure}"
         if (reason := self._fault(self._copy)) is not None and self._has(self._copy):
             return f"{self._copy} is damaged ({reason}); `mlops-pipeline up` writes it again"
         return None
 
     def write(self, text: str) -> None:
-        """Replace the file, then its copy, each in one step.
+        """Replace the file, then its copy, each atomically.
 
         Raises:
             ConfigurationError: the folder cannot be written, or the disk is full.
@@ -61,7 +61,7 @@ class KeptFile(Generic[Content]):
             write_atomically(path, text, mode=PRIVATE)
 
     def mend(self) -> None:
-        """Make file and copy whole, each from the other; without either, set the file aside.
+        """Repair the file or its copy from the other one; if both are lost, move the file aside.
 
         The caller holds the lock of those who write it.
         """
@@ -76,12 +76,12 @@ class KeptFile(Generic[Content]):
             self.write(whole[0].read_text())
 
     def remove(self) -> None:
-        """Remove the file and its copy; nothing happens where there is none.
+        """Remove the file and its copy, if they exist.
 
         Raises:
             ConfigurationError: one cannot be removed.
         """
-        # The copy first: one that is left alone tells of a file that was lost.
+        # The copy first: a copy without its file would mean that the file was lost.
         for path in (self._copy, self._path):
             discard(path)
 

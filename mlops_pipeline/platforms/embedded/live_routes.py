@@ -1,4 +1,4 @@
-"""The clusters and routes that Envoy serves: files that are replaced while it serves."""
+"""The clusters and routes that Envoy serves, in files that it reloads while it serves."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -25,22 +25,22 @@ _STATISTICS: dict[Kind, str] = {
 
 
 def live_folder(state: State) -> Path:
-    """Return where Envoy reads clusters and routes."""
+    """Return the folder from which Envoy reads clusters and routes."""
     return state.gateway / "live"
 
 
 class LiveRoutes:
-    """What Envoy was given, and what it uses."""
+    """The clusters and routes that were written for Envoy, and those that it uses."""
 
     def __init__(self, state: State, supervisor: Supervisor, *, timeout: float) -> None:
-        """`timeout` is the seconds in which Envoy uses what it was given."""
+        """`timeout` is the seconds within which Envoy must use new files."""
         self._state = state
         self._supervisor = supervisor
         self._timeout = timeout
 
     @property
     def admin(self) -> envoy.EnvoyAdmin:
-        """Envoy's admin interface; nothing may be listening."""
+        """Envoy's admin interface. It may not be running."""
         return envoy.EnvoyAdmin(self._state.socket("ev.sock"))
 
     def write(self, deployed: Sequence[Route]) -> None:
@@ -53,7 +53,7 @@ class LiveRoutes:
         """Wait until Envoy uses them.
 
         Raises:
-            FatalStateError: Envoy refuses them; those before stay.
+            FatalStateError: Envoy refuses them; the previous ones stay active.
             UnavailableError: Envoy does not answer, or not in time.
         """
         for kind in _KINDS:
@@ -61,7 +61,7 @@ class LiveRoutes:
             self._await(kind, version, self._refusals(kind))
 
     def stale(self, deployed: Sequence[Route]) -> list[str]:
-        """Say which of them Envoy does not use yet.
+        """Say which files Envoy does not use yet.
 
         Raises:
             UnavailableError: Envoy does not answer.
@@ -71,12 +71,12 @@ class LiveRoutes:
         return [reason for reason in reasons if reason]
 
     def publish(self, kind: Kind, deployed: Sequence[Route]) -> bool:
-        """Give Envoy its clusters or routes, and return once it uses them; say if they are new.
+        """Write clusters or routes, wait until Envoy uses them, and return whether they are new.
 
         The caller holds the `state` lock.
 
         Raises:
-            FatalStateError: Envoy refuses them; those before stay.
+            FatalStateError: Envoy refuses them; the previous ones stay active.
             UnavailableError: Envoy does not answer, or not in time.
         """
         content = self._render(kind, deployed)
@@ -86,7 +86,7 @@ class LiveRoutes:
         return changed
 
     def active(self, names: Collection[str]) -> int:
-        """Return how many requests these clusters are working on.
+        """Return how many requests these clusters are processing.
 
         Raises:
             UnavailableError: Envoy does not answer.
@@ -96,20 +96,22 @@ class LiveRoutes:
         return sum(int(value) for name, value in found.items() if name in wanted)
 
     def is_administered(self) -> bool:
-        """Say whether Envoy tells what it uses: the socket for that may have been removed."""
+        """Say whether Envoy's admin interface answers: its socket may have been removed."""
         try:
             return bool(self.admin.stats(r"^server\.live$"))
         except UnavailableError:
             return False
 
     def describe_stranger(self, port: int) -> str | None:
-        """Say what answers on the port if it is not this Envoy with routes of ours."""
+        """Name what answers on the port if it is not this Envoy with our routes."""
         answer = envoy.probe(f"http://{ports.LOOPBACK}:{port}{envoy_config.PROBE_PATH}")
         if isinstance(answer, str):
             return answer
         instance = answer.headers.get(envoy_config.INSTANCE_HEADER, "")
         if answer.status != 200 or instance != self._state.instance:
-            return f"what answers on port {port} is not this gateway (status {answer.status})"
+            return (
+                f"another program answers on port {port}, not this gateway (status {answer.status})"
+            )
         return None
 
     def _write(self, kind: Kind, content: str) -> bool:
@@ -128,8 +130,8 @@ class LiveRoutes:
         def describe_unready() -> str | None:
             if self._refusals(kind) > refused:
                 raise FatalStateError(
-                    f"Envoy refuses the new {kind}, the ones before stay; "
-                    f"its last lines:\n{self._supervisor.log(PROGRAM, lines=5)}"
+                    f"Envoy refuses the new {kind}, the previous ones stay active; its last "
+                    f"lines:\n{self._supervisor.log(PROGRAM, lines=5)}"
                 )
             return self._describe_stale(kind, version)
 

@@ -1,4 +1,4 @@
-"""The object store layer: SeaweedFS with its S3 interface, on 127.0.0.1 alone."""
+"""The object store layer: SeaweedFS with its S3 interface, on 127.0.0.1 only."""
 
 import shutil
 import zlib
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
 
 _GLANCE = 2.0
-"""Seconds in which a store that is looked at has to answer: one that hangs must be seen to."""
+"""Seconds in which an observed store must answer, so that a hanging one is noticed."""
 _PORTS = tuple(f"{part}{kind}" for part in store_program.PARTS for kind in ("", ".grpc"))
 _MARK = ".there"
-"""An object that each bucket has: when it is read, the store answers what others need."""
+"""An object in each bucket. If it can be read, the store works."""
 
 
 class SeaweedObjectStore:
-    """SeaweedFS under the supervisor, with keys of our own making."""
+    """SeaweedFS under the supervisor, with our own keys."""
 
     name = "object_store"
     description = "S3-compatible storage (SeaweedFS) with the buckets for models and data sets."
@@ -72,7 +72,7 @@ class SeaweedObjectStore:
         self._certificate = StoreCertificate(state.object_store)
 
     def observe(self) -> LayerState:
-        """Look at the store as it is now: signed with our keys, from our process, on our port."""
+        """Examine the store with requests that our keys sign: our process, on our port."""
         if not self._keys.exist():
             return Absent()
         process = self._supervisor.running(store_program.PROGRAM)
@@ -90,7 +90,7 @@ class SeaweedObjectStore:
         """Bring the store up with its buckets, and write the Secret that servers read it with.
 
         Raises:
-            PipelineError: it does not start, or what answers on its port is not ours.
+            PipelineError: it does not start, or another program answers on its port.
             UnavailableError: its disk is full.
         """
         self._supervisor.require_ready("the object store")
@@ -117,7 +117,7 @@ class SeaweedObjectStore:
     def remove_sockets(self) -> None:
         """Remove the sockets that SeaweedFS leaves behind, always in /tmp and named by port.
 
-        Another installation may have the port by now: what is listened on is not ours.
+        Another installation may use the port now, so sockets with a listener are not removed.
         """
         for part in store_program.PARTS:
             port = self._ports.find(f"{part}.grpc")
@@ -150,12 +150,12 @@ class SeaweedObjectStore:
         port = self._ports.find("s3")
         if port is None or not self._keys.exist():
             raise NotFoundError(
-                "the object store is not there; bring it up with `mlops-pipeline up object_store`"
+                "the object store is missing; bring it up with `mlops-pipeline up object_store`"
             )
         return f"http://{ports.LOOPBACK}:{port}"
 
     def write_secret(self, namespace: str) -> None:
-        """Write the Secret `seldon-rclone-secret` of a namespace, as rclone reads it.
+        """Write the Secret `seldon-rclone-secret` of a namespace, in rclone's format.
 
         Raises:
             NotFoundError: the layer is absent.
@@ -171,7 +171,7 @@ class SeaweedObjectStore:
         try:
             self._wait()
         except WaitTimeoutError:
-            # It may hang since before: a new process is the last thing to try.
+            # The process may have hung before: a new process is the last attempt.
             self._restart()
 
     def _restart(self) -> None:
@@ -190,13 +190,13 @@ class SeaweedObjectStore:
         )
 
     def _await_writes(self) -> None:
-        """Return once every bucket has taken the object that `observe` reads.
+        """Return when every bucket has accepted the object that `observe` reads.
 
         SeaweedFS answers before its volumes have registered with its master: until then it neither
         reads nor writes.
         """
         wait_until(
-            "the object store to take objects",
+            "the object store to accept objects",
             self._supervisor.watch(store_program.PROGRAM, lambda _: self._describe_unwritable()),
             timeout=self._settings.ready_timeout,
             interval=0.05,
@@ -220,7 +220,7 @@ class SeaweedObjectStore:
         self._supervisor.put(program)
 
     def _place(self) -> dict[str, int]:
-        """Return the ports: those that its process has or can have, else free ones."""
+        """Return the ports: the process's own if it has them or can have them, else free ones."""
         process = self._supervisor.running(store_program.PROGRAM)
         heard = {port for _, port in ports.listeners(process.pid)} if process else set()
         preferred = {"s3": self._settings.object_store_port}
@@ -234,7 +234,7 @@ class SeaweedObjectStore:
         }
 
     def _first_inner_port(self) -> int:
-        """Return a port from 18300 to 19900: two installations that start at once differ in it."""
+        """Return a port from 18300 to 19900, different for installations that start together."""
         if self._settings.internal_port is not None:
             return self._settings.internal_port
         return 18_300 + 8 * (zlib.crc32(str(self._state.object_store).encode()) % 200)
@@ -256,17 +256,17 @@ class SeaweedObjectStore:
         return None
 
     def _missing_marks(self) -> list[str]:
-        """Read an object of each bucket, as every volume must have registered for; name the absent.
+        """Read an object of each bucket, which needs every volume; return the missing ones.
 
         Raises:
-            UnavailableError: one that is there cannot be read.
+            UnavailableError: an existing one cannot be read.
         """
         client = self.client(patience=_GLANCE, attempts=1)
         buckets = self._settings.buckets
         return [f"{bucket}/{_MARK}" for bucket in buckets if client.find(bucket, _MARK) is None]
 
     def _take_writes_again(self, state: LayerState) -> LayerState:
-        """Start SeaweedFS again when it cannot store everything any more, after its disk was full.
+        """Restart SeaweedFS if it cannot store everything after its disk was full.
 
         It looks for space only once a minute, and a LevelDB whose journal could not be written
         refuses every write until it is opened again.

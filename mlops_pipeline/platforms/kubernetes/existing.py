@@ -1,4 +1,4 @@
-"""The platform `kubernetes`: the same life cycle in a cluster that is there already."""
+"""The platform `kubernetes`: the same life cycle in an existing cluster."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
 
 class KubernetesPlatform(ClusterPlatform):
-    """A cluster of somebody else, with each layer either ours or used as it is there."""
+    """A cluster of somebody else. Each layer is either ours or an existing one."""
 
     name = "kubernetes"
     _parts: ExistingParts
@@ -27,7 +27,7 @@ class KubernetesPlatform(ClusterPlatform):
         mirror: str = "",
         parts: ExistingParts | None = None,
     ) -> None:
-        """Nothing is contacted. `parts` are the ways to the outside; the real ones by default."""
+        """Contacts nothing. The default `parts` are the real ones."""
         parts = parts or ExistingParts.make(home, settings, bundle=bundle, mirror=mirror)
         cluster = ExistingCluster(parts, above=lambda: self.layers[1:])
         super().__init__(
@@ -38,15 +38,17 @@ class KubernetesPlatform(ClusterPlatform):
         )
 
     def preflight(self) -> list[Diagnosis]:
-        """Look at the programs here, and at everything in the cluster that is needed."""
+        """Check this machine's programs, and everything that is needed in the cluster."""
         return survey.examine(self._parts, self.layers)
 
     def down(self) -> tuple[str, ...]:
-        """Remove what this state folder made, in reverse order; data stays, and what others need.
+        """Remove what this state folder created, in reverse order. Data stays.
+
+        What others need stays too.
 
         Raises:
-            ConfigurationError: the settings name no context that is there.
-            UnavailableError: the cluster does not answer, or something did not end.
+            ConfigurationError: the settings name no existing context.
+            UnavailableError: the cluster does not answer, or something was not deleted in time.
         """
         kept = self._leave()
         return (
@@ -60,9 +62,9 @@ class KubernetesPlatform(ClusterPlatform):
         """Remove the data too: the object store's volume and keys, our namespaces, our state.
 
         Raises:
-            ConfigurationError: the settings name no context that is there.
-            UnavailableError: the cluster does not answer, or something did not end.
-            ConflictError: the state folder is not one that this project made.
+            ConfigurationError: the settings name no existing context.
+            UnavailableError: the cluster does not answer, or something was not deleted in time.
+            ConflictError: this project did not create the state folder.
         """
         left = self._leave_nothing()
         self._parts.state.purge()
@@ -74,5 +76,5 @@ class KubernetesPlatform(ClusterPlatform):
 
     def _say(self, kept: Mapping[str, str]) -> tuple[str, ...]:
         theirs = (layer for layer in self.layers if layer.is_foreign and layer.name not in kept)
-        there = (f"{layer.name} stays: it was there before" for layer in theirs)
+        there = (f"{layer.name} stays: this project did not install it" for layer in theirs)
         return (*super()._say(kept), *there)

@@ -1,4 +1,4 @@
-"""The kind platform: Kubernetes in containers of this machine, with all that serving needs."""
+"""The kind platform: Kubernetes in containers of this machine, with everything for serving."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ class KindPlatform(ClusterPlatform):
         recreate: bool = False,
         parts: KindParts | None = None,
     ) -> None:
-        """Nothing is contacted. `parts` are the ways to the outside; the real ones by default."""
+        """Contacts nothing. The default `parts` are the real ones."""
         parts = parts or KindParts.make(home, settings, bundle=bundle, mirror=mirror)
         self._cluster = KindCluster(parts, recreate=recreate, above=lambda: self.layers[1:])
         super().__init__(parts, Stack(parts, self._cluster))
 
     def preflight(self) -> list[Diagnosis]:
-        """Look at the container engine, the programs, and what of this machine a cluster needs."""
+        """Check the container engine, the programs, and what a cluster needs of this machine."""
         own = preflight.examine(self._parts, self._cluster.mapped_ports)
         return [*own, *(found for layer in self.layers for found in layer.diagnose())]
 
@@ -48,36 +48,44 @@ class KindPlatform(ClusterPlatform):
             return None
 
     def down(self) -> tuple[str, ...]:
-        """Stop the nodes, if the cluster is ours. What is in them stays for the next `up`.
+        """Stop the nodes, if the cluster is ours. Their content stays for the next `up`.
 
         Raises:
             UnavailableError: the container engine does not answer.
         """
         nodes = self._cluster.nodes()
         if not nodes:
-            return ("nothing is there to be stopped",)
+            return ("nothing to stop",)
         if any(node.running for node in nodes):
             if not self._cluster.is_ours():
-                return (f"the kind cluster {self._name} runs on: it was not made from here",)
+                return (
+                    f"the kind cluster {self._name} was not created by this state folder: it was "
+                    "not stopped",
+                )
             self._cluster.stop()
         return (f"stopped; artifacts and deployments stay in the kind cluster {self._name}",)
 
     def purge(self) -> tuple[str, ...]:
         """Delete the cluster with everything in it, if it is ours, and the state folder.
 
-        From a cluster of somebody else, what this state folder made in it is removed.
+        From a cluster of somebody else, only what this state folder created is removed.
 
         Raises:
             UnavailableError: the container engine or the cluster does not answer.
-            ConflictError: the folder is not one that this project made.
+            ConflictError: this project did not create the folder.
         """
         said = [f"removed the kind cluster {self._name}"]
         if self._cluster.nodes() and not self._cluster.is_ours():
-            said = [f"the kind cluster {self._name} stays: it was not made from here"]
-            if self._parts.state.kubeconfig.exists():  # Else we have never been in it.
+            said = [
+                f"the kind cluster {self._name} was not created by this state folder: it was not "
+                "deleted"
+            ]
+            # Without a kubeconfig, this state folder has never changed the cluster.
+            if self._parts.state.kubeconfig.exists():
                 said += self._leave_nothing()
         else:
-            # Without nodes too: a killed command may have left a kind behind that makes them yet.
+            # Also without nodes: a killed command may have left a kind process that still creates
+            # them.
             self._cluster.remove()
         self._parts.state.purge()
         return (*said, *self._stack.image.describe_left())

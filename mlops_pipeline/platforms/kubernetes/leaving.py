@@ -1,4 +1,4 @@
-"""Taking our layers out of a cluster in which somebody else lives too."""
+"""Removing our layers from a cluster that others use too."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -14,26 +14,26 @@ from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.layers import Layer
 
 _SHOWN = 5
-_STAYS = "stays: somebody else's things are in it, or not all of it may be seen"
-_FORMER = "stays: its layer is not asked for any more; ask for it and run this again"
-"""Without the namespace, what the layer has made outside of it would lead nowhere."""
+_STAYS = "stays: it contains objects of somebody else, or some of its content cannot be read"
+_FORMER = "stays: the settings no longer enable its layer; enable it and run this again"
+"""If the namespace were deleted, the layer's objects outside of it would have no target."""
 
 
 @runtime_checkable
 class Shared(Protocol):
-    """A layer that others may stand on, besides our own."""
+    """A layer that others may use, besides our own layers."""
 
     def users(self) -> Sequence[str]:
-        """Return what of somebody else's needs the layer: `SeldonDeployment team/model`."""
+        """Name the objects of others that need the layer: `SeldonDeployment team/model`."""
 
 
 def leave(layers: Sequence[Layer]) -> dict[str, str]:
-    """Remove the layers, the last one first, and return those that stay, with the reason.
+    """Remove the layers in reverse order. Return those that stay, with the reasons.
 
-    One that somebody else uses stays, and all that it stands on.
+    A layer that somebody else uses stays, with all layers that it requires.
 
     Raises:
-        PipelineError: a layer could not be removed; those above it are.
+        PipelineError: a layer could not be removed; those above it are removed.
     """
     kept: dict[str, str] = {}
     for layer in reversed(layers):
@@ -49,12 +49,12 @@ def leave(layers: Sequence[Layer]) -> dict[str, str]:
 def remove_namespaces(
     parts: Parts, *, used: Collection[str], former: Collection[str]
 ) -> tuple[str, ...]:
-    """Delete our namespaces but those in use, and return a sentence for each other that stays.
+    """Delete our unused namespaces, and return a sentence for each one that stays.
 
-    `former` are those of layers that are not asked for any more.
+    `former` has the namespaces of layers that the settings no longer enable.
 
     Raises:
-        PipelineError: one is still there.
+        PipelineError: a namespace still exists.
     """
     api, timeout, clock = parts.api(), parts.settings.ready_timeout, parts.clock
     ours = [name for name in our_namespaces(api) if name not in used]
@@ -74,10 +74,10 @@ def remove_namespaces(
 
 
 def describe(api: KubernetesApi, kept: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a sentence for each layer that stays, and for what other state folders made."""
+    """Return a sentence for each layer that stays, and for what other state folders created."""
     return (
         *(f"{name} stays, {reason}" for name, reason in kept.items()),
-        *(f"{name} stays: another state folder made it" for name in made_elsewhere(api)),
+        *(f"{name} stays: another state folder created it" for name in made_elsewhere(api)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What the platforms on Kubernetes share: the layers of a cluster, and the deployments on them."""
+"""The common part of the platforms on Kubernetes: a cluster's layers, and deployments on them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from mlops_pipeline.platforms.platform import deployments_called
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
 
-_STORED = "what is stored stays too, with its keys: run this again when nobody reads it"
+_STORED = "stored data stays too, with its keys: run this again when nobody uses it"
 
 
 class ClusterPlatform(ABC):
@@ -56,7 +56,7 @@ class ClusterPlatform(ABC):
 
     @property
     def layers(self) -> tuple[ClusterLayer, ...]:
-        """The cluster and what is in it, each after what it stands on."""
+        """The cluster and the layers in it, each after those that it requires."""
         return self._stack.layers
 
     @property
@@ -66,12 +66,12 @@ class ClusterPlatform(ABC):
 
     @property
     def deploys_on(self) -> tuple[str, ...]:
-        """The names of the layers that a deployment stands on."""
+        """The names of the layers that a deployment requires."""
         return tuple(layer.name for layer in self.layers if layer.serves_models)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The names of everything that its layers take from elsewhere."""
+        """The names of everything that its layers download."""
         return sources_of(self.layers)
 
     @property
@@ -85,19 +85,19 @@ class ClusterPlatform(ABC):
         return self._environment
 
     def provide(self) -> None:
-        """Make sure that all that its layers take from elsewhere is here. Changes no layer.
+        """Ensure that everything that its layers download is on this machine. Changes no layer.
 
         Raises:
-            PipelineError: something cannot be had, or is not what its digest says.
+            PipelineError: something is not available, or does not match its digest.
         """
         self._parts.sources.require(self.sources)
 
     @abstractmethod
     def preflight(self) -> Sequence[Diagnosis]:
-        """Look at what the platform needs. Changes nothing."""
+        """Check what the platform needs. Changes nothing."""
 
     def gateway_url(self) -> str:
-        """Return `http://<address of the gateway>`; https where plain HTTP is redirected there.
+        """Return `http://<address of the gateway>`; https if it redirects plain HTTP to https.
 
         Raises:
             NotFoundError: there is no cluster, or the gateway has no address.
@@ -105,7 +105,7 @@ class ClusterPlatform(ABC):
         return self._stack.gateway.url()
 
     def gateway_trust(self) -> str:
-        """Return the certificates (PEM) that the gateway shows where its address is https.
+        """Return the certificates (PEM) of the gateway if its address is https.
 
         Raises:
             NotFoundError: there is no cluster.
@@ -121,11 +121,11 @@ class ClusterPlatform(ABC):
         return self._stack.store.client()
 
     def object_store_secret(self) -> str:
-        """Return the name of the Secret that servers read artifacts with."""
+        """Return the name of the Secret with the servers' keys for reading artifacts."""
         return store_access.SECRET
 
     def memory_of(self, layer: str) -> int | None:
-        """Return the bytes that the pods of a layer use, as their kubelets count them."""
+        """Return the bytes that the pods of a layer use, as their kubelets report them."""
         namespace = self._namespaces.get(layer) if layer != "cluster" else None
         try:
             return memory.used_in(self._parts.api(), namespace) if namespace else None
@@ -138,7 +138,7 @@ class ClusterPlatform(ABC):
         A deployment is named `<name>` or `<namespace>/<name>`.
 
         Raises:
-            NotFoundError: nothing of that name; says which there are.
+            NotFoundError: the name is unknown; has the known names.
         """
         if name in self._layer_names:
             return self._layer_logs(name, lines)
@@ -148,11 +148,11 @@ class ClusterPlatform(ABC):
 
     @abstractmethod
     def down(self) -> tuple[str, ...]:
-        """End what runs, and return what to tell people: what was done, what stays and why."""
+        """Stop what runs, and return messages: what was done, what stays and why."""
 
     @abstractmethod
     def purge(self) -> tuple[str, ...]:
-        """Remove the data too, and return what to tell people."""
+        """Remove the data too, and return messages."""
 
     @property
     def _layer_names(self) -> tuple[str, ...]:
@@ -163,16 +163,16 @@ class ClusterPlatform(ABC):
         return {layer.name: layer.namespace for layer in self.layers if layer.namespace}
 
     def _leave(self) -> dict[str, str]:
-        """Take what this state folder made out of a cluster that stays; data stays too.
+        """Remove what this state folder created from a cluster that stays; data stays too.
 
-        Returns the layers that are left, each with the reason.
+        Returns the remaining layers, each with the reason.
         """
         self._parts.state.prepare()
         self.deployments.delete_ours()
         return leaving.leave(self.layers[1:])
 
     def _leave_nothing(self) -> tuple[str, ...]:
-        """Take the data out too, and our namespaces, and return what to tell people."""
+        """Remove the data and our namespaces too, and return messages."""
         kept, places = self._leave(), self._namespaces
         if not (is_read := self._stack.store.name in kept):
             self._stack.store.discard()
@@ -185,10 +185,10 @@ class ClusterPlatform(ABC):
         )
 
     def _say(self, kept: Mapping[str, str]) -> tuple[str, ...]:
-        """Return a sentence for each thing that is left."""
+        """Return a sentence for each layer that remains."""
         return leaving.describe(self._parts.api(), kept)
 
     def _layer_logs(self, layer: str, lines: int) -> str:
         api, namespace = self._parts.api(), self._namespaces.get(layer)
         found = api.list(POD, namespace=namespace) if namespace else []
-        return pods.logs(api, found, lines=lines) or f"{layer} has no pods, and so no log"
+        return pods.logs(api, found, lines=lines) or f"{layer} has no pods, so it has no log"

@@ -1,6 +1,6 @@
-"""Which layers there are, in the order in which they stand on each other, and those of a platform.
+"""All layers, in the order of their requirements, and those of a platform.
 
-A further layer is a file with a class, and its row in `ROWS`.
+A new layer is a file with a class, and its row in `ROWS`.
 """
 
 from collections.abc import Callable
@@ -24,15 +24,15 @@ from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 
 @dataclass(frozen=True)
 class Row:
-    """One layer, or one of several of which the settings choose."""
+    """One layer, or the alternatives among which the settings choose."""
 
     layer: type[ClusterLayer]
     make: "Callable[[Any, Stack], ClusterLayer] | None" = None
-    """Makes it of the parts and of what stands below it; by default of the parts alone."""
+    """Creates it from the parts and the layers below it; by default from the parts only."""
 
 
 class Stack:
-    """The layers of a platform, each after what it stands on, and what each is for."""
+    """The layers of a platform, each after those that it requires, and their roles."""
 
     def __init__(self, parts: Parts, cluster: ClusterLayer) -> None:
         """Nothing is contacted."""
@@ -49,21 +49,21 @@ class Stack:
 
     @property
     def gateway(self) -> GatewayLayer:
-        """The one that routes requests."""
+        """The layer that routes requests."""
         return next(layer for layer in self._layers if isinstance(layer, GatewayLayer))
 
     @property
     def store(self) -> StoreLayer:
-        """The one that keeps artifacts."""
+        """The layer that keeps artifacts."""
         return next(layer for layer in self._layers if isinstance(layer, StoreLayer))
 
     @property
     def image(self) -> ServingImage:
-        """The one that builds the model server."""
+        """The layer that builds the model server."""
         return next(layer for layer in self._layers if isinstance(layer, ServingImage))
 
     def count_addresses(self) -> int:
-        """Return how many addresses for Services of type LoadBalancer all layers take."""
+        """Return the number of addresses for Services of type LoadBalancer that all layers need."""
         return sum(layer.addresses for layer in self._layers)
 
 
@@ -79,18 +79,18 @@ ROWS: list[Row] = [
     Row(ExistingOperator),
     Row(Bookinfo, lambda parts, stack: Bookinfo(parts, stack.gateway)),
 ]
-"""Every layer on a cluster, whichever platform or settings ask for it."""
+"""Every layer on a cluster, of any platform and settings."""
 
 
 def layer_names() -> frozenset[str]:
-    """Return the names of all layers that any settings ask for, the cluster's among them."""
+    """Return the names of all layers that any settings enable, including the cluster's."""
     return frozenset({ExistingCluster.name, *(row.layer.name for row in ROWS)})
 
 
 def former_namespaces(layers: tuple[ClusterLayer, ...]) -> frozenset[str]:
-    """Return the namespaces of layers that are not among these."""
+    """Return the namespaces of layers that are not among `wanted`."""
     names = {layer.name for layer in layers}
     former = (row.layer for row in ROWS if row.layer.name not in names)
     places = (getattr(layer, "namespace", "") for layer in former)
-    # One that is known only by the settings is that of somebody else.
+    # A namespace that only the settings know belongs to somebody else.
     return frozenset(place for place in places if isinstance(place, str) and place)

@@ -1,6 +1,6 @@
-"""The unit's container before one that loads the model: a thin way through, without a framework.
+"""Runs in the unit's container in front of the one that loads the model. Needs no framework.
 
-Seldon's operator makes two containers of TENSORFLOW_SERVER under Seldon's protocol: `tfserving`
-loads the model and is told nothing but its name, the unit's own is told everything and has no
-model. It hands each request on, with what it is told (see `telling`), and the answer back.
+For TENSORFLOW_SERVER under Seldon's protocol, the operator creates two containers: `tfserving`
+loads the model and gets only its name; the unit's own gets the full configuration but has no model.
+It forwards each request with its configuration (see `telling`), and returns the answer.
 """

@@ -1,4 +1,4 @@
-"""The gRPC side of a forwarder: calls of any service, handed on as bytes."""
+"""The gRPC side of a forwarder: forwards calls of any service as bytes."""
 
 import functools
 from typing import Any
@@ -15,11 +15,11 @@ _RECONNECT = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
-"""The model's server is in the same pod: it is back as soon as it is started again."""
+"""The model's server is in the same pod: it is back as soon as it has restarted."""
 
 
 class CallForwarder(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers with what the model's server answers within `seconds`."""
+    """Returns what the model's server answers within `seconds`."""
 
     def __init__(self, target: Target, *, seconds: float) -> None:
         self._target = target
@@ -29,12 +29,12 @@ class CallForwarder(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._channel = grpc.aio.insecure_channel(target.grpc_address, options=options)
 
     def service(self, handler_call_details: Any) -> Any:
-        """Return the handler of a call, whichever method it is of."""
+        """Return the handler of a call to any method."""
         call = functools.partial(self._call, handler_call_details.method)
         return grpc.stream_unary_rpc_method_handler(call)
 
     async def _call(self, method: str, _: object, context: Any) -> bytes:
-        """Hand a call on, and its answer or its error back."""
+        """Forward a call, and return its answer or its error."""
         content = await context.read()
         try:
             answered: bytes = await self._ask(method, content, context.time_remaining())
@@ -53,7 +53,7 @@ class CallForwarder(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._channel.unary_unary(method)(content, **options)
 
     def _details(self, error: Any) -> str:
-        """Return the server's own words, or ours where it could not be asked."""
+        """Return the server's message, or ours if it could not be reached."""
         if self._channel.get_state() is grpc.ChannelConnectivity.READY:
             return str(error.details())
         return f"the model's server at {self._target.grpc_address} cannot be reached"

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to the model's server: connections that are kept, each with one request at a time."""
+"""HTTP/1.1 to the model's server: kept connections, each with one request at a time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ import httptools
 
 
 class Reply(NamedTuple):
-    """An answer as it came."""
+    """An answer, unchanged."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -17,7 +17,7 @@ class Reply(NamedTuple):
 
 
 async def nothing() -> AsyncIterator[bytes]:
-    """Yield nothing: the rest of a request that is here as a whole."""
+    """Yield nothing: the rest of a request that has arrived completely."""
     pieces: tuple[bytes, ...] = ()
     for piece in pieces:
         yield piece
@@ -42,9 +42,9 @@ class Connection(asyncio.Protocol):
         """Whether another request can be sent."""
 
     async def ask(self, head: bytes, body: AsyncIterator[bytes], *, seconds: float) -> Reply:
-        """Send a request, piece by piece, and return the answer.
+        """Send a request in parts, and return the answer.
 
-        `seconds` is how long the server may take to read a piece, and to answer when all is sent.
+        `seconds` is how long the server may take to read a part, and to answer after the last one.
 
         Raises:
             Broken: the connection ended.
@@ -54,8 +54,10 @@ class Connection(asyncio.Protocol):
         try:
             self._transport.write(head)
             async for piece in body:
-                if reply.done():  # An answer to the part that came: why the rest is not read.
-                    self.is_usable = False  # The server would take the next request for the rest.
+                # The server answered before it read everything: the answer says why.
+                if reply.done():
+                    # The server would read the next request as the rest of this one.
+                    self.is_usable = False
                     break
                 self._transport.write(piece)
                 if not self._writable.is_set():
@@ -69,7 +71,7 @@ class Connection(asyncio.Protocol):
                 self.close()
 
     async def _wait_for_room(self, reply: "asyncio.Future[Reply]", seconds: float) -> None:
-        """Return when the server has read enough for the next piece, or has answered already."""
+        """Return when the server has read enough for the next part, or has already answered."""
         room = asyncio.ensure_future(self._writable.wait())
         try:
             done, _ = await asyncio.wait(
@@ -90,17 +92,17 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the request that is under way."""
+        """End the current request."""
         self.is_usable = False
         self._writable.set()
         self._fail("it closed the connection")
 
     def pause_writing(self) -> None:
-        """Wait with the next piece: the other side is slower."""
+        """Delay the next part: the server reads more slowly."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Go on with the next piece."""
+        """Send the next part."""
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
@@ -108,24 +110,24 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._fail("what it answers is no HTTP")
+            self._fail("its answer is not HTTP")
             self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Record a header."""
         self._headers.append((name.lower(), value))
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Record a part of the body."""
         self._chunks.append(body)
 
     def on_message_complete(self) -> None:
-        """Give the answer to who waits for it."""
+        """Pass the answer to the waiting request."""
         reply = Reply(self._parser.get_status_code(), self._headers, b"".join(self._chunks))
         self._headers, self._chunks = [], []
         self.is_usable = self.is_usable and self._parser.should_keep_alive()
         if self._reply is None or self._reply.done():
-            self.close()  # An answer that nobody asked for, or asks for any more.
+            self.close()  # An answer without a request, or whose request has ended.
         else:
             self._reply.set_result(reply)
 

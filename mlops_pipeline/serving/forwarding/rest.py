@@ -1,4 +1,4 @@
-"""The REST side of a forwarder: an ASGI application that hands requests on."""
+"""The REST side of a forwarder: an ASGI application that forwards requests."""
 
 from collections.abc import AsyncIterator, Iterable
 
@@ -15,17 +15,17 @@ _KEY = HEADER.encode()
 _OF_THE_CONNECTION = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding")
 ) | {b"upgrade", b"expect"}
-"""Headers that are not meant for whoever is behind."""
+"""Headers that apply only to one connection."""
 _ALIVE = {**dict.fromkeys(LIVE, PONG), V2_LIVE: answer({"live": True})}
-"""A forwarder lives whether or not the model's server does: no restart of it would help that."""
+"""A forwarder is alive even if the model's server is not: restarting it would not help that."""
 
 
 class ClientGone(Exception):
-    """The client left before its request was here."""
+    """The client disconnected before its request had arrived."""
 
 
 class RestForwarder:
-    """Answers with what the model's server answers; `said` is the header that it is told."""
+    """Returns the answers of the model's server; `said` is the unit's configuration header."""
 
     def __init__(self, upstream: Upstream, said: str) -> None:
         self._upstream = upstream
@@ -64,7 +64,7 @@ class RestForwarder:
         return await self._upstream.ask(chunked, _chunk(body), _chunked(_rest(receive)))
 
     def _head(self, scope: Scope, length: bytes) -> bytes:
-        """Return the head of the request; what is asked by HEAD is asked by GET, for its length."""
+        """Return the head of the request; HEAD is forwarded as GET, to get the length."""
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         target = scope["raw_path"] or b"/"
         if scope["query_string"]:
@@ -84,7 +84,7 @@ def _reply(given: Answer) -> Reply:
 
 
 def _length(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the line that says how long the body will be; empty where the client does not."""
+    """Return the header with the body's length; empty if the client does not send it."""
     for name, value in headers:
         if name == b"content-length":
             return b"content-length: %s\r\n" % value
@@ -92,7 +92,7 @@ def _length(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 async def _rest(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield the rest of a body as it comes."""
+    """Yield the rest of a body as it arrives."""
     more = True
     while more:
         message: Message = await receive()
@@ -104,7 +104,7 @@ async def _rest(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def _chunked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield pieces as HTTP's chunks, and the last one, which is empty."""
+    """Yield parts as HTTP's chunks, and the empty last chunk."""
     async for piece in pieces:
         yield _chunk(piece)
     yield b"0\r\n\r\n"

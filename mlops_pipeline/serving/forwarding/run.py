@@ -29,13 +29,13 @@ POLL_SECONDS = 0.1
 
 
 def run(own: ServerSettings, target: Target, *, started: float) -> ExitCode:
-    """Forward to the model's server, once that is ready, until SIGTERM or SIGINT.
+    """Forward to the model's server, after it is ready, until SIGTERM or SIGINT.
 
     `started` is the monotonic time at which the process began, for the log.
 
     Raises:
-        StartError: a port cannot be used, or the model does not have what the unit's parameters
-            name; says why.
+        StartError: a port cannot be used, or the model lacks what the unit's parameters name; says
+            why.
     """
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
@@ -73,7 +73,7 @@ class Forwarder:
         """Return when the model's server is ready to answer for this unit.
 
         Raises:
-            StartError: it says that the model does not have what the unit's parameters name.
+            StartError: the model lacks what the unit's parameters name.
         """
         head = f"GET {READY[0]} HTTP/1.1\r\nhost: model\r\n{HEADER}: {self._target.said}\r\n\r\n"
         shown = ""
@@ -95,7 +95,7 @@ class Forwarder:
         return None
 
     async def _serve(self, stopped: "asyncio.Task[Literal[True]]") -> None:
-        """Open the ports, and answer until told to stop; then finish what is in flight."""
+        """Open the ports, and answer until the signal to stop; then finish the current requests."""
         own = self._own
         more = [own.metrics_port] if own.metrics_port not in (0, own.http_port) else []
         listeners = [process.listen(own.host, port) for port in (own.http_port, *more)]
@@ -124,7 +124,7 @@ class Forwarder:
 
 
 def _info(reply: Reply) -> str:
-    """Return the sentence in a refusal."""
+    """Return the message of a refusal."""
     with suppress(ValueError, KeyError, TypeError):
         return str(json.loads(reply.body)["status"]["info"])
     return f"the model's server refuses this unit: {reply.body[:300]!r}"

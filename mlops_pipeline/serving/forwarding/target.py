@@ -1,4 +1,4 @@
-"""Where the model's server is, and what each request to it says of the unit."""
+"""The address of the model's server, and the unit's configuration in each request to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.settings import Parameter, ServerSettings
 
 REST, GRPC = "rest_endpoint", "grpc_endpoint"
-"""The parameters by which the operator says where the model's server is."""
+"""The parameters in which the operator sets the address of the model's server."""
 _ANY = "0.0.0.0"
 """The operator's name for this pod."""
 _HERE = "127.0.0.1"
@@ -24,7 +24,7 @@ class Target:
     """Of REST."""
     grpc_address: str
     said: str
-    """The header that tells it of the unit."""
+    """The header with the unit's configuration."""
 
 
 def is_told(parameters: Mapping[str, Parameter]) -> bool:
@@ -33,12 +33,12 @@ def is_told(parameters: Mapping[str, Parameter]) -> bool:
 
 
 def read_target(own: ServerSettings, parameters: str) -> Target:
-    """Return where the unit with these settings forwards to.
+    """Return the target of the unit with these settings.
 
     `parameters` is PREDICTIVE_UNIT_PARAMETERS.
 
     Raises:
-        StartError: an endpoint cannot be used; says what it has to be.
+        StartError: an endpoint is invalid; says what is expected.
     """
     rest, grpc = str(own.parameters[REST]), str(own.parameters.get(GRPC, ""))
     try:
@@ -50,8 +50,8 @@ def read_target(own: ServerSettings, parameters: str) -> Target:
     except ValueError:
         pass
     raise StartError(
-        f"The parameters {REST} and {GRPC} are {rest!r} and {grpc!r}; they have to be like "
-        "'http://0.0.0.0:2001' and '0.0.0.0:2000'.",
+        f"The parameters {REST} and {GRPC} must have values like 'http://0.0.0.0:2001' and "
+        f"'0.0.0.0:2000', got {rest!r} and {grpc!r}.",
         code=ExitCode.SETTINGS,
     )
 

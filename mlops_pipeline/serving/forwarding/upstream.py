@@ -1,4 +1,4 @@
-"""The model's server, asked over connections that are kept."""
+"""Requests to the model's server, over kept connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,16 +21,16 @@ class Upstream:
 
     @property
     def place(self) -> str:
-        """Where it is, for a sentence."""
+        """Its address, for messages."""
         return f"{self._target.host}:{self._target.port}"
 
     async def ask(
         self, head: bytes, body: bytes, more: AsyncIterator[bytes] | None = None
     ) -> Reply:
-        """Return the answer to a request; `more` is what comes of its body after `body`.
+        """Return the answer to a request; `more` yields its body after `body`.
 
-        A request that is here as a whole is sent again, once, over a new connection when one that
-        was kept turns out to be closed.
+        If the request has arrived completely and a kept connection turns out to be closed, it is
+        sent again, once, over a new connection.
 
         Raises:
             RequestError: the server cannot be reached (503), or does not answer in time (504).
@@ -68,7 +68,7 @@ class Upstream:
         return reply
 
     def _kept(self) -> Connection | None:
-        """Return a connection that is still open, the one that was used last."""
+        """Return the open connection that was used last."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_usable:
@@ -84,7 +84,7 @@ class Upstream:
             raise OSError(f"no connection in {CONNECT_SECONDS:g} s") from error
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the kept connections."""
         for connection in self._idle:
             connection.close()
         self._idle.clear()

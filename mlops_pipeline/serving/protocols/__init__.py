@@ -1,1 +1,1 @@
-"""The protocols, each as pure functions from the bytes of a request to those of an answer."""
+"""The protocols, each as pure functions from a request's bytes to an answer's bytes."""

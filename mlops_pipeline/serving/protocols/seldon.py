@@ -1,8 +1,8 @@
-"""Seldon's protocol over REST, as its executor and its Python microservice speak it (1.17).
+"""Seldon's protocol over REST, like its executor and its Python microservice (1.17).
 
 `data.ndarray` is answered with `data.ndarray`, `data.tensor` with `data.tensor`. `jsonData` that is
-`{"instances": rows}` is answered with `{"predictions": scores}`, `{"inputs": rows}` (or
-`{"inputs": {name: rows}}`) with `{"outputs": scores}`, and a bare list of rows with a bare list.
+`{"instances": rows}` is answered with `{"predictions": scores}`, `{"inputs": rows}` (or `{"inputs":
+{name: rows}}`) with `{"outputs": scores}`, and a bare list of rows with a bare list.
 
 https://docs.seldon.io/projects/seldon-core/en/v1/reference/apis/external-prediction.html
 """
@@ -27,7 +27,7 @@ from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_obj
 from mlops_pipeline.serving.scores import Array
 
 error = failures.seldon
-NO_DATA = "the body has to have `data` (with `ndarray` or `tensor`) or `jsonData`"
+NO_DATA = "the body must have `data` (with `ndarray` or `tensor`) or `jsonData`"
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Unit:
 
     model: Model
     image: str
-    """What `meta.requestPath` says answered."""
+    """The image in `meta.requestPath`."""
     predictor: str = ""
 
     @cached_property
     def tags(self) -> dict[str, str]:
-        """What `meta.tags` of every answer say: name and, of an artifact, digest."""
+        """The `meta.tags` of every answer: the name and, of an artifact, the digest."""
         digest = {"model_digest": self.model.digest} if self.model.digest else {}
         return {**digest, "model_name": self.model.name}
 
@@ -50,7 +50,7 @@ def predictions(unit: Unit, request: Request) -> Answer:
     """Answer `POST /api/v1.0/predictions`, and `/predict`, which the executor calls.
 
     Raises:
-        RequestError: the body is not a SeldonMessage of numbers the model can answer.
+        RequestError: the body is not a SeldonMessage with numbers that the model can answer.
     """
     request = unwrap_form(request)
     message = parse_object(request)
@@ -67,36 +67,36 @@ def predictions(unit: Unit, request: Request) -> Answer:
 
 
 def feedback(unit: Unit, request: Request) -> Answer:
-    """Answer `POST /api/v1.0/feedback`: feedback is taken, and counted by its route only.
+    """Answer `POST /api/v1.0/feedback`: feedback is accepted, and only counted by its route.
 
     Raises:
         RequestError: the body is not a JSON object, or not of the types of Seldon's Feedback.
     """
     message = parse_object(unwrap_form(request))
     if type(message.get("reward", 0.0)) not in (int, float, type(None)):
-        raise RequestError("WRONG_TYPE", "reward has to be a number")
+        raise RequestError("WRONG_TYPE", "reward must be a number")
     for key in ("request", "response", "truth"):
         if type(message.get(key)) not in (dict, type(None)):
-            raise RequestError("WRONG_TYPE", f"{key} has to be an object, a SeldonMessage")
+            raise RequestError("WRONG_TYPE", f"{key} must be a SeldonMessage object")
     return answer({"meta": answer_meta(unit, None)})
 
 
 def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
-    """Return an answer's `meta`: the request's puid, tags and path kept, the model's added.
+    """Return an answer's `meta`: the request's puid, tags and path, and the model's.
 
     Raises:
-        RequestError: the request's meta, its puid, tags or path are of a wrong type.
+        RequestError: the request's meta, its puid, tags or path have a wrong type.
     """
     model = unit.model
     tags = unit.tags
     meta = {"puid": puid, "tags": tags, "requestPath": {model.name: unit.image}}
     if given is not None:
         if type(given) is not dict:
-            raise RequestError("WRONG_TYPE", "meta has to be an object")
+            raise RequestError("WRONG_TYPE", "meta must be an object")
         puid = meta["puid"] = given.get("puid") or puid
         kept = given.get("tags") or {}
         if type(puid) is not str or type(kept) is not dict:
-            raise RequestError("WRONG_TYPE", "meta.puid has to be a string, meta.tags an object")
+            raise RequestError("WRONG_TYPE", "meta.puid must be a string, meta.tags an object")
         if path := given.get("requestPath"):
             meta["requestPath"] = {**_units_before(path), model.name: unit.image}
         if kept:
@@ -108,14 +108,14 @@ def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
 
 
 def _units_before(path: object) -> dict[str, str]:
-    """Return the units of the graph that handled the request before: name → image."""
+    """Return the units of the graph that processed the request before: name → image."""
     if type(path) is not dict or not all(type(image) is str for image in path.values()):
-        raise RequestError("WRONG_TYPE", "meta.requestPath has to be an object of strings")
+        raise RequestError("WRONG_TYPE", "meta.requestPath must be an object of strings")
     return path
 
 
 def _check_writable(tags: dict[str, Any]) -> None:
-    """Raise if tags are nested so deep that orjson, which read them, cannot write them."""
+    """Raise an error if tags are nested so deep that orjson cannot write what it has read."""
     try:
         orjson.dumps({"meta": {"tags": tags}})
     except orjson.JSONEncodeError as problem:
@@ -148,7 +148,7 @@ def _check_one(message: dict[str, Any], keys: tuple[str, ...], *, where: str) ->
     """Return the one of `keys` that has a value, empty if none has.
 
     Raises:
-        RequestError: several have; Seldon's protocol has them as alternatives.
+        RequestError: several have a value; Seldon's protocol allows one.
     """
     given = [key for key in keys if message.get(key) is not None]
     if len(given) > 1:
@@ -157,7 +157,7 @@ def _check_one(message: dict[str, Any], keys: tuple[str, ...], *, where: str) ->
 
 
 def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]:
-    """Answer `data` in the encoding it came in; what a tensor cannot hold as ndarray."""
+    """Answer `data` in its own encoding; as ndarray if a tensor cannot represent the answer."""
     signature, names = unit.model.default, data.get("names")
     given = _check_one(data, _ENCODINGS, where="data")
     if given == "ndarray":
@@ -184,13 +184,13 @@ def read_tensor(tensor: object, body: bytes, *, wanted: np.dtype[Any]) -> Array:
     """Return `{"shape": [n, …], "values": […]}` as an array of that shape.
 
     Raises:
-        RequestError: not such an object, or the shape does not hold as many values.
+        RequestError: it is not such an object, or the number of values does not match the shape.
     """
     if type(tensor) is not dict:
-        raise RequestError("WRONG_TYPE", "data.tensor has to be an object with shape and values")
+        raise RequestError("WRONG_TYPE", "data.tensor must be an object with shape and values")
     shape = tensor.get("shape")
     if not is_shape(shape):
-        raise RequestError("WRONG_SHAPE", "data.tensor.shape has to be a list of whole numbers ≥ 0")
+        raise RequestError("WRONG_SHAPE", "data.tensor.shape must be a list of whole numbers ≥ 0")
     values = numbers(
         tensor.pop("values", None),
         where="data.tensor.values",
@@ -204,7 +204,7 @@ def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
     """Return `values` (flat, or already of that shape) in `shape`.
 
     Raises:
-        RequestError: the shape holds another number of values, or has too many dimensions.
+        RequestError: the number of values does not match, or the shape has too many dimensions.
     """
     fits = len(shape) <= 32 and max(shape, default=0) < 1 << 31 and prod(shape) == values.size
     if not fits or values.ndim not in (1, len(shape)):
@@ -215,10 +215,10 @@ def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
 
 
 def json_data(unit: Unit, data: object, body: bytes | None) -> object:
-    """Answer `jsonData` in the form it came in (see the top of this file).
+    """Answer `jsonData` in its own form (see the top of this file).
 
     Raises:
-        RequestError: it is in none of the forms, or not numbers the model can answer.
+        RequestError: it has none of the forms, or no numbers that the model can answer.
     """
     key = where = ""
     if type(data) is dict and "instances" in data:
@@ -234,7 +234,7 @@ def json_data(unit: Unit, data: object, body: bytes | None) -> object:
 
 
 def _missing(message: dict[str, Any]) -> str:
-    """Say what a message without usable data should have had."""
+    """Say what is missing in a message without usable data."""
     for key in ("strData", "binData", "customData"):
         if key in message:
             return f"{key} is not supported: {NO_DATA}"
@@ -242,7 +242,7 @@ def _missing(message: dict[str, Any]) -> str:
 
 
 def model_metadata(unit: Unit) -> dict[str, Any]:
-    """Return the metadata of the model, as Seldon's microservice gives it."""
+    """Return the metadata of the model, in the format of Seldon's microservice."""
     manifest = unit.model.manifest
     return {
         "name": unit.model.name,
@@ -255,7 +255,7 @@ def model_metadata(unit: Unit) -> dict[str, Any]:
 
 
 def graph_metadata(unit: Unit) -> dict[str, Any]:
-    """Return the metadata of the graph of this one model, as Seldon's executor gives it."""
+    """Return the metadata of this model's graph, in the format of Seldon's executor."""
     model = model_metadata(unit)
     return {
         "name": unit.predictor or unit.model.name,

@@ -1,4 +1,4 @@
-"""Seldon's protocol over gRPC: messages to messages, with the meaning of its REST twin.
+"""Seldon's protocol over gRPC: from message to message, with the meaning of its REST protocol.
 
 `tensor`, `ndarray` and `jsonData` are answered in kind; see `seldon` for the forms of jsonData.
 """
@@ -23,7 +23,7 @@ def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     """Answer `Model/Predict` and `Seldon/Predict`.
 
     Raises:
-        RequestError: the message holds no numbers the model can answer.
+        RequestError: the message has no numbers that the model can answer.
     """
     kind = request.WhichOneof("data_oneof")
     response = pb.SeldonMessage(meta=_meta(unit, request.meta))
@@ -39,7 +39,7 @@ def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
 
 
 def feedback(unit: Unit, request: pb.Feedback) -> pb.SeldonMessage:
-    """Answer `SendFeedback`: feedback is taken."""
+    """Answer `SendFeedback`: feedback is accepted."""
     return pb.SeldonMessage(meta=_meta(unit, pb.Meta()))
 
 
@@ -60,7 +60,7 @@ def graph_metadata(unit: Unit, _: object = None) -> pb.SeldonGraphMetadata:
 
 
 def _meta(unit: Unit, given: pb.Meta) -> pb.Meta:
-    """Return the answer's meta: the request's puid, tags and path kept, the model's added."""
+    """Return the answer's meta: the request's puid, tags and path, and the model's."""
     meta = pb.Meta(
         puid=given.puid or seldon.new_puid(), tags=given.tags, requestPath=given.requestPath
     )
@@ -71,13 +71,13 @@ def _meta(unit: Unit, given: pb.Meta) -> pb.Meta:
 
 
 def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> None:
-    """Fill `answer` with the scores of `data`, in its encoding."""
+    """Write the scores of `data` to `answer`, in its encoding."""
     kind, signature = data.WhichOneof("data_oneof"), unit.model.default
     if kind == "tensor":
         values = np.array(data.tensor.values, dtype=np.float64)
         shape = list(data.tensor.shape)
         if any(size < 0 for size in shape):
-            raise RequestError("WRONG_SHAPE", "data.tensor.shape has to hold numbers ≥ 0")
+            raise RequestError("WRONG_SHAPE", "data.tensor.shape must contain numbers ≥ 0")
         rows = seldon.reshaped(values, shape, where="data.tensor")
     elif kind == "ndarray":
         rows = numbers(
@@ -103,7 +103,7 @@ def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> No
 
 
 def _check_digits(scores: Array) -> None:
-    """Raise where whole numbers are too large for the doubles of these messages.
+    """Raise an error if whole numbers are too large for the doubles of these messages.
 
     Raises:
         RequestError: one of them is beyond 2^53.
@@ -112,8 +112,8 @@ def _check_digits(scores: Array) -> None:
     if is_long and (scores.max() > EXACT or scores.min() < -EXACT):
         raise RequestError(
             "TOO_LONG",
-            "the model answers with whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
-            "hold; use REST, or V2's gRPC",
+            "the model returns whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
+            "represent; use REST, or V2's gRPC",
         )
 
 
@@ -123,7 +123,7 @@ def _rows(values: ListValue) -> list[Any]:
 
 
 def _plain(value: Value) -> Any:
-    """Return a Value as what it stands for."""
+    """Return the Python object that a Value represents."""
     kind = value.WhichOneof("kind")
     if kind == "number_value":
         return value.number_value

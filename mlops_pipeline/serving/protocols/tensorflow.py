@@ -27,7 +27,7 @@ _TYPES = {
 
 
 def status(model: Model) -> dict[str, Any]:
-    """Return the state of the one version there is."""
+    """Return the state of the only version."""
     version = {
         "version": str(model.version),
         "state": "AVAILABLE",
@@ -37,7 +37,7 @@ def status(model: Model) -> dict[str, Any]:
 
 
 def metadata(model: Model) -> dict[str, Any]:
-    """Return the signatures, as `GET …/metadata` gives them."""
+    """Return the signatures in the format of `GET …/metadata`."""
     definitions = {name: _definition(signature) for name, signature in model.signatures.items()}
     return {
         "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
@@ -49,16 +49,16 @@ def predict(model: Model, request: Request) -> Answer:
     """Answer `POST …:predict`: `instances` with `predictions`, `inputs` with `outputs`.
 
     Raises:
-        RequestError: the body is neither, or not numbers the model can answer.
+        RequestError: the body has neither, or no numbers that the model can answer.
     """
     document = parse_object(request)
     name = document.get("signature_name", "")
     if type(name) is not str:
-        raise RequestError("WRONG_TYPE", "signature_name has to be a string")
+        raise RequestError("WRONG_TYPE", "signature_name must be a string")
     signature = model.signature(name)
     rows = "instances" in document
     if rows == ("inputs" in document):
-        raise RequestError("NO_DATA", "the body has to have either `instances` or `inputs`")
+        raise RequestError("NO_DATA", "the body must have either `instances` or `inputs`")
     read = _instances if rows else _inputs
     scores = predict_rows(signature, read(signature, document, request.body))
     return answer({"predictions": _by_row(scores)} if rows else {"outputs": _by_column(scores)})
@@ -81,14 +81,14 @@ def _inputs(signature: Signature, document: dict[str, Any], body: bytes) -> Arra
 
 
 def _only_input(signature: Signature, tensors: object) -> object:
-    """Return the value of the signature's input, the only key there may be."""
+    """Return the value of the signature's input, the only allowed key."""
     if type(tensors) is not dict or tensors.keys() != {signature.input}:
-        raise RequestError("WRONG_INPUT", f"the only input has to be {signature.input!r}")
+        raise RequestError("WRONG_INPUT", f"the only input must be {signature.input!r}")
     return tensors[signature.input]
 
 
 def _by_row(scores: list[tuple[str, Array]]) -> object:
-    """Return the row format: scores alone, or an object per row if there are several outputs."""
+    """Return the row format: only scores, or an object per row if there are several outputs."""
     if len(scores) == 1:
         return listed(scores[0][1])
     columns = [[(name, row) for row in np.asarray(values).tolist()] for name, values in scores]
@@ -96,14 +96,14 @@ def _by_row(scores: list[tuple[str, Array]]) -> object:
 
 
 def _by_column(scores: list[tuple[str, Array]]) -> object:
-    """Return the column format: scores alone, or an object of them if there are several outputs."""
+    """Return the column format: only scores, or an object of them if there are several outputs."""
     if len(scores) == 1:
         return listed(scores[0][1])
     return {name: listed(values) for name, values in scores}
 
 
 def _definition(signature: Signature) -> dict[str, Any]:
-    """Return a SignatureDef as JSON; shapes of outputs are not known before a prediction."""
+    """Return a SignatureDef as JSON; shapes of outputs are unknown before a prediction."""
     has_shape = signature.row_shape is not None
     sizes = [{"size": str(size), "name": ""} for size in (-1, *(signature.row_shape or ()))]
     dtype = _TYPES.get(signature.dtype.name, "DT_INVALID")

@@ -1,8 +1,8 @@
-"""The Open Inference Protocol (V2) over REST: infer, metadata, and the names of its datatypes.
+"""The Open Inference Protocol (V2) over REST: infer, metadata, and its datatypes' names.
 
-One input of any name or none for a scikit-learn model, as MLServer's own runtime takes it, or one
-input per column; TensorFlow's, where it has a name, the signature's. The binary extension is not
-offered.
+A scikit-learn model accepts one input with any name or none, like MLServer's own runtime, or one
+input per column. In TensorFlow, an input's name must be the signature's. The binary extension is
+not supported.
 
 https://github.com/kserve/open-inference-protocol
 """
@@ -27,7 +27,7 @@ from mlops_pipeline.serving.scores import Array, datatype_of
 
 error = failures.v2
 DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.items()}
-"""Of an input → numpy's. BYTES is none: models here take numbers."""
+"""V2's type of an input → numpy's. BYTES is missing: these models accept numbers."""
 SERVER_METADATA = {"name": SERVER, "version": VERSION, "extensions": []}
 NO_BINARY = (
     "binary tensors are not supported; send the data as JSON (in tritonclient: "
@@ -39,14 +39,14 @@ def infer(model: Model, request: Request) -> Answer:
     """Answer `POST /v2/models/<name>/infer`.
 
     Raises:
-        RequestError: the body is not an inference request the model can answer.
+        RequestError: the body is not an inference request that the model can answer.
     """
     if request.is_binary:
         raise RequestError("UNSUPPORTED", NO_BINARY)
     document = parse_object(request)
     given = document.get("id")
     if not (given is None or type(given) is str):
-        raise RequestError("WRONG_TYPE", "id has to be a string")
+        raise RequestError("WRONG_TYPE", "id must be a string")
     rows = read_rows(model, document.get("inputs"), request.body)
     scores = predict(model.default, rows, _wanted(document.get("outputs")))
     response = {
@@ -63,10 +63,10 @@ def read_rows(model: Model, inputs: object, body: bytes) -> Array:
     """Return the rows in the one input of a request, or in one input per column.
 
     Raises:
-        RequestError: there is none, it is not the model's, or it does not hold its datatype.
+        RequestError: there is none, it is not the model's, or its data does not match its datatype.
     """
     if type(inputs) is not list or not all(type(tensor) is dict for tensor in inputs):
-        raise RequestError("WRONG_INPUT", "inputs has to be a list of tensors")
+        raise RequestError("WRONG_INPUT", "inputs must be a list of tensors")
     names = [tensor.get("name") for tensor in inputs]
     check_names(model, names)
     columns = [_read(tensor, body) for tensor in inputs]
@@ -79,7 +79,7 @@ def _read(tensor: dict[str, Any], body: bytes) -> Array:
     dtype = type_of(datatype)
     shape = tensor.get("shape")
     if not is_shape(shape):
-        raise RequestError("WRONG_SHAPE", "an input's shape has to be a list of whole numbers ≥ 0")
+        raise RequestError("WRONG_SHAPE", "an input's shape must be a list of whole numbers ≥ 0")
     values = numbers(tensor.pop("data", None), where="data", body=body, wanted=dtype)
     check_numbers(values, dtype, said=f"the datatype is {datatype}")
     return reshaped(values, shape, where="the input")
@@ -89,27 +89,27 @@ def check_names(model: Model, names: Sequence[object]) -> None:
     """Check the names of a request's inputs; a single one may have none (None, or empty).
 
     Raises:
-        RequestError: there is none, or not the one that a TensorFlow signature has.
+        RequestError: there is no input, or not the one that a TensorFlow signature has.
     """
     wanted = model.default.input
     if not get_framework(model.manifest.framework).takes_columns:
         if len(names) != 1 or names[0] not in (None, "", wanted):
-            raise RequestError("WRONG_INPUT", f"the model takes one input, {wanted!r}")
+            raise RequestError("WRONG_INPUT", f"the model has one input, {wanted!r}")
     elif not names:
         raise RequestError("WRONG_INPUT", "inputs is empty; send one tensor, or one per column")
     if not all(type(name) is str or (name is None and len(names) == 1) for name in names):
-        raise RequestError("WRONG_INPUT", "an input's name has to be a string")
+        raise RequestError("WRONG_INPUT", "an input's name must be a string")
 
 
 def type_of(datatype: object) -> np.dtype[Any]:
     """Return numpy's type for an input's datatype.
 
     Raises:
-        RequestError: it is none of `DATATYPES`.
+        RequestError: it is not one of `DATATYPES`.
     """
     if type(datatype) is not str or datatype not in DATATYPES:
         raise RequestError(
-            "WRONG_TYPE", f"an input's datatype has to be one of {', '.join(DATATYPES)}"
+            "WRONG_TYPE", f"an input's datatype must be one of {', '.join(DATATYPES)}"
         )
     return DATATYPES[datatype]
 
@@ -120,7 +120,7 @@ def _wanted(outputs: object) -> list[str]:
         return []
     if type(outputs) is list and all(_is_output(output) for output in outputs):
         return [output["name"] for output in outputs]
-    raise RequestError("WRONG_TYPE", 'outputs has to be a list of {"name": …}')
+    raise RequestError("WRONG_TYPE", 'outputs must be a list of {"name": …}')
 
 
 def _is_output(output: object) -> bool:
@@ -134,7 +134,7 @@ def _output(name: str, values: Array) -> dict[str, Any]:
 
 
 def metadata(model: Model) -> dict[str, Any]:
-    """Return what `GET /v2/models/<name>` answers."""
+    """Return the answer to `GET /v2/models/<name>`."""
     manifest = model.manifest
     return {
         "name": model.name,

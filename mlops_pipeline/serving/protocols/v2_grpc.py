@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (V2) over gRPC: ModelInfer, messages to messages."""
+"""The Open Inference Protocol (V2) over gRPC: ModelInfer, from message to message."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
 
 
 def check_name(model: Model, name: str, version: str) -> None:
-    """Check that a request asks for this model; an empty version is the one there is.
+    """Require that a request names this model; an empty version is the only one.
 
     Raises:
         RequestError: it does not; the status is 404.
@@ -62,7 +62,7 @@ def check_name(model: Model, name: str, version: str) -> None:
         asked = f"{name[:80]} {version[:80]}".strip()
         there = f"{model.name} {model.version_name}"
         raise RequestError(
-            "NOT_FOUND", f"there is no model {asked!r} here; there is {there!r}", status=404
+            "NOT_FOUND", f"there is no model {asked!r} on this server; it has {there!r}", status=404
         )
 
 
@@ -86,7 +86,7 @@ def _column(tensor: Any, raw: bytes | None) -> Array:
     """Return the values of an input in its shape."""
     shape = list(tensor.shape)
     if any(size < 0 for size in shape):
-        raise RequestError("WRONG_SHAPE", "an input's shape has to hold whole numbers ≥ 0")
+        raise RequestError("WRONG_SHAPE", "an input's shape must contain whole numbers ≥ 0")
     return reshaped(_values(tensor, raw), shape, where="the input")
 
 
@@ -96,7 +96,7 @@ def _values(tensor: Any, raw: bytes | None) -> Array:
     if raw is None:
         field = _CONTENTS.get(datatype)
         if field is None:
-            raise RequestError("WRONG_TYPE", f"{datatype} has to come as raw_input_contents")
+            raise RequestError("WRONG_TYPE", f"{datatype} must be sent as raw_input_contents")
         values: Array = np.array(getattr(tensor.contents, field), dtype=_FIELD_TYPES[field])
         check_numbers(values, dtype, said=f"the datatype is {datatype}")
         return values
@@ -114,7 +114,7 @@ def _add_output(response: Any, name: str, values: Array, *, raw: bool) -> None:
         flat = [text.encode() for text in flat]
     if not raw:
         getattr(output.contents, _CONTENTS[datatype]).extend(flat)
-    elif datatype == "BYTES":  # Each string behind its length in four bytes.
+    elif datatype == "BYTES":  # Each string follows its length in four bytes.
         content = b"".join(len(text).to_bytes(4, "little") + text for text in flat)
         response.raw_output_contents.append(content)
     else:

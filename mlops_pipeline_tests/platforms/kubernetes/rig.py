@@ -74,9 +74,7 @@ class Rig:
 
         def api() -> KubernetesApi:
             if not state.kubeconfig.exists():
-                raise NotFoundError(
-                    "the cluster is not there; `mlops-pipeline up cluster` makes it"
-                )
+                raise NotFoundError("the cluster is missing; `mlops-pipeline up cluster` makes it")
             return self.api
 
         return KindParts(

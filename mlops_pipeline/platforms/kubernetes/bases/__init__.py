@@ -1,1 +1,1 @@
-"""What a layer in a cluster is built from: what it says about itself, and two usual kinds of it."""
+"""Base classes of the layers in a cluster: what a layer declares, and its two usual kinds."""

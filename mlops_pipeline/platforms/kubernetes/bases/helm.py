@@ -42,23 +42,23 @@ from mlops_pipeline.platforms.layers import (
 
 
 class HelmLayer(ClusterLayer):
-    """Releases in one namespace, each with the Deployment that it runs and what else it brings.
+    """Helm releases in one namespace, each with its Deployment and other objects.
 
-    A subclass names its charts, and overrides what is different with it.
+    A subclass names its charts, and overrides what differs.
     """
 
     title: str
-    """What people call it: `Istio`."""
+    """Its name in messages: `Istio`."""
     images: str
     """The group of its images in `versions.toml`."""
 
     @property
     @abstractmethod
     def charts(self) -> tuple[Installation, ...]:
-        """The releases as they should be, each after what it stands on.
+        """The wanted releases, in the order of their installation.
 
         Raises:
-            ConfigurationError: the settings cannot be met.
+            ConfigurationError: the settings cannot be satisfied.
         """
 
     @property
@@ -68,7 +68,7 @@ class HelmLayer(ClusterLayer):
 
     @property
     def releases(self) -> tuple[str, ...]:
-        """The names of the releases, which `remove` needs whatever the settings are."""
+        """The names of the releases. `remove` needs them whatever the settings are."""
         return tuple(chart.release for chart in self.charts)
 
     @property
@@ -78,11 +78,11 @@ class HelmLayer(ClusterLayer):
 
     @property
     def rights(self) -> tuple[Access, ...]:
-        """To install what a chart holds."""
+        """The rights to install a chart."""
         return allow(INSTALLED)
 
     def observe(self) -> LayerState:
-        """Look at the releases, at what they brought, and whether it does its work."""
+        """Examine the releases, their objects, and whether the layer works."""
         try:
             return self._observe(self._parts.api())
         except NotFoundError:
@@ -91,12 +91,12 @@ class HelmLayer(ClusterLayer):
             return Broken(str(error))
 
     def ensure(self) -> Change:
-        """Install what is missing or differs, and wait until it does its work.
+        """Install what is missing or differs, and wait until the layer works.
 
         Raises:
-            ConfigurationError: a chart cannot be had, does not fit the cluster, or the settings
-                cannot be met; nothing was changed.
-            ConflictError: something of that name is somebody else's.
+            ConfigurationError: a chart is not available or does not support the cluster, or the
+                settings cannot be satisfied; nothing was changed.
+            ConflictError: an object of that name belongs to somebody else.
             CommandError: helm failed.
             UnavailableError: it did not become ready.
             FatalStateError: a pod cannot become ready.
@@ -104,10 +104,10 @@ class HelmLayer(ClusterLayer):
         return bring_up(self, self._parts, self._bring_up, purpose=f"bring up {self.title}")
 
     def remove(self) -> None:
-        """Remove the releases, and the namespace if nothing foreign is in it.
+        """Remove the releases, and the namespace if it has nothing of anybody else.
 
         Raises:
-            ConflictError: something of somebody else would go with it.
+            ConflictError: an object of somebody else would be deleted too.
         """
         if (api := self._parts.find_api()) is None:
             return
@@ -118,13 +118,13 @@ class HelmLayer(ClusterLayer):
             remove_namespace(api, self.namespace, belongs=self.belongs)
 
     def require(self, api: KubernetesApi) -> None:
-        """Refuse what cannot be, before anything is changed."""
+        """Refuse an unsupported cluster or setting, before anything is changed."""
 
     def clear(self, api: KubernetesApi) -> None:
-        """Remove what was made beside the releases, or refuse to go on."""
+        """Remove what was created beside the releases, or refuse to continue."""
 
     def belongs(self, name: str) -> bool:
-        """Say whether an object of this name without our label is made by what was installed."""
+        """Say whether an unlabelled object of this name was created by what was installed."""
         return False
 
     def extra(self, chart: Installation) -> Mapping[str, Any] | None:
@@ -132,11 +132,11 @@ class HelmLayer(ClusterLayer):
         return None
 
     def is_begun(self, api: KubernetesApi) -> bool:
-        """Say whether something of it is there, even without a release."""
+        """Say whether a part of the layer exists, even without a release."""
         return False
 
     def look(self, api: KubernetesApi) -> Iterator[LayerState]:
-        """Look at what the releases brought, one thing after the other."""
+        """Examine what the releases installed, one after the other."""
         for chart in self.charts:
             yield broken_by(next(_missing(api, chart), None))
         for chart in self.charts:
@@ -144,7 +144,7 @@ class HelmLayer(ClusterLayer):
                 yield broken_by(describe_unready(api, DEPLOYMENT, name, namespace=self.namespace))
 
     def is_whole(self, api: KubernetesApi, chart: Installation) -> bool:
-        """Say whether a release is as it should be, with all that it brought."""
+        """Say whether a release is as wanted and all its objects exist."""
         if not isinstance(observe_release(self._parts, api, chart), Ready):
             return False
         if any(_missing(api, chart)):
@@ -153,7 +153,7 @@ class HelmLayer(ClusterLayer):
         return not name or not describe_stopped(api, DEPLOYMENT, name, namespace=namespace)
 
     def converge(self, api: KubernetesApi, steps: Steps) -> None:
-        """Install what is not whole, one on the other, and wait until all does its work."""
+        """Install the incomplete releases in order, and wait until all work."""
         for chart in self.charts:
             with steps.step(chart.chart):
                 if not self.is_whole(api, chart):
@@ -162,7 +162,7 @@ class HelmLayer(ClusterLayer):
                     wait_for(self._parts, DEPLOYMENT, name, namespace=self.namespace)
 
     def install(self, api: KubernetesApi, chart: Installation) -> None:
-        """Install one release, once what is being deleted of it is gone."""
+        """Install one release, after its objects that are being deleted are gone."""
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
         own = [(kind, chart.deployment, self.namespace) for kind in (DEPLOYMENT, SERVICE)]
         for resource, name, namespace in (*chart.brings, *(own if chart.deployment else ())):
@@ -170,7 +170,7 @@ class HelmLayer(ClusterLayer):
         install(self._parts, chart, extra=self.extra(chart))
 
     def facts(self, api: KubernetesApi) -> Facts:
-        """Return what to tell people of it when it is ready."""
+        """Return the facts to show when it is ready."""
         found = find_release(api, self.releases[0], namespace=self.namespace)
         return {"version": found.labels.get(VERSION_LABEL, "") if found is not None else ""}
 
@@ -196,8 +196,8 @@ class HelmLayer(ClusterLayer):
 
 
 def _missing(api: KubernetesApi, chart: Installation) -> Iterator[str]:
-    """Name what a release should have brought and is gone, or is being deleted."""
+    """Name the objects of a release that are missing or being deleted."""
     for resource, name, namespace in chart.brings:
         if not stays(api.find(resource, name, namespace=namespace)):
             place = f"{namespace}/" if namespace else ""
-            yield f"the {resource.kind} {place}{name} is not there"
+            yield f"the {resource.kind} {place}{name} is missing"

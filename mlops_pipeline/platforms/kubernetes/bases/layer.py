@@ -1,4 +1,4 @@
-"""A layer in a cluster: what every layer does, and what this one says about itself."""
+"""A layer in a cluster: what every layer does, and what each declares."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
 
 Question = tuple[str, Callable[[], Diagnosis]]
-"""What is looked at in a cluster, and how."""
+"""What to examine in a cluster, and how."""
 
 
 class ClusterLayer(ABC):
@@ -27,9 +27,9 @@ class ClusterLayer(ABC):
     kinds: tuple[str, ...]
     """Up to three technologies, for the icons in the UI."""
     serves_models = False
-    """Whether a deployment stands on it."""
+    """Whether a deployment requires it."""
     is_foreign = False
-    """Whether somebody else has made it, so that it is only used."""
+    """Whether somebody else created it, so that it is only used."""
 
     def __init__(self, parts: Parts) -> None:
         """Nothing is contacted."""
@@ -37,7 +37,7 @@ class ClusterLayer(ABC):
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether these settings ask for the layer."""
+        """Say whether the settings enable the layer."""
         return True
 
     @property
@@ -47,12 +47,12 @@ class ClusterLayer(ABC):
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """What is tried after each materialization; blocks what stands on the layer."""
+        """Checks after each materialization; they block the layers that require this one."""
         return ()
 
     @property
     def namespace(self) -> str:
-        """Where its pods are; empty where it has none."""
+        """The namespace of its pods; empty if it has none."""
         return ""
 
     @property
@@ -62,12 +62,12 @@ class ClusterLayer(ABC):
 
     @property
     def rights(self) -> tuple[Access, ...]:
-        """What the kubeconfig's user must be allowed to do for it."""
+        """The rights that the kubeconfig's user needs for it."""
         return ()
 
     @property
     def addresses(self) -> int:
-        """How many addresses for Services of type LoadBalancer it takes, checks included."""
+        """Number of addresses that its Services of type LoadBalancer need, checks included."""
         return 0
 
     @property
@@ -76,40 +76,40 @@ class ClusterLayer(ABC):
         return ()
 
     def check_version(self, kubernetes: str) -> str:
-        """Return a warning where it is not known to run on this version (`v1.34.4`), or "".
+        """Return a warning if it may not run on this version (`v1.34.4`), else "".
 
         Raises:
-            ConfigurationError: it is known not to run there.
+            ConfigurationError: it does not run on this version.
         """
         return ""
 
     def diagnose(self) -> Iterable[Diagnosis]:
-        """Look at what of this machine and of the settings it needs. Contacts no cluster."""
+        """Check what it needs of this machine and of the settings. Contacts no cluster."""
         return ()
 
     def survey(self, api: KubernetesApi) -> Iterator[Question]:
-        """Return what to look at in a cluster of somebody else before anything is changed."""
+        """Yield what to examine in an existing cluster before anything is changed."""
         yield from ()
 
     def users(self) -> tuple[str, ...]:
-        """Return what of somebody else's needs the layer: `SeldonDeployment team/model`."""
+        """Name the objects of others that need the layer: `SeldonDeployment team/model`."""
         return ()
 
     @abstractmethod
     def observe(self) -> LayerState:
-        """Look at the layer as it is now. Changes nothing."""
+        """Return the current state of the layer. Changes nothing."""
 
     @abstractmethod
     def ensure(self) -> Change:
-        """Make the layer ready from whatever state it is in. Idempotent."""
+        """Make the layer ready from any state. Idempotent."""
 
     @abstractmethod
     def remove(self) -> None:
-        """Remove what this state folder made of it. Data stays."""
+        """Remove what this state folder created. Data stays."""
 
 
 class GatewayLayer(ClusterLayer):
-    """The layer whose one address every deployment answers at."""
+    """The layer with the address at which every deployment answers."""
 
     @abstractmethod
     def url(self) -> str:
@@ -137,18 +137,18 @@ class StoreLayer(ClusterLayer):
 
     @abstractmethod
     def ensure_secret(self, namespace: str) -> bool:
-        """Write the Secret that pods in a namespace read artifacts with; return whether it changed.
+        """Write the Secret for reading artifacts in a namespace; return whether it changed.
 
         Raises:
-            ConflictError: there is a Secret of that name which is not ours.
+            ConflictError: a Secret of that name exists and is not ours.
             NotFoundError: the layer is absent.
         """
 
     @abstractmethod
     def discard(self) -> None:
-        """Delete what is stored, as far as it is ours, and the Secrets with the keys."""
+        """Delete our stored data, and the Secrets with the keys."""
 
 
 def sources_of(layers: Iterable[ClusterLayer]) -> tuple[str, ...]:
-    """Return the names of everything that the layers take from elsewhere, each once."""
+    """Return the names of everything that the layers download, each once."""
     return tuple(dict.fromkeys(name for layer in layers for name in layer.sources))

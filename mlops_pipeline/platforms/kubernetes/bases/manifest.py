@@ -40,21 +40,21 @@ from mlops_pipeline.platforms.layers import (
 class ManifestLayer(ClusterLayer):
     """Upstream's objects with our labels, and what a layer adds to them.
 
-    A subclass names the manifest and its controller, and overrides what is different with it.
+    A subclass names the manifest and its controller, and overrides what differs.
     """
 
     title: str
-    """What people call it: `MetalLB`."""
+    """Its name in messages: `MetalLB`."""
     manifest: str
     """The manifest's name in `versions.toml`."""
     images: str
     """The group of its images there."""
     controller: str
-    """The Deployment without which it counts as not installed; its annotations stand for all."""
+    """The Deployment without which the layer counts as absent. It carries the annotations."""
     revision = 1
-    """Raised whenever `change` does: installed manifests are then applied again."""
+    """Increases when `change` changes: installed manifests are then applied again."""
     also: tuple[Resource, ...] = ()
-    """Kinds of what it makes outside of its namespace, beside those that every layer has."""
+    """Kinds of its objects outside of its namespace, beside those that every layer has."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -63,16 +63,16 @@ class ManifestLayer(ClusterLayer):
 
     @property
     def rights(self) -> tuple[Access, ...]:
-        """To install what a manifest holds."""
+        """The rights to install a manifest."""
         return allow(INSTALLED)
 
     @property
     @abstractmethod
     def remedy(self) -> str:
-        """What to do where somebody else has installed the same."""
+        """What to do if somebody else has installed the same."""
 
     def observe(self) -> LayerState:
-        """Look at its pods, and at which manifest it was made from."""
+        """Examine its pods, and from which manifest it was created."""
         if (api := self._parts.find_api()) is None:
             return Absent()
         try:
@@ -83,19 +83,19 @@ class ManifestLayer(ClusterLayer):
             return Broken(str(error))
 
     def ensure(self) -> Change:
-        """Install it, and wait until it does its work.
+        """Install it, and wait until it works.
 
         Raises:
-            ConfigurationError: the manifest cannot be had, or the layer cannot be as the settings
-                want it; nothing was changed.
-            ConflictError: one of somebody else is there.
+            ConfigurationError: the manifest is not available, or the layer cannot be as the
+                settings want it; nothing was changed.
+            ConflictError: somebody else has installed it.
             UnavailableError: it did not become ready.
             FatalStateError: a pod cannot become ready.
         """
         return bring_up(self, self._parts, self._bring_up, purpose=f"bring up {self.title}")
 
     def remove(self) -> None:
-        """Delete what is ours of it."""
+        """Delete its objects that are ours."""
         upstream.remove(
             self._parts,
             layer=self.name,
@@ -105,20 +105,20 @@ class ManifestLayer(ClusterLayer):
         )
 
     def describe_foreign(self, api: KubernetesApi) -> str | None:
-        """Say whether one of somebody else is there; None where none is.
+        """Say whether somebody else has installed it; None if not.
 
         Raises:
-            NotDownloadedError: the manifest is not here yet, which says what to look for.
+            NotDownloadedError: the manifest, which says what to look for, is not downloaded yet.
         """
         foreign = upstream.foreign_among(api, self.manifests())
-        found = f"a {self.title} of somebody else is there: {', '.join(foreign)}"
+        found = f"somebody else has installed {self.title}: {', '.join(foreign)}"
         return found if foreign else None
 
     def manifests(self) -> Sequence[Manifest]:
-        """Return upstream's objects as they are applied; what carries the annotations is last.
+        """Return upstream's objects as we apply them; the annotated one is the last.
 
         Raises:
-            ConfigurationError: the manifest cannot be had.
+            ConfigurationError: the manifest is not available.
         """
         noted = self.noted()
 
@@ -132,29 +132,29 @@ class ManifestLayer(ClusterLayer):
         return sorted(upstream.read(file, layer=self.name, change=change), key=self._is_controller)
 
     def noted(self) -> dict[str, str]:
-        """Return the annotations that tell a later look which manifest was applied."""
+        """Return the annotations that identify the applied manifest."""
         file = self._parts.sources.manifest(self.manifest)
         return upstream.annotations(file, revision=self.revision)
 
     def change(self, manifest: dict[str, Any]) -> None:
-        """Alter one of upstream's objects, which has our labels already, in place."""
+        """Change one of upstream's objects, which already has our labels, in place."""
 
     def require(self, api: KubernetesApi) -> None:
-        """Refuse what cannot be, before anything is changed."""
+        """Refuse an unsupported cluster or setting, before anything is changed."""
 
     def prepare(self, api: KubernetesApi) -> None:
-        """Make way for the manifest, just before it is applied."""
+        """Prepare the cluster, just before the manifest is applied."""
 
     def wait(self, api: KubernetesApi, steps: Steps) -> None:
-        """Wait until what was applied does its work."""
+        """Wait until the applied objects work."""
         with steps.step("pods"):
             for name in self._deployments():
                 workloads.wait_for(self._parts, DEPLOYMENT, name, namespace=self.namespace)
 
     def look(self, api: KubernetesApi) -> Iterator[LayerState]:
-        """Look at one thing after the other, once the controller runs."""
+        """Examine the objects one after the other; the controller runs already."""
         controller = api.get(DEPLOYMENT, self.controller, namespace=self.namespace)
-        # Without the manifest nobody can say which version is asked for.
+        # Without the manifest, the expected version is unknown.
         with suppress(ConfigurationError, IntegrityError):
             if different := upstream.difference(controller, self.noted()):
                 yield Drifted((different,))
@@ -163,7 +163,7 @@ class ManifestLayer(ClusterLayer):
                 yield broken_by(reason)
 
     def facts(self, api: KubernetesApi) -> Facts:
-        """Return what to tell people of it when it is ready."""
+        """Return the facts to show when it is ready."""
         controller = api.get(DEPLOYMENT, self.controller, namespace=self.namespace)
         return {"version": upstream.version_of(controller)}
 

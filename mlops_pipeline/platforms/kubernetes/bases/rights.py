@@ -8,13 +8,13 @@ Rule = tuple[str, str, tuple[str, ...]]
 APPS, RBAC = "apps", "rbac.authorization.k8s.io"
 READ = ("get", "list")
 WRITE = ("get", "list", "create", "patch", "delete")
-"""Server-side apply is `patch`, and `create` where there is nothing yet."""
+"""Server-side apply needs `patch`, and `create` for a new object."""
 INSTALLED: tuple[Rule, ...] = (
     *((name, "", WRITE) for name in ("configmaps", "serviceaccounts")),
-    ("secrets", "", (*WRITE, "update")),  # Helm rewrites the one that holds a release.
+    ("secrets", "", (*WRITE, "update")),  # Helm updates the Secret of a release.
     *((name, APPS, WRITE) for name in ("deployments", "daemonsets", "statefulsets")),
     *((name, RBAC, WRITE) for name in ("rolebindings", "clusterrolebindings")),
-    # Rights that one does not have oneself are given to nobody, but with `escalate` and `bind`.
+    # Without `escalate` and `bind`, a user may grant only rights that the user has.
     *((name, RBAC, (*WRITE, "escalate", "bind")) for name in ("roles", "clusterroles")),
     ("customresourcedefinitions", "apiextensions.k8s.io", WRITE),
     *(
@@ -22,7 +22,7 @@ INSTALLED: tuple[Rule, ...] = (
         for kind in ("validating", "mutating")
     ),
 )
-"""What a chart or a manifest of upstream's is made of."""
+"""The kinds of objects in upstream's charts and manifests."""
 
 
 def allow(rules: Iterable[Rule], *, namespace: str = "") -> tuple[Access, ...]:

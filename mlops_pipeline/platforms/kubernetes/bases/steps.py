@@ -1,4 +1,4 @@
-"""Bringing a layer up, and how long the steps of that took."""
+"""Bringing a layer up, and the durations of the steps."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Measure what happens inside; a name that comes twice adds up."""
+        """Measure the body; durations of the same name are added up."""
         start = self._clock.now()
         try:
             yield
@@ -35,10 +35,10 @@ def bring_up(
     purpose: str,
     lock: str = "layers",
 ) -> Change:
-    """Bring the layer up unless it is ready, while nobody else changes what `lock` names.
+    """Bring the layer up unless it is ready. `lock` keeps others from changing the same.
 
-    `act` makes it ready, and returns the facts that hold then. `purpose` is what others are told
-    who wait for the lock. An error of `act` goes through.
+    `act` makes it ready and returns its facts. `purpose` is shown to those who wait for the lock.
+    Errors of `act` are raised.
     """
     with parts.locks.held(lock, purpose=purpose):
         state = layer.observe()

@@ -1,1 +1,1 @@
-"""The cluster: one that kind makes (`kind.py`), or one that is there (`existing.py`)."""
+"""The cluster: created by kind (`kind.py`), or an existing one (`existing.py`)."""

@@ -1,4 +1,4 @@
-"""The configuration of the kind cluster, and what differs between it and one that is there.
+"""The configuration of the kind cluster, and how an existing cluster differs from it.
 
 Format: https://kind.sigs.k8s.io/docs/user/configuration/
 """
@@ -22,11 +22,11 @@ CLUSTER_LABEL = "io.x-k8s.kind.cluster"
 """On the container of each node: the name of its cluster."""
 ROLE_LABEL = "io.x-k8s.kind.role"
 MADE_BY_LABEL = "mlops-pipeline/made-by"
-"""On each node, from the moment it is made: the identity of the state folder."""
+"""On each node, from its creation: the identity of the state folder."""
 INGRESS_LABEL = "ingress-ready"
 """On the node whose ports are mapped."""
 HTTP, HTTPS = 80, 443
-"""Ports of the control plane that an Ingress answers at."""
+"""Ports of the control plane at which an Ingress answers."""
 _API_SERVER = 6443
 _TRIES = 200
 _ROLES = ("control-plane", "worker")
@@ -40,18 +40,18 @@ HostPorts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class MappedPort:
-    """A port of the control plane that one of this machine leads to."""
+    """A port of the control plane to which a port of this machine leads."""
 
     name: str
-    """That of the setting in kind.cluster, without `_port`."""
+    """The name of the setting in kind.cluster, without `_port`."""
     inner: int
     first: int
-    """The next free one from here on is taken where the one that is asked for is in use."""
+    """The first port to try if the requested one is in use."""
     of_service: bool = False
-    """Whether it leads to a Service, and not to what an Ingress answers at."""
+    """Whether it leads to a Service, not to an Ingress."""
 
     def asked(self, settings: ClusterSettings) -> int:
-        """Return the port of this machine that is asked for: the setting's, else the first."""
+        """Return the requested port of this machine: the setting's, else the first."""
         return int(getattr(settings, f"{self.name}_port", self.first))
 
 
@@ -61,7 +61,7 @@ _INGRESS = (MappedPort("http", HTTP, 8080), MappedPort("https", HTTPS, 8443))
 def mapped_ports(
     settings: ClusterSettings, services: Iterable[ServicePort] = ()
 ) -> tuple[MappedPort, ...]:
-    """Return the ports that are mapped; those of Services where their addresses are not used."""
+    """Return the ports to map; those of Services only if their addresses are not used."""
     if not reaches_by_ports(settings):
         return _INGRESS
     return (
@@ -73,7 +73,7 @@ def mapped_ports(
 def reaches_by_ports(settings: ClusterSettings) -> bool:
     """Say whether Services are reached by ports of this machine, not by their own addresses.
 
-    Only on Linux do containers share a network with this machine; elsewhere they are in a virtual
+    Containers share a network with this machine only on Linux; elsewhere they are in a virtual
     machine.
     """
     if settings.reach == "auto":
@@ -92,7 +92,7 @@ def render(
     ours = {MADE_BY_LABEL: identity}
     control_plane = {
         "role": "control-plane",
-        # Labels of the node, not of the kubelet's arguments: those changed with kubeadm's v1beta4.
+        # Labels of the node, not arguments of the kubelet: kubeadm's v1beta4 changed those.
         "labels": {**ours, INGRESS_LABEL: "true"},
         "extraPortMappings": [
             {
@@ -138,26 +138,26 @@ def _mapping(node: ContainerInfo, inner: int) -> PortMapping | None:
 
 
 def api_address(node: ContainerInfo) -> str:
-    """Return the URL of the API server in the control plane; empty where it has none."""
+    """Return the URL of the API server in the control plane; empty if it has none."""
     mapped = _mapping(node, _API_SERVER)
     return f"https://{mapped.host_address}:{mapped.host_port}" if mapped is not None else ""
 
 
 def kubernetes_version(reference: str) -> str:
-    """Return the version in an image's tag (`v1.34.4`); empty where the tag is none."""
+    """Return the version in an image's tag (`v1.34.4`); empty if the tag has none."""
     found = re.search(r":(v\d+\.\d+\.\d+)(@|$)", reference)
     return found.group(1) if found else ""
 
 
 def asked_ports(settings: ClusterSettings, mapped: Sequence[MappedPort]) -> HostPorts:
-    """Return the ports of this machine that are asked for; they may be in use."""
+    """Return the requested ports of this machine; they may be in use."""
     return {port.name: port.asked(settings) for port in mapped}
 
 
 def choose_ports(
     settings: ClusterSettings, mapped: Sequence[MappedPort], *, before: HostPorts | None
 ) -> HostPorts:
-    """Return free ports of this machine: those of `before`, else those asked for, else the next.
+    """Return free ports of this machine: those of `before`, else the requested, else the next.
 
     Raises:
         ConfigurationError: none is free, or the listen address is not this machine's.
@@ -181,7 +181,7 @@ def _choose(
             return candidate
     raise ConfigurationError(
         f"neither port {preferred[-1]} of {address} nor any from {port.first} to {last} is free "
-        f"for port {port.inner} of the cluster; end what uses them or set another "
+        f"for port {port.inner} of the cluster; end the programs that use them or set another "
         f"kind.cluster.{port.name}_port"
     )
 
@@ -194,10 +194,10 @@ def differences(
     image: str,
     asked_before: HostPorts | None,
 ) -> tuple[str, ...]:
-    """Say in words what of the cluster is not as asked, and takes another cluster to change.
+    """Name the differences that only another cluster can remove.
 
-    `image` is the node image that is asked for. `asked_before` are the ports that were asked for
-    when it was made: others were taken where those were in use. None: not known.
+    `image` is the requested node image. `asked_before` has the ports that were requested at its
+    creation, when others were chosen if those were in use. None: not known.
     """
     before = asked_before or {}
     others = (
@@ -211,12 +211,12 @@ def differences(
 def _other_version(node: ContainerInfo, image: str) -> Iterator[str]:
     wanted, there = kubernetes_version(image), kubernetes_version(node.image)
     if (wanted or image) != (there or node.image):
-        yield f"it runs Kubernetes {there or node.image}, and {wanted or image} is asked for"
+        yield f"it runs Kubernetes {there or node.image}, expected {wanted or image}"
 
 
 def _other_size(settings: ClusterSettings, nodes: Sequence[ContainerInfo]) -> Iterator[str]:
     if (workers := len(nodes) - 1) != settings.workers:
-        yield f"its number of workers is {workers}, and {settings.workers} is asked for"
+        yield f"its number of workers is {workers}, expected {settings.workers}"
 
 
 def _other_port(
@@ -231,20 +231,20 @@ def _other_port(
         mapping.host_port, port, asked, asked_before
     ):
         yield (
-            f"its port {port.inner} is mapped to {mapping.host_address}:{mapping.host_port}, and "
-            f"{address}:{asked} is asked for"
+            f"its port {port.inner} is mapped to {mapping.host_address}:{mapping.host_port}, "
+            f"expected {address}:{asked}"
         )
 
 
 def _is_as_asked(there: int, port: MappedPort, asked: int, asked_before: int) -> bool:
-    """A port that was taken because the one asked for was in use stays."""
+    """Keep a port that was chosen because the requested one was in use."""
     if there == asked or asked_before:
         return asked in (there, asked_before)
     return port.first <= there < port.first + _TRIES
 
 
 def check_mirrors(mirrors: Mapping[str, str]) -> None:
-    """Refuse mirrors that containerd cannot follow.
+    """Refuse mirrors that containerd cannot use.
 
     Raises:
         ConfigurationError: names the entry and says what is allowed.
@@ -252,8 +252,8 @@ def check_mirrors(mirrors: Mapping[str, str]) -> None:
     for registry, url in mirrors.items():
         if not _REGISTRY.fullmatch(registry) or not _MIRROR.fullmatch(url):
             raise ConfigurationError(
-                f"kind.cluster.mirrors: {registry!r} = {url!r} is no registry (`docker.io`, "
-                "`registry.example:5000`) with the URL of its mirror (`http://mirror:5000`); "
+                "kind.cluster.mirrors: expected a registry (`docker.io`, `registry.example:5000`) "
+                f"with the URL of its mirror (`http://mirror:5000`), got {registry!r} = {url!r}; "
                 "nothing was changed"
             )
 

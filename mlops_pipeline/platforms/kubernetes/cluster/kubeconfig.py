@@ -1,4 +1,4 @@
-"""The user's kubeconfig: read, never written, and only the context that the settings name."""
+"""The user's kubeconfig: only read, and only the context that the settings name."""
 
 import os
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ _DEFAULT = Path("~/.kube/config")
 
 
 def locate(settings: KubernetesSettings) -> Path:
-    """Return the file that says everything of the context.
+    """Return the file that has the complete context.
 
-    KUBECONFIG may name several files. The one that has the context is used as it is, in its place:
-    so programs that it names for logging in are run, and its relative paths lead where they should.
+    KUBECONFIG may name several files. The one with the context is used unchanged and in its place,
+    so that its login programs run and its relative paths are valid.
 
     Raises:
         ConfigurationError: no context is named, no file has it, or a part of it is in another file.
@@ -36,11 +36,11 @@ def locate(settings: KubernetesSettings) -> Path:
     known = sorted(
         {name for p, c in found.items() for name, _ in kubeconfig.entries(c, "contexts", path=p)}
     )
-    said = f"has no context {wanted!r}" if wanted else "is not told which context to work on"
+    said = f"has no context {wanted!r}" if wanted else "needs the name of a context"
     raise ConfigurationError(
-        f"the platform kubernetes {said}: set kubernetes.context (or MLOPS_KUBERNETES__CONTEXT) "
-        f"to one of {', '.join(known) or 'none'}, from {', '.join(map(str, found))}; the current "
-        "context is never taken, and nothing was changed"
+        f"the platform kubernetes {said}: set kubernetes.context (or MLOPS_KUBERNETES__CONTEXT) to "
+        f"one of {', '.join(known) or 'none'}, from {', '.join(map(str, found))}; the current "
+        "context is never used, and nothing was changed"
     )
 
 
@@ -60,6 +60,6 @@ def _require_whole(
         if part not in dict(kubeconfig.entries(content, table, path=path)):
             raise ConfigurationError(
                 f"the context {name} of {path} names the {table.removesuffix('s')} {part!r}, which "
-                "is not in that file; write all of it into one (`kubectl config view --flatten "
-                f"--minify --context {name} > FILE`) and set kubernetes.kubeconfig to that"
+                "is not in that file; write everything into one file (`kubectl config view "
+                f"--flatten --minify --context {name} > FILE`) and set kubernetes.kubeconfig to it"
             )

@@ -1,4 +1,4 @@
-"""What is asked of a node of kind by commands in its container."""
+"""Commands in the containers of kind's nodes."""
 
 import posixpath
 import re
@@ -25,11 +25,11 @@ exec 3<>/dev/tcp/$1/53 || exit 0
 printf "$2" >&3
 head -c 10 <&3 | od -An -v -tu1
 """
-"""A DNS message over TCP by what every node image has: kind itself needs bash there."""
+"""Sends a DNS message over TCP with programs that every node image has: kind itself needs bash."""
 
 
 def find(engine: EngineApi, cluster: str) -> tuple[ContainerInfo, ...]:
-    """Return the containers of a cluster's nodes, the control plane first; none where none is.
+    """Return the containers of a cluster's nodes, the control plane first; empty if there is none.
 
     Raises:
         UnavailableError: the container engine does not answer.
@@ -38,7 +38,7 @@ def find(engine: EngineApi, cluster: str) -> tuple[ContainerInfo, ...]:
 
 
 def require(engine: EngineApi, cluster: str) -> tuple[ContainerInfo, ...]:
-    """Return the same.
+    """Return what `find` returns.
 
     Raises:
         NotFoundError: there is no such cluster.
@@ -47,14 +47,14 @@ def require(engine: EngineApi, cluster: str) -> tuple[ContainerInfo, ...]:
     if found := find(engine, cluster):
         return found
     raise NotFoundError(
-        f"the kind cluster {cluster} is not there; `mlops-pipeline up cluster` makes it"
+        f"the kind cluster {cluster} is missing; create it with `mlops-pipeline up cluster`"
     )
 
 
 def made_by(engine: EngineApi, node: str) -> str | None:
-    """Return the identity of the state folder that a running node was made from.
+    """Return the identity of the state folder that created a running node.
 
-    Empty: of none. None: kind has not come as far as configuring the node.
+    Empty: no state folder did. None: kind has not configured the node yet.
 
     Raises:
         CommandError: the container does not run.
@@ -70,9 +70,9 @@ def made_by(engine: EngineApi, node: str) -> str | None:
 def write_mirrors(
     engine: EngineApi, node: str, wanted: Mapping[str, str], *, before: Iterable[str] = ()
 ) -> None:
-    """Let the node's containerd pull from mirrors (registry → URL); it looks at each pull.
+    """Let the node's containerd pull from mirrors (registry → URL), from the next pull on.
 
-    `before` are the registries that had one until now.
+    `before` has the registries with a mirror until now.
 
     Raises:
         CommandError: the container does not run.
@@ -87,9 +87,9 @@ def write_mirrors(
 
 
 def pools_of_others(engine: EngineApi, cluster: str) -> list[AddressRange]:
-    """Return what MetalLB may give away in the other kind clusters of this engine.
+    """Return the ranges of MetalLB in the other kind clusters of this engine.
 
-    Each is asked by kind's own kubectl in its control plane; one that does not answer is left out.
+    kind's kubectl in each control plane reports them; a cluster that does not answer is skipped.
     """
     found: list[AddressRange] = []
     for node in engine.containers(label=f"{config.ROLE_LABEL}=control-plane"):
@@ -102,7 +102,7 @@ def pools_of_others(engine: EngineApi, cluster: str) -> list[AddressRange]:
 
 
 def get(engine: EngineApi, node: str, url: str, *, timeout: float) -> HttpAnswer:
-    """GET `url` from a node, whose image has curl, and return what came back, without headers.
+    """GET `url` from a node, whose image has curl. Return the answer, without headers.
 
     Raises:
         UnavailableError: nothing answered the node within `timeout` seconds.
@@ -118,9 +118,9 @@ def get(engine: EngineApi, node: str, url: str, *, timeout: float) -> HttpAnswer
 
 
 def memory_used(engine: EngineApi, nodes: Iterable[str]) -> int:
-    """Return the bytes that the nodes use together, without cache that can be dropped; 0: unknown.
+    """Return the bytes that the nodes use together, without droppable cache; 0: unknown.
 
-    As `docker stats` counts, which takes two seconds for it.
+    This is what `docker stats` reports, which takes two seconds.
     """
     script = (
         "cd /sys/fs/cgroup; cat memory.current memory.stat 2>/dev/null || "
@@ -144,17 +144,17 @@ def _without_cache(text: str) -> int:
 
 
 def describe_unresolved(engine: EngineApi, api: KubernetesApi, node: str) -> str | None:
-    """Say why the API server's name does not resolve in the cluster; None when it does.
+    """Say why the API server's name does not resolve in the cluster; None if it does.
 
-    The node asks each CoreDNS that the Service leads to, then the Service, which tries kube-proxy
-    too. After a restart it leads for some time to where CoreDNS was before.
+    The node queries each CoreDNS of the Service, then the Service, which also tests kube-proxy.
+    After a restart, the Service leads to CoreDNS's previous address for some time.
 
     Raises:
         UnavailableError: the API server does not answer.
     """
     service = api.find(SERVICE, "kube-dns", namespace=_SYSTEM)
     if service is None:
-        return f"the Service {_SYSTEM}/kube-dns is not there"
+        return f"the Service {_SYSTEM}/kube-dns is missing"
     slices = api.list(
         ENDPOINT_SLICE, namespace=_SYSTEM, labels="kubernetes.io/service-name=kube-dns"
     )
@@ -187,12 +187,12 @@ def _describe_answer(engine: EngineApi, node: str, address: str) -> str | None:
         return f"CoreDNS did not answer {node} at {address}"
     code, answers = answer[5] & 0x0F, answer[8] * 256 + answer[9]
     if code != 0 or answers == 0:
-        return f"CoreDNS knows no {ASKED_NAME}: answer code {code}, {answers} addresses"
+        return f"CoreDNS does not resolve {ASKED_NAME}: answer code {code}, {answers} addresses"
     return None
 
 
 def _question(name: str) -> bytes:
-    """Return a DNS query for an IPv4 address, as it is sent over TCP (RFC 1035, 4.1 and 4.2.2)."""
+    """Return a DNS query for an IPv4 address over TCP (RFC 1035, 4.1 and 4.2.2)."""
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
     header = bytes([0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0])  # One question, recursion desired.
     message = header + labels + b"\0" + bytes([0, 1, 0, 1])

@@ -1,4 +1,4 @@
-"""What is written down about the kind cluster, so that the next command knows what the last did."""
+"""The record of the kind cluster: it tells the next command what the last one did."""
 
 import hashlib
 import json
@@ -16,46 +16,46 @@ Stage = Literal["making", "made", "adopted", "removed"]
 
 @dataclass(frozen=True)
 class ClusterRecord:
-    """What was last done with a cluster."""
+    """What the last command did with a cluster."""
 
     name: str
     stage: Stage
-    """`making` is written before anything is made; `adopted` is somebody else's cluster."""
+    """`making` is written before the creation starts; `adopted` is a cluster of somebody else."""
     node: str = ""
-    """Id of the control plane's container, which no other cluster of that name has."""
+    """Id of the control plane's container, which is unique among clusters of that name."""
     asked: HostPorts | None = None
-    """Ports of this machine that were asked for; None: not known."""
+    """Requested ports of this machine; None: not known."""
     given: HostPorts | None = None
-    """Those that were free then."""
+    """The ports that were free then."""
     mirrors: Mapping[str, str] = field(default_factory=dict)
     bundle: str = ""
-    """The folder of the bundle that it was made from; empty: it was made without one."""
+    """The folder of the bundle that it was created from; empty if it was created without one."""
 
     @classmethod
     def parse(cls, content: Any) -> "ClusterRecord":
-        """Return the record that `asdict` made `content` of.
+        """Return the record whose `asdict` is `content`.
 
         Raises:
-            TypeError: it is no record.
+            TypeError: it is not a record.
         """
         record = cls(**content)
         if not all(isinstance(p or {}, dict) for p in (record.asked, record.given, record.mirrors)):
-            raise TypeError(f"its ports or mirrors are no objects: {content!r}")
+            raise TypeError(f"expected objects as ports and mirrors, got {content!r}")
         if not isinstance(record.bundle, str):
-            raise TypeError(f"its bundle is no path: {content!r}")
+            raise TypeError(f"expected a path as bundle, got {content!r}")
         return record
 
 
 class ClusterBook:
-    """The record, in the JSON file `path`. Who writes holds the lock `layers`."""
+    """The record, in the JSON file `path`. Writers must hold the lock `layers`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def find(self, name: str) -> ClusterRecord | None:
-        """Return what is known of the cluster `name`, or None.
+        """Return the record of the cluster `name`, or None.
 
-        A file that cannot be read tells nothing; what a cluster is can be seen in it.
+        An unreadable file counts as no record; the cluster itself shows its state.
         """
         try:
             record = ClusterRecord.parse(json.loads(self._path.read_text()))
@@ -73,5 +73,5 @@ class ClusterBook:
 
 
 def identity_of(home: Path) -> str:
-    """Return a name for a state folder that no other one on this machine has; fits a label."""
+    """Return a name of a state folder, unique on this machine, that is valid in a label."""
     return "mlops-" + hashlib.sha256(f"{os.getuid()} {home}".encode()).hexdigest()[:10]

@@ -1,1 +1,1 @@
-"""The layers, one file or folder each. None knows another; `stack.py` puts them together."""
+"""The layers, one file or folder each. None imports another; `stack.py` combines them."""

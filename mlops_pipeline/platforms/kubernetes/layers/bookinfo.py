@@ -21,11 +21,11 @@ _PAGE = "/productpage"
 
 
 class Bookinfo(ManifestLayer):
-    """The application, in a namespace of its own, routed by the gateway."""
+    """The application, in a namespace of its own, behind the gateway."""
 
     name = "bookinfo"
     title = "Bookinfo"
-    description = "Istio's sample application, whose product page comes through the gateway."
+    description = "Istio's sample application, whose product page is served through the gateway."
     kinds = ("istio", "kubernetes")
     namespace = "bookinfo"
     manifest = images = "bookinfo"
@@ -37,7 +37,7 @@ class Bookinfo(ManifestLayer):
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether the settings ask for it."""
+        """Say whether the settings enable it."""
         return settings.samples.bookinfo
 
     @property
@@ -47,13 +47,13 @@ class Bookinfo(ManifestLayer):
 
     @property
     def remedy(self) -> str:
-        """What to do where the namespace is somebody else's."""
+        """What to do if the namespace belongs to somebody else."""
         return f"delete it, or set {self._parts.settings.platform}.samples.bookinfo to false"
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That its page comes through the gateway."""
-        text = "The product page of Bookinfo comes through the gateway."
+        """Whether its page is served through the gateway."""
+        text = "The product page of Bookinfo is served through the gateway."
         return (HealthCheck("serves_the_product_page", text, self._try_page),)
 
     def manifests(self) -> Sequence[Manifest]:
@@ -63,13 +63,13 @@ class Bookinfo(ManifestLayer):
         return [made, *super().manifests(), self._route()]
 
     def change(self, manifest: dict[str, Any]) -> None:
-        """Put the object into our namespace."""
+        """Set our namespace in the object."""
         manifest["metadata"]["namespace"] = self.namespace
 
     def look(self, api: KubernetesApi) -> Iterator[LayerState]:
-        """Look at its route too."""
+        """Examine its route too."""
         if find_lasting(api, VIRTUAL_SERVICE, self.name, namespace=self.namespace) is None:
-            yield Broken(f"the VirtualService {self.namespace}/{self.name} is not there")
+            yield Broken(f"the VirtualService {self.namespace}/{self.name} is missing")
         yield from super().look(api)
 
     def facts(self, api: KubernetesApi) -> Facts:

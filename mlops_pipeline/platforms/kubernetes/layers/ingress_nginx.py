@@ -36,11 +36,11 @@ _JOBS = ("ingress-nginx-admission-create", "ingress-nginx-admission-patch")
 _CLASS = "nginx"
 _ANSWER = 30.0
 _KEPT = 600
-"""Seconds for which an admission job that has ended can be looked at."""
+"""Seconds for which a completed admission job can be examined."""
 
 
 class IngressNginx(ManifestLayer):
-    """ingress-nginx by its manifest for kind, on the node whose ports are mapped."""
+    """ingress-nginx from its manifest for kind, on the node whose ports are mapped."""
 
     name = "ingress_nginx"
     title = "ingress-nginx"
@@ -60,18 +60,18 @@ class IngressNginx(ManifestLayer):
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether the settings of kind ask for it."""
+        """Say whether kind's settings enable it."""
         return isinstance(settings, KindSettings) and settings.ingress_nginx
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What its manifest needs, and the image of the check."""
+        """The sources of its manifest, and the image of the check."""
         return (*super().sources, "extras")
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That an Ingress answers on the mapped port."""
-        text = "A pod answers through an Ingress at the port of this machine that is mapped."
+        """Whether an Ingress answers on the mapped port."""
+        text = "A pod answers through an Ingress at the mapped port of this machine."
         return (HealthCheck("serves_an_ingress", text, self._try_ingress),)
 
     def _try_ingress(self) -> Finding:
@@ -92,16 +92,16 @@ class IngressNginx(ManifestLayer):
             return Finding(passed=True, seen=f"{url} answered after {seconds:.1f} s")
 
     def require(self, api: KubernetesApi) -> None:
-        """Refuse a cluster whose ports are not mapped."""
+        """Refuse a cluster without mapped ports."""
         if self._parts.way_to(HTTP) is None:
             raise ConfigurationError(
-                f"the cluster {self._parts.settings.cluster.name} maps no port of this machine to "
-                f"its port {HTTP}, where ingress-nginx listens; make it anew with `mlops-pipeline "
-                "up cluster --recreate`, or set kind.ingress_nginx = false"
+                f"the cluster {self._parts.settings.cluster.name} does not map a port of this "
+                f"machine to port {HTTP}, where ingress-nginx listens; create it again with "
+                "`mlops-pipeline up cluster --recreate`, or set kind.ingress_nginx = false"
             )
 
     def change(self, manifest: dict[str, Any]) -> None:
-        """Keep the controller on the node whose ports are mapped; upstream's goes to any.
+        """Run the controller only on the node whose ports are mapped; upstream's may run on any.
 
         https://github.com/kubernetes/ingress-nginx/blob/controller-v1.15.1/deploy/static/provider/kind
         """
@@ -112,17 +112,17 @@ class IngressNginx(ManifestLayer):
             spec = manifest["spec"]["template"]["spec"]
             spec["nodeSelector"] = {**(spec.get("nodeSelector") or {}), INGRESS_LABEL: "true"}
         if manifest["kind"] == JOB.kind:
-            # Upstream's are gone as soon as they have ended: nobody could say how.
+            # Upstream deletes the jobs as soon as they end, so nobody could see their result.
             manifest["spec"]["ttlSecondsAfterFinished"] = _KEPT
 
     def prepare(self, api: KubernetesApi) -> None:
-        """Delete former admission jobs: one that is done cannot be changed."""
+        """Delete previous admission jobs: a completed job cannot be changed."""
         for name in _JOBS:
             api.delete(JOB, name, namespace=_SYSTEM)
-        self._wait("the end of its former admission jobs", lambda: _describe_former(api))
+        self._wait("the deletion of its previous admission jobs", lambda: _describe_former(api))
 
     def wait(self, api: KubernetesApi, steps: Steps) -> None:
-        """Wait for the admission jobs, the pods, and the webhook that takes an Ingress."""
+        """Wait for the admission jobs, the pods, and the webhook that accepts an Ingress."""
         with steps.step("jobs"):
             self._wait("the admission jobs of ingress-nginx", lambda: _describe_jobs(api))
         super().wait(api, steps)
@@ -150,7 +150,7 @@ class IngressNginx(ManifestLayer):
 
 
 def _take_from_archives(workload: dict[str, Any], held: Collection[str]) -> None:
-    """Ask by its tag for an image that an archive brings: it has no digest of a registry."""
+    """Refer to an archive's image by its tag: it has no digest of a registry."""
     for container in workload["spec"]["template"]["spec"]["containers"]:
         tagged, pinned, _ = container.get("image", "").partition("@")
         if pinned and tagged in held:
@@ -159,30 +159,30 @@ def _take_from_archives(workload: dict[str, Any], held: Collection[str]) -> None
 
 def _describe_former(api: KubernetesApi) -> str | None:
     left = [name for name in _JOBS if api.find(JOB, name, namespace=_SYSTEM) is not None]
-    return f"{', '.join(left)} is still there" if left else None
+    return f"{', '.join(left)} still exists" if left else None
 
 
 def _describe_jobs(api: KubernetesApi) -> str | None:
-    """Say which admission job is not done; None when the webhook has its certificate.
+    """Say which admission job is not complete; None when the webhook has its certificate.
 
     Raises:
-        FatalStateError: one has failed.
+        FatalStateError: a job failed.
     """
     for name in _JOBS:
         found = api.find(JOB, name, namespace=_SYSTEM)
         if found is None:
-            return f"{name} is not there"
+            return f"{name} is missing"
         conditions = (found.get("status") or {}).get("conditions") or ()
         true = {c["type"]: c.get("message", "") for c in conditions if c["status"] == "True"}
         if "Failed" in true:
             raise FatalStateError(
-                f"the job {_SYSTEM}/{name} has failed: {true['Failed'] or 'it does not say why'}; "
-                f"see `kubectl logs --namespace {_SYSTEM} job/{name}`"
+                f"the job {_SYSTEM}/{name} failed: {true['Failed'] or 'it reports no reason'}; see "
+                f"`kubectl logs --namespace {_SYSTEM} job/{name}`"
             )
         if "Complete" not in true:
             pods = api.list(POD, namespace=_SYSTEM, labels=f"job-name={name}")
             why = explain_unready(pods, api.list(EVENT, namespace=_SYSTEM))
-            return f"{name} is not done: {why or 'it runs'}"
+            return f"{name} is not complete: {why or 'it runs'}"
     return None
 
 

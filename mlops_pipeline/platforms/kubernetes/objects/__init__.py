@@ -1,1 +1,1 @@
-"""Objects of a cluster: reading, comparing, owning, waiting for and ending them."""
+"""Objects of a cluster: reading, comparing, owning, waiting for and deleting them."""

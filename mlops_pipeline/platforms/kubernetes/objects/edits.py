@@ -1,4 +1,4 @@
-"""What somebody changed by hand in an object of ours: named, and taken back."""
+"""Manual changes of our objects: reported, and reverted."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,20 +7,19 @@ from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest, Resource
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Name each field that is not as wanted, with both values; lists count as one value."""
+    """Yield each field that differs from `wanted`, with both values. A list counts as one value."""
     for key in dict.fromkeys((*wanted, *there)):
         now, then = there.get(key), wanted.get(key)
         if isinstance(now, Mapping) and isinstance(then, Mapping):
             yield from (f"{key}.{inner}" for inner in differences(now, then))
         elif now != then:
-            yield f"{key} is {_shown(now)}, wanted is {_shown(then)}"
+            yield f"{key} is {_shown(now)}, expected {_shown(then)}"
 
 
 def apply_whole(api: KubernetesApi, manifest: Manifest) -> Manifest:
-    """Apply the object, take away what others have added to its spec, and return it.
+    """Apply the object, remove what others have added to its spec, and return it.
 
-    What somebody else has added, as `kubectl scale` does, stays with whom it belongs to when we
-    apply.
+    An apply alone does not change fields that another manager owns, such as after `kubectl scale`.
 
     Raises:
         InvalidManifestError: refused; nothing was changed.
@@ -36,7 +35,7 @@ def apply_whole(api: KubernetesApi, manifest: Manifest) -> Manifest:
 
 
 def _added(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the change that takes away what is there and not wanted. Lists have one owner."""
+    """Return the patch that removes fields that `wanted` lacks. Lists have one owner."""
     change: dict[str, Any] = {}
     for key, value in there.items():
         if key not in wanted:

@@ -1,4 +1,4 @@
-"""Objects that are being deleted: they can still be found, and are as good as gone."""
+"""Objects that are being deleted: they can still be found, but count as absent."""
 
 from mlops_pipeline.clients.kubernetes import KubernetesApi, Manifest, Resource
 from mlops_pipeline.clients.waiting import Clock, patiently, wait_until
@@ -10,14 +10,14 @@ def is_ending(found: Manifest) -> bool:
 
 
 def stays(found: Manifest | None) -> bool:
-    """Say whether an object is there and not being deleted."""
+    """Say whether an object exists and is not being deleted."""
     return found is not None and not is_ending(found)
 
 
 def find_lasting(
     api: KubernetesApi, resource: Resource, name: str, *, namespace: str = ""
 ) -> Manifest | None:
-    """Return the object, or None where there is none or it is being deleted."""
+    """Return the object, or None if it does not exist or is being deleted."""
     found = api.find(resource, name, namespace=namespace)
     return found if stays(found) else None
 
@@ -31,14 +31,14 @@ def wait_for_end(
     timeout: float,
     clock: Clock,
 ) -> None:
-    """Wait until an object that is being deleted is gone; return at once for any other.
+    """Wait until an object that is being deleted is gone. Return at once for any other object.
 
-    What is applied to such an object goes with it.
+    What is applied to such an object is deleted with it.
 
     Raises:
-        AccessDeniedError: it may not be looked at.
+        AccessDeniedError: the user may not read it.
         UnavailableError: the cluster does not answer.
-        WaitTimeoutError: it is still there.
+        WaitTimeoutError: it still exists.
     """
     place, option = (f"{namespace}/", f" --namespace {namespace}") if namespace else ("", "")
 
@@ -49,7 +49,7 @@ def wait_for_end(
     if describe_ending() is None:
         return
     wait_until(
-        f"the end of the {resource.kind} {place}{name}",
+        f"the deletion of the {resource.kind} {place}{name}",
         patiently(describe_ending),
         timeout=timeout,
         clock=clock,

@@ -1,4 +1,4 @@
-"""Services of type LoadBalancer, and the addresses that they are given."""
+"""Services of type LoadBalancer, and the addresses that are assigned to them."""
 
 from collections.abc import Mapping
 
@@ -8,20 +8,20 @@ from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 
-NONE_GIVEN = "its Service was given none"
+NONE_GIVEN = "no external IP was assigned to its Service"
 _PIN = "metallb.io/loadBalancerIPs"
-"""Asks MetalLB for an address (https://metallb.io/usage/#requesting-specific-ips)."""
+"""Requests an address from MetalLB (https://metallb.io/usage/#requesting-specific-ips)."""
 _GIVER = "metallb.io/ip-allocated-from-pool"
-"""MetalLB writes it on what it gave an address."""
+"""MetalLB writes this annotation on a Service to which it assigned an address."""
 
 
 def find_address(api: KubernetesApi, service: str, *, namespace: str) -> str | None:
-    """Return the address that a Service was given, or None as yet."""
+    """Return the address of a Service, or None if none is assigned yet."""
     return address_of(api.find(SERVICE, service, namespace=namespace) or {})
 
 
 def address_of(service: Manifest) -> str | None:
-    """Return the address in a Service's status, or None as yet."""
+    """Return the address in a Service's status, or None if none is assigned yet."""
     status = service.get("status") or {}
     for given in (status.get("loadBalancer") or {}).get("ingress") or ():
         return str(given.get("ip") or given.get("hostname"))
@@ -31,25 +31,25 @@ def address_of(service: Manifest) -> str | None:
 def find_endpoint(
     parts: Parts, service: str, *, namespace: str, node_ports: Mapping[int, int]
 ) -> Endpoint | None:
-    """Return where a Service is reached from here, or None while it has no address.
+    """Return where this machine reaches a Service, or None while it has no address.
 
     Raises:
         NotFoundError: there is no cluster.
-        UnavailableError: the container engine, which knows the ports of this machine, is silent,
-            or none is mapped.
+        UnavailableError: the container engine, which knows the ports of this machine, does not
+            answer, or no port is mapped.
     """
     address = find_address(parts.api(), service, namespace=namespace)
     return parts.endpoint(address, node_ports) if address is not None else None
 
 
 def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> str:
-    """Wait until a Service has an address, and return it; `of` says whose it is.
+    """Wait until a Service has an address, and return it. `of` names its owner in messages.
 
-    It is asked for from then on: without that, MetalLB would mix up the addresses of all Services
-    when its pool is made anew. An address that it cannot have any more is given up.
+    From then on, the Service requests this address. Otherwise MetalLB would mix up the addresses of
+    all Services when its pool is created again. An address that is no longer available is released.
 
     Raises:
-        WaitTimeoutError: it was given none.
+        WaitTimeoutError: no address was assigned.
     """
     api, found = parts.api(), [""]
     if not find_address(api, service, namespace=namespace):
@@ -71,7 +71,7 @@ def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> 
 
 
 def describe_waiting(parts: Parts) -> str | None:
-    """Say which Services have no address yet, or one that nothing answers at; None: none."""
+    """Name the Services without an address or whose address does not answer, else None."""
     describe = _describe_silent if parts.reaches_addresses else _describe_missing
     reasons = (
         describe(found)
@@ -98,7 +98,7 @@ def _shown(service: Manifest) -> str:
 
 
 def _ask_for(api: KubernetesApi, service: str, address: str | None, *, namespace: str) -> None:
-    """Let a Service ask MetalLB for its address, or with None for any."""
+    """Let a Service request `address` from MetalLB, or with None any address."""
     annotations = api.get(SERVICE, service, namespace=namespace)["metadata"].get("annotations", {})
     if annotations.get(_PIN) == address or (address and _GIVER not in annotations):
         return
@@ -111,5 +111,5 @@ def _hint(parts: Parts, service: str, *, namespace: str) -> str:
         return f"see `mlops-pipeline status` for {giver}"
     return (
         f"see `kubectl describe service {service} --namespace {namespace}`: the cluster's own load "
-        "balancer gives addresses, or MetalLB with kubernetes.metallb.install"
+        "balancer must assign an address, or MetalLB with kubernetes.metallb.install"
     )

@@ -1,4 +1,4 @@
-"""The memory that pods use, as the kubelets of their nodes count it."""
+"""The memory that pods use, as the kubelets of their nodes report it."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ _SUMMARY = "/stats/summary?only_cpu_and_memory=true"
 
 
 def used_in(api: KubernetesApi, namespace: str) -> int | None:
-    """Return the bytes in use by the pods of a namespace, or None where no kubelet can say.
+    """Return the bytes that the pods of a namespace use, or None if no kubelet reports them.
 
-    It counts every few seconds, and may not know a pod yet that has just been started.
+    A kubelet counts every few seconds, and may not know a pod yet that has just started.
 
     Raises:
         PipelineError: the cluster does not answer.

@@ -1,4 +1,4 @@
-"""What in a cluster is ours: namespaces that we make, and what we may delete."""
+"""Which objects of a cluster are ours: namespaces that we create, and what we may delete."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping
@@ -20,14 +20,14 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 _log = logging.getLogger(__name__)
 _OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 _TRACES = {"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"}
-"""Kinds that tell of other objects, or of who leads: nobody misses them."""
+"""Kinds that only report on other objects or on a leader election. Nobody needs them."""
 _EVERYWHERE = {
     *((CONFIG_MAP.kind, n) for n in ("kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl")),
     (SERVICE_ACCOUNT.kind, "default"),
 }
 """What Kubernetes and Istio put into every namespace."""
 _MADE_FOR = ("control-plane.alpha.kubernetes.io/leader", "kubernetes.io/service-account.name")
-"""Annotations of what is made for something else: a record of who leads, an account's token."""
+"""Annotations of objects that belong to another one: a leader election, an account's token."""
 
 
 def is_ours(found: Manifest) -> bool:
@@ -36,20 +36,20 @@ def is_ours(found: Manifest) -> bool:
 
 
 def is_mine(api: KubernetesApi, found: Manifest) -> bool:
-    """Say whether an object carries our label, and is not of another state folder.
+    """Say whether an object carries our label and does not belong to another state folder.
 
-    One that names no folder is of whoever asks.
+    An object without a folder's label belongs to any state folder.
     """
     return is_ours(found) and not of_another(api, found["metadata"].get("labels") or {})
 
 
 def of_another(api: KubernetesApi, labels: Mapping[str, str]) -> bool:
-    """Say whether an object or a Helm release was made from another state folder."""
+    """Say whether an object or a Helm release was created from another state folder."""
     return any(labels.get(key, value) != value for key, value in api.labels.items())
 
 
 def made_elsewhere(api: KubernetesApi) -> list[str]:
-    """Name the deployments, and the namespaces with layers, that other state folders made."""
+    """Name the deployments and the layers' namespaces that other state folders created."""
     return [
         f"{resource.kind} {'/'.join(filter(None, (metadata.get('namespace'), metadata['name'])))}"
         for resource in (SELDON_DEPLOYMENT, NAMESPACE)
@@ -59,15 +59,15 @@ def made_elsewhere(api: KubernetesApi) -> list[str]:
 
 
 def has_our_label(labels: Mapping[str, str]) -> bool:
-    """Say whether our label is among those of an object or a Helm release."""
+    """Say whether the labels of an object or a Helm release include ours."""
     return all(labels.get(key) == value for key, value in MANAGED_BY.items())
 
 
 def ensure_namespace(api: KubernetesApi, name: str, *, timeout: float, clock: Clock) -> bool:
-    """Make the namespace with our label unless it is there, and return whether it was made.
+    """Create the namespace with our label unless it exists. Return whether it was created.
 
-    One that is there keeps its labels: it may be somebody else's. One that is ending is waited
-    for, `timeout` seconds at most, since nothing can be made in it any more.
+    An existing namespace keeps its labels, because it may belong to somebody else. If it is being
+    deleted, wait for that, at most `timeout` seconds: nothing can be created in it any more.
     """
     wait_for_end(api, NAMESPACE, name, timeout=timeout, clock=clock)
     if api.find(NAMESPACE, name) is not None:
@@ -78,7 +78,7 @@ def ensure_namespace(api: KubernetesApi, name: str, *, timeout: float, clock: Cl
 
 
 def delete_ours(api: KubernetesApi, resource: Resource, name: str, *, namespace: str) -> bool:
-    """Delete the object if it is of this state folder; return whether it was there and that."""
+    """Delete the object if it belongs to this state folder. Return whether it was deleted."""
     found = api.find(resource, name, namespace=namespace)
     if found is None or not is_mine(api, found):
         return False
@@ -86,7 +86,7 @@ def delete_ours(api: KubernetesApi, resource: Resource, name: str, *, namespace:
 
 
 def our_namespaces(api: KubernetesApi) -> list[str]:
-    """Return the names of the namespaces that we made, sorted."""
+    """Return the names of the namespaces that we created, sorted."""
     found = api.list(NAMESPACE, labels=_OURS)
     return sorted(str(n["metadata"]["name"]) for n in found if is_mine(api, n))
 
@@ -94,10 +94,10 @@ def our_namespaces(api: KubernetesApi) -> list[str]:
 def remove_namespace(
     api: KubernetesApi, name: str, *, belongs: Callable[[str], bool] = lambda _: False
 ) -> bool:
-    """Delete the namespace if we made it and nothing of somebody else's is in it.
+    """Delete the namespace if we created it and it has no objects of anybody else.
 
-    `belongs` says by its name whether an object without our label is the layer's all the same.
-    Where not all that is in it may be seen, it stays too.
+    `belongs` says by its name whether an object without our label belongs to the layer. The
+    namespace also stays if some of its content cannot be read.
     """
     found = api.find(NAMESPACE, name)
     if found is None or not is_mine(api, found):
@@ -105,15 +105,15 @@ def remove_namespace(
     try:
         foreign = _foreign(api, name, belongs)
     except UnavailableError as error:
-        foreign = [f"things that cannot be seen: {error}"]
+        foreign = [f"objects that could not be read: {error}"]
     if foreign:
-        _log.info("the namespace %s stays: in it are %s", name, ", ".join(foreign))
+        _log.info("kept the namespace %s, because it contains %s", name, ", ".join(foreign))
         return False
     return api.delete(NAMESPACE, name)
 
 
 def _foreign(api: KubernetesApi, namespace: str, belongs: Callable[[str], bool]) -> list[str]:
-    """Name what is in a namespace, of whatever kind, and goes back to nothing of ours."""
+    """Name the objects of any kind in a namespace that do not belong to one of ours."""
     kinds = [resource for resource in api.kinds() if resource.kind not in _TRACES]
     known = {_group_and_kind(resource.api_version, resource.kind) for resource in kinds}
     return [
@@ -129,9 +129,10 @@ def _foreign(api: KubernetesApi, namespace: str, belongs: Callable[[str], bool])
 
 
 def _is_made_for(item: Manifest, known: Collection[tuple[str, str]]) -> bool:
-    """Say whether an object goes with another one that is looked at for itself.
+    """Say whether an object belongs to another one, which is examined by itself.
 
-    An owner of a kind in namespaces is in the same one, or gone; any other is somebody else's.
+    An owner of a namespaced kind is in the same namespace, or deleted. Any other owner is somebody
+    else's.
     """
     metadata = item["metadata"]
     if any(name in _MADE_FOR for name in metadata.get("annotations") or ()):

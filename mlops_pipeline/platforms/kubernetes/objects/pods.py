@@ -1,7 +1,7 @@
-"""Why a pod is not ready yet, and what cannot succeed any more.
+"""Why a pod is not ready yet, and which pods cannot become ready.
 
-Names of states are the kubelet's (`pkg/kubelet/images/types.go`,
-`pkg/kubelet/container/sync_result.go`) and the scheduler's; rclone's exit codes are in
+The names of states are the kubelet's (`pkg/kubelet/images/types.go`,
+`pkg/kubelet/container/sync_result.go`) and the scheduler's. rclone's exit codes:
 https://rclone.org/docs/#exit-code.
 """
 
@@ -15,7 +15,7 @@ from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
 from mlops_pipeline.platforms.store_access import SECRET
 
 INITIALIZER = "-model-initializer"
-"""How the name of the init container ends that copies a model with rclone."""
+"""End of the name of the init container that copies a model with rclone."""
 Log = Callable[[str, str], str]
 """Returns the last lines that a container of a pod wrote: (pod, container) → text."""
 
@@ -32,39 +32,40 @@ _PASSING = (
     "service unavailable",
     "unexpected eof",
 )
-"""Words of a registry or a container runtime that the kubelet's next try may get over."""
+"""Parts of messages of a registry or container runtime. The kubelet's next attempt may succeed."""
 _NOT_YET = ("not-ready", "unbound immediate PersistentVolumeClaims", "unreachable")
-"""Words of the scheduler for what ends by itself."""
+"""Parts of the scheduler's messages about temporary conditions."""
 _PULL = "Failed to pull image"
-"""How the kubelet's event about an image begins."""
-_IMAGE_ADVICE = "is the image loaded into the cluster, or its registry reachable?"
+"""Start of the kubelet's event about an image."""
+_IMAGE_ADVICE = "load the image into the cluster, or check that its registry can be reached"
 _SHOWN = 2_000
-"""Characters of a log that an error shows."""
+"""Characters of a log that an error contains."""
 _DIRECTORY_NOT_FOUND = 3
 _KEYS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403")
 _KEYLESS_ADVICE = (
     "delete the SeldonDeployment and deploy its manifest with `mlops-pipeline apply`, which adds "
-    f"one, or add `envSecretRefName: {SECRET}` to its graph, in a namespace that has that Secret"
+    f"a Secret; or add `envSecretRefName: {SECRET}` to its graph, in a namespace that has that "
+    "Secret"
 )
 _NO_MODEL = "there is no model in"
-"""What our server says of a folder that nothing of use was copied into."""
+"""Start of our server's message about a folder without an artifact."""
 _SILENT = ("connection refused", "no such host", "i/o timeout", "deadline exceeded")
 
 
 @dataclass(frozen=True)
 class _Trouble:
-    """What keeps a pod from being ready."""
+    """The reason why a pod is not ready."""
 
     reason: str
     final: bool = False
-    """Waiting does not help."""
+    """Whether waiting cannot help."""
     advice: str = ""
     container: str = ""
-    """Whose log says more."""
+    """The container whose log says more."""
     not_started: bool = False
-    """A container waits to be started."""
+    """A container waits for its start."""
     exited: bool = False
-    """A container has ended, and is started again."""
+    """A container has ended, and is restarted."""
 
 
 def explain_unready(
@@ -74,14 +75,14 @@ def explain_unready(
     log: Log | None = None,
     final_exit_codes: Collection[int] = (),
 ) -> str:
-    """Say why pods are not ready yet; empty when each of them is.
+    """Say why pods are not ready yet; empty if all are ready.
 
     Pods that are ending do not count. `events` are those of the namespace. `final_exit_codes` are
-    those of containers that a restart cannot help; any other exit may happen once.
+    the exit codes after which a restart cannot help; a container may exit once with any other.
 
     Raises:
-        FailedPodError: one of them cannot become ready; the reason, what to do, and, given `log`,
-            the container's last lines.
+        FailedPodError: a pod cannot become ready; has the reason, what to do, and, given `log`, the
+            container's last lines.
     """
     given, known = list(pods), list(events)
     reasons = []
@@ -100,10 +101,10 @@ def explain_unready(
 def replacing_failed(
     api: KubernetesApi, probe: Callable[[], str | None], find: Callable[[], Iterable[Manifest]]
 ) -> Callable[[], str | None]:
-    """Return a probe that lets only pods made from now on end a wait.
+    """Return a probe whose wait only a new pod's failure can end.
 
-    Of those that `find` returns now, one that turns out failed is replaced, once: what it lacked
-    may be there by now, and the kubelet tries it again only after minutes.
+    The pods that `find` returns now are replaced, once, if they have failed: what they lacked may
+    exist by now, and the kubelet retries only after minutes.
     """
     known = {_uid(pod): pod["metadata"] for pod in find()}
 
@@ -116,13 +117,13 @@ def replacing_failed(
                 raise
             api.delete(POD, failed["name"], namespace=failed["namespace"], uid=error.uid)
             del known[error.uid]
-            return f"replaced, since {error}"
+            return f"replaced it, because {error}"
 
     return describe
 
 
 def describe_unready(pods: Iterable[Manifest], events: Iterable[Manifest] = ()) -> str:
-    """Say why pods are not ready, also when it is for good; empty when each of them is."""
+    """Say why pods are not ready, also if they cannot become ready; empty if all are ready."""
     given = list(pods)
     if not _living(given):
         return "there is no pod yet"
@@ -131,7 +132,7 @@ def describe_unready(pods: Iterable[Manifest], events: Iterable[Manifest] = ()) 
 
 
 def last_words(pods: Iterable[Manifest], *, log: Log) -> str:
-    """Return the last lines of each container that is started and not ready."""
+    """Return the last lines of each container that has started and is not ready."""
     shown = []
     for pod in pods:
         trouble = None if is_ending(pod) else _trouble(pod, (), making_room=False)
@@ -142,19 +143,19 @@ def last_words(pods: Iterable[Manifest], *, log: Log) -> str:
 
 
 def log_reader(api: KubernetesApi, *, namespace: str, lines: int = 15) -> Log:
-    """Return what reads the last lines of a container; what cannot be read is empty."""
+    """Return a function that reads the last lines of a container; empty if they cannot be read."""
 
     def read(pod: str, container: str) -> str:
         try:
             return api.log(pod, namespace=namespace, container=container, lines=lines)
         except PipelineError:
-            return ""  # The reason that it goes with is known without it.
+            return ""  # The error has its reason without the log.
 
     return read
 
 
 def logs(api: KubernetesApi, found: Iterable[Manifest], *, lines: int) -> str:
-    """Return the last lines of each container of the pods, in the order in which they run."""
+    """Return the last lines of each container of the pods, in the order of their start."""
     parts = []
     for pod in found:
         metadata, spec = pod["metadata"], pod["spec"]
@@ -166,7 +167,7 @@ def logs(api: KubernetesApi, found: Iterable[Manifest], *, lines: int) -> str:
 
 
 def is_ready(pod: Manifest) -> bool:
-    """Say whether requests go to the pod."""
+    """Say whether the pod receives requests."""
     return not is_ending(pod) and _condition(pod, "Ready").get("status") == "True"
 
 
@@ -179,7 +180,7 @@ def _living(pods: Iterable[Manifest]) -> list[Manifest]:
 
 
 def _is_replaced(pod: Manifest) -> bool:
-    """Say whether it was evicted and is kept to be looked at: its ReplicaSet makes another."""
+    """Say whether the pod was evicted: its ReplicaSet creates another one."""
     owners = pod["metadata"].get("ownerReferences") or ()
     failed = (pod.get("status") or {}).get("phase") == "Failed"
     return failed and any(owner.get("kind") == "ReplicaSet" for owner in owners)
@@ -202,7 +203,7 @@ def _trouble(
     if status.get("phase") == "Succeeded" or is_ready(pod):
         return None
     if status.get("phase") == "Failed" and status.get("reason"):
-        return _Trouble(f"it has failed: {status['reason']}: {status.get('message', '')}", True)
+        return _Trouble(f"it failed: {status['reason']}: {status.get('message', '')}", True)
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return _unscheduled(scheduled, making_room=making_room)
@@ -214,23 +215,23 @@ def _trouble(
     ]
     if every:
         return next((trouble for trouble in every if trouble.final), every[0])
-    return _Trouble(_condition(pod, "Ready").get("message") or "it is being made")
+    return _Trouble(_condition(pod, "Ready").get("message") or "it is being created")
 
 
 def _unscheduled(condition: Mapping[str, Any], *, making_room: bool) -> _Trouble:
     message = str(condition.get("message", ""))
     waiting = condition.get("reason") != "Unschedulable" or any(w in message for w in _NOT_YET)
     return _Trouble(
-        f"no node takes it: {message}",
+        f"no node can run it: {message}",
         final=not waiting and not making_room,
-        advice="make room (`kubectl describe node` shows what is taken), or add a worker",
+        advice="free resources (`kubectl describe node` shows what is used), or add a worker",
     )
 
 
 def _container(
     pod: Manifest, status: Mapping[str, Any], final_exit_codes: Collection[int]
 ) -> _Trouble | None:
-    """Say what is wrong with one container; None when it is ready, or done as it should be."""
+    """Return the trouble of one container; None if it is ready, or has completed as it should."""
     if status.get("ready"):
         return None
     name, state = status["name"], status.get("state") or {}
@@ -241,7 +242,7 @@ def _container(
     last = (status.get("lastState") or {}).get("terminated")
     if last and (again := _ended(pod, name, last, final_exit_codes)).final:
         return again
-    return _Trouble(f"{name} runs and is not ready yet", container=name)
+    return _Trouble(f"{name} runs but is not ready yet", container=name)
 
 
 def _waiting(pod: Manifest, status: Mapping[str, Any], waiting: Mapping[str, Any]) -> _Trouble:
@@ -251,14 +252,18 @@ def _waiting(pod: Manifest, status: Mapping[str, Any], waiting: Mapping[str, Any
     final = not _is_passing(message)
     if reason in _IMAGE:
         image = status.get("image") or "its image"
-        return _Trouble(f"{name} cannot have the image {image} ({said})", final, _IMAGE_ADVICE)
+        return _Trouble(
+            f"{name}: the image {image} cannot be pulled ({said})", final, _IMAGE_ADVICE
+        )
     if reason in _CONFIGURATION:
-        return _Trouble(f"{name} cannot be started ({said})", final, "mend what it names")
+        return _Trouble(
+            f"{name} cannot be started ({said})", final, "correct what the message names"
+        )
     if reason == "CrashLoopBackOff":
         last = (status.get("lastState") or {}).get("terminated") or {}
         how = _how_it_ended(pod, name, last)
-        return _Trouble(f"{name} ends again and again: it {how}", True, container=name)
-    return _Trouble(f"{name} is not started yet ({said or 'waiting'})", not_started=True)
+        return _Trouble(f"{name} restarts again and again: it {how}", True, container=name)
+    return _Trouble(f"{name} has not started yet ({said or 'waiting'})", not_started=True)
 
 
 def _ended(
@@ -275,15 +280,15 @@ def _how_it_ended(pod: Manifest, name: str, ended: Mapping[str, Any]) -> str:
     if ended.get("reason") == "OOMKilled":
         limits = (_spec_of(pod, name).get("resources") or {}).get("limits") or {}
         limit = limits.get("memory", "none")
-        return f"was killed because it used more memory than it may (limit {limit})"
+        return f"was killed because it exceeded its memory limit ({limit})"
     return f"exited with {ended.get('exitCode', '?')}"
 
 
 def _with_event(trouble: _Trouble, pod: Manifest, events: Sequence[Manifest]) -> _Trouble:
-    """Add the last warning about a pod, where its own status says too little.
+    """Add the last warning about a pod if its own status says too little.
 
-    Of an image that cannot be had, and of a container that cannot be made, the kubelet writes an
-    event at once, and a status only when it tries again 10 s later.
+    If an image cannot be pulled or a container cannot be created, the kubelet writes an event at
+    once, but updates the status only when it retries 10 s later.
     """
     uid = pod["metadata"].get("uid")
     about = [
@@ -297,7 +302,7 @@ def _with_event(trouble: _Trouble, pod: Manifest, events: Sequence[Manifest]) ->
     last = max(failed or about, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime")))
     message = str(last.get("message", ""))
     final = bool(trouble.not_started and failed) and not _is_passing(message)
-    advice = _IMAGE_ADVICE if message.startswith(_PULL) else "mend what it names"
+    advice = _IMAGE_ADVICE if message.startswith(_PULL) else "correct what the message names"
     return replace(
         trouble,
         reason=f"{trouble.reason}; {message}",
@@ -307,7 +312,7 @@ def _with_event(trouble: _Trouble, pod: Manifest, events: Sequence[Manifest]) ->
 
 
 def _is_failure(event: Manifest) -> bool:
-    """Say whether a container could not be started; `Error: ErrImagePull` alone says too little."""
+    """Say whether a container could not start, with more detail than `Error: ErrImagePull`."""
     short = str(event.get("message", "")).removeprefix("Error: ") in _IMAGE
     return event.get("reason") == "Failed" and not short
 
@@ -322,8 +327,8 @@ def _translate(pod: Manifest, trouble: _Trouble, tail: str) -> str:
     if trouble.container.endswith(INITIALIZER):
         reason, advice = _words_of_rclone(pod, trouble, tail)
     elif uri := _copied_nothing(pod, tail):
-        reason = f"{reason}: what was copied from {uri} holds no artifact"
-        advice = "is its prefix empty? Publish the artifact and deploy it again"
+        reason = f"{reason}: there is no artifact in what was copied from {uri}"
+        advice = "check whether its prefix is empty, publish the artifact and deploy it again"
     told = f"the pod {pod['metadata']['name']} cannot become ready: {reason}"
     return told + (f"; {advice}" if advice else "") + _shown(trouble.container, tail)
 
@@ -333,7 +338,7 @@ def _shown(container: str, tail: str) -> str:
 
 
 def _are_keys_refused(trouble: _Trouble, tail: str) -> bool:
-    """Say whether rclone was refused: trying again with the same keys does not help."""
+    """Say whether the store refused rclone's keys: a retry with the same keys does not help."""
     return trouble.container.endswith(INITIALIZER) and any(word in tail for word in _KEYS)
 
 
@@ -344,23 +349,23 @@ def _words_of_rclone(pod: Manifest, trouble: _Trouble, tail: str) -> tuple[str, 
     if _lacks_keys(pod, trouble.container):
         return f"its manifest names no Secret with the keys for {uri}", _KEYLESS_ADVICE
     secret = ", ".join(secrets) or "none"
-    # The log of a container that was just started again is still empty; the exit code 3 says the
-    # same (https://rclone.org/docs/#exit-code).
+    # The log of a container that has just restarted is still empty; exit code 3 means the same
+    # (https://rclone.org/docs/#exit-code).
     if "directory not found" in tail or trouble.reason.endswith(f" {_DIRECTORY_NOT_FOUND}"):
         bucket = uri.removeprefix("s3://").partition("/")[0]
         reason = f"the bucket {bucket} of {uri} does not exist"
         return reason, "create it, or correct modelUri"
     if any(word in tail for word in _KEYS):
         reason = f"the object store refuses the keys in the Secret {secret} for {uri}"
-        return reason, "`mlops-pipeline up object_store` writes the right ones"
+        return reason, "write the correct keys with `mlops-pipeline up object_store`"
     if any(word in tail for word in _SILENT):
         reason = f"the object store that the Secret {secret} names does not answer"
         return reason, "see `mlops-pipeline status`"
-    return f"{uri} could not be copied: {trouble.reason}", "see what rclone says"
+    return f"could not copy {uri}: {trouble.reason}", "see rclone's message"
 
 
 def _copied_nothing(pod: Manifest, tail: str) -> str | None:
-    """Return the modelUri where the server found no artifact: rclone is silent about that."""
+    """Return the modelUri if the server found no artifact: rclone does not report that."""
     if _NO_MODEL not in tail:
         return None
     for container in (pod.get("spec") or {}).get("initContainers") or ():
@@ -374,7 +379,7 @@ def _uri_of(initializer: Mapping[str, Any]) -> str:
 
 
 def _lacks_keys(pod: Manifest, container: str) -> bool:
-    """Say whether it copies a model from S3 and was given no Secret: no restart can help."""
+    """Say whether the container copies a model from S3 without a Secret: a restart cannot help."""
     spec = _spec_of(pod, container)
     copies = container.endswith(INITIALIZER) and _uri_of(spec).startswith("s3://")
     return copies and not spec.get("envFrom") and not spec.get("env")

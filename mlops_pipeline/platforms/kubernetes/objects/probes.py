@@ -1,4 +1,4 @@
-"""An echo behind a Service, made for a check and removed: does a request reach a pod?"""
+"""An echo behind a Service, created for a check and removed: does a request reach a pod?"""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -29,10 +29,10 @@ PORT = 5678
 PROBE_LABEL = {"mlops-pipeline/probe": "echo"}
 _NAME = "echo"
 _GLANCE = 5.0
-"""Seconds in which an echo that is asked has to answer."""
+"""Seconds in which an echo must answer a request."""
 _INTERVAL = 0.1
 _FORGOTTEN = timedelta(minutes=10)
-"""After that nobody waits any more for a probe that was left behind."""
+"""Seconds after which a leftover probe is surely unused."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Echo:
     namespace: str
     service: str
     address: str
-    """The Service's: from MetalLB for a LoadBalancer, else the one inside the cluster."""
+    """The Service's address: MetalLB's for a LoadBalancer, else the cluster IP."""
     text: str
     port: int = PORT
 
@@ -67,14 +67,14 @@ def echo(
     timeout: float = 60.0,
     clock: Clock = MONOTONIC,
 ) -> Iterator[Echo]:
-    """Run an echo while the context lasts, in a namespace of its own with our label.
+    """Run an echo during the context, in a namespace of its own with our label.
 
-    Everything in that namespace goes with it: routes to the echo belong there. `timeout` is in
-    seconds, for the pod and for the address.
+    Everything in that namespace is deleted with it, so routes to the echo belong there. `timeout`
+    is the number of seconds for the pod and for the address.
 
     Raises:
         FatalStateError: the pod cannot become ready.
-        UnavailableError: the pod or the address did not come in time.
+        UnavailableError: the pod did not become ready, or had no address, in time.
     """
     images.ensure("extras")
     made = _namespace()
@@ -83,27 +83,27 @@ def echo(
         _sweep(api, api.apply(made).manifest)
         yield _run(api, name, type=type, image=image, timeout=timeout, clock=clock)
     finally:
-        # The address is free for others at once, the rest goes by itself in a few seconds.
+        # Others can use the address at once; the other objects are deleted within seconds.
         api.delete(SERVICE, _NAME, namespace=name)
         api.delete(NAMESPACE, name)
 
 
 class Ask(Protocol):
-    """How a URL is asked."""
+    """A way to send a GET request."""
 
     def __call__(self, url: str, *, timeout: float) -> http.HttpAnswer:
-        """GET `url`; raises UnavailableError where nothing answers within `timeout` seconds."""
+        """GET `url`; raises UnavailableError if nothing answers within `timeout` seconds."""
 
 
 def answer_of(
     echoed: Echo, url: str, *, timeout: float, clock: Clock, hint: str = "", ask: Ask | None = None
 ) -> float:
-    """Wait until a GET of `url` is answered by the echo, and return the seconds that took.
+    """Wait until the echo answers a GET of `url`, and return the seconds that this took.
 
-    It is asked from here, or by `ask`.
+    `ask` sends the request; by default this machine does.
 
     Raises:
-        WaitTimeoutError: with what was last seen; `hint` says what to do.
+        WaitTimeoutError: has what was last seen; `hint` says what to do.
     """
     return wait_until(
         f"an answer of the echo at {url}",
@@ -144,7 +144,7 @@ def _run(
         )
 
     api.apply(_service(namespace, type))
-    # A pod is refused until the controllers have given the new namespace its service account.
+    # The API server refuses pods until controllers have created the namespace's service account.
     wait("the service account", _describe_account)
     api.apply(_pod(namespace, image=image))
     wait("the pod", _describe_pod)
@@ -154,7 +154,7 @@ def _run(
 
 def _describe_account(api: KubernetesApi, namespace: str) -> str | None:
     found = api.find(SERVICE_ACCOUNT, "default", namespace=namespace)
-    return "it is not there yet" if found is None else None
+    return "it does not exist yet" if found is None else None
 
 
 def _describe_pod(api: KubernetesApi, namespace: str) -> str | None:
@@ -167,7 +167,7 @@ def _describe_address(api: KubernetesApi, namespace: str) -> str | None:
         return None
     events = api.list(EVENT, namespace=namespace)
     said = [str(e.get("message", "")) for e in events if e.get("type") == "Warning"]
-    return said[-1] if said else "the Service has none yet"
+    return said[-1] if said else "no address is assigned to the Service yet"
 
 
 def _address(api: KubernetesApi, namespace: str) -> str:
@@ -178,7 +178,7 @@ def _address(api: KubernetesApi, namespace: str) -> str:
 
 
 def _sweep(api: KubernetesApi, newest: Manifest) -> None:
-    """Delete what a killed check has left behind. The cluster's own clock says how old it is."""
+    """Delete what a killed check has left behind. The cluster's clock determines the age."""
     now = _made_at(newest)
     labels = ",".join(f"{key}={value}" for key, value in PROBE_LABEL.items())
     for namespace in api.list(NAMESPACE, labels=labels):
@@ -206,7 +206,7 @@ def _service(namespace: str, type: Literal["ClusterIP", "LoadBalancer"]) -> Mani
         "spec": {
             "type": type,
             "selector": PROBE_LABEL,
-            # Whether it answers is what is asked: the way there may be open before.
+            # The check asks whether it answers; the way to it may be open earlier.
             "publishNotReadyAddresses": True,
             "ports": [{"name": "http", "port": PORT, "targetPort": PORT}],
         },
@@ -231,7 +231,7 @@ def _pod(namespace: str, *, image: str) -> Manifest:
         },
     }
     metadata = _metadata(namespace)
-    # A sidecar would take seconds to come, and answers in its own words.
+    # A sidecar would take seconds to start, and would answer by itself.
     labels = {**metadata["labels"], "sidecar.istio.io/inject": "false"}
     return {
         "apiVersion": "v1",

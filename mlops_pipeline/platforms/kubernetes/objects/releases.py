@@ -1,4 +1,4 @@
-"""Helm releases of the layers: compared by what went into them, installed only when it changed."""
+"""Helm releases of the layers: compared by their inputs, installed only if an input changed."""
 
 import hashlib
 import json
@@ -22,23 +22,23 @@ VERSION_LABEL = "mlops-pipeline/chart-version"
 
 @dataclass(frozen=True)
 class Installation:
-    """A release as it should be."""
+    """A wanted release."""
 
     release: str
     namespace: str
     chart: str
-    """The chart's name, as the sources know it."""
+    """The chart's name in the sources."""
     values: Mapping[str, Any]
     deployment: str = ""
-    """The Deployment that it runs; empty: it runs none."""
+    """The Deployment that it runs; empty if it runs none."""
     brings: tuple[tuple[Resource, str, str], ...] = ()
-    """What else it brings and the layer cannot do without: kind, name, namespace."""
+    """Other objects of it that the layer needs: kind, name, namespace."""
 
     def __str__(self) -> str:
         return f"the Helm release {self.namespace}/{self.release}"
 
     def labels(self, chart: Chart) -> dict[str, str]:
-        """Return what the release carries, to know it and what went into it again."""
+        """Return the release's labels, which identify it and its inputs."""
         values = json.dumps(self.values, sort_keys=True)
         inputs = hashlib.sha256(f"{sha256_of(chart.path)}{values}".encode()).hexdigest()
         version = chart.version.replace("+", "_")
@@ -46,10 +46,10 @@ class Installation:
 
 
 def observe_release(parts: Parts, api: KubernetesApi, wanted: Installation) -> LayerState:
-    """Compare the release in the cluster with what it should be. Starts no process.
+    """Compare the release in the cluster with the wanted one. Starts no process.
 
-    Where its chart cannot be had now, what went into it is not compared: that it runs, and
-    whose it is, needs no chart.
+    If its chart is not available now, the inputs are not compared; whether it runs and who owns it
+    is.
     """
     found = find_release(api, wanted.release, namespace=wanted.namespace)
     if found is None:
@@ -57,40 +57,40 @@ def observe_release(parts: Parts, api: KubernetesApi, wanted: Installation) -> L
     if not has_our_label(found.labels):
         return Broken(f"{wanted} was not made by this project")
     if found.status != "deployed":
-        return Broken(f"{wanted} is `{found.status}`: helm was interrupted, or failed")
+        return Broken(f"{wanted} is `{found.status}`: helm was interrupted or failed")
     try:
         chart = parts.sources.chart(wanted.chart)
     except PipelineError:
         return Ready()
     labels, version = wanted.labels(chart), found.labels.get(VERSION_LABEL, "?")
     if version != labels[VERSION_LABEL]:
-        return Drifted((f"{wanted} is version {version}, wanted is {chart.version}",))
+        return Drifted((f"{wanted} is version {version}, expected {chart.version}",))
     if found.labels.get(INPUTS_LABEL) != labels[INPUTS_LABEL]:
         return Drifted((f"{wanted} was installed from another chart or with other values",))
     return Ready()
 
 
 def is_release_ours(api: KubernetesApi, release: str, *, namespace: str) -> bool:
-    """Say whether there is a release of that name, and this project made it."""
+    """Say whether the release exists and this project created it."""
     found = find_release(api, release, namespace=namespace)
     return found is not None and has_our_label(found.labels)
 
 
 def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | None = None) -> None:
-    """Install the release, or bring it to what it should be.
+    """Install or upgrade the release.
 
-    helm compares what it installed last, what it is given and what is there, so it also puts
-    back what somebody changed or deleted. `extra` are values that do not count for drift.
+    helm compares the previous installation, the new input and the current objects, so it also
+    reverts what somebody changed or deleted. `extra` are values that do not count as drift.
 
     Raises:
-        ConflictError: there is such a release, and it is not ours.
-        CommandError: helm failed; what it wrote.
+        ConflictError: the release exists and is not ours.
+        CommandError: helm failed; has its output.
     """
     api = parts.api()
     found = find_release(api, wanted.release, namespace=wanted.namespace)
     if found is not None and not has_our_label(found.labels):
         raise ConflictError(
-            f"could not install {wanted}: there is one that this project did not make; remove it "
+            f"could not install {wanted}: it exists, but this project did not create it; remove it "
             f"(`helm uninstall {wanted.release} --namespace {wanted.namespace}`), or use another "
             "cluster"
         )
@@ -106,7 +106,7 @@ def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | No
 
 
 def uninstall(parts: Parts, release: str, *, namespace: str) -> bool:
-    """Remove the release with its objects if this state folder has made it; say whether it had."""
+    """Remove the release if this state folder created it. Return whether it was removed."""
     api = parts.api()
     found = find_release(api, release, namespace=namespace)
     if found is None or not has_our_label(found.labels) or of_another(api, found.labels):
@@ -116,5 +116,5 @@ def uninstall(parts: Parts, release: str, *, namespace: str) -> bool:
 
 
 def _owner(api: KubernetesApi, found: Release | None) -> dict[str, str]:
-    """Return the labels of who has made the release: whoever mends it does not take it over."""
+    """Return the labels of the release's creator, so that a repair does not change its owner."""
     return {key: found.labels[key] for key in api.labels if found and key in found.labels}

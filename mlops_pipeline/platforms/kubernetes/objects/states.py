@@ -1,4 +1,4 @@
-"""What several looks at a layer amount to."""
+"""Combining several observations of a layer."""
 
 from collections.abc import Iterable
 
@@ -15,30 +15,30 @@ from mlops_pipeline.platforms.layers import (
 
 
 def broken_by(reason: str | None) -> LayerState:
-    """Return Broken for a reason, Ready for none."""
+    """Return Broken with a reason, Ready without one."""
     return Broken(reason) if reason else Ready()
 
 
 def needed(state: LayerState, what: str) -> LayerState:
-    """Return the state of a part that must be there: its absence breaks the layer."""
-    return Broken(f"{what} is not there") if isinstance(state, Absent) else state
+    """Return the state of a required part: if it is absent, the layer is broken."""
+    return Broken(f"{what} is missing") if isinstance(state, Absent) else state
 
 
 def used_as_it_is(state: LayerState, *, what: str, remedy: str) -> Change:
-    """Return that nothing was changed of what is somebody else's.
+    """Return that nothing was changed, because it belongs to somebody else.
 
     Raises:
         ConfigurationError: it is not ready; `remedy` says what to do.
     """
     if isinstance(state, Ready):
         return Change("unchanged", state.facts)
-    raise ConfigurationError(f"could not use the {what} that is there: {describe(state)}; {remedy}")
+    raise ConfigurationError(f"could not use the existing {what}: {describe(state)}; {remedy}")
 
 
 def worst(states: Iterable[LayerState]) -> Broken | Drifted | None:
-    """Return the first that is broken, else all differences together, else None.
+    """Return the first broken state, else all differences together, else None.
 
-    Looks no further than the first that is broken, when the states are made one by one.
+    With a generator, nothing after the first broken state is examined.
     """
     differences: list[str] = []
     for state in states:

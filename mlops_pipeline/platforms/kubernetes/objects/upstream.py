@@ -1,4 +1,4 @@
-"""Upstream's manifests: read, marked as ours, and removed by that mark."""
+"""Upstream's manifests: read, labelled as ours, and removed by that label."""
 
 import copy
 import hashlib
@@ -41,7 +41,7 @@ VERSION = "mlops-pipeline/version"
 INPUTS = "mlops-pipeline/inputs"
 _RBAC = "rbac.authorization.k8s.io/v1"
 _CLUSTER_WIDE = (
-    # Webhooks first: without their server they would refuse what follows.
+    # Webhooks first: without their server they would refuse the next deletions.
     VALIDATING_WEBHOOK,
     Resource(_RBAC, "ClusterRoleBinding"),
     Resource(_RBAC, "ClusterRole"),
@@ -50,17 +50,17 @@ _CLUSTER_WIDE = (
 
 
 def labels_of(layer: str) -> dict[str, str]:
-    """Return the labels of everything that is made for a layer."""
+    """Return the labels of every object of a layer."""
     return {**MANAGED_BY, LAYER_LABEL: layer}
 
 
 def read(
     file: ManifestFile, *, layer: str, change: Callable[[dict[str, Any]], None] = lambda _: None
 ) -> list[Manifest]:
-    """Return the file's objects with the layer's labels; `change` may alter each in place.
+    """Return the file's objects with the layer's labels; `change` may change each in place.
 
     Raises:
-        ConfigurationError: the file holds no manifests.
+        ConfigurationError: the file has no manifests.
     """
     objects: list[Manifest] = []
     for manifest in parse_all(file.path.read_text()):
@@ -75,11 +75,11 @@ def read(
 def apply(
     api: KubernetesApi, manifests: Iterable[Manifest], *, timeout: float, clock: Clock
 ) -> None:
-    """Apply the objects, those that are just being deleted again once they are gone.
+    """Apply the objects. If one is being deleted, apply it again when it is gone.
 
     Raises:
-        InvalidManifestError: one is refused; those before it are there.
-        WaitTimeoutError: one is still there.
+        InvalidManifestError: one is refused; the ones before it are applied.
+        WaitTimeoutError: one that was being deleted still exists.
     """
     left = list(manifests)
 
@@ -88,35 +88,35 @@ def apply(
         left = [manifest for manifest in left if is_ending(api.apply(manifest).manifest)]
         return ", ".join(_shown(manifest) for manifest in left) or None
 
-    wait_until("the end of objects that are deleted", describe_ending, timeout=timeout, clock=clock)
+    wait_until("the deletion of objects", describe_ending, timeout=timeout, clock=clock)
 
 
 def annotations(file: ManifestFile, *, revision: int) -> dict[str, str]:
-    """Return what tells a later look which file was applied, and how we had changed it.
+    """Return annotations that identify the applied file, and how we changed it.
 
-    `revision` counts the ways in which a layer changes the file.
+    `revision` increases when a layer changes the file differently.
     """
     content = f"{revision} ".encode() + file.path.read_bytes()
     return {VERSION: file.version, INPUTS: hashlib.sha256(content).hexdigest()[:16]}
 
 
 def difference(applied: Manifest, wanted: dict[str, str]) -> str:
-    """Say in words what differs between an object's annotations and `wanted`; empty: nothing."""
+    """Say how an object's annotations differ from `wanted`; empty if they do not."""
     there = applied["metadata"].get("annotations") or {}
     if there.get(VERSION) != wanted[VERSION]:
-        return f"version {there.get(VERSION, 'unknown')} is there, {wanted[VERSION]} is asked for"
+        return f"its version is {there.get(VERSION, 'unknown')}, expected {wanted[VERSION]}"
     if there.get(INPUTS) != wanted[INPUTS]:
         return f"another manifest of version {wanted[VERSION]} was applied"
     return ""
 
 
 def version_of(applied: Manifest) -> str:
-    """Return the version that an object's annotations tell; empty for none."""
+    """Return the version in an object's annotations; empty if there is none."""
     return str((applied["metadata"].get("annotations") or {}).get(VERSION, ""))
 
 
 def foreign_among(api: KubernetesApi, manifests: Iterable[Manifest]) -> list[str]:
-    """Name those of the objects that are there and not ours: applying would take them over."""
+    """Name the existing objects that are not ours: applying would take them over."""
     return [
         _shown(manifest)
         for manifest in manifests
@@ -127,40 +127,40 @@ def foreign_among(api: KubernetesApi, manifests: Iterable[Manifest]) -> list[str
 def require_ours(
     api: KubernetesApi, manifests: Iterable[Manifest], *, what: str, remedy: str
 ) -> None:
-    """Refuse to go on where somebody else has installed the same, by whatever means.
+    """Refuse to continue if somebody else has installed the same, by any means.
 
     Raises:
-        ConflictError: one of the objects is there without our label.
+        ConflictError: one of the objects exists without our label.
     """
     if foreign := foreign_among(api, manifests):
         more = f" and {len(foreign) - 1} more lack" if len(foreign) > 1 else " lacks"
         raise ConflictError(
-            f"{what} is in the cluster already and was not installed by this project: "
+            f"{what} is in the cluster already, but this project did not install it: "
             f"{foreign[0]}{more} our label; {remedy}. Nothing was changed"
         )
 
 
 def observe_controller(api: KubernetesApi, name: str, *, namespace: str) -> LayerState:
-    """Look at the Deployment of a manifest that is alone in its namespace: does it run?"""
+    """Return the state of the only Deployment of a manifest's namespace: does it run?"""
     if find_lasting(api, DEPLOYMENT, name, namespace=namespace) is None:
         there = api.find(NAMESPACE, namespace) is not None
-        return Broken(f"{namespace} is there without its controller") if there else Absent()
+        return Broken(f"{namespace} exists without its controller") if there else Absent()
     return broken_by(workloads.describe_unready(api, DEPLOYMENT, name, namespace=namespace))
 
 
 def remove(
     parts: Parts, *, layer: str, namespace: str, what: str, also: Iterable[Resource] = ()
 ) -> None:
-    """Delete everything that carries the layer's label, and wait until its namespace is gone.
+    """Delete everything with the layer's label, and wait until its namespace is gone.
 
-    A namespace with something of somebody else in it stays, without what is the layer's, as far as
-    that may be listed: the rights that are asked for suffice. `also` are kinds of what the layer
-    has made outside of it, beside those that every layer has. Nothing happens while there is no
+    If the namespace has objects of somebody else, it stays and only the layer's objects are
+    deleted, as far as they may be listed: no further rights are required. `also` are kinds of the
+    layer's objects outside of it, beside those that every layer has. Does nothing if there is no
     cluster.
 
     Raises:
-        AccessDeniedError: something of the layer may not be deleted.
-        WaitTimeoutError: the namespace, or something of the layer, is still there.
+        AccessDeniedError: an object of the layer may not be deleted.
+        WaitTimeoutError: the namespace, or an object of the layer, still exists.
     """
     if (api := parts.find_api()) is None:
         return
@@ -172,7 +172,7 @@ def remove(
             names = [str(found["metadata"]["name"]) for found in mine]
             for name in names:
                 api.delete(resource, name)
-            for name in names:  # With a definition goes what was made by it.
+            for name in names:  # Deleting a definition deletes its objects.
                 wait_for_end(api, resource, name, timeout=timeout, clock=clock)
         if remove_namespace(api, namespace):
             wait_for_end(api, NAMESPACE, namespace, timeout=timeout, clock=clock)

@@ -1,4 +1,4 @@
-"""Admission webhooks: they answer some time after their pods are ready."""
+"""Admission webhooks: they start to answer some time after their pods are ready."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ from mlops_pipeline.clients.waiting import patiently
 
 
 def describe_silence(call: Callable[[], object]) -> str | None:
-    """Say why the cluster does not take a call yet; None when it took it. For a wait.
+    """Say why the cluster does not accept a call yet; None if it did. For a wait.
 
     Raises:
-        PipelineError: it refuses it for good.
+        PipelineError: the refusal is permanent.
     """
 
     def probe() -> str | None:

@@ -1,4 +1,4 @@
-"""Deployments and StatefulSets of the layers: whether they run, and what keeps them from it."""
+"""Deployments and StatefulSets of the layers: whether they run, and why they do not."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +11,9 @@ from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 
 
 def is_rolled_out(workload: Manifest, found: Sequence[Manifest]) -> bool:
-    """Say whether every replica is of the newest template and ready, as its controller has seen.
+    """Say whether every replica has the newest template and is ready, as its controller reports.
 
-    That may be some time ago: of its pods, `found`, those that are gone since do not count.
+    The report may be old, so at least as many of its current pods, `found`, must be ready.
     """
     wanted = workload["spec"].get("replicas", 1)
     status: Mapping[str, Any] = workload.get("status") or {}
@@ -25,7 +25,7 @@ def is_rolled_out(workload: Manifest, found: Sequence[Manifest]) -> bool:
 def describe_stopped(
     api: KubernetesApi, resource: Resource, name: str, *, namespace: str
 ) -> str | None:
-    """Say why a Deployment or StatefulSet cannot have a pod at all; None when it can."""
+    """Say why a Deployment or StatefulSet cannot have pods; None if it can."""
     found = api.find(resource, name, namespace=namespace)
     reason = _stopped(found)
     return f"the {resource.kind} {namespace}/{name} {reason}" if reason else None
@@ -34,7 +34,7 @@ def describe_stopped(
 def describe_unready(
     api: KubernetesApi, resource: Resource, name: str, *, namespace: str
 ) -> str | None:
-    """Say why it does not run as it was last applied; None when it does. Looks only."""
+    """Say why it does not run as last applied; None if it does. Changes nothing."""
     shown = f"the {resource.kind} {namespace}/{name}"
     found = api.find(resource, name, namespace=namespace)
     if found is None or _stopped(found):
@@ -44,18 +44,18 @@ def describe_unready(
         return None
     events = api.list(EVENT, namespace=namespace)
     reason = pods.describe_unready(there, events)
-    return f"{shown}: {reason or 'its controller has not seen it yet'}"
+    return f"{shown}: {reason or 'its controller has not reconciled it yet'}"
 
 
 def wait_for(parts: Parts, resource: Resource, name: str, *, namespace: str) -> float:
-    """Wait until it runs as it was last applied, and return the seconds that took.
+    """Wait until it runs as last applied, and return the seconds that this took.
 
-    Pods that are there already and turn out failed are replaced, once.
+    Existing pods that have failed are replaced, once.
 
     Raises:
-        AccessDeniedError: it may not be looked at.
-        FatalStateError: a new pod cannot become ready; the reason and its last log lines.
-        WaitTimeoutError: with what was last seen.
+        AccessDeniedError: the user may not read it.
+        FatalStateError: a new pod cannot become ready; has the reason and its last log lines.
+        WaitTimeoutError: has what was last seen.
     """
     api = parts.api()
 
@@ -89,7 +89,7 @@ def _raise_fatal(api: KubernetesApi, resource: Resource, name: str, namespace: s
 
 def _stopped(found: Manifest | None) -> str:
     if found is None:
-        return "is not there"
+        return "is missing"
     if not stays(found):
         return "is being deleted"
     return "" if found["spec"].get("replicas", 1) else "is scaled to 0"

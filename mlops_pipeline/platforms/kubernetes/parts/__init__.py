@@ -1,1 +1,1 @@
-"""What each layer is given: the ways to the outside, the settings and the state folder."""
+"""What each layer gets: clients of other systems, the settings and the state folder."""

@@ -1,4 +1,4 @@
-"""Which addresses of the container network Services of type LoadBalancer may be given."""
+"""Which addresses of the container network Services of type LoadBalancer may get."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +10,9 @@ from mlops_pipeline.clients.containers import Network
 from mlops_pipeline.clients.errors import ConfigurationError
 
 _MOST = 50
-"""Addresses in a range, where the subnet has room for that many."""
+"""Addresses in a range, if the subnet is large enough."""
 _SLOTS = 64
-"""Ranges near the end of the subnet that clusters are spread over."""
+"""Number of ranges near the end of the subnet among which clusters are distributed."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class AddressRange:
 
     @classmethod
     def parse(cls, text: str) -> "AddressRange":
-        """Read `first-last` or a prefix (`172.18.255.0/28`).
+        """Parse `first-last` or a prefix (`172.18.255.0/28`).
 
         Raises:
-            ValueError: it is neither, or no IPv4; says what is wrong.
+            ValueError: it is neither, or not IPv4; says what is wrong.
         """
         if "/" in text:
             network = IPv4Network(text.strip())
@@ -63,12 +63,12 @@ def choose(
     cluster: str,
     others: Callable[[], Sequence[AddressRange]] = tuple,
 ) -> AddressRange:
-    """Return the range for a pool: the `wanted` one, else the `existing` one where it still fits.
+    """Return the range for a pool: `wanted`, else `existing` if it still fits, else a free one.
 
-    Otherwise a free one of `least` addresses or more near the end of the IPv4 subnet: containers
-    get addresses from its beginning. `others` gives the ranges of the clusters that share the
-    network. Where to look first depends on the cluster's name, for clusters that are made at the
-    same time.
+    A free one has at least `least` addresses and is near the end of the IPv4 subnet: containers get
+    addresses from its beginning. `others` returns the ranges of the clusters that share the
+    network. The cluster's name determines where the search starts, so that clusters that are
+    created at the same time get different ranges.
 
     Raises:
         ConfigurationError: `wanted` cannot be used, or the network has no room.
@@ -83,21 +83,21 @@ def choose(
         if not _conflicts(slot, subnet, network) and not any(slot.overlaps(t) for t in taken):
             return slot
     raise ConfigurationError(
-        f"the container network {subnet} has no {least} free addresses in a row for MetalLB; "
-        "remove containers or other clusters from it, or set kind.metallb.addresses"
+        f"the container network {subnet} does not have {least} free consecutive addresses for "
+        "MetalLB; remove containers or other clusters from it, or set kind.metallb.addresses"
     )
 
 
 def _subnet(network: Network) -> IPv4Network:
-    """Return the IPv4 subnet: the families come in no fixed order."""
+    """Return the IPv4 subnet: the address families have no fixed order."""
     for text in network.subnets:
         subnet = ip_network(text)
         if isinstance(subnet, IPv4Network):
             return subnet
     raise ConfigurationError(
-        f"the container network has no IPv4 subnet (it has {', '.join(network.subnets) or 'none'}),"
-        " and MetalLB's pool here is IPv4; remove the network `kind` and its clusters, so that it "
-        "is made anew"
+        "the container network has no IPv4 subnet (it has "
+        f"{', '.join(network.subnets) or 'none'}), but MetalLB's pool needs IPv4; remove the "
+        "network `kind` and its clusters, so that it is created again"
     )
 
 
@@ -106,8 +106,8 @@ def _configured(wanted: str, subnet: IPv4Network, network: Network) -> AddressRa
         found = AddressRange.parse(wanted)
     except ValueError as error:
         raise ConfigurationError(
-            f"kind.metallb.addresses = {wanted!r} is no range of IPv4 addresses ({error}); write "
-            f"`first-last` or a prefix, in {subnet}"
+            f"kind.metallb.addresses = {wanted!r} is not a range of IPv4 addresses ({error}); "
+            f"write `first-last` or a prefix, in {subnet}"
         ) from error
     if conflicts := _conflicts(found, subnet, network):
         raise ConfigurationError(
@@ -128,7 +128,7 @@ def _fitting(
 
 
 def _conflicts(found: AddressRange, subnet: IPv4Network, network: Network) -> str:
-    """Say why the range cannot be used; empty when it can."""
+    """Say why the range cannot be used; empty if it can."""
     if found.first not in subnet or found.last not in subnet:
         return f"it is not inside the container network {subnet}"
     reserved = {subnet.network_address: "the network", subnet.broadcast_address: "broadcasts"}
@@ -137,7 +137,7 @@ def _conflicts(found: AddressRange, subnet: IPv4Network, network: Network) -> st
     for text in network.addresses:
         reserved |= {a: "a container" for a in _ipv4(text)}
     taken = sorted(address for address in reserved if address in found)
-    return f"it holds {taken[0]}, which is {reserved[taken[0]]}'s" if taken else ""
+    return f"it contains {taken[0]}, the address of {reserved[taken[0]]}" if taken else ""
 
 
 def _ipv4(text: str) -> list[IPv4Address]:
@@ -146,7 +146,7 @@ def _ipv4(text: str) -> list[IPv4Address]:
 
 
 def _places(subnet: IPv4Network, cluster: str, least: int) -> Iterator[AddressRange]:
-    """Return ranges to try: those near the end from one on that the name tells, then the others."""
+    """Yield ranges to try: first those near the end, starting by the name, then the others."""
     middle = subnet[subnet.num_addresses // 2]
     upper = list(
         islice(takewhile(lambda slot: slot.first >= middle, _slots(subnet, least)), _SLOTS)
@@ -157,7 +157,7 @@ def _places(subnet: IPv4Network, cluster: str, least: int) -> Iterator[AddressRa
 
 
 def _slots(subnet: IPv4Network, least: int) -> Iterator[AddressRange]:
-    """Cut the subnet into ranges, from the end on, without its first and its last address."""
+    """Yield ranges of the subnet from its end, without its first and last address."""
     size = max(least, min(_MOST, subnet.num_addresses // 8))
     last = int(subnet.broadcast_address) - 1
     while last - size + 1 > int(subnet.network_address):

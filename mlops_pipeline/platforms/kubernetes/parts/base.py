@@ -1,4 +1,4 @@
-"""What each layer is given, on whatever cluster."""
+"""What each layer gets, on any cluster."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -22,14 +22,14 @@ from mlops_pipeline.platforms.kubernetes.sources import Sources
 from mlops_pipeline.settings.layers import LayerSettings
 
 LOCK_TIMEOUT = 900.0
-"""Seconds to wait for another process that changes the same thing: a whole `up` may go first."""
+"""Seconds to wait for another process that changes the same: a whole `up` may run first."""
 OWNER_LABEL = "mlops-pipeline/owner"
-"""Says which state folder an object in a cluster was made from."""
+"""The label that says which state folder created an object in a cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts(ABC):
-    """The ways to the outside, and the settings. Making them contacts nothing."""
+    """The clients and the settings. Creating them contacts nothing."""
 
     state: State
     settings: LayerSettings
@@ -39,12 +39,12 @@ class Parts(ABC):
     api: Callable[[], KubernetesApi]
     """Raises NotFoundError while there is no cluster."""
     helm: Callable[[], HelmApi]
-    """Raises ConfigurationError where the program cannot be had, NotFoundError as `api` does."""
+    """Raises ConfigurationError if the program is not available, NotFoundError as `api` does."""
     images: Images
     clock: Clock = MONOTONIC
 
     def find_api(self) -> KubernetesApi | None:
-        """Return the way to the cluster, or None while there is none."""
+        """Return the cluster's client, or None if there is no cluster."""
         try:
             return self.api()
         except NotFoundError:
@@ -53,26 +53,26 @@ class Parts(ABC):
     @property
     @abstractmethod
     def unreachable(self) -> str:
-        """What to do where an address that the cluster gave does not answer from here."""
+        """What to do if an address of the cluster does not answer this machine."""
 
     def patience(self, seconds: float) -> float:
-        """Return the seconds in which an address that the cluster has given answers from here."""
+        """Return the seconds within which an address of the cluster must answer this machine."""
         return seconds
 
     @property
     def reaches_addresses(self) -> bool:
-        """Whether what the cluster gives Services of type LoadBalancer is reached from here."""
+        """Whether this machine reaches the addresses of Services of type LoadBalancer."""
         return True
 
     def endpoint(self, address: str, node_ports: Mapping[int, int]) -> Endpoint:
-        """Return where the Service with this address is reached from here.
+        """Return where this machine reaches the Service with this address.
 
-        `node_ports` are its ports on every node, by its own.
+        `node_ports` is port of the Service → its port on every node.
         """
         return Endpoint(address)
 
     def ask(self, url: str, *, timeout: float) -> HttpAnswer:
-        """GET `url` at an address that the cluster has given.
+        """GET `url` at an address of the cluster.
 
         Raises:
             UnavailableError: nothing answered within `timeout` seconds.
@@ -81,10 +81,10 @@ class Parts(ABC):
 
     @abstractmethod
     def choose_addresses(self, existing: str, *, wanted: str, least: int) -> AddressRange:
-        """Return a range that Services of type LoadBalancer can be given.
+        """Return a range for Services of type LoadBalancer.
 
-        `existing` is the one that they are given now, if any, `wanted` the one that the settings
-        name, `least` the number of addresses that the layers take.
+        `existing` is the current range, if any; `wanted` is the one in the settings; `least` is the
+        number of addresses that the layers need.
 
         Raises:
             ConfigurationError: there is none.
@@ -98,9 +98,9 @@ def locks_in(state: State) -> Locks:
 
 @lru_cache(maxsize=2)
 def client_of(kubeconfig: Path, context: str, _content: bytes, owner: str) -> Kubernetes:
-    """Return one client for each content in this process: each step of a run makes its parts anew.
+    """Return one client per kubeconfig content: each step of a run creates its parts again.
 
-    So its connection, and where kinds are served, is found out once. What it applies says which
-    state folder (`owner`) it was made from.
+    So its connection, and the paths of kinds, are determined once. It labels what it applies with
+    the state folder (`owner`).
     """
     return Kubernetes(kubeconfig, context=context, labels={OWNER_LABEL: owner})

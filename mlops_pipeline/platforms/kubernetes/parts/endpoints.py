@@ -1,7 +1,7 @@
-"""Where this machine reaches a Service: at the Service's own address, or by ports of this machine.
+"""Where this machine reaches a Service: at its address, or at ports of this machine.
 
-Ports are for a machine that is not in the network of the nodes. The way is then: a port of this
-machine, the node port it is mapped to, the Service.
+Ports are for a machine outside of the nodes' network. They lead from a port of this machine to the
+node port that it is mapped to, and from there to the Service.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,17 +15,16 @@ class ServicePort:
     """A port of a Service that this machine uses."""
 
     name: str
-    """That of the setting of kind.cluster without `_port`, where there is one."""
+    """The name of the setting of kind.cluster without `_port`, if there is one."""
     inner: int
-    """The Service's own."""
+    """The Service's port."""
     node: int
-    """The same on every node.
+    """The port on every node.
 
-    Below 30086 are those that Kubernetes gives to nobody who does not ask for one
-    (https://kubernetes.io/blog/2023/05/11/nodeport-dynamic-and-static-allocation/).
-    """
+    Below 30086, Kubernetes assigns a port only on request
+    (https://kubernetes.io/blog/2023/05/11/nodeport-dynamic-and-static-allocation/)."""
     first: int
-    """The first port of this machine to try where the setting's is in use."""
+    """The first port of this machine to try if the setting's port is in use."""
 
 
 def node_ports(ports: Iterable[ServicePort]) -> dict[int, int]:
@@ -35,21 +34,21 @@ def node_ports(ports: Iterable[ServicePort]) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a Service is reached from here."""
+    """Where this machine reaches a Service."""
 
     host: str
     """An address or a name."""
     ports: Mapping[int, int] = field(default_factory=dict)
-    """Port of the Service → port of `host`, where they differ."""
+    """Port of the Service → port of `host`, if they differ."""
 
     def port(self, inner: int) -> int:
         """Return the port of `host` that leads to the Service's port `inner`."""
         return self.ports.get(inner, inner)
 
     def url(self, *, scheme: str = "http", port: int | None = None) -> str:
-        """Return `scheme://host[:port]`, an IPv6 address in brackets.
+        """Return `scheme://host[:port]`, with an IPv6 address in brackets.
 
-        `port` is one of the Service; by default the one that the scheme stands for.
+        `port` is a port of the Service; the default is the scheme's.
         """
         default = _DEFAULT[scheme]
         outer = self.port(port or default)

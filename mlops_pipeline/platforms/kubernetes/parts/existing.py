@@ -1,4 +1,4 @@
-"""What the layers in a cluster that is there already are given."""
+"""What the layers in an existing cluster get."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
 @dataclass(frozen=True, kw_only=True)
 class ExistingParts(Parts):
-    """Those of a cluster that is there: its kubeconfig is the user's, read where it stands."""
+    """The parts of an existing cluster. Its kubeconfig is the user's, read in its place."""
 
     settings: KubernetesSettings
 
@@ -65,34 +65,34 @@ class ExistingParts(Parts):
 
     @property
     def unreachable(self) -> str:
-        """What to do where an address that the cluster gave does not answer from here."""
+        """What to do if an address of the cluster does not answer this machine."""
         return (
-            "can this machine reach the addresses that the cluster gives Services of type "
-            "LoadBalancer? A firewall, a VPN or a load balancer without one may be in the way; see "
-            "docs/kubernetes.md"
+            "check that this machine can reach the addresses that the cluster assigns to Services "
+            "of type LoadBalancer: a firewall, a VPN or a load balancer without an address may "
+            "prevent it; see docs/kubernetes.md"
         )
 
     def patience(self, seconds: float) -> float:
-        """Return `ready_timeout` at least: the load balancer of a cloud takes minutes."""
+        """Return at least `ready_timeout`: a cloud's load balancer takes minutes."""
         return max(seconds, self.settings.ready_timeout)
 
     def choose_addresses(self, existing: str, *, wanted: str, least: int) -> AddressRange:
-        """Return the range that the settings name.
+        """Return the range in the settings.
 
         Raises:
-            ConfigurationError: it is no range.
+            ConfigurationError: it is not a range.
         """
         try:
             return AddressRange.parse(wanted)
         except ValueError as error:
             raise ConfigurationError(
-                f"kubernetes.metallb.addresses = {wanted!r} is no range of IPv4 addresses "
+                f"kubernetes.metallb.addresses = {wanted!r} is not a range of IPv4 addresses "
                 f"({error}); write `first-last` or a prefix, of addresses that nothing else uses"
             ) from error
 
 
 def delivered(settings: KubernetesSettings, engine: EngineApi, sources: Sources) -> Images:
-    """Return the way that the settings name by which images come to the nodes."""
+    """Return how images get to the nodes, according to the settings."""
     chosen = settings.images
     if chosen.delivery == "kind":
 

@@ -1,4 +1,4 @@
-"""What images the nodes have, and giving them those that are missing."""
+"""Which images the nodes have, and loading the missing ones."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -9,38 +9,37 @@ from mlops_pipeline.clients.kind import KindApi
 from mlops_pipeline.platforms.kubernetes.sources import Sources
 
 _TIMEOUT = 600.0
-"""Seconds that one archive or image may take into one node."""
+"""Seconds to load one archive or image into one node."""
 _PUSH_TIMEOUT = 1800.0
-"""Seconds that one image may take into a registry: 0.5 GB go over a network that may be slow."""
+"""Seconds to push one image to a registry: 0.5 GB, possibly over a slow network."""
 
 
 LOCAL = "localhost"
-"""How the names of our images begin that are for no registry.
+"""The prefix of our images' names without a registry.
 
-None has what is of localhost: a node that lacks such an image says so at once.
-"""
+No registry has images of localhost, so a node that lacks such an image reports it at once."""
 
 
 class Images(Protocol):
-    """Where the images are that a cluster runs, and bringing there what is missing."""
+    """The places that must have a cluster's images, and a way to bring missing images there."""
 
     def name(self, repository: str) -> str:
-        """Return the full name of an image of ours, here and for the nodes. Contacts nothing."""
+        """Return the full name of an image of ours here and on the nodes. Contacts nothing."""
 
     def places(self) -> tuple[str, ...]:
-        """Return where images of ours must be, in words; empty where there is no cluster."""
+        """Name the places that must have our images; empty if there is no cluster."""
 
     def missing(self, references: Iterable[str]) -> dict[str, frozenset[str]]:
-        """Return place → which of the references it lacks; places that lack none are left out."""
+        """Return place → the references that it lacks, without places that lack none."""
 
     def ensure(self, group: str) -> tuple[str, ...]:
-        """Bring a group of upstream's images where they are missing, and return their references.
+        """Bring upstream's missing images of a group to their places, and return their references.
 
-        Nothing is done where nodes pull them.
+        Does nothing if nodes pull them.
         """
 
     def ensure_local(self, *references: str) -> bool:
-        """Bring images of the engine where they are missing; return whether any was."""
+        """Bring the engine's images to places that lack them. Return whether any was missing."""
 
 
 class NodeImages:
@@ -66,13 +65,13 @@ class NodeImages:
         return f"{LOCAL}/{repository}"
 
     def places(self) -> tuple[str, ...]:
-        """Return the names of the nodes; none where there is no cluster."""
+        """Return the names of the nodes; empty if there is no cluster."""
         return tuple(self._kind().nodes(self._cluster))
 
     def missing(self, references: Iterable[str]) -> dict[str, frozenset[str]]:
-        """Return node → which of the references it lacks; nodes that lack none are left out.
+        """Return node → the references that it lacks, without nodes that lack none.
 
-        Empty where there is no cluster.
+        Empty if there is no cluster.
 
         Raises:
             PipelineError: kind or the engine does not answer.
@@ -86,12 +85,12 @@ class NodeImages:
         return lacking
 
     def ensure(self, group: str) -> tuple[str, ...]:
-        """Give every node the group's images, and return the references that one lacked, sorted.
+        """Load the group's missing images into every node. Return the missing references, sorted.
 
-        Without archives of the group nothing is done: nodes pull what they lack.
+        Does nothing without archives of the group: nodes pull what they lack.
 
         Raises:
-            PipelineError: an archive cannot be had, or a node did not take it.
+            PipelineError: an archive is not available, or a node did not accept it.
         """
         archives = self._sources.archives(group)
         if not archives:
@@ -104,14 +103,14 @@ class NodeImages:
         return tuple(sorted(set().union(*lacking.values())))
 
     def ensure_local(self, *references: str) -> bool:
-        """Give every node images of the engine; return whether one lacked any.
+        """Copy images from the engine to the nodes that lack them. Return whether any did.
 
-        A tag must be a new one for each content: an image of that name in a node is kept. Several
-        images go in one stream, with the layers that they share but once.
+        Each content needs a tag of its own: a node keeps an existing image of that name. Several
+        images are sent in one stream, which contains shared layers only once.
 
         Raises:
             NotFoundError: the engine does not have one.
-            PipelineError: a node did not take them.
+            PipelineError: a node did not accept them.
         """
         lacking = self.missing(references)
         for node, lacked in lacking.items():
@@ -121,9 +120,9 @@ class NodeImages:
 
 
 class RegistryImages:
-    """Images of ours in a registry, which nodes pull from; others they pull from upstream's.
+    """Our images are in a registry, from which nodes pull them; other images are at upstream's.
 
-    `registry` is how their names begin; `plain_http` that it has no TLS.
+    `registry` is the prefix of their names; `plain_http` says that it has no TLS.
     """
 
     def __init__(self, engine: EngineApi, registry: str, *, plain_http: bool) -> None:
@@ -139,9 +138,9 @@ class RegistryImages:
         """
         if not self._registry:
             raise ConfigurationError(
-                "no registry is set from which nodes could pull the images of the model server: "
-                "set kubernetes.images.registry to one that this machine may push to "
-                "(`docker login` first), or kubernetes.images.delivery to another way"
+                "no registry is set from which nodes can pull the model server's images: set "
+                "kubernetes.images.registry to one that this machine may push to (`docker login` "
+                "first), or set kubernetes.images.delivery to another method"
             )
         return f"{self._registry}/{repository}"
 
@@ -150,10 +149,10 @@ class RegistryImages:
         return (self._registry,)
 
     def missing(self, references: Iterable[str]) -> dict[str, frozenset[str]]:
-        """Return the registry → which of the references it lacks; nothing where it lacks none.
+        """Return registry → the references that it lacks; empty if it lacks none.
 
-        What it does not let us look at counts as lacking: many say so of a repository that is not
-        there yet. Whether the login is refused is decided by the push.
+        A reference that may not be read counts as missing: many registries deny access to a
+        repository that does not exist. The push shows whether the login is refused.
 
         Raises:
             PipelineError: it does not answer.
@@ -172,11 +171,11 @@ class RegistryImages:
         return ()
 
     def ensure_local(self, *references: str) -> bool:
-        """Push what the registry lacks; return whether that was any.
+        """Push the images that the registry lacks. Return whether it lacked any.
 
         Raises:
             AccessDeniedError: the registry refuses the engine's login.
-            PipelineError: it does not answer, or did not take an image.
+            PipelineError: it does not answer, or did not accept an image.
         """
         lacking = self.missing(references).get(self._registry, frozenset())
         for reference in references:
@@ -186,18 +185,18 @@ class RegistryImages:
 
 
 class BroughtImages:
-    """Images that somebody brings to the nodes, by whatever way: nothing is looked at or done."""
+    """Somebody brings the images to the nodes in any way: nothing is verified or done."""
 
     def name(self, repository: str) -> str:
         """Return the full name of an image of ours."""
         return f"{LOCAL}/{repository}"
 
     def places(self) -> tuple[str, ...]:
-        """Return the nodes, which nobody can look into."""
+        """Return the nodes, which this machine cannot examine."""
         return ("the nodes",)
 
     def missing(self, references: Iterable[str]) -> dict[str, frozenset[str]]:
-        """Return nothing: what a pod lacks is told when it starts."""
+        """Return nothing: a pod reports a missing image at its start."""
         return {}
 
     def ensure(self, group: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the layers of the kind platform are given."""
+"""What the layers of the kind platform get."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,31 +30,32 @@ from mlops_pipeline.settings.kind import KindSettings
 
 _NETWORK = "kind"
 """The container network of every kind cluster."""
-_NO_CLUSTER = "the cluster is not there; `mlops-pipeline up cluster` makes it"
+_NO_CLUSTER = "the cluster is missing; create it with `mlops-pipeline up cluster`"
 _OUT_OF_REACH = (
-    "can this machine reach the container network? Docker Desktop keeps it in a virtual machine, "
-    "on Linux a firewall or a VPN may claim the address: with kind.cluster.reach = ports and `up "
-    "--recreate` the cluster is reached by ports of this machine instead"
+    "check that this machine can reach the container network: Docker Desktop keeps it in a "
+    "virtual machine, and on Linux a firewall or a VPN may use its addresses; with "
+    "kind.cluster.reach = ports and `up --recreate`, the cluster is reached by ports of this "
+    "machine instead"
 )
 _PORTS_LEAD_NOWHERE = (
-    "does a port of this machine lead there? `docker port` with the name of the control plane "
-    "shows what is mapped; `mlops-pipeline up cluster --recreate` maps it anew"
+    "check that a port of this machine is mapped to it: `docker port` with the name of the "
+    "control plane shows the mapping; `mlops-pipeline up cluster --recreate` creates it again"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class KindParts(Parts):
-    """Those of the kind platform."""
+    """The parts of the kind platform."""
 
     settings: KindSettings
     kind: Callable[[], KindApi]
-    """Raises ConfigurationError where the program cannot be had."""
+    """Raises ConfigurationError if the program is not available."""
     bundle: Path | None = None
-    """Where programs, charts and images come from; None: from PATH and the network."""
+    """The source of programs, charts and images; None: PATH and the network."""
 
     @property
     def unreachable(self) -> str:
-        """What to do where the gateway or the store does not answer from here."""
+        """What to do if the gateway or the store does not answer this machine."""
         return _OUT_OF_REACH if self.reaches_addresses else _PORTS_LEAD_NOWHERE
 
     @property
@@ -63,7 +64,7 @@ class KindParts(Parts):
         return not config.reaches_by_ports(self.settings.cluster)
 
     def endpoint(self, address: str, node_ports: Mapping[int, int]) -> Endpoint:
-        """Return its address, or the ports of this machine that the control plane's are mapped to.
+        """Return its address, or the ports of this machine that are mapped to the control plane.
 
         Raises:
             NotFoundError: there is no cluster.
@@ -73,19 +74,19 @@ class KindParts(Parts):
             return Endpoint(address)
         node, host, ports = self._control_plane(), "", dict[int, int]()
         for own, port in node_ports.items():
-            # Its own number here may be anybody's.
+            # Another program may use the same port number on this machine.
             if (way := config.way_to(node, port)) is None:
                 raise UnavailableError(
-                    f"no port of this machine leads to port {port} of {node.name}, as "
-                    "kind.cluster.reach = ports needs: make the cluster anew with `mlops-pipeline "
-                    "up cluster --recreate`, with the loss of everything in it, or set "
-                    "kind.cluster.reach = addresses"
+                    "kind.cluster.reach = ports needs a port of this machine that leads to port "
+                    f"{port} of {node.name}, but none is mapped: create the cluster again with "
+                    "`mlops-pipeline up cluster --recreate`, which deletes everything in it, or "
+                    "set kind.cluster.reach = addresses"
                 )
             host, ports[own] = way
         return Endpoint(host, ports)
 
     def way_to(self, inner: int) -> tuple[str, int] | None:
-        """Return the address and the port of this machine that lead to one of the control plane.
+        """Return the address and port of this machine that lead to a port of the control plane.
 
         Raises:
             NotFoundError: there is no cluster.
@@ -94,7 +95,7 @@ class KindParts(Parts):
         return config.way_to(self._control_plane(), inner)
 
     def ask(self, url: str, *, timeout: float) -> HttpAnswer:
-        """GET `url` at an address that the cluster has given, from a node if not from here.
+        """GET `url` at an address of the cluster, from a node if this machine cannot.
 
         Raises:
             NotFoundError: there is no cluster.
@@ -125,7 +126,8 @@ class KindParts(Parts):
         api = partial(_current, state.kubeconfig, context=context, owner=identity_of(home))
 
         def kind() -> KindApi:
-            # The kind that made the cluster deletes it too, where no bundle is set any more.
+            # The kind program that created the cluster also deletes it, even if no bundle is set
+            # any more.
             record = ClusterBook(state.cluster).find(name) if bundle is None else None
             if record is not None and record.bundle:
                 with suppress(PipelineError):
@@ -156,7 +158,7 @@ class KindParts(Parts):
         """Return a range of the container network that its clusters share.
 
         Raises:
-            ConfigurationError: it has no room, or not for the one that the settings name.
+            ConfigurationError: it has no room, or the range in the settings cannot be used.
         """
         name = self.settings.cluster.name
         return addresses.choose(
@@ -170,7 +172,7 @@ class KindParts(Parts):
 
 
 def _current(kubeconfig: Path, *, context: str, owner: str) -> KubernetesApi:
-    """Return the cluster that the kubeconfig leads to now.
+    """Return the cluster that the kubeconfig currently leads to.
 
     Raises:
         NotFoundError: there is no kubeconfig, and so no cluster.
@@ -182,9 +184,9 @@ def _current(kubeconfig: Path, *, context: str, owner: str) -> KubernetesApi:
     except FileNotFoundError as error:
         raise NotFoundError(_NO_CLUSTER) from error
     except (OSError, ConfigurationError) as error:
-        # Not the error's words: its advice is for a kubeconfig that the user wrote.
+        # The error's own advice is for a kubeconfig that the user wrote.
         raise UnavailableError(
-            f"{kubeconfig} is damaged and does not lead to the cluster; `mlops-pipeline up "
-            "cluster` writes it again"
+            f"{kubeconfig} is damaged and does not lead to the cluster; write it again with "
+            "`mlops-pipeline up cluster`"
         ) from error
     return found

@@ -1,4 +1,4 @@
-"""Where a Kubernetes platform keeps what it knows: one private folder."""
+"""The private folder with the state of a Kubernetes platform."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from mlops_pipeline.clients.files import (
 from mlops_pipeline.platforms import state_folder
 
 _MARK = ".mlops-pipeline-kubernetes"
-"""What says that a folder is ours."""
+"""The file that marks a folder as ours."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class State:
 
     @property
     def kubeconfig(self) -> Path:
-        """How the cluster is reached; holds its administrator's key."""
+        """The kubeconfig of the cluster, with its administrator's key."""
         return self.home / "kubeconfig"
 
     @property
     def cluster(self) -> Path:
-        """What is known of the kind cluster."""
+        """The record of the kind cluster."""
         return self.home / "cluster.json"
 
     @property
@@ -38,12 +38,12 @@ class State:
 
     @property
     def helm(self) -> Path:
-        """What helm keeps."""
+        """Helm's own files."""
         return self.home / "helm"
 
     @property
     def temporary(self) -> Path:
-        """Files that are gone when the command that made them ends."""
+        """Files that are deleted when the command that created them ends."""
         return self.home / "tmp"
 
     @property
@@ -53,20 +53,20 @@ class State:
 
     @property
     def verified(self) -> Path:
-        """Which files were compared with their digests."""
+        """Which files were verified with their digests."""
         return self.home / "verified.json"
 
     def is_prepared(self) -> bool:
-        """Say whether `prepare` has been here; its mark may have been lost since."""
+        """Say whether `prepare` created the folder; its mark may have been lost since."""
         made = (self.locks, self.helm, self.temporary)
         return (self.home / _MARK).exists() or all(folder.is_dir() for folder in made)
 
     def prepare(self) -> None:
-        """Make the folders, readable by this user alone.
+        """Create the folders, readable by this user only.
 
         Raises:
             ConfigurationError: the folder is not writable or the disk is full.
-            ConflictError: it is somebody else's.
+            ConflictError: it belongs to somebody else.
         """
         with state_folder.writing(self.home):
             make_private(self.home)
@@ -81,12 +81,13 @@ class State:
         """Remove the folder and everything in it.
 
         Raises:
-            ConflictError: it is a folder that this project did not make.
+            ConflictError: this project did not create the folder.
             ConfigurationError: something in it cannot be removed.
         """
         state_folder.purge(self.home, mark=_MARK, is_ours=self.is_prepared())
 
     def _require_ours(self) -> None:
         found = [path.name for path in self.home.iterdir() if _MARK not in path.name]
-        if found and not self.is_prepared():  # Asked after looking: the mark comes first.
+        # Checked after the listing, because the mark is written first.
+        if found and not self.is_prepared():
             state_folder.refuse_others(self.home, found)

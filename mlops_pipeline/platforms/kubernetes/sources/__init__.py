@@ -1,4 +1,4 @@
-"""Where programs, charts, manifests and images come from."""
+"""The sources of programs, charts, manifests and images."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Protocol
 BASE = "python"
 """The group of the image that our serving images are built from."""
 SERVING = "serving"
-"""The group of those themselves. A bundle may have them, so that nothing need be built."""
+"""The group of our serving images. If a bundle has them, nothing is built."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ManifestFile:
 
 @dataclass(frozen=True)
 class NodeImage:
-    """The image of kind's nodes; with an archive where the engine need not pull it."""
+    """The image of kind's nodes; with an archive if the engine need not pull it."""
 
     reference: str
     archive: Path | None
@@ -37,21 +37,21 @@ class NodeImage:
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive of images (`docker save`), with the references of what it holds."""
+    """An archive of images (`docker save`), with the references of its images."""
 
     path: Path
     images: tuple[str, ...]
 
 
 class Sources(Protocol):
-    """Everything from outside, asked for by name.
+    """Everything that is downloaded, by name.
 
-    Only `require` may use a network. Every method raises ConfigurationError where the thing cannot
-    be had, with what to do, and IntegrityError where it is not what its digest says.
+    Only `require` may use a network. Every method raises ConfigurationError if something is not
+    available, with what to do, and IntegrityError if it does not match its digest.
     """
 
     def require(self, names: Iterable[str]) -> None:
-        """Make sure that everything of those names is here, before anything is changed.
+        """Ensure that everything of those names is on this machine, before anything is changed.
 
         A name is that of a program, a chart, a manifest or a group of images.
         """
@@ -69,10 +69,10 @@ class Sources(Protocol):
         """Return the image of kind's nodes."""
 
     def archives(self, group: str) -> tuple[Archive, ...]:
-        """Return the archives of a group of images; none where nodes pull them.
+        """Return the archives of a group of images; empty if nodes pull them.
 
-        Groups: those of `versions.toml`, and SERVING, of which there may be none.
+        Groups: those of `versions.toml`, and the optional SERVING.
         """
 
     def echo_image(self) -> str:
-        """Return the reference of the image that echoes; it is in the group `extras`."""
+        """Return the reference of the echo image; it is in the group `extras`."""

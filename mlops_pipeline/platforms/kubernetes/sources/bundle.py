@@ -1,4 +1,4 @@
-"""A folder that has everything: nothing is asked of a network."""
+"""A folder that has everything, so that no network is needed."""
 
 import os
 from collections.abc import Iterable
@@ -21,10 +21,9 @@ from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE, thi
 
 
 class Bundle:
-    """A folder with a `bundle.toml` that names each file with its digest: no network is needed.
+    """A folder with a `bundle.toml` that has each file's digest. No network is needed.
 
-    Each file is compared with its digest the first time that it is asked for, and again when its
-    size or time changes.
+    Each file is compared with its digest at its first use, and again if its size or time changes.
     """
 
     def __init__(self, folder: Path, *, verified: Verified) -> None:
@@ -32,12 +31,12 @@ class Bundle:
         self._verified = verified
 
     def require(self, names: Iterable[str]) -> None:
-        """Make sure that everything of those names is there, whole.
+        """Ensure that everything of those names exists and is undamaged.
 
-        With BASE our serving images are looked at, where they are there: none is built then.
+        With BASE, our serving images are verified if they exist: then none is built.
 
         Raises:
-            ConfigurationError: something is missing; named.
+            ConfigurationError: something is missing; says what.
             IntegrityError: a file differs from its digest.
         """
         for name in names:
@@ -48,19 +47,19 @@ class Bundle:
         """Return a program: `kind`, `helm`.
 
         Raises:
-            ConfigurationError: it is not there, or not to be run.
+            ConfigurationError: it is missing or not executable.
             IntegrityError: it differs from its digest.
         """
         path = self._checked(self._newest(name, "binary"))
         if not os.access(path, os.X_OK):
-            raise ConfigurationError(f"{path} may not be run; `chmod +x {path}` allows it")
+            raise ConfigurationError(f"{path} is not executable; run `chmod +x {path}`")
         return path
 
     def chart(self, name: str) -> Chart:
         """Return a chart: `base`, `istiod`, `gateway`, `seldon-core-operator`.
 
         Raises:
-            ConfigurationError: it is not there.
+            ConfigurationError: it is missing.
             IntegrityError: it differs from its digest.
         """
         file = self._newest(name, "chart")
@@ -70,7 +69,7 @@ class Bundle:
         """Return a manifest: `metallb-native`, `ingress-nginx`, `bookinfo`.
 
         Raises:
-            ConfigurationError: it is not there.
+            ConfigurationError: it is missing.
             IntegrityError: it differs from its digest.
         """
         file = self._newest(name, "manifest")
@@ -80,7 +79,7 @@ class Bundle:
         """Return the image of kind's nodes, with its archive.
 
         Raises:
-            ConfigurationError: it is not there.
+            ConfigurationError: it is missing.
             IntegrityError: it differs from its digest.
         """
         reference = self._contents.node_image
@@ -90,24 +89,24 @@ class Bundle:
         raise self._missing(f"the node image {reference}")
 
     def archives(self, group: str) -> tuple[Archive, ...]:
-        """Return the archives of a group of images, as they are named in `Sources`.
+        """Return the archives of a group of images; see `Sources` for the groups.
 
         Raises:
-            ConfigurationError: there are none, but for SERVING.
+            ConfigurationError: there are none, except for SERVING.
             IntegrityError: one differs from its digest.
         """
         files = self._held(SERVING) if group == SERVING else self._named(group, *IMAGES)
         return tuple(Archive(self._checked(file), file.images) for file in files)
 
     def echo_image(self) -> str:
-        """Return the reference of the image that echoes; it is in the group `extras`."""
+        """Return the reference of the echo image; it is in the group `extras`."""
         return ECHO_IMAGE
 
     def _newest(self, name: str, kind: str) -> BundleFile:
         return self._named(name, kind)[-1]
 
     def _named(self, name: str, *kinds: str) -> list[BundleFile]:
-        """Return the files of a name, of which there is one at least."""
+        """Return the files of a name, at least one."""
         if found := self._held(name, *kinds):
             return found
         raise self._missing(f"{kinds[0]} {name}" if kinds else name)
@@ -126,8 +125,8 @@ class Bundle:
     def _missing(self, what: str) -> ConfigurationError:
         held = ", ".join(sorted({file.name for file in self._contents.files}))
         return ConfigurationError(
-            f"the bundle {self._folder} has no {what} (it has {held}); take one that has it, or "
-            "let it be had from a network: unset MLOPS_BUNDLE and `bundle` in mlops.toml"
+            f"the bundle {self._folder} has no {what} (it has {held}); use a bundle that has it, "
+            "or use the network: unset MLOPS_BUNDLE and `bundle` in mlops.toml"
         )
 
     @cached_property
@@ -135,24 +134,24 @@ class Bundle:
         contents = bundle_contents.read(self._folder)
         if contents.platform not in ("", this_machine()):
             raise ConfigurationError(
-                f"the bundle {self._folder} is for {contents.platform}, and this is "
-                f"{this_machine()}; take one that was made with --machine {this_machine()}"
+                f"the bundle {self._folder} is for {contents.platform}, but this machine is "
+                f"{this_machine()}; use one that was created with --machine {this_machine()}"
             )
         return contents
 
     def _checked(self, file: BundleFile) -> Path:
-        """Return the path of a file whose bytes are those of its digest."""
+        """Return the path of a file that matches its digest."""
         path = self._folder / file.path
         try:
             found = self._verified.difference(path, file.sha256)
         except OSError as error:
             raise ConfigurationError(
-                f"the bundle names {path}, which cannot be read ({error.strerror}); get the "
-                "bundle anew"
+                f"the bundle names {path}, which cannot be read ({error.strerror}); copy the "
+                "bundle again"
             ) from error
         if found:
             raise IntegrityError(
-                f"{path} has the digest {found}, and its bundle says {file.sha256}: it was "
-                "altered or did not arrive whole; get the bundle anew"
+                f"{path} has the digest {found}, expected {file.sha256}: it was changed or copied "
+                "incompletely; copy the bundle again"
             )
         return path

@@ -1,4 +1,4 @@
-"""Whether a bundle is whole: every file read, every digest compared."""
+"""Verifying a bundle: every file is read and compared with its digest."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mlops_pipeline.platforms.kubernetes.sources.contents import CONTENTS, Bundl
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is not as the list of a bundle says."""
+    """One difference from the bundle's list."""
 
     kind: Literal["foreign", "missing", "altered", "extra", "lacking"]
     what: str
@@ -20,12 +20,12 @@ class Fault:
 
 
 def check(folder: Path, *, needed: Iterable[str] = (), machine: str = "") -> tuple[Fault, ...]:
-    """Compare every file with its digest; `needed` are names that the bundle must have.
+    """Compare every file with its digest. `needed` has names that the bundle must have.
 
-    `machine` is what it is to be used on (`linux/amd64`); empty: that is not asked.
+    `machine` is the machine that will use it (`linux/amd64`); empty: that is not compared.
 
     Raises:
-        ConfigurationError: the folder is no bundle.
+        ConfigurationError: the folder is not a bundle.
     """
     contents = bundle_contents.read(folder)
     named = {file.path for file in contents.files} | {CONTENTS}

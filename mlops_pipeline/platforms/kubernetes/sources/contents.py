@@ -1,4 +1,4 @@
-"""`bundle.toml`: which files a bundle has, with the digest of each."""
+"""`bundle.toml`: the files of a bundle, with the digest of each."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ else:
 CONTENTS = "bundle.toml"
 Kind = Literal["binary", "chart", "manifest", "images", "build-image", "node-image"]
 IMAGES: tuple[Kind, ...] = ("images", "build-image", "node-image")
-"""`images` go into nodes, the `build-image` into the engine, nodes are made of the `node-image`."""
+"""`images` are loaded into nodes, the `build-image` into the engine; nodes run the `node-image`."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class BundleFile:
     """One file of a bundle."""
 
     path: str
-    """From the bundle's folder, with `/`."""
+    """Path from the bundle's folder, with `/`."""
     kind: Kind
     version: str
     sha256: str
@@ -33,13 +33,13 @@ class BundleFile:
     """Bytes."""
     images: tuple[str, ...] = ()
     url: str = ""
-    """Where it was downloaded from."""
+    """The URL that it was downloaded from."""
 
     @property
     def name(self) -> str:
-        """What it is asked for by: the file's name without its ending, a chart's version or both.
+        """The name to find it by: the file's name without its ending, a chart's version or both.
 
-        Archives of images may go on after a dot: `istio.1.tar` belongs to `istio` too.
+        Archives of images may have a number after a dot: `istio.1.tar` belongs to `istio` too.
         """
         file = PurePosixPath(self.path)
         if self.kind == "chart":
@@ -49,51 +49,49 @@ class BundleFile:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a bundle is and has."""
+    """The properties and files of a bundle."""
 
     files: tuple[BundleFile, ...]
     name: str = ""
     version: str = ""
     platform: str = ""
-    """What it is for: `linux/amd64`."""
+    """The machine that it is for: `linux/amd64`."""
     node_image: str = ""
     """The reference of the image of kind's nodes."""
 
 
 def read(folder: Path, *, file: str = CONTENTS) -> Contents:
-    """Return what the bundle in `folder` has.
+    """Return the contents of the bundle in `folder`.
 
     Raises:
-        ConfigurationError: it is no bundle, or its list cannot be understood.
+        ConfigurationError: it is not a bundle, or its list is invalid.
     """
     path = folder / file
     try:
         content = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigurationError(
-            f"{folder} is no bundle: {path} cannot be read ({error.strerror}); set "
-            "MLOPS_BUNDLE to the folder that holds bundle.toml"
+            f"{folder} is not a bundle: {path} cannot be read ({error.strerror}); set MLOPS_BUNDLE "
+            "to the folder that contains bundle.toml"
         ) from error
     except ValueError as error:
-        raise ConfigurationError(
-            f"{path} cannot be understood: {error}; get the bundle anew"
-        ) from error
+        raise ConfigurationError(f"{path} is invalid: {error}; copy the bundle again") from error
     try:
         files = tuple(_file(entry) for entry in content["file"])
     except (LookupError, TypeError) as error:
         raise ConfigurationError(
-            f"{path} is not the list of a bundle: an entry has no {error}; get the bundle anew"
+            f"{path} is not the list of a bundle: an entry has no {error}; copy the bundle again"
         ) from error
     if outside := [f.path for f in files if _leaves(f.path)]:
         raise ConfigurationError(
-            f"{path} names {outside[0]}, which is not in the bundle; do not use it"
+            f"{path} names {outside[0]}, which is outside of the bundle; do not use this bundle"
         )
     about = {key: str(content.get(key, "")) for key in ("name", "version", "platform")}
     return Contents(files, node_image=str(content.get("node_image", "")), **about)
 
 
 def write(folder: Path, contents: Contents, *, file: str = CONTENTS) -> None:
-    """Write the list of a bundle in one step.
+    """Write the list of a bundle atomically.
 
     Raises:
         ConfigurationError: the folder cannot be written, or the disk is full.
@@ -122,7 +120,7 @@ def _file(entry: Any) -> BundleFile:
 
 
 def _line(key: str, value: object) -> str:
-    """Return a line of TOML, whose basic strings and arrays are written as JSON's are."""
+    """Return a line of TOML. Its basic strings and arrays are written like JSON's."""
     return f"{key} = {json.dumps(value)}"
 
 

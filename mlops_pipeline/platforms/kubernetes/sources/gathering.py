@@ -1,4 +1,4 @@
-"""Making a bundle: everything that `versions.toml` pins and the settings need, in one folder."""
+"""Creating a bundle: a folder with everything that `versions.toml` pins and the settings need."""
 
 import importlib.metadata
 import logging
@@ -31,9 +31,9 @@ from mlops_pipeline.platforms.kubernetes.sources.versions import (
 
 _log = logging.getLogger(__name__)
 NAME = "mlops-pipeline"
-"""Of the bundles that are made here; others may call theirs what they like."""
+"""The name of the bundles that this project creates; others may use any name."""
 MAKING = ".making"
-"""What a bundle has of its own while it is made; it goes when the bundle is whole."""
+"""A bundle's temporary files, which are deleted when it is complete."""
 _LOCK_TIMEOUT = 3600.0
 _PULL_TIMEOUT = 3600.0
 _SAVE_TIMEOUT = 1800.0
@@ -42,18 +42,18 @@ _ARCHIVES: dict[str, Kind] = {NODE: "node-image", BASE: "build-image"}
 
 @dataclass(frozen=True)
 class Built:
-    """Images that are built here, for one archive."""
+    """Images that are built on this machine, for one archive."""
 
     archive: str
     version: str
     references: tuple[str, ...]
     ensure: Callable[[], None]
-    """Lets the engine have them."""
+    """Builds them in the engine."""
 
 
 @dataclass(frozen=True)
 class Gathering:
-    """What makes bundles for one kind of machine: `linux/amd64`."""
+    """Creates bundles for one kind of machine: `linux/amd64`."""
 
     machine: str
     versions: Versions
@@ -62,15 +62,15 @@ class Gathering:
     built: Built | None = None
 
     def create(self, folder: Path, names: Iterable[str]) -> Contents:
-        """Make `folder` a bundle of everything of those names; what is there and whole is kept.
+        """Create a bundle of everything of those names in `folder`; existing valid files are kept.
 
-        Its list is written last: a folder without one is not whole. The same call goes on then.
+        Its list is written last, so a folder without one is incomplete. The same call then resumes.
 
         Raises:
             ConfigurationError: upstream lacks a file, or the disk is full.
-            ConflictError: the folder holds something else.
+            ConflictError: the folder has other content.
             CommandError: an image cannot be pulled or saved.
-            IntegrityError: a file came that is not the one that is pinned.
+            IntegrityError: a downloaded file is not the pinned one.
             UnavailableError: upstream or the engine does not answer.
         """
         with writing(folder):
@@ -81,7 +81,7 @@ class Gathering:
         making = folder / MAKING
         making.mkdir(parents=True, exist_ok=True)
         locks = Locks(making, timeout=_LOCK_TIMEOUT)
-        with locks.held("create", purpose=f"make the bundle {folder}"):
+        with locks.held("create", purpose=f"create the bundle {folder}"):
             before = _begin(folder)
             made = self._gather(folder, names, before, self.downloads(locks))
             for file in before.files:
@@ -94,7 +94,7 @@ class Gathering:
     def _gather(
         self, folder: Path, names: tuple[str, ...], before: Contents, downloads: Downloads
     ) -> Contents:
-        """Bring one file after the other, and note each as soon as it is whole."""
+        """Download or build one file after the other, and record each as soon as it is complete."""
         made = replace(
             before,
             files=(),
@@ -142,7 +142,7 @@ class Gathering:
             ensure()
             target = folder / planned.path
             written = folder / MAKING / target.name
-            written.unlink(missing_ok=True)  # Podman does not write over a file.
+            written.unlink(missing_ok=True)  # Podman does not overwrite a file.
             self.engine.save(
                 planned.images, written, platform=self._platform, timeout=_SAVE_TIMEOUT
             )
@@ -153,7 +153,7 @@ class Gathering:
 
     @property
     def _platform(self) -> str:
-        """What nodes on such a machine run: Linux, whatever it has itself."""
+        """Return the platform of nodes on such a machine: Linux, whatever its own system is."""
         return f"linux/{self.machine.partition('/')[2]}"
 
     def _ensure(self, images: Iterable[PinnedImage]) -> None:
@@ -161,7 +161,7 @@ class Gathering:
             self._ensure_one(image)
 
     def _ensure_one(self, image: PinnedImage) -> None:
-        """Let the engine have the image, for the machine that the bundle is for."""
+        """Pull the image into the engine, for the machine that the bundle is for."""
         platform = self._platform
         there = self.engine.find_image(image.reference)
         if there is not None and there.platform == platform:
@@ -169,7 +169,7 @@ class Gathering:
                 return
             if not there.digests:
                 _log.warning(
-                    "%s is taken from the engine as it is: it did not come from a registry, so "
+                    "using %s of the engine unchanged: it was not pulled from a registry, so "
                     "there is no digest to compare",
                     image.reference,
                 )
@@ -184,7 +184,7 @@ class Gathering:
         if there is None or there.platform != platform:
             found = there.platform if there is not None else "nothing"
             raise CommandError(
-                f"could not get the image {image.reference} for {platform}: its registry gave "
+                f"could not pull the image {image.reference} for {platform}: its registry returned "
                 f"{found}"
             )
 
@@ -216,7 +216,7 @@ def _described(folder: Path, planned: BundleFile) -> BundleFile:
 
 
 def _is_kept(folder: Path, there: BundleFile, planned: BundleFile) -> bool:
-    """Say whether what was made before is what is wanted now, and whole."""
+    """Say whether an existing file is the wanted one and undamaged."""
     if replace(there, sha256="", size=None) != planned:
         return False
     path = folder / there.path
@@ -224,28 +224,28 @@ def _is_kept(folder: Path, there: BundleFile, planned: BundleFile) -> bool:
 
 
 def _begin(folder: Path) -> Contents:
-    """Return what an earlier call has made, and take the list away until all is whole again."""
+    """Return what an earlier call created, and remove the list until the bundle is complete."""
     whole, begun = folder / CONTENTS, folder / MAKING / CONTENTS
     if whole.exists():
-        bundle_contents.read(folder)  # What cannot be read stays where it can be looked at.
+        bundle_contents.read(folder)  # An unreadable list stays, so that somebody can examine it.
         whole.replace(begun)
     return bundle_contents.read(folder / MAKING) if begun.exists() else Contents(())
 
 
 def _refuse_others(folder: Path) -> None:
-    """Refuse to write into somebody's folder, or into a bundle that somebody else has made."""
+    """Refuse to write into a folder or a bundle of somebody else."""
     if folder.exists() and not folder.is_dir():
-        raise ConflictError(f"{folder} is no folder; name another. Nothing was changed")
+        raise ConflictError(f"{folder} is not a folder; name another. Nothing was changed")
     if (folder / CONTENTS).exists() and (name := bundle_contents.read(folder).name) != NAME:
         raise ConflictError(
-            f"{folder} is a bundle that this project did not make (its name is {name!r}), and its "
-            "files would be replaced; name another folder to make one in, or use this one as it is "
-            "with MLOPS_BUNDLE. Nothing was changed"
+            f"{folder} is a bundle that this project did not create (its name is {name!r}), and "
+            "its files would be replaced; create the bundle in another folder, or use this one "
+            "unchanged with MLOPS_BUNDLE. Nothing was changed"
         )
     if not folder.exists() or (folder / CONTENTS).exists() or (folder / MAKING).exists():
         return
     if found := sorted(path.name for path in folder.iterdir()):
         raise ConflictError(
-            f"{folder} must be empty, a bundle or not there, and holds {', '.join(found[:3])}; "
-            "name another folder. Nothing was changed"
+            f"expected an empty folder, a bundle or a new folder, but {folder} contains "
+            f"{', '.join(found[:3])}; name another folder. Nothing was changed"
         )

@@ -1,4 +1,4 @@
-"""Sources as the settings want them."""
+"""The sources that the settings name."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _LOCK_TIMEOUT = 3600.0
 
 
 def make_sources(state: State, *, bundle: Path | None, mirror: str) -> Sources:
-    """Return a bundle where one is set, and then nothing else; else the network."""
+    """Return a bundle if one is set, and then nothing else; otherwise the network."""
     if bundle is not None:
         once = VerifiedOnce(state.verified, ready=state.is_prepared)
         return Bundle(bundle, verified=once)

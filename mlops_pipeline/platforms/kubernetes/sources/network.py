@@ -1,4 +1,4 @@
-"""Where things come from while there is a network: PATH, what was downloaded, upstream."""
+"""The sources with a network: PATH, previous downloads, upstream."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +17,9 @@ from mlops_pipeline.platforms.kubernetes.sources.versions import (
 
 
 class Network:
-    """A program on PATH whose version fits; else what `versions.toml` pins, downloaded once.
+    """A suitable version on PATH; otherwise the pinned file of `versions.toml`, downloaded once.
 
-    Images are pulled by the engine and by the nodes.
+    The engine and the nodes pull images themselves.
     """
 
     def __init__(self, versions: Versions, cache: Cache) -> None:
@@ -27,11 +27,11 @@ class Network:
         self._cache = cache
 
     def require(self, names: Iterable[str]) -> None:
-        """Download what is not here.
+        """Download what is missing.
 
         Raises:
             ConfigurationError: a name is unknown, upstream lacks the file, or the disk is full.
-            IntegrityError: a file came that is not the one that is pinned.
+            IntegrityError: a downloaded file is not the pinned one.
             UnavailableError: upstream does not answer.
         """
         for name in names:
@@ -71,19 +71,19 @@ class Network:
         return NodeImage(self._versions.image(NODE).pulled, None)
 
     def archives(self, group: str) -> tuple[Archive, ...]:
-        """Return none: nodes pull their images."""
+        """Return nothing: nodes pull their images."""
         return ()
 
     def echo_image(self) -> str:
-        """Return the reference of the image that echoes."""
+        """Return the reference of the echo image."""
         return ECHO_IMAGE
 
     def _found(self, wanted: PinnedFile) -> Path:
         if (found := self._cache.find(wanted)) is not None:
             return found
         raise NotDownloadedError(
-            f"{_what(wanted)} is not here yet{_on_path(wanted)}; `mlops-pipeline up` downloads it, "
-            "a bundle (MLOPS_BUNDLE) may hold it"
+            f"{_what(wanted)} is not downloaded yet{_on_path(wanted)}; download it with "
+            "`mlops-pipeline up`, or use a bundle that has it (MLOPS_BUNDLE)"
         )
 
 
@@ -97,4 +97,4 @@ def _what(wanted: PinnedFile) -> str:
 
 
 def _on_path(wanted: PinnedFile) -> str:
-    return ", and PATH has none that fits" if wanted.kind == "binary" else ""
+    return ", and PATH has no suitable version" if wanted.kind == "binary" else ""

@@ -1,4 +1,4 @@
-"""Programs that are installed: found on PATH, and asked for their version."""
+"""Installed programs: found on PATH, with their versions."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ _TIMEOUT = 20.0
 
 
 def find_fitting(wanted: PinnedFile) -> Path | None:
-    """Return the program on PATH where its version fits, or None."""
+    """Return the program on PATH if its version is suitable, or None."""
     found = shutil.which(wanted.name)
     if found is None or not wanted.least:
         return None
@@ -24,22 +24,22 @@ def find_fitting(wanted: PinnedFile) -> Path | None:
         seen = Path(found).stat()
         version = _asked(wanted.name, Path(found), (seen.st_mtime_ns, seen.st_size))
     except (CommandError, OSError) as error:
-        _log.warning("%s is not used: %s", found, str(error).partition("\n")[0])
+        _log.warning("not using %s: %s", found, str(error).partition("\n")[0])
         return None
     if _numbers(wanted.least) <= _numbers(version) < _numbers(wanted.below):
         return Path(found)
     _log.info(
-        "%s is %s, and %s to below %s fits: %s is used instead",
-        *(found, version or "of no version", wanted.least, wanted.below, wanted.version),
+        "not using %s: its version is %s, expected %s to below %s; using %s instead",
+        *(found, version or "unknown", wanted.least, wanted.below, wanted.version),
     )
     return None
 
 
 def ask_version(name: str, program: Path) -> str:
-    """Return what the program says its version is: `v1.2.3`, or how its answer begins.
+    """Return the program's version (`v1.2.3`), or the beginning of its answer.
 
     Raises:
-        CommandError: it does not run here.
+        CommandError: it does not run on this machine.
     """
     printed = run(
         [str(program), *VERSION_COMMANDS[name]],

@@ -1,4 +1,4 @@
-"""The programs of this machine that a platform needs: there, and of which version."""
+"""The programs of this machine that a platform needs: whether they exist, and their versions."""
 
 from mlops_pipeline.clients.containers import EngineApi
 from mlops_pipeline.clients.engine_program import EngineInfo
@@ -15,7 +15,7 @@ from mlops_pipeline.platforms.layers import Diagnosis
 
 
 def ask_engine(engine: EngineApi, name: str) -> EngineInfo | Diagnosis:
-    """Return what the engine called `name` says of itself, or what to do where it is silent."""
+    """Return the information of the engine called `name`, or what to do if it does not answer."""
     try:
         return engine.info()
     except (UnavailableError, CommandError) as error:
@@ -28,22 +28,22 @@ def ask_engine(engine: EngineApi, name: str) -> EngineInfo | Diagnosis:
 
 
 def engine(info: EngineInfo | Diagnosis, name: str) -> Diagnosis:
-    """Show what the engine called `name` says of itself; `info` is what `ask_engine` returned."""
+    """Report the engine called `name`; `info` is what `ask_engine` returned."""
     if isinstance(info, Diagnosis):
         return info
     return Diagnosis(name, f"{info.version}, {info.cpus} CPUs")
 
 
 def program(sources: Sources, name: str) -> Diagnosis:
-    """Look whether a program can be had, and runs."""
+    """Report whether a program is available and runs."""
     try:
         return Diagnosis(name, ask_version(name, sources.binary(name)))
     except NotDownloadedError:
-        return Diagnosis(name, "not here yet: `up` downloads it")
+        return Diagnosis(name, "not downloaded yet: `up` downloads it")
     except (CommandError, ConfigurationError, IntegrityError) as error:
         return Diagnosis(name, first_line(error), f"install {name} or set MLOPS_BUNDLE")
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says, without its details."""
+    """Return an error's message without its details."""
     return str(error).splitlines()[0]

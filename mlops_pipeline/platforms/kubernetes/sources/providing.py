@@ -1,4 +1,4 @@
-"""Getting everything from elsewhere before the first thing is changed."""
+"""Downloading everything before the first change."""
 
 import logging
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ _log = logging.getLogger(__name__)
 
 
 def provide(sources: Sources, names: Iterable[str], *, layers: Iterable[Layer]) -> None:
-    """Make sure that everything of those names is here, unless all `layers` are right without.
+    """Ensure that everything of those names is on this machine, unless all `layers` are ready.
 
     Raises:
-        PipelineError: something cannot be had, and a layer has to be changed.
+        PipelineError: something is not available, and a layer must be changed.
     """
     try:
         sources.require(names)
     except PipelineError as error:
         if any(not isinstance(layer.observe(), Ready) for layer in layers):
             raise
-        _log.warning("a layer that has to be changed will need this: %s", error)
+        _log.warning("this will be needed when a layer must be changed: %s", error)

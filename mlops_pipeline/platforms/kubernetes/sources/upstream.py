@@ -20,7 +20,7 @@ _RUNNABLE = 0o755
 
 
 class Cache:
-    """A folder of files that were downloaded. Each is compared with its digest when it is used."""
+    """A folder of downloaded files. Each is compared with its digest when it is used."""
 
     def __init__(
         self, folder: Path, *, downloads: Downloads, verified: Verified, locks: Locks
@@ -31,7 +31,7 @@ class Cache:
         self._locks = locks
 
     def find(self, wanted: PinnedFile) -> Path | None:
-        """Return the file where it is here and whole, or None. No network is used."""
+        """Return the file if it is downloaded and undamaged, or None. Uses no network."""
         path = self._place(wanted)
         try:
             digest = _digest(wanted, path)
@@ -39,18 +39,18 @@ class Cache:
                 return path
         except (OSError, UnicodeDecodeError):
             return None
-        _log.warning("%s has the digest %s instead of %s: it is not used", path, other, digest)
+        _log.warning("not using %s: its digest is %s, expected %s", path, other, digest)
         return None
 
     def ensure(self, wanted: PinnedFile) -> Path:
-        """Return the file; it is downloaded where it is not here or not whole.
+        """Return the file; download it if it is missing or damaged.
 
-        Of several processes that ask at once, one downloads and the others wait for it.
+        Of several processes that need it at the same time, one downloads it and the others wait.
 
         Raises:
             ConfigurationError: upstream does not have it, or the disk is full.
-            IntegrityError: what came has another digest.
-            UnavailableError: it did not come.
+            IntegrityError: the downloaded file has another digest.
+            UnavailableError: the download failed.
         """
         if (found := self.find(wanted)) is not None:
             return found
@@ -69,12 +69,12 @@ class Cache:
 
 
 def bring(wanted: PinnedFile, target: Path, *, downloads: Downloads) -> str:
-    """Make `target` the file that is meant, and return its own SHA-256.
+    """Download the wanted file to `target`, and return its own SHA-256.
 
     Raises:
         ConfigurationError: upstream does not have it, or the disk is full.
-        IntegrityError: what came has another digest, or upstream publishes none.
-        UnavailableError: it did not come.
+        IntegrityError: the downloaded file has another digest, or upstream publishes none.
+        UnavailableError: the download failed.
     """
     sha256 = wanted.sha256 or published(wanted, downloads.read(wanted.sha256_url))
     came = target.with_name(f".{wanted.basename}.came")
@@ -82,7 +82,7 @@ def bring(wanted: PinnedFile, target: Path, *, downloads: Downloads) -> str:
     with writing(target):
         ready = _unpacked(wanted, came, target) if wanted.member else came
         if wanted.kind == "binary":
-            ready.chmod(_RUNNABLE)  # Whoever sees it under its name may run it at once.
+            ready.chmod(_RUNNABLE)  # Another process may run it as soon as it has its final name.
         sha256 = sha256_of(ready)
         ready.replace(target)
         came.unlink(missing_ok=True)
@@ -99,15 +99,15 @@ def published(wanted: PinnedFile, text: str) -> str:
     """Return the SHA-256 that upstream publishes in `text`: a line of sha256sum, or an index.
 
     Raises:
-        IntegrityError: it is not in there.
+        IntegrityError: `text` does not contain it.
     """
     found = _in_index(wanted, text) if wanted.kind == "chart" else text.strip().partition(" ")[0]
     digest = found.removeprefix("sha256:").lower()
     if re.fullmatch(r"[0-9a-f]{64}", digest):
         return digest
     raise IntegrityError(
-        f"{wanted.sha256_url} publishes no SHA-256 of {wanted.name} {wanted.version}; nothing is "
-        "downloaded that cannot be compared. Take it from a bundle (MLOPS_BUNDLE)"
+        f"{wanted.sha256_url} does not publish a SHA-256 of {wanted.name} {wanted.version}, so a "
+        "download could not be verified; use a bundle that has it (MLOPS_BUNDLE)"
     )
 
 
@@ -125,7 +125,7 @@ def _in_index(wanted: PinnedFile, text: str) -> str:
 
 
 def _digest(wanted: PinnedFile, path: Path) -> str:
-    """Return the digest of the file itself: pinned, or noted when it was downloaded.
+    """Return the digest of the file itself: the pinned one, or the one recorded at the download.
 
     Raises:
         OSError: it was not downloaded.

@@ -1,4 +1,4 @@
-"""Which files were compared with their digests: once in a process, or once for all."""
+"""Which files were compared with their digests: once per process, or once for all."""
 
 import json
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from mlops_pipeline.clients.files import sha256_of, write_atomically
 
 
 class Verified:
-    """Remembers comparisons for this process.
+    """Remembers comparisons during this process.
 
-    A file is compared again when its size or its time has changed.
+    A file is compared again if its size or time has changed.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}
 
     def difference(self, path: Path, sha256: str) -> str:
-        """Return the digest that the file has instead of `sha256`; empty: it is the same.
+        """Return the file's digest if it differs from `sha256`; empty if it is equal.
 
         Raises:
             OSError: it cannot be read.
@@ -41,9 +41,9 @@ class Verified:
 
 
 class VerifiedOnce(Verified):
-    """Remembers them in a file, for gigabytes that no command should read again.
+    """Remembers comparisons in a file, so that not every command reads gigabytes again.
 
-    Nothing is written before `ready` says that the folder of the file is ours.
+    Nothing is written before `ready` says that the file's folder is ours.
     """
 
     def __init__(self, memory: Path, *, ready: Callable[[], bool]) -> None:

@@ -30,12 +30,12 @@ class PinnedFile:
     version: str
     url: str
     sha256: str
-    """Of the file behind `url`; empty where `sha256_url` has to be asked."""
+    """The SHA-256 of the file behind `url`; empty if it must be read from `sha256_url`."""
     sha256_url: str
     member: str
-    """The file of the archive behind `url` that is meant; empty: it is no archive."""
+    """The wanted file inside the archive behind `url`; empty: it is not an archive."""
     least: str
-    """The first version on PATH that will do; empty: PATH has none."""
+    """The lowest suitable version on PATH; empty: a program on PATH is never used."""
     below: str
 
     @property
@@ -51,11 +51,11 @@ class PinnedImage:
     archive: str
     reference: str
     digest: str
-    """`sha256:…` of its index for all architectures; empty where nobody knows it."""
+    """`sha256:…` of its index for all architectures; empty if unknown."""
 
     @property
     def group(self) -> str:
-        """What it is asked for by."""
+        """The name to find it by."""
         return self.archive.partition(".")[0]
 
     @property
@@ -65,7 +65,7 @@ class PinnedImage:
 
     @property
     def pulled(self) -> str:
-        """The reference to pull it by: with its digest where that is known."""
+        """The reference to pull it by, with its digest if known."""
         return f"{self.reference}@{self.digest}" if self.digest else self.reference
 
 
@@ -80,18 +80,18 @@ class Versions:
         """Return a file.
 
         Raises:
-            ConfigurationError: nothing of that name is pinned, or not for this machine.
+            ConfigurationError: nothing of that name is pinned for this machine.
         """
         for file in self.files:
             if (file.name, file.kind) == (name, kind):
                 return file
         raise ConfigurationError(
-            f"{FILE.name} names no {kind} {name} for this machine; set MLOPS_BUNDLE to a bundle "
-            "that has it"
+            f"{FILE.name} has no {kind} {name} for this machine; set MLOPS_BUNDLE to a bundle that "
+            "has it"
         )
 
     def named(self, name: str) -> tuple[PinnedFile, ...]:
-        """Return the files of that name, whatever kind; none where it is a group of images.
+        """Return the files of that name, of any kind; empty if it is a group of images.
 
         Raises:
             ConfigurationError: nothing of that name is pinned.
@@ -100,7 +100,7 @@ class Versions:
         if not found and not any(name in (image.group, image.archive) for image in self.images):
             known = {file.name for file in self.files} | {image.archive for image in self.images}
             raise ConfigurationError(
-                f"{FILE.name} names no {name} for this machine; it has {', '.join(sorted(known))}"
+                f"{FILE.name} has no {name} for this machine; it has {', '.join(sorted(known))}"
             )
         return found
 
@@ -110,10 +110,10 @@ class Versions:
 
 
 def read(machine: str = "", path: Path | None = None) -> Versions:
-    """Return what is pinned for `machine`; by default the one that this runs on.
+    """Return what is pinned for `machine`; the default is this machine.
 
     Raises:
-        ConfigurationError: the file cannot be understood.
+        ConfigurationError: the file is invalid.
     """
     return _read(machine or this_machine(), path or FILE)
 
@@ -123,7 +123,7 @@ def _pinned(archive: str) -> str:
 
 
 def this_machine() -> str:
-    """Return `<system>/<architecture>` in Go's words."""
+    """Return `<system>/<architecture>`, named as in Go."""
     machine = platform.machine().lower()
     return f"{platform.system().lower()}/{_MACHINES.get(machine, machine)}"
 
@@ -145,7 +145,7 @@ def _read(machine: str, path: Path) -> Versions:
             images=tuple(_image(entry) for entry in content["image"]),
         )
     except (OSError, ValueError, LookupError) as error:
-        raise ConfigurationError(f"{path} cannot be understood: {error}; reinstall") from error
+        raise ConfigurationError(f"{path} is invalid: {error}; reinstall this package") from error
 
 
 def _file(kind: Kind, entry: Mapping[str, Any]) -> PinnedFile:
@@ -172,7 +172,7 @@ def _image(entry: Mapping[str, str]) -> PinnedImage:
 
 NODE = "node"
 ECHO_IMAGE = _pinned("extras")
-"""Answers every request with a given text; listens on 5678."""
+"""Answers every request with a given text; listens on port 5678."""
 STORE_IMAGE = _pinned("storage")
 PYTHON_IMAGE = _pinned("python")
-"""To build the serving images from."""
+"""The base of the serving images."""

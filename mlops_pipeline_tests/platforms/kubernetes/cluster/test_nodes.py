@@ -96,7 +96,7 @@ def test_a_node_that_cannot_be_asked_is_told_in_one_line() -> None:
 
 def test_without_the_service_of_coredns_nothing_is_asked() -> None:
     reason = nodes.describe_unresolved(engine(), FakeKubernetes(), CONTROL_PLANE)
-    assert reason == "the Service kube-system/kube-dns is not there"
+    assert reason == "the Service kube-system/kube-dns is missing"
 
 
 def test_without_a_coredns_that_is_ready_nothing_is_asked() -> None:

@@ -129,7 +129,7 @@ class World:
 
     def _connect(self) -> FakeKubernetes:
         if self.absent:
-            raise NotFoundError("the cluster is not there; `mlops-pipeline up cluster` makes it")
+            raise NotFoundError("the cluster is missing; `mlops-pipeline up cluster` makes it")
         return self.api
 
     @property

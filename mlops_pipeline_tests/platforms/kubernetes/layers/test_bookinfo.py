@@ -110,7 +110,7 @@ def test_what_it_lacks_breaks_it(rig: HelmRig) -> None:
     layer = bookinfo(rig)
     layer.ensure()
     rig.api.drop(VIRTUAL_SERVICE, "bookinfo", namespace="bookinfo")
-    assert layer.observe() == Broken("the VirtualService bookinfo/bookinfo is not there")
+    assert layer.observe() == Broken("the VirtualService bookinfo/bookinfo is missing")
     layer.ensure()
     change = {"spec": {"replicas": 0}}
     rig.api.patch(DEPLOYMENT, "ratings-v1", change, namespace="bookinfo")
@@ -118,7 +118,7 @@ def test_what_it_lacks_breaks_it(rig: HelmRig) -> None:
     layer.ensure()
     metadata = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
     rig.api.patch(VIRTUAL_SERVICE, "bookinfo", {"metadata": metadata}, namespace="bookinfo")
-    assert layer.observe() == Broken("the VirtualService bookinfo/bookinfo is not there")
+    assert layer.observe() == Broken("the VirtualService bookinfo/bookinfo is missing")
     with pytest.raises(WaitTimeoutError, match="VirtualService bookinfo/bookinfo"):
         layer.ensure()
     rig.api.drop(VIRTUAL_SERVICE, "bookinfo", namespace="bookinfo")

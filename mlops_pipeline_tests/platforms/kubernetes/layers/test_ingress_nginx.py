@@ -225,7 +225,7 @@ def test_an_admission_job_that_vanished_is_told(rig: Rig) -> None:
         rig.api.drop(JOB, "ingress-nginx-admission-create", namespace=SYSTEM)
 
     rig.api.when_applied("Deployment", drop)
-    with pytest.raises(WaitTimeoutError, match="ingress-nginx-admission-create is not there"):
+    with pytest.raises(WaitTimeoutError, match="ingress-nginx-admission-create is missing"):
         IngressNginx(rig.parts).ensure()
 
 

@@ -307,7 +307,7 @@ def test_a_missing_half_of_the_pool_is_made_good(installed: Rig, missing: Resour
     installed.api.drop(missing, "mlops-pipeline", namespace=SYSTEM)
     state = MetalLB(installed.parts).observe()
     assert isinstance(state, Drifted)
-    assert f"the {missing.kind} metallb-system/mlops-pipeline is not there" in state.differences[0]
+    assert f"the {missing.kind} metallb-system/mlops-pipeline is missing" in state.differences[0]
     assert MetalLB(installed.parts).ensure().action == "updated"
     assert isinstance(MetalLB(installed.parts).observe(), Ready)
 
@@ -357,7 +357,7 @@ def _no_speaker_pod(api: FakeKubernetes) -> None:
     ("harm", "reason"),
     [
         (_no_controller, "metallb-system is there without its controller"),
-        (_no_speaker, "DaemonSet metallb-system/speaker is not there"),
+        (_no_speaker, "DaemonSet metallb-system/speaker is missing"),
         (_controller_unready, "its controller has not seen it yet"),
         (_speaker_unready, "0 of 1 nodes have a speaker: pods are being replaced"),
         (_no_controller_pod, "there is no pod yet"),
@@ -465,7 +465,7 @@ def test_what_is_just_being_deleted_counts_as_lost_and_is_waited_for(
     installed.api.patch(resource, "mlops-pipeline", deleted, namespace=SYSTEM)
     state = MetalLB(installed.parts).observe()
     assert isinstance(state, Drifted)
-    assert f"the {resource.kind} {SYSTEM}/mlops-pipeline is not there" in state.differences[0]
+    assert f"the {resource.kind} {SYSTEM}/mlops-pipeline is missing" in state.differences[0]
     with pytest.raises(WaitTimeoutError, match=f"the end of the {resource.kind} {SYSTEM}/mlops"):
         MetalLB(installed.parts).ensure()
     installed.api.drop(resource, "mlops-pipeline", namespace=SYSTEM)

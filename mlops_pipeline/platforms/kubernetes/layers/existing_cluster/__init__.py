@@ -1,1 +1,1 @@
-"""A cluster that is there already: its layer, and what is looked at before anything is changed."""
+"""An existing cluster: its layer, and what is examined before anything is changed."""

@@ -1,4 +1,4 @@
-"""The cluster layer where the cluster is there already: looked at, and never changed."""
+"""The cluster layer of an existing cluster, which is examined and never changed."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,7 +28,7 @@ class ExistingCluster(ClusterLayer):
     """The cluster of the context that the settings name."""
 
     name = "cluster"
-    description = "A Kubernetes cluster that is there already, by a context of a kubeconfig."
+    description = "An existing Kubernetes cluster, by a context of a kubeconfig."
     kinds = ("kubernetes",)
     requires = ()
     namespace = "kube-system"
@@ -37,31 +37,31 @@ class ExistingCluster(ClusterLayer):
     def __init__(
         self, parts: ExistingParts, *, above: Callable[[], Sequence[ClusterLayer]] = tuple
     ) -> None:
-        """`above` gives the layers that stand on it."""
+        """`above` returns the layers that require it."""
         super().__init__(parts)
         self._above = above
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What loads images into nodes of kind, where it does."""
+        """The program that loads images into nodes of kind, if it is used."""
         return ("kind",) if self._parts.settings.images.delivery == "kind" else ()
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That we may do there what has to be done."""
+        """Whether the user has the required rights."""
         return (
             HealthCheck(
                 "allows_what_is_needed",
-                "The kubeconfig's user may do all that the layers and the deployments need.",
+                "The kubeconfig's user has all rights that the layers and the deployments need.",
                 self._try_permissions,
             ),
         )
 
     def observe(self) -> LayerState:
-        """Look whether it answers, is of a version that fits, and has a node that is ready.
+        """Examine whether it answers, has a supported version, and has a ready node.
 
         Raises:
-            ConfigurationError: the settings name no context that is there.
+            ConfigurationError: the settings name no existing context.
         """
         api = self._parts.api()
         try:
@@ -76,7 +76,7 @@ class ExistingCluster(ClusterLayer):
             return Broken(str(error))
 
     def ensure(self) -> Change:
-        """Change nothing, and refuse to go on where something is missing; everything at once.
+        """Change nothing, and refuse to continue if something is missing; names all of it at once.
 
         Raises:
             ConfigurationError: what is missing, before anything was changed.
@@ -91,14 +91,14 @@ class ExistingCluster(ClusterLayer):
         raise UnavailableError(f"the cluster of the context {context} is not ready: {reason}")
 
     def remove(self) -> None:
-        """Leave it: it is somebody else's."""
+        """Leave it unchanged: it belongs to somebody else."""
 
     @property
     def _all(self) -> tuple[ClusterLayer, ...]:
         return (self, *self._above())
 
     def _describe_lacking(self) -> str:
-        """Say what a layer needs and cannot be had from elsewhere; empty for nothing."""
+        """Say which sources of a layer are not available; empty if all are."""
         try:
             provide(self._parts.sources, sources_of(self._all), layers=self._above())
         except (ConfigurationError, IntegrityError) as error:

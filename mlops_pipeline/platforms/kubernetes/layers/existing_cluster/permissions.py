@@ -1,4 +1,4 @@
-"""What the kubeconfig's user must be allowed to do: for the platform itself, and for its layers."""
+"""The rights that the kubeconfig's user needs: for the platform itself, and for its layers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ _PROBED = (
     *((name, "", WRITE) for name in ("namespaces", "pods", "services")),
     ("events", "", ("list",)),
 )
-"""What a check makes and removes, in a namespace of its own whose name nobody knows before."""
+"""What a check creates and removes, in a namespace of its own with a random name."""
 _MODELS = (
     ("seldondeployments", "machinelearning.seldon.io", WRITE),
     ("secrets", "", WRITE),
@@ -39,14 +39,14 @@ def needed(layers: Iterable[ClusterLayer], *, namespace: str) -> list[Access]:
 
 
 def missing(api: KubernetesApi, rights: Iterable[Access]) -> list[Access]:
-    """Return those that the cluster does not give. An administrator is asked one question."""
+    """Return the rights that the cluster does not grant; one request for an administrator."""
     if api.may(EVERYTHING):
         return []
     return [access for access in rights if not api.may(access)]
 
 
 def describe(missing: Sequence[Access]) -> str:
-    """Name all the rights, the verbs of a resource together."""
+    """Name all the rights, grouping the verbs of a resource."""
     verbs: dict[Access, list[str]] = {}
     for access in missing:
         verbs.setdefault(replace(access, verb=""), []).append(access.verb)

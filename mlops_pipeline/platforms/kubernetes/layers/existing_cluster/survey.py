@@ -1,4 +1,4 @@
-"""What is looked at in a cluster of somebody else before anything in it is changed."""
+"""What is examined in an existing cluster before anything in it is changed."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,15 +17,15 @@ Layers = Sequence[ClusterLayer]
 
 
 def examine(parts: ExistingParts, layers: Layers) -> list[Diagnosis]:
-    """Look at everything that these layers need, here and in the cluster. Changes nothing."""
+    """Check everything that these layers need, here and in the cluster. Changes nothing."""
     return [*_here(parts, layers), *_there(parts, layers)]
 
 
 def require(parts: ExistingParts, layers: Layers, *, lacking: str = "") -> None:
-    """Refuse to go on while something is missing; `lacking` says what is known to be already.
+    """Refuse to continue if something is missing. `lacking` is what is already known to be.
 
     Raises:
-        ConfigurationError: all that is missing, each with what to do.
+        ConfigurationError: everything that is missing, each with what to do.
     """
     found = [d for d in examine(parts, layers) if not d.fine]
     if lacking:
@@ -34,21 +34,22 @@ def require(parts: ExistingParts, layers: Layers, *, lacking: str = "") -> None:
         listed = "".join(f"\n- {d.what}: {d.seen}; {d.remedy}" for d in found)
         raise ConfigurationError(
             f"the cluster of the context {parts.settings.context} lacks what the platform "
-            f"kubernetes needs:{listed}\nnothing was changed; `mlops-pipeline doctor` looks again"
+            f"kubernetes needs:{listed}\nnothing was changed; check again with `mlops-pipeline "
+            "doctor`"
         )
 
 
 def compare_version(api: KubernetesApi, layers: Layers) -> Diagnosis:
-    """Compare the cluster's version with what the layers are known to run on."""
+    """Compare the cluster's version with the versions that the layers support."""
     found, what = api.version(), "kubernetes"
     said, refused = list[str](), list[str]()
     if re.match(r"v?1\.\d+", found) is None:
-        return Diagnosis(what, found, "name a context of a Kubernetes 1.x")
+        return Diagnosis(what, found, "set a context with Kubernetes 1.x")
     for layer in layers:
         try:
             said.append(layer.check_version(found))
         except NotDownloadedError:
-            continue  # Which version it will be is known once it is here.
+            continue  # The version is unknown until it is downloaded.
         except ConfigurationError as error:
             refused.append(str(error))
     return Diagnosis(what, "; ".join([found, *filter(None, said)]), "; ".join(refused))
@@ -87,7 +88,7 @@ def _there(parts: ExistingParts, layers: Layers) -> Iterator[Diagnosis]:
         try:
             yield look()
         except PipelineError as error:
-            yield Diagnosis(what, f"could not be looked at: {error}", "see what keeps us from it")
+            yield Diagnosis(what, f"could not be read: {error}", "correct what the message names")
 
 
 def _inside(parts: ExistingParts, api: KubernetesApi, layers: Layers) -> Iterator[Question]:
@@ -104,18 +105,20 @@ def _inside(parts: ExistingParts, api: KubernetesApi, layers: Layers) -> Iterato
 
 
 def _architecture(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
-    """Compare what images are built for with what the nodes run."""
+    """Compare the architecture of the images with that of the nodes."""
     what = "architecture"
     infos = [(node.get("status") or {}).get("nodeInfo") or {} for node in api.list(NODE)]
     there = sorted({str(i["architecture"]) for i in infos if i.get("architecture")})
     try:
         built = parts.engine.info().architecture
     except PipelineError:
-        built = ""  # That the engine does not answer is told for itself.
+        built = ""  # Another diagnosis reports that the engine does not answer.
     if not there or not built:
-        return Diagnosis(what, "not known")
-    seen = f"images are built for {built}, the nodes run {', '.join(there)}"
-    remedy = f"build where the processor is {' or '.join(there)}: a pod would end at once"
+        return Diagnosis(what, "unknown")
+    seen = f"images are built for {built}, but the nodes run {', '.join(there)}"
+    remedy = (
+        f"build the images on a machine with {' or '.join(there)}; otherwise the pods fail at once"
+    )
     return Diagnosis(what, seen, "" if there == [built] else remedy)
 
 
@@ -126,8 +129,8 @@ def _permissions(parts: ExistingParts, api: KubernetesApi, layers: Layers) -> Di
     return Diagnosis(
         "permissions",
         f"not allowed: {permissions.describe(missing)}",
-        "let an administrator give the context's user these rights (a ClusterRole), or use what "
-        "is there with install = false and an object store of your own",
+        "ask an administrator to grant these rights to the context's user (a ClusterRole), or "
+        "use existing installations with install = false and an external object store",
     )
 
 
@@ -137,8 +140,10 @@ def _load_balancer(api: KubernetesApi) -> Diagnosis:
     given = [s for s in found if address_of(s)]
     seen = f"{len(given)} of {len(found)} Services of type LoadBalancer have an address"
     if found and not given:
-        return Diagnosis(what, seen, "bring one, or set kubernetes.metallb.install and addresses")
-    return Diagnosis(what, seen if found else "no Service has asked for one yet: not known")
+        return Diagnosis(
+            what, seen, "install a load balancer, or set kubernetes.metallb.install and addresses"
+        )
+    return Diagnosis(what, seen if found else "unknown: no Service has requested one yet")
 
 
 def _pull_secret(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
@@ -149,7 +154,7 @@ def _pull_secret(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
     first = "" if there else f"kubectl create namespace {namespace} && "
     return Diagnosis(
         "pull secret",
-        f"the Secret {namespace}/{name} is not there",
-        f"make it (`{first}kubectl create secret docker-registry {name} --namespace {namespace} "
+        f"the Secret {namespace}/{name} is missing",
+        f"create it (`{first}kubectl create secret docker-registry {name} --namespace {namespace} "
         "...`)",
     )

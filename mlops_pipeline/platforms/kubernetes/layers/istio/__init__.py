@@ -1,1 +1,1 @@
-"""Istio: its layer, the gateway, HTTPS and what proves that it routes."""
+"""Istio: its layer, the gateway, HTTPS, and the check that it routes."""

@@ -1,4 +1,4 @@
-"""What Istio is installed from: three charts, sized for one machine, and where they may run."""
+"""Istio's three charts, sized for one machine, and the Kubernetes versions that they support."""
 
 import re
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ GATEWAY = "istio-ingressgateway"
 """Release, Deployment and Service. The chart labels its pods `istio: <release without istio->`."""
 
 NAMES = ("base", "istiod", "gateway")
-"""The charts, as the sources know them."""
+"""The charts' names in the sources."""
 PORTS = (
     ServicePort("gateway", 80, 30080, 8180),
     ServicePort("gateway_https", 443, 30043, 8543),
 )
 GATEWAY_PORTS = node_ports(PORTS)
 _INJECTOR = Resource("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
-"""What puts the image into the gateway's pod. Without it a pod that is made anew has none."""
+"""Sets the image in the gateway's pod. Without it, a new pod has no image."""
 _DEFINITION = f"gateways.{GATEWAY_KIND.api_version.partition('/')[0]}"
 
 BASE = Installation(
@@ -40,22 +40,22 @@ ISTIOD = Installation(
     "istiod",
     NAMESPACE,
     "istiod",
-    # The chart asks for half a processor and 2 GiB, which a laptop does not have to spare.
+    # The chart requests half a processor and 2 GiB, which a laptop cannot spare.
     {"autoscaleEnabled": False, "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}}},
     deployment="istiod",
     brings=((_INJECTOR, "istio-sidecar-injector", ""),),
 )
 _INGRESS: Mapping[str, Any] = {
     "autoscaling": {"enabled": False},
-    # Not given, it would be left as somebody set it, 0 too.
+    # Without a value, helm would keep a manual change, even to 0.
     "replicaCount": 1,
     "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
-    # The pod is made with the image `auto`, whose missing tag makes the default `Always`:
-    # an image that was loaded into the node would not be used.
+    # The pod is created with the image `auto`. Its missing tag makes the default policy `Always`,
+    # which would ignore an image that was loaded into the node.
     "imagePullPolicy": "IfNotPresent",
 }
 _PORTS_OF_THE_CHART = {"status-port": 15021, "http2": 80, "https": 443}
-"""The chart's own ports of the gateway."""
+"""The gateway's ports in the chart."""
 
 _WINDOWS: dict[int, tuple[int, int | None]] = {
     28: (30, 34),
@@ -71,7 +71,7 @@ istioctl/pkg/install/k8sversion/version.go of the release.
 
 
 def ingress(fixed: Mapping[int, int]) -> Installation:
-    """Return the gateway's release; `fixed` are those of its ports that it has on every node."""
+    """Return the gateway's release; `fixed` are the ports that it has on every node."""
     values = dict(_INGRESS)
     if fixed:
         values["service"] = {"ports": [_port(n, p, fixed) for n, p in _PORTS_OF_THE_CHART.items()]}
@@ -80,25 +80,27 @@ def ingress(fixed: Mapping[int, int]) -> Installation:
 
 
 def check_window(istio: str, kubernetes: str) -> str:
-    """Return a warning where it is not known that this Istio runs on this Kubernetes, or "".
+    """Return a warning if this Istio may not run on this Kubernetes, else "".
 
-    What is newer than Istio's makers have tried mostly runs, so it is no reason to refuse.
+    Versions that are newer than Istio's tests usually work, so they are not refused.
 
     Raises:
-        ConfigurationError: this Istio is known not to run on a Kubernetes that old.
+        ConfigurationError: this Istio does not run on such an old Kubernetes.
     """
     window = _WINDOWS.get(_minor(istio))
     if window is None:
-        return f"Istio {istio} is not in the table of versions; Kubernetes is {kubernetes}"
+        return (
+            f"Istio {istio} is not in the table of supported versions; Kubernetes is {kubernetes}"
+        )
     first, last = window
     if _minor(kubernetes) < first:
         raise ConfigurationError(
-            f"could not install Istio {istio}: it needs Kubernetes 1.{first} or newer, and the "
-            f"cluster is {kubernetes}; take a newer one (for kind: kind.cluster.node_image), "
-            "nothing was changed"
+            f"could not install Istio {istio}: expected Kubernetes 1.{first} or newer, got "
+            f"{kubernetes}; use a newer cluster (for kind: kind.cluster.node_image). Nothing was "
+            "changed"
         )
     if last is not None and _minor(kubernetes) > last:
-        return f"Istio {istio} is supported up to Kubernetes 1.{last}; this is {kubernetes}"
+        return f"Istio {istio} is supported up to Kubernetes 1.{last}, this is {kubernetes}"
     return ""
 
 
@@ -110,5 +112,7 @@ def _port(name: str, port: int, fixed: Mapping[int, int]) -> dict[str, Any]:
 def _minor(version: str) -> int:
     match = re.match(r"v?1\.(\d+)", version)
     if match is None:
-        raise ConfigurationError(f"{version!r} is not a version 1.x; is it the right chart?")
+        raise ConfigurationError(
+            f"expected a version 1.x, got {version!r}; check that it is the right chart"
+        )
     return int(match[1])

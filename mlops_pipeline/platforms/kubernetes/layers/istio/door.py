@@ -1,4 +1,4 @@
-"""Our Gateway and the one address that it answers at, by HTTP and, with a certificate, by HTTPS."""
+"""Our Gateway and its address, for HTTP and, with a certificate, for HTTPS."""
 
 from collections.abc import Iterator
 
@@ -24,13 +24,13 @@ from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.layers import Broken, Drifted, Facts, Finding, LayerState, Ready
 
 _GLANCE = 5.0
-"""Seconds in which a gateway that is looked at has to answer."""
+"""Seconds in which a gateway that is observed must answer."""
 _ANSWER = 30.0
-"""Seconds in which a gateway whose pod is ready answers, if it can be reached at all."""
+"""Seconds in which a gateway with a ready pod answers, if it can be reached at all."""
 
 
 class Door:
-    """The Gateway that every route is bound to, and how it is reached from here."""
+    """The Gateway that every route uses, and how this machine reaches it."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -43,7 +43,7 @@ class Door:
         return self._https.wanted
 
     def url(self) -> str:
-        """Return `http://<address>`, or `https://<address>` where plain HTTP is redirected.
+        """Return `http://<address>`, or `https://<address>` if it redirects plain HTTP to https.
 
         Raises:
             NotFoundError: there is no cluster, or the gateway has no address yet.
@@ -64,7 +64,7 @@ class Door:
         return find_lasting(api, GATEWAY, NAME, namespace=NAMESPACE)
 
     def look(self, api: KubernetesApi) -> Iterator[LayerState]:
-        """Look at our Gateway, its address, its certificate and whether it answers."""
+        """Examine our Gateway, its address, its certificate and whether it answers."""
         listens = self._compare(self.find(api))
         yield listens
         endpoint = self._find_endpoint()
@@ -72,23 +72,23 @@ class Door:
             yield Broken(f"the gateway has no address: {NONE_GIVEN}")
             return
         if isinstance(listens, Ready):
-            # Else its ports are not open yet, or not any more: no wonder that it is silent.
+            # Otherwise its ports are closed, which explains why it does not answer.
             yield self._https.observe(api, endpoint)
             if reason := self._describe_silence(endpoint):
                 yield Broken(reason)
 
     def require(self, api: KubernetesApi) -> None:
-        """Refuse a Gateway of somebody else, and files that hold no certificate.
+        """Refuse a Gateway of somebody else, and files without a certificate.
 
         Raises:
-            ConfigurationError: which file, and what is wrong with it.
-            ConflictError: there is such a Gateway, and it is not ours.
+            ConfigurationError: names the file, and what is wrong with it.
+            ConflictError: the Gateway exists and is not ours.
         """
         _refuse_foreign(api.find(GATEWAY, NAME, namespace=NAMESPACE))
         self._https.require()
 
     def open(self, api: KubernetesApi) -> None:
-        """Make the gateway listen, and wait until it answers from here."""
+        """Create the Gateway, and wait until it answers this machine."""
         address = wait_for_address(self._parts, SERVICE, namespace=NAMESPACE, of="the gateway")
         endpoint = self._parts.endpoint(address, GATEWAY_PORTS)
         self._https.ensure(api, endpoint)
@@ -107,13 +107,13 @@ class Door:
         self._https.remove(api)
 
     def facts(self, api: KubernetesApi) -> Facts:
-        """Return its address, and its certificate."""
+        """Return its address and its certificate."""
         endpoint = self._find_endpoint()
         address = self._url_at(endpoint) if endpoint is not None else ""
         return {"address": address, **self._https.facts(api)}
 
     def try_certificate(self) -> Finding:
-        """Look at the certificate that port 443 shows."""
+        """Examine the certificate that port 443 presents."""
         endpoint = self._find_endpoint()
         if endpoint is None:
             return Finding(passed=False, seen=f"the gateway has no address: {NONE_GIVEN}")
@@ -121,13 +121,13 @@ class Door:
 
     def _compare(self, gateway: Manifest | None) -> LayerState:
         if gateway is None:
-            return Broken(f"the Gateway {NAMESPACE}/{NAME} is not there")
+            return Broken(f"the Gateway {NAMESPACE}/{NAME} is missing")
         different = differences(gateway["spec"], gateway_manifest(self._settings)["spec"])
         named = tuple(f"the Gateway {NAMESPACE}/{NAME} differs: {what}" for what in different)
         return Drifted(named) if named else Ready()
 
     def _apply(self, api: KubernetesApi) -> None:
-        """Apply our Gateway; istiod's webhook may refuse calls for a while after its start."""
+        """Apply our Gateway. After its start, istiod's webhook may refuse calls for some time."""
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
         wait_for_end(api, GATEWAY, NAME, namespace=NAMESPACE, timeout=timeout, clock=clock)
         wait_until(
@@ -138,9 +138,9 @@ class Door:
         )
 
     def _describe_silence(self, endpoint: Endpoint) -> str | None:
-        """Say why the gateway does not answer from here; None for any answer, 404 among them.
+        """Say why the gateway does not answer this machine; None for any answer, also 404.
 
-        It listens only once istiod has told it of our Gateway.
+        It starts to listen when istiod has sent it our Gateway.
         """
         try:
             http.get(endpoint.url(), timeout=_GLANCE)
@@ -158,6 +158,6 @@ class Door:
 def _refuse_foreign(gateway: Manifest | None) -> None:
     if gateway is not None and not is_ours(gateway):
         raise ConflictError(
-            f"could not bring up the gateway: the Gateway {NAMESPACE}/{NAME} is there and this "
-            "project did not make it; delete it, nothing was changed"
+            f"could not bring up the gateway: the Gateway {NAMESPACE}/{NAME} exists, but this "
+            "project did not create it; delete it. Nothing was changed"
         )

@@ -1,4 +1,4 @@
-"""The istio layer where an Istio is there already: its gateway is used, nothing is installed."""
+"""The istio layer with an existing Istio: its gateway is used, nothing is installed."""
 
 from collections.abc import Iterator
 
@@ -34,15 +34,15 @@ from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline.settings.layers import LayerSettings
 
 _GLANCE = 5.0
-"""Seconds in which a gateway that is looked at has to answer."""
+"""Seconds in which a gateway that is observed must answer."""
 _ISTIOD = "app=istiod"
 
 
 class ExistingGateway(GatewayLayer):
-    """The Gateway, and the Service that leads to it, which the settings name."""
+    """The Gateway, and its Service, which the settings name."""
 
     name = "istio"
-    description = "The gateway of an Istio that is there, by which every deployment answers."
+    description = "The gateway of an existing Istio, through which every deployment answers."
     kinds = ("istio", "envoy", "kubernetes")
     sources = ("extras",)
     serves_models = True
@@ -55,31 +55,31 @@ class ExistingGateway(GatewayLayer):
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether the settings name one that is there."""
+        """Say whether the settings name an existing one."""
         return isinstance(settings, KubernetesSettings) and not settings.istio.install
 
     @property
     def rights(self) -> tuple[Access, ...]:
-        """To look at the Gateway, and at istiod, wherever it runs, for its version."""
+        """The rights to read the Gateway, and istiod's version in any namespace."""
         gateways = ("gateways", "networking.istio.io", READ)
         return allow((gateways, ("deployments", APPS, ("list",))))
 
     @property
     def namespace(self) -> str:
-        """Where the gateway's pods are."""
+        """The namespace of the gateway's pods."""
         return self._settings.service.partition("/")[0]
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That it routes."""
+        """Whether it routes."""
         return (route_check(self._try_route),)
 
     def survey(self, api: KubernetesApi) -> Iterator[Question]:
-        """Ask whether the Gateway is there."""
+        """Yield whether the Gateway exists."""
         yield "istio", lambda: diagnose(self._parts)
 
     def observe(self) -> LayerState:
-        """Look at the Gateway, and whether its address answers."""
+        """Examine the Gateway, and whether its address answers."""
         try:
             api = self._parts.api()
             reason = describe_missing(self._parts, api) or self._describe_silence()
@@ -88,22 +88,22 @@ class ExistingGateway(GatewayLayer):
             return Broken(str(error))
 
     def ensure(self) -> Change:
-        """Change nothing, and refuse to go on where it does not answer.
+        """Change nothing, and refuse to continue if it does not answer.
 
         Raises:
-            ConfigurationError: there is no such Gateway, or it does not answer from here.
+            ConfigurationError: there is no such Gateway, or it does not answer this machine.
         """
-        remedy = "mend it, set kubernetes.istio to another, or install = true"
+        remedy = "repair it, set kubernetes.istio to another one, or set install = true"
         return used_as_it_is(self.observe(), what="Istio", remedy=remedy)
 
     def remove(self) -> None:
-        """Leave it: it is somebody else's."""
+        """Leave it unchanged: it belongs to somebody else."""
 
     def url(self) -> str:
         """Return the URL that the settings name, or that of the Service's address.
 
         Raises:
-            NotFoundError: the Service is not there, or has no address.
+            NotFoundError: the Service is missing, or has no address.
         """
         if self._settings.address:
             return self._settings.address
@@ -111,20 +111,20 @@ class ExistingGateway(GatewayLayer):
         address = find_address(self._parts.api(), name, namespace=namespace)
         if address is None:
             raise NotFoundError(
-                f"the gateway's Service {self._settings.service} is not there or has no address: "
+                f"the gateway's Service {self._settings.service} is missing or has no address: "
                 f"{NONE_GIVEN}; set kubernetes.istio.service, or address"
             )
         return Endpoint(address).url()
 
     def trust(self) -> str:
-        """Return no certificates: an https address has to show one that everybody trusts."""
+        """Return no certificates: an https address needs a publicly trusted certificate."""
         return ""
 
     def _try_route(self) -> Finding:
         return try_route(self._parts, self.url(), trust="")
 
     def _describe_silence(self) -> str | None:
-        """Say why the gateway does not answer from here; None for any answer, 404 among them."""
+        """Say why the gateway does not answer this machine; None for any answer, also 404."""
         try:
             http.get(self.url(), timeout=_GLANCE)
         except UnavailableError as error:
@@ -140,36 +140,38 @@ class ExistingGateway(GatewayLayer):
 
 
 def diagnose(parts: ExistingParts) -> Diagnosis:
-    """Look, before anything is changed, whether the Istio that is to be used is there."""
+    """Check, before anything is changed, whether the Istio to be used exists."""
     api = parts.api()
     if reason := describe_missing(parts, api):
-        return Diagnosis("istio", reason, "set kubernetes.istio to what is there, or install it")
+        return Diagnosis(
+            "istio", reason, "set kubernetes.istio to an existing Gateway, or install Istio"
+        )
     return Diagnosis("istio", f"{version_of(api)}, {parts.settings.istio.gateway}")
 
 
 def diagnose_foreign(api: KubernetesApi) -> Diagnosis:
-    """Look, before anything is changed, whether an Istio of somebody else is there."""
+    """Check, before anything is changed, whether somebody else has installed an Istio."""
     if not is_release_ours(api, charts.ISTIOD.release, namespace=charts.NAMESPACE):
         for found in api.list(DEPLOYMENT, labels=_ISTIOD, metadata_only=True):
-            seen = f"one of somebody else is there: Deployment {_named(found)}"
+            seen = f"somebody else has installed one: Deployment {_named(found)}"
             return Diagnosis("istio", seen, "use it (kubernetes.istio.install = false)")
     return Diagnosis("istio", "ours")
 
 
 def describe_missing(parts: ExistingParts, api: KubernetesApi) -> str | None:
-    """Say which part of the Istio that is to be used is not there; None when all is."""
+    """Say which part of the Istio to be used is missing; None if all exist."""
     namespace, _, name = parts.settings.istio.gateway.partition("/")
     if api.find(GATEWAY, name, namespace=namespace) is None:
         found = [f"{_named(g)}" for g in api.list(GATEWAY)]
         return (
-            f"there is no Gateway {namespace}/{name} (there are: {', '.join(found) or 'none'}); "
-            "one with port 80 and every host is what docs/kubernetes.md shows"
+            f"the Gateway {namespace}/{name} is missing (there are: {', '.join(found) or 'none'}); "
+            "docs/kubernetes.md shows one with port 80 and every host"
         )
     return None
 
 
 def version_of(api: KubernetesApi) -> str:
-    """Return the version of istiod, by the tag of its image; empty where it cannot be seen."""
+    """Return istiod's version from the tag of its image; empty if it cannot be read."""
     for found in api.list(DEPLOYMENT, labels=_ISTIOD):
         image = str(found["spec"]["template"]["spec"]["containers"][0]["image"])
         return image.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""The Gateway that every VirtualService of a deployment is bound to."""
+"""The Gateway that the VirtualServices of all deployments use."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ NAME = "seldon-gateway"
 
 
 def gateway_manifest(settings: IstioSettings) -> dict[str, Any]:
-    """Return the Gateway: port 80 always, port 443 with TLS, every host name."""
+    """Return the Gateway: port 80, port 443 if it has TLS, every host name."""
     plain: dict[str, Any] = {
         "port": {"number": 80, "name": "http", "protocol": "HTTP"},
         "hosts": ["*"],

@@ -1,4 +1,4 @@
-"""Port 443 of the gateway: its certificate in a Secret, kept as the settings want it."""
+"""Port 443 of the gateway: its certificate is in a Secret that follows the settings."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _GLANCE = 5.0
 
 
 class Https:
-    """The certificate, from where the setting istio.tls says."""
+    """The certificate, from the source in the setting istio.tls."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -31,32 +31,32 @@ class Https:
         return self._settings.tls != "off"
 
     def observe(self, api: KubernetesApi, endpoint: Endpoint) -> LayerState:
-        """Compare the certificate in the cluster with what it should be."""
+        """Compare the certificate in the cluster with the expected one."""
         if not self.wanted:
             return Ready()
         found = self._find(api)
         if found is None:
-            return Broken(f"the Secret {NAMESPACE}/{tls.SECRET} of port 443 is not there")
+            return Broken(f"the Secret {NAMESPACE}/{tls.SECRET} of port 443 is missing")
         if self._settings.tls == "files":
             return self._compare_with_files(found)
         unfit = tls.describe_unfit(tls.pair_in(found), address=endpoint.host, now=tls.utc_now())
         return Drifted((unfit,)) if unfit else Ready()
 
     def require(self) -> None:
-        """Refuse files that hold no certificate and its key, before anything is changed.
+        """Refuse files without a certificate and its key, before anything is changed.
 
         Raises:
-            ConfigurationError: which file, and what is wrong with it.
+            ConfigurationError: names the file, and what is wrong with it.
         """
         if self._settings.tls == "files":
             self._read_files()
 
     def ensure(self, api: KubernetesApi, endpoint: Endpoint) -> None:
-        """Write the Secret, with a new certificate only where the old one is due.
+        """Write the Secret, with a new certificate only if the old one must be replaced.
 
         Raises:
             ConfigurationError: the certificate in the files cannot be used.
-            ConflictError: there is such a Secret, and it is not ours.
+            ConflictError: the Secret exists and is not ours.
         """
         if not self.wanted:
             self.remove(api)
@@ -68,7 +68,7 @@ class Https:
         if found is not None and not is_ours(found):
             raise ConflictError(
                 f"could not write the certificate of port 443: the Secret {NAMESPACE}/{tls.SECRET} "
-                f"is there and this project did not make it; delete it, or set {self._table}.tls "
+                f"exists, but this project did not create it; delete it, or set {self._table}.tls "
                 "to off"
             )
         if not isinstance(self.observe(api, endpoint), Ready):
@@ -86,15 +86,15 @@ class Https:
         self._file.unlink(missing_ok=True)
 
     def chain(self, api: KubernetesApi) -> str:
-        """Return what the gateway shows on port 443, as PEM; empty without TLS.
+        """Return the certificates of port 443 as PEM; empty without TLS.
 
-        A client that trusts it needs no other certificate.
+        A client that trusts them needs no other certificate.
         """
         found = self._find(api) if self.wanted else None
         return tls.chain_in(found) if found is not None else ""
 
     def facts(self, api: KubernetesApi) -> Facts:
-        """Say until when the certificate is good, and where clients find it."""
+        """Return the end of the certificate, and where clients find it."""
         chain = self.chain(api)
         if not chain:
             return {}
@@ -102,7 +102,7 @@ class Https:
         return {"certificate": str(self._file), "certificate_ends": end}
 
     def describe_other(self, api: KubernetesApi, endpoint: Endpoint) -> str | None:
-        """Say why port 443 does not show our certificate; None when it does, or is not wanted."""
+        """Say why port 443 does not present our certificate; None if it does, or has no TLS."""
         if not self.wanted:
             return None
         host, port = endpoint.host, endpoint.port(PORT)
@@ -111,19 +111,22 @@ class Https:
         except UnavailableError as error:
             return str(error)
         if not (ours := self.chain(api)):
-            return f"the Secret {NAMESPACE}/{tls.SECRET} of port 443 is not there"
+            return f"the Secret {NAMESPACE}/{tls.SECRET} of port 443 is missing"
         if not tls.is_same(shown, ours):
-            return f"{host}:{port} shows another certificate than the Secret {tls.SECRET} holds"
+            return (
+                f"{host}:{port} presents another certificate than the one in the Secret "
+                f"{tls.SECRET}"
+            )
         return None
 
     def try_certificate(self, api: KubernetesApi, endpoint: Endpoint) -> Finding:
-        """Look at the certificate that the port shows."""
+        """Examine the certificate that the port presents."""
         other = self.describe_other(api, endpoint)
         if other is not None:
             return Finding(passed=False, seen=other)
         end = tls.end_of(self.chain(api))
         shown = f"{endpoint.host}:{endpoint.port(PORT)}"
-        seen = f"{shown} shows our certificate, good until {end:%Y-%m-%d}"
+        seen = f"{shown} presents our certificate, valid until {end:%Y-%m-%d}"
         return Finding(passed=True, seen=seen)
 
     @property
@@ -132,7 +135,7 @@ class Https:
 
     @property
     def _file(self) -> Path:
-        """What is given to clients that are to trust the gateway: `curl --cacert FILE`."""
+        """Return the file that makes clients trust the gateway: `curl --cacert FILE`."""
         return self._parts.state.home / "gateway.crt"
 
     def _find(self, api: KubernetesApi) -> Manifest | None:
@@ -144,17 +147,17 @@ class Https:
         except ConfigurationError as error:
             return Broken(str(error))
         if found.get("data") != wanted["data"]:
-            return Drifted(("the certificate of port 443 is not the one in the files",))
+            return Drifted(("the certificate of port 443 differs from the one in the files",))
         return Ready()
 
     def _refuse_another_name(self, address: str) -> None:
-        """With the redirect every client of ours asks by https, and the address is all it has."""
+        """With the redirect, all our clients use https, and they know only the address."""
         if self._settings.tls != "files" or not self._settings.https_redirect:
             return
         if not tls.names(self._read_files().chain, address):
             raise ConfigurationError(
                 f"could not redirect to https: the certificate {self._settings.certificate} is not "
-                f"for {address}, by which the gateway is asked; name it there, or set "
+                f"for {address}, which clients use; use one that names it, or set "
                 f"{self._table}.https_redirect to false"
             )
 

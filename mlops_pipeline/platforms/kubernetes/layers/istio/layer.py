@@ -1,4 +1,4 @@
-"""The istio layer: istiod, and the one gateway behind whose address every deployment answers."""
+"""The istio layer: istiod, and the gateway at whose address every deployment answers."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ from mlops_pipeline.platforms.layers import Facts, HealthCheck, LayerState
 from mlops_pipeline.settings.layers import LayerSettings
 
 _KEPT_BY_ISTIOD = ("istio-ca-secret", "istio-leader")
-"""What istiod makes by itself and leaves: its own authority's key, and which of it leads."""
+"""Objects that istiod creates and leaves behind: its authority's key, its leader elections."""
 
 
 class Istio(HelmLayer, GatewayLayer):
@@ -38,7 +38,7 @@ class Istio(HelmLayer, GatewayLayer):
 
     name = "istio"
     title = "Istio"
-    description = "Istio with the gateway behind whose one address every deployment answers."
+    description = "Istio with the gateway at whose address every deployment answers."
     kinds = ("istio", "envoy", "kubernetes")
     namespace = charts.NAMESPACE
     images = "istio"
@@ -53,22 +53,22 @@ class Istio(HelmLayer, GatewayLayer):
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether none that is there is used."""
+        """Say whether the settings install it, instead of using an existing one."""
         return not ExistingGateway.is_wanted(settings)
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """The layer that gives the gateway its address."""
+        """The layer that assigns an address to the gateway."""
         return (self._parts.settings.load_balancer,)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What the releases need, and the image of the check."""
+        """The sources of the releases, and the image of the check."""
         return (*super().sources, "extras")
 
     @property
     def rights(self) -> tuple[Access, ...]:
-        """To install it, and to write our Gateway."""
+        """The rights to install it, and to write our Gateway."""
         return allow((*INSTALLED, ("gateways", "networking.istio.io", WRITE)))
 
     @property
@@ -79,17 +79,17 @@ class Istio(HelmLayer, GatewayLayer):
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That it routes; and that it shows its certificate where it has one."""
+        """Whether it routes, and presents its certificate if it has one."""
         routes = route_check(lambda: try_route(self._parts, self.url(), trust=self.trust()))
         certificate = HealthCheck(
             "shows_its_certificate",
-            "Port 443 of the gateway shows the certificate that the settings ask for.",
+            "Port 443 of the gateway presents the certificate in the settings.",
             self._door.try_certificate,
         )
         return (routes, certificate) if self._door.has_certificate else (routes,)
 
     def url(self) -> str:
-        """Return `http://<address>`, or `https://<address>` where plain HTTP is redirected.
+        """Return `http://<address>`, or `https://<address>` if it redirects plain HTTP to https.
 
         Raises:
             NotFoundError: there is no cluster, or the gateway has no address yet.
@@ -101,11 +101,11 @@ class Istio(HelmLayer, GatewayLayer):
         return self._door.trust()
 
     def require(self, api: KubernetesApi) -> None:
-        """Refuse a Gateway of somebody else, and files that hold no certificate."""
+        """Refuse a Gateway of somebody else, and files without a certificate."""
         self._door.require(api)
 
     def converge(self, api: KubernetesApi, steps: Steps) -> None:
-        """Install the releases, and make the gateway answer from here."""
+        """Install the releases, and wait until the gateway answers this machine."""
         super().converge(api, steps)
         with steps.step("route"):
             self._door.open(api)
@@ -115,11 +115,11 @@ class Istio(HelmLayer, GatewayLayer):
         self._door.remove(api)
 
     def is_begun(self, api: KubernetesApi) -> bool:
-        """Say whether our Gateway is there."""
+        """Say whether our Gateway exists."""
         return self._door.find(api) is not None
 
     def look(self, api: KubernetesApi) -> Iterator[LayerState]:
-        """Look at what the releases brought, at our Gateway and whether its address answers."""
+        """Examine the releases' objects, our Gateway and whether its address answers."""
         yield from super().look(api)
         yield from self._door.look(api)
 
@@ -137,25 +137,26 @@ class Istio(HelmLayer, GatewayLayer):
         }
 
     def check_version(self, kubernetes: str) -> str:
-        """Return a warning where it is not known that this Istio runs on this Kubernetes, or "".
+        """Return a warning if this Istio may not run on this Kubernetes, else "".
 
         Raises:
-            ConfigurationError: it is known not to run there, or its chart cannot be had.
+            ConfigurationError: it does not run there, or its chart is not available.
         """
         return charts.check_window(self._parts.sources.chart("istiod").version, kubernetes)
 
     def survey(self, api: KubernetesApi) -> Iterator[Question]:
-        """Ask whether an Istio of somebody else is there."""
+        """Yield whether somebody else has installed an Istio."""
         yield "istio", lambda: diagnose_foreign(api)
 
     def belongs(self, name: str) -> bool:
-        """Say whether istiod makes an object of this name by itself."""
+        """Say whether istiod itself creates an object of this name."""
         return name in _KEPT_BY_ISTIOD
 
     def users(self) -> tuple[str, ...]:
         """Return the routes and Gateways of somebody else.
 
-        What Seldon's operator makes of a SeldonDeployment counts as that, on the layer above.
+        Those of Seldon's operator are not included: the layer above reports their
+        SeldonDeployments.
         """
         api = self._parts.api()
         return tuple(

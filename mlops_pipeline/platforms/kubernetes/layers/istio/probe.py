@@ -1,4 +1,4 @@
-"""Does the gateway route? A route to an echo, made for the question and removed."""
+"""Does the gateway route? A route to an echo is created for the check and removed."""
 
 import secrets
 from collections.abc import Callable
@@ -23,16 +23,16 @@ def route_check(run: Callable[[], Finding]) -> HealthCheck:
     """Return the check that the gateway routes; `run` calls `try_route`."""
     return HealthCheck(
         "routes_to_a_pod",
-        "A request to the gateway's address reaches a pod by the route made for it.",
+        "A request to the gateway's address reaches a pod through a new route.",
         run,
     )
 
 
 def try_route(parts: Parts, url: str, *, trust: str) -> Finding:
-    """Ask for a random path at the gateway, which is routed to an echo.
+    """Request a random path of the gateway, which is routed to an echo.
 
     Raises:
-        UnavailableError: the echo did not become ready, or did not answer; what did.
+        UnavailableError: the echo did not become ready, or another answer came.
     """
     api, path = parts.api(), f"/probe-{secrets.token_hex(8)}/"
     image = parts.sources.echo_image()

@@ -1,4 +1,4 @@
-"""The certificate of the gateway's port 443: made here, or taken from files."""
+"""The certificate of the gateway's port 443: created here, or read from files."""
 
 import base64
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 SECRET = "seldon-gateway-tls"
 _VALID = timedelta(days=365)
 RENEW_BEFORE = timedelta(days=30)
-"""How long before its end a certificate of ours counts as due."""
+"""Time before its end at which a certificate of ours is replaced."""
 
 
 class KeyPair(certificates.KeyPair):
-    """What the gateway's port 443 shows."""
+    """The certificate and key of the gateway's port 443."""
 
     def manifest(self, namespace: str) -> dict[str, Any]:
         """Return the Secret that the gateway reads."""
@@ -38,12 +38,12 @@ class KeyPair(certificates.KeyPair):
 
 
 def chain_in(secret: Manifest) -> str:
-    """Return the certificate (PEM) in a Secret; empty where it holds none."""
+    """Return the certificate (PEM) in a Secret; empty if it has none."""
     return pair_in(secret).chain
 
 
 def pair_in(secret: Manifest) -> KeyPair:
-    """Return the certificate and its key in a Secret; empty where it holds none."""
+    """Return the certificate and its key in a Secret; empty if it has none."""
     data: Mapping[str, str] = secret.get("data") or {}
     names = ("tls.crt", "tls.key")
     texts = (base64.b64decode(data.get(n, "")).decode(errors="replace") for n in names)
@@ -51,9 +51,9 @@ def pair_in(secret: Manifest) -> KeyPair:
 
 
 def make(address: str, *, now: datetime) -> KeyPair:
-    """Return a certificate for `address` that is signed by its own key, valid for a year.
+    """Return a self-signed certificate for `address`, valid for a year.
 
-    Who trusts it trusts this gateway alone: it cannot sign others.
+    A client that trusts it trusts only this gateway: it cannot sign other certificates.
     """
     pair = certificates.self_signed(
         "mlops-pipeline gateway", address=address, valid=_VALID, now=now
@@ -62,10 +62,10 @@ def make(address: str, *, now: datetime) -> KeyPair:
 
 
 def read(certificate: Path, private_key: Path, *, table: str) -> KeyPair:
-    """Return what two PEM files hold, which settings of `table` name.
+    """Return the content of two PEM files, which settings of `table` name.
 
     Raises:
-        ConfigurationError: a file cannot be read, is no PEM, or the key is that of another
+        ConfigurationError: a file cannot be read or is not PEM, or the key belongs to another
             certificate.
     """
     from cryptography.hazmat.primitives import serialization
@@ -75,25 +75,27 @@ def read(certificate: Path, private_key: Path, *, table: str) -> KeyPair:
     try:
         public = _parse(pair.chain).public_key()
     except ValueError as error:
-        raise _wrong(chain_setting, certificate, f"it holds no certificate ({error})") from error
+        raise _wrong(
+            chain_setting, certificate, f"it does not contain a certificate ({error})"
+        ) from error
     try:
         key = serialization.load_pem_private_key(pair.key.encode(), password=None)
     except (ValueError, TypeError) as error:
-        raise _wrong(key_setting, private_key, f"it holds no key ({error})") from error
+        raise _wrong(key_setting, private_key, f"it does not contain a key ({error})") from error
     if key.public_key() != public:
         raise _wrong(key_setting, private_key, f"it is not the key of {certificate}")
     return pair
 
 
 def describe_unfit(pair: KeyPair, *, address: str, now: datetime) -> str | None:
-    """Say why a certificate of ours has to be made anew; None when it is good for long."""
+    """Say why a certificate of ours must be replaced; None if it stays valid for long."""
     certificate = certificates.find_whole(pair)
     if certificate is None:
-        return f"the Secret {SECRET} does not hold a certificate and its key"
+        return f"the Secret {SECRET} does not contain a certificate and its key"
     if not names(pair.chain, address):
         return f"the certificate of port 443 is not for {address}"
     if certificate.not_valid_before_utc > now:
-        return "the certificate of port 443 is not valid yet: a clock was wrong when it was made"
+        return "the certificate of port 443 is not valid yet: a clock was wrong when it was created"
     end = certificate.not_valid_after_utc
     if end - now < RENEW_BEFORE:
         return f"the certificate of port 443 ends on {end:%Y-%m-%d}"

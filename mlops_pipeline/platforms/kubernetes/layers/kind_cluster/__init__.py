@@ -1,1 +1,1 @@
-"""The cluster that kind makes: its layer, whose it is, and what of this machine it needs."""
+"""The cluster that kind creates: its layer, its owner, and what it needs of this machine."""

@@ -1,4 +1,4 @@
-"""The cluster layer: Kubernetes in containers, made by kind."""
+"""The cluster layer: Kubernetes in containers, created by kind."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -43,11 +43,11 @@ from mlops_pipeline.platforms.layers import (
 
 _log = logging.getLogger(__name__)
 _ANSWER = 30.0
-"""Seconds in which names resolve: after a restart the cluster has to find its servers again."""
+"""Seconds in which names must resolve: after a restart the cluster must find its servers again."""
 
 
 class KindCluster(ClusterLayer):
-    """A kind cluster of our own, or one of that name that fits."""
+    """A kind cluster of our own, or an existing suitable one of that name."""
 
     name = "cluster"
     description = "A Kubernetes cluster whose nodes are containers of this machine."
@@ -63,10 +63,11 @@ class KindCluster(ClusterLayer):
         recreate: bool = False,
         above: Callable[[], Sequence[ClusterLayer]] = tuple,
     ) -> None:
-        """`above` gives the layers that stand on it.
+        """`above` returns the layers that require it.
 
-        With `recreate`, `ensure` may make a cluster of ours anew, with the loss of all in it. It
-        does where the cluster differs in what cannot be changed, or does not become ready.
+        With `recreate`, `ensure` may create a cluster of ours again, which deletes everything in
+        it. It does so if the cluster has a difference that cannot be updated, or does not become
+        ready.
         """
         super().__init__(parts)
         self._settings = parts.settings.cluster
@@ -77,21 +78,21 @@ class KindCluster(ClusterLayer):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The program, and its node image where the settings name no other."""
+        """The program, and its node image unless the settings name another."""
         return ("kind",) if self._settings.node_image else ("kind", "node")
 
     @property
     def mapped_ports(self) -> tuple[config.MappedPort, ...]:
-        """The ports of the control plane that ones of this machine lead to."""
+        """The ports of the control plane to which ports of this machine lead."""
         return config.mapped_ports(self._settings, [p for a in self._above() for p in a.ports])
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That names resolve in it."""
+        """Whether names resolve in it."""
         return (
             HealthCheck(
                 "resolves_names",
-                "A node asks CoreDNS for the API server by its name and gets an address.",
+                "A node queries CoreDNS for the API server's name and gets an address.",
                 self._try_names,
             ),
         )
@@ -109,7 +110,7 @@ class KindCluster(ClusterLayer):
         return Finding(passed=True, seen=f"{nodes_of_kind.ASKED_NAME} resolves on the node {node}")
 
     def observe(self) -> LayerState:
-        """Look at the cluster as it is now: its containers, its nodes, and the names in it."""
+        """Examine the cluster: its containers, its nodes, and whether names resolve."""
         try:
             nodes = self.nodes()
         except (CommandError, NotFoundError, UnavailableError) as error:
@@ -117,24 +118,28 @@ class KindCluster(ClusterLayer):
         if not nodes:
             return Absent()
         if self._owner.is_unfinished():
-            return Broken("its creation was interrupted; `mlops-pipeline up cluster` makes it anew")
+            return Broken(
+                "its creation was interrupted; create it again with `mlops-pipeline up cluster`"
+            )
         if different := (*self._maker.differences(nodes), *self._maker.other_mirrors()):
             return Drifted(different)
         if stopped := [node.name for node in nodes if not node.running]:
-            return Broken(f"stopped: {', '.join(stopped)}; `mlops-pipeline up cluster` starts it")
+            return Broken(
+                f"stopped: {', '.join(stopped)}; start it with `mlops-pipeline up cluster`"
+            )
         if (reason := describe_unready(self._parts, nodes)) is not None:
             return Broken(reason)
         return Ready(self._facts(nodes))
 
     def ensure(self) -> Change:
-        """Bring the cluster up: made, made whole, started, or kept.
+        """Bring the cluster up: create, repair, start or keep it.
 
         Raises:
-            ConflictError: a cluster of that name is there and differs in what cannot be changed,
-                and it may not be made anew or is not ours.
+            ConflictError: a cluster of that name has a difference that cannot be updated, and it
+                may not be created again or is not ours.
             ConfigurationError: this machine or the settings do not allow a cluster, or something
-                that it or a layer above it needs cannot be had; nothing was changed.
-            IntegrityError: some of that is not what its digest says; nothing was changed.
+                that it or a layer above needs is not available; nothing was changed.
+            IntegrityError: some of that does not match its digest; nothing was changed.
             UnavailableError: the container engine does not answer, or it did not become ready.
         """
         self._parts.state.prepare()
@@ -154,7 +159,7 @@ class KindCluster(ClusterLayer):
             return Change(action, {**self._facts(nodes), **steps.facts})
 
     def remove(self) -> None:
-        """Delete the cluster if it was made from this state folder, with everything in it.
+        """Delete the cluster with everything in it, if this state folder created it.
 
         Raises:
             UnavailableError: the container engine does not answer.
@@ -168,11 +173,11 @@ class KindCluster(ClusterLayer):
                 self._maker.delete()
             elif nodes:
                 name, whose = self._settings.name, self._owner.whose()
-                _log.warning("the kind cluster %s stays: %s", name, whose)
+                _log.warning("kept the kind cluster %s: %s", name, whose)
             discard(self._parts.state.kubeconfig)
 
     def nodes(self) -> tuple[ContainerInfo, ...]:
-        """Return the containers of its nodes, the control plane first; none where none is.
+        """Return the containers of its nodes, the control plane first; empty if there is none.
 
         Raises:
             UnavailableError: the container engine does not answer.
@@ -180,7 +185,7 @@ class KindCluster(ClusterLayer):
         return nodes_of_kind.find(self._parts.engine, self._settings.name)
 
     def stop(self) -> None:
-        """Stop its nodes, whoever made it. What is in them stays.
+        """Stop its nodes, also of a cluster of somebody else. Their content stays.
 
         Raises:
             UnavailableError: the container engine does not answer.
@@ -191,12 +196,12 @@ class KindCluster(ClusterLayer):
                 self._parts.engine.halt(node.name)
 
     def memory_used(self) -> int | None:
-        """Return the bytes that its nodes use, or None where they cannot be asked."""
+        """Return the bytes that its nodes use, or None if they do not report it."""
         names = [node.name for node in self.nodes()]
         return nodes_of_kind.memory_used(self._parts.engine, names) or None
 
     def is_ours(self) -> bool:
-        """Say whether the cluster that is there was made from this state folder.
+        """Say whether this state folder created the existing cluster.
 
         Raises:
             UnavailableError: the container engine does not answer.
@@ -220,10 +225,10 @@ class KindCluster(ClusterLayer):
         )
         if different and not self._recreate:
             raise ConflictError(
-                f"the kind cluster {self._settings.name} is not the one that is asked for: "
-                f"{'; '.join(different)}. Nothing was changed. Make it anew, with the loss of "
-                "everything in it, by `mlops-pipeline up cluster --recreate`, or set kind.cluster "
-                "to what is there"
+                f"the existing kind cluster {self._settings.name} differs from the settings: "
+                f"{'; '.join(different)}. Nothing was changed. Create it again with "
+                "`mlops-pipeline up cluster --recreate`, which deletes everything in it, or "
+                "change kind.cluster to match it"
             )
         config.check_mirrors(self._settings.mirrors)
         preflight.require(self._parts)
@@ -256,22 +261,22 @@ class KindCluster(ClusterLayer):
         name = self._settings.name
         if not self._owner.is_proven_ours(nodes):
             raise ConflictError(
-                f"could not make the kind cluster {name} anew: {self._owner.whose()}. Delete it "
+                f"could not create the kind cluster {name} again: {self._owner.whose()}. Delete it "
                 f"yourself (`kind delete cluster --name {name}`) or set another kind.cluster.name"
             )
-        _log.info("deleting the kind cluster %s to make it anew", name)
+        _log.info("deleting the kind cluster %s to create it again", name)
         self._maker.delete()
 
     def _clear_unfinished(self) -> None:
-        """Delete a cluster of ours that was left half-made."""
+        """Delete a cluster of ours whose creation was interrupted."""
         nodes = self.nodes()
         if not nodes or not self._owner.is_unfinished():
             return
         if self._owner.is_proven_ours(nodes):
-            _log.info("deleting the half-made kind cluster %s", self._settings.name)
+            _log.info("deleting the incomplete kind cluster %s", self._settings.name)
             self._maker.delete()
         else:
-            # Ours was given up, and somebody has made one of that name meanwhile.
+            # Our creation was interrupted, and somebody else has created one of that name since.
             self._owner.write(ClusterRecord(self._settings.name, "adopted"))
 
     def _require_nodes(self) -> tuple[ContainerInfo, ...]:

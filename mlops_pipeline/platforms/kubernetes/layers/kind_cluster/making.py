@@ -1,4 +1,4 @@
-"""Making the kind cluster, starting it again and deleting it; each step is written down before."""
+"""Creating, starting and deleting the kind cluster; each step is recorded before it begins."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,11 @@ from mlops_pipeline.platforms.kubernetes.sources import NodeImage
 
 _log = logging.getLogger(__name__)
 _CREATE_TIMEOUT = 900.0
-"""Seconds for `kind create`, which pulls the node image where the engine does not have it."""
+"""Seconds for `kind create`, which pulls the node image if the engine does not have it."""
 
 
 class ClusterMaker:
-    """What is done by the program kind. The caller holds the lock `layers`."""
+    """Runs the program kind. The caller holds the lock `layers`."""
 
     def __init__(
         self,
@@ -37,17 +37,17 @@ class ClusterMaker:
         owner: ClusterOwner,
         mapped: Callable[[], tuple[config.MappedPort, ...]],
     ) -> None:
-        """`mapped` gives the ports of the control plane that ones of this machine lead to."""
+        """`mapped` returns the ports of the control plane to which ports of this machine lead."""
         self._parts = parts
         self._settings = parts.settings.cluster
         self._owner = owner
         self._mapped = mapped
 
     def create(self, steps: Steps) -> tuple[ContainerInfo, ...]:
-        """Make the cluster; its nodes may not be ready yet.
+        """Create the cluster; its nodes may not be ready yet.
 
         Raises:
-            ConfigurationError: the node image cannot be had; nothing was changed.
+            ConfigurationError: the node image is not available; nothing was changed.
             CommandError: kind failed.
         """
         settings, kubeconfig = self._settings, self._parts.state.kubeconfig
@@ -72,7 +72,7 @@ class ClusterMaker:
 
     def _run_kind(self, image: NodeImage, given: config.HostPorts) -> None:
         if advice := preflight.advise(self._parts, self._mapped()):
-            _log.warning("this machine may not do for a cluster: %s", advice)
+            _log.warning("this machine may be unsuitable for a cluster: %s", advice)
         try:
             self._parts.kind().create(
                 self._settings.name,
@@ -87,7 +87,7 @@ class ClusterMaker:
             raise CommandError(f"{error}\n{advice}" if advice else str(error)) from error
 
     def node_image(self) -> NodeImage:
-        """Return the node image that is asked for; the bundle's archive goes with its own alone."""
+        """Return the requested node image. Only the bundle's own image has an archive."""
         wanted = self._settings.node_image
         if not wanted:
             return self._parts.sources.node_image()
@@ -98,7 +98,7 @@ class ClusterMaker:
         return NodeImage(wanted, None)
 
     def _refuse_to_pull(self, image: NodeImage) -> None:
-        """With a bundle nothing comes from a network: the node image has to be here.
+        """Require that the node image is available: with a bundle, nothing is downloaded.
 
         Raises:
             ConfigurationError: neither the engine nor the bundle has it.
@@ -112,12 +112,12 @@ class ClusterMaker:
         if not pulled:
             raise ConfigurationError(
                 f"neither the bundle nor the engine has the node image {image.reference}, which "
-                "kind.cluster.node_image names, and with a bundle nothing is pulled: unset it, or "
-                "give it to the engine (`docker load`). Nothing was changed"
+                "kind.cluster.node_image names, and with a bundle no image is pulled: remove the "
+                "setting, or load the image into the engine (`docker load`). Nothing was changed"
             )
 
     def start_again(self, nodes: Sequence[ContainerInfo]) -> None:
-        """Start what a restart of the machine has stopped, and find the API server again."""
+        """Start the nodes after a restart of the machine, and update the API server's address."""
         for node in nodes:
             if not node.running:
                 self._parts.engine.resume(node.name)
@@ -127,7 +127,7 @@ class ClusterMaker:
         self._owner.note(nodes)
 
     def _set_damaged_kubeconfig_aside(self) -> None:
-        """Set a kubeconfig aside that kind cannot read: it writes into the one that is there."""
+        """Move away a kubeconfig that kind cannot read: kind updates an existing file."""
         try:
             self._parts.api()
         except UnavailableError:
@@ -137,12 +137,12 @@ class ClusterMaker:
             return
 
     def delete(self) -> None:
-        """Delete the cluster, and what leads to it."""
+        """Delete the cluster, its kubeconfig and its record."""
         self._set_damaged_kubeconfig_aside()
         record, kubeconfig = self._owner.record, self._parts.state.kubeconfig
         try:
             kind = self._parts.kind()
-        except ConfigurationError:  # It is not here yet.
+        except ConfigurationError:  # The program is not downloaded yet.
             self._parts.sources.require(["kind"])
             kind = self._parts.kind()
         kind.delete(self._settings.name, kubeconfig=kubeconfig)
@@ -151,7 +151,7 @@ class ClusterMaker:
         self._owner.write(replace(kept, stage="removed", node="", mirrors={}))
 
     def write_mirrors(self, nodes: Sequence[ContainerInfo]) -> None:
-        """Let the nodes pull from the mirrors that the settings name."""
+        """Let the nodes pull from the mirrors in the settings."""
         record, wanted = self._owner.record, self._settings.mirrors
         if record is None or record.mirrors == wanted:
             return
@@ -162,21 +162,23 @@ class ClusterMaker:
         self._owner.write(replace(record, mirrors=wanted))
 
     def other_mirrors(self) -> tuple[str, ...]:
-        """Say which mirrors the nodes have, where others are asked for."""
+        """Say which mirrors the nodes have, if the settings name others."""
         known = record.mirrors if (record := self._owner.record) is not None else {}
         if known == self._settings.mirrors:
             return ()
         asked = _shown(self._settings.mirrors)
-        return (f"the mirrors of its nodes are {_shown(known)}, and {asked} are asked for",)
+        return (f"the mirrors of its nodes are {_shown(known)}, expected {asked}",)
 
     def differences(self, nodes: Sequence[ContainerInfo]) -> tuple[str, ...]:
-        """Say what of the cluster is not as asked, and takes another cluster to change."""
+        """Name the differences that only another cluster can remove."""
         record = self._owner.record
         made = record is not None and record.node == nodes[0].id
         try:
             image = self.node_image().reference
         except (ConfigurationError, IntegrityError):
-            image = nodes[0].image  # Nobody can say which one is asked for: no difference.
+            image = nodes[
+                0
+            ].image  # The requested version is unknown, so it does not count as a difference.
         return config.differences(
             self._settings,
             self._mapped(),

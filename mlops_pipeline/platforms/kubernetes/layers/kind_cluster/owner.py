@@ -1,4 +1,4 @@
-"""Whose the kind cluster is: nothing is deleted that was not made from this state folder."""
+"""Who created the kind cluster: only what this state folder created is deleted."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,16 +19,16 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 
 _SYSTEM = "kube-system"
 _MARK = "mlops-pipeline"
-"""The ConfigMap that tells people, and other state folders, whose cluster this is."""
+"""The ConfigMap that shows people, and other state folders, the owner of this cluster."""
 _GRACE = 5.0
 """Seconds for a `kind create` that a killed command has left behind."""
 
 
 class ClusterOwner:
-    """What proves that the cluster was made from this state folder.
+    """Proves whether this state folder created the cluster.
 
-    The id of its control plane's container, written down when it was made. Before that, or without
-    the folder, the label that each node has from the moment kind configures it.
+    The proof is the id of its control plane's container, recorded at its creation. Before that, or
+    without the folder, it is the label that kind sets on each node when it configures it.
     """
 
     def __init__(self, parts: KindParts) -> None:
@@ -39,11 +39,11 @@ class ClusterOwner:
 
     @property
     def record(self) -> ClusterRecord | None:
-        """What was written down last of the cluster of that name, or None."""
+        """Return the last record of the cluster of that name, or None."""
         return self._book.find(self._name)
 
     def write(self, record: ClusterRecord) -> None:
-        """Write down what is done with the cluster. The caller holds the lock `layers`.
+        """Record what is done with the cluster. The caller holds the lock `layers`.
 
         Raises:
             ConfigurationError: the folder cannot be written, or the disk is full.
@@ -51,14 +51,14 @@ class ClusterOwner:
         self._book.write(record)
 
     def note(self, nodes: Sequence[ContainerInfo]) -> None:
-        """Write down whose the cluster is where that is not known, as after a lost folder."""
+        """Record the owner of the cluster if it is unknown, as after the loss of the folder."""
         record = self.record
         if record is None or record.node != nodes[0].id:
             stage: Stage = "made" if self.is_proven_ours(nodes) else "adopted"
             self.write(ClusterRecord(self._name, stage, node=nodes[0].id))
 
     def mark(self, nodes: Sequence[ContainerInfo]) -> None:
-        """Tell people and other state folders whose the cluster is, unless it is not ours."""
+        """Write the owner into the cluster for people and other state folders, if it is ours."""
         if not self.is_proven_ours(nodes):
             return
         self._parts.api().apply(
@@ -71,18 +71,18 @@ class ClusterOwner:
         )
 
     def whose(self) -> str:
-        """Say who made the cluster, as far as it tells."""
+        """Say who created the cluster, if the cluster shows it."""
         with suppress(PipelineError):
             mark = self._parts.api().find(CONFIG_MAP, _MARK, namespace=_SYSTEM)
             if mark is not None and mark["data"]["identity"] != self.identity:
-                return f"it was made from the state folder {mark['data']['home']}"
-        return "it was not made from this state folder"
+                return f"the state folder {mark['data']['home']} created it"
+        return "this state folder did not create it"
 
     def is_proven_ours(self, nodes: Sequence[ContainerInfo]) -> bool:
-        """Say whether it is known, not only likely, that the cluster was made from here.
+        """Say whether it is certain, not only likely, that this state folder created the cluster.
 
         Raises:
-            CommandError: a node cannot be asked.
+            CommandError: a node does not answer.
         """
         record = self.record
         if record is not None and record.node == nodes[0].id:
@@ -91,15 +91,15 @@ class ClusterOwner:
             identity = nodes_of_kind.made_by(self._parts.engine, node.name)
             if identity is not None:
                 return identity == self.identity
-        # Killed before kind came to configuring them; a cluster of somebody else's is configured.
+        # Killed before kind configured the nodes; those of somebody else's cluster are configured.
         return self.is_unfinished()
 
     def is_unfinished(self) -> bool:
-        """Say whether it was begun to make the cluster, and not written down that it was done."""
+        """Say whether the creation was recorded as begun but not as completed."""
         return (record := self.record) is not None and record.stage == "making"
 
     def _running(self, nodes: Sequence[ContainerInfo]) -> list[ContainerInfo]:
-        """Return the nodes that can be asked; those of a cluster to be judged are started."""
+        """Return the nodes that can run commands; nodes of a cluster to examine are started."""
         stopped = [node for node in nodes if not node.running]
         if not self.is_unfinished():
             return [node for node in nodes if node.running]
@@ -108,7 +108,7 @@ class ClusterOwner:
         return list(nodes)
 
     def end_left_behind(self) -> None:
-        """End a `kind create` that outlived the command that ran it: it would go on making."""
+        """End a `kind create` that outlived its command: it would continue to create nodes."""
         if self.is_unfinished():
             words = ("create", "cluster", str(self._parts.state.kubeconfig))
             running.end(running.with_descendants(running.commanded(words)), grace=_GRACE)

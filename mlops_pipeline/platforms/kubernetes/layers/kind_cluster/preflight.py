@@ -1,4 +1,4 @@
-"""What of this machine a kind cluster needs."""
+"""What a kind cluster needs of this machine."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,27 +22,27 @@ from mlops_pipeline.platforms.layers import Diagnosis
 
 _GIB = 1 << 30
 _MEMORY = 6 * _GIB
-"""Bytes for the whole platform with two models; one node alone takes 1 GiB."""
+"""Bytes for the whole platform with two models; one node needs 1 GiB."""
 _MEMORY_LEFT = 1 * _GIB
-"""Bytes that must be left once the cluster runs."""
+"""Bytes that must be free while the cluster runs."""
 _DISK = 10 * _GIB
 _INOTIFY = {"max_user_watches": 524_288, "max_user_instances": 512}
 """https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files"""
 _FIRST_WITHOUT_CGROUP_V1 = (1, 35)
-"""Its kubelet does not start where `failCgroupV1` is left as it is (KEP-5573)."""
+"""Its kubelet does not start if `failCgroupV1` has its default (KEP-5573)."""
 
 
 def examine(parts: KindParts, mapped: Sequence[MappedPort]) -> list[Diagnosis]:
-    """Look at everything that a cluster with these ports needs here. Changes nothing."""
+    """Check everything that a cluster with these ports needs here. Changes nothing."""
     info = _ask(parts)
     return [*_blocking(parts, info), *_advisory(parts, info, mapped)]
 
 
 def require(parts: KindParts) -> None:
-    """Refuse to go on while something is missing that no cluster can do without.
+    """Refuse to continue if something is missing that every cluster needs.
 
     Raises:
-        ConfigurationError: what was seen, and what to do.
+        ConfigurationError: has what was seen, and what to do.
         UnavailableError: the container engine does not answer.
     """
     for diagnosis in _blocking(parts, _ask(parts)):
@@ -50,13 +50,13 @@ def require(parts: KindParts) -> None:
             continue
         kind = UnavailableError if diagnosis.what == parts.settings.cluster.engine else None
         raise (kind or ConfigurationError)(
-            f"no cluster can be made here: {diagnosis.what}: {diagnosis.seen}; "
+            f"could not create a cluster on this machine: {diagnosis.what}: {diagnosis.seen}; "
             f"{diagnosis.remedy}; nothing was changed"
         )
 
 
 def advise(parts: KindParts, mapped: Sequence[MappedPort]) -> str:
-    """Return what else of this machine may be in a cluster's way, as sentences; empty: nothing."""
+    """Return what else may prevent a cluster on this machine, as sentences; empty if nothing."""
     found = [d for d in _advisory(parts, _ask(parts), mapped) if not d.fine]
     return "; ".join(f"{d.what}: {d.seen}, {d.remedy}" for d in found)
 
@@ -88,7 +88,7 @@ def _ask(parts: KindParts) -> EngineInfo | Diagnosis:
 
 
 def _wanted_version(parts: KindParts) -> str | Diagnosis:
-    """Return the Kubernetes version of the node image; empty where its tag does not say."""
+    """Return the Kubernetes version of the node image; empty if its tag has none."""
     try:
         reference = parts.settings.cluster.node_image or parts.sources.node_image().reference
     except (ConfigurationError, IntegrityError) as error:
@@ -112,7 +112,7 @@ def _cgroup(info: EngineInfo, version: str) -> Diagnosis:
 
 
 def _inotify(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Diagnosis]:
-    """Look at limits that every node shares; other systems than Linux have none to see here."""
+    """Check limits that all nodes share; only Linux shows them here."""
     for name, least in _INOTIFY.items():
         try:
             value = int((folder / name).read_text())
@@ -130,11 +130,11 @@ def _is_running(parts: KindParts) -> bool:
 
 
 def _memory(info: EngineInfo, *, running: bool) -> Diagnosis:
-    """The engine may be in a machine of its own, with less than this one has."""
+    """Check the engine's memory: it may run in a virtual machine that has less than this one."""
     available = min(available_memory(), info.memory_bytes or available_memory())
     least = _MEMORY_LEFT if running else _MEMORY
     seen = f"{available / _GIB:.1f} GiB available{' beside the cluster' if running else ''}"
-    remedy = f"close programs or give the engine more: {least // _GIB} GiB are needed"
+    remedy = f"close programs or give the engine more: it needs {least // _GIB} GiB"
     return Diagnosis("memory for the cluster", seen, "" if available >= least else remedy)
 
 
@@ -143,14 +143,14 @@ def _disk(info: EngineInfo) -> Diagnosis:
     try:
         free = shutil.disk_usage(info.data_root).free
     except OSError:
-        return Diagnosis(what, f"{info.data_root} cannot be seen from here")
+        return Diagnosis(what, f"{info.data_root} is not on this machine")
     remedy = f"free {_DISK // _GIB} GiB there (`docker system df` shows what takes space)"
     seen = f"{free / _GIB:.1f} GiB free in {info.data_root}"
     return Diagnosis(what, seen, "" if free >= _DISK else remedy)
 
 
 def _ports(parts: KindParts, mapped: Sequence[MappedPort]) -> Iterator[Diagnosis]:
-    """A port in a stranger's hands is no fault: another one is taken. Say which."""
+    """Report ports in use. That is not an error: the cluster uses other ports then."""
     settings = parts.settings.cluster
     address = str(settings.listen_address)
     for one in mapped:
@@ -160,5 +160,5 @@ def _ports(parts: KindParts, mapped: Sequence[MappedPort]) -> Iterator[Diagnosis
         except ConfigurationError as error:
             yield Diagnosis(what, programs.first_line(error), "set kind.cluster.listen_address")
             return
-        used = f"{address}:{port} is in use by another program: the next free one is taken"
+        used = f"another program uses {address}:{port}: the cluster will use the next free port"
         yield Diagnosis(what, used if taken else f"{address}:{port} is free")

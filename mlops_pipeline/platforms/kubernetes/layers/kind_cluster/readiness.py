@@ -1,4 +1,4 @@
-"""Whether a kind cluster is ready: its nodes, the names in it, and what pods run as."""
+"""Whether a kind cluster is ready: its nodes, its DNS, and the pods' service account."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +19,7 @@ def wait(parts: KindParts, nodes: Sequence[ContainerInfo]) -> None:
 
     Raises:
         FatalStateError: a node has ended.
-        WaitTimeoutError: with what was last seen.
+        WaitTimeoutError: has what was last seen.
     """
     settings = parts.settings.cluster
     wait_until(
@@ -29,15 +29,15 @@ def wait(parts: KindParts, nodes: Sequence[ContainerInfo]) -> None:
         clock=parts.clock,
         interval=INTERVAL,
         hint=f"see `{settings.engine} logs {nodes[0].name}`; `mlops-pipeline up cluster "
-        "--recreate` makes it anew, with the loss of everything in it",
+        "--recreate` creates it again and deletes everything in it",
     )
 
 
 def describe_unready(parts: KindParts, nodes: Sequence[ContainerInfo]) -> str | None:
-    """Say why the cluster of these nodes is not ready; None when it is. Looks only."""
+    """Say why the cluster of these nodes is not ready; None if it is. Changes nothing."""
     kubeconfig = parts.state.kubeconfig
     if not kubeconfig.exists():
-        return f"{kubeconfig} is missing; `mlops-pipeline up cluster` writes it again"
+        return f"{kubeconfig} is missing; write it again with `mlops-pipeline up cluster`"
     try:
         return next(_reasons(parts.api(), len(nodes)), None)
     except (NotFoundError, UnavailableError) as error:
@@ -59,7 +59,7 @@ def _describe_starting(parts: KindParts, nodes: Sequence[ContainerInfo]) -> str 
 
 
 def _reasons(api: KubernetesApi, count: int) -> Iterator[str]:
-    """Say what the cluster lacks: nodes, names, or what pods run as. kind's own wait only warns."""
+    """Yield what is not ready: nodes, names, service account. kind's own wait only warns."""
     nodes = api.list(NODE)
     if len(nodes) < count:
         yield f"{len(nodes)} of {count} nodes have joined"
@@ -73,11 +73,11 @@ def _reasons(api: KubernetesApi, count: int) -> Iterator[str]:
     if reason := _describe_names(api):
         yield reason
     if api.find(SERVICE_ACCOUNT, "default", namespace="default") is None:
-        yield "the default service account is not there yet"
+        yield "the default service account does not exist yet"
 
 
 def _describe_names(api: KubernetesApi) -> str | None:
-    """Say why no CoreDNS is ready. One of its two will do; the other may need 10 s more."""
+    """Say why no CoreDNS is ready. One of the two suffices; the other may need 10 s more."""
     found = api.find(DEPLOYMENT, "coredns", namespace=SYSTEM)
     conditions = ((found or {}).get("status") or {}).get("conditions") or ()
     if any(c["type"] == "Available" and c["status"] == "True" for c in conditions):

@@ -1,1 +1,1 @@
-"""MetalLB: its layer, its speakers, and the pool of addresses that it may give."""
+"""MetalLB: its layer, its speakers, and the pool of addresses that it assigns."""

@@ -29,7 +29,7 @@ from mlops_pipeline.settings.layers import LayerSettings
 CONTROLLER = "controller"
 _RIGHTS = (
     *((name, "metallb.io", WRITE) for name in ("ipaddresspools", "l2advertisements")),
-    # What others have told it to do is looked for before it is removed.
+    # Objects with which others configured it are looked for before it is removed.
     *(
         (name, "metallb.io", ("list",))
         for name in ("bgpadvertisements", "bfdprofiles", "communities", "bgppeers")
@@ -39,11 +39,13 @@ _ANSWER = 30.0
 
 
 class MetalLB(ManifestLayer):
-    """MetalLB by upstream's native manifest, with one pool that is announced by ARP."""
+    """MetalLB from upstream's native manifest, with one pool that is announced by ARP."""
 
     name = "metallb"
     title = "MetalLB"
-    description = "MetalLB, which gives Services of type LoadBalancer addresses of this machine."
+    description = (
+        "MetalLB, which assigns addresses of this machine to Services of type LoadBalancer."
+    )
     kinds = ("metallb", "kubernetes")
     namespace = SYSTEM
     manifest = "metallb-native"
@@ -52,39 +54,37 @@ class MetalLB(ManifestLayer):
     addresses = 1
 
     def __init__(self, parts: Parts, *, needed: Callable[[], int] = lambda: 1) -> None:
-        """`needed` gives the number of addresses that all layers take."""
+        """`needed` returns the number of addresses that all layers need."""
         super().__init__(parts)
         self._needed = needed
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether it gives the addresses."""
+        """Say whether it assigns the addresses."""
         return settings.load_balancer == cls.name
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What its manifest needs, and the image of the check."""
+        """The sources of its manifest, and the image of the check."""
         return (*super().sources, "extras")
 
     @property
     def rights(self) -> tuple[Access, ...]:
-        """To install it, to configure it, and to see what others have configured."""
+        """The rights to install and configure it, and to read the configuration of others."""
         return allow((*INSTALLED, *_RIGHTS))
 
     @property
     def remedy(self) -> str:
         """What to do about a MetalLB of somebody else."""
         if self._parts.settings.platform == "kubernetes":
-            return "use it as it is (kubernetes.metallb.install = false), or remove it"
+            return "use it unchanged (kubernetes.metallb.install = false), or remove it"
         return "remove it, or use another cluster"
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That an address that it gives answers here."""
-        asked = "here" if self._parts.reaches_addresses else "a node"
-        text = (
-            f"A Service of type LoadBalancer gets an address, which a pod answers at from {asked}."
-        )
+        """Whether an address that it assigns answers here."""
+        asked = "here" if self._parts.reaches_addresses else "this machine"
+        text = f"A Service of type LoadBalancer gets an address that leads from {asked} to its pod."
         return (HealthCheck("gives_addresses", text, self._try_address),)
 
     def _try_address(self) -> Finding:
@@ -105,22 +105,22 @@ class MetalLB(ManifestLayer):
             return Finding(passed=True, seen=seen, facts={"address": echoed.url})
 
     def survey(self, api: KubernetesApi) -> Iterator[Question]:
-        """Ask whether a MetalLB of somebody else is there."""
+        """Yield whether somebody else has installed a MetalLB."""
         yield "metallb", lambda: self._diagnose(api)
 
     def _diagnose(self, api: KubernetesApi) -> Diagnosis:
-        # What it brings is known where its manifest can be had; whoever needs it asks for that.
+        # The objects to look for are in its manifest. Another diagnosis reports a missing manifest.
         with suppress(ConfigurationError, IntegrityError):
             if foreign := self.describe_foreign(api):
                 return Diagnosis("metallb", foreign, self.remedy)
         return Diagnosis("metallb", f"ours, with {self._parts.settings.metallb.addresses}")
 
     def require(self, api: KubernetesApi) -> None:
-        """Refuse to go on without a range of addresses."""
+        """Refuse to continue without a range of addresses."""
         self._choose(api)
 
     def change(self, manifest: dict[str, Any]) -> None:
-        """Let the kubelet look at once: upstream has it wait 10 s with what takes one."""
+        """Let the kubelet probe at once: upstream sets an initial delay of 10 s."""
         if manifest["kind"] not in ("Deployment", "DaemonSet"):
             return
         for container in manifest["spec"]["template"]["spec"]["containers"]:
@@ -128,7 +128,7 @@ class MetalLB(ManifestLayer):
                 probe |= {"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 10}
 
     def wait(self, api: KubernetesApi, steps: Steps) -> None:
-        """Wait for the controller and a speaker on each node, and give MetalLB its addresses."""
+        """Wait for the controller and a speaker on each node, and create MetalLB's pool."""
         super().wait(api, steps)
         with steps.step("pods"):
             speakers.wait(self._parts, api)
@@ -137,29 +137,29 @@ class MetalLB(ManifestLayer):
         )
 
     def look(self, api: KubernetesApi) -> Iterator[LayerState]:
-        """Look at its speakers, and at our pool, whose annotations stand for all."""
+        """Examine its speakers and our pool, which carries the annotations."""
         if reason := speakers.describe_unready(api):
             yield Broken(reason)
             return
         there = pool.find(api)
         if there is None:
-            yield Drifted((f"the IPAddressPool {SYSTEM}/{pool.NAME} is not there",))
+            yield Drifted((f"the IPAddressPool {SYSTEM}/{pool.NAME} is missing",))
             return
-        # Without the manifest nobody can say which version is asked for.
+        # Without the manifest, the expected version is unknown.
         with suppress(ConfigurationError, IntegrityError):
             if different := upstream.difference(there, self.noted()):
                 yield Drifted((different,))
         yield Drifted(tuple(pool.differences(api, there, self._choose(api))))
 
     def facts(self, api: KubernetesApi) -> Facts:
-        """Return the version and the addresses that it may give."""
+        """Return the version and the addresses that it may assign."""
         there = api.get(IP_ADDRESS_POOL, pool.NAME, namespace=SYSTEM)
         given = pool.addresses_of(there)
         count = len(AddressRange.parse(given))
         return {"version": upstream.version_of(there), "addresses": given, "count": count}
 
     def users(self) -> tuple[str, ...]:
-        """Return the Services of somebody else with an address of ours, and their own pools."""
+        """Name Services of somebody else with an address of ours, and others' pools."""
         return pool.users(self._parts.api())
 
     def _choose(self, api: KubernetesApi) -> AddressRange:

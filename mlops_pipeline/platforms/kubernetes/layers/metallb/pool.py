@@ -1,4 +1,4 @@
-"""The pool of addresses that MetalLB may give, who else uses it, and opening it."""
+"""The pool of addresses that MetalLB may assign, its other users, and its creation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,35 +30,35 @@ _CONFIGURING = (
     *(Resource("metallb.io/v1beta1", k) for k in ("BGPAdvertisement", "BFDProfile", "Community")),
     Resource("metallb.io/v1beta2", "BGPPeer"),
 )
-"""Kinds by which people tell MetalLB what to do."""
+"""Kinds with which people configure MetalLB."""
 _GIVEN = 20.0
-"""Seconds for Services that are there already to get their addresses from a new pool."""
+"""Seconds for existing Services to get their addresses from a new pool."""
 _SLOW = 0.5
-"""Seconds between looks at what takes seconds."""
+"""Seconds between attempts in waits that take seconds."""
 
 
 def find(api: KubernetesApi) -> Manifest | None:
-    """Return our pool, or None where there is none that stays."""
+    """Return our pool, or None if there is none or it is being deleted."""
     return find_lasting(api, IP_ADDRESS_POOL, NAME, namespace=SYSTEM)
 
 
 def addresses_of(pool: Manifest) -> str:
-    """Return the addresses of a pool as people write them."""
+    """Return the addresses of a pool as text."""
     return ", ".join(str(part) for part in pool["spec"].get("addresses") or ())
 
 
 def differences(api: KubernetesApi, pool: Manifest, chosen: AddressRange) -> Iterator[str]:
-    """Say what of the pool that is there is not as it should be."""
+    """Say how the existing pool differs from the expected one."""
     if (there := addresses_of(pool)) != str(chosen):
-        yield f"its addresses are {there or 'none'}, and {chosen} are asked for"
+        yield f"its addresses are {there or 'none'}, expected {chosen}"
     if find_lasting(api, L2_ADVERTISEMENT, NAME, namespace=SYSTEM) is None:
-        yield f"the L2Advertisement {SYSTEM}/{NAME} is not there: no address is announced"
+        yield f"the L2Advertisement {SYSTEM}/{NAME} is missing: no address is announced"
 
 
 def manifests(
     chosen: AddressRange, *, labels: Mapping[str, str], annotations: Mapping[str, str]
 ) -> list[Manifest]:
-    """Return the pool, which carries the annotations, and its announcement by ARP."""
+    """Return the pool, with the annotations, and its announcement by ARP."""
     metadata = {"name": NAME, "namespace": SYSTEM, "labels": labels}
     return [
         {
@@ -79,9 +79,9 @@ def manifests(
 def open_as_soon_as_it_may(
     parts: Parts, objects: Sequence[Manifest], steps: Steps, *, controller: str
 ) -> None:
-    """Apply the pool as soon as MetalLB's webhooks answer: they do some time after its pods.
+    """Apply the pool as soon as MetalLB's webhooks answer, which is some time after its pods.
 
-    One that answered may be gone a moment later, with a controller that is just being replaced.
+    A webhook that answered may stop a moment later, with a controller that is being replaced.
     """
     api, timeout, clock = parts.api(), parts.settings.ready_timeout, parts.clock
 
@@ -101,7 +101,7 @@ def open_as_soon_as_it_may(
             hint=f"see `kubectl logs --namespace {SYSTEM} deployment/{controller}`",
         )
     with steps.step("addresses"), suppress(WaitTimeoutError):
-        # Those that cannot have theirs are told by the layers that they belong to.
+        # Other layers report Services of theirs that cannot have their addresses.
         wait_until(
             "the addresses of Services",
             patiently(lambda: describe_waiting(parts)),
@@ -112,9 +112,9 @@ def open_as_soon_as_it_may(
 
 
 def users(api: KubernetesApi) -> tuple[str, ...]:
-    """Return the Services of somebody else with an address of ours, and their own pools.
+    """Return the Services of somebody else with an address of ours, and other people's pools.
 
-    With MetalLB go its definitions, and with them all that people have made by them.
+    Removing MetalLB removes its definitions, and with them all objects of these kinds.
     """
     pools, namespaces = api.list(IP_ADDRESS_POOL), set(our_namespaces(api))
     ranges = [part for pool in pools if is_mine(api, pool) for part in _ranges(pool)]
@@ -132,7 +132,7 @@ def users(api: KubernetesApi) -> tuple[str, ...]:
 
 
 def _is_given(service: Manifest, ranges: Sequence[AddressRange]) -> bool:
-    """Say whether a Service has an address of one of the ranges."""
+    """Say whether a Service has an address in one of the ranges."""
     try:
         address = IPv4Address(address_of(service) or "")
     except ValueError:

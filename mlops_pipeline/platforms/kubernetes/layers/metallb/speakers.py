@@ -13,11 +13,11 @@ _NAME = "speaker"
 
 
 def wait(parts: Parts, api: KubernetesApi) -> None:
-    """Wait until each node has one of the applied version.
+    """Wait until each node has a speaker of the applied version.
 
     Raises:
         FatalStateError: a new pod cannot become ready.
-        WaitTimeoutError: with what was last seen.
+        WaitTimeoutError: has what was last seen.
     """
     probe = partial(describe_unready, api, describe=pods.explain_unready)
     wait_until(
@@ -34,13 +34,13 @@ def describe_unready(
     *,
     describe: Callable[[Sequence[Manifest], Sequence[Manifest]], str] = pods.describe_unready,
 ) -> str | None:
-    """Say why not every node has a speaker of the applied version; None when each has.
+    """Say why a node has no ready speaker of the applied version; None if all have one.
 
-    `describe` says why pods are not ready; an error of its own ends the wait.
+    `describe` says why pods are not ready; an error that it raises ends the wait.
     """
     found = api.find(DAEMON_SET, _NAME, namespace=SYSTEM)
     if found is None:
-        return f"DaemonSet {SYSTEM}/{_NAME} is not there"
+        return f"DaemonSet {SYSTEM}/{_NAME} is missing"
     status = found.get("status") or {}
     seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
     wanted = status.get("desiredNumberScheduled", 0)

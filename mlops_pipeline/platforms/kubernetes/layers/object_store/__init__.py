@@ -1,1 +1,1 @@
-"""The object store: SeaweedFS in the cluster, or an S3 that is there already."""
+"""The object store: SeaweedFS in the cluster, or an existing S3."""

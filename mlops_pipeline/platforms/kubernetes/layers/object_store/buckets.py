@@ -1,4 +1,4 @@
-"""The buckets of an S3, whoever runs it: whether they are there, and making them."""
+"""The buckets of any S3: whether they exist, and creating them."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ BUCKETS = ("models", "datasets")
 
 
 def observe(client: "Objects") -> LayerState:
-    """Ask for each bucket, signed with the client's key."""
+    """Request each bucket, signed with the client's key."""
     try:
         missing = _missing_from(client)
     except (UnavailableError, ConfigurationError) as error:
@@ -30,10 +30,10 @@ def observe(client: "Objects") -> LayerState:
 def ensure(
     client: "Callable[[], Objects]", *, timeout: float, clock: Clock, hint: str
 ) -> tuple[str, ...]:
-    """Make the buckets that are missing as soon as the store answers, and return their names.
+    """Create the missing buckets as soon as the store answers, and return their names.
 
     Raises:
-        AccessDeniedError: the store refuses the key for good.
+        AccessDeniedError: the store refuses the key permanently.
         UnavailableError: it did not answer in time.
     """
     made: list[str] = []
@@ -48,11 +48,11 @@ def ensure(
 def require(
     client: "Callable[[], Objects]", *, timeout: float, clock: Clock, hint: str, remedy: str
 ) -> None:
-    """Wait until the store answers, and refuse to go on where a bucket is missing; make none.
+    """Wait until the store answers, and refuse to continue if a bucket is missing; create none.
 
     Raises:
-        ConfigurationError: which are missing, and the `remedy`.
-        AccessDeniedError: the store refuses the key for good.
+        ConfigurationError: has the missing buckets, and the `remedy`.
+        AccessDeniedError: the store refuses the key permanently.
         UnavailableError: it did not answer in time.
     """
     missing: list[str] = []
@@ -88,7 +88,7 @@ def _when_it_answers(
 
 
 def _missing_from(client: "Objects") -> list[str]:
-    """Return the buckets that are not there; what is there needs no right to list all."""
+    """Return the missing buckets; this needs no right to list all buckets."""
     return [bucket for bucket in BUCKETS if not _has(client, bucket)]
 
 

@@ -1,4 +1,4 @@
-"""The object_store layer where an S3 is there already: nothing is made in it."""
+"""The object_store layer with an existing S3: nothing is created in it."""
 
 import ipaddress
 from typing import TYPE_CHECKING
@@ -34,13 +34,13 @@ _ANSWER = 30.0
 
 
 class ExternalStore(StoreLayer):
-    """The S3 that object_store.endpoint names, with the keys that AWS's tools would use."""
+    """The S3 in object_store.endpoint, with the keys that AWS's tools would use."""
 
     name = "object_store"
     description = "S3-compatible storage of somebody else, with the buckets for models and data."
     kinds = ("s3",)
     namespace = NAMESPACE
-    """What a store of our own has left is there."""
+    """The objects of a previous store of our own are there."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
@@ -48,11 +48,11 @@ class ExternalStore(StoreLayer):
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether the settings name one that is there."""
+        """Say whether the settings name an existing one."""
         return bool(settings.object_store.endpoint)
 
     def observe(self) -> LayerState:
-        """Look whether it answers, at its buckets, and at the Secrets with its keys."""
+        """Examine whether it answers, its buckets, and the Secrets with its keys."""
         try:
             _refuse_unreachable(self._settings.endpoint, setting=self._setting)
             secrets = self._secrets()
@@ -66,7 +66,7 @@ class ExternalStore(StoreLayer):
             return Broken(str(error))
 
     def ensure(self) -> Change:
-        """Look whether it has the buckets, and write the Secrets that servers read it with.
+        """Require its buckets, and write the Secrets that servers read it with.
 
         Raises:
             ConfigurationError: there are no keys for it, a bucket of it is missing, or pods cannot
@@ -74,7 +74,7 @@ class ExternalStore(StoreLayer):
             AccessDeniedError: it refuses the keys.
             UnavailableError: it does not answer.
         """
-        return bring_up(self, self._parts, self._bring_up, purpose="look at the object store")
+        return bring_up(self, self._parts, self._bring_up, purpose="examine the object store")
 
     def _bring_up(self, steps: Steps) -> Facts:
         _refuse_unreachable(self._settings.endpoint, setting=self._setting)
@@ -84,7 +84,7 @@ class ExternalStore(StoreLayer):
                 self._glance,
                 timeout=_ANSWER,
                 clock=clock,
-                hint=f"is {self._setting} right, and reachable from here?",
+                hint=f"check that {self._setting} is right and can be reached from here",
                 remedy=self._remedy,
             )
         timeout = self._parts.settings.ready_timeout
@@ -92,7 +92,7 @@ class ExternalStore(StoreLayer):
         return self._facts()
 
     def remove(self) -> None:
-        """Leave everything as it is: the store is not ours."""
+        """Leave everything unchanged: the store is not ours."""
 
     def users(self) -> tuple[str, ...]:
         """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
@@ -100,7 +100,7 @@ class ExternalStore(StoreLayer):
         return rclone.readers(self._parts.api(), by_default=by_default)
 
     def discard(self) -> None:
-        """Delete the Secrets with its keys. What is stored stays: the store is not ours.
+        """Delete the Secrets with its keys. The stored data stays: the store is not ours.
 
         Raises:
             NotFoundError: there is no cluster.
@@ -125,11 +125,11 @@ class ExternalStore(StoreLayer):
         )
 
     def ensure_secret(self, namespace: str) -> bool:
-        """Write the Secret that pods in a namespace read artifacts with; return whether it changed.
+        """Write the Secret for reading artifacts in a namespace; return whether it changed.
 
         Raises:
             ConfigurationError: there are no keys for it.
-            ConflictError: there is a Secret of that name which is not ours.
+            ConflictError: a Secret of that name exists and is not ours.
             NotFoundError: there is no cluster.
         """
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
@@ -141,7 +141,7 @@ class ExternalStore(StoreLayer):
 
     @property
     def _remedy(self) -> str:
-        return f"make them at {self._settings.endpoint}, which nothing of ours changes"
+        return f"create them at {self._settings.endpoint}; this project does not change that store"
 
     def _look_at_buckets(self) -> LayerState:
         found = buckets.observe(self._glance())
@@ -171,7 +171,7 @@ class ExternalStore(StoreLayer):
 
 
 def _refuse_unreachable(endpoint: str, *, setting: str) -> None:
-    """In a pod, the address of this machine's loopback is the pod itself."""
+    """Refuse a loopback address: in a pod, it is the pod itself."""
     parts = urlsplit(endpoint)
     host = parts.hostname or ""
     try:
@@ -179,9 +179,9 @@ def _refuse_unreachable(endpoint: str, *, setting: str) -> None:
     except ValueError:
         loopback = host == "localhost"
     if parts.scheme not in ("http", "https") or not host:
-        reason = "it is no URL such as https://s3.example.com"
+        reason = "it is not a URL such as https://s3.example.com"
     elif loopback:
-        reason = "in a pod, that is the pod itself; name this machine by an address of its network"
+        reason = "in a pod, that is the pod itself; use an address of this machine in its network"
     else:
         return
     raise ConfigurationError(f"could not use {setting} = {endpoint!r}: {reason}")

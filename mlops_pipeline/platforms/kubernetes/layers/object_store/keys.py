@@ -1,4 +1,4 @@
-"""The keys of the object store in the cluster: made here once, and kept in one Secret."""
+"""The keys of the object store in the cluster: created once, and kept in one Secret."""
 
 import base64
 import hashlib
@@ -24,14 +24,14 @@ NAME = "seaweedfs-credentials"
 FILE = "s3.json"
 """The entry that SeaweedFS reads, with the same key."""
 SECURITY = "security.toml"
-"""The entry that closes the gRPC port of S3, which listens where S3 does and takes new keys."""
+"""The entry that closes S3's gRPC port, which listens beside S3 and accepts new keys."""
 CERTIFICATE = "grpc.crt"
 CERTIFICATE_KEY = "grpc.key"
-"""What that port shows, and wants to be shown: no other pod has the key."""
+"""The certificate that this port presents and requires: no other pod has the key."""
 ENTRIES = (FILE, SECURITY, CERTIFICATE, CERTIFICATE_KEY)
-"""What SeaweedFS reads, once, when it starts."""
+"""The entries that SeaweedFS reads once, at its start."""
 FOLDER = "/etc/mlops-pipeline"
-"""Where the store's container has these entries."""
+"""The folder of these entries in the store's container."""
 _SECURITY = f"""\
 [grpc]
 ca = "{FOLDER}/{CERTIFICATE}"
@@ -39,16 +39,16 @@ ca = "{FOLDER}/{CERTIFICATE}"
 cert = "{FOLDER}/{CERTIFICATE}"
 key = "{FOLDER}/{CERTIFICATE_KEY}"
 """
-"""As `weed scaffold -config=security` of SeaweedFS 4.48 explains it."""
+"""Documented by `weed scaffold -config=security` of SeaweedFS 4.48."""
 _VALID = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=365)
-"""How long before its end the certificate is replaced, with a restart of the store."""
+"""Time before its end at which the certificate is replaced, with a restart of the store."""
 _ID = "AWS_ACCESS_KEY_ID"
 _KEY = "AWS_SECRET_ACCESS_KEY"
 
 
 def find(api: KubernetesApi, *, namespace: str) -> "Credentials | None":
-    """Return the key, or None where there is none that can be read and stays."""
+    """Return the key, or None if it is missing, unreadable or being deleted."""
     from mlops_pipeline.clients.s3 import Credentials
 
     data = _read(api, namespace)
@@ -57,21 +57,21 @@ def find(api: KubernetesApi, *, namespace: str) -> "Credentials | None":
 
 
 def ensure(api: KubernetesApi, *, namespace: str, timeout: float, clock: Clock) -> "Credentials":
-    """Return the key, a random new one where there is none.
+    """Return the key; a random new one if there is none.
 
     Raises:
-        ConflictError: there is a Secret of that name which is not ours.
-        WaitTimeoutError: it is being deleted, and that did not end.
+        ConflictError: a Secret of that name exists and is not ours.
+        WaitTimeoutError: it is being deleted, which did not end in time.
     """
     found = api.find(SECRET, NAME, namespace=namespace)
     if found is not None and not is_ours(found):
         raise ConflictError(
-            f"could not write the keys of the object store: the Secret {namespace}/{NAME} is there "
-            "and this project did not make it; delete it"
+            f"could not write the keys of the object store: the Secret {namespace}/{NAME} exists, "
+            "but this project did not create it; delete it"
         )
     wait_for_end(api, SECRET, NAME, namespace=namespace, timeout=timeout, clock=clock)
     key = find(api, namespace=namespace) or new_key()
-    # SeaweedFS may have started with what was damaged. A new certificate starts it again.
+    # SeaweedFS may have started with the damaged entry. A new certificate restarts it.
     whole = describe_unfit(api, key, namespace=namespace) is None
     pair = _pair(_read(api, namespace)) if whole else _new_pair()
     api.apply(_manifest(key, namespace, pair))
@@ -81,32 +81,32 @@ def ensure(api: KubernetesApi, *, namespace: str, timeout: float, clock: Clock) 
 def describe_unfit(
     api: KubernetesApi, key: "Credentials", *, namespace: str, now: datetime | None = None
 ) -> str | None:
-    """Say what SeaweedFS would not read as it should; None where all is good for long.
+    """Say which entry SeaweedFS would not read correctly; None if all stay valid for long.
 
-    Without its security.toml it takes everybody on the gRPC port of S3, by plaintext; with a
-    damaged certificate it takes nobody there. Tried with SeaweedFS 4.48.
+    Without its security.toml, its S3 gRPC port accepts everybody without TLS; with a damaged
+    certificate it accepts nobody. Tested with SeaweedFS 4.48.
     """
     data, now = _read(api, namespace), now or _utc_now()
     for name, wanted in ((FILE, identities(key)), (SECURITY, _SECURITY)):
         if data.get(name) != wanted:
-            return f"{name} in the Secret {namespace}/{NAME} differs from what is wanted"
+            return f"{name} in the Secret {namespace}/{NAME} differs from the expected value"
     if not certificates.is_valid(_pair(data), since=now, until=now + RENEW_BEFORE):
         return (
-            f"the Secret {namespace}/{NAME} does not hold a certificate with its key that is valid "
-            f"for {RENEW_BEFORE.days} days from now"
+            f"the Secret {namespace}/{NAME} does not contain a certificate with its key that is "
+            f"valid for {RENEW_BEFORE.days} days from now"
         )
     return None
 
 
 def fingerprint(api: KubernetesApi, *, namespace: str) -> str:
-    """Return a digest that changes with what SeaweedFS reads, and that tells nothing of it."""
+    """Return a digest of what SeaweedFS reads, which does not reveal it."""
     data = _read(api, namespace)
     content = json.dumps([data.get(name) for name in ENTRIES])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _read(api: KubernetesApi, namespace: str) -> dict[str, str]:
-    """Return those entries of the Secret that are text; none where there is none that stays."""
+    """Return the text entries of the Secret; empty if it is missing or being deleted."""
     found = find_lasting(api, SECRET, NAME, namespace=namespace) or {}
     texts = {}
     for name, value in (found.get("data") or {}).items():

@@ -1,4 +1,4 @@
-"""What the object store is made of: SeaweedFS with a volume, behind a Service."""
+"""The objects of the object store: SeaweedFS with a volume, behind a Service."""
 
 import re
 from typing import Any
@@ -26,7 +26,7 @@ RIGHTS = allow(
         ("storageclasses", "storage.k8s.io", READ),
     )
 )
-"""What one must be allowed to do for the store."""
+"""The rights that the store needs."""
 _SELECTOR = {"app.kubernetes.io/name": NAME}
 _KEYS_ANNOTATION = "mlops-pipeline/keys"
 _USER = 8333
@@ -35,21 +35,21 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
 }
 _COMMAND = (
     *("weed", "-logtostderr=true", "server", "-dir=/data", "-filer", "-s3"),
-    # Master, volume server and filer ask for no key: they are for each other alone. Their address
-    # stays the same in every pod, by which the filer finds what the one before has stored.
+    # Master, volume server and filer require no key, because only they use each other. Their
+    # address is the same in every pod: the filer uses it to find what the previous pod stored.
     *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
     *("-s3.ip.bind=0.0.0.0", f"-s3.port={PORT}"),
     f"-s3.config={keys.FOLDER}/{keys.FILE}",
     *("-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
     *("-master.peers=none", "-master.telemetry=false"),
     *("-master.volumeSizeLimitMB=1024", "-master.volumePreallocate=false"),
-    # Its default is 1 % of the disk, which are gigabytes on a large one.
+    # The default is 1 % of the disk, which is gigabytes on a large one.
     *("-volume.max=64", "-volume.minFreeSpace=64MiB", "-volume.preStopSeconds=0"),
 )
 
 
 def volume(size: str, *, storage_class: str = "") -> dict[str, Any]:
-    """Return the PersistentVolumeClaim. No storage class: the cluster's default."""
+    """Return the PersistentVolumeClaim, with the cluster's default storage class."""
     return {
         "apiVersion": PERSISTENT_VOLUME_CLAIM.api_version,
         "kind": PERSISTENT_VOLUME_CLAIM.kind,
@@ -63,9 +63,9 @@ def volume(size: str, *, storage_class: str = "") -> dict[str, Any]:
 
 
 def service(node_port: int | None) -> dict[str, Any]:
-    """Return the Service: for this machine by its address, for pods by its name.
+    """Return the Service: this machine uses its address, pods use its name.
 
-    With `node_port`, it is that port of every node; else one that Kubernetes chooses.
+    With `node_port`, it has that port on every node; otherwise Kubernetes chooses one.
     """
     port = {"name": "s3", "port": PORT, "targetPort": PORT}
     return {
@@ -81,7 +81,7 @@ def service(node_port: int | None) -> dict[str, Any]:
 
 
 def network_policy() -> dict[str, Any]:
-    """Return what keeps other pods from every port but that of S3."""
+    """Return the policy that closes every port but S3's to other pods."""
     return {
         "apiVersion": NETWORK_POLICY.api_version,
         "kind": NETWORK_POLICY.kind,
@@ -97,7 +97,8 @@ def network_policy() -> dict[str, Any]:
 def stateful_set(*, fingerprint: str) -> dict[str, Any]:
     """Return the StatefulSet.
 
-    SeaweedFS reads its Secret once, when it starts: another `fingerprint` of it, another pod.
+    SeaweedFS reads its Secret only at its start, so another `fingerprint` of it creates another
+    pod.
     """
     return {
         "apiVersion": STATEFUL_SET.api_version,
@@ -119,21 +120,21 @@ def stateful_set(*, fingerprint: str) -> dict[str, Any]:
 
 
 def bytes_of(quantity: str) -> int:
-    """Return the bytes that a quantity (`5Gi`) stands for.
+    """Return the bytes of a quantity (`5Gi`).
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a quantity.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]*)", quantity)
     if match is None or match[2] not in _UNITS:
-        raise ValueError(f"{quantity!r} is no quantity")
+        raise ValueError(f"{quantity!r} is not a quantity")
     return round(float(match[1]) * _UNITS[match[2]])
 
 
 def _pod() -> dict[str, Any]:
     return {
         "automountServiceAccountToken": False,
-        # SeaweedFS does not end when it is asked to; what it has acknowledged is written by then.
+        # SeaweedFS does not end on SIGTERM; everything that it acknowledged is stored by then.
         "terminationGracePeriodSeconds": 2,
         "securityContext": {
             "runAsNonRoot": True,
@@ -154,7 +155,7 @@ def _pod() -> dict[str, Any]:
                     "defaultMode": 0o440,
                 },
             },
-            # It puts its sockets there.
+            # The folder of its sockets.
             {"name": "tmp", "emptyDir": {}},
         ],
     }
@@ -167,7 +168,7 @@ def _container() -> dict[str, Any]:
         "image": STORE_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": list(_COMMAND),
-        "workingDir": keys.FOLDER,  # Where it looks for security.toml.
+        "workingDir": keys.FOLDER,  # The folder in which it looks for security.toml.
         "env": [{"name": "HOME", "value": "/data"}],
         "ports": [{"name": "s3", "containerPort": PORT}],
         "readinessProbe": {**healthy, "periodSeconds": 1, "timeoutSeconds": 2},

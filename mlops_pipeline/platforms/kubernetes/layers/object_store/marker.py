@@ -1,10 +1,10 @@
-"""An object that shows whether the store gives what it holds.
+"""An object that shows whether the store can return what it holds.
 
-SeaweedFS lists names as soon as it answers. What is behind them it has only once its volumes are
-registered, seconds later after a restart: until then it says that there is no such object.
+SeaweedFS lists names as soon as it answers. It has their content only when its volumes are
+registered, seconds later after a restart: until then it reports that there is no such object.
 
-A write may take longer. For 15 s after a restart its master assigns no place for new data, and the
-filer asks again until it does: such a write is answered after up to 20 s, within the patience of a
+A write may take longer. For 15 s after a restart, its master assigns no place for new data, and the
+filer retries until it does: such a write is answered after up to 20 s, within the patience of a
 client. https://github.com/seaweedfs/seaweedfs/pull/8529
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BUCKET, KEY = "models", ".there/marker"
 _CONTENT = b"there" * 1000
-"""Too long to be kept beside the name."""
+"""Too long for SeaweedFS to keep it beside the name."""
 
 
 def observe(client: "Objects") -> LayerState:
@@ -34,10 +34,10 @@ def observe(client: "Objects") -> LayerState:
 
 
 def ensure(client: "Callable[[], Objects]", *, timeout: float, clock: Clock) -> None:
-    """Store the object where it is not there, and return when it can be read.
+    """Store the object if it is missing, and return when it can be read.
 
     Raises:
-        WaitTimeoutError: it could not, with what was last seen.
+        WaitTimeoutError: it could not be read; has what was last seen.
     """
 
     def describe_unready() -> str | None:
@@ -49,7 +49,7 @@ def ensure(client: "Callable[[], Objects]", *, timeout: float, clock: Clock) -> 
             return str(error)
 
     wait_until(
-        "what the object store holds",
+        "the objects in the object store",
         describe_unready,
         timeout=timeout,
         clock=clock,
@@ -61,4 +61,4 @@ def ensure(client: "Callable[[], Objects]", *, timeout: float, clock: Clock) -> 
 def _describe_unread(client: "Objects") -> str | None:
     if client.find(BUCKET, KEY) is not None:
         return None
-    return f"the object store does not give {BUCKET}/{KEY}, which shows that it can be read"
+    return f"the object store does not return {BUCKET}/{KEY}, which shows whether it can be read"

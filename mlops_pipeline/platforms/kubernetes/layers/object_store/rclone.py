@@ -1,4 +1,4 @@
-"""The Secret that the pods of a namespace copy artifacts with, as Seldon's rclone reads it.
+"""The Secret with which the pods of a namespace copy artifacts, in the format of Seldon's rclone.
 
 https://github.com/SeldonIO/seldon-core/blob/v1.17.1/doc/source/servers/overview.md#handling-credentials
 """
@@ -31,9 +31,9 @@ _KIND = "rclone"
 
 
 class RcloneSecrets:
-    """The Secrets of all namespaces, each with what `settings` says.
+    """The Secrets of all namespaces, each with the content of `settings`.
 
-    `namespace` is where models go by default.
+    `namespace` is the default namespace of models.
     """
 
     def __init__(self, api: KubernetesApi, settings: Mapping[str, str], *, namespace: str) -> None:
@@ -44,7 +44,7 @@ class RcloneSecrets:
         }
 
     def stale(self) -> tuple[str, ...]:
-        """Return the namespaces whose Secret says something else, sorted."""
+        """Return the namespaces whose Secret has other content, sorted."""
         return tuple(
             str(found["metadata"]["namespace"])
             for found in self._found()
@@ -52,35 +52,35 @@ class RcloneSecrets:
         )
 
     def ensure_known(self, *, timeout: float, clock: Clock) -> None:
-        """Write those that are there, and that of the namespace where models go by default.
+        """Write the existing Secrets, and the one in the default namespace of models.
 
         Raises:
-            ConflictError: there is a Secret of that name which is not ours.
+            ConflictError: a Secret of that name exists and is not ours.
         """
         known = {str(found["metadata"]["namespace"]) for found in self._found()}
         for namespace in sorted(known | {self._namespace}):
             self.ensure(namespace, timeout=timeout, clock=clock)
 
     def ensure(self, namespace: str, *, timeout: float, clock: Clock) -> bool:
-        """Write that of a namespace, which is made where it is absent; return whether it changed.
+        """Write the Secret of a namespace, which is created if missing; return whether it changed.
 
         Raises:
-            ConflictError: there is a Secret of that name which is not ours.
-            WaitTimeoutError: it or the namespace is being deleted, and that did not end.
+            ConflictError: a Secret of that name exists and is not ours.
+            WaitTimeoutError: it or the namespace is being deleted, which did not end in time.
         """
         made = ensure_namespace(self._api, namespace, timeout=timeout, clock=clock)
         found = self._api.find(SECRET, NAME, namespace=namespace)
         if found is not None and not is_ours(found):
             raise ConflictError(
-                f"could not write the Secret {namespace}/{NAME}: there is one that this project "
-                "did not make; delete it, or name another with envSecretRefName in the manifest"
+                f"could not write the Secret {namespace}/{NAME}: it exists, but this project did "
+                "not create it; delete it, or name another with envSecretRefName in the manifest"
             )
         wait_for_end(self._api, SECRET, NAME, namespace=namespace, timeout=timeout, clock=clock)
         changed = self._api.apply(_manifest(namespace, self._data)).action != "unchanged"
         return changed or made
 
     def _found(self) -> Sequence[Manifest]:
-        """Return those that are there, but for namespaces that are being deleted."""
+        """Return the existing Secrets, except in namespaces that are being deleted."""
         return [
             found
             for found in self._api.list(SECRET, labels=_selector())
@@ -89,16 +89,13 @@ class RcloneSecrets:
 
 
 def delete_all(api: KubernetesApi) -> None:
-    """Delete the Secrets of every namespace that were made from this state folder."""
+    """Delete the Secrets that this state folder created in any namespace."""
     for found in filter(partial(is_mine, api), api.list(SECRET, labels=_selector())):
         api.delete(SECRET, NAME, namespace=found["metadata"]["namespace"])
 
 
 def readers(api: KubernetesApi, *, by_default: bool) -> tuple[str, ...]:
-    """Return the SeldonDeployments of somebody else that read artifacts with our Secret.
-
-    `by_default`: Seldon's operator gives it to the models that name no Secret.
-    """
+    """Return the SeldonDeployments of somebody else that read artifacts with our Secret."""
     secrets = api.list(SECRET, labels=_selector()) if by_default else ()
     places = {str(found["metadata"]["namespace"]) for found in secrets}
     return tuple(
@@ -114,7 +111,7 @@ def readers(api: KubernetesApi, *, by_default: bool) -> tuple[str, ...]:
 
 
 def _takes_the_default(deployment: Manifest) -> bool:
-    """Say whether one of the models of a SeldonDeployment names no Secret that it is read with."""
+    """Say whether a model of a SeldonDeployment names no Secret."""
     graphs = [p.get("graph") or {} for p in deployment["spec"].get("predictors") or ()]
     return any(
         unit.get("modelUri") and not unit.get("envSecretRefName")
@@ -130,10 +127,10 @@ def _units(graph: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def settings_of(endpoint: str, key: "Credentials", *, region: str = "") -> dict[str, str]:
-    """Return rclone's settings, and how soon it gives up.
+    """Return rclone's settings, including when it gives up.
 
-    `endpoint` is as pods reach it. The retries are few: with rclone's own, a store that does not
-    answer is given up only after more than 200 s, during which nobody learns why.
+    `endpoint` is the store's address for pods. There are few retries: with rclone's defaults, a
+    store that does not answer is reported only after more than 200 s.
     """
     return {
         **rclone_settings(endpoint, key),

@@ -62,15 +62,15 @@ if TYPE_CHECKING:
 
 POD_ENDPOINT = f"http://{NAME}.{NAMESPACE}.svc.cluster.local:{PORT}"
 _GLANCE = 5.0
-"""Seconds in which a store that is looked at has to answer."""
+"""Seconds in which a store that is observed must answer."""
 _ANSWER = 60.0
-"""Seconds in which a store whose pod is ready answers, if it can be reached at all."""
+"""Seconds in which a store with a ready pod answers, if it can be reached at all."""
 
 _MADE = (STATEFUL_SET, SERVICE, manifests.NETWORK_POLICY)
 
 
 class SeaweedStore(StoreLayer):
-    """SeaweedFS with a volume, keys of our own making, and Secrets with them for model servers."""
+    """SeaweedFS with a volume, our own keys, and Secrets with them for model servers."""
 
     name = "object_store"
     description = "S3-compatible storage (SeaweedFS) with the buckets for models and data sets."
@@ -87,20 +87,20 @@ class SeaweedStore(StoreLayer):
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether none that is there is used."""
+        """Say whether the settings install it, instead of using an existing one."""
         return not settings.object_store.endpoint
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """The layer that gives it its address."""
+        """The layer that assigns an address to it."""
         return (self._parts.settings.load_balancer,)
 
     def survey(self, api: KubernetesApi) -> Iterator[Question]:
-        """Ask for the storage class of its volume."""
+        """Yield whether its volume has a storage class."""
         yield "storage class", lambda: self._volume.diagnose(api)
 
     def observe(self) -> LayerState:
-        """Look at its pod, its volume, its keys, its buckets, and the Secrets with its keys."""
+        """Examine its pod, volume, keys, buckets, and the Secrets with its keys."""
         try:
             return self._observe(self._parts.api())
         except NotFoundError:
@@ -112,9 +112,9 @@ class SeaweedStore(StoreLayer):
         """Bring the store up with its buckets, and write the Secrets that servers read it with.
 
         Raises:
-            ConfigurationError: its image cannot be had, or its volume cannot have the size.
-            ConflictError: something of its name is somebody else's.
-            UnavailableError: it does not answer, or its address cannot be reached from here.
+            ConfigurationError: its image is not available, or its volume cannot have the size.
+            ConflictError: an object of its name belongs to somebody else.
+            UnavailableError: it does not answer, or this machine cannot reach its address.
             FatalStateError: its pod cannot become ready.
         """
         return bring_up(self, self._parts, self._bring_up, purpose="bring up the object store")
@@ -143,7 +143,7 @@ class SeaweedStore(StoreLayer):
         return rclone.readers(self._parts.api(), by_default=by_default)
 
     def discard(self) -> None:
-        """Delete the volume with all that is stored, the keys and the Secrets with them.
+        """Delete the volume with all stored data, the keys and the Secrets with them.
 
         Raises:
             NotFoundError: there is no cluster.
@@ -166,7 +166,7 @@ class SeaweedStore(StoreLayer):
         endpoint = service.find_endpoint(self._parts)
         if key is None or endpoint is None:
             raise NotFoundError(
-                "the object store is not there; bring it up with `mlops-pipeline up object_store`"
+                "the object store is missing; bring it up with `mlops-pipeline up object_store`"
             )
         return ObjectStore(
             endpoint.url(port=PORT),
@@ -177,11 +177,11 @@ class SeaweedStore(StoreLayer):
         )
 
     def ensure_secret(self, namespace: str) -> bool:
-        """Write the Secret that pods in a namespace read artifacts with; return whether it changed.
+        """Write the Secret for reading artifacts in a namespace; return whether it changed.
 
         Raises:
             NotFoundError: the layer is absent.
-            ConflictError: there is a Secret of that name which is not ours.
+            ConflictError: a Secret of that name exists and is not ours.
         """
         api = self._parts.api()
         key = keys.find(api, namespace=NAMESPACE)
@@ -202,7 +202,7 @@ class SeaweedStore(StoreLayer):
     def _look(self, api: KubernetesApi) -> Iterator[LayerState]:
         key = keys.find(api, namespace=NAMESPACE)
         if key is None:
-            yield Broken(f"the Secret {NAMESPACE}/{keys.NAME} holds no key")
+            yield Broken(f"the Secret {NAMESPACE}/{keys.NAME} has no key")
             return
         yield broken_by(describe_unready(api, STATEFUL_SET, NAME, namespace=NAMESPACE))
         yield self._volume.observe(api)
@@ -226,13 +226,13 @@ class SeaweedStore(StoreLayer):
         return (manifests.network_policy(), manifests.service(node_port), stateful_set)
 
     def _refuse(self, api: KubernetesApi) -> None:
-        """Refuse what cannot be, before anything is changed."""
+        """Refuse objects of somebody else and an impossible volume, before anything is changed."""
         for resource in (*_MADE, PERSISTENT_VOLUME_CLAIM):
             found = api.find(resource, NAME, namespace=NAMESPACE)
             if found is not None and not is_ours(found):
                 raise ConflictError(
                     f"could not bring up the object store: the {resource.kind} {NAMESPACE}/{NAME} "
-                    "is there and this project did not make it; delete it"
+                    "exists, but this project did not create it; delete it"
                 )
         self._volume.require(api)
 
@@ -247,7 +247,7 @@ class SeaweedStore(StoreLayer):
             wait_for(self._parts, STATEFUL_SET, NAME, namespace=NAMESPACE)
 
     def _fill(self, api: KubernetesApi, steps: Steps) -> None:
-        """Make the buckets and the Secrets, once the store answers at its address."""
+        """Create the buckets and the Secrets after the store answers at its address."""
         clock, timeout = self._parts.clock, self._parts.settings.ready_timeout
 
         with steps.step("buckets"):
@@ -277,10 +277,10 @@ class SeaweedStore(StoreLayer):
 
 
 def _compare(api: KubernetesApi, manifest: Manifest) -> LayerState:
-    """Compare an object with its manifest, by what applying it would change."""
+    """Compare an object with its manifest, by what an apply would change."""
     resource = Resource(manifest["apiVersion"], manifest["kind"])
     if find_lasting(api, resource, NAME, namespace=NAMESPACE) is None:
-        return Broken(f"the {resource.kind} {NAMESPACE}/{NAME} is not there")
+        return Broken(f"the {resource.kind} {NAMESPACE}/{NAME} is missing")
     if api.apply(manifest, dry_run=True).action != "unchanged":
-        return Drifted((f"the {resource.kind} {NAMESPACE}/{NAME} differs from what is wanted",))
+        return Drifted((f"the {resource.kind} {NAMESPACE}/{NAME} differs from its manifest",))
     return Ready()

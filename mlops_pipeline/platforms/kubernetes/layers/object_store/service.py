@@ -1,4 +1,4 @@
-"""Where the store's Service is reached from here."""
+"""Where this machine reaches the store's Service."""
 
 from mlops_pipeline.platforms.kubernetes.layers.object_store.manifests import (
     NAME,
@@ -21,6 +21,6 @@ def wait_for_address(parts: Parts) -> None:
     """Wait until it has an address.
 
     Raises:
-        WaitTimeoutError: it was given none.
+        WaitTimeoutError: no address was assigned.
     """
     load_balancers.wait_for_address(parts, NAME, namespace=NAMESPACE, of="the object store")

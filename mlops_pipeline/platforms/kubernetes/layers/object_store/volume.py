@@ -1,4 +1,4 @@
-"""The volume of the object store: its size, and the storage class that makes it."""
+"""The volume of the object store: its size, and its storage class."""
 
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.kubernetes import (
@@ -17,7 +17,7 @@ _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 class StoreVolume:
-    """The volume as the settings want it, and the one that is there."""
+    """The wanted volume and the existing one."""
 
     def __init__(self, settings: LayerSettings) -> None:
         self._settings = settings.object_store
@@ -29,10 +29,10 @@ class StoreVolume:
         return manifests.volume(self._settings.size, storage_class=self._settings.storage_class)
 
     def diagnose(self, api: KubernetesApi) -> Diagnosis:
-        """Look for the storage class, before anything is changed."""
+        """Check, before anything is changed, whether the storage class exists."""
         what, wanted = "storage class", self._settings.storage_class
         if api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE) is not None:
-            return Diagnosis(what, "the volume is there")
+            return Diagnosis(what, "the volume exists")
         found = {c["metadata"]["name"]: c for c in api.list(STORAGE_CLASS)}
         default = [
             name
@@ -41,52 +41,54 @@ class StoreVolume:
         ]
         if chosen := ([wanted] if wanted in found else [] if wanted else default):
             return Diagnosis(what, chosen[0])
-        seen = f"there is no {wanted!r}" if wanted else "none is the default"
+        seen = f"{wanted!r} does not exist" if wanted else "none is the default"
         return Diagnosis(
             what,
             f"{seen} (there are: {', '.join(sorted(found)) or 'none'})",
-            "set kubernetes.object_store.storage_class to one of them, or endpoint to an S3",
+            "set kubernetes.object_store.storage_class to one of them, or "
+            "kubernetes.object_store.endpoint to an S3",
         )
 
     def require(self, api: KubernetesApi) -> None:
-        """Refuse a volume that cannot be had, or that somebody has deleted.
+        """Refuse an impossible volume, or one that somebody has deleted.
 
         Raises:
             ConfigurationError: its size cannot be changed.
-            ConflictError: it goes as soon as its pod ends.
+            ConflictError: it will be deleted as soon as its pod ends.
         """
         self._refuse_lost(api)
         there, wanted = self.sizes(api)
         if there and wanted != there and not self._can_grow(api, there, wanted):
             raise ConfigurationError(
-                f"could not give the object store's volume {wanted}: it has {there}, and its "
-                f"storage class cannot change that; set {self._platform}."
-                f"object_store.size to {there}"
+                f"could not resize the object store's volume to {wanted}: it has {there}, and its "
+                f"storage class does not allow a change; set {self._platform}.object_store.size to "
+                f"{there}"
             )
 
     def _refuse_lost(self, api: KubernetesApi) -> None:
-        """A volume that somebody deletes stays for as long as the store's pod is there."""
+        """Refuse a deleted volume: it exists only until the store's pod ends."""
         found = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
         if found is not None and is_ending(found):
             raise ConflictError(
-                "could not bring up the object store: somebody has deleted its volume, which goes "
-                "with everything in it as soon as its pod ends; copy what you need, run `kubectl "
-                f"delete statefulset {NAME} --namespace {NAMESPACE}` and then this again"
+                "could not bring up the object store: somebody has deleted its volume, and "
+                "everything in it will be lost when its pod ends; copy what you need, run "
+                f"`kubectl delete statefulset {NAME} --namespace {NAMESPACE}` and then repeat this "
+                "command"
             )
 
     def observe(self, api: KubernetesApi) -> LayerState:
         """Compare its size with the settings."""
         claim = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
         if claim is None or is_ending(claim):
-            how = "is not there" if claim is None else "is being deleted, with all that is stored"
+            how = "is missing" if claim is None else "is being deleted, with all stored data"
             return Broken(f"the PersistentVolumeClaim {NAMESPACE}/{NAME} {how}")
         there, wanted = self.sizes(api)
         if manifests.bytes_of(there) != manifests.bytes_of(wanted):
-            return Drifted((f"the volume has {there}, wanted is {wanted}",))
+            return Drifted((f"the volume has {there}, expected {wanted}",))
         return Ready()
 
     def sizes(self, api: KubernetesApi) -> tuple[str, str]:
-        """Return the size that the volume was asked with, empty for no volume, and the setting."""
+        """Return the requested size of the volume, empty without a volume, and the setting."""
         found = api.find(PERSISTENT_VOLUME_CLAIM, NAME, namespace=NAMESPACE)
         there = found["spec"]["resources"]["requests"]["storage"] if found is not None else ""
         return str(there), self._settings.size

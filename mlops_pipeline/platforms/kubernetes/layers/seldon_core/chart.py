@@ -1,4 +1,4 @@
-"""What Seldon Core is installed from: one chart, sized for one machine, and its model servers."""
+"""Seldon Core's chart, sized for one machine, and its model servers."""
 
 import importlib.metadata
 import re
@@ -19,7 +19,7 @@ RELEASE = "seldon-core"
 CHART = "seldon-core-operator"
 MANAGER = "seldon-controller-manager"
 CONFIG = "seldon-config"
-"""The ConfigMap that the operator reads the images of its servers from."""
+"""The ConfigMap from which the operator reads its servers' images."""
 WEBHOOK = f"seldon-validating-webhook-configuration-{NAMESPACE}"
 WEBHOOK_SERVICE = "seldon-webhook-service"
 WEBHOOK_SECRET = "seldon-webhook-server-cert"
@@ -29,7 +29,7 @@ FREE = "Apache-2.0"
 _LAST_FREE = (1, 17)
 """Later minors are under the Business Source License 1.1 (LICENSE at tag v1.18.0)."""
 _WINDOW = (23, 27)
-"""Minors of Kubernetes 1.x that Seldon names, and has tested."""
+"""Minors of Kubernetes 1.x that Seldon names as tested."""
 _TENSORFLOW = ("tensorflow-cpu", "tensorflow")
 
 Servers = dict[str, dict[str, dict[str, dict[str, str]]]]
@@ -49,47 +49,47 @@ BRINGS = (
     (SECRET_KIND, WEBHOOK_SECRET, NAMESPACE),
     (CONFIG_MAP, CONFIG, NAMESPACE),
 )
-"""What the release brings for SeldonDeployments to be checked and served, besides their definition.
+"""Objects of the release, besides the definition, that a SeldonDeployment needs.
 
-That is 1 MB, so it is not looked at: without it a dry run is answered that the kind is unknown.
-"""
+The definition has 1 MB, so it is not read: without it, a dry run reports that the kind is
+unknown."""
 
 
 def installation(settings: LayerSettings, serving: ServingImages) -> Installation:
-    """Return the release as the settings want it.
+    """Return the wanted release.
 
     Raises:
-        ConfigurationError: upstream's images are to serve and no TensorFlow is installed here.
+        ConfigurationError: upstream's images must serve, but TensorFlow is not installed here.
     """
     values = _values(settings, serving)
     return Installation(RELEASE, NAMESPACE, CHART, values, deployment=MANAGER, brings=BRINGS)
 
 
 def require_version(settings: LayerSettings, version: str) -> None:
-    """Refuse a chart of another version than the settings name.
+    """Refuse a chart of another version than the one in the settings.
 
     Raises:
-        ConfigurationError: both versions, and which setting to change.
+        ConfigurationError: has both versions, and the setting to change.
     """
     setting = f"{settings.platform}.seldon.version"
     if version != settings.seldon.version:
         raise ConfigurationError(
-            f"could not install Seldon Core: {setting} is {settings.seldon.version}, and "
-            f"the chart that can be had is {version}; set {setting} to {version}, or "
-            f"provide the chart {CHART} {settings.seldon.version}; nothing was changed"
+            f"could not install Seldon Core: {setting} is {settings.seldon.version}, but the "
+            f"available chart is {version}; set {setting} to {version}, or provide the chart "
+            f"{CHART} {settings.seldon.version}. Nothing was changed"
         )
 
 
 def check_window(kubernetes: str) -> str:
-    """Return a warning where Seldon does not say that 1.17 runs on this Kubernetes, or "".
+    """Return a warning if Seldon does not name this Kubernetes as supported by 1.17, else "".
 
     `kubernetes` is its version: `v1.34.4`.
 
-    https://docs.seldon.ai/seldon-core-1/getting-started/installation; it uses no API that is not
-    generally available, and runs on 1.34 here.
+    https://docs.seldon.ai/seldon-core-1/getting-started/installation; it uses only generally
+    available APIs, and our tests run it on 1.34.
 
     Raises:
-        ConfigurationError: it is known not to run there.
+        ConfigurationError: it does not run there.
     """
     first, last = _WINDOW
     if (found := re.match(r"v?1\.(\d+)", kubernetes)) is None:
@@ -97,14 +97,14 @@ def check_window(kubernetes: str) -> str:
     minor = int(found[1])
     if minor < first:
         raise ConfigurationError(
-            f"Seldon Core needs Kubernetes 1.{first} or newer, and the cluster is 1.{minor}; "
-            "upgrade it, nothing was changed"
+            f"Seldon Core needs Kubernetes 1.{first} or newer, but the cluster is 1.{minor}; "
+            "upgrade it. Nothing was changed"
         )
-    return f"Seldon Core is tested by Seldon up to 1.{last} only" if minor > last else ""
+    return f"Seldon has tested Seldon Core only up to Kubernetes 1.{last}" if minor > last else ""
 
 
 def licence_of(version: str) -> str:
-    """Return the name of the licence that a version of Seldon Core is under."""
+    """Return the licence of a version of Seldon Core."""
     match = re.match(r"v?(\d+)\.(\d+)", version)
     if match is not None and (int(match[1]), int(match[2])) <= _LAST_FREE:
         return FREE
@@ -112,7 +112,7 @@ def licence_of(version: str) -> str:
 
 
 def examine(settings: LayerSettings) -> list[Diagnosis]:
-    """Tell the licence of the version that is to be installed, where it restricts its use."""
+    """Report the licence of the version to be installed if it restricts the use."""
     version = settings.seldon.version
     licence = licence_of(version)
     seen = f"{version} is under the {licence}"
@@ -120,13 +120,13 @@ def examine(settings: LayerSettings) -> list[Diagnosis]:
 
 
 def servers(settings: LayerSettings, serving: ServingImages) -> Servers:
-    """Return the images that each implementation runs, for each protocol.
+    """Return the images of each implementation, for each protocol.
 
-    A framework behind a forwarder has two containers under the protocol `seldon`: one that speaks
-    it, which needs no framework, before the one that loads the model.
+    A framework behind a forwarder has two containers under the protocol `seldon`: the forwarder,
+    which speaks it and needs no framework, and the one that loads the model.
 
     Raises:
-        ConfigurationError: upstream's images are to serve and no TensorFlow is installed here.
+        ConfigurationError: upstream's images must serve, but TensorFlow is not installed here.
     """
     if settings.serving.images == "upstream":
         return {
@@ -145,9 +145,9 @@ def servers(settings: LayerSettings, serving: ServingImages) -> Servers:
 
 
 def describe_other_servers(found: Mapping[str, Any], wanted: Servers) -> tuple[str, ...]:
-    """Say which of the wanted images the operator does not use."""
+    """Name the wanted images that the operator does not use."""
     return tuple(
-        f"{server} under the protocol {protocol} runs {_shown(now)}, wanted is {_shown(image)}"
+        f"{server} under the protocol {protocol} runs {_shown(now)}, expected {_shown(image)}"
         for server, entry in wanted.items()
         for protocol, image in entry["protocols"].items()
         if (now := found.get(server, {}).get("protocols", {}).get(protocol, {})) != image
@@ -155,7 +155,7 @@ def describe_other_servers(found: Mapping[str, Any], wanted: Servers) -> tuple[s
 
 
 def _values(settings: LayerSettings, serving: ServingImages) -> dict[str, Any]:
-    """Return what differs from the chart's values, whose requests are for a larger machine."""
+    """Return our changes of the chart's values, whose requests are for a larger machine."""
     return {
         "istio": {"enabled": True, "gateway": settings.istio.reference},
         "usageMetrics": {"enabled": settings.seldon.usage_metrics},
@@ -190,9 +190,9 @@ def _shown(image: Mapping[str, str]) -> str:
 
 
 def _tensorflow(settings: LayerSettings) -> str:
-    """Return the version of the TensorFlow that trains here, without importing it.
+    """Return the version of the installed TensorFlow, which trains, without importing it.
 
-    A server that is older than what wrote a model does not load it.
+    A server that is older than the TensorFlow that wrote a model does not load it.
     """
     for package in _TENSORFLOW:
         try:
@@ -200,7 +200,7 @@ def _tensorflow(settings: LayerSettings) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     raise ConfigurationError(
-        "could not choose the image tensorflow/serving: no TensorFlow is installed here, whose "
-        "version it has to have; install this package with its dependencies, or set "
-        f"{settings.platform}.serving.images to own"
+        "could not choose the image tensorflow/serving: it must have the version of the installed "
+        "TensorFlow, but TensorFlow is not installed here; install this package with its "
+        f"dependencies, or set {settings.platform}.serving.images to own"
     )

@@ -1,4 +1,4 @@
-"""Whose the SeldonDeployments of a cluster are."""
+"""The owners of a cluster's SeldonDeployments."""
 
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi
 from mlops_pipeline.platforms.kubernetes.objects.endings import stays
@@ -6,7 +6,7 @@ from mlops_pipeline.platforms.kubernetes.objects.ownership import is_mine
 
 
 def foreign_deployments(api: KubernetesApi) -> tuple[str, ...]:
-    """Return those that somebody else made: `SeldonDeployment team/model`."""
+    """Name those that somebody else created: `SeldonDeployment team/model`."""
     return tuple(
         f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
         for found in api.list(SELDON_DEPLOYMENT)

@@ -1,4 +1,4 @@
-"""The seldon_core layer where Seldon Core is there already: used, and nothing is installed."""
+"""The seldon_core layer with an existing Seldon Core: it is used, nothing is installed."""
 
 from collections.abc import Iterator
 
@@ -35,22 +35,22 @@ from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline.settings.layers import LayerSettings
 
 _GATEWAY = "ISTIO_GATEWAY"
-"""The operator's variable: the Gateway that it binds every route to."""
+"""The operator's variable with the Gateway for all its routes."""
 _ISTIO = "ISTIO_ENABLED"
 
 
 _RIGHTS = (
     ("deployments", APPS, ("get",)),
-    # Its webhook is asked by a dry run, for which one needs the right to do it.
+    # A dry run asks its webhook, which needs the right to create.
     ("seldondeployments", "machinelearning.seldon.io", ("get", "create", "patch")),
 )
 
 
 class ExistingOperator(ClusterLayer):
-    """The operator that is there. Each deployment names its images itself: it knows not of ours."""
+    """The existing operator. It does not know our images, so each deployment names them."""
 
     name = "seldon_core"
-    description = "A Seldon Core that is there, which makes pods and routes of SeldonDeployments."
+    description = "An existing Seldon Core, which creates pods and routes for SeldonDeployments."
     kinds = ("seldon", "kubernetes")
     requires = ("istio", "serving_image")
     serves_models = True
@@ -62,34 +62,34 @@ class ExistingOperator(ClusterLayer):
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether the settings name one that is there."""
+        """Say whether the settings name an existing one."""
         return isinstance(settings, KubernetesSettings) and not settings.seldon.install
 
     @property
     def rights(self) -> tuple[Access, ...]:
-        """To look at the operator, and to ask its webhook."""
+        """The rights to read the operator, and to ask its webhook."""
         return allow(_RIGHTS, namespace=self.namespace)
 
     def check_version(self, kubernetes: str) -> str:
-        """Return a warning where Seldon has not tested this version; raises as `chart` does."""
+        """Return a warning if Seldon has not tested this version; raises like `chart`."""
         return chart.check_window(kubernetes)
 
     def survey(self, api: KubernetesApi) -> Iterator[Question]:
-        """Ask whether the operator is there."""
+        """Yield whether the operator exists."""
         yield "seldon core", lambda: diagnose(self._parts)
 
     @property
     def namespace(self) -> str:
-        """Where its pods are."""
+        """The namespace of its pods."""
         return self._parts.settings.seldon.namespace
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That its webhook does its work."""
+        """Whether its webhook works."""
         return (webhook_check(self._parts.api, namespace=self.namespace),)
 
     def observe(self) -> LayerState:
-        """Look at the operator, where it binds routes to, and whether its webhook accepts."""
+        """Examine the operator, the Gateway of its routes, and whether its webhook accepts."""
         try:
             api = self._parts.api()
             reason = (
@@ -102,19 +102,19 @@ class ExistingOperator(ClusterLayer):
             return Broken(str(error))
 
     def ensure(self) -> Change:
-        """Change nothing, and refuse to go on where it does not work.
+        """Change nothing, and refuse to continue if it does not work.
 
         Raises:
-            ConfigurationError: it is not there, not ready, or binds routes to another Gateway.
+            ConfigurationError: it is missing, not ready, or uses another Gateway.
         """
-        remedy = "mend it, or set kubernetes.seldon.install to true"
+        remedy = "repair it, or set kubernetes.seldon.install to true"
         return used_as_it_is(self.observe(), what="Seldon Core", remedy=remedy)
 
     def remove(self) -> None:
-        """Leave it: it is somebody else's."""
+        """Leave it unchanged: it belongs to somebody else."""
 
     def users(self) -> tuple[str, ...]:
-        """Return the SeldonDeployments of somebody else: an Istio of ours may route to them."""
+        """Name the SeldonDeployments of somebody else: our Istio may route to them."""
         return foreign_deployments(self._parts.api())
 
     def _facts(self, api: KubernetesApi) -> Facts:
@@ -123,44 +123,46 @@ class ExistingOperator(ClusterLayer):
 
 
 def diagnose(parts: ExistingParts) -> Diagnosis:
-    """Look, before anything is changed, whether the Seldon Core that is to be used is there."""
+    """Check, before anything is changed, whether the Seldon Core to be used exists."""
     api = parts.api()
     if reason := describe_unfit(parts, api):
-        return Diagnosis("seldon core", reason, "mend it, or set kubernetes.seldon.install to true")
+        return Diagnosis(
+            "seldon core", reason, "repair it, or set kubernetes.seldon.install to true"
+        )
     namespace = parts.settings.seldon.namespace
     found = api.get(DEPLOYMENT, chart.MANAGER, namespace=namespace)
     return Diagnosis("seldon core", f"{_version_in(found)} in {namespace}")
 
 
 def diagnose_foreign(api: KubernetesApi) -> Diagnosis:
-    """Look, before anything is changed, whether a Seldon Core of somebody else is there."""
+    """Check, before anything is changed, whether somebody else has installed a Seldon Core."""
     if not is_release_ours(api, chart.RELEASE, namespace=chart.NAMESPACE):
         for found in api.list(DEPLOYMENT, metadata_only=True):
             metadata = found["metadata"]
             if metadata["name"] == chart.MANAGER:
-                seen = f"one of somebody else is there, in the namespace {metadata['namespace']}"
+                seen = f"somebody else has installed one, in the namespace {metadata['namespace']}"
                 return Diagnosis("seldon core", seen, "use it (kubernetes.seldon.install = false)")
     return Diagnosis("seldon core", "ours")
 
 
 def describe_unfit(parts: ExistingParts, api: KubernetesApi) -> str | None:
-    """Say what of the Seldon Core that is to be used is not there or differs; None: nothing."""
+    """Say what of the Seldon Core to be used is missing or differs; None if nothing."""
     namespace, gateway = parts.settings.seldon.namespace, parts.settings.istio.reference
     if api.find(CUSTOM_RESOURCE_DEFINITION, chart.DEFINITION) is None:
-        return f"the CustomResourceDefinition {chart.DEFINITION} is not there"
+        return f"the CustomResourceDefinition {chart.DEFINITION} is missing"
     found = api.find(DEPLOYMENT, chart.MANAGER, namespace=namespace)
     if found is None:
         return (
-            f"the Deployment {namespace}/{chart.MANAGER} is not there; kubernetes.seldon.namespace "
-            "says where the operator runs"
+            f"the Deployment {namespace}/{chart.MANAGER} is missing; set "
+            "kubernetes.seldon.namespace to the operator's namespace"
         )
     variables = _variables(found)
     if variables.get(_ISTIO, "").lower() != "true":
-        return "its operator makes no routes for Istio (its chart's value istio.enabled)"
+        return "its operator creates no routes for Istio (its chart's value istio.enabled)"
     if (bound := variables.get(_GATEWAY, "")) != gateway:
         return (
-            f"its operator binds routes to the Gateway {bound or 'none'}, and "
-            f"{gateway} is asked for: set kubernetes.istio.gateway, or its chart's istio.gateway"
+            f"its operator uses the Gateway {bound or 'none'}, expected {gateway}: set "
+            "kubernetes.istio.gateway, or its chart's istio.gateway"
         )
     return None
 

@@ -45,25 +45,25 @@ from mlops_pipeline.settings.layers import LayerSettings
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 20.0
-"""Seconds in which the webhook of a manager that runs answers; its start takes 4."""
+"""Seconds in which the webhook of a running manager answers; its start takes 4."""
 _INSTALLED = "mlops-pipeline/installed"
 
 
 class SeldonCore(HelmLayer):
-    """Seldon Core's operator, by its Helm chart, with model servers of our choice.
+    """Seldon Core's operator, from its Helm chart, with model servers of our choice.
 
-    helm installs the CustomResourceDefinition too, which has more than 1 MB: it keeps what it has
-    installed in a Secret of its own, compressed, where `kubectl apply` would have to write it into
-    an annotation of at most 256 KiB.
+    helm installs the CustomResourceDefinition too, which has more than 1 MB. helm keeps it
+    compressed in a Secret of its own, but `kubectl apply` would have to write it into an annotation
+    of at most 256 KiB.
 
-    To look at it, its webhook is asked by a dry run that changes nothing (30 ms): the operator has
-    no readiness probe, so that its pod is ready seconds before it listens, and would be ready too
-    with a certificate that the API server does not trust.
+    Observing it includes a dry run of its webhook, which changes nothing (30 ms): the operator has
+    no readiness probe, so its pod is ready seconds before it listens, and would also be ready with
+    a certificate that the API server does not trust.
     """
 
     name = "seldon_core"
     title = "Seldon Core"
-    description = "Seldon Core, which makes pods and routes of each SeldonDeployment."
+    description = "Seldon Core, which creates pods and routes for each SeldonDeployment."
     kinds = ("seldon", "kubernetes")
     requires = ("istio", "serving_image")
     namespace = chart.NAMESPACE
@@ -78,12 +78,12 @@ class SeldonCore(HelmLayer):
 
     @classmethod
     def is_wanted(cls, settings: LayerSettings) -> bool:
-        """Say whether none that is there is used."""
+        """Say whether the settings install it, instead of using an existing one."""
         return not ExistingOperator.is_wanted(settings)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What the release needs, and Seldon's executor where it is put before models."""
+        """The sources of the release, and Seldon's executor if it is enabled."""
         engine = self._parts.settings.seldon.engine
         return (*super().sources, *(("seldon.executor",) if engine else ()))
 
@@ -94,25 +94,25 @@ class SeldonCore(HelmLayer):
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That its webhook does its work."""
+        """Whether its webhook works."""
         return (webhook_check(self._parts.api),)
 
     def check_version(self, kubernetes: str) -> str:
-        """Return a warning where Seldon has not tested this version; raises as `chart` does."""
+        """Return a warning if Seldon has not tested this version; raises like `chart`."""
         return chart.check_window(kubernetes)
 
     def diagnose(self) -> Iterable[Diagnosis]:
-        """Tell the licence of the version that is to be installed, where it restricts its use."""
+        """Report the licence of the version to be installed if it restricts the use."""
         return chart.examine(self._parts.settings)
 
     def survey(self, api: KubernetesApi) -> Iterator[Question]:
-        """Ask whether a Seldon Core of somebody else is there."""
+        """Yield whether somebody else has installed a Seldon Core."""
         yield "seldon core", lambda: diagnose_foreign(api)
 
     def ensure(self) -> Change:
         """Install what is missing or differs, and wait until a SeldonDeployment is accepted.
 
-        Raises as every layer of charts does.
+        Raises the same errors as every layer of charts.
         """
         version = self._parts.settings.seldon.version
         if (licence := chart.licence_of(version)) != chart.FREE:
@@ -120,45 +120,45 @@ class SeldonCore(HelmLayer):
         return super().ensure()
 
     def require(self, api: KubernetesApi) -> None:
-        """Refuse a chart of another version than the settings name."""
+        """Refuse a chart of another version than the one in the settings."""
         version = self._parts.sources.chart(chart.CHART).version
         chart.require_version(self._parts.settings, version)
 
     def clear(self, api: KubernetesApi) -> None:
-        """Refuse to go on where SeldonDeployments of somebody else would go with the definition."""
+        """Refuse to continue if SeldonDeployments of somebody else would be deleted too."""
         _refuse_foreign(api)
 
     def belongs(self, name: str) -> bool:
-        """Say whether what the operator made by itself has this name: its leader's record."""
+        """Say whether the operator itself creates an object of this name: its leader election."""
         return name.endswith("machinelearning.seldon.io")
 
     def users(self) -> tuple[str, ...]:
-        """Return the SeldonDeployments that somebody else made."""
+        """Name the SeldonDeployments that somebody else created."""
         return foreign_deployments(self._parts.api())
 
     def is_begun(self, api: KubernetesApi) -> bool:
-        """Say whether its webhook is there."""
+        """Say whether its webhook exists."""
         return api.find(VALIDATING_WEBHOOK, chart.WEBHOOK) is not None
 
     def look(self, api: KubernetesApi) -> Iterator[LayerState]:
-        """Look at what the release brought, at its model servers, and whether it accepts."""
+        """Examine the release's objects, its model servers, and whether it accepts."""
         yield from super().look(api)
         yield self._compare_servers(api)
         yield broken_by(describe_refusal(api))
 
     def _compare_servers(self, api: KubernetesApi) -> LayerState:
-        """Compare what the operator reads, which somebody may have edited, with the settings."""
+        """Compare the operator's configuration, which can be edited, with the settings."""
         found = api.get(CONFIG_MAP, chart.CONFIG, namespace=chart.NAMESPACE)
         try:
             servers = json.loads((found.get("data") or {}).get("predictor_servers", ""))
         except ValueError:
-            return Drifted((f"the ConfigMap {chart.CONFIG} holds no model servers",))
+            return Drifted((f"the ConfigMap {chart.CONFIG} has no model servers",))
         wanted = chart.servers(self._parts.settings, self._serving)
         differences = chart.describe_other_servers(servers, wanted)
         return Drifted(differences) if differences else Ready()
 
     def converge(self, api: KubernetesApi, steps: Steps) -> None:
-        """Install it unless it is whole, and wait until its webhook accepts."""
+        """Install it if it is incomplete, and wait until its webhook accepts."""
         (wanted,), timeout = self.charts, self._parts.settings.ready_timeout
         if not (whole := self.is_whole(api, wanted)):
             self._install(api, wanted, steps)
@@ -169,14 +169,15 @@ class SeldonCore(HelmLayer):
         except WaitTimeoutError:
             if not whole:
                 raise
-            # All is there and it does not answer: a new pod with a new certificate is left to try.
+            # Everything exists but does not answer: what remains is a new pod with a new
+            # certificate.
             self._install(api, wanted, steps)
             self._wait_for_manager(steps)
             with steps.step("webhook"):
                 wait_for_webhook(self._parts, timeout=timeout)
 
     def is_whole(self, api: KubernetesApi, chart_of_it: Installation) -> bool:
-        """Say whether the release, its definition and its model servers are as they should be."""
+        """Say whether the release, its definition and its model servers are as wanted."""
         return (
             super().is_whole(api, chart_of_it)
             and api.find(CUSTOM_RESOURCE_DEFINITION, chart.DEFINITION) is not None
@@ -186,8 +187,8 @@ class SeldonCore(HelmLayer):
     def extra(self, wanted: Installation) -> Mapping[str, Any]:
         """Return an annotation of the operator's pod that is new each time.
 
-        The chart makes a new certificate for the webhook whenever it is installed, and the
-        operator reads it when it starts: so its pod is replaced with it.
+        Each installation of the chart creates a new certificate for the webhook, and the operator
+        reads it only at its start. So its pod must be replaced too.
         """
         annotations = {_INSTALLED: secrets.token_hex(8)}
         return {"manager": {**wanted.values["manager"], "annotations": annotations}}
@@ -217,6 +218,6 @@ class SeldonCore(HelmLayer):
 def _refuse_foreign(api: KubernetesApi) -> None:
     if foreign := foreign_deployments(api):
         raise ConflictError(
-            "could not remove Seldon Core: with it would go what this project did not make: "
-            f"{', '.join(foreign)}; delete them first"
+            "could not remove Seldon Core: this would delete objects that this project did not "
+            f"create: {', '.join(foreign)}; delete them first"
         )

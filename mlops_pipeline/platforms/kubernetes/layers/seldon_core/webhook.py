@@ -1,4 +1,4 @@
-"""Does Seldon's webhook check? Dry runs of small SeldonDeployments, which change nothing."""
+"""Does Seldon's webhook verify? Dry runs of small SeldonDeployments, which change nothing."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,12 +15,12 @@ from mlops_pipeline.platforms.layers import Finding, HealthCheck
 from mlops_pipeline.serving.frameworks import SKLEARN
 
 _FORMER = 15.0
-"""Seconds for pods of the operator that are replaced to end; they have 10 to do so."""
+"""Seconds for replaced pods of the operator to end; they have 10 to do so."""
 _PODS = "app=seldon"
 
 
 def describe_refusal(api: KubernetesApi, *, namespace: str = NAMESPACE) -> str | None:
-    """Say why a small SeldonDeployment is not accepted now; None when it is."""
+    """Say why a small SeldonDeployment is not accepted now; None if it is."""
     try:
         return describe_silence(lambda: api.apply(_probe(namespace, 100), dry_run=True))
     except InvalidManifestError as error:
@@ -31,7 +31,7 @@ def wait_for_webhook(parts: Parts, *, timeout: float) -> None:
     """Wait until the webhook accepts a small SeldonDeployment.
 
     Raises:
-        WaitTimeoutError: with what it said last.
+        WaitTimeoutError: has its last answer.
     """
     api = parts.api()
     _wait_for_former_pods(parts, api)
@@ -46,37 +46,39 @@ def wait_for_webhook(parts: Parts, *, timeout: float) -> None:
 
 
 def webhook_check(api: Callable[[], KubernetesApi], *, namespace: str = NAMESPACE) -> HealthCheck:
-    """Return the check that the webhook does its work."""
+    """Return the check that the webhook works."""
     return HealthCheck(
         "accepts_a_deployment",
-        "A right SeldonDeployment passes the webhook, and a wrong one does not.",
+        "The webhook accepts a valid SeldonDeployment and refuses an invalid one.",
         lambda: try_webhook(api(), namespace=namespace),
     )
 
 
 def try_webhook(api: KubernetesApi, *, namespace: str = NAMESPACE) -> Finding:
-    """Ask for a right and for a wrong one: a webhook that is not asked accepts both."""
+    """Try a valid and an invalid one: without a webhook, both are accepted."""
     if reason := describe_refusal(api, namespace=namespace):
-        return Finding(passed=False, seen=f"a right SeldonDeployment was refused: {reason}")
+        return Finding(passed=False, seen=f"a valid SeldonDeployment was refused: {reason}")
     try:
         api.apply(_probe(namespace, 50, 40), dry_run=True)
     except InvalidManifestError as error:
-        return Finding(passed=True, seen=f"a right one is accepted, a wrong one not: {error}")
+        return Finding(
+            passed=True, seen=f"a valid one is accepted, an invalid one is refused: {error}"
+        )
     seen = "a SeldonDeployment whose traffic adds up to 90 percent was accepted"
     return Finding(passed=False, seen=seen)
 
 
 def _wait_for_former_pods(parts: Parts, api: KubernetesApi) -> None:
-    """Wait for pods that end: one of them may be the one that still answers."""
+    """Wait for ending pods: one of them may be the one that still answers."""
 
     def describe_ending() -> str | None:
         pods = api.list(POD, namespace=NAMESPACE, labels=_PODS)
         ending = [str(pod["metadata"]["name"]) for pod in pods if is_ending(pod)]
         return f"{', '.join(ending)} is ending" if ending else None
 
-    with suppress(WaitTimeoutError):  # That of a node which is lost never ends.
+    with suppress(WaitTimeoutError):  # A pod of a lost node never ends.
         wait_until(
-            "the end of the operator's former pods",
+            "the end of the operator's previous pods",
             patiently(describe_ending),
             timeout=_FORMER,
             clock=parts.clock,

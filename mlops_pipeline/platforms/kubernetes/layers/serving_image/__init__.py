@@ -1,1 +1,1 @@
-"""The serving images: what they are built from, and their layer."""
+"""The serving images: their build context, and their layer."""

@@ -1,4 +1,4 @@
-"""What the serving images are built from: a folder with the server, its locks and a Dockerfile."""
+"""The build context of the serving images: the server, its locks and a Dockerfile."""
 
 import hashlib
 import os
@@ -12,14 +12,14 @@ from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON_IMAGE
 
 DOCKERFILE = "Dockerfile"
 BASE = PYTHON_IMAGE
-"""Models are loaded by the Python that trains them."""
+"""The Python that loads models is the one that trains them."""
 
 _DEPLOY = ("Dockerfile", "install.sh", "slim.py", "*.lock")
 _PACKAGE = b'"""The model server alone."""\n'
 _TIME = 1_500_000_000
-"""When every file was written, so that the same content makes the same image."""
+"""The time of every file, so that the same content makes the same image."""
 _INDEXES: Mapping[str, tuple[str, ...]] = {
-    # What pip and uv, which install one after the other, call the same thing.
+    # Two variables for the same, of pip and of uv, which install one after the other.
     "PIP_INDEX_URL": ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"),
     "UV_DEFAULT_INDEX": ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"),
     "PIP_EXTRA_INDEX_URL": ("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL"),
@@ -28,11 +28,11 @@ _INDEXES: Mapping[str, tuple[str, ...]] = {
     "UV_INSECURE_HOST": ("UV_INSECURE_HOST", "PIP_TRUSTED_HOST"),
 }
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-"""Engines know these by themselves, and do not keep them in an image's history."""
+"""Engines know these variables, and do not keep them in an image's history."""
 
 
 def contents() -> dict[str, bytes]:
-    """Return path → content of every file that goes in."""
+    """Return path → content of every file of the context."""
     package = _package()
     found = {"runtime/mlops_pipeline/__init__.py": _PACKAGE}
     for path in _files(package / "deploy", *_DEPLOY):
@@ -43,7 +43,7 @@ def contents() -> dict[str, bytes]:
 
 
 def tag_of(files: Mapping[str, bytes]) -> str:
-    """Return 16 hexadecimal characters that stand for all that goes in, and for the base image."""
+    """Return 16 hexadecimal characters that identify the context and the base image."""
     digest = hashlib.sha256(BASE.encode())
     for path, content in sorted(files.items()):
         digest.update(f"\n{path} {len(content)}\n".encode() + content)
@@ -51,7 +51,7 @@ def tag_of(files: Mapping[str, bytes]) -> str:
 
 
 def write(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files below `folder`, readable by whoever will run in the image."""
+    """Write the files below `folder`, readable by the image's user."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +67,8 @@ def arguments(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the build's arguments: the base image, and how this machine reaches packages.
 
     Raises:
-        ConfigurationError: a variable holds a password, which everybody who has the image could
-            read in its history.
+        ConfigurationError: a variable has a password, which everybody with the image could read in
+            its history.
     """
     given = {"BASE": BASE}
     for argument, names in _INDEXES.items():
@@ -84,9 +84,9 @@ def _refuse_passwords(name: str, value: str) -> None:
     for url in value.split():
         if urlsplit(url.rpartition("=")[2] if "=" in url.partition("://")[0] else url).password:
             raise ConfigurationError(
-                f"could not build the serving images: {name} holds a password, which would stay "
-                "readable in the images' history; name an index that needs none, such as a proxy "
-                "of this machine, for this command"
+                f"could not build the serving images: {name} contains a password, which would stay "
+                "readable in the images' history; for this command, use an index that needs none, "
+                "such as a proxy of this machine"
             )
 
 

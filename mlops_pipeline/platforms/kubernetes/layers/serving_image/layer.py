@@ -36,10 +36,10 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.serving.frameworks import get_served
 
 _BUILD_TIMEOUT = 1800.0
-"""Seconds: 260 MB come from a network that may be slow."""
+"""Seconds: 260 MB are downloaded, possibly over a slow network."""
 _LABEL = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 _KEPT = 1
-"""Former versions that the engine keeps."""
+"""Number of previous versions that the engine keeps."""
 _UPSTREAM = Ready({"images": "upstream's, which the nodes pull"})
 
 
@@ -53,25 +53,27 @@ class _Image:
         return f"mlops-pipeline/{self.target}"
 
 
-# The second has all layers of the first but the last.
+# The second has all layers of the first except the last.
 _IMAGES = tuple(_Image(target) for target in ("serving", "serving-tensorflow"))
 
 
 class ServingImage(ClusterLayer):
     """Two images: one without TensorFlow, which also forwards, and one with it.
 
-    They are built from what this installation holds, with the versions that train, and named by
-    all that goes in: what is there under its name is never built or copied again.
+    They are built from this installation, with the versions that train, and their tag identifies
+    their content: an image that exists under its name is never built or copied again.
     """
 
     name = "serving_image"
-    description = "The images of the model server, here and where the nodes have them from."
+    description = (
+        "The images of the model server, here and in the place from which the nodes get them."
+    )
     kinds = ("docker", "python")
     serves_models = True
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The image that ours are built from."""
+        """The base image of ours."""
         return () if self.is_upstream else (BASE,)
 
     @cached_property
@@ -80,7 +82,7 @@ class ServingImage(ClusterLayer):
         return serving_context.tag_of(self._contents)
 
     def reference(self, implementation: str) -> str:
-        """Return the image that serves an implementation. Contacts nothing.
+        """Return the image for an implementation. Contacts nothing.
 
         Raises:
             LookupError: no framework has this implementation.
@@ -90,16 +92,16 @@ class ServingImage(ClusterLayer):
 
     @property
     def is_upstream(self) -> bool:
-        """Whether upstream's images are to serve, and ours are not built."""
+        """Whether upstream's images serve, and ours are not built."""
         return self._parts.settings.serving.images == "upstream"
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
-        """That they hold what models are trained with."""
+        """Whether they have the libraries with which models are trained."""
         return (
             HealthCheck(
                 "has_the_libraries_that_train",
-                "The images hold the versions of the libraries that models are trained with here.",
+                "The images have the versions of the libraries with which models are trained here.",
                 self._try_libraries,
             ),
         )
@@ -111,7 +113,7 @@ class ServingImage(ClusterLayer):
         return libraries.compare(self._parts.engine, images)
 
     def observe(self) -> LayerState:
-        """Look whether the engine and every node have both images."""
+        """Examine whether the engine and every node have both images."""
         try:
             self._parts.api()
             return _UPSTREAM if self.is_upstream else self._look()
@@ -121,14 +123,14 @@ class ServingImage(ClusterLayer):
             return Broken(str(error))
 
     def ensure(self) -> Change:
-        """Build what the engine lacks, and give every node what it lacks.
+        """Build the images that the engine lacks, and give every node those that it lacks.
 
-        Other layers are brought up meanwhile: this one changes nothing that they look at.
+        Other layers are brought up at the same time: this one changes nothing that they use.
 
         Raises:
-            ConfigurationError: the base image cannot be had, or an index needs a password.
-            CommandError: a build failed; with the end of its output, and what to do.
-            PipelineError: a node did not take an image.
+            ConfigurationError: the base image is not available, or an index needs a password.
+            CommandError: a build failed; has the end of its output, and what to do.
+            PipelineError: a node did not accept an image.
         """
         if self.is_upstream:
             return Change("unchanged", _UPSTREAM.facts)
@@ -149,15 +151,15 @@ class ServingImage(ClusterLayer):
         return self._facts()
 
     def remove(self) -> None:
-        """Leave them: other clusters of this machine may be given them, and the next one is."""
+        """Leave them: other clusters of this machine may use them, and the next one will."""
 
     def describe_left(self) -> tuple[str, ...]:
-        """Say which images the engine keeps, or nothing where it has none or is silent."""
+        """Name the images that the engine keeps; nothing if it has none or does not answer."""
         try:
             left = [r for r in self.references if self._parts.engine.has_image(r)]
         except PipelineError:
             return ()
-        where = "the serving images stay in the container engine, whose `image rm` removes them"
+        where = "the serving images stay in the container engine; remove them with its `image rm`"
         return (f"{where}: {', '.join(left)}",) if left else ()
 
     @property
@@ -166,11 +168,11 @@ class ServingImage(ClusterLayer):
         return tuple(map(self._reference, _IMAGES))
 
     def build(self) -> None:
-        """Let the engine have both images. Needs no cluster.
+        """Build both images in the engine. Needs no cluster.
 
         Raises:
-            ConfigurationError: the base image cannot be had, or an index needs a password.
-            CommandError: a build failed; with the end of its output, and what to do.
+            ConfigurationError: the base image is not available, or an index needs a password.
+            CommandError: a build failed; has the end of its output, and what to do.
         """
         self._build(Steps(self._parts.clock))
 
@@ -182,7 +184,7 @@ class ServingImage(ClusterLayer):
         return f"{self._repository(image)}:{self.tag}"
 
     def _built(self, image: _Image) -> str:
-        """Return how an image is called that is for no registry."""
+        """Return the name of an image without a registry."""
         return f"{LOCAL}/{image.repository}:{self.tag}"
 
     def _repository(self, image: _Image) -> str:
@@ -232,9 +234,9 @@ class ServingImage(ClusterLayer):
                     self._build_one(image, context, arguments)
 
     def _forget(self) -> None:
-        """Remove what was built before from the engine, but the last: a way back needs no build.
+        """Remove previous images from the engine, except the last: a rollback needs no build.
 
-        What a container was made from stays. Nodes make room by themselves.
+        Images of existing containers stay. Nodes remove unused images by themselves.
         """
         engine = self._parts.engine
         found = engine.labelled_images(label=_LABEL)
@@ -250,7 +252,7 @@ class ServingImage(ClusterLayer):
         return [image for image in _IMAGES if not engine.has_image(self._reference(image))]
 
     def _load_built(self) -> None:
-        """Load these very images where somebody has built and kept them, and name them."""
+        """Load existing archives of these images, if there are any, and tag them."""
         engine, local = self._parts.engine, {i: self._built(i) for i in _IMAGES}
         for archive in self._parts.sources.archives(SERVING):
             if set(local.values()) & set(archive.images):
@@ -260,7 +262,7 @@ class ServingImage(ClusterLayer):
                 engine.tag(local[image], self._reference(image))
 
     def _ensure_base(self) -> None:
-        """Load the base image from where archives come from; else the build pulls it."""
+        """Load the base image from an archive, if there is one; otherwise the build pulls it."""
         engine, sources = self._parts.engine, self._parts.sources
         if engine.has_image(serving_context.BASE):
             return
@@ -278,14 +280,14 @@ class ServingImage(ClusterLayer):
                 arguments=arguments,
                 labels=MANAGED_BY,
                 target=image.target,
-                # The way that this machine has to the index of packages, proxies on it included.
+                # The build uses this machine's way to the package index, including proxies on it.
                 network="host",
             )
         except (CommandError, NotFoundError) as error:
             raise CommandError(
                 f"{error}\nThe build starts from {serving_context.BASE} and installs from "
-                f"{arguments.get('PIP_INDEX_URL', 'https://pypi.org/simple')}. Where one of them "
-                "cannot be reached, set HTTPS_PROXY or PIP_INDEX_URL, which the build is given, or "
-                "MLOPS_BUNDLE to a bundle with that base image; then `mlops-pipeline up "
-                "serving_image` goes on"
+                f"{arguments.get('PIP_INDEX_URL', 'https://pypi.org/simple')}. If one of them "
+                "cannot be reached, set HTTPS_PROXY or PIP_INDEX_URL, which are passed to the "
+                "build, or set MLOPS_BUNDLE to a bundle with that base image; then repeat "
+                "`mlops-pipeline up serving_image`"
             ) from error

@@ -1,4 +1,4 @@
-"""Whether the serving images hold the libraries that train models here."""
+"""Whether the serving images have the libraries that train models here."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ _RUN_TIMEOUT = 60.0
 
 
 def compare(engine: EngineApi, images: Mapping[str, str]) -> Finding:
-    """Compare what the images (repository → reference) hold with what is installed here."""
+    """Compare the libraries of the images (repository → reference) with those installed here."""
     differences, facts = [], dict[str, str | int | float]()
     for repository, reference in images.items():
         found = _held_by(engine, reference)
@@ -23,7 +23,7 @@ def compare(engine: EngineApi, images: Mapping[str, str]) -> Finding:
         return Finding(
             passed=False,
             seen=f"{'; '.join(differences)}: install the versions of requirements/runtime.lock "
-            "here, or models are served by others than those that train them",
+            "here; otherwise models are served by other versions than those that trained them",
             facts=facts,
         )
     shown = ", ".join(f"{name} {number}" for name, number in facts.items())
@@ -31,22 +31,22 @@ def compare(engine: EngineApi, images: Mapping[str, str]) -> Finding:
 
 
 def _held_by(engine: EngineApi, reference: str) -> dict[str, str]:
-    """Return name → version of what an image holds."""
+    """Return name → version of an image's libraries."""
     command = ["-m", "mlops_pipeline.serving", "versions"]
     output = engine.run(reference, command, entrypoint="python", timeout=_RUN_TIMEOUT)
     return {str(name): str(number) for name, number in json.loads(output).items()}
 
 
 def _differences(found: Mapping[str, str]) -> Iterator[str]:
-    """Say which of an image's libraries are here in another version. Python's minor counts."""
+    """Name an image's libraries whose version differs here. Of Python, the minor counts."""
     for name, there in found.items():
         here = PYTHON if name == "python" else _installed(name)
         if here != (there.rpartition(".")[0] if name == "python" else there):
-            yield f"{name} {there}, here is {here or 'none'}"
+            yield f"{name} {there}, expected {here or 'none'}"
 
 
 def _installed(name: str) -> str:
-    """Return the version that is installed here; empty for none."""
+    """Return the installed version; empty if it is not installed."""
     for package in (name, f"{name}-cpu"):
         with suppress(PackageNotFoundError):
             return version(package)

@@ -285,7 +285,7 @@ def test_nodes_of_another_processor_are_told_before_anything_is_built(rig: Exist
 def test_a_pull_secret_has_to_be_where_the_models_are(rig: ExistingRig) -> None:
     images = {"registry": "registry.example.com", "pull_secret": "pull"}
     found = examined(rig, images=images)["pull secret"]
-    assert found.seen == "the Secret seldon/pull is not there"
+    assert found.seen == "the Secret seldon/pull is missing"
     assert "kubectl create namespace seldon && kubectl create secret" in found.remedy
     made = {"name": "pull", "namespace": "seldon"}
     rig.api.put({"apiVersion": "v1", "kind": "Secret", "metadata": made})
@@ -303,7 +303,7 @@ def test_what_is_there_is_looked_for(rig: ExistingRig) -> None:
     assert (
         "there is no Gateway istio-system/seldon-gateway (there are: none)" in found["istio"].seen
     )
-    assert "is not there" in found["seldon core"].seen
+    assert "is missing" in found["seldon core"].seen
     assert "helm" not in found
 
 

@@ -71,7 +71,7 @@ def test_a_service_without_an_address_is_told(rig: ExistingRig) -> None:
     rig.settings = existing_settings(istio={**THEIRS, "service": "edge/none"})
     layer = ExistingGateway(rig.parts)
     assert isinstance(layer.observe(), Broken)
-    with pytest.raises(NotFoundError, match=r"edge/none is not there or has no address.*address"):
+    with pytest.raises(NotFoundError, match=r"edge/none is missing or has no address.*address"):
         layer.url()
 
 

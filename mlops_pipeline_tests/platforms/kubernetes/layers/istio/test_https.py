@@ -103,7 +103,7 @@ def test_a_secret_that_is_being_deleted_counts_as_lost_and_is_waited_for(secured
     metadata = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
     secured.api.patch(SECRET, tls.SECRET, {"metadata": metadata}, namespace=SYSTEM)
     shown = f"the Secret {SYSTEM}/{tls.SECRET}"
-    assert Istio(secured.parts).observe() == Broken(f"{shown} of port 443 is not there")
+    assert Istio(secured.parts).observe() == Broken(f"{shown} of port 443 is missing")
     with pytest.raises(WaitTimeoutError, match=f"the end of {shown}"):
         Istio(secured.parts).ensure()
 
@@ -130,7 +130,7 @@ def test_a_new_address_needs_a_new_certificate(secured: HelmRig) -> None:
 def test_a_lost_secret_breaks_it_and_is_made_again(secured: HelmRig) -> None:
     secured.api.drop(SECRET, tls.SECRET, namespace=SYSTEM)
     assert Istio(secured.parts).observe() == Broken(
-        "the Secret istio-system/seldon-gateway-tls of port 443 is not there"
+        "the Secret istio-system/seldon-gateway-tls of port 443 is missing"
     )
     assert Istio(secured.parts).ensure().action == "repaired"
 

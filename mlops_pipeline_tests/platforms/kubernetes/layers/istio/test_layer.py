@@ -198,13 +198,13 @@ def _interrupted(api: FakeKubernetes) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason", "installs"),
     [
-        (_no_gateway, "the Gateway istio-system/seldon-gateway is not there", []),
+        (_no_gateway, "the Gateway istio-system/seldon-gateway is missing", []),
         (_no_istiod, "the Deployment istio-system/istiod is scaled to 0", ["istiod"]),
-        (_no_injector, "istio-sidecar-injector is not there", ["istiod"]),
-        (_no_service, f"the Service istio-system/{INGRESS} is not there", [INGRESS]),
-        (_no_deployment, f"the Deployment istio-system/{INGRESS} is not there", [INGRESS]),
-        (_no_definition, "gateways.networking.istio.io is not there", ["istio-base"]),
-        (_no_release, "the Helm release istio-system/istiod is not there", ["istiod"]),
+        (_no_injector, "istio-sidecar-injector is missing", ["istiod"]),
+        (_no_service, f"the Service istio-system/{INGRESS} is missing", [INGRESS]),
+        (_no_deployment, f"the Deployment istio-system/{INGRESS} is missing", [INGRESS]),
+        (_no_definition, "gateways.networking.istio.io is missing", ["istio-base"]),
+        (_no_release, "the Helm release istio-system/istiod is missing", ["istiod"]),
         (_interrupted, "istio-system/istiod is `pending-upgrade`", ["istiod"]),
     ],
 )
@@ -436,7 +436,7 @@ def test_a_pod_that_still_cannot_start_ends_the_wait_at_once(installed: HelmRig)
     ("resource", "name", "how"),
     [
         (DEPLOYMENT, "istiod", "is being deleted"),
-        (GATEWAY, "seldon-gateway", "is not there"),
+        (GATEWAY, "seldon-gateway", "is missing"),
     ],
 )
 def test_what_is_being_deleted_counts_as_lost_and_is_waited_for(

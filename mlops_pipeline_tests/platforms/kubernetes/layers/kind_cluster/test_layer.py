@@ -143,7 +143,7 @@ def test_the_bundles_node_image_may_be_named(rig: Rig) -> None:
 
 
 def test_without_a_cluster_no_port_leads_to_it(rig: Rig) -> None:
-    with pytest.raises(NotFoundError, match="the kind cluster seldon is not there"):
+    with pytest.raises(NotFoundError, match="the kind cluster seldon is missing"):
         KindCluster(rig.parts).host_port(80)
 
 
@@ -455,7 +455,7 @@ def _no_account(api: FakeKubernetes) -> None:
         (_not_ready, "the node seldon-control-plane is not ready: cni plugin not initialized"),
         (_no_report, "its kubelet has not reported yet"),
         (_no_coredns, "coredns"),
-        (_no_account, "the default service account is not there yet"),
+        (_no_account, "the default service account does not exist yet"),
         (FakeKubernetes.stop, "connection refused"),
     ],
 )

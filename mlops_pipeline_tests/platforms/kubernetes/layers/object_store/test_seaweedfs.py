@@ -239,11 +239,11 @@ def _no_readable_key(rig: HelmRig) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (_no_stateful_set, "the StatefulSet mlops-storage/seaweedfs is not there"),
+        (_no_stateful_set, "the StatefulSet mlops-storage/seaweedfs is missing"),
         (_stopped, "the StatefulSet mlops-storage/seaweedfs is scaled to 0"),
-        (_no_service, "the Service mlops-storage/seaweedfs is not there"),
-        (_no_policy, "the NetworkPolicy mlops-storage/seaweedfs is not there"),
-        (_no_volume, "the PersistentVolumeClaim mlops-storage/seaweedfs is not there"),
+        (_no_service, "the Service mlops-storage/seaweedfs is missing"),
+        (_no_policy, "the NetworkPolicy mlops-storage/seaweedfs is missing"),
+        (_no_volume, "the PersistentVolumeClaim mlops-storage/seaweedfs is missing"),
         (_no_keys, "the Secret mlops-storage/seaweedfs-credentials holds no key"),
         (_half_a_key, "the Secret mlops-storage/seaweedfs-credentials holds no key"),
         (_no_readable_key, "the Secret mlops-storage/seaweedfs-credentials holds no key"),
@@ -469,7 +469,7 @@ def test_a_volume_that_somebody_deletes_is_told_and_not_hurried(installed: HelmR
     ("resource", "name", "how"),
     [
         (STATEFUL_SET, NAME, "is being deleted"),
-        (SERVICE, NAME, "is not there"),
+        (SERVICE, NAME, "is missing"),
         (SECRET, KEYS, "holds no key"),
     ],
 )

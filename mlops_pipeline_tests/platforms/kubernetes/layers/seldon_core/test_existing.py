@@ -85,7 +85,7 @@ def test_one_that_is_not_there_is_told(rig: ExistingRig) -> None:
     rig.api.drop(DEPLOYMENT, chart.MANAGER, namespace="serving")
     state = ExistingOperator(rig.parts).observe()
     assert isinstance(state, Broken)
-    assert "the Deployment serving/seldon-controller-manager is not there" in state.reason
+    assert "the Deployment serving/seldon-controller-manager is missing" in state.reason
     rig.api.drop(CUSTOM_RESOURCE_DEFINITION, chart.DEFINITION)
     assert chart.DEFINITION in diagnose(rig.parts).seen
 

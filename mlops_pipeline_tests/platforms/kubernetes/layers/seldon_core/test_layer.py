@@ -314,10 +314,10 @@ def _interrupted(api: FakeKubernetes) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (_no_webhook, f"the ValidatingWebhookConfiguration {WEBHOOK} is not there"),
-        (_no_service, "the Service seldon-system/seldon-webhook-service is not there"),
-        (_no_certificate, "the Secret seldon-system/seldon-webhook-server-cert is not there"),
-        (_no_config, "the ConfigMap seldon-system/seldon-config is not there"),
+        (_no_webhook, f"the ValidatingWebhookConfiguration {WEBHOOK} is missing"),
+        (_no_service, "the Service seldon-system/seldon-webhook-service is missing"),
+        (_no_certificate, "the Secret seldon-system/seldon-webhook-server-cert is missing"),
+        (_no_config, "the ConfigMap seldon-system/seldon-config is missing"),
         (_no_pod, f"the Deployment seldon-system/{MANAGER} is scaled to 0"),
         (_no_definition, "its CRD is not installed"),
         (_interrupted, "the Helm release seldon-system/seldon-core is `pending-install`"),

@@ -368,7 +368,7 @@ def test_without_a_cluster_there_is_nothing_to_be_on(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "state", engine=an_engine())
     layer = ServingImage(rig.parts)
     assert layer.observe() == Absent()
-    with pytest.raises(NotFoundError, match="the cluster is not there"):
+    with pytest.raises(NotFoundError, match="the cluster is missing"):
         layer.ensure()
     assert rig.engine.builds == []
 
