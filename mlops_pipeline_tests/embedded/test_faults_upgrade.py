@@ -137,7 +137,7 @@ def test_somebodys_folder_is_neither_used_nor_purged(tmp_path: Path) -> None:
     line = CommandLine(tmp_path, tmp_path, free_ports(3))
     (tmp_path / "embedded").mkdir()
     (tmp_path / "embedded/main.c").write_text("mine")
-    assert "holds main.c, which this project did not make" in (
+    assert "contains main.c, which this project did not create" in (
         line.run("up", "supervisor", code=1).stderr
     )
     line.run("down", "--purge", "--yes", code=1)

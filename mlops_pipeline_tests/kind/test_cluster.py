@@ -135,7 +135,7 @@ def test_another_folder_may_use_it_and_never_deletes_it(
     assert KindCluster(stranger).ensure().action == "repaired"
     assert not KindCluster(stranger).is_ours()
     wider = again(one, bundle, home=tmp_path / "other", http_port=port, workers=1)
-    with pytest.raises(ConflictError, match=f"made from the state folder {one.state.home}"):
+    with pytest.raises(ConflictError, match=f"the state folder {one.state.home} created it"):
         KindCluster(wider, recreate=True).ensure()
     KindCluster(stranger).remove()
     assert clusters.is_running(one)

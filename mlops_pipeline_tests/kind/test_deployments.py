@@ -390,7 +390,7 @@ def _bad_parameter(predictor: dict[str, Any]) -> None:
     [
         (_no_such_image, "lookup registry.invalid"),
         (_no_room, "Insufficient cpu"),
-        (_too_little_memory, "used more memory than it may (limit 32Mi)"),
+        (_too_little_memory, "exceeded its memory limit (32Mi)"),
         (_bad_parameter, "MLOPS_DRAIN_SECONDS is 'soon'"),
     ],
 )
@@ -418,7 +418,11 @@ def test_a_pod_that_cannot_be_ready_is_explained_and_the_old_one_serves_on(
             "refuses the keys in the Secret other",
         ),
         ({}, "s3://no-such-bucket/iris/1", "the bucket no-such-bucket of"),
-        ({}, "s3://models/no-such-prefix", "copied from s3://models/no-such-prefix holds no arti"),
+        (
+            {},
+            "s3://models/no-such-prefix",
+            "no artifact in what was copied from s3://models/no-such-",
+        ),
     ],
 )
 def test_what_rclone_cannot_copy_is_explained(

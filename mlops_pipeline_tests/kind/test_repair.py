@@ -282,7 +282,7 @@ CASES = {
     ),
     "seldon-gateway edited": Case(
         _edited_gateway,
-        {"istio": ("update", "seldon-gateway differs: selector.team is red, wanted is nothing")},
+        {"istio": ("update", "seldon-gateway differs: selector.team is red, expected nothing")},
         {"istio": "updated"},
         serves=False,
         always=True,
@@ -470,7 +470,7 @@ def test_a_node_that_comes_back_at_another_address_is_taken_up_again(
     address = _address(world.node)
     image = docker("inspect", "--format", "{{.Config.Image}}", world.node)
     stop(world.node)
-    assert world.plan()["cluster"] == ("repair", f"stopped: {world.node}; `{HINT}` starts it")
+    assert world.plan()["cluster"] == ("repair", f"stopped: {world.node}; start it with `{HINT}`")
     # Docker gives the lowest address that is free.
     other = docker("run", "--detach", "--network", "kind", "--entrypoint", "sleep", image, "3600")
     try:

@@ -179,7 +179,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "ns/iris.yaml").write_text(content)
     (damage,) = Records(tmp_path).damages()
     assert f"{tmp_path}/ns/iris.yaml is damaged (it is not a valid record" in damage
-    assert "sets it aside" in damage
+    assert "moves it aside" in damage
     assert Records(tmp_path).list() == ()
     assert Records(tmp_path).find("iris", namespace="ns") is None
     Records(tmp_path).mend()
@@ -469,7 +469,9 @@ def test_all_sockets_are_in_one_folder_which_prepare_makes(
 
 def test_a_folder_with_somebodys_things_is_not_moved_into(tmp_path: Path) -> None:
     (tmp_path / "theirs/models").mkdir(parents=True)
-    with pytest.raises(ConflictError, match=r"holds models, which this project did not make.*HOME"):
+    with pytest.raises(
+        ConflictError, match=r"contains models, which this project did not create.*HOME"
+    ):
         State.at(tmp_path / "theirs").prepare()
     assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["models"]
 

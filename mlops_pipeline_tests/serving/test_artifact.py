@@ -41,7 +41,7 @@ def test_an_earlier_artifact_whose_files_were_changed_is_refused(tmp_path: Path)
     with pytest.raises(ArtifactError, match=r"changed: model\.joblib"):
         verify(files)
     fields["files"] = {}
-    with pytest.raises(ArtifactError, match="says digest"):
+    with pytest.raises(ArtifactError, match="has the digest"):
         parse_manifest(json.dumps(fields))
 
 
@@ -91,5 +91,5 @@ def test_a_folder_without_a_model_is_described_in_a_sentence(
         folder.mkdir()
         for name in names:
             (folder / name).write_text("x")
-    with pytest.raises(ArtifactError, match=f"{said}.*does modelUri name the folder"):
+    with pytest.raises(ArtifactError, match=f"{said}.*set modelUri to the folder"):
         describe(folder)

@@ -70,12 +70,12 @@ def test_an_integer_model_takes_whole_numbers_in_its_range(value: float, fits: b
     if fits:
         assert conform(signature, np.full((1, 4), value)).dtype == np.uint8
     else:
-        with pytest.raises(RequestError, match="the model takes uint8, and a number is"):
+        with pytest.raises(RequestError, match="the model expects uint8, but a number is"):
             conform(signature, np.full((1, 4), value))
 
 
 def test_an_answer_that_is_not_finite_is_the_requests_fault() -> None:
-    with pytest.raises(RequestError, match="no finite answer"), np.errstate(over="ignore"):
+    with pytest.raises(RequestError, match="is not finite"), np.errstate(over="ignore"):
         predict(toy_signature(), np.full((1, 4), 1e308))
 
 

@@ -293,7 +293,7 @@ def test_an_example_that_is_none_is_passed_over(
 
 
 def test_what_answers_no_rows_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="a DBSCAN, which cannot answer new rows"):
+    with pytest.raises(StartError, match="a DBSCAN, which cannot predict new rows"):
         served(DBSCAN().fit(X), tmp_path)
 
 

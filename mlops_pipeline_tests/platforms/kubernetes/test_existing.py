@@ -269,7 +269,7 @@ def test_purge_keeps_what_a_stranger_reads(rig: ExistingRig, tables: dict[str, A
     rig.api.put(secret)
     said = platform_of(rig).purge()
     assert any(line.startswith("object_store stays, for SeldonDeployment") for line in said)
-    assert any("what is stored stays too" in line for line in said)
+    assert any("stored data stays too" in line for line in said)
     assert rig.api.find(SECRET, "seldon-rclone-secret", namespace="strangers") is not None
     for resource, name in (
         (PERSISTENT_VOLUME_CLAIM, "seaweedfs"),
@@ -385,8 +385,8 @@ def test_what_another_state_folder_made_stays(rig: ExistingRig, end: str) -> Non
     for resource, name, namespace in made:
         assert rig.api.find(resource, name, namespace=namespace) is not None, name
     assert rig.api.find(SELDON_DEPLOYMENT, "iris-model", namespace="seldon") is None
-    assert "SeldonDeployment prod/prod-model stays: another state folder made it" in said
-    assert "Namespace istio-system stays: another state folder made it" in said
+    assert "SeldonDeployment prod/prod-model stays: another state folder created it" in said
+    assert "Namespace istio-system stays: another state folder created it" in said
     assert "seldon_core stays, for SeldonDeployment prod/prod-model of somebody else" in said
 
 
@@ -425,8 +425,8 @@ def test_purge_removes_the_data_and_our_namespaces_and_nothing_else(rig: Existin
     said = platform.purge()
     assert rig.api.find(NAMESPACE, "mlops-storage") is None
     assert (
-        "the namespace seldon stays: somebody else's things are in it, or not all of it may be seen"
-        in said
+        "the namespace seldon stays: it contains objects of somebody else, or some of its content "
+        "cannot be read" in said
     )
     assert rig.api.find(SECRET, "seldon-rclone-secret", namespace="seldon") is None
     for name in ("seldon-system", "istio-system", "metallb-system", "strangers"):
@@ -439,8 +439,8 @@ def test_purge_removes_the_data_and_our_namespaces_and_nothing_else(rig: Existin
 def test_what_was_there_before_stays_and_is_told(rig: ExistingRig) -> None:
     rig.settings = existing_settings(istio={"install": False}, seldon={"install": False})
     said = platform_of(rig).down()
-    assert "istio stays: it was there before" in said
-    assert "seldon_core stays: it was there before" in said
+    assert "istio stays: this project did not install it" in said
+    assert "seldon_core stays: this project did not install it" in said
     assert rig.api.find(NAMESPACE, "istio-system") is not None
 
 

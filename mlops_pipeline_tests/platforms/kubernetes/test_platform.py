@@ -225,7 +225,9 @@ def test_down_leaves_a_cluster_of_somebody_else_running_and_says_so(tmp_path: Pa
     rig = rig_with_nodes(tmp_path, stage="adopted")
     said = platform_of(rig).down()
     assert running(rig) == [CONTROL_PLANE, f"{NAME}-worker"]
-    assert said == (f"the kind cluster {NAME} runs on: it was not made from here",)
+    assert said == (
+        f"the kind cluster {NAME} was not created by this state folder: it was not stopped",
+    )
 
 
 def test_down_needs_no_cluster(tmp_path: Path) -> None:
@@ -277,8 +279,11 @@ def test_purge_takes_what_is_ours_out_of_a_cluster_of_somebody_else(tmp_path: Pa
     assert rig.api.find(NAMESPACE, "mlops-storage") is None
     assert rig.api.find(SELDON_DEPLOYMENT, "theirs", namespace="prod") is not None
     assert rig.api.find(NAMESPACE, "istio-system") is not None
-    assert said[0] == f"the kind cluster {NAME} stays: it was not made from here"
-    assert "SeldonDeployment prod/theirs stays: another state folder made it" in said
+    assert (
+        said[0]
+        == f"the kind cluster {NAME} was not created by this state folder: it was not deleted"
+    )
+    assert "SeldonDeployment prod/theirs stays: another state folder created it" in said
     assert "seldon_core stays, for SeldonDeployment prod/theirs of somebody else" in said
     assert not rig.home.exists()
 
@@ -303,7 +308,7 @@ def test_purge_leaves_the_namespace_of_a_layer_that_is_not_asked_for_any_more(
     assert (
         platform_of(rig)
         .purge()[-1]
-        .startswith("the namespace ingress-nginx stays: its layer is not asked for any more")
+        .startswith("the namespace ingress-nginx stays: the settings no longer enable its layer")
     )
     assert rig.api.find(NAMESPACE, "ingress-nginx") is not None
     assert not rig.home.exists()

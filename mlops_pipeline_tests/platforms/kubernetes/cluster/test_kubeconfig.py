@@ -52,7 +52,7 @@ def test_the_current_context_is_never_taken(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         locate(settings(path, context=""))
     said = str(caught.value)
-    assert "is not told which context to work on" in said
+    assert "needs the name of a context" in said
     assert f"one of production, staging, from {path}" in said
     assert "nothing was changed" in said
 

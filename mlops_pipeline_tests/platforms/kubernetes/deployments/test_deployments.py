@@ -713,7 +713,7 @@ def test_kubernetes_own_deadline_ends_the_wait(world: World) -> None:
     world.deployments.apply(deployment())
     world.operator.stuck = {"phase": "Pending", "conditions": []}
     world.operator.overdue = True
-    failing(world, r"exceeded its deadline: .*it is being made")
+    failing(world, r"exceeded its deadline: .*it is being created")
 
 
 def test_a_deletion_meanwhile_ends_the_wait(world: World) -> None:
@@ -727,7 +727,7 @@ def test_a_deletion_meanwhile_ends_the_wait(world: World) -> None:
     [
         (lambda w: setattr(w.operator, "silent", True), "Seldon's operator to roll out default"),
         (lambda w: setattr(w.operator, "routes", False), "waiting for the new route: requests"),
-        (lambda w: setattr(w.operator, "stuck", {"phase": "Pending"}), "it is being made"),
+        (lambda w: setattr(w.operator, "stuck", {"phase": "Pending"}), "it is being created"),
         (lambda w: setattr(w.gateway, "statuses", [503]), "the gateway answers 503"),
         (lambda w: setattr(w.gateway, "statuses", [0]), "could not reach"),
     ],
@@ -758,7 +758,7 @@ def test_a_wait_that_runs_out_shows_the_last_lines_of_who_was_waited_for(world: 
         "containerStatuses": [{"name": "classifier", "ready": False, "state": {"running": {}}}],
     }
     world.api.logs["models", "pod-1"] = "waiting for a licence\n"
-    with pytest.raises(WaitTimeoutError, match="runs and is not ready yet") as error:
+    with pytest.raises(WaitTimeoutError, match="runs but is not ready yet") as error:
         world.deployments.apply(deployment())
     assert str(error.value).endswith("--- last lines of classifier ---\nwaiting for a licence")
 
@@ -884,7 +884,7 @@ def test_a_version_that_is_being_rolled_out_still_shows_what_answers(world: Worl
     world.operator.step()
     (status,) = world.status()
     assert (status.digest, status.state, status.replicas) == ("one", "starting", 1)
-    assert "it is being made" in status.reason
+    assert "it is being created" in status.reason
 
 
 def test_a_change_that_kubernetes_has_not_seen_yet_is_no_readiness(world: World) -> None:

@@ -192,7 +192,7 @@ def test_without_its_manifest_what_is_there_is_ready(installed: Rig) -> None:
 
 def test_a_cluster_without_mapped_ports_is_refused(rig: Rig) -> None:
     rig.engine.start(node(ports={6443: 40001}))
-    with pytest.raises(ConfigurationError, match=r"maps no port.*--recreate.*ingress_nginx"):
+    with pytest.raises(ConfigurationError, match=r"does not map a port.*--recreate.*ingress_nginx"):
         IngressNginx(rig.parts).ensure()
     assert rig.api.applied == []
 
@@ -210,7 +210,7 @@ def test_an_admission_job_that_fails_ends_the_wait(rig: Rig, message: str) -> No
     with pytest.raises(FatalStateError) as caught:
         IngressNginx(rig.parts).ensure()
     assert "ingress-nginx-admission-create has failed" in str(caught.value)
-    assert (message or "does not say why") in str(caught.value)
+    assert (message or "reports no reason") in str(caught.value)
     assert "kubectl logs --namespace ingress-nginx job/" in str(caught.value)
 
 

@@ -358,7 +358,7 @@ def _no_speaker_pod(api: FakeKubernetes) -> None:
     [
         (_no_controller, "metallb-system is there without its controller"),
         (_no_speaker, "DaemonSet metallb-system/speaker is missing"),
-        (_controller_unready, "its controller has not seen it yet"),
+        (_controller_unready, "its controller has not reconciled it yet"),
         (_speaker_unready, "0 of 1 nodes have a speaker: pods are being replaced"),
         (_no_controller_pod, "there is no pod yet"),
         (_no_speaker_pod, "0 of 1 nodes have a speaker: there is no pod yet"),
@@ -513,6 +513,8 @@ def test_an_address_that_cannot_be_reached_is_told_with_what_may_help(
         raise UnavailableError(f"could not reach {url}: timed out")
 
     monkeypatch.setattr(http, "get", fail)
-    with pytest.raises(WaitTimeoutError, match="can this machine reach the container network"):
+    with pytest.raises(
+        WaitTimeoutError, match="check that this machine can reach the container network"
+    ):
         MetalLB(installed.parts).checks[0].run()
     assert installed.api.list(NAMESPACE, labels="mlops-pipeline/probe=echo") == []

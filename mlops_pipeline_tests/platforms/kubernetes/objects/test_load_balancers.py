@@ -76,7 +76,7 @@ def test_the_load_balancer_of_a_cloud_is_waited_for_as_long_as_anything(
 
 def test_an_address_that_cannot_be_had_any_more_is_given_up(rig: Rig) -> None:
     put(rig, annotations={PIN: "172.18.0.9"})
-    with pytest.raises(WaitTimeoutError, match="its Service was given none"):
+    with pytest.raises(WaitTimeoutError, match="no external IP was assigned to its Service"):
         wait(rig)
     assert annotations(rig) == {}
 

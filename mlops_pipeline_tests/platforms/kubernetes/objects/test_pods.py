@@ -102,13 +102,13 @@ def test_no_pod_is_no_readiness() -> None:
 def test_what_is_on_its_way_is_named_with_its_pod() -> None:
     waits = waiting("PodInitializing")
     assert explain_unready([pod(waits, init=[running(name=INITIALIZER)])]) == (
-        f"iris-0: {INITIALIZER} runs and is not ready yet"
+        f"iris-0: {INITIALIZER} runs but is not ready yet"
     )
     assert explain_unready([pod(waits)]) == (
         "iris-0: classifier is not started yet (PodInitializing)"
     )
-    assert explain_unready([pod(running())]) == "iris-0: classifier runs and is not ready yet"
-    assert explain_unready([pod()]) == "iris-0: it is being made"
+    assert explain_unready([pod(running())]) == "iris-0: classifier runs but is not ready yet"
+    assert explain_unready([pod()]) == "iris-0: it is being created"
 
 
 def event(message: str, second: int = 0, **more: Any) -> dict[str, Any]:
@@ -136,8 +136,8 @@ def test_the_last_warning_about_the_pod_is_told_too() -> None:
 @pytest.mark.parametrize(
     ("message", "advice"),
     [
-        ('Failed to pull image "serving:1": no such host', "is the image loaded"),
-        ('Error: secret "keys" not found', "mend what it names"),
+        ('Failed to pull image "serving:1": no such host', "load the image into"),
+        ('Error: secret "keys" not found', "correct what the message names"),
     ],
 )
 def test_what_the_kubelet_tells_before_its_status_does_ends_the_wait(
@@ -150,7 +150,7 @@ def test_what_the_kubelet_tells_before_its_status_does_ends_the_wait(
     assert advice in str(error.value)
     busy = [event('Failed to pull image "serving:1": i/o timeout', reason="Failed")]
     assert "i/o timeout" in explain_unready([pod(waiting("PodInitializing"))], busy)
-    assert "runs and is not ready" in explain_unready([pod(running())], events)
+    assert "runs but is not ready" in explain_unready([pod(running())], events)
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"])
@@ -159,7 +159,7 @@ def test_an_image_that_cannot_be_had_ends_the_wait(reason: str) -> None:
         explain_unready([pod(waiting(reason, "no such host"))])
     assert reason in str(error.value)
     assert "no such host" in str(error.value)
-    assert "is the image loaded into the cluster" in str(error.value)
+    assert "load the image into the cluster" in str(error.value)
 
 
 def test_a_registry_that_is_busy_is_waited_for() -> None:
@@ -197,7 +197,7 @@ def test_too_little_memory_ends_the_wait_and_names_the_limit() -> None:
         running(**crashed(137, "OOMKilled")),
         waiting("CrashLoopBackOff", **crashed(137, "OOMKilled")),
     ):
-        with pytest.raises(FatalStateError, match=r"more memory than it may \(limit 1Gi\)"):
+        with pytest.raises(FatalStateError, match=r"exceeded its memory limit \(1Gi\)"):
             explain_unready([pod(status)])
 
 
@@ -211,14 +211,14 @@ def test_what_is_final_is_found_behind_what_is_not() -> None:
 
 def test_no_room_ends_the_wait_with_the_schedulers_words() -> None:
     full = pod(**unscheduled("0/1 nodes are available: 1 Insufficient cpu."))
-    with pytest.raises(FatalStateError, match=r"no node takes it: .* 1 Insufficient cpu\.; make"):
+    with pytest.raises(FatalStateError, match=r"no node can run it: .* 1 Insufficient cpu\.; free"):
         explain_unready([full])
 
 
 def test_room_that_is_being_made_is_waited_for() -> None:
     full = pod(**unscheduled("1 Insufficient cpu."))
     ending = pod(name="old", metadata={"deletionTimestamp": "now"})
-    assert explain_unready([full, ending]) == "iris-0: no node takes it: 1 Insufficient cpu."
+    assert explain_unready([full, ending]) == "iris-0: no node can run it: 1 Insufficient cpu."
     for message in (
         "1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }",
         "pod has unbound immediate PersistentVolumeClaims",
@@ -229,7 +229,7 @@ def test_room_that_is_being_made_is_waited_for() -> None:
 
 def test_an_evicted_pod_ends_the_wait() -> None:
     evicted = pod(phase="Failed", reason="Evicted", message="low on memory")
-    with pytest.raises(FatalStateError, match="it has failed: Evicted: low on memory"):
+    with pytest.raises(FatalStateError, match="it failed: Evicted: low on memory"):
         explain_unready([evicted])
 
 
@@ -247,7 +247,7 @@ def test_an_evicted_pod_that_is_replaced_does_not_count() -> None:
         ("AccessDenied: 403", 1, "refuses the keys in the Secret seldon-rclone-secret", "up obj"),
         ("InvalidAccessKeyId", 1, "refuses the keys in the Secret seldon-rclone-secret", "up obj"),
         ("dial tcp: connection refused", 1, "seldon-rclone-secret names does not answer", "status"),
-        ("Segmentation fault", 1, f"{URI} could not be copied", "what rclone says"),
+        ("Segmentation fault", 1, f"could not copy {URI}", "rclone's message"),
     ],
 )
 def test_rclones_errors_are_put_into_words(log: str, code: int, expected: str, advice: str) -> None:
@@ -308,7 +308,9 @@ def test_a_prefix_from_which_nothing_was_copied_is_named(tmp_path: Path) -> None
     with pytest.raises(ArtifactError) as said:
         describe(tmp_path)
     log = f"{said.value}\n"
-    with pytest.raises(FatalStateError, match=f"copied from {URI} holds no artifact"):
+    with pytest.raises(
+        FatalStateError, match=f"there is no artifact in what was copied from {URI}"
+    ):
         explain_unready([pod(ended(3))], log=lambda *_: log, final_exit_codes=(3,))
 
 

@@ -121,7 +121,7 @@ def test_without_an_address_it_says_why(rig: Rig, event: str | None) -> None:
 
     rig.api.when_applied("Service", forget)
     with (
-        pytest.raises(WaitTimeoutError, match=event or "the Service has none yet"),
+        pytest.raises(WaitTimeoutError, match=event or "no address is assigned to the Service yet"),
         echo(rig.api, rig.parts.images, type="LoadBalancer", clock=rig.clock),
     ):
         pass

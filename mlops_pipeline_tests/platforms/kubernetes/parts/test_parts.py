@@ -30,9 +30,11 @@ def test_making_them_contacts_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", "")
     parts = KindParts.make(tmp_path / "kind", KindSettings(), bundle=None)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ConfigurationError, match=r"kind v0.* is not here yet, and PATH has none"):
+    with pytest.raises(
+        ConfigurationError, match=r"kind v0.* is not downloaded yet, and PATH has no"
+    ):
         parts.kind()
-    with pytest.raises(ConfigurationError, match=r"helm v3.* is not here yet"):
+    with pytest.raises(ConfigurationError, match=r"helm v3.* is not downloaded yet"):
         parts.helm()
 
 
@@ -61,7 +63,7 @@ def test_the_kind_that_made_a_cluster_is_asked_where_no_bundle_is_set_any_more(
     parts = KindParts.make(home, settings, bundle=None)
     assert parts.kind().clusters() == ["of-the-bundle"]
     program.write_text("#!/bin/sh\necho altered\n")
-    with pytest.raises(ConfigurationError, match=r"kind v0.* is not here yet"):
+    with pytest.raises(ConfigurationError, match=r"kind v0.* is not downloaded yet"):
         parts.kind()
 
 

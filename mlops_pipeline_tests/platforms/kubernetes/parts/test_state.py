@@ -68,7 +68,9 @@ def test_whatever_takes_the_first_lock_leaves_the_folder_ours(
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConflictError, match=r"holds thesis\.tex, which this project did not make"):
+    with pytest.raises(
+        ConflictError, match=r"contains thesis\.tex, which this project did not create"
+    ):
         State(tmp_path).prepare()
     with pytest.raises(ConflictError, match="was not made by this project"):
         State(tmp_path).purge()

@@ -97,7 +97,7 @@ def test_what_a_bundle_does_not_hold_is_named_with_what_it_holds(
 
 def test_a_file_that_was_altered_is_refused(bundle: Bundle, folder: Path) -> None:
     (folder / "bin/kind").write_text("something else")
-    with pytest.raises(IntegrityError, match=r"bin/kind has the digest .*get the bundle anew"):
+    with pytest.raises(IntegrityError, match=r"bin/kind has the digest .*copy the bundle again"):
         bundle.require(["kind"])
 
 
@@ -184,8 +184,8 @@ def test_a_program_that_may_not_be_run_says_how_to_allow_it(bundle: Bundle, fold
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "is no bundle: .*MLOPS_BUNDLE"),
-        ("a = ", "cannot be understood"),
+        (None, "is not a bundle: .*MLOPS_BUNDLE"),
+        ("a = ", "is invalid"),
         ('name = "a"', "no 'file'"),
         ('[[file]]\npath = "a"', "no 'kind'"),
     ],

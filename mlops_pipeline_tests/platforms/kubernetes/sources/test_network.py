@@ -109,7 +109,7 @@ def test_only_requiring_uses_the_network(tmp_path: Path, server: FileServer) -> 
         lambda: sources.chart("istiod"),
         lambda: sources.manifest("metallb-native"),
     ):
-        with pytest.raises(NotDownloadedError, match=r"is not here yet.*`mlops-pipeline up`"):
+        with pytest.raises(NotDownloadedError, match=r"is not downloaded yet.*`mlops-pipeline up`"):
             ask()
     assert server.requests == []
     assert not (tmp_path / "kind").exists()
@@ -130,7 +130,7 @@ def test_what_was_altered_in_the_cache_is_downloaded_anew(
         altered.write_bytes(b"altered")
     with pytest.raises(NotDownloadedError):
         sources.binary("helm")
-    assert f"instead of {digest(HELM)}: it is not used" in caplog.text
+    assert f", expected {digest(HELM)}" in caplog.text
     sources.require(NAMES)
     assert sources.binary("helm").read_bytes() == HELM
     assert sources.chart("istiod").path.read_bytes() == CHART
@@ -191,7 +191,9 @@ def test_a_digest_that_upstream_does_not_publish_is_told(tmp_path: Path) -> None
     for index in ("entries: {}", "a: [", "entries:\n  istiod:\n  - {version: 1.30.4, digest: x}"):
         with (
             serving(mirror(index=index)) as server,
-            pytest.raises(IntegrityError, match=r"index\.yaml publishes no SHA-256 of istiod"),
+            pytest.raises(
+                IntegrityError, match=r"index\.yaml does not publish a SHA-256 of istiod"
+            ),
         ):
             network(tmp_path, server.url).require(["istiod"])
         assert "/charts.example/istiod-1.30.4.tgz" not in server.paths()

@@ -114,9 +114,9 @@ def test_one_that_does_not_answer_is_broken(rig: ExistingRig) -> None:
 @pytest.mark.parametrize(
     ("version", "reason"),
     [
-        ("v1.22.9", "Seldon Core needs Kubernetes 1.23 or newer, and the cluster is 1.22"),
-        ("v1.31.0+k3s1", "Istio 1.31.0: it needs Kubernetes 1.32 or newer"),
-        ("v2.0.0", "name a context of a Kubernetes 1.x"),
+        ("v1.22.9", "Seldon Core needs Kubernetes 1.23 or newer, but the cluster is 1.22"),
+        ("v1.31.0+k3s1", "Istio 1.31.0: expected Kubernetes 1.32 or newer"),
+        ("v2.0.0", "set a context with Kubernetes 1.x"),
     ],
 )
 def test_a_version_that_does_not_fit_is_refused(
@@ -136,13 +136,16 @@ def test_an_older_one_will_do_where_an_istio_is_there(rig: ExistingRig) -> None:
 
 
 def test_a_newer_one_than_was_tested_is_told(rig: ExistingRig) -> None:
-    assert "tested by Seldon up to 1.27 only" in examined(rig)["kubernetes"].seen
+    assert (
+        "Seldon has tested Seldon Core only up to Kubernetes 1.27"
+        in examined(rig)["kubernetes"].seen
+    )
 
 
 def test_a_chart_that_is_not_downloaded_yet_says_nothing_about_versions(rig: ExistingRig) -> None:
     class Later(FakeSources):
         def chart(self, name: str) -> Chart:
-            raise NotDownloadedError(f"{name} is not here yet")
+            raise NotDownloadedError(f"{name} is not downloaded yet")
 
     rig.sources = Later()
     assert examined(rig)["kubernetes"].fine
@@ -165,7 +168,7 @@ def test_all_that_is_missing_is_told_in_one_error_before_anything_is_changed(
         "nothing was changed",
     ):
         assert part in said
-    assert "permissions: not allowed: list nodes; create namespaces; let an administrator" in said
+    assert "permissions: not allowed: list nodes; create namespaces; ask an administrator" in said
     assert rig.api.applied == []
 
 

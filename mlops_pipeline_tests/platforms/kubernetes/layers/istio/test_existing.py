@@ -62,7 +62,7 @@ def test_a_gateway_that_is_not_there_is_told_with_those_that_are(rig: ExistingRi
     layer = ExistingGateway(rig.parts)
     state = layer.observe()
     assert isinstance(state, Broken)
-    assert "there is no Gateway edge/other (there are: edge/public)" in state.reason
+    assert "the Gateway edge/other is missing (there are: edge/public)" in state.reason
     with pytest.raises(ConfigurationError, match="could not use the Istio that is there: there is"):
         layer.ensure()
 
@@ -84,7 +84,10 @@ def test_one_that_does_not_answer_from_here_is_told(
     monkeypatch.setattr(http, "get", get)
     state = ExistingGateway(rig.parts).observe()
     assert isinstance(state, Broken)
-    assert "203.0.113.9 does not answer; can this machine reach the addresses" in state.reason
+    assert (
+        "203.0.113.9 does not answer; check that this machine can reach the addresses"
+        in state.reason
+    )
 
 
 def test_a_cluster_that_does_not_answer_breaks_it(rig: ExistingRig) -> None:

@@ -149,7 +149,7 @@ def test_a_certificate_that_is_not_valid_yet_is_made_again(secured: HelmRig) -> 
     early = make_at(tls.utc_now() + timedelta(days=1))
     secured.api.put(early.manifest(SYSTEM))
     assert Istio(secured.parts).observe() == Drifted(
-        ("the certificate of port 443 is not valid yet: a clock was wrong when it was made",)
+        ("the certificate of port 443 is not valid yet: a clock was wrong when it was created",)
     )
     assert Istio(secured.parts).ensure().action == "updated"
     assert chain(secured) != early.chain
@@ -191,7 +191,7 @@ def test_a_certificate_of_files_is_used_and_followed(rig: HelmRig, tmp_path: Pat
     assert chain(rig) == pair.chain
     write(tmp_path, make_at(tls.utc_now(), address="models.example"))
     assert Istio(rig.parts).observe() == Drifted(
-        ("the certificate of port 443 is not the one in the files",)
+        ("the certificate of port 443 differs from the one in the files",)
     )
     assert Istio(rig.parts).ensure().action == "updated"
     assert isinstance(Istio(rig.parts).observe(), Ready)
@@ -207,8 +207,8 @@ def test_a_redirect_needs_a_certificate_for_the_address(rig: HelmRig, tmp_path: 
 @pytest.mark.parametrize(
     ("harmed", "content", "reason"),
     [
-        ("chain.pem", "no certificate", "it holds no certificate"),
-        ("key.pem", "no key", "it holds no key"),
+        ("chain.pem", "no certificate", "it does not contain a certificate"),
+        ("key.pem", "no key", "it does not contain a key"),
         ("key.pem", make_at(NOW).key, "it is not the key of"),
         ("chain.pem", None, "No such file"),
     ],
@@ -242,12 +242,12 @@ def test_the_check_compares_what_the_port_shows(
     check = next(c for c in Istio(secured.parts).checks if c.name == "shows_its_certificate")
     finding = check.run()
     assert finding.passed
-    assert f"{ADDRESS}:443 shows our certificate" in finding.seen
+    assert f"{ADDRESS}:443 presents our certificate" in finding.seen
     other = make_at(NOW).chain
     monkeypatch.setattr(http, "certificate_at", lambda address, port, timeout: other)
     finding = check.run()
     assert not finding.passed
-    assert "shows another certificate" in finding.seen
+    assert "presents another certificate" in finding.seen
 
     def refuse(address: str, port: int, timeout: float) -> str:
         raise UnavailableError("Connection refused")

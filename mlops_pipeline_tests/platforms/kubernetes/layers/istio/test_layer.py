@@ -226,9 +226,9 @@ def test_what_it_lacks_breaks_it_and_that_alone_is_repaired(
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        ({"servers": [{"hosts": ["a"]}]}, "servers is [{'hosts': ['a']}], wanted is [{'port': {"),
-        ({"selector": {"team": "red"}}, "selector.team is red, wanted is nothing"),
-        ({"selector": {"istio": "other"}}, "selector.istio is other, wanted is ingressgateway"),
+        ({"servers": [{"hosts": ["a"]}]}, "servers is [{'hosts': ['a']}], expected [{'port': {"),
+        ({"selector": {"team": "red"}}, "selector.team is red, expected nothing"),
+        ({"selector": {"istio": "other"}}, "selector.istio is other, expected ingressgateway"),
     ],
 )
 def test_a_gateway_that_somebody_edited_is_named_and_taken_back(
@@ -258,7 +258,7 @@ def test_another_version_of_the_charts_is_a_difference(installed: HelmRig) -> No
     state = Istio(installed.parts).observe()
     assert isinstance(state, Drifted)
     assert state.differences[1] == (
-        "the Helm release istio-system/istiod is version 1.31.0, wanted is 1.31.1"
+        "the Helm release istio-system/istiod is version 1.31.0, expected 1.31.1"
     )
     assert Istio(installed.parts).ensure().action == "updated"
     assert installed.installed() == ["istio-base", "istiod", INGRESS]
@@ -298,7 +298,7 @@ def test_a_release_of_somebody_else_is_left_alone(rig: HelmRig) -> None:
 
 def test_a_kubernetes_that_is_too_old_is_refused_before_anything_is_done(rig: HelmRig) -> None:
     rig.api._version = "v1.28.3"
-    with pytest.raises(ConfigurationError, match=r"it needs Kubernetes 1\.32 or newer"):
+    with pytest.raises(ConfigurationError, match=r"expected Kubernetes 1\.32 or newer"):
         Istio(rig.parts).ensure()
     assert rig.installed() == []
     assert rig.rig.engine.imported == []
@@ -313,7 +313,7 @@ def test_a_kubernetes_that_is_too_old_is_refused_before_anything_is_done(rig: He
         (
             "1.39.0",
             "v1.34.4",
-            "Istio 1.39.0 is not in the table of versions; Kubernetes is v1.34.4",
+            "Istio 1.39.0 is not in the table of supported versions; Kubernetes is v1.34.4",
         ),
     ],
 )
@@ -347,7 +347,7 @@ def test_a_gateway_without_an_address_is_waited_for_and_told(rig: HelmRig) -> No
     service = load_balancer(INGRESS, SYSTEM)
     brought = {**BRINGS, INGRESS: [deployment(INGRESS, SYSTEM), {**service, "status": {}}]}
     rig.helm._brings = {name: tuple(found) for name, found in brought.items()}
-    with pytest.raises(WaitTimeoutError, match="its Service was given none"):
+    with pytest.raises(WaitTimeoutError, match="no external IP was assigned to its Service"):
         Istio(rig.parts).ensure()
     state = Istio(rig.parts).observe()
     assert isinstance(state, Broken)
@@ -365,7 +365,7 @@ def test_a_gateway_without_an_address_is_waited_for_and_told(rig: HelmRig) -> No
         }
     )
     assert Istio(rig.parts).observe() == Broken(
-        "the gateway has no address: its Service was given none"
+        "the gateway has no address: no external IP was assigned to its Service"
     )
 
 
@@ -378,7 +378,7 @@ def test_an_address_that_cannot_be_reached_is_told_with_what_to_do(
     monkeypatch.setattr(http, "get", get)
     state = Istio(installed.parts).observe()
     assert isinstance(state, Broken)
-    assert "can this machine reach the container network?" in state.reason
+    assert "check that this machine can reach the container network" in state.reason
     before = installed.rig.clock.now()
     with pytest.raises(WaitTimeoutError, match=r"kind\.cluster\.reach = ports"):
         Istio(installed.parts).ensure()

@@ -125,7 +125,7 @@ def test_the_node_image_is_loaded_unless_the_engine_has_it(rig: Rig) -> None:
 
 
 def test_with_a_bundle_no_node_image_is_pulled(rig: Rig) -> None:
-    with pytest.raises(ConfigurationError, match="with a bundle nothing is pulled"):
+    with pytest.raises(ConfigurationError, match="with a bundle no image is pulled"):
         other(rig, node_image="kindest/node:v1.33.1").ensure()
     assert rig.kind.created == []
 
@@ -364,7 +364,7 @@ def test_a_cluster_of_others_is_never_deleted(
     KindCluster(rig.parts).remove()
     assert rig.kind.deleted == []
     assert not rig.parts.state.kubeconfig.exists()
-    assert ("the kind cluster seldon stays: it was not made" in caplog.text) is prepared
+    assert ("kept the kind cluster seldon: " in caplog.text) is prepared
     parts = replace(rig.parts, settings=cluster_settings(workers=1))
     with pytest.raises(ConflictError, match=r"it was not made from this state folder\. Delete it"):
         KindCluster(parts, recreate=True).ensure()
@@ -377,7 +377,7 @@ def test_the_folder_that_a_cluster_was_made_from_is_named(made: Rig, tmp_path: P
     answer_configuration(made, f"mlops-pipeline/made-by={identity_of(made.home)}")
     KindCluster(stranger.parts).ensure()
     parts = replace(stranger.parts, settings=cluster_settings(workers=1))
-    with pytest.raises(ConflictError, match=f"it was made from the state folder {made.home}"):
+    with pytest.raises(ConflictError, match=f"the state folder {made.home} created it"):
         KindCluster(parts, recreate=True).ensure()
 
 
@@ -510,7 +510,7 @@ def test_what_may_be_in_a_clusters_way_is_told_before_it_is_made_and_if_it_canno
     rig.kind.fails = "could not find a log line"
     with pytest.raises(CommandError, match=r"could not find a log line\ninotify: 128"):
         KindCluster(rig.parts).ensure()
-    assert "may not do for a cluster: inotify: 128, run `sysctl`" in caplog.text
+    assert "may be unsuitable for a cluster: inotify: 128, run `sysctl`" in caplog.text
     assert KindCluster(rig.parts).observe() == Absent()
     rig.kind.fails = ""
     assert KindCluster(rig.parts).ensure().action == "created"
@@ -553,7 +553,7 @@ def test_a_cluster_that_is_right_needs_nothing_from_elsewhere(
 ) -> None:
     made.sources = FakeSources(absent=["node"])
     assert KindCluster(made.parts).ensure().action == "unchanged"
-    assert "a layer that has to be changed will need this: node is not in" in caplog.text
+    assert "this will be needed when a layer must be changed: node is not in" in caplog.text
 
 
 def test_its_identity_fits_a_label_and_differs_by_folder(tmp_path: Path) -> None:

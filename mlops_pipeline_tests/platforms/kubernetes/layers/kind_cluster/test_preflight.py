@@ -77,7 +77,9 @@ def test_an_engine_that_does_not_answer_blocks(rig: Rig, engine: str) -> None:
     assert "connection refused" in found[engine].seen
     assert engine in found[engine].remedy.lower()
     assert "cgroup" not in found
-    with pytest.raises(UnavailableError, match=f"no cluster can be made here: {engine}: "):
+    with pytest.raises(
+        UnavailableError, match=f"could not create a cluster on this machine: {engine}: "
+    ):
         preflight.require(rig.parts)
 
 
@@ -113,10 +115,10 @@ def test_a_program_that_is_missing_blocks(rig: Rig, name: str) -> None:
 def test_a_program_that_is_only_to_be_downloaded_is_fine(rig: Rig) -> None:
     class Fresh(FakeSources):
         def binary(self, name: str) -> Path:
-            raise NotDownloadedError(f"{name} is not here yet")
+            raise NotDownloadedError(f"{name} is not downloaded yet")
 
     rig.sources = Fresh()
-    assert examined(rig)["helm"] == Diagnosis("helm", "not here yet: `up` downloads it")
+    assert examined(rig)["helm"] == Diagnosis("helm", "not downloaded yet: `up` downloads it")
     preflight.require(rig.parts)
 
 

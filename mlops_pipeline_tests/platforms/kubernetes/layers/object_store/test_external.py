@@ -80,7 +80,7 @@ def test_without_a_cluster_it_is_absent(rig: HelmRig, store: Theirs) -> None:
 def test_a_missing_bucket_is_told_and_not_made(rig: HelmRig, store: Theirs) -> None:
     store.buckets = {"models", "photos"}
     layer = ExternalStore(rig.parts)
-    remedy = f"make them at {ENDPOINT}, which nothing of ours changes"
+    remedy = f"create them at {ENDPOINT}; this project does not change that store"
     assert layer.observe() == Broken(f"buckets are missing: datasets; {remedy}")
     with pytest.raises(ConfigurationError, match=f"buckets are missing: datasets; {remedy}"):
         layer.ensure()
@@ -155,7 +155,7 @@ def test_without_keys_it_is_broken_and_says_where_to_put_them(
     [
         ("http://127.0.0.1:9000", "in a pod, that is the pod itself"),
         ("http://localhost:9000", "in a pod, that is the pod itself"),
-        ("s3.example.com", "it is no URL"),
+        ("s3.example.com", "it is not a URL"),
     ],
 )
 def test_an_address_that_pods_cannot_reach_is_refused(

@@ -244,9 +244,9 @@ def _no_readable_key(rig: HelmRig) -> None:
         (_no_service, "the Service mlops-storage/seaweedfs is missing"),
         (_no_policy, "the NetworkPolicy mlops-storage/seaweedfs is missing"),
         (_no_volume, "the PersistentVolumeClaim mlops-storage/seaweedfs is missing"),
-        (_no_keys, "the Secret mlops-storage/seaweedfs-credentials holds no key"),
-        (_half_a_key, "the Secret mlops-storage/seaweedfs-credentials holds no key"),
-        (_no_readable_key, "the Secret mlops-storage/seaweedfs-credentials holds no key"),
+        (_no_keys, "the Secret mlops-storage/seaweedfs-credentials has no key"),
+        (_half_a_key, "the Secret mlops-storage/seaweedfs-credentials has no key"),
+        (_no_readable_key, "the Secret mlops-storage/seaweedfs-credentials has no key"),
     ],
 )
 def test_what_it_lacks_breaks_it_and_is_repaired(
@@ -336,7 +336,7 @@ def test_a_pod_template_that_somebody_edited_is_a_difference(installed: HelmRig)
     change = {"spec": {"template": {"spec": edited}}}
     installed.api.patch(STATEFUL_SET, NAME, change, namespace=STORAGE)
     assert SeaweedStore(installed.parts).observe() == Drifted(
-        ("the StatefulSet mlops-storage/seaweedfs differs from what is wanted",)
+        ("the StatefulSet mlops-storage/seaweedfs differs from its manifest",)
     )
     assert SeaweedStore(installed.parts).ensure().action == "updated"
 
@@ -406,10 +406,10 @@ def test_a_service_without_an_address_is_waited_for_and_told(installed: HelmRig)
     service = installed.api.get(SERVICE, NAME, namespace=STORAGE)
     installed.api.put({**service, "status": {}})
     assert SeaweedStore(installed.parts).observe() == Broken(
-        "the object store has no address: its Service was given none"
+        "the object store has no address: no external IP was assigned to its Service"
     )
     installed.api._reactions.clear()
-    with pytest.raises(WaitTimeoutError, match="its Service was given none"):
+    with pytest.raises(WaitTimeoutError, match="no external IP was assigned to its Service"):
         SeaweedStore(installed.parts).ensure()
 
 
@@ -434,7 +434,7 @@ def test_a_larger_volume_is_given_where_its_class_can(installed: HelmRig) -> Non
     installed.api.patch(PERSISTENT_VOLUME_CLAIM, NAME, change, namespace=STORAGE)
     installed.set(object_store={"size": "10Gi"})
     assert SeaweedStore(installed.parts).observe() == Drifted(
-        ("the volume has 5Gi, wanted is 10Gi",)
+        ("the volume has 5Gi, expected 10Gi",)
     )
     with pytest.raises(ConfigurationError, match=r"set kind\.object_store\.size to 5Gi"):
         SeaweedStore(installed.parts).ensure()
@@ -444,7 +444,7 @@ def test_a_larger_volume_is_given_where_its_class_can(installed: HelmRig) -> Non
 
 def test_a_volume_never_shrinks(installed: HelmRig) -> None:
     installed.set(object_store={"size": "1Gi"})
-    with pytest.raises(ConfigurationError, match="its storage class cannot change that"):
+    with pytest.raises(ConfigurationError, match="its storage class does not allow a change"):
         SeaweedStore(installed.parts).ensure()
 
 
@@ -460,7 +460,7 @@ def test_a_volume_that_somebody_deletes_is_told_and_not_hurried(installed: HelmR
     installed.api.patch(PERSISTENT_VOLUME_CLAIM, NAME, change, namespace=STORAGE)
     state = SeaweedStore(installed.parts).observe()
     assert isinstance(state, Broken)
-    assert "is being deleted, with all that is stored" in state.reason
+    assert "is being deleted, with all stored data" in state.reason
     with pytest.raises(ConflictError, match="copy what you need"):
         SeaweedStore(installed.parts).ensure()
 
@@ -470,7 +470,7 @@ def test_a_volume_that_somebody_deletes_is_told_and_not_hurried(installed: HelmR
     [
         (STATEFUL_SET, NAME, "is being deleted"),
         (SERVICE, NAME, "is missing"),
-        (SECRET, KEYS, "holds no key"),
+        (SECRET, KEYS, "has no key"),
     ],
 )
 def test_what_is_being_deleted_counts_as_lost_and_is_waited_for(

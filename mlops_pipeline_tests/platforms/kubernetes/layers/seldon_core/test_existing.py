@@ -65,7 +65,7 @@ def test_it_is_used_as_it_is(rig: ExistingRig) -> None:
     ("variables", "reason"),
     [
         ({"ISTIO_GATEWAY": "istio-system/seldon-gateway"}, "binds routes to the Gateway istio-sys"),
-        ({"ISTIO_ENABLED": "false"}, "makes no routes for Istio"),
+        ({"ISTIO_ENABLED": "false"}, "creates no routes for Istio"),
     ],
 )
 def test_an_operator_that_routes_elsewhere_is_refused(
@@ -117,4 +117,4 @@ def test_its_check_asks_its_webhook(rig: ExistingRig, monkeypatch: pytest.Monkey
     monkeypatch.setattr(rig.api, "apply", apply)
     assert check.run().passed
     rig.api.refuse("SeldonDeployment", "nothing passes")
-    assert "a right SeldonDeployment was refused" in check.run().seen
+    assert "a valid SeldonDeployment was refused" in check.run().seen

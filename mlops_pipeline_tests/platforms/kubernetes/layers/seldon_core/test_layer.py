@@ -191,7 +191,7 @@ def test_another_serving_image_is_a_difference_and_takes_effect(installed: HelmR
     assert isinstance(state, Drifted)
     assert (
         "TENSORFLOW_SERVER under the protocol tensorflow runs "
-        "localhost:5001/mlops-pipeline/serving-tensorflow:0123456789abcdef, wanted is "
+        "localhost:5001/mlops-pipeline/serving-tensorflow:0123456789abcdef, expected "
         "localhost:5001/mlops-pipeline/serving-tensorflow:fedcba9876543210"
     ) in state.differences
     assert other.ensure().action == "updated"
@@ -245,7 +245,7 @@ def test_upstreams_servers_need_a_tensorflow_to_fit(
         layer(rig).ensure()
     state = layer(rig).observe()
     assert isinstance(state, Broken)
-    assert "no TensorFlow is installed here" in state.reason
+    assert "TensorFlow is not installed here" in state.reason
 
 
 def test_a_chart_of_another_version_is_refused(rig: HelmRig) -> None:
@@ -253,7 +253,7 @@ def test_a_chart_of_another_version_is_refused(rig: HelmRig) -> None:
     with pytest.raises(ConfigurationError) as caught:
         layer(rig).ensure()
     assert "kind.seldon.version is 1.18.2" in str(caught.value)
-    assert "the chart that can be had is 1.17.1" in str(caught.value)
+    assert "the available chart is 1.17.1" in str(caught.value)
     assert rig.installed() == []
     assert rig.rig.engine.imported == []
 
@@ -406,7 +406,7 @@ def test_the_check_wants_a_wrong_deployment_refused(installed: HelmRig) -> None:
     assert "Traffic must sum to 100" in finding.seen
     finding = check.run()
     assert not finding.passed
-    assert finding.seen.startswith("a right SeldonDeployment was refused")
+    assert finding.seen.startswith("a valid SeldonDeployment was refused")
 
 
 def test_an_operator_that_goes_while_it_is_looked_at_breaks_nothing(installed: HelmRig) -> None:

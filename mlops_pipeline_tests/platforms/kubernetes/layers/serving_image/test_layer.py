@@ -211,7 +211,7 @@ def test_pip_and_uv_are_told_of_the_same_index() -> None:
     ],
 )
 def test_a_password_does_not_get_into_an_images_history(name: str, value: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{name} holds a password") as caught:
+    with pytest.raises(ConfigurationError, match=f"{name} contains a password") as caught:
         serving_context.arguments({name: value})
     assert "word@" not in str(caught.value)
 
