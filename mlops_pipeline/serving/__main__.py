@@ -18,11 +18,11 @@ from mlops_pipeline.serving import settings as _settings  # noqa: E402
 from mlops_pipeline.serving.errors import ExitCode, StartError  # noqa: E402
 
 EXIT_CODES = """exit codes:
-  0  stopped by a signal, after answering what was in flight; or the rows were predicted
-  2  an option, a variable or a parameter has a value that cannot be used
-  3  the artifact is not what its manifest says
+  0  stopped by a signal, after answering all requests, or the rows were predicted
+  2  an option, a variable or a parameter has an invalid value
+  3  the artifact does not match its manifest
   4  the model does not load, or does not answer
-  5  a port is taken
+  5  a port is in use or not allowed
   6  predict: the rows cannot be read, or the model refuses them
 
 The server's variables are described at the top of mlops_pipeline/serving/settings.py.

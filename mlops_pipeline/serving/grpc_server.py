@@ -19,7 +19,7 @@ from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon_grpc, v2_grpc
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.settings import Place, ServerSettings
-from mlops_pipeline.serving.telling import HEADER
+from mlops_pipeline.serving.unit_header import HEADER
 from mlops_pipeline.serving.units import Kept, unit_of
 
 logger = logging.getLogger(__name__)

@@ -93,7 +93,7 @@ def load(
         example=_find_example(folder),
     )
     if parameters is not None:
-        model = model.told(parameters)
+        model = model.for_unit(parameters)
     warm(model)
     logger.info("Loaded %s %s in %.2f s", model.name, model.digest[:12], time.monotonic() - begin)
     return model

@@ -73,7 +73,7 @@ class Model:
         """V2's version: the digest, if there is one."""
         return self.digest or str(self.version)
 
-    def told(self, parameters: Mapping[str, Parameter]) -> "Model":
+    def for_unit(self, parameters: Mapping[str, Parameter]) -> "Model":
         """Return the model as a unit with these parameters serves it.
 
         Raises:
@@ -113,7 +113,7 @@ def predict(
         if name not in signature.outputs:
             raise RequestError(
                 "UNKNOWN_OUTPUT",
-                f"there is no output {name[:80]!r}; {signature.known_outputs()}",
+                f"the model has no output {name[:80]!r}; {signature.known_outputs()}",
             )
     if len(set(names)) < len(names):
         raise RequestError("WRONG_OUTPUT", "each output can be requested only once")

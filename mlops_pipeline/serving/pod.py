@@ -64,7 +64,7 @@ def run_pod(
     own = settings_of(arguments, environment)
     from mlops_pipeline.serving.forwarding import target
 
-    if target.is_told(own.parameters) and not arguments.are_given:
+    if target.is_forwarder(own.parameters) and not arguments.are_given:
         there = target.read_target(own, environment["PREDICTIVE_UNIT_PARAMETERS"])
         from mlops_pipeline.serving.forwarding import run as forwarding
 
@@ -83,5 +83,5 @@ def settings_of(arguments: TensorFlowArguments, environment: Mapping[str, str]) 
     """
     is_own = "PREDICTIVE_UNIT_ID" in environment
     place = Place.BEHIND if arguments.are_given and not is_own else Place.POD
-    told = {**DEFAULTS, **environment, **arguments.as_environment()}
-    return read_settings(told, model=arguments.model_base_path, place=place)
+    variables = {**DEFAULTS, **environment, **arguments.as_environment()}
+    return read_settings(variables, model=arguments.model_base_path, place=place)

@@ -1,4 +1,4 @@
-"""What the server is told, read once from the environment: Seldon's contract and a few limits.
+"""The server's configuration, read once from the environment: Seldon's contract and some limits.
 
 Variables (Seldon's and MLServer's names, so that the same process runs in a pod):
 
@@ -7,14 +7,14 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
     PREDICTIVE_UNIT_HTTP_SERVICE_PORT  else PREDICTIVE_UNIT_SERVICE_PORT, MLSERVER_HTTP_PORT, 9000
     PREDICTIVE_UNIT_GRPC_SERVICE_PORT  else MLSERVER_GRPC_PORT, 9500
     PREDICTIVE_UNIT_METRICS_SERVICE_PORT  else MLSERVER_METRICS_PORT, none: answers as the HTTP port
-    PREDICTIVE_UNIT_IMAGE              what `meta.requestPath` says answered
+    PREDICTIVE_UNIT_IMAGE              the image in `meta.requestPath`
     SELDON_DEPLOYMENT_ID, PREDICTOR_ID
     MLSERVER_HOST                      address to listen on, 127.0.0.1
-    MLSERVER_MODEL_URI                 folder, if no option or parameter says it: /mnt/models
+    MLSERVER_MODEL_URI                 folder, if no option or parameter sets it: /mnt/models
     MLOPS_MAX_BODY_BYTES               largest request body, 16 MiB
     MLOPS_RECEIVE_SECONDS              from a request's first byte to its last, 30
-    MLOPS_DRAIN_SECONDS                for what is in flight when the server is told to stop, 10
-    MLOPS_ANSWER_SECONDS               a forwarder's: for the model's server to answer, 60
+    MLOPS_DRAIN_SECONDS                to finish the current requests after the signal to stop, 10
+    MLOPS_ANSWER_SECONDS               for the model's server to answer a forwarder, 60
     MLOPS_KEEP_ALIVE_SECONDS           how long an idle connection stays open, 3660: a gateway
                                        (Envoy: 1 h) must be the first to close its connections
 """

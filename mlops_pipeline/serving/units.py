@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from mlops_pipeline.serving import loading, telling
+from mlops_pipeline.serving import loading, unit_header
 from mlops_pipeline.serving.app import App
 from mlops_pipeline.serving.asgi import Receive, Scope, Send
 from mlops_pipeline.serving.errors import RequestError, StartError
@@ -38,13 +38,13 @@ def unit_of(unit: Unit, said: str) -> Unit:
     Raises:
         RequestError: the header cannot be read, or the model does not have what it names.
     """
-    told = telling.read(said)
+    own = unit_header.read(said)
     try:
-        model = unit.model.told(told.parameters)
+        model = unit.model.for_unit(own.parameters)
         loading.warm(model)
     except StartError as error:
         raise RequestError("WRONG_PARAMETER", str(error).rstrip(".")) from error
-    return Unit(model, told.image, told.predictor)
+    return Unit(model, own.image, own.predictor)
 
 
 class AppOfUnits:
@@ -54,7 +54,7 @@ class AppOfUnits:
         """`app` answers requests without the header."""
         self._app = app
         self._apps = Kept(make)
-        self._key = telling.HEADER.encode()
+        self._key = unit_header.HEADER.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -126,7 +126,7 @@ def test_a_damaged_book_of_ports_is_named_and_mended(tmp_path: Path, kind: str) 
     damage_by(path, kind)
     assert f"{path} is damaged" in (book(path, taken=set()).describe_damage() or "")
     assert book(path, taken=set()).find("gateway") == 8080
-    book(path, taken=set()).mend()
+    book(path, taken=set()).repair()
     assert book(path, taken=set()).describe_damage() is None
     assert json.loads(path.read_text()) == {"gateway": 8080}
 
@@ -137,7 +137,7 @@ def test_a_damaged_copy_is_named_and_written_again(tmp_path: Path, kind: str) ->
     assert book(path, taken=set()).choose("gateway", preferred=8080) == 8080
     damage_by(copy, kind)
     assert f"{copy} is damaged" in (book(path, taken=set()).describe_damage() or "")
-    book(path, taken=set()).mend()
+    book(path, taken=set()).repair()
     damage_by(path, kind)
     assert book(path, taken=set()).find("gateway") == 8080
 
@@ -182,7 +182,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     assert "moves it aside" in damage
     assert Records(tmp_path).list() == ()
     assert Records(tmp_path).find("iris", namespace="ns") is None
-    Records(tmp_path).mend()
+    Records(tmp_path).repair()
     assert Records(tmp_path).damages() == ()
     (aside,) = (tmp_path / "ns").iterdir()
     assert aside.read_text() == content
@@ -199,7 +199,7 @@ def test_a_damaged_record_is_read_from_its_copy_and_mended(tmp_path: Path, kind:
     (damage,) = Records(tmp_path).damages()
     assert str(path) in damage
     assert "`mlops-pipeline up` writes it again from its copy" in damage
-    Records(tmp_path).mend()
+    Records(tmp_path).repair()
     assert Records(tmp_path).damages() == ()
     assert path.read_text() == whole
     damage_by(path, kind)
@@ -245,7 +245,7 @@ def test_a_configuration_that_was_lost_is_known_by_its_copy(tmp_path: Path) -> N
     assert files.find(program.name) == text
     (damage,) = files.damages()
     assert "writes it again from its copy" in damage
-    files.mend()
+    files.repair()
     assert (tmp_path / "server-a.b.conf").read_text() == text
     files.remove(program.name)
     assert list(tmp_path.iterdir()) == []
@@ -522,7 +522,7 @@ def test_two_that_prepare_at_once_agree_on_the_instance(tmp_path: Path) -> None:
 
 def test_a_folder_of_somebody_else_is_not_purged(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
-    with pytest.raises(ConflictError, match="was not made by this project"):
+    with pytest.raises(ConflictError, match="this project did not create"):
         State.at(tmp_path / "theirs").purge()
     State.at(tmp_path / "nothing").purge()
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from mlops_pipeline.serving import pod, telling
+from mlops_pipeline.serving import pod, unit_header
 from mlops_pipeline.serving.asgi import Message, Scope
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.forwarding import run as forwarding
@@ -22,7 +22,7 @@ from mlops_pipeline.serving.forwarding.upstream import Upstream
 from mlops_pipeline.serving.grpc_port import bound_server
 from mlops_pipeline_tests.serving.servers import free_ports
 
-SAID = telling.write(image="unit:1", predictor="default", parameters="[]")
+SAID = unit_header.write(image="unit:1", predictor="default", parameters="[]")
 OK = (
     b"HTTP/1.1 200 OK\r\nx-model-digest: abc\r\n"
     b"connection: keep-alive\r\ncontent-length: 2\r\n\r\n{}"
@@ -188,10 +188,10 @@ async def test_a_request_and_its_answer_go_through_as_they_are() -> None:
 @run_async
 async def test_the_unit_is_told_and_no_client_can_speak_for_it() -> None:
     model = await a_model()
-    theirs = ((telling.HEADER.encode(), b"other"),)
+    theirs = ((unit_header.HEADER.encode(), b"other"),)
     await reply(a_forwarder(model.port), "/predict", b"{}", headers=theirs)
     (request,) = model.requests
-    assert request.count(telling.HEADER.encode()) == 1
+    assert request.count(unit_header.HEADER.encode()) == 1
     assert SAID.encode() in request
 
 
@@ -357,7 +357,7 @@ class Behind(grpc.GenericRpcHandler):  # type: ignore[misc]
             if handler_call_details.method == "/x/Refused":
                 await context.abort(grpc.StatusCode.NOT_FOUND, "there is none")
             content = await context.read()
-            told = dict(context.invocation_metadata())[telling.HEADER]
+            told = dict(context.invocation_metadata())[unit_header.HEADER]
             return f"{told} {content!r}".encode()
 
         return grpc.stream_unary_rpc_method_handler(call)

@@ -111,9 +111,9 @@ def test_the_method_is_the_parameters(tmp_path: Path) -> None:
 
 def test_without_parameters_any_signature_will_do_until_they_come(tmp_path: Path) -> None:
     model = loading.load(tmp_path, a_bare_model(tmp_path), None, graph_name=None)
-    assert model.told({"method": "predict"}).default.default_outputs == ("predict",)
+    assert model.for_unit({"method": "predict"}).default.default_outputs == ("predict",)
     with pytest.raises(StartError, match="'transform'"):
-        model.told({"method": "transform"})
+        model.for_unit({"method": "transform"})
 
 
 def test_a_model_of_another_version_is_refused_with_this_one(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mlops_pipeline.serving import routes, telling, units
+from mlops_pipeline.serving import routes, unit_header, units
 from mlops_pipeline.serving.app import App
 from mlops_pipeline.serving.asgi import Message, Scope
 from mlops_pipeline.serving.errors import RequestError
@@ -17,27 +17,27 @@ from mlops_pipeline_tests.serving.toy_model import toy_unit
 
 
 def said(**parameters: str) -> str:
-    return telling.write(
+    return unit_header.write(
         image="unit:1", predictor="canary", parameters=servers.parameters(**parameters)
     )
 
 
 def test_what_is_written_is_read() -> None:
-    told = telling.read(said(method="predict"))
+    told = unit_header.read(said(method="predict"))
     assert (told.image, told.predictor) == ("unit:1", "canary")
     assert told.parameters == {"method": "predict"}
 
 
 def test_what_is_written_is_ascii() -> None:
-    assert telling.write(image="ä:1", predictor="ü", parameters="[]").isascii()
+    assert unit_header.write(image="ä:1", predictor="ü", parameters="[]").isascii()
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "1", "{}", '{"image":"a","predictor":"b","parameters":"{"}']
 )
 def test_what_nobody_writes_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match=telling.HEADER) as caught:
-        telling.read(text)
+    with pytest.raises(RequestError, match=unit_header.HEADER) as caught:
+        unit_header.read(text)
     assert caught.value.status == 400
 
 
@@ -93,7 +93,7 @@ def ask(app: units.AppOfUnits, path: str, header: str = "", method: str = "POST"
     async def send(message: Message) -> None:
         sent.append(message)
 
-    headers = [(telling.HEADER.encode(), header.encode())] if header else []
+    headers = [(unit_header.HEADER.encode(), header.encode())] if header else []
     scope: Scope = {"type": "http", "method": method, "path": path, "headers": headers}
     asyncio.run(app(scope, receive, send))
     return {**sent[0], **sent[1]}

@@ -107,8 +107,8 @@ class EnvoyGateway:
             state = self.observe()
             with self._locks.held("state", purpose="bring up the gateway"):
                 # Also if it is ready: a lost copy does not count as damage yet.
-                self._ports.mend()
-                self._records.mend()
+                self._ports.repair()
+                self._records.repair()
                 if not isinstance(state, Ready):
                     self._repair()
             return Change(action_from(state), self._facts())
@@ -210,7 +210,7 @@ class EnvoyGateway:
         port = self._ports.find(PROGRAM)
         if (ports.LOOPBACK, port) not in ports.listeners(process.pid):
             return f"Envoy (process {process.pid}) does not listen on {port}"
-        return self.live.describe_stranger(port or 0)
+        return self.live.describe_other_program(port or 0)
 
     @property
     def _bootstrap_file(self) -> Path:

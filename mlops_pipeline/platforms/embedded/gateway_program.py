@@ -24,7 +24,7 @@ def program(state: State, file: Path, content: str, *, workers: int) -> Program:
         *("--log-level", "warning"),
         "--disable-hot-restart",
     )
-    # Envoy reads it once: another one makes another program, which is started again.
+    # Envoy reads it only at its start, so another configuration makes another program.
     fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
     environment = {"BOOTSTRAP_FINGERPRINT": fingerprint}
     return Program(PROGRAM, command, state.gateway, environment=environment, stop_seconds=5)

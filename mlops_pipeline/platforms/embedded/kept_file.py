@@ -60,7 +60,7 @@ class KeptFile(Generic[Content]):
         for path in (self._path, self._copy):
             write_atomically(path, text, mode=PRIVATE)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Repair the file or its copy from the other one; if both are lost, move the file aside.
 
         The caller holds the lock of those who write it.

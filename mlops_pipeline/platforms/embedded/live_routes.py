@@ -71,7 +71,7 @@ class LiveRoutes:
         return [reason for reason in reasons if reason]
 
     def publish(self, kind: Kind, deployed: Sequence[Route]) -> bool:
-        """Write clusters or routes, wait until Envoy uses them, and return whether they are new.
+        """Write clusters or routes, wait until Envoy uses them. Return whether they are new.
 
         The caller holds the `state` lock.
 
@@ -102,7 +102,7 @@ class LiveRoutes:
         except UnavailableError:
             return False
 
-    def describe_stranger(self, port: int) -> str | None:
+    def describe_other_program(self, port: int) -> str | None:
         """Name what answers on the port if it is not this Envoy with our routes."""
         answer = envoy.probe(f"http://{ports.LOOPBACK}:{port}{envoy_config.PROBE_PATH}")
         if isinstance(answer, str):

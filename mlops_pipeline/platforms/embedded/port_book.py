@@ -68,9 +68,9 @@ class PortBook:
         """Say what is wrong with the file; None where nothing is."""
         return self._file.describe_damage()
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Write a damaged file again from its copy; without one, set it aside."""
-        self._file.mend()
+        self._file.repair()
 
     def _read(self) -> dict[str, int]:
         return self._file.find() or {}

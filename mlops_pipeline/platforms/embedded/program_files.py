@@ -46,14 +46,14 @@ class ProgramFiles:
         found = (self._file(name).describe_damage() for name in self.names())
         return tuple(damage for damage in found if damage)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Write damaged files again from their copies; set aside those that have none.
 
         The layer or deployment that a file set aside belongs to writes it anew. The caller holds
         the `state` lock.
         """
         for name in self.names():
-            self._file(name).mend()
+            self._file(name).repair()
 
     def _file(self, name: str) -> KeptFile[str]:
         return KeptFile(self._folder / f"{name}.conf", partial(parse_rendered, name=name))

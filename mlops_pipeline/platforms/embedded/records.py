@@ -53,10 +53,10 @@ class Records:
         found = (_kept(path).describe_damage() for path in self._paths())
         return tuple(sentence for sentence in found if sentence is not None)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Write damaged files again from their copies; those without one are set aside."""
         for path in self._paths():
-            _kept(path).mend()
+            _kept(path).repair()
 
     def _paths(self) -> Iterable[Path]:
         return kept_paths(self._folder, "*/*.yaml")

@@ -127,7 +127,7 @@ class Supervisor:
         with held("layers"), held("state"):
             state = self._look(self.client)
             damages = self.files.damages()
-            self.files.mend()
+            self.files.repair()
             if not isinstance(state, Ready):
                 self._daemon.replace()
                 self._glance = self._new_glance()
@@ -163,7 +163,7 @@ class Supervisor:
         keep = runs and (known is None or known.is_alive)
         if not keep:
             self.stop([program.name])
-        self.files.mend()
+        self.files.repair()
         if lost := self.files.find(program.name) != text:
             self.files.write(program.name, text)
         if keep and known is not None:

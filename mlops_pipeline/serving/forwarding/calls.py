@@ -8,7 +8,7 @@ import grpc
 from mlops_pipeline.serving.forwarding.connection import nothing
 from mlops_pipeline.serving.forwarding.target import Target
 from mlops_pipeline.serving.grpc_port import message_limits
-from mlops_pipeline.serving.telling import HEADER
+from mlops_pipeline.serving.unit_header import HEADER
 
 _RECONNECT = [
     ("grpc.initial_reconnect_backoff_ms", 100),

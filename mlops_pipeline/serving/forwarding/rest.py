@@ -9,7 +9,7 @@ from mlops_pipeline.serving.forwarding.connection import Reply
 from mlops_pipeline.serving.forwarding.upstream import Upstream
 from mlops_pipeline.serving.messages import PONG, Answer, answer
 from mlops_pipeline.serving.paths import LIVE, V2_LIVE
-from mlops_pipeline.serving.telling import HEADER
+from mlops_pipeline.serving.unit_header import HEADER
 
 _KEY = HEADER.encode()
 _OF_THE_CONNECTION = frozenset(

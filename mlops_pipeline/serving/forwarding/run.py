@@ -21,7 +21,7 @@ from mlops_pipeline.serving.grpc_port import bound_server
 from mlops_pipeline.serving.http_server import SignalFreeServer, uvicorn_config
 from mlops_pipeline.serving.paths import READY
 from mlops_pipeline.serving.settings import ServerSettings
-from mlops_pipeline.serving.telling import HEADER
+from mlops_pipeline.serving.unit_header import HEADER
 
 logger = logging.getLogger("forwarder")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from mlops_pipeline.serving import telling
+from mlops_pipeline.serving import unit_header
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.settings import Parameter, ServerSettings
 
@@ -27,7 +27,7 @@ class Target:
     """The header with the unit's configuration."""
 
 
-def is_told(parameters: Mapping[str, Parameter]) -> bool:
+def is_forwarder(parameters: Mapping[str, Parameter]) -> bool:
     """Say whether a unit's parameters make its container a forwarder."""
     return REST in parameters
 
@@ -44,7 +44,9 @@ def read_target(own: ServerSettings, parameters: str) -> Target:
     try:
         url, other = urlsplit(rest), urlsplit(f"//{grpc}")
         if url.scheme == "http" and url.hostname and url.port and other.hostname and other.port:
-            said = telling.write(image=own.image, predictor=own.predictor, parameters=parameters)
+            said = unit_header.write(
+                image=own.image, predictor=own.predictor, parameters=parameters
+            )
             address = f"{_reachable(other.hostname)}:{other.port}"
             return Target(_reachable(url.hostname), url.port, address, said)
     except ValueError:

@@ -16,7 +16,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, allow
 from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
-from mlops_pipeline.platforms.kubernetes.objects.endings import stays, wait_for_end
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_lasting, wait_for_end
 from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, remove_namespace
 from mlops_pipeline.platforms.kubernetes.objects.releases import (
     VERSION_LABEL,
@@ -198,6 +198,6 @@ class HelmLayer(ClusterLayer):
 def _missing(api: KubernetesApi, chart: Installation) -> Iterator[str]:
     """Name the objects of a release that are missing or being deleted."""
     for resource, name, namespace in chart.brings:
-        if not stays(api.find(resource, name, namespace=namespace)):
+        if not is_lasting(api.find(resource, name, namespace=namespace)):
             place = f"{namespace}/" if namespace else ""
             yield f"the {resource.kind} {place}{name} is missing"

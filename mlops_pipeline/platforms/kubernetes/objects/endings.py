@@ -9,7 +9,7 @@ def is_ending(found: Manifest) -> bool:
     return bool(found["metadata"].get("deletionTimestamp"))
 
 
-def stays(found: Manifest | None) -> bool:
+def is_lasting(found: Manifest | None) -> bool:
     """Say whether an object exists and is not being deleted."""
     return found is not None and not is_ending(found)
 
@@ -19,7 +19,7 @@ def find_lasting(
 ) -> Manifest | None:
     """Return the object, or None if it does not exist or is being deleted."""
     found = api.find(resource, name, namespace=namespace)
-    return found if stays(found) else None
+    return found if is_lasting(found) else None
 
 
 def wait_for_end(
@@ -44,7 +44,7 @@ def wait_for_end(
 
     def describe_ending() -> str | None:
         found = api.find(resource, name, namespace=namespace)
-        return None if found is None or stays(found) else "it is still being deleted"
+        return None if found is None or is_lasting(found) else "it is still being deleted"
 
     if describe_ending() is None:
         return

@@ -53,7 +53,7 @@ def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> 
     """
     api, found = parts.api(), [""]
     if not find_address(api, service, namespace=namespace):
-        _ask_for(api, service, None, namespace=namespace)
+        _request_address(api, service, None, namespace=namespace)
 
     def describe() -> str | None:
         found[0] = find_address(api, service, namespace=namespace) or ""
@@ -66,7 +66,7 @@ def wait_for_address(parts: Parts, service: str, *, namespace: str, of: str) -> 
         clock=parts.clock,
         hint=_hint(parts, service, namespace=namespace),
     )
-    _ask_for(api, service, found[0], namespace=namespace)
+    _request_address(api, service, found[0], namespace=namespace)
     return found[0]
 
 
@@ -97,7 +97,9 @@ def _shown(service: Manifest) -> str:
     return f"{service['metadata']['namespace']}/{service['metadata']['name']}"
 
 
-def _ask_for(api: KubernetesApi, service: str, address: str | None, *, namespace: str) -> None:
+def _request_address(
+    api: KubernetesApi, service: str, address: str | None, *, namespace: str
+) -> None:
     """Let a Service request `address` from MetalLB, or with None any address."""
     annotations = api.get(SERVICE, service, namespace=namespace)["metadata"].get("annotations", {})
     if annotations.get(_PIN) == address or (address and _GIVER not in annotations):

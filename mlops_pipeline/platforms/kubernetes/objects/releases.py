@@ -55,7 +55,7 @@ def observe_release(parts: Parts, api: KubernetesApi, wanted: Installation) -> L
     if found is None:
         return Absent()
     if not has_our_label(found.labels):
-        return Broken(f"{wanted} was not made by this project")
+        return Broken(f"this project did not create {wanted}")
     if found.status != "deployed":
         return Broken(f"{wanted} is `{found.status}`: helm was interrupted or failed")
     try:

@@ -6,7 +6,7 @@ from typing import Any
 from mlops_pipeline.clients.kubernetes import EVENT, POD, KubernetesApi, Manifest, Resource
 from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.objects import pods
-from mlops_pipeline.platforms.kubernetes.objects.endings import stays
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_lasting
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 
 
@@ -90,7 +90,7 @@ def _raise_fatal(api: KubernetesApi, resource: Resource, name: str, namespace: s
 def _stopped(found: Manifest | None) -> str:
     if found is None:
         return "is missing"
-    if not stays(found):
+    if not is_lasting(found):
         return "is being deleted"
     return "" if found["spec"].get("replicas", 1) else "is scaled to 0"
 

@@ -72,7 +72,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
         ConflictError, match=r"contains thesis\.tex, which this project did not create"
     ):
         State(tmp_path).prepare()
-    with pytest.raises(ConflictError, match="was not made by this project"):
+    with pytest.raises(ConflictError, match="this project did not create"):
         State(tmp_path).purge()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

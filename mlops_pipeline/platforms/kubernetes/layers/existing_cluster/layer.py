@@ -114,7 +114,7 @@ class ExistingCluster(ClusterLayer):
         rights = permissions.needed(self._all, namespace=namespace)
         if missing := permissions.missing(self._parts.api(), rights):
             return Finding(passed=False, seen=f"not allowed: {permissions.describe(missing)}")
-        seen = f"all {len(rights)} rights are given"
+        seen = f"all {len(rights)} rights are granted"
         return Finding(passed=True, seen=seen, facts={"rights": len(rights)})
 
 

@@ -22,7 +22,7 @@ def examine(parts: ExistingParts, layers: Layers) -> list[Diagnosis]:
 
 
 def require(parts: ExistingParts, layers: Layers, *, lacking: str = "") -> None:
-    """Refuse to continue if something is missing. `lacking` is what is already known to be.
+    """Refuse to continue if something is missing. `lacking` is already known to be missing.
 
     Raises:
         ConfigurationError: everything that is missing, each with what to do.

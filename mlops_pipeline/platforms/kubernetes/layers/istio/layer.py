@@ -22,7 +22,7 @@ from mlops_pipeline.platforms.kubernetes.layers.istio.existing import (
     diagnose_foreign,
 )
 from mlops_pipeline.platforms.kubernetes.layers.istio.probe import route_check, try_route
-from mlops_pipeline.platforms.kubernetes.objects.endings import stays
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_lasting
 from mlops_pipeline.platforms.kubernetes.objects.ownership import is_mine
 from mlops_pipeline.platforms.kubernetes.objects.releases import Installation
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
@@ -163,7 +163,7 @@ class Istio(HelmLayer, GatewayLayer):
             f"{resource.kind} {found['metadata']['namespace']}/{found['metadata']['name']}"
             for resource in (VIRTUAL_SERVICE, GATEWAY)
             for found in api.list(resource)
-            if not is_mine(api, found) and stays(found) and not _is_of_seldon(found)
+            if not is_mine(api, found) and is_lasting(found) and not _is_of_seldon(found)
         )
 
 

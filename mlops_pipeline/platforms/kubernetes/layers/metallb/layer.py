@@ -29,7 +29,7 @@ from mlops_pipeline.settings.layers import LayerSettings
 CONTROLLER = "controller"
 _RIGHTS = (
     *((name, "metallb.io", WRITE) for name in ("ipaddresspools", "l2advertisements")),
-    # Objects with which others configured it are looked for before it is removed.
+    # Before it is removed, its configuration by others is looked for.
     *(
         (name, "metallb.io", ("list",))
         for name in ("bgpadvertisements", "bfdprofiles", "communities", "bgppeers")

@@ -16,7 +16,11 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.bases.steps import Steps
 from mlops_pipeline.platforms.kubernetes.layers.metallb.speakers import SYSTEM
-from mlops_pipeline.platforms.kubernetes.objects.endings import find_lasting, stays, wait_for_end
+from mlops_pipeline.platforms.kubernetes.objects.endings import (
+    find_lasting,
+    is_lasting,
+    wait_for_end,
+)
 from mlops_pipeline.platforms.kubernetes.objects.load_balancers import address_of, describe_waiting
 from mlops_pipeline.platforms.kubernetes.objects.ownership import is_mine, our_namespaces
 from mlops_pipeline.platforms.kubernetes.objects.webhooks import describe_silence
@@ -127,7 +131,7 @@ def users(api: KubernetesApi) -> tuple[str, ...]:
     return tuple(
         f"{found['kind']} {found['metadata']['namespace']}/{found['metadata']['name']}"
         for found in (*services, *configured)
-        if not is_mine(api, found) and stays(found)
+        if not is_mine(api, found) and is_lasting(found)
     )
 
 

@@ -17,7 +17,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
 )
 from mlops_pipeline.clients.waiting import Clock
-from mlops_pipeline.platforms.kubernetes.objects.endings import stays, wait_for_end
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_lasting, wait_for_end
 from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, is_mine, is_ours
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.platforms.store_access import SECRET as NAME
@@ -84,7 +84,7 @@ class RcloneSecrets:
         return [
             found
             for found in self._api.list(SECRET, labels=_selector())
-            if stays(self._api.find(NAMESPACE, str(found["metadata"]["namespace"])))
+            if is_lasting(self._api.find(NAMESPACE, str(found["metadata"]["namespace"])))
         ]
 
 
@@ -102,7 +102,7 @@ def readers(api: KubernetesApi, *, by_default: bool) -> tuple[str, ...]:
         f"SeldonDeployment {found['metadata']['namespace']}/{found['metadata']['name']}"
         for found in api.list(SELDON_DEPLOYMENT)
         if not is_mine(api, found)
-        and stays(found)
+        and is_lasting(found)
         and (
             f"'{NAME}'" in str(found["spec"])
             or (found["metadata"]["namespace"] in places and _takes_the_default(found))

@@ -16,7 +16,7 @@ HEADER = "x-mlops-unit"
 
 
 @dataclass(frozen=True)
-class Told:
+class UnitConfiguration:
     """The configuration of the answering unit that the model's server does not have."""
 
     image: str
@@ -29,7 +29,7 @@ def write(*, image: str, predictor: str, parameters: str) -> str:
     return json.dumps({"image": image, "predictor": predictor, "parameters": parameters})
 
 
-def read(text: str) -> Told:
+def read(text: str) -> UnitConfiguration:
     """Parse the header's value.
 
     Raises:
@@ -38,6 +38,6 @@ def read(text: str) -> Told:
     try:
         said = json.loads(text)
         parameters = parse_parameters(str(said["parameters"]))
-        return Told(str(said["image"]), str(said["predictor"]), parameters)
+        return UnitConfiguration(str(said["image"]), str(said["predictor"]), parameters)
     except (ValueError, TypeError, KeyError, StartError) as error:
         raise RequestError("WRONG_UNIT", f"the header {HEADER} cannot be read: {error}") from error
