@@ -109,7 +109,7 @@ def test_a_bundle_for_another_architecture_has_no_serving_images(
     assert "kind-linux-arm64: the server answered 404" in said
 
 
-def test_what_has_to_be_built_there_is_told(
+def test_the_images_to_build_there_are_listed(
     run: Run,
     upstream: FileServer,
     tmp_path: Path,
@@ -146,7 +146,7 @@ def test_faults_are_named_with_an_exit_code(
     ]
 
 
-def test_what_the_platform_on_a_cluster_that_is_there_needs_is_less(
+def test_an_existing_cluster_needs_less(
     run: Run,
     upstream: FileServer,
     tmp_path: Path,
@@ -164,7 +164,7 @@ def test_what_the_platform_on_a_cluster_that_is_there_needs_is_less(
     assert "lacking kind" in capfd.readouterr().out
 
 
-def test_a_bundle_for_another_machine_is_told(
+def test_a_bundle_for_another_machine_is_reported(
     run: Run,
     upstream: FileServer,
     monkeypatch: pytest.MonkeyPatch,

@@ -116,7 +116,7 @@ def test_where_the_object_store_is_absent_every_command_that_reads_it_says_how_t
     assert run("plan")[0] == 3
 
 
-def test_a_folder_of_somebody_else_is_no_state_folder(run: Run, tmp_path: Path) -> None:
+def test_a_folder_of_somebody_else_is_not_used_as_state_folder(run: Run, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "photo.jpg").touch()
     code, _, err = run("status")

@@ -37,7 +37,7 @@ def _deployment(**spec: Any) -> Manifest:
     }
 
 
-def test_what_is_there_already_brings_its_namespace() -> None:
+def test_existing_objects_bring_their_namespace() -> None:
     api = FakeKubernetes([_deployment(replicas=1)])
     assert api.find(NAMESPACE, "n") is not None
     assert api.applied == []
@@ -111,7 +111,7 @@ def test_a_namespace_takes_what_is_in_it_along() -> None:
         api.apply(_deployment())
 
 
-def test_pods_say_what_they_are_told_to() -> None:
+def test_pods_log_what_they_are_configured_to() -> None:
     api = FakeKubernetes()
     api.logs["n", "p"] = "one\ntwo\nthree\n"
     assert api.log("p", namespace="n", lines=2) == "two\nthree\n"

@@ -51,7 +51,7 @@ def _pyproject() -> dict[str, Any]:
 # Dagster's configuration
 
 
-def test_workspace_yaml_alone_configures_dagster() -> None:
+def test_only_workspace_yaml_configures_dagster() -> None:
     tools = _pyproject()["tool"]
     assert not {"dagster", "dg"} & tools.keys(), "it would silently beat workspace.yaml"
     assert not [name for name in ("dg.toml", ".dg.toml") if (ROOT / name).exists()]

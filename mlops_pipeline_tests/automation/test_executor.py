@@ -84,7 +84,7 @@ def test_a_waiting_run_that_is_canceled_executes_nothing(
     assert ran == []
 
 
-def test_who_waits_too_long_is_told_who_has_the_turn(
+def test_a_timeout_names_the_holder_of_the_turn(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "_PATIENCE", 0.1)

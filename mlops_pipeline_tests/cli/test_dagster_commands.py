@@ -87,13 +87,11 @@ def test_a_platform_that_nobody_uses_is_empty(home: Path, monkeypatch: pytest.Mo
         ([], ["gateway"], PLATFORM),
     ],
 )
-def test_a_run_has_the_job_that_was_asked_for(
-    models: list[str], targets: list[str], job: str
-) -> None:
+def test_a_run_has_the_requested_job(models: list[str], targets: list[str], job: str) -> None:
     assert job_for(models, targets=targets) == job
 
 
-def test_the_life_cycle_has_the_layers_and_the_schedule_leaves_them_alone() -> None:
+def test_the_life_cycle_has_the_layers_and_the_schedule_excludes_them() -> None:
     made = definitions.embedded()
     job = made.resolve_job_def("iris_lifecycle")
     keys = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}

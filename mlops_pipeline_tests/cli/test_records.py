@@ -228,7 +228,7 @@ def test_an_emptied_configuration_of_dagster_is_written_again(settings: Settings
     assert file.read_text() == before
 
 
-def test_the_records_are_their_owners_alone(settings: Settings) -> None:
+def test_only_their_owner_can_read_the_records(settings: Settings) -> None:
     with open_instance(settings):
         pass
     assert settings.dagster_home.stat().st_mode & 0o777 == 0o700

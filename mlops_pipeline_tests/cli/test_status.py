@@ -47,7 +47,7 @@ def theirs(name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
-def test_faults_of_strangers_deployments_are_shown_and_are_no_fault_of_ours(
+def test_faults_of_other_deployments_are_shown_and_do_not_affect_ours(
     context: Context, rig: ExistingRig
 ) -> None:
     rig.api.put({**theirs("broken"), "status": {"state": "Failed", "description": "no container"}})
@@ -62,7 +62,7 @@ def test_faults_of_strangers_deployments_are_shown_and_are_no_fault_of_ours(
     assert status.is_ready()
 
 
-def test_a_strangers_namespace_that_may_not_be_looked_into_is_no_fault_of_ours(
+def test_an_unreadable_namespace_of_somebody_else_is_not_our_fault(
     context: Context, rig: ExistingRig
 ) -> None:
     rig.api.put(theirs("closed"))

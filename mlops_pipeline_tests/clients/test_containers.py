@@ -110,14 +110,14 @@ def test_from_a_store_that_may_have_parts_of_an_image_one_platform_is_saved(tmp_
 
 
 @pytest.mark.parametrize("version", ["27.5.1", "dev"])
-def test_a_docker_that_cannot_be_told_a_platform_is_told_none(tmp_path: Path, version: str) -> None:
+def test_a_docker_without_platform_support_gets_none(tmp_path: Path, version: str) -> None:
     status = [["driver-type", "io.containerd.snapshotter.v1"]]
     found = {**INFO, "DriverStatus": status, "ServerVersion": version}
     engine, _ = _engine(tmp_path, _shown(["info"], found))
     assert not engine.info().has_parts
 
 
-def test_podman_is_told_to_save_several(tmp_path: Path) -> None:
+def test_podman_saves_several_images(tmp_path: Path) -> None:
     program = StandIn(tmp_path / "podman", [_shown(["info"], PODMAN), Answer(["save"])])
     engine = ContainerEngine(str(program.path))
     engine.save(["a:1", "b:1"], tmp_path / "x.tar", platform="linux/arm64", timeout=5)
@@ -456,13 +456,13 @@ def test_an_image_that_a_registry_has_is_pushed(tmp_path: Path) -> None:
     assert engine.is_pushed(IMAGE) is True
 
 
-def test_podman_allows_plain_http_in_its_own_words(tmp_path: Path) -> None:
+def test_podman_has_its_own_option_for_plain_http(tmp_path: Path) -> None:
     program = StandIn(tmp_path / "podman", [Answer(["manifest"], "{}")])
     assert ContainerEngine(str(program.path)).is_pushed(IMAGE, plain_http=True)
     assert "--tls-verify=false" in program.calls[-1].arguments
 
 
-def test_a_registry_that_does_not_answer_is_no_answer(tmp_path: Path) -> None:
+def test_a_registry_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
     engine, _ = _engine(tmp_path, Answer([], errors="dial tcp: connection refused\n", code=1))
     with pytest.raises(CommandError, match=f"look for the image {IMAGE} in its registry"):
         engine.is_pushed(IMAGE)

@@ -96,7 +96,7 @@ def test_another_command_resumes_a_partial_download(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_meanwhile_is_begun_anew(
+def test_a_file_that_changed_since_is_downloaded_from_its_start(
     tmp_path: Path, server: FileServer, target: Path
 ) -> None:
     old, server.files["/tool"] = CONTENT, os.urandom(len(CONTENT))
@@ -108,7 +108,7 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_part_of_another_address_is_begun_anew(
+def test_a_part_of_another_address_is_downloaded_from_its_start(
     tmp_path: Path, server: FileServer, target: Path
 ) -> None:
     server.files["/other"] = os.urandom(len(CONTENT))
@@ -119,7 +119,7 @@ def test_a_part_of_another_address_is_begun_anew(
     assert "Range" not in server.requests[-1].headers
 
 
-def test_a_server_without_validators_begins_anew(
+def test_a_server_without_validators_restarts_the_download(
     tmp_path: Path, server: FileServer, target: Path
 ) -> None:
     server.etags["/tool"], server.cuts = 'W/"weak"', [100_000]
@@ -174,7 +174,7 @@ def test_a_complete_part_is_not_requested_again(
     assert server.requests == []
 
 
-def test_another_digest_is_told_with_both_and_the_file_is_deleted(
+def test_a_wrong_digest_is_reported_with_the_expected_one_and_the_file_is_deleted(
     tmp_path: Path, server: FileServer, target: Path
 ) -> None:
     expected = "0" * 64
@@ -289,7 +289,7 @@ def test_a_mirror_is_used_instead(tmp_path: Path, target: Path) -> None:
     assert target.read_bytes() == CONTENT
 
 
-def test_a_password_of_the_mirror_comes_from_netrc_and_is_neither_told_nor_noted(
+def test_a_password_of_the_mirror_comes_from_netrc_and_is_neither_shown_nor_stored(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "passwords").write_text("machine 127.0.0.1 login me password secret\n")
@@ -371,7 +371,7 @@ def test_proxies_of_the_environment_are_used(
     assert bool(server.requests) is not by_proxy
 
 
-def test_a_full_disk_is_told_before(
+def test_a_full_disk_is_reported_before_the_download(
     tmp_path: Path, server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -382,7 +382,7 @@ def test_a_full_disk_is_told_before(
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this machine has no disk that is always full")
-def test_a_disk_that_fills_up_is_told(
+def test_a_disk_that_fills_up_is_reported(
     tmp_path: Path, server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target.parent.mkdir(exist_ok=True)

@@ -84,7 +84,7 @@ def test_the_message_of_a_failed_helm_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback"])
-def test_a_release_that_a_killed_helm_left_is_gone_on_with(tmp_path: Path, status: str) -> None:
+def test_the_release_of_a_killed_helm_is_resumed(tmp_path: Path, status: str) -> None:
     api = FakeKubernetes(
         [
             release_secret("istiod", "istio-system", revision=9),

@@ -54,7 +54,7 @@ def test_any_status_is_an_answer_and_redirects_are_not_followed() -> None:
     assert answer.text == "caf\N{REPLACEMENT CHARACTER}"
 
 
-def test_nothing_that_answers_is_told_with_how(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.1:1")
     with serving() as port:
         pass

@@ -24,7 +24,7 @@ def test_clusters_and_nodes_are_names(tmp_path: Path) -> None:
     assert program.calls[1].arguments == ["get", "nodes", "--name", "a"]
 
 
-def test_none_is_no_error(tmp_path: Path) -> None:
+def test_absence_is_not_an_error(tmp_path: Path) -> None:
     kind, _ = _kind(tmp_path, Answer(["get"], errors="No kind clusters found.\n"))
     assert kind.clusters() == []
 

@@ -217,7 +217,7 @@ def test_what_is_applied_is_labelled_unless_somebody_has_before(
     assert sent["data"] == CONFIG["data"]
 
 
-def test_what_the_server_and_controllers_write_is_no_change(
+def test_fields_of_the_server_and_controllers_do_not_count_as_a_change(
     server: StubApiServer, api: Kubernetes
 ) -> None:
     def seen(version: str, **spec: object) -> tuple[int, Any]:
@@ -242,7 +242,7 @@ def test_where_a_kind_is_served_is_asked_once(server: StubApiServer, api: Kubern
     assert server.paths().count("GET /api/v1") == 1
 
 
-def test_a_kind_that_was_unknown_is_asked_for_again(server: StubApiServer, api: Kubernetes) -> None:
+def test_an_unknown_kind_is_requested_again(server: StubApiServer, api: Kubernetes) -> None:
     root = "/apis/networking.istio.io/v1"
     assert api.find(GATEWAY, "a", namespace="n") is None
     with pytest.raises(NotFoundError, match=r"knows no Gateway \(networking.istio.io/v1\)"):
@@ -285,7 +285,7 @@ def test_a_long_list_comes_in_pages(server: StubApiServer, api: Kubernetes) -> N
     assert [asked.query["labelSelector"] for asked in server.asked[-2:]] == ["of=x", "of=x"]
 
 
-def test_a_list_of_metadata_is_asked_for_as_that(server: StubApiServer, api: Kubernetes) -> None:
+def test_a_list_of_metadata_requests_only_metadata(server: StubApiServer, api: Kubernetes) -> None:
     nothing: dict[str, Any] = {"kind": "PartialObjectMetadataList", "items": None, "metadata": {}}
     server.on("GET /api/v1/configmaps", (200, nothing))
     assert list(api.list(CONFIG_MAP, metadata_only=True)) == []
@@ -325,7 +325,7 @@ def test_objects_of_the_cluster_are_not_looked_for_in_a_namespace(
         (503, "etcdserver: leader changed", UnavailableError),
     ],
 )
-def test_a_refusal_is_told_in_its_own_words(
+def test_a_refusal_has_the_servers_message(
     server: StubApiServer,
     api: Kubernetes,
     status: int,
@@ -364,7 +364,7 @@ def test_a_cluster_that_is_gone_says_where_it_was(tmp_path: Path) -> None:
         _client(tmp_path, "http://127.0.0.1:1").version()
 
 
-def test_what_is_no_api_server_is_told(server: StubApiServer, api: Kubernetes) -> None:
+def test_an_answer_of_another_server_is_reported(server: StubApiServer, api: Kubernetes) -> None:
     server.on("GET /version", (200, "<html>"))
     with pytest.raises(UnavailableError, match="'<html>'; is it a Kubernetes API server"):
         api.version()
@@ -497,7 +497,7 @@ def test_a_login_that_runs_out_is_done_again_and_one_that_lasts_is_not(
         assert (len(count.read_text()) > asked) == (times == 2)
 
 
-def test_a_program_for_logging_in_is_told_the_cluster_and_lies_beside_the_kubeconfig(
+def test_a_login_program_gets_the_cluster_and_is_found_beside_the_kubeconfig(
     server: StubApiServer, tmp_path: Path
 ) -> None:
     server.on("GET /version", (200, {"gitVersion": "v1"}))
@@ -518,7 +518,7 @@ def test_a_program_for_logging_in_is_told_the_cluster_and_lies_beside_the_kubeco
     assert server.asked[0].headers["authorization"] == f"Bearer {server.url}/a"
 
 
-def test_a_kubeconfig_that_is_no_yaml_shows_nothing_of_it(tmp_path: Path) -> None:
+def test_an_error_about_a_kubeconfig_does_not_show_its_content(tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text('users:\n- user:\n    token: "SECRET\n  x: [\n')
     with pytest.raises(
         ConfigurationError, match=r"could not read the kubeconfig .* in line"
@@ -570,7 +570,7 @@ def test_a_file_of_manifests_is_read_without_its_empty_documents() -> None:
 @pytest.mark.parametrize(
     "text", ["a: [", "text", "kind: A", "apiVersion: v1\nkind: A\n", "- a\n- b"]
 )
-def test_what_is_no_manifest_is_refused(text: str) -> None:
+def test_an_invalid_manifest_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         parse_all(text)
 

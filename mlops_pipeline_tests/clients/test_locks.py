@@ -10,7 +10,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 from mlops_pipeline.clients.locks import Locks
 
 
-def test_who_waits_is_told_who_holds_it(tmp_path: Path) -> None:
+def test_a_waiting_command_shows_who_holds_it(tmp_path: Path) -> None:
     told: list[str] = []
     holding = Locks(tmp_path, timeout=1).held("a", purpose="work", on_wait=told.append)
     waiting = Locks(tmp_path, timeout=0.05).held("a", purpose="play", on_wait=told.append)

@@ -75,7 +75,7 @@ def test_other_folders_are_not_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
-def test_another_users_folder_is_left_alone(tmp_path: Path) -> None:
+def test_another_users_folder_is_not_changed(tmp_path: Path) -> None:
     theirs = tmp_path / "mlops-pipeline-tmp-trial-abcdefgh"
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)

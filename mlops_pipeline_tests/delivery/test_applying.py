@@ -138,7 +138,7 @@ def test_a_deployment_beside_the_models_own_does_not_switch_a_comparison_off(
         _apply(platform, _manifest(ref.uri))
 
 
-def test_what_is_accepted_is_the_refused_one_alone_and_once_it_serves(
+def test_only_the_refused_artifact_is_accepted_and_only_after_it_serves(
     platform: FakePlatform, ref: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = VerdictLog(platform.store)

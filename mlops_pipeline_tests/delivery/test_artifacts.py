@@ -110,7 +110,7 @@ def test_evidence_is_found_out_once(tmp_path: Path) -> None:
     assert found == [{"n": 1}, {"n": 1}]
 
 
-def test_prune_counts_good_artifacts_alone_and_keeps_what_served_last(tmp_path: Path) -> None:
+def test_prune_counts_only_good_artifacts_and_keeps_the_last_served_ones(tmp_path: Path) -> None:
     platform = FakePlatform()
     artifacts, log = ArtifactStore(platform.store), VerdictLog(platform.store)
     refs = []

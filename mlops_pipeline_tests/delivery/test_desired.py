@@ -56,7 +56,7 @@ def serve(platform: FakePlatform, ref: ModelRef, *, is_pinned: bool = False) -> 
     return desired
 
 
-def test_nothing_is_wanted_where_nothing_was_asked_for(platform: FakePlatform) -> None:
+def test_without_a_request_there_is_no_desired_state(platform: FakePlatform) -> None:
     assert state(platform).find() is None
     assert find_pin(TOY, platform) is None
     assert state(platform).unpin(by="me") is None
@@ -133,7 +133,7 @@ def test_a_damaged_copy_counts_only_where_nothing_else_says_what_is_wanted(
         pinned_digests(platform.store)
 
 
-def test_a_pin_by_hand_without_a_revision_is_no_desired_state(platform: FakePlatform) -> None:
+def test_a_manual_pin_without_a_revision_is_not_a_desired_state(platform: FakePlatform) -> None:
     deployment = seldon_deployment(TOY, FIRST, secret="s").annotated({PINNED_ANNOTATION: "true"})
     platform.deployments.apply(deployment)
     found = state(platform).find()
@@ -171,7 +171,7 @@ def test_unpinning_moves_no_traffic_and_keeps_what_people_wrote(platform: FakePl
     assert state(platform).unpin(by="me") is None
 
 
-def test_a_pin_is_told_with_what_waits_behind_it(history: History) -> None:
+def test_a_pin_is_shown_with_the_artifact_that_waits(history: History) -> None:
     old = history.serve(history.judged())
     platform = history.platform
     serve(platform, old, is_pinned=True)

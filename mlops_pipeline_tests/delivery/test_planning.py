@@ -52,7 +52,7 @@ def _actions(platform: FakePlatform) -> list[str]:
     return [s.action for s in plan_model(REGISTERED, platform=platform, file=None)]
 
 
-def test_a_models_plan_follows_what_is_there() -> None:
+def test_a_models_plan_follows_the_current_state() -> None:
     platform = FakePlatform()
     assert _actions(platform) == ["load", "train", "deploy"]
     for layer in platform.layers:

@@ -158,7 +158,7 @@ def _not_worse(history: History, ref: ModelRef, *, accepts: bool = False) -> Ver
     return history.judge.evaluate(criterion, ref, accepts_worse=accepts)
 
 
-def test_a_reference_that_is_gone_or_damaged_is_no_pass(history: History) -> None:
+def test_a_missing_or_damaged_reference_does_not_pass(history: History) -> None:
     good = history.serve(history.judged())
     objects, manifest = history.platform.store.objects, f"toy/{good.digest}/manifest.json"
     for damaged in (b"{", None):

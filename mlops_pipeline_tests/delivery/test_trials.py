@@ -46,7 +46,7 @@ def pair(tmp_path: Path) -> Pair:
 
 
 @pytest.mark.parametrize("exit_code", [None, -9, 1, 3, 125, 137])
-def test_a_trial_that_was_cut_short_is_no_verdict(pair: Pair, exit_code: int | None) -> None:
+def test_an_interrupted_trial_gives_no_verdict(pair: Pair, exit_code: int | None) -> None:
     pair.environment.error = CommandError("it was ended after 120 s", exit_code=exit_code)
     with pytest.raises(UnavailableError, match="it was ended after 120 s"):
         pair.compare()

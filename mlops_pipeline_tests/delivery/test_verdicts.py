@@ -87,7 +87,9 @@ def test_verdicts_on_a_dataset_lie_with_the_datasets(
     assert log.of_model("toy") == {}
 
 
-def test_the_log_is_no_artifact_and_outlives_it(log: VerdictLog, store: FakeObjectStore) -> None:
+def test_the_log_is_not_an_artifact_and_outlives_it(
+    log: VerdictLog, store: FakeObjectStore
+) -> None:
     log.append(REF, BAD)
     artifacts = ArtifactStore(store)
     assert artifacts.list("toy") == []
@@ -169,7 +171,7 @@ def test_one_that_passes_after_it_was_accepted_has_passed(log: VerdictLog) -> No
     assert not standing(entries, required=["accuracy", "other"]).passed
 
 
-def test_a_log_that_cannot_be_read_is_no_empty_log(log: VerdictLog, store: FakeObjectStore) -> None:
+def test_an_unreadable_log_is_not_an_empty_log(log: VerdictLog, store: FakeObjectStore) -> None:
     log.append(REF, GOOD)
     for silent in ("get", "sizes"):
         store.silent = {silent}
@@ -242,7 +244,7 @@ def test_an_entry_with_a_field_of_another_type_refuses(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "5", "[" * 100_000])
-def test_what_is_no_entry_refuses(log: VerdictLog, store: FakeObjectStore, text: str) -> None:
+def test_an_invalid_entry_refuses(log: VerdictLog, store: FakeObjectStore, text: str) -> None:
     log.append(REF, GOOD)
     (place,) = store.objects
     store.objects[place] = text.encode()

@@ -22,7 +22,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         yield rig
 
 
-def test_strangers_on_every_preferred_port_are_left_alone(rig: Rig) -> None:
+def test_other_programs_on_every_preferred_port_are_not_disturbed(rig: Rig) -> None:
     chosen = rig.settings
     inner = chosen.internal_port or 0
     first = (chosen.gateway_port, chosen.object_store_port, inner)
@@ -33,7 +33,7 @@ def test_strangers_on_every_preferred_port_are_left_alone(rig: Rig) -> None:
     assert {change.action for change in rig.up().values()} == {"unchanged"}
 
 
-def test_strangers_on_every_port_that_was_ours_are_left_alone(rig: Rig) -> None:
+def test_other_programs_on_every_former_port_are_not_disturbed(rig: Rig) -> None:
     bring_up(rig)
     rig.platform.object_store().put("models", "kept", b"1")
     before = ports(rig)
@@ -48,7 +48,7 @@ def test_strangers_on_every_port_that_was_ours_are_left_alone(rig: Rig) -> None:
     assert ports(rig) == after
 
 
-def test_a_stranger_who_is_faster_than_a_restart_is_left_alone(rig: Rig) -> None:
+def test_another_program_that_is_faster_than_a_restart_is_not_disturbed(rig: Rig) -> None:
     bring_up(rig)
     port = ports(rig)["gateway"]
     supervisor, gateway = (psutil.Process(rig.pid(name)) for name in ("supervisor", "gateway"))

@@ -25,7 +25,9 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.mark.parametrize("kind", ["truncated", "a directory"])
 @pytest.mark.parametrize("file", ["ports.json", "deployments/seldon/toy.yaml"])
-def test_a_damaged_file_is_named_and_mended_while_all_serve(rig: Rig, file: str, kind: str) -> None:
+def test_a_damaged_file_is_reported_and_repaired_while_all_serve(
+    rig: Rig, file: str, kind: str
+) -> None:
     url = rig.platform.gateway_url()
     damage_by(rig.home / file, kind)
     state = rig.platform.layers[2].observe()
@@ -42,7 +44,7 @@ def test_a_damaged_file_is_named_and_mended_while_all_serve(rig: Rig, file: str,
 
 
 @pytest.mark.parametrize("kind", ["truncated", "a directory"])
-def test_a_damaged_mark_is_named_and_written_anew_while_all_serve(rig: Rig, kind: str) -> None:
+def test_a_damaged_mark_is_reported_and_written_again_while_all_serve(rig: Rig, kind: str) -> None:
     mark = rig.home / ".mlops-pipeline-embedded"
     damage_by(mark, kind)
     assert f"{mark} is damaged" in describe(rig.platform.layers[2].observe())
@@ -67,7 +69,7 @@ def test_a_damaged_configuration_of_a_program_stops_no_other(rig: Rig, kind: str
     rig.apply(predictor(rig.publish("of-other")), name="other")
 
 
-def test_a_damaged_configuration_is_mended_where_supervisord_is_lost(rig: Rig) -> None:
+def test_a_damaged_configuration_is_repaired_when_supervisord_is_lost(rig: Rig) -> None:
     rig.kill("supervisor")
     programs = rig.home / "supervisor" / "programs"
     for path in [*programs.glob("*.conf"), programs.parent / "supervisord.conf"]:

@@ -180,7 +180,7 @@ def test_a_supervisor_that_hangs_is_asked_once_and_replaced(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_what_was_taken_up_is_restarted_when_it_dies(rig: Rig, program: str) -> None:
+def test_an_adopted_program_is_restarted_when_it_dies(rig: Rig, program: str) -> None:
     rig.kill("supervisor")
     bring_back(rig)
     waiting = len(launchers(rig))
@@ -213,7 +213,7 @@ def test_a_second_kill_during_the_repair_and_a_third_leave_one_launcher_each(rig
     assert len(launchers(rig)) == len(PROGRAMS)
 
 
-def test_a_new_version_replaces_a_server_that_was_taken_up(rig: Rig) -> None:
+def test_a_new_version_replaces_an_adopted_server(rig: Rig) -> None:
     rig.kill("supervisor")
     bring_back(rig)
     before = rig.pid("server-")
@@ -226,7 +226,7 @@ def test_a_new_version_replaces_a_server_that_was_taken_up(rig: Rig) -> None:
     assert len(rig.programs()) == 4
 
 
-def test_down_ends_what_was_taken_up(rig: Rig) -> None:
+def test_down_ends_adopted_programs(rig: Rig) -> None:
     rig.kill("supervisor")
     bring_back(rig)
     rig.platform.down()
@@ -253,7 +253,7 @@ def test_supervisor_and_gateway_killed_together_come_back(rig: Rig) -> None:
     assert len(rig.programs()) == 4
 
 
-def test_a_launcher_that_is_killed_leaves_its_program_alone(rig: Rig) -> None:
+def test_a_killed_launcher_does_not_end_its_program(rig: Rig) -> None:
     rig.kill("supervisor")
     bring_back(rig)
     before = pids(rig)
@@ -284,7 +284,7 @@ def test_the_orphans_of_another_state_folder_are_left_alone(rig: Rig, tmp_path: 
         assert pids(other) == before
 
 
-def test_programs_of_a_version_without_launchers_are_started_anew(rig: Rig) -> None:
+def test_programs_of_a_version_without_launchers_are_started_again(rig: Rig) -> None:
     """They hold no lock: a second object store must not start beside them."""
     rig.platform.down()
     for copy in (rig.home / "supervisor/programs").glob(".*.copy"):

@@ -320,7 +320,7 @@ def test_credentials_are_private_and_nowhere_else(command_line: CommandLine) -> 
     assert secret not in listed
 
 
-def test_the_state_folder_is_its_owners_alone(command_line: CommandLine) -> None:
+def test_only_its_owner_can_read_the_state_folder(command_line: CommandLine) -> None:
     home = command_line.home
     store = home / "embedded/object_store/data"  # SeaweedFS chooses modes of its own below it.
     ours = [path for path in (home, *home.rglob("*")) if store not in path.parents]

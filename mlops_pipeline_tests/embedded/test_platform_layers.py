@@ -82,7 +82,7 @@ def test_paths_of_nothing_are_refused_in_json(rig: Rig, path: str, status: int) 
     assert answer.json()["status"]["code"] == status
 
 
-def test_the_probe_of_the_gateway_is_no_failure(rig: Rig) -> None:
+def test_the_probe_of_the_gateway_is_not_a_failure(rig: Rig) -> None:
     answer = httpx.get(f"{rig.platform.gateway_url()}/healthz/ready")
     assert (answer.status_code, answer.text) == (200, "the gateway is ready")
 
@@ -133,7 +133,7 @@ def test_down_keeps_the_data_and_up_brings_it_back(rig: Rig) -> None:
     assert rig.platform.object_store().get("datasets", "kept") == b"2"
 
 
-def test_a_port_that_a_stranger_took_meanwhile_is_left_to_it(rig: Rig) -> None:
+def test_a_port_that_another_program_took_since_is_left_to_it(rig: Rig) -> None:
     before = {rig.platform.gateway_url(), rig.platform.object_store().endpoint}
     rig.platform.down()
     strangers = [_listen(int(url.rpartition(":")[2])) for url in before]

@@ -82,11 +82,13 @@ def test_grpc_is_routed_by_its_metadata(rig: Rig) -> None:
         assert refused.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_model_servers_listen_on_loopback_alone(rig: Rig) -> None:
+def test_model_servers_listen_only_on_loopback(rig: Rig) -> None:
     assert listening(rig.pids()) <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
 
-def test_a_damaged_artifact_is_named_and_the_good_one_serves_on(rig: Rig, artifact: Path) -> None:
+def test_a_damaged_artifact_is_reported_and_the_good_one_continues_to_serve(
+    rig: Rig, artifact: Path
+) -> None:
     uri = publish(rig, artifact, "bad", model=b"damaged")
     with pytest.raises(FatalStateError, match=r"(?s)exit status 3.*changed: model\.joblib"):
         rig.apply(predictor(uri))

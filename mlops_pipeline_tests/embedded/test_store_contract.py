@@ -42,7 +42,9 @@ def test_what_is_put_comes_back_and_goes(store: Objects, prefix: str) -> None:
     assert list(store.sizes(BUCKET, prefix)) == [f"{prefix}/b/c"]
 
 
-def test_what_is_there_is_not_replaced_when_it_must_be_absent(store: Objects, prefix: str) -> None:
+def test_an_existing_object_that_must_be_absent_is_not_replaced(
+    store: Objects, prefix: str
+) -> None:
     store.put(BUCKET, f"{prefix}/a", b"first", if_absent=True)
     with pytest.raises(ConflictError, match=f"{prefix}/a"):
         store.put(BUCKET, f"{prefix}/a", b"second", if_absent=True)
@@ -86,7 +88,7 @@ def test_what_is_absent_is_not_found(store: Objects, prefix: str, tmp_path: Path
     assert store.sizes(BUCKET, prefix) == {}
 
 
-def test_a_marker_of_a_folder_is_no_object_to_list(store: Objects, prefix: str) -> None:
+def test_a_folder_marker_is_not_listed_as_an_object(store: Objects, prefix: str) -> None:
     store.put(BUCKET, f"{prefix}/folder/", b"")
     assert store.sizes(BUCKET, prefix) == {}
     store.put(BUCKET, f"{prefix}/folder/a", b"one")

@@ -42,7 +42,7 @@ def test_a_closed_output_is_said_before_anything_is_done(tmp_path: Path, words: 
 
 
 @pytest.mark.parametrize("words", ["status", "doctor", "--help"])
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, words: str) -> None:
+def test_a_reader_that_disconnects_is_not_an_error(tmp_path: Path, words: str) -> None:
     done = shell(tmp_path, f"$CLI {words} | head -c 1")
     assert done.stderr == ""
     assert len(done.stdout) == 1

@@ -173,7 +173,7 @@ def test_the_machine_fits_and_looking_is_quick(one: KindParts) -> None:
 
 
 @pytest.mark.long
-def test_a_half_made_cluster_is_made_anew_then_with_a_worker_then_removed(
+def test_an_incomplete_cluster_is_created_again_then_with_a_worker_then_removed(
     tmp_path: Path, bundle: Path | None
 ) -> None:
     with clusters.named("half", bundle) as name:

@@ -461,7 +461,7 @@ def test_an_artifact_that_is_not_there_is_found_out_before(rig: Rig, uri: str) -
     assert rig.api.find(SELDON_DEPLOYMENT, "iris", namespace=NAMESPACE) is None
 
 
-def test_seldons_webhook_is_passed_on_in_its_words(rig: Rig) -> None:
+def test_the_message_of_seldons_webhook_is_passed_on(rig: Rig) -> None:
     def half(predictor: dict[str, Any]) -> None:
         predictor["traffic"] = 50
 

@@ -242,7 +242,7 @@ def test_no_context_is_taken_that_nobody_named(ours: ExistingCommandLine) -> Non
     assert "has no context 'other'" in refused
 
 
-def test_a_user_who_may_little_is_told_every_right_that_is_missing(
+def test_a_user_with_few_rights_sees_every_missing_right(
     ours: ExistingCommandLine,
 ) -> None:
     _add_user("guest", [Access("get", "pods"), Access("list", "pods")], ours.kubeconfig, ours.api)
@@ -318,7 +318,9 @@ def test_an_istio_and_a_seldon_core_that_are_there_are_used(
     _remove_rights("user", ours.api)  # What is not ours would keep our namespaces.
 
 
-def test_down_leaves_the_strangers_and_the_data(ours: ExistingCommandLine, gateway: str) -> None:
+def test_down_keeps_the_objects_of_others_and_the_data(
+    ours: ExistingCommandLine, gateway: str
+) -> None:
     said = ours.run("down").stdout
     assert f"seldon_core stays, for SeldonDeployment {THEIRS}/theirs of somebody else" in said
     assert f"istio stays, for seldon_core, VirtualService {THEIRS}/their-route of" in said
@@ -337,7 +339,7 @@ def test_up_finds_the_data_again(ours: ExistingCommandLine, gateway: str) -> Non
     _answers(gateway)
 
 
-def test_purge_takes_the_data_and_leaves_the_strangers(
+def test_purge_deletes_the_data_and_keeps_the_objects_of_others(
     ours: ExistingCommandLine, gateway: str
 ) -> None:
     said = ours.as_administrator.run("down", "--purge", "--yes", timeout=300).stdout
@@ -349,7 +351,7 @@ def test_purge_takes_the_data_and_leaves_the_strangers(
     _answers(gateway)
 
 
-def test_without_the_strangers_things_nothing_of_ours_is_left(
+def test_without_the_objects_of_others_nothing_remains(
     ours: ExistingCommandLine, gateway: str
 ) -> None:
     api = ours.api

@@ -115,7 +115,7 @@ def _interrupted(api: KubernetesApi) -> None:
         (_interrupted, "istio-system/istiod is `pending-upgrade`"),
     ],
 )
-def test_what_somebody_breaks_is_named_and_mended(
+def test_a_manual_damage_is_reported_and_repaired(
     istio: Istio, cluster_api: KubernetesApi, harm: Callable[[KubernetesApi], None], reason: str
 ) -> None:
     harm(cluster_api)

@@ -63,7 +63,7 @@ def test_applying_says_what_it_did(api: KubernetesApi, namespace: str) -> None:
     assert api.get(CONFIG_MAP, "a", namespace=namespace)["data"] == {"x": "2"}
 
 
-def test_what_is_no_longer_asked_for_goes_and_what_others_wrote_stays(
+def test_removed_settings_are_deleted_and_entries_of_others_stay(
     api: KubernetesApi, namespace: str
 ) -> None:
     api.apply(_config(namespace, x="1", y="1"))

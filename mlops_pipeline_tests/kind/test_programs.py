@@ -82,7 +82,7 @@ def test_a_release_is_installed_upgraded_and_removed(
 
 
 @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade"])
-def test_a_helm_that_was_killed_is_gone_on_from(
+def test_a_killed_helm_is_resumed(
     parts: KindParts, chart: Path, namespace: str, status: str
 ) -> None:
     if status == "pending-upgrade":
@@ -141,7 +141,7 @@ def test_kind_and_the_engine_know_the_same_nodes(parts: KindParts, tmp_path: Pat
         )
 
 
-def test_the_kubeconfig_is_written_for_this_user_alone(parts: KindParts, tmp_path: Path) -> None:
+def test_only_this_user_can_read_the_kubeconfig(parts: KindParts, tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     parts.kind().export_kubeconfig(parts.settings.cluster.name, path)
     assert path.stat().st_mode & 0o777 == 0o600

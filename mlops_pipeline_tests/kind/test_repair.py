@@ -344,7 +344,7 @@ CASES = {
     "name",
     [n if case.always else pytest.param(n, marks=pytest.mark.long) for n, case in CASES.items()],
 )
-def test_what_went_wrong_is_named_and_that_alone_is_mended(world: World, name: str) -> None:
+def test_a_failure_is_reported_and_only_it_is_repaired(world: World, name: str) -> None:
     case = CASES[name]
     with asking(world) as asked:
         case.harm(world)
@@ -414,7 +414,9 @@ def kill_at(world: World, lock: str, purpose: str) -> None:
             process.wait(timeout=0.5)
 
 
-def test_the_command_names_it_mends_that_alone_and_says_what_it_left(world: World) -> None:
+def test_the_command_reports_the_failure_repairs_only_it_and_says_what_it_kept(
+    world: World,
+) -> None:
     _no_advertisement(world)
     states = {layer["name"]: layer["state"] for layer in world.line.status(code=3)["layers"]}
     assert {name for name, state in states.items() if state != "ready"} == {"metallb"}
@@ -450,7 +452,7 @@ def test_an_up_that_is_killed_at_each_layer_is_finished_by_the_next(
 
 
 @pytest.mark.long
-def test_two_at_once_take_turns_and_mend_it_once(world: World) -> None:
+def test_two_at_once_take_turns_and_repair_once(world: World) -> None:
     _no_webhook(world)
     start = time.monotonic()
     with up(world, "seldon_core") as first, up(world, "seldon_core") as second:
@@ -463,7 +465,7 @@ def test_two_at_once_take_turns_and_mend_it_once(world: World) -> None:
 
 
 @pytest.mark.long
-def test_a_node_that_comes_back_at_another_address_is_taken_up_again(
+def test_a_node_that_returns_at_another_address_is_used_again(
     world: World,
 ) -> None:
     """As after a restart of Docker, when another container was faster; and `up` is killed once."""

@@ -102,7 +102,7 @@ def _no_deployment(api: KubernetesApi) -> None:
         (_no_deployment, f"the Deployment seldon-system/{MANAGER} is"),
     ],
 )
-def test_what_somebody_breaks_is_named_and_mended(
+def test_a_manual_damage_is_reported_and_repaired(
     seldon: SeldonCore,
     cluster_api: KubernetesApi,
     harm: Callable[[KubernetesApi], None],

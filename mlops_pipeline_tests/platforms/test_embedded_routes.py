@@ -93,7 +93,7 @@ def test_the_order_of_deployments_does_not_matter() -> None:
     assert envoy_config.routes([a, b], instance="me") == envoy_config.routes([b, a], instance="me")
 
 
-def test_the_version_changes_with_the_content_alone() -> None:
+def test_only_the_content_changes_the_version() -> None:
     one = clusters([Route("ns", "iris", (target(),))])
     assert version_of(one) == version_of(one)
     two = clusters([Route("ns", "iris", (target(servers=2),))])

@@ -70,7 +70,7 @@ def test_the_preferred_port_is_taken_and_kept(tmp_path: Path) -> None:
     assert book(path, taken=set()).find("other") is None
 
 
-def test_a_strangers_port_and_another_owners_are_left_alone(tmp_path: Path) -> None:
+def test_ports_of_other_programs_and_owners_are_not_used(tmp_path: Path) -> None:
     path = tmp_path / "ports.json"
     assert book(path, taken={8080}).choose("gateway", preferred=8080) == 8081
     assert book(path, taken=set()).choose("other", preferred=8081) == 8082
@@ -119,7 +119,7 @@ DAMAGES = (*IN_ITS_PLACE, "lost")
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_book_of_ports_is_named_and_mended(tmp_path: Path, kind: str) -> None:
+def test_a_damaged_book_of_ports_is_reported_and_repaired(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "ports.json"
     assert book(path, taken=set()).choose("gateway", preferred=8080) == 8080
     assert book(path, taken=set()).describe_damage() is None
@@ -143,7 +143,7 @@ def test_a_damaged_copy_is_named_and_written_again(tmp_path: Path, kind: str) ->
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_book_of_ports_without_a_copy_begins_anew(tmp_path: Path, kind: str) -> None:
+def test_a_book_of_ports_without_a_copy_starts_empty(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "ports.json"
     book(path, taken=set()).choose("gateway", preferred=8080)
     (tmp_path / ".ports.json.copy").unlink()
@@ -189,7 +189,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_record_is_read_from_its_copy_and_mended(tmp_path: Path, kind: str) -> None:
+def test_a_damaged_record_is_read_from_its_copy_and_repaired(tmp_path: Path, kind: str) -> None:
     record = Record(deployment(), Route("ns", "iris", ()))
     Records(tmp_path).save(record)
     path = tmp_path / "ns" / "iris.yaml"
@@ -211,7 +211,9 @@ def test_a_damaged_record_is_read_from_its_copy_and_mended(tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_damaged_keys_of_the_store_are_named_and_made_anew(tmp_path: Path, kind: str) -> None:
+def test_damaged_keys_of_the_store_are_reported_and_created_again(
+    tmp_path: Path, kind: str
+) -> None:
     keys = StoreKeys(tmp_path / "s3.json", secrets=tmp_path / "secrets")
     keys.make()
     before = keys.read()
@@ -410,7 +412,7 @@ def test_a_damaged_copy_is_downloaded_again(folders: Callable[..., ModelFolders]
     assert (path / "manifest.json").read_bytes() == b"{}"
 
 
-def test_a_download_under_way_is_no_artifact_and_one_that_was_killed_is_removed_by_the_next(
+def test_a_current_download_is_not_an_artifact_and_the_next_one_removes_a_killed_one(
     tmp_path: Path, folders: Callable[..., ModelFolders]
 ) -> None:
     store = FakeObjectStore()
@@ -544,7 +546,7 @@ def test_whatever_takes_the_first_lock_leaves_the_folder_ours(tmp_path: Path) ->
     State.at(tmp_path / "state").purge()  # Its sockets' link lies elsewhere.
 
 
-def test_files_of_programs_are_mended_under_the_lock_of_those_who_write_them(
+def test_files_of_programs_are_repaired_under_their_writers_lock(
     tmp_path: Path,
 ) -> None:
     platform = EmbeddedPlatform(tmp_path / "s", EmbeddedOptions(lock_timeout=0.1))

@@ -110,7 +110,7 @@ def test_every_prediction_carries_the_digest(path: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), PREDICTIONS)
-def test_every_protocol_refuses_garbage_in_its_own_words(path: str, body: bytes) -> None:
+def test_every_protocol_refuses_garbage_in_its_own_format(path: str, body: bytes) -> None:
     answered = reply(an_app(), "POST", path, body[:-3])
     assert answered.status == 400
     document = answered.json
@@ -202,7 +202,9 @@ def test_the_document_says_where_its_paths_begin(path: str) -> None:
         ("POST", "/v1/models/classifier/versions/3:predict", "no version '3' of 'classifier' here"),
     ],
 )
-def test_another_model_is_told_the_right_name(method: str, path: str, sentence: str) -> None:
+def test_a_request_for_another_model_is_answered_with_the_right_name(
+    method: str, path: str, sentence: str
+) -> None:
     answered = reply(an_app(), method, path)
     assert answered.status == 404
     assert sentence in answered.body.decode()
@@ -235,7 +237,7 @@ def test_a_body_that_is_too_large_is_refused_announced_or_not() -> None:
     assert reply(app, "POST", "/predict", GOOD).status == 200
 
 
-def test_too_many_large_bodies_are_told_to_try_again() -> None:
+def test_too_many_large_bodies_are_refused_for_a_retry() -> None:
     large = LargeRequests(limit=100)
     large.take(90)
     answered = reply(an_app(large=large), "POST", "/predict", GOOD[:20], GOOD[20:])

@@ -156,7 +156,7 @@ def predict(port: int, message: pb.SeldonMessage) -> pb.SeldonMessage:
         return answer
 
 
-def test_a_forwarder_answers_as_a_server_that_is_told_the_same(
+def test_a_forwarder_answers_like_a_server_with_the_same_configuration(
     pod: Pod, digits: Path, tmp_path: Path
 ) -> None:
     told = servers.parameters(

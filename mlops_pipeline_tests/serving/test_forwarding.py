@@ -186,7 +186,7 @@ async def test_a_request_and_its_answer_go_through_as_they_are() -> None:
 
 
 @run_async
-async def test_the_unit_is_told_and_no_client_can_speak_for_it() -> None:
+async def test_only_the_forwarder_sets_the_unit_header() -> None:
     model = await a_model()
     theirs = ((unit_header.HEADER.encode(), b"other"),)
     await reply(a_forwarder(model.port), "/predict", b"{}", headers=theirs)
@@ -246,7 +246,9 @@ async def test_a_client_that_leaves_leaves_nothing_behind() -> None:
     [("/api/v1.0/predictions", "status"), ("/v2/models/x/infer", "error"), ("/ready", "status")],
 )
 @run_async
-async def test_a_server_that_is_down_is_said_in_the_protocols_words(path: str, words: str) -> None:
+async def test_a_server_that_is_down_is_reported_in_the_protocols_format(
+    path: str, words: str
+) -> None:
     port, _ = free_ports()
     answered = await reply(a_forwarder(port), path, b"{}")
     assert answered.status == 503
@@ -338,7 +340,7 @@ async def test_a_kept_connection_that_was_closed_is_replaced() -> None:
 
 
 @run_async
-async def test_an_answer_that_nobody_asked_for_is_thrown_away() -> None:
+async def test_an_answer_without_a_request_is_discarded() -> None:
     model = await a_model(OK + OK)
     forwarder = a_forwarder(model.port)
     for _ in range(2):
@@ -377,7 +379,7 @@ async def grpc_answer(call: Awaitable[bytes]) -> bytes | tuple[Any, str]:
 
 
 @run_async
-async def test_calls_go_through_with_what_the_unit_is_told() -> None:
+async def test_calls_are_forwarded_with_the_units_configuration() -> None:
     behind, port = await serve_calls(Behind())
     calls = CallForwarder(a_target(0, port), seconds=5)
     front, front_port = await serve_calls(calls)

@@ -111,7 +111,7 @@ def test_a_package_adds_a_framework_without_a_line_changed_here(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("word", ["SKLEARN_SERVER", "TENSORFLOW_SERVER"])
-def test_an_implementation_is_named_in_the_table_alone(word: str) -> None:
+def test_only_the_table_names_an_implementation(word: str) -> None:
     """Elsewhere only for people: in docstrings, comments and the models of the catalog."""
     package = Path(__file__).parents[2] / "mlops_pipeline"
     found = [

@@ -18,7 +18,7 @@ def test_without_hides_a_library_for_as_long_as_it_lasts() -> None:
     assert isinstance(wave, ModuleType)
 
 
-def test_without_leaves_what_is_there() -> None:
+def test_without_keeps_imported_modules() -> None:
     import json
 
     with imports.without("json"):

@@ -87,7 +87,7 @@ def a_bare_model(folder: Path) -> artifact.Manifest:
     return loading.verify(folder, place=Place.POD)
 
 
-def test_a_model_without_a_manifest_is_served_in_a_pod_alone(tmp_path: Path) -> None:
+def test_a_model_without_a_manifest_is_served_only_in_a_pod(tmp_path: Path) -> None:
     model = loading.load(tmp_path, a_bare_model(tmp_path), {}, graph_name="classifier")
     assert (model.name, model.digest, model.version, model.version_name) == (
         "classifier",
@@ -109,7 +109,7 @@ def test_the_method_is_the_parameters(tmp_path: Path) -> None:
         loading.load(tmp_path, manifest, {"method": "transform"}, graph_name=None)
 
 
-def test_without_parameters_any_signature_will_do_until_they_come(tmp_path: Path) -> None:
+def test_without_parameters_any_signature_may_be_the_default(tmp_path: Path) -> None:
     model = loading.load(tmp_path, a_bare_model(tmp_path), None, graph_name=None)
     assert model.for_unit({"method": "predict"}).default.default_outputs == ("predict",)
     with pytest.raises(StartError, match="'transform'"):

@@ -17,7 +17,7 @@ def test_predicts_the_default_output() -> None:
     assert scores.tolist() == [[4.0, -4.0], [4.0, -4.0]]
 
 
-def test_predicts_the_outputs_asked_for_in_their_order() -> None:
+def test_predicts_the_requested_outputs_in_their_order() -> None:
     answered = predict(toy_signature(), np.ones((1, 4)), ["label", "scores"])
     assert [name for name, _ in answered] == ["label", "scores"]
 
@@ -42,7 +42,7 @@ def test_refuses_what_is_not_a_batch_of_rows(values: Array, reason: str) -> None
     assert caught.value.status == 400
 
 
-def test_a_wrong_shape_is_told_the_right_one() -> None:
+def test_a_wrong_shape_is_refused_with_the_right_one() -> None:
     with pytest.raises(RequestError, match=r"expected shape \[n, 4\], got \[1, 3\]"):
         predict(toy_signature(), np.ones((1, 3)))
 
@@ -79,7 +79,7 @@ def test_an_answer_that_is_not_finite_is_the_requests_fault() -> None:
         predict(toy_signature(), np.full((1, 4), 1e308))
 
 
-def test_what_a_model_raises_is_told_in_a_sentence() -> None:
+def test_a_models_exception_becomes_a_sentence() -> None:
     def fail(rows: Array, names: object) -> list[Array]:
         raise ValueError("cannot\nat all")
 
@@ -87,7 +87,7 @@ def test_what_a_model_raises_is_told_in_a_sentence() -> None:
         predict(replace(toy_signature(), compute=fail), np.ones((1, 4)))
 
 
-def test_an_unknown_output_or_signature_is_told_those_there_are() -> None:
+def test_an_unknown_output_or_signature_is_refused_with_the_known_ones() -> None:
     with pytest.raises(RequestError, match="there is scores, label"):
         predict(toy_signature(), np.ones((1, 4)), ["x"])
     with pytest.raises(RequestError, match="there is serving_default"):
@@ -96,7 +96,7 @@ def test_an_unknown_output_or_signature_is_told_those_there_are() -> None:
     assert model.signature("") is model.default
 
 
-def test_an_output_is_computed_once_however_often_it_is_asked_for() -> None:
+def test_an_output_is_computed_only_once() -> None:
     with pytest.raises(RequestError, match="only once"):
         predict(toy_signature(), np.ones((1, 4)), ["scores", "label", "scores"])
 
@@ -122,7 +122,7 @@ def test_numpys_scalars_in_an_array_of_objects_are_written(
     assert as_scores(answer, rows=len(values), output="label").tolist() == wanted
 
 
-def test_an_answer_that_no_protocol_can_write_is_no_fault_of_the_request() -> None:
+def test_an_answer_that_no_protocol_can_write_is_not_the_requests_fault() -> None:
     def answer(rows: Array, names: object) -> list[Array]:
         return [np.array([None] * len(rows))]
 

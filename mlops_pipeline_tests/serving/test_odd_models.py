@@ -292,12 +292,12 @@ def test_an_example_that_is_none_is_passed_over(
     assert f"{EXAMPLE} is not used" in caplog.text
 
 
-def test_what_answers_no_rows_is_told_so(tmp_path: Path) -> None:
+def test_a_model_that_cannot_predict_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="a DBSCAN, which cannot predict new rows"):
         served(DBSCAN().fit(X), tmp_path)
 
 
-def test_a_misspelt_parameter_is_told_the_right_ones(tmp_path: Path) -> None:
+def test_a_misspelt_parameter_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="no parameter 'metod'; this model takes method") as caught:
         served(GaussianNB().fit(X, Y), tmp_path, metod="predict")
     assert caught.value.code == ExitCode.SETTINGS
@@ -341,7 +341,9 @@ def test_columns_are_put_into_the_models_order(tmp_path: Path) -> None:
         ([1, 2, 3], "data.names: it must be a list of strings"),
     ],
 )
-def test_wrong_names_are_told_the_right_ones(names: object, sentence: str, tmp_path: Path) -> None:
+def test_wrong_names_are_refused_with_the_right_ones(
+    names: object, sentence: str, tmp_path: Path
+) -> None:
     unit = Unit(served(GaussianNB().fit(FRAME, Y), tmp_path), "image:1")
     for rows in ({"ndarray": ROWS.tolist()}, {"tensor": {"shape": [4, 3], "values": [1.0] * 12}}):
         with pytest.raises(RequestError, match=sentence) as caught:

@@ -75,7 +75,7 @@ def test_a_deployed_model_is_asked_with_booleans(model: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [np.array([["a"]]), np.array([1j]), np.array(True)])
-def test_what_is_no_array_of_numbers_is_refused(
+def test_a_file_without_an_array_of_numbers_is_refused(
     model: Path, tmp_path: Path, rows: NDArray[Any]
 ) -> None:
     with pytest.raises(StartError, match="is not an array of numbers") as caught:

@@ -20,7 +20,9 @@ FLOATS = np.dtype(np.float64)
         [[{}, 1.0]],
     ],
 )
-def test_what_is_no_number_is_refused_before_it_takes_memory(values: list[object]) -> None:
+def test_a_value_that_is_not_a_number_is_refused_before_it_uses_memory(
+    values: list[object],
+) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RequestError, match="numbers only"):

@@ -63,7 +63,7 @@ def test_a_unit_with_tf_servings_arguments_has_its_ports() -> None:
     assert own.place is Place.POD
 
 
-def test_tf_servings_arguments_alone_are_the_server_behind_a_forwarder() -> None:
+def test_only_tf_servings_arguments_make_the_server_behind_a_forwarder() -> None:
     own = pod.settings_of(pod.TensorFlowArguments(2000, 2001, "m", "/mnt/models"), {})
     assert (own.http_port, own.grpc_port, own.graph_name) == (2001, 2000, "m")
     assert (own.model_folder, own.place) == (Path("/mnt/models"), Place.BEHIND)
@@ -123,7 +123,7 @@ def test_a_container_serves_what_it_is_given(
     assert started == [done]
 
 
-def test_a_unit_that_is_told_of_endpoints_forwards(
+def test_a_unit_with_endpoints_forwards(
     started: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**UNIT, "PREDICTIVE_UNIT_PARAMETERS": ENDPOINTS}.items():

@@ -112,7 +112,7 @@ def test_each_request_is_answered_by_the_unit_that_it_speaks_of() -> None:
     ("path", "words"),
     [("/ready", b"FAILURE"), ("/v2/health/ready", b'{"error"'), ("/v1/models/x", b'{"error"')],
 )
-def test_a_unit_that_cannot_be_refuses_every_path_in_its_words(path: str, words: bytes) -> None:
+def test_an_impossible_unit_refuses_every_path_in_its_format(path: str, words: bytes) -> None:
     refused = RequestError("WRONG_PARAMETER", "there is no such thing")
     app = units.AppOfUnits(an_app(toy_unit()), lambda _: an_app(error=refused))
     for method in ("GET", "HEAD", "POST"):

@@ -123,7 +123,7 @@ def test_data_of_their_datatype_are_taken(datatype: str, data: list[float]) -> N
     assert answer["outputs"][0]["data"][0] == float(sum(data))
 
 
-def test_an_input_alone_needs_no_name() -> None:
+def test_a_single_input_needs_no_name() -> None:
     nameless = tensor()
     del nameless["name"]
     assert ask({"inputs": [nameless]})["outputs"][0]["data"] == [10.0, -10.0]
@@ -145,7 +145,7 @@ def test_a_data_frames_columns_are_taken_as_rows() -> None:
             ask({"inputs": wrong})
 
 
-def test_the_binary_extension_is_told_how_to_do_without() -> None:
+def test_the_binary_extension_is_refused_with_the_alternative() -> None:
     body = json.dumps({"inputs": [tensor()]}).encode() + b"\0" * 32
     with pytest.raises(RequestError, match="binary_data=False"):
         v2.infer(MODEL, Request(body, b"application/octet-stream", is_binary=True))
