@@ -1024,4 +1024,4 @@ class FakeSources:
 
     def _maybe_fail(self, name: str) -> None:
         if name in self._absent:
-            raise ConfigurationError(f"{name} is not in the bundle {_FOLDER}; make it anew")
+            raise ConfigurationError(f"{name} is not in the bundle {_FOLDER}; create it again")

@@ -58,7 +58,7 @@ class Operation:
             request = self.request.FromString(content)
         except DecodeError as error:
             wanted = self.request.DESCRIPTOR.full_name.removeprefix(_OURS)
-            raise RequestError("BAD_MESSAGE", f"the message is not a {wanted}") from error
+            raise RequestError("BAD_MESSAGE", f"the message is not of the type {wanted}") from error
         return self.method(unit, request)
 
 

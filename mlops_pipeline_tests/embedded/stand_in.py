@@ -60,7 +60,7 @@ class Server(ThreadingHTTPServer):
 
 def main() -> int:
     if code := int(BEHAVIOUR.get("exit", 0)):
-        sys.stderr.write("the artifact is not what its manifest says: changed: model.joblib\n")
+        sys.stderr.write("the artifact does not match its manifest: changed: model.joblib\n")
         return code
     server = Server(("127.0.0.1", int(os.environ["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"])), Handler)
     Server.daemon_threads = True

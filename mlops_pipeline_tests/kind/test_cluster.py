@@ -83,7 +83,7 @@ def test_a_taken_port_was_replaced_and_the_other_stays(
     assert port != taken
     other = KindCluster(again(one, bundle, http_port=port + 1)).observe()
     assert isinstance(other, Drifted)
-    assert f"127.0.0.1:{port + 1} is asked for" in other.differences[0]
+    assert f"expected 127.0.0.1:{port + 1}" in other.differences[0]
 
 
 def test_nodes_say_where_an_ingress_goes_and_whose_they_are(one: KindParts) -> None:
@@ -113,7 +113,7 @@ def test_what_differs_is_shown_and_refused(one: KindParts, bundle: Path | None) 
     state = layer.observe()
     assert isinstance(state, Drifted)
     assert len(state.differences) == 2
-    with pytest.raises(ConflictError, match=r"v1\.33\.1 is asked for.*--recreate"):
+    with pytest.raises(ConflictError, match=r"expected v1\.33\.1.*--recreate"):
         layer.ensure()
     assert clusters.is_running(one)
 

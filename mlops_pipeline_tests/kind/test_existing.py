@@ -313,8 +313,11 @@ def test_an_istio_and_a_seldon_core_that_are_there_are_used(
     assert after["generation"] == before["generation"]
     other = "istio-system/other"
     refused = using.run("up", "cluster", code=1, MLOPS_KUBERNETES__ISTIO__GATEWAY=other).stderr
-    assert "no Gateway istio-system/other (there are: istio-system/seldon-gateway)" in refused
-    assert "binds routes to the Gateway istio-system/seldon-gateway" in refused
+    assert (
+        "the Gateway istio-system/other is missing (there are: istio-system/seldon-gateway)"
+        in refused
+    )
+    assert "uses the Gateway istio-system/seldon-gateway" in refused
     _remove_rights("user", ours.api)  # What is not ours would keep our namespaces.
 
 

@@ -191,11 +191,27 @@ def test_the_document_says_where_its_paths_begin(path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "sentence"),
     [
-        ("POST", "/v1/models/mnist:predict", "no model 'mnist' here; the model's name is 'class"),
-        ("GET", "/v1/models/mnist", "no model 'mnist' here; the model's name is 'classifier'"),
+        (
+            "POST",
+            "/v1/models/mnist:predict",
+            "no model 'mnist' on this server; the model's name is 'class",
+        ),
+        (
+            "GET",
+            "/v1/models/mnist",
+            "no model 'mnist' on this server; the model's name is 'classifier'",
+        ),
         ("GET", "/v1/models/mnist/metadata", "the model's name is 'classifier'"),
-        ("POST", "/v2/models/iris/infer", "no model 'iris' here; the model's name is 'classifier'"),
-        ("GET", "/v2/models/iris", "no model 'iris' here; the model's name is 'classifier'"),
+        (
+            "POST",
+            "/v2/models/iris/infer",
+            "no model 'iris' on this server; the model's name is 'classifier'",
+        ),
+        (
+            "GET",
+            "/v2/models/iris",
+            "no model 'iris' on this server; the model's name is 'classifier'",
+        ),
         ("GET", "/v2/models/iris/ready", "the model's name is 'classifier'"),
         ("GET", "/api/v1.0/metadata/iris", "the model's name is 'classifier'"),
         ("POST", "/v2/models/classifier/versions/3/infer", "no version '3' of 'classifier' here"),

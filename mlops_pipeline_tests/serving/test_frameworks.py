@@ -95,12 +95,12 @@ def test_a_package_adds_a_framework_without_a_line_changed_here(tmp_path: Path) 
     shown = json.loads(done.stdout)
     assert shown["names"].split("; ") == [
         "sklearn, tensorflow, boosted",
-        "the entry point clash of mlops_pipeline.frameworks could not be used (sklearn is taken by "
-        "another framework)",
+        "the entry point clash of mlops_pipeline.frameworks could not be used (another framework "
+        "already uses sklearn)",
         "the entry point missing of mlops_pipeline.frameworks could not be used "
         "(ModuleNotFoundError: No module named 'nowhere')",
-        "the entry point wrong of mlops_pipeline.frameworks could not be used (added:WRONG is str",
-        "it must be a Framework)",
+        "the entry point wrong of mlops_pipeline.frameworks could not be used (expected a "
+        "Framework in added:WRONG, got str)",
     ]
     assert "a boosted model is served by BOOSTED_SERVER" in shown["mismatch"]
     assert shown["implementation"] == "BOOSTED_SERVER"

@@ -88,7 +88,7 @@ def test_a_models_exception_becomes_a_sentence() -> None:
 
 
 def test_an_unknown_output_or_signature_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(RequestError, match="there is scores, label"):
+    with pytest.raises(RequestError, match="it has scores, label"):
         predict(toy_signature(), np.ones((1, 4)), ["x"])
     with pytest.raises(RequestError, match="there is serving_default"):
         toy_model().signature("x")
@@ -126,7 +126,7 @@ def test_an_answer_that_no_protocol_can_write_is_not_the_requests_fault() -> Non
     def answer(rows: Array, names: object) -> list[Array]:
         return [np.array([None] * len(rows))]
 
-    with pytest.raises(RequestError, match="holds values of type NoneType") as caught:
+    with pytest.raises(RequestError, match="contains values of type NoneType") as caught:
         predict(replace(toy_signature(), compute=answer), np.ones((1, 4)))
     assert (caught.value.reason, caught.value.status) == ("UNWRITABLE", 500)
     assert STATUS[caught.value.status] is grpc.StatusCode.INTERNAL

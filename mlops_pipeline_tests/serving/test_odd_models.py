@@ -208,7 +208,7 @@ def test_several_outputs_are_answered_rows_first(tmp_path: Path) -> None:
 def test_outputs_with_other_numbers_of_classes_need_a_method(tmp_path: Path) -> None:
     targets = np.c_[Y, X[:, 0]]
     model = MultiOutputClassifier(GaussianNB()).fit(X, targets)
-    with pytest.raises(StartError, match=r"\[2, 3\].*method choose one of predict") as caught:
+    with pytest.raises(StartError, match=r"\[2, 3\].*method to one of predict") as caught:
         served(model, tmp_path)
     assert caught.value.code == ExitCode.SETTINGS
     for answer in answers(served(model, tmp_path, method="predict"), ROWS.tolist()).values():
@@ -220,7 +220,7 @@ def test_outputs_with_other_numbers_of_classes_need_a_method(tmp_path: Path) -> 
     [
         ("cumulative", r"has shape \[\d+, 2\] for 1 rows"),
         ("complex_roots", "is of type complex128; numbers, booleans and text"),
-        ("nothing", "holds values of type NoneType"),
+        ("nothing", "contains values of type NoneType"),
         ("ragged", "has rows of different lengths"),
         ("binary", "not UTF-8 text"),
         ("total", r"has shape \[\] for 1 rows"),
@@ -298,7 +298,9 @@ def test_a_model_that_cannot_predict_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_parameter_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="no parameter 'metod'; this model takes method") as caught:
+    with pytest.raises(
+        StartError, match="Unknown parameter 'metod'; this model accepts method"
+    ) as caught:
         served(GaussianNB().fit(X, Y), tmp_path, metod="predict")
     assert caught.value.code == ExitCode.SETTINGS
 
@@ -336,7 +338,11 @@ def test_columns_are_put_into_the_models_order(tmp_path: Path) -> None:
     [
         (["a", "b", "d"], "data.names: missing 'c'; unexpected 'd'"),
         (["a", "b", "b"], "data.names: missing 'c'; unexpected 'b'"),
-        (["a", "b"], "data.names: 2 names for 3 columns; the model's columns are 'a', 'b', 'c'"),
+        (
+            ["a", "b"],
+            "data.names: expected 3 names, one for each column, got 2; the model's columns are "
+            "'a', 'b', 'c'",
+        ),
         ("abc", "data.names: it must be a list of strings"),
         ([1, 2, 3], "data.names: it must be a list of strings"),
     ],

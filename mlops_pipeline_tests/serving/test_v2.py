@@ -291,5 +291,7 @@ def test_methods_are_those_of_other_people() -> None:
 
 def test_a_message_that_is_none_is_named_as_the_specification_does() -> None:
     operation = grpc_server.OPERATIONS[grpc_server.V2]["ModelInfer"]
-    with pytest.raises(RequestError, match=r"the message is no inference\.ModelInferRequest$"):
+    with pytest.raises(
+        RequestError, match=r"the message is not of the type inference\.ModelInferRequest$"
+    ):
         operation.answer(toy_unit(), b"\xff")

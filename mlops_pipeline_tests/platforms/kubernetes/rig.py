@@ -74,7 +74,9 @@ class Rig:
 
         def api() -> KubernetesApi:
             if not state.kubeconfig.exists():
-                raise NotFoundError("the cluster is missing; `mlops-pipeline up cluster` makes it")
+                raise NotFoundError(
+                    "the cluster is missing; create it with `mlops-pipeline up cluster`"
+                )
             return self.api
 
         return KindParts(

@@ -256,7 +256,7 @@ def test_purge_names_the_images_that_stay(tmp_path: Path) -> None:
     image = ServingImage(rig.parts).reference("SKLEARN_SERVER")
     rig.engine.images.add(full_reference(image))
     _, left = platform_of(rig).purge()
-    assert left.endswith(f"whose `image rm` removes them: {image}")
+    assert left.endswith(f"with its `image rm`: {image}")
 
 
 def test_purge_takes_what_is_ours_out_of_a_cluster_of_somebody_else(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_another_kubernetes_version_is_a_difference() -> None:
     found = cluster_config.differences(
         ClusterSettings(), mapped(ClusterSettings()), nodes, image=V1, asked_before=None
     )
-    assert found == ("it runs Kubernetes v1.33.1, and v1.34.4 is asked for",)
+    assert found == ("it runs Kubernetes v1.33.1, expected v1.34.4",)
 
 
 def test_a_digest_and_another_registry_are_no_difference() -> None:
@@ -160,14 +160,12 @@ def test_images_whose_tag_is_no_version_are_compared_by_name() -> None:
 
 
 def test_another_number_of_workers_is_a_difference() -> None:
-    assert different(ClusterSettings(workers=2)) == (
-        "its number of workers is 0, and 2 is asked for",
-    )
+    assert different(ClusterSettings(workers=2)) == ("its number of workers is 0, expected 2",)
 
 
 def test_another_port_or_address_is_a_difference() -> None:
     assert different(ClusterSettings(http_port=81)) == (
-        "its port 80 is mapped to 127.0.0.1:80, and 127.0.0.1:81 is asked for",
+        "its port 80 is mapped to 127.0.0.1:80, expected 127.0.0.1:81",
     )
     assert len(different(ClusterSettings(listen_address="0.0.0.0"))) == 2
 

@@ -129,7 +129,9 @@ class World:
 
     def _connect(self) -> FakeKubernetes:
         if self.absent:
-            raise NotFoundError("the cluster is missing; `mlops-pipeline up cluster` makes it")
+            raise NotFoundError(
+                "the cluster is missing; create it with `mlops-pipeline up cluster`"
+            )
         return self.api
 
     @property

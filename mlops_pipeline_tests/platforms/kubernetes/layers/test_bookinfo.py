@@ -124,7 +124,7 @@ def test_what_it_lacks_breaks_it(rig: HelmRig) -> None:
     rig.api.drop(VIRTUAL_SERVICE, "bookinfo", namespace="bookinfo")
     layer.ensure()
     rig.api.drop(DEPLOYMENT, "productpage-v1", namespace="bookinfo")
-    assert layer.observe() == Broken("bookinfo is there without its controller")
+    assert layer.observe() == Broken("bookinfo exists without its controller")
     assert layer.ensure().action == "repaired"
 
 

@@ -172,7 +172,7 @@ def test_another_version_is_a_difference_and_its_jobs_run_anew(installed: Rig) -
         DEPLOYMENT, CONTROLLER, {"metadata": {"annotations": annotations}}, namespace=SYSTEM
     )
     assert IngressNginx(installed.parts).observe() == Drifted(
-        ("version controller-v1.14.0 is there, v0.16.1 is asked for",)
+        ("its version is controller-v1.14.0, expected v0.16.1",)
     )
     assert IngressNginx(installed.parts).ensure().action == "updated"
     assert [d.resource for d in installed.api.deleted] == [JOB, JOB]
@@ -216,7 +216,7 @@ def test_an_admission_job_that_fails_ends_the_wait(rig: Rig, message: str) -> No
 
 def test_an_admission_job_that_hangs_is_told(rig: Rig) -> None:
     rig.api.when_applied("Job", lambda m: rig.api.put({**m, "status": {}}))
-    with pytest.raises(WaitTimeoutError, match="ingress-nginx-admission-create is not done"):
+    with pytest.raises(WaitTimeoutError, match="ingress-nginx-admission-create is not complete"):
         IngressNginx(rig.parts).ensure()
 
 
@@ -254,7 +254,7 @@ def _no_pod(api: FakeKubernetes) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (_no_controller, "ingress-nginx is there without its controller"),
+        (_no_controller, "ingress-nginx exists without its controller"),
         (_no_pod, "there is no pod yet"),
         (FakeKubernetes.stop, "connection refused"),
     ],

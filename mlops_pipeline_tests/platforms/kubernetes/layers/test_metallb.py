@@ -270,7 +270,7 @@ def test_another_version_is_a_difference_and_is_applied(installed: Rig) -> None:
         namespace=SYSTEM,
     )
     assert MetalLB(installed.parts).observe() == Drifted(
-        ("version v0.15.0 is there, v0.16.1 is asked for",)
+        ("its version is v0.15.0, expected v0.16.1",)
     )
     assert MetalLB(installed.parts).ensure().action == "updated"
     assert isinstance(MetalLB(installed.parts).observe(), Ready)
@@ -356,7 +356,7 @@ def _no_speaker_pod(api: FakeKubernetes) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (_no_controller, "metallb-system is there without its controller"),
+        (_no_controller, "metallb-system exists without its controller"),
         (_no_speaker, "DaemonSet metallb-system/speaker is missing"),
         (_controller_unready, "its controller has not reconciled it yet"),
         (_speaker_unready, "0 of 1 nodes have a speaker: pods are being replaced"),
@@ -436,7 +436,7 @@ def test_a_metallb_of_others_is_not_touched(installed: Rig) -> None:
     change = {"metadata": {"labels": None}, "status": {"availableReplicas": 0}}
     installed.api.patch(DEPLOYMENT, "controller", change, namespace=SYSTEM)
     applied = len(installed.api.applied)
-    with pytest.raises(ConflictError, match="MetalLB is in the cluster already and was not"):
+    with pytest.raises(ConflictError, match="MetalLB is in the cluster already, but this"):
         MetalLB(installed.parts).ensure()
     assert len(installed.api.applied) == applied
 

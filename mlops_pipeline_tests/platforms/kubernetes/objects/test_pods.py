@@ -105,7 +105,7 @@ def test_what_is_on_its_way_is_named_with_its_pod() -> None:
         f"iris-0: {INITIALIZER} runs but is not ready yet"
     )
     assert explain_unready([pod(waits)]) == (
-        "iris-0: classifier is not started yet (PodInitializing)"
+        "iris-0: classifier has not started yet (PodInitializing)"
     )
     assert explain_unready([pod(running())]) == "iris-0: classifier runs but is not ready yet"
     assert explain_unready([pod()]) == "iris-0: it is being created"
@@ -178,7 +178,8 @@ def test_a_crash_loop_ends_the_wait_with_the_last_lines() -> None:
     with pytest.raises(FatalStateError) as error:
         explain_unready([pod(status)], log=lambda name, container: f"{name} {container}: no\n")
     assert str(error.value) == (
-        "the pod iris-0 cannot become ready: classifier ends again and again: it exited with 4\n"
+        "the pod iris-0 cannot become ready: classifier restarts again and again: it exited with "
+        "4\n"
         "--- last lines of classifier ---\niris-0 classifier: no"
     )
 
@@ -344,7 +345,7 @@ def test_only_the_pod_that_failed_is_replaced_and_only_once() -> None:
         lambda: explain_unready(api.list(POD, namespace="models")) or None,
         lambda: api.list(POD),
     )
-    assert "replaced, since the pod failed cannot become ready" in str(describe())
+    assert "replaced it, because the pod failed cannot become ready" in str(describe())
     assert [gone.name for gone in api.deleted] == ["failed"]
     api.put(pod(waiting("CrashLoopBackOff", **crashed(1)), name="again"))
     with pytest.raises(FatalStateError, match="the pod again cannot become ready"):

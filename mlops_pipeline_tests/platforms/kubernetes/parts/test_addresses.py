@@ -71,12 +71,14 @@ def test_what_other_clusters_announce_is_left_out() -> None:
 
 def test_a_full_network_is_refused_with_what_to_do() -> None:
     used = [f"10.1.2.{last}" for last in (2, 5, 8, 12)]
-    with pytest.raises(ConfigurationError, match=r"no 4 free addresses.*kind\.metallb\.addresses"):
+    with pytest.raises(
+        ConfigurationError, match=r"not have 4 free consecutive addresses.*kind\.metallb\.addresses"
+    ):
         chosen(network("10.1.2.0/28", *used))
 
 
 def test_a_network_too_small_for_anything_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="has no 4 free addresses"):
+    with pytest.raises(ConfigurationError, match="does not have 4 free"):
         chosen(network("10.1.2.0/30"))
 
 
@@ -128,7 +130,7 @@ def test_what_the_settings_say_comes_first(wanted: str, first: str, last: str) -
         ("172.18.0.0-172.18.0.9", "holds 172.18.0.0, which is the network's"),
         ("172.18.0.1/32", "holds 172.18.0.1, which is the gateway's"),
         ("172.18.255.255/32", "which is broadcasts's"),
-        ("172.18.0.2-172.18.0.9", "holds 172.18.0.2, which is a container's"),
+        ("172.18.0.2-172.18.0.9", "contains 172.18.0.2, the address of a container"),
         ("fc00::1-fc00::9", "not a range of IPv4 addresses"),
         ("fc00::/64", "not a range of IPv4 addresses"),
         ("172.18.7.1", "neither `first-last` nor a prefix"),

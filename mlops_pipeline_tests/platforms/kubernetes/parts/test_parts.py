@@ -40,7 +40,7 @@ def test_making_them_contacts_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_bundle_is_where_programs_come_from(tmp_path: Path) -> None:
     parts = KindParts.make(tmp_path / "kind", KindSettings(), bundle=tmp_path / "bundle")
-    with pytest.raises(ConfigurationError, match="bundle is no bundle"):
+    with pytest.raises(ConfigurationError, match="bundle is not a bundle"):
         parts.kind()
 
 

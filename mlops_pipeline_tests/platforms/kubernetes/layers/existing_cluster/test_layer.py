@@ -207,7 +207,7 @@ def test_the_storage_class_that_is_named_has_to_be_there(
 ) -> None:
     found = examined(rig, object_store={"storage_class": wanted})["storage class"]
     assert found.fine == fine
-    assert fine or "there is no 'slow' (there are: fast)" in found.seen
+    assert fine or "'slow' does not exist (there are: fast)" in found.seen
 
 
 def test_a_load_balancer_that_gives_no_addresses_is_told(rig: ExistingRig) -> None:
@@ -279,8 +279,8 @@ def test_nodes_of_another_processor_are_told_before_anything_is_built(rig: Exist
     node["status"] = {**node["status"], "nodeInfo": {"architecture": "amd64"}}
     rig.api.put(node)
     found = examined(rig)["architecture"]
-    assert found.seen == "images are built for arm64, the nodes run amd64"
-    assert "build where the processor is amd64" in found.remedy
+    assert found.seen == "images are built for arm64, but the nodes run amd64"
+    assert "build the images on a machine with amd64" in found.remedy
     rig.engine._info = replace(rig.engine.info(), architecture="amd64")
     assert examined(rig)["architecture"].fine
 
@@ -304,7 +304,8 @@ def test_upstreams_images_need_no_engine_and_no_registry(rig: ExistingRig) -> No
 def test_what_is_there_is_looked_for(rig: ExistingRig) -> None:
     found = examined(rig, istio={"install": False}, seldon={"install": False})
     assert (
-        "there is no Gateway istio-system/seldon-gateway (there are: none)" in found["istio"].seen
+        "the Gateway istio-system/seldon-gateway is missing (there are: none)"
+        in found["istio"].seen
     )
     assert "is missing" in found["seldon core"].seen
     assert "helm" not in found

@@ -63,7 +63,7 @@ def test_a_gateway_that_is_not_there_is_told_with_those_that_are(rig: ExistingRi
     state = layer.observe()
     assert isinstance(state, Broken)
     assert "the Gateway edge/other is missing (there are: edge/public)" in state.reason
-    with pytest.raises(ConfigurationError, match="could not use the Istio that is there: there is"):
+    with pytest.raises(ConfigurationError, match="could not use the existing Istio: the Gateway"):
         layer.ensure()
 
 

@@ -139,7 +139,7 @@ def test_a_lost_secret_breaks_it_and_is_made_again(secured: HelmRig) -> None:
 def test_a_damaged_secret_is_a_difference_and_is_made_again(secured: HelmRig, entry: str) -> None:
     secured.api.patch(SECRET, tls.SECRET, {"data": {entry: "eA=="}}, namespace=SYSTEM)
     assert Istio(secured.parts).observe() == Drifted(
-        ("the Secret seldon-gateway-tls does not hold a certificate and its key",)
+        ("the Secret seldon-gateway-tls does not contain a certificate and its key",)
     )
     assert Istio(secured.parts).ensure().action == "updated"
     assert isinstance(Istio(secured.parts).observe(), Ready)

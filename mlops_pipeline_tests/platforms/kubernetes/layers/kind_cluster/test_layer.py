@@ -186,10 +186,10 @@ def test_a_taken_port_is_replaced_and_that_one_is_kept(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"workers": 2}, "its number of workers is 0, and 2 is asked for"),
+        ({"workers": 2}, "its number of workers is 0, expected 2"),
         ({"http_port": 81}, "its port 80 is mapped to 127.0.0.1:80"),
-        ({"node_image": "kindest/node:v1.33.1"}, "Kubernetes v1.34.4, and v1.33.1 is asked for"),
-        ({"listen_address": "0.0.0.0"}, "127.0.0.1:443, and 0.0.0.0:443 is asked for"),
+        ({"node_image": "kindest/node:v1.33.1"}, "Kubernetes v1.34.4, expected v1.33.1"),
+        ({"listen_address": "0.0.0.0"}, "127.0.0.1:443, expected 0.0.0.0:443"),
     ],
 )
 def test_a_different_cluster_is_shown_and_refused(
@@ -241,7 +241,9 @@ def test_stopped_nodes_are_started_again(made: Rig) -> None:
     made.engine.start(replace(made.engine.inspect(CONTROL_PLANE), running=False))
     state = KindCluster(made.parts).observe()
     assert isinstance(state, Broken)
-    assert "stopped: seldon-control-plane; `mlops-pipeline up cluster` starts it" in state.reason
+    assert (
+        "stopped: seldon-control-plane; start it with `mlops-pipeline up cluster`" in state.reason
+    )
     assert KindCluster(made.parts).ensure().action == "repaired"
     assert made.engine.inspect(CONTROL_PLANE).running
     assert len(made.kind.created) == 1
@@ -366,7 +368,7 @@ def test_a_cluster_of_others_is_never_deleted(
     assert not rig.parts.state.kubeconfig.exists()
     assert ("kept the kind cluster seldon: " in caplog.text) is prepared
     parts = replace(rig.parts, settings=cluster_settings(workers=1))
-    with pytest.raises(ConflictError, match=r"it was not made from this state folder\. Delete it"):
+    with pytest.raises(ConflictError, match=r"this state folder did not create it\. Delete it"):
         KindCluster(parts, recreate=True).ensure()
     assert rig.kind.deleted == []
 
@@ -412,9 +414,7 @@ def test_mirrors_are_written_into_every_node_and_changed_in_place(rig: Rig) -> N
     written = [c.where for c in rig.engine.calls if 'server = "http://m"' in c.command[-1]]
     assert written == [CONTROL_PLANE, f"{NAME}-worker"]
     state = other(rig, workers=1).observe()
-    assert state == Drifted(
-        ("the mirrors of its nodes are http://m for docker.io, and none are asked for",)
-    )
+    assert state == Drifted(("the mirrors of its nodes are http://m for docker.io, expected none",))
     assert other(rig, workers=1).ensure().action == "updated"
     removed = [c.where for c in rig.engine.calls if c.command[0] == "rm"]
     assert removed == [CONTROL_PLANE, f"{NAME}-worker"]

@@ -364,7 +364,7 @@ def test_a_store_that_lists_what_it_cannot_give_yet_is_waited_for(
     store.unregistered = 1
     state = SeaweedStore(installed.parts).observe()
     assert isinstance(state, Broken)
-    assert "does not give models/.there/marker" in state.reason
+    assert "does not return models/.there/marker" in state.reason
     store.unregistered = 5
     before = installed.rig.clock.now()
     assert SeaweedStore(installed.parts).ensure().action == "repaired"
@@ -508,7 +508,7 @@ def test_secrets_of_somebody_else_are_left_alone(installed: HelmRig) -> None:
     for name, namespace in ((KEYS, STORAGE), (RCLONE, "team")):
         metadata = {"name": name, "namespace": namespace}
         installed.api.put({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {}})
-    with pytest.raises(ConflictError, match=f"the Secret {STORAGE}/{KEYS} is there"):
+    with pytest.raises(ConflictError, match=f"the Secret {STORAGE}/{KEYS} exists"):
         SeaweedStore(installed.parts).ensure()
     installed.api.drop(SECRET, KEYS, namespace=STORAGE)
     SeaweedStore(installed.parts).ensure()
@@ -541,6 +541,6 @@ def test_quantities_in_bytes(quantity: str, size: int) -> None:
 
 
 def test_what_is_no_quantity_is_refused() -> None:
-    with pytest.raises(ValueError, match="'5 apples' is no quantity"):
+    with pytest.raises(ValueError, match="'5 apples' is not a quantity"):
         bytes_of("5 apples")
     assert store_manifests.volume("5Gi")["spec"]["accessModes"] == ["ReadWriteOnce"]

@@ -64,7 +64,7 @@ def test_it_is_used_as_it_is(rig: ExistingRig) -> None:
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
-        ({"ISTIO_GATEWAY": "istio-system/seldon-gateway"}, "binds routes to the Gateway istio-sys"),
+        ({"ISTIO_GATEWAY": "istio-system/seldon-gateway"}, "uses the Gateway istio-sys"),
         ({"ISTIO_ENABLED": "false"}, "creates no routes for Istio"),
     ],
 )
@@ -77,7 +77,7 @@ def test_an_operator_that_routes_elsewhere_is_refused(
     assert isinstance(state, Broken)
     assert reason in state.reason
     assert reason in diagnose(rig.parts).seen
-    with pytest.raises(ConfigurationError, match="could not use the Seldon Core that is there"):
+    with pytest.raises(ConfigurationError, match="could not use the existing Seldon Core"):
         layer.ensure()
 
 
