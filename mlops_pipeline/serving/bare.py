@@ -23,7 +23,7 @@ def describe(folder: Path) -> Manifest:
     for framework in frameworks():
         if (number := framework.find(folder)) is not None:
             return BareManifest("model", framework.name, {}, inputs=(), outputs=(), number=number)
-    wanted = " nor ".join([MANIFEST, *(framework.found_by for framework in frameworks())])
+    wanted = " or ".join([MANIFEST, *(framework.found_by for framework in frameworks())])
     raise ArtifactError(
         f"there is no model in {folder}, which {_contents(folder)}: expected {wanted}; set "
         "modelUri to the folder that contains it"

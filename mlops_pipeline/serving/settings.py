@@ -183,7 +183,7 @@ def _local_folder(folder: str) -> Path:
     """Return `folder` as a path; `file://` is the only scheme that a server can read by itself."""
     folder = folder.removeprefix("file://")
     if "://" in folder:
-        raise _unusable("the model's folder", folder, "a folder on this machine; download it first")
+        raise _unusable("the model's folder", folder, "a downloaded folder on this machine")
     return Path(folder)
 
 

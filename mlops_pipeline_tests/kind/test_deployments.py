@@ -391,7 +391,7 @@ def _bad_parameter(predictor: dict[str, Any]) -> None:
         (_no_such_image, "lookup registry.invalid"),
         (_no_room, "Insufficient cpu"),
         (_too_little_memory, "exceeded its memory limit (32Mi)"),
-        (_bad_parameter, "MLOPS_DRAIN_SECONDS is 'soon'"),
+        (_bad_parameter, "MLOPS_DRAIN_SECONDS must be a positive number, got 'soon'"),
     ],
 )
 def test_a_pod_that_cannot_be_ready_is_explained_and_the_old_one_serves_on(

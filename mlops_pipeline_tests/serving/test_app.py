@@ -214,8 +214,8 @@ def test_the_document_says_where_its_paths_begin(path: str) -> None:
         ),
         ("GET", "/v2/models/iris/ready", "the model's name is 'classifier'"),
         ("GET", "/api/v1.0/metadata/iris", "the model's name is 'classifier'"),
-        ("POST", "/v2/models/classifier/versions/3/infer", "no version '3' of 'classifier' here"),
-        ("POST", "/v1/models/classifier/versions/3:predict", "no version '3' of 'classifier' here"),
+        ("POST", "/v2/models/classifier/versions/3/infer", "no version '3' of 'classifier' on"),
+        ("POST", "/v1/models/classifier/versions/3:predict", "no version '3' of 'classifier' on"),
     ],
 )
 def test_a_request_for_another_model_is_answered_with_the_right_name(

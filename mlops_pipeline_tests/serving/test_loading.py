@@ -57,7 +57,7 @@ def test_the_implementation_has_to_serve_the_framework() -> None:
     loading.check_implementation(toy_manifest(), "SKLEARN_SERVER")
     with pytest.raises(StartError, match="TENSORFLOW_SERVER serves tensorflow models"):
         loading.check_implementation(toy_manifest(), "TENSORFLOW_SERVER")
-    with pytest.raises(StartError, match="there is SKLEARN_SERVER, TENSORFLOW_SERVER"):
+    with pytest.raises(StartError, match="expected SKLEARN_SERVER, TENSORFLOW_SERVER"):
         loading.check_implementation(toy_manifest(), "XGBOOST_SERVER")
 
 

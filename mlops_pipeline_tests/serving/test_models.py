@@ -90,7 +90,7 @@ def test_a_models_exception_becomes_a_sentence() -> None:
 def test_an_unknown_output_or_signature_is_refused_with_the_known_ones() -> None:
     with pytest.raises(RequestError, match="it has scores, label"):
         predict(toy_signature(), np.ones((1, 4)), ["x"])
-    with pytest.raises(RequestError, match="there is serving_default"):
+    with pytest.raises(RequestError, match="the model has serving_default"):
         toy_model().signature("x")
     model = toy_model()
     assert model.signature("") is model.default

@@ -289,7 +289,8 @@ def test_an_example_that_is_none_is_passed_over(
     example: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     served(GaussianNB().fit(X, Y), tmp_path, example=example)
-    assert f"{EXAMPLE} is not used" in caplog.text
+    assert "Not using " in caplog.text
+    assert f"{EXAMPLE}: " in caplog.text
 
 
 def test_a_model_that_cannot_predict_rows_is_refused(tmp_path: Path) -> None:

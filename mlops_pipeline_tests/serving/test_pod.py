@@ -157,7 +157,7 @@ def test_endpoints_that_cannot_be_used_are_named(
 ) -> None:
     monkeypatch.setenv("PREDICTIVE_UNIT_PARAMETERS", servers.parameters(**endpoints))
     assert main(["pod"]) == ExitCode.SETTINGS
-    assert "they must be like" in capsys.readouterr().err
+    assert "must have values like" in capsys.readouterr().err
     assert not started
 
 
