@@ -177,8 +177,8 @@ def test_the_log_of_a_layer_is_that_of_its_pods(tmp_path: Path) -> None:
     rig.api.logs["istio-system", "istiod-1"] = "one\ntwo\n"
     platform = platform_of(rig.with_cluster())
     assert platform.logs("istio", lines=1) == "==> istiod-1 main <==\ntwo\n"
-    assert platform.logs("metallb", lines=1) == "metallb has no pods, and so no log"
-    assert platform.logs("serving_image", lines=1) == "serving_image has no pods, and so no log"
+    assert platform.logs("metallb", lines=1) == "metallb has no pods, so it has no log"
+    assert platform.logs("serving_image", lines=1) == "serving_image has no pods, so it has no log"
 
 
 def test_the_log_of_a_deployment_is_found_by_its_name(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_images_whose_tag_is_no_version_are_compared_by_name() -> None:
         settings, mapped(settings), nodes, image="other:latest", asked_before=None
     )
     assert kept == ()
-    assert other == ("it runs Kubernetes mine:latest, and other:latest is asked for",)
+    assert other == ("it runs Kubernetes mine:latest, expected other:latest",)
 
 
 def test_another_number_of_workers_is_a_difference() -> None:

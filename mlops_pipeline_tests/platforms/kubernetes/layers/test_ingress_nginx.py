@@ -209,7 +209,7 @@ def test_an_admission_job_that_fails_ends_the_wait(rig: Rig, message: str) -> No
     )
     with pytest.raises(FatalStateError) as caught:
         IngressNginx(rig.parts).ensure()
-    assert "ingress-nginx-admission-create has failed" in str(caught.value)
+    assert "ingress-nginx-admission-create failed" in str(caught.value)
     assert (message or "reports no reason") in str(caught.value)
     assert "kubectl logs --namespace ingress-nginx job/" in str(caught.value)
 

@@ -236,7 +236,7 @@ def test_a_range_that_does_not_fit_the_network_any_more_is_replaced(installed: R
     )
     state = MetalLB(installed.parts).observe()
     assert isinstance(state, Drifted)
-    assert "its addresses are 10.9.9.0-10.9.9.9, and 172.18." in state.differences[0]
+    assert "its addresses are 10.9.9.0-10.9.9.9, expected 172.18." in state.differences[0]
     assert MetalLB(installed.parts).ensure().action == "updated"
     assert isinstance(MetalLB(installed.parts).observe(), Ready)
 
@@ -466,7 +466,9 @@ def test_what_is_just_being_deleted_counts_as_lost_and_is_waited_for(
     state = MetalLB(installed.parts).observe()
     assert isinstance(state, Drifted)
     assert f"the {resource.kind} {SYSTEM}/mlops-pipeline is missing" in state.differences[0]
-    with pytest.raises(WaitTimeoutError, match=f"the end of the {resource.kind} {SYSTEM}/mlops"):
+    with pytest.raises(
+        WaitTimeoutError, match=f"the deletion of the {resource.kind} {SYSTEM}/mlops"
+    ):
         MetalLB(installed.parts).ensure()
     installed.api.drop(resource, "mlops-pipeline", namespace=SYSTEM)
     assert MetalLB(installed.parts).ensure().action == "updated"

@@ -155,7 +155,7 @@ def test_what_the_kubelet_tells_before_its_status_does_ends_the_wait(
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"])
 def test_an_image_that_cannot_be_had_ends_the_wait(reason: str) -> None:
-    with pytest.raises(FatalStateError, match="cannot have the image serving:1") as error:
+    with pytest.raises(FatalStateError, match="the image serving:1 cannot be pulled") as error:
         explain_unready([pod(waiting(reason, "no such host"))])
     assert reason in str(error.value)
     assert "no such host" in str(error.value)

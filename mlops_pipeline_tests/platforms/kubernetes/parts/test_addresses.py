@@ -127,9 +127,9 @@ def test_what_the_settings_say_comes_first(wanted: str, first: str, last: str) -
     [
         ("10.9.0.1-10.9.0.9", "is not inside the container network 172.18.0.0/16"),
         ("172.18.255.250-172.19.0.9", "is not inside the container network"),
-        ("172.18.0.0-172.18.0.9", "holds 172.18.0.0, which is the network's"),
-        ("172.18.0.1/32", "holds 172.18.0.1, which is the gateway's"),
-        ("172.18.255.255/32", "which is broadcasts's"),
+        ("172.18.0.0-172.18.0.9", "contains 172.18.0.0, the address of the network"),
+        ("172.18.0.1/32", "contains 172.18.0.1, the address of the gateway"),
+        ("172.18.255.255/32", "the address of broadcasts"),
         ("172.18.0.2-172.18.0.9", "contains 172.18.0.2, the address of a container"),
         ("fc00::1-fc00::9", "not a range of IPv4 addresses"),
         ("fc00::/64", "not a range of IPv4 addresses"),

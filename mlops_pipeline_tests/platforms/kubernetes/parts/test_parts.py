@@ -69,7 +69,7 @@ def test_the_kind_that_made_a_cluster_is_asked_where_no_bundle_is_set_any_more(
 
 def test_the_cluster_is_the_one_that_the_kubeconfig_leads_to_now(tmp_path: Path) -> None:
     parts = KindParts.make(tmp_path, KindSettings(), bundle=None)
-    with pytest.raises(NotFoundError, match="`mlops-pipeline up cluster` makes it"):
+    with pytest.raises(NotFoundError, match="create it with `mlops-pipeline up cluster`"):
         parts.api()
     parts.state.kubeconfig.write_text(json.dumps(kubeconfig(port=1)))
     first = parts.api()
@@ -95,7 +95,9 @@ def test_a_damaged_kubeconfig_of_the_cluster_is_named(tmp_path: Path, kind: str)
     parts.state.kubeconfig.write_text(json.dumps(kubeconfig(port=1)))
     parts.api()
     damage_by(parts.state.kubeconfig, kind)
-    with pytest.raises(UnavailableError, match=r"is damaged .*`mlops-pipeline up cluster` writes"):
+    with pytest.raises(
+        UnavailableError, match=r"is damaged .*write it again with `mlops-pipeline up cluster`"
+    ):
         parts.api()
 
 
@@ -131,7 +133,7 @@ def test_a_service_is_reached_at_its_address_or_by_ports_of_this_machine(tmp_pat
     assert endpoint.url() == "http://127.0.0.1:8180"
     assert endpoint.url(scheme="https") == "https://127.0.0.1:8543"
     rig.engine = FakeEngine()
-    with pytest.raises(NotFoundError, match="`mlops-pipeline up cluster` makes it"):
+    with pytest.raises(NotFoundError, match="create it with `mlops-pipeline up cluster`"):
         rig.parts.endpoint("172.18.255.9", GATEWAY_PORTS)
 
 

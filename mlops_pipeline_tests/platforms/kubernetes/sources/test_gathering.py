@@ -172,7 +172,7 @@ def test_what_was_made_before_it_broke_off_is_kept(
     engine.registry.discard(full_reference(NODE))
     with pytest.raises(CommandError, match="could not pull the image kindest/node"):
         gathering(tmp_path, server, engine).create(folder, NAMES)
-    with pytest.raises(ConfigurationError, match="is no bundle"):
+    with pytest.raises(ConfigurationError, match="is not a bundle"):
         check(folder)
     engine.registry.add(full_reference(NODE))
     server.requests.clear()
@@ -230,7 +230,7 @@ def test_a_bundle_that_somebody_else_made_is_left_as_it_is(
     listed.write_text(listed.read_text().replace('name = "mlops-pipeline"', 'name = "mine"'))
     (made / "bin/kind").write_text("theirs")
     before = files(made)
-    with pytest.raises(ConflictError, match=r"'mine'.*name another folder.*MLOPS_BUNDLE"):
+    with pytest.raises(ConflictError, match=r"'mine'.*in another folder.*MLOPS_BUNDLE"):
         gathering(tmp_path, server, engine).create(made, ["helm"])
     assert files(made) == before
     assert (made / "bin/kind").read_text() == "theirs"

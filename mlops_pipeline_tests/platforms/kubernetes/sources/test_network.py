@@ -116,7 +116,7 @@ def test_only_requiring_uses_the_network(tmp_path: Path, server: FileServer) -> 
 
 
 def test_an_unknown_name_is_told(tmp_path: Path, server: FileServer) -> None:
-    with pytest.raises(ConfigurationError, match="names no minio"):
+    with pytest.raises(ConfigurationError, match="has no minio"):
         network(tmp_path, server.url).require(["minio"])
 
 

@@ -65,9 +65,9 @@ def test_the_versions_that_settings_name_by_default_are_those_that_are_pinned() 
 
 
 def test_what_is_not_pinned_is_told_with_what_is() -> None:
-    with pytest.raises(ConfigurationError, match=r"names no minio.*metallb"):
+    with pytest.raises(ConfigurationError, match=r"has no minio.*metallb"):
         versions.read().named("minio")
-    with pytest.raises(ConfigurationError, match="names no binary kind for this machine"):
+    with pytest.raises(ConfigurationError, match="has no binary kind for this machine"):
         versions.read("linux/riscv64").file("kind", "binary")
 
 

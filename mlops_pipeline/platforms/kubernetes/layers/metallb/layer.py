@@ -83,7 +83,7 @@ class MetalLB(ManifestLayer):
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
         """Whether an address that it assigns answers here."""
-        asked = "here" if self._parts.reaches_addresses else "this machine"
+        asked = "this machine" if self._parts.reaches_addresses else "a node"
         text = f"A Service of type LoadBalancer gets an address that leads from {asked} to its pod."
         return (HealthCheck("gives_addresses", text, self._try_address),)
 

@@ -265,7 +265,7 @@ def test_whether_there_is_a_load_balancer_shows_when_somebody_asks_for_an_addres
     rig: ExistingRig,
 ) -> None:
     rig.api = FakeKubernetes(their_cluster()[:-1])
-    assert "not known" in examined(rig)["load balancer"].seen
+    assert "unknown" in examined(rig)["load balancer"].seen
 
 
 def test_a_registry_that_lets_nobody_look_keeps_nobody_from_pushing(rig: ExistingRig) -> None:

@@ -206,7 +206,7 @@ def test_taken_ports_are_told_and_no_fault(rig: Rig, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ports, "is_taken", lambda port, *, address: port == 80)
     found = examined(rig)
     assert found["http port"].fine
-    assert "127.0.0.1:80 is in use" in found["http port"].seen
+    assert "127.0.0.1:80: the cluster will use" in found["http port"].seen
     assert found["https port"].seen == "127.0.0.1:443 is free"
 
 

@@ -126,7 +126,7 @@ def test_keys_that_changed_are_a_difference(
 def test_a_store_that_does_not_answer_is_told(rig: HelmRig, store: Theirs) -> None:
     store.error = UnavailableError("no such host")
     assert ExternalStore(rig.parts).observe() == Broken("no such host")
-    with pytest.raises(WaitTimeoutError, match=r"is kind\.object_store\.endpoint right"):
+    with pytest.raises(WaitTimeoutError, match=r"check that kind\.object_store\.endpoint is right"):
         ExternalStore(rig.parts).ensure()
 
 

@@ -489,7 +489,7 @@ def test_what_is_being_deleted_counts_as_lost_and_is_waited_for(
 def test_a_secret_of_models_that_is_being_deleted_is_waited_for(installed: HelmRig) -> None:
     change = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
     installed.api.patch(SECRET, RCLONE, change, namespace="seldon")
-    with pytest.raises(WaitTimeoutError, match=f"the end of the Secret seldon/{RCLONE}"):
+    with pytest.raises(WaitTimeoutError, match=f"the deletion of the Secret seldon/{RCLONE}"):
         SeaweedStore(installed.parts).ensure_secret("seldon")
 
 
