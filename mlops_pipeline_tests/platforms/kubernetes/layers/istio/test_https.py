@@ -104,7 +104,7 @@ def test_a_secret_that_is_being_deleted_counts_as_lost_and_is_waited_for(secured
     secured.api.patch(SECRET, tls.SECRET, {"metadata": metadata}, namespace=SYSTEM)
     shown = f"the Secret {SYSTEM}/{tls.SECRET}"
     assert Istio(secured.parts).observe() == Broken(f"{shown} of port 443 is missing")
-    with pytest.raises(WaitTimeoutError, match=f"the end of {shown}"):
+    with pytest.raises(WaitTimeoutError, match=f"the deletion of {shown}"):
         Istio(secured.parts).ensure()
 
 

@@ -446,7 +446,7 @@ def test_what_is_being_deleted_counts_as_lost_and_is_waited_for(
     installed.api.patch(resource, name, {"metadata": metadata}, namespace=SYSTEM)
     shown = f"the {resource.kind} istio-system/{name}"
     assert Istio(installed.parts).observe() == Broken(f"{shown} {how}")
-    with pytest.raises(WaitTimeoutError, match=f"the end of {shown}"):
+    with pytest.raises(WaitTimeoutError, match=f"the deletion of {shown}"):
         Istio(installed.parts).ensure()
 
 

@@ -481,7 +481,7 @@ def test_what_is_being_deleted_counts_as_lost_and_is_waited_for(
     shown = f"the {resource.kind} {STORAGE}/{name}"
     before = installed.api.list(POD, namespace=STORAGE)
     assert SeaweedStore(installed.parts).observe() == Broken(f"{shown} {how}")
-    with pytest.raises(WaitTimeoutError, match=f"the end of {shown}"):
+    with pytest.raises(WaitTimeoutError, match=f"the deletion of {shown}"):
         SeaweedStore(installed.parts).ensure()
     assert installed.api.list(POD, namespace=STORAGE) == before
 
