@@ -8,7 +8,7 @@ import pytest
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.kubernetes import IP_ADDRESS_POOL, NAMESPACE, POD
 from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
-from mlops_pipeline.platforms.kubernetes.objects.endings import stays
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_lasting
 from mlops_pipeline.platforms.kubernetes.objects.probes import PROBE_LABEL
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Drifted, Ready
@@ -45,7 +45,7 @@ def test_a_lost_pool_is_made_again_while_the_webhook_is_away(parts: KindParts) -
     api = parts.api()
     before = api.get(IP_ADDRESS_POOL, "mlops-pipeline", namespace=SYSTEM)["spec"]["addresses"]
     found = api.list(POD, namespace=SYSTEM, labels="component=controller")
-    (controller,) = filter(stays, found)
+    (controller,) = filter(is_lasting, found)
     api.delete(IP_ADDRESS_POOL, "mlops-pipeline", namespace=SYSTEM)
     api.delete(POD, controller["metadata"]["name"], namespace=SYSTEM)
     assert not isinstance(MetalLB(parts).observe(), Ready)

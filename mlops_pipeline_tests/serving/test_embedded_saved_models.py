@@ -81,7 +81,7 @@ def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
             "complex",
             "'serving_default': its output 'y' is of type complex64; numbers, booleans and",
         ),
-        ("no default", "choose one of one, two."),
+        ("no default", "to one of one, two."),
         (
             "a misspelt parameter",
             "Unknown parameter 'signature'; this model accepts signature",
