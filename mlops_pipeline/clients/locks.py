@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class Locks:
     ) -> Iterator[None]:
         """Hold the lock `name`; `purpose` tells other processes why.
 
-        `on_wait` is called once with the holder, if another process holds the lock. `check` is
+        `on_wait` is called once with the process that holds the lock, and since when. `check` is
         called every second while waiting; an exception that it raises ends the wait.
 
         Raises:
@@ -72,7 +73,7 @@ class Locks:
         try:
             # The holder is only for messages: a full disk must not prevent `down`.
             with suppress(ConfigurationError):
-                write_atomically(holder, f"process {os.getpid()} ({purpose})", mode=PRIVATE)
+                write_atomically(holder, _describe(purpose), mode=PRIVATE)
             yield
         finally:
             with suppress(ConfigurationError):
@@ -97,6 +98,12 @@ def _wait(lock: "FileLock", *, timeout: float, check: Callable[[], None]) -> Non
         if _acquired(lock, timeout=_CHECKED):
             return
     lock.acquire(timeout=max(0.0, left))
+
+
+def _describe(purpose: str) -> str:
+    """Return which process holds a lock, why, and since when."""
+    now = datetime.now(timezone.utc)
+    return f"process {os.getpid()} ({purpose}, since {now:%Y-%m-%d %H:%M:%S} UTC)"
 
 
 def _read(holder: Path) -> str:

@@ -5,12 +5,15 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from mlops_pipeline.clients.errors import CommandError
+from mlops_pipeline.clients.masking import masking
 from mlops_pipeline.clients.watcher import prepare, watched
 
 _SHOWN = 2_000
@@ -21,6 +24,11 @@ _OURS = "is the project's environment complete? Run `make up` or reinstall the p
 
 Input = str | Path | IO[str] | None
 """Input of a command: a text, a file, or the output of another command."""
+OnLine = Callable[[str, str], None]
+"""Takes `out` or `err`, and a line with its end. It is called in other threads and may not raise.
+"""
+_LINE = 8_192
+"""Maximum number of characters that are passed on at once."""
 
 
 def run(
@@ -33,6 +41,7 @@ def run(
     directory: Path | None = None,
     remedy: str = _OURS,
     secret: bool = False,
+    on_line: OnLine | None = None,
 ) -> str:
     """Run `command` and return its standard output.
 
@@ -40,14 +49,19 @@ def run(
     program is missing. `timeout` is in seconds; `environment` is added to this process's own. The
     command leads its own process group, which is killed if the wait for it ends early or this
     process is killed, so that nothing is left behind. The arguments and output of a `secret`
-    command are not shown.
+    command are not shown. `on_line` gets the output while the command runs, with secrets masked;
+    then the command gets no input, and only the end of its output is returned.
 
     Raises:
         CommandError: the program is missing, timed out or exited with a code other than 0.
     """
     shown = command[0] if secret else shlex.join(command)
     with _opened(stdin, purpose) as source:
-        process = _start(command, purpose, shown, source, environment, directory, remedy)
+        if on_line is not None:
+            source = subprocess.DEVNULL
+        process = _start(
+            command, purpose, shown, source, environment, directory, remedy, on_line=on_line
+        )
     try:
         with watched(process.pid):
             output, errors = process.communicate(
@@ -134,10 +148,12 @@ def _start(
     directory: Path | None,
     remedy: str,
     stderr: IO[str] | int = subprocess.PIPE,
+    on_line: OnLine | None = None,
 ) -> "subprocess.Popen[str]":
     prepare()
+    start = partial(_Followed, on_line=on_line) if on_line else subprocess.Popen
     try:
-        return subprocess.Popen(
+        return start(
             list(command),
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -158,6 +174,34 @@ def _start(
         ) from error
     except OSError as error:
         raise CommandError(f"could not {purpose}: `{shown}` did not start: {error}") from error
+
+
+class _Followed(subprocess.Popen[str]):
+    """A command whose output is passed on line by line; the end of both streams is kept."""
+
+    def __init__(self, *arguments: Any, on_line: OnLine, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._on_line, self._mask = on_line, masking()
+        self._ends = {"out": "", "err": ""}
+        streams = {"out": self.stdout, "err": self.stderr}
+        self._threads = [
+            threading.Thread(target=self._read, args=item, daemon=True) for item in streams.items()
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, name: str, stream: IO[str]) -> None:
+        with stream:
+            while line := self._mask(stream.readline(_LINE)):
+                self._ends[name] = (self._ends[name] + line)[-_SHOWN:]
+                self._on_line(name, line)
+
+    def communicate(self, input: object = None, timeout: float | None = None) -> tuple[str, str]:
+        """Return the ends of both streams, once the command has ended."""
+        self.wait(timeout)
+        for thread in self._threads:  # A daemon that left the group may hold the streams.
+            thread.join(_GRACE)
+        return self._ends["out"], self._ends["err"]
 
 
 def _end(process: "subprocess.Popen[str]") -> tuple[str, str]:

@@ -142,6 +142,54 @@ def test_an_interrupted_wait_leaves_no_process(tmp_path: Path) -> None:
     _wait_until_dead(int((tmp_path / "pid").read_text()))
 
 
+def test_lines_are_passed_on_while_the_command_runs(tmp_path: Path) -> None:
+    go, lines = tmp_path / "go", list[tuple[str, str]]()
+
+    def take(stream: str, line: str) -> None:
+        lines.append((stream, line))
+        go.touch()  # The command waits for this, after its first line.
+
+    script = f"echo one; until [ -e {go} ]; do sleep 0.05; done; echo two >&2; printf end"
+    shown = run(["sh", "-c", script], purpose="try", timeout=60, on_line=take)
+
+    assert lines[0] == ("out", "one\n")
+    assert set(lines) == {("out", "one\n"), ("err", "two\n"), ("out", "end")}
+    assert shown == "one\nend"
+
+
+def test_a_failure_that_was_followed_shows_the_end_of_its_output() -> None:
+    flood = "yes | head -n 20000; echo the reason >&2; exit 3"
+    lines = list[str]()
+    with pytest.raises(CommandError, match="exited with 3") as caught:
+        run(["sh", "-c", flood], purpose="try", timeout=60, on_line=lambda _, t: lines.append(t))
+    assert "the reason" in str(caught.value)
+    assert len(lines) == 20_001
+    assert len(str(caught.value)) < 2_500
+
+
+def test_a_timeout_that_was_followed_leaves_no_process() -> None:
+    script = "sleep 60 & echo $!; wait"
+    with pytest.raises(CommandError, match=r"was killed after its timeout of 1 s") as caught:
+        run(["sh", "-c", script], purpose="try", timeout=1, on_line=lambda *_: None)
+    _wait_until_dead(int(str(caught.value).splitlines()[-1]))
+
+
+def test_secrets_are_masked_in_what_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "API_TOKEN": "hidden-1",
+        "A_KEY": "hidden-12",
+        "KEYBOARD": "qwertz-us",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DB_PASSWORD", "short")
+    lines = list[str]()
+    script = "echo $API_TOKEN $A_KEY $KEYBOARD $DB_PASSWORD; exit 1"
+    with pytest.raises(CommandError) as caught:
+        run(["sh", "-c", script], purpose="try", timeout=60, on_line=lambda _, t: lines.append(t))
+    assert lines == ["*** *** qwertz-us short\n"]
+    assert "hidden" not in str(caught.value)
+
+
 def _sh(script: str) -> list[str]:
     return ["sh", "-c", script]
 
