@@ -140,7 +140,8 @@ def test_who_changes_deployments_waits_for_an_up(
     with Locks(records, timeout=1).held("up", purpose="run `mlops-pipeline up`"):
         code, _, err = run(*words)
     assert code == 1
-    assert "(run `mlops-pipeline up`), which works on the same state folder" in err
+    assert "(run `mlops-pipeline up`, since " in err
+    assert "UTC), which works on the same state folder" in err
     assert "has held" in err
 
 

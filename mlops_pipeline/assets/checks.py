@@ -7,14 +7,13 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG
 
+from mlops_pipeline.assets.keys import TRIGGER_TAG, step_tags
 from mlops_pipeline.assets.metadata import finite
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
 from mlops_pipeline.delivery.judging import Criterion, Judge, Verdict
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef, Reference
 from mlops_pipeline.resources.platform import PlatformResource
 
-TRIGGER_TAG = "mlops/trigger"
-"""Tag of a run: the command that started it and who typed it, or the schedule."""
 ACCEPT_WORSE = "accept_worse"
 """Name of the config field of a model's checks."""
 _ACCEPTING = dg.Field(
@@ -103,6 +102,7 @@ def make_checks(
         specs=specs,
         ins=ins,
         can_subset=True,
+        op_tags=step_tags(asset, is_check=True),
         required_resource_keys={"platform"},
         config_schema={ACCEPT_WORSE: _ACCEPTING} if can_accept_worse else None,
     )

@@ -9,7 +9,14 @@ import dagster as dg
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import make_checks, of_criteria, require_passed
 from mlops_pipeline.assets.failures import explained
-from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, model_group, model_key
+from mlops_pipeline.assets.keys import (
+    OBJECT_STORE,
+    OWNERS,
+    layer_key,
+    model_group,
+    model_key,
+    step_tags,
+)
 from mlops_pipeline.assets.layers import ROUND_TRIPS
 from mlops_pipeline.catalog import describing
 from mlops_pipeline.catalog.registry import RegisteredModel
@@ -17,6 +24,7 @@ from mlops_pipeline.catalog.spec import DatasetSpec
 from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
 from mlops_pipeline.delivery.references import DatasetRef
+from mlops_pipeline.resources.step_output import workplace
 
 
 def dataset_asset(
@@ -24,20 +32,24 @@ def dataset_asset(
 ) -> dg.AssetsDefinition:
     """Return the asset; `file` is the configured data; None: the model's default."""
     spec, store_key = model.spec, layer_key(platform, OBJECT_STORE)
+    key = model_key(platform, model.name, "dataset")
 
     @dg.asset(
-        key=model_key(platform, spec.name, "dataset"),
+        key=key,
         deps=[store_key],
         description=f"The data of {spec.name}: an immutable snapshot in the object store.",
         group_name=model_group(platform, spec.name),
         kinds={"numpy", "s3"},
         owners=OWNERS,
+        op_tags=step_tags(key),
         required_resource_keys={"platform"},
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[DatasetRef]:
         require_passed(context.instance, store_key, [ROUND_TRIPS])
         with explained():
-            snapshot = context.resources.platform.datasets().ensure(model, file=file)
+            snapshot = context.resources.platform.datasets().ensure(
+                model, file=file, workplace=workplace(context.instance)
+            )
         return dg.MaterializeResult(
             value=snapshot.ref,
             data_version=dg.DataVersion(snapshot.ref.digest),

@@ -13,7 +13,7 @@ from mlops_pipeline.assets.checks import (
 )
 from mlops_pipeline.assets.choice import DeploymentConfig, choose_and_deploy
 from mlops_pipeline.assets.failures import explained
-from mlops_pipeline.assets.keys import OWNERS, layer_key, model_group, model_key
+from mlops_pipeline.assets.keys import OWNERS, layer_key, model_group, model_key, step_tags
 from mlops_pipeline.assets.layers import require_healthy
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.prediction import PredictionClient
@@ -28,9 +28,10 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
     """Return the asset whose materialization deploys the artifact and proves that it answers."""
     spec = model.spec
     stands_on = [by_name(platform.layers, name) for name in platform.deploys_on]
+    key = model_key(platform.name, model.name, "deployment")
 
     @dg.asset(
-        key=model_key(platform.name, spec.name, "deployment"),
+        key=key,
         deps=[
             model_key(platform.name, model.name, "model"),
             *(layer_key(platform.name, layer.name) for layer in stands_on),
@@ -41,6 +42,7 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
         group_name=model_group(platform.name, spec.name),
         kinds={"seldon", by_name(platform.layers, platform.gateway).kinds[0]},
         owners=OWNERS,
+        op_tags=step_tags(key),
         required_resource_keys={"platform"},
     )
     def asset(

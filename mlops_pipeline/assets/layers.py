@@ -10,7 +10,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
-from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, layers_group
+from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, layers_group, step_tags
 from mlops_pipeline.delivery.artifacts import BUCKET
 from mlops_pipeline.delivery.judging import Verdict
 from mlops_pipeline.platforms.layers import Change, HealthCheck, Layer, by_name
@@ -21,14 +21,16 @@ from mlops_pipeline.resources.platform import PlatformResource
 def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
     """Return the asset whose materialization ensures the layer."""
     name = layer.name
+    key = layer_key(platform.name, name)
 
     @dg.asset(
-        key=layer_key(platform.name, name),
+        key=key,
         deps=[layer_key(platform.name, required) for required in layer.requires],
         description=layer.description,
         group_name=layers_group(platform.name),
         kinds=set(layer.kinds),
         owners=OWNERS,
+        op_tags=step_tags(key),
         required_resource_keys={"platform"},
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:

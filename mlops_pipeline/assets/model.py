@@ -14,7 +14,7 @@ from mlops_pipeline.assets.checks import (
     run_name,
 )
 from mlops_pipeline.assets.failures import explained
-from mlops_pipeline.assets.keys import OWNERS, model_group, model_key
+from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
@@ -30,6 +30,7 @@ from mlops_pipeline.delivery.training import (
 )
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
+from mlops_pipeline.resources.step_output import workplace
 from mlops_pipeline.serving.frameworks import get_framework
 
 
@@ -45,14 +46,16 @@ class TrainingConfig(dg.Config):
 def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
     """Return the asset whose materialization trains the model, unless its inputs are unchanged."""
     spec, dataset_key = model.spec, model_key(platform, model.name, "dataset")
+    key = model_key(platform, model.name, "model")
 
     @dg.asset(
-        key=model_key(platform, spec.name, "model"),
+        key=key,
         ins={"dataset": dg.AssetIn(dataset_key)},
         description=f"{spec.description}: the trained, immutable artifact in the object store.",
         group_name=model_group(platform, spec.name),
         kinds={get_framework(spec.framework).icon, "s3"},
         owners=OWNERS,
+        op_tags=step_tags(key),
         required_resource_keys={"platform"},
     )
     def asset(
@@ -69,6 +72,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
                 artifacts=resource.artifacts(),
                 run_id=context.run.run_id,
                 force=config.force,
+                workplace=workplace(context.instance),
             )
         return dg.MaterializeResult(
             value=training.ref,

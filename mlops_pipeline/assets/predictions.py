@@ -10,7 +10,7 @@ from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
 from mlops_pipeline.assets.deployment import deployment_propositions
 from mlops_pipeline.assets.failures import explained
-from mlops_pipeline.assets.keys import OWNERS, model_group, model_key
+from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.delivery.judging import Verdict
@@ -32,15 +32,17 @@ _SEVERITY = {"p99_latency_below_threshold": dg.AssetCheckSeverity.WARN}
 def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
     """Return the asset with the deployment's predictions for the hold-out set."""
     spec, deployment_key = model.spec, model_key(platform, model.name, "deployment")
+    key = model_key(platform, model.name, "predictions")
 
     @dg.asset(
-        key=model_key(platform, spec.name, "predictions"),
+        key=key,
         ins={"deployment": dg.AssetIn(deployment_key)},
         description=f"Predictions for the hold-out set from {spec.server.deployment}, through the "
         "gateway.",
         group_name=model_group(platform, spec.name),
         kinds={"seldon", "json"},
         owners=OWNERS,
+        op_tags=step_tags(key),
         required_resource_keys={"platform"},
     )
     def asset(

@@ -1,13 +1,22 @@
 """Executes all steps of a run in one process, one run of a state folder at a time."""
 
-from collections.abc import Iterator
+import getpass
+import platform
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import EngineEventData
+from dagster._core.storage.tags import (
+    PARENT_RUN_ID_TAG,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+)
 from dagster._utils.interrupts import check_captured_interrupt
 
+from mlops_pipeline.assets.keys import MODEL_TAG, PLATFORM_TAG, TRIGGER_TAG, WORKER_TAG
+from mlops_pipeline.automation.jobs import EVERYTHING
 from mlops_pipeline.resources.records import process_tags
 from mlops_pipeline.resources.turn import turn
 from mlops_pipeline.settings import Settings
@@ -15,11 +24,12 @@ from mlops_pipeline.settings import Settings
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
     from dagster._core.execution.plan.plan import ExecutionPlan
+    from dagster._core.execution.plan.step import ExecutionStep
     from dagster._core.execution.retries import RetryMode
 
 
 class _Recorded(dg.Executor):
-    """Writes the executing process to the run's tags, and waits for the turn of the run."""
+    """Completes the run's tags, and waits for the turn of the run."""
 
     def __init__(self, inner: dg.Executor, settings: Settings) -> None:
         self._inner = inner
@@ -32,14 +42,45 @@ class _Recorded(dg.Executor):
     def execute(
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[dg.DagsterEvent]:
-        plan_context.instance.add_run_tags(plan_context.run_id, process_tags())
+        steps = execution_plan.get_steps_to_execute_in_topo_order()
+        tags = {**_tags(plan_context.dagster_run, self._settings.platform, steps), **process_tags()}
+        plan_context.instance.add_run_tags(plan_context.run_id, tags)
 
         def say_waiting(who: str) -> None:
             dg.DagsterEvent.engine_event(plan_context, f"Waiting for {who}.", EngineEventData())
 
-        purpose = f"execute the Dagster run {plan_context.run_id}"
-        with turn(self._settings, purpose=purpose, on_wait=say_waiting, check=_end_when_told):
+        with turn(
+            self._settings,
+            purpose=f"execute the Dagster run {plan_context.run_id}",
+            on_wait=say_waiting,
+            check=_end_when_told,
+            during_training=not any(WORKER_TAG in step.tags for step in steps),
+        ):
             yield from self._inner.execute(plan_context, execution_plan)
+
+
+def _tags(run: dg.DagsterRun, name: str, steps: "Iterable[ExecutionStep]") -> dict[str, str]:
+    """Return the tags that the run does not have: its platform, models, and what started it."""
+    models = sorted({step.tags[MODEL_TAG] for step in steps if MODEL_TAG in step.tags})
+    is_everything = run.job_name == EVERYTHING and run.asset_selection is None
+    known = {
+        PLATFORM_TAG: name,
+        TRIGGER_TAG: _describe_trigger(run),
+        **({MODEL_TAG: ", ".join(models)} if models and not is_everything else {}),
+    }
+    is_copy = PARENT_RUN_ID_TAG in run.tags  # It has the tags of the other run.
+    return {tag: text for tag, text in known.items() if is_copy or tag not in run.tags}
+
+
+def _describe_trigger(run: dg.DagsterRun) -> str:
+    if parent := run.tags.get(PARENT_RUN_ID_TAG):
+        return f"re-execution of the Dagster run {parent}"
+    for kind, tag in (("schedule", SCHEDULE_NAME_TAG), ("sensor", SENSOR_NAME_TAG)):
+        if name := run.tags.get(tag):
+            return f"{kind} {name}"
+    if run.remote_job_origin is not None:
+        return "Dagster UI"
+    return f"dagster, {getpass.getuser()} on {platform.node()}"
 
 
 def _end_when_told() -> None:

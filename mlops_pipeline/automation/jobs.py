@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mlops_pipeline.assets.keys import PARTS, layers_group, model_key
+from mlops_pipeline.assets.keys import MODEL_TAG, PARTS, PLATFORM_TAG, layers_group, model_key
 from mlops_pipeline.catalog.registry import RegisteredModel
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 PLATFORM = "platform"
 EVERYTHING = "everything"
-PLATFORM_TAG, MODEL_TAG, COMMAND_TAG = "mlops/platform", "mlops/model", "mlops/command"
-"""Tags of a run: its subject, and the command line that started it."""
 
 
 def lifecycle_job_name(model: str) -> str:

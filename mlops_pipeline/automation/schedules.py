@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from mlops_pipeline.assets.keys import TRIGGER_TAG
 from mlops_pipeline.automation.jobs import life_cycle, lifecycle_job_name
 from mlops_pipeline.catalog.registry import RegisteredModel
 
@@ -20,11 +21,14 @@ def make_schedules(platform: str, models: Sequence[RegisteredModel]) -> list[dg.
 
 
 def _weekly(platform: str, model: str) -> dg.ScheduleDefinition:
+    name = f"{model}_weekly"
+
     def request(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        return dg.RunRequest(asset_selection=life_cycle(platform, model))
+        tags = {TRIGGER_TAG: f"schedule {name}"}
+        return dg.RunRequest(asset_selection=life_cycle(platform, model), tags=tags)
 
     return dg.ScheduleDefinition(
-        name=f"{model}_weekly",
+        name=name,
         job_name=lifecycle_job_name(model),
         cron_schedule=_WEEKLY,
         execution_timezone="UTC",

@@ -290,7 +290,12 @@ def unpin(model: _Model) -> None:
 
     context = load_context()
     registered = context.model(model)
-    with turn(context.settings, purpose=f"unpin {registered.name}", on_wait=_say_waiting):
+    with turn(
+        context.settings,
+        purpose=f"unpin {registered.name}",
+        on_wait=_say_waiting,
+        during_training=True,
+    ):
         pinned = rolling.unpin(context, registered)
     if pinned is None:
         console.print(f"{registered.name} is not pinned")

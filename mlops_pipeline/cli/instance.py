@@ -13,8 +13,8 @@ from mlops_pipeline.clients import databases, running
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.build import PLATFORMS
-from mlops_pipeline.resources.instance import describe_fault, prepare_instance
-from mlops_pipeline.resources.turn import LOCK, turn
+from mlops_pipeline.resources.instance import describe_fault, prepare_instance, unusable
+from mlops_pipeline.resources.turn import LOCK, TRAINING, turn
 from mlops_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def purged_records(settings: Settings, platform: str) -> Iterator[None]:
     with ExitStack() as held:
         if home.is_dir():
             locks = Locks(home, timeout=_QUIET)
-            held.enter_context(locks.held(LOCK, purpose="remove the runs"))
+            for lock in (TRAINING, LOCK):
+                held.enter_context(locks.held(lock, purpose="remove the runs"))
             if not others:
                 held.enter_context(_without_ui(home / "ui.lock"))
         yield
@@ -112,10 +113,7 @@ def _made(home: Path) -> "DagsterInstance":
             return dg.DagsterInstance.from_config(str(home))
     except DagsterInvalidConfigError as error:
         fault = str(error)
-    raise ConfigurationError(
-        f"could not use {file}: {fault}; correct it, or move it away and run the command again "
-        "to write a new one"
-    )
+    raise unusable(file, fault)
 
 
 @contextmanager
@@ -145,12 +143,11 @@ def _told_of_locks(files: list[Path], on_wait: Callable[[str], None]) -> Iterato
 def instance_for_run(
     settings: Settings,
     *,
-    purpose: str = "run `mlops-pipeline up`",
+    purpose: str,
     on_wait: Callable[[str], None],
+    during_training: bool = False,
 ) -> Iterator["DagsterInstance"]:
-    """Open the instance for one run, after that of another command has ended.
-
-    `on_wait` is told which process is waited for.
+    """Open the instance for one run, once this process has the turn; see `turn`.
 
     Raises:
         ConfigurationError: the disk is full; nothing was changed.
@@ -165,7 +162,7 @@ def instance_for_run(
         )
 
     with (
-        turn(settings, purpose=purpose, on_wait=on_wait),
+        turn(settings, purpose=purpose, on_wait=on_wait, during_training=during_training),
         open_instance(settings, on_wait=on_wait) as instance,
     ):
         yield instance

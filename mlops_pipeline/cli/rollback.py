@@ -43,6 +43,7 @@ def roll_back(
         context.settings,
         purpose=f"roll {model.name} back",
         on_wait=lambda who: say_waiting(who, console),
+        during_training=True,
     )
     with turn as instance:
         judge = Judge(context.platform, by=typed("rollback"))

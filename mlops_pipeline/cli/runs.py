@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.cli.progress import Progress
 
+_COMMAND_TAG = "mlops/command"
+"""Tag of a run: the command line that started it."""
 _OURS = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
 """Names of our errors: their messages are complete, what caused them is for the trace."""
 
@@ -98,13 +100,12 @@ def execute(
 
 
 def _tags(context: Context, order: Order) -> dict[str, str]:
-    from mlops_pipeline.assets.checks import TRIGGER_TAG
-    from mlops_pipeline.automation.jobs import COMMAND_TAG, MODEL_TAG, PLATFORM_TAG
+    from mlops_pipeline.assets.keys import MODEL_TAG, PLATFORM_TAG, TRIGGER_TAG
     from mlops_pipeline.resources.records import process_tags
 
     return {
         PLATFORM_TAG: context.platform.name,
-        COMMAND_TAG: order.command,
+        _COMMAND_TAG: order.command,
         TRIGGER_TAG: typed(order.command.split()[0]),
         **({MODEL_TAG: ", ".join(order.models)} if order.models else {}),
         **process_tags(),

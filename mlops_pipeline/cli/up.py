@@ -63,7 +63,12 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
         models=models if targets else (),
         config=_config(context, options),
     )
-    turn = instance_for_run(context.settings, on_wait=lambda who: say_waiting(who, console))
+    turn = instance_for_run(
+        context.settings,
+        purpose=f"run `mlops-pipeline {order.command}`",
+        on_wait=lambda who: say_waiting(who, console),
+        during_training=not models,
+    )
     with turn as instance:
         return execute(context, order, instance=instance, console=console)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ from mlops_pipeline.catalog import describing, worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
 from mlops_pipeline.clients.files import sha256_of
-from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.references import DatasetRef
+from mlops_pipeline.delivery.working import Workplace, work
 
 BUCKET = "datasets"
 _TIMEOUT = 300.0
+_ANYWHERE = Workplace()
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class DatasetStore:
     def __init__(self, store: Objects) -> None:
         self._store = store
 
-    def ensure(self, model: RegisteredModel, *, file: Path | None) -> Snapshot:
+    def ensure(
+        self, model: RegisteredModel, *, file: Path | None, workplace: Workplace = _ANYWHERE
+    ) -> Snapshot:
         """Return the snapshot of the model's dataset.
 
         Its data is loaded and stored when its inputs are new, or when somebody changed it in the
@@ -55,7 +57,8 @@ class DatasetStore:
             CommandError: the dataset cannot be loaded; the reason.
         """
         inputs = _inputs_digest(model, file)
-        return self._find_by_inputs(model, inputs) or self._load(model, file, inputs)
+        found = self._find_by_inputs(model, inputs)
+        return found or self._load(model, file, inputs, workplace)
 
     def find(self, model: RegisteredModel, *, file: Path | None) -> Snapshot | None:
         """Return the snapshot of the model's dataset, or None when `ensure` would load it.
@@ -140,16 +143,18 @@ class DatasetStore:
             return False
         return True
 
-    def _load(self, model: RegisteredModel, file: Path | None, inputs: str) -> Snapshot:
+    def _load(
+        self, model: RegisteredModel, file: Path | None, inputs: str, workplace: Workplace
+    ) -> Snapshot:
         with temporary_folder("dataset") as folder:
-            run(
-                [
-                    *(sys.executable, "-m", worker.__name__, "dataset", model.source),
-                    *(("--input", str(file)) if file else ()),
-                    *("--output", str(folder)),
-                ],
+            work(
+                "dataset",
+                model,
+                *(("--input", str(file)) if file else ()),
+                *("--output", str(folder)),
                 purpose=f"load the dataset of {model.name}" + (f" from {file}" if file else ""),
                 timeout=_TIMEOUT,
+                workplace=workplace,
             )
             data, profile = folder / worker.DATA, (folder / worker.PROFILE).read_bytes()
             ref = _ref(model.name, sha256_of(data))

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +13,14 @@ from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import Hyperparameters, ModelSpec
 from mlops_pipeline.clients.errors import CommandError, ConfigurationError
-from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
+from mlops_pipeline.delivery.working import Workplace, work
 from mlops_pipeline.serving.artifact import Manifest, Tensor, hash_files
 
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
+_ANYWHERE = Workplace()
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,7 @@ def ensure_trained(
     artifacts: ArtifactStore,
     run_id: str,
     force: bool,
+    workplace: Workplace = _ANYWHERE,
 ) -> Training:
     """Return the artifact of these inputs; train and publish it when there is none, or by `force`.
 
@@ -102,7 +102,7 @@ def ensure_trained(
     with temporary_folder("training") as folder:
         datasets.download(order.dataset, folder / worker.DATA)
         start = time.monotonic()
-        _train(order, folder)
+        _train(order, folder, workplace)
         seconds = time.monotonic() - start
         manifest = _manifest(order, folder, inputs_digest, run_id)
         ref = artifacts.publish(
@@ -111,17 +111,16 @@ def ensure_trained(
     return Training(ref, manifest, seconds=seconds)
 
 
-def _train(order: TrainingOrder, folder: Path) -> None:
-    run(
-        [
-            *(sys.executable, "-m", worker.__name__, "train", order.model.source),
-            *("--input", str(folder / worker.DATA)),
-            *("--hyperparameters", json.dumps(dict(order.hyperparameters))),
-            *("--output", str(folder)),
-        ],
+def _train(order: TrainingOrder, folder: Path, workplace: Workplace) -> None:
+    work(
+        "train",
+        order.model,
+        *("--input", str(folder / worker.DATA)),
+        *("--hyperparameters", json.dumps(dict(order.hyperparameters))),
+        *("--output", str(folder)),
         purpose=f"train {order.model.name}",
         timeout=order.model.spec.training_timeout,
-        environment=_QUIET,
+        workplace=workplace,
     )
 
 

@@ -1,31 +1,24 @@
 """The folder of the Dagster instance, and its configuration."""
 
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
+from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.files import (
     close_to_others,
     make_private,
-    write_if_changed,
+    write_atomically,
     writing,
 )
 from mlops_pipeline.platforms.build import PLATFORMS
+from mlops_pipeline.resources import configuration
 from mlops_pipeline.settings import Settings
 
-CONFIGURATION = {
-    "telemetry": {"enabled": False},
-    "nux": {"enabled": False},
-    # Steps print nothing: the error of a step contains a worker's output. The default starts four
-    # processes for each step to copy the streams, and each of them answers Ctrl-C with a trace.
-    "compute_logs": {
-        "module": "dagster._core.storage.noop_compute_log_manager",
-        "class": "NoOpComputeLogManager",
-    },
-    "python_logs": {"managed_python_loggers": ["mlops_pipeline"], "python_log_level": "INFO"},
-}
-
+_logger = logging.getLogger(__name__)
 _OURS = {*PLATFORMS, "dagster", "examples"}
 """Expected content of a state folder. A folder with more may be a home folder."""
 
@@ -33,8 +26,8 @@ _OURS = {*PLATFORMS, "dagster", "examples"}
 def prepare_instance(settings: Settings) -> Path:
     """Make the instance's folder, which only its owner may enter, and return it.
 
-    Its configuration is written once; the user may change it. From here on, only the user can read
-    files and folders that this process and its children create.
+    Its configuration gets the defaults of this version, and the user's changes stay. From here on,
+    only the user can read files and folders that this process and its children create.
 
     Raises:
         ConfigurationError: the state folder cannot be written.
@@ -46,10 +39,27 @@ def prepare_instance(settings: Settings) -> Path:
         close_to_others(home)
         if {path.name for path in settings.home.iterdir()} <= _OURS:
             close_to_others(settings.home)
-    file = home / "dagster.yaml"
-    if not file.exists() or (file.is_file() and file.stat().st_size == 0):
-        write_if_changed(file, yaml.safe_dump(CONFIGURATION, sort_keys=False))
+    _update(home / "dagster.yaml")
     return home
+
+
+def _update(file: Path) -> None:
+    """Give a configuration the current defaults. One that cannot be used stays as it is."""
+    try:
+        text = file.read_bytes().decode()
+    except FileNotFoundError:
+        text = ""
+    except (OSError, UnicodeDecodeError):
+        return
+    if not text:
+        write_atomically(file, configuration.initial())
+    elif not configuration.is_current(text):
+        with suppress(yaml.YAMLError):
+            changed, kept = configuration.updated(text)
+            if changed != text:
+                write_atomically(file.resolve(), changed)
+            for sentence in kept:
+                _logger.warning("%s: %s", file, sentence)
 
 
 def describe_fault(configuration: Path) -> str | None:
@@ -61,3 +71,11 @@ def describe_fault(configuration: Path) -> str | None:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         return str(error)
     return None if isinstance(settings, dict) else "it contains no settings"
+
+
+def unusable(configuration: Path, fault: str) -> ConfigurationError:
+    """Return the error for a configuration that Dagster cannot use."""
+    return ConfigurationError(
+        f"could not use {configuration}: {fault}; correct it, or move it away and run the command "
+        "again to write a new one"
+    )

@@ -17,8 +17,9 @@ from mlops_pipeline.clients import ports, running
 from mlops_pipeline.clients.databases import describe_damage, describe_holders
 from mlops_pipeline.clients.errors import UnavailableError
 
-PROCESS_TAG = "mlops/process"
-"""Tag of a run: the process that executes it, as returned by `running.identity`."""
+PROCESS_TAG = ".dagster/mlops_process"
+"""Tag of a run, which the UI hides: the process that executes it, as `running.identity` says."""
+_FORMER_PROCESS_TAG = "mlops/process"
 PATIENCE = 60.0
 """Seconds to wait for another process that holds a lock on the records."""
 _LAUNCHED = ".dagster/grpc_info"
@@ -87,7 +88,8 @@ def process_tags() -> dict[str, str]:
 def close_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark unfinished runs as failed if their process on this machine has ended; return their ids.
 
-    Runs of other machines and runs that have not started are not changed.
+    Runs of other machines and runs that have not started are not changed. Slots of Dagster's pools
+    that ended runs still hold are freed, which otherwise only a daemon does, if it is told to.
     """
     closed = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
@@ -99,11 +101,23 @@ def close_lost_runs(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(run, message=reason)
         _logger.info("run %s: %s", run.run_id, reason)
         closed.append(run.run_id)
+    _free_slots(instance)
     return closed
 
 
+def _free_slots(instance: dg.DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits:
+        return
+    for run_id in storage.get_concurrency_run_ids():
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
+
+
 def _describe_loss(run: dg.DagsterRun) -> str | None:
-    if (word := run.tags.get(PROCESS_TAG)) is not None:
+    word = run.tags.get(PROCESS_TAG, run.tags.get(_FORMER_PROCESS_TAG))
+    if word is not None:
         pid = word.split(".")[1] if word.count(".") == 2 else "?"
         return (
             f"The process {pid} that executed this run no longer exists: it was killed, or the "

@@ -13,7 +13,7 @@ from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
-from mlops_pipeline.resources.instance import prepare_instance
+from mlops_pipeline.resources.instance import describe_fault, prepare_instance, unusable
 from mlops_pipeline.resources.records import wait_for_locks
 from mlops_pipeline.settings import load_settings
 
@@ -30,9 +30,16 @@ class StateFolderStorage(DagsterSqliteStorage):
     def from_config_value(  # type: ignore[override]  # Dagster's own storages narrow it too.
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> DagsterStorage:
-        """Return that instance's storage."""
+        """Return that instance's storage.
+
+        Raises:
+            ConfigurationError: its configuration cannot be used.
+        """
         wait_for_locks()
-        ref = InstanceRef.from_dir(str(prepare_instance(load_settings())))
+        home = prepare_instance(load_settings())
+        if (fault := describe_fault(home / "dagster.yaml")) is not None:
+            raise unusable(home / "dagster.yaml", fault)
+        ref = InstanceRef.from_dir(str(home))
         assert ref.storage_data is not None
         storage = ref.storage_data.rehydrate()
         assert isinstance(storage, DagsterStorage)

@@ -1,15 +1,38 @@
 """Allows only one command or run at a time to change the platforms of a state folder."""
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.resources.instance import prepare_instance
 from mlops_pipeline.settings import Settings
 
-LOCK = "up"
+TRAINING, LOCK = "training", "up"
+"""The locks of a state folder, in the order in which they are taken.
+
+Who trains holds the first one from start to end, and the second one, the turn, except while the
+training process runs. So a rollback waits for no training, and nothing else comes in between.
+"""
 _PATIENCE = 3600.0
 """Seconds to wait for another command or run."""
+_here = threading.local()
+"""`turn`: the turn that this thread has."""
+
+
+class _Turn:
+    """The turn of a state folder, which its holder can give up for a while."""
+
+    def __init__(self, take: Callable[[ExitStack], None]) -> None:
+        self._take = take
+        self._held = ExitStack()
+
+    def take(self) -> None:
+        self._take(self._held)
+
+    def leave(self) -> None:
+        self._held.close()
 
 
 @contextmanager
@@ -19,13 +42,15 @@ def turn(
     purpose: str,
     on_wait: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
+    during_training: bool = False,
 ) -> Iterator[None]:
     """Hold the turn. Others with the same state folder wait until the context ends.
 
     Otherwise two at once would see each other's incomplete assets: checks that are not evaluated
-    yet, references that change between two steps. The turn is a file lock: it is released when its
-    process is killed. `on_wait` is called once with the process that holds it; `check` is called
-    every second while waiting, and may raise.
+    yet, references that change between two steps. The locks are files: they are released when their
+    process is killed. `on_wait` is called with the process that holds one, and since when. `check`
+    is called every second while waiting, and may raise. With `during_training`, it is not waited
+    for the end of a run whose training process runs.
 
     Raises:
         ConfigurationError: the state folder cannot be written.
@@ -36,5 +61,48 @@ def turn(
         on_wait(f"{who}, which works on the same state folder")
 
     locks = Locks(prepare_instance(settings), timeout=_PATIENCE)
-    with locks.held(LOCK, purpose=purpose, on_wait=say_turn, check=check):
+
+    def take(held: ExitStack, lock: str = LOCK) -> None:
+        held.enter_context(locks.held(lock, purpose=purpose, on_wait=say_turn, check=check))
+
+    mine = _Turn(take)
+    with ExitStack() as held:
+        if not during_training:
+            take(held, TRAINING)
+        held.callback(mine.leave)
+        mine.take()
+        held.callback(setattr, _here, "turn", getattr(_here, "turn", None))
+        _here.turn = mine
         yield
+
+
+@contextmanager
+def given_up() -> Iterator[None]:
+    """Let others take this thread's turn, if it has it, while the block runs; then take it again.
+
+    An interrupted block does not wait for it: the run ends, and changes nothing any more.
+
+    Raises:
+        DagsterExecutionInterruptedError: the turn did not come back, so the run must end.
+    """
+    mine: _Turn | None = getattr(_here, "turn", None)
+    if mine is None:
+        yield
+        return
+    mine.leave()
+    try:
+        yield
+    except Exception:
+        _take_again(mine)
+        raise
+    _take_again(mine)
+
+
+def _take_again(mine: _Turn) -> None:
+    from dagster._core.errors import DagsterExecutionInterruptedError
+
+    try:
+        mine.take()
+    except PipelineError as error:
+        # Any other error fails one step, and the next ones would run without the turn.
+        raise DagsterExecutionInterruptedError(str(error)) from error

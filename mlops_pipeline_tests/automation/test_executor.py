@@ -1,19 +1,23 @@
 """A run waits for the turn of the state folder, whoever has it."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import dagster as dg
 import pytest
 from dagster._core.execution.api import execute_run
 
+from mlops_pipeline.assets.keys import WORKER_TAG, model_key, step_tags
 from mlops_pipeline.automation import executor
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.resources import turn as turns
-from mlops_pipeline.resources.turn import turn
+from mlops_pipeline.resources.turn import given_up, turn
 from mlops_pipeline.settings import Settings
 
 
@@ -28,19 +32,27 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def _execute(settings: Settings, instance: dg.DagsterInstance) -> tuple[dg.DagsterRun, list[float]]:
+def _execute(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    *,
+    body: Callable[[], None] = lambda: None,
+    tags: Mapping[str, str] = MappingProxyType({}),
+    run_tags: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[dg.DagsterRun, list[float]]:
     """Execute a run of one step as the launcher does; return it with when the step ran."""
     ran: list[float] = []
 
-    @dg.op
+    @dg.op(tags=tags)
     def step() -> None:
         ran.append(time.monotonic())
+        body()
 
     @dg.job(executor_def=executor.make_executor(settings))
     def job() -> None:
         step()
 
-    run = instance.create_run_for_job(job)
+    run = instance.create_run_for_job(job, tags=run_tags)
     execute_run(dg._core.definitions.job_base.InMemoryJob(job), run, instance)
     done = instance.get_run_by_id(run.run_id)
     assert done is not None
@@ -70,7 +82,7 @@ def test_a_run_waits_for_a_command_and_says_so(
     assert run.status == dg.DagsterRunStatus.SUCCESS
     assert ran[0] > let_go[0]
     said = [entry.message for entry in instance.all_logs(run.run_id)]
-    waiting = f"Waiting for process {os.getpid()} (roll iris back)"
+    waiting = f"Waiting for process {os.getpid()} (roll iris back, since "
     assert any(message.startswith(waiting) for message in said), said
 
 
@@ -90,7 +102,122 @@ def test_a_timeout_names_the_holder_of_the_turn(
     monkeypatch.setattr(turns, "_PATIENCE", 0.1)
     with (
         turn(settings, purpose="hold it", on_wait=lambda _: None),
-        pytest.raises(UnavailableError, match=rf"process {os.getpid()} \(hold it\)"),
+        pytest.raises(UnavailableError, match=rf"process {os.getpid()} \(hold it, since"),
         turn(settings, purpose="play", on_wait=lambda _: None),
     ):
         raise AssertionError
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def test_a_rollback_works_during_a_training_and_the_run_waits_for_its_end(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    trains, rolls, ends, done = (*(threading.Event() for _ in range(3)), list[str]())
+
+    def roll_back() -> None:
+        assert trains.wait(60)
+        with turn(settings, purpose="roll back", on_wait=_silent, during_training=True):
+            rolls.set()
+            ends.wait(1.5)
+            done.append("rolled back")
+
+    def train() -> None:
+        with given_up():
+            trains.set()
+            assert rolls.wait(60)
+            done.append("trained")
+        done.append("published")
+
+    other = threading.Thread(target=roll_back)
+    other.start()
+    run, _ = _execute(settings, instance, body=train, tags={WORKER_TAG: "true"})
+    other.join()
+
+    assert run.status == dg.DagsterRunStatus.SUCCESS
+    assert done == ["trained", "rolled back", "published"]
+    said = [entry.message for entry in instance.all_logs(run.run_id)]
+    waiting = f"Waiting for process {os.getpid()} (roll back, since "
+    assert any(message.startswith(waiting) for message in said), said
+
+
+def test_during_a_training_no_other_run_trains_but_one_without_training_runs(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_PATIENCE", 0.1)
+    with turn(settings, purpose="train", on_wait=_silent), given_up():
+        refused, _ = _execute(settings, instance, tags={WORKER_TAG: "true"})
+        taken, _ = _execute(settings, instance)
+    assert refused.status == dg.DagsterRunStatus.FAILURE
+    assert taken.status == dg.DagsterRunStatus.SUCCESS
+
+
+def test_a_run_that_does_not_get_the_turn_back_changes_nothing_more(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_PATIENCE", 0.2)
+    has, release, after = threading.Event(), threading.Event(), list[str]()
+
+    def hold() -> None:
+        with turn(settings, purpose="hold it", on_wait=_silent, during_training=True):
+            has.set()
+            release.wait(60)
+
+    other = threading.Thread(target=hold)
+
+    def train() -> None:
+        with given_up():
+            other.start()
+            assert has.wait(60)
+        after.append("changed something")
+
+    run, _ = _execute(settings, instance, body=train, tags={WORKER_TAG: "true"})
+    release.set()
+    other.join()
+    assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
+    assert after == []
+
+
+def test_a_killed_process_releases_the_turn_also_during_its_training(settings: Settings) -> None:
+    for context in ("nullcontext", "given_up"):
+        code = (
+            "import sys\nfrom contextlib import nullcontext\nfrom pathlib import Path\n"
+            "from mlops_pipeline.settings import Settings\n"
+            "from mlops_pipeline.resources.turn import given_up, turn\n"
+            f"settings = Settings(home=Path({str(settings.home)!r}), models=(), datasets={{}})\n"
+            f"with turn(settings, purpose='die', on_wait=print), {context}():\n"
+            "    print('has it', flush=True)\n    sys.stdin.read()\n"
+        )
+        pipe = subprocess.PIPE
+        with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"has it\n"
+            process.kill()
+        waited = list[str]()
+        with turn(settings, purpose="live", on_wait=waited.append):
+            assert waited == []
+
+
+@pytest.mark.parametrize(
+    ("given", "trigger"),
+    [
+        ({}, "dagster, "),
+        ({"dagster/schedule_name": "iris_weekly"}, "schedule iris_weekly"),
+        ({"dagster/sensor_name": "drift"}, "sensor drift"),
+        ({"mlops/trigger": "mlops-pipeline up, me"}, "mlops-pipeline up, me"),
+        (
+            {"mlops/trigger": "mlops-pipeline up, me", "dagster/parent_run_id": "123"},
+            "re-execution of the Dagster run 123",
+        ),
+    ],
+)
+def test_every_run_says_its_platform_its_model_and_its_trigger(
+    settings: Settings, instance: dg.DagsterInstance, given: dict[str, str], trigger: str
+) -> None:
+    tags = step_tags(model_key("embedded", "iris", "deployment"))
+    run, _ = _execute(settings, instance, tags=tags, run_tags=given)
+    assert run.tags["mlops/platform"] == "embedded"
+    assert run.tags["mlops/model"] == "iris"
+    assert run.tags["mlops/trigger"].startswith(trigger)

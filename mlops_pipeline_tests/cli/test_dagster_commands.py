@@ -10,7 +10,7 @@ from mlops_pipeline import definitions
 from mlops_pipeline.automation.jobs import EVERYTHING, PLATFORM, job_for
 from mlops_pipeline.cli.instance import open_instance
 from mlops_pipeline.platforms.build import platforms_in_use
-from mlops_pipeline.resources.instance import CONFIGURATION
+from mlops_pipeline.resources.configuration import DEFAULTS
 from mlops_pipeline.resources.storage import describe_elsewhere
 from mlops_pipeline.settings import load_settings
 
@@ -46,7 +46,7 @@ def test_dagster_in_the_project_folder_has_the_records_of_the_state_folder(
 def test_its_configuration_is_that_of_the_state_folder_with_another_storage() -> None:
     written = yaml.safe_load((ROOT / "dagster.yaml").read_text())
     assert written.pop("storage")["custom"]["class"] == "StateFolderStorage"
-    assert written == CONFIGURATION
+    assert written == DEFAULTS
 
 
 def test_elsewhere_it_is_said_which_records_a_command_looks_into(
@@ -105,3 +105,4 @@ def test_the_life_cycle_has_the_layers_and_the_schedule_excludes_them() -> None:
         context = dg.build_schedule_context(instance)
         (request,) = schedule.evaluate_tick(context).run_requests or ()
     assert {key.to_user_string() for key in request.asset_selection or ()} == parts
+    assert request.tags["mlops/trigger"] == "schedule iris_weekly"

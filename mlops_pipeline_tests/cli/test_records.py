@@ -18,6 +18,7 @@ from mlops_pipeline.clients.errors import ConflictError, PipelineError, Unavaila
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.resources import records
 from mlops_pipeline.resources.instance import prepare_instance
+from mlops_pipeline.resources.turn import given_up, turn
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.platforms.test_embedded_state import damage_by
 
@@ -64,6 +65,24 @@ def test_a_run_whose_process_was_killed_is_closed_by_the_next_command(
 ) -> None:
     status = dg.DagsterRunStatus(before)
     assert status_after(settings, status, **{records.PROCESS_TAG: killed}) == after
+
+
+def test_a_run_of_an_earlier_version_is_closed_too(settings: Settings, killed: str) -> None:
+    assert status_after(settings, STARTED, **{"mlops/process": killed}) == "FAILURE"
+
+
+def test_slots_of_ended_runs_are_free_for_the_next_one(settings: Settings, killed: str) -> None:
+    with open_instance(settings) as instance:
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots("pool", 3)
+        lost = create(instance, STARTED, **{records.PROCESS_TAG: killed})
+        ended = create(instance, dg.DagsterRunStatus.FAILURE)
+        alive = create(instance, STARTED, **records.process_tags())
+        for run_id in (lost, ended, alive, "deleted"):
+            storage.claim_concurrency_slot("pool", run_id, "step")
+    with open_instance(settings) as instance:
+        info = instance.event_log_storage.get_concurrency_info("pool")
+    assert {slot.run_id for slot in info.claimed_slots} == {alive}
 
 
 def test_the_reason_is_in_the_log_of_the_run(settings: Settings, killed: str) -> None:
@@ -276,6 +295,12 @@ def test_records_that_an_up_writes_are_not_removed(settings: Settings) -> None:
     with (
         Locks(home, timeout=0).held("up", purpose="run `mlops-pipeline up`"),
         pytest.raises(UnavailableError, match=rf"process {os.getpid()} \(run `mlops-pipeline up`"),
+    ):
+        purge(settings)
+    with (
+        turn(settings, purpose="train", on_wait=lambda _: None),
+        given_up(),
+        pytest.raises(UnavailableError, match=rf"process {os.getpid()} \(train, since"),
     ):
         purge(settings)
     assert home.exists()

@@ -7,7 +7,7 @@ import pytest
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.clients.errors import IntegrityError
 from mlops_pipeline.clients.files import sha256_of
-from mlops_pipeline.delivery import datasets
+from mlops_pipeline.delivery import working
 from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
 from mlops_pipeline_tests.fakes import FakeObjectStore
 from mlops_pipeline_tests.toy import REGISTERED
@@ -30,7 +30,7 @@ def store() -> CountingStore:
 
 @pytest.fixture
 def snapshot(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    monkeypatch.setattr(datasets, "run", lambda command, **_: worker.main(command[3:]))
+    monkeypatch.setattr(working, "run", lambda command, **_: worker.main(command[3:]))
     return DatasetStore(store).ensure(REGISTERED, file=None)
 
 

@@ -1,0 +1,51 @@
+"""Runs the process that loads a dataset or trains a model (`catalog.worker`)."""
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from mlops_pipeline.catalog import worker
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.clients.process import OnLine, run
+
+_ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    "PYTHONUNBUFFERED": "1",  # What a model prints is seen at once.
+}
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a worker works."""
+
+    on_line: OnLine = lambda *_: None
+    """Takes what it prints."""
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Makes the context of its work, in which others may change the platform."""
+
+
+def work(
+    job: str,
+    model: RegisteredModel,
+    *arguments: str,
+    purpose: str,
+    timeout: float,
+    workplace: Workplace,
+) -> None:
+    """Run a worker to its end; see `clients.process.run`.
+
+    Raises:
+        CommandError: it failed or ran out of time; the end of its output.
+    """
+    command = [sys.executable, "-m", worker.__name__, job, model.source, *arguments]
+    workplace.on_line("out", f"--- {purpose}\n")
+    with workplace.aside():
+        run(
+            command,
+            purpose=purpose,
+            timeout=timeout,
+            environment=_ENVIRONMENT,
+            on_line=workplace.on_line,
+        )
