@@ -25,6 +25,7 @@ _NONE_KEPT = {
 _FORMER: Mapping[int, Mapping[str, Any]] = {1: {**DEFAULTS, "compute_logs": _NONE_KEPT}}
 """Version → its defaults."""
 _MARK = "# Version of the defaults, which mlops-pipeline updates: "
+_MARKED = re.compile(rf"^{_MARK}(\d+)[ \t\r]*\n?", re.MULTILINE)
 _NOTE = "# You may change this file: your values and comments stay.\n"
 
 
@@ -39,7 +40,7 @@ def is_current(text: str) -> bool:
 
 
 def _version(text: str) -> int:
-    found = re.search(rf"^{_MARK}(\d+)$", text, re.MULTILINE)
+    found = _MARKED.search(text)
     return int(found[1]) if found else 1
 
 
@@ -54,7 +55,7 @@ def updated(text: str) -> tuple[str, list[str]]:
     before = yaml.safe_load(text)
     if not isinstance(before, dict):
         return text, []
-    former = _FORMER[_version(text)]
+    former = _FORMER.get(_version(text), _FORMER[1])
     # A default that its owner has removed stays away.
     new = {
         k: v for k, v in DEFAULTS.items() if former.get(k) != v and (k in before or k not in former)
@@ -65,8 +66,7 @@ def updated(text: str) -> tuple[str, list[str]]:
         for key, value in new.items()
         if key not in ours and before[key] != value
     ]
-    marked = re.sub(rf"^{_MARK}\d+$\n?", "", text, flags=re.MULTILINE)
-    changed = f"{_MARK}{VERSION}\n{_with_values(marked, ours)}"
+    changed = f"{_MARK}{VERSION}\n{_with_values(_MARKED.sub('', text), ours)}"
     if yaml.safe_load(changed) != {**before, **ours}:  # Anchors, or several documents.
         return text, [
             "the new defaults could not be added to this text. Add them, with "
@@ -82,6 +82,7 @@ def _in_one_line(value: Any) -> str:
 def _with_values(text: str, values: Mapping[str, Any]) -> str:
     """Return the text with these values of top-level keys, as far as it has their form."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert root is not None
     known = {key.value: node for key, node in root.value}
     edits = [edit for key in values.keys() & known for edit in _edits(known[key], values[key])]
     for start, end, new in sorted(edits, reverse=True):

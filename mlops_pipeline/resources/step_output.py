@@ -61,7 +61,7 @@ class StepOutput(LocalComputeLogManager):
             yield CapturedLogContext(log_key)
         finally:
             self._log_key = None
-            complete = Path(self.complete_artifact_path(log_key))
+            complete = Path(self.get_captured_local_path(log_key, "complete"))
             complete.parent.mkdir(parents=True, exist_ok=True)
             complete.touch()
 

@@ -4,7 +4,10 @@ Without DAGSTER_HOME, `dagster dev`, `dagster asset materialize` and `dagster jo
 instance in a temporary folder, which has no records of `up` and is deleted afterwards.
 """
 
+import logging
 import os
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,6 +19,9 @@ from dagster._serdes import ConfigurableClassData
 from mlops_pipeline.resources.instance import describe_fault, prepare_instance, unusable
 from mlops_pipeline.resources.records import wait_for_locks
 from mlops_pipeline.settings import load_settings
+
+_logger = logging.getLogger("dagster.storage")
+"""Dagster's commands print what is logged below `dagster`."""
 
 
 class StateFolderStorage(DagsterSqliteStorage):
@@ -39,11 +45,18 @@ class StateFolderStorage(DagsterSqliteStorage):
         home = prepare_instance(load_settings())
         if (fault := describe_fault(home / "dagster.yaml")) is not None:
             raise unusable(home / "dagster.yaml", fault)
+        _say_where(home)
         ref = InstanceRef.from_dir(str(home))
         assert ref.storage_data is not None
         storage = ref.storage_data.rehydrate()
         assert isinstance(storage, DagsterStorage)
         return storage
+
+
+@cache
+def _say_where(home: Path) -> None:
+    """Say once where the records are: Dagster says that they are in its temporary folder."""
+    _logger.info("The records are in the state folder %s, not in a temporary directory", home)
 
 
 def describe_elsewhere(instance: dg.DagsterInstance) -> str:

@@ -13,7 +13,8 @@ TRAINING, LOCK = "training", "up"
 """The locks of a state folder, in the order in which they are taken.
 
 Who trains holds the first one from start to end, and the second one, the turn, except while the
-training process runs. So a rollback waits for no training, and nothing else comes in between.
+training process runs. So a rollback waits for no training, and neither another training nor the
+end of the platform comes in between.
 """
 _PATIENCE = 3600.0
 """Seconds to wait for another command or run."""
@@ -49,8 +50,8 @@ def turn(
     Otherwise two at once would see each other's incomplete assets: checks that are not evaluated
     yet, references that change between two steps. The locks are files: they are released when their
     process is killed. `on_wait` is called with the process that holds one, and since when. `check`
-    is called every second while waiting, and may raise. With `during_training`, it is not waited
-    for the end of a run whose training process runs.
+    is called every second while waiting, and may raise. With `during_training`, the turn is taken
+    also while another run trains.
 
     Raises:
         ConfigurationError: the state folder cannot be written.

@@ -73,7 +73,8 @@ def test_it_waits_for_no_training_and_is_not_undone_by_its_run(
 
     def up() -> None:
         with turn(settings, purpose="run `mlops-pipeline up`", on_wait=lambda _: None):
-            results.append(graph.materialize())
+            changed = {"hyperparameters": {"kernel": "third"}}
+            results.append(graph.materialize(toy__model=changed))
 
     running = threading.Thread(target=up)
     running.start()

@@ -57,6 +57,15 @@ def test_lines_and_comments_of_its_owner_stay_and_removed_defaults_stay_away() -
     assert kept == []
 
 
+@pytest.mark.parametrize("end", ["\n", " \r\n"])
+@pytest.mark.parametrize("version", ["0", "1"])
+def test_an_updated_file_has_one_version(version: str, end: str) -> None:
+    mark = "# Version of the defaults, which mlops-pipeline updates: "
+    text, _ = updated(f"# Mine.{end}{mark}{version}{end}{FIRST}")
+    assert text == f"{mark}{VERSION}\n# Mine.{end}" + updated(FIRST)[0].partition("\n")[2]
+    assert is_current(text.replace("\n", end))
+
+
 def test_a_value_of_its_owner_wins_and_that_is_said_once(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
