@@ -69,7 +69,10 @@ def test_ctrl_c_ends_an_up_without_a_trace_or_a_process_left(line: CommandLine, 
 def test_two_ups_at_once_take_turns(line: CommandLine) -> None:
     ups = [Running(line, "up", "wine") for _ in range(2)]
     assert [up.end() for up in ups] == [0, 0], [up.said for up in ups]
-    waited = [f"waiting for process {up.pid} (run `mlops-pipeline up`)" for up in reversed(ups)]
+    waited = [
+        f"waiting for process {up.pid} (run `mlops-pipeline up wine`, since "
+        for up in reversed(ups)
+    ]
     assert any(who in up.said for up, who in zip(ups, waited, strict=True))
     assert any("nothing changed" in up.said for up in ups)
     assert predict(url_of(line), [1.0] * 13).headers["x-model-digest"] == digest_of(line)

@@ -405,7 +405,7 @@ def kill_at(world: World, lock: str, purpose: str) -> None:
         assert process.poll() is None, finish(process)
         with suppress(FileNotFoundError):
             text = holder.read_text()
-            return None if f"process {process.pid} ({purpose})" == text else text
+            return None if text.startswith(f"process {process.pid} ({purpose}, since ") else text
         return "nobody holds the lock"
 
     with up(world) as process:
