@@ -113,7 +113,7 @@ ROUTES = HealthCheck(
 
 @dataclass
 class FakeLayer:
-    """A layer whose state is given, and becomes Ready by `ensure`."""
+    """A layer whose state is given, and becomes Ready by `ensure` unless that fails."""
 
     name: str
     requires: tuple[str, ...] = ()
@@ -122,11 +122,15 @@ class FakeLayer:
     kinds: tuple[str, ...] = ("python",)
 
     checks: tuple[HealthCheck, ...] = ()
+    failures: list[PipelineError] = field(default_factory=list)
+    """What the next calls of `ensure` raise."""
 
     def observe(self) -> LayerState:
         return self.state
 
     def ensure(self) -> Change:
+        if self.failures:
+            raise self.failures.pop(0)
         action = action_from(self.state)
         self.state = Ready({"address": f"http://{self.name}"})
         return Change(action, {"address": f"http://{self.name}"})

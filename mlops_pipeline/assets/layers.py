@@ -10,6 +10,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
+from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, layers_group, step_tags
 from mlops_pipeline.delivery.artifacts import BUCKET
 from mlops_pipeline.delivery.judging import Verdict
@@ -34,8 +35,10 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
         required_resource_keys={"platform"},
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        start, built = time.monotonic(), context.resources.platform.build()
-        change = by_name(built.layers, name).ensure()
+        start = time.monotonic()
+        with explained():
+            built = context.resources.platform.build()
+            change = by_name(built.layers, name).ensure()
         context.log.info(f"{name}: {change.action}")
         return dg.MaterializeResult(
             data_version=_version(context, change),

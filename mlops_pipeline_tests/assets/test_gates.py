@@ -9,8 +9,14 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from mlops_pipeline.assets import deployment, layers
+from mlops_pipeline.assets import deployment, failures, layers
 from mlops_pipeline.catalog.registry import Catalog
+from mlops_pipeline.clients.errors import (
+    ConflictError,
+    FatalStateError,
+    UnavailableError,
+    WaitTimeoutError,
+)
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.delivery.artifacts import BUCKET, ArtifactStore
 from mlops_pipeline.delivery.criteria import NOT_WORSE
@@ -226,6 +232,27 @@ def test_failed_layers_stop_dependent_assets(
         assert graph.materialize(*part) == ""
     assert "routes was not evaluated" in graph.materialize("toy", "deployment")
     assert all(p.blocking for p in layers.layer_propositions(platform.layers[1]))
+
+
+def test_a_layer_is_retried_only_after_a_failure_that_may_pass(
+    graph: Graph, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failures, "_PAUSE", 0)
+    layer = platform.layers[0]
+    layer.failures = [UnavailableError("it restarts"), UnavailableError("it restarts")]
+    assert graph.materialize("object_store") == ""
+    permanent = [
+        ConflictError("the volume is somebody else's; delete it"),
+        FatalStateError("its pod cannot start"),
+        WaitTimeoutError("it was not ready after 60 s"),
+    ]
+    layer.failures = [*permanent]
+    for left, error in zip((2, 1, 0), permanent, strict=True):
+        assert graph.materialize("object_store").startswith(str(error))
+        assert len(layer.failures) == left
+    layer.failures = [UnavailableError("it is gone")] * 4
+    assert "it is gone" in graph.materialize("object_store")
+    assert len(layer.failures) == 1
 
 
 def test_predictions_ask_only_a_deployment_that_answers(
