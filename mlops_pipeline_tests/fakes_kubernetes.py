@@ -23,6 +23,7 @@ from mlops_pipeline.clients.errors import (
     CommandError,
     ConfigurationError,
     InvalidManifestError,
+    NotDownloadedError,
     NotFoundError,
     PipelineError,
     UnavailableError,
@@ -983,8 +984,9 @@ class FakeSources:
 
     def manifest(self, name: str) -> ManifestFile:
         self._maybe_fail(name)
-        given = self._manifests.get(name, _FOLDER / "manifests" / f"{name}.yaml")
-        return ManifestFile(given, "v0.16.1")
+        if name not in self._manifests:
+            raise NotDownloadedError(f"{name} is not downloaded")
+        return ManifestFile(self._manifests[name], "v0.16.1")
 
     def node_image(self) -> NodeImage:
         self._maybe_fail("node")

@@ -1,16 +1,40 @@
 """What every platform is made of: a layer that can be looked at, made true, and removed."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
+
+from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
+    NotDownloadedError,
+    NotFoundError,
+    PipelineError,
+    UnavailableError,
+)
 
 Facts = Mapping[str, str | int | float]
 """What a layer says of itself for people: addresses (URLs), versions, sizes. Never a secret."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unready:
+    """A layer that is not ready."""
+
+    obstacle: str = ""
+    """Why `ensure` cannot make it ready, and what a person must do; empty if `ensure` can.
+
+    It is part of the message of the error that `ensure` raises then.
+    """
+
+    @property
+    def is_repairable(self) -> bool:
+        """Whether `ensure` makes it ready without a person's help."""
+        return not self.obstacle
+
+
 @dataclass(frozen=True)
-class Absent:
-    """Nothing of the layer is there."""
+class Absent(Unready):
+    """The layer does not exist."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +45,38 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Drifted:
-    """The layer is there and differs from what is asked for."""
+class Drifted(Unready):
+    """The layer exists and differs from the settings."""
 
     differences: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Broken:
-    """The layer is there and does not answer."""
+class Broken(Unready):
+    """The layer exists and does not answer as it should."""
+
+    reason: str
+
+    @classmethod
+    def needing_help(cls, reason: str) -> "Broken":
+        """Return a state that only a person can repair; `reason` says how."""
+        return cls(reason, obstacle=reason)
+
+    @classmethod
+    def by(cls, error: PipelineError) -> "Broken":
+        """Return the state of a layer at which nobody could look because of `error`."""
+        return cls(str(error), obstacle=obstacle_in(error))
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Nobody could look at the layer: it did not answer in time, or a layer below is not ready."""
 
     reason: str
 
 
 LayerState = Absent | Ready | Drifted | Broken
+"""What a look at a layer returns."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +153,8 @@ class Layer(Protocol):
         """Make the layer ready from whatever state it is in. Idempotent.
 
         Raises:
-            PipelineError: with what was tried, what was seen and what to do next.
+            PipelineError: with what was tried, what was seen and what to do next; always if the
+                state has an obstacle.
         """
 
     def remove(self) -> None:
@@ -127,13 +170,36 @@ def action_from(state: LayerState) -> Literal["created", "updated", "repaired", 
     return "repaired" if isinstance(state, Broken) else "unchanged"
 
 
-def describe(state: LayerState) -> str:
-    """Say in a few words why the layer is not ready; empty when it is."""
-    if isinstance(state, Absent):
-        return "absent"
+def describe(state: LayerState | Unknown) -> str:
+    """Say in a few words why the layer is not ready; empty when it is.
+
+    If `ensure` cannot repair it, the text says why, and what a person must do.
+    """
+    if isinstance(state, Ready):
+        return ""
+    if isinstance(state, Unready) and state.obstacle:
+        return state.obstacle
     if isinstance(state, Drifted):
         return "; ".join(state.differences)
-    return state.reason if isinstance(state, Broken) else ""
+    return "absent" if isinstance(state, Absent) else state.reason
+
+
+def obstacle_in(error: PipelineError) -> str:
+    """Return the obstacle that an error reports; empty if `ensure` may work all the same.
+
+    `ensure` can only help if something is missing or does not answer.
+    """
+    helps = isinstance(error, NotFoundError | NotDownloadedError | UnavailableError)
+    return "" if helps and not isinstance(error, AccessDeniedError) else str(error)
+
+
+def hindered(state: LayerState, obstacle: str) -> LayerState:
+    """Return the state with an obstacle, if there is one; nothing is ready that has one."""
+    if not obstacle:
+        return state
+    if isinstance(state, Ready):
+        return Broken.needing_help(obstacle)
+    return replace(state, obstacle=obstacle)
 
 
 def by_name(layers: Sequence[Layer], name: str) -> Layer:
@@ -146,3 +212,12 @@ def by_name(layers: Sequence[Layer], name: str) -> Layer:
         if layer.name == name:
             return layer
     raise KeyError(name)
+
+
+def with_required(layers: Sequence[Layer], names: Iterable[str]) -> list[str]:
+    """Return the names of these layers and of all that they require, in the order of `layers`."""
+    wanted = set(names)
+    for layer in reversed(layers):
+        if layer.name in wanted:
+            wanted.update(layer.requires)
+    return [layer.name for layer in layers if layer.name in wanted]

@@ -36,6 +36,7 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
     action_from,
+    hindered,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class SeaweedObjectStore:
 
     def observe(self) -> LayerState:
         """Examine the store with requests that our keys sign: our process, on our port."""
+        lack = describe_lack_of_space(self._data) if self._data.exists() else ""
+        return hindered(self._look(), lack)
+
+    def _look(self) -> LayerState:
         if not self._keys.exist():
             return Absent()
         process = self._supervisor.running(store_program.PROGRAM)
@@ -95,7 +100,7 @@ class SeaweedObjectStore:
         """
         self._supervisor.require_ready("the object store")
         with self._locks.held("layers", purpose="bring up the object store"):
-            state = self.observe()
+            state = self._look()
             if not isinstance(state, Ready):
                 self._start()
             if lack := describe_lack_of_space(self._data):

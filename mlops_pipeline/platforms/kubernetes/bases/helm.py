@@ -21,11 +21,17 @@ from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespa
 from mlops_pipeline.platforms.kubernetes.objects.releases import (
     VERSION_LABEL,
     Installation,
+    find_ours,
     install,
     observe_release,
     uninstall,
 )
-from mlops_pipeline.platforms.kubernetes.objects.states import broken_by, needed, worst
+from mlops_pipeline.platforms.kubernetes.objects.states import (
+    broken_by,
+    needed,
+    with_obstacle,
+    worst,
+)
 from mlops_pipeline.platforms.kubernetes.objects.workloads import (
     describe_stopped,
     describe_unready,
@@ -84,11 +90,12 @@ class HelmLayer(ClusterLayer):
     def observe(self) -> LayerState:
         """Examine the releases, their objects, and whether the layer works."""
         try:
-            return self._observe(self._parts.api())
+            api = self._parts.api()
+            return with_obstacle(self._observe(api), lambda: self._refuse(api))
         except NotFoundError:
             return Absent()
         except (ConfigurationError, UnavailableError) as error:
-            return Broken(str(error))
+            return Broken.by(error)
 
     def ensure(self) -> Change:
         """Install what is missing or differs, and wait until the layer works.
@@ -182,11 +189,17 @@ class HelmLayer(ClusterLayer):
         found = (needed(state, str(c)) for c, state in zip(charts, states, strict=True))
         return worst(chain(found, self.look(api))) or Ready(self.facts(api))
 
+    def _refuse(self, api: KubernetesApi) -> None:
+        self.require_rights(api)
+        self.check_version(api.version())
+        for chart in self.charts:
+            find_ours(api, chart)
+        self.require(api)
+
     def _bring_up(self, steps: Steps) -> Facts:
         api, charts = self._parts.api(), self.charts
         self._parts.sources.require(self.sources)
-        self.check_version(api.version())
-        self.require(api)
+        self._refuse(api)
         with steps.step("images"):
             self._parts.images.ensure(self.images)
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock

@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.clients.errors import AccessDeniedError
 from mlops_pipeline.clients.kubernetes import Access, KubernetesApi
+from mlops_pipeline.platforms.kubernetes.bases.rights import REMEDY, describe, missing
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import ServicePort
 from mlops_pipeline.platforms.layers import Change, Diagnosis, HealthCheck, LayerState
@@ -94,6 +96,17 @@ class ClusterLayer(ABC):
     def users(self) -> tuple[str, ...]:
         """Name the objects of others that need the layer: `SeldonDeployment team/model`."""
         return ()
+
+    def require_rights(self, api: KubernetesApi) -> None:
+        """Refuse to begin what the kubeconfig's user may not finish.
+
+        Raises:
+            AccessDeniedError: every right that is missing.
+        """
+        if self.rights and (lacked := missing(api, self.rights)):
+            raise AccessDeniedError(
+                f"could not bring up {self.name}: not allowed: {describe(lacked)}; {REMEDY}"
+            )
 
     @abstractmethod
     def observe(self) -> LayerState:

@@ -25,7 +25,11 @@ from mlops_pipeline.platforms.kubernetes.bases.rights import INSTALLED, allow
 from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.objects import upstream, workloads
 from mlops_pipeline.platforms.kubernetes.objects.endings import wait_for_end
-from mlops_pipeline.platforms.kubernetes.objects.states import broken_by, worst
+from mlops_pipeline.platforms.kubernetes.objects.states import (
+    broken_by,
+    with_obstacle,
+    worst,
+)
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -34,6 +38,7 @@ from mlops_pipeline.platforms.layers import (
     Facts,
     LayerState,
     Ready,
+    obstacle_in,
 )
 
 
@@ -76,11 +81,11 @@ class ManifestLayer(ClusterLayer):
         if (api := self._parts.find_api()) is None:
             return Absent()
         try:
-            return self._observe(api)
+            return with_obstacle(self._observe(api), lambda: self._refuse(api))
         except ConfigurationError as error:
-            return Drifted((str(error),))
+            return Drifted((str(error),), obstacle=obstacle_in(error))
         except (CommandError, NotFoundError, UnavailableError) as error:
-            return Broken(str(error))
+            return Broken.by(error)
 
     def ensure(self) -> Change:
         """Install it, and wait until it works.
@@ -176,10 +181,14 @@ class ManifestLayer(ClusterLayer):
     def _bring_up(self, steps: Steps) -> Facts:
         api = self._parts.api()
         self._parts.sources.require(self.sources)
-        upstream.require_ours(api, self.manifests(), what=self.title, remedy=self.remedy)
-        self.require(api)
+        self._refuse(api)
         self._install(api, steps)
         return self.facts(api)
+
+    def _refuse(self, api: KubernetesApi) -> None:
+        self.require_rights(api)
+        upstream.require_ours(api, self.manifests(), what=self.title, remedy=self.remedy)
+        self.require(api)
 
     def _install(self, api: KubernetesApi, steps: Steps) -> None:
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock

@@ -1,8 +1,9 @@
 """The rights that a layer needs in a cluster, written as rules: resource, group, verbs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from mlops_pipeline.clients.kubernetes import Access
+from mlops_pipeline.clients.kubernetes import EVERYTHING, Access, KubernetesApi
 
 Rule = tuple[str, str, tuple[str, ...]]
 APPS, RBAC = "apps", "rbac.authorization.k8s.io"
@@ -23,6 +24,10 @@ INSTALLED: tuple[Rule, ...] = (
     ),
 )
 """The kinds of objects in upstream's charts and manifests."""
+REMEDY = (
+    "ask an administrator to grant these rights to the context's user (a ClusterRole), or use "
+    "existing installations with install = false and an external object store"
+)
 
 
 def allow(rules: Iterable[Rule], *, namespace: str = "") -> tuple[Access, ...]:
@@ -32,3 +37,18 @@ def allow(rules: Iterable[Rule], *, namespace: str = "") -> tuple[Access, ...]:
         for resource, group, verbs in rules
         for verb in verbs
     )
+
+
+def missing(api: KubernetesApi, rights: Iterable[Access]) -> list[Access]:
+    """Return the rights that the cluster does not grant; one request for an administrator."""
+    if api.may(EVERYTHING):
+        return []
+    return [access for access in rights if not api.may(access)]
+
+
+def describe(missing: Sequence[Access]) -> str:
+    """Name all the rights, grouping the verbs of a resource."""
+    verbs: dict[Access, list[str]] = {}
+    for access in missing:
+        verbs.setdefault(replace(access, verb=""), []).append(access.verb)
+    return "; ".join(f"{'/'.join(found)}{access}" for access, found in verbs.items())

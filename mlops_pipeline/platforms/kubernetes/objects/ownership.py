@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Mapping
 
-from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.errors import ConflictError, UnavailableError
 from mlops_pipeline.clients.kubernetes import (
     CONFIG_MAP,
     NAMESPACE,
@@ -83,6 +83,30 @@ def delete_ours(api: KubernetesApi, resource: Resource, name: str, *, namespace:
     if found is None or not is_mine(api, found):
         return False
     return api.delete(resource, name, namespace=namespace)
+
+
+def require_ours(
+    api: KubernetesApi,
+    resource: Resource,
+    name: str,
+    *,
+    namespace: str,
+    to: str,
+    remedy: str = "delete it",
+) -> None:
+    """Refuse an object of somebody else that has the name of ours.
+
+    `to` finishes the sentence "could not ..." in the error.
+
+    Raises:
+        ConflictError: it exists and is not ours.
+    """
+    found = api.find(resource, name, namespace=namespace)
+    if found is not None and not is_ours(found):
+        raise ConflictError(
+            f"could not {to}: the {resource.kind} {namespace}/{name} exists, but this project did "
+            f"not create it; {remedy}"
+        )
 
 
 def our_namespaces(api: KubernetesApi) -> list[str]:

@@ -76,6 +76,22 @@ def is_release_ours(api: KubernetesApi, release: str, *, namespace: str) -> bool
     return found is not None and has_our_label(found.labels)
 
 
+def find_ours(api: KubernetesApi, wanted: Installation) -> Release | None:
+    """Return the release, or None if it does not exist.
+
+    Raises:
+        ConflictError: it exists and is not ours.
+    """
+    found = find_release(api, wanted.release, namespace=wanted.namespace)
+    if found is not None and not has_our_label(found.labels):
+        raise ConflictError(
+            f"could not install {wanted}: it exists, but this project did not create it; remove it "
+            f"(`helm uninstall {wanted.release} --namespace {wanted.namespace}`), or use another "
+            "cluster"
+        )
+    return found
+
+
 def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | None = None) -> None:
     """Install or upgrade the release.
 
@@ -87,13 +103,7 @@ def install(parts: Parts, wanted: Installation, *, extra: Mapping[str, Any] | No
         CommandError: helm failed; has its output.
     """
     api = parts.api()
-    found = find_release(api, wanted.release, namespace=wanted.namespace)
-    if found is not None and not has_our_label(found.labels):
-        raise ConflictError(
-            f"could not install {wanted}: it exists, but this project did not create it; remove it "
-            f"(`helm uninstall {wanted.release} --namespace {wanted.namespace}`), or use another "
-            "cluster"
-        )
+    found = find_ours(api, wanted)
     chart = parts.sources.chart(wanted.chart)
     parts.helm().upgrade(
         wanted.release,

@@ -1,8 +1,8 @@
 """Combining several observations of a layer."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -11,6 +11,8 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
     describe,
+    hindered,
+    obstacle_in,
 )
 
 
@@ -24,25 +26,44 @@ def needed(state: LayerState, what: str) -> LayerState:
     return Broken(f"{what} is missing") if isinstance(state, Absent) else state
 
 
-def used_as_it_is(state: LayerState, *, what: str, remedy: str) -> Change:
+def with_obstacle(state: LayerState, require: Callable[[], None]) -> LayerState:
+    """Add the obstacle that `require` raises, if it does, to a state that is not ready.
+
+    `ensure` calls `require` too, before it changes anything.
+    """
+    if isinstance(state, Ready) or state.obstacle:
+        return state
+    try:
+        require()
+    except PipelineError as error:
+        return hindered(state, obstacle_in(error))
+    return state
+
+
+def unusable(reason: str, *, what: str, remedy: str) -> Broken:
+    """Return the state of something that belongs to somebody else: only they can repair it."""
+    return Broken.needing_help(f"could not use the existing {what}: {reason}; {remedy}")
+
+
+def used_as_it_is(state: LayerState) -> Change:
     """Return that nothing was changed, because it belongs to somebody else.
 
     Raises:
-        ConfigurationError: it is not ready; `remedy` says what to do.
+        ConfigurationError: it is not ready; says what to do.
     """
     if isinstance(state, Ready):
         return Change("unchanged", state.facts)
-    raise ConfigurationError(f"could not use the existing {what}: {describe(state)}; {remedy}")
+    raise ConfigurationError(describe(state))
 
 
 def worst(states: Iterable[LayerState]) -> Broken | Drifted | None:
-    """Return the first broken state, else all differences together, else None.
+    """Return the first state that is broken or has an obstacle, else all differences, else None.
 
     With a generator, nothing after the first broken state is examined.
     """
     differences: list[str] = []
     for state in states:
-        if isinstance(state, Broken):
+        if isinstance(state, Broken) or (isinstance(state, Drifted) and state.obstacle):
             return state
         if isinstance(state, Drifted):
             differences += state.differences

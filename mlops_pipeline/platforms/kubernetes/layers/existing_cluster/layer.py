@@ -9,6 +9,7 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.kubernetes import NODE, KubernetesApi, Manifest
+from mlops_pipeline.platforms.kubernetes.bases import rights
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissions, survey
 from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
@@ -21,6 +22,7 @@ from mlops_pipeline.platforms.layers import (
     HealthCheck,
     LayerState,
     Ready,
+    describe,
 )
 
 
@@ -67,13 +69,15 @@ class ExistingCluster(ClusterLayer):
         try:
             version = survey.compare_version(api, self._above())
             if not version.fine:
-                return Broken(f"Kubernetes {version.seen}; {version.remedy}")
+                return Broken.needing_help(f"{version.what}: {version.seen}; {version.remedy}")
             nodes = api.list(NODE)
             if not any(_is_ready(node) for node in nodes):
-                return Broken(f"none of its {len(nodes)} nodes is ready; see `kubectl get nodes`")
+                return Broken.needing_help(
+                    f"none of its {len(nodes)} nodes is ready; see `kubectl get nodes`"
+                )
             return Ready(self._facts(api, len(nodes)))
         except (NotFoundError, UnavailableError) as error:
-            return Broken(str(error))
+            return Broken.needing_help(str(error))
 
     def ensure(self) -> Change:
         """Change nothing, and refuse to continue if something is missing; names all of it at once.
@@ -87,8 +91,10 @@ class ExistingCluster(ClusterLayer):
         state = self.observe()
         if isinstance(state, Ready):
             return Change("unchanged", state.facts)
-        context, reason = self._parts.settings.context, getattr(state, "reason", "")
-        raise UnavailableError(f"the cluster of the context {context} is not ready: {reason}")
+        context = self._parts.settings.context
+        raise UnavailableError(
+            f"the cluster of the context {context} is not ready: {describe(state)}"
+        )
 
     def remove(self) -> None:
         """Leave it unchanged: it belongs to somebody else."""
@@ -111,11 +117,11 @@ class ExistingCluster(ClusterLayer):
 
     def _try_permissions(self) -> Finding:
         namespace = self._parts.settings.namespace
-        rights = permissions.needed(self._all, namespace=namespace)
-        if missing := permissions.missing(self._parts.api(), rights):
-            return Finding(passed=False, seen=f"not allowed: {permissions.describe(missing)}")
-        seen = f"all {len(rights)} rights are granted"
-        return Finding(passed=True, seen=seen, facts={"rights": len(rights)})
+        needed = permissions.needed(self._all, namespace=namespace)
+        if missing := rights.missing(self._parts.api(), needed):
+            return Finding(passed=False, seen=f"not allowed: {rights.describe(missing)}")
+        seen = f"all {len(needed)} rights are granted"
+        return Finding(passed=True, seen=seen, facts={"rights": len(needed)})
 
 
 def _is_ready(node: Manifest) -> bool:

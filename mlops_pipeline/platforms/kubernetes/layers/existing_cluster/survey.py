@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from mlops_pipeline.clients.errors import ConfigurationError, NotDownloadedError, PipelineError
 from mlops_pipeline.clients.kubernetes import NAMESPACE, NODE, SECRET, SERVICE, KubernetesApi
+from mlops_pipeline.platforms.kubernetes.bases import rights
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, Question, sources_of
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissions
 from mlops_pipeline.platforms.kubernetes.objects.load_balancers import address_of
@@ -123,14 +124,13 @@ def _architecture(parts: ExistingParts, api: KubernetesApi) -> Diagnosis:
 
 
 def _permissions(parts: ExistingParts, api: KubernetesApi, layers: Layers) -> Diagnosis:
-    rights = permissions.needed(layers, namespace=parts.settings.namespace)
-    if not (missing := permissions.missing(api, rights)):
+    needed = permissions.needed(layers, namespace=parts.settings.namespace)
+    if not (missing := rights.missing(api, needed)):
         return Diagnosis("permissions", "all that is needed")
     return Diagnosis(
         "permissions",
-        f"not allowed: {permissions.describe(missing)}",
-        "ask an administrator to grant these rights to the context's user (a ClusterRole), or "
-        "use existing installations with install = false and an external object store",
+        f"not allowed: {rights.describe(missing)}",
+        rights.REMEDY,
     )
 
 

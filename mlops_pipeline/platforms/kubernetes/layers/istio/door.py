@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mlops_pipeline.clients import http
-from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import NotFoundError, UnavailableError
 from mlops_pipeline.clients.kubernetes import GATEWAY, KubernetesApi, Manifest
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.layers.istio.charts import GATEWAY as SERVICE
@@ -17,7 +17,7 @@ from mlops_pipeline.platforms.kubernetes.objects.load_balancers import (
     find_endpoint,
     wait_for_address,
 )
-from mlops_pipeline.platforms.kubernetes.objects.ownership import delete_ours, is_ours
+from mlops_pipeline.platforms.kubernetes.objects.ownership import delete_ours, require_ours
 from mlops_pipeline.platforms.kubernetes.objects.webhooks import describe_silence
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
@@ -78,14 +78,14 @@ class Door:
                 yield Broken(reason)
 
     def require(self, api: KubernetesApi) -> None:
-        """Refuse a Gateway of somebody else, and files without a certificate.
+        """Refuse a Gateway or a Secret of somebody else, and files without a certificate.
 
         Raises:
             ConfigurationError: names the file, and what is wrong with it.
-            ConflictError: the Gateway exists and is not ours.
+            ConflictError: the Gateway or the Secret exists and is not ours.
         """
-        _refuse_foreign(api.find(GATEWAY, NAME, namespace=NAMESPACE))
-        self._https.require()
+        require_ours(api, GATEWAY, NAME, namespace=NAMESPACE, to="bring up the gateway")
+        self._https.require(api, self._find_endpoint())
 
     def open(self, api: KubernetesApi) -> None:
         """Create the Gateway, and wait until it answers this machine."""
@@ -153,11 +153,3 @@ class Door:
 
     def _url_at(self, endpoint: Endpoint) -> str:
         return endpoint.url(scheme="https" if self._settings.https_redirect else "http")
-
-
-def _refuse_foreign(gateway: Manifest | None) -> None:
-    if gateway is not None and not is_ours(gateway):
-        raise ConflictError(
-            f"could not bring up the gateway: the Gateway {NAMESPACE}/{NAME} exists, but this "
-            "project did not create it; delete it. Nothing was changed"
-        )

@@ -17,7 +17,7 @@ from mlops_pipeline.platforms.kubernetes.layers.istio import charts
 from mlops_pipeline.platforms.kubernetes.layers.istio.probe import route_check, try_route
 from mlops_pipeline.platforms.kubernetes.objects.load_balancers import NONE_GIVEN, find_address
 from mlops_pipeline.platforms.kubernetes.objects.releases import is_release_ours
-from mlops_pipeline.platforms.kubernetes.objects.states import used_as_it_is
+from mlops_pipeline.platforms.kubernetes.objects.states import unusable, used_as_it_is
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
 from mlops_pipeline.platforms.layers import (
@@ -83,9 +83,9 @@ class ExistingGateway(GatewayLayer):
         try:
             api = self._parts.api()
             reason = describe_missing(self._parts, api) or self._describe_silence()
-            return Broken(reason) if reason else Ready(self._facts(api))
+            return _unusable(reason) if reason else Ready(self._facts(api))
         except (NotFoundError, UnavailableError) as error:
-            return Broken(str(error))
+            return _unusable(str(error))
 
     def ensure(self) -> Change:
         """Change nothing, and refuse to continue if it does not answer.
@@ -93,8 +93,7 @@ class ExistingGateway(GatewayLayer):
         Raises:
             ConfigurationError: there is no such Gateway, or it does not answer this machine.
         """
-        remedy = "repair it, set kubernetes.istio to another one, or set install = true"
-        return used_as_it_is(self.observe(), what="Istio", remedy=remedy)
+        return used_as_it_is(self.observe())
 
     def remove(self) -> None:
         """Leave it unchanged: it belongs to somebody else."""
@@ -137,6 +136,11 @@ class ExistingGateway(GatewayLayer):
             "gateway": self._settings.gateway,
             "version": version_of(api),
         }
+
+
+def _unusable(reason: str) -> Broken:
+    remedy = "repair it, set kubernetes.istio to another one, or set install = true"
+    return unusable(reason, what="Istio", remedy=remedy)
 
 
 def diagnose(parts: ExistingParts) -> Diagnosis:

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from mlops_pipeline.clients import http
-from mlops_pipeline.clients.errors import ConfigurationError, ConflictError, UnavailableError
+from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 from mlops_pipeline.clients.files import write_if_changed
 from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes.layers.istio import tls
 from mlops_pipeline.platforms.kubernetes.layers.istio.charts import NAMESPACE
 from mlops_pipeline.platforms.kubernetes.objects.endings import find_lasting, wait_for_end
-from mlops_pipeline.platforms.kubernetes.objects.ownership import delete_ours, is_ours
+from mlops_pipeline.platforms.kubernetes.objects.ownership import delete_ours, require_ours
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.layers import Broken, Drifted, Facts, Finding, LayerState, Ready
@@ -42,14 +42,28 @@ class Https:
         unfit = tls.describe_unfit(tls.pair_in(found), address=endpoint.host, now=tls.utc_now())
         return Drifted((unfit,)) if unfit else Ready()
 
-    def require(self) -> None:
-        """Refuse files without a certificate and its key, before anything is changed.
+    def require(self, api: KubernetesApi, endpoint: Endpoint | None) -> None:
+        """Refuse files without a certificate for the address, and a Secret of somebody else.
+
+        `endpoint` is None while the gateway has no address.
 
         Raises:
             ConfigurationError: names the file, and what is wrong with it.
+            ConflictError: the Secret exists and is not ours.
         """
         if self._settings.tls == "files":
             self._read_files()
+        if endpoint is not None:
+            self._refuse_another_name(endpoint.host)
+        if self.wanted:
+            require_ours(
+                api,
+                SECRET,
+                tls.SECRET,
+                namespace=NAMESPACE,
+                to="write the certificate of port 443",
+                remedy=f"delete it, or set {self._table}.tls to off",
+            )
 
     def ensure(self, api: KubernetesApi, endpoint: Endpoint) -> None:
         """Write the Secret, with a new certificate only if the old one must be replaced.
@@ -61,16 +75,9 @@ class Https:
         if not self.wanted:
             self.remove(api)
             return
-        self._refuse_another_name(endpoint.host)
+        self.require(api, endpoint)
         timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
         wait_for_end(api, SECRET, tls.SECRET, namespace=NAMESPACE, timeout=timeout, clock=clock)
-        found = self._find(api)
-        if found is not None and not is_ours(found):
-            raise ConflictError(
-                f"could not write the certificate of port 443: the Secret {NAMESPACE}/{tls.SECRET} "
-                f"exists, but this project did not create it; delete it, or set {self._table}.tls "
-                "to off"
-            )
         if not isinstance(self.observe(api, endpoint), Ready):
             pair = (
                 self._read_files()
@@ -145,7 +152,7 @@ class Https:
         try:
             wanted = self._read_files().manifest(NAMESPACE)
         except ConfigurationError as error:
-            return Broken(str(error))
+            return Broken.by(error)
         if found.get("data") != wanted["data"]:
             return Drifted(("the certificate of port 443 differs from the one in the files",))
         return Ready()

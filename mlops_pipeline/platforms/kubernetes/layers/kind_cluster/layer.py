@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from mlops_pipeline.clients.containers import ContainerInfo
 from mlops_pipeline.clients.errors import (
     CommandError,
-    ConflictError,
     FatalStateError,
     NotFoundError,
     UnavailableError,
@@ -18,7 +17,6 @@ from mlops_pipeline.platforms.kubernetes.bases.steps import Steps
 from mlops_pipeline.platforms.kubernetes.cluster import config
 from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
 from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterRecord
-from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.making import ClusterMaker
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.owner import ClusterOwner
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.readiness import (
@@ -27,6 +25,7 @@ from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.readiness import (
     describe_unready,
     wait,
 )
+from mlops_pipeline.platforms.kubernetes.objects.states import with_obstacle
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.kubernetes.sources.providing import provide
 from mlops_pipeline.platforms.layers import (
@@ -114,7 +113,10 @@ class KindCluster(ClusterLayer):
         try:
             nodes = self.nodes()
         except (CommandError, NotFoundError, UnavailableError) as error:
-            return Broken(str(error))
+            return Broken.needing_help(str(error))  # Nothing of ours starts the engine.
+        return with_obstacle(self._look_at(nodes), lambda: self._refuse(nodes))
+
+    def _look_at(self, nodes: Sequence[ContainerInfo]) -> LayerState:
         if not nodes:
             return Absent()
         if self._owner.is_unfinished():
@@ -220,21 +222,10 @@ class KindCluster(ClusterLayer):
 
     def _bring_up(self, steps: Steps) -> Sequence[ContainerInfo]:
         nodes = self.nodes()
-        different = (
-            () if not nodes or self._owner.is_unfinished() else self._maker.differences(nodes)
-        )
-        if different and not self._recreate:
-            raise ConflictError(
-                f"the existing kind cluster {self._settings.name} differs from the settings: "
-                f"{'; '.join(different)}. Nothing was changed. Create it again with "
-                "`mlops-pipeline up cluster --recreate`, which deletes everything in it, or "
-                "change kind.cluster to match it"
-            )
-        config.check_mirrors(self._settings.mirrors)
-        preflight.require(self._parts)
+        self._refuse(nodes)
         self._parts.sources.require(sources_of((self, *self._above())))
         self._owner.end_left_behind()
-        if different:
+        if self._maker.differences(nodes):
             self._delete_ours(nodes)
         self._clear_unfinished()
         if not (nodes := self.nodes()):
@@ -248,6 +239,9 @@ class KindCluster(ClusterLayer):
             self._delete_ours(nodes)
             return self._make(steps)
 
+    def _refuse(self, nodes: Sequence[ContainerInfo]) -> None:
+        self._maker.refuse(nodes, may_recreate=self._recreate)
+
     def _make(self, steps: Steps) -> Sequence[ContainerInfo]:
         return self._settle(self._maker.create(steps), steps)
 
@@ -258,13 +252,8 @@ class KindCluster(ClusterLayer):
         return nodes
 
     def _delete_ours(self, nodes: Sequence[ContainerInfo]) -> None:
-        name = self._settings.name
-        if not self._owner.is_proven_ours(nodes):
-            raise ConflictError(
-                f"could not create the kind cluster {name} again: {self._owner.whose()}. Delete it "
-                f"yourself (`kind delete cluster --name {name}`) or set another kind.cluster.name"
-            )
-        _log.info("deleting the kind cluster %s to create it again", name)
+        self._owner.require_ours(nodes)
+        _log.info("deleting the kind cluster %s to create it again", self._settings.name)
         self._maker.delete()
 
     def _clear_unfinished(self) -> None:

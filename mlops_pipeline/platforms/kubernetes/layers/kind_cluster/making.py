@@ -9,6 +9,7 @@ from mlops_pipeline.clients.containers import ContainerInfo
 from mlops_pipeline.clients.errors import (
     CommandError,
     ConfigurationError,
+    ConflictError,
     IntegrityError,
     NotFoundError,
     UnavailableError,
@@ -169,8 +170,35 @@ class ClusterMaker:
         asked = _shown(self._settings.mirrors)
         return (f"the mirrors of its nodes are {_shown(known)}, expected {asked}",)
 
+    def refuse(self, nodes: Sequence[ContainerInfo], *, may_recreate: bool) -> None:
+        """Refuse an impossible cluster before anything is changed; `nodes` are the existing ones.
+
+        Raises:
+            ConflictError: the cluster differs in a way that cannot be updated, and it may not be
+                created again or is not ours.
+            ConfigurationError: this machine does not allow a cluster, or a mirror is invalid.
+            UnavailableError: the container engine does not answer.
+        """
+        different = self.differences(nodes)
+        if different and not may_recreate:
+            raise ConflictError(
+                f"the existing kind cluster {self._settings.name} differs from the settings: "
+                f"{'; '.join(different)}. Nothing was changed. Create it again with "
+                "`mlops-pipeline up cluster --recreate`, which deletes everything in it, or "
+                "change kind.cluster to match it"
+            )
+        if different:
+            self._owner.require_ours(nodes)
+        config.check_mirrors(self._settings.mirrors)
+        preflight.require(self._parts)
+
     def differences(self, nodes: Sequence[ContainerInfo]) -> tuple[str, ...]:
-        """Name the differences that only another cluster can remove."""
+        """Name the differences that only another cluster can remove.
+
+        Returns none for a cluster whose creation was interrupted: it is created again anyway.
+        """
+        if not nodes or self._owner.is_unfinished():
+            return ()
         record = self._owner.record
         made = record is not None and record.node == nodes[0].id
         try:

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from mlops_pipeline.clients import running
 from mlops_pipeline.clients.containers import ContainerInfo
-from mlops_pipeline.clients.errors import PipelineError
+from mlops_pipeline.clients.errors import ConflictError, PipelineError
 from mlops_pipeline.clients.kubernetes import CONFIG_MAP
 from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
 from mlops_pipeline.platforms.kubernetes.cluster.record import (
@@ -93,6 +93,19 @@ class ClusterOwner:
                 return identity == self.identity
         # Killed before kind configured the nodes; those of somebody else's cluster are configured.
         return self.is_unfinished()
+
+    def require_ours(self, nodes: Sequence[ContainerInfo]) -> None:
+        """Refuse to create a cluster again that this state folder did not create.
+
+        Raises:
+            ConflictError: names who created it, if that is known.
+        """
+        if not self.is_proven_ours(nodes):
+            raise ConflictError(
+                f"could not create the kind cluster {self._name} again: {self.whose()}. Delete it "
+                f"yourself (`kind delete cluster --name {self._name}`) or set another "
+                "kind.cluster.name"
+            )
 
     def is_unfinished(self) -> bool:
         """Say whether the creation was recorded as begun but not as completed."""

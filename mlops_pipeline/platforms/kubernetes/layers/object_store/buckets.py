@@ -23,7 +23,7 @@ def observe(client: "Objects") -> LayerState:
     try:
         missing = _missing_from(client)
     except (UnavailableError, ConfigurationError) as error:
-        return Broken(str(error))
+        return Broken.by(error)
     return Drifted((f"buckets are missing: {', '.join(missing)}",)) if missing else Ready()
 
 

@@ -13,7 +13,7 @@ from mlops_pipeline.platforms.kubernetes.layers.object_store.rclone import (
     RcloneSecrets,
     settings_of,
 )
-from mlops_pipeline.platforms.kubernetes.objects.states import worst
+from mlops_pipeline.platforms.kubernetes.objects.states import with_obstacle, worst
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -23,6 +23,7 @@ from mlops_pipeline.platforms.layers import (
     Facts,
     LayerState,
     Ready,
+    describe,
 )
 from mlops_pipeline.settings.layers import LayerSettings
 
@@ -59,11 +60,11 @@ class ExternalStore(StoreLayer):
             states = [self._look_at_buckets()]
             if stale := secrets.stale():
                 states.append(Drifted((f"its Secret is out of date in: {', '.join(stale)}",)))
-            return worst(states) or Ready(self._facts())
+            return with_obstacle(worst(states) or Ready(self._facts()), self._refuse)
         except NotFoundError:
             return Absent()
         except (UnavailableError, ConfigurationError) as error:
-            return Broken(str(error))
+            return Broken.by(error)
 
     def ensure(self) -> Change:
         """Require its buckets, and write the Secrets that servers read it with.
@@ -77,14 +78,14 @@ class ExternalStore(StoreLayer):
         return bring_up(self, self._parts, self._bring_up, purpose="examine the object store")
 
     def _bring_up(self, steps: Steps) -> Facts:
-        _refuse_unreachable(self._settings.endpoint, setting=self._setting)
+        self._refuse()
         clock = self._parts.clock
         with steps.step("buckets"):
             buckets.require(
                 self._glance,
                 timeout=_ANSWER,
                 clock=clock,
-                hint=f"check that {self._setting} is right and can be reached from here",
+                hint=self._hint,
                 remedy=self._remedy,
             )
         timeout = self._parts.settings.ready_timeout
@@ -143,11 +144,22 @@ class ExternalStore(StoreLayer):
     def _remedy(self) -> str:
         return f"create them at {self._settings.endpoint}; this project does not change that store"
 
+    @property
+    def _hint(self) -> str:
+        return f"check that {self._setting} is right and can be reached from here"
+
     def _look_at_buckets(self) -> LayerState:
+        """Examine the buckets: this project does not create one, or let the store answer."""
         found = buckets.observe(self._glance())
-        if isinstance(found, Drifted):
-            return Broken(f"{'; '.join(found.differences)}; {self._remedy}")
-        return found
+        if isinstance(found, Ready) or found.obstacle:
+            return found
+        remedy = self._hint if isinstance(found, Broken) else self._remedy
+        return Broken.needing_help(f"{describe(found)}; {remedy}")
+
+    def _refuse(self) -> None:
+        """Refuse an address that pods cannot reach and a Secret of somebody else."""
+        _refuse_unreachable(self._settings.endpoint, setting=self._setting)
+        rclone.require_ours(self._parts.api(), namespace=self._parts.settings.models_namespace)
 
     def _glance(self) -> "ObjectStore":
         return self.client(patience=_GLANCE, attempts=1)

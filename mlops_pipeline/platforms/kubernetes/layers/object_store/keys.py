@@ -9,11 +9,10 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.clients import certificates
-from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.clients.kubernetes import SECRET, KubernetesApi
 from mlops_pipeline.clients.waiting import Clock
+from mlops_pipeline.platforms.kubernetes.objects import ownership
 from mlops_pipeline.platforms.kubernetes.objects.endings import find_lasting, wait_for_end
-from mlops_pipeline.platforms.kubernetes.objects.ownership import is_ours
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.platforms.store_access import identities, new_key
 
@@ -63,12 +62,7 @@ def ensure(api: KubernetesApi, *, namespace: str, timeout: float, clock: Clock) 
         ConflictError: a Secret of that name exists and is not ours.
         WaitTimeoutError: it is being deleted, which did not end in time.
     """
-    found = api.find(SECRET, NAME, namespace=namespace)
-    if found is not None and not is_ours(found):
-        raise ConflictError(
-            f"could not write the keys of the object store: the Secret {namespace}/{NAME} exists, "
-            "but this project did not create it; delete it"
-        )
+    require_ours(api, namespace=namespace)
     wait_for_end(api, SECRET, NAME, namespace=namespace, timeout=timeout, clock=clock)
     key = find(api, namespace=namespace) or new_key()
     # SeaweedFS may have started with the damaged entry. A new certificate restarts it.
@@ -76,6 +70,16 @@ def ensure(api: KubernetesApi, *, namespace: str, timeout: float, clock: Clock) 
     pair = _pair(_read(api, namespace)) if whole else _new_pair()
     api.apply(_manifest(key, namespace, pair))
     return key
+
+
+def require_ours(api: KubernetesApi, *, namespace: str) -> None:
+    """Refuse a Secret of somebody else that has the name of ours.
+
+    Raises:
+        ConflictError: it exists and is not ours.
+    """
+    to = "write the keys of the object store"
+    ownership.require_ours(api, SECRET, NAME, namespace=namespace, to=to)
 
 
 def describe_unfit(

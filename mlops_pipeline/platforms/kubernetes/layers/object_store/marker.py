@@ -29,7 +29,7 @@ def observe(client: "Objects") -> LayerState:
     try:
         reason = _describe_unread(client)
     except (UnavailableError, ConfigurationError) as error:
-        return Broken(str(error))
+        return Broken.by(error)
     return Broken(reason) if reason else Ready()
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.clients.kubernetes import (
     NAMESPACE,
     SECRET,
@@ -17,8 +16,9 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
 )
 from mlops_pipeline.clients.waiting import Clock
+from mlops_pipeline.platforms.kubernetes.objects import ownership
 from mlops_pipeline.platforms.kubernetes.objects.endings import is_lasting, wait_for_end
-from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, is_mine, is_ours
+from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, is_mine
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.platforms.store_access import SECRET as NAME
 from mlops_pipeline.platforms.store_access import rclone_settings
@@ -69,12 +69,7 @@ class RcloneSecrets:
             WaitTimeoutError: it or the namespace is being deleted, which did not end in time.
         """
         made = ensure_namespace(self._api, namespace, timeout=timeout, clock=clock)
-        found = self._api.find(SECRET, NAME, namespace=namespace)
-        if found is not None and not is_ours(found):
-            raise ConflictError(
-                f"could not write the Secret {namespace}/{NAME}: it exists, but this project did "
-                "not create it; delete it, or name another with envSecretRefName in the manifest"
-            )
+        require_ours(self._api, namespace=namespace)
         wait_for_end(self._api, SECRET, NAME, namespace=namespace, timeout=timeout, clock=clock)
         changed = self._api.apply(_manifest(namespace, self._data)).action != "unchanged"
         return changed or made
@@ -86,6 +81,22 @@ class RcloneSecrets:
             for found in self._api.list(SECRET, labels=_selector())
             if is_lasting(self._api.find(NAMESPACE, str(found["metadata"]["namespace"])))
         ]
+
+
+def require_ours(api: KubernetesApi, *, namespace: str) -> None:
+    """Refuse a Secret of somebody else that has the name of ours.
+
+    Raises:
+        ConflictError: it exists and is not ours.
+    """
+    ownership.require_ours(
+        api,
+        SECRET,
+        NAME,
+        namespace=namespace,
+        to="give pods the keys of the object store",
+        remedy="delete it, or name another with envSecretRefName in the manifest",
+    )
 
 
 def delete_all(api: KubernetesApi) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import (
-    ConflictError,
     NotFoundError,
     UnavailableError,
 )
@@ -41,9 +40,13 @@ from mlops_pipeline.platforms.kubernetes.objects.endings import (
 from mlops_pipeline.platforms.kubernetes.objects.ownership import (
     delete_ours,
     ensure_namespace,
-    is_ours,
+    require_ours,
 )
-from mlops_pipeline.platforms.kubernetes.objects.states import broken_by, worst
+from mlops_pipeline.platforms.kubernetes.objects.states import (
+    broken_by,
+    with_obstacle,
+    worst,
+)
 from mlops_pipeline.platforms.kubernetes.objects.workloads import describe_unready, wait_for
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.layers import (
@@ -102,11 +105,12 @@ class SeaweedStore(StoreLayer):
     def observe(self) -> LayerState:
         """Examine its pod, volume, keys, buckets, and the Secrets with its keys."""
         try:
-            return self._observe(self._parts.api())
+            api = self._parts.api()
+            return with_obstacle(self._observe(api), lambda: self._refuse(api))
         except NotFoundError:
             return Absent()
         except UnavailableError as error:
-            return Broken(str(error))
+            return Broken.by(error)
 
     def ensure(self) -> Change:
         """Bring the store up with its buckets, and write the Secrets that servers read it with.
@@ -227,14 +231,12 @@ class SeaweedStore(StoreLayer):
 
     def _refuse(self, api: KubernetesApi) -> None:
         """Refuse objects of somebody else and an impossible volume, before anything is changed."""
+        self.require_rights(api)
         for resource in (*_MADE, PERSISTENT_VOLUME_CLAIM):
-            found = api.find(resource, NAME, namespace=NAMESPACE)
-            if found is not None and not is_ours(found):
-                raise ConflictError(
-                    f"could not bring up the object store: the {resource.kind} {NAMESPACE}/{NAME} "
-                    "exists, but this project did not create it; delete it"
-                )
+            require_ours(api, resource, NAME, namespace=NAMESPACE, to="bring up the object store")
         self._volume.require(api)
+        keys.require_ours(api, namespace=NAMESPACE)
+        rclone.require_ours(api, namespace=self._parts.settings.models_namespace)
 
     def _start(self, api: KubernetesApi, steps: Steps) -> None:
         clock, timeout = self._parts.clock, self._parts.settings.ready_timeout

@@ -19,7 +19,7 @@ from mlops_pipeline.platforms.kubernetes.layers.seldon_core.webhook import (
     webhook_check,
 )
 from mlops_pipeline.platforms.kubernetes.objects.releases import is_release_ours
-from mlops_pipeline.platforms.kubernetes.objects.states import used_as_it_is
+from mlops_pipeline.platforms.kubernetes.objects.states import unusable, used_as_it_is
 from mlops_pipeline.platforms.kubernetes.objects.workloads import describe_unready
 from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
 from mlops_pipeline.platforms.layers import (
@@ -37,6 +37,7 @@ from mlops_pipeline.settings.layers import LayerSettings
 _GATEWAY = "ISTIO_GATEWAY"
 """The operator's variable with the Gateway for all its routes."""
 _ISTIO = "ISTIO_ENABLED"
+_REMEDY = "repair it, or set kubernetes.seldon.install to true"
 
 
 _RIGHTS = (
@@ -97,9 +98,9 @@ class ExistingOperator(ClusterLayer):
                 or describe_unready(api, DEPLOYMENT, chart.MANAGER, namespace=self.namespace)
                 or describe_refusal(api, namespace=self.namespace)
             )
-            return Broken(reason) if reason else Ready(self._facts(api))
+            return _unusable(reason) if reason else Ready(self._facts(api))
         except (NotFoundError, UnavailableError) as error:
-            return Broken(str(error))
+            return _unusable(str(error))
 
     def ensure(self) -> Change:
         """Change nothing, and refuse to continue if it does not work.
@@ -107,8 +108,7 @@ class ExistingOperator(ClusterLayer):
         Raises:
             ConfigurationError: it is missing, not ready, or uses another Gateway.
         """
-        remedy = "repair it, or set kubernetes.seldon.install to true"
-        return used_as_it_is(self.observe(), what="Seldon Core", remedy=remedy)
+        return used_as_it_is(self.observe())
 
     def remove(self) -> None:
         """Leave it unchanged: it belongs to somebody else."""
@@ -122,13 +122,15 @@ class ExistingOperator(ClusterLayer):
         return {"version": version, "licence": chart.licence_of(version)}
 
 
+def _unusable(reason: str) -> Broken:
+    return unusable(reason, what="Seldon Core", remedy=_REMEDY)
+
+
 def diagnose(parts: ExistingParts) -> Diagnosis:
     """Check, before anything is changed, whether the Seldon Core to be used exists."""
     api = parts.api()
     if reason := describe_unfit(parts, api):
-        return Diagnosis(
-            "seldon core", reason, "repair it, or set kubernetes.seldon.install to true"
-        )
+        return Diagnosis("seldon core", reason, _REMEDY)
     namespace = parts.settings.seldon.namespace
     found = api.get(DEPLOYMENT, chart.MANAGER, namespace=namespace)
     return Diagnosis("seldon core", f"{_version_in(found)} in {namespace}")

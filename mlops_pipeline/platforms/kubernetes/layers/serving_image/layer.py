@@ -120,7 +120,7 @@ class ServingImage(ClusterLayer):
         except NotFoundError:
             return Absent()
         except PipelineError as error:
-            return Broken(str(error))
+            return Broken.needing_help(str(error))  # A build needs the same to answer.
 
     def ensure(self) -> Change:
         """Build the images that the engine lacks, and give every node those that it lacks.

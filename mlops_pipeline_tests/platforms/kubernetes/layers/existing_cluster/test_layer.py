@@ -96,7 +96,8 @@ def test_without_a_ready_node_it_is_broken(rig: ExistingRig) -> None:
     for name in ("node-1", "node-2"):
         rig.api.drop(NODE, name)
     layer = cluster(rig)
-    assert layer.observe() == Broken("none of its 0 nodes is ready; see `kubectl get nodes`")
+    reason = "none of its 0 nodes is ready; see `kubectl get nodes`"
+    assert layer.observe() == Broken.needing_help(reason)
     with pytest.raises(UnavailableError, match="context theirs is not ready: none of its 0"):
         layer.ensure()
 

@@ -19,7 +19,7 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
     resource_of,
 )
-from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissions
+from mlops_pipeline.platforms.kubernetes.bases import rights
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster.layer import ExistingCluster
 from mlops_pipeline.platforms.kubernetes.layers.istio.existing import ExistingGateway
 from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
@@ -48,7 +48,7 @@ _PLURALS = {
 
 def test_an_administrator_is_asked_one_question() -> None:
     api = FakeKubernetes()
-    assert permissions.missing(api, rights_of(existing_settings())) == []
+    assert rights.missing(api, rights_of(existing_settings())) == []
     assert api.reviews == [EVERYTHING]
 
 
@@ -60,12 +60,12 @@ def test_every_right_that_is_missing_is_told_at_once() -> None:
     ]
     api = FakeKubernetes(denied=lacked)
     settings = existing_settings(namespace="models")
-    assert set(permissions.missing(api, rights_of(settings))) == set(lacked)
+    assert set(rights.missing(api, rights_of(settings))) == set(lacked)
     assert len(api.reviews) == len(set(api.reviews)) == len(rights_of(settings)) + 1
     assert str(lacked[0]) == (
         "create seldondeployments.machinelearning.seldon.io in the namespace models"
     )
-    assert permissions.describe([*lacked[2:], Access("get", "persistentvolumeclaims")]) == (
+    assert rights.describe([*lacked[2:], Access("get", "persistentvolumeclaims")]) == (
         "delete/get persistentvolumeclaims"
     )
 

@@ -30,6 +30,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.platforms.kubernetes.layers.istio.charts import check_window
 from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
+from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, release_secret
 from mlops_pipeline_tests.platforms.kubernetes.charts import (
     HelmRig,
@@ -355,7 +356,7 @@ def test_a_gateway_without_an_address_is_waited_for_and_told(rig: HelmRig) -> No
         {
             "apiVersion": "networking.istio.io/v1",
             "kind": "Gateway",
-            "metadata": {"name": "seldon-gateway", "namespace": SYSTEM},
+            "metadata": {"name": "seldon-gateway", "namespace": SYSTEM, "labels": MANAGED_BY},
             "spec": {
                 "selector": {"istio": "ingressgateway"},
                 "servers": [

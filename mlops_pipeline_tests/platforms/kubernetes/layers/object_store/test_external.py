@@ -81,7 +81,7 @@ def test_a_missing_bucket_is_told_and_not_made(rig: HelmRig, store: Theirs) -> N
     store.buckets = {"models", "photos"}
     layer = ExternalStore(rig.parts)
     remedy = f"create them at {ENDPOINT}; this project does not change that store"
-    assert layer.observe() == Broken(f"buckets are missing: datasets; {remedy}")
+    assert layer.observe() == Broken.needing_help(f"buckets are missing: datasets; {remedy}")
     with pytest.raises(ConfigurationError, match=f"buckets are missing: datasets; {remedy}"):
         layer.ensure()
     assert store.buckets == {"models", "photos"}
@@ -125,7 +125,9 @@ def test_keys_that_changed_are_a_difference(
 
 def test_a_store_that_does_not_answer_is_told(rig: HelmRig, store: Theirs) -> None:
     store.error = UnavailableError("no such host")
-    assert ExternalStore(rig.parts).observe() == Broken("no such host")
+    state = ExternalStore(rig.parts).observe()
+    assert isinstance(state, Broken)
+    assert "no such host; check that kind.object_store.endpoint is right" in state.obstacle
     with pytest.raises(WaitTimeoutError, match=r"check that kind\.object_store\.endpoint is right"):
         ExternalStore(rig.parts).ensure()
 

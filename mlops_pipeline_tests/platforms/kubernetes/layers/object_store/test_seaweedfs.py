@@ -395,7 +395,8 @@ def test_out_of_reach_of_addresses_it_is_reached_by_a_port_of_this_machine(
 
 def test_keys_that_the_store_refuses_end_the_wait_at_once(installed: HelmRig, store: Store) -> None:
     store.refuses = True
-    assert SeaweedStore(installed.parts).observe() == Broken("the object store rejected the keys")
+    refused = Broken.needing_help("the object store rejected the keys")
+    assert SeaweedStore(installed.parts).observe() == refused
     before = installed.rig.clock.now()
     with pytest.raises(AccessDeniedError):
         SeaweedStore(installed.parts).ensure()
@@ -433,9 +434,9 @@ def test_a_larger_volume_is_given_where_its_class_can(installed: HelmRig) -> Non
     change = {"spec": {"storageClassName": "standard"}}
     installed.api.patch(PERSISTENT_VOLUME_CLAIM, NAME, change, namespace=STORAGE)
     installed.set(object_store={"size": "10Gi"})
-    assert SeaweedStore(installed.parts).observe() == Drifted(
-        ("the volume has 5Gi, expected 10Gi",)
-    )
+    state = SeaweedStore(installed.parts).observe()
+    assert isinstance(state, Drifted)
+    assert state.differences == ("the volume has 5Gi, expected 10Gi",)
     with pytest.raises(ConfigurationError, match=r"set kind\.object_store\.size to 5Gi"):
         SeaweedStore(installed.parts).ensure()
     installed.api.put(storage_class)
