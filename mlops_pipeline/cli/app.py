@@ -176,12 +176,14 @@ def status(as_json: _AsJson = False) -> None:  # noqa: FBT002
 def plan() -> None:
     """Show what `up` would change, without changing it."""
     from mlops_pipeline.delivery.planning import Step, plan_layers, plan_model
+    from mlops_pipeline.platforms.observing import observe_platform
 
     context = load_context()
-    steps = plan_layers(context.platform.layers)
+    seen = observe_platform(context.platform)
+    steps = plan_layers(seen)
     for model in context.models:
         file = context.settings.datasets.get(model.name)
-        steps += plan_model(model, platform=context.platform, file=file)
+        steps += plan_model(model, platform=context.platform, file=file, seen=seen)
     table = Table("asset", "action", "reason", box=None, pad_edge=False, header_style="bold")
     steps += [Step(model.label, "refused", model.describe()) for model in context.refused]
     for step in steps:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,12 @@ from mlops_pipeline.cli.context import Context
 from mlops_pipeline.clients.errors import AccessDeniedError, PipelineError, UnavailableError
 from mlops_pipeline.delivery.artifacts import Holdout
 from mlops_pipeline.delivery.desired import describe_pin, find_pin, find_pin_on_deployment
-from mlops_pipeline.platforms.layers import Absent, Drifted, Layer, Ready, describe
+from mlops_pipeline.platforms.layers import Ready, Unready, describe
+from mlops_pipeline.platforms.observing import SeenState, name_of, observe_platform
+from mlops_pipeline.platforms.platform import PredictorStatus as Predictor
+from mlops_pipeline.platforms.seldon import SeldonDeployment
 
+_NO_ANSWER = "unknown: see the layers above"
 _INLINE = 16
 """Most values of a row that is written into a curl line; a longer one goes to a file."""
 
@@ -32,11 +36,15 @@ class Place:
 
 
 class LayerStatus(BaseModel):
-    """A layer: `state` is ready, absent, drifted or broken."""
+    """A layer: `state` is ready, absent, drifted, broken or unknown.
+
+    `repairable` says whether `up` makes it ready; null while it is ready or unknown.
+    """
 
     name: str
     state: str
     reason: str
+    repairable: bool | None
     address: str
 
 
@@ -116,10 +124,12 @@ class Status(BaseModel):
 
 def observe(context: Context) -> Status:
     """Look at everything. Changes nothing."""
-    layers = [_observe_layer(layer) for layer in context.platform.layers]
+    seen = observe_platform(context.platform)
+    layers = [_describe_layer(name, state) for name, state in seen.items()]
     addresses = {layer.name: layer.address for layer in layers}
     gateway = addresses.get(context.platform.gateway, "")
     store = addresses.get("object_store", "")
+    there = _find_deployments(context)
     return Status(
         platform=context.platform.name,
         gateway=gateway,
@@ -132,11 +142,12 @@ def observe(context: Context) -> Status:
                     m.name,
                     m.spec.server,
                     gateway,
-                    pin=_find_pin(context, m, object_store=store),
+                    pin=_find_pin(context, m, object_store=store) if there is not None else None,
+                    answers=there is not None,
                 )
                 for m in context.models
             ),
-            *_observe_others(context, gateway),
+            *_observe_others(context, gateway, there or ()),
         ],
         refused=[
             RefusedStatus(name=m.label, source=m.source, reason=m.reason) for m in context.refused
@@ -144,28 +155,34 @@ def observe(context: Context) -> Status:
     )
 
 
-def _observe_others(context: Context, gateway: str) -> Iterator[ModelStatus]:
+def _find_deployments(context: Context) -> Sequence[SeldonDeployment] | None:
+    """Return the deployments that may be listed, or None if the platform does not answer."""
+    try:
+        return context.platform.deployments.list()
+    except AccessDeniedError:
+        return ()
+    except UnavailableError:
+        return None
+
+
+def _observe_others(
+    context: Context, gateway: str, there: Sequence[SeldonDeployment]
+) -> Iterator[ModelStatus]:
     """Deployments of no registered model: applied by hand, called by their own name."""
     known = {(m.spec.server.namespace, m.spec.server.deployment) for m in context.models}
-    try:
-        there = context.platform.deployments.list()
-    except UnavailableError:
-        return  # The layers say what does not answer.
     for found in there:
         if (found.namespace, found.name) not in known:
             place = Place(found.namespace, found.name)
             yield _observe_model(context, found.name, place, gateway)
 
 
-def _observe_layer(layer: Layer) -> LayerStatus:
-    state = layer.observe()
-    names = {Ready: "ready", Absent: "absent", Drifted: "drifted"}
-    address = str(state.facts.get("address", "")) if isinstance(state, Ready) else ""
+def _describe_layer(name: str, state: SeenState) -> LayerStatus:
     return LayerStatus(
-        name=layer.name,
-        state=names.get(type(state), "broken"),
+        name=name,
+        state=name_of(state),
         reason=describe(state),
-        address=address,
+        repairable=state.is_repairable if isinstance(state, Unready) else None,
+        address=str(state.facts.get("address", "")) if isinstance(state, Ready) else "",
     )
 
 
@@ -189,15 +206,10 @@ def _observe_model(
     gateway: str,
     *,
     pin: PinStatus | None = None,
+    answers: bool = True,
 ) -> ModelStatus:
-    deployments, place = context.platform.deployments, server.namespace
-    try:
-        seen = deployments.status(server.deployment, namespace=place)
-        reason = "" if seen else deployments.describe_absence(server.deployment, namespace=place)
-    except AccessDeniedError as error:
-        seen, reason = (), f"unknown: {error}"
-    except UnavailableError:
-        seen, reason = (), "unknown: see the layers above"
+    """Look at a model, unless the platform does not answer: it is asked only once."""
+    seen, reason = _look_at(context, server) if answers else ((), _NO_ANSWER)
     return ModelStatus(
         name=name,
         registered=isinstance(server, ServerSpec),
@@ -213,11 +225,26 @@ def _observe_model(
     )
 
 
+def _look_at(context: Context, server: "Place | ServerSpec") -> tuple[Sequence[Predictor], str]:
+    """Return the predictors of a deployment; without any, the reason."""
+    deployments, place = context.platform.deployments, server.namespace
+    try:
+        seen = deployments.status(server.deployment, namespace=place)
+        reason = "" if seen else deployments.describe_absence(server.deployment, namespace=place)
+    except AccessDeniedError as error:
+        return (), f"unknown: {error}"
+    except UnavailableError:
+        return (), _NO_ANSWER
+    return seen, reason
+
+
 def show(status: Status, console: Console) -> None:
     """Print the status as two tables."""
     layers = Table("layer", "state", "address", box=None, pad_edge=False, header_style="bold")
     for layer in status.layers:
-        layers.add_row(layer.name, _coloured(layer.state), layer.address or layer.reason)
+        prefix = "`up` cannot repair this: " if layer.repairable is False else ""
+        told = f"{prefix}{layer.reason}"
+        layers.add_row(layer.name, _coloured(layer.state), layer.address or escape(told))
     console.print(layers)
     console.print()
     models = Table(

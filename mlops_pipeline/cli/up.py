@@ -13,7 +13,7 @@ from mlops_pipeline.cli.narration import narrated
 from mlops_pipeline.cli.runs import Order, Outcome, execute
 from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 from mlops_pipeline.platforms.build import build_platform
-from mlops_pipeline.platforms.layers import by_name
+from mlops_pipeline.platforms.layers import by_name, with_required
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -113,18 +113,12 @@ def recreate_cluster(context: Context, console: Console) -> None:
 def _selected(context: Context, targets: Sequence[str]) -> list["dg.AssetKey"]:
     from mlops_pipeline.assets.keys import PARTS, layer_key, model_key
 
-    platform, layers = (
-        context.platform.name,
-        {layer.name: layer for layer in context.platform.layers},
-    )
+    platform, layers = context.platform.name, context.platform.layers
     models = _chosen_models(context, targets)
-    wanted = set(layers) if models else set()
-    waiting = [target for target in targets if target in layers]
-    while waiting:
-        wanted.add(name := waiting.pop())
-        waiting += layers[name].requires
+    names = [layer.name for layer in layers]
+    wanted = names if models else with_required(layers, set(targets) & set(names))
     return [
-        *(layer_key(platform, name) for name in layers if name in wanted),
+        *(layer_key(platform, name) for name in wanted),
         *(model_key(platform, model, part) for model in models for part in PARTS),
     ]
 

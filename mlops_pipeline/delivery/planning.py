@@ -1,6 +1,6 @@
 """What `up` would change for a model, found out without changing it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,14 @@ from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
 from mlops_pipeline.delivery.judging import Criterion, Judge
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, merge_hyperparameters
-from mlops_pipeline.platforms.layers import Absent, Broken, Layer, Ready, action_from, describe
+from mlops_pipeline.platforms.layers import (
+    Absent,
+    Unknown,
+    Unready,
+    action_from,
+    describe,
+)
+from mlops_pipeline.platforms.observing import SeenState
 from mlops_pipeline.platforms.platform import Platform
 
 _QUICKLY_READ = 64 << 20
@@ -30,35 +37,36 @@ class Step:
     """Asset key below the platform's prefix: `gateway`, `iris/model`."""
     action: str
     """keep, create, update, repair, load, train or deploy; decide: once what it needs is up;
-    refused: by a blocking check, which the reason names; held: what it is built on is refused,
-    or somebody else made the deployment of that name; verify: its objects were written again, and
-    `up` reads them."""
+    blocked: `up` cannot repair the layer, and the reason says what a person must do; refused: by a
+    blocking check, which the reason names; held: what it is built on is refused, or somebody else
+    made the deployment of that name; verify: its objects were written again, and `up` reads
+    them."""
     reason: str = ""
 
 
-def plan_layers(layers: Sequence[Layer]) -> list[Step]:
-    """Return what `up` would do to each layer.
-
-    One that is broken may be so only because one below it is not ready.
-    """
-    steps: list[Step] = []
-    unready: set[str] = set()
-    for layer in layers:
-        state = layer.observe()
-        below = [name for name in layer.requires if name in unready]
-        if not isinstance(state, Ready):
-            unready.add(layer.name)
-        action, reason = _ACTIONS[action_from(state)], describe(state)
-        if below and isinstance(state, Broken):
-            action, reason = "decide", f"depends on {', '.join(below)}; {reason}"
-        steps.append(Step(layer.name, action, reason))
-    return steps
+def plan_layers(seen: Mapping[str, SeenState]) -> list[Step]:
+    """Return what `up` would do to each layer, by its state."""
+    return [Step(name, _layer_action(state), describe(state)) for name, state in seen.items()]
 
 
-def plan_model(model: RegisteredModel, *, platform: Platform, file: Path | None) -> list[Step]:
-    """Return what `up` would do for a model."""
-    if (missing := _absent_store(platform)) is not None:
-        if _may_have_deployments(platform):
+def _layer_action(state: SeenState) -> str:
+    if isinstance(state, Unknown):
+        return "decide"
+    if isinstance(state, Unready) and not state.is_repairable:
+        return "blocked"
+    return _ACTIONS[action_from(state)]
+
+
+def plan_model(
+    model: RegisteredModel,
+    *,
+    platform: Platform,
+    file: Path | None,
+    seen: Mapping[str, SeenState],
+) -> list[Step]:
+    """Return what `up` would do for a model; `seen` are the states of the platform's layers."""
+    if missing := _describe_missing_store(seen["object_store"]):
+        if _may_have_deployments(platform, seen):
             return [_dataset(model, "decide", missing), *_following(model, "decide", missing)]
         return [_dataset(model, "load", missing), *_unknown(model, "its dataset is new")]
     judge = Judge(platform, by="plan")
@@ -144,20 +152,20 @@ def _verified(model: RegisteredModel, ref: ModelRef, judge: Judge) -> tuple[str,
     return "keep", ""
 
 
-def _may_have_deployments(platform: Platform) -> bool:
+def _may_have_deployments(platform: Platform, seen: Mapping[str, SeenState]) -> bool:
+    if any(isinstance(seen[name], Unknown) for name in platform.deploys_on):
+        return True
     try:
         return bool(platform.deployments.list())
     except UnavailableError:
         return True
 
 
-def _absent_store(platform: Platform) -> str | None:
-    """Say why artifacts cannot be looked up; None when they can."""
-    for layer in platform.layers:
-        if layer.name == "object_store" and not isinstance(state := layer.observe(), Ready):
-            reason = describe(state)
-            return f"the object store is {reason}" if isinstance(state, Absent) else reason
-    return None
+def _describe_missing_store(state: SeenState) -> str:
+    """Say why artifacts cannot be looked up; empty if they can."""
+    if state == Absent():
+        return "the object store is absent"
+    return f"the object store {state.reason}" if isinstance(state, Unknown) else describe(state)
 
 
 def _plan_deployment(

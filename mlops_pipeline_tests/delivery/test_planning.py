@@ -12,9 +12,12 @@ from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.planning import Step, plan_layers, plan_model
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
-from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
-from mlops_pipeline_tests.fakes import FakeLayer, FakePlatform
+from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready, Unknown
+from mlops_pipeline.platforms.observing import SeenState, observe_platform
+from mlops_pipeline_tests.fakes import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
+
+OBSTACLE = "the volume has 20Gi and cannot shrink; set object_store.size to 20Gi"
 
 
 @pytest.mark.parametrize(
@@ -24,32 +27,42 @@ from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
         (Ready(), "keep", ""),
         (Drifted(("port is 1, not 2", "one more")), "update", "port is 1, not 2; one more"),
         (Broken("does not answer"), "repair", "does not answer"),
+        (Drifted(("it has 20Gi",), obstacle=OBSTACLE), "blocked", OBSTACLE),
+        (Broken("it is somebody else's", obstacle=OBSTACLE), "blocked", OBSTACLE),
+        (Absent(obstacle=OBSTACLE), "blocked", OBSTACLE),
+        (Unknown("stands on cluster"), "decide", "stands on cluster"),
     ],
 )
-def test_a_layers_plan_says_why(state: LayerState, action: str, reason: str) -> None:
-    (step,) = plan_layers([FakeLayer("gateway", state=state)])
-    assert (step.asset, step.action, step.reason) == ("gateway", action, reason)
+def test_a_layers_plan_says_why(state: SeenState, action: str, reason: str) -> None:
+    assert plan_layers({"gateway": state}) == [Step("gateway", action, reason)]
 
 
-def test_what_is_broken_above_another_that_is_not_ready_may_be_so_only_for_that() -> None:
-    steps = plan_layers(
-        [
-            FakeLayer("addresses", state=Drifted(("its pool is gone",))),
-            FakeLayer("gateway", ("addresses",), state=Broken("it has no address")),
-            FakeLayer("operator", ("gateway",), state=Broken("it does not answer")),
-            FakeLayer("image", ("cluster",), state=Broken("a node lacks it")),
-        ]
-    )
-    assert [(step.action, step.reason) for step in steps] == [
-        ("update", "its pool is gone"),
-        ("decide", "depends on addresses; it has no address"),
-        ("decide", "depends on gateway; it does not answer"),
-        ("repair", "a node lacks it"),
-    ]
+def test_a_model_waits_for_an_object_store_at_which_nobody_could_look() -> None:
+    platform = FakePlatform()
+    platform.layers[0].state = Ready()
+    seen: dict[str, SeenState] = {
+        "object_store": Unknown("stands on cluster, which is broken"),
+        "gateway": Ready(),
+    }
+    steps = plan_model(REGISTERED, platform=platform, file=None, seen=seen)
+    assert {(s.action, s.reason) for s in steps} == {
+        ("load", "the object store stands on cluster, which is broken"),
+        ("train", "its dataset is new"),
+        ("deploy", "new artifact"),
+    }
+    platform.deployments.list = lambda: pytest.fail("it hangs")  # type: ignore[method-assign]
+    seen["gateway"] = Unknown("did not answer within 20 s")
+    steps = plan_model(REGISTERED, platform=platform, file=None, seen=seen)
+    assert {s.action for s in steps} == {"decide"}
+
+
+def _plan(platform: FakePlatform) -> list[Step]:
+    seen = observe_platform(platform)
+    return plan_model(REGISTERED, platform=platform, file=None, seen=seen)
 
 
 def _actions(platform: FakePlatform) -> list[str]:
-    return [s.action for s in plan_model(REGISTERED, platform=platform, file=None)]
+    return [step.action for step in _plan(platform)]
 
 
 def test_a_models_plan_follows_the_current_state() -> None:
@@ -71,10 +84,10 @@ def test_a_models_plan_follows_the_current_state() -> None:
     platform.deployments.apply(seldon_deployment(TOY, other, secret=platform.object_store_secret()))
     platform.deployments.difference = "the engine is off, the settings say on"
     platform.deployments.conflict = "somebody else created it"
-    *_, last = plan_model(REGISTERED, platform=platform, file=None)
+    *_, last = _plan(platform)
     assert (last.action, last.reason) == ("held", "somebody else created it")
     platform.deployments.conflict = ""
-    *_, last = plan_model(REGISTERED, platform=platform, file=None)
+    *_, last = _plan(platform)
     assert last.reason == f"the engine is off, the settings say on; {ref.digest[:12]} replaces it"
     platform.deployments.apply(seldon_deployment(TOY, ref, secret=platform.object_store_secret()))
     platform.deployments.state = "failed"
@@ -82,10 +95,10 @@ def test_a_models_plan_follows_the_current_state() -> None:
     platform.deployments.state = "edited"
     assert _actions(platform) == ["keep", "keep", "update"]
     platform.deployments.delete(TOY.server.deployment, namespace=TOY.server.namespace)
-    *_, last = plan_model(REGISTERED, platform=platform, file=None)
+    *_, last = _plan(platform)
     assert (last.action, last.reason) == ("deploy", "seldon/toy-model is missing")
     platform.layers[0].state = Broken("the store is silent")
-    first, *_ = plan_model(REGISTERED, platform=platform, file=None)
+    first, *_ = _plan(platform)
     assert first.reason == "the store is silent"
 
 
@@ -112,7 +125,7 @@ def test_a_plan_knows_what_checks_refused() -> None:
     for criterion in model_criteria(TOY):
         judge.evaluate(criterion, ref)
 
-    _, model, deployment = plan_model(REGISTERED, platform=platform, file=None)
+    _, model, deployment = _plan(platform)
     assert (model.action, deployment.action) == ("refused", "held")
     for step in (model, deployment):
         assert "predicts_the_same_where_it_is_served: the scores of 10 rows" in step.reason
@@ -143,7 +156,7 @@ def _pinned(platform: FakePlatform, folder: Path) -> tuple[ModelRef, ModelRef]:
 
 
 def _deployment_step(platform: FakePlatform) -> Step:
-    *_, step = plan_model(REGISTERED, platform=platform, file=None)
+    *_, step = _plan(platform)
     return step
 
 
@@ -200,7 +213,7 @@ def test_a_plan_trains_nothing_on_a_refused_dataset() -> None:
         judge.evaluate(criterion, order.dataset)
     platform.store.objects[place] = whole
 
-    steps = plan_model(REGISTERED, platform=platform, file=None)
+    steps = _plan(platform)
 
     assert [step.action for step in steps] == ["refused", "held", "held"]
     for step in steps:
@@ -222,7 +235,7 @@ def test_a_plan_does_not_keep_an_object_that_was_overwritten() -> None:
     for path in (f"toy/{ref.digest}/model.joblib", f"toy/evaluations/{ref.digest}/holdout.npz"):
         whole = platform.store.objects["models", path]
         platform.store.objects["models", path] = bytes(reversed(whole))
-        _, model, deployment = plan_model(REGISTERED, platform=platform, file=None)
+        _, model, deployment = _plan(platform)
         assert (model.action, deployment.action) == ("refused", "held")
         assert "matches_its_manifest" in model.reason
         assert path.rpartition("/")[2] in model.reason

@@ -14,9 +14,10 @@ import pytest
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
+from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform, object_store
 from mlops_pipeline.platforms.embedded.state import State
-from mlops_pipeline.platforms.layers import Absent, Broken, Ready
+from mlops_pipeline.platforms.layers import Absent, Broken, Ready, Unknown
+from mlops_pipeline.platforms.observing import observe_platform
 from mlops_pipeline_tests.embedded.rig import Rig, listening, rig_in
 
 pytestmark = pytest.mark.embedded
@@ -112,7 +113,10 @@ def test_a_killed_program_comes_back_by_itself(rig: Rig, program: str) -> None:
 def test_a_killed_supervisor_is_replaced_and_nothing_else_is(rig: Rig) -> None:
     programs = {name: rig.pid(name) for name in ("gateway", "object_store")}
     rig.kill("supervisor")
-    assert isinstance(rig.platform.layers[0].observe(), Broken)
+    supervisor, *above = observe_platform(rig.platform).values()
+    assert isinstance(supervisor, Broken)
+    assert supervisor.is_repairable
+    assert above == [Unknown("stands on supervisor, which is broken")] * 2
     changes = rig.up()
     assert {name: change.action for name, change in changes.items()} == {
         "supervisor": "repaired",
@@ -121,6 +125,17 @@ def test_a_killed_supervisor_is_replaced_and_nothing_else_is(rig: Rig) -> None:
     }
     assert {name: rig.pid(name) for name in programs} == programs
     assert [type(layer.observe()) for layer in rig.platform.layers] == [Ready] * 3
+
+
+def test_a_full_disk_is_seen_and_needs_a_person(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    lack = "the disk has 3 MiB free; free disk space there"
+    monkeypatch.setattr(object_store, "describe_lack_of_space", lambda _: lack)
+    store = rig.platform.layers[1]
+    assert store.observe() == Broken.needing_help(lack)
+    with pytest.raises(UnavailableError, match=lack):
+        store.ensure()
+    monkeypatch.undo()
+    assert isinstance(store.observe(), Ready)
 
 
 def test_down_keeps_the_data_and_up_brings_it_back(rig: Rig) -> None:

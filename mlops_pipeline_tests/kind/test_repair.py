@@ -43,6 +43,7 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.objects.load_balancers import address_of
 from mlops_pipeline.platforms.layers import Broken, by_name
+from mlops_pipeline.platforms.observing import observe_platform
 from mlops_pipeline_tests.command_line import CLI, ODD_FLOWER, WINE, predict
 from mlops_pipeline_tests.kind.clusters import stop
 from mlops_pipeline_tests.kind.conftest import KindCommandLine
@@ -71,9 +72,10 @@ class World:
 
     def plan(self) -> dict[str, tuple[str, str]]:
         """Return what `plan` shows beside `keep`: asset → action and reason."""
-        steps = plan_layers(self.platform.layers)
+        seen = observe_platform(self.platform)
+        steps = plan_layers(seen)
         for model in self.models:
-            steps += plan_model(model, platform=self.platform, file=None)
+            steps += plan_model(model, platform=self.platform, file=None, seen=seen)
         return {s.asset: (s.action, s.reason) for s in steps if s.action != "keep"}
 
     def mend(self) -> dict[str, str]:

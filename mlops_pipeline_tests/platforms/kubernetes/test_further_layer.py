@@ -14,6 +14,7 @@ from mlops_pipeline.platforms.kubernetes.bases.rights import WRITE, allow
 from mlops_pipeline.platforms.kubernetes.objects.releases import Installation
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import ServicePort
 from mlops_pipeline.platforms.layers import Absent, Broken, Diagnosis, Ready
+from mlops_pipeline.platforms.observing import observe_platform
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline.settings.layers import LayerSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeSources
@@ -102,7 +103,7 @@ def test_it_stands_where_its_row_says_and_only_where_it_is_wanted(rig: Rig) -> N
 
 
 def test_the_plan_and_the_status_show_it(rig: Rig) -> None:
-    assert plan_layers(platform_of(rig).layers)[-1].asset == "monitoring"
+    assert plan_layers(observe_platform(platform_of(rig)))[-1].asset == "monitoring"
     layer = platform_of(rig).layers[-1]
     assert layer.observe() == Absent()
     assert layer.ensure().action == "created"

@@ -355,7 +355,7 @@ REFUSED: dict[str, tuple[Make, Harm, str]] = {
         ),
         "grant the permission",
     ),
-    "their cluster, too new": (existing, version("v2.0.0"), "name a context"),
+    "their cluster, too new": (existing, version("v2.0.0"), "set a context with Kubernetes 1.x"),
     "their MetalLB": (
         installed(metallb),
         patch(
@@ -374,7 +374,7 @@ REFUSED: dict[str, tuple[Make, Harm, str]] = {
             drop(IP_ADDRESS_POOL, "mlops-pipeline", "metallb-system"),
             lambda subject: subject.api.denied.add(Access("patch", "deployments", "apps")),
         ),
-        "let an administrator give the context's user these rights",
+        "ask an administrator to grant these rights",
     ),
     "an impossible range": (
         installed(metallb),
@@ -409,7 +409,7 @@ REFUSED: dict[str, tuple[Make, Harm, str]] = {
     "a Kubernetes that is too old for Istio": (
         istio,
         version("v1.28.3"),
-        "it needs Kubernetes 1.32 or newer",
+        "expected Kubernetes 1.32 or newer",
     ),
     "their namespace for Bookinfo": (
         bookinfo,
@@ -458,11 +458,11 @@ REFUSED: dict[str, tuple[Make, Harm, str]] = {
     ),
     "their Secret for models": (store, put("Secret", "seldon-rclone-secret", "seldon"), "delete"),
     "keys that the store refuses": (installed(store), in_store(refuses=True), "rejected the keys"),
-    "their S3 without a bucket": (external, in_store(buckets={"models"}), "make them at"),
+    "their S3 without a bucket": (external, in_store(buckets={"models"}), "create them at"),
     "their S3, silent": (
         external,
         in_store(error=UnavailableError("no such host")),
-        "is kind.object_store.endpoint right",
+        "check that kind.object_store.endpoint is right",
     ),
     "their S3, which refuses the keys": (
         external,
@@ -472,7 +472,7 @@ REFUSED: dict[str, tuple[Make, Harm, str]] = {
     "an S3 on this machine": (
         external,
         set_to(object_store={"endpoint": "http://127.0.0.1:9000", "region": "eu-west-1"}),
-        "name this machine by an address of its network",
+        "use an address of this machine in its network",
     ),
     "no engine for a build": (image, silent_engine, "is it started?"),
     "no registry": (unregistered_image, nothing, "set kubernetes.images.registry"),
