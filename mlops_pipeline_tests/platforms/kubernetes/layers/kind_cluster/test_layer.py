@@ -488,7 +488,7 @@ def test_the_check_asks_for_a_name(made: Rig) -> None:
 
 
 def test_the_check_needs_a_cluster(rig: Rig) -> None:
-    with pytest.raises(NotFoundError, match="`mlops-pipeline up cluster` makes it"):
+    with pytest.raises(NotFoundError, match="create it with `mlops-pipeline up cluster`"):
         KindCluster(rig.parts).checks[0].run()
 
 
