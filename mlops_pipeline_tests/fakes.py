@@ -1,7 +1,7 @@
 """Stand-ins that hold state in memory. Each passes the contract test of the real thing."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
     UnavailableError,
 )
+from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.platforms.layers import (
     Absent,
     Change,
@@ -21,8 +22,8 @@ from mlops_pipeline.platforms.layers import (
     Ready,
     action_from,
 )
-from mlops_pipeline.platforms.platform import PredictorStatus
-from mlops_pipeline.platforms.seldon import SeldonDeployment
+from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
+from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
 
 class FakeObjectStore:
@@ -139,20 +140,46 @@ class FakeLayer:
         self.state = Absent()
 
 
-class FakeDeployments:
-    """Deployments that are ready as soon as they are applied."""
+def _no_server(predictor: Predictor) -> Predictions:
+    raise UnavailableError(f"nothing serves {predictor.name}")
 
-    def __init__(self) -> None:
+
+class FakeDeployments:
+    """Deployments that are ready as soon as they are applied.
+
+    `server` returns what answers for a predictor that has no traffic yet.
+    """
+
+    def __init__(self, server: Callable[[Predictor], Predictions] = _no_server) -> None:
+        self.server = server
         self.applied: dict[tuple[str, str], SeldonDeployment] = {}
         self.state: str = "ready"
         self.conflict = ""
         self.difference = ""
         self.damaged: tuple[str, ...] = ()
 
-    def apply(self, deployment: SeldonDeployment) -> Change:
+    def apply(
+        self,
+        deployment: SeldonDeployment,
+        *,
+        proof: Proof | None = None,
+        expected: Expected | None = None,
+    ) -> Change:
         key = (deployment.namespace, deployment.name)
         known = self.applied.get(key)
+        if expected is not None:
+            expected.require(known, name=deployment.name)
+        if proof is not None:
+            for predictor in deployment.spec.predictors:
+                if known is None or predictor not in known.spec.predictors:
+                    proof.alone(predictor, self.server(predictor))
         self.applied[key] = deployment
+        try:
+            if proof is not None:
+                proof.exposed()
+        except BaseException:
+            self.applied = {k: d for k, d in {**self.applied, key: known}.items() if d is not None}
+            raise
         if known == deployment:
             return Change("unchanged")
         return Change("updated" if known else "created")

@@ -320,7 +320,9 @@ class FakeKubernetes:
         text = self.logs.get((namespace, pod), "")
         return "".join(text.splitlines(keepends=True)[-lines:])
 
-    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
+    def ask_pod(
+        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+    ) -> HttpAnswer:
         self._maybe_fail("ask_pod", "Pod")
         if (namespace, pod) in self.answers:
             return self.answers[namespace, pod]

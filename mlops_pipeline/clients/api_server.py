@@ -97,9 +97,9 @@ class ApiServer:
         query: Mapping[str, str] | None = None,
         accept: str = "",
         content_type: str = "",
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
     ) -> HttpAnswer:
-        """Send a request and return any answer.
+        """Send a request and return any answer. Bytes are sent unchanged, a mapping as JSON.
 
         It is retried once if the connection is refused or breaks. This is safe for declarative
         requests.
@@ -118,7 +118,7 @@ class ApiServer:
                     method,
                     url.removesuffix("?"),
                     headers=self._authorized(headers),
-                    body=None if body is None else json.dumps(body),
+                    body=json.dumps(body) if isinstance(body, Mapping) else body,
                     timeout=self._patience,
                 )
             except exceptions.HTTPError as error:

@@ -35,12 +35,42 @@ def get(
     Raises:
         UnavailableError: there is no answer; says why.
     """
+    return _send("GET", url, timeout=timeout, trust=trust, headers=headers)
+
+
+def post_json(url: str, body: bytes, *, timeout: float) -> HttpAnswer:
+    """POST JSON to `url` and return the answer with any status.
+
+    Raises:
+        UnavailableError: there is no answer; says why.
+    """
+    headers = {"Content-Type": "application/json"}
+    return _send("POST", url, timeout=timeout, headers=headers, body=body)
+
+
+def _send(
+    method: str,
+    url: str,
+    *,
+    timeout: float,
+    trust: str = "",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> HttpAnswer:
     import httpx
 
     try:
         # Reading the machine's certificates takes longer than an answer over plain HTTP.
         verify = trusting(trust) if trust else url.startswith("https:")
-        answer = httpx.get(url, timeout=timeout, trust_env=False, verify=verify, headers=headers)
+        answer = httpx.request(
+            method,
+            url,
+            timeout=timeout,
+            trust_env=False,
+            verify=verify,
+            headers=headers,
+            content=body,
+        )
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         reason = str(error) or "no answer in time"
         raise UnavailableError(

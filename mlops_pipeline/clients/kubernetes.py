@@ -65,6 +65,7 @@ IP_ADDRESS_POOL = Resource("metallb.io/v1beta1", "IPAddressPool")
 L2_ADVERTISEMENT = Resource("metallb.io/v1beta1", "L2Advertisement")
 GATEWAY = Resource("networking.istio.io/v1", "Gateway")
 VIRTUAL_SERVICE = Resource("networking.istio.io/v1", "VirtualService")
+DESTINATION_RULE = Resource("networking.istio.io/v1", "DestinationRule")
 SELDON_DEPLOYMENT = Resource("machinelearning.seldon.io/v1", "SeldonDeployment")
 
 
@@ -157,8 +158,10 @@ class KubernetesApi(Protocol):
     ) -> str:
         """Return the last lines of a container's log."""
 
-    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
-        """GET `path` from the pod, through the API server."""
+    def ask_pod(
+        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+    ) -> HttpAnswer:
+        """GET `path` from the pod, or POST JSON to it, through the API server."""
 
     def ask_node(self, node: str, *, path: str) -> HttpAnswer:
         """GET `path` from the node's kubelet, through the API server."""
@@ -389,15 +392,25 @@ class Kubernetes:
             raise NotFoundError(f"could not {what}: {described(answer)}")
         return self._server.checked(answer, what=what).text
 
-    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
+    def ask_pod(
+        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+    ) -> HttpAnswer:
         """GET `path`, which starts with a slash, from the pod, through the API server.
+
+        With a body, which is JSON, it is a POST. It may reach the pod twice.
 
         Raises:
             NotFoundError: there is no such pod.
             UnavailableError: nothing listens on its port, or it does not run.
         """
         what = f"ask the pod {namespace}/{pod} for {path}"
-        answer = self._server.send("GET", f"{_pod(pod, namespace)}:{port}/proxy{path}", what=what)
+        answer = self._server.send(
+            "GET" if body is None else "POST",
+            f"{_pod(pod, namespace)}:{port}/proxy{path}",
+            what=what,
+            content_type="application/json",
+            body=body,
+        )
         if is_status(answer):
             self._server.checked(answer, what=what)
         return answer

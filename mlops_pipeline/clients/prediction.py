@@ -4,6 +4,7 @@ Protocol: https://docs.seldon.io/projects/seldon-core/en/v1.17.1/reference/apis/
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 DIGEST_TAG = "model_digest"
+PATH = "/api/v1.0/predictions"
 
 
 @dataclass(frozen=True)
@@ -31,35 +33,17 @@ class Answer:
     """The whole answer."""
 
 
-class PredictionClient:
-    """Sends rows to one deployment and keeps the connection open. Use as a context manager."""
+Post = Callable[[bytes], http.HttpAnswer]
+"""Sends JSON to `PATH` of one server. Raises UnavailableError if there is no answer."""
 
-    def __init__(self, url: str, *, trust: str = "", timeout: float = 30.0) -> None:
-        """`url`: `http://<gateway>/seldon/<namespace>/<name>`; `timeout`: seconds per request.
 
-        `trust` is the PEM of the certificates that an https gateway may present; empty: those that
-        this machine trusts.
-        """
-        import httpx
+class Predictions:
+    """Asks for predictions, whatever the way to the server is."""
 
-        self.url = f"{url}/api/v1.0/predictions"
-        self._client: httpx.Client = httpx.Client(
-            timeout=timeout,
-            trust_env=False,
-            # Reading the machine's certificates takes longer than an answer over plain HTTP.
-            verify=http.trusting(trust) if trust else url.startswith("https:"),
-        )
-
-    def __enter__(self) -> "PredictionClient":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._client.close()
+    def __init__(self, url: str, post: Post) -> None:
+        """`url` stands in error messages."""
+        self.url = url
+        self._post = post
 
     def predict(self, rows: "ArrayLike") -> Answer:
         """Return the scores for `rows` of shape [n, features], numbers or booleans.
@@ -82,10 +66,56 @@ class PredictionClient:
         Raises:
             UnavailableError: no answer, or an answer other than a prediction; quotes it.
         """
-        import httpx
         import orjson
 
         start = time.monotonic()
+        answered = self._post(payload)
+        latency = time.monotonic() - start
+        try:
+            body = orjson.loads(answered.body)
+            scores = _matrix(body["data"]["ndarray"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnavailableError(
+                f"could not get a prediction from {self.url}: "
+                f"it answered {answered.status}: {answered.text[:300]}"
+            ) from error
+        digest = str(body.get("meta", {}).get("tags", {}).get(DIGEST_TAG, ""))
+        return Answer(scores, digest, latency, body)
+
+
+class PredictionClient(Predictions):
+    """Sends rows to one deployment and keeps the connection open. Use as a context manager."""
+
+    def __init__(self, url: str, *, trust: str = "", timeout: float = 30.0) -> None:
+        """`url`: `http://<gateway>/seldon/<namespace>/<name>`; `timeout`: seconds per request.
+
+        `trust` is the PEM of the certificates that an https gateway may present; empty: those that
+        this machine trusts.
+        """
+        import httpx
+
+        super().__init__(f"{url}{PATH}", self._send)
+        self._client: httpx.Client = httpx.Client(
+            timeout=timeout,
+            trust_env=False,
+            # Reading the machine's certificates takes longer than an answer over plain HTTP.
+            verify=http.trusting(trust) if trust else url.startswith("https:"),
+        )
+
+    def __enter__(self) -> "PredictionClient":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def _send(self, payload: bytes) -> http.HttpAnswer:
+        import httpx
+
         try:
             response = self._client.post(
                 self.url, content=payload, headers={"Content-Type": "application/json"}
@@ -95,17 +125,7 @@ class PredictionClient:
                 f"could not get a prediction from {self.url}: {type(error).__name__}: {error}; "
                 "see `mlops-pipeline status`"
             ) from error
-        latency = time.monotonic() - start
-        try:
-            body = orjson.loads(response.content)
-            scores = _matrix(body["data"]["ndarray"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UnavailableError(
-                f"could not get a prediction from {self.url}: "
-                f"it answered {response.status_code}: {response.text[:300]}"
-            ) from error
-        digest = str(body.get("meta", {}).get("tags", {}).get(DIGEST_TAG, ""))
-        return Answer(scores, digest, latency, body)
+        return http.HttpAnswer(response.status_code, dict(response.headers), response.content)
 
 
 def _matrix(scores: Any) -> list[list[float]]:

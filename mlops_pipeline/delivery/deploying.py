@@ -1,31 +1,24 @@
 """From an artifact to a deployment that proves which artifact answers."""
 
-import logging
 from types import MappingProxyType
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import (
-    ConflictError,
-    FatalStateError,
-    PipelineError,
-    UnavailableError,
-)
-from mlops_pipeline.clients.prediction import PredictionClient
-from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout, find_ref, ref_to
+from mlops_pipeline.clients.errors import ConflictError
+from mlops_pipeline.delivery.artifacts import ArtifactStore, find_ref, ref_to
 from mlops_pipeline.delivery.desired import Desired, DesiredState
 from mlops_pipeline.delivery.history import Refusals, place_for, record_acceptance, record_serving
+from mlops_pipeline.delivery.proving import HoldoutProof
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.delivery.verdicts import VerdictLog, standing
-from mlops_pipeline.delivery.verification import max_difference
 from mlops_pipeline.platforms.layers import Change
-from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.platform import Expected, Platform
 from mlops_pipeline.platforms.seldon import (
     CPU_ANNOTATION,
     DIGEST_ANNOTATION,
     MANAGED_BY,
     MEMORY_ANNOTATION,
     MEMORY_LIMIT_ANNOTATION,
+    PREDICTOR_ANNOTATION,
     Graph,
     Metadata,
     Parameter,
@@ -33,11 +26,6 @@ from mlops_pipeline.platforms.seldon import (
     SeldonDeployment,
     Spec,
 )
-
-_LOGGER = logging.getLogger(__name__)
-_ANSWER_TIMEOUT = 60.0
-"""Seconds in which the new digest must answer once the platform has routed it."""
-_PROOF_ROWS = 5
 
 
 def seldon_deployment(
@@ -48,7 +36,7 @@ def seldon_deployment(
     `desired` is written on it; without one it says which artifact is wanted, and nothing more.
     """
     server = spec.server
-    annotations = {DIGEST_ANNOTATION: ref.digest}
+    annotations = {DIGEST_ANNOTATION: ref.digest, PREDICTOR_ANNOTATION: server.predictor}
     given = {
         CPU_ANNOTATION: server.cpu,
         MEMORY_ANNOTATION: server.memory,
@@ -140,16 +128,18 @@ def deploy(
 ) -> tuple[DeploymentRef, Change]:
     """Deploy the artifact and return once its digest answers, with the offline model's scores.
 
-    Where that is not proved, or the wait is interrupted, what was deployed before is restored.
-    What is proved is written into the log of verdicts: this artifact serves, the one before it no
-    longer. `by` is the command or the Dagster run. `accepted` is what refuses the artifact, where a
-    person accepted that. A pinned artifact stays until it is unpinned, whatever later runs bring.
+    Each server is asked alone first, and gets traffic only if its answers are right. Otherwise, or
+    if the call is interrupted, what was deployed before goes on serving. What is proved is written
+    into the log of verdicts: this artifact serves, the one before it no longer. `by` is the command
+    or the Dagster run. `accepted` is what refuses the artifact, where a person accepted that. A
+    pinned artifact stays until it is unpinned, whatever later runs bring.
 
     Only with `ends_pin`, or as another pin, it replaces a pinned artifact.
 
     Raises:
         NotFoundError: there is no such artifact.
-        ConflictError: another artifact was pinned since this one was chosen; nothing was changed.
+        ConflictError: another artifact was pinned since this one was chosen, or somebody else
+            changed the deployment in the meantime; nothing was changed.
         FatalStateError: its server cannot become ready, or it answers other scores.
         UnavailableError: it did not answer in time.
     """
@@ -164,13 +154,12 @@ def deploy(
     secret = platform.object_store_secret()
     manifest = seldon_deployment(spec, ref, secret=secret, desired=desired)
     previous = platform.deployments.find(manifest.name, namespace=manifest.namespace)
-    change = platform.deployments.apply(manifest)
     deployment = DeploymentRef(manifest.name, manifest.namespace, url_of(spec, platform), ref)
-    try:
-        _prove(spec, deployment, holdout, trust=platform.gateway_trust())
-    except BaseException:
-        _restore(previous, manifest, platform)
-        raise
+    change = platform.deployments.apply(
+        manifest,
+        proof=HoldoutProof(spec, deployment, holdout, trust=platform.gateway_trust()),
+        expected=Expected(previous),
+    )
     state.keep(desired)
     record_serving(
         previous, manifest, platform=platform, by=by, accepted={ref: accepted} if accepted else {}
@@ -186,61 +175,3 @@ def _require_no_pin(state: DesiredState, ref: ModelRef) -> None:
             f"{known.by} in the meantime, and keeps serving. To replace it, run "
             f"`mlops-pipeline up {ref.name} --unpin`"
         )
-
-
-def _restore(
-    previous: SeldonDeployment | None, refused: SeldonDeployment, platform: Platform
-) -> None:
-    """Deploy again what was deployed before; what has no predecessor is taken away.
-
-    What somebody has deployed since stays.
-    """
-    name, namespace = refused.name, refused.namespace
-    try:
-        if (found := platform.deployments.find(name, namespace=namespace)) is None or (
-            _uris(found) != _uris(refused)
-        ):
-            return
-        if previous is None:
-            platform.deployments.delete(name, namespace=namespace)
-        elif previous != refused:
-            platform.deployments.apply(previous)
-    except PipelineError:
-        _LOGGER.exception("could not restore the previous deployment %s/%s", namespace, name)
-
-
-def _uris(deployment: SeldonDeployment) -> list[str]:
-    return [predictor.graph.model_uri for predictor in deployment.spec.predictors]
-
-
-def _prove(spec: ModelSpec, deployment: DeploymentRef, holdout: Holdout, *, trust: str) -> None:
-    """Wait until the digest answers through the gateway with the offline model's scores."""
-    with PredictionClient(deployment.url, trust=trust) as client:
-        wait_until(
-            f"the deployment {deployment.namespace}/{deployment.name}",
-            lambda: _describe_wrong_answer(client, deployment, holdout, spec.thresholds.tolerance),
-            timeout=_ANSWER_TIMEOUT,
-            hint=f"see `mlops-pipeline logs {deployment.name}`",
-        )
-
-
-def _describe_wrong_answer(
-    client: PredictionClient, deployment: DeploymentRef, holdout: Holdout, tolerance: float
-) -> str | None:
-    try:
-        answer = client.predict(holdout.x[:_PROOF_ROWS])
-    except UnavailableError as error:
-        return str(error)
-    if answer.digest != deployment.model.digest:
-        return (
-            f"expected {deployment.url} to answer with the digest {deployment.model.digest}, "
-            f"got {answer.digest or 'none'}"
-        )
-    difference = max_difference(answer.scores, holdout.scores[:_PROOF_ROWS])
-    if difference > tolerance:
-        raise FatalStateError(
-            f"{deployment.url} answers with the correct digest, but its scores differ from those "
-            f"of the training by up to {difference:.3g} (tolerance {tolerance:g}). The serving and "
-            "training environments return different results; see docs/operating.md, skew"
-        )
-    return None

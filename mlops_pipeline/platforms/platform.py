@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from mlops_pipeline.clients.errors import UnknownNameError
+from mlops_pipeline.clients.errors import ConflictError, UnknownNameError
+from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.platforms.layers import Change, Diagnosis, Layer
-from mlops_pipeline.platforms.seldon import SeldonDeployment
+from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment, is_same_request
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
@@ -31,16 +32,63 @@ class PredictorStatus:
     """Why it is not ready, in one sentence; empty when it is."""
 
 
+class Proof(Protocol):
+    """What must hold before a version gets traffic, and once it has it."""
+
+    def alone(self, predictor: Predictor, server: Predictions) -> None:
+        """Ask one server that gets no traffic yet.
+
+        Raises:
+            PipelineError: it does not answer, or not as it should.
+        """
+
+    def exposed(self) -> None:
+        """Ask through the gateway, which routes to the new version now.
+
+        Raises:
+            PipelineError: something else answers, or nothing.
+        """
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a deployment was when somebody decided to change it."""
+
+    deployment: SeldonDeployment | None
+    """What `find` returned."""
+
+    def require(self, found: SeldonDeployment | None, *, name: str) -> None:
+        """Refuse to go on where somebody else has changed it since.
+
+        Raises:
+            ConflictError: it is another one now.
+        """
+        if not is_same_request(found, self.deployment):
+            raise ConflictError(
+                f"could not apply {name}: somebody else changed it in the meantime, and that "
+                "change stays. Run the command again to decide on its new state"
+            )
+
+
 class Deployments(Protocol):
     """The SeldonDeployments of a platform."""
 
-    def apply(self, deployment: SeldonDeployment) -> Change:
+    def apply(
+        self,
+        deployment: SeldonDeployment,
+        *,
+        proof: Proof | None = None,
+        expected: Expected | None = None,
+    ) -> Change:
         """Make the deployment true: servers started, routes switched without a dropped request.
 
         Returns once the platform has accepted and routed it. Versions that were serving keep all
-        traffic until the new ones are ready; on failure they keep it.
+        traffic until the new ones are ready and, with `proof`, each of their servers is proved
+        without traffic. If anything fails, or the call is interrupted, everything is put back. A
+        process that is killed at any point leaves the traffic with a version that was proved.
 
         Raises:
+            ConflictError: it is not what was expected, or not ours; nothing was changed.
             InvalidManifestError: refused; nothing was changed.
             FatalStateError: a server cannot become ready; the reason and its last log lines.
             UnavailableError: it did not become ready in time.

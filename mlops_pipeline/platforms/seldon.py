@@ -32,6 +32,11 @@ GROUP = "machinelearning.seldon.io"
 KIND = "SeldonDeployment"
 DIGEST_ANNOTATION = "mlops-pipeline/artifact-digest"
 """On a predictor: the digest of the artifact that its servers return."""
+PREDICTOR_ANNOTATION = "mlops-pipeline/predictor"
+"""On a predictor: its name without the digest of what its pods run. A platform that replaces pods
+under one name appends that digest, so that two versions can stand side by side."""
+OUR_PREFIX = "mlops-pipeline/"
+"""Of the annotations that this project writes."""
 CPU_ANNOTATION = "mlops-pipeline/cpu"
 MEMORY_ANNOTATION = "mlops-pipeline/memory"
 MEMORY_LIMIT_ANNOTATION = "mlops-pipeline/memory-limit"
@@ -241,6 +246,21 @@ class SeldonDeployment(_Part):
         if len(live) == 1:
             return {live[0].name: 100}
         return {p.name: p.traffic for p in live}
+
+
+def is_same_request(one: SeldonDeployment | None, other: SeldonDeployment | None) -> bool:
+    """Say whether both ask for the same: the spec, and what this project writes on it.
+
+    What other people annotate does not count.
+    """
+    return _request(one) == _request(other)
+
+
+def _request(deployment: SeldonDeployment | None) -> object:
+    if deployment is None:
+        return None
+    annotations = deployment.metadata.annotations.items()
+    return deployment.spec, {k: text for k, text in annotations if k.startswith(OUR_PREFIX)}
 
 
 def is_name(text: str) -> bool:

@@ -13,10 +13,11 @@ from dagster._core.loader import LoadingContextForTest
 from mlops_pipeline.catalog.registry import Catalog, RegisteredModel
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.platforms.layers import Change
+from mlops_pipeline.platforms.platform import Expected, Proof
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.settings import Settings
-from mlops_pipeline_tests.delivery.test_deploying import Gateway, Platform
+from mlops_pipeline_tests.delivery.test_deploying import Alone, Gateway, Platform
 from mlops_pipeline_tests.fakes import FakeDeployments
 from mlops_pipeline_tests.toy import REGISTERED
 
@@ -33,13 +34,18 @@ class _Deployments(FakeDeployments):
     """What is applied answers at once."""
 
     def __init__(self, gateway: Gateway) -> None:
-        super().__init__()
+        super().__init__(Alone().server)
         self.gateway = gateway
 
-    def apply(self, deployment: SeldonDeployment) -> Change:
-        change = super().apply(deployment)
+    def apply(
+        self,
+        deployment: SeldonDeployment,
+        *,
+        proof: Proof | None = None,
+        expected: Expected | None = None,
+    ) -> Change:
         self.gateway.digest = deployment.spec.predictors[0].digest
-        return change
+        return super().apply(deployment, proof=proof, expected=expected)
 
 
 class WholeGraph:

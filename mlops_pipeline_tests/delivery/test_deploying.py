@@ -3,7 +3,7 @@
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.clients.errors import ConflictError, FatalStateError
-from mlops_pipeline.delivery import deploying
+from mlops_pipeline.clients.http import HttpAnswer
+from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.deploying import deploy, deployed_ref, seldon_deployment
+from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.delivery.verification import ask_holdout
 from mlops_pipeline.platforms.kubernetes.layers.istio import tls
+from mlops_pipeline.platforms.seldon import Predictor
 from mlops_pipeline_tests.fakes import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
@@ -57,9 +61,32 @@ class Gateway:
         return pair.chain
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        rows = request["data"]["ndarray"]
-        scores = [[float(r[0] < 10) + self.skew, float(r[0] >= 10)] for r in rows]
-        return {"data": {"ndarray": scores}, "meta": {"tags": {"model_digest": self.digest}}}
+        return toy_answer(request, digest=self.digest, skew=self.skew)
+
+
+class Alone:
+    """Servers without traffic. Each answers with the digest of its predictor, `skew` off."""
+
+    def __init__(self) -> None:
+        self.skew = 0.0
+        self.digest: str | None = None
+        self.asked: list[str] = []
+
+    def server(self, predictor: Predictor) -> Predictions:
+        digest = predictor.digest if self.digest is None else self.digest
+
+        def post(body: bytes) -> HttpAnswer:
+            self.asked.append(predictor.digest)
+            answer = toy_answer(json.loads(body), digest=digest, skew=self.skew)
+            return HttpAnswer(200, {}, json.dumps(answer).encode())
+
+        return Predictions(f"the server of {predictor.name}", post)
+
+
+def toy_answer(request: dict[str, Any], *, digest: str, skew: float) -> dict[str, Any]:
+    rows = request["data"]["ndarray"]
+    scores = [[float(r[0] < 10) + skew, float(r[0] >= 10)] for r in rows]
+    return {"data": {"ndarray": scores}, "meta": {"tags": {"model_digest": digest}}}
 
 
 class Platform(FakePlatform):
@@ -67,14 +94,19 @@ class Platform(FakePlatform):
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__()
-        self.server = gateway.server
+        self.gateway_server = gateway.server
         self.trust = ""
+        self.meanwhile: Callable[[], object] | None = None
+        self.alone = Alone()
+        self.deployments.server = self.alone.server
 
     def gateway_url(self) -> str:
         scheme = "https" if self.trust else "http"
-        return f"{scheme}://127.0.0.1:{self.server.server_port}"
+        return f"{scheme}://127.0.0.1:{self.gateway_server.server_port}"
 
     def gateway_trust(self) -> str:
+        if self.meanwhile is not None:
+            self.meanwhile()
         return self.trust
 
 
@@ -132,6 +164,7 @@ def test_a_model_says_what_its_servers_are_given() -> None:
     (predictor,) = seldon_deployment(asked, ref, secret="keys").spec.predictors
     assert predictor.annotations == {
         "mlops-pipeline/artifact-digest": "one",
+        "mlops-pipeline/predictor": "default",
         "mlops-pipeline/cpu": "2",
         "mlops-pipeline/memory-limit": "4Gi",
     }
@@ -152,23 +185,51 @@ def test_other_scores_restore_what_was_deployed(
     assert deployed_ref(TOY, platform) == good
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"skew": 0.5}, r"the server of default answers with the correct digest, but its scores"),
+        ({"digest": "other"}, r"the server of default serves the artifact other instead of "),
+        ({"digest": ""}, r"serves the artifact without a digest instead of"),
+    ],
+)
+def test_a_server_that_is_not_proved_alone_gets_no_traffic(
+    platform: Platform,
+    gateway: Gateway,
+    tmp_path: Path,
+    fault: Mapping[str, Any],
+    message: str,
+) -> None:
+    artifacts = ArtifactStore(platform.store)
+    good, bad = (_publish(platform, tmp_path / v, v) for v in ("good", "bad"))
+    gateway.digest = good.digest
+    deploy(TOY, good, platform=platform, artifacts=artifacts)
+    for name, value in fault.items():
+        setattr(platform.alone, name, value)
+
+    with pytest.raises(FatalStateError, match=message):
+        deploy(TOY, bad, platform=platform, artifacts=artifacts)
+
+    assert platform.alone.asked == [good.digest, bad.digest]
+    assert deployed_ref(TOY, platform) == good
+    served = VerdictLog(platform.store).standings("toy", place=place_for(TOY, platform))
+    assert bad.digest not in served
+
+
 def test_what_was_deployed_meanwhile_stays(
-    platform: Platform, gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    platform: Platform, gateway: Gateway, tmp_path: Path
 ) -> None:
     artifacts = ArtifactStore(platform.store)
     first, second, bad = (_publish(platform, tmp_path / v, v) for v in ("1", "2", "bad"))
     gateway.digest = first.digest
     deploy(TOY, first, platform=platform, artifacts=artifacts)
 
-    def roll_back_meanwhile(*_: object, **__: object) -> None:
-        rolled_back = seldon_deployment(TOY, second, secret=platform.object_store_secret())
-        platform.deployments.apply(rolled_back)
-        raise FatalStateError("it answers other scores")
-
-    monkeypatch.setattr(deploying, "_prove", roll_back_meanwhile)
-    with pytest.raises(FatalStateError):
+    rolled_back = seldon_deployment(TOY, second, secret=platform.object_store_secret())
+    platform.meanwhile = lambda: platform.deployments.apply(rolled_back)
+    with pytest.raises(ConflictError, match="toy-model: somebody else changed it in the meantime"):
         deploy(TOY, bad, platform=platform, artifacts=artifacts)
     assert deployed_ref(TOY, platform) == second
+    assert bad.digest not in platform.alone.asked
 
 
 def test_what_was_pinned_meanwhile_stays(

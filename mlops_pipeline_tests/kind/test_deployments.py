@@ -1,6 +1,9 @@
 """Deployments in a real cluster: how fast, that no request is dropped, how each failure reads."""
 
 import base64
+import multiprocessing
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -24,16 +27,20 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
 )
 from mlops_pipeline.clients.kubernetes import (
+    DEPLOYMENT,
+    DESTINATION_RULE,
     POD,
     SECRET,
     SELDON_DEPLOYMENT,
     KubernetesApi,
     Resource,
 )
+from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
-from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.proving import HoldoutProof
+from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import KindPlatform
@@ -43,9 +50,17 @@ from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
+from mlops_pipeline.platforms.kubernetes.parts import base
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Change
-from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
+from mlops_pipeline.platforms.seldon import (
+    DIGEST_ANNOTATION,
+    MANAGED_BY,
+    PREDICTOR_ANNOTATION,
+    Predictor,
+    SeldonDeployment,
+    parse,
+)
 from mlops_pipeline_tests.kind.conftest import KindCommandLine
 
 pytestmark = pytest.mark.kind
@@ -82,6 +97,17 @@ class Rig:
 
     def apply(self, *predictors: dict[str, Any], name: str = "iris", **spec: Any) -> Change:
         return self.platform.deployments.apply(deployment(*predictors, name=name, **spec))
+
+    def prove(self, ref: ModelRef, proof: type[HoldoutProof] = HoldoutProof) -> Change:
+        """Apply as `up` does: with a name that says what it runs, and proved before it serves."""
+        spec = next(m.spec for m in load_catalog((), datasets={}).models if m.name == "iris")
+        there = DeploymentRef("iris", NAMESPACE, self.url("").rstrip("/"), ref)
+        holdout = ArtifactStore(self.platform.object_store()).holdout(ref)
+        annotations = {DIGEST_ANNOTATION: ref.digest, PREDICTOR_ANNOTATION: "default"}
+        return self.platform.deployments.apply(
+            deployment({**predictor(ref), "annotations": annotations}),
+            proof=proof(spec, there, holdout, trust=self.platform.gateway_trust()),
+        )
 
     def altered(
         self, change: Callable[[dict[str, Any]], None], *, ready_timeout: float = 90
@@ -299,6 +325,87 @@ def test_a_new_version_takes_over_without_a_failed_request(rig: Rig) -> None:
     assert load.failures == []
     assert set(load.digests) == {one.digest, two.digest}
     assert sum(load.digests.values()) > 200
+
+
+class Refusing(HoldoutProof):
+    """Finds wrong what is right, or kills its process instead, at one of the two moments."""
+
+    at = "alone"
+    kills = False
+
+    def alone(self, predictor: Predictor, server: Predictions) -> None:
+        super().alone(predictor, server)
+        self._refuse("alone")
+
+    def exposed(self) -> None:
+        super().exposed()
+        self._refuse("exposed")
+
+    def _refuse(self, moment: str) -> None:
+        if moment == self.at and self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if moment == self.at:
+            raise FatalStateError(f"refused {moment}")
+
+
+class RefusingExposed(Refusing):
+    at = "exposed"
+
+
+def _prove_elsewhere(rig: Rig, ref: ModelRef, proof: type[Refusing]) -> None:
+    base.client_of.cache_clear()  # Two processes must not use one connection.
+    rig.prove(ref, proof)
+
+
+def test_only_a_proved_version_gets_traffic(rig: Rig) -> None:
+    one, two = rig.iris
+    with pytest.raises(FatalStateError, match="refused alone"):
+        rig.prove(one, Refusing)
+    assert httpx.post(rig.url(), json={}, timeout=20).status_code == 404
+    rig.apply(predictor(one))
+    with _load(rig) as load:
+        rig.prove(one)  # From the name that an older version of this project gave it.
+        with pytest.raises(FatalStateError, match="refused alone"):
+            rig.prove(two, Refusing)
+        assert set(load.digests) == {one.digest}
+        rig.prove(two)
+        assert set(rig.predict(times=3)) == {two.digest}
+        with pytest.raises(FatalStateError, match="refused exposed"):
+            rig.prove(one, RefusingExposed)
+        assert set(rig.predict(times=3)) == {two.digest}
+        rig.settle()
+    assert load.failures == []
+    (name,) = [p["name"] for p in rig.stored()["spec"]["predictors"]]
+    for resource in (DEPLOYMENT, DESTINATION_RULE):
+        there = [found["metadata"]["name"] for found in rig.api.list(resource, namespace=NAMESPACE)]
+        assert there
+        assert all(found.startswith(f"iris-{name}") for found in there), there
+    wait_until(
+        "the operator",
+        lambda: None if rig.stored()["status"]["state"] == "Available" else str(rig.stored()),
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("proof", [Refusing, RefusingExposed], ids=["alone", "exposed"])
+def test_a_kill_leaves_the_traffic_with_a_proved_version(
+    rig: Rig, proof: type[Refusing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = rig.iris
+    rig.prove(one)
+    monkeypatch.setattr(Refusing, "kills", True)
+    with _load(rig) as load:
+        fork = multiprocessing.get_context("fork")
+        process = fork.Process(target=_prove_elsewhere, args=(rig, two, proof))
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        serving = one if proof is Refusing else two
+        assert set(rig.predict(times=3)) == {serving.digest}
+        rig.prove(two)
+        assert set(rig.predict(times=3)) == {two.digest}
+        rig.settle()
+    assert load.failures == []
 
 
 def test_scaling_drops_nothing(rig: Rig) -> None:

@@ -25,7 +25,7 @@ from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target, c
 from mlops_pipeline.platforms.embedded.servers import Servers, ServerSet
 from mlops_pipeline.platforms.embedded.statuses import statuses
 from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
-from mlops_pipeline.platforms.platform import PredictorStatus
+from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 from mlops_pipeline.platforms.store_access import SECRET
 
@@ -52,19 +52,26 @@ class Parts:
 class EmbeddedDeployments:
     """Deployments whose servers are processes and whose routes are Envoy's.
 
-    An apply goes through five steps, and can be killed after each: servers started beside those
-    that serve; their clusters known to Envoy; the record written; the routes switched; the
-    servers that no record names drained and stopped. The next apply goes through all of them
-    again and finds what is there.
+    An apply goes through six steps, and can be killed after each: servers started beside those
+    that serve; each of them proved alone; their clusters known to Envoy; the record written; the
+    routes switched; the servers that no record names drained and stopped. The next apply goes
+    through all of them again and finds what is there.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    def apply(self, deployment: SeldonDeployment) -> Change:
+    def apply(
+        self,
+        deployment: SeldonDeployment,
+        *,
+        proof: Proof | None = None,
+        expected: Expected | None = None,
+    ) -> Change:
         """Make the deployment true: servers started, routes switched without a dropped request.
 
         Raises:
+            ConflictError: it is not what was expected; nothing was changed.
             NotFoundError: a secret, bucket or artifact does not exist; nothing was changed.
             FatalStateError: a server has ended; the version before keeps all traffic.
             UnavailableError: a server was not ready in time; likewise.
@@ -72,12 +79,19 @@ class EmbeddedDeployments:
         self._require_gateway()
         with self._lock(deployment.name, deployment.namespace, "apply"):
             before = self._parts.records.find(deployment.name, namespace=deployment.namespace)
+            if expected is not None:
+                name = f"{deployment.namespace}/{deployment.name}"
+                expected.require(before.deployment if before else None, name=name)
             sets = self._server_sets(deployment)
             self._fetch(sets)
-            with self._abandoning(deployment):
+            with self._undoing(before, deployment):
                 placed, started = self._start(sets)
                 after = Record(deployment, _route(deployment, sets, placed))
+                if proof is not None:
+                    self._prove_alone(before, after, proof)
                 routed = self._switch(before, after)
+                if proof is not None:
+                    proof.exposed()
             self._retire(deployment.name, deployment.namespace, before, after)
             return Change(_action(before, after, moved=started or routed), self._facts(after))
 
@@ -195,25 +209,52 @@ class EmbeddedDeployments:
             parts.servers.wait(servers, endpoints)
         return placed, any_started
 
+    def _prove_alone(self, before: Record | None, after: Record, proof: Proof) -> None:
+        """Ask each server that gets no requests yet: its own port answers like the gateway."""
+        known = before.programs if before else set()
+        for predictor, target in zip(
+            after.deployment.spec.predictors, after.route.targets, strict=True
+        ):
+            for endpoint in target.endpoints:
+                if endpoint.program not in known:
+                    proof.alone(predictor, self._parts.servers.predictions(endpoint))
+
     @contextmanager
-    def _abandoning(self, deployment: SeldonDeployment) -> Iterator[None]:
-        """Stop what was started for the deployment when it does not come to serve.
+    def _undoing(self, before: Record | None, deployment: SeldonDeployment) -> Iterator[None]:
+        """Put routes and record back, and stop what was started, if it does not come to serve.
 
         Its artifact is dropped too: it may have been damaged on this machine.
         """
-        servers = self._parts.servers
+        parts = self._parts
         name, namespace = deployment.name, deployment.namespace
-        before = servers.programs(name, namespace=namespace)
+        running = parts.servers.programs(name, namespace=namespace)
         try:
             yield
         except BaseException:
-            record = self._parts.records.find(name, namespace=namespace)
-            serving = record.programs if record else set()
-            new = servers.programs(name, namespace=namespace) - before - serving
-            with self._parts.locks.held("state", purpose=f"clean up after {name}"):
-                servers.stop(new)
+            tried = parts.records.find(name, namespace=namespace)
+            if tried != before:
+                self._put_back(before, name, namespace)
+                self._drain(_clusters(tried) - _clusters(before))
+            serving = before.programs if before else set()
+            with parts.locks.held("state", purpose=f"clean up after {name}"):
+                if tried != before:
+                    parts.gateway.publish("clusters", parts.records.routes())
+                # Without a record, nobody knows which of the older programs serve.
+                known = serving if before is not None else running
+                new = parts.servers.programs(name, namespace=namespace) - known
+                parts.servers.stop(new)
                 self._discard()
             raise
+
+    def _put_back(self, before: Record | None, name: str, namespace: str) -> None:
+        """Make the record, and then the routes, what they were."""
+        parts = self._parts
+        with parts.locks.held("state", purpose=f"undo {name}"):
+            if before is None:
+                parts.records.remove(name, namespace=namespace)
+            else:
+                parts.records.save(before)
+            parts.gateway.publish("routes", parts.records.routes())
 
     def _switch(self, before: Record | None, after: Record) -> bool:
         """Route to the new servers; say whether that changed anything."""
@@ -232,8 +273,7 @@ class EmbeddedDeployments:
     ) -> None:
         """Drain and stop what `before`, or a command that was killed, had and `after` has not."""
         parts = self._parts
-        old = cluster_names([before.route] if before else [])
-        self._drain(old - cluster_names([after.route] if after else []))
+        self._drain(_clusters(before) - _clusters(after))
         running = parts.servers.programs(name, namespace=namespace)
         with parts.locks.held("state", purpose=f"retire {name}"):
             if parts.gateway.is_running():
@@ -307,6 +347,10 @@ def _route(
         for servers, endpoints in zip(sets, placed, strict=True)
     ]
     return Route(deployment.namespace, deployment.name, tuple(targets))
+
+
+def _clusters(record: Record | None) -> set[str]:
+    return cluster_names([record.route] if record else [])
 
 
 def _others(routes: Sequence[Route], route: Route) -> list[Route]:

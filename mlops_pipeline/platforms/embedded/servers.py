@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_pipeline.clients import envoy, ports
+from mlops_pipeline.clients import envoy, http, ports, prediction
 from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
@@ -22,6 +23,8 @@ _FINAL = (2, 3, 4)
 """Exit codes of a model server for what a restart cannot help: a bad parameter, an artifact that is
 not what its manifest says, a model that does not load."""
 _PREFIX = "server-"
+_PROOF_TIMEOUT = 30.0
+"""Seconds for one answer of a server that is asked alone."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,11 @@ class Servers:
             return str(versions[0]) if versions else ""
         except (ValueError, KeyError, TypeError):
             return ""
+
+    def predictions(self, endpoint: Endpoint) -> Predictions:
+        """Return a client of this one server, past the gateway."""
+        url = f"http://{ports.LOOPBACK}:{endpoint.http}{prediction.PATH}"
+        return Predictions(url, lambda body: http.post_json(url, body, timeout=_PROOF_TIMEOUT))
 
     def log(self, program: str, *, lines: int) -> str:
         """Return the last lines of a server's log."""

@@ -30,12 +30,7 @@ class KubernetesPlatform(ClusterPlatform):
         """Contacts nothing. The default `parts` are the real ones."""
         parts = parts or ExistingParts.make(home, settings, bundle=bundle, mirror=mirror)
         cluster = ExistingCluster(parts, above=lambda: self.layers[1:])
-        super().__init__(
-            parts,
-            Stack(parts, cluster),
-            explicit_images=not settings.seldon.install,
-            pull_secret=settings.images.pull_secret,
-        )
+        super().__init__(parts, Stack(parts, cluster), pull_secret=settings.images.pull_secret)
 
     def preflight(self) -> list[Diagnosis]:
         """Check this machine's programs, and everything that is needed in the cluster."""

@@ -29,9 +29,7 @@ class ClusterPlatform(ABC):
 
     name: str
 
-    def __init__(
-        self, parts: Parts, stack: Stack, *, explicit_images: bool = False, pull_secret: str = ""
-    ) -> None:
+    def __init__(self, parts: Parts, stack: Stack, *, pull_secret: str = "") -> None:
         """Nothing is contacted. For the options see `Manifests`."""
         self._parts = parts
         self._stack = stack
@@ -44,7 +42,6 @@ class ClusterPlatform(ABC):
             Manifests(
                 secret=store_access.SECRET,
                 image=image.reference if settings.serving.images == "own" else None,
-                explicit=explicit_images,
                 pull_secret=pull_secret,
                 engine=settings.seldon.engine,
                 deadline=settings.ready_timeout,

@@ -21,6 +21,18 @@ from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
 
 READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+CRASHING = {
+    "phase": "Running",
+    "conditions": [{"type": "Ready", "status": "False"}],
+    "containerStatuses": [
+        {
+            "name": "classifier",
+            "ready": False,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 4}},
+        }
+    ],
+}
 STARTING = {
     "phase": "Pending",
     "conditions": [{"type": "Ready", "status": "False"}],
@@ -49,13 +61,15 @@ class TickingClock:
 class FakeOperator:
     """Makes Deployments, pods and a VirtualService of each SeldonDeployment that is applied.
 
-    New pods are ready at the next step, or have the status `stuck`. `image` is what the operator
+    New pods are ready at the next step, or have the status `stuck`; those of the artifacts `broken`
+    end again and again. `image` is what the operator
     takes instead of what the manifest asks for; `silent`: it does nothing at all. `refused` is why
     no pod can be made, `routes` whether it writes routes.
     """
 
     def __init__(self, api: FakeKubernetes, clock: TickingClock) -> None:
         self.stuck: Mapping[str, Any] | None = None
+        self.broken: set[str] = set()
         self.image = ""
         self.silent = False
         self.refused = ""
@@ -65,7 +79,7 @@ class FakeOperator:
         self._api = api
         self._count = 0
         clock.steps.append(self.step)
-        api.when_applied("SeldonDeployment", self._take_up)
+        api.when_applied("SeldonDeployment", self.take_up)
 
     def step(self) -> None:
         """Let every pod become ready that can, and everything go whose owner is gone."""
@@ -76,6 +90,11 @@ class FakeOperator:
                 self._drop(deployment)
             else:
                 self._roll(deployment)
+        there_are = [d["spec"]["selector"]["matchLabels"] for d in self._api.list(DEPLOYMENT)]
+        for pod in self._api.list(POD):
+            labels = pod["metadata"]["labels"].items()
+            if not any(selector.items() <= labels for selector in there_are):
+                self._forget(POD, pod)
         for route in self._api.list(VIRTUAL_SERVICE):
             if _owner(route) not in there:
                 self._forget(VIRTUAL_SERVICE, route)
@@ -85,16 +104,11 @@ class FakeOperator:
     def pods(self) -> list[Manifest]:
         return list(self._api.list(POD))
 
-    def _take_up(self, resource: Manifest) -> None:
+    def take_up(self, resource: Manifest) -> None:
         if self.silent:
             return
-        wanted = {predictor["name"] for predictor in resource["spec"]["predictors"]}
         for place, predictor in enumerate(resource["spec"]["predictors"]):
             self._make(resource, predictor, place)
-        for deployment in self._api.list(DEPLOYMENT):
-            mine = _owner(deployment) == resource["metadata"]["uid"]
-            if mine and deployment["metadata"]["labels"]["version"] not in wanted:
-                self._drop(deployment)
 
     def _make(self, resource: Manifest, predictor: Mapping[str, Any], place: int) -> None:
         metadata = resource["metadata"]
@@ -145,10 +159,10 @@ class FakeOperator:
         new = [p for p in self._of(deployment) if _template(p) == template]
         while len(new) < wanted and not self.refused:
             new.append(self._start(deployment))
-        ready = 0
+        ready, stuck = 0, self._stuck(deployment)
         for pod in new[:wanted]:
-            self._api.put({**pod, "status": self.stuck or READY})
-            ready += not self.stuck
+            self._api.put({**pod, "status": stuck or READY})
+            ready += not stuck
         if ready == wanted and not self.refused:
             for pod in self._of(deployment):
                 if pod["metadata"]["name"] not in {p["metadata"]["name"] for p in new[:wanted]}:
@@ -168,6 +182,10 @@ class FakeOperator:
             "conditions": conditions,
         }
         self._api.put({**deployment, "status": status})
+
+    def _stuck(self, deployment: Manifest) -> Mapping[str, Any] | None:
+        annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+        return CRASHING if annotations.get(DIGEST_ANNOTATION) in self.broken else self.stuck
 
     def _start(self, deployment: Manifest) -> Manifest:
         self._count += 1
@@ -195,17 +213,31 @@ class FakeOperator:
         return pod
 
     def _route(self, resource: Manifest) -> None:
-        """Write the route, as the operator does, once every Deployment is ready."""
+        """Write the route, as the operator does, once every wanted Deployment has ready pods.
+
+        Only then it deletes the Deployments of other predictors, of those that ever had a pod.
+        """
         metadata = resource["metadata"]
         mine = [d for d in self._api.list(DEPLOYMENT) if _owner(d) == metadata["uid"]]
+        versions = {
+            (p.get("labels") or {}).get("version", p["name"])
+            for p in resource["spec"]["predictors"]
+        }
+        wanted = [d for d in mine if d["metadata"]["labels"]["version"] in versions]
         ready = all(
-            d["status"]["updatedReplicas"] == d["spec"]["replicas"] and not self.stuck for d in mine
+            d["status"]["updatedReplicas"] == d["spec"]["replicas"] > 0 and not self._stuck(d)
+            for d in wanted
         )
-        if not mine or not ready or not self.routes or self.refused:
+        if not wanted or not ready or not self.routes or self.refused:
             return
+        for deployment in mine:
+            if deployment not in wanted and deployment["status"]["replicas"]:
+                self._drop(deployment)
         live = [p for p in resource["spec"]["predictors"] if not p.get("shadow")]
         shadows = [p for p in resource["spec"]["predictors"] if p.get("shadow")]
         rule: dict[str, Any] = {"route": [_destination(p) for p in live]}
+        annotations = metadata.get("annotations") or {}
+        gateway = annotations.get("seldon.io/istio-gateway", "istio-system/seldon-gateway")
         if shadows:
             rule["mirror"] = {"subset": shadows[0]["name"]}
         self._api.put(
@@ -217,7 +249,26 @@ class FakeOperator:
                     "namespace": metadata["namespace"],
                     "ownerReferences": [{"uid": metadata["uid"]}],
                 },
-                "spec": {"http": [rule, {"route": []}]},
+                "spec": {"gateways": [gateway], "http": [rule, {"route": []}]},
+            }
+        )
+        for predictor in resource["spec"]["predictors"]:
+            self._rule(metadata, predictor)
+
+    def _rule(self, metadata: Mapping[str, Any], predictor: Mapping[str, Any]) -> None:
+        name, namespace = f"{metadata['name']}-{predictor['name']}", metadata["namespace"]
+        named = {
+            "name": name,
+            "namespace": namespace,
+            "ownerReferences": [{"uid": metadata["uid"]}],
+        }
+        host = f"{name}.{namespace}.svc.cluster.local"
+        self._api.put(
+            {
+                "apiVersion": "networking.istio.io/v1",
+                "kind": "DestinationRule",
+                "metadata": named,
+                "spec": {"host": host, "subsets": [{"name": predictor["name"]}]},
             }
         )
 

@@ -121,16 +121,11 @@ def test_each_layer_is_ours_or_used_as_it_is(rig: ExistingRig) -> None:
             seen.append(layer.name)
 
 
-def test_an_operator_that_knows_not_of_our_images_is_told_in_each_deployment(
-    rig: ExistingRig,
-) -> None:
-    assert not platform_of(rig).deployments._manifests._explicit
+def test_nodes_pull_serving_images_with_the_secret_of_the_settings(rig: ExistingRig) -> None:
     rig.settings = existing_settings(
         seldon={"install": False}, images={"registry": "r.example.com", "pull_secret": "pull"}
     )
-    manifests = platform_of(rig).deployments._manifests
-    assert manifests._explicit
-    assert manifests._pull_secret == "pull"
+    assert platform_of(rig).deployments._manifests._pull_secret == "pull"
 
 
 def test_only_what_is_ours_to_install_is_provided(rig: ExistingRig) -> None:

@@ -3,18 +3,14 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Literal, Protocol
 
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import (
     ConflictError,
-    FatalStateError,
     NotFoundError,
-    PipelineError,
     UnavailableError,
     UnknownNameError,
-    WaitTimeoutError,
 )
 from mlops_pipeline.clients.kubernetes import (
     NAMESPACE,
@@ -26,16 +22,13 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.waiting import patiently, wait_until
-from mlops_pipeline.platforms.kubernetes.deployments.manifests import APPLIED_ANNOTATION, Manifests
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
-    Rollout,
-    describe_unready,
     look,
-    ready_shares,
 )
 from mlops_pipeline.platforms.kubernetes.deployments.statuses import memory_bytes, statuses
+from mlops_pipeline.platforms.kubernetes.deployments.transition import Transition
 from mlops_pipeline.platforms.kubernetes.objects import pods
-from mlops_pipeline.platforms.kubernetes.objects.edits import apply_whole
 from mlops_pipeline.platforms.kubernetes.objects.endings import (
     find_lasting,
     is_ending,
@@ -44,17 +37,13 @@ from mlops_pipeline.platforms.kubernetes.objects.endings import (
 from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, is_mine, is_ours
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.layers import Change
-from mlops_pipeline.platforms.platform import PredictorStatus
-from mlops_pipeline.platforms.seldon import SeldonDeployment, between
+from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
+from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 0.2
 _PATIENCE = 30.0
 """Seconds that a webhook may take to answer after its start, and a route to reach the gateway."""
-_SLOW = 5.0
-"""Seconds after which the operator has either reconciled a new manifest or reported a failure."""
-_HEARD = 1.0
-"""Seconds after which the gateway has received a route: istiod collects changes for 0.1 s."""
 _READY = "ready"
 """The only path that our servers and Seldon's executor (`executor/api/rest/server.go`) serve under
 every protocol."""
@@ -93,9 +82,9 @@ class Gateway(Protocol):
 class KubernetesDeployments:
     """Deployments whose servers are pods and whose routes belong to Istio.
 
-    During an apply, the serving pods keep running until new ones are ready: the operator does a
-    rolling update. If the new pods do not become ready, the previous manifest is restored, so that
-    the cluster's manifest describes what it serves.
+    During an apply, the serving pods keep running until new ones are ready and, with a proof, have
+    been proved. If that fails, the previous manifest is restored, so that the cluster's manifest
+    describes what it serves.
     """
 
     def __init__(
@@ -113,7 +102,13 @@ class KubernetesDeployments:
         self._gateway = gateway
         self._get = get
 
-    def apply(self, deployment: SeldonDeployment) -> Change:
+    def apply(
+        self,
+        deployment: SeldonDeployment,
+        *,
+        proof: Proof | None = None,
+        expected: Expected | None = None,
+    ) -> Change:
         """Start the deployment's pods, then switch the routes without losing a request.
 
         Raises:
@@ -121,7 +116,8 @@ class KubernetesDeployments:
                 was changed.
             NotFoundError: the gateway, a secret, a bucket or an artifact does not exist. Nothing
                 was changed.
-            ConflictError: somebody else created a deployment of that name. Nothing was changed.
+            ConflictError: somebody else created a deployment of that name, or changed it in the
+                meantime. Their change stays.
             FatalStateError: a pod cannot become ready; the previous version keeps all traffic.
             UnavailableError: it did not become ready in time; the previous version keeps all
                 traffic.
@@ -130,26 +126,17 @@ class KubernetesDeployments:
         with self._lock(deployment.name, deployment.namespace, "apply"):
             before = self._find_settled(api, deployment)
             _require_ours(before, "apply")
+            if expected is not None:
+                found = self._manifests.read(before) if before is not None else None
+                expected.require(found, name=f"{deployment.namespace}/{deployment.name}")
             self._prepare(api, deployment)
-            start, stale = self._parts.clock.now(), self._edited(api, before)
-            step, *more = self._steps(api, before, deployment)
-            render = partial(self._manifests.render, kept=self._going(before, deployment))
-            applied = self._apply(api, render(step))
-            with self._taking_back(api, before, applied):
-                for following in more:
-                    self._wait(api, before, applied, step, stale=stale)
-                    self._parts.clock.sleep(_HEARD)
-                    step, stale = following, {}
-                    applied = self._apply(api, render(step))
-                waited = self._wait(api, before, applied, deployment, stale=stale)
-                if waited and before is not None:
-                    # Until then the gateway still sends requests to the replaced pods.
-                    self._parts.clock.sleep(_HEARD)
-                self._wait_for_route(deployment, url)
+            start = self._parts.clock.now()
+            way = Transition(api, self._parts, self._manifests, before=before, wanted=deployment)
+            waited = way.run(proof, wait_for_route=lambda: self._wait_for_route(deployment, url))
             seconds = self._parts.clock.now() - start
         return Change(
-            _action(before, applied, waited=waited),
-            {"address": url, **self._facts(api, applied), "seconds": round(seconds, 2)},
+            _action(before, is_same=way.is_same, waited=waited),
+            {"address": url, **self._facts(api, way.applied), "seconds": round(seconds, 2)},
         )
 
     def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
@@ -301,105 +288,6 @@ class KubernetesDeployments:
                     "or set envSecretRefName to another one"
                 )
 
-    def _steps(
-        self, api: KubernetesApi, before: Manifest | None, wanted: SeldonDeployment
-    ) -> Sequence[SeldonDeployment]:
-        """Return the states to apply one after the other so that no request is lost.
-
-        The last one is `wanted`. Steps are needed because Seldon's operator writes the route to a
-        new predictor before its DestinationRule, and deletes the Service of an old predictor
-        together with the route: for a moment the gateway has no destination for a share of the
-        requests. If nothing serves yet, no request can be lost, and one step is enough.
-
-        The route says which predictors serve; the manifest does not: after an apply was killed, the
-        predictors of its manifest are still starting.
-        """
-        if before is None:
-            return [wanted]
-        there, placed = self._manifests.standing(before), self._manifests.place(wanted)
-        shares = ready_shares(api, before, there)
-        return [*between(there, placed, shares), wanted] if shares else [wanted]
-
-    def _going(self, before: Manifest | None, wanted: SeldonDeployment) -> Mapping[str, Manifest]:
-        """Return the existing predictors that `wanted` does not have, by name."""
-        names = {p.name for p in self._manifests.place(wanted).spec.predictors}
-        there = (before["spec"].get("predictors") or ()) if before is not None else ()
-        return {p["name"]: p for p in there if p["name"] not in names}
-
-    def _apply(self, api: KubernetesApi, manifest: Manifest) -> Manifest:
-        """Apply, and retry while Seldon's webhook does not answer yet."""
-        applied: list[Manifest] = []
-        name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
-
-        def describe_unready() -> str | None:
-            applied.append(apply_whole(api, manifest))
-            return None
-
-        wait_until(
-            f"the API of the cluster for {namespace}/{name}",
-            patiently(describe_unready),
-            timeout=_PATIENCE,
-            clock=self._parts.clock,
-            interval=1,
-            hint="see `mlops-pipeline status`",
-        )
-        return applied[-1]
-
-    def _wait(
-        self,
-        api: KubernetesApi,
-        before: Manifest | None,
-        resource: Manifest,
-        wanted: SeldonDeployment,
-        *,
-        stale: Mapping[str, int],
-    ) -> bool:
-        """Wait until `resource` is rolled out and routed. Return whether waiting was necessary."""
-        start, placed = self._parts.clock.now(), self._manifests.place(wanted)
-
-        def describe() -> str | None:
-            now = api.find(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
-            if now is None:
-                raise FatalStateError(
-                    f"{wanted.namespace}/{wanted.name} was deleted while it was being rolled out; "
-                    "apply it again"
-                )
-            slow = self._parts.clock.now() - start > _SLOW
-            if not slow and _generations(look(api, resource)).items() & stale.items():
-                return "waiting for Seldon's operator to revert a manual change"
-            current = {**resource, "status": now.get("status")}
-            return describe_unready(api, current, placed, slow=slow)
-
-        probe, same = describe, before is not None and _is_same(before, resource)
-        if same or stale:
-            probe = pods.replacing_failed(api, probe, lambda: look(api, resource).pods)
-        probe = patiently(probe)
-        if same and probe() is None:
-            return False
-        try:
-            wait_until(
-                f"the deployment {wanted.namespace}/{wanted.name}",
-                probe,
-                timeout=self._parts.settings.ready_timeout,
-                clock=self._parts.clock,
-                interval=_INTERVAL,
-                hint=f"see `mlops-pipeline logs {wanted.name}`",
-            )
-        except WaitTimeoutError as error:
-            log = pods.log_reader(api, namespace=wanted.namespace)
-            words = pods.last_words(look(api, resource).pods, log=log)
-            raise WaitTimeoutError(f"{error}{words}") from error
-        return True
-
-    def _edited(self, api: KubernetesApi, found: Manifest | None) -> Mapping[str, int]:
-        """Return uid → generation of the Deployments if somebody changed their pods by hand.
-
-        Their annotations do not show whether the operator has reverted the change: they equal the
-        annotations of what was applied.
-        """
-        edited = found is not None and self._manifests.has_other_pods(found)
-        return _generations(look(api, found)) if found is not None and edited else {}
-
     def _wait_for_route(self, deployment: SeldonDeployment, url: str) -> None:
         """Wait until the gateway has received the route, if our own servers answer there."""
         if not self._manifests.are_ours or not any(
@@ -423,25 +311,6 @@ class KubernetesDeployments:
             clock=self._parts.clock,
             hint="see `mlops-pipeline logs istio`",
         )
-
-    @contextmanager
-    def _taking_back(
-        self, api: KubernetesApi, before: Manifest | None, after: Manifest
-    ) -> Iterator[None]:
-        """Restore the previous manifest if the new version does not become ready."""
-        try:
-            yield
-        except BaseException:
-            metadata = after["metadata"]
-            name, namespace = metadata["name"], metadata["namespace"]
-            try:
-                if before is None:
-                    api.delete(SELDON_DEPLOYMENT, name, namespace=namespace)
-                else:
-                    api.apply(_as_it_was(before))
-            except PipelineError:
-                _log.exception("could not restore the previous deployment %s/%s", namespace, name)
-            raise
 
     def _wait_for_end(self, api: KubernetesApi, found: Manifest, left: Sequence[str]) -> None:
         name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
@@ -482,12 +351,6 @@ def _is_namespace_ending(api: KubernetesApi, name: str) -> bool:
     return found is not None and is_ending(found)
 
 
-def _generations(rollout: Rollout) -> dict[str, int]:
-    """Return uid → generation of the Deployments. Each change of the pods increases it."""
-    found = (deployment["metadata"] for deployment in rollout.deployments)
-    return {metadata["uid"]: metadata.get("generation", 1) for metadata in found}
-
-
 def _require_ours(found: Manifest | None, verb: str) -> None:
     """Refuse to change a deployment that somebody else created.
 
@@ -523,31 +386,11 @@ def _require_artifact(store: Objects, uri: str) -> None:
         raise NotFoundError(f"there are no objects below {uri}; publish the artifact first")
 
 
-def _is_same(before: Manifest, after: Manifest) -> bool:
-    """Say whether an apply changed neither the specification nor the given manifest."""
-    given = [
-        (m["metadata"].get("annotations") or {}).get(APPLIED_ANNOTATION) for m in (before, after)
-    ]
-    return bool(before["spec"] == after["spec"]) and given[0] == given[1]
-
-
 def _action(
-    before: Manifest | None, after: Manifest, *, waited: bool
+    before: Manifest | None, *, is_same: bool, waited: bool
 ) -> Literal["created", "updated", "repaired", "unchanged"]:
     if before is None:
         return "created"
-    if not _is_same(before, after):
+    if not is_same:
         return "updated"
     return "repaired" if waited else "unchanged"
-
-
-def _as_it_was(before: Manifest) -> Manifest:
-    """Return the manifest that restores the object."""
-    metadata = before["metadata"]
-    kept = ("name", "namespace", "labels", "annotations")
-    return {
-        "apiVersion": before["apiVersion"],
-        "kind": before["kind"],
-        "metadata": {key: metadata[key] for key in kept if metadata.get(key)},
-        "spec": before["spec"],
-    }

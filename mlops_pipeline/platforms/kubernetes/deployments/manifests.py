@@ -22,6 +22,7 @@ from mlops_pipeline.platforms.seldon import (
     MANAGED_BY,
     MEMORY_ANNOTATION,
     MEMORY_LIMIT_ANNOTATION,
+    PREDICTOR_ANNOTATION,
     Graph,
     Metadata,
     Predictor,
@@ -41,8 +42,6 @@ IMAGE_ANNOTATION = "mlops-pipeline/serving-image"
 """On a predictor: the image that its pods serve with. A new image replaces the pods."""
 TEMPLATE_ANNOTATION = "mlops-pipeline/template"
 """On a predictor: a digest of what its pods run. The operator copies it to Deployment and pods."""
-PREDICTOR_ANNOTATION = "mlops-pipeline/predictor"
-"""On a predictor that has another name in the cluster: the name that its manifest gave it."""
 NO_ENGINE_ANNOTATION = "seldon.io/no-engine"
 TF_SERVING = "tfserving"
 """The container that loads the model, behind the unit's own container
@@ -75,9 +74,9 @@ class Manifests:
     """Writes and reads the SeldonDeployments of a cluster.
 
     `secret` is the Secret that artifacts are read with if a manifest names none. `image` is None if
-    upstream's images serve, which do not support our probes. With `explicit`, each container names
-    the image, because the operator is not configured with it. `pull_secret` is the Secret that
-    nodes pull it with. `engine` puts Seldon's executor before each model. `deadline` is the number
+    upstream's images serve, which do not support our probes. Each container names its image, so a
+    new configuration of the operator changes no pod. `pull_secret` is the Secret that nodes pull it
+    with. `engine` puts Seldon's executor before each model. `deadline` is the number
     of seconds in which a pod must become ready. `serving` has the resources of the containers.
     """
 
@@ -86,7 +85,6 @@ class Manifests:
         *,
         secret: str,
         image: Image | None,
-        explicit: bool = False,
         pull_secret: str = "",
         engine: bool = False,
         deadline: float = 240,
@@ -94,7 +92,6 @@ class Manifests:
     ) -> None:
         self.secret = secret
         self._image = image
-        self._explicit = explicit
         self._pull_secret = pull_secret
         self._engine = engine
         self._deadline = max(1, round(deadline))
@@ -112,13 +109,15 @@ class Manifests:
     def place(self, deployment: SeldonDeployment) -> SeldonDeployment:
         """Return the deployment with the names that its predictors have in the cluster.
 
-        The name of a predictor with Seldon's executor contains a digest of its pods. So a change of
-        the pods makes another predictor: its pods start beside the serving ones, and the traffic
-        moves when they are ready. Replacing pods under one name would lose requests: the executor
-        closes its port as soon as it gets the signal to stop (Seldon gives its container no
-        preStop), and when the executor is turned on or off, Seldon's operator changes the Service's
-        port before the new pods are ready. A predictor that was read from the cluster keeps its
-        name.
+        A digest of its pods is appended to the name of a predictor that says so by
+        `PREDICTOR_ANNOTATION`. So a change of the pods makes another predictor: its pods start
+        beside the serving ones, and the traffic moves when they are proved.
+
+        So it is with every predictor that has Seldon's executor, where replacing pods under one
+        name would lose requests: the executor closes its port as soon as it gets the signal to stop
+        (Seldon gives its container no preStop), and when the executor is turned on or off, Seldon's
+        operator changes the Service's port before the new pods are ready. Other predictors keep the
+        name that their manifest gave them, as does one that was read from the cluster.
         """
         spec = deployment.spec
         plain = deployment.to_manifest()["spec"]["predictors"]
@@ -218,11 +217,9 @@ class Manifests:
     def _place_images(
         self, component: dict[str, Any], predictor: Predictor, protocol: str, image: Image
     ) -> None:
-        """Set the containers' images and the pull secret, if the operator does not set them."""
+        """Set the containers' images and the pull secret."""
         if self._pull_secret:
             component["spec"]["imagePullSecrets"] = [{"name": self._pull_secret}]
-        if not self._explicit:
-            return
         for container in component["spec"]["containers"]:
             loads = container["name"] == loader(predictor, protocol)
             container["image"] = image(predictor.graph.implementation if loads else FORWARDER)
@@ -233,7 +230,7 @@ class Manifests:
         if TEMPLATE_ANNOTATION in predictor.annotations:
             return predictor
         annotations = self._predictor(deployment, predictor, plain)["annotations"]
-        if not has_engine(annotations):
+        if not (has_engine(annotations) or PREDICTOR_ANNOTATION in annotations):
             return predictor
         suffix = f"-{annotations[TEMPLATE_ANNOTATION][:8]}"
         marks = {PREDICTOR_ANNOTATION: predictor.name, TEMPLATE_ANNOTATION: ""}

@@ -4,13 +4,14 @@ The SeldonDeployment's own status is not used: `Available` may belong to the pre
 because the operator never writes `observedGeneration`, and it does not include the route.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
+    DESTINATION_RULE,
     EVENT,
     POD,
     VIRTUAL_SERVICE,
@@ -18,9 +19,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
 )
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
-    IMAGE_ANNOTATION,
     TEMPLATE_ANNOTATION,
-    loader,
     mirrors_of,
     traffic_of,
 )
@@ -30,6 +29,8 @@ from mlops_pipeline.platforms.kubernetes.objects.workloads import is_rolled_out
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
 ID_LABEL = "seldon-deployment-id"
+HIDDEN_GATEWAY = "mlops-pipeline-without-traffic"
+"""The name of a Gateway that does not exist: a VirtualService with it alone routes nothing."""
 _PASSING = (
     "status unknown for quota",
     "error looking up service account",
@@ -51,7 +52,7 @@ class Rollout:
     deployments: tuple[Manifest, ...]
     pods: tuple[Manifest, ...]
     routes: tuple[Manifest, ...]
-    """Its VirtualServices."""
+    """Its VirtualServices that lead from a gateway to it."""
 
     def of(self, predictor: Predictor) -> list[Manifest]:
         """Return the Deployments of a predictor: a graph of one unit has one."""
@@ -63,6 +64,12 @@ class Rollout:
         selector = deployment["spec"]["selector"]["matchLabels"].items()
         return [p for p in self.pods if selector <= (p["metadata"].get("labels") or {}).items()]
 
+    def new_pods(self, predictor: Predictor) -> list[Manifest]:
+        """Return the pods of a predictor that run what its manifest asks for."""
+        template, made = _made(self, predictor)
+        found = (pod for deployment in made for pod in self.pods_of(deployment))
+        return [p for p in found if _annotation(p, TEMPLATE_ANNOTATION) == template]
+
 
 def look(api: KubernetesApi, resource: Manifest) -> Rollout:
     """Return the objects of a SeldonDeployment, found by owners and labels, not by names."""
@@ -73,7 +80,7 @@ def look(api: KubernetesApi, resource: Manifest) -> Rollout:
         resource,
         tuple(d for d in deployments if _is_owned(d, uid)),
         (),
-        tuple(r for r in routes if _is_owned(r, uid)),
+        tuple(r for r in routes if _is_owned(r, uid) and not _is_hidden(r)),
     )
     ids = {_label(d, ID_LABEL) for d in found.deployments}
     every = api.list(POD, namespace=namespace, labels=ID_LABEL)
@@ -82,12 +89,17 @@ def look(api: KubernetesApi, resource: Manifest) -> Rollout:
 
 
 def describe_unready(
-    api: KubernetesApi, resource: Manifest, wanted: SeldonDeployment, *, slow: bool = False
+    api: KubernetesApi,
+    resource: Manifest,
+    wanted: SeldonDeployment,
+    *,
+    slow: bool = False,
+    awaited: Collection[str] | None = None,
 ) -> str | None:
     """Say what is not ready yet of `resource`, which was applied; None if all is ready.
 
     With `slow`, enough time has passed that the operator's status is about this version, not about
-    the previous one.
+    the previous one. If `awaited` names predictors, only their pods count, and no route.
 
     Raises:
         FatalStateError: a pod cannot become ready, or cannot be created; has the reason and log.
@@ -100,24 +112,19 @@ def describe_unready(
     reasons = [
         _describe_predictor(rollout, wanted, predictor, events, log)
         for predictor in wanted.spec.predictors
+        if awaited is None or predictor.name in awaited
     ]
     if unready := "; ".join(reason for reason in reasons if reason):
         return unready
-    return _describe_route(rollout, wanted)
+    # The operator writes no route while a predictor has no ready server.
+    is_routed = awaited is None and all(map(wanted.replicas, wanted.spec.predictors))
+    return _describe_route(rollout, wanted) if is_routed else None
 
 
-def ready_shares(
-    api: KubernetesApi, resource: Manifest, there: SeldonDeployment
-) -> Mapping[str, int]:
-    """Return ready predictor → percent of the live requests that the route sends to it.
-
-    Empty if a predictor that gets requests is not ready.
-    """
-    rollout = look(api, resource)
-    routed = traffic_of(rollout.routes)
-    live = [p for p in there.spec.predictors if not p.shadow]
-    ready = {p.name: routed.get(p.name, 0) for p in live if _is_ready(rollout, there, p)}
-    return ready if sum(ready.values()) == 100 else {}
+def serving(rollout: Rollout, there: SeldonDeployment) -> frozenset[str]:
+    """Return the predictors whose servers are all ready; one without replicas serves nothing."""
+    live = [p for p in there.spec.predictors if not p.shadow and there.replicas(p)]
+    return frozenset(p.name for p in live if _is_ready(rollout, there, p))
 
 
 def described_status(resource: Manifest) -> str:
@@ -143,7 +150,6 @@ def _describe_predictor(
     if not made:
         return f"waiting for Seldon's operator to roll out {predictor.name}"
     for deployment in made:
-        _require_image(deployment, wanted, predictor)
         replicas = wanted.replicas(predictor)
         if deployment["spec"].get("replicas", 1) != replicas:
             return f"waiting for Seldon's operator to scale {predictor.name} to {replicas}"
@@ -194,24 +200,6 @@ def _require_taken_up(rollout: Rollout, wanted: SeldonDeployment, *, slow: bool)
         )
 
 
-def _require_image(deployment: Manifest, wanted: SeldonDeployment, predictor: Predictor) -> None:
-    """Refuse a Deployment for which the operator chose another image than ours.
-
-    Raises:
-        FatalStateError: the operator is configured with another image.
-    """
-    template = deployment["spec"]["template"]
-    expected = _annotation(template, IMAGE_ANNOTATION)
-    name = loader(predictor, wanted.spec.protocol)
-    images = [c.get("image", "") for c in template["spec"]["containers"] if c["name"] == name]
-    if expected and expected not in images:
-        raise FatalStateError(
-            f"Seldon's operator serves {wanted.namespace}/{wanted.name} with "
-            f"{', '.join(images) or 'no image'} instead of {expected}; "
-            "configure the operator with `mlops-pipeline up seldon_core`"
-        )
-
-
 def _require_possible(deployment: Manifest, found: Sequence[Manifest]) -> None:
     """Refuse a Deployment that exceeded its deadline, or whose pods Kubernetes refuses.
 
@@ -252,6 +240,42 @@ def _progress(deployment: Manifest) -> str:
         f"{status.get('updatedReplicas', 0)} of {wanted} new pods created, "
         f"{status.get('availableReplicas', 0)} ready in total"
     )
+
+
+def remove_leftovers(api: KubernetesApi, resource: Manifest) -> None:
+    """Delete the DestinationRules and Deployments of predictors that the resource does not have.
+
+    Seldon's operator leaves the rules behind, and a Deployment that never had a pod. Whatever the
+    route still leads to stays.
+    """
+    rollout, namespace = look(api, resource), resource["metadata"]["namespace"]
+    kept = {predictor["name"] for predictor in resource["spec"]["predictors"]}
+    kept |= {name for name, share in traffic_of(rollout.routes).items() if share}
+    for rule in api.list(DESTINATION_RULE, namespace=namespace):
+        subsets = {subset.get("name") for subset in rule["spec"].get("subsets") or ()}
+        if _is_owned(rule, resource["metadata"]["uid"]) and not subsets & kept:
+            api.delete(DESTINATION_RULE, rule["metadata"]["name"], namespace=namespace)
+    versions = {p["name"]: (p.get("labels") or {}) for p in resource["spec"]["predictors"]}
+    kept |= {labels.get("version", name) for name, labels in versions.items()}
+    for deployment in rollout.deployments:
+        if _label(deployment, "version") not in kept:
+            api.delete(DEPLOYMENT, deployment["metadata"]["name"], namespace=namespace)
+
+
+def port_of(pod: Manifest) -> int:
+    """Return the port on which a pod answers over HTTP.
+
+    The operator counts ports up from 9000 over the units of all predictors, and names them.
+    """
+    for container in pod["spec"].get("containers") or ():
+        for port in container.get("ports") or ():
+            if port.get("name") == "http":
+                return int(port["containerPort"])
+    return 9000
+
+
+def _is_hidden(route: Manifest) -> bool:
+    return list(route["spec"].get("gateways") or ()) == [HIDDEN_GATEWAY]
 
 
 def _template(deployment: Manifest) -> str:

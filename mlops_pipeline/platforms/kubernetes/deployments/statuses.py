@@ -8,19 +8,17 @@ from typing import Literal
 from mlops_pipeline.clients.errors import FatalStateError, PipelineError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import EVENT, KubernetesApi, Manifest
-from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
-    PREDICTOR_ANNOTATION,
-    traffic_of,
-)
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import traffic_of
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     Rollout,
     described_status,
     newest_first,
+    port_of,
 )
 from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.objects.workloads import is_rolled_out
 from mlops_pipeline.platforms.platform import PredictorStatus
-from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+from mlops_pipeline.platforms.seldon import PREDICTOR_ANNOTATION, Predictor, SeldonDeployment
 
 _State = Literal["ready", "starting", "failed", "stopped", "edited"]
 _DIGEST_HEADER = "x-model-digest"
@@ -127,16 +125,7 @@ def _ask(api: KubernetesApi, pod: Manifest, path: str) -> HttpAnswer | None:
     metadata = pod["metadata"]
     try:
         return api.ask_pod(
-            metadata["name"], namespace=metadata["namespace"], port=_port(pod), path=path
+            metadata["name"], namespace=metadata["namespace"], port=port_of(pod), path=path
         )
     except PipelineError:
         return None
-
-
-def _port(pod: Manifest) -> int:
-    """Return the port named `http`. The operator numbers ports from 9000 across predictors."""
-    for container in pod["spec"].get("containers") or ():
-        for port in container.get("ports") or ():
-            if port.get("name") == "http":
-                return int(port["containerPort"])
-    return 9000

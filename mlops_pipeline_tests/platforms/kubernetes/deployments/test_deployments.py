@@ -40,24 +40,12 @@ from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes import FakeObjectStore
 from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeKubernetes, FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.fake_operator import (
+    CRASHING,
     STARTING,
     FakeOperator,
     TickingClock,
 )
 from mlops_pipeline_tests.platforms.kubernetes.stand_in_executor import executor
-
-CRASHING = {
-    "phase": "Running",
-    "conditions": [{"type": "Ready", "status": "False"}],
-    "containerStatuses": [
-        {
-            "name": "classifier",
-            "ready": False,
-            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-            "lastState": {"terminated": {"exitCode": 4}},
-        }
-    ],
-}
 
 
 @dataclass
@@ -703,12 +691,6 @@ def test_a_quota_ends_the_wait_with_its_words(world: World) -> None:
     world.deployments.apply(deployment())
     world.operator.refused = 'pods "x" is forbidden: exceeded quota: small'
     failing(world, "exceeded quota: small; raise the quota")
-
-
-def test_an_image_that_the_operator_does_not_know_ends_the_wait(world: World) -> None:
-    world.operator.image = "serving:old"
-    error = failing(world, "with serving:old instead of serving:1")
-    assert "mlops-pipeline up seldon_core" in str(error)
 
 
 def test_kubernetes_own_deadline_ends_the_wait(world: World) -> None:

@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,19 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     APPLIED_ANNOTATION,
     IMAGE_ANNOTATION,
     NO_ENGINE_ANNOTATION,
-    PREDICTOR_ANNOTATION,
     TEMPLATE_ANNOTATION,
     Manifests,
     loader,
     mirrors_of,
     traffic_of,
 )
-from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
+from mlops_pipeline.platforms.seldon import (
+    DIGEST_ANNOTATION,
+    MANAGED_BY,
+    PREDICTOR_ANNOTATION,
+    SeldonDeployment,
+    parse,
+)
 from mlops_pipeline.settings.layers import ServingSettings
 
 OURS = Manifests(secret="keys", image=lambda implementation: f"serving:{implementation}")
@@ -185,6 +191,18 @@ def test_with_the_engine_other_pods_are_another_predictor() -> None:
     assert one(rendered(manifests=ENGINE))["annotations"][PREDICTOR_ANNOTATION] == "default"
     long = one(rendered(deployment(predictor("a" * 63)), ENGINE))["name"]
     assert len(long) == 63
+
+
+def test_a_predictor_that_asks_for_it_is_named_by_what_its_pods_run() -> None:
+    def name(base: str = "default", *, manifests: Manifests = OURS, **graph: str) -> str:
+        asked = predictor(base, graph=graph)
+        asked["annotations"] = {**asked.get("annotations", {}), PREDICTOR_ANNOTATION: base}
+        return str(one(rendered(deployment(asked), manifests))["name"])
+
+    assert re.fullmatch(r"default-[0-9a-f]{8}", name())
+    assert name() == name()
+    assert len({name(), name(modelUri="s3://models/iris/4567"), name(manifests=ENGINE)}) == 3
+    assert (len(name("a" * 63)), name("a" * 63)[:54]) == (63, "a" * 54)
 
 
 def test_a_predictor_that_stands_in_the_cluster_keeps_its_name() -> None:
@@ -457,16 +475,15 @@ def test_the_annotation_holds_the_manifest_as_it_was_given() -> None:
     assert parse(json.loads(text)) == deployment()
 
 
-def test_where_the_operator_knows_not_of_our_images_each_container_names_its_own() -> None:
-    told = Manifests(secret="keys", image=lambda i: f"serving:{i}", explicit=True)
-    assert [c["image"] for c in containers(rendered(manifests=told))] == ["serving:SKLEARN_SERVER"]
+def test_each_container_names_its_image_whatever_the_operator_is_configured_with() -> None:
+    own = Manifests(secret="keys", image=lambda i: f"serving:{i}")
+    assert [c["image"] for c in containers(rendered(manifests=own))] == ["serving:SKLEARN_SERVER"]
     graph = {"implementation": "TENSORFLOW_SERVER"}
     heavy = deployment(predictor(graph=graph))
-    images = [c["image"] for c in containers(rendered(heavy, told))]
+    images = [c["image"] for c in containers(rendered(heavy, own))]
     assert images == ["serving:SKLEARN_SERVER", "serving:TENSORFLOW_SERVER"]
     alone = deployment(predictor(graph=graph), protocol="tensorflow")
-    assert [c["image"] for c in containers(rendered(alone, told))] == ["serving:TENSORFLOW_SERVER"]
-    assert all("image" not in c for c in containers(rendered()))
+    assert [c["image"] for c in containers(rendered(alone, own))] == ["serving:TENSORFLOW_SERVER"]
 
 
 def test_nodes_pull_with_the_secret_that_is_named() -> None:

@@ -16,10 +16,11 @@ _MODELS = (
     ("secrets", "", WRITE),
     ("pods", "", ("get", "list", "delete")),
     ("pods/log", "", ("get",)),
-    ("pods/proxy", "", ("get",)),
+    ("pods/proxy", "", ("get", "create")),  # A server is asked alone before it gets traffic.
     ("events", "", ("list",)),
-    ("deployments", APPS, READ),
+    ("deployments", APPS, (*READ, "delete")),
     ("virtualservices", "networking.istio.io", READ),
+    ("destinationrules", "networking.istio.io", ("list", "delete")),
 )
 _EVERYWHERE = (
     ("nodes", "", ("list",)),

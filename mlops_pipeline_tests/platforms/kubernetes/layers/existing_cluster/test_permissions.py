@@ -30,7 +30,8 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
 from mlops_pipeline_tests.platforms.kubernetes.charts import deployment, their_istio
-from mlops_pipeline_tests.platforms.kubernetes.deployments import test_deployments
+from mlops_pipeline_tests.platforms.kubernetes.deployments import test_deployments, test_proof
+from mlops_pipeline_tests.platforms.kubernetes.fake_operator import CRASHING
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     ExistingRig,
     existing_settings,
@@ -141,9 +142,11 @@ class Recording(FakeKubernetes):
         self._use(POD, namespace, "get", below="/log")
         return super().log(pod, namespace=namespace, **more)
 
-    def ask_pod(self, pod: str, *, namespace: str, port: int, path: str) -> HttpAnswer:
-        self._use(POD, namespace, "get", below="/proxy")
-        return super().ask_pod(pod, namespace=namespace, port=port, path=path)
+    def ask_pod(
+        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+    ) -> HttpAnswer:
+        self._use(POD, namespace, "get" if body is None else "create", below="/proxy")
+        return super().ask_pod(pod, namespace=namespace, port=port, path=path, body=body)
 
 
 def not_covered(api: Recording, settings: KubernetesSettings) -> list[str]:
@@ -229,7 +232,11 @@ def test_the_rights_suffice_for_deployments(
     monkeypatch.setattr(test_deployments, "FakeKubernetes", Recording)
     world = test_deployments.World(tmp_path)
     world.deployments.apply(test_deployments.deployment())
-    world.operator.stuck = test_deployments.CRASHING
+    for digest in ("one", "two"):
+        proof = test_proof.Asking(world)
+        world.deployments.apply(test_proof.wanted(digest), proof=proof)
+        assert proof.seen
+    world.operator.stuck = CRASHING
     with suppress(PipelineError):
         world.deployments.apply(test_deployments.deployment(test_deployments.predictor("two")))
     world.status()

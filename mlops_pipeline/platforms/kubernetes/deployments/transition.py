@@ -1,0 +1,405 @@
+"""From the deployment that a cluster serves to the wanted one, without a lost request.
+
+Seldon's operator writes the route to a new predictor before its DestinationRule, and deletes the
+Service of an old predictor together with the route: for a moment the gateway has no destination for
+a share of the requests. So new predictors are added without traffic first, and old ones are removed
+last, when the gateway sends them nothing any more.
+
+With a proof, a new predictor is asked alone, through the API server, before it gets traffic. Where
+no predictor gets requests yet, the first step binds the route to a Gateway that does not exist.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+from mlops_pipeline.clients import prediction
+from mlops_pipeline.clients.errors import (
+    ConflictError,
+    FatalStateError,
+    NotFoundError,
+    PipelineError,
+    UnavailableError,
+    WaitTimeoutError,
+)
+from mlops_pipeline.clients.http import HttpAnswer
+from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi, Manifest
+from mlops_pipeline.clients.prediction import Predictions
+from mlops_pipeline.clients.waiting import patiently, wait_until
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
+    APPLIED_ANNOTATION,
+    Manifests,
+    traffic_of,
+)
+from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
+    HIDDEN_GATEWAY,
+    Rollout,
+    describe_unready,
+    look,
+    port_of,
+    remove_leftovers,
+    serving,
+)
+from mlops_pipeline.platforms.kubernetes.objects import pods
+from mlops_pipeline.platforms.kubernetes.objects.edits import apply_whole
+from mlops_pipeline.platforms.kubernetes.parts.base import Parts
+from mlops_pipeline.platforms.platform import Proof
+from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment, between
+
+GATEWAY_ANNOTATION = "seldon.io/istio-gateway"
+_log = logging.getLogger(__name__)
+_INTERVAL = 0.2
+_ATTEMPTS = 3
+"""Times that pods may end while they are proved."""
+_MOVE_BACK = 10.0
+"""Seconds in which the route leads back to the previous version."""
+_PATIENCE = 30.0
+"""Seconds in which a webhook that was just started must answer."""
+_SLOW = 5.0
+"""Seconds after which the operator has rolled out what was applied, or reports that it cannot."""
+_ROUTE_DELAY = 1.0
+"""Seconds in which the gateway receives a route where no answer shows it: istiod collects changes
+for 0.1 s."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One manifest on the way, and what must be true before the next one is applied."""
+
+    deployment: SeldonDeployment
+    waits_for_route: bool = True
+    """Whether the route must follow it."""
+    moves: bool = False
+    """Whether predictors get traffic that had none."""
+
+
+class Transition:
+    """Applies a deployment step by step, and restores what was there if a step fails."""
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        parts: Parts,
+        manifests: Manifests,
+        *,
+        before: Manifest | None,
+        wanted: SeldonDeployment,
+    ) -> None:
+        self._api = api
+        self._parts = parts
+        self._manifests = manifests
+        self._before = before
+        self._wanted = wanted
+        self._placed = manifests.place(wanted)
+        self._unproved: tuple[Predictor, ...] = ()
+        """Predictors that get no requests yet, and must be proved before they do."""
+        self.applied: Manifest = {}
+        """The object as the last step left it."""
+        self._sent: Manifest = {}
+        """The specification that was sent last: an answer may be lost."""
+
+    def run(self, proof: Proof | None, *, wait_for_route: Callable[[], None]) -> bool:
+        """Take every step. Return whether waiting for pods or routes was necessary.
+
+        Raises:
+            PipelineError: a step failed; everything is as before.
+        """
+        stale, steps = self._edited(), self._steps(proves=proof is not None)
+        with self._undoing(steps) as done:
+            waited, is_checked = False, False
+            for step in steps:
+                if done:
+                    self._require_untouched()
+                self._apply(step)
+                waited |= self._wait(step, stale={} if done else stale)
+                is_last = step is steps[-1]
+                if proof is None and not is_last:
+                    self._parts.clock.sleep(_ROUTE_DELAY)
+                elif proof is not None:
+                    if not done:
+                        self._prove_alone(proof, step)
+                    if not is_checked and (step.moves or is_last):
+                        proof.exposed()
+                        is_checked = True
+                done.append(step)
+            if waited and self._before is not None and not self._unproved:
+                # The gateway may still send requests to pods that were replaced under their name.
+                self._parts.clock.sleep(_ROUTE_DELAY)
+            if proof is None:
+                wait_for_route()
+        if waited:
+            remove_leftovers(self._api, self.applied)
+        return waited
+
+    def _steps(self, *, proves: bool) -> list[Step]:
+        """Return the states to apply one after the other, the wanted one last.
+
+        The route says which predictors serve; the manifest does not: after an apply was killed, the
+        predictors of its manifest are still starting, or not proved.
+        """
+        routed: Mapping[str, int] = {}
+        there, ready = self._placed, frozenset[str]()
+        if self._before is not None:
+            rollout = look(self._api, self._before)
+            there, routed = self._manifests.standing(self._before), traffic_of(rollout.routes)
+            ready = serving(rollout, there)
+        if proves:
+            self._unproved = tuple(
+                p for p in self._placed.spec.predictors if not routed.get(p.name)
+            )
+        if not self._unproved:
+            return self._steps_in_place(there, {n: routed.get(n, 0) for n in ready})
+        if not any(routed.values()):
+            hidden = self._wanted.annotated({GATEWAY_ANNOTATION: HIDDEN_GATEWAY})
+            return [Step(hidden, waits_for_route=False), Step(self._wanted, moves=True)]
+        return self._steps_beside(there, routed, ready)
+
+    def _steps_in_place(self, there: SeldonDeployment, serving: Mapping[str, int]) -> list[Step]:
+        """Return the steps where nothing is proved alone. If nothing serves, one is enough."""
+        is_whole = sum(serving.values()) == 100
+        between_them = between(there, self._placed, serving) if is_whole else ()
+        return [*map(Step, between_them), Step(self._wanted)]
+
+    def _steps_beside(
+        self, there: SeldonDeployment, routed: Mapping[str, int], ready: Collection[str]
+    ) -> list[Step]:
+        """Return the steps that add what is not proved yet beside what gets the requests.
+
+        The operator writes no route while a predictor is not ready. So if one that gets requests is
+        not ready, the first step keeps the route as it is, and the last one replaces all at once.
+        The route may also lead to predictors that the manifest no longer has.
+        """
+        new = {p.name for p in self._unproved}
+        last = Step(self._wanted, moves=_gives_traffic(self._placed, new))
+        exposed = {name: share for name, share in routed.items() if share}
+        if exposed.keys() <= set(ready):
+            way = between(there, self._placed, exposed)
+            return [*(Step(step, moves=_gives_traffic(step, new)) for step in way), last]
+        way = between(there, self._placed, there.traffic())
+        first = [step for step in way if not _gives_traffic(step, new)]
+        return [*(Step(step, waits_for_route=False) for step in first), last]
+
+    def _prove_alone(self, proof: Proof, step: Step) -> None:
+        """Ask every new pod through the API server: no request is routed to it yet.
+
+        Raises:
+            PipelineError: one does not answer, or not as it should, or pods end again and again.
+        """
+        for predictor in self._unproved:
+            for _ in range(_ATTEMPTS):
+                with suppress(NotFoundError):  # The pod was replaced in between.
+                    rollout = look(self._api, self.applied)
+                    ready = [p for p in rollout.new_pods(predictor) if pods.is_ready(p)]
+                    for pod in ready:
+                        proof.alone(predictor, self._predictions(pod))
+                    if len(ready) >= self._wanted.replicas(predictor):
+                        break
+                self._wait(step, stale={})
+            else:
+                raise UnavailableError(
+                    f"the pods of {self._wanted.name}, predictor {predictor.name}, do not stay "
+                    f"ready, so they get no traffic; see `mlops-pipeline logs {self._wanted.name}`"
+                )
+
+    def _predictions(self, pod: Manifest) -> Predictions:
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        post = partial(self._ask, name, namespace, port_of(pod))
+        return Predictions(f"the pod {namespace}/{name}", post)
+
+    def _ask(self, pod: str, namespace: str, port: int, body: bytes) -> HttpAnswer:
+        return self._api.ask_pod(
+            pod, namespace=namespace, port=port, path=prediction.PATH, body=body
+        )
+
+    def _apply(self, step: Step) -> None:
+        """Apply, and retry while Seldon's webhook does not answer yet."""
+        manifest = self._manifests.render(step.deployment, kept=self._kept())
+        wanted, self._sent = self._wanted, manifest["spec"]
+
+        def describe() -> str | None:
+            self.applied = apply_whole(self._api, manifest)
+            return None
+
+        wait_until(
+            f"the API of the cluster for {wanted.namespace}/{wanted.name}",
+            patiently(describe),
+            timeout=_PATIENCE,
+            clock=self._parts.clock,
+            interval=1,
+            hint="see `mlops-pipeline status`",
+        )
+
+    def _kept(self) -> Mapping[str, Manifest]:
+        """Return the existing predictors that the wanted deployment does not have, by name."""
+        names = {p.name for p in self._placed.spec.predictors}
+        there = (self._before["spec"].get("predictors") or ()) if self._before is not None else ()
+        return {p["name"]: p for p in there if p["name"] not in names}
+
+    def _wait(self, step: Step, *, stale: Mapping[str, int], timeout: float | None = None) -> bool:
+        """Wait until the step is rolled out and routed. Return whether that was necessary."""
+        start, placed = self._parts.clock.now(), self._manifests.place(step.deployment)
+        wanted, resource = self._wanted, self.applied
+        awaited = None if step.waits_for_route else {p.name for p in self._placed.spec.predictors}
+
+        def describe() -> str | None:
+            status = self._find().get("status")
+            slow = self._parts.clock.now() - start > _SLOW
+            if not slow and _generations(look(self._api, resource)).items() & stale.items():
+                return "waiting for Seldon's operator to revert a manual change"
+            current = {**resource, "status": status}
+            return describe_unready(self._api, current, placed, slow=slow, awaited=awaited)
+
+        probe, same = describe, self.is_same
+        if same or stale:
+            probe = pods.replacing_failed(self._api, probe, lambda: look(self._api, resource).pods)
+        probe = patiently(probe)
+        if same and probe() is None:
+            return False
+        try:
+            wait_until(
+                f"the deployment {wanted.namespace}/{wanted.name}",
+                probe,
+                timeout=timeout or self._parts.settings.ready_timeout,
+                clock=self._parts.clock,
+                interval=_INTERVAL,
+                hint=f"see `mlops-pipeline logs {wanted.name}`",
+            )
+        except WaitTimeoutError as error:
+            log = pods.log_reader(self._api, namespace=wanted.namespace)
+            words = pods.last_words(look(self._api, resource).pods, log=log)
+            raise WaitTimeoutError(f"{error}{words}") from error
+        return True
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the last step changed neither the specification nor the given manifest."""
+        before = self._before
+        return (
+            before is not None
+            and before["spec"] == self.applied["spec"]
+            and (_given(before) == _given(self.applied))
+        )
+
+    def _edited(self) -> Mapping[str, int]:
+        """Return uid → generation of the Deployments if somebody changed their pods by hand.
+
+        Their annotations do not show whether the operator has reverted the change: they equal the
+        annotations of what was applied.
+        """
+        found = self._before
+        edited = found is not None and self._manifests.has_other_pods(found)
+        return _generations(look(self._api, found)) if found is not None and edited else {}
+
+    def _find(self) -> Manifest:
+        """Return the object as it is now.
+
+        Raises:
+            FatalStateError: somebody deleted it.
+        """
+        wanted = self._wanted
+        now = self._api.find(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
+        if now is None:
+            raise FatalStateError(
+                f"{wanted.namespace}/{wanted.name} was deleted while it was being rolled out; "
+                "apply it again"
+            )
+        return now
+
+    def _require_untouched(self) -> None:
+        """Refuse to overwrite what somebody else changed since the last step.
+
+        Raises:
+            ConflictError: its specification is another one.
+        """
+        if self._find()["spec"] != self.applied["spec"]:
+            raise ConflictError(
+                f"somebody changed {self._wanted.namespace}/{self._wanted.name} while it was being "
+                "rolled out, and that change stays. Run the command again to decide on its new "
+                "state"
+            )
+
+    @contextmanager
+    def _undoing(self, steps: Sequence[Step]) -> Iterator[list[Step]]:
+        """Restore the previous manifest if a step fails. The caller notes the steps that are done.
+
+        A change that somebody else made since stays.
+        """
+        done: list[Step] = []
+        try:
+            yield done
+        except BaseException:
+            wanted = self._wanted
+            try:
+                self._undo(steps, done)
+            except PipelineError:
+                _log.exception(
+                    "could not restore the previous deployment %s/%s",
+                    wanted.namespace,
+                    wanted.name,
+                )
+            raise
+
+    def _undo(self, steps: Sequence[Step], done: Sequence[Step]) -> None:
+        name, namespace = self._wanted.name, self._wanted.namespace
+        now = self._api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
+        before = self._before
+        if now is None:
+            return
+        ours = [self.applied.get("spec"), self._sent, before["spec"] if before else None]
+        if now["spec"] not in ours:
+            _log.warning(
+                "somebody changed %s/%s in the meantime; that change stays", namespace, name
+            )
+            return
+        if before is None:
+            self._api.delete(SELDON_DEPLOYMENT, name, namespace=namespace)
+            return
+        failed = steps[min(len(done), len(steps) - 1)]
+        if failed.moves and failed is not steps[-1]:
+            self._move_back(done[-1])
+        restored = self._api.apply(_as_it_was(before)).manifest
+        remove_leftovers(self._api, restored)
+
+    def _move_back(self, step: Step) -> None:
+        """Give the traffic back to the predictors that had it, which still serve.
+
+        The operator writes a route only while every predictor is ready. If one is not, the restored
+        manifest, which is without it, gives the traffic back.
+        """
+        rollout = look(self._api, self.applied)
+        if not all(pods.is_ready(pod) for p in self._unproved for pod in rollout.new_pods(p)):
+            return
+        try:
+            self._apply(step)
+            self._wait(step, stale={}, timeout=_MOVE_BACK)
+        except PipelineError as error:
+            _log.warning("%s", error)
+        self._parts.clock.sleep(_ROUTE_DELAY)
+
+
+def _gives_traffic(deployment: SeldonDeployment, names: set[str]) -> bool:
+    return any(share and name in names for name, share in deployment.traffic().items())
+
+
+def _given(manifest: Manifest) -> object:
+    return (manifest["metadata"].get("annotations") or {}).get(APPLIED_ANNOTATION)
+
+
+def _generations(rollout: Rollout) -> dict[str, int]:
+    """Return uid → generation of the Deployments. Each change of the pods increases it."""
+    found = (deployment["metadata"] for deployment in rollout.deployments)
+    return {metadata["uid"]: metadata.get("generation", 1) for metadata in found}
+
+
+def _as_it_was(before: Manifest) -> Manifest:
+    """Return the manifest that restores the object."""
+    metadata = before["metadata"]
+    kept = ("name", "namespace", "labels", "annotations")
+    return {
+        "apiVersion": before["apiVersion"],
+        "kind": before["kind"],
+        "metadata": {key: metadata[key] for key in kept if metadata.get(key)},
+        "spec": before["spec"],
+    }
