@@ -16,9 +16,12 @@ from mlops_pipeline.clients import launcher, ports, running
 from mlops_pipeline.clients.s3 import ObjectStore
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
+from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.programs import MARK
+from mlops_pipeline.platforms.embedded.servers import program_prefix
 from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Change, by_name
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
 
@@ -36,6 +39,11 @@ class Rig:
     def platform(self) -> EmbeddedPlatform:
         """A platform object of its own each time, as another process has."""
         return EmbeddedPlatform(self.home, self.settings)
+
+    @property
+    def deployments(self) -> EmbeddedDeployments:
+        """Those of a platform object of its own."""
+        return self.platform.deployments
 
     def up(self) -> dict[str, Change]:
         return {layer.name: layer.ensure() for layer in self.platform.layers}
@@ -66,6 +74,26 @@ class Rig:
             answers = [client.post(self.url(name=name), json={}) for _ in range(times)]
         return [answer.raise_for_status().json()["digest"] for answer in answers]
 
+    def is_routed(self, *, name: str = "toy") -> bool:
+        """Say whether requests to the deployment reach a server."""
+        return httpx.post(self.url(name=name), json={}, timeout=20).status_code != 404
+
+    def servers(self, *, name: str = "toy") -> dict[str, int]:
+        """Return the process of each server of a deployment."""
+        prefix = program_prefix(name, "seldon")
+        found = {n: self._supervisor.running(n) for n in self._supervisor.names()}
+        return {n: p.pid for n, p in found.items() if p is not None and n.startswith(prefix)}
+
+    def stop_servers(self, *, name: str = "toy") -> None:
+        """Stop the servers of a deployment, as a person does who does not know of it."""
+        for program in self.servers(name=name):
+            self._supervisor.client.stop(program)
+
+        def describe_alive() -> str | None:
+            return ", ".join(self.servers(name=name)) or None
+
+        wait_until("the end of the servers", describe_alive, timeout=20)
+
     def pids(self) -> list[int]:
         return running.marked(MARK, State.at(self.home).identity)
 
@@ -76,13 +104,12 @@ class Rig:
 
     def pid(self, program: str) -> int:
         """Return the process id of a layer's program, or of the one model server so called."""
-        supervisor = self.platform.layers[0]
         if program == "supervisor":
-            return int(supervisor.client.identity()[1])  # type: ignore[attr-defined]
-        (name,) = [n for n in supervisor.files.names() if program in n]  # type: ignore[attr-defined]
-        process = supervisor.running(name)  # type: ignore[attr-defined]
+            return self._supervisor.client.identity()[1]
+        (name,) = [n for n in self._supervisor.files.names() if program in n]
+        process = self._supervisor.running(name)
         assert process is not None, name
-        return int(process.pid)
+        return process.pid
 
     def kill(self, program: str) -> int:
         """SIGKILL a program and return when it is gone, with the id that it had."""
@@ -90,6 +117,11 @@ class Rig:
         process.kill()
         wait_until("its end", lambda: None if _is_gone(process) else "alive", timeout=5)
         return process.pid
+
+    @property
+    def _supervisor(self) -> Supervisor:
+        (supervisor,) = [x for x in self.platform.layers if isinstance(x, Supervisor)]
+        return supervisor
 
 
 def _is_gone(process: psutil.Process) -> bool:

@@ -1,7 +1,8 @@
 """A model server that starts in a moment: the embedded platform's side of the contract, no model.
 
-Its artifact is `behaviour.json`: `digest` (what it answers with), `exit` (end at once with this
-code), `loading` (seconds until it is ready), `thinking` (seconds until it answers).
+Its artifact is `behaviour.json`: `digest` (what it answers with), `exit` (end with this code),
+`lasting` (seconds until it ends; none: at once), `loading` (seconds until it is ready), `thinking`
+(seconds until it answers).
 """
 
 import json
@@ -58,10 +59,17 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 256
 
 
+def end(code: int) -> None:
+    sys.stderr.write("the artifact does not match its manifest: changed: model.joblib\n")
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def main() -> int:
     if code := int(BEHAVIOUR.get("exit", 0)):
-        sys.stderr.write("the artifact does not match its manifest: changed: model.joblib\n")
-        return code
+        if "lasting" not in BEHAVIOUR:
+            end(code)
+        threading.Timer(BEHAVIOUR["lasting"], end, [code]).start()
     server = Server(("127.0.0.1", int(os.environ["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"])), Handler)
     Server.daemon_threads = True
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())

@@ -56,10 +56,7 @@ def deployment(**graph: Any) -> SeldonDeployment:
 
 
 def book(path: Path, *, taken: set[int]) -> PortBook:
-    def first_free(first: int, *, besides: set[int]) -> int:
-        return next(p for p in range(first, first + 100) if p not in taken | besides)
-
-    return PortBook(path, first_free=first_free, is_free=lambda port: port not in taken)
+    return PortBook(path, is_free=lambda port: port not in taken)
 
 
 def test_the_preferred_port_is_taken_and_kept(tmp_path: Path) -> None:
@@ -349,8 +346,8 @@ def folders(tmp_path: Path) -> Callable[..., ModelFolders]:
     (tmp_path / "secrets/ns/poor.json").write_text("{}")
 
     def make(store: FakeObjectStore) -> ModelFolders:
-        connect: Any = lambda _: store  # noqa: E731
-        return ModelFolders(tmp_path / "models", tmp_path / "secrets", connect=connect)
+        folder, secrets = tmp_path / "models", tmp_path / "secrets"
+        return ModelFolders(folder, secrets, connect=lambda _: store)
 
     return make
 

@@ -15,10 +15,9 @@ from mlops_pipeline.clients.errors import (
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
+from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
+from mlops_pipeline.platforms.embedded.interfaces import Gateway, Secrets
 from mlops_pipeline.platforms.embedded.models import ModelFolders
-from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.records import Record, Records
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target, cluster_names
@@ -44,9 +43,10 @@ class Parts:
     records: Records
     servers: Servers
     models: ModelFolders
-    gateway: EnvoyGateway
-    object_store: SeaweedObjectStore
+    gateway: Gateway
+    object_store: Secrets
     fingerprint: Callable[[], str]
+    clock: Clock = MONOTONIC
 
 
 class EmbeddedDeployments:
@@ -290,6 +290,7 @@ class EmbeddedDeployments:
                 "the last requests to replaced servers",
                 lambda: f"{n} requests" if (n := self._parts.gateway.active(clusters)) else None,
                 timeout=self._parts.settings.drain_timeout,
+                clock=self._parts.clock,
                 interval=0.05,
             )
         except WaitTimeoutError as error:

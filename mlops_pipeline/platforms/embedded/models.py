@@ -18,7 +18,7 @@ from mlops_pipeline.clients.temporary import is_temporary, temporary_folder
 from mlops_pipeline.serving.artifact import MANIFEST, ArtifactError, verify
 
 if TYPE_CHECKING:
-    from mlops_pipeline.clients.s3 import ObjectStore
+    from mlops_pipeline.clients.s3 import Objects
 
 _KEYS = {
     "RCLONE_CONFIG_S3_ENDPOINT",
@@ -35,7 +35,7 @@ class ModelFolders:
         folder: Path,
         secrets: Path,
         *,
-        connect: "Callable[[dict[str, str]], ObjectStore] | None" = None,
+        connect: "Callable[[dict[str, str]], Objects] | None" = None,
     ) -> None:
         self._folder = folder
         self._secrets = secrets
@@ -108,7 +108,7 @@ class ModelFolders:
         return {str(key): str(value) for key, value in content.items()}
 
 
-def _connect(secret: dict[str, str]) -> "ObjectStore":
+def _connect(secret: dict[str, str]) -> "Objects":
     from mlops_pipeline.clients.s3 import Credentials, ObjectStore
 
     keys = Credentials(

@@ -2,7 +2,6 @@
 
 import shutil
 import zlib
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,10 +64,7 @@ class SeaweedObjectStore:
         self._settings = settings
         self._supervisor = supervisor
         self._locks = locks
-        is_free = store_program.is_free
-        self._ports = PortBook(
-            state.ports, first_free=partial(ports.first_free, is_free=is_free), is_free=is_free
-        )
+        self._ports = PortBook(state.ports, is_free=store_program.is_free)
         self._keys = StoreKeys(state.object_store / "s3.json", secrets=state.secrets)
         self._certificate = StoreCertificate(state.object_store)
 

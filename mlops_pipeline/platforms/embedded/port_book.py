@@ -15,11 +15,9 @@ class PortBook:
         self,
         path: Path,
         *,
-        first_free: Callable[..., int] = ports.first_free,
         is_free: Callable[[int], bool] = ports.is_free,
     ) -> None:
         self._file = KeptFile(path, _parsed)
-        self._first_free = first_free
         self._is_free = is_free
 
     def find(self, owner: str) -> int | None:
@@ -39,7 +37,7 @@ class PortBook:
         if (before := given.get(owner)) is not None and self._is_free(before):
             return before
         taken = {port for name, port in given.items() if name != owner}
-        given[owner] = self._first_free(preferred, besides=taken)
+        given[owner] = ports.first_free(preferred, besides=taken, is_free=self._is_free)
         self._write(given)
         return given[owner]
 

@@ -10,13 +10,13 @@ from mlops_pipeline.clients import envoy, http, ports, prediction
 from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.supervisor import SupervisedProcess
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
+from mlops_pipeline.platforms.embedded.interfaces import ProgramSupervisor
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.routing import Endpoint
 from mlops_pipeline.platforms.embedded.state import State
-from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.seldon import Predictor
 
 _FINAL = (2, 3, 4)
@@ -84,14 +84,36 @@ def program_prefix(deployment: str, namespace: str) -> str:
     return f"{_PREFIX}{namespace}.{deployment}."
 
 
+@dataclass(frozen=True)
+class Loopback:
+    """What servers are asked on 127.0.0.1. Tests replace all of it."""
+
+    probe: Callable[[str], envoy.Answer | str] = envoy.probe
+    """GET a URL; the answer, or why there is none."""
+    listeners: Callable[[int], set[tuple[str, int]]] = ports.listeners
+    """Return (address, port) of each listening socket of a process."""
+    is_free: Callable[[int], bool] = ports.is_free
+    """Say whether a server could listen on a port now."""
+
+
 class Servers:
     """Starts, watches and stops model servers. Callers of what changes hold the `state` lock."""
 
-    def __init__(self, state: State, settings: EmbeddedOptions, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        state: State,
+        settings: EmbeddedOptions,
+        supervisor: ProgramSupervisor,
+        *,
+        loopback: Loopback | None = None,
+        clock: Clock = MONOTONIC,
+    ) -> None:
         self._state = state
         self._settings = settings
         self._supervisor = supervisor
-        self._ports = PortBook(state.ports)
+        self._loopback = loopback or Loopback()
+        self._clock = clock
+        self._ports = PortBook(state.ports, is_free=self._loopback.is_free)
 
     def start(self, servers: ServerSet, model: Path) -> tuple[tuple[Endpoint, ...], bool]:
         """Start what does not run of these servers; return where they are, and if any was started.
@@ -119,6 +141,7 @@ class Servers:
             f"the servers of {servers.deployment}/{servers.predictor.name} in {servers.namespace}",
             lambda: "; ".join(r for r in (probe() for probe in probes) if r) or None,
             timeout=self._settings.ready_timeout,
+            clock=self._clock,
             interval=0.05,
             hint=f"see `mlops-pipeline logs {servers.deployment}`",
         )
@@ -157,7 +180,7 @@ class Servers:
         process = self._supervisor.running(endpoint.program)
         if process is None:
             return "its process is not running"
-        return _describe_unready(process, endpoint)
+        return self._describe_unready(process, endpoint)
 
     def is_running(self, endpoint: Endpoint) -> bool:
         """Say whether the server's process runs, ready or not."""
@@ -170,7 +193,7 @@ class Servers:
 
     def digest(self, endpoint: Endpoint) -> str:
         """Return the artifact digest that the server itself answers with; empty if it is silent."""
-        answer = envoy.probe(f"http://{ports.LOOPBACK}:{endpoint.http}/metadata")
+        answer = self._loopback.probe(f"http://{ports.LOOPBACK}:{endpoint.http}/metadata")
         if isinstance(answer, str) or answer.status != 200:
             return ""
         try:
@@ -194,7 +217,7 @@ class Servers:
     def _place(self, program: str) -> Endpoint:
         """Return the server's ports: those it listens on, or free ones."""
         process = self._supervisor.running(program)
-        heard = {port for _, port in ports.listeners(process.pid)} if process else set()
+        heard = {port for _, port in self._loopback.listeners(process.pid)} if process else set()
         http, grpc = (
             self._ports.keep_or_choose(
                 f"{program}.{protocol}", preferred=self._settings.model_port, ours=heard
@@ -204,13 +227,29 @@ class Servers:
         return Endpoint(program, http, grpc)
 
     def _probe(self, endpoint: Endpoint) -> Callable[[], str | None]:
-        watch = self._supervisor.watch(endpoint.program, lambda p: _describe_unready(p, endpoint))
+        watch = self._supervisor.watch(
+            endpoint.program, lambda process: self._describe_unready(process, endpoint)
+        )
 
         def describe_unready() -> str | None:
             reason = watch()
             return f"{endpoint.program}: {reason}" if reason else None
 
         return describe_unready
+
+    def _describe_unready(self, process: SupervisedProcess, endpoint: Endpoint) -> str | None:
+        answer = self._loopback.probe(f"http://{ports.LOOPBACK}:{endpoint.http}/v2/health/ready")
+        if isinstance(answer, str):
+            return f"process {process.pid} does not answer yet ({answer})"
+        if answer.status != 200:
+            return f"process {process.pid} is loading the model (status {answer.status})"
+        heard = self._loopback.listeners(process.pid)
+        if (ports.LOOPBACK, endpoint.http) not in heard:
+            raise FatalStateError(
+                f"another program answers on port {endpoint.http} instead of {endpoint.program}; "
+                "apply the deployment again to move it to another port"
+            )
+        return None
 
     def _program(self, servers: ServerSet, endpoint: Endpoint, model: Path) -> Program:
         return Program(
@@ -229,18 +268,3 @@ def _json_for_supervisor(value: object) -> str:
     for character in "';#":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _describe_unready(process: SupervisedProcess, endpoint: Endpoint) -> str | None:
-    answer = envoy.probe(f"http://{ports.LOOPBACK}:{endpoint.http}/v2/health/ready")
-    if isinstance(answer, str):
-        return f"process {process.pid} does not answer yet ({answer})"
-    if answer.status != 200:
-        return f"process {process.pid} is loading the model (status {answer.status})"
-    heard = ports.listeners(process.pid)
-    if (ports.LOOPBACK, endpoint.http) not in heard:
-        raise FatalStateError(
-            f"another program answers on port {endpoint.http} instead of {endpoint.program}; "
-            "apply the deployment again to move it to another port"
-        )
-    return None
