@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from mlops_pipeline.clients.errors import (
     ConflictError,
+    FatalStateError,
     NotFoundError,
     PipelineError,
     UnavailableError,
@@ -145,15 +147,17 @@ def _no_server(predictor: Predictor) -> Predictions:
 
 
 class FakeDeployments:
-    """Deployments that are ready as soon as they are applied.
+    """Deployments that are ready as soon as they are applied, but for digests that are `broken`.
 
-    `server` returns what answers for a predictor that has no traffic yet.
+    `state` is that of all servers; an apply makes them ready again. `server` returns what answers
+    for a predictor that has no traffic yet.
     """
 
     def __init__(self, server: Callable[[Predictor], Predictions] = _no_server) -> None:
         self.server = server
+        self.broken: set[str] = set()
         self.applied: dict[tuple[str, str], SeldonDeployment] = {}
-        self.state: str = "ready"
+        self.state: Literal["ready", "starting", "failed", "edited"] = "ready"
         self.conflict = ""
         self.difference = ""
         self.damaged: tuple[str, ...] = ()
@@ -166,23 +170,25 @@ class FakeDeployments:
         expected: Expected | None = None,
     ) -> Change:
         key = (deployment.namespace, deployment.name)
-        known = self.applied.get(key)
+        if bad := [p.name for p in deployment.spec.predictors if p.digest in self.broken]:
+            raise FatalStateError(f"{key[0]}/{key[1]}: {', '.join(bad)} cannot become ready")
+        known, state = self.applied.get(key), self.state
         if expected is not None:
             expected.require(known, name=deployment.name)
         if proof is not None:
             for predictor in deployment.spec.predictors:
                 if known is None or predictor not in known.spec.predictors:
                     proof.alone(predictor, self.server(predictor))
-        self.applied[key] = deployment
+        self.applied[key], self.state = deployment, "ready"
         try:
             if proof is not None:
                 proof.exposed()
         except BaseException:
             self.applied = {k: d for k, d in {**self.applied, key: known}.items() if d is not None}
             raise
-        if known == deployment:
-            return Change("unchanged")
-        return Change("updated" if known else "created")
+        if known != deployment:
+            return Change("updated" if known else "created")
+        return Change("unchanged" if state == "ready" else "repaired")
 
     def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
         found = self.find(name, namespace=namespace)
@@ -215,9 +221,15 @@ class FakeDeployments:
         found = self.find(name, namespace=namespace)
         if found is None:
             return ()
-        shares = found.traffic()
+        shares, dead = found.traffic(), self.state == "failed"
         return tuple(
-            PredictorStatus(p.name, p.digest, shares.get(p.name, 0), p.replicas, self.state, "")  # type: ignore[arg-type]
+            PredictorStatus(
+                name=p.name,
+                digest="" if dead else p.digest,
+                traffic=shares.get(p.name, 0),
+                replicas=0 if dead else found.replicas(p),
+                state=self.state,
+            )
             for p in found.spec.predictors
         )
 

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.clients.kubernetes import KubernetesApi
+from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.datasets import DatasetStore
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
 from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.settings import Settings
@@ -157,3 +162,24 @@ def parts(command_line: KindCommandLine) -> KindParts:
 def cluster_api(parts: KindParts) -> KubernetesApi:
     """The API server of the cluster that is up."""
     return parts.api()
+
+
+@pytest.fixture(scope="session")
+def refs(command_line: KindCommandLine) -> dict[str, list[ModelRef]]:
+    """The artifacts of the platform that is up, and a second one of iris."""
+    platform = KindPlatform(
+        command_line.home / "kind", command_line.settings.kind, bundle=command_line.bundle
+    )
+    store = platform.object_store()
+    datasets, artifacts = DatasetStore(store), ArtifactStore(store)
+    iris = next(model for model in load_catalog((), datasets={}).models if model.name == "iris")
+    snapshot = datasets.ensure(iris, file=None)
+    changed = merge_hyperparameters(iris.spec, {"C": 0.9})
+    ensure_trained(
+        TrainingOrder(iris, snapshot.ref, changed),
+        datasets=datasets,
+        artifacts=artifacts,
+        run_id="tests",
+        force=False,
+    )
+    return {name: [a.ref for a in artifacts.list(name)] for name in ("iris", "mnist")}

@@ -24,7 +24,6 @@ from mlops_pipeline.clients.errors import (
     FatalStateError,
     InvalidManifestError,
     NotFoundError,
-    PipelineError,
 )
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
@@ -38,10 +37,8 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.proving import HoldoutProof
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
-from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
@@ -61,7 +58,6 @@ from mlops_pipeline.platforms.seldon import (
     SeldonDeployment,
     parse,
 )
-from mlops_pipeline_tests.kind.conftest import KindCommandLine
 
 pytestmark = pytest.mark.kind
 
@@ -192,27 +188,6 @@ def deployment(*predictors: dict[str, Any], name: str = "iris", **spec: Any) -> 
             "spec": {"predictors": list(predictors), **spec},
         }
     )
-
-
-@pytest.fixture(scope="module")
-def refs(command_line: KindCommandLine) -> dict[str, list[ModelRef]]:
-    """The artifacts of the platform that is up, and a second one of iris."""
-    platform = KindPlatform(
-        command_line.home / "kind", command_line.settings.kind, bundle=command_line.bundle
-    )
-    store = platform.object_store()
-    datasets, artifacts = DatasetStore(store), ArtifactStore(store)
-    iris = next(model for model in load_catalog((), datasets={}).models if model.name == "iris")
-    snapshot = datasets.ensure(iris, file=None)
-    changed = merge_hyperparameters(iris.spec, {"C": 0.9})
-    ensure_trained(
-        TrainingOrder(iris, snapshot.ref, changed),
-        datasets=datasets,
-        artifacts=artifacts,
-        run_id="tests",
-        force=False,
-    )
-    return {name: [a.ref for a in artifacts.list(name)] for name in ("iris", "mnist")}
 
 
 @pytest.fixture
@@ -648,15 +623,3 @@ def test_the_documentations_manifest_works_by_hand_beside_ours(
         with pytest.raises(ConflictError, match="somebody else created it"):
             refused()
     _kubectl(bundle, rig.parts, "delete", "-f", "-", stdin=yaml.safe_dump(manifest))
-
-
-def test_a_deletion_leaves_nothing_and_ends_what_is_in_flight(rig: Rig) -> None:
-    rig.apply(predictor(rig.iris[0]))
-    rig.platform.deployments.delete("iris", namespace=NAMESPACE)
-    pods = rig.api.list(POD, namespace=NAMESPACE, labels="seldon-deployment-id=iris")
-    assert [p["metadata"]["name"] for p in pods] == []
-    assert httpx.get(rig.url(), timeout=10).status_code == 404
-    with pytest.raises(NotFoundError):
-        rig.platform.deployments.delete("iris", namespace=NAMESPACE)
-    with pytest.raises(PipelineError):
-        rig.platform.deployments.logs("iris", namespace=NAMESPACE, lines=1)

@@ -61,15 +61,15 @@ class TickingClock:
 class FakeOperator:
     """Makes Deployments, pods and a VirtualService of each SeldonDeployment that is applied.
 
-    New pods are ready at the next step, or have the status `stuck`; those of the artifacts `broken`
-    end again and again. `image` is what the operator
+    New pods are ready at the next step, or have the status `stuck`, or that of their digest in
+    `stuck_digests`. `image` is what the operator
     takes instead of what the manifest asks for; `silent`: it does nothing at all. `refused` is why
     no pod can be made, `routes` whether it writes routes.
     """
 
     def __init__(self, api: FakeKubernetes, clock: TickingClock) -> None:
         self.stuck: Mapping[str, Any] | None = None
-        self.broken: set[str] = set()
+        self.stuck_digests: dict[str, Mapping[str, Any]] = {}
         self.image = ""
         self.silent = False
         self.refused = ""
@@ -185,7 +185,7 @@ class FakeOperator:
 
     def _stuck(self, deployment: Manifest) -> Mapping[str, Any] | None:
         annotations = deployment["spec"]["template"]["metadata"]["annotations"]
-        return CRASHING if annotations.get(DIGEST_ANNOTATION) in self.broken else self.stuck
+        return self.stuck or self.stuck_digests.get(annotations.get(DIGEST_ANNOTATION, ""))
 
     def _start(self, deployment: Manifest) -> Manifest:
         self._count += 1

@@ -35,6 +35,7 @@ from mlops_pipeline_tests.platforms.kubernetes.deployments.test_deployments impo
     deployment,
     predictor,
 )
+from mlops_pipeline_tests.platforms.kubernetes.fake_operator import CRASHING
 
 
 class Killed(BaseException):
@@ -223,7 +224,7 @@ def test_what_a_kill_left_unproved_is_no_reason_to_skip_the_proof_of_the_next(
 
 def test_a_version_that_does_not_serve_is_replaced_by_what_was_proved(world: World) -> None:
     apply(world, "one")
-    world.operator.broken = {"one"}
+    world.operator.stuck_digests = {"one": CRASHING}
     world.clock.sleep(1)
     proof = apply(world, "two")
     assert proof.seen == [("alone two", {"one": 100}), ("exposed", {"two": 100})]
@@ -236,7 +237,7 @@ def test_pods_that_end_while_they_are_proved_get_no_traffic(world: World) -> Non
     class Ending(Recorder):
         def alone(self, predictor: Predictor, server: Predictions) -> None:
             super().alone(predictor, server)
-            world.operator.broken = {"two"}
+            world.operator.stuck_digests = {"two": CRASHING}
             world.clock.sleep(1)
             raise NotFoundError("the pod ended")
 
@@ -264,7 +265,7 @@ def test_a_predictor_that_somebody_renamed_keeps_its_requests(world: World) -> N
         {**p, "name": "theirs", "annotations": {**p["annotations"], DIGEST_ANNOTATION: "their"}}
         for p in world.applied_predictors()
     ]
-    world.operator.broken = {"their"}
+    world.operator.stuck_digests = {"their": CRASHING}
     world.api.patch(
         SELDON_DEPLOYMENT, "iris", {"spec": {"predictors": renamed}}, namespace="models"
     )
