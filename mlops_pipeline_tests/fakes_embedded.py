@@ -14,8 +14,6 @@ from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.ports import LOOPBACK
 from mlops_pipeline.clients.supervisor import ProcessState, SupervisedProcess
 from mlops_pipeline.clients.waiting import Clock
-from mlops_pipeline.platforms.embedded import envoy_config
-from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
 from mlops_pipeline.platforms.embedded.live_routes import Kind
 from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
 from mlops_pipeline.platforms.embedded.programs import Program, render
@@ -281,7 +279,7 @@ class FakeGateway:
     def observe(self) -> LayerState:
         if self.down:
             return Absent()
-        if _routes(self.routes) != _routes(self._records.routes()):
+        if set(self.routes) != set(self._records.routes()):
             return Drifted(("its routes are not those of the records",))
         return Ready({"address": self._url, "deployments": len(self._records.routes())})
 
@@ -300,13 +298,13 @@ class FakeGateway:
         if self.refusal:
             raise FatalStateError(f"Envoy refuses the new {kind}: {self.refusal}")
         self.published.append((kind, tuple(deployed)))
-        before = clusters(self.clusters), _routes(self.routes)
+        before = self._known(), set(self.routes)
         if kind == "clusters":
             self.clusters = tuple(deployed)
         else:
             self.routes = tuple(deployed)
         self.on_publish()
-        return before != (clusters(self.clusters), _routes(self.routes))
+        return before != (self._known(), set(self.routes))
 
     def active(self, names: Collection[str]) -> int:
         return sum(self.requests[name] for name in names)
@@ -317,10 +315,13 @@ class FakeGateway:
 
     def unknown(self) -> list[str]:
         """Return the clusters that requests are routed to and that the gateway does not know."""
-        known = {c["name"] for c in json.loads(clusters(self.clusters))["resources"]}
         used = {cluster_name(r, t, "http") for r in self.routes for t in (*r.live(), *r.shadows())}
-        return sorted(used - known)
+        return sorted(used - self._known().keys())
 
-
-def _routes(deployed: Sequence[Route]) -> str:
-    return envoy_config.routes(deployed, instance="fake")
+    def _known(self) -> Mapping[str, tuple[Endpoint, ...]]:
+        """Return the servers of each cluster; of two with a name, the first wins."""
+        known: dict[str, tuple[Endpoint, ...]] = {}
+        for route in self.clusters:
+            for target in filter(lambda target: target.endpoints, route.targets):
+                known.setdefault(cluster_name(route, target, "http"), target.endpoints)
+        return known

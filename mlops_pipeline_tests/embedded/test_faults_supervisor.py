@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients import launcher, running
-from mlops_pipeline.clients.errors import UnavailableError, UnknownNameError
+from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.supervisor import UNSUPERVISED
 from mlops_pipeline.platforms.layers import Broken, Drifted, Ready, by_name
@@ -150,16 +150,6 @@ def test_a_repair_killed_before_it_starts_supervisord_is_not_taken_for_down(rig:
     before = rig.pid("server-")
     rig.platform.deployments.delete("toy", namespace="seldon")
     assert before not in rig.pids()
-
-
-def test_a_killed_deletion_is_finished_by_the_next(rig: Rig) -> None:
-    before = rig.pid("server-")
-    for path in (rig.home / "deployments/seldon").iterdir():
-        path.unlink()
-    rig.platform.deployments.delete("toy", namespace="seldon")
-    assert before not in rig.pids()
-    with pytest.raises(UnknownNameError):
-        rig.platform.deployments.delete("toy", namespace="seldon")
 
 
 def test_a_supervisor_that_hangs_is_asked_once_and_replaced(rig: Rig) -> None:

@@ -3,13 +3,11 @@
 import os
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from mlops_pipeline.clients.errors import FatalStateError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline_tests.embedded.load import Load
 from mlops_pipeline_tests.embedded.rig import Rig, deployment, predictor, rig_in
@@ -50,19 +48,6 @@ def test_a_deployment_answers_below_its_path_and_says_its_digest(rig: Rig) -> No
     assert found == deployment(predictor("s3://models/toy/one"))
 
 
-def test_an_annotation_starts_no_server(rig: Rig) -> None:
-    rig.apply(predictor(rig.publish("one")))
-    before = sorted(rig.pids())
-    rig.platform.deployments.annotate("toy", {"mlops-pipeline/pinned": "true"}, namespace="seldon")
-    rig.platform.deployments.annotate("nobody", {"a": "b"}, namespace="seldon")
-    assert sorted(rig.pids()) == before
-    found = rig.platform.deployments.find("toy", namespace="seldon")
-    assert found is not None
-    assert found.metadata.annotations["mlops-pipeline/pinned"] == "true"
-    assert rig.platform.deployments.apply(found).action == "unchanged"
-    assert rig.predict() == ["one"]
-
-
 def test_a_server_sees_the_contract_and_no_keys(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.apply(
         predictor(
@@ -81,15 +66,6 @@ def test_a_server_sees_the_contract_and_no_keys(rig: Rig, monkeypatch: pytest.Mo
     secret = rig.platform.object_store()._credentials.secret_access_key
     assert not [v for v in seen.values() if secret in v or "RCLONE" in v]
     assert not [name for name in seen if name.startswith(("AWS_", "DAGSTER", "MLOPS_HOME"))]
-
-
-def test_traffic_is_split_by_weight(rig: Rig) -> None:
-    rig.apply(
-        predictor(rig.publish("one"), traffic=80), predictor(rig.publish("two"), "new", traffic=20)
-    )
-    counted = Counter(rig.predict(times=400))
-    assert 280 < counted["one"] < 360
-    assert counted["one"] + counted["two"] == 400
 
 
 def test_a_shadow_gets_copies_and_answers_nobody(rig: Rig) -> None:
@@ -143,48 +119,6 @@ def test_no_replicas_answer_503_in_a_sentence(rig: Rig) -> None:
     assert status.state == "stopped"
 
 
-def test_a_version_that_does_not_start_changes_nothing(rig: Rig) -> None:
-    rig.apply(predictor(rig.publish("good")))
-    before = rig.pids()
-    with pytest.raises(FatalStateError, match=r"(?s)exit status 3.*changed: model.joblib"):
-        rig.apply(predictor(rig.publish("bad", exit=3)))
-    with pytest.raises(FatalStateError, match=r"exit status 1"):
-        rig.apply(predictor(rig.publish("worse", exit=1)))
-    assert rig.pids() == before
-    assert set(rig.predict(times=10)) == {"good"}
-    assert rig.apply(predictor("s3://models/toy/good")).action == "unchanged"
-
-
-def test_a_version_that_is_never_ready_changes_nothing(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    with rig_in(tmp_path_factory.mktemp("slow") / "s", ready_timeout=6.0) as rig:
-        rig.up()
-        rig.apply(predictor(rig.publish("good")))
-        with pytest.raises(UnavailableError, match="loading the model"):
-            rig.apply(predictor(rig.publish("slow", loading=60)))
-        assert len(rig.pids()) == 4
-        assert rig.predict() == ["good"]
-
-
-@pytest.mark.parametrize(
-    ("uri", "graph", "message"),
-    [
-        ("s3://models/toy/nothing", {}, "no objects below s3://models/toy/nothing"),
-        ("s3://nowhere/toy/one", {}, "does not exist"),
-        ("s3://models/toy/one", {"envSecretRefName": "other"}, "secret other does not exist"),
-    ],
-)
-def test_what_is_not_there_is_named_before_anything_changes(
-    rig: Rig, uri: str, graph: dict[str, str], message: str
-) -> None:
-    rig.publish("one")
-    with pytest.raises(NotFoundError, match=message):
-        rig.apply(predictor(uri, graph=graph))
-    assert rig.platform.deployments.find("toy", namespace="seldon") is None
-    assert len(rig.pids()) == 3
-
-
 def test_a_killed_server_comes_back_while_the_other_answers(rig: Rig) -> None:
     rig.apply(predictor(rig.publish("one"), replicas=2))
     with Load(rig) as load:
@@ -206,18 +140,6 @@ def test_the_gateway_killed_under_way_knows_its_routes(rig: Rig) -> None:
     assert rig.predict() == ["one"]
 
 
-def test_an_apply_that_was_killed_is_finished_by_the_next(rig: Rig) -> None:
-    rig.apply(predictor(rig.publish("one")))
-    deployments = rig.platform.deployments
-    sets = deployments._server_sets(deployment(predictor(rig.publish("two"))))
-    deployments._fetch(sets)
-    deployments._start(sets)
-    assert len(rig.pids()) == 5
-    rig.apply(predictor(rig.publish("three")))
-    assert rig.predict() == ["three"]
-    assert len(rig.pids()) == 4
-
-
 def test_a_deployment_survives_down_and_up(rig: Rig) -> None:
     rig.apply(predictor(rig.publish("one")))
     rig.platform.down()
@@ -226,20 +148,6 @@ def test_a_deployment_survives_down_and_up(rig: Rig) -> None:
     rig.up()
     assert rig.apply(predictor(rig.publish("one"))).action == "unchanged"
     assert rig.predict() == ["one"]
-
-
-def test_deleting_takes_the_route_the_servers_and_the_files(rig: Rig) -> None:
-    rig.apply(predictor(rig.publish("one")))
-    assert "server-seldon.toy.default" in rig.platform.logs("toy", lines=5)
-    assert rig.platform.logs("seldon/toy", lines=5)
-    rig.platform.deployments.delete("toy", namespace="seldon")
-    assert rig.platform.deployments.status("toy", namespace="seldon") == ()
-    assert not rig.platform._deployments._parts.models.path("s3://models/toy/one").exists()
-    assert {f.name for f in (rig.home / "supervisor/programs").iterdir()} == {
-        name for p in ("gateway", "object_store") for name in (f"{p}.conf", f".{p}.conf.copy")
-    }
-    with pytest.raises(NotFoundError, match="there is no deployment seldon/toy"):
-        rig.platform.deployments.delete("toy", namespace="seldon")
 
 
 def test_two_deployments_at_once(rig: Rig) -> None:

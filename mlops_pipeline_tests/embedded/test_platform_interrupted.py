@@ -40,8 +40,19 @@ def test_two_at_once_both_succeed(rig: Rig) -> None:
     assert rig.predict() == ["one"]
 
 
-@pytest.mark.parametrize("seconds", [0.6, 1.0, 2.0, 2.8, 3.3])
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+EVERY = [
+    (seconds, blow)
+    for seconds in (0.6, 1.0, 2.0, 2.8, 3.3)
+    for blow in (signal.SIGINT, signal.SIGKILL)
+]
+# While layers are brought up, and while servers are; the fakes have every step of a deployment.
+SOME = [(1.0, signal.SIGKILL), (2.0, signal.SIGINT), (3.3, signal.SIGKILL)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "blow"),
+    [c if c in SOME else pytest.param(*c, marks=pytest.mark.long) for c in EVERY],
+)
 def test_an_interrupted_one_is_finished_by_the_next(
     rig: Rig, seconds: float, blow: signal.Signals
 ) -> None:
