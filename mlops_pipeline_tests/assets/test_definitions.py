@@ -9,7 +9,7 @@ from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.settings import Settings
-from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED
 
 SETTINGS = Settings.model_construct(datasets={})

@@ -26,7 +26,7 @@ from mlops_pipeline.delivery.verdicts import VerdictLog, standing
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.resources.references import encode
 from mlops_pipeline.settings import Settings
-from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
 
 PLATFORM: dict[str, FakePlatform] = {}

@@ -12,7 +12,7 @@ from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelR
 from mlops_pipeline.delivery.verdicts import Judgement, ServingEnded, ServingStarted, VerdictLog
 from mlops_pipeline.resources.references import decode, encode
 from mlops_pipeline_tests.assets.whole_graph import ALL, WholeGraph
-from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
 pytestmark = pytest.mark.timeout(300)  # the first one brings the graph up

@@ -18,7 +18,7 @@ from mlops_pipeline.platforms.seldon import SeldonDeployment
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.delivery.test_deploying import Alone, Gateway, Platform
-from mlops_pipeline_tests.fakes import FakeDeployments
+from mlops_pipeline_tests.fakes.platform import FakeDeployments
 from mlops_pipeline_tests.toy import REGISTERED
 
 _MADE: dict[str, Platform] = {}

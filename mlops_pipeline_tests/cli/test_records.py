@@ -20,7 +20,7 @@ from mlops_pipeline.resources import records
 from mlops_pipeline.resources.instance import prepare_instance
 from mlops_pipeline.resources.turn import given_up, turn
 from mlops_pipeline.settings import Settings
-from mlops_pipeline_tests.platforms.test_embedded_state import damage_by
+from mlops_pipeline_tests.platforms.embedded.test_state import damage_by
 
 STARTED = dg.DagsterRunStatus.STARTED
 

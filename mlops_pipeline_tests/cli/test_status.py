@@ -16,7 +16,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.deployments import Kubernet
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.layers import Broken, Drifted
 from mlops_pipeline.settings import Settings
-from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.platforms.kubernetes.rig import ExistingRig
 from mlops_pipeline_tests.toy import REGISTERED
 

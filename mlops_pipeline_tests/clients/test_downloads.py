@@ -16,8 +16,8 @@ from mlops_pipeline.clients import downloads, meters
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, UnavailableError
 from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline_tests.fakes.clocks import FakeClock
 from mlops_pipeline_tests.file_server import FileServer, serving
-from mlops_pipeline_tests.platforms.kubernetes.rig import JumpingClock
 
 CONTENT = os.urandom(300_000)
 FULL = Path("/dev/full")
@@ -42,7 +42,7 @@ def server() -> Iterator[FileServer]:
 def make(tmp_path: Path, *, mirror: str = "") -> Downloads:
     (tmp_path / "locks").mkdir(exist_ok=True)
     locks = Locks(tmp_path / "locks", timeout=30)
-    return Downloads(locks=locks, mirror=mirror, clock=JumpingClock())
+    return Downloads(locks=locks, mirror=mirror, clock=FakeClock())
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_an_invalid_address_is_named(tmp_path: Path, target: Path, url: str) -> 
 
 
 def test_a_slow_download_is_retried(tmp_path: Path, server: FileServer, target: Path) -> None:
-    clock = JumpingClock()
+    clock = FakeClock()
     drips = iter(range(10))
     (tmp_path / "locks").mkdir()
 
@@ -419,7 +419,7 @@ def test_a_text_is_read(tmp_path: Path, server: FileServer) -> None:
 
 
 def test_a_text_that_only_drips_is_given_up(tmp_path: Path, server: FileServer) -> None:
-    clock = JumpingClock()
+    clock = FakeClock()
 
     def pass_time() -> None:
         threading.Event().wait(0.02)  # The client is to see each piece.
@@ -441,7 +441,7 @@ def test_a_text_without_end_is_not_kept(
 
 
 def test_lines_of_the_log_tell_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    clock = JumpingClock()
+    clock = FakeClock()
     with caplog.at_level(logging.INFO, logger=meters.__name__):
         lines = meters._Lines("tool", clock)
         for done in (1_000_000, 2_000_000, 3_000_000):

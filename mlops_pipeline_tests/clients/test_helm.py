@@ -8,12 +8,8 @@ from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.clients.helm import Helm, Release, find_release
 from mlops_pipeline.clients.kubernetes import SECRET, Resource
 from mlops_pipeline_tests.clients.stand_in import Answer, Call, StandIn
-from mlops_pipeline_tests.fakes_kubernetes import (
-    FakeHelm,
-    FakeKubernetes,
-    Reference,
-    release_secret,
-)
+from mlops_pipeline_tests.fakes.helm import FakeHelm, release_secret
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes, Reference
 
 CHART = Path("/charts/istiod-1.31.0.tgz")
 

@@ -19,7 +19,7 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verdicts import COMPARED_WITH, PLACE, Judgement, VerdictLog, standing
 from mlops_pipeline.platforms.layers import Absent, Broken, Change
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
-from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
 

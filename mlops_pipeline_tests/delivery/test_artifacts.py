@@ -9,7 +9,8 @@ from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
 from mlops_pipeline.delivery.pruning import unreferenced
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verdicts import Judgement, ServingStarted, VerdictLog
-from mlops_pipeline_tests.fakes import FakeObjectStore, FakePlatform
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
 

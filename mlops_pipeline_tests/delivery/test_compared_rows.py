@@ -11,7 +11,8 @@ from mlops_pipeline.delivery import trials, verification
 from mlops_pipeline.delivery.artifacts import ArtifactStore, spread
 from mlops_pipeline.delivery.trials import compare_with
 from mlops_pipeline.delivery.verification import check_skew
-from mlops_pipeline_tests.fakes import FakeObjectStore, FakeServingEnvironment
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
+from mlops_pipeline_tests.fakes.platform import FakeServingEnvironment
 from mlops_pipeline_tests.toy import TOY, published_files
 
 

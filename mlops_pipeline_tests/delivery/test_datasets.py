@@ -9,7 +9,7 @@ from mlops_pipeline.clients.errors import IntegrityError
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.delivery import working
 from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
-from mlops_pipeline_tests.fakes import FakeObjectStore
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.toy import REGISTERED
 
 

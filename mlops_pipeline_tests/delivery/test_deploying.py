@@ -22,7 +22,7 @@ from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.delivery.verification import ask_holdout
 from mlops_pipeline.platforms.kubernetes.layers.istio import tls
 from mlops_pipeline.platforms.seldon import Predictor
-from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
 

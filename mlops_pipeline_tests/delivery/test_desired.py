@@ -25,7 +25,7 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verdicts import Acceptance
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
 from mlops_pipeline_tests.delivery.test_rolling_back import History
-from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY
 
 FIRST, SECOND = (ref_to("toy", digit * 64) for digit in "12")

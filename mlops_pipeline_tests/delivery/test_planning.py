@@ -14,7 +14,7 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready, Unknown
 from mlops_pipeline.platforms.observing import SeenState, observe_platform
-from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
 
 OBSTACLE = "the volume has 20Gi and cannot shrink; set object_store.size to 20Gi"

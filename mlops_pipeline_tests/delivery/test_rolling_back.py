@@ -27,7 +27,8 @@ from mlops_pipeline.delivery.verdicts import (
     VerdictLog,
     standing,
 )
-from mlops_pipeline_tests.fakes import FakeObjectStore, FakePlatform
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
 RIGHT = [[float(n < 5), float(n >= 5)] for n in range(10)]

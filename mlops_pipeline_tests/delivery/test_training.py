@@ -6,7 +6,7 @@ from mlops_pipeline.clients.errors import CommandError, ConfigurationError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
-from mlops_pipeline_tests.fakes import FakeObjectStore
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.toy import REGISTERED, TOY
 
 

@@ -17,7 +17,7 @@ from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.trials import Trial, compare_with
-from mlops_pipeline_tests.fakes import FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
 

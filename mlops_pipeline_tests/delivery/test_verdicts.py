@@ -22,7 +22,7 @@ from mlops_pipeline.delivery.verdicts import (
     is_accepted_as_worse,
     standing,
 )
-from mlops_pipeline_tests.fakes import FakeObjectStore
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
 REF = ref_to("toy", "a" * 64)
 PLACE = "embedded seldon/toy-model"

@@ -15,7 +15,7 @@ from mlops_pipeline.platforms.embedded.programs import MARK
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports, predict
 from mlops_pipeline_tests.embedded.faults import Running
-from mlops_pipeline_tests.platforms.test_embedded_state import damage_by
+from mlops_pipeline_tests.platforms.embedded.test_state import damage_by
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(240)]
 

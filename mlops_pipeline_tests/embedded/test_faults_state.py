@@ -8,7 +8,7 @@ import pytest
 
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready, describe
 from mlops_pipeline_tests.embedded.rig import Rig, predictor, rig_in
-from mlops_pipeline_tests.platforms.test_embedded_state import damage_by
+from mlops_pipeline_tests.platforms.embedded.test_state import damage_by
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 

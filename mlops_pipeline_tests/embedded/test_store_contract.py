@@ -9,7 +9,7 @@ from mlops_pipeline.clients.errors import ConflictError, NotFoundError
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
 from mlops_pipeline_tests.command_line import CommandLine
-from mlops_pipeline_tests.fakes import FakeObjectStore
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
 BUCKET = "datasets"
 FIRST_PART_AND_MORE = (8 << 20) + 5

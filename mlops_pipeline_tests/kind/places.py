@@ -19,9 +19,10 @@ from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
 from mlops_pipeline.platforms.platform import Deployments
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
 from mlops_pipeline_tests.embedded.rig import Rig
-from mlops_pipeline_tests.fakes import FakeDeployments
+from mlops_pipeline_tests.fakes.platform import FakeDeployments
+from mlops_pipeline_tests.fakes.seldon_operator import CRASHING
 from mlops_pipeline_tests.platforms.embedded.rig import FakeRig
-from mlops_pipeline_tests.platforms.kubernetes.deployments.test_deployments import CRASHING, World
+from mlops_pipeline_tests.platforms.kubernetes.deployments.test_deployments import World
 
 NAME = "toy"
 """Of the deployment that the contract is tested with."""

@@ -17,7 +17,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.kubernetes.objects import memory
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 
 GROUP = "contract.mlops-pipeline.test"
 

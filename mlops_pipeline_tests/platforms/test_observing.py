@@ -25,7 +25,7 @@ from mlops_pipeline.platforms.layers import (
     with_required,
 )
 from mlops_pipeline.platforms.observing import SeenState, observe_platform
-from mlops_pipeline_tests.fakes import FakeLayer, FakePlatform
+from mlops_pipeline_tests.fakes.platform import FakeLayer, FakePlatform
 
 BROKEN = Broken("it does not answer")
 

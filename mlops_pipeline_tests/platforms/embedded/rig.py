@@ -18,9 +18,10 @@ from mlops_pipeline.platforms.embedded.servers import Servers, program_prefix
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline_tests.embedded.rig import STAND_IN, deployment
-from mlops_pipeline_tests.fakes import FakeObjectStore
-from mlops_pipeline_tests.fakes_embedded import FakeGateway, FakeSupervisor
-from mlops_pipeline_tests.platforms.kubernetes.fake_operator import TickingClock
+from mlops_pipeline_tests.fakes.clocks import FakeClock
+from mlops_pipeline_tests.fakes.gateway import FakeGateway
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
+from mlops_pipeline_tests.fakes.supervisor import FakeSupervisor
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class FakeRig:
         self.settings = EmbeddedOptions(server_command=STAND_IN, **{**chosen, **settings})
         self.state = State.at(home)
         self.state.prepare()
-        self.clock = TickingClock()
+        self.clock = FakeClock()
         self.store = FakeObjectStore()
         self.records = Records(self.state.deployments)
         self.supervisor = FakeSupervisor(self.state, self.clock)

@@ -20,7 +20,7 @@ from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.layers import Drifted, Ready, by_name
 from mlops_pipeline_tests.background import in_background
 from mlops_pipeline_tests.embedded.rig import deployment, predictor, rig_in
-from mlops_pipeline_tests.fakes_embedded import FakeGateway
+from mlops_pipeline_tests.fakes.gateway import FakeGateway
 
 ANSWERED = threading.Event()
 """Set: the server of the tests answers what it was asked."""

@@ -22,8 +22,8 @@ from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline_tests.command_line import free_ports
 from mlops_pipeline_tests.embedded.rig import STAND_IN
-from mlops_pipeline_tests.fakes_embedded import FakeSupervisor
-from mlops_pipeline_tests.platforms.kubernetes.fake_operator import TickingClock
+from mlops_pipeline_tests.fakes.clocks import FakeClock
+from mlops_pipeline_tests.fakes.supervisor import FakeSupervisor
 
 
 @dataclass
@@ -97,7 +97,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "real":
         place: Place = request.getfixturevalue("real")
     else:
-        state, clock = State.at(tmp_path / "s"), TickingClock()
+        state, clock = State.at(tmp_path / "s"), FakeClock()
         state.prepare()
         supervisor = FakeSupervisor(state, clock)
         place = Place(state, supervisor, supervisor.loopback, clock)

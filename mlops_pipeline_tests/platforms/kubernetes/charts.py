@@ -8,7 +8,9 @@ from mlops_pipeline.clients.kubernetes import Manifest
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.kubernetes.sources import Chart
 from mlops_pipeline.settings.kind import KindSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeHelm, FakeKubernetes, FakeSources
+from mlops_pipeline_tests.fakes.helm import FakeHelm
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     MAPPED,
     Rig,

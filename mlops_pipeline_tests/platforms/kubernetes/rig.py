@@ -17,13 +17,12 @@ from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.kubernetes.parts.state import State
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
-from mlops_pipeline_tests.fakes_kubernetes import (
-    FakeEngine,
-    FakeHelm,
-    FakeKind,
-    FakeKubernetes,
-    FakeSources,
-)
+from mlops_pipeline_tests.fakes.clocks import FakeClock
+from mlops_pipeline_tests.fakes.engine import FakeEngine
+from mlops_pipeline_tests.fakes.helm import FakeHelm
+from mlops_pipeline_tests.fakes.kind import FakeKind
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.sources import FakeSources
 
 NAME = "seldon"
 CONTROL_PLANE = f"{NAME}-control-plane"
@@ -37,19 +36,6 @@ RESOLVED = "0 72 1 1 133 128 0 1 0 1"
 
 
 @dataclass
-class JumpingClock:
-    """Time passes only when somebody sleeps."""
-
-    time: float = 1000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-
-@dataclass
 class Rig:
     """KindParts of fakes, and the fakes."""
 
@@ -58,7 +44,7 @@ class Rig:
     engine: FakeEngine = field(default_factory=lambda: make_engine())
     sources: FakeSources = field(default_factory=FakeSources)
     settings: KindSettings = field(default_factory=KindSettings)
-    clock: JumpingClock = field(default_factory=JumpingClock)
+    clock: FakeClock = field(default_factory=FakeClock)
     kind: FakeKind = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,7 +95,7 @@ class ExistingRig:
     engine: FakeEngine = field(default_factory=lambda: make_engine())
     sources: FakeSources = field(default_factory=FakeSources)
     settings: KubernetesSettings = field(default_factory=lambda: existing_settings())
-    clock: JumpingClock = field(default_factory=JumpingClock)
+    clock: FakeClock = field(default_factory=FakeClock)
     helm: FakeHelm | None = None
 
     @property

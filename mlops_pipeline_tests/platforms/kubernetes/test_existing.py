@@ -30,7 +30,9 @@ from mlops_pipeline.platforms.kubernetes.parts.images import (
 from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings
-from mlops_pipeline_tests.fakes_kubernetes import FakeHelm, FakeSources, Reference
+from mlops_pipeline_tests.fakes.helm import FakeHelm
+from mlops_pipeline_tests.fakes.kubernetes import Reference
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.charts import ChartSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import ExistingRig, existing_settings
 

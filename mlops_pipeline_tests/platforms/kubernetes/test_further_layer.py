@@ -17,7 +17,7 @@ from mlops_pipeline.platforms.layers import Absent, Broken, Diagnosis, Ready
 from mlops_pipeline.platforms.observing import observe_platform
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline.settings.layers import LayerSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeSources
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.charts import HelmRig, deployment
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     Rig,

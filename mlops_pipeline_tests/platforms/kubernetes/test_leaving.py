@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 from mlops_pipeline.platforms.kubernetes.leaving import describe, leave
 from mlops_pipeline.platforms.layers import Change, HealthCheck, LayerState, Ready
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 
 
 class Plain:

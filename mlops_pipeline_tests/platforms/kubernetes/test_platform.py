@@ -26,7 +26,7 @@ from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import ObjectStoreSettings, ServingSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, Reference
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes, Reference
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     CONTROL_PLANE,
     NAME,

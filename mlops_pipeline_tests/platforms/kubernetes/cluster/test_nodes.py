@@ -3,7 +3,8 @@ import pytest
 from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.clients.kubernetes import ENDPOINT_SLICE
 from mlops_pipeline.platforms.kubernetes.cluster import nodes
-from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeKubernetes
+from mlops_pipeline_tests.fakes.engine import FakeEngine
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     CONTROL_PLANE,
     NAME,

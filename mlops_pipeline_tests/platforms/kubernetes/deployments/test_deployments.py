@@ -37,14 +37,12 @@ from mlops_pipeline.platforms.seldon import (
     parse,
 )
 from mlops_pipeline.settings.kind import KindSettings
-from mlops_pipeline_tests.fakes import FakeObjectStore
-from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeKubernetes, FakeSources
-from mlops_pipeline_tests.platforms.kubernetes.fake_operator import (
-    CRASHING,
-    STARTING,
-    FakeOperator,
-    TickingClock,
-)
+from mlops_pipeline_tests.fakes.clocks import FakeClock
+from mlops_pipeline_tests.fakes.engine import FakeEngine
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
+from mlops_pipeline_tests.fakes.seldon_operator import CRASHING, STARTING, FakeOperator
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.stand_in_executor import executor
 
 
@@ -92,7 +90,7 @@ class World:
     """A cluster with an operator, and the deployments in it."""
 
     def __init__(self, folder: Path, *, ready_timeout: float = 30) -> None:
-        self.clock = TickingClock()
+        self.clock = FakeClock()
         self.api = FakeKubernetes()
         self.operator = FakeOperator(self.api, self.clock)
         self.artifacts = FakeArtifacts()

@@ -16,7 +16,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageSer
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.platform import ServingEnvironment
 from mlops_pipeline.settings.kind import KindSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeEngine
+from mlops_pipeline_tests.fakes.engine import FakeEngine
 from mlops_pipeline_tests.platforms.kubernetes.rig import Rig
 
 

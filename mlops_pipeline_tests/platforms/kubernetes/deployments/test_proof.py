@@ -30,12 +30,12 @@ from mlops_pipeline.platforms.seldon import (
     Predictor,
     SeldonDeployment,
 )
+from mlops_pipeline_tests.fakes.seldon_operator import CRASHING
 from mlops_pipeline_tests.platforms.kubernetes.deployments.test_deployments import (
     World,
     deployment,
     predictor,
 )
-from mlops_pipeline_tests.platforms.kubernetes.fake_operator import CRASHING
 
 
 class Killed(BaseException):

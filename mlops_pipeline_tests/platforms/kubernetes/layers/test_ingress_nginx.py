@@ -25,7 +25,8 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.platforms.kubernetes.layers.ingress_nginx import IngressNginx
 from mlops_pipeline.platforms.kubernetes.sources import Archive
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, FakeSources
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     Rig,
     cluster_settings,

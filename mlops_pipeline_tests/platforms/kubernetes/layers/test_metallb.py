@@ -30,7 +30,8 @@ from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import MetalLBSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, FakeSources
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     CONTROL_PLANE,
     Rig,

@@ -43,7 +43,9 @@ from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import Servi
 from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Layer, Ready, Unready
 from mlops_pipeline.settings.kind import KindSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, FakeSources, release_secret
+from mlops_pipeline_tests.fakes.helm import release_secret
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.charts import HelmRig, their_istio
 from mlops_pipeline_tests.platforms.kubernetes.layers import (
     test_bookinfo,

@@ -9,8 +9,8 @@ from mlops_pipeline.platforms.kubernetes.objects.ownership import (
     remove_namespace,
 )
 from mlops_pipeline.platforms.seldon import MANAGED_BY
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
-from mlops_pipeline_tests.platforms.kubernetes.rig import JumpingClock
+from mlops_pipeline_tests.fakes.clocks import FakeClock
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 
 
 def thing(name: str, **metadata: object) -> dict[str, object]:
@@ -25,14 +25,14 @@ def thing(name: str, **metadata: object) -> dict[str, object]:
 def api() -> FakeKubernetes:
     """A cluster with a namespace of ours."""
     made = FakeKubernetes()
-    assert ensure_namespace(made, "ours", timeout=1, clock=JumpingClock()) is True
+    assert ensure_namespace(made, "ours", timeout=1, clock=FakeClock()) is True
     return made
 
 
 def test_a_namespace_is_made_once_with_our_label(api: FakeKubernetes) -> None:
-    assert ensure_namespace(api, "ours", timeout=1, clock=JumpingClock()) is False
+    assert ensure_namespace(api, "ours", timeout=1, clock=FakeClock()) is False
     assert is_ours(api.get(NAMESPACE, "ours"))
-    assert ensure_namespace(api, "default", timeout=1, clock=JumpingClock()) is False
+    assert ensure_namespace(api, "default", timeout=1, clock=FakeClock()) is False
     assert not is_ours(api.get(NAMESPACE, "default"))
 
 
@@ -40,7 +40,7 @@ def test_a_namespace_that_is_ending_is_waited_for(api: FakeKubernetes) -> None:
     change = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
     api.patch(NAMESPACE, "ours", change)
     with pytest.raises(WaitTimeoutError, match="kubectl describe namespace ours"):
-        ensure_namespace(api, "ours", timeout=1, clock=JumpingClock())
+        ensure_namespace(api, "ours", timeout=1, clock=FakeClock())
 
 
 def test_only_what_is_ours_is_deleted(api: FakeKubernetes) -> None:

@@ -17,7 +17,7 @@ from mlops_pipeline.platforms.kubernetes.objects.pods import (
 )
 from mlops_pipeline.serving.artifact import ArtifactError
 from mlops_pipeline.serving.bare import describe
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 
 URI = "s3://models/iris/0123"
 INITIALIZER = "classifier-model-initializer"

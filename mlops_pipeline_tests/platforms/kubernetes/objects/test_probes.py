@@ -8,7 +8,7 @@ from mlops_pipeline.clients.errors import FatalStateError, UnavailableError, Wai
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import NAMESPACE, POD, SERVICE, Manifest
 from mlops_pipeline.platforms.kubernetes.objects.probes import PROBE_LABEL, Echo, answer_of, echo
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 from mlops_pipeline_tests.platforms.kubernetes.rig import Rig, run_workloads
 
 ECHO = Echo("mlops-probe-1", "echo", "172.18.255.9", "mlops-probe-1")

@@ -9,7 +9,9 @@ from mlops_pipeline.platforms.kubernetes.parts.images import (
     NodeImages,
     RegistryImages,
 )
-from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeKind, FakeSources
+from mlops_pipeline_tests.fakes.engine import FakeEngine
+from mlops_pipeline_tests.fakes.kind import FakeKind
+from mlops_pipeline_tests.fakes.sources import FakeSources
 
 CONTROLLER = "quay.io/metallb/controller:v0.16.1"
 SPEAKER = "quay.io/metallb/speaker:v0.16.1"

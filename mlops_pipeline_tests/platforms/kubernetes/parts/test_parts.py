@@ -21,9 +21,12 @@ from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.kubernetes.sources.verified import VerifiedOnce
 from mlops_pipeline.settings.kind import KindSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeHelm, FakeKind, FakeKubernetes
+from mlops_pipeline_tests.fakes.engine import FakeEngine
+from mlops_pipeline_tests.fakes.helm import FakeHelm
+from mlops_pipeline_tests.fakes.kind import FakeKind
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.platforms.embedded.test_state import DAMAGES, IN_ITS_PLACE, damage_by
 from mlops_pipeline_tests.platforms.kubernetes.rig import NAME, Rig, by_ports, node
-from mlops_pipeline_tests.platforms.test_embedded_state import DAMAGES, IN_ITS_PLACE, damage_by
 
 
 def test_making_them_contacts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

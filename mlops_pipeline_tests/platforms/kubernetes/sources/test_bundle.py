@@ -18,7 +18,7 @@ from mlops_pipeline.platforms.kubernetes.sources import verified as comparing
 from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
 from mlops_pipeline.platforms.kubernetes.sources.verified import VerifiedOnce
 from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
-from mlops_pipeline_tests.fakes_kubernetes import FakeSources
+from mlops_pipeline_tests.fakes.sources import FakeSources
 
 FILES = {
     "bin/kind": ("binary", "v0.33.0", []),

@@ -23,7 +23,7 @@ from mlops_pipeline.platforms.kubernetes.sources.checking import Fault, check
 from mlops_pipeline.platforms.kubernetes.sources.gathering import MAKING, Gathering
 from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
 from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
-from mlops_pipeline_tests.fakes_kubernetes import FakeEngine
+from mlops_pipeline_tests.fakes.engine import FakeEngine
 from mlops_pipeline_tests.file_server import FileServer, serving
 from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import (
     CHART,

@@ -12,8 +12,8 @@ from mlops_pipeline.platforms.kubernetes.sources.network import Network
 from mlops_pipeline.platforms.kubernetes.sources.upstream import Cache
 from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
 from mlops_pipeline.platforms.kubernetes.sources.versions import Versions, read
+from mlops_pipeline_tests.fakes.clocks import FakeClock
 from mlops_pipeline_tests.file_server import FileServer
-from mlops_pipeline_tests.platforms.kubernetes.rig import JumpingClock
 
 KIND = b"#!/bin/sh\necho kind v0.33.0 go1.26 linux/amd64\n"
 HELM = b"#!/bin/sh\necho v3.21.4+g8131\n"
@@ -107,7 +107,7 @@ def downloads(folder: Path, url: str) -> Downloads:
     """Return downloads from the mirror at `url`."""
     (folder / "locks").mkdir(exist_ok=True)
     locks = Locks(folder / "locks", timeout=20)
-    return Downloads(locks=locks, mirror=url, clock=JumpingClock())
+    return Downloads(locks=locks, mirror=url, clock=FakeClock())
 
 
 def require_in_a_process(folder: Path, url: str) -> None:
@@ -121,7 +121,7 @@ def network(folder: Path, url: str) -> Network:
     locks = Locks(state.locks, timeout=20, prepare=state.prepare)
     cache = Cache(
         state.downloads,
-        downloads=Downloads(locks=locks, mirror=url, clock=JumpingClock()),
+        downloads=Downloads(locks=locks, mirror=url, clock=FakeClock()),
         verified=Verified(),
         locks=locks,
     )

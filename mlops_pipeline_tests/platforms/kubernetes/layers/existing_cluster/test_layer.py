@@ -26,7 +26,8 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
 )
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, FakeSources
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     ExistingRig,
     existing_settings,

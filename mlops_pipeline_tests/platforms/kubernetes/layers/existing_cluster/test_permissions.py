@@ -28,10 +28,10 @@ from mlops_pipeline.platforms.kubernetes.layers.seldon_core.existing import Exis
 from mlops_pipeline.platforms.layers import Layer
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.seldon_operator import CRASHING
 from mlops_pipeline_tests.platforms.kubernetes.charts import deployment, their_istio
 from mlops_pipeline_tests.platforms.kubernetes.deployments import test_deployments, test_proof
-from mlops_pipeline_tests.platforms.kubernetes.fake_operator import CRASHING
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     ExistingRig,
     existing_settings,

@@ -31,7 +31,8 @@ from mlops_pipeline.platforms.kubernetes.layers.istio.charts import check_window
 from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.platforms.seldon import MANAGED_BY
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, release_secret
+from mlops_pipeline_tests.fakes.helm import release_secret
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 from mlops_pipeline_tests.platforms.kubernetes.charts import (
     HelmRig,
     deployment,

@@ -18,7 +18,7 @@ from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
 from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Diagnosis
-from mlops_pipeline_tests.fakes_kubernetes import FakeSources
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import Rig, cluster_settings, make_engine, node
 
 GIB = 1 << 30

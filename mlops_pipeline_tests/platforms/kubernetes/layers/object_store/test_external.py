@@ -17,7 +17,7 @@ from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.layers.object_store.external import ExternalStore
 from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
-from mlops_pipeline_tests.fakes import FakeObjectStore
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.platforms.kubernetes.charts import HelmRig
 
 ENDPOINT = "https://s3.example.com"

@@ -35,8 +35,8 @@ from mlops_pipeline.platforms.kubernetes.layers.object_store.manifests import (
 )
 from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
-from mlops_pipeline_tests.fakes import FakeObjectStore
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.platforms.kubernetes.charts import HelmRig, waiting_pod
 
 STORAGE = "mlops-storage"

@@ -28,7 +28,8 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core import chart as seldon_chart
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core.layer import SeldonCore
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes, release_secret
+from mlops_pipeline_tests.fakes.helm import release_secret
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 from mlops_pipeline_tests.platforms.kubernetes.charts import HelmRig, deployment
 
 SYSTEM = "seldon-system"

@@ -31,7 +31,8 @@ from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings.kind import KindSettings
-from mlops_pipeline_tests.fakes_kubernetes import FakeEngine, FakeSources
+from mlops_pipeline_tests.fakes.engine import FakeEngine
+from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import (
     CONTROL_PLANE,
     ExistingRig,

@@ -1,7 +1,6 @@
 """Seldon's operator and Kubernetes' controllers, in memory: a step with each moment that passes."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from mlops_pipeline.clients.http import HttpAnswer
@@ -18,7 +17,8 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     TEMPLATE_ANNOTATION,
 )
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
-from mlops_pipeline_tests.fakes_kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.clocks import FakeClock
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 
 READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
 CRASHING = {
@@ -42,32 +42,16 @@ STARTING = {
 }
 
 
-@dataclass
-class TickingClock:
-    """Time passes only when somebody sleeps; then the rest of the world goes on by a step."""
-
-    time: float = 1000.0
-    steps: list[Callable[[], None]] = field(default_factory=list)
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-        for step in self.steps:
-            step()
-
-
 class FakeOperator:
     """Makes Deployments, pods and a VirtualService of each SeldonDeployment that is applied.
 
     New pods are ready at the next step, or have the status `stuck`, or that of their digest in
-    `stuck_digests`. `image` is what the operator
-    takes instead of what the manifest asks for; `silent`: it does nothing at all. `refused` is why
-    no pod can be made, `routes` whether it writes routes.
+    `stuck_digests`. `image` is what the operator takes instead of what the manifest asks for;
+    `silent`: it does nothing at all. `refused` is why no pod can be made, `routes` whether it
+    writes routes.
     """
 
-    def __init__(self, api: FakeKubernetes, clock: TickingClock) -> None:
+    def __init__(self, api: FakeKubernetes, clock: FakeClock) -> None:
         self.stuck: Mapping[str, Any] | None = None
         self.stuck_digests: dict[str, Mapping[str, Any]] = {}
         self.image = ""

@@ -35,7 +35,7 @@ from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.embedded.servers import ServerSet
 from mlops_pipeline.platforms.embedded.state import State
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
-from mlops_pipeline_tests.fakes import FakeObjectStore
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
 URI = "s3://models/iris/1"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.platforms.embedded.store_certificate import RENEW_BEFORE, StoreCertificate
-from mlops_pipeline_tests.platforms.test_embedded_state import DAMAGES, damage_by
+from mlops_pipeline_tests.platforms.embedded.test_state import DAMAGES, damage_by
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 

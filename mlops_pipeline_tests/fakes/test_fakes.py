@@ -19,13 +19,10 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline_tests.fakes_kubernetes import (
-    FakeEngine,
-    FakeHelm,
-    FakeKind,
-    FakeKubernetes,
-    Reference,
-)
+from mlops_pipeline_tests.fakes.engine import FakeEngine
+from mlops_pipeline_tests.fakes.helm import FakeHelm
+from mlops_pipeline_tests.fakes.kind import FakeKind
+from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes, Reference
 
 
 def _deployment(**spec: Any) -> Manifest:
