@@ -262,6 +262,9 @@ class EmbeddedDeployments:
         with parts.locks.held("state", purpose=f"route {after.deployment.name}"):
             others = _others(parts.records.routes(), after.route)
             old = [before.route] if before else []
+            if before is not None:
+                # A command may have been killed between its record and its routes.
+                parts.gateway.publish("routes", [before.route, *others])
             parts.gateway.publish("clusters", [after.route, *old, *others])
             name, namespace = after.deployment.name, after.deployment.namespace
             if before != after or parts.records.describe_damage(name, namespace=namespace):
