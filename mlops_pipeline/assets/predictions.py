@@ -17,7 +17,7 @@ from mlops_pipeline.delivery.judging import Verdict
 from mlops_pipeline.delivery.references import DeploymentRef
 from mlops_pipeline.delivery.verification import ServedReport, ask_holdout
 from mlops_pipeline.resources.platform import PlatformResource
-from mlops_pipeline.resources.storage import describe_elsewhere
+from mlops_pipeline.resources.references import describe_elsewhere
 
 _NUMBERS = (
     *("accuracy", "rows", "requests", "failed_requests", "wrong_digests", "max_difference"),

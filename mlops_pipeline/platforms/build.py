@@ -1,5 +1,8 @@
 """Which platforms there are, and how each is made from the settings."""
 
+from pathlib import Path
+from pkgutil import iter_modules
+
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.settings import Settings
 
@@ -14,11 +17,15 @@ def platforms_in_use(settings: Settings) -> tuple[str, ...]:
 
 
 def layer_names() -> frozenset[str]:
-    """Return the names of all layers, on any platform and with any settings."""
-    from mlops_pipeline.platforms.embedded.platform import LAYERS
-    from mlops_pipeline.platforms.kubernetes import stack
+    """Return the names of all layers, on any platform and with any settings.
 
-    return frozenset(layer.name for layer in LAYERS) | stack.layer_names()
+    On Kubernetes they are the names of the layers' files, and that of the cluster: definitions of
+    the embedded platform do not import these layers.
+    """
+    from mlops_pipeline.platforms.embedded.platform import LAYERS
+
+    files = iter_modules([str(Path(__file__).parent / "kubernetes" / "layers")])
+    return frozenset({"cluster", *(layer.name for layer in LAYERS), *(file.name for file in files)})
 
 
 def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> Platform:

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DBAPIError
 
 from mlops_pipeline.clients import ports, running
 from mlops_pipeline.clients.databases import describe_damage, describe_holders
@@ -41,6 +38,10 @@ def databases(home: Path) -> list[Path]:
 
 def wait_for_locks() -> None:
     """Make this process wait for SQLite's locks. Dagster gives up on some of them after 5 s."""
+    # Here and below: definitions import this module, and load without a database library.
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
     if not event.contains(Engine, "connect", _set_patience):
         event.listen(Engine, "connect", _set_patience)
 
@@ -57,6 +58,8 @@ def explained(home: Path) -> Iterator[None]:
     Raises:
         UnavailableError: names the process that locks them, or the error of the database.
     """
+    from sqlalchemy.exc import DBAPIError
+
     try:
         yield
     except DBAPIError as error:

@@ -1,6 +1,7 @@
 """Passes references between assets through the event log, as readable metadata."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,12 +9,14 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from mlops_pipeline.delivery.references import DatasetRef, DeploymentRef, ModelRef, Reference
-from mlops_pipeline.resources.storage import describe_elsewhere
+from mlops_pipeline.settings import load_settings
 
 _LOOKED_AT = 20
 """Number of latest materializations in which a run searches its own."""
 _EARLIER = "reference"
 """Metadata key in which earlier versions stored the reference to a deployment, as JSON."""
+_STATE_FOLDER_STORAGE = "StateFolderStorage"
+"""Class in `storage`, which imports a database library: definitions load without it."""
 
 
 class ReferenceIOManager(dg.ConfigurableIOManager):
@@ -115,3 +118,16 @@ def _earlier(value: Any) -> Reference | None:
     if fields.pop("type") != DeploymentRef.__name__:
         return _stored(fields["uri"])
     return DeploymentRef(**{**fields, "model": ModelRef(**fields["model"])})
+
+
+def describe_elsewhere(instance: dg.DagsterInstance) -> str:
+    """Return what to do if this process may use separate records; otherwise an empty text."""
+    if os.environ.get("DAGSTER_HOME") or instance.is_ephemeral:
+        return ""
+    storage = instance.get_ref().storage_data
+    if storage is not None and storage.class_name == _STATE_FOLDER_STORAGE:
+        return ""
+    return (
+        ". DAGSTER_HOME is not set, so this command uses separate records: run `export "
+        f"DAGSTER_HOME={load_settings().dagster_home}` and the command again"
+    )

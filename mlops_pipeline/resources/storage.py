@@ -5,12 +5,10 @@ instance in a temporary folder, which has no records of `up` and is deleted afte
 """
 
 import logging
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
@@ -57,16 +55,3 @@ class StateFolderStorage(DagsterSqliteStorage):
 def _say_where(home: Path) -> None:
     """Say once where the records are: Dagster says that they are in its temporary folder."""
     _logger.info("The records are in the state folder %s, not in a temporary directory", home)
-
-
-def describe_elsewhere(instance: dg.DagsterInstance) -> str:
-    """Return what to do if this process may use separate records; otherwise an empty text."""
-    if os.environ.get("DAGSTER_HOME") or instance.is_ephemeral:
-        return ""
-    storage = instance.get_ref().storage_data
-    if storage is not None and storage.class_name == StateFolderStorage.__name__:
-        return ""
-    return (
-        ". DAGSTER_HOME is not set, so this command uses separate records: run `export "
-        f"DAGSTER_HOME={load_settings().dagster_home}` and the command again"
-    )

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 import mlops_pipeline.assets
 from mlops_pipeline.catalog.registry import load_catalog
+from mlops_pipeline.clients.process import run
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.settings import Settings
@@ -14,6 +16,13 @@ from mlops_pipeline_tests.toy import REGISTERED
 
 SETTINGS = Settings.model_construct(datasets={})
 WINE = Path(__file__).parent.parent / "wine.py"
+LOAD = """
+import sys, dagster
+of_dagster = set(sys.modules)
+from mlops_pipeline.definitions import embedded
+embedded()
+print(*sys.modules.keys() - of_dagster)
+"""
 
 
 class FakeResource(PlatformResource):
@@ -127,3 +136,18 @@ def test_the_graph_names_refused_models_beside_the_others(tmp_path: Path) -> Non
     everything = definitions.resolve_job_def("everything").asset_layer.executable_asset_keys
     assert dg.AssetKey(["fake", "refused_models"]) not in everything
     assert dg.AssetKey(["fake", "wine", "model"]) in everything
+
+
+def test_the_definitions_load_little_beside_dagster(tmp_path: Path) -> None:
+    """Every command, every run and every reload in the UI waits for these imports."""
+    environment = {"MLOPS_HOME": str(tmp_path)}
+    said = run(
+        [sys.executable, "-c", LOAD],
+        purpose="load the definitions",
+        timeout=60,
+        environment=environment,
+    )
+    packages = {name.partition(".")[0] for name in said.split()} - sys.stdlib_module_names
+    known = {"dagster", "mlops_pipeline", "pydantic", "pydantic_settings"}
+    assert packages - known == {"dotenv", "platformdirs"}
+    assert "mlops_pipeline.platforms.kubernetes" not in said.split()

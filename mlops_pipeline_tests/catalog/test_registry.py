@@ -15,6 +15,9 @@ from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.platforms.build import layer_names
 from mlops_pipeline.platforms.embedded.platform import LAYERS, EmbeddedPlatform
+from mlops_pipeline.platforms.kubernetes.layers.existing_cluster.layer import ExistingCluster
+from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
+from mlops_pipeline.platforms.kubernetes.stack import ROWS
 from mlops_pipeline_tests import toy
 
 WINE = Path(__file__).parent.parent / "wine.py"
@@ -116,10 +119,10 @@ def test_a_refused_model_is_named_and_the_others_work(
 
 
 def test_the_names_of_layers_of_every_platform_are_reserved() -> None:
-    assert layer_names() >= {
-        *("cluster", "metallb", "istio", "object_store", "serving_image", "seldon_core"),
-        *("ingress_nginx", "bookinfo", "supervisor", "gateway"),
-    }
+    clusters = (KindCluster, ExistingCluster)
+    layers: list[Any] = [*LAYERS, *clusters, *(row.layer for row in ROWS)]
+    unknown = {layer.name: layer.__module__ for layer in layers if layer.name not in layer_names()}
+    assert not unknown, "a layer's file or folder has the layer's name"
 
 
 def test_the_list_of_embedded_layers_is_that_of_the_platform(tmp_path: Path) -> None:

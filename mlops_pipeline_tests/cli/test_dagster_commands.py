@@ -11,7 +11,7 @@ from mlops_pipeline.automation.jobs import EVERYTHING, PLATFORM, job_for
 from mlops_pipeline.cli.instance import open_instance
 from mlops_pipeline.platforms.build import platforms_in_use
 from mlops_pipeline.resources.configuration import DEFAULTS
-from mlops_pipeline.resources.storage import describe_elsewhere
+from mlops_pipeline.resources.references import describe_elsewhere
 from mlops_pipeline.settings import load_settings
 
 ROOT = Path(__file__).parents[2]

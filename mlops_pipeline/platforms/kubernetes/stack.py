@@ -9,7 +9,6 @@ from typing import Any
 
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, GatewayLayer, StoreLayer
 from mlops_pipeline.platforms.kubernetes.layers.bookinfo import Bookinfo
-from mlops_pipeline.platforms.kubernetes.layers.existing_cluster.layer import ExistingCluster
 from mlops_pipeline.platforms.kubernetes.layers.ingress_nginx import IngressNginx
 from mlops_pipeline.platforms.kubernetes.layers.istio.existing import ExistingGateway
 from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
@@ -80,11 +79,6 @@ ROWS: list[Row] = [
     Row(Bookinfo, lambda parts, stack: Bookinfo(parts, stack.gateway)),
 ]
 """Every layer on a cluster, of any platform and settings."""
-
-
-def layer_names() -> frozenset[str]:
-    """Return the names of all layers that any settings enable, including the cluster's."""
-    return frozenset({ExistingCluster.name, *(row.layer.name for row in ROWS)})
 
 
 def former_namespaces(layers: tuple[ClusterLayer, ...]) -> frozenset[str]:

@@ -6,7 +6,6 @@ import pytest
 
 from mlops_pipeline.clients.kubernetes import DEPLOYMENT, NAMESPACE, Access
 from mlops_pipeline.delivery.planning import plan_layers
-from mlops_pipeline.platforms.build import layer_names
 from mlops_pipeline.platforms.kubernetes import KindPlatform, stack
 from mlops_pipeline.platforms.kubernetes.bases.helm import HelmLayer
 from mlops_pipeline.platforms.kubernetes.bases.manifest import ManifestLayer
@@ -114,10 +113,6 @@ def test_the_plan_and_the_status_show_it(rig: Rig) -> None:
 def test_what_it_takes_from_elsewhere_is_provided(rig: Rig) -> None:
     platform_of(rig).provide()
     assert "prometheus" in rig.sources.required
-
-
-def test_no_model_may_have_its_name() -> None:
-    assert "monitoring" in layer_names()
 
 
 def test_its_rights_are_asked_for() -> None:
