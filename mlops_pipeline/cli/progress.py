@@ -1,10 +1,9 @@
-"""Progress of a run, asset by asset, read from its event log."""
+"""Progress of a run, asset by asset, from the events of its instance."""
 
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import dagster as dg
 from rich.console import Console
@@ -13,7 +12,6 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-_POLL = 0.15
 _MARKS = {"done": "[green]✓[/green]", "failed": "[red]✗[/red]", "skipped": "[dim]-[/dim]"}
 
 
@@ -103,58 +101,20 @@ def shown(
     progress: Progress, *, instance: dg.DagsterInstance, run_id: str, console: Console
 ) -> Iterator[None]:
     """Show the run while the block executes it: a live table, or lines without a terminal."""
-    over = threading.Event()
-    follow = _follow_live if console.is_terminal else _follow_lines
-    thread = threading.Thread(
-        target=follow, args=(progress, instance, run_id, console, over), daemon=True
-    )
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=5)
+    if console.is_terminal:
+        instance.add_event_listener(run_id, progress.take)
+        table = partial(_table, progress)
+        with Live(get_renderable=table, console=console, refresh_per_second=8):
+            yield
+        return
 
-
-def _new_events(instance: dg.DagsterInstance, run_id: str, over: threading.Event) -> Iterator[Any]:
-    """Yield batches of the run's events until the run is over and all were seen."""
-    cursor = None
-    while True:
-        last = over.is_set()
-        batch = instance.get_records_for_run(run_id, cursor=cursor)
-        cursor = batch.cursor
-        yield [record.event_log_entry for record in batch.records]
-        if last and not batch.has_more:
-            return
-        over.wait(_POLL)
-
-
-def _follow_lines(
-    progress: Progress,
-    instance: dg.DagsterInstance,
-    run_id: str,
-    console: Console,
-    over: threading.Event,
-) -> None:
-    for entries in _new_events(instance, run_id, over):
-        for entry in entries:
-            line = progress.take(entry)
-            if line is not None:
+    def print_ended(entry: dg.EventLogEntry) -> None:
+        if (line := progress.take(entry)) is not None:
+            with suppress(OSError):  # A terminal that is gone must not fail the run.
                 console.print(_row_text(line))
 
-
-def _follow_live(
-    progress: Progress,
-    instance: dg.DagsterInstance,
-    run_id: str,
-    console: Console,
-    over: threading.Event,
-) -> None:
-    with Live(_table(progress), console=console, refresh_per_second=8) as live:
-        for entries in _new_events(instance, run_id, over):
-            for entry in entries:
-                progress.take(entry)
-            live.update(_table(progress))
+    instance.add_event_listener(run_id, print_ended)
+    yield
 
 
 def _row_text(line: Line) -> Text:
