@@ -216,7 +216,13 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.mark.parametrize("kind", ["empty", "truncated", "binary", "a directory", "lost"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("empty", "truncated")),
+        *("binary", "a directory", "lost"),
+    ],
+)
 def test_no_damaged_file_of_the_records_ends_in_a_trace(
     settings: Settings, used: Path, kind: str
 ) -> None:

@@ -23,8 +23,15 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield made
 
 
-@pytest.mark.parametrize("kind", ["truncated", "a directory"])
-@pytest.mark.parametrize("file", ["ports.json", "deployments/seldon/toy.yaml"])
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("ports.json", "truncated"),
+        ("deployments/seldon/toy.yaml", "a directory"),
+        pytest.param("ports.json", "a directory", marks=pytest.mark.long),
+        pytest.param("deployments/seldon/toy.yaml", "truncated", marks=pytest.mark.long),
+    ],
+)
 def test_a_damaged_file_is_reported_and_repaired_while_all_serve(
     rig: Rig, file: str, kind: str
 ) -> None:
@@ -53,7 +60,9 @@ def test_a_damaged_mark_is_reported_and_written_again_while_all_serve(rig: Rig, 
     assert rig.predict() == ["of-toy"]
 
 
-@pytest.mark.parametrize("kind", ["truncated", "binary", "a directory"])
+@pytest.mark.parametrize(
+    "kind", ["binary", "a directory", pytest.param("truncated", marks=pytest.mark.long)]
+)
 def test_a_damaged_configuration_of_a_program_stops_no_other(rig: Rig, kind: str) -> None:
     configurations = sorted((rig.home / "supervisor" / "programs").glob("*.conf"))
     damaged = next(path for path in configurations if "toy" in path.name)

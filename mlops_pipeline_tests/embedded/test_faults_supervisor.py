@@ -92,7 +92,7 @@ def configurations(rig: Rig) -> dict[str, str]:
     return {p.name: p.read_text() for p in (rig.home / "supervisor/programs").glob("*.conf")}
 
 
-@pytest.mark.parametrize("how", ["removed", "damaged"])
+@pytest.mark.parametrize("how", ["removed", pytest.param("damaged", marks=pytest.mark.long)])
 def test_programs_whose_files_are_lost_get_them_back_as_they_run(rig: Rig, how: str) -> None:
     before, files = pids(rig), configurations(rig)
     lose_files(rig, how)
@@ -112,7 +112,7 @@ def test_programs_whose_files_are_lost_get_them_back_as_they_run(rig: Rig, how: 
     assert server.state == "ready"
 
 
-@pytest.mark.parametrize("how", ["removed", "damaged"])
+@pytest.mark.parametrize("how", ["damaged", pytest.param("removed", marks=pytest.mark.long)])
 def test_programs_whose_files_are_lost_survive_a_new_supervisord(rig: Rig, how: str) -> None:
     before, files = pids(rig), configurations(rig)
     with Load(rig, clients=8, rate=100) as load:
@@ -169,7 +169,10 @@ def test_a_supervisor_that_hangs_is_asked_once_and_replaced(rig: Rig) -> None:
     assert pids(rig) == before
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program",
+    ["object_store", *(pytest.param(p, marks=pytest.mark.long) for p in ("gateway", "server-"))],
+)
 def test_an_adopted_program_is_restarted_when_it_dies(rig: Rig, program: str) -> None:
     rig.kill("supervisor")
     bring_back(rig)

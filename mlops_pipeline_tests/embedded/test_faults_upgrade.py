@@ -64,7 +64,7 @@ def answers(port: int) -> Iterator[str]:
                 yield answer
 
 
-@pytest.mark.parametrize("mark", ["kept", "missing"])
+@pytest.mark.parametrize("mark", ["missing", pytest.param("kept", marks=pytest.mark.long)])
 def test_an_older_state_folder_is_brought_up_with_its_data(rig: Rig, mark: str) -> None:
     url = rig.platform.gateway_url()
     as_an_older_version_left_it(rig)

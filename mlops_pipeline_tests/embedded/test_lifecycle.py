@@ -59,9 +59,16 @@ def test_the_reference_request_works_verbatim(command_line: CommandLine) -> None
     assert body["meta"]["tags"]["model_digest"] == command_line.digest("iris")
 
 
-def test_up_ends_with_lines_that_work_when_pasted(command_line: CommandLine) -> None:
-    shown = command_line.run("up").stdout
-    lines = [line for line in shown.splitlines() if line.startswith("curl ")]
+def test_a_second_up_changes_nothing_and_ends_with_lines_that_work_when_pasted(
+    command_line: CommandLine,
+) -> None:
+    before = command_line.status()
+    done = command_line.run("up")
+    assert "nothing changed" in done.stderr
+    assert command_line.status() == before
+    plan = command_line.run("plan").stdout
+    assert {line.split()[1] for line in plan.splitlines()[1:] if line.strip()} == {"keep"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("curl ")]
     assert len(lines) == 3
     for line in lines:
         done = subprocess.run(
@@ -69,15 +76,6 @@ def test_up_ends_with_lines_that_work_when_pasted(command_line: CommandLine) -> 
         )
         (scores,) = json.loads(done.stdout)["data"]["ndarray"]
         assert sum(scores) == pytest.approx(1, abs=1e-5)
-
-
-def test_a_second_up_changes_nothing_and_says_so(command_line: CommandLine) -> None:
-    before = command_line.status()
-    done = command_line.run("up")
-    assert "nothing changed" in done.stderr
-    assert command_line.status() == before
-    plan = command_line.run("plan").stdout
-    assert {line.split()[1] for line in plan.splitlines()[1:] if line.strip()} == {"keep"}
 
 
 def test_own_output_names_are_answered(command_line: CommandLine) -> None:
@@ -330,8 +328,8 @@ def test_only_its_owner_can_read_the_state_folder(command_line: CommandLine) -> 
 def test_after_every_up_all_assets_are_fresh(command_line: CommandLine) -> None:
     """As the UI asks for it: `staleStatus` is STALE where it shows "Unsynced"."""
     query = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }"
-    for words in (("up",), ("up", "iris"), ("up",)):
-        command_line.run(*words)
+    command_line.run("up", "iris")
+    command_line.run("up")
     (port,) = free_ports(1)
     with ui_of(command_line, "--port", str(port)) as ui:
         ui.read_until("token=")
