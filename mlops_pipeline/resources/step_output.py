@@ -8,8 +8,10 @@ workers do, and their output comes through pipes anyway.
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,19 @@ _TYPES = {extension: io_type for io_type, extension in IO_TYPE_EXTENSION.items()
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Log:
+    key: tuple[str, ...]
+    left: dict[str, int]
+    """Stream → bytes for which there is room."""
+
+
 class StepOutput(LocalComputeLogManager):
     """Keeps what is written to it while a run executes, at most `MOST` bytes of each stream."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data=inst_data)
-        self._log_key: Sequence[str] | None = None
-        self._left: dict[str, int] = {}
+        self._running = threading.local()  # One process may execute two runs, in two threads.
 
     @classmethod
     def config_type(cls) -> Any:
@@ -56,28 +64,38 @@ class StepOutput(LocalComputeLogManager):
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
         """Keep under `log_key` what is written while the context lasts."""
-        self._log_key, self._left = log_key, dict.fromkeys(_TYPES, MOST)
+        self._running.log = log = _Log(tuple(log_key), dict.fromkeys(_TYPES, MOST))
         try:
             yield CapturedLogContext(log_key)
         finally:
-            self._log_key = None
+            self._running.log = None
+            log.left.update(dict.fromkeys(_TYPES, 0))
             complete = Path(self.get_captured_local_path(log_key, "complete"))
             complete.parent.mkdir(parents=True, exist_ok=True)
             complete.touch()
 
-    def write(self, stream: str, text: str) -> None:
-        """Keep a text of the stream `out` or `err`, as far as there is room for it."""
-        if self._log_key is None or self._left[stream] <= 0:
+    def writer(self) -> Callable[[str, str], None]:
+        """Return a function that keeps a text of `out` or `err` in the log of this thread's run."""
+        log: _Log | None = getattr(self._running, "log", None)
+
+        def write(stream: str, text: str) -> None:
+            if log is not None:
+                self._write(log, stream, text)
+
+        return write
+
+    def _write(self, log: "_Log", stream: str, text: str) -> None:
+        if log.left[stream] <= 0:
             return
-        self._left[stream] -= len(text.encode())
-        if self._left[stream] <= 0:
+        log.left[stream] -= len(text.encode())
+        if log.left[stream] <= 0:
             text = f"(what was written after the first {MOST >> 20} MiB is not kept)\n"
         try:
-            with self.open_log_stream(self._log_key, _TYPES[stream]) as file:
+            with self.open_log_stream(log.key, _TYPES[stream]) as file:
                 if file is not None:
                     file.write(text)
         except OSError as error:
-            self._left[stream] = 0
+            log.left[stream] = 0
             _logger.warning("the output of the workers is not kept: %s", error)
 
 
@@ -85,7 +103,7 @@ def workplace(instance: dg.DagsterInstance) -> Workplace:
     """Return where the workers of a run work: without the turn, and with their output kept."""
     manager = instance.compute_log_manager
     if isinstance(manager, StepOutput):
-        return Workplace(manager.write, given_up)
+        return Workplace(manager.writer(), given_up)
     if isinstance(manager, NoOpComputeLogManager):
         return Workplace(aside=given_up)
     return Workplace(_print, given_up)  # Others keep what this process prints.

@@ -1,5 +1,6 @@
 """What workers print is kept of a run, and no more than there is room for."""
 
+import threading
 from pathlib import Path
 
 import dagster as dg
@@ -27,14 +28,30 @@ def test_it_is_readable_while_the_run_executes_and_afterwards(manager: StepOutpu
     with manager.capture_logs(KEY) as context:
         assert context.log_key == KEY
         assert not manager.is_capture_complete(KEY)
-        manager.write("out", "epoch 1\n")
+        write = manager.writer()
+        write("out", "epoch 1\n")
         assert read(manager) == "epoch 1\n"
-        manager.write("err", "é\n")
-        manager.write("out", "epoch 2\n")
-    manager.write("out", "too late\n")
+        write("err", "é\n")
+        write("out", "epoch 2\n")
+    write("out", "too late\n")
     assert manager.is_capture_complete(KEY)
     assert read(manager) == "epoch 1\nepoch 2\n"
     assert read(manager, ComputeIOType.STDERR) == "é\n"
+
+
+def test_two_runs_of_one_process_keep_their_own(manager: StepOutput) -> None:
+    with manager.capture_logs(KEY):
+        write = manager.writer()
+
+        def other_run() -> None:
+            with manager.capture_logs(["another", "compute_logs", "run"]):
+                manager.writer()("out", "theirs\n")
+
+        thread = threading.Thread(target=other_run)
+        thread.start()
+        thread.join()
+        write("out", "ours\n")
+    assert read(manager) == "ours\n"
 
 
 def test_a_run_that_fails_is_complete_too(manager: StepOutput) -> None:
@@ -49,9 +66,10 @@ def test_more_than_there_is_room_for_is_not_kept_and_that_is_said(
 ) -> None:
     monkeypatch.setattr(step_output, "MOST", 1 << 20)
     with manager.capture_logs(KEY):
+        write = manager.writer()
         for _ in range(3_000):
-            manager.write("out", "x" * 999 + "\n")
-        manager.write("err", "still room\n")
+            write("out", "x" * 999 + "\n")
+        write("err", "still room\n")
     kept = read(manager) or ""
     assert len(kept) < (1 << 20) + 100
     assert kept.endswith("x\n(what was written after the first 1 MiB is not kept)\n")
@@ -64,9 +82,10 @@ def test_output_that_cannot_be_written_stops_no_training(
     (tmp_path / "storage").mkdir()
     manager = StepOutput(str(tmp_path / "storage"))
     with manager.capture_logs(KEY):
+        write = manager.writer()
         (tmp_path / "storage" / "a-run").write_text("a file where the folder should be")
-        manager.write("out", "one\n")
-        manager.write("out", "two\n")
+        write("out", "one\n")
+        write("out", "two\n")
         (tmp_path / "storage" / "a-run").unlink()
     assert [record.getMessage()[:39] for record in caplog.records] == [
         "the output of the workers is not kept: "
@@ -80,10 +99,9 @@ def test_an_instance_keeps_it_in_its_folder(
     (tmp_path / "dagster.yaml").write_text(
         "compute_logs: {module: mlops_pipeline.resources.step_output, class: StepOutput}"
     )
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance, instance.compute_log_manager.capture_logs(KEY):
         place = workplace(instance)
-        with instance.compute_log_manager.capture_logs(KEY):
-            place.on_line("out", "a\n")
+        place.on_line("out", "a\n")
     assert place.aside is given_up
     assert (tmp_path / "storage/a-run/compute_logs/abc.out").read_text() == "a\n"
 
