@@ -15,7 +15,7 @@ from mlops_pipeline.clients import ports, running
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.waiting import MONOTONIC
 from mlops_pipeline.platforms.embedded.programs import MARK
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 
 COMMAND = str(Path(sys.executable).with_name("mlops-pipeline"))
 FIRST_PORT = 23_000
@@ -52,9 +52,9 @@ class Platform:
     home: Path
 
     @property
-    def state(self) -> State:
+    def state(self) -> EmbeddedFolder:
         """Return where the embedded platform keeps what it knows."""
-        return State.at(self.home / "embedded")
+        return EmbeddedFolder.at(self.home / "embedded")
 
     def run(self, *arguments: str, **variables: str) -> float:
         """Run `mlops-pipeline …` and return the seconds it took."""

@@ -325,7 +325,7 @@ def parse(manifest: object) -> SeldonDeployment:
 
 
 @dataclass(frozen=True)
-class Manifests:
+class Documents:
     """Content of a file of manifests."""
 
     deployments: tuple[SeldonDeployment, ...]
@@ -334,7 +334,7 @@ class Manifests:
     """Kind and name of each object of another kind."""
 
 
-def parse_manifests(text: str) -> Manifests:
+def parse_manifests(text: str) -> Documents:
     """Validate every SeldonDeployment of a file, YAML or JSON, of one or more documents.
 
     Lists, as `kubectl get -o yaml` writes them, are expanded.
@@ -362,7 +362,7 @@ def parse_manifests(text: str) -> Manifests:
             f"expected a {KIND} in the manifest, found {', '.join(others) or 'nothing'}; nothing "
             "was changed"
         )
-    return Manifests(tuple(deployments), tuple(others))
+    return Documents(tuple(deployments), tuple(others))
 
 
 def _documents(text: str) -> list[object]:

@@ -13,7 +13,7 @@ import pytest
 from mlops_pipeline.clients import launcher
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 
 SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)")
 DEAF = (
@@ -138,7 +138,7 @@ def test_a_file_system_without_locks_is_named(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    state = State.at(tmp_path / "s")
+    state = EmbeddedFolder.at(tmp_path / "s")
     state.prepare()
     lock = tmp_path / "p.lock"
     lock.touch()

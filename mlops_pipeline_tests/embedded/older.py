@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from mlops_pipeline.platforms.embedded.programs import FINGERPRINT, MARK
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline_tests.embedded.rig import Rig
 
 NEWER = {FINGERPRINT, "BOOTSTRAP_FINGERPRINT", "CERTIFICATE_FINGERPRINT"}
@@ -54,7 +54,7 @@ files=programs/*.conf
 def leave(rig: Rig) -> None:
     """Bring the platform down and turn its folder into what that version would have left."""
     rig.platform.down()
-    state = State.at(rig.home)
+    state = EmbeddedFolder.at(rig.home)
     store = [state.object_store / name for name in ("certificate.pem", "certificate.key")]
     newer = [*state.home.rglob(".*.copy"), *state.run.glob("*.lock"), *store]
     for path in (*newer, state.object_store / "security.toml"):
@@ -69,7 +69,7 @@ def leave(rig: Rig) -> None:
 
 def start(rig: Rig) -> None:
     """Start that version's supervisord, as it did."""
-    state = State.at(rig.home)
+    state = EmbeddedFolder.at(rig.home)
     subprocess.run(
         [
             *("/usr/bin/env", "-i", f"PATH={os.environ['PATH']}", f"{MARK}={state.identity}"),
@@ -82,7 +82,7 @@ def start(rig: Rig) -> None:
     )
 
 
-def _program(path: Path, state: State) -> str:
+def _program(path: Path, state: EmbeddedFolder) -> str:
     """Return the file without the launcher, and for the store without what closes its ports."""
     from supervisor.datatypes import dict_of_key_value_pairs
 

@@ -20,7 +20,7 @@ from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.programs import MARK
 from mlops_pipeline.platforms.embedded.servers import program_prefix
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Change, by_name
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
@@ -95,7 +95,7 @@ class Rig:
         wait_until("the end of the servers", describe_alive, timeout=20)
 
     def pids(self) -> list[int]:
-        return running.marked(MARK, State.at(self.home).identity)
+        return running.marked(MARK, EmbeddedFolder.at(self.home).identity)
 
     def programs(self) -> list[int]:
         """Return the process ids of supervisord and its programs, without launchers that wait."""
@@ -168,7 +168,7 @@ def rig_in(home: Path, **settings: Any) -> Iterator[Rig]:
         yield rig
     finally:
         rig.platform.purge()
-        running.end_marked(MARK, State.at(home).identity, grace=1)
+        running.end_marked(MARK, EmbeddedFolder.at(home).identity, grace=1)
 
 
 def listening(pids: Sequence[int]) -> set[str]:

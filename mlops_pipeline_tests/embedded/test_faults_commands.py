@@ -12,7 +12,7 @@ from mlops_pipeline.clients import running
 from mlops_pipeline.clients.s3 import Credentials
 from mlops_pipeline.platforms.embedded import EmbeddedPlatform
 from mlops_pipeline.platforms.embedded.programs import MARK
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports, predict
 from mlops_pipeline_tests.embedded.faults import Running
 from mlops_pipeline_tests.platforms.embedded.test_state import damage_by
@@ -231,7 +231,7 @@ def test_down_ends_everything_whatever_file_is_damaged(
     line.run("up", "wine")
     damage_by(line.home / "embedded" / file, kind)
     line.run("down")
-    assert running.marked(MARK, State.at(line.home / "embedded").identity) == []
+    assert running.marked(MARK, EmbeddedFolder.at(line.home / "embedded").identity) == []
     line.run("up", "wine")
     assert predict(url_of(line), [1.0] * 13).status_code == 200
 

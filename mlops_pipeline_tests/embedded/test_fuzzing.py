@@ -25,7 +25,7 @@ from tritonclient.grpc import service_pb2 as v2
 from mlops_pipeline.clients import running
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.programs import MARK
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine
 from mlops_pipeline_tests.embedded import generated
@@ -177,7 +177,7 @@ def _resident(pid: int) -> int:
 
 def _processes(line: CommandLine) -> list[int]:
     """Return the ids of the gateway and of the model servers."""
-    ours = running.marked(MARK, State.at(line.home / "embedded").identity)
+    ours = running.marked(MARK, EmbeddedFolder.at(line.home / "embedded").identity)
     return sorted(
         pid
         for pid in ours

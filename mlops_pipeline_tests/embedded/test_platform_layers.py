@@ -15,7 +15,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, Una
 from mlops_pipeline.clients.files import PRIVATE
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform, object_store
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.layers import Absent, Broken, Ready, Unknown
 from mlops_pipeline.platforms.observing import observe_platform
 from mlops_pipeline_tests.embedded.rig import Rig, listening, rig_in
@@ -198,7 +198,7 @@ def test_layers_say_what_they_stand_on(tmp_path: Path) -> None:
 def test_a_second_up_waits_and_names_who_holds_the_lock(tmp_path: Path) -> None:
     settings = EmbeddedOptions(lock_timeout=0.2)
     platform = EmbeddedPlatform(tmp_path / "s", settings)
-    State.at(tmp_path / "s").prepare()
+    EmbeddedFolder.at(tmp_path / "s").prepare()
     held = Locks(tmp_path / "s/locks", timeout=1).held("layers", purpose="hold it")
     with held, pytest.raises(UnavailableError, match=r"process \d+ \(hold it\)"):
         platform.layers[0].ensure()

@@ -17,7 +17,7 @@ from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
 from mlops_pipeline.platforms.embedded.programs import Program, render
 from mlops_pipeline.platforms.embedded.routing import Endpoint
 from mlops_pipeline.platforms.embedded.servers import Loopback
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 
 _SHORT = 1.0
 _IDS = itertools.count(1000)
@@ -61,7 +61,7 @@ class FakeSupervisor:
     is stopped.
     """
 
-    def __init__(self, state: State, clock: Clock) -> None:
+    def __init__(self, state: EmbeddedFolder, clock: Clock) -> None:
         self.files = ProgramFiles(state.programs)
         self.unavailable = ""
         self.started: list[str] = []

@@ -3,19 +3,19 @@
 from collections.abc import Callable
 
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, Parts
+from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, EmbeddedParts
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.servers import Servers
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 
 
 def assemble(
-    state: State,
+    state: EmbeddedFolder,
     settings: EmbeddedOptions,
     *,
     locks: Locks,
@@ -27,7 +27,7 @@ def assemble(
 ) -> EmbeddedDeployments:
     """Return them. Nothing is contacted; `fingerprint` names the environment of the servers."""
     return EmbeddedDeployments(
-        Parts(
+        EmbeddedParts(
             settings=settings,
             locks=locks,
             records=records,

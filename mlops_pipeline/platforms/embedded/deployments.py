@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Parts:
+class EmbeddedParts:
     """What deployments are made with."""
 
     settings: EmbeddedOptions
@@ -58,7 +58,7 @@ class EmbeddedDeployments:
     through all of them again and finds what is there.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: EmbeddedParts) -> None:
         self._parts = parts
 
     def apply(

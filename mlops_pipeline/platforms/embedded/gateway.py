@@ -15,7 +15,7 @@ from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.routing import Route
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervisor import UNSUPERVISED, Supervisor
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -41,7 +41,7 @@ class EnvoyGateway:
 
     def __init__(
         self,
-        state: State,
+        state: EmbeddedFolder,
         settings: EmbeddedOptions,
         supervisor: Supervisor,
         locks: Locks,

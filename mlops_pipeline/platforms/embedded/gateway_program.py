@@ -7,15 +7,15 @@ from mlops_pipeline.clients import envoy
 from mlops_pipeline.platforms.embedded import envoy_config
 from mlops_pipeline.platforms.embedded.live_routes import PROGRAM, live_folder
 from mlops_pipeline.platforms.embedded.programs import Program
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 
 
-def bootstrap(state: State, port: int) -> str:
+def bootstrap(state: EmbeddedFolder, port: int) -> str:
     """Return what Envoy reads once, when it starts."""
     return envoy_config.bootstrap(port=port, admin=state.socket("ev.sock"), live=live_folder(state))
 
 
-def program(state: State, file: Path, content: str, *, workers: int) -> Program:
+def program(state: EmbeddedFolder, file: Path, content: str, *, workers: int) -> Program:
     """Return the program with the bootstrap configuration `content` in `file`."""
     command = (
         str(envoy.binary()),

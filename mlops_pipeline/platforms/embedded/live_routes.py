@@ -12,7 +12,7 @@ from mlops_pipeline.platforms.embedded import envoy_config
 from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
 from mlops_pipeline.platforms.embedded.envoy_discovery import version_of
 from mlops_pipeline.platforms.embedded.routing import Route
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 
 PROGRAM = "gateway"
@@ -24,7 +24,7 @@ _STATISTICS: dict[Kind, str] = {
 }
 
 
-def live_folder(state: State) -> Path:
+def live_folder(state: EmbeddedFolder) -> Path:
     """Return the folder from which Envoy reads clusters and routes."""
     return state.gateway / "live"
 
@@ -32,7 +32,7 @@ def live_folder(state: State) -> Path:
 class LiveRoutes:
     """The clusters and routes that were written for Envoy, and those that it uses."""
 
-    def __init__(self, state: State, supervisor: Supervisor, *, timeout: float) -> None:
+    def __init__(self, state: EmbeddedFolder, supervisor: Supervisor, *, timeout: float) -> None:
         """`timeout` is the seconds within which Envoy must use new files."""
         self._state = state
         self._supervisor = supervisor

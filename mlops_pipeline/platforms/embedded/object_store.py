@@ -19,7 +19,7 @@ from mlops_pipeline.platforms.embedded import store_program
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.store_certificate import StoreCertificate
 from mlops_pipeline.platforms.embedded.store_writes import (
     describe_lack_of_space,
@@ -58,7 +58,7 @@ class SeaweedObjectStore:
     checks: tuple[HealthCheck, ...] = ()
 
     def __init__(
-        self, state: State, settings: EmbeddedOptions, supervisor: Supervisor, locks: Locks
+        self, state: EmbeddedFolder, settings: EmbeddedOptions, supervisor: Supervisor, locks: Locks
     ) -> None:
         self._state = state
         self._settings = settings

@@ -12,7 +12,7 @@ from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.preflight import examine
 from mlops_pipeline.platforms.embedded.records import Records
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
 from mlops_pipeline.platforms.platform import deployments_called
@@ -34,7 +34,7 @@ class EmbeddedPlatform:
 
     def __init__(self, home: Path, settings: EmbeddedOptions | None = None) -> None:
         self._settings = settings or EmbeddedOptions()
-        self._state = State.at(home)
+        self._state = EmbeddedFolder.at(home)
         state, chosen = self._state, self._settings
         locks = Locks(state.locks, timeout=chosen.lock_timeout, prepare=state.prepare)
         records = Records(state.deployments)

@@ -16,7 +16,7 @@ from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.routing import Endpoint
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import Predictor
 
 _FINAL = (2, 3, 4)
@@ -101,7 +101,7 @@ class Servers:
 
     def __init__(
         self,
-        state: State,
+        state: EmbeddedFolder,
         settings: EmbeddedOptions,
         supervisor: ProgramSupervisor,
         *,

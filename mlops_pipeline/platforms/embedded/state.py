@@ -36,13 +36,13 @@ class _Mark:
 
 
 @dataclass(frozen=True)
-class State:
+class EmbeddedFolder:
     """The folders and files below `home`."""
 
     home: Path
 
     @classmethod
-    def at(cls, home: Path) -> "State":
+    def at(cls, home: Path) -> "EmbeddedFolder":
         """Name the state in `home`, which need not exist.
 
         Raises:

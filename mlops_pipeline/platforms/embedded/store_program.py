@@ -8,7 +8,7 @@ from pathlib import Path
 from mlops_pipeline.clients import ports
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.programs import Program
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.store_certificate import StoreCertificate
 from mlops_pipeline.platforms.embedded.store_writes import LEAST_FREE
 
@@ -19,7 +19,11 @@ _STOP_SECONDS = 1
 
 
 def program(
-    state: State, chosen: Mapping[str, int], *, keys: StoreKeys, certificate: StoreCertificate
+    state: EmbeddedFolder,
+    chosen: Mapping[str, int],
+    *,
+    keys: StoreKeys,
+    certificate: StoreCertificate,
 ) -> Program:
     """Return SeaweedFS on the ports `chosen`: `<part>` and `<part>.grpc` → port.
 

@@ -15,7 +15,7 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
 from mlops_pipeline.platforms.embedded.program_locks import ProgramLocks
 from mlops_pipeline.platforms.embedded.programs import FINGERPRINT, GRACE, Program, render
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervisord import Supervisord
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -58,7 +58,7 @@ class Supervisor:
     requires: tuple[str, ...] = ()
     checks: tuple[HealthCheck, ...] = ()
 
-    def __init__(self, state: State, locks: Locks, *, timeout: float) -> None:
+    def __init__(self, state: EmbeddedFolder, locks: Locks, *, timeout: float) -> None:
         self._state = state
         self._locks = locks
         self.files = ProgramFiles(state.programs)

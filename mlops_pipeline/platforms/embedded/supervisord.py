@@ -13,7 +13,7 @@ from mlops_pipeline.clients.supervisor import SupervisorClient
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.program_locks import ProgramLocks
 from mlops_pipeline.platforms.embedded.programs import GRACE, MARK, render_supervisord
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 """All that supervised programs see of our environment: no keys of the user's reach them."""
@@ -25,7 +25,7 @@ _SHUTDOWN = 20.0
 class Supervisord:
     """The supervisord of a state folder, for which `programs` knows what runs."""
 
-    def __init__(self, state: State, programs: ProgramLocks, *, timeout: float) -> None:
+    def __init__(self, state: EmbeddedFolder, programs: ProgramLocks, *, timeout: float) -> None:
         self._state = state
         self._programs = programs
         self._timeout = timeout

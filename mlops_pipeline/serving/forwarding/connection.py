@@ -23,7 +23,7 @@ async def nothing() -> AsyncIterator[bytes]:
         yield piece
 
 
-class Broken(Exception):
+class BrokenConnection(Exception):
     """The connection ended before the answer did."""
 
 
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         `seconds` is how long the server may take to read a part, and to answer after the last one.
 
         Raises:
-            Broken: the connection ended.
+            BrokenConnection: the connection ended.
             TimeoutError: it did not read or answer in time; the connection is closed.
         """
         reply = self._reply = asyncio.get_running_loop().create_future()
@@ -133,4 +133,4 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, why: str) -> None:
         if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(Broken(why))
+            self._reply.set_exception(BrokenConnection(why))

@@ -4,7 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.forwarding.connection import Broken, Connection, Reply, nothing
+from mlops_pipeline.serving.forwarding.connection import (
+    BrokenConnection,
+    Connection,
+    Reply,
+    nothing,
+)
 from mlops_pipeline.serving.forwarding.target import Target
 
 CONNECT_SECONDS = 2.0
@@ -40,10 +45,10 @@ class Upstream:
             if kept is not None and more is None:
                 try:
                     return await self._exchange(kept, head + body, None)
-                except Broken:
+                except BrokenConnection:
                     kept = None
             return await self._exchange(kept or await self._connect(), head + body, more)
-        except (Broken, OSError) as error:
+        except (BrokenConnection, OSError) as error:
             raise RequestError(
                 "UNREACHABLE",
                 f"the model's server at {self.place} cannot be reached: {_why(error)}",

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, Parts
+from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, EmbeddedParts
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.routing import Endpoint
 from mlops_pipeline.platforms.embedded.servers import Servers, program_prefix
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline_tests.embedded.rig import STAND_IN, deployment
 from mlops_pipeline_tests.fakes.clocks import FakeClock
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class FakeSecrets:
     """The object store's layer: Secrets with a key of its own."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: EmbeddedFolder) -> None:
         self._keys = StoreKeys(state.object_store / "s3.json", secrets=state.secrets)
         self._keys.make()
 
@@ -70,7 +70,7 @@ class FakeRig:
     def __init__(self, home: Path, **settings: Any) -> None:
         chosen: dict[str, Any] = {"ready_timeout": 20.0, "drain_timeout": 5.0}
         self.settings = EmbeddedOptions(server_command=STAND_IN, **{**chosen, **settings})
-        self.state = State.at(home)
+        self.state = EmbeddedFolder.at(home)
         self.state.prepare()
         self.clock = FakeClock()
         self.store = FakeObjectStore()
@@ -97,7 +97,7 @@ class FakeRig:
         )
         models = ModelFolders(state.models, state.secrets, connect=lambda _: self.store)
         return EmbeddedDeployments(
-            Parts(
+            EmbeddedParts(
                 settings=settings,
                 locks=Locks(state.locks, timeout=1, prepare=state.prepare),
                 records=self._mortal(self.records),

@@ -16,7 +16,7 @@ from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.interfaces import Gateway
 from mlops_pipeline.platforms.embedded.records import Record, Records
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target, cluster_name
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.layers import Drifted, Ready, by_name
 from mlops_pipeline_tests.background import in_background
 from mlops_pipeline_tests.embedded.rig import deployment, predictor, rig_in
@@ -91,7 +91,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EnvoyGatewa
         rig.up()
         gateway = by_name(rig.platform.layers, "gateway")
         assert isinstance(gateway, EnvoyGateway)
-        yield gateway, Records(State.at(rig.home).deployments)
+        yield gateway, Records(EmbeddedFolder.at(rig.home).deployments)
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.embedded)])

@@ -33,7 +33,7 @@ from mlops_pipeline.platforms.embedded.programs import Program, render
 from mlops_pipeline.platforms.embedded.records import Record, Records
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.embedded.servers import ServerSet
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
@@ -428,7 +428,7 @@ def test_a_current_download_is_not_an_artifact_and_the_next_one_removes_a_killed
 @pytest.mark.parametrize("name", ["a;b", "a#b", "a%b", "a[b", "a\nb"])
 def test_paths_that_supervisord_cannot_hold_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match="MLOPS_HOME"):
-        State.at(tmp_path / name)
+        EmbeddedFolder.at(tmp_path / name)
 
 
 def test_a_socket_of_a_deep_folder_is_reached_by_a_short_link(
@@ -436,7 +436,7 @@ def test_a_socket_of_a_deep_folder_is_reached_by_a_short_link(
 ) -> None:
     short = Path(tempfile.mkdtemp(dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(short))
-    state = State.at(tmp_path / ("deep " * 30))
+    state = EmbeddedFolder.at(tmp_path / ("deep " * 30))
     state.prepare()
     socket = state.socket("sv.sock")
     assert len(os.fsencode(socket)) < 90
@@ -457,7 +457,7 @@ def test_all_sockets_are_in_one_folder_which_prepare_makes(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("t" * 80)))
     name = "s" * max(1, length - len(os.fsencode(tmp_path / "x/run")))
-    state = State.at(tmp_path / name)
+    state = EmbeddedFolder.at(tmp_path / name)
     state.prepare()
     sockets = [state.socket(socket) for socket in ("sv.sock", "ev.sock", "s3.sock", "filer.sock")]
     assert len({socket.parent for socket in sockets}) == 1
@@ -471,37 +471,37 @@ def test_a_folder_with_somebodys_things_is_not_moved_into(tmp_path: Path) -> Non
     with pytest.raises(
         ConflictError, match=r"contains models, which this project did not create.*HOME"
     ):
-        State.at(tmp_path / "theirs").prepare()
+        EmbeddedFolder.at(tmp_path / "theirs").prepare()
     assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["models"]
 
 
 def test_a_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    State.at(tmp_path / "s").prepare()
+    EmbeddedFolder.at(tmp_path / "s").prepare()
     mark = tmp_path / "s/.mlops-pipeline-embedded"
     mark.write_text(json.dumps({"format": 2, "instance": "x", "more": 1}))
     with pytest.raises(
         ConfigurationError, match=r"has format 2, .* supports formats up to 1.*install that version"
     ):
-        State.at(tmp_path / "s")
+        EmbeddedFolder.at(tmp_path / "s")
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 1}', None])
 def test_a_folder_without_a_readable_mark_is_adopted(tmp_path: Path, damage: str | None) -> None:
-    state = State.at(tmp_path / "s")
+    state = EmbeddedFolder.at(tmp_path / "s")
     state.prepare()
     (state.object_store / "kept").write_text("data")
     mark = tmp_path / "s/.mlops-pipeline-embedded"
     mark.unlink() if damage is None else mark.write_text(damage)
     with pytest.raises(ConfigurationError, match="mlops-pipeline up"):
         _ = state.instance
-    State.at(tmp_path / "s").prepare()
+    EmbeddedFolder.at(tmp_path / "s").prepare()
     assert len(state.instance) == 16
     assert (state.object_store / "kept").read_text() == "data"
     assert mark.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_that_has_lost_its_mark_is_ours_still(tmp_path: Path) -> None:
-    state = State.at(tmp_path / "s")
+    state = EmbeddedFolder.at(tmp_path / "s")
     state.prepare()
     (tmp_path / "s/.mlops-pipeline-embedded").unlink()
     assert state.is_prepared()  # So `down` ends what runs.
@@ -511,7 +511,7 @@ def test_a_folder_that_has_lost_its_mark_is_ours_still(tmp_path: Path) -> None:
 
 def test_two_that_prepare_at_once_agree_on_the_instance(tmp_path: Path) -> None:
     def prepare(_: int) -> str:
-        state = State.at(tmp_path / "s")
+        state = EmbeddedFolder.at(tmp_path / "s")
         state.prepare()
         return state.instance
 
@@ -522,12 +522,12 @@ def test_two_that_prepare_at_once_agree_on_the_instance(tmp_path: Path) -> None:
 def test_a_folder_of_somebody_else_is_not_purged(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     with pytest.raises(ConflictError, match="this project did not create"):
-        State.at(tmp_path / "theirs").purge()
-    State.at(tmp_path / "nothing").purge()
+        EmbeddedFolder.at(tmp_path / "theirs").purge()
+    EmbeddedFolder.at(tmp_path / "nothing").purge()
 
 
 def test_the_instance_has_a_name_that_stays(tmp_path: Path) -> None:
-    state = State.at(tmp_path / "s")
+    state = EmbeddedFolder.at(tmp_path / "s")
     state.prepare()
     first = state.instance
     state.prepare()
@@ -539,15 +539,15 @@ def test_whatever_takes_the_first_lock_leaves_the_folder_ours(tmp_path: Path) ->
     platform = EmbeddedPlatform(tmp_path / "state")
     with suppress(NotFoundError):
         platform.deployments.delete("iris", namespace="seldon")
-    State.at(tmp_path / "state").prepare()
-    State.at(tmp_path / "state").purge()  # Its sockets' link lies elsewhere.
+    EmbeddedFolder.at(tmp_path / "state").prepare()
+    EmbeddedFolder.at(tmp_path / "state").purge()  # Its sockets' link lies elsewhere.
 
 
 def test_files_of_programs_are_repaired_under_their_writers_lock(
     tmp_path: Path,
 ) -> None:
     platform = EmbeddedPlatform(tmp_path / "s", EmbeddedOptions(lock_timeout=0.1))
-    state = State.at(tmp_path / "s")
+    state = EmbeddedFolder.at(tmp_path / "s")
     with (
         Locks(state.locks, timeout=1, prepare=state.prepare).held("state", purpose="apply iris"),
         pytest.raises(UnavailableError, match="apply iris"),

@@ -18,7 +18,7 @@ from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
 from mlops_pipeline.platforms.embedded.interfaces import ProgramSupervisor
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.servers import Loopback
-from mlops_pipeline.platforms.embedded.state import State
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline_tests.command_line import free_ports
 from mlops_pipeline_tests.embedded.rig import STAND_IN
@@ -30,7 +30,7 @@ from mlops_pipeline_tests.fakes.supervisor import FakeSupervisor
 class Place:
     """A supervisor, and what a test does to its programs."""
 
-    state: State
+    state: EmbeddedFolder
     supervisor: ProgramSupervisor
     loopback: Loopback
     clock: Clock
@@ -85,7 +85,7 @@ def _url(program: Program) -> str:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    state = State.at(tmp_path_factory.mktemp("supervisor") / "s")
+    state = EmbeddedFolder.at(tmp_path_factory.mktemp("supervisor") / "s")
     supervisor = Supervisor(state, Locks(state.locks, timeout=10), timeout=20)
     supervisor.ensure()
     yield Place(state, supervisor, Loopback(), MONOTONIC)
@@ -97,7 +97,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "real":
         place: Place = request.getfixturevalue("real")
     else:
-        state, clock = State.at(tmp_path / "s"), FakeClock()
+        state, clock = EmbeddedFolder.at(tmp_path / "s"), FakeClock()
         state.prepare()
         supervisor = FakeSupervisor(state, clock)
         place = Place(state, supervisor, supervisor.loopback, clock)

@@ -14,7 +14,7 @@ from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissi
 from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts, delivered
 from mlops_pipeline.platforms.kubernetes.parts.images import NodeImages
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
-from mlops_pipeline.platforms.kubernetes.parts.state import State
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.fakes.clocks import FakeClock
@@ -56,7 +56,7 @@ class Rig:
     @property
     def parts(self) -> KindParts:
         """What a layer is given."""
-        state = State(self.home)
+        state = ClusterFolder(self.home)
 
         def api() -> KubernetesApi:
             if not state.kubeconfig.exists():
@@ -80,7 +80,7 @@ class Rig:
 
     def with_cluster(self) -> "Rig":
         """Say how the cluster is reached, as if it had been made."""
-        state = State(self.home)
+        state = ClusterFolder(self.home)
         state.prepare()
         state.kubeconfig.write_text("there")
         return self
@@ -101,7 +101,7 @@ class ExistingRig:
     @property
     def parts(self) -> ExistingParts:
         """What a layer is given."""
-        state = State(self.home)
+        state = ClusterFolder(self.home)
         helm = self.helm or FakeHelm(self.api)
         return ExistingParts(
             state=state,

@@ -20,7 +20,7 @@ from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, Clus
 from mlops_pipeline.platforms.kubernetes.layers.object_store import manifests as store_manifests
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
-from mlops_pipeline.platforms.kubernetes.parts.state import State
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.platforms.layers import Absent
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings
@@ -316,7 +316,7 @@ def test_purge_leaves_the_namespace_of_a_layer_that_is_not_asked_for_any_more(
 
 def test_what_is_applied_says_which_state_folder_it_is_from(tmp_path: Path) -> None:
     for home in ("one", "other"):
-        folder = State(tmp_path / home)
+        folder = ClusterFolder(tmp_path / home)
         folder.prepare()
         folder.kubeconfig.write_text(
             "contexts: [{name: kind-seldon, context: {cluster: c, user: u}}]\n"
@@ -333,7 +333,7 @@ def test_what_is_applied_says_which_state_folder_it_is_from(tmp_path: Path) -> N
 
 def test_purge_leaves_a_cluster_alone_that_we_have_never_been_in(tmp_path: Path) -> None:
     rig = rig_with_nodes(tmp_path, stage=None)
-    State(rig.home).kubeconfig.unlink()
+    ClusterFolder(rig.home).kubeconfig.unlink()
     rig.api.put(deployed("mine"))
     platform_of(rig).purge()
     assert rig.api.deleted == []

@@ -65,7 +65,7 @@ for 0.1 s."""
 
 
 @dataclass(frozen=True)
-class Step:
+class Stage:
     """One manifest on the way, and what must be true before the next one is applied."""
 
     deployment: SeldonDeployment
@@ -133,7 +133,7 @@ class Transition:
             remove_leftovers(self._api, self.applied)
         return waited
 
-    def _steps(self, *, proves: bool) -> list[Step]:
+    def _steps(self, *, proves: bool) -> list[Stage]:
         """Return the states to apply one after the other, the wanted one last.
 
         The route says which predictors serve; the manifest does not: after an apply was killed, the
@@ -153,18 +153,18 @@ class Transition:
             return self._steps_in_place(there, {n: routed.get(n, 0) for n in ready})
         if not any(routed.values()):
             hidden = self._wanted.annotated({GATEWAY_ANNOTATION: HIDDEN_GATEWAY})
-            return [Step(hidden, waits_for_route=False), Step(self._wanted, moves=True)]
+            return [Stage(hidden, waits_for_route=False), Stage(self._wanted, moves=True)]
         return self._steps_beside(there, routed, ready)
 
-    def _steps_in_place(self, there: SeldonDeployment, serving: Mapping[str, int]) -> list[Step]:
+    def _steps_in_place(self, there: SeldonDeployment, serving: Mapping[str, int]) -> list[Stage]:
         """Return the steps where nothing is proved alone. If nothing serves, one is enough."""
         is_whole = sum(serving.values()) == 100
         between_them = between(there, self._placed, serving) if is_whole else ()
-        return [*map(Step, between_them), Step(self._wanted)]
+        return [*map(Stage, between_them), Stage(self._wanted)]
 
     def _steps_beside(
         self, there: SeldonDeployment, routed: Mapping[str, int], ready: Collection[str]
-    ) -> list[Step]:
+    ) -> list[Stage]:
         """Return the steps that add what is not proved yet beside what gets the requests.
 
         The operator writes no route while a predictor is not ready. So if one that gets requests is
@@ -172,16 +172,16 @@ class Transition:
         The route may also lead to predictors that the manifest no longer has.
         """
         new = {p.name for p in self._unproved}
-        last = Step(self._wanted, moves=_gives_traffic(self._placed, new))
+        last = Stage(self._wanted, moves=_gives_traffic(self._placed, new))
         exposed = {name: share for name, share in routed.items() if share}
         if exposed.keys() <= set(ready):
             way = between(there, self._placed, exposed)
-            return [*(Step(step, moves=_gives_traffic(step, new)) for step in way), last]
+            return [*(Stage(step, moves=_gives_traffic(step, new)) for step in way), last]
         way = between(there, self._placed, there.traffic())
         first = [step for step in way if not _gives_traffic(step, new)]
-        return [*(Step(step, waits_for_route=False) for step in first), last]
+        return [*(Stage(step, waits_for_route=False) for step in first), last]
 
-    def _prove_alone(self, proof: Proof, step: Step) -> None:
+    def _prove_alone(self, proof: Proof, step: Stage) -> None:
         """Ask every new pod through the API server: no request is routed to it yet.
 
         Raises:
@@ -213,7 +213,7 @@ class Transition:
             pod, namespace=namespace, port=port, path=prediction.PATH, body=body
         )
 
-    def _apply(self, step: Step) -> None:
+    def _apply(self, step: Stage) -> None:
         """Apply, and retry while Seldon's webhook does not answer yet."""
         manifest = self._manifests.render(step.deployment, kept=self._kept())
         wanted, self._sent = self._wanted, manifest["spec"]
@@ -237,7 +237,7 @@ class Transition:
         there = (self._before["spec"].get("predictors") or ()) if self._before is not None else ()
         return {p["name"]: p for p in there if p["name"] not in names}
 
-    def _wait(self, step: Step, *, stale: Mapping[str, int], timeout: float | None = None) -> bool:
+    def _wait(self, step: Stage, *, stale: Mapping[str, int], timeout: float | None = None) -> bool:
         """Wait until the step is rolled out and routed. Return whether that was necessary."""
         start, placed = self._parts.clock.now(), self._manifests.place(step.deployment)
         wanted, resource = self._wanted, self.applied
@@ -321,12 +321,12 @@ class Transition:
             )
 
     @contextmanager
-    def _undoing(self, steps: Sequence[Step]) -> Iterator[list[Step]]:
+    def _undoing(self, steps: Sequence[Stage]) -> Iterator[list[Stage]]:
         """Restore the previous manifest if a step fails. The caller notes the steps that are done.
 
         A change that somebody else made since stays.
         """
-        done: list[Step] = []
+        done: list[Stage] = []
         try:
             yield done
         except BaseException:
@@ -341,7 +341,7 @@ class Transition:
                 )
             raise
 
-    def _undo(self, steps: Sequence[Step], done: Sequence[Step]) -> None:
+    def _undo(self, steps: Sequence[Stage], done: Sequence[Stage]) -> None:
         name, namespace = self._wanted.name, self._wanted.namespace
         now = self._api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
         before = self._before
@@ -362,7 +362,7 @@ class Transition:
         restored = self._api.apply(_as_it_was(before)).manifest
         remove_leftovers(self._api, restored)
 
-    def _move_back(self, step: Step) -> None:
+    def _move_back(self, step: Stage) -> None:
         """Give the traffic back to the predictors that had it, which still serve.
 
         The operator writes a route only while every predictor is ready. If one is not, the restored

@@ -17,7 +17,7 @@ from mlops_pipeline.clients.waiting import MONOTONIC, Clock
 from mlops_pipeline.platforms.kubernetes.parts.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts.images import Images
-from mlops_pipeline.platforms.kubernetes.parts.state import State
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.platforms.kubernetes.sources import Sources
 from mlops_pipeline.settings.layers import LayerSettings
 
@@ -31,7 +31,7 @@ OWNER_LABEL = "mlops-pipeline/owner"
 class Parts(ABC):
     """The clients and the settings. Creating them contacts nothing."""
 
-    state: State
+    state: ClusterFolder
     settings: LayerSettings
     sources: Sources
     locks: Locks
@@ -91,7 +91,7 @@ class Parts(ABC):
         """
 
 
-def locks_in(state: State) -> Locks:
+def locks_in(state: ClusterFolder) -> Locks:
     """Return the locks of a state folder."""
     return Locks(state.locks, timeout=LOCK_TIMEOUT, prepare=state.prepare)
 

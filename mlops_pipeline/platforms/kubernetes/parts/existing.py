@@ -18,7 +18,7 @@ from mlops_pipeline.platforms.kubernetes.parts.images import (
     NodeImages,
     RegistryImages,
 )
-from mlops_pipeline.platforms.kubernetes.parts.state import State
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.platforms.kubernetes.sources import Sources
 from mlops_pipeline.platforms.kubernetes.sources.making import make_sources
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
@@ -35,7 +35,7 @@ class ExistingParts(Parts):
         cls, home: Path, settings: KubernetesSettings, *, bundle: Path | None, mirror: str = ""
     ) -> "ExistingParts":
         """Return the real parts. Nothing is read or contacted."""
-        state = State(home)
+        state = ClusterFolder(home)
         sources = make_sources(state, bundle=bundle, mirror=mirror)
         engine, owner = ContainerEngine(settings.engine), identity_of(home)
 

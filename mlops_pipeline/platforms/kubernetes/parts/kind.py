@@ -24,7 +24,7 @@ from mlops_pipeline.platforms.kubernetes.parts import addresses
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts, client_of, locks_in
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts.images import NodeImages
-from mlops_pipeline.platforms.kubernetes.parts.state import State
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.platforms.kubernetes.sources.making import make_sources
 from mlops_pipeline.settings.kind import KindSettings
 
@@ -119,7 +119,7 @@ class KindParts(Parts):
         cls, home: Path, settings: KindSettings, *, bundle: Path | None, mirror: str = ""
     ) -> "KindParts":
         """Return the real parts. Nothing is contacted."""
-        state = State(home)
+        state = ClusterFolder(home)
         name, context = settings.cluster.name, f"kind-{settings.cluster.name}"
         sources = make_sources(state, bundle=bundle, mirror=mirror)
         engine = ContainerEngine(settings.cluster.engine)

@@ -16,7 +16,7 @@ _MARK = ".mlops-pipeline-kubernetes"
 
 
 @dataclass(frozen=True)
-class State:
+class ClusterFolder:
     """The folders and files below `home`."""
 
     home: Path

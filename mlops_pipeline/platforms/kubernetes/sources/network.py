@@ -16,7 +16,7 @@ from mlops_pipeline.platforms.kubernetes.sources.versions import (
 )
 
 
-class Network:
+class NetworkSources:
     """A suitable version on PATH; otherwise the pinned file of `versions.toml`, downloaded once.
 
     The engine and the nodes pull images themselves.

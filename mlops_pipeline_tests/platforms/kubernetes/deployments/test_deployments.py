@@ -27,7 +27,7 @@ from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
-from mlops_pipeline.platforms.kubernetes.parts.state import State
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.platforms.platform import PredictorStatus
 from mlops_pipeline.platforms.seldon import (
     DIGEST_ANNOTATION,
@@ -99,7 +99,7 @@ class World:
         self.engine = False
         self.absent = False
         self.parts = KindParts(
-            state=State(folder),
+            state=ClusterFolder(folder),
             settings=KindSettings(ready_timeout=ready_timeout),
             sources=FakeSources(),
             locks=Locks(folder, timeout=1),

@@ -7,7 +7,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
-from mlops_pipeline.platforms.kubernetes.parts.state import State
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
@@ -21,7 +21,7 @@ def _where_it_is(home: Path) -> Parts:
 
 
 def test_the_folders_are_for_this_user_alone(tmp_path: Path) -> None:
-    state = State(tmp_path / "a b" / "kind")
+    state = ClusterFolder(tmp_path / "a b" / "kind")
     assert not state.is_prepared()
     state.prepare()
     state.prepare()
@@ -33,7 +33,7 @@ def test_the_folders_are_for_this_user_alone(tmp_path: Path) -> None:
 
 
 def test_purging_removes_what_was_made(tmp_path: Path) -> None:
-    state = State(tmp_path / "kind")
+    state = ClusterFolder(tmp_path / "kind")
     state.purge()
     state.prepare()
     state.kubeconfig.write_text("key")
@@ -42,7 +42,7 @@ def test_purging_removes_what_was_made(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_has_lost_its_mark_is_ours_still(tmp_path: Path) -> None:
-    state = State(tmp_path / "kind")
+    state = ClusterFolder(tmp_path / "kind")
     state.prepare()
     state.kubeconfig.write_text("key")
     (mark,) = (path for path in state.home.iterdir() if path.name.startswith("."))
@@ -71,13 +71,13 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(
         ConflictError, match=r"contains thesis\.tex, which this project did not create"
     ):
-        State(tmp_path).prepare()
+        ClusterFolder(tmp_path).prepare()
     with pytest.raises(ConflictError, match="this project did not create"):
-        State(tmp_path).purge()
+        ClusterFolder(tmp_path).purge()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="choose another with MLOPS_HOME"):
-        State(tmp_path / "file" / "kind").prepare()
+        ClusterFolder(tmp_path / "file" / "kind").prepare()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
-from mlops_pipeline.platforms.kubernetes.parts.state import State
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.platforms.kubernetes.sources import (
     Archive,
     Chart,
@@ -52,12 +52,12 @@ def make_folder(folder: Path, files: Mapping[str, tuple[str, str, list[str]]]) -
 
 @pytest.fixture
 def bundle(folder: Path, tmp_path: Path) -> Bundle:
-    State(tmp_path / "state").prepare()
+    ClusterFolder(tmp_path / "state").prepare()
     return make_bundle(folder, tmp_path / "state")
 
 
 def make_bundle(folder: Path, home: Path) -> Bundle:
-    state = State(home)
+    state = ClusterFolder(home)
     return Bundle(folder, verified=VerifiedOnce(state.verified, ready=state.is_prepared))
 
 
@@ -139,9 +139,9 @@ def test_a_folder_that_is_not_ours_yet_is_not_written_to(folder: Path, tmp_path:
     home.mkdir()
     make_bundle(folder, home).require(["kind"])
     assert list(home.iterdir()) == []
-    State(home).prepare()
+    ClusterFolder(home).prepare()
     make_bundle(folder, home).require(["kind"])
-    assert State(home).verified.exists()
+    assert ClusterFolder(home).verified.exists()
 
 
 def test_our_own_images_are_looked_at_with_what_they_are_built_from(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.unpacking import unpack_file
-from mlops_pipeline.platforms.kubernetes.parts.state import State
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.platforms.kubernetes.sources import Sources, path
 from mlops_pipeline_tests.file_server import FileServer, serving
 from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import (
@@ -70,7 +70,7 @@ def test_what_is_required_is_downloaded_once_and_then_given(
         "1.30.4",
     )
     assert sources.manifest("metallb-native").path.read_bytes() == MANIFEST
-    assert State(tmp_path / "kind").is_prepared()
+    assert ClusterFolder(tmp_path / "kind").is_prepared()
 
 
 def test_processes_that_start_at_once_all_get_it_and_one_downloads(
@@ -88,8 +88,8 @@ def test_processes_that_start_at_once_all_get_it_and_one_downloads(
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, server: FileServer) -> None:
-    State(tmp_path / "kind").prepare()
-    State(tmp_path / "kind").downloads.write_text("in the way")
+    ClusterFolder(tmp_path / "kind").prepare()
+    ClusterFolder(tmp_path / "kind").downloads.write_text("in the way")
     with pytest.raises(ConfigurationError, match=r"could not write .*kind"):
         network(tmp_path, server.url).require(["kind"])
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.kubernetes.parts.state import State
-from mlops_pipeline.platforms.kubernetes.sources.network import Network
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
+from mlops_pipeline.platforms.kubernetes.sources.network import NetworkSources
 from mlops_pipeline.platforms.kubernetes.sources.upstream import Cache
 from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
 from mlops_pipeline.platforms.kubernetes.sources.versions import Versions, read
@@ -115,9 +115,9 @@ def require_in_a_process(folder: Path, url: str) -> None:
     network(folder, url).require(NAMES)
 
 
-def network(folder: Path, url: str) -> Network:
+def network(folder: Path, url: str) -> NetworkSources:
     """Return sources from the mirror at `url`, with a cache below `folder`."""
-    state = State(folder / "kind")
+    state = ClusterFolder(folder / "kind")
     locks = Locks(state.locks, timeout=20, prepare=state.prepare)
     cache = Cache(
         state.downloads,
@@ -125,4 +125,4 @@ def network(folder: Path, url: str) -> Network:
         verified=Verified(),
         locks=locks,
     )
-    return Network(versions(folder), cache)
+    return NetworkSources(versions(folder), cache)
