@@ -144,7 +144,9 @@ def deploy(
         UnavailableError: it did not answer in time.
     """
     holdout = artifacts.holdout(ref)
-    state = DesiredState(spec, platform)
+    state, server = DesiredState(spec, platform), spec.server
+    # A pin that is set after this is a change by somebody else.
+    previous = platform.deployments.find(server.deployment, namespace=server.namespace)
     if not (is_pinned or ends_pin):
         _require_no_pin(state, ref)
     if accepted:
@@ -153,7 +155,6 @@ def deploy(
     desired = state.wanting(ref, by=by, is_pinned=is_pinned)
     secret = platform.object_store_secret()
     manifest = seldon_deployment(spec, ref, secret=secret, desired=desired)
-    previous = platform.deployments.find(manifest.name, namespace=manifest.namespace)
     deployment = DeploymentRef(manifest.name, manifest.namespace, url_of(spec, platform), ref)
     change = platform.deployments.apply(
         manifest,

@@ -13,7 +13,6 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
-    IMAGE_ANNOTATION,
     TEMPLATE_ANNOTATION,
 )
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
@@ -108,7 +107,7 @@ class FakeOperator:
             "name": "tfserving"
             if _is_forwarded(resource, predictor)
             else predictor["graph"]["name"],
-            "image": self.image or annotations.get(IMAGE_ANNOTATION, "upstream:1"),
+            "image": self.image or _image(predictor) or "upstream:1",
             "ports": _ports(predictor) or [{"name": "metrics", "containerPort": 6000 + place}],
         }
         before = self._api.find(DEPLOYMENT, name, namespace=metadata["namespace"])
@@ -283,6 +282,13 @@ def _is_forwarded(resource: Manifest, predictor: Mapping[str, Any]) -> bool:
     if predictor["graph"].get("implementation") != "TENSORFLOW_SERVER":
         return False
     return bool(resource["spec"].get("protocol") != "tensorflow")
+
+
+def _image(predictor: Mapping[str, Any]) -> str:
+    """Return the image of the container that loads the model: the last one."""
+    for component in predictor.get("componentSpecs") or ():
+        return str(component["spec"]["containers"][-1].get("image", ""))
+    return ""
 
 
 def _ports(predictor: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -74,10 +74,11 @@ class Manifests:
     """Writes and reads the SeldonDeployments of a cluster.
 
     `secret` is the Secret that artifacts are read with if a manifest names none. `image` is None if
-    upstream's images serve, which do not support our probes. Each container names its image, so a
-    new configuration of the operator changes no pod. `pull_secret` is the Secret that nodes pull it
-    with. `engine` puts Seldon's executor before each model. `deadline` is the number
-    of seconds in which a pod must become ready. `serving` has the resources of the containers.
+    upstream's images serve, which do not support our probes. Each container names its image; the
+    operator respects that except for the container before TF Serving. `pull_secret` is the Secret
+    that nodes pull it with. `engine` puts Seldon's executor before each model. `deadline` is the
+    number of seconds in which a pod must become ready. `serving` has the resources of the
+    containers.
     """
 
     def __init__(

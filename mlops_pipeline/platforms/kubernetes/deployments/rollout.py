@@ -95,11 +95,13 @@ def describe_unready(
     *,
     slow: bool = False,
     awaited: Collection[str] | None = None,
+    kept: Collection[str] = (),
 ) -> str | None:
     """Say what is not ready yet of `resource`, which was applied; None if all is ready.
 
     With `slow`, enough time has passed that the operator's status is about this version, not about
-    the previous one. If `awaited` names predictors, only their pods count, and no route.
+    the previous one. If `awaited` names predictors, only their pods count, and no route. The images
+    of predictors that are only `kept` are not ours to judge.
 
     Raises:
         FatalStateError: a pod cannot become ready, or cannot be created; has the reason and log.
@@ -109,6 +111,9 @@ def describe_unready(
     log = pods.log_reader(api, namespace=namespace)
     events = api.list(EVENT, namespace=namespace)
     _require_taken_up(rollout, wanted, slow=slow)
+    for predictor in wanted.spec.predictors:
+        if predictor.name not in kept:
+            _require_images(rollout, wanted, predictor)
     reasons = [
         _describe_predictor(rollout, wanted, predictor, events, log)
         for predictor in wanted.spec.predictors
@@ -198,6 +203,35 @@ def _require_taken_up(rollout: Rollout, wanted: SeldonDeployment, *, slow: bool)
             f"Seldon's operator cannot deploy {wanted.namespace}/{wanted.name}: {failed}; "
             "correct the manifest"
         )
+
+
+def _require_images(rollout: Rollout, wanted: SeldonDeployment, predictor: Predictor) -> None:
+    """Refuse Deployments for which the operator chose another image than the manifest.
+
+    It does so for the container before TF Serving: its configuration names that image alone
+    (`seldondeployment_prepackaged_servers.go`).
+
+    Raises:
+        FatalStateError: names the container and both images.
+    """
+    found = rollout.resource["spec"]["predictors"]
+    plain: Manifest = next((p for p in found if p["name"] == predictor.name), {})
+    asked = {
+        container["name"]: container["image"]
+        for component in plain.get("componentSpecs") or ()
+        for container in component["spec"]["containers"]
+        if "image" in container
+    }
+    for deployment in _made(rollout, predictor)[1]:
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            name, image = container["name"], container.get("image", "no image")
+            if image != asked.get(name, image):
+                raise FatalStateError(
+                    f"Seldon's operator runs the container {name} of "
+                    f"{wanted.namespace}/{wanted.name} with {image} instead of {asked[name]}; "
+                    "configure the operator with `mlops-pipeline up seldon_core`, or set "
+                    "predictor_servers in its configuration, see docs/kubernetes.md"
+                )
 
 
 def _require_possible(deployment: Manifest, found: Sequence[Manifest]) -> None:

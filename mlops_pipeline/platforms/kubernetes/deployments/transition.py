@@ -46,7 +46,7 @@ from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.objects.edits import apply_whole
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.platform import Proof
-from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment, between
+from mlops_pipeline.platforms.seldon import OUR_PREFIX, Predictor, SeldonDeployment, between
 
 GATEWAY_ANNOTATION = "seldon.io/istio-gateway"
 _log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Transition:
         self.applied: Manifest = {}
         """The object as the last step left it."""
         self._sent: Manifest = {}
-        """The specification that was sent last: an answer may be lost."""
+        """What was sent last: an answer may be lost."""
 
     def run(self, proof: Proof | None, *, wait_for_route: Callable[[], None]) -> bool:
         """Take every step. Return whether waiting for pods or routes was necessary.
@@ -115,9 +115,9 @@ class Transition:
                 self._apply(step)
                 waited |= self._wait(step, stale={} if done else stale)
                 is_last = step is steps[-1]
-                if proof is None and not is_last:
+                if not is_last and not self._unproved:
                     self._parts.clock.sleep(_ROUTE_DELAY)
-                elif proof is not None:
+                if proof is not None:
                     if not done:
                         self._prove_alone(proof, step)
                     if not is_checked and (step.moves or is_last):
@@ -129,8 +129,7 @@ class Transition:
                 self._parts.clock.sleep(_ROUTE_DELAY)
             if proof is None:
                 wait_for_route()
-        if waited:
-            remove_leftovers(self._api, self.applied)
+        self._clean_up()
         return waited
 
     def _steps(self, *, proves: bool) -> list[Stage]:
@@ -215,8 +214,8 @@ class Transition:
 
     def _apply(self, step: Stage) -> None:
         """Apply, and retry while Seldon's webhook does not answer yet."""
-        manifest = self._manifests.render(step.deployment, kept=self._kept())
-        wanted, self._sent = self._wanted, manifest["spec"]
+        self._sent = manifest = self._manifests.render(step.deployment, kept=self._kept())
+        wanted = self._wanted
 
         def describe() -> str | None:
             self.applied = apply_whole(self._api, manifest)
@@ -244,12 +243,14 @@ class Transition:
         awaited = None if step.waits_for_route else {p.name for p in self._placed.spec.predictors}
 
         def describe() -> str | None:
-            status = self._find().get("status")
+            now = self._require_untouched()
             slow = self._parts.clock.now() - start > _SLOW
             if not slow and _generations(look(self._api, resource)).items() & stale.items():
                 return "waiting for Seldon's operator to revert a manual change"
-            current = {**resource, "status": status}
-            return describe_unready(self._api, current, placed, slow=slow, awaited=awaited)
+            current = {**resource, "status": now.get("status")}
+            return describe_unready(
+                self._api, current, placed, slow=slow, awaited=awaited, kept=self._kept()
+            )
 
         probe, same = describe, self.is_same
         if same or stale:
@@ -292,11 +293,12 @@ class Transition:
         edited = found is not None and self._manifests.has_other_pods(found)
         return _generations(look(self._api, found)) if found is not None and edited else {}
 
-    def _find(self) -> Manifest:
-        """Return the object as it is now.
+    def _require_untouched(self) -> Manifest:
+        """Return the object as it is now. Refuse to go on if somebody else changed it.
 
         Raises:
             FatalStateError: somebody deleted it.
+            ConflictError: it asks for something else.
         """
         wanted = self._wanted
         now = self._api.find(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
@@ -305,20 +307,12 @@ class Transition:
                 f"{wanted.namespace}/{wanted.name} was deleted while it was being rolled out; "
                 "apply it again"
             )
-        return now
-
-    def _require_untouched(self) -> None:
-        """Refuse to overwrite what somebody else changed since the last step.
-
-        Raises:
-            ConflictError: its specification is another one.
-        """
-        if self._find()["spec"] != self.applied["spec"]:
+        if _request(now) != _request(self.applied):
             raise ConflictError(
-                f"somebody changed {self._wanted.namespace}/{self._wanted.name} while it was being "
-                "rolled out, and that change stays. Run the command again to decide on its new "
-                "state"
+                f"somebody changed {wanted.namespace}/{wanted.name} while it was being rolled out, "
+                "and that change stays. Run the command again to decide on its new state"
             )
+        return now
 
     @contextmanager
     def _undoing(self, steps: Sequence[Stage]) -> Iterator[list[Stage]]:
@@ -342,25 +336,39 @@ class Transition:
             raise
 
     def _undo(self, steps: Sequence[Stage], done: Sequence[Stage]) -> None:
-        name, namespace = self._wanted.name, self._wanted.namespace
-        now = self._api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
-        before = self._before
-        if now is None:
+        if not self._is_ours_now():
             return
-        ours = [self.applied.get("spec"), self._sent, before["spec"] if before else None]
-        if now["spec"] not in ours:
-            _log.warning(
-                "somebody changed %s/%s in the meantime; that change stays", namespace, name
-            )
-            return
+        before, wanted = self._before, self._wanted
         if before is None:
-            self._api.delete(SELDON_DEPLOYMENT, name, namespace=namespace)
+            self._api.delete(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
             return
         failed = steps[min(len(done), len(steps) - 1)]
-        if failed.moves and failed is not steps[-1]:
+        # The step before the traffic moved still has the predictors that had it.
+        if failed.moves and done and done[-1].waits_for_route and not done[-1].moves:
             self._move_back(done[-1])
-        restored = self._api.apply(_as_it_was(before)).manifest
-        remove_leftovers(self._api, restored)
+            if not self._is_ours_now():
+                return
+        self.applied = self._api.apply(_as_it_was(before)).manifest
+        self._clean_up()
+
+    def _is_ours_now(self) -> bool:
+        """Say whether the object exists as this process, or the one before it, left it."""
+        name, namespace = self._wanted.name, self._wanted.namespace
+        now = self._api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
+        if now is None:
+            return False
+        ours = [m for m in (self.applied, self._sent, self._before) if m]
+        if _request(now) in map(_request, ours):
+            return True
+        _log.warning("somebody changed %s/%s in the meantime; that change stays", namespace, name)
+        return False
+
+    def _clean_up(self) -> None:
+        """Delete what predictors left that are no longer wanted; the next apply tries again."""
+        try:
+            remove_leftovers(self._api, self.applied)
+        except PipelineError as error:
+            _log.warning("could not delete what an earlier version left: %s", error)
 
     def _move_back(self, step: Stage) -> None:
         """Give the traffic back to the predictors that had it, which still serve.
@@ -369,7 +377,8 @@ class Transition:
         manifest, which is without it, gives the traffic back.
         """
         rollout = look(self._api, self.applied)
-        if not all(pods.is_ready(pod) for p in self._unproved for pod in rollout.new_pods(p)):
+        found = [pod for p in self._unproved for pod in rollout.new_pods(p)]
+        if not found or not all(map(pods.is_ready, found)):
             return
         try:
             self._apply(step)
@@ -385,6 +394,12 @@ def _gives_traffic(deployment: SeldonDeployment, names: set[str]) -> bool:
 
 def _given(manifest: Manifest) -> object:
     return (manifest["metadata"].get("annotations") or {}).get(APPLIED_ANNOTATION)
+
+
+def _request(manifest: Manifest) -> object:
+    """Return what an object asks for: its specification, and what this project wrote on it."""
+    annotations = (manifest["metadata"].get("annotations") or {}).items()
+    return manifest["spec"], {k: text for k, text in annotations if k.startswith(OUR_PREFIX)}
 
 
 def _generations(rollout: Rollout) -> dict[str, int]:
