@@ -691,6 +691,13 @@ def test_a_quota_ends_the_wait_with_its_words(world: World) -> None:
     failing(world, "exceeded quota: small; raise the quota")
 
 
+def test_an_image_that_the_operator_replaces_ends_the_wait(world: World) -> None:
+    world.operator.image = "serving:old"
+    error = failing(world, "container classifier of models/iris with serving:old instead of")
+    assert "serving:1" in str(error)
+    assert "mlops-pipeline up seldon_core" in str(error)
+
+
 def test_kubernetes_own_deadline_ends_the_wait(world: World) -> None:
     world.deployments.apply(deployment())
     world.operator.stuck = {"phase": "Pending", "conditions": []}

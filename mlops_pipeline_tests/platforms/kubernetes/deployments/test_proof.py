@@ -1,7 +1,7 @@
 """Traffic goes only to what was proved, whatever happens at whichever step."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +305,61 @@ def test_what_somebody_changes_meanwhile_stays(world: World, point: str) -> None
     with pytest.raises(ConflictError, match="somebody changed models/iris while it was being"):
         world.deployments.apply(wanted("two"), proof=Edited(world))
     assert {p["replicas"] for p in world.applied_predictors()} == {3}
+
+
+def _once(world: World, edit: Callable[[], None]) -> None:
+    """Let somebody do this at the next moment that passes."""
+
+    def step() -> None:
+        world.clock.steps.remove(step)
+        edit()
+
+    world.clock.steps.append(step)
+
+
+def _scale(world: World) -> None:
+    predictors = [{**p, "replicas": 3} for p in world.applied_predictors()]
+    change = {"spec": {"predictors": predictors}}
+    world.api.patch(SELDON_DEPLOYMENT, "iris", change, namespace="models")
+
+
+def test_what_somebody_changes_while_pods_start_is_a_conflict_at_once(world: World) -> None:
+    apply(world, "one")
+    start = world.clock.now()
+    _once(world, lambda: _scale(world))
+    with pytest.raises(ConflictError, match="somebody changed models/iris while it was being"):
+        apply(world, "two")
+    assert world.clock.now() - start < 5
+    assert {p["replicas"] for p in world.applied_predictors()} == {3}
+
+
+def test_a_pin_that_somebody_sets_meanwhile_stays(world: World) -> None:
+    apply(world, "one")
+    pin = {"metadata": {"annotations": {"mlops-pipeline/pinned": "true"}}}
+    _once(world, lambda: world.api.patch(SELDON_DEPLOYMENT, "iris", pin, namespace="models"))
+    with pytest.raises(ConflictError, match="somebody changed models/iris"):
+        world.deployments.apply(wanted("two"), proof=Recorder(world))
+    assert world.found()["metadata"]["annotations"]["mlops-pipeline/pinned"] == "true"
+
+
+def test_what_somebody_changes_while_the_traffic_goes_back_stays(world: World) -> None:
+    apply(world, "one")
+
+    class Scaled(Recorder):
+        def exposed(self) -> None:
+            _once(world, lambda: _once(world, lambda: _scale(world)))
+            super().exposed()
+
+    with pytest.raises(FatalStateError, match="other scores"):
+        world.deployments.apply(wanted("two"), proof=Scaled(world, fails="exposed"))
+    assert {p["replicas"] for p in world.applied_predictors()} == {3}
+
+
+def test_a_version_that_serves_is_no_failure_because_something_old_stays(world: World) -> None:
+    apply(world, "one")
+    world.api.fail(UnavailableError("429"), verbs=("delete",), kind="DestinationRule")
+    apply(world, "two")
+    assert traffic(world) == {"two": 100}
 
 
 def test_another_state_than_the_expected_one_is_left_as_it_is(world: World) -> None:
