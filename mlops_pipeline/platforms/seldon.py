@@ -33,8 +33,10 @@ KIND = "SeldonDeployment"
 DIGEST_ANNOTATION = "mlops-pipeline/artifact-digest"
 """On a predictor: the digest of the artifact that its servers return."""
 PREDICTOR_ANNOTATION = "mlops-pipeline/predictor"
-"""On a predictor: its name without the digest of what its pods run. A platform that replaces pods
-under one name appends that digest, so that two versions can stand side by side."""
+"""On a predictor: the stem of the names of its servers.
+
+On Kubernetes, a digest of what the pods run is appended to it, so that two versions can stand side
+by side. A predictor that gets another name in the manifest and keeps its stem keeps its servers."""
 OUR_PREFIX = "mlops-pipeline/"
 """Of the annotations that this project writes."""
 CPU_ANNOTATION = "mlops-pipeline/cpu"
@@ -151,6 +153,11 @@ class Predictor(_Part):
     labels: dict[str, str] = Field(default_factory=dict)
     # The timeout of a rollout is a setting of the platform.
     _harmless = {"progressDeadlineSeconds": _is_anything}
+
+    @property
+    def stem(self) -> str:
+        """What its servers are called by: a candidate that is promoted keeps them."""
+        return self.annotations.get(PREDICTOR_ANNOTATION, self.name)
 
     @property
     def digest(self) -> str:

@@ -58,7 +58,7 @@ class ServerSet:
     @property
     def programs(self) -> tuple[str, ...]:
         """Return the name of each replica's program."""
-        stem = f"{program_prefix(self.deployment, self.namespace)}{self.predictor.name}.{self.key}"
+        stem = f"{program_prefix(self.deployment, self.namespace)}{self.predictor.stem}.{self.key}"
         return tuple(f"{stem}.{index}" for index in range(self.replicas))
 
     def contract(self, endpoint: Endpoint) -> dict[str, str]:
@@ -73,7 +73,7 @@ class ServerSet:
             "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(endpoint.http),
             "PREDICTIVE_UNIT_GRPC_SERVICE_PORT": str(endpoint.grpc),
             "SELDON_DEPLOYMENT_ID": self.deployment,
-            "PREDICTOR_ID": self.predictor.name,
+            "PREDICTOR_ID": self.predictor.stem,
             "MLSERVER_HOST": ports.LOOPBACK,
             "MLOPS_MAX_BODY_BYTES": str(self.max_body_bytes),
         }

@@ -14,6 +14,7 @@ from mlops_pipeline.clients.errors import (
     WaitTimeoutError,
 )
 from mlops_pipeline.platforms.embedded.routing import cluster_names
+from mlops_pipeline.platforms.seldon import PREDICTOR_ANNOTATION
 from mlops_pipeline_tests.embedded.rig import predictor
 from mlops_pipeline_tests.platforms.embedded.rig import FakeRig, Killed, fake_rig_in
 
@@ -311,3 +312,14 @@ def test_a_wait_that_runs_out_says_what_was_last_seen(rig: FakeRig) -> None:
     said = str(error.value)
     assert said.startswith("the servers of toy/default in seldon was not ready after 20 s")
     assert said.endswith("see `mlops-pipeline logs toy`")
+
+
+def test_a_candidate_that_is_promoted_keeps_its_servers(rig: FakeRig) -> None:
+    one, two = rig.publish("one"), rig.publish("two")
+    stem = {"annotations": {PREDICTOR_ANNOTATION: "default"}}
+    rig.apply(predictor(one, traffic=90, **stem), predictor(two, "candidate", traffic=10, **stem))
+    servers = set(rig.servers())
+    rig.apply(predictor(two, **stem))
+    assert len(servers) == 2
+    assert set(rig.servers()) < servers
+    assert set(rig.predict(times=4)) == {"two"}

@@ -194,8 +194,11 @@ class Manifests:
         The keys are the predictors' names in the cluster. An object that an older version of this
         project wrote, or that has another image, does not count as changed.
         """
-        given = _given(manifest)
-        return dict(_edits(manifest, given)) if given is not None else {}
+        if (given := _given(manifest)) is None:
+            return {}
+        names = (p.name for p in self.place(given).spec.predictors)
+        placed = dict(zip(names, given.spec.predictors, strict=True))
+        return dict(_edits(manifest, given, placed))
 
     def difference(self, manifest: Manifest, wanted: SeldonDeployment) -> str:
         """Say how the settings differ from how a deployment of ours serves; empty if not at all."""
@@ -230,14 +233,15 @@ class Manifests:
     ) -> Predictor:
         if TEMPLATE_ANNOTATION in predictor.annotations:
             return predictor
-        annotations = self._predictor(deployment, predictor, plain)["annotations"]
+        stem = predictor.stem
+        annotations = self._predictor(deployment, predictor, {**plain, "name": stem})["annotations"]
         if not (has_engine(annotations) or PREDICTOR_ANNOTATION in annotations):
             return predictor
         suffix = f"-{annotations[TEMPLATE_ANNOTATION][:8]}"
-        marks = {PREDICTOR_ANNOTATION: predictor.name, TEMPLATE_ANNOTATION: ""}
+        marks = {PREDICTOR_ANNOTATION: stem, TEMPLATE_ANNOTATION: ""}
         return predictor.model_copy(
             update={
-                "name": predictor.name[: _NAME_LENGTH - len(suffix)] + suffix,
+                "name": stem[: _NAME_LENGTH - len(suffix)] + suffix,
                 "annotations": {**predictor.annotations, **marks},
             }
         )
@@ -393,13 +397,18 @@ def _is_untouched(manifest: Manifest, rendered: Manifest) -> bool:
     )
 
 
-def _edits(manifest: Manifest, given: SeldonDeployment) -> Iterator[tuple[str, str]]:
-    """Yield (predictor, change). The first predictor also reports the removed ones."""
+def _edits(
+    manifest: Manifest, given: SeldonDeployment, placed: Mapping[str, Predictor]
+) -> Iterator[tuple[str, str]]:
+    """Yield (predictor, change). The first predictor also reports the removed ones.
+
+    `placed` has the given predictors by the names that they get in the cluster today.
+    """
     applied = {p.name: p for p in given.spec.predictors}
     there = manifest["spec"].get("predictors") or ()
-    gone = sorted(applied.keys() - {_given_name(p, applied) for p in there})
-    for place, found in enumerate(there):
-        name = _given_name(found, applied)
+    names = [_given_name(p, applied, placed) for p in there]
+    gone = sorted(applied.keys() - set(names))
+    for place, (found, name) in enumerate(zip(there, names, strict=True)):
         told = [f"the predictor {n} was removed" for n in gone] if place == 0 else []
         if name not in applied:
             told.append("it was added")
@@ -409,9 +418,16 @@ def _edits(manifest: Manifest, given: SeldonDeployment) -> Iterator[tuple[str, s
             yield found["name"], "; ".join(told)
 
 
-def _given_name(predictor: Mapping[str, Any], applied: Mapping[str, Predictor]) -> str:
-    """Return the name that a predictor of the cluster has in the given manifest."""
+def _given_name(
+    predictor: Mapping[str, Any], applied: Mapping[str, Predictor], placed: Mapping[str, Predictor]
+) -> str:
+    """Return the name that a predictor of the cluster has in the given manifest.
+
+    Other settings than of today have placed it under a name that only its stem tells.
+    """
     name, annotations = str(predictor["name"]), predictor.get("annotations") or {}
+    if name in placed:
+        return placed[name].name
     return name if name in applied else str(annotations.get(PREDICTOR_ANNOTATION, name))
 
 

@@ -205,6 +205,25 @@ def test_a_predictor_that_asks_for_it_is_named_by_what_its_pods_run() -> None:
     assert (len(name("a" * 63)), name("a" * 63)[:54]) == (63, "a" * 54)
 
 
+def test_a_candidate_that_is_promoted_keeps_its_pods() -> None:
+    def asked(name: str, uri: str, traffic: int) -> dict[str, Any]:
+        graph = {"modelUri": uri}
+        made = predictor(name, graph=graph, traffic=traffic)
+        return {**made, "annotations": {PREDICTOR_ANNOTATION: "default"}}
+
+    old, new = "s3://models/iris/1", "s3://models/iris/2"
+    both = rendered(deployment(asked("default", old, 90), asked("candidate", new, 10)))
+    stable, candidate = both["spec"]["predictors"]
+    (promoted,) = rendered(deployment(asked("default", new, 100)))["spec"]["predictors"]
+    assert stable["name"] != candidate["name"]
+    assert promoted == {**candidate, "traffic": 100}
+    given = deployment(asked("default", old, 90), asked("candidate", new, 10))
+    assert OURS.read(both) == given
+    assert OURS.edits(both) == {}
+    both["spec"]["predictors"][1]["traffic"] = 50
+    assert OURS.edits(both) == {candidate["name"]: "its traffic is 50 instead of 10"}
+
+
 def test_a_predictor_that_stands_in_the_cluster_keeps_its_name() -> None:
     given = deployment()
     placed = ENGINE.place(given)
