@@ -246,7 +246,7 @@ def test_the_runbook_has_a_heading_for_every_check_and_no_other(tmp_path: Path) 
 
 
 def test_the_page_that_an_error_names_has_the_heading_that_it_names() -> None:
-    source = (ROOT / "mlops_pipeline" / "delivery" / "deploying.py").read_text()
+    source = (ROOT / "mlops_pipeline" / "delivery" / "proving.py").read_text()
     assert "docs/operating.md, skew" in source
     assert "Skew" in _headings(DOCS / "operating.md")
 

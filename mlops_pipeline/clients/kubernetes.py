@@ -88,6 +88,22 @@ class Access:
     namespace: str = ""
     """Empty: every namespace, or objects without a namespace."""
 
+    def review(self) -> Manifest:
+        """Return the object that asks for it: a SelfSubjectAccessReview."""
+        resource, _, below = self.resource.partition("/")
+        attributes = {
+            "verb": self.verb,
+            "group": self.group,
+            "resource": resource,
+            "subresource": below,
+            "namespace": self.namespace,
+        }
+        return {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+
     def __str__(self) -> str:
         kind = f"{self.resource}.{self.group}" if self.group else self.resource
         where = f" in the namespace {self.namespace}" if self.namespace else ""
@@ -212,24 +228,12 @@ class Kubernetes:
 
         https://kubernetes.io/docs/reference/access-authn-authz/authorization/
         """
-        resource, _, below = access.resource.partition("/")
-        attributes = {
-            "verb": access.verb,
-            "group": access.group,
-            "resource": resource,
-            "subresource": below,
-            "namespace": access.namespace,
-        }
         review = self._server.json(
             "POST",
             "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
             what=f"ask whether we may {access}",
             content_type="application/json",
-            body={
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": attributes},
-            },
+            body=access.review(),
         )
         return bool((review.get("status") or {}).get("allowed"))
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, EmbeddedParts
+from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
+from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore

@@ -2,9 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -12,16 +12,11 @@ from typing import Literal
 from mlops_pipeline.clients.errors import (
     UnavailableError,
     UnknownNameError,
-    WaitTimeoutError,
 )
-from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
-from mlops_pipeline.platforms.embedded.interfaces import Gateway, Secrets
-from mlops_pipeline.platforms.embedded.models import ModelFolders
-from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
-from mlops_pipeline.platforms.embedded.records import Record, Records
-from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target, cluster_names
-from mlops_pipeline.platforms.embedded.servers import Servers, ServerSet
+from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts, Exposure
+from mlops_pipeline.platforms.embedded.records import Record
+from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
+from mlops_pipeline.platforms.embedded.servers import ServerSet
 from mlops_pipeline.platforms.embedded.statuses import statuses
 from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
 from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
@@ -32,21 +27,6 @@ _RUNTIME = (sys.executable, "-m", "mlops_pipeline.serving", "serve")
 _Placed = list[tuple[Endpoint, ...]]
 """Where the servers of each predictor are."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EmbeddedParts:
-    """What deployments are made with."""
-
-    settings: EmbeddedOptions
-    locks: Locks
-    records: Records
-    servers: Servers
-    models: ModelFolders
-    gateway: Gateway
-    object_store: Secrets
-    fingerprint: Callable[[], str]
-    clock: Clock = MONOTONIC
 
 
 class EmbeddedDeployments:
@@ -60,6 +40,7 @@ class EmbeddedDeployments:
 
     def __init__(self, parts: EmbeddedParts) -> None:
         self._parts = parts
+        self._exposure = Exposure(parts)
 
     def apply(
         self,
@@ -84,15 +65,15 @@ class EmbeddedDeployments:
                 expected.require(before.deployment if before else None, name=name)
             sets = self._server_sets(deployment)
             self._fetch(sets)
-            with self._undoing(before, deployment):
+            with self._exposure.undoing(before, deployment):
                 placed, started = self._start(sets)
                 after = Record(deployment, _route(deployment, sets, placed))
                 if proof is not None:
-                    self._prove_alone(before, after, proof)
-                routed = self._switch(before, after)
+                    self._exposure.prove_alone(before, after, proof)
+                routed = self._exposure.switch(before, after)
                 if proof is not None:
                     proof.exposed()
-            self._retire(deployment.name, deployment.namespace, before, after)
+            self._exposure.retire(deployment.name, deployment.namespace, before, after)
             return Change(_action(before, after, moved=started or routed), self._facts(after))
 
     def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
@@ -139,7 +120,7 @@ class EmbeddedDeployments:
                 parts.records.remove(name, namespace=namespace)
                 if parts.gateway.is_running():
                     parts.gateway.publish("routes", parts.records.routes())
-            self._retire(name, namespace, before, None)
+            self._exposure.retire(name, namespace, before, None)
 
     def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
         """Look at each predictor as it is now. Empty when there is no such deployment."""
@@ -209,103 +190,6 @@ class EmbeddedDeployments:
             parts.servers.wait(servers, endpoints)
         return placed, any_started
 
-    def _prove_alone(self, before: Record | None, after: Record, proof: Proof) -> None:
-        """Ask each server that gets no requests yet: its own port answers like the gateway."""
-        known = before.programs if before else set()
-        for predictor, target in zip(
-            after.deployment.spec.predictors, after.route.targets, strict=True
-        ):
-            for endpoint in target.endpoints:
-                if endpoint.program not in known:
-                    proof.alone(predictor, self._parts.servers.predictions(endpoint))
-
-    @contextmanager
-    def _undoing(self, before: Record | None, deployment: SeldonDeployment) -> Iterator[None]:
-        """Put routes and record back, and stop what was started, if it does not come to serve.
-
-        Its artifact is dropped too: it may have been damaged on this machine.
-        """
-        parts = self._parts
-        name, namespace = deployment.name, deployment.namespace
-        running = parts.servers.programs(name, namespace=namespace)
-        try:
-            yield
-        except BaseException:
-            tried = parts.records.find(name, namespace=namespace)
-            if tried != before:
-                self._put_back(before, name, namespace)
-                self._drain(_clusters(tried) - _clusters(before))
-            serving = before.programs if before else set()
-            with parts.locks.held("state", purpose=f"clean up after {name}"):
-                if tried != before:
-                    parts.gateway.publish("clusters", parts.records.routes())
-                # Without a record, nobody knows which of the older programs serve.
-                known = serving if before is not None else running
-                new = parts.servers.programs(name, namespace=namespace) - known
-                parts.servers.stop(new)
-                self._discard()
-            raise
-
-    def _put_back(self, before: Record | None, name: str, namespace: str) -> None:
-        """Make the record, and then the routes, what they were."""
-        parts = self._parts
-        with parts.locks.held("state", purpose=f"undo {name}"):
-            if before is None:
-                parts.records.remove(name, namespace=namespace)
-            else:
-                parts.records.save(before)
-            parts.gateway.publish("routes", parts.records.routes())
-
-    def _switch(self, before: Record | None, after: Record) -> bool:
-        """Route to the new servers; say whether that changed anything."""
-        parts = self._parts
-        with parts.locks.held("state", purpose=f"route {after.deployment.name}"):
-            others = _others(parts.records.routes(), after.route)
-            old = [before.route] if before else []
-            if before is not None:
-                # A command may have been killed between its record and its routes.
-                parts.gateway.publish("routes", [before.route, *others])
-            parts.gateway.publish("clusters", [after.route, *old, *others])
-            name, namespace = after.deployment.name, after.deployment.namespace
-            if before != after or parts.records.describe_damage(name, namespace=namespace):
-                parts.records.save(after)
-            return parts.gateway.publish("routes", [after.route, *others])
-
-    def _retire(
-        self, name: str, namespace: str, before: Record | None, after: Record | None
-    ) -> None:
-        """Drain and stop what `before`, or a command that was killed, had and `after` has not."""
-        parts = self._parts
-        self._drain(_clusters(before) - _clusters(after))
-        running = parts.servers.programs(name, namespace=namespace)
-        with parts.locks.held("state", purpose=f"retire {name}"):
-            if parts.gateway.is_running():
-                parts.gateway.publish("clusters", parts.records.routes())
-            parts.servers.stop(running - (after.programs if after else set()))
-            self._discard()
-
-    def _drain(self, clusters: Collection[str]) -> None:
-        """Wait until no request is left in these clusters, but not for ever."""
-        if not clusters or not self._parts.gateway.is_running():
-            return
-        try:
-            wait_until(
-                "the last requests to replaced servers",
-                lambda: f"{n} requests" if (n := self._parts.gateway.active(clusters)) else None,
-                timeout=self._parts.settings.drain_timeout,
-                clock=self._parts.clock,
-                interval=0.05,
-            )
-        except WaitTimeoutError as error:
-            _log.warning("%s; stopping these servers anyway", error)
-
-    def _discard(self) -> None:
-        """Remove the artifacts that no server uses. The caller holds the `state` lock."""
-        models, servers = self._parts.models, self._parts.servers
-        for folder in models.all():
-            if not servers.uses(folder):
-                models.discard(folder)
-
     @contextmanager
     def _lock(self, name: str, namespace: str, verb: str) -> Iterator[None]:
         with self._parts.locks.held(f"{namespace}.{name}", purpose=f"{verb} {namespace}/{name}"):
@@ -351,14 +235,6 @@ def _route(
         for servers, endpoints in zip(sets, placed, strict=True)
     ]
     return Route(deployment.namespace, deployment.name, tuple(targets))
-
-
-def _clusters(record: Record | None) -> set[str]:
-    return cluster_names([record.route] if record else [])
-
-
-def _others(routes: Sequence[Route], route: Route) -> list[Route]:
-    return [r for r in routes if (r.namespace, r.name) != (route.namespace, route.name)]
 
 
 def _action(

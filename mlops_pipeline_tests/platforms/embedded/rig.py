@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments, EmbeddedParts
+from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
+from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.models import ModelFolders
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions

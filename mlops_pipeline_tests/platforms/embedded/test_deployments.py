@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -316,7 +317,7 @@ def test_a_wait_that_runs_out_says_what_was_last_seen(rig: FakeRig) -> None:
 
 def test_a_candidate_that_is_promoted_keeps_its_servers(rig: FakeRig) -> None:
     one, two = rig.publish("one"), rig.publish("two")
-    stem = {"annotations": {PREDICTOR_ANNOTATION: "default"}}
+    stem: dict[str, Any] = {"annotations": {PREDICTOR_ANNOTATION: "default"}}
     rig.apply(predictor(one, traffic=90, **stem), predictor(two, "candidate", traffic=10, **stem))
     servers = set(rig.servers())
     rig.apply(predictor(two, **stem))

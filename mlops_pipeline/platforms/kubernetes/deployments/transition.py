@@ -1,18 +1,11 @@
-"""From the deployment that a cluster serves to the wanted one, without a lost request.
+"""From the deployment that a cluster serves to the wanted one, stage by stage, or back.
 
-Seldon's operator writes the route to a new predictor before its DestinationRule, and deletes the
-Service of an old predictor together with the route: for a moment the gateway has no destination for
-a share of the requests. So new predictors are added without traffic first, and old ones are removed
-last, when the gateway sends them nothing any more.
-
-With a proof, a new predictor is asked alone, through the API server, before it gets traffic. Where
-no predictor gets requests yet, the first step binds the route to a Gateway that does not exist.
+With a proof, a new predictor is asked alone, through the API server, before it gets traffic.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 
 from mlops_pipeline.clients import prediction
@@ -24,7 +17,6 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
-from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi, Manifest
 from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.waiting import patiently, wait_until
@@ -34,7 +26,6 @@ from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     traffic_of,
 )
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
-    HIDDEN_GATEWAY,
     Rollout,
     describe_unready,
     look,
@@ -42,13 +33,13 @@ from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     remove_leftovers,
     serving,
 )
+from mlops_pipeline.platforms.kubernetes.deployments.stages import Served, Stage, plan, unproved
 from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.objects.edits import apply_whole
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.platform import Proof
-from mlops_pipeline.platforms.seldon import OUR_PREFIX, Predictor, SeldonDeployment, between
+from mlops_pipeline.platforms.seldon import OUR_PREFIX, Predictor, SeldonDeployment
 
-GATEWAY_ANNOTATION = "seldon.io/istio-gateway"
 _log = logging.getLogger(__name__)
 _INTERVAL = 0.2
 _ATTEMPTS = 3
@@ -62,17 +53,6 @@ _SLOW = 5.0
 _ROUTE_DELAY = 1.0
 """Seconds in which the gateway receives a route where no answer shows it: istiod collects changes
 for 0.1 s."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One manifest on the way, and what must be true before the next one is applied."""
-
-    deployment: SeldonDeployment
-    waits_for_route: bool = True
-    """Whether the route must follow it."""
-    moves: bool = False
-    """Whether predictors get traffic that had none."""
 
 
 class Transition:
@@ -133,52 +113,15 @@ class Transition:
         return waited
 
     def _steps(self, *, proves: bool) -> list[Stage]:
-        """Return the states to apply one after the other, the wanted one last.
-
-        The route says which predictors serve; the manifest does not: after an apply was killed, the
-        predictors of its manifest are still starting, or not proved.
-        """
-        routed: Mapping[str, int] = {}
-        there, ready = self._placed, frozenset[str]()
+        """Return the manifests to apply one after the other, the wanted one last."""
+        served = Served(self._placed)
         if self._before is not None:
             rollout = look(self._api, self._before)
-            there, routed = self._manifests.standing(self._before), traffic_of(rollout.routes)
-            ready = serving(rollout, there)
+            there = self._manifests.standing(self._before)
+            served = Served(there, traffic_of(rollout.routes), serving(rollout, there))
         if proves:
-            self._unproved = tuple(
-                p for p in self._placed.spec.predictors if not routed.get(p.name)
-            )
-        if not self._unproved:
-            return self._steps_in_place(there, {n: routed.get(n, 0) for n in ready})
-        if not any(routed.values()):
-            hidden = self._wanted.annotated({GATEWAY_ANNOTATION: HIDDEN_GATEWAY})
-            return [Stage(hidden, waits_for_route=False), Stage(self._wanted, moves=True)]
-        return self._steps_beside(there, routed, ready)
-
-    def _steps_in_place(self, there: SeldonDeployment, serving: Mapping[str, int]) -> list[Stage]:
-        """Return the steps where nothing is proved alone. If nothing serves, one is enough."""
-        is_whole = sum(serving.values()) == 100
-        between_them = between(there, self._placed, serving) if is_whole else ()
-        return [*map(Stage, between_them), Stage(self._wanted)]
-
-    def _steps_beside(
-        self, there: SeldonDeployment, routed: Mapping[str, int], ready: Collection[str]
-    ) -> list[Stage]:
-        """Return the steps that add what is not proved yet beside what gets the requests.
-
-        The operator writes no route while a predictor is not ready. So if one that gets requests is
-        not ready, the first step keeps the route as it is, and the last one replaces all at once.
-        The route may also lead to predictors that the manifest no longer has.
-        """
-        new = {p.name for p in self._unproved}
-        last = Stage(self._wanted, moves=_gives_traffic(self._placed, new))
-        exposed = {name: share for name, share in routed.items() if share}
-        if exposed.keys() <= set(ready):
-            way = between(there, self._placed, exposed)
-            return [*(Stage(step, moves=_gives_traffic(step, new)) for step in way), last]
-        way = between(there, self._placed, there.traffic())
-        first = [step for step in way if not _gives_traffic(step, new)]
-        return [*(Stage(step, waits_for_route=False) for step in first), last]
+            self._unproved = unproved(served, self._placed)
+        return plan(served, self._wanted, self._placed, unproved=self._unproved)
 
     def _prove_alone(self, proof: Proof, step: Stage) -> None:
         """Ask every new pod through the API server: no request is routed to it yet.
@@ -192,7 +135,7 @@ class Transition:
                     rollout = look(self._api, self.applied)
                     ready = [p for p in rollout.new_pods(predictor) if pods.is_ready(p)]
                     for pod in ready:
-                        proof.alone(predictor, self._predictions(pod))
+                        proof.alone(predictor, _server(self._api, pod))
                     if len(ready) >= self._wanted.replicas(predictor):
                         break
                 self._wait(step, stale={})
@@ -201,16 +144,6 @@ class Transition:
                     f"the pods of {self._wanted.name}, predictor {predictor.name}, do not stay "
                     f"ready, so they get no traffic; see `mlops-pipeline logs {self._wanted.name}`"
                 )
-
-    def _predictions(self, pod: Manifest) -> Predictions:
-        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-        post = partial(self._ask, name, namespace, port_of(pod))
-        return Predictions(f"the pod {namespace}/{name}", post)
-
-    def _ask(self, pod: str, namespace: str, port: int, body: bytes) -> HttpAnswer:
-        return self._api.ask_pod(
-            pod, namespace=namespace, port=port, path=prediction.PATH, body=body
-        )
 
     def _apply(self, step: Stage) -> None:
         """Apply, and retry while Seldon's webhook does not answer yet."""
@@ -388,8 +321,11 @@ class Transition:
         self._parts.clock.sleep(_ROUTE_DELAY)
 
 
-def _gives_traffic(deployment: SeldonDeployment, names: set[str]) -> bool:
-    return any(share and name in names for name, share in deployment.traffic().items())
+def _server(api: KubernetesApi, pod: Manifest) -> Predictions:
+    """Return a client of one pod, through the API server."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    ask = partial(api.ask_pod, name, namespace=namespace, port=port_of(pod), path=prediction.PATH)
+    return Predictions(f"the pod {namespace}/{name}", lambda body: ask(body=body))
 
 
 def _given(manifest: Manifest) -> object:

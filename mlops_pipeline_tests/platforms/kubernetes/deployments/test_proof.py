@@ -307,7 +307,7 @@ def test_what_somebody_changes_meanwhile_stays(world: World, point: str) -> None
     assert {p["replicas"] for p in world.applied_predictors()} == {3}
 
 
-def _once(world: World, edit: Callable[[], None]) -> None:
+def _once(world: World, edit: Callable[[], object]) -> None:
     """Let somebody do this at the next moment that passes."""
 
     def step() -> None:
