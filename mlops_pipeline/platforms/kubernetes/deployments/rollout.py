@@ -4,11 +4,12 @@ The SeldonDeployment's own status is not used: `Available` may belong to the pre
 because the operator never writes `observedGeneration`, and it does not include the route.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.clients.errors import FatalStateError, PipelineError
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     DESTINATION_RULE,
@@ -28,6 +29,7 @@ from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
 from mlops_pipeline.platforms.kubernetes.objects.workloads import is_rolled_out
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
+_log = logging.getLogger(__name__)
 ID_LABEL = "seldon-deployment-id"
 HIDDEN_GATEWAY = "mlops-pipeline-without-traffic"
 """The name of a Gateway that does not exist: a VirtualService with it alone routes nothing."""
@@ -280,8 +282,15 @@ def remove_leftovers(api: KubernetesApi, resource: Manifest) -> None:
     """Delete the DestinationRules and Deployments of predictors that the resource does not have.
 
     Seldon's operator leaves the rules behind, and a Deployment that never had a pod. Whatever the
-    route still leads to stays.
+    route still leads to stays. A failure is logged: the next apply tries again.
     """
+    try:
+        _remove_leftovers(api, resource)
+    except PipelineError as error:
+        _log.warning("could not delete what an earlier version left: %s", error)
+
+
+def _remove_leftovers(api: KubernetesApi, resource: Manifest) -> None:
     rollout, namespace = look(api, resource), resource["metadata"]["namespace"]
     kept = {predictor["name"] for predictor in resource["spec"]["predictors"]}
     kept |= {name for name, share in traffic_of(rollout.routes).items() if share}

@@ -86,7 +86,10 @@ class Transition:
         Raises:
             PipelineError: a step failed; everything is as before.
         """
-        stale, steps = self._edited(), self._steps(proves=proof is not None)
+        stale, steps = (
+            _edited(self._api, self._manifests, self._before),
+            self._steps(proves=proof is not None),
+        )
         with self._undoing(steps) as done:
             waited, is_checked = False, False
             for step in steps:
@@ -109,7 +112,7 @@ class Transition:
                 self._parts.clock.sleep(_ROUTE_DELAY)
             if proof is None:
                 wait_for_route()
-        self._clean_up()
+        remove_leftovers(self._api, self.applied)
         return waited
 
     def _steps(self, *, proves: bool) -> list[Stage]:
@@ -216,16 +219,6 @@ class Transition:
             and (_given(before) == _given(self.applied))
         )
 
-    def _edited(self) -> Mapping[str, int]:
-        """Return uid → generation of the Deployments if somebody changed their pods by hand.
-
-        Their annotations do not show whether the operator has reverted the change: they equal the
-        annotations of what was applied.
-        """
-        found = self._before
-        edited = found is not None and self._manifests.has_other_pods(found)
-        return _generations(look(self._api, found)) if found is not None and edited else {}
-
     def _require_untouched(self) -> Manifest:
         """Return the object as it is now. Refuse to go on if somebody else changed it.
 
@@ -282,7 +275,7 @@ class Transition:
             if not self._is_ours_now():
                 return
         self.applied = self._api.apply(_as_it_was(before)).manifest
-        self._clean_up()
+        remove_leftovers(self._api, self.applied)
 
     def _is_ours_now(self) -> bool:
         """Say whether the object exists as this process, or the one before it, left it."""
@@ -295,13 +288,6 @@ class Transition:
             return True
         _log.warning("somebody changed %s/%s in the meantime; that change stays", namespace, name)
         return False
-
-    def _clean_up(self) -> None:
-        """Delete what predictors left that are no longer wanted; the next apply tries again."""
-        try:
-            remove_leftovers(self._api, self.applied)
-        except PipelineError as error:
-            _log.warning("could not delete what an earlier version left: %s", error)
 
     def _move_back(self, step: Stage) -> None:
         """Give the traffic back to the predictors that had it, which still serve.
@@ -336,6 +322,16 @@ def _request(manifest: Manifest) -> object:
     """Return what an object asks for: its specification, and what this project wrote on it."""
     annotations = (manifest["metadata"].get("annotations") or {}).items()
     return manifest["spec"], {k: text for k, text in annotations if k.startswith(OUR_PREFIX)}
+
+
+def _edited(api: KubernetesApi, manifests: Manifests, found: Manifest | None) -> Mapping[str, int]:
+    """Return uid → generation of the Deployments if somebody changed their pods by hand.
+
+    Their annotations do not show whether the operator has reverted the change: they equal the
+    annotations of what was applied.
+    """
+    is_edited = found is not None and manifests.has_other_pods(found)
+    return _generations(look(api, found)) if found is not None and is_edited else {}
 
 
 def _generations(rollout: Rollout) -> dict[str, int]:
