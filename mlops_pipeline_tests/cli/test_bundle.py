@@ -213,7 +213,7 @@ def test_up_tells_what_it_downloads_and_leaves_refusals_to_the_layers() -> None:
     [
         (("create", "air", "--machine", "linux/s390x"), {}, "set --machine to linux/amd64"),
         (("create", "air"), {"MLOPS_KIND__SERVING__IMAGES": "upstream"}, "kind.serving.images"),
-        (("verify", "air"), {}, "air is no bundle"),
+        (("verify", "air"), {}, "air is not a bundle"),
     ],
 )
 def test_what_cannot_be_done_is_refused(
