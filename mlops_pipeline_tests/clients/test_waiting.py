@@ -149,8 +149,9 @@ def test_nothing_waits_by_the_time_of_day() -> None:
         for path in package.rglob("*.py")
         if asking.search(path.read_text())
     }
-    # Shown beside the times of events and of holders of locks; written into the manifest of an artifact, into a verdict and
-    # into a desired state; the dates of certificates, and the end of a login.
+    # Shown beside the times of events and of holders of locks; written into the manifest of an
+    # artifact, into a verdict and into a desired state; the dates of certificates, and the end of a
+    # login.
     assert {Path(name).name: times for name, times in found.items()} == {
         "locks.py": 1,
         "login.py": 1,
