@@ -55,7 +55,7 @@ def wait_until(
     while (reason := describe_unready()) is not None:
         if clock.now() >= deadline:
             raise WaitTimeoutError(
-                f"{what} was not ready after {timeout:g} s; last seen: {reason}"
+                f"timed out after {timeout:g} s waiting for {what}; last seen: {reason}"
                 + (f"; {hint}" if hint else "")
             )
         clock.sleep(interval)

@@ -244,7 +244,7 @@ def test_a_layer_is_retried_only_after_a_failure_that_may_pass(
     permanent = [
         ConflictError("the volume is somebody else's; delete it"),
         FatalStateError("its pod cannot start"),
-        WaitTimeoutError("it was not ready after 60 s"),
+        WaitTimeoutError("timed out after 60 s waiting for it"),
     ]
     layer.failures = [*permanent]
     for left, error in zip((2, 1, 0), permanent, strict=True):

@@ -57,7 +57,7 @@ def test_a_timeout_names_subject_duration_last_state_and_remedy() -> None:
             "the gateway", probe, timeout=5, clock=JumpingClock(), interval=1, hint="see its log"
         )
     assert str(caught.value) == (
-        "the gateway was not ready after 5 s; last seen: answers 503; see its log"
+        "timed out after 5 s waiting for the gateway; last seen: answers 503; see its log"
     )
 
 

@@ -311,7 +311,7 @@ def test_a_wait_that_runs_out_says_what_was_last_seen(rig: FakeRig) -> None:
     with pytest.raises(WaitTimeoutError) as error:
         rig.apply(predictor(rig.publish("slow", loading=60)))
     said = str(error.value)
-    assert said.startswith("the servers of toy/default in seldon was not ready after 20 s")
+    assert said.startswith("timed out after 20 s waiting for the servers of toy/default in seldon;")
     assert said.endswith("see `mlops-pipeline logs toy`")
 
 
