@@ -1,5 +1,6 @@
 """The only module that runs other programs."""
 
+import logging
 import os
 import shlex
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlops_pipeline.clients.errors import CommandError
-from mlops_pipeline.clients.masking import masking
+from mlops_pipeline.clients.masking import Mask
 from mlops_pipeline.clients.watcher import prepare, watched
 
 _SHOWN = 2_000
@@ -25,10 +26,10 @@ _OURS = "is the project's environment complete? Run `make up` or reinstall the p
 Input = str | Path | IO[str] | None
 """Input of a command: a text, a file, or the output of another command."""
 OnLine = Callable[[str, str], None]
-"""Takes `out` or `err`, and a line with its end. It is called in other threads and may not raise.
-"""
+"""Takes `out` or `err`, and a line with its end. Called in other threads, once at a time."""
 _LINE = 8_192
-"""Maximum number of characters that are passed on at once."""
+"""Maximum number of characters that are read at once: a longer line is passed on in parts."""
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -50,7 +51,8 @@ def run(
     command leads its own process group, which is killed if the wait for it ends early or this
     process is killed, so that nothing is left behind. The arguments and output of a `secret`
     command are not shown. `on_line` gets the output while the command runs, with secrets masked;
-    then the command gets no input, and only the end of its output is returned.
+    then the command gets no input, and only the end of its output is returned. If `on_line` fails,
+    it is not called again, and the command runs on.
 
     Raises:
         CommandError: the program is missing, timed out or exited with a code other than 0.
@@ -181,7 +183,9 @@ class _Followed(subprocess.Popen[str]):
 
     def __init__(self, *arguments: Any, on_line: OnLine, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._on_line, self._mask = on_line, masking()
+        self._on_line: OnLine | None = on_line
+        self._passing = threading.Lock()
+        self._mask = Mask()
         self._ends = {"out": "", "err": ""}
         streams = {"out": self.stdout, "err": self.stderr}
         self._threads = [
@@ -192,9 +196,21 @@ class _Followed(subprocess.Popen[str]):
 
     def _read(self, name: str, stream: IO[str]) -> None:
         with stream:
-            while line := self._mask(stream.readline(_LINE)):
+            for line in self._mask.masked(iter(partial(stream.readline, _LINE), "")):
                 self._ends[name] = (self._ends[name] + line)[-_SHOWN:]
+                self._pass_on(name, line)
+
+    def _pass_on(self, name: str, line: str) -> None:
+        with self._passing:
+            if self._on_line is None:
+                return
+            try:
                 self._on_line(name, line)
+            except Exception as error:  # noqa: BLE001  # whatever shows it, the command runs on
+                self._on_line = None
+                _log.warning(
+                    "the rest of the output of process %d is not shown: %r", self.pid, error
+                )
 
     def communicate(self, input: object = None, timeout: float | None = None) -> tuple[str, str]:
         """Return the ends of both streams, once the command has ended."""

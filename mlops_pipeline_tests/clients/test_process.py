@@ -190,6 +190,44 @@ def test_secrets_are_masked_in_what_is_passed_on(monkeypatch: pytest.MonkeyPatch
     assert "hidden" not in str(caught.value)
 
 
+def test_each_line_of_a_secret_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = '{\n  "private_key": "hidden-1",\r\n  "id": 7\n}'
+    monkeypatch.setenv("GOOGLE_CREDENTIALS", credentials)
+    lines = list[str]()
+    script = 'printf %s "$GOOGLE_CREDENTIALS"; exit 1'
+    with pytest.raises(CommandError) as caught:
+        run(_sh(script), purpose="try", timeout=60, on_line=lambda _, t: lines.append(t))
+    assert lines == ["{\n", "  ***\n", '  "id": 7\n', "}"]
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("before", [1, 8, 19])
+def test_a_secret_is_masked_wherever_a_long_line_is_cut(
+    monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    monkeypatch.setenv("API_TOKEN", "hidden-1-hidden-2-hi")
+    lines = list[str]()
+    script = f"head -c {8_192 - before} /dev/zero | tr '\\0' x; echo \"$API_TOKEN\"; exit 1"
+    with pytest.raises(CommandError) as caught:
+        run(_sh(script), purpose="try", timeout=60, on_line=lambda _, t: lines.append(t))
+    assert "".join(lines) == "x" * (8_192 - before) + "***\n"
+    assert str(caught.value).endswith("xx***")
+
+
+def test_a_command_runs_on_if_its_output_cannot_be_shown(caplog: pytest.LogCaptureFixture) -> None:
+    lines = list[str]()
+
+    def fail(_: str, line: str) -> None:
+        lines.append(line)
+        raise BrokenPipeError("nobody reads")
+
+    script = "yes | head -n 100000 & yes | head -n 100000 >&2; wait; echo end"
+    assert run(_sh(script), purpose="try", timeout=60, on_line=fail).endswith("y\nend\n")
+    assert lines == ["y\n"]
+    (record,) = caplog.records
+    assert "is not shown: BrokenPipeError('nobody reads')" in record.getMessage()
+
+
 def _sh(script: str) -> list[str]:
     return ["sh", "-c", script]
 
