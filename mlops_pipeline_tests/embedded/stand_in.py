@@ -1,8 +1,8 @@
-"""A model server that starts in a moment: the embedded platform's side of the contract, no model.
+"""A model server that starts in a moment: the embedded platform's side of the contract.
 
-Its artifact is `behaviour.json`: `digest` (what it answers with), `exit` (end with this code),
-`lasting` (seconds until it ends; none: at once), `loading` (seconds until it is ready), `thinking`
-(seconds until it answers).
+It has no model: the score of a row is its sum. Its artifact is `behaviour.json`: `digest` (what it
+answers with), `exit` (end with this code), `lasting` (seconds until it ends; none: at once),
+`loading` (seconds until it is ready), `thinking` (seconds until it answers).
 """
 
 import json
@@ -40,7 +40,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         SEEN.append(body)
         time.sleep(BEHAVIOUR.get("thinking", 0))  # noqa: TID251
-        self.answer(200, {"digest": BEHAVIOUR["digest"], "pid": os.getpid(), "path": self.path})
+        said = {"digest": BEHAVIOUR["digest"], "pid": os.getpid(), "path": self.path}
+        self.answer(200, {**said, **predicted(body)})
 
     def answer(self, status: int, content: object) -> None:
         body = json.dumps(content).encode()
@@ -52,6 +53,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def predicted(body: bytes) -> dict[str, object]:
+    """Answer as `fakes/predictions.py` does; nothing if the request has no rows."""
+    rows = json.loads(body or b"{}").get("data", {}).get("ndarray", [])
+    tags = {"model_digest": BEHAVIOUR["digest"]}
+    return {"data": {"ndarray": [[sum(row)] for row in rows]}, "meta": {"tags": tags}}
 
 
 class Server(ThreadingHTTPServer):

@@ -77,6 +77,18 @@ class Reference:
     name: str
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request to a pod, through the API server."""
+
+    pod: str
+    """`<namespace>/<name>`."""
+    method: Literal["GET", "POST"]
+    port: int
+    path: str
+    body: bytes = b""
+
+
 @dataclass
 class _Fault:
     error: PipelineError
@@ -91,8 +103,8 @@ class FakeKubernetes:
     A Deployment, StatefulSet or DaemonSet that is put there with available pods has them, ready,
     and gets another for one that is deleted. The cluster knows what is built into Kubernetes, the
     other constants of the client, and what a CustomResourceDefinition brings. `applied`,
-    `dry_runs`, `patched` and `deleted` record what was asked of it; `logs` and `answers` are what
-    its pods say. `denied` are rights that we lack.
+    `dry_runs`, `patched` and `deleted` record what was asked of it, `asked` of its pods; `logs`,
+    `answers` and `servers` are what these say. `denied` are rights that we lack.
     """
 
     def __init__(
@@ -111,7 +123,9 @@ class FakeKubernetes:
         self.patched: list[tuple[Reference, Manifest]] = []
         self.deleted: list[Reference] = []
         self.logs: dict[tuple[str, str], str] = {}
+        self.asked: list[Asked] = []
         self.answers: dict[tuple[str, str], HttpAnswer] = {}
+        self.servers: dict[tuple[str, str], Callable[[Asked], HttpAnswer]] = {}
         self._objects: dict[_Key, _Object] = {}
         self._ours: dict[_Key, Manifest] = {}
         self._custom = _CUSTOM - set(unknown)
@@ -306,9 +320,14 @@ class FakeKubernetes:
         self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
     ) -> HttpAnswer:
         self._maybe_fail("ask_pod", "Pod")
+        method: Literal["GET", "POST"] = "GET" if body is None else "POST"
+        asked = Asked(f"{namespace}/{pod}", method, port, path, body or b"")
+        self.asked.append(asked)
         if (namespace, pod) in self.answers:
             return self.answers[namespace, pod]
         self.get(POD, pod, namespace=namespace)
+        if (namespace, pod) in self.servers:
+            return self.servers[namespace, pod](asked)
         raise UnavailableError(f"could not ask the pod {namespace}/{pod}: connection refused")
 
     def ask_node(self, node: str, *, path: str) -> HttpAnswer:

@@ -91,17 +91,19 @@ class FakeDeployments:
             raise FatalStateError(f"{key[0]}/{key[1]}: {', '.join(bad)} cannot become ready")
         known, state = self.applied.get(key), self.state
         if expected is not None:
-            expected.require(known, name=deployment.name)
+            expected.require(known, name="/".join(key))
         if proof is not None:
             for predictor in deployment.spec.predictors:
                 if known is None or predictor not in known.spec.predictors:
-                    proof.alone(predictor, self.server(predictor))
+                    for _ in range(deployment.replicas(predictor)):
+                        proof.alone(predictor, self.server(predictor))
         self.applied[key], self.state = deployment, "ready"
         try:
             if proof is not None:
                 proof.exposed()
         except BaseException:
             self.applied = {k: d for k, d in {**self.applied, key: known}.items() if d is not None}
+            self.state = state
             raise
         if known != deployment:
             return Change("updated" if known else "created")

@@ -1,6 +1,7 @@
 """Seldon's operator and Kubernetes' controllers, in memory: a step with each moment that passes."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from mlops_pipeline.clients.http import HttpAnswer
@@ -12,12 +13,14 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
+from mlops_pipeline.clients.prediction import PATH
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     TEMPLATE_ANNOTATION,
 )
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
+from mlops_pipeline_tests.fakes import predictions
 from mlops_pipeline_tests.fakes.clocks import FakeClock
-from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
+from mlops_pipeline_tests.fakes.kubernetes import Asked, FakeKubernetes
 
 READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
 CRASHING = {
@@ -39,6 +42,7 @@ STARTING = {
         {"name": "classifier", "ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
     ],
 }
+_NOT_FOUND = HttpAnswer(404, {}, b"")
 
 
 class FakeOperator:
@@ -174,7 +178,7 @@ class FakeOperator:
         self._count += 1
         namespace, name = deployment["metadata"]["namespace"], f"pod-{self._count}"
         template = deployment["spec"]["template"]
-        annotations = template["metadata"]["annotations"]
+        digest = template["metadata"]["annotations"].get(DIGEST_ANNOTATION, "")
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -188,12 +192,16 @@ class FakeOperator:
             "status": STARTING,
         }
         self._api.put(pod)
-        self._api.answers[namespace, name] = HttpAnswer(
-            200,
-            {"x-model-digest": annotations.get(DIGEST_ANNOTATION, "")},
-            b"process_resident_memory_bytes %d\n" % self.memory,
-        )
+        self._api.servers[namespace, name] = partial(self._answer, digest)
         return pod
+
+    def _answer(self, digest: str, asked: Asked) -> HttpAnswer:
+        """Answer as the model server in a pod does."""
+        if asked.method == "POST":
+            is_known = asked.path == PATH
+            return predictions.answer(asked.body, digest=digest) if is_known else _NOT_FOUND
+        metrics = b"process_resident_memory_bytes %d\n" % self.memory
+        return HttpAnswer(200, {"x-model-digest": digest}, metrics)
 
     def _route(self, resource: Manifest) -> None:
         """Write the route, as the operator does, once every wanted Deployment has ready pods.

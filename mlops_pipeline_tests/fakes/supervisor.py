@@ -10,7 +10,9 @@ from typing import Any
 
 from mlops_pipeline.clients.envoy import Answer
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
+from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.ports import LOOPBACK
+from mlops_pipeline.clients.prediction import PATH
 from mlops_pipeline.clients.supervisor import ProcessState, SupervisedProcess
 from mlops_pipeline.clients.waiting import Clock
 from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
@@ -18,6 +20,7 @@ from mlops_pipeline.platforms.embedded.programs import Program, render
 from mlops_pipeline.platforms.embedded.routing import Endpoint
 from mlops_pipeline.platforms.embedded.servers import Loopback
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
+from mlops_pipeline_tests.fakes import predictions
 
 _SHORT = 1.0
 _IDS = itertools.count(1000)
@@ -105,6 +108,14 @@ class FakeSupervisor:
         if run is None or run.program.name != endpoint.program or not self._is_ready(run):
             return None
         return run.behaviour
+
+    def post(self, url: str, body: bytes, *, timeout: float) -> HttpAnswer:
+        """Send a request for a prediction to a server, past the gateway."""
+        run, path = self._at(url)
+        assert path == PATH, url
+        if run is None:
+            raise UnavailableError(f"could not reach {url}: connection refused")
+        return predictions.answer(body, digest=run.behaviour["digest"])
 
     @property
     def loopback(self) -> Loopback:
@@ -240,13 +251,17 @@ class FakeSupervisor:
             (LOOPBACK, port) for _, run in self._alive() if run.pid == pid for port in run.ports
         }
 
-    def _probe(self, url: str) -> Answer | str:
+    def _at(self, url: str) -> tuple[_Run | None, str]:
+        """Return what listens at the URL, and the path."""
         found = re.fullmatch(rf"http://{re.escape(LOOPBACK)}:(\d+)(/.*)", url)
         assert found is not None, url
-        run = self._listening(int(found[1]))
+        return self._listening(int(found[1])), found[2]
+
+    def _probe(self, url: str) -> Answer | str:
+        run, path = self._at(url)
         if run is None:
             return f"{url}: ConnectError: connection refused"
-        if found[2] == "/metadata":
+        if path == "/metadata":
             return Answer(200, {}, json.dumps({"versions": [run.behaviour["digest"]]}))
-        ready = found[2] == "/v2/health/ready" and self._is_ready(run)
+        ready = path == "/v2/health/ready" and self._is_ready(run)
         return Answer(200 if ready else 503, {}, "{}")

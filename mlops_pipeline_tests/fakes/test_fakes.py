@@ -22,7 +22,7 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline_tests.fakes.engine import FakeEngine
 from mlops_pipeline_tests.fakes.helm import FakeHelm
 from mlops_pipeline_tests.fakes.kind import FakeKind
-from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes, Reference
+from mlops_pipeline_tests.fakes.kubernetes import Asked, FakeKubernetes, Reference
 
 
 def _deployment(**spec: Any) -> Manifest:
@@ -114,6 +114,10 @@ def test_pods_log_what_they_are_configured_to() -> None:
     assert api.log("p", namespace="n", lines=2) == "two\nthree\n"
     api.answers["n", "p"] = HttpAnswer(200, {}, b"ok")
     assert api.ask_pod("p", namespace="n", port=80, path="/").body == b"ok"
+    api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "s", "namespace": "n"}})
+    api.servers["n", "s"] = lambda asked: HttpAnswer(200, {}, asked.body)
+    assert api.ask_pod("s", namespace="n", port=9000, path="/x", body=b"1").body == b"1"
+    assert api.asked == [Asked("n/p", "GET", 80, "/"), Asked("n/s", "POST", 9000, "/x", b"1")]
     api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "q", "namespace": "n"}})
     assert api.log("q", namespace="n") == ""
     with pytest.raises(UnavailableError, match="n/q"):

@@ -1,28 +1,43 @@
 """Where the contract test of `Deployments` runs: what each platform answers it."""
 
+import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import httpx
 
-from mlops_pipeline.clients.kubernetes import POD, VIRTUAL_SERVICE, KubernetesApi, Manifest
+from mlops_pipeline.clients.kubernetes import (
+    POD,
+    SELDON_DEPLOYMENT,
+    VIRTUAL_SERVICE,
+    KubernetesApi,
+    Manifest,
+)
+from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.platforms.kubernetes import KindPlatform
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import traffic_of
+from mlops_pipeline.platforms.kubernetes.deployments.rollout import HIDDEN_GATEWAY
 from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
 from mlops_pipeline.platforms.platform import Deployments
-from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
+from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, Predictor
 from mlops_pipeline_tests.embedded.rig import Rig
+from mlops_pipeline_tests.fakes import predictions
 from mlops_pipeline_tests.fakes.platform import FakeDeployments
 from mlops_pipeline_tests.fakes.seldon_operator import CRASHING
 from mlops_pipeline_tests.platforms.embedded.rig import FakeRig
 from mlops_pipeline_tests.platforms.kubernetes.deployments.test_deployments import World
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 NAME = "toy"
 """Of the deployment that the contract is tested with."""
@@ -36,6 +51,16 @@ class Artifact:
 
     uri: str
     digest: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A request, and its right answer."""
+
+    rows: "ArrayLike" = field(default_factory=lambda: predictions.ROWS)
+    """Shape [n, features]."""
+    scores: "ArrayLike" = field(default_factory=lambda: predictions.SCORES)
+    """Shape [n, outputs]."""
 
 
 class Place(Protocol):
@@ -52,6 +77,9 @@ class Place(Protocol):
     def artifact(self, which: Which) -> Artifact:
         """Store an artifact, if it is not there."""
 
+    def sample(self, artifact: Artifact) -> Sample:
+        """Return a request to a server of the artifact."""
+
     def answers(self, *, times: int) -> Counter[str]:
         """Send so many requests to the deployment, and count the answers by their digests."""
 
@@ -67,6 +95,9 @@ class Place(Protocol):
     def settle(self) -> None:
         """Return when what was replaced is gone."""
 
+    def annotate_by_hand(self, annotations: Mapping[str, str]) -> None:
+        """Annotate the deployment as other people do, where they can."""
+
 
 class FakePlace:
     """`FakeDeployments`, whose servers are as many as it says."""
@@ -74,12 +105,16 @@ class FakePlace:
     namespace = "seldon"
 
     def __init__(self) -> None:
-        self.deployments = FakeDeployments()
+        self.deployments = FakeDeployments(self._server)
         self.deployments.broken = {"broken"}
+        self._count = itertools.count(1)
         self._chance = random.Random(1)
 
     def artifact(self, which: Which) -> Artifact:
         return Artifact(f"s3://models/toy/{which}", which)
+
+    def sample(self, artifact: Artifact) -> Sample:
+        return Sample()
 
     def answers(self, *, times: int) -> Counter[str]:
         shares = {s.digest: s.traffic for s in self._status() if s.traffic}
@@ -96,6 +131,15 @@ class FakePlace:
 
     def settle(self) -> None:
         """Do nothing: what is replaced is gone at once."""
+
+    def annotate_by_hand(self, annotations: Mapping[str, str]) -> None:
+        self.deployments.annotate(NAME, annotations, namespace=self.namespace)
+
+    def _server(self, predictor: Predictor) -> Predictions:
+        return Predictions(
+            f"server {next(self._count)}",
+            lambda body: predictions.answer(body, digest=predictor.digest),
+        )
 
     def _status(self) -> Any:
         return self.deployments.status(NAME, namespace=self.namespace)
@@ -117,6 +161,9 @@ class EmbeddedPlace:
         behaviour = {"exit": 3} if which == "broken" else {}
         return Artifact(self._rig.publish(which, **behaviour), which)
 
+    def sample(self, artifact: Artifact) -> Sample:
+        return Sample()
+
     def answers(self, *, times: int) -> Counter[str]:
         return Counter(self._rig.predict(name=NAME, times=times))
 
@@ -131,6 +178,9 @@ class EmbeddedPlace:
 
     def settle(self) -> None:
         """Do nothing: an apply returns when what it replaced is gone."""
+
+    def annotate_by_hand(self, annotations: Mapping[str, str]) -> None:
+        self.deployments.annotate(NAME, annotations, namespace=self.namespace)
 
 
 class FakeClusterPlace:
@@ -151,13 +201,16 @@ class FakeClusterPlace:
         self._world.artifacts.store.put("models", f"iris/{which}/model.joblib", b"1")
         return Artifact(f"s3://models/iris/{which}", which)
 
+    def sample(self, artifact: Artifact) -> Sample:
+        return Sample()
+
     def answers(self, *, times: int) -> Counter[str]:
-        shares = {d["destination"]["subset"]: d.get("weight", 100) for d in self._destinations()}
+        shares = self._shares()
         asked = self._chance.choices(list(shares), list(shares.values()), k=times)
         return Counter(map(self._digest, asked))
 
     def is_routed(self) -> bool:
-        return bool(self._destinations())
+        return any(self._shares().values())
 
     def servers(self) -> set[str]:
         return {str(pod["metadata"]["uid"]) for pod in _pods(self._world.api, self.namespace)}
@@ -170,9 +223,15 @@ class FakeClusterPlace:
     def settle(self) -> None:
         self._world.operator.step()
 
-    def _destinations(self) -> Sequence[Manifest]:
+    def annotate_by_hand(self, annotations: Mapping[str, str]) -> None:
+        _annotate(self._world.api, self.namespace, annotations)
+
+    def _shares(self) -> Mapping[str, int]:
+        """Return predictor → percent of the requests that come through the gateway."""
         route = self._world.api.find(VIRTUAL_SERVICE, NAME, namespace=self.namespace)
-        return route["spec"]["http"][0]["route"] if route is not None else ()
+        if route is None or route["spec"]["gateways"] == [HIDDEN_GATEWAY]:
+            return {}
+        return traffic_of([route])
 
     def _digest(self, subset: str) -> str:
         """Return what a pod of the subset answers with."""
@@ -217,6 +276,11 @@ class KindPlace:
         ref = self._refs[0 if which == "one" else 1]
         return Artifact(ref.uri, ref.digest)
 
+    def sample(self, artifact: Artifact) -> Sample:
+        (ref,) = [ref for ref in self._refs if ref.digest == artifact.digest]
+        holdout = ArtifactStore(self._platform.object_store()).holdout(ref)
+        return Sample(holdout.x[:5], holdout.scores[:5])
+
     def answers(self, *, times: int) -> Counter[str]:
         body = {"data": {"ndarray": [[5.1, 3.5, 1.4, 0.2]]}}
         with httpx.Client(timeout=20) as client:
@@ -251,6 +315,9 @@ class KindPlace:
 
         wait_until("the end of replaced pods", describe_unsettled, timeout=60)
 
+    def annotate_by_hand(self, annotations: Mapping[str, str]) -> None:
+        _annotate(self._api, self.namespace, annotations)
+
     def _url(self) -> str:
         path = f"seldon/{self.namespace}/{NAME}/api/v1.0/predictions"
         return f"{self._platform.gateway_url()}/{path}"
@@ -268,3 +335,8 @@ class KindPlace:
 def _pods(api: KubernetesApi, namespace: str, labels: str = "") -> Sequence[Manifest]:
     mine = f"seldon-deployment-id={NAME}"
     return api.list(POD, namespace=namespace, labels=f"{mine},{labels}" if labels else mine)
+
+
+def _annotate(api: KubernetesApi, namespace: str, annotations: Mapping[str, str]) -> None:
+    change = {"metadata": {"annotations": dict(annotations)}}
+    api.patch(SELDON_DEPLOYMENT, NAME, change, namespace=namespace)

@@ -1,16 +1,29 @@
 """What `Deployments` promises, kept on every platform and by every fake of it."""
 
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 
-from mlops_pipeline.clients.errors import FatalStateError, NotFoundError
+from mlops_pipeline.clients import prediction
+from mlops_pipeline.clients.errors import ConflictError, FatalStateError, NotFoundError
+from mlops_pipeline.clients.prediction import Predictions
+from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.layers import Change
-from mlops_pipeline.platforms.platform import PredictorStatus
-from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, MANAGED_BY, SeldonDeployment, parse
+from mlops_pipeline.platforms.platform import Expected, PredictorStatus
+from mlops_pipeline.platforms.seldon import (
+    DIGEST_ANNOTATION,
+    MANAGED_BY,
+    PREDICTOR_ANNOTATION,
+    Predictor,
+    SeldonDeployment,
+    parse,
+)
 from mlops_pipeline_tests.embedded.rig import Rig, rig_in
 from mlops_pipeline_tests.kind.places import (
     NAME,
@@ -45,7 +58,10 @@ def _on_embedded(request: pytest.FixtureRequest, _: Path) -> Iterator[Place]:
 
 @contextmanager
 def _on_a_fake_cluster(_: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
-    yield FakeClusterPlace(World(folder))
+    world = World(folder)
+    yield FakeClusterPlace(world)
+    posted = {(asked.path, asked.port) for asked in world.api.asked if asked.method == "POST"}
+    assert posted <= {(prediction.PATH, 9000)}
 
 
 @contextmanager
@@ -102,8 +118,82 @@ def deployment(place: Place, *predictors: dict[str, Any]) -> SeldonDeployment:
     )
 
 
-def apply(place: Place, *predictors: dict[str, Any]) -> Change:
-    return place.deployments.apply(deployment(place, *predictors))
+def version(artifact: Artifact, **more: Any) -> dict[str, Any]:
+    """Return a predictor as `up` writes it: another version may stand beside it."""
+    annotations = {DIGEST_ANNOTATION: artifact.digest, PREDICTOR_ANNOTATION: "default"}
+    return predictor(artifact, annotations=annotations, **more)
+
+
+def apply(place: Place, *predictors: dict[str, Any], **more: Any) -> Change:
+    return place.deployments.apply(deployment(place, *predictors), **more)
+
+
+def find(place: Place) -> SeldonDeployment | None:
+    return place.deployments.find(NAME, namespace=place.namespace)
+
+
+def answering(place: Place) -> set[str]:
+    """Return the digests that answer through the gateway; none while nothing is routed."""
+    return set(place.answers(times=3)) if place.is_routed() else set()
+
+
+class Recorder:
+    """A proof that writes down who is asked and who serves meanwhile, and fails where it is told.
+
+    Each server that is asked alone must give the right answer.
+    """
+
+    def __init__(self, place: Place, artifact: Artifact, *, fails: str = "") -> None:
+        self.seen: list[tuple[str, set[str]]] = []
+        """Each moment, and the digests that answered through the gateway then."""
+        self.servers: set[str] = set()
+        """Those that were asked alone."""
+        self._place = place
+        self._artifact = artifact
+        self._fails = fails
+
+    def alone(self, predictor: Predictor, server: Predictions) -> None:
+        sample = self._place.sample(self._artifact)
+        answer = server.predict(sample.rows)
+        np.testing.assert_allclose(answer.scores, sample.scores, atol=1e-6)
+        assert predictor.digest == answer.digest == self._artifact.digest
+        self.servers.add(server.url)
+        self._note("alone")
+
+    def exposed(self) -> None:
+        wait_until("answers of the new version", self._describe_others, timeout=30)
+        self._note("exposed")
+
+    def _describe_others(self) -> str | None:
+        """Say who else answers: a gateway learns of a new route at its own time."""
+        try:
+            there = answering(self._place)
+        except httpx.HTTPError as error:
+            return repr(error)
+        return None if there == {self._artifact.digest} else f"answers of {there or 'nobody'}"
+
+    def _note(self, moment: str) -> None:
+        self.seen.append((moment, answering(self._place)))
+        if moment == self._fails:
+            raise FatalStateError("it answers other scores")
+
+
+def prove(
+    place: Place, artifact: Artifact, *, fails: str = "", **more: Any
+) -> tuple[Recorder, Change]:
+    proof = Recorder(place, artifact, fails=fails)
+    return proof, apply(place, version(artifact, **more), proof=proof)
+
+
+def wait_for_servers(place: Place, wanted: AbstractSet[str]) -> None:
+    """Return when only these servers run, and requests are routed if there are any."""
+
+    def describe_others() -> str | None:
+        place.settle()
+        others, is_routed = place.servers() ^ wanted, place.is_routed()
+        return None if not others and is_routed == bool(wanted) else f"{others}, {is_routed=}"
+
+    wait_until("the end of what was not proved", describe_others, timeout=60)
 
 
 def status(place: Place) -> tuple[PredictorStatus, ...]:
@@ -185,6 +275,71 @@ def test_a_first_version_that_cannot_become_ready_leaves_nothing(place: Place) -
     assert place.deployments.find(NAME, namespace=place.namespace) is None
     assert status(place) == ()
     assert not place.is_routed()
+
+
+def test_each_server_is_proved_alone_before_it_gets_traffic(place: Place) -> None:
+    one, two = place.artifact("one"), place.artifact("two")
+    proof, change = prove(place, one, replicas=2)
+    nobody: set[str] = set()
+    assert proof.seen == [("alone", nobody), ("alone", nobody), ("exposed", {one.digest})]
+    assert (len(proof.servers), change.action) == (2, "created")
+
+    proof, change = prove(place, two, replicas=2)
+    assert proof.seen == [
+        ("alone", {one.digest}),
+        ("alone", {one.digest}),
+        ("exposed", {two.digest}),
+    ]
+    assert (len(proof.servers), change.action) == (2, "updated")
+    assert find(place) == deployment(place, version(two, replicas=2))
+    assert seen(place) == [("default", two.digest, 100, 2, "ready")]
+
+    proof, change = prove(place, two, replicas=2)
+    assert proof.seen == [("exposed", {two.digest})]
+    assert change.action == "unchanged"
+
+
+@pytest.mark.parametrize("moment", ["alone", "exposed"])
+def test_what_is_not_proved_leaves_the_one_before(place: Place, moment: str) -> None:
+    one, two = place.artifact("one"), place.artifact("two")
+    prove(place, one)
+    before = place.servers()
+    with pytest.raises(FatalStateError, match="other scores"):
+        prove(place, two, fails=moment)
+    assert place.answers(times=10) == {one.digest: 10}
+    assert find(place) == deployment(place, version(one))
+    wait_for_servers(place, before)
+    assert seen(place) == [("default", one.digest, 100, 1, "ready")]
+
+
+@pytest.mark.parametrize("moment", ["alone", "exposed"])
+def test_a_first_version_that_is_not_proved_leaves_nothing(place: Place, moment: str) -> None:
+    with pytest.raises(FatalStateError, match="other scores"):
+        prove(place, place.artifact("one"), fails=moment)
+    assert find(place) is None
+    assert status(place) == ()
+    wait_for_servers(place, set())
+
+
+def test_what_somebody_else_changed_is_never_overwritten(place: Place) -> None:
+    one, two = place.artifact("one"), place.artifact("two")
+    apply(place, version(one))
+    found, before = find(place), place.servers()
+    for stale in (None, deployment(place, version(two))):
+        with pytest.raises(ConflictError, match=f"{place.namespace}/{NAME}: somebody else changed"):
+            apply(place, version(two), expected=Expected(stale))
+    assert (find(place), place.servers()) == (found, before)
+    assert place.answers(times=3) == {one.digest: 3}
+
+    place.annotate_by_hand({"team": "a"})
+    assert apply(place, version(two), expected=Expected(found)).action == "updated"
+    assert place.answers(times=3) == {two.digest: 3}
+
+    found = find(place)
+    place.deployments.annotate(NAME, {"mlops-pipeline/pinned": "true"}, namespace=place.namespace)
+    with pytest.raises(ConflictError, match="somebody else changed"):
+        apply(place, version(one), expected=Expected(found))
+    assert place.answers(times=3) == {two.digest: 3}
 
 
 def test_two_predictors_share_the_traffic(place: Place) -> None:

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import pytest
+
+from mlops_pipeline.clients import http
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts
@@ -196,5 +199,7 @@ class FakeRig:
 def fake_rig_in(home: Path, **settings: Any) -> Iterator[FakeRig]:
     """A platform in memory that has dropped no request at the end."""
     rig = FakeRig(home, **settings)
-    yield rig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http, "post_json", rig.supervisor.post)
+        yield rig
     assert rig.dropped == [], rig.dropped

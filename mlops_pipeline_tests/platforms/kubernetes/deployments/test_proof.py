@@ -30,6 +30,7 @@ from mlops_pipeline.platforms.seldon import (
     Predictor,
     SeldonDeployment,
 )
+from mlops_pipeline_tests.fakes import predictions
 from mlops_pipeline_tests.fakes.seldon_operator import CRASHING
 from mlops_pipeline_tests.platforms.kubernetes.deployments.test_deployments import (
     World,
@@ -69,8 +70,8 @@ class Asking(Recorder):
 
     def alone(self, predictor: Predictor, server: Predictions) -> None:
         super().alone(predictor, server)
-        with pytest.raises(UnavailableError, match="could not get a prediction from the pod"):
-            server.predict([[1.0]])
+        answer = server.predict(predictions.ROWS)
+        assert (answer.scores, answer.digest) == (predictions.SCORES, predictor.digest)
 
 
 def traffic(world: World) -> dict[str, int]:
