@@ -24,7 +24,7 @@ from mlops_pipeline.catalog.spec import DatasetSpec
 from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
 from mlops_pipeline.delivery.references import DatasetRef
-from mlops_pipeline.resources.step_output import workplace
+from mlops_pipeline.resources.step_output import worker_context
 
 
 def dataset_asset(
@@ -48,7 +48,7 @@ def dataset_asset(
         require_passed(context.instance, store_key, [ROUND_TRIPS])
         with explained():
             snapshot = context.resources.platform.datasets().ensure(
-                model, file=file, workplace=workplace(context.instance)
+                model, file=file, worker_context=worker_context(context.instance)
             )
         return dg.MaterializeResult(
             value=snapshot.ref,

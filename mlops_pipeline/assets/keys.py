@@ -12,7 +12,7 @@ PLATFORM_TAG, MODEL_TAG, TRIGGER_TAG = "mlops/platform", "mlops/model", "mlops/t
 """Tags of a run: its subject, and what started it: a command and who typed it, or a schedule."""
 _WORKED = ("dataset", "model")
 WORKER_TAG = "mlops/worker"
-"""Tag of the steps that give up the turn while a worker loads data or trains."""
+"""Tag of the steps that release the turn while a worker loads data or trains."""
 
 
 def layers_group(platform: str) -> str:

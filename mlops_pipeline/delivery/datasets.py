@@ -14,11 +14,11 @@ from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.references import DatasetRef
-from mlops_pipeline.delivery.working import Workplace, work
+from mlops_pipeline.delivery.working import WorkerContext, work
 
 BUCKET = "datasets"
 _TIMEOUT = 300.0
-_ANYWHERE = Workplace()
+_DEFAULT = WorkerContext()
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DatasetStore:
         self._store = store
 
     def ensure(
-        self, model: RegisteredModel, *, file: Path | None, workplace: Workplace = _ANYWHERE
+        self, model: RegisteredModel, *, file: Path | None, worker_context: WorkerContext = _DEFAULT
     ) -> Snapshot:
         """Return the snapshot of the model's dataset.
 
@@ -58,7 +58,7 @@ class DatasetStore:
         """
         inputs = _inputs_digest(model, file)
         found = self._find_by_inputs(model, inputs)
-        return found or self._load(model, file, inputs, workplace)
+        return found or self._load(model, file, inputs, worker_context)
 
     def find(self, model: RegisteredModel, *, file: Path | None) -> Snapshot | None:
         """Return the snapshot of the model's dataset, or None when `ensure` would load it.
@@ -144,7 +144,7 @@ class DatasetStore:
         return True
 
     def _load(
-        self, model: RegisteredModel, file: Path | None, inputs: str, workplace: Workplace
+        self, model: RegisteredModel, file: Path | None, inputs: str, worker_context: WorkerContext
     ) -> Snapshot:
         with temporary_folder("dataset") as folder:
             work(
@@ -154,7 +154,7 @@ class DatasetStore:
                 *("--output", str(folder)),
                 purpose=f"load the dataset of {model.name}" + (f" from {file}" if file else ""),
                 timeout=_TIMEOUT,
-                workplace=workplace,
+                worker_context=worker_context,
             )
             data, profile = folder / worker.DATA, (folder / worker.PROFILE).read_bytes()
             ref = _ref(model.name, sha256_of(data))

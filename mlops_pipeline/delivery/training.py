@@ -17,10 +17,10 @@ from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
-from mlops_pipeline.delivery.working import Workplace, work
+from mlops_pipeline.delivery.working import WorkerContext, work
 from mlops_pipeline.serving.artifact import Manifest, Tensor, hash_files
 
-_ANYWHERE = Workplace()
+_DEFAULT = WorkerContext()
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def ensure_trained(
     artifacts: ArtifactStore,
     run_id: str,
     force: bool,
-    workplace: Workplace = _ANYWHERE,
+    worker_context: WorkerContext = _DEFAULT,
 ) -> Training:
     """Return the artifact of these inputs; train and publish it when there is none, or by `force`.
 
@@ -102,7 +102,7 @@ def ensure_trained(
     with temporary_folder("training") as folder:
         datasets.download(order.dataset, folder / worker.DATA)
         start = time.monotonic()
-        _train(order, folder, workplace)
+        _train(order, folder, worker_context)
         seconds = time.monotonic() - start
         manifest = _manifest(order, folder, inputs_digest, run_id)
         ref = artifacts.publish(
@@ -111,7 +111,7 @@ def ensure_trained(
     return Training(ref, manifest, seconds=seconds)
 
 
-def _train(order: TrainingOrder, folder: Path, workplace: Workplace) -> None:
+def _train(order: TrainingOrder, folder: Path, worker_context: WorkerContext) -> None:
     work(
         "train",
         order.model,
@@ -120,7 +120,7 @@ def _train(order: TrainingOrder, folder: Path, workplace: Workplace) -> None:
         *("--output", str(folder)),
         purpose=f"train {order.model.name}",
         timeout=order.model.spec.training_timeout,
-        workplace=workplace,
+        worker_context=worker_context,
     )
 
 

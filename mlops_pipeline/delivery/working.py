@@ -17,13 +17,13 @@ _ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """Where a worker works."""
+class WorkerContext:
+    """What a worker's process is connected to."""
 
     on_line: OnLine = lambda *_: None
     """Takes what it prints."""
-    aside: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Makes the context of its work, in which others may change the platform."""
+    without_turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Makes the context of its work, in which others may take the turn."""
 
 
 def work(
@@ -32,7 +32,7 @@ def work(
     *arguments: str,
     purpose: str,
     timeout: float,
-    workplace: Workplace,
+    worker_context: WorkerContext,
 ) -> None:
     """Run a worker to its end; see `clients.process.run`.
 
@@ -40,12 +40,12 @@ def work(
         CommandError: it failed or ran out of time; the end of its output.
     """
     command = [sys.executable, "-m", worker.__name__, job, model.source, *arguments]
-    workplace.on_line("out", f"--- {purpose}\n")
-    with workplace.aside():
+    worker_context.on_line("out", f"--- {purpose}\n")
+    with worker_context.without_turn():
         run(
             command,
             purpose=purpose,
             timeout=timeout,
             environment=_ENVIRONMENT,
-            on_line=workplace.on_line,
+            on_line=worker_context.on_line,
         )

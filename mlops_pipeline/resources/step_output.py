@@ -1,4 +1,4 @@
-"""What the workers of a run print, kept beside Dagster's records and shown in the UI.
+"""The output of a run's workers, stored beside Dagster's records and shown in the UI.
 
 Dagster's own manager copies the streams of the process that executes the steps: with four processes
 for each run, each of which answers Ctrl-C with a traceback. That process prints nothing. Only the
@@ -24,12 +24,12 @@ from dagster._core.storage.local_compute_log_manager import (
 from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._serdes import ConfigurableClassData
 
-from mlops_pipeline.delivery.working import Workplace
-from mlops_pipeline.resources.turn import given_up
+from mlops_pipeline.delivery.working import WorkerContext
+from mlops_pipeline.resources.turn import turn_released
 from mlops_pipeline.settings import load_settings
 
 MOST = 4 << 20
-"""Number of bytes of each stream that are kept of a run."""
+"""Number of bytes of each stream of a run that are stored."""
 _TYPES = {extension: io_type for io_type, extension in IO_TYPE_EXTENSION.items()}
 _logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Log:
 
 
 class StepOutput(LocalComputeLogManager):
-    """Keeps what is written to it while a run executes, at most `MOST` bytes of each stream."""
+    """Stores what is written to it while a run executes, at most `MOST` bytes of each stream."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data=inst_data)
@@ -50,7 +50,7 @@ class StepOutput(LocalComputeLogManager):
 
     @classmethod
     def config_type(cls) -> Any:
-        """Return the empty schema: the output is kept below the folder of the instance."""
+        """Return the empty schema: the output is stored below the folder of the instance."""
         return {}
 
     @classmethod
@@ -63,7 +63,7 @@ class StepOutput(LocalComputeLogManager):
 
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
-        """Keep under `log_key` what is written while the context lasts."""
+        """Store under `log_key` what is written while the context lasts."""
         self._running.log = log = _Log(tuple(log_key), dict.fromkeys(_TYPES, MOST))
         try:
             yield CapturedLogContext(log_key)
@@ -75,7 +75,7 @@ class StepOutput(LocalComputeLogManager):
             complete.touch()
 
     def writer(self) -> Callable[[str, str], None]:
-        """Return a function that keeps a text of `out` or `err` in the log of this thread's run."""
+        """Return a function that appends a text of `out` or `err` to the log of this thread's run."""
         log: _Log | None = getattr(self._running, "log", None)
 
         def write(stream: str, text: str) -> None:
@@ -99,14 +99,14 @@ class StepOutput(LocalComputeLogManager):
             _logger.warning("the output of the workers is not kept: %s", error)
 
 
-def workplace(instance: dg.DagsterInstance) -> Workplace:
-    """Return where the workers of a run work: without the turn, and with their output kept."""
+def worker_context(instance: dg.DagsterInstance) -> WorkerContext:
+    """Return the context of a run's workers: without the turn, and with their output stored."""
     manager = instance.compute_log_manager
     if isinstance(manager, StepOutput):
-        return Workplace(manager.writer(), given_up)
+        return WorkerContext(manager.writer(), turn_released)
     if isinstance(manager, NoOpComputeLogManager):
-        return Workplace(aside=given_up)
-    return Workplace(_print, given_up)  # Others keep what this process prints.
+        return WorkerContext(without_turn=turn_released)
+    return WorkerContext(_print, turn_released)  # Others store what this process prints.
 
 
 def _print(stream: str, text: str) -> None:

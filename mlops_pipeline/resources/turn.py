@@ -23,7 +23,7 @@ _here = threading.local()
 
 
 class _Turn:
-    """The turn of a state folder, which its holder can give up for a while."""
+    """The turn of a state folder, which its holder can release for a while."""
 
     def __init__(self, take: Callable[[ExitStack], None]) -> None:
         self._take = take
@@ -32,7 +32,7 @@ class _Turn:
     def take(self) -> None:
         self._take(self._held)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self._held.close()
 
 
@@ -70,7 +70,7 @@ def turn(
     with ExitStack() as held:
         if not during_training:
             take(held, TRAINING)
-        held.callback(mine.leave)
+        held.callback(mine.release)
         mine.take()
         held.callback(setattr, _here, "turn", getattr(_here, "turn", None))
         _here.turn = mine
@@ -78,7 +78,7 @@ def turn(
 
 
 @contextmanager
-def given_up() -> Iterator[None]:
+def turn_released() -> Iterator[None]:
     """Let others take this thread's turn, if it has it, while the block runs; then take it again.
 
     An interrupted block does not wait for it: the run ends, and changes nothing any more.
@@ -90,7 +90,7 @@ def given_up() -> Iterator[None]:
     if mine is None:
         yield
         return
-    mine.leave()
+    mine.release()
     try:
         yield
     except Exception:

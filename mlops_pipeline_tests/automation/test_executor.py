@@ -17,7 +17,7 @@ from mlops_pipeline.assets.keys import WORKER_TAG, model_key, step_tags
 from mlops_pipeline.automation import executor
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.resources import turn as turns
-from mlops_pipeline.resources.turn import given_up, turn
+from mlops_pipeline.resources.turn import turn, turn_released
 from mlops_pipeline.settings import Settings
 
 
@@ -125,7 +125,7 @@ def test_a_rollback_works_during_a_training_and_the_run_waits_for_its_end(
             done.append("rolled back")
 
     def train() -> None:
-        with given_up():
+        with turn_released():
             trains.set()
             assert rolls.wait(60)
             done.append("trained")
@@ -147,7 +147,7 @@ def test_during_a_training_no_other_run_trains_but_one_without_training_runs(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "_PATIENCE", 0.1)
-    with turn(settings, purpose="train", on_wait=_silent), given_up():
+    with turn(settings, purpose="train", on_wait=_silent), turn_released():
         refused, _ = _execute(settings, instance, tags={WORKER_TAG: "true"})
         taken, _ = _execute(settings, instance)
     assert refused.status == dg.DagsterRunStatus.FAILURE
@@ -168,7 +168,7 @@ def test_a_run_that_does_not_get_the_turn_back_changes_nothing_more(
     other = threading.Thread(target=hold)
 
     def train() -> None:
-        with given_up():
+        with turn_released():
             other.start()
             assert has.wait(60)
         after.append("changed something")
@@ -181,11 +181,11 @@ def test_a_run_that_does_not_get_the_turn_back_changes_nothing_more(
 
 
 def test_a_killed_process_releases_the_turn_also_during_its_training(settings: Settings) -> None:
-    for context in ("nullcontext", "given_up"):
+    for context in ("nullcontext", "turn_released"):
         code = (
             "import sys\nfrom contextlib import nullcontext\nfrom pathlib import Path\n"
             "from mlops_pipeline.settings import Settings\n"
-            "from mlops_pipeline.resources.turn import given_up, turn\n"
+            "from mlops_pipeline.resources.turn import turn_released, turn\n"
             f"settings = Settings(home=Path({str(settings.home)!r}), models=(), datasets={{}})\n"
             f"with turn(settings, purpose='die', on_wait=print), {context}():\n"
             "    print('has it', flush=True)\n    sys.stdin.read()\n"

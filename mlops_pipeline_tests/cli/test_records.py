@@ -18,7 +18,7 @@ from mlops_pipeline.clients.errors import ConflictError, PipelineError, Unavaila
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.resources import records
 from mlops_pipeline.resources.instance import prepare_instance
-from mlops_pipeline.resources.turn import given_up, turn
+from mlops_pipeline.resources.turn import turn, turn_released
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.platforms.embedded.test_state import damage_by
 
@@ -305,7 +305,7 @@ def test_records_that_an_up_writes_are_not_removed(settings: Settings) -> None:
         purge(settings)
     with (
         turn(settings, purpose="train", on_wait=lambda _: None),
-        given_up(),
+        turn_released(),
         pytest.raises(UnavailableError, match=rf"process {os.getpid()} \(train, since"),
     ):
         purge(settings)

@@ -8,8 +8,8 @@ import pytest
 from dagster._core.storage.compute_log_manager import ComputeIOType
 
 from mlops_pipeline.resources import step_output
-from mlops_pipeline.resources.step_output import StepOutput, workplace
-from mlops_pipeline.resources.turn import given_up
+from mlops_pipeline.resources.step_output import StepOutput, worker_context
+from mlops_pipeline.resources.turn import turn_released
 
 KEY = ("a-run", "compute_logs", "abc")
 
@@ -100,9 +100,9 @@ def test_an_instance_keeps_it_in_its_folder(
         "compute_logs: {module: mlops_pipeline.resources.step_output, class: StepOutput}"
     )
     with dg.DagsterInstance.get() as instance, instance.compute_log_manager.capture_logs(KEY):
-        place = workplace(instance)
+        place = worker_context(instance)
         place.on_line("out", "a\n")
-    assert place.aside is given_up
+    assert place.without_turn is turn_released
     assert (tmp_path / "storage/a-run/compute_logs/abc.out").read_text() == "a\n"
 
 
@@ -110,7 +110,7 @@ def test_other_managers_get_it_from_the_streams_of_this_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        workplace(instance).on_line("err", "a\n")
+        worker_context(instance).on_line("err", "a\n")
     with dg.DagsterInstance.ephemeral() as instance:
-        workplace(instance).on_line("out", "nothing keeps this\n")
+        worker_context(instance).on_line("out", "nothing keeps this\n")
     assert capsys.readouterr() == ("", "a\n")
