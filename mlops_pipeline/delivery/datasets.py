@@ -147,15 +147,16 @@ class DatasetStore:
         self, model: RegisteredModel, file: Path | None, inputs: str, worker_context: WorkerContext
     ) -> Snapshot:
         with temporary_folder("dataset") as folder:
-            work(
-                "dataset",
-                model,
-                *(("--input", str(file)) if file else ()),
-                *("--output", str(folder)),
-                purpose=f"load the dataset of {model.name}" + (f" from {file}" if file else ""),
-                timeout=_TIMEOUT,
-                worker_context=worker_context,
-            )
+            with worker_context.without_turn():
+                work(
+                    "dataset",
+                    model,
+                    *(("--input", str(file)) if file else ()),
+                    *("--output", str(folder)),
+                    purpose=f"load the dataset of {model.name}" + (f" from {file}" if file else ""),
+                    timeout=_TIMEOUT,
+                    on_line=worker_context.on_line,
+                )
             data, profile = folder / worker.DATA, (folder / worker.PROFILE).read_bytes()
             ref = _ref(model.name, sha256_of(data))
             change = self._publish(ref, Path(folder))

@@ -13,6 +13,7 @@ from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import Hyperparameters, ModelSpec
 from mlops_pipeline.clients.errors import CommandError, ConfigurationError
+from mlops_pipeline.clients.process import OnLine
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
@@ -101,17 +102,20 @@ def ensure_trained(
         return Training(found, artifacts.manifest(found), seconds=None)
     with temporary_folder("training") as folder:
         datasets.download(order.dataset, folder / worker.DATA)
-        start = time.monotonic()
-        _train(order, folder, worker_context)
-        seconds = time.monotonic() - start
-        manifest = _manifest(order, folder, inputs_digest, run_id)
-        ref = artifacts.publish(
-            manifest, files=folder / worker.MODEL, evaluation=folder / worker.EVALUATION
-        )
+        # Nobody else changes artifacts or layers during a training. So the artifact is stored even
+        # if the turn does not come back.
+        with worker_context.without_turn():
+            start = time.monotonic()
+            _train(order, folder, worker_context.on_line)
+            seconds = time.monotonic() - start
+            manifest = _manifest(order, folder, inputs_digest, run_id)
+            ref = artifacts.publish(
+                manifest, files=folder / worker.MODEL, evaluation=folder / worker.EVALUATION
+            )
     return Training(ref, manifest, seconds=seconds)
 
 
-def _train(order: TrainingOrder, folder: Path, worker_context: WorkerContext) -> None:
+def _train(order: TrainingOrder, folder: Path, on_line: OnLine) -> None:
     work(
         "train",
         order.model,
@@ -120,7 +124,7 @@ def _train(order: TrainingOrder, folder: Path, worker_context: WorkerContext) ->
         *("--output", str(folder)),
         purpose=f"train {order.model.name}",
         timeout=order.model.spec.training_timeout,
-        worker_context=worker_context,
+        on_line=on_line,
     )
 
 

@@ -23,7 +23,7 @@ class WorkerContext:
     on_line: OnLine = lambda *_: None
     """Takes what it prints."""
     without_turn: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Makes the context of its work, in which others may take the turn."""
+    """Makes a context in which others may take the turn."""
 
 
 def work(
@@ -32,7 +32,7 @@ def work(
     *arguments: str,
     purpose: str,
     timeout: float,
-    worker_context: WorkerContext,
+    on_line: OnLine,
 ) -> None:
     """Run a worker to its end; see `clients.process.run`.
 
@@ -40,12 +40,5 @@ def work(
         CommandError: it failed or ran out of time; the end of its output.
     """
     command = [sys.executable, "-m", worker.__name__, job, model.source, *arguments]
-    worker_context.on_line("out", f"--- {purpose}\n")
-    with worker_context.without_turn():
-        run(
-            command,
-            purpose=purpose,
-            timeout=timeout,
-            environment=_ENVIRONMENT,
-            on_line=worker_context.on_line,
-        )
+    on_line("out", f"--- {purpose}\n")
+    run(command, purpose=purpose, timeout=timeout, environment=_ENVIRONMENT, on_line=on_line)

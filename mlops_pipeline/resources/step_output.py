@@ -75,7 +75,7 @@ class StepOutput(LocalComputeLogManager):
             complete.touch()
 
     def writer(self) -> Callable[[str, str], None]:
-        """Return a function that appends a text of `out` or `err` to the log of this thread's run."""
+        """Return a function that appends text of `out` or `err` to the log of this thread's run."""
         log: _Log | None = getattr(self._running, "log", None)
 
         def write(stream: str, text: str) -> None:
@@ -89,14 +89,14 @@ class StepOutput(LocalComputeLogManager):
             return
         log.left[stream] -= len(text.encode())
         if log.left[stream] <= 0:
-            text = f"(what was written after the first {MOST >> 20} MiB is not kept)\n"
+            text = f"(output after the first {MOST >> 20} MiB is not stored)\n"
         try:
             with self.open_log_stream(log.key, _TYPES[stream]) as file:
                 if file is not None:
                     file.write(text)
         except OSError as error:
             log.left[stream] = 0
-            _logger.warning("the output of the workers is not kept: %s", error)
+            _logger.warning("the output of the workers is not stored: %s", error)
 
 
 def worker_context(instance: dg.DagsterInstance) -> WorkerContext:

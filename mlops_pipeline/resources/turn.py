@@ -13,8 +13,8 @@ TRAINING, LOCK = "training", "up"
 """The locks of a state folder, in the order in which they are taken.
 
 Who trains holds the first one from start to end, and the second one, the turn, except while the
-training process runs. So a rollback waits for no training, and neither another training nor the
-end of the platform comes in between.
+artifact is trained and stored. So a rollback waits for no training, and neither another training
+nor a change of a layer comes in between.
 """
 _PATIENCE = 3600.0
 """Seconds to wait for another command or run."""
@@ -34,6 +34,13 @@ class _Turn:
 
     def release(self) -> None:
         self._held.close()
+
+
+class TurnLostError(KeyboardInterrupt):
+    """Ends the run, as Ctrl-C does: another process did not release the turn.
+
+    Dagster lets any other error fail only one step. The next ones would run without the turn.
+    """
 
 
 @contextmanager
@@ -84,7 +91,7 @@ def turn_released() -> Iterator[None]:
     An interrupted block does not wait for it: the run ends, and changes nothing any more.
 
     Raises:
-        DagsterExecutionInterruptedError: the turn did not come back, so the run must end.
+        TurnLostError: the turn did not come back; names the process that has it.
     """
     mine: _Turn | None = getattr(_here, "turn", None)
     if mine is None:
@@ -100,10 +107,7 @@ def turn_released() -> Iterator[None]:
 
 
 def _take_again(mine: _Turn) -> None:
-    from dagster._core.errors import DagsterExecutionInterruptedError
-
     try:
         mine.take()
     except PipelineError as error:
-        # Any other error fails one step, and the next ones would run without the turn.
-        raise DagsterExecutionInterruptedError(str(error)) from error
+        raise TurnLostError(str(error)) from error

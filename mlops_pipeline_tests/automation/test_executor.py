@@ -15,6 +15,7 @@ from dagster._core.execution.api import execute_run
 
 from mlops_pipeline.assets.keys import WORKER_TAG, model_key, step_tags
 from mlops_pipeline.automation import executor
+from mlops_pipeline.cli import runs
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.resources import turn as turns
 from mlops_pipeline.resources.turn import turn, turn_released
@@ -176,8 +177,13 @@ def test_a_run_that_does_not_get_the_turn_back_changes_nothing_more(
     run, _ = _execute(settings, instance, body=train, tags={WORKER_TAG: "true"})
     release.set()
     other.join()
-    assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
+    assert run.status == dg.DagsterRunStatus.FAILURE
     assert after == []
+    (failure,) = runs._failures(instance, run.run_id)
+    assert not failure.interrupted
+    assert failure.sentence.startswith(
+        f"step: could not execute the Dagster run {run.run_id}: process {os.getpid()} (hold it, "
+    )
 
 
 def test_a_killed_process_releases_the_turn_also_during_its_training(settings: Settings) -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,14 @@ import pytest
 from mlops_pipeline.clients.errors import CommandError, ConfigurationError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
-from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
+from mlops_pipeline.delivery.training import (
+    Training,
+    TrainingOrder,
+    ensure_trained,
+    merge_hyperparameters,
+)
+from mlops_pipeline.delivery.working import WorkerContext
+from mlops_pipeline.resources.turn import TurnLostError
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.toy import REGISTERED, TOY
 
@@ -34,6 +43,35 @@ def test_unchanged_inputs_train_nothing(stores: tuple[DatasetStore, ArtifactStor
     assert trained[0].manifest.metrics["accuracy"] == 1.0
     assert trained[0].manifest.dataset_digest == snapshot.ref.digest
     assert "confusion_matrix.png" in trained[0].manifest.evaluation
+
+
+def test_an_artifact_is_stored_even_if_the_turn_does_not_come_back(
+    stores: tuple[DatasetStore, ArtifactStore],
+) -> None:
+    @contextmanager
+    def turn_lost() -> Iterator[None]:
+        yield
+        raise TurnLostError
+
+    datasets, artifacts = stores
+    snapshot = datasets.ensure(REGISTERED, file=None)
+    order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
+
+    def train(run_id: str, context: WorkerContext) -> Training:
+        return ensure_trained(
+            order,
+            datasets=datasets,
+            artifacts=artifacts,
+            run_id=run_id,
+            force=False,
+            worker_context=context,
+        )
+
+    with pytest.raises(TurnLostError):
+        train("one", WorkerContext(without_turn=turn_lost))
+    again = train("two", WorkerContext())
+    assert not again.trained
+    assert again.manifest.run_id == "one"
 
 
 def test_a_snapshot_that_an_earlier_version_described_is_described_again() -> None:

@@ -72,7 +72,7 @@ def test_more_than_there_is_room_for_is_not_kept_and_that_is_said(
         write("err", "still room\n")
     kept = read(manager) or ""
     assert len(kept) < (1 << 20) + 100
-    assert kept.endswith("x\n(what was written after the first 1 MiB is not kept)\n")
+    assert kept.endswith("x\n(output after the first 1 MiB is not stored)\n")
     assert read(manager, ComputeIOType.STDERR) == "still room\n"
 
 
@@ -87,8 +87,8 @@ def test_output_that_cannot_be_written_stops_no_training(
         write("out", "one\n")
         write("out", "two\n")
         (tmp_path / "storage" / "a-run").unlink()
-    assert [record.getMessage()[:39] for record in caplog.records] == [
-        "the output of the workers is not kept: "
+    assert [record.getMessage()[:41] for record in caplog.records] == [
+        "the output of the workers is not stored: "
     ]
 
 
