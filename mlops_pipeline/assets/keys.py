@@ -10,6 +10,8 @@ PARTS = ("dataset", "model", "deployment", "predictions")
 """A model's assets, each depending on the one before."""
 PLATFORM_TAG, MODEL_TAG, TRIGGER_TAG = "mlops/platform", "mlops/model", "mlops/trigger"
 """Tags of a run: its subject, and what started it: a command and who typed it, or a schedule."""
+COMMAND_TAG = "mlops/command"
+"""Tag of a run: the command line that started it."""
 _WORKED = ("dataset", "model")
 WORKER_TAG = "mlops/worker"
 """Tag of the steps that release the turn while a worker loads data or trains."""

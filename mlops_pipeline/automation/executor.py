@@ -15,7 +15,13 @@ from dagster._core.storage.tags import (
 )
 from dagster._utils.interrupts import check_captured_interrupt
 
-from mlops_pipeline.assets.keys import MODEL_TAG, PLATFORM_TAG, TRIGGER_TAG, WORKER_TAG
+from mlops_pipeline.assets.keys import (
+    COMMAND_TAG,
+    MODEL_TAG,
+    PLATFORM_TAG,
+    TRIGGER_TAG,
+    WORKER_TAG,
+)
 from mlops_pipeline.automation.jobs import EVERYTHING
 from mlops_pipeline.resources.records import process_tags
 from mlops_pipeline.resources.turn import turn
@@ -54,21 +60,31 @@ class _Recorded(dg.Executor):
             purpose=f"execute the Dagster run {plan_context.run_id}",
             on_wait=say_waiting,
             check=_end_when_told,
-            during_training=not any(WORKER_TAG in step.tags for step in steps),
+            during_training=all(_only_deploys(step) for step in steps),
         ):
             yield from self._inner.execute(plan_context, execution_plan)
 
 
+def _only_deploys(step: "ExecutionStep") -> bool:
+    """Say whether the step neither trains nor loads data nor changes a layer."""
+    return MODEL_TAG in step.tags and WORKER_TAG not in step.tags
+
+
 def _tags(run: dg.DagsterRun, name: str, steps: "Iterable[ExecutionStep]") -> dict[str, str]:
-    """Return the tags that the run does not have: its platform, models, and what started it."""
+    """Return the tags that the run does not have: its platform, models, and what started it.
+
+    A re-executed run has the tags of the original, so they are replaced.
+    """
     models = sorted({step.tags[MODEL_TAG] for step in steps if MODEL_TAG in step.tags})
     is_everything = run.job_name == EVERYTHING and run.asset_selection is None
+    trigger = _describe_trigger(run)
     known = {
         PLATFORM_TAG: name,
-        TRIGGER_TAG: _describe_trigger(run),
+        TRIGGER_TAG: trigger,
+        **({COMMAND_TAG: trigger} if COMMAND_TAG in run.tags else {}),
         **({MODEL_TAG: ", ".join(models)} if models and not is_everything else {}),
     }
-    is_copy = PARENT_RUN_ID_TAG in run.tags  # It has the tags of the other run.
+    is_copy = PARENT_RUN_ID_TAG in run.tags
     return {tag: text for tag, text in known.items() if is_copy or tag not in run.tags}
 
 
@@ -79,7 +95,7 @@ def _describe_trigger(run: dg.DagsterRun) -> str:
         if name := run.tags.get(tag):
             return f"{kind} {name}"
     if run.remote_job_origin is not None:
-        return "Dagster UI"
+        return "Dagster UI or API"
     return f"dagster, {getpass.getuser()} on {platform.node()}"
 
 

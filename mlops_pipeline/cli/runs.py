@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.cli.progress import Progress
 
-_COMMAND_TAG = "mlops/command"
-"""Tag of a run: the command line that started it."""
 _OURS = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
 """Names of our errors: their messages are complete, what caused them is for the trace."""
 
@@ -100,12 +98,12 @@ def execute(
 
 
 def _tags(context: Context, order: Order) -> dict[str, str]:
-    from mlops_pipeline.assets.keys import MODEL_TAG, PLATFORM_TAG, TRIGGER_TAG
+    from mlops_pipeline.assets.keys import COMMAND_TAG, MODEL_TAG, PLATFORM_TAG, TRIGGER_TAG
     from mlops_pipeline.resources.records import process_tags
 
     return {
         PLATFORM_TAG: context.platform.name,
-        _COMMAND_TAG: order.command,
+        COMMAND_TAG: order.command,
         TRIGGER_TAG: typed(order.command.split()[0]),
         **({MODEL_TAG: ", ".join(order.models)} if order.models else {}),
         **process_tags(),

@@ -67,7 +67,6 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
         context.settings,
         purpose=f"run `mlops-pipeline {order.command}`",
         on_wait=lambda who: say_waiting(who, console),
-        during_training=not models,
     )
     with turn as instance:
         return execute(context, order, instance=instance, console=console)

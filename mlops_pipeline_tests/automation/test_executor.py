@@ -12,8 +12,13 @@ from types import MappingProxyType
 import dagster as dg
 import pytest
 from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 
-from mlops_pipeline.assets.keys import WORKER_TAG, model_key, step_tags
+from mlops_pipeline.assets.keys import WORKER_TAG, layer_key, model_key, step_tags
 from mlops_pipeline.automation import executor
 from mlops_pipeline.cli import runs
 from mlops_pipeline.clients.errors import UnavailableError
@@ -144,15 +149,22 @@ def test_a_rollback_works_during_a_training_and_the_run_waits_for_its_end(
     assert any(message.startswith(waiting) for message in said), said
 
 
-def test_during_a_training_no_other_run_trains_but_one_without_training_runs(
+def test_during_a_training_only_runs_that_deploy_do_not_wait(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "_PATIENCE", 0.1)
     with turn(settings, purpose="train", on_wait=_silent), turn_released():
-        refused, _ = _execute(settings, instance, tags={WORKER_TAG: "true"})
-        taken, _ = _execute(settings, instance)
-    assert refused.status == dg.DagsterRunStatus.FAILURE
-    assert taken.status == dg.DagsterRunStatus.SUCCESS
+        for key in (
+            model_key("embedded", "iris", "dataset"),
+            model_key("embedded", "iris", "model"),
+            layer_key("embedded", "object_store"),
+        ):
+            refused, ran = _execute(settings, instance, tags=step_tags(key))
+            assert (refused.status, ran) == (dg.DagsterRunStatus.FAILURE, [])
+        for part in ("deployment", "predictions"):
+            tags = step_tags(model_key("embedded", "iris", part))
+            taken, _ = _execute(settings, instance, tags=tags)
+            assert taken.status == dg.DagsterRunStatus.SUCCESS
 
 
 def test_a_run_that_does_not_get_the_turn_back_changes_nothing_more(
@@ -204,6 +216,26 @@ def test_a_killed_process_releases_the_turn_also_during_its_training(settings: S
         waited = list[str]()
         with turn(settings, purpose="live", on_wait=waited.append):
             assert waited == []
+
+
+def test_a_run_that_a_code_server_executes_was_started_by_the_ui_or_an_api() -> None:
+    repository = RemoteRepositoryOrigin(
+        code_location_origin=RegisteredCodeLocationOrigin(location_name="embedded"),
+        repository_name="repository",
+    )
+    origin = RemoteJobOrigin(repository_origin=repository, job_name="everything")
+    run = dg.DagsterRun("everything", remote_job_origin=origin)
+    assert executor._describe_trigger(run) == "Dagster UI or API"
+
+
+def test_a_re_executed_run_does_not_name_the_command_of_the_original(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    command = {"mlops/command": "up iris --force"}
+    original, _ = _execute(settings, instance, run_tags=command)
+    copy, _ = _execute(settings, instance, run_tags={**command, "dagster/parent_run_id": "123"})
+    assert original.tags["mlops/command"] == "up iris --force"
+    assert copy.tags["mlops/command"] == "re-execution of the Dagster run 123"
 
 
 @pytest.mark.parametrize(
