@@ -3,12 +3,13 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG
 
 from mlops_pipeline.clients import ports, running
 from mlops_pipeline.clients.databases import describe_damage, describe_holders
@@ -96,7 +97,7 @@ def close_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     """
     closed = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        if (reason := _describe_loss(run)) is None:
+        if (reason := _describe_loss(_own_tags(instance, run))) is None:
             continue
         if run.status == dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, message=reason)
@@ -118,8 +119,20 @@ def _free_slots(instance: dg.DagsterInstance) -> None:
             storage.free_concurrency_slots_for_run(run_id)
 
 
-def _describe_loss(run: dg.DagsterRun) -> str | None:
-    word = run.tags.get(PROCESS_TAG, run.tags.get(_FORMER_PROCESS_TAG))
+def _own_tags(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str]:
+    """Return the run's tags without those that are equal in the run that it executes again.
+
+    Dagster copies all of them, also those that say where the original was executed. They are
+    replaced when the new run starts.
+    """
+    parent = run.tags.get(PARENT_RUN_ID_TAG)
+    original = instance.get_run_by_id(parent) if parent else None
+    copied = original.tags.items() if original else ()
+    return dict(run.tags.items() - copied)
+
+
+def _describe_loss(tags: Mapping[str, str]) -> str | None:
+    word = tags.get(PROCESS_TAG, tags.get(_FORMER_PROCESS_TAG))
     if word is not None:
         pid = word.split(".")[1] if word.count(".") == 2 else "?"
         return (
@@ -128,7 +141,7 @@ def _describe_loss(run: dg.DagsterRun) -> str | None:
             if running.is_gone(word)
             else None
         )
-    socket = _socket_of(run.tags.get(_LAUNCHED, ""))
+    socket = _socket_of(tags.get(_LAUNCHED, ""))
     if socket is None or not socket.parent.name.startswith(running.sockets_prefix()):
         return None
     if socket.exists() and not ports.is_abandoned(socket):

@@ -115,6 +115,21 @@ def test_a_run_that_no_code_server_can_begin_any_more_is_closed(
     assert status_after(settings, dg.DagsterRunStatus.STARTING, **launched) == after
 
 
+@pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED"])
+def test_a_re_executed_run_is_not_closed_by_the_tags_of_its_original(
+    settings: Settings, tmp_path: Path, killed: str, status: str
+) -> None:
+    socket = tmp_path / f"{running.sockets_prefix()}x" / "embedded.sock"
+    launched = f'{{"host": "localhost", "socket": "{socket}"}}'
+    tags = {records.PROCESS_TAG: killed, ".dagster/grpc_info": launched}
+    with open_instance(settings) as instance:
+        tags["dagster/parent_run_id"] = create(instance, dg.DagsterRunStatus.FAILURE, **tags)
+    assert status_after(settings, dg.DagsterRunStatus(status), **tags) == status
+    machine, pid, birth = killed.split(".")
+    own = {**tags, records.PROCESS_TAG: f"{machine}.{pid}.{birth}0"}
+    assert status_after(settings, dg.DagsterRunStatus(status), **own) == "FAILURE"
+
+
 def test_a_reused_process_id_is_not_the_process(killed: str) -> None:
     mine = running.identity(os.getpid())
     assert mine is not None
