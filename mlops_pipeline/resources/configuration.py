@@ -25,13 +25,15 @@ _NONE_KEPT = {
 _FORMER: Mapping[int, Mapping[str, Any]] = {1: {**DEFAULTS, "compute_logs": _NONE_KEPT}}
 """Version → its defaults."""
 _MARK = "# Version of the defaults, which mlops-pipeline updates: "
+CURRENT = f"{_MARK}{VERSION}"
+"""The line of a file with the current defaults."""
 _MARKED = re.compile(rf"^{_MARK}(\d+)[ \t\r]*\n?", re.MULTILINE)
 _NOTE = "# You may change this file: your values and comments stay.\n"
 
 
 def initial() -> str:
     """Return the text of a new file."""
-    return f"{_MARK}{VERSION}\n{_NOTE}{yaml.safe_dump(dict(DEFAULTS), sort_keys=False)}"
+    return f"{CURRENT}\n{_NOTE}{yaml.safe_dump(dict(DEFAULTS), sort_keys=False)}"
 
 
 def is_current(text: str) -> bool:
@@ -45,9 +47,9 @@ def _version(text: str) -> int:
 
 
 def updated(text: str) -> tuple[str, list[str]]:
-    """Return a file of an earlier version with the current defaults, and what its owner keeps.
+    """Return a file of an earlier version with the current defaults, and what stays different.
 
-    Each kept value is a sentence. A text that contains no settings is returned as it is.
+    Each difference is a sentence. A text that contains no settings is returned as it is.
 
     Raises:
         yaml.YAMLError: the text is damaged.
@@ -66,13 +68,12 @@ def updated(text: str) -> tuple[str, list[str]]:
         for key, value in new.items()
         if key not in ours and before[key] != value
     ]
-    changed = f"{_MARK}{VERSION}\n{_with_values(_MARKED.sub('', text), ours)}"
-    if yaml.safe_load(changed) != {**before, **ours}:  # Anchors, or several documents.
-        return text, [
-            "the new defaults could not be added to this text. Add them, with "
-            f"`{_MARK}{VERSION}` as the first line: {_in_one_line(new)}"
-        ]
-    return changed, kept
+    text = _MARKED.sub("", text)
+    changed = _with_values(text, ours)
+    if yaml.safe_load(changed) != {**before, **ours}:  # Anchors.
+        sentence = f"the new defaults could not be added. Add them yourself: {_in_one_line(new)}"
+        changed, kept = text, [sentence]
+    return f"{CURRENT}\n{changed}", kept
 
 
 def _in_one_line(value: Any) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -44,9 +45,9 @@ def prepare_instance(settings: Settings) -> Path:
 
 
 def _update(file: Path) -> None:
-    """Give a configuration the current defaults. One that cannot be used stays as it is."""
+    """Give a configuration the current defaults. One that cannot be updated stays as it is."""
     try:
-        text = file.read_bytes().decode()
+        text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         text = ""
     except (OSError, UnicodeDecodeError):
@@ -55,11 +56,29 @@ def _update(file: Path) -> None:
         write_atomically(file, configuration.initial())
     elif not configuration.is_current(text):
         with suppress(yaml.YAMLError):
-            changed, kept = configuration.updated(text)
+            changed, differences = configuration.updated(text)
             if changed != text:
-                write_atomically(file.resolve(), changed)
-            for sentence in kept:
-                _logger.warning("%s: %s", file, sentence)
+                differences = _try_to_write(file.resolve(), changed) or differences
+            for sentence in differences:
+                _warn_once(f"{file}: {sentence}")
+
+
+def _try_to_write(file: Path, text: str) -> list[str]:
+    """Write the text. If that fails, return a sentence that says why: a link may lead anywhere."""
+    try:
+        write_atomically(file, text)
+    except ConfigurationError as error:
+        return [
+            f"the new defaults could not be added: {error}. To use the file as it is without this "
+            f"warning, add the line `{configuration.CURRENT}`"
+        ]
+    return []
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    """Warn once per process: one command prepares the instance several times."""
+    _logger.warning("%s", sentence)
 
 
 def describe_fault(configuration: Path) -> str | None:

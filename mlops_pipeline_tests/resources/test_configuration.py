@@ -5,7 +5,14 @@ import logging
 import pytest
 import yaml
 
-from mlops_pipeline.resources.configuration import DEFAULTS, VERSION, initial, is_current, updated
+from mlops_pipeline.resources.configuration import (
+    CURRENT,
+    DEFAULTS,
+    VERSION,
+    initial,
+    is_current,
+    updated,
+)
 from mlops_pipeline.resources.instance import describe_fault, prepare_instance
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.cli.test_records import settings as settings
@@ -92,12 +99,49 @@ def test_a_default_that_is_new_is_added(monkeypatch: pytest.MonkeyPatch) -> None
     assert kept == []
 
 
-def test_a_form_that_cannot_be_updated_is_left_alone_and_said() -> None:
+def test_a_form_that_cannot_be_updated_is_marked_and_that_is_said_once(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     shared = yaml.safe_load(FIRST)["compute_logs"]
     mine = f"copy: &shared {shared}\ncompute_logs: *shared\n"
-    text, kept = updated(mine)
-    assert text == mine
-    assert "could not be added to this text" in kept[0]
+    file = prepare_instance(settings) / "dagster.yaml"
+    file.write_text(mine)
+    with caplog.at_level(logging.WARNING):
+        prepare_instance(settings)
+        prepare_instance(settings)
+    assert file.read_text() == f"{CURRENT}\n{mine}"
+    assert is_current(file.read_text())
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file}: the new defaults could not be added. Add them yourself: {{compute_logs: "
+        "{module: mlops_pipeline.resources.step_output, class: StepOutput}}"
+    ]
+
+
+def test_a_file_that_cannot_be_written_is_used_as_it_is_with_one_warning(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = prepare_instance(settings) / "dagster.yaml"
+    own = settings.home / ("x" * 250)  # The name of a temporary file beside it would be too long.
+    own.write_text(FIRST)
+    file.unlink()
+    file.symlink_to(own)
+    with caplog.at_level(logging.WARNING):
+        assert prepare_instance(settings) == settings.dagster_home
+        prepare_instance(settings)
+    assert own.read_text() == FIRST
+    assert describe_fault(file) is None
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        f"{file}: the new defaults could not be added: could not write {own.resolve()}: "
+    )
+    assert record.getMessage().endswith(f"without this warning, add the line `{CURRENT}`")
+
+
+def test_a_byte_order_mark_prevents_no_update(settings: Settings) -> None:
+    file = prepare_instance(settings) / "dagster.yaml"
+    file.write_text(FIRST, encoding="utf-8-sig")
+    prepare_instance(settings)
+    assert yaml.safe_load(file.read_text()) == DEFAULTS
 
 
 @pytest.mark.parametrize("damaged", [b"a: [", b"\xff\xfe", b"- a\n", b"just words"])
