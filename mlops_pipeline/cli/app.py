@@ -79,14 +79,14 @@ def up(
     """Start the platform; train, deploy and verify the models. A second run changes nothing."""
     from mlops_pipeline.cli.runs import quiet_console, show_outcome
     from mlops_pipeline.cli.status import show_summary
-    from mlops_pipeline.cli.up import Options, recreate_cluster, run_everything
+    from mlops_pipeline.cli.up import Options, run_everything
 
     context = load_context()
     screen = quiet_console()
-    if recreate:
-        recreate_cluster(context, screen)
+    options = Options(
+        targets or (), force=force, accept_worse=accept_worse, recreate=recreate, unpin=unpin
+    )
     try:
-        options = Options(targets or (), force=force, accept_worse=accept_worse, unpin=unpin)
         outcome = run_everything(context, options, console=screen)
     except KeyboardInterrupt:
         screen.print("interrupted; run `mlops-pipeline up` to resume")

@@ -14,6 +14,7 @@ from mlops_pipeline.cli.runs import Order, Outcome, execute
 from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.layers import by_name, with_required
+from mlops_pipeline.resources.turn import turn
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -28,6 +29,8 @@ class Options:
     force: bool = False
     """Train even if nothing changed."""
     accept_worse: bool = False
+    recreate: bool = False
+    """First create the cluster again if it differs in something that cannot be updated."""
     unpin: bool = False
 
     def as_typed(self) -> str:
@@ -35,6 +38,7 @@ class Options:
         given = {
             "--force": self.force,
             "--accept-worse": self.accept_worse,
+            "--recreate": self.recreate,
             "--unpin": self.unpin,
         }
         return " ".join(["up", *self.targets, *(word for word, is_on in given.items() if is_on)])
@@ -44,15 +48,15 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
     """Materialize the targets with what they stand on.
 
     Raises:
-        ConfigurationError: a target is neither a layer nor a model.
+        ConfigurationError: a target is neither a layer nor a model, or an option does not fit.
+        ConflictError: the cluster to create again was not created by this project.
+        UnavailableError: another command took too long, or the records cannot be written.
     """
     targets = options.targets
-    refuse_unknown(context, targets)
-    if options.accept_worse and not _named_models(context, targets):
-        raise ConfigurationError("--accept-worse requires the name of a model")
-    if options.unpin and not _named_models(context, targets):
-        raise ConfigurationError("--unpin requires the name of a model")
+    _refuse(context, options)
     provide(context, console)
+    if options.recreate:
+        _recreate_cluster(context, console)
     from mlops_pipeline.automation.jobs import job_for
 
     models = _chosen_models(context, targets)
@@ -63,12 +67,12 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
         models=models if targets else (),
         config=_config(context, options),
     )
-    turn = instance_for_run(
+    opened = instance_for_run(
         context.settings,
         purpose=f"run `mlops-pipeline {order.command}`",
         on_wait=lambda who: say_waiting(who, console),
     )
-    with turn as instance:
+    with opened as instance:
         return execute(context, order, instance=instance, console=console)
 
 
@@ -86,26 +90,36 @@ def say_waiting(who: str, console: Console) -> None:
     console.print(f"waiting for {who}", soft_wrap=True, markup=False)
 
 
-def refuse_unknown(context: Context, targets: Sequence[str]) -> None:
-    """Refuse targets that are neither layers nor models, before anything is changed."""
-    known = [layer.name for layer in context.platform.layers] + [m.name for m in context.models]
+def _refuse(context: Context, options: Options) -> None:
+    """Refuse unknown targets, and options that do not fit, before anything is changed."""
+    targets, platform = options.targets, context.platform
+    known = [layer.name for layer in platform.layers] + [m.name for m in context.models]
     if unknown := [target for target in targets if target not in known]:
         raise ConfigurationError(
             "; ".join(context.describe_unknown(target, known) for target in unknown)
         )
+    if options.accept_worse and not _named_models(context, targets):
+        raise ConfigurationError("--accept-worse requires the name of a model")
+    if options.unpin and not _named_models(context, targets):
+        raise ConfigurationError("--unpin requires the name of a model")
+    if options.recreate and platform.name != "kind":
+        raise ConfigurationError(f"the platform {platform.name} has no cluster to recreate")
 
 
-def recreate_cluster(context: Context, console: Console) -> None:
-    """Make the cluster anew where it differs from the settings in what cannot be updated.
+def _recreate_cluster(context: Context, console: Console) -> None:
+    """Create the cluster again if it differs from the settings in what cannot be updated.
 
     Raises:
-        ConfigurationError: the platform has no cluster of its own.
-        ConflictError: the cluster is somebody else's.
+        ConflictError: the cluster was not created by this project.
+        UnavailableError: another command or run took too long.
     """
-    platform = build_platform(context.platform.name, context.settings, recreate=True)
-    if platform.name != "kind":
-        raise ConfigurationError(f"the platform {platform.name} has no cluster to recreate")
-    change = by_name(platform.layers, "cluster").ensure()
+    with turn(
+        context.settings,
+        purpose="create the cluster again",
+        on_wait=lambda who: say_waiting(who, console),
+    ):
+        platform = build_platform(context.platform.name, context.settings, recreate=True)
+        change = by_name(platform.layers, "cluster").ensure()
     console.print(f"cluster: {change.action}")
 
 

@@ -4,19 +4,24 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 
 from mlops_pipeline import cli
 from mlops_pipeline.cli import runs, up
 from mlops_pipeline.cli.app import app
 from mlops_pipeline.cli.context import load_context
+from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.deploying import seldon_deployment
+from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.resources import turn
 from mlops_pipeline_tests.command_line import WINE
 from mlops_pipeline_tests.toy import TOY
@@ -145,6 +150,52 @@ def test_who_changes_deployments_waits_for_an_up(
     assert "has held" in err
 
 
+def test_a_cluster_is_not_created_again_where_up_refuses_or_another_run_trains(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn, "_PATIENCE", 0.1)
+    monkeypatch.setattr(up, "build_platform", lambda *_, **__: pytest.fail("it is created again"))
+    monkeypatch.setattr(up, "provide", lambda *_: None)
+    code, _, err = run("up", "--recreate")
+    assert (code, "the platform embedded has no cluster to recreate" in err) == (2, True), err
+    monkeypatch.setenv("MLOPS_PLATFORM", "kind")
+    code, _, err = run("up", "tpyo", "--recreate")
+    assert (code, "unknown name 'tpyo'" in err) == (2, True), err
+    (records := tmp_path / "home" / "dagster").mkdir(parents=True)
+    with Locks(records, timeout=1).held("training", purpose="train"):
+        code, _, err = run("up", "cluster", "--recreate")
+    assert code == 1
+    assert "could not create the cluster again: process" in err
+    assert "(train, since " in err
+
+
+def test_a_cluster_is_created_again_with_both_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLOPS_PLATFORM", "kind")
+    held: list[str] = []
+
+    def ensure() -> Change:
+        locks = Locks(tmp_path / "home" / "dagster", timeout=0)
+        for name in (turn.TRAINING, turn.LOCK):
+            with suppress(UnavailableError), locks.held(name, purpose="look"):
+                pytest.fail(f"the lock {name} is not held")
+            held.append(name)
+        return Change("created")
+
+    def build(name: str, _: object, *, recreate: bool) -> SimpleNamespace:
+        assert (name, recreate) == ("kind", True)
+        return SimpleNamespace(layers=[SimpleNamespace(name="cluster", ensure=ensure)])
+
+    monkeypatch.setattr(up, "build_platform", build)
+    said = io.StringIO()
+    up._recreate_cluster(load_context(), Console(file=said))
+    assert held == ["training", "up"]
+    assert said.getvalue() == "cluster: created\n"
+
+
 def test_a_manifest_is_read_from_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("kind: Secret\nmetadata: {name: keys}"))
     code, _, err = run("apply", "-")
@@ -166,11 +217,11 @@ def test_a_run_is_called_by_everything_that_was_typed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
-    options = up.Options(["iris"], force=True, accept_worse=True, unpin=True)
-    assert options.as_typed() == "up iris --force --accept-worse --unpin"
+    options = up.Options(["iris"], force=True, accept_worse=True, recreate=True, unpin=True)
+    assert options.as_typed() == "up iris --force --accept-worse --recreate --unpin"
     assert up.Options().as_typed() == "up"
     order = runs.Order(options.as_typed(), "iris_lifecycle", keys=[], models=["iris"], config={})
     tags = runs._tags(load_context(), order)
-    assert tags["mlops/command"] == "up iris --force --accept-worse --unpin"
+    assert tags["mlops/command"] == "up iris --force --accept-worse --recreate --unpin"
     assert tags["mlops/model"] == "iris"
     assert tags["mlops/trigger"].startswith("mlops-pipeline up, ")
