@@ -24,7 +24,7 @@ from mlops_pipeline.catalog.spec import DatasetSpec
 from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
 from mlops_pipeline.delivery.references import DatasetRef
-from mlops_pipeline.resources.step_output import worker_context
+from mlops_pipeline.resources.platform import PlatformResource
 
 
 def dataset_asset(
@@ -46,14 +46,15 @@ def dataset_asset(
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[DatasetRef]:
         require_passed(context.instance, store_key, [ROUND_TRIPS])
+        resource: PlatformResource = context.resources.platform
         with explained():
-            snapshot = context.resources.platform.datasets().ensure(
-                model, file=file, worker_context=worker_context(context.instance)
+            snapshot = resource.datasets().ensure(
+                model, file=file, worker_context=resource.worker_context(context.instance)
             )
         return dg.MaterializeResult(
             value=snapshot.ref,
             data_version=dg.DataVersion(snapshot.ref.digest),
-            metadata=_metadata(model.spec.dataset, snapshot, context.resources.platform.datasets()),
+            metadata=_metadata(model.spec.dataset, snapshot, resource.datasets()),
         )
 
     return asset

@@ -30,7 +30,6 @@ from mlops_pipeline.delivery.training import (
 )
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
-from mlops_pipeline.resources.step_output import worker_context
 from mlops_pipeline.serving.frameworks import get_framework
 
 
@@ -72,7 +71,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
                 artifacts=resource.artifacts(),
                 run_id=context.run.run_id,
                 force=config.force,
-                worker_context=worker_context(context.instance),
+                worker_context=resource.worker_context(context.instance),
             )
         return dg.MaterializeResult(
             value=training.ref,

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
+from mlops_pipeline.delivery.working import WorkerContext
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.settings import Settings
@@ -29,6 +30,13 @@ class PlatformResource(dg.ConfigurableResource[Any]):
     def build(self) -> Platform:
         """Return the platform. Nothing is contacted."""
         return build_platform(self.platform, Settings.model_validate(self.settings))
+
+    @staticmethod
+    def worker_context(instance: dg.DagsterInstance) -> WorkerContext:
+        """Return the context of a run's workers: without the turn, and with their output stored."""
+        from mlops_pipeline.resources.step_output import worker_context  # It loads slowly.
+
+        return worker_context(instance)
 
     def artifacts(self) -> ArtifactStore:
         """Return the platform's artifact store."""
