@@ -155,7 +155,7 @@ class Recorder:
     def alone(self, predictor: Predictor, server: Predictions) -> None:
         sample = self._place.sample(self._artifact)
         answer = server.predict(sample.rows)
-        np.testing.assert_allclose(answer.scores, sample.scores, atol=1e-6)
+        np.testing.assert_allclose(np.asarray(answer.scores), np.asarray(sample.scores), atol=1e-6)
         assert predictor.digest == answer.digest == self._artifact.digest
         self.servers.add(server.url)
         self._note("alone")
