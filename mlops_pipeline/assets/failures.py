@@ -5,7 +5,12 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from mlops_pipeline.clients.errors import PipelineError, UnavailableError, WaitTimeoutError
+from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
+    PipelineError,
+    UnavailableError,
+    WaitTimeoutError,
+)
 
 _RETRIES = 2
 _PAUSE = 2
@@ -16,8 +21,9 @@ _PAUSE = 2
 def explained() -> Iterator[None]:
     """Retry temporary failures; fail at once on all others.
 
-    A timeout is not retried: it waited long enough. A RetryPolicy of the step is not suitable: it
-    restarts the step after Ctrl-C too (`op_execution_error_boundary` in Dagster).
+    A timeout is not retried: it waited long enough. Neither are credentials that are rejected: only
+    a person can change that. A RetryPolicy of the step is not suitable: it restarts the step after
+    Ctrl-C too (`op_execution_error_boundary` in Dagster).
 
     Raises:
         dagster.Failure: permanent; with the message of the error.
@@ -25,7 +31,7 @@ def explained() -> Iterator[None]:
     """
     try:
         yield
-    except WaitTimeoutError as error:
+    except (WaitTimeoutError, AccessDeniedError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except UnavailableError as error:
         raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=_PAUSE) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.clients.errors import ConfigurationError, PipelineError, UnavailableError
+from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 from mlops_pipeline.delivery.artifacts import ArtifactStore, ref_to
 from mlops_pipeline_tests.command_line import CommandLine, free_ports
 from mlops_pipeline_tests.embedded.faults import fill, small_disk
@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_nothing_half_that_could_be_deployed(tmp_path: Path) 
         ref = ref_to(manifest.name, manifest.digest)
         assert not artifacts.exists(ref)
         assert not [artifact for artifact in artifacts.list("toy") if artifact.complete]
-        with pytest.raises(UnavailableError, match="the object store cannot store anything: the"):
+        with pytest.raises(ConfigurationError, match="the object store cannot store anything: the"):
             rig.ensure("object_store")
         assert rig.predict() == ["one"]
 

@@ -92,7 +92,7 @@ class SeaweedObjectStore:
 
         Raises:
             PipelineError: it does not start, or another program answers on its port.
-            UnavailableError: its disk is full.
+            ConfigurationError: its disk is full.
         """
         self._supervisor.require_ready("the object store")
         with self._locks.held("layers", purpose="bring up the object store"):
@@ -100,7 +100,7 @@ class SeaweedObjectStore:
             if not isinstance(state, Ready):
                 self._start()
             if lack := describe_lack_of_space(self._data):
-                raise UnavailableError(f"the object store cannot store anything: {lack}")
+                raise ConfigurationError(f"the object store cannot store anything: {lack}")
             state = self._take_writes_again(state)
             if not isinstance(state, Ready):
                 self._await_writes()

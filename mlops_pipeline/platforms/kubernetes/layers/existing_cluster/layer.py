@@ -83,8 +83,8 @@ class ExistingCluster(ClusterLayer):
         """Change nothing, and refuse to continue if something is missing; names all of it at once.
 
         Raises:
-            ConfigurationError: what is missing, before anything was changed.
-            UnavailableError: it does not answer, or no node is ready.
+            ConfigurationError: what is missing, before anything was changed; or it does not answer,
+                or no node is ready.
         """
         self._parts.state.prepare()
         survey.require(self._parts, self._all, lacking=self._describe_lacking())
@@ -92,7 +92,7 @@ class ExistingCluster(ClusterLayer):
         if isinstance(state, Ready):
             return Change("unchanged", state.facts)
         context = self._parts.settings.context
-        raise UnavailableError(
+        raise ConfigurationError(
             f"the cluster of the context {context} is not ready: {describe(state)}"
         )
 

@@ -9,7 +9,6 @@ from mlops_pipeline.clients.errors import (
     AccessDeniedError,
     ConfigurationError,
     NotDownloadedError,
-    UnavailableError,
 )
 from mlops_pipeline.clients.kubernetes import NODE, STORAGE_CLASS, Access
 from mlops_pipeline.platforms.kubernetes import KubernetesPlatform
@@ -99,7 +98,7 @@ def test_without_a_ready_node_it_is_broken(rig: ExistingRig) -> None:
     layer = cluster(rig)
     reason = "none of its 0 nodes is ready; see `kubectl get nodes`"
     assert layer.observe() == Broken.needing_help(reason)
-    with pytest.raises(UnavailableError, match="context theirs is not ready: none of its 0"):
+    with pytest.raises(ConfigurationError, match="context theirs is not ready: none of its 0"):
         layer.ensure()
 
 
