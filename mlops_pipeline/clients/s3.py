@@ -80,6 +80,7 @@ class ObjectStore:
     """An S3 endpoint. Keys are `/`-separated; buckets are addressed by path.
 
     `advise` finishes the message when the store fails, with its owner's knowledge of its state.
+    `remedy` says what to do if it rejects the keys.
     `patience` is the read timeout in seconds. `attempts` is the maximum number of attempts; if it
     is more than one, a request is retried for 20 s during an outage.
     """
@@ -91,6 +92,7 @@ class ObjectStore:
         *,
         region: str = "us-east-1",
         advise: Callable[[], str] = lambda: "see its log",
+        remedy: str = "correct them, or let its owner give them the required rights",
         patience: float = 30.0,
         attempts: int = 4,
     ) -> None:
@@ -98,6 +100,7 @@ class ObjectStore:
         self._credentials = credentials
         self._region = region
         self._advise = advise
+        self._remedy = remedy
         self._patience = patience
         self._attempts = attempts
 
@@ -261,8 +264,7 @@ class ObjectStore:
             return ConflictError(f"{where}: it already exists")
         if code in _REFUSED:
             return AccessDeniedError(
-                f"{where}: the object store rejected the keys ({code}); run `mlops-pipeline up "
-                "object_store` to start it with the keys in the state folder"
+                f"{where}: the object store rejected the keys ({code}); {self._remedy}"
             )
         return UnavailableError(f"{where}: the store answered {code}; {self._advise()}")
 

@@ -39,7 +39,7 @@ class Failing:
 
 def store_failing_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Failing(error)))
-    return ObjectStore("http://127.0.0.1:1", KEYS, advise=lambda: "buy a disk")
+    return ObjectStore("http://127.0.0.1:1", KEYS, advise=lambda: "buy a disk", remedy="get others")
 
 
 def answered(code: str) -> ClientError:
@@ -54,7 +54,7 @@ def answered(code: str) -> ClientError:
         (
             "SignatureDoesNotMatch",
             AccessDeniedError,
-            "rejected the keys (SignatureDoesNotMatch); run `",
+            "rejected the keys (SignatureDoesNotMatch); get others",
         ),
         ("InternalError", UnavailableError, "the store answered InternalError; buy a disk"),
     ],

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _GLANCE = 2.0
 """Seconds in which an observed store must answer, so that a hanging one is noticed."""
 _PORTS = tuple(f"{part}{kind}" for part in store_program.PARTS for kind in ("", ".grpc"))
+_REMEDY = "run `mlops-pipeline up object_store` to start it with the keys in the state folder"
 _MARK = ".there"
 """An object in each bucket. If it can be read, the store works."""
 
@@ -138,6 +139,7 @@ class SeaweedObjectStore:
             self.endpoint(),
             self._keys.read(),
             advise=self._advise,
+            remedy=_REMEDY,
             patience=patience,
             attempts=attempts,
         )

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.clients import http, ports, running, s3
 from mlops_pipeline.clients.engine_program import EngineInfo
-from mlops_pipeline.clients.errors import AccessDeniedError, PipelineError, UnavailableError
+from mlops_pipeline.clients.errors import AccessDeniedError, UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
@@ -35,6 +37,7 @@ from mlops_pipeline.platforms.kubernetes.layers.istio.existing import ExistingGa
 from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
 from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
+from mlops_pipeline.platforms.kubernetes.layers.object_store import keys
 from mlops_pipeline.platforms.kubernetes.layers.object_store.external import ExternalStore
 from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core.existing import ExistingOperator
@@ -291,6 +294,18 @@ def in_store(**attributes: Any) -> Harm:
     return harm
 
 
+def write_keys(subject: Subject) -> None:
+    """Do what a killed `ensure` did: the pod still has the previous key."""
+    clock = subject.rig.parts.clock
+    keys.ensure(subject.api, namespace="mlops-storage", timeout=1, clock=clock)
+
+
+EDITED_KEY = patch(
+    SECRET,
+    "seaweedfs-credentials",
+    "mlops-storage",
+    {"data": {"AWS_SECRET_ACCESS_KEY": "ZWRpdGVk"}},
+)
 STOPPED = {"spec": {"replicas": 0}}
 FILES = {"tls": "files", "certificate": "/nowhere/a.pem", "private_key": "/nowhere/b.pem"}
 NO_WEBHOOK = drop(VALIDATING_WEBHOOK, test_seldon.WEBHOOK, "")
@@ -318,6 +333,8 @@ REPAIRED: dict[str, tuple[Make, Harm]] = {
     "no webhook": (installed(seldon), NO_WEBHOOK),
     "no store": (store, nothing),
     "no Service": (installed(store), NO_STORE_SERVICE),
+    "an edited key": (installed(store), EDITED_KEY),
+    "a key that only the Secret has": (installed(store), together(EDITED_KEY, write_keys)),
     "no bucket": (installed(store), in_store(buckets={"models"})),
     "other keys": (
         external,
@@ -459,7 +476,7 @@ REFUSED: dict[str, tuple[Make, Harm, str]] = {
         "delete it",
     ),
     "their Secret for models": (store, put("Secret", "seldon-rclone-secret", "seldon"), "delete"),
-    "keys that the store refuses": (installed(store), in_store(refuses=True), "rejected the keys"),
+    "keys that the store refuses": (installed(store), in_store(read=""), "delete the Secret"),
     "their S3 without a bucket": (external, in_store(buckets={"models"}), "create them at"),
     "their S3, silent": (
         external,
@@ -505,8 +522,8 @@ def test_what_is_not_repairable_is_refused_with_the_same_words(
     state = subject.make().observe()
     assert isinstance(state, Unready)
     assert not state.is_repairable, state
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(dg.Failure) as refused, explained():  # Thus, it is not tried again.
         subject.make().ensure()
-    assert state.obstacle in str(refused.value)
+    assert state.obstacle in str(refused.value.description)
     assert cure in state.obstacle
     assert subject.make().observe() == state

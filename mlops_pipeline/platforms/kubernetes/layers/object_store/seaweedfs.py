@@ -68,6 +68,10 @@ _GLANCE = 5.0
 """Seconds in which a store that is observed must answer."""
 _ANSWER = 60.0
 """Seconds in which a store with a ready pod answers, if it can be reached at all."""
+_REMEDY = (
+    f"delete the Secret {NAMESPACE}/{keys.NAME}: the next `mlops-pipeline up object_store` creates "
+    "new keys, and starts the store with them"
+)
 
 _MADE = (STATEFUL_SET, SERVICE, manifests.NETWORK_POLICY)
 
@@ -176,6 +180,7 @@ class SeaweedStore(StoreLayer):
             endpoint.url(port=PORT),
             key,
             advise=lambda: "see `mlops-pipeline logs object_store`",
+            remedy=_REMEDY,
             patience=patience,
             attempts=attempts,
         )
@@ -210,18 +215,28 @@ class SeaweedStore(StoreLayer):
             return
         yield broken_by(describe_unready(api, STATEFUL_SET, NAME, namespace=NAMESPACE))
         yield self._volume.observe(api)
+        is_replaced = False
         if unfit := keys.describe_unfit(api, key, namespace=NAMESPACE):
+            is_replaced = True
             yield Drifted((unfit,))
         for manifest in self._manifests(api):
-            yield _compare(api, manifest)
+            yield (state := _compare(api, manifest))
+            is_replaced |= manifest["kind"] == STATEFUL_SET.kind and isinstance(state, Drifted)
         if service.find_endpoint(self._parts) is None:
             yield Broken(f"the object store has no address: {service.NONE_GIVEN}")
             return
-        yield (there := buckets.observe(self._glance()))
-        if isinstance(there, Ready):
-            yield marker.observe(self._glance())
+        yield self._look_inside(is_replaced=is_replaced)
         if stale := self._secrets(api, key).stale():
             yield Drifted((f"the store's Secret is out of date in: {', '.join(stale)}",))
+
+    def _look_inside(self, *, is_replaced: bool) -> LayerState:
+        """Examine the buckets and an object; `is_replaced`: `ensure` will replace the pod."""
+        there = buckets.observe(self._glance())
+        if isinstance(there, Ready):
+            there = marker.observe(self._glance())
+        if is_replaced and isinstance(there, Broken) and there.obstacle:
+            return Ready()  # The present pod may refuse the keys because it started with others.
+        return there
 
     def _manifests(self, api: KubernetesApi) -> tuple[Manifest, ...]:
         fingerprint = keys.fingerprint(api, namespace=NAMESPACE)

@@ -46,27 +46,36 @@ RCLONE = "seldon-rclone-secret"
 
 
 class Store(FakeObjectStore):
-    """The store in the cluster, whose clients need the key of the Secret."""
+    """The store in the cluster, whose pod reads the keys only when it starts."""
 
     def __init__(self, api: FakeKubernetes) -> None:
         super().__init__()
+        self.read = ""
+        """The keys that its pod has read."""
+        self._sent = self._fingerprint = self._remedy = ""
         self.buckets = set()
         self.unanswered = 0
         """Requests that are not answered."""
-        self.refuses = False
         self.unregistered = 0
         """Requests for objects that are answered before the volumes are registered."""
         self._api = api
+        api.when_applied("StatefulSet", self._start)
+
+    def _start(self, manifest: Manifest) -> None:
+        template = manifest["spec"]["template"]["metadata"]
+        if (fingerprint := template["annotations"]["mlops-pipeline/keys"]) != self._fingerprint:
+            self._fingerprint, self.read = fingerprint, data(self._api)["s3.json"]
 
     def at(self, endpoint: str, key: s3.Credentials, **options: Any) -> "Store":
         """Return it as a client."""
         self.endpoint = endpoint
-        assert data(self._api)["AWS_SECRET_ACCESS_KEY"] == key.secret_access_key
+        self._sent, self._remedy = key.secret_access_key, str(options["remedy"])
+        assert data(self._api)["AWS_SECRET_ACCESS_KEY"] == self._sent
         return self
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
-        if self.refuses:
-            raise AccessDeniedError("the object store rejected the keys")
+        if f'"{self._sent}"' not in self.read:
+            raise AccessDeniedError(f"the object store rejected the keys; {self._remedy}")
         if self.unanswered:
             self.unanswered -= 1
             raise UnavailableError("connection refused")
@@ -394,13 +403,20 @@ def test_out_of_reach_of_addresses_it_is_reached_by_a_port_of_this_machine(
 
 
 def test_keys_that_the_store_refuses_end_the_wait_at_once(installed: HelmRig, store: Store) -> None:
-    store.refuses = True
-    refused = Broken.needing_help("the object store rejected the keys")
+    store.read = ""
+    refused = Broken.needing_help(
+        "the object store rejected the keys; delete the Secret "
+        "mlops-storage/seaweedfs-credentials: the next `mlops-pipeline up object_store` creates "
+        "new keys, and starts the store with them"
+    )
     assert SeaweedStore(installed.parts).observe() == refused
     before = installed.rig.clock.now()
     with pytest.raises(AccessDeniedError):
         SeaweedStore(installed.parts).ensure()
     assert installed.rig.clock.now() == before
+    _no_keys(installed)
+    assert SeaweedStore(installed.parts).ensure().action == "repaired"
+    assert isinstance(SeaweedStore(installed.parts).observe(), Ready)
 
 
 def test_a_service_without_an_address_is_waited_for_and_told(installed: HelmRig) -> None:
