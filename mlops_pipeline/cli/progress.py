@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from io import TextIOWrapper
 
 import dagster as dg
 from rich.console import Console
@@ -100,21 +101,42 @@ def _change_in(event: dg.DagsterEvent) -> str:
 def shown(
     progress: Progress, *, instance: dg.DagsterInstance, run_id: str, console: Console
 ) -> Iterator[None]:
-    """Show the run while the block executes it: a live table, or lines without a terminal."""
+    """Show the run while the block executes it: a live table, or lines without a terminal.
+
+    The run goes on where nothing can be printed. Its events are taken in any case.
+    """
+    if isinstance(console.file, TextIOWrapper):  # Its encoding may lack the marks.
+        console.file.reconfigure(errors="replace")
     if console.is_terminal:
         instance.add_event_listener(run_id, progress.take)
-        table = partial(_table, progress)
-        with Live(get_renderable=table, console=console, refresh_per_second=8):
+        table = partial(_table, progress, Spinner("dots"))
+        with _Live(get_renderable=table, console=console, refresh_per_second=8):
             yield
         return
 
     def print_ended(entry: dg.EventLogEntry) -> None:
         if (line := progress.take(entry)) is not None:
-            with suppress(OSError):  # A terminal that is gone must not fail the run.
+            with suppress(Exception):
                 console.print(_row_text(line))
 
     instance.add_event_listener(run_id, print_ended)
     yield
+
+
+class _Live(Live):
+    """A table that raises nothing, whatever happens to its terminal."""
+
+    def start(self, refresh: bool = False) -> None:  # noqa: FBT001, FBT002  # as in Live
+        with suppress(Exception):
+            super().start(refresh)
+
+    def refresh(self) -> None:
+        with suppress(Exception):
+            super().refresh()
+
+    def stop(self) -> None:
+        with suppress(Exception):
+            super().stop()
 
 
 def _row_text(line: Line) -> Text:
@@ -123,14 +145,15 @@ def _row_text(line: Line) -> Text:
     )
 
 
-def _table(progress: Progress) -> Table:
+def _table(progress: Progress, spinner: Spinner) -> Table:
+    """Return the next frame. The spinner must be the same in all: it knows when it began."""
     table = Table.grid(padding=(0, 1))
     for line in progress.lines.values():
         if line.state == "waiting":
             table.add_row(Text(" "), Text(line.name, style="dim"), "", "", "")
         elif line.state == "running":
             elapsed = f"{max(0.0, _now() - line.started):6.1f} s"
-            table.add_row(Spinner("dots"), line.name, Text("…"), elapsed, "")
+            table.add_row(spinner, line.name, Text("…"), elapsed, "")
         else:
             mark = Text.from_markup(_MARKS[line.state])
             table.add_row(mark, line.name, line.change, f"{line.seconds:6.1f} s", _checks(line))

@@ -1,12 +1,14 @@
 """The lines that `up` prints, in a run of stand-in layers."""
 
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 
 import dagster as dg
+import pytest
 from dagster._core.utils import make_new_run_id
 from rich.console import Console
 
 from mlops_pipeline.cli.progress import Progress, shown
+from mlops_pipeline.clients.waiting import wait_until
 
 GOOD, BAD, LATER = (dg.AssetKey(["fake", name]) for name in ("good", "bad", "later"))
 
@@ -26,19 +28,28 @@ def later() -> None:
     """Never runs."""
 
 
-def lines_of_a_run(*, is_terminal: bool) -> list[str]:
-    """Return what is shown."""
-    out = StringIO()
-    console = Console(file=out, width=80, force_terminal=is_terminal, color_system=None)
-    progress = Progress([GOOD, BAD, LATER])
+def console_on(stream: StringIO | TextIOWrapper, *, is_terminal: bool) -> Console:
+    return Console(file=stream, width=80, force_terminal=is_terminal, color_system=None)
+
+
+def run(console: Console, *assets: dg.AssetsDefinition) -> list[str]:
+    """Return the state of each asset after a run that is shown."""
+    progress = Progress([asset.key for asset in assets])
     run_id = make_new_run_id()
-    job = dg.Definitions([good, bad, later]).resolve_implicit_global_asset_job_def()
+    job = dg.Definitions(assets).resolve_implicit_global_asset_job_def()
     with (
         dg.DagsterInstance.ephemeral() as instance,
         shown(progress, instance=instance, run_id=run_id, console=console),
     ):
         job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False)
-    assert [line.state for line in progress.lines.values()] == ["done", "failed", "waiting"]
+    return [line.state for line in progress.lines.values()]
+
+
+def lines_of_a_run(*, is_terminal: bool) -> list[str]:
+    """Return what is shown."""
+    out = StringIO()
+    states = run(console_on(out, is_terminal=is_terminal), good, bad, later)
+    assert states == ["done", "failed", "waiting"]
     return out.getvalue().splitlines()
 
 
@@ -54,3 +65,48 @@ def test_a_terminal_ends_with_a_row_of_each_asset() -> None:
     marks = [last_frame[last_frame.index(name) - 1] for name in ("good", "bad")]
     assert [mark[-1] for mark in marks] == ["✓", "✗"]
     assert "later" in last_frame
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_mark_that_the_encoding_lacks_is_replaced(*, is_terminal: bool) -> None:
+    out = BytesIO()
+    stream = TextIOWrapper(out, encoding="iso-8859-1")
+    states = run(console_on(stream, is_terminal=is_terminal), good, bad, later)
+    assert states == ["done", "failed", "waiting"]
+    stream.flush()
+    assert b"? good" in out.getvalue()
+
+
+class Gone(StringIO):
+    """A terminal that is gone after some writes."""
+
+    def __init__(self, *, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    def write(self, text: str) -> int:
+        self._left -= 1
+        if self._left < 0:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_run_goes_on_without_its_terminal(after: int, *, is_terminal: bool) -> None:
+    states = run(console_on(Gone(after=after), is_terminal=is_terminal), good, bad, later)
+    assert states == ["done", "failed", "waiting"]
+
+
+def test_the_mark_of_a_running_asset_moves() -> None:
+    out = StringIO()
+
+    def describe_still() -> str | None:
+        frames = set(out.getvalue()) & set("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+        return None if len(frames) > 1 else f"only these frames: {frames}"
+
+    @dg.asset(key=GOOD)
+    def slow() -> None:
+        wait_until("another frame", describe_still, timeout=10, interval=0.02)
+
+    assert run(console_on(out, is_terminal=True), slow) == ["done"]
