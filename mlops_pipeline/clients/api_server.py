@@ -2,9 +2,12 @@
 
 import copy
 import json
+import math
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,6 +28,8 @@ from mlops_pipeline.clients.temporary import temporary_folder
 
 _CONNECT_TIMEOUT = 5.0
 _ATTEMPTS = 2
+_REFUSED = 10.0
+"""Seconds for which a failed login is not tried again: its error is for all who wait for it."""
 _SHOWN = 600
 """Maximum number of characters of an answer in an error."""
 _REFUSALS = (" denied the request", "failed to create typed patch object")
@@ -49,6 +54,8 @@ class ApiServer:
         self._login_timeout = login_timeout
         self._made: Any = None
         self._login = Login({})
+        self._refusal, self._refused = "", -math.inf
+        self._lock = Lock()
 
     def __str__(self) -> str:
         return f"the cluster {self._context}"
@@ -182,14 +189,17 @@ class ApiServer:
     def _client(self) -> Any:
         """The client of the package `kubernetes`, created again when a program's login has expired.
 
+        One login is for all threads: those that need it meanwhile wait.
+
         Raises:
             AccessDeniedError: the login program in the kubeconfig fails.
             NotFoundError: the file does not exist.
             ConfigurationError: it does not contain the context, or is invalid.
         """
-        if self._made is None or self._login.is_over():
-            self._made = self._connected()
-        return self._made
+        with self._lock:
+            if self._made is None or self._login.is_over():
+                self._made = self._connected()
+            return self._made
 
     def _connected(self) -> Any:
         """Return a client for any kind of access in the kubeconfig; a login has a timeout."""
@@ -230,9 +240,15 @@ class ApiServer:
         )
         if "exec" not in user or user.get("token") or user.get("tokenFile"):
             return content
-        self._login = log_in(
-            user["exec"], cluster=cluster, folder=folder, timeout=self._login_timeout
-        )
+        if time.monotonic() < self._refused + _REFUSED:
+            raise AccessDeniedError(self._refusal)
+        try:
+            self._login = log_in(
+                user["exec"], cluster=cluster, folder=folder, timeout=self._login_timeout
+            )
+        except AccessDeniedError as error:
+            self._refusal, self._refused = str(error), time.monotonic()
+            raise
         users = [{"name": str(context.get("user")), "user": self._login.user}]
         return {**content, "users": users}
 

@@ -121,6 +121,9 @@ class KubernetesApi(Protocol):
     def labels(self) -> Mapping[str, str]:
         """The labels of each applied object, unless somebody else set them before."""
 
+    def require_access(self) -> None:
+        """Read the kubeconfig. Contacts nothing, except by its login program."""
+
     def version(self) -> str:
         """Return the API server's version: `v1.34.4`."""
 

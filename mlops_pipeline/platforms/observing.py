@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 
@@ -42,8 +43,10 @@ def observe_platform(
     one that is absent or drifted, may be broken only because of that: it is unknown too.
 
     `look` is the seconds for one layer, `deadline` those for all. A layer that does not answer by
-    then is unknown, and its thread is left behind.
+    then is unknown, and its thread is left behind. A login comes before, with its own timeout.
     """
+    with suppress(PipelineError):  # The lowest layer reports it.
+        platform.log_in()
     return _Look(platform.layers, deadline=deadline, each=look).run()
 
 
@@ -113,10 +116,14 @@ class _Look:
         return answer
 
     def _describe_below(self, layer: Layer, *unready: type) -> str:
-        """Say on which layers in such a state it stands; empty for none."""
+        """Say which layers that it requires are in such a state; empty for none."""
         found = [
-            f"{name}, which is {name_of(self._seen[name])}"
+            f"{name}, which {_verb_for(self._seen[name])} {name_of(self._seen[name])}"
             for name in layer.requires
             if isinstance(self._seen.get(name), unready)
         ]
-        return f"stands on {' and '.join(found)}" if found else ""
+        return f"requires {' and '.join(found)}" if found else ""
+
+
+def _verb_for(state: SeenState) -> str:
+    return "has" if isinstance(state, Drifted) else "is"

@@ -183,6 +183,13 @@ class Platform(Protocol):
     def serving_environment(self) -> ServingEnvironment:
         """Where its models are loaded."""
 
+    def log_in(self) -> None:
+        """Log in to where its layers are, where that needs a program. Takes as long as a person.
+
+        Raises:
+            PipelineError: it failed. The layers report it too.
+        """
+
     def provide(self) -> None:
         """Make sure that all that its layers take from elsewhere is here. Changes no layer.
 

@@ -101,7 +101,7 @@ def test_a_layer_that_only_a_person_can_repair_says_what_to_do(toy: Context) -> 
         "object_store": ("drifted", cure, False),
         "gateway": (
             "unknown",
-            "stands on object_store, which is drifted; it does not answer",
+            "requires object_store, which has drifted; it does not answer",
             None,
         ),
     }

@@ -4,8 +4,10 @@ import shlex
 import ssl
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from mlops_pipeline.clients import api_server
 from mlops_pipeline.clients.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -495,6 +498,50 @@ def test_a_login_that_runs_out_is_done_again_and_one_that_lasts_is_not(
         asked = len(count.read_text())
         api.version()
         assert (len(count.read_text()) > asked) == (times == 2)
+
+
+def _ask_in_threads(api: Kubernetes, *, number: int) -> list[str | AccessDeniedError]:
+    """Return what each of the threads, which begin together, gets."""
+    begin = threading.Barrier(number)
+
+    def ask(_: int) -> str | AccessDeniedError:
+        begin.wait(10)
+        try:
+            return api.version()
+        except AccessDeniedError as error:
+            return error
+
+    with ThreadPoolExecutor(number) as threads:
+        return list(threads.map(ask, range(number)))
+
+
+def _counting(count: Path, code: str) -> dict[str, Any]:
+    """Return a login program that takes a moment, and counts its starts."""
+    return _program(f"import time; open({str(count)!r}, 'a').write('x'); time.sleep(0.3); {code}")
+
+
+def test_one_login_is_for_all_threads(server: StubApiServer, tmp_path: Path) -> None:
+    server.on("GET /version", (200, {"gitVersion": "v1"}))
+    count = tmp_path / "count"
+    api = _client(tmp_path, server.url, user={"exec": _counting(count, _prints(token="t"))})
+    assert _ask_in_threads(api, number=4) == ["v1"] * 4
+    assert count.read_text() == "x"
+
+
+def test_a_login_that_fails_does_so_for_all_threads_and_is_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = tmp_path / "count"
+    program = _counting(count, "import sys; sys.exit('the session has run out')")
+    api = _client(tmp_path, "http://127.0.0.1:1", user={"exec": program})
+    answers = _ask_in_threads(api, number=4)
+    assert all("the session has run out" in str(answer) for answer in answers)
+    assert len({str(answer) for answer in answers}) == 1
+    assert count.read_text() == "x"
+    monkeypatch.setattr(api_server, "_REFUSED", 0)
+    with pytest.raises(AccessDeniedError):
+        api.require_access()
+    assert count.read_text() == "xx"
 
 
 def test_a_login_program_gets_the_cluster_and_is_found_beside_the_kubeconfig(

@@ -30,7 +30,7 @@ OBSTACLE = "the volume has 20Gi and cannot shrink; set object_store.size to 20Gi
         (Drifted(("it has 20Gi",), obstacle=OBSTACLE), "blocked", OBSTACLE),
         (Broken("it is somebody else's", obstacle=OBSTACLE), "blocked", OBSTACLE),
         (Absent(obstacle=OBSTACLE), "blocked", OBSTACLE),
-        (Unknown("stands on cluster"), "decide", "stands on cluster"),
+        (Unknown("requires cluster"), "decide", "requires cluster"),
     ],
 )
 def test_a_layers_plan_says_why(state: SeenState, action: str, reason: str) -> None:
@@ -41,12 +41,12 @@ def test_a_model_waits_for_an_object_store_at_which_nobody_could_look() -> None:
     platform = FakePlatform()
     platform.layers[0].state = Ready()
     seen: dict[str, SeenState] = {
-        "object_store": Unknown("stands on cluster, which is broken"),
+        "object_store": Unknown("requires cluster, which is broken"),
         "gateway": Ready(),
     }
     steps = plan_model(REGISTERED, platform=platform, file=None, seen=seen)
     assert {(s.action, s.reason) for s in steps} == {
-        ("load", "the object store stands on cluster, which is broken"),
+        ("load", "the object store requires cluster, which is broken"),
         ("train", "its dataset is new"),
         ("deploy", "new artifact"),
     }

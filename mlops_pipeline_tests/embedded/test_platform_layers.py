@@ -116,7 +116,7 @@ def test_a_killed_supervisor_is_replaced_and_nothing_else_is(rig: Rig) -> None:
     supervisor, *above = observe_platform(rig.platform).values()
     assert isinstance(supervisor, Broken)
     assert supervisor.is_repairable
-    assert above == [Unknown("stands on supervisor, which is broken")] * 2
+    assert above == [Unknown("requires supervisor, which is broken")] * 2
     changes = rig.up()
     assert {name: change.action for name, change in changes.items()} == {
         "supervisor": "repaired",
@@ -132,7 +132,7 @@ def test_a_full_disk_is_seen_and_needs_a_person(rig: Rig, monkeypatch: pytest.Mo
     monkeypatch.setattr(object_store, "describe_lack_of_space", lambda _: lack)
     store = rig.platform.layers[1]
     assert store.observe() == Broken.needing_help(lack)
-    with pytest.raises(UnavailableError, match=lack):
+    with pytest.raises(ConfigurationError, match=lack):
         store.ensure()
     monkeypatch.undo()
     assert isinstance(store.observe(), Ready)

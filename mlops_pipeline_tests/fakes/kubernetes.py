@@ -195,6 +195,9 @@ class FakeKubernetes:
 
     # KubernetesApi
 
+    def require_access(self) -> None:
+        """Do nothing: everybody has access."""
+
     def version(self) -> str:
         self._maybe_fail("version")
         return self._version

@@ -195,6 +195,9 @@ class FakePlatform:
         self.deployments = FakeDeployments()
         self.serving_environment = FakeServingEnvironment()
 
+    def log_in(self) -> None:
+        """Do nothing."""
+
     def provide(self) -> None:
         """Do nothing."""
 

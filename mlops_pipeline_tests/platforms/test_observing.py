@@ -74,8 +74,8 @@ def test_what_stands_on_a_broken_layer_is_unknown_without_a_look() -> None:
     beside = Watched("beside", (), Ready())
     assert look(base, middle, top, beside) == {
         "base": BROKEN,
-        "middle": Unknown("stands on base, which is broken"),
-        "top": Unknown("stands on middle, which is unknown"),
+        "middle": Unknown("requires base, which is broken"),
+        "top": Unknown("requires middle, which is unknown"),
         "beside": Ready(),
     }
     assert (middle.looks, top.looks, beside.looks) == (0, 0, 1)
@@ -88,11 +88,11 @@ def test_what_stands_on_a_broken_layer_is_unknown_without_a_look() -> None:
         (Absent(), Ready(), Ready()),
         (Drifted(("a",)), Drifted(("b",)), Drifted(("b",))),
         (Ready(), BROKEN, BROKEN),
-        (Absent(), BROKEN, Unknown("stands on base, which is absent; it does not answer")),
+        (Absent(), BROKEN, Unknown("requires base, which is absent; it does not answer")),
         (
             Drifted(("its pool is gone",)),
             Broken("no address", obstacle="ask for one"),
-            Unknown("stands on base, which is drifted; ask for one"),
+            Unknown("requires base, which has drifted; ask for one"),
         ),
     ],
 )
@@ -116,9 +116,23 @@ def test_a_layer_that_hangs_is_reported_in_time_and_nobody_waits_for_what_stands
     released.set()
     assert 0.2 <= taken < 10
     assert seen["hangs"] == Unknown("did not answer within 0.2 s")
-    assert seen["above3"] == Unknown("stands on hangs, which is unknown")
+    assert seen["above3"] == Unknown("requires hangs, which is unknown")
     assert seen["beside"] == Ready()
     assert [layer.looks for layer in layers[1:6] if isinstance(layer, Watched)] == [0] * 5
+
+
+def test_a_login_that_takes_longer_than_a_look_comes_before_it() -> None:
+    done = Event()
+    platform: Any = FakePlatform()
+    platform.layers = (Watched("base", state=Ready(), act=lambda: done.wait(5)),)
+
+    def log_in() -> None:
+        Event().wait(0.4)
+        done.set()
+        raise UnavailableError("what the layer says counts")
+
+    platform.log_in = log_in
+    assert observe_platform(platform, look=0.2, deadline=0.3) == {"base": Ready()}
 
 
 def test_all_looks_together_end_by_the_deadline() -> None:

@@ -68,6 +68,9 @@ class EmbeddedPlatform:
         """This Python environment, in a process of its own."""
         return self._environment
 
+    def log_in(self) -> None:
+        """Do nothing: everything is on this machine."""
+
     def provide(self) -> None:
         """Do nothing: everything comes with the package."""
 

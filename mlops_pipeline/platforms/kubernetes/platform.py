@@ -81,6 +81,14 @@ class ClusterPlatform(ABC):
         """The libraries in the serving image."""
         return self._environment
 
+    def log_in(self) -> None:
+        """Run the login program of the kubeconfig, if it names one.
+
+        Raises:
+            PipelineError: there is no access to the cluster.
+        """
+        self._parts.api().require_access()
+
     def provide(self) -> None:
         """Ensure that everything that its layers download is on this machine. Changes no layer.
 

@@ -1,9 +1,11 @@
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import AccessDeniedError, ConfigurationError
 from mlops_pipeline.clients.kubernetes import (
     DEPLOYMENT,
     IP_ADDRESS_POOL,
@@ -28,6 +30,8 @@ from mlops_pipeline.platforms.kubernetes.parts.images import (
     RegistryImages,
 )
 from mlops_pipeline.platforms.kubernetes.sources import path
+from mlops_pipeline.platforms.layers import Broken, Unknown
+from mlops_pipeline.platforms.observing import observe_platform
 from mlops_pipeline.platforms.seldon import MANAGED_BY
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.fakes.helm import FakeHelm
@@ -107,6 +111,33 @@ def test_making_it_contacts_and_writes_nothing(tmp_path: Path) -> None:
     platform = build_platform("kubernetes", Settings(home=tmp_path, platform="kubernetes"))
     assert platform.name == "kubernetes"
     assert not (tmp_path / "kubernetes").exists()
+
+
+def test_a_slow_login_that_fails_is_told_and_done_once(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    code = f"open({str(count)!r}, 'a').write('x'); time.sleep(1.2); sys.exit('the session is over')"
+    program = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": sys.executable,
+        "args": ["-c", f"import sys, time; {code}"],
+        "interactiveMode": "Never",
+    }
+    content = {
+        "contexts": [{"name": "theirs", "context": {"cluster": "a", "user": "a"}}],
+        "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "a", "user": {"exec": program}}],
+    }
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(content))
+    settings = existing_settings(kubeconfig=file)
+    platform = KubernetesPlatform(tmp_path / "kubernetes", settings, bundle=None)
+    cluster, *above = observe_platform(platform, look=1).values()
+    assert isinstance(cluster, Broken)
+    assert "the session is over" in cluster.obstacle
+    assert above[0] == Unknown("requires cluster, which is broken")
+    with pytest.raises(AccessDeniedError, match="the session is over"):
+        platform.deployments.list()
+    assert count.read_text() == "x"
 
 
 def test_each_layer_is_ours_or_used_as_it_is(rig: ExistingRig) -> None:
