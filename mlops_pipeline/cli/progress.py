@@ -109,7 +109,7 @@ def shown(
         console.file.reconfigure(errors="replace")
     if console.is_terminal:
         instance.add_event_listener(run_id, progress.take)
-        table = partial(_table, progress, Spinner("dots"))
+        table = partial(_table, progress)
         with _Live(get_renderable=table, console=console, refresh_per_second=8):
             yield
         return
@@ -145,15 +145,14 @@ def _row_text(line: Line) -> Text:
     )
 
 
-def _table(progress: Progress, spinner: Spinner) -> Table:
-    """Return the next frame. The spinner must be the same in all: it knows when it began."""
+def _table(progress: Progress) -> Table:
     table = Table.grid(padding=(0, 1))
     for line in progress.lines.values():
         if line.state == "waiting":
             table.add_row(Text(" "), Text(line.name, style="dim"), "", "", "")
         elif line.state == "running":
             elapsed = f"{max(0.0, _now() - line.started):6.1f} s"
-            table.add_row(spinner, line.name, Text("…"), elapsed, "")
+            table.add_row(Spinner("dots"), line.name, Text("…"), elapsed, "")
         else:
             mark = Text.from_markup(_MARKS[line.state])
             table.add_row(mark, line.name, line.change, f"{line.seconds:6.1f} s", _checks(line))

@@ -8,7 +8,6 @@ from dagster._core.utils import make_new_run_id
 from rich.console import Console
 
 from mlops_pipeline.cli.progress import Progress, shown
-from mlops_pipeline.clients.waiting import wait_until
 
 GOOD, BAD, LATER = (dg.AssetKey(["fake", name]) for name in ("good", "bad", "later"))
 
@@ -96,17 +95,3 @@ class Gone(StringIO):
 def test_a_run_goes_on_without_its_terminal(after: int, *, is_terminal: bool) -> None:
     states = run(console_on(Gone(after=after), is_terminal=is_terminal), good, bad, later)
     assert states == ["done", "failed", "waiting"]
-
-
-def test_the_mark_of_a_running_asset_moves() -> None:
-    out = StringIO()
-
-    def describe_still() -> str | None:
-        frames = set(out.getvalue()) & set("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
-        return None if len(frames) > 1 else f"only these frames: {frames}"
-
-    @dg.asset(key=GOOD)
-    def slow() -> None:
-        wait_until("another frame", describe_still, timeout=10, interval=0.02)
-
-    assert run(console_on(out, is_terminal=True), slow) == ["done"]
