@@ -200,7 +200,7 @@ def test_a_second_up_waits_and_names_who_holds_the_lock(tmp_path: Path) -> None:
     platform = EmbeddedPlatform(tmp_path / "s", settings)
     EmbeddedFolder.at(tmp_path / "s").prepare()
     held = Locks(tmp_path / "s/locks", timeout=1).held("layers", purpose="hold it")
-    with held, pytest.raises(UnavailableError, match=r"process \d+ \(hold it\)"):
+    with held, pytest.raises(UnavailableError, match=r"process \d+ \(hold it, since "):
         platform.layers[0].ensure()
 
 
