@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import AccessDeniedError, FatalStateError, UnavailableError
+from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.prediction import Answer, PredictionClient, Predictions
-from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.delivery.artifacts import Holdout
 from mlops_pipeline.delivery.references import DeploymentRef
 from mlops_pipeline.delivery.verification import max_difference
@@ -40,12 +40,7 @@ class HoldoutProof:
         name, digest = self._deployment.name, self._deployment.model.digest
 
         def describe() -> str | None:
-            try:
-                answer = server.predict(self._rows)
-            except AccessDeniedError:
-                raise
-            except UnavailableError as error:
-                return str(error)
+            answer = server.predict(self._rows)
             if answer.digest != digest:
                 raise FatalStateError(
                     f"{server.url} serves the artifact {answer.digest or 'without a digest'} "
@@ -79,18 +74,15 @@ class HoldoutProof:
     def _wait(self, what: str, describe: Callable[[], str | None]) -> None:
         wait_until(
             what,
-            describe,
+            patiently(describe),
             timeout=_ANSWER_TIMEOUT,
             hint=f"see `mlops-pipeline logs {self._deployment.name}`",
         )
 
     def _describe_wrong_answer(self) -> str | None:
         deployment = self._deployment
-        try:
-            with PredictionClient(deployment.url, trust=self._trust) as client:
-                answer = client.predict(self._rows)
-        except UnavailableError as error:
-            return str(error)
+        with PredictionClient(deployment.url, trust=self._trust) as client:
+            answer = client.predict(self._rows)
         if answer.digest != deployment.model.digest:
             return (
                 f"expected {deployment.url} to answer with the digest {deployment.model.digest}, "

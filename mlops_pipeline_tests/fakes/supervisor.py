@@ -109,7 +109,7 @@ class FakeSupervisor:
             return None
         return run.behaviour
 
-    def post(self, url: str, body: bytes, *, timeout: float) -> HttpAnswer:
+    def post(self, url: str, body: bytes) -> HttpAnswer:
         """Send a request for a prediction to a server, past the gateway."""
         run, path = self._at(url)
         assert path == PATH, url
@@ -120,7 +120,12 @@ class FakeSupervisor:
     @property
     def loopback(self) -> Loopback:
         """What the servers answer."""
-        return Loopback(probe=self._probe, listeners=self._listeners, is_free=self._is_free)
+        return Loopback(
+            probe=self._probe,
+            listeners=self._listeners,
+            is_free=self._is_free,
+            post=self.post,
+        )
 
     # ProgramSupervisor
 

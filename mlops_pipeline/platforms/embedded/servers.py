@@ -4,10 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mlops_pipeline.clients import envoy, http, ports, prediction
 from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
@@ -84,6 +86,9 @@ def program_prefix(deployment: str, namespace: str) -> str:
     return f"{_PREFIX}{namespace}.{deployment}."
 
 
+_post = partial(http.post_json, timeout=_PROOF_TIMEOUT)
+
+
 @dataclass(frozen=True)
 class Loopback:
     """What servers are asked on 127.0.0.1. Tests replace all of it."""
@@ -94,6 +99,8 @@ class Loopback:
     """Return (address, port) of each listening socket of a process."""
     is_free: Callable[[int], bool] = ports.is_free
     """Say whether a server could listen on a port now."""
+    post: Callable[[str, bytes], HttpAnswer] = _post
+    """POST JSON to a URL and return the answer."""
 
 
 class Servers:
@@ -205,7 +212,7 @@ class Servers:
     def predictions(self, endpoint: Endpoint) -> Predictions:
         """Return a client of this one server, past the gateway."""
         url = f"http://{ports.LOOPBACK}:{endpoint.http}{prediction.PATH}"
-        return Predictions(url, lambda body: http.post_json(url, body, timeout=_PROOF_TIMEOUT))
+        return Predictions(url, partial(self._loopback.post, url))
 
     def log(self, program: str, *, lines: int) -> str:
         """Return the last lines of a server's log."""

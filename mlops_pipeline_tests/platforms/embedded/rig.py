@@ -7,9 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import pytest
-
-from mlops_pipeline.clients import http
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts
@@ -199,7 +196,5 @@ class FakeRig:
 def fake_rig_in(home: Path, **settings: Any) -> Iterator[FakeRig]:
     """A platform in memory that has dropped no request at the end."""
     rig = FakeRig(home, **settings)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(http, "post_json", rig.supervisor.post)
-        yield rig
+    yield rig
     assert rig.dropped == [], rig.dropped

@@ -86,10 +86,8 @@ class Transition:
         Raises:
             PipelineError: a step failed; everything is as before.
         """
-        stale, steps = (
-            _edited(self._api, self._manifests, self._before),
-            self._steps(proves=proof is not None),
-        )
+        stale = _edited(self._api, self._manifests, self._before)
+        steps = self._steps(proves=proof is not None)
         with self._undoing(steps) as done:
             waited, is_checked = False, False
             for step in steps:
