@@ -1,6 +1,7 @@
 """Deployments in a real cluster: how fast, that no request is dropped, how each failure reads."""
 
 import base64
+import itertools
 import multiprocessing
 import os
 import signal
@@ -351,10 +352,16 @@ def test_only_a_proved_version_gets_traffic(rig: Rig) -> None:
         rig.settle()
     assert load.failures == []
     (name,) = [p["name"] for p in rig.stored()["spec"]["predictors"]]
-    for resource in (DEPLOYMENT, DESTINATION_RULE):
-        there = [found["metadata"]["name"] for found in rig.api.list(resource, namespace=NAMESPACE)]
-        assert there
-        assert all(found.startswith(f"iris-{name}") for found in there), there
+
+    def describe_leftovers() -> str | None:
+        kinds = (DEPLOYMENT, DESTINATION_RULE)
+        there = [rig.api.list(resource, namespace=NAMESPACE) for resource in kinds]
+        assert all(there)
+        names = [found["metadata"]["name"] for found in itertools.chain(*there)]
+        return ", ".join(n for n in names if not n.startswith(f"iris-{name}")) or None
+
+    # The operator deletes what was there a moment before, after it has read the restored manifest.
+    wait_until("the end of the refused version", describe_leftovers, timeout=30)
     wait_until(
         "the operator",
         lambda: None if rig.stored()["status"]["state"] == "Available" else str(rig.stored()),

@@ -276,7 +276,7 @@ def test_a_signature_that_the_model_does_not_have_ends_the_forwarder(
     ):
         assert front.process.wait(60) == ExitCode.SETTINGS
     said = front.log.read_text().splitlines()[-1]
-    assert said.startswith("The parameter signature_name is 'classify'; the model has predict")
+    assert said.startswith("The model has no 'classify', which the parameter signature_name names")
 
 
 def test_each_of_several_signatures_can_be_a_units(tmp_path: Path) -> None:

@@ -194,9 +194,17 @@ class Supervisor:
         """
         for name in names:
             self.client.stop(name)
+
+        def describe_alive() -> str | None:
+            alive = sorted(self._alive() & set(names))
+            for name in alive:
+                # One that had just died was not running, and supervisord has started it again.
+                self.client.stop(name)
+            return ", ".join(alive) or None
+
         wait_until(
             f"the end of {', '.join(sorted(names))}",
-            lambda: ", ".join(sorted(self._alive() & set(names))) or None,
+            describe_alive,
             timeout=_SHUTDOWN,
             interval=0.03,
         )

@@ -13,7 +13,7 @@ import pytest
 from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.ports import LOOPBACK
-from mlops_pipeline.clients.supervisor import SupervisedProcess
+from mlops_pipeline.clients.supervisor import SupervisedProcess, SupervisorClient
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
 from mlops_pipeline.platforms.embedded.interfaces import ProgramSupervisor
 from mlops_pipeline.platforms.embedded.programs import Program
@@ -226,3 +226,24 @@ def test_a_dropped_program_is_gone_and_one_that_is_unknown_is_no_failure(place: 
     watch = place.supervisor.watch(program.name, lambda _: None)
     with pytest.raises(FatalStateError, match="was removed while waiting for it"):
         watch()
+
+
+@pytest.mark.embedded
+def test_a_program_that_restarts_during_a_stop_is_stopped(
+    real: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = real.program()
+    real.supervisor.put(program)
+    real.wait(program)
+    asked, stop = list[str](), SupervisorClient.stop
+
+    def stop_later(client: SupervisorClient, name: str) -> None:
+        # supervisord has just seen its end, and does not count it as running.
+        asked.append(name)
+        if len(asked) > 1:
+            stop(client, name)
+
+    monkeypatch.setattr(SupervisorClient, "stop", stop_later)
+    real.supervisor.drop([program.name])
+    assert set(asked) == {program.name}
+    assert real.supervisor.running(program.name) is None
