@@ -12,16 +12,16 @@ from mlops_pipeline.cli.narration import narrated
 from mlops_pipeline.clients.containers import ContainerEngine
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.platforms.kubernetes.sources import versions
+from mlops_pipeline.platforms.sources import versions
 from mlops_pipeline.settings import Settings
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
 if TYPE_CHECKING:
     from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
-    from mlops_pipeline.platforms.kubernetes.sources.checking import Fault
-    from mlops_pipeline.platforms.kubernetes.sources.contents import Contents
-    from mlops_pipeline.platforms.kubernetes.sources.gathering import Built
+    from mlops_pipeline.platforms.sources.checking import Fault
+    from mlops_pipeline.platforms.sources.contents import Contents
+    from mlops_pipeline.platforms.sources.gathering import Built
 
 _log = logging.getLogger(__name__)
 MACHINES = ("linux/amd64", "linux/arm64", "darwin/arm64")
@@ -33,7 +33,7 @@ def create(context: Context, folder: Path, *, machine: str, console: Console) ->
     Raises:
         ConfigurationError: it cannot be made for that machine or with these settings.
     """
-    from mlops_pipeline.platforms.kubernetes.sources.gathering import Gathering
+    from mlops_pipeline.platforms.sources.gathering import Gathering
 
     wanted = machine or versions.this_machine()
     if wanted not in MACHINES:
@@ -60,8 +60,8 @@ def create(context: Context, folder: Path, *, machine: str, console: Console) ->
 
 def _serving_images(context: Context, machine: str) -> "Built | None":
     """Return our model server's images; only those for the architecture of this machine."""
-    from mlops_pipeline.platforms.kubernetes.sources import SERVING
-    from mlops_pipeline.platforms.kubernetes.sources.gathering import Built
+    from mlops_pipeline.platforms.sources import SERVING
+    from mlops_pipeline.platforms.sources.gathering import Built
 
     if machine.partition("/")[2] != versions.this_machine().partition("/")[2]:
         _log.warning(
@@ -91,7 +91,7 @@ def verify(context: Context, folder: Path) -> tuple["Fault", ...]:
     Raises:
         ConfigurationError: the folder is no bundle.
     """
-    from mlops_pipeline.platforms.kubernetes.sources.checking import check
+    from mlops_pipeline.platforms.sources.checking import check
 
     needed = _needed(context.settings)
     return check(folder.absolute(), needed=needed, machine=versions.this_machine())
@@ -103,7 +103,7 @@ def describe_what_is_built(context: Context, folder: Path) -> str:
     Raises:
         ConfigurationError: the folder is no bundle.
     """
-    from mlops_pipeline.platforms.kubernetes.sources import SERVING, contents
+    from mlops_pipeline.platforms.sources import SERVING, contents
 
     if _chosen(context.settings).serving.images != "own":
         return ""
@@ -123,13 +123,18 @@ def _chosen(settings: Settings) -> KindSettings | KubernetesSettings:
 
 
 def _needed(settings: Settings) -> tuple[str, ...]:
-    """Return the names of all that the platform's layers take from elsewhere."""
+    """Return the names of all that the layers of the platform download.
+
+    With `embedded`, that is what a kind cluster needs, and what its own layers need.
+    """
+    from mlops_pipeline.platforms.embedded import EmbeddedPlatform
     from mlops_pipeline.platforms.kubernetes import KindPlatform, KubernetesPlatform
 
     home, chosen = settings.home, _chosen(settings)
     if isinstance(chosen, KubernetesSettings):
         return KubernetesPlatform(home / "kubernetes", chosen, bundle=None).sources
-    return KindPlatform(home / "kind", chosen, bundle=None).sources
+    own = EmbeddedPlatform(home / "embedded").sources if settings.platform == "embedded" else ()
+    return (*own, *KindPlatform(home / "kind", chosen, bundle=None).sources)
 
 
 def _engine(chosen: KindSettings | KubernetesSettings) -> str:

@@ -22,10 +22,11 @@ def layer_names() -> frozenset[str]:
     On Kubernetes they are the names of the layers' files, and that of the cluster: definitions of
     the embedded platform do not import these layers.
     """
-    from mlops_pipeline.platforms.embedded.platform import LAYERS
+    from mlops_pipeline.platforms.embedded.stack import ROWS
 
     files = iter_modules([str(Path(__file__).parent / "kubernetes" / "layers")])
-    return frozenset({"cluster", *(layer.name for layer in LAYERS), *(file.name for file in files)})
+    embedded = {"supervisor", *(row.name for row in ROWS)}
+    return frozenset({"cluster", *embedded, *(file.name for file in files)})
 
 
 def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> Platform:
@@ -37,7 +38,12 @@ def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> 
     if name == "embedded":
         from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
 
-        return EmbeddedPlatform(home, EmbeddedOptions(**settings.embedded.model_dump()))
+        return EmbeddedPlatform(
+            home,
+            EmbeddedOptions(**settings.embedded.model_dump()),
+            bundle=settings.bundle,
+            mirror=settings.mirror,
+        )
     from mlops_pipeline.platforms.kubernetes import KindPlatform, KubernetesPlatform
 
     if name == "kubernetes":

@@ -16,11 +16,11 @@ from mlops_pipeline import cli
 from mlops_pipeline.cli.up import provide
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.platforms.kubernetes import KindPlatform
-from mlops_pipeline.platforms.kubernetes.sources import versions
-from mlops_pipeline.platforms.kubernetes.sources.contents import read
+from mlops_pipeline.platforms.sources import versions
+from mlops_pipeline.platforms.sources.contents import read
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.file_server import FileServer, serving
-from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import digest, packed
+from mlops_pipeline_tests.platforms.sources.upstreams import digest, packed
 
 ENGINE = """#!/bin/sh
 echo "$1" >> {log}

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError, NotDownloadedError
-from mlops_pipeline.platforms.kubernetes.sources import Archive, Chart, ManifestFile, NodeImage
-from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
+from mlops_pipeline.platforms.sources import Archive, Chart, ManifestFile, NodeImage
+from mlops_pipeline.platforms.sources.versions import ECHO_IMAGE
 
 _FOLDER = Path("/bundle")
 

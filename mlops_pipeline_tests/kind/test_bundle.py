@@ -7,11 +7,11 @@ import pytest
 
 from mlops_pipeline.clients.containers import ContainerEngine, full_reference
 from mlops_pipeline.clients.errors import CommandError
-from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
-from mlops_pipeline.platforms.kubernetes.sources.checking import check
-from mlops_pipeline.platforms.kubernetes.sources.gathering import Gathering
-from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
-from mlops_pipeline.platforms.kubernetes.sources.versions import (
+from mlops_pipeline.platforms.sources.bundle import Bundle
+from mlops_pipeline.platforms.sources.checking import check
+from mlops_pipeline.platforms.sources.gathering import Gathering
+from mlops_pipeline.platforms.sources.verified import Verified
+from mlops_pipeline.platforms.sources.versions import (
     ECHO_IMAGE,
     PinnedImage,
     Versions,
@@ -19,7 +19,7 @@ from mlops_pipeline.platforms.kubernetes.sources.versions import (
 )
 from mlops_pipeline_tests.file_server import FileServer, serving
 from mlops_pipeline_tests.kind.registry import Pushed, push
-from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import downloads
+from mlops_pipeline_tests.platforms.sources.upstreams import downloads
 
 pytestmark = pytest.mark.kind
 

@@ -35,7 +35,7 @@ from mlops_pipeline.platforms.kubernetes.layers.seldon_core.chart import DEFINIT
 from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.parts import addresses
 from mlops_pipeline.platforms.kubernetes.parts.images import RegistryImages
-from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
+from mlops_pipeline.platforms.sources.versions import ECHO_IMAGE
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, free_ports, predict
 from mlops_pipeline_tests.kind.clusters import named

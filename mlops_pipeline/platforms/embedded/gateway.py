@@ -4,57 +4,45 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mlops_pipeline.clients import ports
-from mlops_pipeline.clients.errors import FatalStateError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import FatalStateError, NotFoundError
 from mlops_pipeline.clients.files import PRIVATE, discard, read_or_empty, write_if_changed
-from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess
-from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded import gateway_program
 from mlops_pipeline.platforms.embedded.live_routes import PROGRAM, Kind, LiveRoutes
-from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
-from mlops_pipeline.platforms.embedded.records import Records
+from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.routing import Route
-from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
-from mlops_pipeline.platforms.embedded.supervisor import UNSUPERVISED, Supervisor
+from mlops_pipeline.platforms.embedded.supervised import LayerParts, SupervisedLayer
 from mlops_pipeline.platforms.layers import (
-    Absent,
     Broken,
-    Change,
-    Drifted,
     Finding,
     HealthCheck,
     LayerState,
     Ready,
-    action_from,
     describe,
 )
 
 
-class EnvoyGateway:
+class EnvoyGateway(SupervisedLayer):
     """Envoy under the supervisor: one address for every deployment."""
 
-    name = "gateway"
+    name = PROGRAM
+    title = "Envoy"
     description = "Envoy, at whose address every deployment answers."
-    kinds: tuple[str, ...] = ("envoy",)
-    requires: tuple[str, ...] = ("supervisor",)
+    kinds = ("envoy",)
+    version = ("envoy", "--version")
 
-    def __init__(
-        self,
-        state: EmbeddedFolder,
-        settings: EmbeddedOptions,
-        supervisor: Supervisor,
-        locks: Locks,
-        records: Records,
-    ) -> None:
-        self._state = state
-        self._settings = settings
-        self._supervisor = supervisor
-        self._locks = locks
-        self._records = records
-        self._ports = PortBook(state.ports)
-        self.live = LiveRoutes(state, supervisor, timeout=settings.ready_timeout)
+    def __init__(self, parts: LayerParts) -> None:
+        super().__init__(parts)
+        self._records = parts.records
+        self._ports = PortBook(self._state.ports)
+        self.live = LiveRoutes(self._state, self._supervisor, timeout=self._settings.ready_timeout)
         """The clusters and routes that it serves."""
+
+    @property
+    def preferred_port(self) -> int:
+        """The port that the settings prefer."""
+        return self._settings.gateway_port
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:
@@ -73,61 +61,44 @@ class EnvoyGateway:
             return Finding(passed=True, seen=f"{self.url()} answers our probe route")
         return Finding(passed=False, seen=describe(state))
 
-    def observe(self) -> LayerState:
+    def is_configured(self) -> bool:
+        """Say whether it was ever given a port."""
+        return self._bootstrap_file.exists()
+
+    def look(self) -> LayerState:
         """Examine the gateway: our process, on our port, with our routes."""
-        process = self._supervisor.running(PROGRAM)
-        if process is None:
-            wanted = self._bootstrap_file.exists() and not self.is_down()
-            return Broken("Envoy is not running") if wanted else Absent()
-        if (damage := self._state.describe_damage()) is not None:
-            return Broken(damage)
-        if (reason := self._describe_unready(process)) is not None:
-            return Broken(reason)
-        if read_or_empty(self._bootstrap_file) != gateway_program.bootstrap(
-            self._state, self._ports.find(PROGRAM) or 0
-        ):
-            return Drifted(("Envoy runs with another configuration",))
-        try:
-            stale = self.live.stale(self._records.routes())
-        except UnavailableError as error:
-            return Broken(str(error))
-        if process.state == "unsupervised":
-            stale.append(UNSUPERVISED)
-        differences = (*stale, *self._damages())
-        return Drifted(differences) if differences else Ready(self._facts())
+        damage = self._state.describe_damage()
+        return Broken(damage) if damage and self.is_running() else super().look()
 
-    def ensure(self) -> Change:
-        """Bring the gateway up with the routes of all deployments.
+    def differences(self) -> tuple[str, ...]:
+        """Say which of its files Envoy does not use, and which are damaged."""
+        if read_or_empty(self._bootstrap_file) != self._bootstrap(self._ports.find(PROGRAM) or 0):
+            return ("Envoy runs with another configuration",)
+        ports_damage = self._ports.describe_damage()
+        stale = self.live.stale(self._records.routes())
+        return (*stale, *filter(None, [ports_damage]), *self._records.damages())
 
-        Raises:
-            PipelineError: it does not start, or another program answers on its port.
-        """
-        self._supervisor.require_ready("the gateway")
-        with self._locks.held("layers", purpose="bring up the gateway"):
-            state = self.observe()
-            with self._locks.held("state", purpose="bring up the gateway"):
-                # Also if it is ready: a lost copy does not count as damage yet.
-                self._ports.repair()
-                self._records.repair()
-                if not isinstance(state, Ready):
-                    self._repair()
-            return Change(action_from(state), self._facts())
+    def prepare(self) -> None:
+        """Repair the records of ports and deployments: a lost copy does not count as damage yet."""
+        with self._parts.locks.held("state", purpose="repair the records"):
+            self._ports.repair()
+            self._records.repair()
+
+    def start(self) -> None:
+        """Run Envoy with the routes of all deployments."""
+        with self._parts.locks.held("state", purpose="start the gateway"):
+            deployed = self._records.routes()
+            self.live.write(deployed)
+            self._put_and_wait()
+            self.live.wait(deployed)
 
     def is_running(self) -> bool:
         """Say whether Envoy's process runs, ready or not."""
         return self._supervisor.running(PROGRAM) is not None
 
-    def is_down(self) -> bool:
-        """Say whether the platform is down on purpose, or was never up."""
-        return isinstance(self._supervisor.observe(), Absent)
-
-    def remove(self) -> None:
-        """Stop the gateway. Deployments and their servers stay."""
-        if not self._bootstrap_file.exists():
-            return
-        with self._locks.held("state", purpose="stop the gateway"):
-            self._supervisor.drop([PROGRAM])
-            discard(self._bootstrap_file)
+    def forget(self) -> None:
+        """Delete its configuration."""
+        discard(self._bootstrap_file)
 
     def url(self) -> str:
         """Return `http://127.0.0.1:<port>`.
@@ -158,47 +129,27 @@ class EnvoyGateway:
         """Return how many requests these clusters are processing: `LiveRoutes.active`."""
         return self.live.active(names)
 
-    def _repair(self) -> None:
-        deployed = self._records.routes()
-        self.live.write(deployed)
-        self._start()
-        self.live.wait(deployed)
-
-    def _damages(self) -> tuple[str, ...]:
-        """Return a sentence for each damaged file with addresses or routes."""
-        ports_damage = self._ports.describe_damage()
-        return (*((ports_damage,) if ports_damage else ()), *self._records.damages())
-
-    def _start(self) -> None:
-        self._put()
+    def _put_and_wait(self) -> None:
+        self._supervisor.put(self.program())
         try:
-            self._wait()
+            self.wait()
         except FatalStateError:
             if ports.is_free(self.port()):
                 raise
             # Another program took the port after it was chosen and before Envoy started.
-            self._put()
-            self._wait()
+            self._supervisor.put(self.program())
+            self.wait()
 
-    def _put(self) -> None:
+    def program(self) -> Program:
+        """Return Envoy on the port that it has, or on another one if it is not well there."""
         port = self._ports.find(PROGRAM)
         if port is None or not (self._is_well_placed() and self.live.is_administered()):
             self._supervisor.stop([PROGRAM])
-            port = self._ports.choose(PROGRAM, preferred=self._settings.gateway_port)
-        bootstrap = gateway_program.bootstrap(self._state, port)
+            port = self._ports.choose(PROGRAM, preferred=self.preferred_port)
+        bootstrap = self._bootstrap(port)
         write_if_changed(self._bootstrap_file, bootstrap, mode=PRIVATE)
-        program = gateway_program.program(
+        return gateway_program.program(
             self._state, self._bootstrap_file, bootstrap, workers=self._settings.gateway_workers
-        )
-        self._supervisor.put(program)
-
-    def _wait(self) -> None:
-        wait_until(
-            "the gateway",
-            self._supervisor.watch(PROGRAM, self._describe_unready),
-            timeout=self._settings.ready_timeout,
-            interval=0.03,
-            hint="see `mlops-pipeline logs gateway`",
         )
 
     def _is_well_placed(self) -> bool:
@@ -206,15 +157,19 @@ class EnvoyGateway:
         port = self._ports.find(PROGRAM)
         return process is not None and (ports.LOOPBACK, port) in ports.listeners(process.pid)
 
-    def _describe_unready(self, process: SupervisedProcess) -> str | None:
+    def describe_unready(self, process: SupervisedProcess) -> str | None:
+        """Say that it does not listen, or that another program answers on its port."""
         port = self._ports.find(PROGRAM)
-        if (ports.LOOPBACK, port) not in ports.listeners(process.pid):
-            return f"Envoy (process {process.pid}) does not listen on {port}"
-        return self.live.describe_other_program(port or 0)
+        deaf = self.describe_listening(process, port)
+        return deaf or self.live.describe_other_program(port or 0)
+
+    def facts(self) -> dict[str, str | int | float]:
+        """Return its address, and the number of deployments behind it."""
+        return {"address": self.url(), "deployments": len(self._records.routes())}
+
+    def _bootstrap(self, port: int) -> str:
+        return gateway_program.bootstrap(self._state, port)
 
     @property
     def _bootstrap_file(self) -> Path:
         return self._state.gateway / "bootstrap.json"
-
-    def _facts(self) -> dict[str, str | int | float]:
-        return {"address": self.url(), "deployments": len(self._records.routes())}

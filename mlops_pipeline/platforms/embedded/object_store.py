@@ -12,31 +12,18 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
-from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess
-from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded import store_program
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
-from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
-from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
+from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.store_certificate import StoreCertificate
 from mlops_pipeline.platforms.embedded.store_writes import (
     describe_lack_of_space,
     probe_writes,
 )
-from mlops_pipeline.platforms.embedded.supervisor import UNSUPERVISED, Supervisor
-from mlops_pipeline.platforms.layers import (
-    Absent,
-    Broken,
-    Change,
-    Drifted,
-    HealthCheck,
-    LayerState,
-    Ready,
-    action_from,
-    hindered,
-)
+from mlops_pipeline.platforms.embedded.supervised import LayerParts, SupervisedLayer
+from mlops_pipeline.platforms.layers import Absent, Broken, LayerState, Ready
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
@@ -49,74 +36,68 @@ _MARK = ".there"
 """An object in each bucket. If it can be read, the store works."""
 
 
-class SeaweedObjectStore:
+class SeaweedObjectStore(SupervisedLayer):
     """SeaweedFS under the supervisor, with our own keys."""
 
-    name = "object_store"
+    name = store_program.PROGRAM
+    title = "SeaweedFS"
     description = "S3-compatible storage (SeaweedFS) with the buckets for models and data sets."
-    kinds: tuple[str, ...] = ("s3", "seaweedfs")
-    requires: tuple[str, ...] = ("supervisor",)
-    checks: tuple[HealthCheck, ...] = ()
+    kinds = ("s3", "seaweedfs")
+    version = ("weed", "version")
 
-    def __init__(
-        self, state: EmbeddedFolder, settings: EmbeddedOptions, supervisor: Supervisor, locks: Locks
-    ) -> None:
-        self._state = state
-        self._settings = settings
-        self._supervisor = supervisor
-        self._locks = locks
-        self._ports = PortBook(state.ports, is_free=store_program.is_free)
-        self._keys = StoreKeys(state.object_store / "s3.json", secrets=state.secrets)
-        self._certificate = StoreCertificate(state.object_store)
+    def __init__(self, parts: LayerParts) -> None:
+        super().__init__(parts)
+        self._ports = PortBook(self._state.ports, is_free=store_program.is_free)
+        self._keys = StoreKeys(self._state.object_store / "s3.json", secrets=self._state.secrets)
+        self._certificate = StoreCertificate(self._state.object_store)
 
-    def observe(self) -> LayerState:
-        """Examine the store with requests that our keys sign: our process, on our port."""
-        lack = describe_lack_of_space(self._data) if self._data.exists() else ""
-        return hindered(self._look(), lack)
+    @property
+    def preferred_port(self) -> int:
+        """The port that the settings prefer."""
+        return self._settings.object_store_port
 
-    def _look(self) -> LayerState:
-        if not self._keys.exist():
-            return Absent()
-        process = self._supervisor.running(store_program.PROGRAM)
-        if process is None:
-            down = isinstance(self._supervisor.observe(), Absent)
-            return Absent() if down else Broken("SeaweedFS is not running")
-        if (reason := self._describe_unready(process)) is not None:
-            return Broken(reason)
-        differences = [UNSUPERVISED] if process.state == "unsupervised" else []
-        if missing := self._missing_marks():
-            differences.append(f"these objects are missing: {', '.join(missing)}")
-        return Drifted(tuple(differences)) if differences else Ready(self._facts())
+    def is_configured(self) -> bool:
+        """Say whether it has keys."""
+        return self._keys.exist()
 
-    def ensure(self) -> Change:
-        """Bring the store up with its buckets, and write the Secret that servers read it with.
+    def obstacle(self) -> str:
+        """Say that its disk is full."""
+        return describe_lack_of_space(self._data) if self._data.exists() else ""
 
-        Raises:
-            PipelineError: it does not start, or another program answers on its port.
-            ConfigurationError: its disk is full.
-        """
-        self._supervisor.require_ready("the object store")
-        with self._locks.held("layers", purpose="bring up the object store"):
-            state = self._look()
-            if not isinstance(state, Ready):
-                self._start()
-            if lack := describe_lack_of_space(self._data):
-                raise ConfigurationError(f"the object store cannot store anything: {lack}")
-            state = self._take_writes_again(state)
-            if not isinstance(state, Ready):
-                self._await_writes()
-            for namespace in self._keys.namespaces():
-                self.write_secret(namespace)
-            return Change(action_from(state), self._facts())
+    def look(self) -> LayerState:
+        """Examine the store with requests that our keys sign."""
+        return super().look() if self.is_configured() else Absent()
 
-    def remove(self) -> None:
-        """Stop the store. The data in the state folder stays."""
-        if not self._keys.exist():
-            return
-        with self._locks.held("state", purpose="stop the object store"):
-            self._supervisor.drop([store_program.PROGRAM])
+    def differences(self) -> tuple[str, ...]:
+        """Say which objects of ours are missing."""
+        missing = self._missing_marks()
+        return (f"these objects are missing: {', '.join(missing)}",) if missing else ()
 
-    def remove_sockets(self) -> None:
+    def start(self) -> None:
+        """Run it, with keys and certificates of its own."""
+        self._data.mkdir(exist_ok=True, mode=0o700)
+        self._keys.make()
+        self._certificate.make()
+        try:
+            super().start()
+        except WaitTimeoutError:
+            # The process may have hung before: a new process is the last attempt.
+            self._restart()
+
+    def finish(self, state: LayerState) -> LayerState:
+        """Create the buckets, and the Secrets that servers read them with."""
+        if lack := describe_lack_of_space(self._data):
+            raise ConfigurationError(f"the object store cannot store anything: {lack}")
+        state = self._take_writes_again(state)
+        if not isinstance(state, Ready):
+            # SeaweedFS answers before its volumes have registered with its master: until then it
+            # neither reads nor writes.
+            self.wait("the object store to accept objects", lambda _: self._describe_unwritable())
+        for namespace in self._keys.namespaces():
+            self.write_secret(namespace)
+        return state
+
+    def tidy(self) -> None:
         """Remove the sockets that SeaweedFS leaves behind, always in /tmp and named by port.
 
         Another installation may use the port now, so sockets with a listener are not removed.
@@ -165,46 +146,11 @@ class SeaweedObjectStore:
         """
         self._keys.write_secret(namespace, endpoint=self.endpoint())
 
-    def _start(self) -> None:
-        self._data.mkdir(exist_ok=True, mode=0o700)
-        self._keys.make()
-        self._certificate.make()
-        with self._locks.held("state", purpose="start the object store"):
-            self._put()
-        try:
-            self._wait()
-        except WaitTimeoutError:
-            # The process may have hung before: a new process is the last attempt.
-            self._restart()
-
     def _restart(self) -> None:
-        with self._locks.held("state", purpose="restart the object store"):
-            self._supervisor.stop([store_program.PROGRAM])
-            self._put()
-        self._wait()
-
-    def _wait(self) -> None:
-        wait_until(
-            "the object store",
-            self._supervisor.watch(store_program.PROGRAM, self._describe_unready),
-            timeout=self._settings.ready_timeout,
-            interval=0.05,
-            hint="see `mlops-pipeline logs object_store`",
-        )
-
-    def _await_writes(self) -> None:
-        """Return when every bucket has accepted the object that `observe` reads.
-
-        SeaweedFS answers before its volumes have registered with its master: until then it neither
-        reads nor writes.
-        """
-        wait_until(
-            "the object store to accept objects",
-            self._supervisor.watch(store_program.PROGRAM, lambda _: self._describe_unwritable()),
-            timeout=self._settings.ready_timeout,
-            interval=0.05,
-            hint="see `mlops-pipeline logs object_store`",
-        )
+        with self._parts.locks.held("state", purpose="restart the object store"):
+            self._supervisor.stop([self.name])
+            self._supervisor.put(self.program())
+        self.wait()
 
     def _describe_unwritable(self) -> str | None:
         client = self.client(patience=_GLANCE, attempts=1)
@@ -216,17 +162,17 @@ class SeaweedObjectStore:
             return str(error)
         return None
 
-    def _put(self) -> None:
-        program = store_program.program(
+    def program(self) -> Program:
+        """Return SeaweedFS on ports of its own."""
+        return store_program.program(
             self._state, self._place(), keys=self._keys, certificate=self._certificate
         )
-        self._supervisor.put(program)
 
     def _place(self) -> dict[str, int]:
         """Return the ports: the process's own if it has them or can have them, else free ones."""
-        process = self._supervisor.running(store_program.PROGRAM)
+        process = self._supervisor.running(self.name)
         heard = {port for _, port in ports.listeners(process.pid)} if process else set()
-        preferred = {"s3": self._settings.object_store_port}
+        preferred = {"s3": self.preferred_port}
         return {
             owner: self._ports.keep_or_choose(
                 owner,
@@ -242,12 +188,12 @@ class SeaweedObjectStore:
             return self._settings.internal_port
         return 18_300 + 8 * (zlib.crc32(str(self._state.object_store).encode()) % 200)
 
-    def _describe_unready(self, process: SupervisedProcess) -> str | None:
+    def describe_unready(self, process: SupervisedProcess) -> str | None:
+        """Say what of its ports or of its answers is not as it should be."""
         port = self._ports.find("s3")
+        if deaf := self.describe_listening(process, port):
+            return deaf
         heard = ports.listeners(process.pid)
-        if (ports.LOOPBACK, port) not in heard:
-            others = ", ".join(str(p) for _, p in sorted(heard)) or "nothing"
-            return f"SeaweedFS (process {process.pid}) does not listen on {port} but on {others}"
         if strangers := sorted(ip for ip, _ in heard if ip != ports.LOOPBACK):
             return f"SeaweedFS listens on {', '.join(strangers)} beside {ports.LOOPBACK}"
         if open_port := self._certificate.describe_open(sorted(p for _, p in heard if p != port)):
@@ -291,7 +237,8 @@ class SeaweedObjectStore:
     def _data(self) -> Path:
         return self._state.object_store / "data"
 
-    def _facts(self) -> dict[str, str | int | float]:
+    def facts(self) -> dict[str, str | int | float]:
+        """Return its address, its buckets and the free space in bytes."""
         return {
             "address": self.endpoint(),
             "buckets": ", ".join(self._settings.buckets),

@@ -1,5 +1,6 @@
 """The embedded platform: real processes on this machine, on 127.0.0.1 alone."""
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,12 +8,12 @@ from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded.assembly import assemble
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
-from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
-from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.preflight import examine
 from mlops_pipeline.platforms.embedded.records import Records
+from mlops_pipeline.platforms.embedded.stack import Stack
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
+from mlops_pipeline.platforms.embedded.supervised import LayerParts
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
 from mlops_pipeline.platforms.platform import deployments_called
@@ -20,9 +21,7 @@ from mlops_pipeline.platforms.store_access import SECRET
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
-
-LAYERS = (Supervisor, SeaweedObjectStore, EnvoyGateway)
-"""Each after what it stands on."""
+    from mlops_pipeline.platforms.sources import Sources
 
 
 class EmbeddedPlatform:
@@ -32,15 +31,31 @@ class EmbeddedPlatform:
     gateway = "gateway"
     deploys_on: tuple[str, ...] = ("gateway",)
 
-    def __init__(self, home: Path, settings: EmbeddedOptions | None = None) -> None:
-        self._settings = settings or EmbeddedOptions()
-        self._state = EmbeddedFolder.at(home)
-        state, chosen = self._state, self._settings
+    def __init__(
+        self,
+        home: Path,
+        settings: EmbeddedOptions | None = None,
+        *,
+        bundle: Path | None = None,
+        mirror: str = "",
+    ) -> None:
+        """Nothing is contacted. `bundle` and `mirror` are where `sources` come from."""
+        self._state = state = EmbeddedFolder.at(home)
+        self._settings = chosen = settings or EmbeddedOptions()
         locks = Locks(state.locks, timeout=chosen.lock_timeout, prepare=state.prepare)
         records = Records(state.deployments)
         self._supervisor = Supervisor(state, locks, timeout=chosen.ready_timeout)
-        self._object_store = SeaweedObjectStore(state, chosen, self._supervisor, locks)
-        self._gateway = EnvoyGateway(state, chosen, self._supervisor, locks, records)
+        self._sources = cache(lambda: _sources(state, bundle=bundle, mirror=mirror))
+        self._stack = Stack(
+            LayerParts(
+                state=state,
+                settings=chosen,
+                supervisor=self._supervisor,
+                locks=locks,
+                records=records,
+                sources=self._sources,
+            )
+        )
         self._environment = LocalServingEnvironment(temporary=state.run)
         self._deployments = assemble(
             state,
@@ -48,15 +63,20 @@ class EmbeddedPlatform:
             locks=locks,
             records=records,
             supervisor=self._supervisor,
-            gateway=self._gateway,
-            object_store=self._object_store,
+            gateway=self._stack.gateway,
+            object_store=self._stack.store,
             fingerprint=self._environment.fingerprint,
         )
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The supervisor, the object store and the gateway."""
-        return (self._supervisor, self._object_store, self._gateway)
+        """The supervisor and the layers on it, each after those that it requires."""
+        return (self._supervisor, *self._stack.layers)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of everything that its layers download; most programs come as packages."""
+        return tuple(dict.fromkeys(name for row in self._stack.layers for name in row.sources))
 
     @property
     def deployments(self) -> EmbeddedDeployments:
@@ -72,11 +92,17 @@ class EmbeddedPlatform:
         """Do nothing: everything is on this machine."""
 
     def provide(self) -> None:
-        """Do nothing: everything comes with the package."""
+        """Ensure that everything that its layers download is on this machine. Changes no layer.
+
+        Raises:
+            PipelineError: something is not available, or does not match its digest.
+        """
+        if self.sources:
+            self._sources().require(self.sources)
 
     def preflight(self) -> list[Diagnosis]:
         """Look at the programs and the preferred ports."""
-        return list(examine(self.layers, self._settings))
+        return list(examine(self._stack.layers))
 
     def gateway_url(self) -> str:
         """Return `http://127.0.0.1:<port>`.
@@ -84,7 +110,7 @@ class EmbeddedPlatform:
         Raises:
             NotFoundError: the gateway layer is absent.
         """
-        return self._gateway.url()
+        return self._stack.gateway.url()
 
     def gateway_trust(self) -> str:
         """Return nothing: the gateway speaks plain HTTP."""
@@ -96,7 +122,7 @@ class EmbeddedPlatform:
         Raises:
             NotFoundError: the object store layer is absent.
         """
-        return self._object_store.client()
+        return self._stack.store.client()
 
     def object_store_secret(self) -> str:
         """Return the name of the Secret that servers read artifacts with."""
@@ -128,7 +154,8 @@ class EmbeddedPlatform:
         """
         self._supervisor.remove()
         if self._state.is_prepared():
-            self._object_store.remove_sockets()
+            for layer in self._stack.layers:
+                layer.tidy()
         return (f"stopped; artifacts and deployments stay in {self._state.home}",)
 
     def purge(self) -> tuple[str, ...]:
@@ -140,3 +167,9 @@ class EmbeddedPlatform:
         self.down()
         self._state.purge()
         return (f"stopped, and removed {self._state.home}",)
+
+
+def _sources(state: EmbeddedFolder, *, bundle: Path | None, mirror: str) -> "Sources":
+    from mlops_pipeline.platforms.sources.making import make_sources
+
+    return make_sources(state, bundle=bundle, mirror=mirror)

@@ -8,28 +8,23 @@ from pathlib import Path
 from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.clients.process import run
-from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
+from mlops_pipeline.platforms.embedded.supervised import SupervisedLayer
 from mlops_pipeline.platforms.layers import Diagnosis, Layer, Ready
 
-_VERSION = {"weed": "version", "envoy": "--version", "supervisord": "--version"}
 _REINSTALL = "remove .venv and run `make up`"
 
 
-def examine(layers: Iterable[Layer], options: EmbeddedOptions) -> Iterator[Diagnosis]:
+def examine(layers: Iterable[SupervisedLayer]) -> Iterator[Diagnosis]:
     """Look at the programs and the preferred ports. Changes nothing."""
-    yield from (_program(name) for name in _VERSION)
-    preferred = {"gateway": options.gateway_port, "object_store": options.object_store_port}
-    for layer in layers:
-        if layer.name in preferred:
-            yield _port(layer, preferred[layer.name])
+    versions = [("supervisord", "--version"), *(layer.version for layer in layers)]
+    yield from (_program(*command) for command in versions if command)
+    yield from (_port(layer, layer.preferred_port) for layer in layers if layer.preferred_port)
 
 
-def _program(name: str) -> Diagnosis:
+def _program(name: str, *arguments: str) -> Diagnosis:
     path = Path(sys.executable).with_name(name)
     try:
-        printed = run(
-            [str(path), _VERSION[name]], purpose=f"ask {name} for its version", timeout=10
-        )
+        printed = run([str(path), *arguments], purpose=f"ask {name} for its version", timeout=10)
     except CommandError as error:
         return Diagnosis(name, str(error).splitlines()[0], _REINSTALL)
     found = re.search(r"\d+\.\d+(\.\d+)?", printed)

@@ -105,6 +105,16 @@ class EmbeddedFolder:
         return self.home / "secrets"
 
     @property
+    def downloads(self) -> Path:
+        """Programs that do not come with the package."""
+        return self.home / "downloads"
+
+    @property
+    def verified(self) -> Path:
+        """Which files were verified with their digests."""
+        return self.home / "verified.json"
+
+    @property
     def locks(self) -> Path:
         """Locks between processes."""
         return self.home / "locks"

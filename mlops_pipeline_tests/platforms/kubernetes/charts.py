@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlops_pipeline.clients.kubernetes import Manifest
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
-from mlops_pipeline.platforms.kubernetes.sources import Chart
+from mlops_pipeline.platforms.sources import Chart
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes.helm import FakeHelm
 from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes

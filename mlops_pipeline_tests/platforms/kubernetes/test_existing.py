@@ -29,10 +29,10 @@ from mlops_pipeline.platforms.kubernetes.parts.images import (
     NodeImages,
     RegistryImages,
 )
-from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Broken, Unknown
 from mlops_pipeline.platforms.observing import observe_platform
 from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.platforms.sources import path
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.fakes.helm import FakeHelm
 from mlops_pipeline_tests.fakes.kubernetes import Reference

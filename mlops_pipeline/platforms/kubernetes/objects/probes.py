@@ -22,8 +22,8 @@ from mlops_pipeline.clients.waiting import MONOTONIC, Clock, patiently, wait_unt
 from mlops_pipeline.platforms.kubernetes.objects.load_balancers import address_of
 from mlops_pipeline.platforms.kubernetes.objects.pods import explain_unready
 from mlops_pipeline.platforms.kubernetes.parts.images import Images
-from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
 from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.platforms.sources.versions import ECHO_IMAGE
 
 PORT = 5678
 PROBE_LABEL = {"mlops-pipeline/probe": "echo"}

@@ -12,9 +12,9 @@ from mlops_pipeline.clients.helm import Release, find_release
 from mlops_pipeline.clients.kubernetes import KubernetesApi, Resource
 from mlops_pipeline.platforms.kubernetes.objects.ownership import has_our_label, of_another
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
-from mlops_pipeline.platforms.kubernetes.sources import Chart
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState, Ready
 from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.platforms.sources import Chart
 
 INPUTS_LABEL = "mlops-pipeline/inputs"
 VERSION_LABEL = "mlops-pipeline/chart-version"

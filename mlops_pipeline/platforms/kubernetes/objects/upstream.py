@@ -32,9 +32,9 @@ from mlops_pipeline.platforms.kubernetes.objects.ownership import (
 )
 from mlops_pipeline.platforms.kubernetes.objects.states import broken_by
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
-from mlops_pipeline.platforms.kubernetes.sources import ManifestFile
 from mlops_pipeline.platforms.layers import Absent, Broken, LayerState
 from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.platforms.sources import ManifestFile
 
 LAYER_LABEL = "mlops-pipeline/layer"
 VERSION = "mlops-pipeline/version"

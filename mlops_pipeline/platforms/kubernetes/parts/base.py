@@ -18,7 +18,7 @@ from mlops_pipeline.platforms.kubernetes.parts.addresses import AddressRange
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts.images import Images
 from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
-from mlops_pipeline.platforms.kubernetes.sources import Sources
+from mlops_pipeline.platforms.sources import Sources
 from mlops_pipeline.settings.layers import LayerSettings
 
 LOCK_TIMEOUT = 900.0

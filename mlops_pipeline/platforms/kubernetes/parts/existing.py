@@ -19,8 +19,8 @@ from mlops_pipeline.platforms.kubernetes.parts.images import (
     RegistryImages,
 )
 from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
-from mlops_pipeline.platforms.kubernetes.sources import Sources
-from mlops_pipeline.platforms.kubernetes.sources.making import make_sources
+from mlops_pipeline.platforms.sources import Sources
+from mlops_pipeline.platforms.sources.making import make_sources
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 from mlops_pipeline.clients.containers import EngineApi, full_reference
 from mlops_pipeline.clients.errors import AccessDeniedError, ConfigurationError
 from mlops_pipeline.clients.kind import KindApi
-from mlops_pipeline.platforms.kubernetes.sources import Sources
+from mlops_pipeline.platforms.sources import Sources
 
 _TIMEOUT = 600.0
 """Seconds to load one archive or image into one node."""

@@ -25,7 +25,7 @@ from mlops_pipeline.platforms.kubernetes.parts.base import Parts, client_of, loc
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts.images import NodeImages
 from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
-from mlops_pipeline.platforms.kubernetes.sources.making import make_sources
+from mlops_pipeline.platforms.sources.making import make_sources
 from mlops_pipeline.settings.kind import KindSettings
 
 _NETWORK = "kind"

@@ -23,8 +23,8 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
 )
 from mlops_pipeline.platforms.kubernetes.layers.ingress_nginx import IngressNginx
-from mlops_pipeline.platforms.kubernetes.sources import Archive
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
+from mlops_pipeline.platforms.sources import Archive
 from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import (

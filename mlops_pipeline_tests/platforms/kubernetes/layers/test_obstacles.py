@@ -43,8 +43,8 @@ from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import Se
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core.existing import ExistingOperator
 from mlops_pipeline.platforms.kubernetes.layers.seldon_core.layer import SeldonCore
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
-from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Layer, Ready, Unready
+from mlops_pipeline.platforms.sources import path
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes.helm import release_secret
 from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes

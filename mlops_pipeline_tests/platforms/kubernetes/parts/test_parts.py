@@ -19,7 +19,7 @@ from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterBook, Clus
 from mlops_pipeline.platforms.kubernetes.layers.istio.charts import GATEWAY_PORTS
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import Endpoint
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
-from mlops_pipeline.platforms.kubernetes.sources.verified import VerifiedOnce
+from mlops_pipeline.platforms.sources.verified import VerifiedOnce
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes.engine import FakeEngine
 from mlops_pipeline_tests.fakes.helm import FakeHelm

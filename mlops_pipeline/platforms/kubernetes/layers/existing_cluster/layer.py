@@ -13,7 +13,6 @@ from mlops_pipeline.platforms.kubernetes.bases import rights
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissions, survey
 from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
-from mlops_pipeline.platforms.kubernetes.sources.providing import provide
 from mlops_pipeline.platforms.layers import (
     Broken,
     Change,
@@ -24,6 +23,7 @@ from mlops_pipeline.platforms.layers import (
     Ready,
     describe,
 )
+from mlops_pipeline.platforms.sources.providing import provide
 
 
 class ExistingCluster(ClusterLayer):

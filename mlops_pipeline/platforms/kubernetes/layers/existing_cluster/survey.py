@@ -10,9 +10,9 @@ from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, Questi
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissions
 from mlops_pipeline.platforms.kubernetes.objects.load_balancers import address_of
 from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
-from mlops_pipeline.platforms.kubernetes.sources import programs
-from mlops_pipeline.platforms.kubernetes.sources.path import VERSION_COMMANDS
 from mlops_pipeline.platforms.layers import Diagnosis
+from mlops_pipeline.platforms.sources import programs
+from mlops_pipeline.platforms.sources.path import VERSION_COMMANDS
 
 Layers = Sequence[ClusterLayer]
 

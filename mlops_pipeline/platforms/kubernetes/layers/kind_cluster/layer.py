@@ -27,7 +27,6 @@ from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.readiness import (
 )
 from mlops_pipeline.platforms.kubernetes.objects.states import with_obstacle
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
-from mlops_pipeline.platforms.kubernetes.sources.providing import provide
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -39,6 +38,7 @@ from mlops_pipeline.platforms.layers import (
     Ready,
     action_from,
 )
+from mlops_pipeline.platforms.sources.providing import provide
 
 _log = logging.getLogger(__name__)
 _ANSWER = 30.0

@@ -22,7 +22,7 @@ from mlops_pipeline.platforms.kubernetes.cluster.record import ClusterRecord
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.owner import ClusterOwner
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
-from mlops_pipeline.platforms.kubernetes.sources import NodeImage
+from mlops_pipeline.platforms.sources import NodeImage
 
 _log = logging.getLogger(__name__)
 _CREATE_TIMEOUT = 900.0

@@ -16,9 +16,9 @@ from mlops_pipeline.clients.machine import available_memory
 from mlops_pipeline.platforms.kubernetes.cluster import nodes
 from mlops_pipeline.platforms.kubernetes.cluster.config import MappedPort, kubernetes_version
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
-from mlops_pipeline.platforms.kubernetes.sources import programs
-from mlops_pipeline.platforms.kubernetes.sources.path import VERSION_COMMANDS
 from mlops_pipeline.platforms.layers import Diagnosis
+from mlops_pipeline.platforms.sources import programs
+from mlops_pipeline.platforms.sources.path import VERSION_COMMANDS
 
 _GIB = 1 << 30
 _MEMORY = 6 * _GIB

@@ -7,8 +7,8 @@ from mlops_pipeline.clients.kubernetes import PERSISTENT_VOLUME_CLAIM, STATEFUL_
 from mlops_pipeline.platforms.kubernetes.bases.rights import APPS, READ, WRITE, allow
 from mlops_pipeline.platforms.kubernetes.layers.object_store import keys
 from mlops_pipeline.platforms.kubernetes.parts.endpoints import ServicePort, node_ports
-from mlops_pipeline.platforms.kubernetes.sources.versions import STORE_IMAGE
 from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.platforms.sources.versions import STORE_IMAGE
 
 NAMESPACE = "mlops-storage"
 NAME = "seaweedfs"

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON_IMAGE
+from mlops_pipeline.platforms.sources.versions import PYTHON_IMAGE
 
 DOCKERFILE = "Dockerfile"
 BASE = PYTHON_IMAGE

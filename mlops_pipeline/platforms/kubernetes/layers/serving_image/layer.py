@@ -20,7 +20,6 @@ from mlops_pipeline.platforms.kubernetes.bases.steps import Steps, bring_up
 from mlops_pipeline.platforms.kubernetes.layers.serving_image import context as serving_context
 from mlops_pipeline.platforms.kubernetes.layers.serving_image import libraries
 from mlops_pipeline.platforms.kubernetes.parts.images import LOCAL
-from mlops_pipeline.platforms.kubernetes.sources import BASE, SERVING
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -33,6 +32,7 @@ from mlops_pipeline.platforms.layers import (
     Ready,
 )
 from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.platforms.sources import BASE, SERVING
 from mlops_pipeline.serving.frameworks import get_served
 
 _BUILD_TIMEOUT = 1800.0

@@ -6,8 +6,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from mlops_pipeline.clients.containers import EngineApi
-from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
 from mlops_pipeline.platforms.layers import Finding
+from mlops_pipeline.platforms.sources.versions import PYTHON
 
 _RUN_TIMEOUT = 60.0
 

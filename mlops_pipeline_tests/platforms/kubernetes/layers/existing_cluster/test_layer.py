@@ -15,7 +15,6 @@ from mlops_pipeline.platforms.kubernetes import KubernetesPlatform
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import survey
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster.layer import ExistingCluster
-from mlops_pipeline.platforms.kubernetes.sources import Chart, path
 from mlops_pipeline.platforms.layers import (
     Absent,
     Broken,
@@ -25,6 +24,7 @@ from mlops_pipeline.platforms.layers import (
     LayerState,
     Ready,
 )
+from mlops_pipeline.platforms.sources import Chart, path
 from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import (

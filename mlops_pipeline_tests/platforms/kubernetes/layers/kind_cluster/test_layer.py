@@ -22,8 +22,8 @@ from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import owner as clu
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight, readiness
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
 from mlops_pipeline.platforms.kubernetes.layers.metallb.layer import MetalLB
-from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
+from mlops_pipeline.platforms.sources import path
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes.kubernetes import FakeKubernetes
 from mlops_pipeline_tests.fakes.sources import FakeSources

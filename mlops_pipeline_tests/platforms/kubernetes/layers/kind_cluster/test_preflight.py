@@ -16,8 +16,8 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.platforms.kubernetes.cluster.config import MappedPort
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster import preflight
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
-from mlops_pipeline.platforms.kubernetes.sources import path
 from mlops_pipeline.platforms.layers import Diagnosis
+from mlops_pipeline.platforms.sources import path
 from mlops_pipeline_tests.fakes.sources import FakeSources
 from mlops_pipeline_tests.platforms.kubernetes.rig import Rig, cluster_settings, make_engine, node
 

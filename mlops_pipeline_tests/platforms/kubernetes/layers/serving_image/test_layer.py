@@ -26,10 +26,10 @@ from mlops_pipeline.platforms.kubernetes.layers.serving_image import context as 
 from mlops_pipeline.platforms.kubernetes.layers.serving_image import libraries
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.context import BASE
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
-from mlops_pipeline.platforms.kubernetes.sources import Archive
-from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready
 from mlops_pipeline.platforms.seldon import MANAGED_BY
+from mlops_pipeline.platforms.sources import Archive
+from mlops_pipeline.platforms.sources.versions import PYTHON
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes.engine import FakeEngine
 from mlops_pipeline_tests.fakes.sources import FakeSources

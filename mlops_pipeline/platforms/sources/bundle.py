@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
-from mlops_pipeline.platforms.kubernetes.sources import (
+from mlops_pipeline.platforms.sources import (
     BASE,
     SERVING,
     Archive,
@@ -14,10 +14,10 @@ from mlops_pipeline.platforms.kubernetes.sources import (
     ManifestFile,
     NodeImage,
 )
-from mlops_pipeline.platforms.kubernetes.sources import contents as bundle_contents
-from mlops_pipeline.platforms.kubernetes.sources.contents import IMAGES, BundleFile, Contents
-from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
-from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE, this_machine
+from mlops_pipeline.platforms.sources import contents as bundle_contents
+from mlops_pipeline.platforms.sources.contents import IMAGES, BundleFile, Contents
+from mlops_pipeline.platforms.sources.verified import Verified
+from mlops_pipeline.platforms.sources.versions import ECHO_IMAGE, this_machine
 
 
 class Bundle:

@@ -7,17 +7,17 @@ import pytest
 
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
 from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
-from mlops_pipeline.platforms.kubernetes.sources import (
+from mlops_pipeline.platforms.sources import (
     Archive,
     Chart,
     ManifestFile,
     NodeImage,
     Sources,
 )
-from mlops_pipeline.platforms.kubernetes.sources import verified as comparing
-from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
-from mlops_pipeline.platforms.kubernetes.sources.verified import VerifiedOnce
-from mlops_pipeline.platforms.kubernetes.sources.versions import ECHO_IMAGE
+from mlops_pipeline.platforms.sources import verified as comparing
+from mlops_pipeline.platforms.sources.bundle import Bundle
+from mlops_pipeline.platforms.sources.verified import VerifiedOnce
+from mlops_pipeline.platforms.sources.versions import ECHO_IMAGE
 from mlops_pipeline_tests.fakes.sources import FakeSources
 
 FILES = {

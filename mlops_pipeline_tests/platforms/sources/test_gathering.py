@@ -16,16 +16,16 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.kubernetes.sources import bundle as bundles
-from mlops_pipeline.platforms.kubernetes.sources import contents
-from mlops_pipeline.platforms.kubernetes.sources.bundle import Bundle
-from mlops_pipeline.platforms.kubernetes.sources.checking import Fault, check
-from mlops_pipeline.platforms.kubernetes.sources.gathering import MAKING, Gathering
-from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
-from mlops_pipeline.platforms.kubernetes.sources.versions import PYTHON
+from mlops_pipeline.platforms.sources import bundle as bundles
+from mlops_pipeline.platforms.sources import contents
+from mlops_pipeline.platforms.sources.bundle import Bundle
+from mlops_pipeline.platforms.sources.checking import Fault, check
+from mlops_pipeline.platforms.sources.gathering import MAKING, Gathering
+from mlops_pipeline.platforms.sources.verified import Verified
+from mlops_pipeline.platforms.sources.versions import PYTHON
 from mlops_pipeline_tests.fakes.engine import FakeEngine
 from mlops_pipeline_tests.file_server import FileServer, serving
-from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import (
+from mlops_pipeline_tests.platforms.sources.upstreams import (
     CHART,
     HELM,
     KIND,
@@ -263,7 +263,7 @@ def test_two_that_make_the_same_bundle_take_turns(
         Locks(folder / MAKING, timeout=0).held("create", purpose="make it"),
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr("mlops_pipeline.platforms.kubernetes.sources.gathering._LOCK_TIMEOUT", 0.1)
+        patch.setattr("mlops_pipeline.platforms.sources.gathering._LOCK_TIMEOUT", 0.1)
         with pytest.raises(UnavailableError, match="make it"):
             quick.create(folder, NAMES)
     quick.create(folder, NAMES)

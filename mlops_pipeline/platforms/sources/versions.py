@@ -15,7 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FILE = Path(__file__).parents[3] / "versions.toml"
+FILE = Path(__file__).parents[2] / "versions.toml"
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 Kind = Literal["binary", "chart", "manifest"]
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}

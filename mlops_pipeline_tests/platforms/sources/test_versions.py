@@ -7,12 +7,12 @@ import pytest
 from mlops_pipeline.clients.containers import full_reference
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.platforms.kubernetes import KindPlatform
-from mlops_pipeline.platforms.kubernetes.sources import versions
+from mlops_pipeline.platforms.sources import versions
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.layers import SamplesSettings, SeldonSettings
 
 MACHINES = ("linux/amd64", "linux/arm64", "darwin/arm64")
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 NOT_PUBLISHED = (
     "docker.io/library/python:",
     "docker.io/seldonio/rclone-storage-initializer:",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.clients.process import run
-from mlops_pipeline.platforms.kubernetes.sources.versions import PinnedFile
+from mlops_pipeline.platforms.sources.versions import PinnedFile
 
 _log = logging.getLogger(__name__)
 VERSION_COMMANDS = {"kind": ("version",), "helm": ("version", "--short")}

@@ -9,9 +9,9 @@ from mlops_pipeline.clients.errors import (
     NotDownloadedError,
     UnavailableError,
 )
-from mlops_pipeline.platforms.kubernetes.sources import Sources
-from mlops_pipeline.platforms.kubernetes.sources.path import ask_version
 from mlops_pipeline.platforms.layers import Diagnosis
+from mlops_pipeline.platforms.sources import Sources
+from mlops_pipeline.platforms.sources.path import ask_version
 
 
 def ask_engine(engine: EngineApi, name: str) -> EngineInfo | Diagnosis:

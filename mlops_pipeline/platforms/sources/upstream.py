@@ -12,8 +12,8 @@ from mlops_pipeline.clients.errors import IntegrityError
 from mlops_pipeline.clients.files import sha256_of, write_atomically, writing
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.unpacking import unpack_file
-from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
-from mlops_pipeline.platforms.kubernetes.sources.versions import PinnedFile
+from mlops_pipeline.platforms.sources.verified import Verified
+from mlops_pipeline.platforms.sources.versions import PinnedFile
 
 _log = logging.getLogger(__name__)
 _RUNNABLE = 0o755

@@ -15,9 +15,9 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.unpacking import unpack_file
 from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
-from mlops_pipeline.platforms.kubernetes.sources import Sources, path
+from mlops_pipeline.platforms.sources import Sources, path
 from mlops_pipeline_tests.file_server import FileServer, serving
-from mlops_pipeline_tests.platforms.kubernetes.sources.upstreams import (
+from mlops_pipeline_tests.platforms.sources.upstreams import (
     CHART,
     HELM,
     KIND,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_pipeline.clients.files import sha256_of
-from mlops_pipeline.platforms.kubernetes.sources import contents as bundle_contents
-from mlops_pipeline.platforms.kubernetes.sources.contents import CONTENTS, BundleFile
+from mlops_pipeline.platforms.sources import contents as bundle_contents
+from mlops_pipeline.platforms.sources.contents import CONTENTS, BundleFile
 
 
 @dataclass(frozen=True)

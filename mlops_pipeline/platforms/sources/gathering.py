@@ -13,16 +13,16 @@ from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import CommandError, ConflictError
 from mlops_pipeline.clients.files import READABLE, sha256_of, writing
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.kubernetes.sources import BASE
-from mlops_pipeline.platforms.kubernetes.sources import contents as bundle_contents
-from mlops_pipeline.platforms.kubernetes.sources.contents import (
+from mlops_pipeline.platforms.sources import BASE
+from mlops_pipeline.platforms.sources import contents as bundle_contents
+from mlops_pipeline.platforms.sources.contents import (
     CONTENTS,
     BundleFile,
     Contents,
     Kind,
 )
-from mlops_pipeline.platforms.kubernetes.sources.upstream import bring
-from mlops_pipeline.platforms.kubernetes.sources.versions import (
+from mlops_pipeline.platforms.sources.upstream import bring
+from mlops_pipeline.platforms.sources.versions import (
     NODE,
     PinnedFile,
     PinnedImage,

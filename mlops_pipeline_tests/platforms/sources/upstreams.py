@@ -8,10 +8,10 @@ from pathlib import Path
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
-from mlops_pipeline.platforms.kubernetes.sources.network import NetworkSources
-from mlops_pipeline.platforms.kubernetes.sources.upstream import Cache
-from mlops_pipeline.platforms.kubernetes.sources.verified import Verified
-from mlops_pipeline.platforms.kubernetes.sources.versions import Versions, read
+from mlops_pipeline.platforms.sources.network import NetworkSources
+from mlops_pipeline.platforms.sources.upstream import Cache
+from mlops_pipeline.platforms.sources.verified import Verified
+from mlops_pipeline.platforms.sources.versions import Versions, read
 from mlops_pipeline_tests.fakes.clocks import FakeClock
 from mlops_pipeline_tests.file_server import FileServer
 

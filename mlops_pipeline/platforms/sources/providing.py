@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterable
 
 from mlops_pipeline.clients.errors import PipelineError
-from mlops_pipeline.platforms.kubernetes.sources import Sources
 from mlops_pipeline.platforms.layers import Layer, Ready
+from mlops_pipeline.platforms.sources import Sources
 
 _log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import NotDownloadedError
-from mlops_pipeline.platforms.kubernetes.sources import Archive, Chart, ManifestFile, NodeImage
-from mlops_pipeline.platforms.kubernetes.sources.path import find_fitting
-from mlops_pipeline.platforms.kubernetes.sources.upstream import Cache
-from mlops_pipeline.platforms.kubernetes.sources.versions import (
+from mlops_pipeline.platforms.sources import Archive, Chart, ManifestFile, NodeImage
+from mlops_pipeline.platforms.sources.path import find_fitting
+from mlops_pipeline.platforms.sources.upstream import Cache
+from mlops_pipeline.platforms.sources.versions import (
     ECHO_IMAGE,
     NODE,
     Kind,
