@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
+from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -81,8 +83,10 @@ class ObjectStore:
 
     `advise` finishes the message when the store fails, with its owner's knowledge of its state.
     `remedy` says what to do if it rejects the keys.
-    `patience` is the read timeout in seconds. `attempts` is the maximum number of attempts; if it
-    is more than one, a request is retried for 20 s during an outage.
+    A store that `is_ours` is a process of this user: a request is sent only while no other user's
+    program listens on its port. `patience` is the read timeout in seconds. `attempts` is the
+    maximum number of attempts; if it is more than one, a request is retried for 20 s during an
+    outage.
     """
 
     def __init__(
@@ -95,8 +99,10 @@ class ObjectStore:
         remedy: str = "correct them, or let its owner give them the required rights",
         patience: float = 30.0,
         attempts: int = 4,
+        is_ours: bool = False,
     ) -> None:
         self.endpoint = endpoint
+        self._is_ours = is_ours
         self._credentials = credentials
         self._region = region
         self._advise = advise
@@ -107,7 +113,12 @@ class ObjectStore:
     @property
     def _client(self) -> "S3Client":
         return _client(
-            self.endpoint, self._credentials, self._region, self._patience, self._attempts
+            self.endpoint,
+            self._credentials,
+            self._region,
+            self._patience,
+            self._attempts,
+            is_ours=self._is_ours,
         )
 
     def ensure_bucket(self, bucket: str) -> bool:
@@ -161,11 +172,29 @@ class ObjectStore:
             return self._read(bucket, key)
 
     def find(self, bucket: str, key: str) -> bytes | None:
-        """Return the object's bytes, or None if it does not exist."""
+        """Return the object's bytes, or None if it does not exist.
+
+        Raises:
+            UnavailableError: the store did not return it, or lists it and returns it not yet:
+                SeaweedFS has names before it has their content.
+        """
         try:
             return self.get(bucket, key)
         except NotFoundError:
-            return None
+            if not self._is_listed(bucket, key):
+                return None
+        try:
+            return self.get(bucket, key)  # It may have been stored in between.
+        except NotFoundError as error:
+            raise UnavailableError(
+                f"{error}, but the store lists it; {self._advise()}, and run the command again"
+            ) from error
+
+    def _is_listed(self, bucket: str, key: str) -> bool:
+        try:
+            return key in self.sizes(bucket, key)
+        except NotFoundError:  # There is no such bucket.
+            return False
 
     def download(self, bucket: str, key: str, path: Path) -> None:
         """Save the object as a file, and create its folder.
@@ -322,7 +351,13 @@ def _local_errors(verb: str, path: Path) -> Iterator[None]:
 
 @cache
 def _client(
-    endpoint: str, credentials: Credentials, region: str, patience: float, attempts: int
+    endpoint: str,
+    credentials: Credentials,
+    region: str,
+    patience: float,
+    attempts: int,
+    *,
+    is_ours: bool,
 ) -> "S3Client":
     """Return one client per endpoint and key in this process: creating one takes 0.4 s."""
     import boto3
@@ -343,11 +378,24 @@ def _client(
             proxies={},
         ),
     )
+    if is_ours:
+        client.meta.events.register("before-send.s3", partial(_require_ours, endpoint))
     if attempts > 1:
         # Its return value counts: https://github.com/boto/botocore/blob/1.40.0/botocore/endpoint.py
         outlast: Callable[..., Any] = _outlast
         client.meta.events.register_first("needs-retry.s3", outlast)
     return client
+
+
+def _require_ours(endpoint: str, **_: object) -> None:
+    """Refuse to ask another user's program: what it returns could be code that this user runs."""
+    port = urlsplit(endpoint).port or 80
+    if users := ports.other_users_on(port):
+        raise UnavailableError(
+            f"could not use the object store at {endpoint}: a program of another user (id "
+            f"{', '.join(map(str, sorted(users)))}) listens on its port; run `mlops-pipeline up "
+            "object_store`, which uses another port"
+        )
 
 
 def _outlast(

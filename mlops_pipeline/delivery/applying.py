@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import IntegrityError, InvalidManifestError
 from mlops_pipeline.clients.s3 import Objects
-from mlops_pipeline.delivery.artifacts import ref_to
+from mlops_pipeline.delivery.artifacts import ArtifactStore, find_ref, ref_to
 from mlops_pipeline.delivery.desired import without_desired
 from mlops_pipeline.delivery.history import Refusals, find_store, record_end, record_serving
 from mlops_pipeline.delivery.judging import Judge
@@ -106,9 +106,10 @@ def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects)
     graph = predictor.graph
     uri = graph.model_uri.rstrip("/")
     manifest = _find_manifest(store, uri)
-    if manifest is None:
-        return None
     where = f"{deployment.namespace}/{deployment.name}, predictor {predictor.name}"
+    if manifest is None:
+        _require_none_of_ours(store, uri, where)
+        return None
     served = get_served(graph.implementation).name
     if manifest.framework != served:
         raise InvalidManifestError(
@@ -124,6 +125,21 @@ def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects)
             "Nothing was changed"
         )
     return ref_to(manifest.name, manifest.digest)
+
+
+def _require_none_of_ours(store: Objects, uri: str, where: str) -> None:
+    """Refuse what is left of an artifact of ours that has lost its manifest.
+
+    Raises:
+        IntegrityError: the folder has the name of an artifact, and files but no manifest.
+    """
+    ref = find_ref(uri)
+    if ref is not None and ArtifactStore(store).size(ref):
+        raise IntegrityError(
+            f"could not apply {where}: {uri} has no {MANIFEST}. The artifact was deleted in part, "
+            f"or never published completely. Train it again with `mlops-pipeline up {ref.name}`, "
+            f"or choose one from `mlops-pipeline models {ref.name}`. Nothing was changed"
+        )
 
 
 def _find_manifest(store: Objects, uri: str) -> Manifest | None:

@@ -11,11 +11,12 @@ Bucket `models`::
 import hashlib
 import io
 import json
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.clients.errors import (
@@ -38,7 +39,11 @@ from mlops_pipeline.serving.artifact import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 BUCKET = "models"
+_DAMAGES = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged object raises."""
+_log = logging.getLogger(__name__)
 _DIGEST_LENGTH = 64
 _URI = re.compile(rf"s3://{BUCKET}/(?P<name>[^/]+)/(?P<digest>[0-9a-f]{{{_DIGEST_LENGTH}}})")
 
@@ -142,12 +147,16 @@ class ArtifactStore:
                 self._store.put(BUCKET, prefix + MANIFEST, manifest.to_json().encode())
 
     def find_by_inputs(self, name: str, *, inputs_digest: str) -> ModelRef | None:
-        """Return the artifact that a training with these inputs made, if it is whole."""
+        """Return the artifact that a training with these inputs made, if it is whole.
+
+        A damaged record of it counts as none: the next training writes it again.
+        """
         index = self._store.find(BUCKET, f"{name}/inputs/{inputs_digest}.json")
-        if index is None:
+        try:
+            ref = ref_to(name, str(json.loads(index)["digest"])) if index is not None else None
+        except _DAMAGES:
             return None
-        ref = ref_to(name, str(json.loads(index)["digest"]))
-        return ref if self.exists(ref) else None
+        return ref if ref is not None and self.exists(ref) else None
 
     def size(self, ref: ModelRef) -> int:
         """Return the bytes that a server downloads."""
@@ -267,15 +276,26 @@ class ArtifactStore:
         return self.evaluation_file(ref, name) if name in known else None
 
     def evidence(
-        self, ref: ModelRef, name: str, make: Callable[[], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Return what was once found out about this artifact, finding it out when it is new."""
+        self,
+        ref: ModelRef,
+        name: str,
+        *,
+        make: Callable[[], Mapping[str, Any]],
+        parse: Callable[[Mapping[str, Any]], T],
+    ) -> T:
+        """Return what was once found out about this artifact, finding it out when it is new.
+
+        Evidence that `parse` cannot read is found out again.
+        """
         key = _evaluation_key(ref, f"{name}.json")
         if (known := self._store.find(BUCKET, key)) is not None:
-            return dict(json.loads(known))
+            try:
+                return parse(json.loads(known))
+            except _DAMAGES as error:
+                _log.warning("%s/%s is damaged (%r); finding it out again", BUCKET, key, error)
         found = make()
         self._store.put(BUCKET, key, json.dumps(found).encode())
-        return found
+        return parse(found)
 
     def models(self) -> Sequence[str]:
         """Return the names of all models that have artifacts, registered or not."""

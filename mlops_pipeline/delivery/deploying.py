@@ -9,7 +9,7 @@ from mlops_pipeline.delivery.desired import Desired, DesiredState
 from mlops_pipeline.delivery.history import Refusals, place_for, record_acceptance, record_serving
 from mlops_pipeline.delivery.proving import HoldoutProof
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
-from mlops_pipeline.delivery.verdicts import VerdictLog, standing
+from mlops_pipeline.delivery.verdicts import READABLE, Standing, VerdictLog, standing
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Expected, Platform
 from mlops_pipeline.platforms.seldon import (
@@ -89,25 +89,34 @@ def find_last_good(
 ) -> ModelRef | None:
     """Return the artifact that a new one must not be worse than, or None where there is none.
 
-    That is the deployed one, unless it is refused and serves only because somebody accepted that,
-    or nothing at all is known of it. Then, and where nothing is deployed, it is the artifact that
-    served here last by right. It may have gone from the object store, or be damaged there.
+    That is the deployed one, unless a check refuses it, so that it serves only because somebody
+    accepted that, or nothing at all is known of it. Then, and where nothing is deployed, it is the
+    artifact that served here last by right. It may have gone from the object store, or be damaged
+    there.
     """
     place, deployed = place_for(spec, platform), deployed_ref(spec, platform)
     if deployed is not None:
         entries = log.entries(deployed)
-        if standing(entries, place=place).state != "refused" and (
-            entries or artifacts.exists(deployed)
-        ):
+        is_known = entries or artifacts.exists(deployed)
+        if is_known and _may_be_compared_with(standing(entries, place=place)):
             return deployed
     served = (
         (period.since, digest)
         for digest, known in log.standings(spec.name, place=place).items()
-        if known.state != "refused"
+        if _may_be_compared_with(known)
         for period in known.served_by_right(place)
     )
     last = max(served, default=None)
     return ref_to(spec.name, last[1]) if last else None
+
+
+def _may_be_compared_with(known: Standing) -> bool:
+    """Say whether nothing refuses an artifact but an entry of its log that cannot be read.
+
+    That entry may have been a refusal, so the artifact may not be deployed. As the one that others
+    are compared with it stays: without it they would not be compared with anything.
+    """
+    return set(known.refused_by) <= {READABLE}
 
 
 def url_of(spec: ModelSpec, platform: Platform) -> str:

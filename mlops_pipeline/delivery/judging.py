@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlops_pipeline.clients.errors import PipelineError, UnavailableError
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    IntegrityError,
+    NotFoundError,
+    PipelineError,
+    UnavailableError,
+)
 from mlops_pipeline.clients.temporary import without_temporary
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
@@ -25,6 +31,9 @@ from mlops_pipeline.delivery.verdicts import (
 from mlops_pipeline.platforms.platform import Platform
 
 Facts = Mapping[str, str]
+_VERDICTS = (CommandError, IntegrityError, NotFoundError)
+"""Errors that say something of what is judged: its trial failed, it was changed, it is not there.
+Whoever raises one for another reason turns it into an UnavailableError first."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +93,14 @@ class Judge:
         With `accepts_worse` a failed comparison with another artifact passes, once.
 
         Raises:
-            UnavailableError: the other side cannot be asked at all; that is no verdict.
+            PipelineError: it could not be evaluated here and now (a store that does not answer, a
+                full disk, a missing image); that is no verdict.
         """
         facts: Facts = {}
         try:
             facts = criterion.facts(self, ref)
             verdict = criterion.decide(self, ref)
-        except UnavailableError:
-            raise
-        except PipelineError as error:
+        except _VERDICTS as error:
             verdict = Verdict(passed=False, description=without_temporary(str(error)))
         judgement = Judgement(
             criterion.name, verdict.passed, verdict.description, dict(facts), self.by

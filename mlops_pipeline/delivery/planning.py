@@ -1,6 +1,6 @@
 """What `up` would change for a model, found out without changing it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from mlops_pipeline.delivery.choosing import describe_refusal
 from mlops_pipeline.delivery.criteria import MATCHES, dataset_criteria, model_criteria
 from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
 from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
-from mlops_pipeline.delivery.judging import Criterion, Judge
-from mlops_pipeline.delivery.references import DatasetRef, ModelRef
+from mlops_pipeline.delivery.judging import Judge, Unmet
+from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, merge_hyperparameters
 from mlops_pipeline.platforms.layers import (
     Absent,
@@ -39,8 +39,8 @@ class Step:
     """keep, create, update, repair, load, train or deploy; decide: once what it needs is up;
     blocked: `up` cannot repair the layer, and the reason says what a person must do; refused: by a
     blocking check, which the reason names; held: what it is built on is refused, or somebody else
-    made the deployment of that name; verify: its objects were written again, and `up` reads
-    them."""
+    made the deployment of that name; verify: its objects were written again, or a check was not
+    evaluated on what decides now: `up` does that first, and it may refuse."""
     reason: str = ""
 
 
@@ -76,21 +76,21 @@ def plan_model(
             _dataset(model, "load", "no snapshot of these inputs"),
             *_unknown(model, "its dataset is new", platform=platform),
         ]
-    if refusal := _refusal(judge, dataset_criteria(model.spec.dataset), snapshot.ref):
+    known = judge.find_unmet(dataset_criteria(model.spec.dataset), snapshot.ref)
+    if refusal := _refusal(known):
         held = f"its dataset is refused: {refusal}"
         return [
             _dataset(model, "refused", refusal),
             Step(f"{model.name}/model", "held", held),
             _plan_deployment(model, None, platform=platform, held=held),
         ]
+    waiting = _unevaluated(known)
+    dataset = _dataset(model, "verify" if waiting else "keep", waiting)
     order = TrainingOrder(model, snapshot.ref, merge_hyperparameters(model.spec, {}))
     ref = judge.artifacts.find_by_inputs(model.name, inputs_digest=order.inputs_digest())
     if ref is None:
-        return [
-            _dataset(model, "keep"),
-            *_unknown(model, "no artifact of these inputs", platform=platform),
-        ]
-    return [_dataset(model, "keep"), *_plan_artifact(model, ref, judge)]
+        return [dataset, *_unknown(model, "no artifact of these inputs", platform=platform)]
+    return [dataset, *_plan_artifact(model, ref, judge)]
 
 
 def _dataset(model: RegisteredModel, action: str, reason: str = "") -> Step:
@@ -112,12 +112,15 @@ def _unknown(model: RegisteredModel, why: str, *, platform: Platform | None = No
 
 def _plan_artifact(model: RegisteredModel, ref: ModelRef, judge: Judge) -> list[Step]:
     """Plan the model and its deployment where the artifact of the inputs exists."""
-    refusal = _refusal(judge, model_criteria(model.spec), ref)
+    known = judge.find_unmet(model_criteria(model.spec), ref)
+    refusal, waiting = _refusal(known), _unevaluated(known, besides={MATCHES})
     action, seen = ("refused", refusal) if refusal else _verified(model, ref, judge)
     if action != "refused":
+        if waiting:
+            action, seen = "verify", f": {waiting}"
         return [
             Step(f"{model.name}/model", action, f"{ref.digest[:12]}{seen}"),
-            _plan_deployment(model, ref, platform=judge.platform),
+            _plan_deployment(model, ref, platform=judge.platform, is_verified=action == "keep"),
         ]
     deployed = deployed_ref(model.spec, judge.platform)
     stays = f"; {deployed.digest[:12]} keeps serving" if deployed else ""
@@ -128,10 +131,15 @@ def _plan_artifact(model: RegisteredModel, ref: ModelRef, judge: Judge) -> list[
     ]
 
 
-def _refusal(judge: Judge, criteria: Sequence[Criterion], ref: DatasetRef | ModelRef) -> str:
-    """Return which criteria refuse it, by the verdicts that are known; empty where none does."""
-    unmet = (u for u in judge.find_unmet(criteria, ref) if u.refused)
-    return "; ".join(f"{u.criterion}: {u.sentence}" for u in unmet)
+def _refusal(known: Iterable[Unmet]) -> str:
+    """Return which criteria refuse it, by the verdicts that are known; empty if none does."""
+    return "; ".join(f"{u.criterion}: {u.sentence}" for u in known if u.refused)
+
+
+def _unevaluated(known: Iterable[Unmet], *, besides: Collection[str] = ()) -> str:
+    """Return which criteria nobody has evaluated on what decides now; empty if there is none."""
+    names = [u.criterion for u in known if not u.refused and u.criterion not in besides]
+    return f"not evaluated yet: {', '.join(names)}" if names else ""
 
 
 def _verified(model: RegisteredModel, ref: ModelRef, judge: Judge) -> tuple[str, str]:
@@ -169,11 +177,16 @@ def _describe_missing_store(state: SeenState) -> str:
 
 
 def _plan_deployment(
-    model: RegisteredModel, ref: ModelRef | None, *, platform: Platform, held: str = ""
+    model: RegisteredModel,
+    ref: ModelRef | None,
+    *,
+    platform: Platform,
+    held: str = "",
+    is_verified: bool = True,
 ) -> Step:
     """Plan the deployment. `ref` is the artifact of the inputs, None where it is to be trained.
 
-    `held` says why that artifact may not be deployed.
+    `held` says why that artifact may not be deployed. Unless it `is_verified`, its checks decide.
     """
     name, state = f"{model.name}/deployment", DesiredState(model.spec, platform)
     try:
@@ -186,7 +199,10 @@ def _plan_deployment(
         return Step(name, "held", held)
     if ref is None:
         return Step(name, "deploy", "new artifact")
-    return _compare(model, state.wanting(ref, by="plan", is_pinned=False), state, platform)
+    step = _compare(model, state.wanting(ref, by="plan", is_pinned=False), state, platform)
+    if step.action == "deploy" and not is_verified:
+        return replace(step, action="decide", reason=f"{step.reason}, if its checks pass")
+    return step
 
 
 def _plan_pinned(

@@ -119,15 +119,21 @@ def _answers_of(
     """Return the class that `reference` answers for each row of `asked`, those of `ref`."""
     served_as = f"{spec.server.parameters} {environment.fingerprint()} spread {_COMPARED_ROWS}"
     name = hashlib.sha256(f"{reference.digest} {served_as}".encode()).hexdigest()
-    found = artifacts.evidence(
+    return artifacts.evidence(
         ref,
         f"answers-of-{name}",
-        lambda: {
+        make=lambda: {
             "reference": reference.digest,
             "classes": _ask(spec, reference, asked, artifacts, environment),
         },
+        parse=lambda found: _one_for_each(found["classes"], rows=len(asked.y)),
     )
-    return list(found["classes"])
+
+
+def _one_for_each(classes: Sequence[Any], *, rows: int) -> list[int]:
+    if len(classes) != rows:
+        raise ValueError(f"expected {rows} answers, got {len(classes)}")
+    return [int(number) for number in classes]
 
 
 def _ask(

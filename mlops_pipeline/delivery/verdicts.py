@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, get_args
 
 from mlops_pipeline.clients.s3 import Objects
@@ -268,12 +268,14 @@ class VerdictLog:
         self._read_already: dict[tuple[str, str], Entry | None] = {}
 
     def append(self, ref: DatasetRef | ModelRef, entry: Entry) -> Entry:
-        """Write an entry and return it with its time.
+        """Write an entry and return it with its time, which is after that of every earlier one.
+
+        The clocks of two machines differ: an acceptance must not be older than what it accepts.
 
         Raises:
             UnavailableError: the object store did not take it.
         """
-        moment = self._now()
+        moment = max([self._now(), *(_just_after(known) for known in self.entries(ref))])
         stamped = replace(entry, time=moment.isoformat(timespec="microseconds"))
         name = f"{moment.strftime(_KEY_TIME)}-{uuid.uuid4().hex[:8]}.json"
         kind = next(name for name, made in _KINDS.items() if isinstance(entry, made))
@@ -319,6 +321,13 @@ class VerdictLog:
             if (entry := read[bucket, key]) is not None:
                 entries.setdefault(key.split("/")[2], []).append(entry)
         return entries
+
+
+def _just_after(entry: Entry) -> datetime:
+    """Return the next moment after an entry; the beginning of time if its own cannot be read."""
+    if not entry.time:
+        return datetime.min.replace(tzinfo=timezone.utc)
+    return datetime.fromisoformat(entry.time) + timedelta(microseconds=1)
 
 
 def _bucket(ref: DatasetRef | ModelRef) -> str:

@@ -15,14 +15,16 @@ from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.platforms.platform import ServingEnvironment
+from mlops_pipeline.serving.errors import ExitCode
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _SKEW_ROWS = 1_000
 """Most hold-out rows that the skew guard compares."""
-_ENDED_FROM_OUTSIDE = 125
-"""Exit codes from here on are those of a container engine, or of a signal (128 + its number)."""
+_VERDICTS = (ExitCode.SETTINGS, ExitCode.ARTIFACT, ExitCode.MODEL, ExitCode.ROWS)
+"""Exit codes of a trial that says what stays so. Others are those of a full disk, a lack of memory,
+a container engine, or a signal."""
 _VALUES_PER_REQUEST = 100_000
 """Most numbers in one request of the hold-out set: about 1 MB of JSON."""
 _HOLDOUT_TIMEOUT = 120.0
@@ -83,12 +85,14 @@ def check_skew(
         f"{server.implementation} {server.parameters} {environment.fingerprint()} "
         f"spread {_SKEW_ROWS}"
     )
-    found = artifacts.evidence(
+    return artifacts.evidence(
         ref,
         f"served-by-{hashlib.sha256(served_as.encode()).hexdigest()}",
-        lambda: asdict(_try_serving(spec, ref, artifacts, environment)),
+        make=lambda: asdict(_try_serving(spec, ref, artifacts, environment)),
+        parse=lambda found: SkewReport(
+            int(found["rows"]), float(found["max_difference"]), str(found["environment"])
+        ),
     )
-    return SkewReport(**found)
 
 
 def _try_serving(
@@ -132,7 +136,7 @@ def scores_where_served(
                 parameters=spec.server.parameters,
             )
         except CommandError as error:
-            if error.exit_code in range(1, _ENDED_FROM_OUTSIDE):
+            if error.exit_code in _VERDICTS:
                 raise
             raise UnavailableError(
                 f"the trial of {ref.name} {ref.digest[:12]} did not finish, so there is no "

@@ -16,8 +16,8 @@ Who trains holds the first one from start to end, and the second one, the turn, 
 artifact is trained and stored. So a rollback waits for no training, and neither another training
 nor a change of a layer comes in between.
 """
-_PATIENCE = 3600.0
-"""Seconds to wait for another command or run."""
+_PATIENCE = 86_400.0
+"""Seconds to wait for another command or run: a day, since trainings have limits of their own."""
 _here = threading.local()
 """`turn`: the turn that this thread has."""
 

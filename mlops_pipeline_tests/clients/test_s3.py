@@ -257,3 +257,22 @@ def test_an_existing_object_is_a_conflict_at_once(stuttering: ObjectStore) -> No
     with pytest.raises(ConflictError):
         stuttering.put("b", "k", b"mine", if_absent=True)
     assert Stuttering.asked == ["PUT"]
+
+
+MISSING = (404, failure("NoSuchKey"))
+LISTED = "<ListBucketResult><Contents><Key>k</Key><Size>5</Size></Contents></ListBucketResult>"
+
+
+def test_an_object_that_is_listed_but_not_returned_is_not_taken_for_none(
+    stuttering: ObjectStore,
+) -> None:
+    """SeaweedFS lists names before the volumes with their content are there."""
+    Stuttering.script = [MISSING, (200, LISTED), MISSING]
+    with pytest.raises(UnavailableError, match=r"b/k .* it does not exist, but the store lists it"):
+        stuttering.find("b", "k")
+    Stuttering.script = [MISSING, (200, LISTED), (200, "whole")]
+    assert stuttering.find("b", "k") == b"whole"
+    Stuttering.script = [MISSING, (200, LISTED.replace("<Key>k<", "<Key>kk<"))]
+    assert stuttering.find("b", "k") is None
+    Stuttering.script = [(404, failure("NoSuchBucket"))]
+    assert stuttering.find("b", "k") is None

@@ -206,3 +206,20 @@ def test_another_secret_gets_no_artifact_past_its_checks(
     log.append(ref, Judgement("accuracy", passed=False, sentence="accuracy 0.36"))
     with pytest.raises(RefusedError, match=r"accuracy 0\.36"):
         _apply(platform, _manifest(ref.uri, secret="copy-of-our-keys"))
+
+
+@pytest.mark.parametrize("left", ["the files", "the files and a refusal"])
+def test_what_is_left_of_an_artifact_without_a_manifest_is_refused(
+    platform: FakePlatform, ref: ModelRef, left: str
+) -> None:
+    log = VerdictLog(platform.store)
+    if "refusal" in left:
+        log.append(ref, Judgement("accuracy", passed=False, sentence="accuracy 0.36"))
+    platform.store.delete("models", f"toy/{ref.digest}/manifest.json")
+    for accept in (False, True):
+        with pytest.raises(
+            IntegrityError, match=r"has no manifest\.json\. The artifact was deleted"
+        ):
+            _apply(platform, _manifest(ref.uri), accept=accept)
+    assert platform.deployments.list() == []
+    assert not standing(log.entries(ref)).served

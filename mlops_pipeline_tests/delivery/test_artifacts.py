@@ -106,9 +106,35 @@ def test_evidence_is_found_out_once(tmp_path: Path) -> None:
     artifacts = ArtifactStore(FakeObjectStore())
     ref = artifacts.publish(manifest, files=files, evaluation=evaluation)
 
-    found = [artifacts.evidence(ref, "e", lambda n=n: {"n": n}) for n in (1, 2)]  # type: ignore[misc]
+    assert [_note(artifacts, ref, n) for n in (1, 2)] == [1, 1]
 
-    assert found == [{"n": 1}, {"n": 1}]
+
+def _note(artifacts: ArtifactStore, ref: ModelRef, number: int) -> int:
+    return artifacts.evidence(
+        ref, "e", make=lambda: {"n": number}, parse=lambda found: int(found["n"])
+    )
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b'{"n": "x"}', b"[" * 100_000])
+def test_damaged_evidence_is_found_out_again(tmp_path: Path, damaged: bytes) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    store = FakeObjectStore()
+    artifacts = ArtifactStore(store)
+    ref = artifacts.publish(manifest, files=files, evaluation=evaluation)
+    store.put("models", f"{ref.name}/evaluations/{ref.digest}/e.json", damaged)
+    assert [_note(artifacts, ref, n) for n in (1, 2)] == [1, 1]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b"7"])
+def test_a_damaged_record_of_inputs_counts_as_none(tmp_path: Path, damaged: bytes) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    store = FakeObjectStore()
+    artifacts = ArtifactStore(store)
+    ref = artifacts.publish(manifest, files=files, evaluation=evaluation)
+    inputs = manifest.inputs_digest
+    assert artifacts.find_by_inputs(ref.name, inputs_digest=inputs) == ref
+    store.put("models", f"{ref.name}/inputs/{inputs}.json", damaged)
+    assert artifacts.find_by_inputs(ref.name, inputs_digest=inputs) is None
 
 
 def test_prune_counts_only_good_artifacts_and_keeps_the_last_served_ones(tmp_path: Path) -> None:

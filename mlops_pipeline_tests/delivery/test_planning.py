@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,9 @@ from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.desired import DesiredState
-from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.judging import Criterion, Judge
 from mlops_pipeline.delivery.planning import Step, plan_layers, plan_model
-from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, Ready, Unknown
 from mlops_pipeline.platforms.observing import SeenState, observe_platform
@@ -73,13 +74,31 @@ def test_a_models_plan_follows_the_current_state() -> None:
     assert _actions(platform) == ["load", "train", "deploy"]
     datasets, artifacts = DatasetStore(platform.store), ArtifactStore(platform.store)
     snapshot = datasets.ensure(REGISTERED, file=None)
+    assert _actions(platform) == ["verify", "train", "deploy"]
+    _judge(platform, dataset_criteria(TOY.dataset), snapshot.ref)
     assert _actions(platform) == ["keep", "train", "deploy"]
     order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
     ref = ensure_trained(order, datasets=datasets, artifacts=artifacts, run_id="r", force=False).ref
+    _, model, deployment = _plan(platform)
+    assert (model.action, deployment.action) == ("verify", "decide")
+    assert model.reason.endswith(
+        ": not evaluated yet: accuracy_at_least_threshold, predicts_the_same_where_it_is_served"
+    )
+    assert deployment.reason == "seldon/toy-model is missing, if its checks pass"
+    platform.serving_environment.scores = [[float(n < 5), float(n >= 5)] for n in range(10)]
+    _judge(platform, model_criteria(TOY), ref)
     assert _actions(platform) == ["keep", "keep", "deploy"]
     platform.deployments.apply(seldon_deployment(TOY, ref, secret=platform.object_store_secret()))
     assert _actions(platform) == ["keep", "keep", "keep"]
-    platform.deployments.applied.clear()
+
+
+def test_a_plan_follows_the_current_state_of_the_deployment() -> None:
+    platform = FakePlatform()
+    order = _trained(platform)
+    artifacts = ArtifactStore(platform.store)
+    ref = artifacts.find_by_inputs("toy", inputs_digest=order.inputs_digest())
+    assert ref is not None
+    _judge(platform, model_criteria(TOY), ref)
     other = replace(ref, digest="0" * 64)
     platform.deployments.apply(seldon_deployment(TOY, other, secret=platform.object_store_secret()))
     platform.deployments.difference = "the engine is off, the settings say on"
@@ -102,13 +121,22 @@ def test_a_models_plan_follows_the_current_state() -> None:
     assert first.reason == "the store is silent"
 
 
+def _judge(
+    platform: FakePlatform, criteria: Sequence[Criterion], ref: DatasetRef | ModelRef
+) -> None:
+    judge = Judge(platform, by="a test")
+    for criterion in criteria:
+        judge.evaluate(criterion, ref)
+
+
 def _trained(platform: FakePlatform) -> TrainingOrder:
-    """Load and train the toy model, and judge neither."""
+    """Load and train the toy model, and judge its data alone."""
     for layer in platform.layers:
         layer.ensure()
     platform.serving_environment.scores = [[float(n < 5), float(n >= 5)] for n in range(10)]
     datasets, artifacts = DatasetStore(platform.store), ArtifactStore(platform.store)
     snapshot = datasets.ensure(REGISTERED, file=None)
+    _judge(platform, dataset_criteria(TOY.dataset), snapshot.ref)
     order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
     ensure_trained(order, datasets=datasets, artifacts=artifacts, run_id="r", force=False)
     return order

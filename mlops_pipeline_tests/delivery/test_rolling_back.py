@@ -21,6 +21,7 @@ from mlops_pipeline.delivery.rolling_back import (
 from mlops_pipeline.delivery.verdicts import (
     COMPARED_WITH,
     PLACE,
+    READABLE,
     Acceptance,
     Judgement,
     ServingStarted,
@@ -315,3 +316,20 @@ def test_verdicts_are_not_listed_as_artifacts(history: History) -> None:
     assert history.judge.artifacts.list("toy") == []
     assert history.state(ref) == "passed"
     assert history.judge.artifacts.models() == ["toy"]
+
+
+def test_an_unreadable_entry_switches_no_comparison_off(history: History) -> None:
+    """It may have been a refusal: such an artifact is not deployed, but others are compared."""
+    deployed = history.serve(history.judged())
+    store = history.platform.store
+    (key, *_) = (k for k in store.objects if f"verdicts/{deployed.digest}/" in k[1])
+    store.objects[key] = store.objects[key][:40]
+    judge = Judge(history.platform, by="another process")
+    assert standing(judge.log.entries(deployed)).refused_by == (READABLE,)
+    assert (
+        find_last_good(TOY, history.platform, artifacts=judge.artifacts, log=judge.log) == deployed
+    )
+    history.platform.deployments.delete("toy-model", namespace="seldon")
+    assert (
+        find_last_good(TOY, history.platform, artifacts=judge.artifacts, log=judge.log) == deployed
+    )

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.clients.errors import (
+    AccessDeniedError,
     CommandError,
+    ConfigurationError,
     IntegrityError,
     NotFoundError,
+    PipelineError,
     UnavailableError,
 )
 from mlops_pipeline.delivery.artifacts import ArtifactStore
@@ -55,7 +58,7 @@ def test_an_interrupted_trial_gives_no_verdict(pair: Pair, exit_code: int | None
     assert pair.compare().comparison.lost == 0
 
 
-@pytest.mark.parametrize("exit_code", [None, -9, 137])
+@pytest.mark.parametrize("exit_code", [None, -9, 1, 5, 124, 137])
 def test_nor_is_one_of_the_skew_guard(pair: Pair, exit_code: int | None) -> None:
     judge = Judge(pair.platform, by="a test")
     (skew,) = (c for c in own_criteria(TOY) if c.name.startswith("predicts"))
@@ -65,6 +68,23 @@ def test_nor_is_one_of_the_skew_guard(pair: Pair, exit_code: int | None) -> None
     assert judge.log.entries(pair.new) == []
     pair.environment.error = CommandError("it does not load", exit_code=4)
     assert not judge.evaluate(skew, pair.new).passed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigurationError("could not write model.joblib: no space left on device"),
+        UnavailableError("the serving image is not on this machine"),
+        AccessDeniedError("the object store rejected the keys"),
+    ],
+)
+def test_what_this_machine_lacks_is_no_verdict(pair: Pair, error: PipelineError) -> None:
+    judge = Judge(pair.platform, by="a test")
+    (skew,) = (c for c in own_criteria(TOY) if c.name.startswith("predicts"))
+    pair.environment.error = error
+    with pytest.raises(type(error), match=str(error)):
+        judge.evaluate(skew, pair.new)
+    assert judge.log.entries(pair.new) == []
 
 
 @pytest.mark.parametrize("exit_code", [4, 6])

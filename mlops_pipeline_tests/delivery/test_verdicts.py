@@ -254,3 +254,15 @@ def test_an_invalid_entry_refuses(log: VerdictLog, store: FakeObjectStore, text:
 def test_a_verdict_that_cannot_be_written_is_not_passed_over() -> None:
     with pytest.raises(UnavailableError):
         VerdictLog(FakeObjectStore(fail_after=0)).append(REF, BAD)
+
+
+def test_an_entry_is_newer_than_every_earlier_one(store: FakeObjectStore) -> None:
+    """The machine that judged is five minutes ahead of the one on which a person accepts."""
+    ahead = VerdictLog(store, now=lambda: datetime(2026, 3, 1, 12, 5, tzinfo=timezone.utc))
+    judged = ahead.append(REF, WORSE)
+    behind = VerdictLog(store, now=lambda: datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc))
+    accepted = behind.append(REF, Acceptance("worse", {"not_worse": "10 rows lost"}))
+    assert accepted.time > judged.time
+    assert is_accepted_as_worse(*_last_and_all(behind.entries(REF), WORSE))
+    assert behind.append(REF, ServingStarted(PLACE)).time > accepted.time
+    assert [type(entry) for entry in behind.entries(REF)] == [Judgement, Acceptance, ServingStarted]

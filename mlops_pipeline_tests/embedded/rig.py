@@ -118,6 +118,10 @@ class Rig:
         wait_until("its end", lambda: None if _is_gone(process) else "alive", timeout=5)
         return process.pid
 
+    def stop(self, program: str) -> None:
+        """Stop a program and forget it until it is put again."""
+        self._supervisor.stop([program])
+
     @property
     def _supervisor(self) -> Supervisor:
         (supervisor,) = [x for x in self.platform.layers if isinstance(x, Supervisor)]

@@ -15,8 +15,10 @@ import psutil
 import pytest
 
 from mlops_pipeline.clients import ports
+from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.platforms.embedded import store_program
-from mlops_pipeline.platforms.layers import Ready
+from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
+from mlops_pipeline.platforms.layers import Broken, Ready, by_name
 from mlops_pipeline_tests.embedded.rig import Rig, predictor, rig_in
 from mlops_pipeline_tests.embedded.test_platform_serving import artifact, publish
 
@@ -164,3 +166,37 @@ def test_a_port_whose_socket_another_user_left_is_passed_over() -> None:
         assert not store_program.is_free(port)
     finally:
         left.unlink()
+
+
+IMPOSTOR = """
+import os, socket, sys
+os.setuid(65534)
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    print("listening", flush=True)
+    while True:
+        connection, _ = server.accept()
+        print(connection.recv(100), flush=True)
+"""
+
+
+def test_an_impostor_on_the_port_of_the_store_is_not_asked(rig: Rig, artifact: Path) -> None:
+    """What a store returns may be a model, and loading that runs code as its user."""
+    uri = publish(rig, artifact, "other")
+    store = by_name(rig.platform.layers, "object_store")
+    assert isinstance(store, SeaweedObjectStore)
+    rig.stop(store.name)
+    command = [sys.executable, "-c", IMPOSTOR, store.endpoint().rpartition(":")[2]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as impostor:
+        assert impostor.stdout is not None
+        try:
+            assert impostor.stdout.readline() == "listening\n"
+            with pytest.raises(UnavailableError, match=r"a program of another user \(id 65534\)"):
+                rig.platform.object_store().get("models", "kept")
+            with pytest.raises(UnavailableError, match="a program of another user"):
+                rig.apply(predictor(uri), name="other")
+            assert isinstance(store.observe(), Broken)
+            assert rig.ensure(store.name).action == "repaired"
+            assert_all_is_as_it_was(rig)
+        finally:
+            impostor.kill()
+        assert impostor.stdout.read() == ""

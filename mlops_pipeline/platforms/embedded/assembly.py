@@ -33,7 +33,7 @@ def assemble(
             locks=locks,
             records=records,
             servers=Servers(state, settings, supervisor),
-            models=ModelFolders(state.models, state.secrets),
+            models=ModelFolders(state.models, state.secrets, is_ours=object_store.is_at),
             gateway=gateway,
             object_store=object_store,
             fingerprint=fingerprint,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mlops_pipeline.clients.errors import WaitTimeoutError
+from mlops_pipeline.clients.errors import PipelineError, WaitTimeoutError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
 from mlops_pipeline.platforms.embedded.interfaces import Gateway, Secrets
@@ -55,28 +55,35 @@ class Exposure:
     def undoing(self, before: Record | None, deployment: SeldonDeployment) -> Iterator[None]:
         """Put routes and record back, and stop what was started, if it does not come to serve.
 
-        Its artifact is dropped too: it may have been damaged on this machine.
+        Its artifact is dropped too: it may have been damaged on this machine. Whatever of this
+        fails is logged, and left to the next apply.
         """
-        parts = self._parts
         name, namespace = deployment.name, deployment.namespace
-        running = parts.servers.programs(name, namespace=namespace)
+        running = self._parts.servers.programs(name, namespace=namespace)
         try:
             yield
         except BaseException:
-            tried = parts.records.find(name, namespace=namespace)
-            if tried != before:
-                self._put_back(before, name, namespace)
-                self._drain(_clusters(tried) - _clusters(before))
-            serving = before.programs if before else set()
-            with parts.locks.held("state", purpose=f"clean up after {name}"):
-                if tried != before:
-                    parts.gateway.publish("clusters", parts.records.routes())
-                # Without a record, nobody knows which of the older programs serve.
-                known = serving if before is not None else running
-                new = parts.servers.programs(name, namespace=namespace) - known
-                parts.servers.stop(new)
-                self._discard()
+            try:
+                self._undo(before, running, name, namespace)
+            except PipelineError:
+                _log.exception("could not undo the changes of %s/%s", namespace, name)
             raise
+
+    def _undo(
+        self, before: Record | None, running: Collection[str], name: str, namespace: str
+    ) -> None:
+        parts = self._parts
+        tried = parts.records.find(name, namespace=namespace)
+        if tried != before:
+            self._put_back(before, name, namespace)
+            self._drain(_clusters(tried) - _clusters(before))
+        with parts.locks.held("state", purpose=f"clean up after {name}"):
+            if parts.gateway.is_running():
+                parts.gateway.publish("clusters", parts.records.routes())
+            # Without a record, nobody knows which of the older programs serve.
+            known = before.programs if before is not None else set(running)
+            parts.servers.stop(parts.servers.programs(name, namespace=namespace) - known)
+            self._discard()
 
     def _put_back(self, before: Record | None, name: str, namespace: str) -> None:
         """Make the record, and then the routes, what they were."""

@@ -20,8 +20,9 @@ from mlops_pipeline.serving.artifact import MANIFEST, ArtifactError, verify
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
 
+_ENDPOINT = "RCLONE_CONFIG_S3_ENDPOINT"
 _KEYS = {
-    "RCLONE_CONFIG_S3_ENDPOINT",
+    _ENDPOINT,
     "RCLONE_CONFIG_S3_ACCESS_KEY_ID",
     "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY",
 }
@@ -35,10 +36,13 @@ class ModelFolders:
         folder: Path,
         secrets: Path,
         *,
-        connect: "Callable[[dict[str, str]], Objects] | None" = None,
+        is_ours: Callable[[str], bool] = lambda _: False,
+        connect: "Callable[..., Objects] | None" = None,
     ) -> None:
+        """`is_ours` says whether the platform's own object store has an address."""
         self._folder = folder
         self._secrets = secrets
+        self._is_ours = is_ours
         self._connect = connect or _connect
 
     def path(self, uri: str) -> Path:
@@ -59,7 +63,7 @@ class ModelFolders:
             if _is_whole(path):
                 return path
             self.discard(path)
-        store = self._connect(keys_to_store)
+        store = self._connect(keys_to_store, is_ours=self._is_ours(keys_to_store[_ENDPOINT]))
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         prefix = prefix.rstrip("/") + "/"
         keys = sorted(store.sizes(bucket, prefix))
@@ -108,13 +112,13 @@ class ModelFolders:
         return {str(key): str(value) for key, value in content.items()}
 
 
-def _connect(secret: dict[str, str]) -> "Objects":
+def _connect(secret: dict[str, str], *, is_ours: bool) -> "Objects":
     from mlops_pipeline.clients.s3 import Credentials, ObjectStore
 
     keys = Credentials(
         secret["RCLONE_CONFIG_S3_ACCESS_KEY_ID"], secret["RCLONE_CONFIG_S3_SECRET_ACCESS_KEY"]
     )
-    return ObjectStore(secret["RCLONE_CONFIG_S3_ENDPOINT"], keys)
+    return ObjectStore(secret[_ENDPOINT], keys, is_ours=is_ours)
 
 
 def _inside(folder: Path, key: str, uri: str) -> Path:

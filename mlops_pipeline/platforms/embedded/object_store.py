@@ -62,7 +62,8 @@ class SeaweedObjectStore(SupervisedLayer):
 
     def obstacle(self) -> str:
         """Say that its disk is full."""
-        return describe_lack_of_space(self._data) if self._data.exists() else ""
+        lack = describe_lack_of_space(self._data) if self._data.exists() else ""
+        return f"it cannot store anything: {lack}" if lack else ""
 
     def look(self) -> LayerState:
         """Examine the store with requests that our keys sign."""
@@ -86,8 +87,6 @@ class SeaweedObjectStore(SupervisedLayer):
 
     def finish(self, state: LayerState) -> LayerState:
         """Create the buckets, and the Secrets that servers read them with."""
-        if lack := describe_lack_of_space(self._data):
-            raise ConfigurationError(f"the object store cannot store anything: {lack}")
         state = self._take_writes_again(state)
         if not isinstance(state, Ready):
             # SeaweedFS answers before its volumes have registered with its master: until then it
@@ -123,7 +122,12 @@ class SeaweedObjectStore(SupervisedLayer):
             remedy=_REMEDY,
             patience=patience,
             attempts=attempts,
+            is_ours=True,
         )
+
+    def is_at(self, endpoint: str) -> bool:
+        """Say whether this store has the address."""
+        return self.is_configured() and endpoint == self.endpoint()
 
     def endpoint(self) -> str:
         """Return `http://127.0.0.1:<port>`.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlops_pipeline.clients import ports
-from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.clients.waiting import wait_until
@@ -151,8 +151,8 @@ class SupervisedLayer(ABC):
         """Bring the program up.
 
         Raises:
-            PipelineError: it does not start, another program answers on its port, or there is an
-                obstacle.
+            PipelineError: it does not start, or another program answers on its port.
+            ConfigurationError: it runs, but there is an obstacle.
         """
         self._supervisor.require_ready(self.called)
         with self._parts.locks.held("layers", purpose=f"bring up {self.called}"):
@@ -160,6 +160,8 @@ class SupervisedLayer(ABC):
             self.prepare()
             if not isinstance(state, Ready):
                 self.start()
+            if obstacle := self.obstacle():
+                raise ConfigurationError(f"{self.called} runs, but is not ready: {obstacle}")
             state = self.finish(state)
             return Change(action_from(state), self.facts())
 

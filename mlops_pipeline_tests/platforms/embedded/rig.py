@@ -96,7 +96,7 @@ class FakeRig:
             loopback=self.supervisor.loopback,
             clock=self.clock,
         )
-        models = ModelFolders(state.models, state.secrets, connect=lambda _: self.store)
+        models = ModelFolders(state.models, state.secrets, connect=lambda _, **__: self.store)
         return EmbeddedDeployments(
             EmbeddedParts(
                 settings=settings,

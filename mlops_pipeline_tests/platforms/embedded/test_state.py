@@ -347,7 +347,7 @@ def folders(tmp_path: Path) -> Callable[..., ModelFolders]:
 
     def make(store: FakeObjectStore) -> ModelFolders:
         folder, secrets = tmp_path / "models", tmp_path / "secrets"
-        return ModelFolders(folder, secrets, connect=lambda _: store)
+        return ModelFolders(folder, secrets, connect=lambda _, **__: store)
 
     return make
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlops_pipeline.clients.containers import EngineApi, Mount, full_reference
-from mlops_pipeline.clients.errors import NotFoundError
+from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.platforms import offline
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
@@ -48,7 +48,7 @@ class ImageServingEnvironment:
         `rows` is an .npy file of shape [n, features]; the answer has shape [n, outputs].
 
         Raises:
-            NotFoundError: the image is not built.
+            UnavailableError: the image is not built.
             CommandError: the artifact does not load or does not predict; has the reason.
             IntegrityError: the container's output is not a table of scores.
         """
@@ -68,9 +68,9 @@ class ImageServingEnvironment:
     def _image(self, implementation: str) -> str:
         reference = self._serving.reference(implementation)
         if not self._engine.has_image(full_reference(reference)):
-            raise NotFoundError(
-                f"could not test an artifact in the serving image: {reference} is not built; "
-                "build it with `mlops-pipeline up serving_image`"
+            raise UnavailableError(
+                f"could not test an artifact in the serving image: {reference} is not on this "
+                "machine; build it with `mlops-pipeline up serving_image`"
             )
         return full_reference(reference)
 

@@ -91,7 +91,8 @@ def _beside(
     if served.exposed.keys() <= served.ready:
         way = between(served.there, placed, served.exposed)
         return [*(Stage(d, moves=_gives_traffic(d, new)) for d in way), last]
-    way = between(served.there, placed, served.there.traffic())
+    asked = {name: share for name, share in served.there.traffic().items() if share}
+    way = between(served.there, placed, asked)
     first = [deployment for deployment in way if not _gives_traffic(deployment, new)]
     return [*(Stage(deployment, waits_for_route=False) for deployment in first), last]
 

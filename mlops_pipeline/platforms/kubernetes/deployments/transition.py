@@ -75,8 +75,13 @@ class Transition:
         self._placed = manifests.place(wanted)
         self._unproved: tuple[Predictor, ...] = ()
         """Predictors that get no requests yet, and must be proved before they do."""
-        self.applied: Manifest = {}
+        self._answers_alike = False
+        """Whether the wanted predictors serve an artifact that was served before: then no answer
+        shows by which route it came."""
+        self.applied: Manifest = before or {}
         """The object as the last step left it."""
+        self._is_proved = False
+        """Whether the wanted version has the traffic and answered through the gateway."""
         self._sent: Manifest = {}
         """What was sent last: an answer may be lost."""
 
@@ -91,8 +96,7 @@ class Transition:
         with self._undoing(steps) as done:
             waited, is_checked = False, False
             for step in steps:
-                if done:
-                    self._require_untouched()
+                self._require_untouched()
                 self._apply(step)
                 waited |= self._wait(step, stale={} if done else stale)
                 is_last = step is steps[-1]
@@ -103,7 +107,9 @@ class Transition:
                         self._prove_alone(proof, step)
                     if not is_checked and (step.moves or is_last):
                         proof.exposed()
-                        is_checked = True
+                        is_checked = self._is_proved = True
+                        if not is_last and self._answers_alike:
+                            self._parts.clock.sleep(_ROUTE_DELAY)
                 done.append(step)
             if waited and self._before is not None and not self._unproved:
                 # The gateway may still send requests to pods that were replaced under their name.
@@ -120,6 +126,7 @@ class Transition:
             rollout = look(self._api, self._before)
             there = self._manifests.standing(self._before)
             served = Served(there, traffic_of(rollout.routes), serving(rollout, there))
+            self._answers_alike = bool(_digests(there) & _digests(self._placed))
         if proves:
             self._unproved = unproved(served, self._placed)
         return plan(served, self._wanted, self._placed, unproved=self._unproved)
@@ -222,16 +229,18 @@ class Transition:
 
         Raises:
             FatalStateError: somebody deleted it.
-            ConflictError: it asks for something else.
+            ConflictError: it asks for something else, or somebody created it.
         """
         wanted = self._wanted
         now = self._api.find(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
+        if now is None and not self.applied:
+            return {}
         if now is None:
             raise FatalStateError(
                 f"{wanted.namespace}/{wanted.name} was deleted while it was being rolled out; "
                 "apply it again"
             )
-        if _request(now) != _request(self.applied):
+        if not self.applied or _request(now) != _request(self.applied):
             raise ConflictError(
                 f"somebody changed {wanted.namespace}/{wanted.name} while it was being rolled out, "
                 "and that change stays. Run the command again to decide on its new state"
@@ -242,7 +251,8 @@ class Transition:
     def _undoing(self, steps: Sequence[Stage]) -> Iterator[list[Stage]]:
         """Restore the previous manifest if a step fails. The caller notes the steps that are done.
 
-        A change that somebody else made since stays.
+        A change that somebody else made since stays. So does a version that is proved and has the
+        traffic: only the previous one is left to remove then, which the next apply does.
         """
         done: list[Stage] = []
         try:
@@ -250,7 +260,8 @@ class Transition:
         except BaseException:
             wanted = self._wanted
             try:
-                self._undo(steps, done)
+                if not self._is_proved:
+                    self._undo(steps, done)
             except PipelineError:
                 _log.exception(
                     "could not restore the previous deployment %s/%s",
@@ -310,6 +321,10 @@ def _server(api: KubernetesApi, pod: Manifest) -> Predictions:
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     ask = partial(api.ask_pod, name, namespace=namespace, port=port_of(pod), path=prediction.PATH)
     return Predictions(f"the pod {namespace}/{name}", lambda body: ask(body=body))
+
+
+def _digests(deployment: SeldonDeployment) -> set[str]:
+    return {predictor.digest for predictor in deployment.spec.predictors}
 
 
 def _given(manifest: Manifest) -> object:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.clients.containers import Mount
-from mlops_pipeline.clients.errors import CommandError, IntegrityError, NotFoundError
+from mlops_pipeline.clients.errors import CommandError, IntegrityError
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
@@ -121,7 +121,7 @@ def test_an_image_that_is_not_built_is_said_before_anything(
     tmp_path: Path, model: Path, rows: Path
 ) -> None:
     environment = an_environment(tmp_path, PredictingEngine([[1.0]]), built=False)
-    with pytest.raises(NotFoundError, match="up serving_image"):
+    with pytest.raises(UnavailableError, match="up serving_image"):
         environment.predict(model, rows, implementation="SKLEARN_SERVER", parameters=())
 
 

@@ -20,11 +20,13 @@ from mlops_pipeline.clients.kubernetes import (
     VIRTUAL_SERVICE,
 )
 from mlops_pipeline.clients.prediction import Predictions
+from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import traffic_of
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import look
 from mlops_pipeline.platforms.kubernetes.deployments.transition import Transition
 from mlops_pipeline.platforms.platform import Expected
 from mlops_pipeline.platforms.seldon import (
+    CPU_ANNOTATION,
     DIGEST_ANNOTATION,
     PREDICTOR_ANNOTATION,
     Predictor,
@@ -381,3 +383,84 @@ def test_what_others_annotate_is_no_conflict(world: World) -> None:
     world.api.patch(SELDON_DEPLOYMENT, "iris", note, namespace="models")
     world.deployments.apply(wanted("two"), expected=expected)
     assert traffic(world) == {"two": 100}
+
+
+def test_a_killed_apply_exposes_nothing_when_the_old_version_is_not_ready(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest has both versions, the route leads to the old one, whose pods start again."""
+    apply(world, "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(Transition, "_undo", lambda *_: None)
+        with pytest.raises(Killed):
+            apply(world, "two", fails="alone", error=Killed())
+    world.operator.stuck_digests = {"one": CRASHING}
+    world.clock.sleep(1)
+    proof = apply(world, "two")
+    assert proof.seen == [("alone two", {"one": 100}), ("exposed", {"two": 100})]
+    assert len(world.applied_predictors()) == 1
+
+
+def test_what_somebody_changes_before_the_first_step_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "one")
+    prepare = KubernetesDeployments._prepare
+
+    def slowly(self: KubernetesDeployments, *arguments: Any) -> None:
+        prepare(self, *arguments)
+        _scale(world)
+
+    monkeypatch.setattr(KubernetesDeployments, "_prepare", slowly)
+    with pytest.raises(ConflictError, match="somebody changed models/iris"):
+        apply(world, "two")
+    assert {p["replicas"] for p in world.applied_predictors()} == {3}
+
+
+def test_what_somebody_creates_before_the_first_step_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "one")
+    theirs = world.found()
+    world.deployments.delete("iris", namespace="models")
+    monkeypatch.setattr(KubernetesDeployments, "_prepare", lambda *_: world.api.put(theirs))
+    with pytest.raises(ConflictError, match="somebody changed models/iris"):
+        apply(world, "two")
+    assert world.found()["spec"] == theirs["spec"]
+
+
+def test_an_interruption_after_the_proof_leaves_the_proved_version(world: World) -> None:
+    apply(world, "one")
+
+    class Interrupted(Recorder):
+        def exposed(self) -> None:
+            super().exposed()
+            _once(world, self._interrupt)
+
+        def _interrupt(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world.deployments.apply(wanted("two"), proof=Interrupted(world))
+    world.clock.sleep(1)
+    assert traffic(world) == {"two": 100}
+    assert apply(world, "two").seen == [("exposed", {"two": 100})]
+    assert len(world.applied_predictors()) == 1
+
+
+def test_the_gateway_has_time_for_a_route_that_no_answer_shows(world: World) -> None:
+    """The same artifact with other resources: the pods before it answer with the same digest."""
+    apply(world, "one")
+    waited: list[float] = []
+
+    class Timed(Recorder):
+        def exposed(self) -> None:
+            super().exposed()
+            start = world.clock.now()
+            world.clock.steps.append(lambda: waited.append(world.clock.now() - start))
+
+    annotations = {**wanted("one").spec.predictors[0].annotations, CPU_ANNOTATION: "200m"}
+    other = deployment(predictor("one", annotations=annotations))
+    world.deployments.apply(other, proof=Timed(world))
+    assert max(waited) >= 1
+    assert len(world.applied_predictors()) == 1

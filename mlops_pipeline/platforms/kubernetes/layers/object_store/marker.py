@@ -10,7 +10,7 @@ client. https://github.com/seaweedfs/seaweedfs/pull/8529
 
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.waiting import Clock, wait_until
 from mlops_pipeline.platforms.layers import Broken, LayerState, Ready
 
@@ -59,6 +59,10 @@ def ensure(client: "Callable[[], Objects]", *, timeout: float, clock: Clock) -> 
 
 
 def _describe_unread(client: "Objects") -> str | None:
-    if client.find(BUCKET, KEY) is not None:
-        return None
-    return f"the object store does not return {BUCKET}/{KEY}, which shows whether it can be read"
+    try:
+        client.get(BUCKET, KEY)  # `find` would not tell a lost object from one that comes later.
+    except NotFoundError:
+        return (
+            f"the object store does not return {BUCKET}/{KEY}, which shows whether it can be read"
+        )
+    return None
