@@ -9,17 +9,16 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mlops_pipeline.serving import artifact, frameworks
-from mlops_pipeline.serving.artifact import Manifest, Tensor
+from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.bare import describe
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
-from mlops_pipeline.serving.models import Model, Signature, conform, predict
-from mlops_pipeline.serving.scores import Array, UnwritableError, datatype_of
+from mlops_pipeline.serving.models import Model, Signature, conform, predict, with_inputs
+from mlops_pipeline.serving.scores import Array, UnwritableError
 from mlops_pipeline.serving.settings import Parameter, Place
 
 logger = logging.getLogger(__name__)
@@ -75,6 +74,8 @@ def load(
     """Load the verified artifact in `folder` and predict its example, so that it answers fast.
 
     Without parameters (None), each request will have them, and any signature may be the default.
+    The model is warmed again for each unit, so one that does not answer by its first signature
+    only causes a warning.
 
     Raises:
         StartError: the framework is not installed, the model does not load or does not answer, or a
@@ -85,7 +86,7 @@ def load(
     first = signatures[min(signatures)]
     model = Model(
         name=graph_name or manifest.name,
-        manifest=_with_inputs(manifest, first),
+        manifest=with_inputs(manifest, first),
         digest=manifest.digest,
         signatures=signatures,
         default=first,
@@ -94,18 +95,14 @@ def load(
     )
     if parameters is not None:
         model = model.for_unit(parameters)
-    warm(model)
+    try:
+        warm(model)
+    except StartError as error:
+        if parameters is not None:
+            raise
+        logger.warning("No unit has selected the signature %r yet: %s", first.name, error)
     logger.info("Loaded %s %s in %.2f s", model.name, model.digest[:12], time.monotonic() - begin)
     return model
-
-
-def _with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
-    """Return the manifest of somebody else's model with the input that was found in it."""
-    if manifest.inputs or manifest.digest:
-        return manifest
-    shape = (-1, *(signature.row_shape or ()))
-    tensor = Tensor(signature.input, shape, datatype_of(signature.dtype))
-    return replace(manifest, inputs=(tensor,))
 
 
 def _find_example(folder: Path) -> Array | None:
@@ -124,7 +121,7 @@ def _find_example(folder: Path) -> Array | None:
 
 
 def warm(model: Model) -> None:
-    """Predict once, so that the first answer is fast, and verify the answer.
+    """Predict the example, so that the first answer is fast, and verify the answer.
 
     Without an example the rows are guesses, which the model may legitimately refuse.
 
@@ -135,7 +132,7 @@ def warm(model: Model) -> None:
     reason = "its rows may have any shape"
     for rows in (example,) if example is not None else _guesses(model.default):
         try:
-            predict(model.default, rows)
+            _predict(model, rows)
         except UnwritableError as error:
             raise StartError(
                 f"The answers of the model {model.name} cannot be served: {error.sentence}.",
@@ -156,6 +153,29 @@ def warm(model: Model) -> None:
         "rows: %s",
         *(model.name, artifact.EXAMPLE, reason),
     )
+
+
+def _predict(model: Model, rows: Array) -> None:
+    """Predict `rows`, and another number of them: the first axis of an answer must be the rows.
+
+    A single row does not prove it: the sum over all rows also has one row.
+
+    Raises:
+        RequestError: the model refuses `rows`. It may refuse another number of them, because its
+            batch size may be fixed.
+        UnwritableError: no protocol can write an answer.
+    """
+    predict(model.default, rows)
+    others = rows[:1] if len(rows) > 1 else np.repeat(rows, 2, axis=0)
+    try:
+        predict(model.default, others)
+    except UnwritableError:
+        raise
+    except RequestError as error:
+        logger.warning(
+            "%s answers %d rows, but refuses %d: %s",
+            *(model.name, len(rows), len(others), error.sentence),
+        )
 
 
 def _conforming_example(model: Model) -> Array | None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.artifact import Manifest
+from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.scores import Array, as_scores
+from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
 from mlops_pipeline.serving.settings import Parameter
 
 EXACT = (1 << 53) - 1
@@ -80,21 +80,39 @@ class Model:
             StartError: a parameter names something that the model does not have.
         """
         default = self.choose(parameters)
-        return replace(self, default=default, signatures={**self.signatures, default.name: default})
+        return replace(
+            self,
+            manifest=with_inputs(self.manifest, default),
+            default=default,
+            signatures={**self.signatures, default.name: default},
+        )
 
-    def signature(self, name: str) -> Signature:
-        """Return the signature of that name; an empty name is the default.
+    def signature(self, name: object) -> Signature:
+        """Return the signature that a request names; the default for None or an empty name.
 
         Raises:
-            RequestError: there is none; names the existing ones.
+            RequestError: there is none, with the existing ones; or it is not a name.
         """
-        signature = self.signatures.get(name) if name else self.default
+        if name is None or name == "":
+            return self.default
+        if type(name) is not str:
+            raise RequestError("WRONG_TYPE", "signature_name must be a string")
+        signature = self.signatures.get(name)
         if signature is None:
             there = ", ".join(sorted(self.signatures))
             raise RequestError(
                 "UNKNOWN_SIGNATURE", f"there is no signature {name[:80]!r}; the model has {there}"
             )
         return signature
+
+
+def with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
+    """Return the manifest of somebody else's model with the input of its default signature."""
+    if manifest.digest:
+        return manifest
+    shape = (-1, *(signature.row_shape or ()))
+    tensor = Tensor(signature.input, shape, datatype_of(signature.dtype))
+    return replace(manifest, inputs=(tensor,))
 
 
 def predict(

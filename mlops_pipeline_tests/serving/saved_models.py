@@ -22,6 +22,7 @@ ROWS: Mapping[str, tuple[list[Any], str]] = {
     "booleans": ([[True, False], [True, True]], "BOOL"),
     "long integers": ([[LONG, 1], [-LONG, 2]], "INT64"),
     "bytes": ([[[0, 255]], [[1, 2]]], "UINT8"),
+    "one row at a time": ([[1.0, 2.0]], "FP32"),
     "unknown length": ([[1.0, 2.0, 3.0]], "FP32"),
 }
 """Rows and their datatype in V2, where they are not `USUAL`."""
@@ -97,6 +98,7 @@ def _models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
             "serving_default": (lambda x: {"y": x}, (spec(None, 2),)),
             "other": (lambda x: {"y": x * 3}, (spec(None, 2),)),
         },
+        "one row at a time": alone(lambda x: {"y": x * 2}, spec(1, 2)),
         "no default": lambda: {
             "one": (lambda x: {"y": x}, (spec(None, 2),)),
             "two": (lambda x: {"y": x * 3}, (spec(None, 2),)),

@@ -49,6 +49,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("several outputs", DOUBLE),
         ("one of two outputs", [[1.0], [3.0]]),
         ("a named signature", [[3.0, 6.0], [9.0, 13.5]]),
+        ("one row at a time", [[2.0, 4.0]]),
         ("a number besides", DOUBLE),
         ("no name", DOUBLE),
         ("totals", [3.0, 7.5]),

@@ -4,11 +4,12 @@ import grpc
 import numpy as np
 import pytest
 
+from mlops_pipeline.serving.artifact import BareManifest, Tensor
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.grpc_server import STATUS
 from mlops_pipeline.serving.models import conform, predict
 from mlops_pipeline.serving.scores import Array, as_scores
-from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature
+from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_signature
 
 
 def test_predicts_the_default_output() -> None:
@@ -94,6 +95,19 @@ def test_an_unknown_output_or_signature_is_refused_with_the_known_ones() -> None
         toy_model().signature("x")
     model = toy_model()
     assert model.signature("") is model.default
+
+
+def test_a_model_without_a_manifest_is_described_by_the_signature_of_its_unit() -> None:
+    other = replace(toy_signature(dtype="float32", row_shape=(-1, 2)), name="other", input="x")
+    model = replace(
+        toy_model(),
+        manifest=BareManifest("toy", "tensorflow", {}, inputs=(), outputs=()),
+        choose=lambda parameters: other if parameters else toy_signature(),
+    )
+    first = model.for_unit({})
+    assert first.manifest.inputs == (Tensor("features", (-1, 4), "FP64"),)
+    assert first.for_unit({"a": "b"}).manifest.inputs == (Tensor("x", (-1, -1, 2), "FP32"),)
+    assert toy_model().for_unit({}).manifest == toy_manifest()
 
 
 def test_an_output_is_computed_only_once() -> None:

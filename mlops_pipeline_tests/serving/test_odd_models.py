@@ -15,7 +15,9 @@ from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.settings import Place
+from mlops_pipeline.serving.units import unit_of
 from mlops_pipeline_tests.serving.everywhere import answers, read, request_of
+from mlops_pipeline_tests.serving.test_units import said
 
 joblib = pytest.importorskip("joblib")
 pd = pytest.importorskip("pandas")
@@ -218,18 +220,20 @@ def test_outputs_with_other_numbers_of_classes_need_a_method(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        ("cumulative", r"has shape \[\d+, 2\] for 1 rows"),
+        ("cumulative", r"has shape \[\d+, 2\] for [12] rows"),
         ("complex_roots", "is of type complex128; numbers, booleans and text"),
         ("nothing", "contains values of type NoneType"),
         ("ragged", "has rows of different lengths"),
         ("binary", "not UTF-8 text"),
-        ("total", r"has shape \[\] for 1 rows"),
+        ("total", r"has shape \[\] for [12] rows"),
+        ("column_sums", r"has shape \[1, 3\] for 2 rows"),
+        ("squeezed", r"has shape \[3\] for 1 rows"),
     ],
 )
 def test_an_answer_that_no_protocol_can_write_is_refused_before_it_is_ready(
     function: str, reason: str, tmp_path: Path
 ) -> None:
-    for example in (None, [[1.0, 2.0, 3.0]]):
+    for example in (None, [[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]):
         with pytest.raises(StartError, match=f"cannot be served.*{reason}") as caught:
             served(FunctionTransformer(globals()[function]).fit(X), tmp_path, example=example)
         assert caught.value.code == ExitCode.MODEL
@@ -264,6 +268,38 @@ def total(rows: Any) -> Any:
     return np.asarray(rows).sum()
 
 
+def column_sums(rows: Any) -> Any:
+    return np.asarray(rows).sum(axis=0, keepdims=True)
+
+
+def squeezed(rows: Any) -> Any:
+    return np.asarray(rows).squeeze()
+
+
+def single(rows: Any) -> Any:
+    if len(rows) != 1:
+        raise ValueError("expected one row")
+    return np.asarray(rows)
+
+
+def pairs(rows: Any) -> Any:
+    if len(rows) != 2:
+        raise ValueError("expected two rows")
+    return np.asarray(rows)
+
+
+def test_a_model_with_a_fixed_batch_size_is_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = [1.0, 2.0, 3.0]
+    for function, rows, others in ((single, 1, 2), (pairs, 2, 1)):
+        model = served(FunctionTransformer(function).fit(X), tmp_path, example=[row] * rows)
+        assert answers(model, [row] * rows)["V2"] == [row] * rows
+        assert f"odd answers {rows} rows, but refuses {others}: " in caplog.text
+    with pytest.raises(StartError, match=r"does not answer its example: .*expected two rows"):
+        served(FunctionTransformer(pairs).fit(X), tmp_path, example=[row])
+
+
 def picky(rows: Any) -> Any:
     if np.asarray(rows).max() < 2:
         raise ValueError("only large numbers")
@@ -291,6 +327,31 @@ def test_an_example_that_is_none_is_passed_over(
     served(GaussianNB().fit(X, Y), tmp_path, example=example)
     assert "Not using " in caplog.text
     assert f"{EXAMPLE}: " in caplog.text
+
+
+class Halves(FunctionTransformer):  # type: ignore[misc]
+    """Two methods, and the first one, the default, does not answer."""
+
+    def predict_proba(self, rows: Any) -> Any:
+        return np.full(len(rows), np.nan)
+
+    def predict(self, rows: Any) -> Any:
+        return np.asarray(rows)[:, 0] / 2
+
+
+def test_what_no_unit_has_selected_does_not_stop_the_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    example = [[3.0, 2.0, 1.0]]
+    with pytest.raises(StartError, match=r"does not answer its example: .*not finite"):
+        served(Halves(), tmp_path, example=example)
+    manifest = loading.verify(tmp_path, place=Place.POD)
+    behind = loading.load(tmp_path, manifest, None, graph_name="odd")
+    assert "No unit has selected the signature 'serving_default' yet: " in caplog.text
+    unit = unit_of(Unit(behind, "server:1"), said(method="predict"))
+    assert answers(unit.model, example)["V2"] == [1.5]
+    with pytest.raises(RequestError, match=r"does not answer its example: .*not finite"):
+        unit_of(Unit(behind, "server:1"), said())
 
 
 def test_a_model_that_cannot_predict_rows_is_refused(tmp_path: Path) -> None:
