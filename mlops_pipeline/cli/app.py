@@ -1,5 +1,6 @@
 """The commands. Each reads its options and calls one thing."""
 
+import codecs
 import json
 import sys
 from pathlib import Path
@@ -351,12 +352,16 @@ def _read_text(file: Path) -> str:
     from mlops_pipeline.clients.errors import ConfigurationError
 
     try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text()
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"could not read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        found = "UTF-16" if is_wide else f"byte {error.start} in another encoding"
         raise ConfigurationError(
-            f"could not read {file}: it is not UTF-8 text: {error.reason}"
+            f"could not read {file}: expected text in UTF-8, got {found}; save it as UTF-8 and "
+            "apply it again"
         ) from error
 
 

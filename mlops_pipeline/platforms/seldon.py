@@ -16,6 +16,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -69,6 +70,12 @@ def _check_model_uri(uri: str) -> str:
             "expected s3://<bucket>/<prefix> in this platform's object store; copy the model "
             'there and use that URI, see docs/serving.md, "A model from elsewhere"'
         )
+    # rclone, which downloads the model in a cluster, resolves these segments. For S3 they are part
+    # of the name, so other objects would be verified than downloaded.
+    if {"", ".", ".."} & set(uri.removeprefix("s3://").removesuffix("/").split("/")):
+        raise ValueError(
+            "expected s3://<bucket>/<prefix> without `//` and the segments `.` and `..`"
+        )
     return uri
 
 
@@ -89,11 +96,11 @@ class _Part(BaseModel):
             name: value
             for name, value in given.items()
             if value is not None
-            and (name in known or not (_is_empty(value) or cls._is_harmless(name, value)))
+            and (name in known or not (_is_empty(value) or cls._is_harmless(name, value, given)))
         }
 
     @classmethod
-    def _is_harmless(cls, name: object, value: object) -> bool:
+    def _is_harmless(cls, name: object, value: object, given: Mapping[Any, Any]) -> bool:
         says_nothing = cls._harmless.get(str(name))
         return says_nothing is not None and says_nothing(value)
 
@@ -114,6 +121,25 @@ def _is_anything(_value: object) -> bool:
 def _is_own_endpoint(value: object) -> bool:
     """Say whether an endpoint is the model's own container, which answers REST and gRPC anyway."""
     return isinstance(value, Mapping) and value.get("service_host") in (None, "", "localhost")
+
+
+def _without_name(component: object, unit: object) -> object:
+    """Return a component of `componentSpecs` without the name of the unit's own container.
+
+    Seldon's operator adds this container with all its fields to the exported manifest.
+    """
+    if not isinstance(component, Mapping) or not isinstance(component.get("spec"), Mapping):
+        return component
+    containers = component["spec"].get("containers")
+    if not isinstance(containers, list | tuple):
+        return component
+    rest = [
+        {key: value for key, value in container.items() if (key, value) != ("name", unit)}
+        if isinstance(container, Mapping)
+        else container
+        for container in containers
+    ]
+    return {**component, "spec": {**component["spec"], "containers": rest}}
 
 
 class Parameter(_Part):
@@ -154,6 +180,14 @@ class Predictor(_Part):
     # The timeout of a rollout is a setting of the platform.
     _harmless = {"progressDeadlineSeconds": _is_anything}
 
+    @classmethod
+    def _is_harmless(cls, name: object, value: object, given: Mapping[Any, Any]) -> bool:
+        if name == "componentSpecs" and isinstance(value, list | tuple):
+            graph = given.get("graph")
+            unit = graph.get("name") if isinstance(graph, Mapping) else None
+            return all(_is_empty(_without_name(component, unit)) for component in value)
+        return super()._is_harmless(name, value, given)
+
     @property
     def stem(self) -> str:
         """What its servers are called by: a candidate that is promoted keeps them."""
@@ -169,12 +203,17 @@ class Metadata(_Part):
     """Name, namespace, labels and annotations."""
 
     name: _Name
-    namespace: _Name = "default"
+    namespace: Annotated[_Name, BeforeValidator(lambda name: name or "default")] = "default"
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
-    # Fields that an API server adds.
+    # Fields that an API server adds, or that only the life of an object in it depends on. The name
+    # is required, and `generateName` has no effect beside it.
     _harmless = dict.fromkeys(
-        ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"),
+        (
+            *("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink"),
+            *("uid", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers"),
+            *("generateName", "ownerReferences"),
+        ),
         _is_anything,
     )
 
@@ -192,10 +231,12 @@ class Spec(_Part):
     name: str = ""
     annotations: dict[str, str] = Field(default_factory=dict)
     replicas: Annotated[int, Field(ge=0, le=32)] | None = None
-    # Every server answers REST and gRPC.
+    # Every server answers REST and gRPC. OAuth was a part of Seldon's former API gateway.
     _harmless = {
         "transport": {"rest", "grpc"}.__contains__,
         "serverType": {"rpc"}.__contains__,
+        "oauth_key": _is_anything,
+        "oauth_secret": _is_anything,
     }
 
     @model_validator(mode="after")
@@ -329,6 +370,15 @@ def parse(manifest: object) -> SeldonDeployment:
             f"{title} is invalid: {reasons}; correct the manifest and apply it again. Nothing was "
             "changed"
         ) from error
+    except RecursionError as error:
+        raise _nested_too_deeply() from error
+
+
+def _nested_too_deeply() -> InvalidManifestError:
+    return InvalidManifestError(
+        "could not read the manifest: it is nested too deeply; correct it and apply it again. "
+        "Nothing was changed"
+    )
 
 
 @dataclass(frozen=True)
@@ -372,13 +422,27 @@ def parse_manifests(text: str) -> Documents:
     return Documents(tuple(deployments), tuple(others))
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads a date as text, as kubectl does: `deployed: 2024-01-01` is a valid annotation."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _documents(text: str) -> list[object]:
     try:
         return [json.loads(text)]  # With tabs it is not YAML.
     except ValueError:
         pass
+    except RecursionError as error:
+        raise _nested_too_deeply() from error
     try:
-        return list(yaml.safe_load_all(text))
+        return list(yaml.load_all(text, _Loader))
+    except RecursionError as error:
+        raise _nested_too_deeply() from error
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidManifestError(
             f"the manifest is neither YAML nor JSON: {error}; nothing was changed"

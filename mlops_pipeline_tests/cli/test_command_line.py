@@ -140,7 +140,7 @@ def test_who_changes_deployments_waits_for_an_up(
 ) -> None:
     monkeypatch.setattr(turn, "_PATIENCE", 0.1)
     manifest = seldon_deployment(TOY, ref_to("toy", "a" * 64), secret="").to_manifest()
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(manifest)))
+    monkeypatch.setattr(sys, "stdin", standard_input(json.dumps(manifest).encode()))
     (records := tmp_path / "home" / "dagster").mkdir(parents=True)
     with Locks(records, timeout=1).held("up", purpose="run `mlops-pipeline up`"):
         code, _, err = run(*words)
@@ -197,12 +197,32 @@ def test_a_cluster_is_created_again_with_both_locks(
 
 
 def test_a_manifest_is_read_from_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("kind: Secret\nmetadata: {name: keys}"))
-    code, _, err = run("apply", "-")
+    for encoding in ("utf-8", "utf-8-sig"):
+        manifest = "kind: Secret\nmetadata: {name: kü}".encode(encoding)
+        monkeypatch.setattr(sys, "stdin", standard_input(manifest))
+        code, _, err = run("apply", "-")
+        assert code == 2
+        assert (
+            "expected a SeldonDeployment in the manifest, found Secret kü; nothing was changed"
+            in err
+        )
+
+
+def standard_input(content: bytes) -> io.TextIOWrapper:
+    """Return what `sys.stdin` is in a locale that is not UTF-8."""
+    return io.TextIOWrapper(io.BytesIO(content), encoding="latin-1")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "found"), [("utf-16", "UTF-16"), ("latin-1", "byte 10 in another encoding")]
+)
+def test_a_manifest_in_another_encoding_is_refused_with_what_to_do(
+    run: Run, tmp_path: Path, encoding: str, found: str
+) -> None:
+    (tmp_path / "m.yaml").write_bytes("kind: 1234ü".encode(encoding))
+    code, _, err = run("apply", str(tmp_path / "m.yaml"))
     assert code == 2
-    assert (
-        "expected a SeldonDeployment in the manifest, found Secret keys; nothing was changed" in err
-    )
+    assert f"expected text in UTF-8, got {found}; save it as UTF-8 and apply it again" in err
 
 
 def test_a_closed_standard_input_is_an_empty_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,10 @@ def predictor(name: str = "default", **more: Any) -> dict[str, Any]:
     return {"name": name, "graph": {**GRAPH, **more.pop("graph", {})}, **more}
 
 
+def containers(**fields: Any) -> dict[str, Any]:
+    return {"metadata": {"creationTimestamp": None}, "spec": {"containers": [fields]}}
+
+
 def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
     return {k: v for k, v in mapping.items() if k != key}
 
@@ -135,8 +139,48 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("-1 replicas", manifest(predictor(replicas=-1)), "replicas: .*greater than or equal to 0"),
     (
         "what is not supported",
-        manifest(predictor(componentSpecs=[{"spec": {"containers": [{"name": "classifier"}]}}])),
+        manifest(predictor(componentSpecs=[containers(name="classifier", image="mine:1")])),
         "predictors.0.componentSpecs: is not supported by this project .*mlops-pipeline/cpu",
+    ),
+    (
+        "a container of another name",
+        manifest(predictor(componentSpecs=[containers(name="sidecar", resources={})])),
+        "predictors.0.componentSpecs: is not supported by this project",
+    ),
+    (
+        "a container's resources",
+        manifest(
+            predictor(
+                componentSpecs=[containers(name="classifier", resources={"limits": {"cpu": 1}})]
+            )
+        ),
+        "predictors.0.componentSpecs: is not supported by this project",
+    ),
+    (
+        "component specifications of another type",
+        manifest(predictor(componentSpecs=[1, {"spec": {"containers": [2]}}, {"spec": 3}])),
+        "predictors.0.componentSpecs: is not supported by this project",
+    ),
+    (
+        "only a prefix of a name",
+        manifest(predictor()) | {"metadata": {"generateName": "iris-"}},
+        "metadata.name: required value",
+    ),
+    *(
+        (
+            f"the model {uri}",
+            manifest(predictor(graph={"modelUri": uri})),
+            "modelUri: expected s3://<bucket>/<prefix> without `//` and the segments",
+        )
+        for uri in (
+            "s3://models//iris/1",
+            "s3://models/iris//1",
+            "s3://models/iris/1//",
+            "s3://models/./iris/1",
+            "s3://models/iris/../1",
+            "s3://models/iris/1/..",
+            "s3://models/iris/./",
+        )
     ),
     (
         "a container of one's own",
@@ -306,6 +350,73 @@ def test_an_export_of_kubectl_is_accepted_without_its_empty_fields() -> None:
             ],
         },
     }
+
+
+PASSED_OVER = """
+apiVersion: machinelearning.seldon.io/v1
+kind: SeldonDeployment
+metadata:
+  annotations: {deployed: 2024-01-01, at: 2024-01-01T10:00:00Z}
+  deletionGracePeriodSeconds: 30
+  deletionTimestamp: 2024-01-01T00:00:00Z
+  finalizers: [x/y]
+  generateName: iris-
+  labels: {since: 2024-01-01}
+  name: iris-model
+  namespace: ""
+  ownerReferences: [{kind: Application, name: a}]
+spec:
+  oauth_key: a
+  oauth_secret: b
+  predictors:
+  - componentSpecs:
+    - metadata: {creationTimestamp: null}
+      spec: {containers: [{name: classifier, resources: {}}]}
+    graph: {implementation: SKLEARN_SERVER, modelUri: s3://models/iris/1/, name: classifier}
+    name: default
+"""
+
+
+def test_what_has_no_effect_is_passed_over_and_dates_are_text() -> None:
+    (found,) = parse_manifests(PASSED_OVER).deployments
+    assert found.to_manifest() == {
+        "apiVersion": "machinelearning.seldon.io/v1",
+        "kind": "SeldonDeployment",
+        "metadata": {
+            "name": "iris-model",
+            "namespace": "default",
+            "annotations": {"deployed": "2024-01-01", "at": "2024-01-01T10:00:00Z"},
+            "labels": {"since": "2024-01-01"},
+        },
+        "spec": {
+            "predictors": [
+                {
+                    "name": "default",
+                    "graph": {
+                        "name": "classifier",
+                        "implementation": "SKLEARN_SERVER",
+                        "modelUri": "s3://models/iris/1/",
+                    },
+                }
+            ],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        100_000 * "[",
+        "a: " + 3000 * "[" + 3000 * "]",
+        "a: &a [*a]",
+        '{"kind": "SeldonDeployment", "more": ' + 900 * "[" + 900 * "]" + "}",
+        "kind: SeldonDeployment\nmore: &a [*a]",
+    ],
+    ids=["JSON", "YAML", "itself", "an unknown field", "an unknown field in itself"],
+)
+def test_what_is_nested_too_deeply_is_refused(text: str) -> None:
+    with pytest.raises(InvalidManifestError, match=r"is nested too deeply; .*Nothing was changed"):
+        parse_manifests(text)
 
 
 def test_documents_are_parsed_in_order_and_others_are_named() -> None:
