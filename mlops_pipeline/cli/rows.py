@@ -112,10 +112,11 @@ def _body(content: Any, where: str) -> Rows:
     """Return the rows of a request, or of a plain list."""
     if not isinstance(content, Mapping):
         return _nested(content, where)
+    _refuse_several(content, ("data", "jsonData", "instances", "inputs"), where)
     data, inputs = content.get("data"), content.get("inputs")
-    if "jsonData" in content:
+    if content.get("jsonData") is not None:
         return _body(content["jsonData"], f"{where}, jsonData")
-    if "instances" in content:
+    if content.get("instances") is not None:
         return _nested(content["instances"], f"{where}, instances")
     if isinstance(inputs, list) and _is_v2(inputs):
         return _columns(inputs, f"{where}, inputs")
@@ -123,12 +124,20 @@ def _body(content: Any, where: str) -> Rows:
         only = isinstance(inputs, Mapping) and len(inputs) == 1
         return _nested(next(iter(inputs.values())) if only else inputs, f"{where}, inputs")
     if isinstance(data, Mapping) and ("ndarray" in data or "tensor" in data):
-        names = _names(data.get("names"), where)
-        values = data["ndarray"] if "ndarray" in data else _shaped(data["tensor"], where, "values")
+        _refuse_several(data, ("ndarray", "tensor"), f"{where}, data")
+        names, values = _names(data.get("names"), where), data.get("ndarray")
+        if values is None:
+            values = _shaped(data.get("tensor"), where, "values")
         found = _nested(values, f"{where}, data")
         return Rows(found.values, found.places, names)
     keys = ", ".join(map(str, content)) or "nothing"
     raise ConfigurationError(f"{where} has {keys}; expected {_BODIES}")
+
+
+def _refuse_several(content: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    """Refuse a request with rows in several places, as servers do; null is not a value."""
+    if len(given := [key for key in keys if content.get(key) is not None]) > 1:
+        raise ConfigurationError(f"{where} has {' and '.join(given)}; keep one of them")
 
 
 def _names(given: Any, where: str) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """Form bodies, which older Seldon clients send instead of JSON."""
 
+import codecs
 import re
-from urllib.parse import parse_qs
+from collections.abc import Iterable
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -18,70 +20,104 @@ _NAME = re.compile(rb'content-disposition:[^\r\n]*[;\s]name="?([^";\r\n]*)', re.
 def unwrap_form(request: Request) -> Request:
     """If the body is a form, return the request with the JSON in it as its body.
 
-    `application/x-www-form-urlencoded` has it in the field `json`, unless the body is JSON, which
-    `curl -d` sends under this name. `multipart/form-data` has a field for each part of a
-    SeldonMessage (`data`, `meta`, `jsonData` …), or everything in `json`.
+    A form has a field for each part of a SeldonMessage (`data`, `meta`, `jsonData` …), or
+    everything in `json`. It is `multipart/form-data` or `application/x-www-form-urlencoded`; under
+    the second name, `curl -d` sends JSON, too.
 
     Raises:
-        RequestError: the form cannot be read, or it has no such field.
+        RequestError: the form cannot be read, or a field is repeated, not JSON, or beside `json`.
     """
     if request.content_type == JSON:
         return request
     kind = request.content_type.lower()
     if kind.startswith(MULTIPART):
         return request._replace(body=_message(_parts(request)), content_type=JSON)
-    if kind.startswith(FORM) and _JSON_FIELD.search(request.body):
-        return request._replace(body=_json_field(request.body), content_type=JSON)
+    if kind.startswith(FORM) and _HAS_FIELD.search(request.body):
+        return request._replace(body=_message(_fields(request.body)), content_type=JSON)
     return request
 
 
-_JSON_FIELD = re.compile(rb"\A(?![\s]*[{\[]).{0,2000}?(?:\A|&)json=", re.DOTALL)
+_NAMES = (
+    *("json", "data", "jsonData", "strData", "binData", "customData", "meta"),
+    *("request", "response", "truth", "reward"),
+)
+"""Fields of a SeldonMessage and of a Feedback."""
+_HAS_FIELD = re.compile(
+    rb"\A(?!(?:\xef\xbb\xbf)?\s*[{\[]).{0,2000}?(?:\A|&)(?:%s)=" % "|".join(_NAMES).encode(),
+    re.DOTALL,
+)
 
 
-def _json_field(body: bytes) -> bytes:
+def _fields(body: bytes) -> dict[str, bytes]:
+    """Return name → content of each field of a URL-encoded form; other names say nothing.
+
+    Raises:
+        RequestError: it cannot be read, or a field is repeated.
+    """
     try:
-        fields = parse_qs(body.decode("ascii"), max_num_fields=_MOST_FIELDS)
+        found = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError as problem:
         raise RequestError("BAD_FORM", f"the form cannot be read: {problem}") from problem
-    return fields.get("json", [""])[0].encode(errors="replace")
+    return _once((name, text.encode(errors="replace")) for name, text in found if name in _NAMES)
+
+
+def _once(fields: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+    """Return the fields by name.
+
+    Raises:
+        RequestError: a name is repeated, and only one of its values would be used.
+    """
+    once: dict[str, bytes] = {}
+    for name, content in fields:
+        if name in once:
+            raise RequestError("BAD_FORM", f"the form has the field {name[:80]!r} twice")
+        once[name] = content
+    return once
 
 
 def _parts(request: Request) -> dict[str, bytes]:
     """Return name → content of each part of a multipart form (RFC 7578).
 
     Raises:
-        RequestError: there is no boundary, or a part has no name.
+        RequestError: there is no boundary, or a part has no name or that of another one.
     """
     found = _BOUNDARY.search(request.content_type)
     if not found:
         raise RequestError("BAD_FORM", "the content type of a multipart form needs a boundary")
     mark = b"--" + (found[1] or found[2])
-    parts: dict[str, bytes] = {}
+    parts: list[tuple[str, bytes]] = []
     for part in request.body.split(mark, _MOST_FIELDS + 1)[1:]:
         if part.startswith(b"--"):
-            return parts
+            return _once(parts)
         head, _, content = part.partition(b"\r\n\r\n")
         name = _NAME.search(head[:_LONGEST_HEAD])
         if not name:
             raise RequestError("BAD_FORM", "a part of the multipart form has no name")
-        parts[name[1].decode("latin-1")] = content.removesuffix(b"\r\n")
+        parts.append((name[1].decode("latin-1"), content.removesuffix(b"\r\n")))
     raise RequestError(
         "BAD_FORM", f"the multipart form has no end, or more than {_MOST_FIELDS} parts"
     )
 
 
 def _message(parts: dict[str, bytes]) -> bytes:
-    """Return the JSON of the SeldonMessage in the parts of a form."""
+    """Return the JSON of the SeldonMessage in the fields of a form."""
     if "json" in parts:
+        if others := [name for name in parts if name in _NAMES and name != "json"]:
+            raise RequestError("AMBIGUOUS", f"the form has json and {others[0]}; send one of them")
         return parts["json"]
+    fields = (orjson.dumps(name) + b":" + _value(name, text) for name, text in parts.items())
+    return b"{" + b",".join(fields) + b"}"
+
+
+def _value(name: str, content: bytes) -> bytes:
+    """Return a field's content as JSON, which `data` is and text becomes."""
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return orjson.dumps(
-            {
-                name: content.decode() if name in ("strData", "binData") else orjson.loads(content)
-                for name, content in parts.items()
-            }
-        )
+        if name in ("strData", "binData"):
+            return orjson.dumps(content.decode())
+        orjson.loads(content)
     except ValueError as problem:
         raise RequestError(
-            "BAD_FORM", f"a part of the multipart form is not JSON: {problem}"
+            "BAD_FORM", f"the form's field {name[:80]!r} is not JSON: {problem}"
         ) from problem
+    return content

@@ -236,7 +236,7 @@ def _seldon_schemas(rows: Schema, tensor: Schema, names: Schema) -> Schema:
 
 def _json_data(rows: Schema) -> Schema:
     return {
-        "anyOf": [
+        "oneOf": [
             _object({"instances": rows}, required=("instances",)),
             _object({"inputs": rows}, required=("inputs",)),
             rows,

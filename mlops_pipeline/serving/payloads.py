@@ -1,6 +1,8 @@
 """Parsing and writing JSON: bodies of requests, arrays of numbers in them, scores."""
 
+import codecs
 import contextlib
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeGuard
 
@@ -28,7 +30,8 @@ def parse_object(request: Request) -> dict[str, Any]:
     if kind != JSON and kind:
         _check_content_type(kind)
     try:
-        document = orjson.loads(request.body)
+        # Editors on Windows write a byte order mark.
+        document = orjson.loads(request.body.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
         raise RequestError("BAD_JSON", _explain(request.body, error)) from error
     if type(document) is not dict:
@@ -50,9 +53,23 @@ def _explain(body: bytes, error: orjson.JSONDecodeError) -> str:
     """Say why a body is not JSON."""
     if not body:
         return "expected a JSON object as the body, got an empty body"
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "the body is text in UTF-16; send it in UTF-8"
     if b"NaN" in body or b"Infinity" in body:
         return f"the body is not JSON, which has no NaN or Infinity: {error}"
     return f"the body is not JSON: {error}"
+
+
+def find_one(message: Mapping[str, Any], keys: Sequence[str], *, where: str) -> str | None:
+    """Return the one of `keys` that has a value, None if none has. null is not a value.
+
+    Raises:
+        RequestError: several have a value, and only one of them would be answered.
+    """
+    given = [key for key in keys if message.get(key) is not None]
+    if len(given) > 1:
+        raise RequestError("AMBIGUOUS", f"{where} has {' and '.join(given)}; send one of them")
+    return given[0] if given else None
 
 
 def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[Any]) -> Array:

@@ -52,6 +52,9 @@ def test_tensor_is_answered_with_tensor() -> None:
         ({"instances": [ROW]}, {"predictions": [[10.0, -10.0]]}),
         ({"inputs": [ROW]}, {"outputs": [[10.0, -10.0]]}),
         ({"inputs": {"features": [ROW]}}, {"outputs": [[10.0, -10.0]]}),
+        ({"instances": [{"features": ROW}]}, {"predictions": [[10.0, -10.0]]}),
+        ({"instances": [ROW], "inputs": None}, {"predictions": [[10.0, -10.0]]}),
+        ({"signature_name": "serving_default", "inputs": [ROW]}, {"outputs": [[10.0, -10.0]]}),
     ],
 )
 def test_json_data_is_answered_in_its_form(asked: object, answered: object) -> None:
@@ -112,6 +115,13 @@ def test_names_are_the_models_own_where_it_has_them() -> None:
         ({"data": {"ndarray": [ROW], "tftensor": {}}}, "AMBIGUOUS"),
         ({"data": {"ndarray": [ROW]}, "jsonData": [ROW]}, "AMBIGUOUS"),
         ({"data": {"ndarray": [ROW]}, "strData": "x"}, "AMBIGUOUS"),
+        ({"jsonData": {"instances": [ROW], "inputs": [ROW]}}, "AMBIGUOUS"),
+        ({"jsonData": {"inputs": {"features": [ROW], "other": [[9]]}}}, "WRONG_INPUT"),
+        ({"jsonData": {"instances": [{"features": ROW, "other": 1}]}}, "WRONG_INPUT"),
+        ({"jsonData": {"inputs": [ROW], "signature_name": "other"}}, "UNKNOWN_SIGNATURE"),
+        ({"jsonData": {"inputs": [ROW], "signature_name": 1}}, "WRONG_TYPE"),
+        ({"jsonData": {}}, "NO_DATA"),
+        ({"jsonData": {"ndarray": [ROW]}}, "NO_DATA"),
         ({"data": {"ndarray": [ROW], "names": ["a"]}}, "WRONG_NAMES"),
         ({"data": {"ndarray": ROW}}, "WRONG_SHAPE"),
         ({"data": {"ndarray": [ROW[:3]]}}, "WRONG_SHAPE"),
@@ -134,6 +144,18 @@ def test_names_are_the_models_own_where_it_has_them() -> None:
 )
 def test_a_bad_request_gets_its_reason(document: object, reason: str) -> None:
     assert refusal(document)["reason"] == reason
+
+
+def test_a_wrong_input_of_json_data_is_refused_with_the_right_one() -> None:
+    status = refusal({"jsonData": {"inputs": {"wrong": [ROW]}}})
+    assert status["info"] == "jsonData.inputs: the only input must be 'features'"
+
+
+def test_a_byte_order_mark_says_nothing() -> None:
+    text = json.dumps({"data": {"ndarray": [ROW]}})
+    assert ask(text.encode("utf-8-sig"))["data"]["ndarray"] == [[10.0, -10.0]]
+    wide = refusal(text.encode("utf-16"))
+    assert wide["info"] == "the body is text in UTF-16; send it in UTF-8"
 
 
 def test_a_wrong_content_type_is_refused_and_curls_is_not() -> None:
@@ -163,6 +185,11 @@ def parts(**fields: str) -> bytes:
         (FORM, b"json=" + QUOTED),
         (FORM + b"; charset=utf-8", b"isDefault=true&json=" + QUOTED),
         (FORM, b'{"data": {"ndarray": [[1, 2, 3, 4]]}, "meta": {"puid": "a&json=1"}}'),
+        (FORM, b"data=%7B%22ndarray%22%3A%5B%5B1%2C2%2C3%2C4%5D%5D%7D"),
+        (FORM, b'isDefault=yes&meta={}&data={"ndarray":[[1,2,3,4]]}'),
+        (FORM, b"json=%EF%BB%BF" + QUOTED),
+        (FORM, b'\xef\xbb\xbf{"data": {"ndarray": [[1,2,3,4]]}, "meta": {"puid": "&json=1"}}'),
+        (MULTIPART, parts(data='\ufeff{"ndarray": [[1, 2, 3, 4]]}')),
         (MULTIPART, parts(data='{"ndarray": [[1, 2, 3, 4]]}')),
         (MULTIPART, parts(meta='{"puid": "p"}', data='{"ndarray": [[1, 2, 3, 4]]}')),
         (MULTIPART, parts(json='{"data": {"ndarray": [[1, 2, 3, 4]]}}')),
@@ -180,6 +207,15 @@ def test_older_clients_may_send_a_form(content_type: bytes, body: bytes) -> None
         (FORM, b"json=\xff", "BAD_FORM"),
         (FORM, b"a=1&" * 30 + b"json=1", "BAD_FORM"),
         (FORM, b"a=1", "BAD_JSON"),
+        (FORM, b"json=", "BAD_JSON"),
+        (FORM, b"data=%7B", "BAD_FORM"),
+        (FORM, b"strData=x", "NO_DATA"),
+        (FORM, b"json=" + QUOTED + b"&data={}", "AMBIGUOUS"),
+        (MULTIPART, parts(data='{"ndarray":' + "[" * 300 + "]" * 300 + "}"), "RAGGED"),
+        (MULTIPART, parts(data="[" * 1023 + "]" * 1023), "NO_DATA"),
+        (MULTIPART, parts(data="[" * 1024 + "]" * 1024), "BAD_JSON"),
+        (FORM, b"json=" + QUOTED + b"&json=" + QUOTED, "BAD_FORM"),
+        (MULTIPART, parts(data="{}").removesuffix(b"---b 1--\r\n") + parts(data="{}"), "BAD_FORM"),
         (b"multipart/form-data", b"x", "BAD_FORM"),
         (MULTIPART, b"x", "BAD_FORM"),
         (MULTIPART, b"", "BAD_FORM"),
@@ -207,13 +243,41 @@ def test_null_is_absent_as_in_protobufs_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", [{}, {"reward": 1}, {"reward": 0.5, "request": {}, "response": None}]
+    "document",
+    [
+        {},
+        {"reward": 1},
+        {"reward": 0.5, "request": {}, "response": None},
+        {"request": {"data": {"ndarray": [ROW]}}, "truth": {"data": {"ndarray": ["setosa"]}}},
+        {"response": {"data": {"names": [], "tensor": {"shape": [1, 2], "values": [1, 2]}}}},
+        {"request": {"jsonData": {"instances": [ROW]}}, "truth": {"strData": "setosa"}},
+        {"request": {"data": {"ndarray": [ROW], "tensor": None}, "meta": {}}},
+    ],
 )
 def test_feedback_is_taken(document: object) -> None:
     assert seldon.feedback(UNIT, Request(json.dumps(document).encode())).status == 200
 
 
-@pytest.mark.parametrize("document", [[], {"reward": "x"}, {"reward": True}, {"truth": [1]}])
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        {"reward": "x"},
+        {"reward": True},
+        {"truth": [1]},
+        {"truth": {"data": {"ndarray": "zzz"}}},
+        {"truth": {"data": "zzz"}},
+        {"truth": {"strData": 1}},
+        {"response": {"data": {"tensor": {"shape": [1, 2], "values": ["a", "b"]}}}},
+        {"response": {"data": {"tensor": {"shape": [1, 2], "values": [1.0]}}}},
+        {
+            "request": {
+                "data": {"ndarray": [ROW], "tensor": {"shape": [1, 4], "values": ROW}},
+            },
+        },
+        {"request": {"data": {"ndarray": [ROW]}, "strData": "x"}},
+    ],
+)
 def test_feedback_of_other_types_is_refused(document: object) -> None:
     with pytest.raises(RequestError) as caught:
         seldon.feedback(UNIT, Request(json.dumps(document).encode()))

@@ -36,6 +36,34 @@ def test_json_data_is_answered_in_its_form() -> None:
     assert list(answer.jsonData.struct_value["predictions"][0]) == [10.0, -10.0]
 
 
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"instances": [ROW], "inputs": [ROW]}, "AMBIGUOUS"),
+        ({"inputs": {"features": [ROW], "other": [[9.0]]}}, "WRONG_INPUT"),
+        ({"inputs": {"wrong": [ROW]}}, "WRONG_INPUT"),
+        ({"inputs": [ROW], "signature_name": "other"}, "UNKNOWN_SIGNATURE"),
+    ],
+)
+def test_json_data_that_would_be_answered_only_in_part_is_refused(
+    asked: dict[str, object], reason: str
+) -> None:
+    message = pb.SeldonMessage()
+    message.jsonData.struct_value.update(asked)
+    with pytest.raises(RequestError) as caught:
+        seldon_grpc.predict(UNIT, message)
+    assert caught.value.reason == reason
+
+
+def test_a_tensor_in_feedback_matches_its_shape() -> None:
+    tensor = pb.Tensor(shape=[2, 4], values=ROW)
+    message = pb.SeldonMessage(data=pb.DefaultData(tensor=tensor))
+    with pytest.raises(RequestError, match=r"truth.data.tensor has shape \[2, 4\], but 4 values"):
+        seldon_grpc.feedback(UNIT, pb.Feedback(truth=message))
+    message.data.tensor.shape[0] = 1
+    assert seldon_grpc.feedback(UNIT, pb.Feedback(truth=message)).meta.puid
+
+
 def test_meta_is_kept_and_completed() -> None:
     message = message_of(ROW)
     message.meta.puid = "p"

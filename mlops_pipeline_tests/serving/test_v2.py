@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,8 +217,6 @@ def test_grpc_infers_from_typed_contents() -> None:
 
 
 def test_grpc_answers_raw_contents_with_raw_contents() -> None:
-    import numpy as np
-
     request = grpc_request(raw_input_contents=[np.array(ROW).tobytes()])
     answer = v2_grpc.infer(MODEL, request)
     assert np.frombuffer(answer.raw_output_contents[0]).tolist() == [10.0, -10.0]
@@ -241,6 +240,14 @@ def test_grpc_refuses_contents_that_do_not_fit() -> None:
     for request in (grpc_request(), grpc_request(raw_input_contents=[b"123"])):
         with pytest.raises(RequestError):
             v2_grpc.infer(MODEL, request)
+    twice = grpc_request(raw_input_contents=[np.array(ROW).tobytes()])
+    twice.inputs[0].contents.fp64_contents.extend(ROW)
+    with pytest.raises(RequestError, match="FP64 only in raw_input_contents, got fp64_contents"):
+        v2_grpc.infer(MODEL, twice)
+    other = grpc_request()
+    other.inputs[0].contents.fp32_contents.extend(ROW)
+    with pytest.raises(RequestError, match="FP64 only in fp64_contents, got fp32_contents"):
+        v2_grpc.infer(MODEL, other)
     negative = grpc_request()
     negative.inputs[0].shape[0] = -1
     with pytest.raises(RequestError):

@@ -1,8 +1,8 @@
 """Seldon's protocol over REST, like its executor and its Python microservice (1.17).
 
 `data.ndarray` is answered with `data.ndarray`, `data.tensor` with `data.tensor`. `jsonData` that is
-`{"instances": rows}` is answered with `{"predictions": scores}`, `{"inputs": rows}` (or `{"inputs":
-{name: rows}}`) with `{"outputs": scores}`, and a bare list of rows with a bare list.
+`{"instances": rows}` is answered with `{"predictions": scores}`, `{"inputs": rows}` with
+`{"outputs": scores}` (see `row_formats`), and a bare list of rows with a bare list.
 
 https://docs.seldon.io/projects/seldon-core/en/v1/reference/apis/external-prediction.html
 """
@@ -22,8 +22,9 @@ from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forms import unwrap_form
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import Model, predict
-from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_object
+from mlops_pipeline.serving.models import Model, Signature, predict
+from mlops_pipeline.serving.payloads import find_one, is_shape, listed, numbers, parse_object
+from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.scores import Array
 
 error = failures.seldon
@@ -55,7 +56,7 @@ def predictions(unit: Unit, request: Request) -> Answer:
     request = unwrap_form(request)
     message = parse_object(request)
     meta = answer_meta(unit, message.get("meta"), puid=request.puid)
-    _check_one(message, _KINDS, where="the body")
+    find_one(message, _KINDS, where="the body")
     data = message.get("data")
     if data is None and "jsonData" in message:
         return answer(
@@ -76,9 +77,31 @@ def feedback(unit: Unit, request: Request) -> Answer:
     if type(message.get("reward", 0.0)) not in (int, float, type(None)):
         raise RequestError("WRONG_TYPE", "reward must be a number")
     for key in ("request", "response", "truth"):
-        if type(message.get(key)) not in (dict, type(None)):
-            raise RequestError("WRONG_TYPE", f"{key} must be a SeldonMessage object")
+        if message.get(key) is not None:
+            _check_message(message[key], where=key)
     return answer({"meta": answer_meta(unit, None)})
+
+
+def _check_message(message: object, *, where: str) -> None:
+    """Raise an error unless `message` is a SeldonMessage, with values of any type."""
+    if type(message) is not dict:
+        raise RequestError("WRONG_TYPE", f"{where} must be a SeldonMessage object")
+    given = find_one(message, _KINDS, where=where)
+    if given in ("strData", "binData") and type(message[given]) is not str:
+        raise RequestError("WRONG_TYPE", f"{where}.{given} must be a string")
+    if given == "data":
+        _check_data(message["data"], where=f"{where}.data")
+
+
+def _check_data(data: object, *, where: str) -> None:
+    """Raise an error unless `data` has at most one encoding, and of its type."""
+    if type(data) is not dict:
+        raise RequestError("WRONG_TYPE", f"{where} must be an object with ndarray or tensor")
+    given = find_one(data, _ENCODINGS, where=where)
+    if given == "ndarray" and type(data["ndarray"]) is not list:
+        raise RequestError("WRONG_TYPE", f"{where}.ndarray must be a list")
+    if given == "tensor":
+        read_tensor(data["tensor"], None, wanted=np.dtype(np.float64), where=f"{where}.tensor")
 
 
 def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
@@ -135,31 +158,19 @@ def column_names(unit: Unit, scores: Array) -> list[str]:
     return list(own) if len(own) == scores.shape[1] else [f"t:{i}" for i in range(scores.shape[1])]
 
 
-def scores_of(unit: Unit, values: Array) -> Array:
+def scores_of(signature: Signature, values: Array) -> Array:
     """Return the first default output for rows."""
-    return predict(unit.model.default, values, unit.model.default.default_outputs[:1])[0][1]
+    return predict(signature, values, signature.default_outputs[:1])[0][1]
 
 
 _KINDS = ("data", "jsonData", "strData", "binData", "customData")
 _ENCODINGS = ("ndarray", "tensor", "tftensor")
 
 
-def _check_one(message: dict[str, Any], keys: tuple[str, ...], *, where: str) -> str:
-    """Return the one of `keys` that has a value, empty if none has.
-
-    Raises:
-        RequestError: several have a value; Seldon's protocol allows one.
-    """
-    given = [key for key in keys if message.get(key) is not None]
-    if len(given) > 1:
-        raise RequestError("AMBIGUOUS", f"{where} has {' and '.join(given)}; send one of them")
-    return given[0] if given else ""
-
-
 def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]:
     """Answer `data` in its own encoding; as ndarray if a tensor cannot represent the answer."""
     signature, names = unit.model.default, data.get("names")
-    given = _check_one(data, _ENCODINGS, where="data")
+    given = find_one(data, _ENCODINGS, where="data")
     if given == "ndarray":
         rows = numbers(
             data.pop("ndarray"),
@@ -173,31 +184,33 @@ def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]:
         raise RequestError("UNSUPPORTED", "data.tftensor is not supported; send ndarray or tensor")
     else:
         raise RequestError("NO_DATA", NO_DATA)
-    scores = scores_of(unit, ordered(signature, names, rows) if names else rows)
+    scores = scores_of(signature, ordered(signature, names, rows) if names else rows)
     columns = column_names(unit, scores)
     if given == "tensor" and scores.dtype.kind in "fiu":
         return {"names": columns, "tensor": {"shape": scores.shape, "values": scores.ravel()}}
     return {"names": columns, "ndarray": listed(scores)}
 
 
-def read_tensor(tensor: object, body: bytes, *, wanted: np.dtype[Any]) -> Array:
+def read_tensor(
+    tensor: object, body: bytes | None, *, wanted: np.dtype[Any], where: str = "data.tensor"
+) -> Array:
     """Return `{"shape": [n, …], "values": […]}` as an array of that shape.
 
     Raises:
         RequestError: it is not such an object, or the number of values does not match the shape.
     """
     if type(tensor) is not dict:
-        raise RequestError("WRONG_TYPE", "data.tensor must be an object with shape and values")
+        raise RequestError("WRONG_TYPE", f"{where} must be an object with shape and values")
     shape = tensor.get("shape")
     if not is_shape(shape):
-        raise RequestError("WRONG_SHAPE", "data.tensor.shape must be a list of whole numbers ≥ 0")
+        raise RequestError("WRONG_SHAPE", f"{where}.shape must be a list of whole numbers ≥ 0")
     values = numbers(
         tensor.pop("values", None),
-        where="data.tensor.values",
+        where=f"{where}.values",
         body=body,
         wanted=wanted,
     )
-    return reshaped(values, shape, where="data.tensor")
+    return reshaped(values, shape, where=where)
 
 
 def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
@@ -220,17 +233,14 @@ def json_data(unit: Unit, data: object, body: bytes | None) -> object:
     Raises:
         RequestError: it has none of the forms, or no numbers that the model can answer.
     """
-    key = where = ""
-    if type(data) is dict and "instances" in data:
-        key, where, data = "predictions", ".instances", data.pop("instances")
-    elif type(data) is dict and "inputs" in data:
-        key, where, data = "outputs", ".inputs", data.pop("inputs")
-        if type(data) is dict:
-            data = data.get(unit.model.default.input)
-    rows = numbers(data, where=f"jsonData{where}", body=body, wanted=unit.model.default.dtype)
-    del data
-    scores = listed(scores_of(unit, rows))
-    return {key: scores} if key else scores
+    if type(data) is not dict:
+        signature = unit.model.default
+        rows = numbers(data, where="jsonData", body=body, wanted=signature.dtype)
+        del data
+        return listed(scores_of(signature, rows))
+    signature = unit.model.signature(data.get("signature_name"))
+    is_by_row, rows = read_rows(signature, data, body, parent="jsonData")
+    return {"predictions" if is_by_row else "outputs": listed(scores_of(signature, rows))}
 
 
 def _missing(message: dict[str, Any]) -> str:

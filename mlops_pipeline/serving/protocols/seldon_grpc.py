@@ -39,7 +39,15 @@ def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
 
 
 def feedback(unit: Unit, request: pb.Feedback) -> pb.SeldonMessage:
-    """Answer `SendFeedback`: feedback is accepted."""
+    """Answer `SendFeedback`: feedback is accepted.
+
+    Raises:
+        RequestError: the values of a tensor in it do not match its shape.
+    """
+    for where in ("request", "response", "truth"):
+        data = getattr(request, where).data
+        if data.WhichOneof("data_oneof") == "tensor":
+            _tensor(data.tensor, where=f"{where}.data.tensor")
     return pb.SeldonMessage(meta=_meta(unit, pb.Meta()))
 
 
@@ -74,11 +82,7 @@ def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> No
     """Write the scores of `data` to `answer`, in its encoding."""
     kind, signature = data.WhichOneof("data_oneof"), unit.model.default
     if kind == "tensor":
-        values = np.array(data.tensor.values, dtype=np.float64)
-        shape = list(data.tensor.shape)
-        if any(size < 0 for size in shape):
-            raise RequestError("WRONG_SHAPE", "data.tensor.shape must contain numbers ≥ 0")
-        rows = seldon.reshaped(values, shape, where="data.tensor")
+        rows = _tensor(data.tensor, where="data.tensor")
     elif kind == "ndarray":
         rows = numbers(
             _rows(data.ndarray),
@@ -91,7 +95,7 @@ def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> No
             "NO_DATA", f"data.{kind or '(nothing)'}: send data.tensor or data.ndarray"
         )
     scores = seldon.scores_of(
-        unit, ordered(signature, list(data.names), rows) if data.names else rows
+        signature, ordered(signature, list(data.names), rows) if data.names else rows
     )
     _check_digits(scores)
     answer.names.extend(seldon.column_names(unit, scores))
@@ -100,6 +104,14 @@ def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> No
         answer.tensor.values.extend(scores.ravel().tolist())
     else:
         answer.ndarray.CopyFrom(_list_value(scores.tolist()))
+
+
+def _tensor(tensor: pb.Tensor, *, where: str) -> Array:
+    """Return the values of a tensor in its shape."""
+    values, shape = np.array(tensor.values, dtype=np.float64), list(tensor.shape)
+    if any(size < 0 for size in shape):
+        raise RequestError("WRONG_SHAPE", f"{where}.shape must contain numbers ≥ 0")
+    return seldon.reshaped(values, shape, where=where)
 
 
 def _check_digits(scores: Array) -> None:

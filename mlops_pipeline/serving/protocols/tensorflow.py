@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from mlops_pipeline.serving import failures
-from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.models import predict as predict_rows
-from mlops_pipeline.serving.payloads import listed, numbers, parse_object
+from mlops_pipeline.serving.payloads import listed, parse_object
+from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.scores import Array
 
 error = failures.tensorflow
@@ -49,42 +49,15 @@ def predict(model: Model, request: Request) -> Answer:
     """Answer `POST …:predict`: `instances` with `predictions`, `inputs` with `outputs`.
 
     Raises:
-        RequestError: the body has neither, or no numbers that the model can answer.
+        RequestError: the body has neither or both, or no numbers that the model can answer.
     """
     document = parse_object(request)
-    name = document.get("signature_name", "")
-    if type(name) is not str:
-        raise RequestError("WRONG_TYPE", "signature_name must be a string")
-    signature = model.signature(name)
-    rows = "instances" in document
-    if rows == ("inputs" in document):
-        raise RequestError("NO_DATA", "the body must have either `instances` or `inputs`")
-    read = _instances if rows else _inputs
-    scores = predict_rows(signature, read(signature, document, request.body))
-    return answer({"predictions": _by_row(scores)} if rows else {"outputs": _by_column(scores)})
-
-
-def _instances(signature: Signature, document: dict[str, Any], body: bytes) -> Array:
-    """Return the rows of the row format: a list of rows, or of `{input name: row}`."""
-    instances = document.pop("instances")
-    if type(instances) is list and instances and type(instances[0]) is dict:
-        instances = [_only_input(signature, instance) for instance in instances]
-    return numbers(instances, where="instances", body=body, wanted=signature.dtype)
-
-
-def _inputs(signature: Signature, document: dict[str, Any], body: bytes) -> Array:
-    """Return the rows of the column format: all rows, or `{input name: all rows}`."""
-    inputs = document.pop("inputs")
-    if type(inputs) is dict:
-        inputs = _only_input(signature, inputs)
-    return numbers(inputs, where="inputs", body=body, wanted=signature.dtype)
-
-
-def _only_input(signature: Signature, tensors: object) -> object:
-    """Return the value of the signature's input, the only allowed key."""
-    if type(tensors) is not dict or tensors.keys() != {signature.input}:
-        raise RequestError("WRONG_INPUT", f"the only input must be {signature.input!r}")
-    return tensors[signature.input]
+    signature = model.signature(document.get("signature_name"))
+    is_by_row, rows = read_rows(signature, document, request.body)
+    scores = predict_rows(signature, rows)
+    if is_by_row:
+        return answer({"predictions": _by_row(scores)})
+    return answer({"outputs": _by_column(scores)})
 
 
 def _by_row(scores: list[tuple[str, Array]]) -> object:

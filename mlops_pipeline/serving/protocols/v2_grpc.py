@@ -23,6 +23,7 @@ _CONTENTS = {
     "BYTES": "bytes_contents",
 }
 """Field of each datatype; FP16 has none, and is sent raw."""
+_RAW = "raw_input_contents"
 _FIELD_TYPES = {
     "uint_contents": np.uint32,
     "int_contents": np.int32,
@@ -93,10 +94,14 @@ def _column(tensor: Any, raw: bytes | None) -> Array:
 def _values(tensor: Any, raw: bytes | None) -> Array:
     """Return the values of an input as a flat array, from raw bytes or from its typed field."""
     datatype, dtype = tensor.datatype, v2.type_of(tensor.datatype)
+    field = _CONTENTS.get(datatype, _RAW) if raw is None else _RAW
+    if others := [given.name for given, _ in tensor.contents.ListFields() if given.name != field]:
+        raise RequestError(
+            "WRONG_INPUT", f"expected the values of {datatype} only in {field}, got {others[0]}"
+        )
     if raw is None:
-        field = _CONTENTS.get(datatype)
-        if field is None:
-            raise RequestError("WRONG_TYPE", f"{datatype} must be sent as raw_input_contents")
+        if field == _RAW:
+            raise RequestError("WRONG_TYPE", f"{datatype} must be sent as {_RAW}")
         values: Array = np.array(getattr(tensor.contents, field), dtype=_FIELD_TYPES[field])
         check_numbers(values, dtype, said=f"the datatype is {datatype}")
         return values

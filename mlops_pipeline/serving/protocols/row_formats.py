@@ -1,0 +1,44 @@
+"""TF Serving's row and column format: `instances` and `inputs`. Seldon's `jsonData` has them too.
+
+https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+from typing import Any
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.payloads import find_one, numbers
+from mlops_pipeline.serving.scores import Array
+
+_FORMATS = ("instances", "inputs")
+
+
+def read_rows(
+    signature: Signature, document: dict[str, Any], body: bytes | None, *, parent: str = ""
+) -> tuple[bool, Array]:
+    """Return whether `document` has the row format, and its rows, which are removed from it.
+
+    `instances` is a list of rows, or of `{input name: row}`; `inputs` is all rows, or `{input name:
+    all rows}`. `parent` is the field that contains the document (`jsonData`), for errors.
+
+    Raises:
+        RequestError: it has neither or both, another input, or no numbers.
+    """
+    whole = parent or "the body"
+    given = find_one(document, _FORMATS, where=whole)
+    if given is None:
+        raise RequestError("NO_DATA", f"{whole} must have either `instances` or `inputs`")
+    where = f"{parent}.{given}" if parent else given
+    rows, is_by_row = document.pop(given), given == "instances"
+    if is_by_row and type(rows) is list and rows and type(rows[0]) is dict:
+        rows = [_only_input(signature, row, where) for row in rows]
+    elif not is_by_row and type(rows) is dict:
+        rows = _only_input(signature, rows, where)
+    return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)
+
+
+def _only_input(signature: Signature, tensors: object, where: str) -> object:
+    """Return the value of the signature's input, the only allowed key."""
+    if type(tensors) is not dict or tensors.keys() != {signature.input}:
+        raise RequestError("WRONG_INPUT", f"{where}: the only input must be {signature.input!r}")
+    return tensors[signature.input]
