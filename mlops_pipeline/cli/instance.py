@@ -92,7 +92,7 @@ def open_instance(
     os.environ["DAGSTER_HOME"] = str(home)
     from mlops_pipeline.resources import records
 
-    records.wait_for_locks()
+    records.prepare_databases()
     # Two processes that make new records at once leave a broken database.
     opening = Locks(home, timeout=records.PATIENCE).held("records", purpose="open the records")
     with _told_of_locks(records.databases(home), on_wait), records.explained(home):

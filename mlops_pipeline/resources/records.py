@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG
@@ -14,6 +14,9 @@ from dagster._core.storage.tags import PARENT_RUN_ID_TAG
 from mlops_pipeline.clients import ports, running
 from mlops_pipeline.clients.databases import describe_damage, describe_holders
 from mlops_pipeline.clients.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
 
 PROCESS_TAG = ".dagster/mlops_process"
 """Tag of a run, which the UI hides: the process that executes it, as `running.identity` says."""
@@ -28,6 +31,8 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_engines: dict[str, "Engine"] = {}
+"""URL → engine of a database."""
 _logger = logging.getLogger(__name__)
 
 
@@ -37,14 +42,32 @@ def databases(home: Path) -> list[Path]:
     return [home / name for name in names]
 
 
-def wait_for_locks() -> None:
-    """Make this process wait for SQLite's locks. Dagster gives up on some of them after 5 s."""
+def prepare_databases() -> None:
+    """Make this process wait for SQLite's locks, and keep its engines.
+
+    Dagster gives up on some locks after 5 s. Its storages create an engine for each block of
+    statements, which inspects the database and compiles every statement anew.
+    """
     # Here and below: definitions import this module, and load without a database library.
+    from dagster._core.storage.event_log.sqlite import sqlite_event_log
+    from dagster._core.storage.runs.sqlite import sqlite_run_storage
+    from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
     if not event.contains(Engine, "connect", _set_patience):
         event.listen(Engine, "connect", _set_patience)
+    for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+        vars(module)["create_engine"] = _kept_engine
+
+
+def _kept_engine(url: str, **options: Any) -> "Engine":
+    """Return the engine of a database; as Dagster asks for it, it keeps no connection."""
+    if url not in _engines:
+        from sqlalchemy import create_engine
+
+        _engines[url] = create_engine(url, **options)
+    return _engines[url]
 
 
 def _set_patience(connection: Any, _record: object) -> None:

@@ -15,7 +15,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from mlops_pipeline.resources.instance import describe_fault, prepare_instance, unusable
-from mlops_pipeline.resources.records import wait_for_locks
+from mlops_pipeline.resources.records import prepare_databases
 from mlops_pipeline.settings import load_settings
 
 _logger = logging.getLogger("dagster.storage")
@@ -39,7 +39,7 @@ class StateFolderStorage(DagsterSqliteStorage):
         Raises:
             ConfigurationError: its configuration cannot be used.
         """
-        wait_for_locks()
+        prepare_databases()
         home = prepare_instance(load_settings())
         if (fault := describe_fault(home / "dagster.yaml")) is not None:
             raise unusable(home / "dagster.yaml", fault)

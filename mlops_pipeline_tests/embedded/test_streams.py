@@ -26,7 +26,7 @@ def shell(tmp_path: Path, line: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("words", ["status", "status --json", "--help", "logs supervisor"])
 def test_a_full_disk_is_said(tmp_path: Path, words: str) -> None:
-    done = shell(tmp_path, f"$CLI {words} >/dev/full")
+    done = shell(tmp_path, f'"$CLI" {words} >/dev/full')
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: could not write to standard output: No space left")
@@ -34,7 +34,7 @@ def test_a_full_disk_is_said(tmp_path: Path, words: str) -> None:
 
 @pytest.mark.parametrize("words", ["status", "up", "down --purge --yes"])
 def test_a_closed_output_is_said_before_anything_is_done(tmp_path: Path, words: str) -> None:
-    done = shell(tmp_path, f"$CLI {words} >&-")
+    done = shell(tmp_path, f'"$CLI" {words} >&-')
     assert done.returncode == 1
     assert done.stderr.startswith("error: standard output is closed, so nothing was done")
     assert done.stderr.count("\n") == 1
@@ -43,12 +43,12 @@ def test_a_closed_output_is_said_before_anything_is_done(tmp_path: Path, words: 
 
 @pytest.mark.parametrize("words", ["status", "doctor", "--help"])
 def test_a_reader_that_disconnects_is_not_an_error(tmp_path: Path, words: str) -> None:
-    done = shell(tmp_path, f"$CLI {words} | head -c 1")
+    done = shell(tmp_path, f'"$CLI" {words} | head -c 1')
     assert done.stderr == ""
     assert len(done.stdout) == 1
 
 
 def test_closed_input_and_errors_do_not_matter(tmp_path: Path) -> None:
-    done = shell(tmp_path, "$CLI status <&- 2>&-")
+    done = shell(tmp_path, '"$CLI" status <&- 2>&-')
     assert done.returncode == 3
     assert "supervisor" in done.stdout

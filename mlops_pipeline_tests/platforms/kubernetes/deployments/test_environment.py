@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.clients.containers import Mount
-from mlops_pipeline.clients.errors import CommandError, IntegrityError
+from mlops_pipeline.clients.errors import CommandError, IntegrityError, UnavailableError
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
