@@ -113,6 +113,8 @@ def down(
 ) -> None:
     """Stop the platform, and print what remains. Data remains, unless --purge."""
     from mlops_pipeline.cli.instance import purged_records, turn_to_end
+    from mlops_pipeline.cli.status import example_files
+    from mlops_pipeline.resources.home import describe_left
 
     context = load_context()
     home, name = context.settings.home, context.platform.name
@@ -122,10 +124,11 @@ def down(
             abort=True,
         )
     if purge:
-        with purged_records(context.settings, name):
+        with purged_records(context.settings, name, examples=example_files(context)):
             kept = _forget_desired(context)
             context.platform.down()
             said = [*context.platform.purge(), *kept]
+        said += describe_left(home)
     else:
         purpose = f"stop the platform {name}"
         with turn_to_end(context.settings, purpose=purpose, on_wait=_say_waiting):

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from mlops_pipeline.catalog.registry import (
     Catalog,
@@ -15,9 +14,10 @@ from mlops_pipeline.catalog.registry import (
 )
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.platforms.build import PLATFORMS, build_platform, layer_names
+from mlops_pipeline.platforms.build import build_platform, layer_names
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
+from mlops_pipeline.resources.home import require_ours
 from mlops_pipeline.settings import Settings, load_settings
 
 
@@ -109,18 +109,5 @@ def load_context() -> Context:
             changed.
     """
     settings = load_settings()
-    _refuse_foreign(settings.home)
+    require_ours(settings.home)
     return Context(settings)
-
-
-def _refuse_foreign(home: Path) -> None:
-    """Refuse a folder with files of which none is this project's: it was meant for others."""
-    try:
-        found = {path.name for path in home.iterdir() if not path.name.startswith(".")}
-    except OSError:
-        return  # What uses it says what is wrong with it.
-    if (found - {"lost+found"}) and not found & {"dagster", "examples", *PLATFORMS}:
-        raise ConfigurationError(
-            f"the state folder {home} contains {', '.join(sorted(found)[:3])}, which this project "
-            "did not create; set MLOPS_HOME to an empty or new folder. Nothing was changed"
-        )

@@ -3,7 +3,7 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from mlops_pipeline.clients import databases, running
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.build import PLATFORMS
+from mlops_pipeline.resources.home import remove, require_ours
 from mlops_pipeline.resources.instance import describe_fault, prepare_instance, unusable
 from mlops_pipeline.resources.turn import LOCK, TRAINING, turn
 from mlops_pipeline.settings import Settings
@@ -27,16 +28,20 @@ _QUIET = 2.0
 
 
 @contextmanager
-def purged_records(settings: Settings, platform: str) -> Iterator[None]:
-    """Remove the runs and examples after the block, which removes the data of `platform`.
+def purged_records(
+    settings: Settings, platform: str, *, examples: Iterable[str] = ()
+) -> Iterator[None]:
+    """Remove the runs and these example files after the block, which removes `platform`'s data.
 
     They stay where another platform in the state folder has them too. The state folder goes with
     them when nothing else is in it. Neither `up` nor, where the records go, `ui` runs meanwhile.
 
     Raises:
+        ConfigurationError: the state folder is somebody else's. Nothing was changed.
         ConflictError: `ui` runs; names the process. Nothing was changed.
         UnavailableError: `up` runs; names the process. Nothing was changed.
     """
+    require_ours(settings.home)
     home = settings.dagster_home
     others = any((settings.home / name).exists() for name in PLATFORMS if name != platform)
     with ExitStack() as held:
@@ -49,10 +54,7 @@ def purged_records(settings: Settings, platform: str) -> Iterator[None]:
         yield
         if any((settings.home / name).exists() for name in PLATFORMS):
             return
-        for folder in (home, settings.home / "examples"):
-            shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            settings.home.rmdir()
+        remove(settings.home, examples=examples)
 
 
 @contextmanager

@@ -21,8 +21,10 @@ from mlops_pipeline.platforms.layers import Ready, Unready, describe
 from mlops_pipeline.platforms.observing import SeenState, name_of, observe_platform
 from mlops_pipeline.platforms.platform import PredictorStatus as Predictor
 from mlops_pipeline.platforms.seldon import SeldonDeployment
+from mlops_pipeline.resources.home import EXAMPLES
 
 _NO_ANSWER = "unknown: see the layers above"
+_CERTIFICATES = "gateway.crt"
 _INLINE = 16
 """Most values of a row that is written into a curl line; a longer one goes to a file."""
 
@@ -340,13 +342,22 @@ def curl_line(context: Context, model: RegisteredModel, status: ModelStatus) -> 
     )
 
 
+def example_files(context: Context) -> list[str]:
+    """Return the names of the files that `curl_line` may have written."""
+    return [_CERTIFICATES, *(_example_file(model.name) for model in context.models)]
+
+
+def _example_file(model: str) -> str:
+    return f"{model}.json"
+
+
 def _trust(context: Context) -> str:
     """Return the option by which curl trusts the gateway, with a file written for it, or none."""
     from mlops_pipeline.clients.files import write_if_changed
 
     if not (certificates := context.platform.gateway_trust()):
         return ""
-    file = context.settings.home / "examples" / "gateway.crt"
+    file = context.settings.home / EXAMPLES / _CERTIFICATES
     write_if_changed(file, certificates)
     return f"--cacert {shlex.quote(str(file))} "
 
@@ -355,7 +366,7 @@ def _example_data(context: Context, model: RegisteredModel, status: ModelStatus)
     if 0 < len(model.spec.example) <= _INLINE:
         row = ", ".join(f"{value:g}" for value in model.spec.example)
         return f'\'{{ "data": {{ "ndarray": [[{row}]] }} }}\''
-    file = context.settings.home / "examples" / f"{model.name}.json"
+    file = context.settings.home / EXAMPLES / _example_file(model.name)
     _write_example(context, model, status.predictors[0].digest, file)
     return shlex.quote(f"@{file}")
 

@@ -16,6 +16,15 @@ def platforms_in_use(settings: Settings) -> tuple[str, ...]:
     )
 
 
+def has_platform(home: Path) -> bool:
+    """Say whether a platform of this project made the folder `home`, which has its data."""
+    from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
+    from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
+
+    folder = EmbeddedFolder(home) if home.name == "embedded" else ClusterFolder(home)
+    return folder.is_prepared()
+
+
 def layer_names() -> frozenset[str]:
     """Return the names of all layers, on any platform and with any settings.
 

@@ -7,9 +7,12 @@ nothing needs to be written anew around it.
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from mlops_pipeline.clients.files import read_or_empty
 
 VERSION = 2
 DEFAULTS: Mapping[str, Any] = {
@@ -28,12 +31,19 @@ _MARK = "# Version of the defaults, which mlops-pipeline updates: "
 CURRENT = f"{_MARK}{VERSION}"
 """The line of a file with the current defaults."""
 _MARKED = re.compile(rf"^{_MARK}(\d+)[ \t\r]*\n?", re.MULTILINE)
+_FIRST = re.compile(r"^  managed_python_loggers:(\n  -| \[)\s*mlops_pipeline\b", re.MULTILINE)
 _NOTE = "# You may change this file: your values and comments stay.\n"
 
 
 def initial() -> str:
     """Return the text of a new file."""
     return f"{CURRENT}\n{_NOTE}{yaml.safe_dump(dict(DEFAULTS), sort_keys=False)}"
+
+
+def is_marked(file: Path) -> bool:
+    """Say whether a file names a version of the defaults, or has the first ones, without a name."""
+    text = read_or_empty(file)
+    return _MARKED.search(text) is not None or _FIRST.search(text) is not None
 
 
 def is_current(text: str) -> bool:

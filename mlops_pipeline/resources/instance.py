@@ -15,13 +15,11 @@ from mlops_pipeline.clients.files import (
     write_atomically,
     writing,
 )
-from mlops_pipeline.platforms.build import PLATFORMS
 from mlops_pipeline.resources import configuration
+from mlops_pipeline.resources import home as state_home
 from mlops_pipeline.settings import Settings
 
 _logger = logging.getLogger(__name__)
-_OURS = {*PLATFORMS, "dagster", "examples"}
-"""Expected content of a state folder. A folder with more may be a home folder."""
 
 
 def prepare_instance(settings: Settings) -> Path:
@@ -31,14 +29,15 @@ def prepare_instance(settings: Settings) -> Path:
     only the user can read files and folders that this process and its children create.
 
     Raises:
-        ConfigurationError: the state folder cannot be written.
+        ConfigurationError: the state folder is somebody else's, or cannot be written.
     """
     home = settings.dagster_home
     os.umask(0o077)
     with writing(home / "dagster.yaml"):
+        state_home.make(settings.home)
         make_private(home)
         close_to_others(home)
-        if {path.name for path in settings.home.iterdir()} <= _OURS:
+        if {path.name for path in settings.home.iterdir()} <= state_home.CONTENT:
             close_to_others(settings.home)
     _update(home / "dagster.yaml")
     return home

@@ -11,18 +11,25 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from rich.console import Console
 
 from mlops_pipeline import cli
 from mlops_pipeline.cli import runs, up
 from mlops_pipeline.cli.app import app
 from mlops_pipeline.cli.context import load_context
-from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.deploying import seldon_deployment
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
+from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.resources import turn
+from mlops_pipeline.resources.configuration import CURRENT, DEFAULTS
+from mlops_pipeline.resources.home import MARK
+from mlops_pipeline.resources.instance import prepare_instance
+from mlops_pipeline.settings import load_settings
 from mlops_pipeline_tests.command_line import WINE
 from mlops_pipeline_tests.toy import TOY
 
@@ -130,8 +137,82 @@ def test_a_folder_of_somebody_else_is_not_used_as_state_folder(run: Run, tmp_pat
         f"the state folder {tmp_path}/home contains photo.jpg, which this project did not create"
         in err
     )
-    (tmp_path / "home" / "dagster").mkdir()
+
+
+@pytest.mark.parametrize("name", ["dagster", "examples", "embedded", "kind", "kubernetes"])
+def test_a_folder_of_somebody_else_is_kept_whatever_it_is_called(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    (theirs := tmp_path / "home" / name).mkdir(parents=True)
+    theirs.chmod(0o755)
+    (theirs / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
+    for words in (
+        ("down", "--purge", "--yes"),
+        ("down",),
+        ("up", "supervisor"),
+        ("unpin", "iris"),
+        ("prune", "--yes"),
+    ):
+        code, _, err = run(*words)
+        assert (code, f"contains {name}, which this project did not create" in err) == (2, True), (
+            words,
+            err,
+        )
+    with pytest.raises(ConfigurationError, match="did not create"):
+        prepare_instance(load_settings())  # as Dagster's own commands do
+    assert theirs.stat().st_mode & 0o777 == 0o755
+    assert (theirs / "dagster.yaml").read_text() == "telemetry: {enabled: true}\n"
+    assert list((tmp_path / "home").iterdir()) == [theirs]
+
+
+def test_purge_deletes_its_own_examples_only(run: Run, tmp_path: Path) -> None:
+    prepare_instance(load_settings())
+    (examples := tmp_path / "home" / "examples").mkdir()
+    for name in ("mnist.json", "gateway.crt", "mine.py"):
+        (examples / name).touch()
+    code, out, _ = run("down", "--purge", "--yes")
+    assert code == 0
+    assert f"{tmp_path}/home keeps examples/mine.py, which this project did not write" in out
+    left = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert left == [examples / "mine.py"]
+    (examples / "mine.py").unlink()
+    examples.rmdir()
+    prepare_instance(load_settings())
+    code, out, _ = run("down", "--purge", "--yes")
+    assert (code, (tmp_path / "home").exists(), "keeps" in out) == (0, False, False)
+
+
+def _first_defaults(home: Path) -> None:
+    (home / "dagster").mkdir(parents=True)
+    (home / "dagster/dagster.yaml").write_text(yaml.safe_dump(dict(DEFAULTS), sort_keys=False))
+
+
+def _current_defaults(home: Path) -> None:
+    (home / "dagster").mkdir(parents=True)
+    (home / "dagster/dagster.yaml").write_text(f"{CURRENT}\nnux: {{enabled: false}}\n")
+
+
+def _of_embedded(home: Path) -> None:
+    EmbeddedFolder(home / "embedded").prepare()
+    (home / "dagster").mkdir()
+
+
+def _of_kubernetes(home: Path) -> None:
+    ClusterFolder(home / "kind").prepare()
+    (home / "examples").mkdir()
+
+
+@pytest.mark.parametrize(
+    "leave", [_first_defaults, _current_defaults, _of_embedded, _of_kubernetes]
+)
+def test_the_folder_of_an_earlier_version_is_adopted(
+    run: Run, tmp_path: Path, leave: Callable[[Path], None]
+) -> None:
+    leave(home := tmp_path / "home")
     assert run("status")[0] == 3
+    assert not (home / MARK).exists()  # It was only looked at.
+    prepare_instance(load_settings())
+    assert (home / MARK).exists()
 
 
 @pytest.mark.parametrize("words", [("rollback", "iris"), ("apply", "-"), ("delete", "iris-model")])
@@ -141,7 +222,7 @@ def test_who_changes_deployments_waits_for_an_up(
     monkeypatch.setattr(turn, "_PATIENCE", 0.1)
     manifest = seldon_deployment(TOY, ref_to("toy", "a" * 64), secret="").to_manifest()
     monkeypatch.setattr(sys, "stdin", standard_input(json.dumps(manifest).encode()))
-    (records := tmp_path / "home" / "dagster").mkdir(parents=True)
+    records = prepare_instance(load_settings())
     with Locks(records, timeout=1).held("up", purpose="run `mlops-pipeline up`"):
         code, _, err = run(*words)
     assert code == 1
@@ -161,7 +242,7 @@ def test_a_cluster_is_not_created_again_where_up_refuses_or_another_run_trains(
     monkeypatch.setenv("MLOPS_PLATFORM", "kind")
     code, _, err = run("up", "tpyo", "--recreate")
     assert (code, "unknown name 'tpyo'" in err) == (2, True), err
-    (records := tmp_path / "home" / "dagster").mkdir(parents=True)
+    records = prepare_instance(load_settings())
     with Locks(records, timeout=1).held("training", purpose="train"):
         code, _, err = run("up", "cluster", "--recreate")
     assert code == 1

@@ -137,8 +137,8 @@ def test_somebodys_folder_is_neither_used_nor_purged(tmp_path: Path) -> None:
     line = CommandLine(tmp_path, tmp_path, free_ports(3))
     (tmp_path / "embedded").mkdir()
     (tmp_path / "embedded/main.c").write_text("mine")
-    assert "contains main.c, which this project did not create" in (
-        line.run("up", "supervisor", code=1).stderr
+    assert "contains embedded, which this project did not create" in (
+        line.run("up", "supervisor", code=2).stderr
     )
-    line.run("down", "--purge", "--yes", code=1)
+    line.run("down", "--purge", "--yes", code=2)
     assert (tmp_path / "embedded/main.c").read_text() == "mine"

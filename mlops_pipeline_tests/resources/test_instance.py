@@ -31,14 +31,18 @@ def test_a_new_state_folder_is_its_owners(tmp_path: Path) -> None:
 
 def test_one_that_was_open_is_closed(tmp_path: Path) -> None:
     home = tmp_path / "state"
-    (home / "dagster").mkdir(parents=True)
+    dagster = prepare_instance(Settings(home=home))
     (home / "embedded").mkdir()
-    home.chmod(0o755)
+    for folder in (home, dagster):
+        folder.chmod(0o755)
     assert modes(home, prepare_instance(Settings(home=home))) == ["0o700"] * 2
 
 
 def test_a_folder_with_other_things_in_it_stays_as_it_is(tmp_path: Path) -> None:
     home = tmp_path / "home of somebody"
-    home.mkdir(mode=0o755)
+    home.mkdir()
+    dagster = prepare_instance(Settings(home=home))
     (home / "letters").mkdir()
+    for folder in (home, dagster):
+        folder.chmod(0o755)
     assert modes(home, prepare_instance(Settings(home=home))) == ["0o755", "0o700"]

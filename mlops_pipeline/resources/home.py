@@ -1,0 +1,88 @@
+"""The state folder: whose it is, and what in it is deleted with the records."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.files import PRIVATE, make_private, write_atomically
+from mlops_pipeline.platforms.build import PLATFORMS, has_platform
+from mlops_pipeline.resources import configuration
+
+MARK = ".mlops-pipeline"
+"""The file that marks a state folder. It is written first, into an empty or new folder."""
+EXAMPLES = "examples"
+_RECORDS = "dagster"
+CONTENT = frozenset({MARK, _RECORDS, EXAMPLES, *PLATFORMS})
+"""Expected content of a state folder. A folder with more may be a home folder."""
+
+
+def require_ours(home: Path) -> None:
+    """Refuse a folder with other people's files: names of folders do not tell whose they are.
+
+    A folder of an earlier version, which wrote no mark, has that of a platform, or a configuration
+    of Dagster that names the version of our defaults.
+
+    Raises:
+        ConfigurationError: it is not ours, nor empty; nothing was changed.
+    """
+    try:
+        found = {path.name for path in home.iterdir() if not path.name.startswith(".")}
+    except OSError:
+        return  # What uses it says what is wrong with it.
+    # Asked after looking: whoever comes at once marks, then fills.
+    if not found - {"lost+found"} or (home / MARK).exists() or _is_of_earlier_version(home):
+        return
+    raise ConfigurationError(
+        f"the state folder {home} contains {', '.join(sorted(found)[:3])}, which this project "
+        "did not create; set MLOPS_HOME to an empty or new folder. Nothing was changed"
+    )
+
+
+def _is_of_earlier_version(home: Path) -> bool:
+    return configuration.is_marked(home / _RECORDS / "dagster.yaml") or any(
+        has_platform(home / name) for name in PLATFORMS
+    )
+
+
+def make(home: Path) -> None:
+    """Create the folder, accessible only to this user, and mark it.
+
+    Raises:
+        ConfigurationError: it is not ours, nor empty; nothing was changed. Or it cannot be written.
+        OSError: it cannot be made.
+    """
+    require_ours(home)
+    make_private(home)
+    if not home.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not (home / MARK).exists():
+        write_atomically(home / MARK, "", mode=PRIVATE)
+
+
+def remove(home: Path, *, examples: Iterable[str]) -> None:
+    """Delete the records, these example files and the mark; the folder too, if it is then empty.
+
+    What else is in it stays, and what cannot be deleted.
+    """
+    shutil.rmtree(home / _RECORDS, ignore_errors=True)
+    for name in examples:
+        with suppress(OSError):
+            (home / EXAMPLES / name).unlink()
+    with suppress(OSError):
+        (home / EXAMPLES).rmdir()
+    with suppress(OSError):
+        (home / MARK).unlink()
+        home.rmdir()
+
+
+def describe_left(home: Path) -> list[str]:
+    """Say, after `remove`, which files of others the folder still contains, if it does."""
+    if any((home / name).exists() for name in PLATFORMS):
+        return []  # They keep the records too.
+    found = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+    shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return [f"{home} keeps {shown}, which this project did not write"] if found else []
