@@ -28,7 +28,7 @@ from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.keeper import Kept, Program
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.build import platforms_in_use
-from mlops_pipeline.resources.instance import prepare_instance
+from mlops_pipeline.resources.instance import IN_USE, prepare_instance
 from mlops_pipeline.settings import Settings
 
 _Say = Callable[[str], None]
@@ -161,8 +161,19 @@ def _daemon(workspace: Path, after: tuple[str, ...]) -> Program:
 
 def _foreign_daemons(home: Path) -> list[int]:
     """Return daemons of this instance that somebody started by hand: two would fight."""
-    by_hand = {*running.commanded(["dagster._daemon", "run"])}
-    return sorted(by_hand & {*running.marked("DAGSTER_HOME", str(home))})
+    daemons = {
+        *running.commanded(["dagster._daemon", "run"]),
+        *running.started_as("dagster-daemon", "run"),
+    }
+    return sorted(pid for pid in daemons if _uses(pid, home))
+
+
+def _uses(pid: int, home: Path) -> bool:
+    """Say whether the process uses the records in `home`, however it was told."""
+    if running.has_open(pid, home / IN_USE):  # `dagster dev` in the project folder.
+        return True
+    named = running.variable(pid, "DAGSTER_HOME")
+    return bool(named) and Path(str(named)).expanduser().resolve() == home.resolve()
 
 
 def _wait_until_ready(place: Place, token: str, kept: Kept) -> None:

@@ -60,6 +60,20 @@ def variable(pid: int, name: str) -> str | None:
 
 def commanded(words: Collection[str]) -> list[int]:
     """Return the ids of this user's processes whose command line has all these arguments."""
+    return _with_arguments(lambda arguments: set(words) <= set(arguments))
+
+
+def started_as(program: str, word: str) -> list[int]:
+    """Return the ids of this user's processes of a program, in any folder, with this argument.
+
+    The program may be a script: its interpreter's argument.
+    """
+    return _with_arguments(
+        lambda arguments: word in arguments and program in {Path(a).name for a in arguments}
+    )
+
+
+def _with_arguments(matches: Callable[[Collection[str]], bool]) -> list[int]:
     import psutil
 
     return [
@@ -68,8 +82,19 @@ def commanded(words: Collection[str]) -> list[int]:
         if process.info["uids"] is not None
         and process.info["uids"].real == os.getuid()
         and process.pid != os.getpid()
-        and set(words) <= set(process.info["cmdline"] or ())
+        and matches(process.info["cmdline"] or ())
     ]
+
+
+def has_open(pid: int, file: Path) -> bool:
+    """Say whether the process has opened this file, under whatever path."""
+    import psutil
+
+    try:
+        paths = [found.path for found in psutil.Process(pid).open_files()]
+    except (psutil.Error, OSError):
+        return False
+    return str(file.resolve()) in paths
 
 
 def with_descendants(pids: Iterable[int]) -> list[int]:

@@ -19,6 +19,8 @@ from mlops_pipeline.resources import configuration
 from mlops_pipeline.resources import home as state_home
 from mlops_pipeline.settings import Settings
 
+IN_USE = "in_use"
+"""A file that processes keep open which use the records and have no DAGSTER_HOME that says so."""
 _logger = logging.getLogger(__name__)
 
 

@@ -5,6 +5,7 @@ instance in a temporary folder, which has no records of `up` and is deleted afte
 """
 
 import logging
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
-from mlops_pipeline.resources.instance import describe_fault, prepare_instance, unusable
+from mlops_pipeline.clients.files import PRIVATE
+from mlops_pipeline.resources.instance import IN_USE, describe_fault, prepare_instance, unusable
 from mlops_pipeline.resources.records import prepare_databases
 from mlops_pipeline.settings import load_settings
 
@@ -44,6 +46,7 @@ class StateFolderStorage(DagsterSqliteStorage):
         if (fault := describe_fault(home / "dagster.yaml")) is not None:
             raise unusable(home / "dagster.yaml", fault)
         _say_where(home)
+        _keep_open(home / IN_USE)
         ref = InstanceRef.from_dir(str(home))
         assert ref.storage_data is not None
         storage = ref.storage_data.rehydrate()
@@ -55,3 +58,12 @@ class StateFolderStorage(DagsterSqliteStorage):
 def _say_where(home: Path) -> None:
     """Say once where the records are: Dagster says that they are in its temporary folder."""
     _logger.info("The records are in the state folder %s, not in a temporary directory", home)
+
+
+@cache
+def _keep_open(file: Path) -> int:
+    """Open the file until this process ends: so `ui` knows of a daemon that uses the records.
+
+    Nothing else says it: its arguments name a temporary folder.
+    """
+    return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
