@@ -1,6 +1,5 @@
 """Iris: three species of flowers told apart by four lengths, with scikit-learn."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from mlops_pipeline.catalog.spec import (
     Thresholds,
     TrainedModel,
 )
+from mlops_pipeline.clients import tables
+from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.serving.artifact import Tensor
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def load(file: Path | None) -> Dataset:
 
     `file` is a CSV of these four columns and the class, by its number or its name. With a header,
     columns are found by name, in any order. None: scikit-learn's dataset.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is no such table; says where.
     """
     from sklearn.datasets import load_iris
     from sklearn.model_selection import train_test_split
@@ -48,20 +52,18 @@ def load(file: Path | None) -> Dataset:
 def _read(file: Path) -> "tuple[NDArray[np.float64], NDArray[np.int64]]":
     import numpy as np
 
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.reader(lines, skipinitialspace=True)
-        found = [(reader.line_num, cells) for cells in reader if any(cells)]
-    order: Sequence[int] = range(len(_COLUMNS))
-    if found and not found[0][1][0].replace(".", "").isdigit():
-        order = _order(found.pop(0)[1], file)
+    table = tables.parse(tables.decode(tables.read_bytes(file), file), file)
+    if not table.rows:
+        raise ConfigurationError(f"{file} contains no rows")
+    order = _order(table.names, file) if table.names else range(len(_COLUMNS))
     lengths, classes = [], []
-    for line, cells in found:
+    for line, cells in table.rows:
         try:
-            *row, name = (cells[place].strip() for place in order)
+            *row, name = (cells[place] for place in order)
             lengths.append([float(cell) for cell in row])
             classes.append(_class_number(name))
         except (IndexError, ValueError) as error:
-            raise ValueError(
+            raise ConfigurationError(
                 f"{file}, line {line}: expected 4 lengths and a class, got {','.join(cells)!r}"
             ) from error
     return np.array(lengths), np.array(classes)
@@ -73,7 +75,7 @@ def _order(names: Sequence[str], file: Path) -> list[int]:
     other = dict.fromkeys(("species", "target", "variety"), "class")
     plain = [other.get(name, name) for name in plain]
     if missing := [name for name in _COLUMNS if name not in plain]:
-        raise ValueError(
+        raise ConfigurationError(
             f"{file} lacks the columns {', '.join(missing)} (it has {', '.join(names)})"
         )
     return [plain.index(name) for name in _COLUMNS]

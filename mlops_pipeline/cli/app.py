@@ -211,7 +211,7 @@ def predict(
     as_json: _AsJson = False,  # noqa: FBT002
 ) -> None:
     """Send rows to a deployed model through the gateway; default: its example."""
-    from mlops_pipeline.cli.predict import predict_rows, read_rows
+    from mlops_pipeline.cli.predict import predict_rows, read_rows, table_of
 
     context = load_context()
     registered = context.model(model)
@@ -219,13 +219,7 @@ def predict(
     if as_json:
         typer.echo(json.dumps(answer.body))
         return
-    table = Table(
-        "class", *registered.spec.dataset.classes, box=None, pad_edge=False, header_style="bold"
-    )
-    for scores in answer.scores:
-        best = registered.spec.dataset.classes[scores.index(max(scores))]
-        table.add_row(best, *(f"{score:.4f}" for score in scores))
-    console.print(table)
+    console.print(table_of(registered.spec, answer))
     console.print(f"{answer.digest[:12]} answered in {1000 * answer.latency:.1f} ms", style="dim")
 
 

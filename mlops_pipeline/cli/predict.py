@@ -6,17 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+from rich.table import Table
+
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.cli import rows
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.rows import Rows
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
-from mlops_pipeline.clients.prediction import Answer, PredictionClient
+from mlops_pipeline.clients.prediction import PredictionClient, Reply, matrix, request_for
 from mlops_pipeline.delivery.deploying import deployed_ref, url_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+_MOST_NAMES = 10
+"""Names of columns that a message lists."""
 
 
 def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
@@ -43,8 +49,11 @@ def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
 def _ordered(spec: ModelSpec, asked: Rows) -> Rows:
     """Return rows in the order of the spec's columns, by its names for them or by their numbers."""
     given, count = [_plain(name) for name in asked.names], spec.dataset.features
-    numbered = ([f"{prefix}{n}" for n in range(count)] for prefix in ("x", "t", ""))
-    for known in ([_plain(name) for name in spec.dataset.names()], *numbered):
+    if not given:
+        return asked
+    prefix = min(given, key=lambda name: (len(name), name))[:-1]
+    numbered = [f"{prefix}{n}" for n in range(count)]  # x0, x1 … or pixel0, pixel1 …
+    for known in ([_plain(name) for name in spec.dataset.names()], numbered):
         if len(set(given)) == count and set(given) == set(known):
             order = [given.index(name) for name in known]
             return replace(
@@ -58,7 +67,7 @@ def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
 
 
-def predict_rows(context: Context, model: RegisteredModel, asked: Rows) -> Answer:
+def predict_rows(context: Context, model: RegisteredModel, asked: Rows) -> Reply:
     """Ask the deployed model; without rows, the first of its hold-out set.
 
     Raises:
@@ -69,10 +78,12 @@ def predict_rows(context: Context, model: RegisteredModel, asked: Rows) -> Answe
     values = asked.values or _row_of_holdout(context, model)
     url, trust = url_of(model.spec, context.platform), context.platform.gateway_trust()
     with PredictionClient(url, trust=trust) as client:
-        return predict_named(model.spec, client, asked) if asked.names else client.predict(values)
+        if asked.names:
+            return predict_named(model.spec, client, asked)
+        return client.ask(request_for(values))
 
 
-def predict_named(spec: ModelSpec, client: PredictionClient, asked: Rows) -> Answer:
+def predict_named(spec: ModelSpec, client: PredictionClient, asked: Rows) -> Reply:
     """Ask with names that the spec does not know: the model may, and puts them into its order.
 
     Raises:
@@ -81,13 +92,19 @@ def predict_named(spec: ModelSpec, client: PredictionClient, asked: Rows) -> Ans
     """
     unknown = [f"no column {number}" for number in range(len(asked.values[0]))]
     try:
-        client.send(_named(unknown, asked.values[:1]))
+        client.ask(_named(unknown, asked.values[:1]))
     except UnavailableError:  # A model that knows its columns refuses others.
-        return client.send(_named(asked.names, asked.values))
+        return client.ask(_named(asked.names, asked.values))
     raise ConfigurationError(
-        f"unknown columns of {spec.name}: {', '.join(asked.names)}; rename them to "
-        f"{', '.join(spec.dataset.names())}, or remove the names if the columns are in that order"
+        f"unknown columns of {spec.name}: {_some(asked.names)}; rename them to "
+        f"{_some(spec.dataset.names())}, or remove the names if the columns are in that order"
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first of these names, for a message."""
+    left = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {left} more" if left > 0 else "")
 
 
 def _named(names: Iterable[str], values: Sequence[Sequence[float]]) -> bytes:
@@ -102,3 +119,36 @@ def _row_of_holdout(context: Context, model: RegisteredModel) -> "ArrayLike":
             "no example row; pass one with --row"
         )
     return context.artifacts.holdout(deployed).x[:1]
+
+
+def table_of(spec: ModelSpec, reply: Reply) -> Table:
+    """Return the reply as a table: with the best class, if there is a score for each class.
+
+    Other columns have the names that the server gives them. Text is shown as it is.
+    """
+    classes = spec.dataset.classes
+    try:
+        scores = matrix(reply.rows)
+    except (TypeError, ValueError):
+        rows = [row if isinstance(row, list) else [row] for row in reply.rows]
+        return _table(reply.names, [[_shown(value) for value in row] for row in rows])
+    cells = [[f"{score:.4f}" for score in row] for row in scores]
+    if len(scores[0]) != len(classes):
+        return _table(reply.names, cells)
+    best = [classes[row.index(max(row))] for row in scores]
+    return _table(
+        ["class", *classes], [[name, *row] for name, row in zip(best, cells, strict=True)]
+    )
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    width = max(map(len, rows), default=0)
+    header = names if len(names) == width else [f"column {n}" for n in range(width)]
+    table = Table(*map(escape, header), box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,19 +1,21 @@
 """Rows of numbers as people have them: typed, or in a file of CSV, JSON or NumPy."""
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlops_pipeline.clients import tables
 from mlops_pipeline.clients.errors import ConfigurationError
 
 _NUMPY = b"\x93NUMPY"
 _ARCHIVE = b"PK\x03\x04"
 _LONGEST_SHOWN = 80
 """Characters of a wrong value that a message repeats."""
+_MOST_NAMES = 10
+"""Names of columns that a message lists."""
 _BODIES = "a list of rows, or a Seldon (data), V2 (inputs) or TF Serving (instances) request"
 
 
@@ -48,10 +50,7 @@ def read(file: Path) -> Rows:
     Raises:
         ConfigurationError: it cannot be read or holds no rows of numbers; says where.
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"could not read {file}: {error.strerror}") from error
+    content = tables.read_bytes(file)
     try:
         rows = _rows(content, file)
     except RecursionError as error:
@@ -66,20 +65,10 @@ def _rows(content: bytes, file: Path) -> Rows:
         return _nested(_array(file), str(file))
     if content.startswith(_ARCHIVE):
         raise ConfigurationError(f"{file} is an archive (.npz); save its array as .npy")
-    text = _decoded(content, file)
+    text = tables.decode(content, file, expected="CSV, JSON or .npy")
     if text.lstrip().startswith(("{", "[")):
         return _body(_parsed(text, file), str(file))
     return _table(text, file)
-
-
-def _decoded(content: bytes, file: Path) -> str:
-    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            f"{file} is neither text nor .npy (byte {error.start}); use CSV, JSON or .npy"
-        ) from error
 
 
 def _array(file: Path) -> Any:
@@ -111,33 +100,43 @@ def _parsed(text: str, file: Path) -> Any:
 def _body(content: Any, where: str) -> Rows:
     """Return the rows of a request, or of a plain list."""
     if not isinstance(content, Mapping):
-        return _nested(content, where)
-    _refuse_several(content, ("data", "jsonData", "instances", "inputs"), where)
-    data, inputs = content.get("data"), content.get("inputs")
-    if content.get("jsonData") is not None:
-        return _body(content["jsonData"], f"{where}, jsonData")
-    if content.get("instances") is not None:
-        return _nested(content["instances"], f"{where}, instances")
-    if isinstance(inputs, list) and _is_v2(inputs):
-        return _columns(inputs, f"{where}, inputs")
-    if inputs is not None:
-        only = isinstance(inputs, Mapping) and len(inputs) == 1
-        return _nested(next(iter(inputs.values())) if only else inputs, f"{where}, inputs")
-    if isinstance(data, Mapping) and ("ndarray" in data or "tensor" in data):
-        _refuse_several(data, ("ndarray", "tensor"), f"{where}, data")
-        names, values = _names(data.get("names"), where), data.get("ndarray")
-        if values is None:
-            values = _shaped(data.get("tensor"), where, "values")
+        return _listed(content, where)
+    given = _only_one(content, ("data", "jsonData", "instances", "inputs"), where)
+    inner = content.get(given)
+    if given == "jsonData":
+        return _body(inner, f"{where}, jsonData")
+    if given == "instances":
+        return _listed(inner, f"{where}, instances")
+    if given == "inputs":
+        return _inputs(inner, f"{where}, inputs")
+    if isinstance(inner, Mapping) and (
+        kind := _only_one(inner, ("ndarray", "tensor", "tftensor"), f"{where}, data")
+    ) in ("ndarray", "tensor"):
+        values = inner["ndarray"] if kind == "ndarray" else _shaped(inner[kind], where, "values")
         found = _nested(values, f"{where}, data")
-        return Rows(found.values, found.places, names)
+        return replace(found, names=_names(inner.get("names"), where))
     keys = ", ".join(map(str, content)) or "nothing"
     raise ConfigurationError(f"{where} has {keys}; expected {_BODIES}")
 
 
-def _refuse_several(content: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
-    """Refuse a request with rows in several places, as servers do; null is not a value."""
-    if len(given := [key for key in keys if content.get(key) is not None]) > 1:
+def _only_one(content: Mapping[str, Any], keys: Sequence[str], where: str) -> str:
+    """Return the one of these keys that has a value, empty if none has. A server refuses several.
+
+    Raises:
+        ConfigurationError: several have a value.
+    """
+    given = [key for key in keys if content.get(key) is not None]
+    if len(given) > 1:
         raise ConfigurationError(f"{where} has {' and '.join(given)}; keep one of them")
+    return given[0] if given else ""
+
+
+def _inputs(inputs: Any, where: str) -> Rows:
+    """Return the rows of V2's tensors, or of TF Serving's columns."""
+    if isinstance(inputs, list) and _is_v2(inputs):
+        return _columns(inputs, where)
+    only = isinstance(inputs, Mapping) and len(inputs) == 1
+    return _nested(next(iter(inputs.values())) if only else inputs, where)
 
 
 def _names(given: Any, where: str) -> tuple[str, ...]:
@@ -180,6 +179,33 @@ def _shaped(tensor: Any, where: str, field: str) -> Any:
     return [values[start : start + width] for start in range(0, len(values), width)]
 
 
+def _listed(values: Any, where: str) -> Rows:
+    """Return the rows of a list, which may be objects: named rows, or a number for each column.
+
+    TF Serving has rows with the name of their input, `{"images": [...]}`, and pandas writes
+    `{"sepal_length": 5.1, ...}` with `orient="records"`.
+    """
+    if not isinstance(values, list) or not any(isinstance(row, Mapping) for row in values):
+        return _nested(values, where)
+    names = tuple(map(str, values[0])) if isinstance(values[0], Mapping) else ()
+    for number, row in enumerate(values, 1):
+        if not (isinstance(row, Mapping) and names and set(row) == set(names)):
+            raise ConfigurationError(
+                f"{where}, row {number} is {_shown(row)}; expected an object with "
+                f"{', '.join(names[:_MOST_NAMES]) or 'names'}, like all rows of the list"
+            )
+    rows = [[row[name] for name in names] for row in values]
+    lists = {isinstance(value, list) for row in rows for value in row}
+    if lists == {False}:
+        return replace(_nested(rows, where), names=names)
+    if lists == {True} and len(names) == 1:
+        return _nested([row for (row,) in rows], where)
+    raise ConfigurationError(
+        f"{where} has objects with {', '.join(names[:_MOST_NAMES])}, where lists and numbers are "
+        "mixed; expected one list in each object, or only numbers"
+    )
+
+
 def _nested(values: Any, where: str) -> Rows:
     """Return rows of nested lists; a flat list is one row, what is deeper is laid flat."""
     if not isinstance(values, list):
@@ -202,33 +228,18 @@ def _flat(row: Any, place: str) -> Iterator[float]:
 
 
 def _table(text: str, file: Path) -> Rows:
-    """Return the rows of CSV with commas, semicolons (and decimal commas), tabs or spaces."""
-    lines = text.splitlines()
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = next((d for d in ("\t", ";", ",", " ") if d in first.strip()), ",")
-    found = _cells(lines, delimiter, file)
-    if delimiter != ",":
-        found = [(line, [c.replace(",", ".") for c in cells]) for line, cells in found]
-    _refuse_numbers_as_names(found, file)
-    names = found.pop(0)[1] if found and not any(_is_number(c) for c in found[0][1]) else []
-    places = tuple(f"{file}, line {line}" for line, _ in found)
+    table = tables.parse(text, file)
+    _refuse_numbers_as_names(table.rows, file)
+    places = tuple(f"{file}, line {line}" for line, _ in table.rows)
     values = tuple(
         tuple(_number(cell, f"{place}, column {n}") for n, cell in enumerate(cells, 1))
-        for place, (_, cells) in zip(places, found, strict=True)
+        for place, (_, cells) in zip(places, table.rows, strict=True)
     )
+    names = table.names
     for place, row in zip(places, values, strict=True):
         if names and len(row) != len(names):
             raise ConfigurationError(f"{place} has {len(row)} values for {len(names)} column names")
-    return Rows(values, places, tuple(names))
-
-
-def _cells(lines: Sequence[str], delimiter: str, file: Path) -> list[tuple[int, list[str]]]:
-    """Return (number of the line, its cells) of every line that holds something."""
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    try:
-        return [(reader.line_num, [c.strip() for c in cells]) for cells in reader if any(cells)]
-    except csv.Error as error:
-        raise ConfigurationError(f"{file}, line {reader.line_num}: invalid CSV: {error}") from error
+    return Rows(values, places, names)
 
 
 def _refuse_numbers_as_names(found: Sequence[tuple[int, Sequence[str]]], file: Path) -> None:
@@ -239,14 +250,6 @@ def _refuse_numbers_as_names(found: Sequence[tuple[int, Sequence[str]]], file: P
             f"{file}, line {line}: {','.join(cells)} may be a row or the column numbers; "
             "remove the line, or write a row as 0.0,1.0 …"
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _number(value: Any, place: str) -> float:

@@ -33,6 +33,28 @@ class Answer:
     """The whole answer."""
 
 
+@dataclass(frozen=True)
+class Reply:
+    """Reply of a deployment, whatever its model answers: scores, or names of classes."""
+
+    body: dict[str, Any]
+    """The whole reply; `data.ndarray` in it is a list."""
+    digest: str
+    """Digest of the artifact that answered; empty if the server does not report it."""
+    latency: float
+    """Seconds from the request sent to the reply received."""
+
+    @property
+    def rows(self) -> list[Any]:
+        """What the model answered for each row."""
+        return list(self.body["data"]["ndarray"])
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its columns; empty if the server does not report them."""
+        return [str(name) for name in self.body["data"].get("names") or ()]
+
+
 Post = Callable[[bytes], http.HttpAnswer]
 """Sends JSON to `PATH` of one server. Raises UnavailableError if there is no answer."""
 
@@ -51,14 +73,7 @@ class Predictions:
         Raises:
             UnavailableError: no answer, or an answer other than a prediction; quotes it.
         """
-        import numpy as np
-        import orjson
-
-        values = np.ascontiguousarray(rows)
-        if values.dtype == np.bool_:  # Every model accepts 1 and 0, few accept true and false.
-            values = values.astype(np.uint8)
-        payload = orjson.dumps({"data": {"ndarray": values}}, option=orjson.OPT_SERIALIZE_NUMPY)
-        return self.send(payload)
+        return self.send(request_for(rows))
 
     def send(self, payload: bytes) -> Answer:
         """Send a JSON payload unchanged and return the answer, if it is a prediction.
@@ -66,6 +81,22 @@ class Predictions:
         Raises:
             UnavailableError: no answer, or an answer other than a prediction; quotes it.
         """
+        reply, answered = self._ask(payload)
+        try:
+            scores = matrix(reply.rows)
+        except (TypeError, ValueError) as error:
+            raise self._not_a_prediction(answered) from error
+        return Answer(scores, reply.digest, reply.latency, reply.body)
+
+    def ask(self, payload: bytes) -> Reply:
+        """Send a JSON payload unchanged and return the reply, which may contain text.
+
+        Raises:
+            UnavailableError: no answer, or an answer without `data.ndarray`; quotes it.
+        """
+        return self._ask(payload)[0]
+
+    def _ask(self, payload: bytes) -> tuple[Reply, http.HttpAnswer]:
         import orjson
 
         start = time.monotonic()
@@ -73,14 +104,19 @@ class Predictions:
         latency = time.monotonic() - start
         try:
             body = orjson.loads(answered.body)
-            scores = _matrix(body["data"]["ndarray"])
+            if not isinstance(body["data"]["ndarray"], list):
+                raise self._not_a_prediction(answered)
         except (KeyError, TypeError, ValueError) as error:
-            raise UnavailableError(
-                f"could not get a prediction from {self.url}: "
-                f"it answered {answered.status}: {answered.text[:300]}"
-            ) from error
-        digest = str(body.get("meta", {}).get("tags", {}).get(DIGEST_TAG, ""))
-        return Answer(scores, digest, latency, body)
+            raise self._not_a_prediction(answered) from error
+        tags = (body.get("meta") or {}).get("tags") or {}
+        digest = str(tags.get(DIGEST_TAG, ""))
+        return Reply(body, digest, latency), answered
+
+    def _not_a_prediction(self, answered: http.HttpAnswer) -> UnavailableError:
+        return UnavailableError(
+            f"could not get a prediction from {self.url}: "
+            f"it answered {answered.status}: {answered.text[:300]}"
+        )
 
 
 class PredictionClient(Predictions):
@@ -128,8 +164,24 @@ class PredictionClient(Predictions):
         return http.HttpAnswer(response.status_code, dict(response.headers), response.content)
 
 
-def _matrix(scores: Any) -> list[list[float]]:
-    """Return rows of numbers unchanged; raise ValueError for anything else."""
+def request_for(rows: "ArrayLike") -> bytes:
+    """Return the request for `rows` of shape [n, features], numbers or booleans."""
+    import numpy as np
+    import orjson
+
+    values = np.ascontiguousarray(rows)
+    if values.dtype == np.bool_:  # Every model accepts 1 and 0, few accept true and false.
+        values = values.astype(np.uint8)
+    return orjson.dumps({"data": {"ndarray": values}}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def matrix(scores: Any) -> list[list[float]]:
+    """Return rows of numbers unchanged.
+
+    Raises:
+        TypeError: the rows are not lists.
+        ValueError: they are of different lengths, or contain something else.
+    """
     widths = {len(row) for row in scores}
     numbers = all(type(value) in (int, float) for row in scores for value in row)
     if len(widths) != 1 or not numbers:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.catalog.iris import IRIS, load
+from mlops_pipeline.catalog.mnist import MNIST
 from mlops_pipeline.cli.predict import predict_named, read_rows
 from mlops_pipeline.cli.rows import Rows, read
 from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
-from mlops_pipeline.clients.prediction import Answer, PredictionClient
+from mlops_pipeline.clients.prediction import PredictionClient, Reply
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.protocols import seldon
@@ -50,6 +51,13 @@ def _lines(delimiter: str, *, header: bool = False) -> str:
         json.dumps({"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": FLAT}]}),
         json.dumps({"inputs": [{"name": "x", "shape": [2, 4], "data": NESTED}]}),
         json.dumps({"instances": [[[5.1, 3.5], [1.4, 0.2]], [[6.2, 2.9], [4.3, 1.3]]]}),
+        json.dumps({"instances": [{"images": row} for row in NESTED]}),
+        json.dumps({"jsonData": [{"images": row} for row in NESTED]}),
+        json.dumps({"instances": NESTED, "inputs": None, "data": None}),
+        "\n".join(f"{line} " for line in _lines(" ").splitlines()),
+        "sep=;\n" + _lines(";"),
+        '\ufeff"SEP=,"\r\n' + _lines(","),
+        _lines("\t").replace(".", ","),
     ],
 )
 def test_rows_are_read_from_what_people_have(tmp_path: Path, content: str) -> None:
@@ -68,6 +76,10 @@ def test_names_of_columns_are_kept(tmp_path: Path) -> None:
         _lines(";", header=True),
         json.dumps({"data": {"names": NAMES, "ndarray": NESTED}}),
         json.dumps({"inputs": columns}),
+        json.dumps([dict(zip(NAMES, row, strict=True)) for row in ROWS]),
+        json.dumps({"instances": [dict(zip(NAMES, row, strict=True)) for row in ROWS]}),
+        "sep=;\n" + _lines(";", header=True),
+        _lines("\t", header=True).replace(".", ","),
     ):
         (tmp_path / "rows").write_text(content)
         assert (read(tmp_path / "rows").names, read(tmp_path / "rows").values) == (NAMES, ROWS)
@@ -119,7 +131,30 @@ def test_rows_are_read_from_numpy_and_utf_16(tmp_path: Path) -> None:
         (b'{"data": {"tensor": {"shape": [1, "a"], "values": [1]}}}', "do not match the shape"),
         (b"\x93NUMPY\x01\x00v", "not a complete .npy"),
         (b"PK\x03\x04", r"an archive \(.npz\); save"),
-        (b"\x80\x04\x95", "neither text nor .npy"),
+        (b"\x80\x04\x95", r"rows is not text \(byte 0\); use CSV, JSON or .npy"),
+        (b"\xff\xfe1", "rows is not text"),
+        ("länge,b,c,d\n1,2,3,4".encode("cp1252"), r"not in UTF-8 \(byte 1\); save it as UTF-8"),
+        (b'{"data": {"ndarray": [[1, 2, 3, 4]], "tensor": {}}}', "data has ndarray and tensor; ke"),
+        (b'{"instances": [[1, 2, 3, 4]], "inputs": [[1]]}', "rows has instances and inputs; keep"),
+        (b'{"data": {"ndarray": [[1]]}, "jsonData": [[1]]}', "rows has data and jsonData; keep"),
+        (b'[{"a": 1, "b": [2]}]', "objects with a, b, where lists and numbers are mixed"),
+        (b'[{"a": [1]}, {"a": 1}]', "objects with a, where lists and numbers are mixed"),
+        (b'[{"a": [1], "b": [2]}]', "objects with a, b, where lists and numbers are mixed"),
+        (
+            b'{"instances": [{"a": [1]}, {"b": [1]}]}',
+            r"row 2 is \{'b': \[1\]\}; expected an object",
+        ),
+        (b'[{"a": 1, "b": 2}, {"a": 1}]', r"row 2 is \{'a': 1\}; expected an object with a, b, l"),
+        (b"[[1, 2, 3, 4], {}]", r"row 1 is \[1, 2, 3, 4\]; expected an object with names"),
+        (b"[{}]", r"row 1 is \{\}; expected an object with names"),
+        (b'[{"a": 1, "b": 2, "c": 3, "d": null}]', "row 1, value 4: None is not a finite number"),
+        (
+            b"a.b\tb\tc\td\n1\t2\t3\t4\n1,234\t2\t3\t4",
+            "rows, line 3, column 1: '1,234' may have a decimal comma or a separator of thousands",
+        ),
+        (b"1,234,567\t2\t3\t4", "column 1: '1,234,567' may have a decimal comma"),
+        (b"1,5\t2.5\t3\t4", "rows, line 1, column 1: '1,5' is not a finite number"),
+        (b"1,234.5;2;3;4", "rows, line 1, column 1: '1.234.5' is not a finite number"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(
@@ -149,7 +184,13 @@ def _backwards(names: Sequence[str]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("names", [WIDTHS, ("x3", "x2", "x1", "x0"), ("t:3", "t:2", "t:1", "t:0")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        WIDTHS,
+        *([f"{prefix}{n}" for n in (3, 2, 1, 0)] for prefix in ("x", "t:", "pixel", "f_1")),
+    ],
+)
 def test_columns_with_names_are_put_into_order(tmp_path: Path, names: Sequence[str]) -> None:
     for content in _backwards(names):
         (tmp_path / "rows").write_text(content)
@@ -167,25 +208,41 @@ def test_other_names_are_left_to_the_model(tmp_path: Path, names: Sequence[str])
         assert (found.values, found.names) == (tuple(BACKWARDS), tuple(names))
 
 
+def test_pixels_of_an_image_are_put_into_order_and_few_names_are_shown(tmp_path: Path) -> None:
+    names = sorted(f"pixel{n}" for n in range(784))  # pixel0, pixel1, pixel10, pixel100 …
+    row = ",".join(name.removeprefix("pixel") for name in names)
+    (tmp_path / "rows").write_text(f"{','.join(names)}\n{row}")
+    found = read_rows(MNIST, [], tmp_path / "rows")
+    assert (found.values, found.names) == ((tuple(range(784)),), ())
+    asked = replace(found, names=tuple(f"column{n}" for n in range(1, 785)))
+    with pytest.raises(ConfigurationError) as failure:
+        predict_named(MNIST, _Client(width=784), asked)
+    said = str(failure.value)
+    assert said.startswith("unknown columns of mnist: column1, column2, ")
+    assert said.count(" and 774 more") == 2
+    assert len(said) < 500
+
+
 class _Client(PredictionClient):
     """Asks a model that knows these columns, and answers with the rows that it was given."""
 
-    def __init__(self, *known: str) -> None:
-        signature = replace(toy_signature(), columns=known, compute=lambda rows, _: [rows])
+    def __init__(self, *known: str, width: int = 4) -> None:
+        signature = replace(
+            toy_signature(), row_shape=(width,), columns=known, compute=lambda rows, _: [rows]
+        )
         self._unit = toy_unit(toy_model(signature))
 
-    def send(self, payload: bytes) -> Answer:
+    def ask(self, payload: bytes) -> Reply:
         try:
             answer = seldon.predictions(self._unit, Request(payload, b"application/json"))
         except RequestError as error:
             raise UnavailableError(f"it answered {error.status}: {error}") from error
-        body = json.loads(answer.body)
-        return Answer(body["data"]["ndarray"], "", 0.0, body)
+        return Reply(json.loads(answer.body), "", 0.0)
 
 
 def test_names_are_sent_only_to_a_model_that_knows_its_own() -> None:
     asked = Rows(tuple(BACKWARDS), ("line 1", "line 2"), NAMES[::-1])
-    assert predict_named(IRIS, _Client(*NAMES), asked).scores == NESTED
+    assert predict_named(IRIS, _Client(*NAMES), asked).rows == NESTED
     with pytest.raises(UnavailableError, match="missing"):
         predict_named(IRIS, _Client("e", "f", "g", "h"), asked)
     with pytest.raises(
@@ -218,6 +275,13 @@ def test_wrong_rows_on_the_command_line_are_named(words: list[str], complaint: s
     "line",
     [
         "5.1,3.5,1.4,0.2,{number}",
+        "5.1 ,3.5,1.4,0.2,{number}",
+        "+5.1,3.5,1.4,0.2,{name}",
+        "5.1e0,3.5,1.4,0.2,{number}",
+        "5,1;3,5;1,4;0,2;{name}",
+        "5.1\t3.5\t1.4\t0.2\t{number}",
+        "5.1 3.5 1.4 0.2 {number}",
+        "sepal length;sepal width;petal length;petal width;class\n5,1;3,5;1,4;0,2;{name}",
         "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm),class\n"
         "5.1,3.5,1.4,0.2,{name}",
         "Id,PetalLengthCm,PetalWidthCm,SepalLengthCm,SepalWidthCm,Species\n"
@@ -227,10 +291,13 @@ def test_wrong_rows_on_the_command_line_are_named(words: list[str], complaint: s
 def test_iris_is_read_with_numbers_names_and_headers(tmp_path: Path, line: str) -> None:
     header, _, row = line.rpartition("\n")
     rows = [row.format(number=n, name=c) for n, c in enumerate(IRIS.dataset.classes)] * 4
-    (tmp_path / "iris.csv").write_text("\n".join([header, *rows] if header else rows))
-    found = load(tmp_path / "iris.csv")
-    assert found.x_train[0].tolist() == [5.1, 3.5, 1.4, 0.2]
-    assert set(found.y_train.tolist()) == {0, 1, 2}
+    for encoding in ("utf-8", "utf-16"):
+        text = "\n".join([header, *rows] if header else rows)
+        (tmp_path / "iris.csv").write_text(text, encoding=encoding)
+        found = load(tmp_path / "iris.csv")
+        assert found.x_train[0].tolist() == [5.1, 3.5, 1.4, 0.2]
+        assert len(found.x_train) + len(found.x_test) == 12
+        assert set(found.y_train.tolist()) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(
@@ -240,9 +307,17 @@ def test_iris_is_read_with_numbers_names_and_headers(tmp_path: Path, line: str) 
         ("1,2,3,4", "line 1: expected 4 lengths and a class"),
         ("1,2,3,4,7", "line 1: expected"),
         ("a,b\n1,2", "lacks the columns sepallength"),
+        (
+            "-5.1,3.5,1.4,0.2,rose",
+            "line 1: expected 4 lengths and a class, got '-5.1,3.5,1.4,0.2,r",
+        ),
+        ("", "iris.csv contains no rows"),
+        ("sepallength,sepalwidth,petallength,petalwidth,class\n", "iris.csv contains no rows"),
+        ("1,2,3,4,“rose”", r"iris.csv is not in UTF-8 \(byte 8\); save it as UTF-8"),
+        ("1,2,3,4,\0\x80", r"iris.csv is not text \(byte 9\); use CSV"),
     ],
 )
 def test_what_is_no_iris_is_named(tmp_path: Path, content: str, complaint: str) -> None:
-    (tmp_path / "iris.csv").write_text(content)
-    with pytest.raises(ValueError, match=complaint):
+    (tmp_path / "iris.csv").write_text(content, encoding="latin-1" if "\0" in content else "cp1252")
+    with pytest.raises(ConfigurationError, match=complaint):
         load(tmp_path / "iris.csv")
