@@ -1,11 +1,12 @@
 """S3 with timeouts. Failures of the network or the store (5xx) are retried."""
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -204,7 +205,8 @@ class ObjectStore:
             ConfigurationError: the file cannot be written, or its disk is full.
             UnavailableError: the store did not return it.
         """
-        with self._errors(f"read {bucket}/{key}"), _local_errors("write", path):
+        local = _local_errors("write", path, name=f"{bucket}/{key}")
+        with self._errors(f"read {bucket}/{key}"), local:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._client.download_file(bucket, key, str(path))
 
@@ -336,17 +338,35 @@ def standard_credentials(profile: str = "") -> Credentials:
 
 
 @contextmanager
-def _local_errors(verb: str, path: Path) -> Iterator[None]:
-    """Translate errors of local files; network errors, which are OSErrors too, are unchanged."""
+def _local_errors(verb: str, path: Path, *, name: str = "") -> Iterator[None]:
+    """Translate errors of local files; network errors, which are OSErrors too, are unchanged.
+
+    `name` is the object that is written there.
+    """
     try:
         yield
     except OSError as error:
         if isinstance(error, ConnectionError | TimeoutError):
             raise
-        raise ConfigurationError(
-            f"could not {verb} {path}: {error.strerror or error}; free disk space there, or make "
-            "it accessible, and run the command again"
-        ) from error
+        seen = f"could not {verb} {path}: {error.strerror or error}"
+        if error.errno not in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+            remedy = "free disk space there, or make it accessible"
+        elif both := _find_both(path, name):
+            remedy = (
+                f"the store has an object {both} and objects below {both}/, but a file cannot be a "
+                f"folder. Delete the object {both}, or those below it"
+            )
+        else:
+            remedy = "a file is in the place of a folder, or the reverse; move it away"
+        raise ConfigurationError(f"{seen}; {remedy}, and run the command again") from error
+
+
+def _find_both(path: Path, name: str) -> str:
+    """Return the object, `name` or one above it, that is a file and a folder; empty if none is."""
+    if not name or path.is_dir():
+        return name
+    above = zip(path.parents, PurePosixPath(name).parents, strict=False)
+    return next((str(key) for folder, key in above if folder.is_file() and key.parts[1:]), "")
 
 
 @cache

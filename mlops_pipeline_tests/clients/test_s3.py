@@ -103,6 +103,45 @@ def test_a_full_disk_here_is_not_the_stores(
         store_failing_with(full, monkeypatch).upload("b", "k", tmp_path / "x")
 
 
+class Writing:
+    """A boto3 client that writes what it downloads, as boto3 does: beside it, then renamed."""
+
+    def download_file(self, _bucket: str, key: str, path: str) -> None:
+        came = Path(f"{path}.part")
+        came.write_text(key)
+        came.rename(path)
+
+
+def test_an_object_that_is_a_file_and_a_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing()))
+    store = ObjectStore("http://127.0.0.1:1", KEYS)
+    keys = ["iris/d/1", "iris/d/1/saved_model.pb", "iris/d/1/variables/index"]
+    for order in (keys, keys[::-1]):
+        folder = tmp_path / str(order[0].count("/"))
+        store.download("models", order[0], folder / order[0])
+        for key in order[1:]:
+            if key == "iris/d/1/saved_model.pb" and order is not keys:
+                store.download("models", key, folder / key)
+                continue
+            with pytest.raises(ConfigurationError) as failure:
+                store.download("models", key, folder / key)
+            said = str(failure.value)
+            assert f"could not write {folder / key}: " in said
+            assert "Delete the object models/iris/d/1, or those below it, and run the comm" in said
+            assert "disk space" not in said
+
+
+def test_a_file_of_somebody_in_the_place_of_a_folder_is_not_an_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing()))
+    (tmp_path / "models").write_text("mine")
+    with pytest.raises(ConfigurationError, match="a file is in the place of a folder, or the rev"):
+        ObjectStore("http://127.0.0.1:1", KEYS).download("models", "a/b", tmp_path / "models/a/b")
+
+
 def test_a_key_does_not_show_its_secret() -> None:
     assert "the-secret" not in repr(KEYS)
 
