@@ -23,7 +23,7 @@ from mlops_pipeline.assets.keys import (
     WORKER_TAG,
 )
 from mlops_pipeline.automation.jobs import EVERYTHING
-from mlops_pipeline.resources.records import process_tags
+from mlops_pipeline.resources.records import close_lost_runs, process_tags
 from mlops_pipeline.resources.turn import turn
 from mlops_pipeline.settings import Settings
 
@@ -51,6 +51,7 @@ class _Recorded(dg.Executor):
         steps = execution_plan.get_steps_to_execute_in_topo_order()
         tags = {**_tags(plan_context.dagster_run, self._settings.platform, steps), **process_tags()}
         plan_context.instance.add_run_tags(plan_context.run_id, tags)
+        close_lost_runs(plan_context.instance)  # Dagster's own commands come from elsewhere.
 
         def say_waiting(who: str) -> None:
             dg.DagsterEvent.engine_event(plan_context, f"Waiting for {who}.", EngineEventData())

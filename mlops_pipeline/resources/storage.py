@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
@@ -17,7 +18,7 @@ from dagster._serdes import ConfigurableClassData
 
 from mlops_pipeline.clients.files import PRIVATE
 from mlops_pipeline.resources.instance import IN_USE, describe_fault, prepare_instance, unusable
-from mlops_pipeline.resources.records import prepare_databases
+from mlops_pipeline.resources.records import close_lost_runs, explained, prepare_databases
 from mlops_pipeline.settings import load_settings
 
 _logger = logging.getLogger("dagster.storage")
@@ -48,6 +49,7 @@ class StateFolderStorage(DagsterSqliteStorage):
         _say_where(home)
         _keep_open(home / IN_USE)
         ref = InstanceRef.from_dir(str(home))
+        _close_lost_runs(home)
         assert ref.storage_data is not None
         storage = ref.storage_data.rehydrate()
         assert isinstance(storage, DagsterStorage)
@@ -67,3 +69,10 @@ def _keep_open(file: Path) -> int:
     Nothing else says it: its arguments name a temporary folder.
     """
     return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+
+
+@cache
+def _close_lost_runs(home: Path) -> None:
+    """Close runs whose process is gone, once per process, as `open_instance` does."""
+    with explained(home), dg.DagsterInstance.from_config(str(home)) as instance:
+        close_lost_runs(instance)

@@ -21,8 +21,10 @@ from dagster._core.remote_origin import (
 from mlops_pipeline.assets.keys import WORKER_TAG, layer_key, model_key, step_tags
 from mlops_pipeline.automation import executor
 from mlops_pipeline.cli import runs
+from mlops_pipeline.clients import running
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.resources import turn as turns
+from mlops_pipeline.resources.records import PROCESS_TAG
 from mlops_pipeline.resources.turn import turn, turn_released
 from mlops_pipeline.settings import Settings
 
@@ -63,6 +65,20 @@ def _execute(
     done = instance.get_run_by_id(run.run_id)
     assert done is not None
     return done, ran
+
+
+def test_a_run_closes_those_whose_process_was_killed(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        tags = {PROCESS_TAG: str(running.identity(process.pid))}
+        process.kill()
+    lost = dg.DagsterRun("everything", status=dg.DagsterRunStatus.STARTED, tags=tags)
+    instance.add_run(lost)
+    done, _ = _execute(settings, instance)
+    found = instance.get_run_by_id(lost.run_id)
+    assert found is not None
+    assert (found.status.value, done.status.value) == ("FAILURE", "SUCCESS")
 
 
 def test_a_run_waits_for_a_command_and_says_so(

@@ -1,5 +1,7 @@
 """Dagster's own commands in the project folder, and the platforms and jobs that they find."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -9,8 +11,10 @@ import yaml
 from mlops_pipeline import definitions
 from mlops_pipeline.automation.jobs import EVERYTHING, PLATFORM, job_for
 from mlops_pipeline.cli.instance import open_instance
+from mlops_pipeline.clients import running
 from mlops_pipeline.platforms.build import platforms_in_use
 from mlops_pipeline.resources.configuration import DEFAULTS
+from mlops_pipeline.resources.records import PROCESS_TAG, process_tags
 from mlops_pipeline.resources.references import describe_elsewhere
 from mlops_pipeline.settings import load_settings
 
@@ -41,6 +45,26 @@ def test_dagster_in_the_project_folder_has_the_records_of_the_state_folder(
     with dg.DagsterInstance.from_ref(ref) as found:
         assert found.get_latest_materialization_event(dg.AssetKey("made")) is not None
         assert describe_elsewhere(found) == ""
+
+
+def test_dagster_in_the_project_folder_closes_runs_whose_process_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        killed = running.identity(process.pid)
+        process.kill()
+    with open_instance(load_settings()) as instance:
+        tags = {PROCESS_TAG: str(killed)}
+        started = dg.DagsterRun("everything", status=dg.DagsterRunStatus.STARTED, tags=tags)
+        alive = dg.DagsterRun("everything", status=dg.DagsterRunStatus.STARTED, tags=process_tags())
+        for run in (started, alive):
+            instance.add_run(run)
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    (tmp_path / "temporary").mkdir()
+    ref = dg._core.instance.InstanceRef.from_dir(str(tmp_path / "temporary"), config_dir=str(ROOT))
+    with dg.DagsterInstance.from_ref(ref) as found:
+        after = [found.get_run_by_id(run.run_id) for run in (started, alive)]
+    assert [run.status.value for run in after if run] == ["FAILURE", "STARTED"]
 
 
 def test_its_configuration_is_that_of_the_state_folder_with_another_storage() -> None:
