@@ -10,9 +10,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
-from mlops_pipeline.cli.streams import checked_streams, discard_output
+from mlops_pipeline.cli.streams import checked_streams, discard_output, say
 from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 
 FAILED, WRONG_USAGE, NOT_AS_IT_SHOULD_BE, INTERRUPTED = 1, 2, 3, 130
@@ -55,17 +54,11 @@ def main() -> None:
         discard_output()
         if is_debugging():
             raise
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(WRONG_USAGE if isinstance(error, ConfigurationError) else FAILED)
     except BrokenPipeError:
         discard_output()
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        _say("interrupted; run the command again to resume")
+        say("interrupted; run the command again to resume")
         sys.exit(INTERRUPTED)
-
-
-def _say(sentence: str) -> None:
-    with suppress(OSError):
-        sys.stderr.write(f"{sentence}\n")
-        sys.stderr.flush()

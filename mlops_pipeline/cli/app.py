@@ -52,7 +52,8 @@ def main(
 @app.command()
 def up(
     targets: Annotated[
-        list[str] | None, typer.Argument(help="Names of layers or models; default: all.")
+        list[str] | None,
+        typer.Argument(help="Names of layers, models or their deployments; default: all."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train even if nothing changed.")] = False,  # noqa: FBT002
     accept_worse: Annotated[  # noqa: FBT002

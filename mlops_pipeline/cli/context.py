@@ -63,10 +63,14 @@ class Context:
         Raises:
             ConfigurationError: there is none, or it is refused; names those that are.
         """
-        for model in self.models:
-            if name in (model.name, model.spec.server.deployment):
-                return model
+        if (model := self.find_model(name)) is not None:
+            return model
         raise ConfigurationError(self.describe_unknown(name, [m.name for m in self.models]))
+
+    def find_model(self, name: str) -> RegisteredModel | None:
+        """Return the model called `name`, or the one whose deployment is; None if there is none."""
+        names = ((m, (m.name, m.spec.server.deployment)) for m in self.models)
+        return next((model for model, called in names if name in called), None)
 
     def find_deployed_by(self, manifest: SeldonDeployment) -> RegisteredModel | None:
         """Return the model whose own deployment has the manifest's name and namespace, or None."""

@@ -1,7 +1,5 @@
 """Runs of the graph in this process, which the Dagster UI shows too."""
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ from rich.console import Console
 
 from mlops_pipeline.cli import FAILED, is_debugging
 from mlops_pipeline.cli.context import Context, typed
+from mlops_pipeline.cli.streams import copy_of_errors
 from mlops_pipeline.clients import errors
 
 if TYPE_CHECKING:
@@ -134,8 +133,7 @@ def show_outcome(
 
 def quiet_console() -> Console:
     """Return a console on the terminal itself: Dagster captures the streams during steps."""
-    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
-    return Console(file=stream)
+    return Console(file=copy_of_errors())
 
 
 def _count_changes(progress: "Progress") -> int:

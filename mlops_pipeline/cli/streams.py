@@ -5,10 +5,18 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
-from mlops_pipeline.clients.errors import UnavailableError
+from mlops_pipeline.clients.errors import PipelineError, UnavailableError
 
 _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
+
+
+class ErrorsLostError(UnavailableError, OSError):
+    """Standard error cannot be written.
+
+    It is an OSError too: `logging` and others drop their messages then, and go on.
+    """
 
 
 @contextmanager
@@ -16,7 +24,7 @@ def checked_streams() -> Iterator[None]:
     """Write what the block prints, and say so where that cannot be done.
 
     Raises:
-        UnavailableError: standard output is closed or its disk is full.
+        UnavailableError: standard output is closed, or the disk of an output is full.
         BrokenPipeError: nobody reads it any more.
     """
     for descriptor in (_INPUT, _ERRORS):
@@ -30,6 +38,12 @@ def checked_streams() -> Iterator[None]:
         raise UnavailableError(
             "standard output is closed, so nothing was done; use `>/dev/null` to discard it"
         )
+    with _checked_output(), _checked_errors():
+        yield
+
+
+@contextmanager
+def _checked_output() -> Iterator[None]:
     original = sys.stdout
     checked = _Output(
         original.buffer,
@@ -46,35 +60,80 @@ def checked_streams() -> Iterator[None]:
         checked.detach()  # It would close the buffer, which is the caller's, when it is collected.
 
 
+@contextmanager
+def _checked_errors() -> Iterator[None]:
+    original = sys.stderr
+    original.flush()
+    # Handlers of `logging` keep this stream until the process ends, so it has its own buffer.
+    buffer = os.fdopen(original.fileno(), "wb", closefd=False)
+    sys.stderr = _Errors(
+        buffer, encoding=original.encoding, errors=original.errors, line_buffering=True
+    )
+    try:
+        yield
+    finally:
+        sys.stderr = original
+
+
+def copy_of_errors() -> TextIO:
+    """Return standard error as another stream, which stays as it is when `sys.stderr` changes.
+
+    What is written to it raises what `checked_streams` raises.
+    """
+    return _Errors(os.fdopen(os.dup(sys.stderr.fileno()), "wb"), line_buffering=True)
+
+
 def discard_output() -> None:
     """Send what is still buffered nowhere: Python writes it out when the process ends."""
+    _discard(_OUTPUT)
+
+
+def say(sentence: str) -> None:
+    """Write a line to standard error, if that can be written."""
+    try:
+        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.flush()
+    except OSError:
+        _discard(_ERRORS)  # Otherwise Python replaces the exit code when the process ends.
+
+
+def _discard(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, _OUTPUT)
+    os.dup2(nowhere, descriptor)
 
 
 class _Output(io.TextIOWrapper):
     """Standard output that explains why it cannot be written."""
 
+    _called = "standard output"
+    _lost: type[PipelineError] = UnavailableError
+
     def write(self, text: str) -> int:
-        with _explained():
+        with self._explained():
             return super().write(text)
 
     def flush(self) -> None:
-        with _explained():
+        with self._explained():
             super().flush()
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (BrokenPipeError, ErrorsLostError):
+            raise
+        except OSError as error:
+            raise self._lost(
+                f"could not write to {self._called}: {error.strerror}; the command may have "
+                "completed anyway"
+            ) from error
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UnavailableError(
-            f"could not write to standard output: {error.strerror}; the command may have "
-            "completed anyway"
-        ) from error
+
+class _Errors(_Output):
+    """Standard error that explains why it cannot be written."""
+
+    _called = "standard error"
+    _lost = ErrorsLostError
 
 
 def _is_open(descriptor: int) -> bool:

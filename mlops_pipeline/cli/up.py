@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,7 +25,7 @@ class Options:
     """How `up` was asked to work."""
 
     targets: Sequence[str] = ()
-    """Layers or models; none: everything."""
+    """Layers, models or their deployments; none: everything."""
     force: bool = False
     """Train even if nothing changed."""
     accept_worse: bool = False
@@ -52,6 +52,8 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
         ConflictError: the cluster to create again was not created by this project.
         UnavailableError: another command took too long, or the records cannot be written.
     """
+    command = options.as_typed()
+    options = replace(options, targets=[_name_of(context, target) for target in options.targets])
     targets = options.targets
     _refuse(context, options)
     provide(context, console)
@@ -61,7 +63,7 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
 
     models = _chosen_models(context, targets)
     order = Order(
-        command=options.as_typed(),
+        command=command,
         job=job_for(models, targets=targets),
         keys=_selected(context, targets),
         models=models if targets else (),
@@ -88,6 +90,14 @@ def provide(context: Context, console: Console) -> None:
 def say_waiting(who: str, console: Console) -> None:
     """Print which process is waited for."""
     console.print(f"waiting for {who}", soft_wrap=True, markup=False)
+
+
+def _name_of(context: Context, target: str) -> str:
+    """Return the name of a layer or a model; of a model also if the target is its deployment."""
+    if any(layer.name == target for layer in context.platform.layers):
+        return target
+    model = context.find_model(target)
+    return target if model is None else model.name
 
 
 def _refuse(context: Context, options: Options) -> None:

@@ -20,6 +20,7 @@ from dagster_webserver.version import __version__
 from mlops_pipeline.cli.access import TokenGate, secret_path
 from mlops_pipeline.cli.claim import read_token
 from mlops_pipeline.cli.instance import open_instance
+from mlops_pipeline.cli.streams import say
 from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.clients.waiting import wait_until
@@ -65,7 +66,7 @@ def _serve(order: Mapping[str, Any]) -> None:
 
 
 def _say_waiting(who: str) -> None:
-    sys.stderr.write(f"waiting for {who}\n")
+    say(f"waiting for {who}")
 
 
 def _describe_absent(sockets: list[str]) -> str | None:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
+from mlops_pipeline.clients.errors import ConfigurationError, PipelineError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE, discard, set_aside, write_atomically
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Locks:
                 f"could not {purpose}: {_read(holder)} has held {lock.lock_file} for more than "
                 f"{self._timeout:g} s; wait until it ends, or stop it"
             ) from error
+        except PipelineError:  # Of `on_wait` or `check`; some are OSErrors too.
+            raise
         except OSError as error:
             raise ConfigurationError(
                 f"could not {purpose}: {lock.lock_file} cannot be locked ({error.strerror}); "

@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +20,7 @@ from rich.console import Console
 from mlops_pipeline import cli
 from mlops_pipeline.cli import runs, up
 from mlops_pipeline.cli.app import app
-from mlops_pipeline.cli.context import load_context
+from mlops_pipeline.cli.context import Context, load_context
 from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.delivery.artifacts import ref_to
@@ -29,10 +32,12 @@ from mlops_pipeline.resources import turn
 from mlops_pipeline.resources.configuration import CURRENT, DEFAULTS
 from mlops_pipeline.resources.home import MARK
 from mlops_pipeline.resources.instance import prepare_instance
-from mlops_pipeline.settings import load_settings
+from mlops_pipeline.settings import Settings, load_settings
 from mlops_pipeline_tests.command_line import WINE
 from mlops_pipeline_tests.toy import TOY
 
+IRIS_MODEL = "iris-model"
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
 # `up` writes to a copy of the terminal that ends with the process.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -326,3 +331,69 @@ def test_a_run_is_called_by_everything_that_was_typed(
     assert tags["mlops/command"] == "up iris --force --accept-worse --recreate --unpin"
     assert tags["mlops/model"] == "iris"
     assert tags["mlops/trigger"].startswith("mlops-pipeline up, ")
+
+
+def test_up_takes_the_name_of_a_deployment_as_the_other_commands_do(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[runs.Order] = []
+
+    def note(_: Context, order: runs.Order, **__: object) -> runs.Outcome:
+        given.append(order)
+        raise UnavailableError("noted")
+
+    monkeypatch.setattr(up, "execute", note)
+    monkeypatch.setattr(up, "provide", lambda *_: None)
+    monkeypatch.setattr(turn, "_PATIENCE", 0.1)
+    for target in ("iris", "iris-model"):
+        assert run("up", target, "--force", "--accept-worse", "--unpin")[::2] == (
+            1,
+            "error: noted\n",
+        )
+    by_model, by_deployment = given
+    assert by_deployment == replace(by_model, command=by_model.command.replace("iris", IRIS_MODEL))
+    assert by_deployment.command == "up iris-model --force --accept-worse --unpin"
+    assert by_deployment.models == ["iris"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("models", "bda"), 2),  # a sentence of ours
+        (("predict",), 1),  # click's own
+        (("unpin", "iris"), 1),  # typer.echo, before anything is changed
+        (("status",), 3),  # nothing is written to standard error
+        (("up", "bda"), 2),
+    ],
+    ids=str,
+)
+def test_where_standard_error_is_full_there_is_no_trace(
+    tmp_path: Path, words: tuple[str, ...], code: int
+) -> None:
+    environment = {**os.environ, "MLOPS_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    records = prepare_instance(Settings(home=tmp_path / "home"))
+    script = "from mlops_pipeline.cli import main; import sys; sys.argv[0] = 'x'; main()"
+    with Locks(records, timeout=1).held("up", purpose="hold"), Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+    assert (done.returncode, "Traceback" in done.stdout) == (code, False)
+
+
+def test_the_console_of_a_run_says_that_standard_error_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        console = runs.quiet_console()
+        with pytest.raises(UnavailableError, match="could not write to standard error: No space"):
+            console.print("run begins")
+        with pytest.raises(OSError, match="could not write"):  # as `logging` expects it
+            console.print("run ends")
