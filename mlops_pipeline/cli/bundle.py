@@ -12,6 +12,7 @@ from mlops_pipeline.cli.narration import narrated
 from mlops_pipeline.clients.containers import ContainerEngine
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.platforms.sources import versions
 from mlops_pipeline.settings import Settings
 from mlops_pipeline.settings.kind import KindSettings
@@ -127,14 +128,10 @@ def _needed(settings: Settings) -> tuple[str, ...]:
 
     With `embedded`, that is what a kind cluster needs, and what its own layers need.
     """
-    from mlops_pipeline.platforms.embedded import EmbeddedPlatform
-    from mlops_pipeline.platforms.kubernetes import KindPlatform, KubernetesPlatform
-
-    home, chosen = settings.home, _chosen(settings)
-    if isinstance(chosen, KubernetesSettings):
-        return KubernetesPlatform(home / "kubernetes", chosen, bundle=None).sources
-    own = EmbeddedPlatform(home / "embedded").sources if settings.platform == "embedded" else ()
-    return (*own, *KindPlatform(home / "kind", chosen, bundle=None).sources)
+    unbundled = settings.model_copy(update={"bundle": None})
+    names = {settings.platform, _chosen(settings).platform}
+    found = (source for name in names for source in build_platform(name, unbundled).sources)
+    return tuple(dict.fromkeys(found))
 
 
 def _engine(chosen: KindSettings | KubernetesSettings) -> str:

@@ -8,13 +8,14 @@ import http.client
 import socket
 import time
 import xmlrpc.client
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.waiting import wait_until
 
 _BAD_NAME = 10
 _NOT_RUNNING = 70
@@ -131,6 +132,26 @@ class SupervisorClient:
             self._call("stopProcess", name, False)
         except (NotFoundError, ConflictError):
             return
+
+    def end(self, names: Collection[str], *, timeout: float) -> None:
+        """Tell programs to stop, all at once, and return when they have ended.
+
+        Raises:
+            UnavailableError: supervisord does not answer, or one did not end within `timeout` s.
+        """
+        for name in names:
+            self.stop(name)
+
+        def describe_alive() -> str | None:
+            alive = [n for n, process in self.processes().items() if process.pid and n in names]
+            for name in alive:
+                # One that had just died was not running, and supervisord has started it again.
+                self.stop(name)
+            return ", ".join(sorted(alive)) or None
+
+        wait_until(
+            f"the end of {', '.join(sorted(names))}", describe_alive, timeout=timeout, interval=0.03
+        )
 
     def forget(self, name: str) -> None:
         """Remove a stopped program, if supervisord knows it.

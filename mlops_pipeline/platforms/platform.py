@@ -176,6 +176,10 @@ class Platform(Protocol):
         """The names of the layers that a deployment stands on, the gateway among them."""
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of everything that its layers download."""
+
+    @property
     def deployments(self) -> Deployments:
         """Its SeldonDeployments."""
 

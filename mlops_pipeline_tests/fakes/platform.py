@@ -185,6 +185,7 @@ class FakePlatform:
     name = "fake"
     gateway = "gateway"
     deploys_on: tuple[str, ...] = ("gateway",)
+    sources: tuple[str, ...] = ()
 
     def __init__(self, store: FakeObjectStore | None = None) -> None:
         self.store = store or FakeObjectStore()

@@ -1,6 +1,8 @@
-"""The deployments of the embedded platform, put together of what runs and remembers them."""
+"""The parts of the embedded platform, put together."""
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
@@ -12,27 +14,49 @@ from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
+from mlops_pipeline.platforms.embedded.supervised import LayerParts
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
+from mlops_pipeline.platforms.sources import Sources
+
+
+def make_parts(
+    state: EmbeddedFolder, settings: EmbeddedOptions, *, bundle: Path | None, mirror: str
+) -> LayerParts:
+    """Return what each layer gets. Nothing is contacted."""
+    locks = Locks(state.locks, timeout=settings.lock_timeout, prepare=state.prepare)
+
+    @cache
+    def sources() -> Sources:
+        # Most installations need none, and the definitions load without them.
+        from mlops_pipeline.platforms.sources.making import make_sources
+
+        return make_sources(state, bundle=bundle, mirror=mirror)
+
+    return LayerParts(
+        state=state,
+        settings=settings,
+        supervisor=Supervisor(state, locks, timeout=settings.ready_timeout),
+        locks=locks,
+        records=Records(state.deployments),
+        sources=sources,
+    )
 
 
 def assemble(
-    state: EmbeddedFolder,
-    settings: EmbeddedOptions,
+    parts: LayerParts,
     *,
-    locks: Locks,
-    records: Records,
-    supervisor: Supervisor,
     gateway: EnvoyGateway,
     object_store: SeaweedObjectStore,
     fingerprint: Callable[[], str],
 ) -> EmbeddedDeployments:
-    """Return them. Nothing is contacted; `fingerprint` names the environment of the servers."""
+    """Return the deployments. `fingerprint` names the environment of the servers."""
+    state = parts.state
     return EmbeddedDeployments(
         EmbeddedParts(
-            settings=settings,
-            locks=locks,
-            records=records,
-            servers=Servers(state, settings, supervisor),
+            settings=parts.settings,
+            locks=parts.locks,
+            records=parts.records,
+            servers=Servers(state, parts.settings, parts.supervisor),
             models=ModelFolders(state.models, state.secrets, is_ours=object_store.is_at),
             gateway=gateway,
             object_store=object_store,

@@ -1,27 +1,21 @@
 """The embedded platform: real processes on this machine, on 127.0.0.1 alone."""
 
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.embedded.assembly import assemble
+from mlops_pipeline.platforms.embedded.assembly import assemble, make_parts
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.preflight import examine
-from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.stack import Stack
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
-from mlops_pipeline.platforms.embedded.supervised import LayerParts
-from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
 from mlops_pipeline.platforms.platform import deployments_called
 from mlops_pipeline.platforms.store_access import SECRET
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
-    from mlops_pipeline.platforms.sources import Sources
 
 
 class EmbeddedPlatform:
@@ -40,29 +34,14 @@ class EmbeddedPlatform:
         mirror: str = "",
     ) -> None:
         """Nothing is contacted. `bundle` and `mirror` are where `sources` come from."""
-        self._state = state = EmbeddedFolder.at(home)
-        self._settings = chosen = settings or EmbeddedOptions()
-        locks = Locks(state.locks, timeout=chosen.lock_timeout, prepare=state.prepare)
-        records = Records(state.deployments)
-        self._supervisor = Supervisor(state, locks, timeout=chosen.ready_timeout)
-        self._sources = cache(lambda: _sources(state, bundle=bundle, mirror=mirror))
-        self._stack = Stack(
-            LayerParts(
-                state=state,
-                settings=chosen,
-                supervisor=self._supervisor,
-                locks=locks,
-                records=records,
-                sources=self._sources,
-            )
+        self._state = EmbeddedFolder.at(home)
+        self._parts = make_parts(
+            self._state, settings or EmbeddedOptions(), bundle=bundle, mirror=mirror
         )
-        self._environment = LocalServingEnvironment(temporary=state.run)
+        self._stack = Stack(self._parts)
+        self._environment = LocalServingEnvironment(temporary=self._state.run)
         self._deployments = assemble(
-            state,
-            chosen,
-            locks=locks,
-            records=records,
-            supervisor=self._supervisor,
+            self._parts,
             gateway=self._stack.gateway,
             object_store=self._stack.store,
             fingerprint=self._environment.fingerprint,
@@ -71,7 +50,7 @@ class EmbeddedPlatform:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The supervisor and the layers on it, each after those that it requires."""
-        return (self._supervisor, *self._stack.layers)
+        return (self._parts.supervisor, *self._stack.layers)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -98,7 +77,7 @@ class EmbeddedPlatform:
             PipelineError: something is not available, or does not match its digest.
         """
         if self.sources:
-            self._sources().require(self.sources)
+            self._parts.sources().require(self.sources)
 
     def preflight(self) -> list[Diagnosis]:
         """Look at the programs and the preferred ports."""
@@ -141,7 +120,7 @@ class EmbeddedPlatform:
             NotFoundError: nothing of that name; says which there are.
         """
         if name in (layer.name for layer in self.layers):
-            return self._supervisor.log(name, lines=lines)
+            return self._parts.supervisor.log(name, lines=lines)
         found = deployments_called(name, self)
         logs = [self._deployments.logs(d.name, namespace=d.namespace, lines=lines) for d in found]
         return "\n".join(logs)
@@ -152,7 +131,7 @@ class EmbeddedPlatform:
         Raises:
             UnavailableError: a process cannot be ended; names it.
         """
-        self._supervisor.remove()
+        self._parts.supervisor.remove()
         if self._state.is_prepared():
             for layer in self._stack.layers:
                 layer.tidy()
@@ -167,9 +146,3 @@ class EmbeddedPlatform:
         self.down()
         self._state.purge()
         return (f"stopped, and removed {self._state.home}",)
-
-
-def _sources(state: EmbeddedFolder, *, bundle: Path | None, mirror: str) -> "Sources":
-    from mlops_pipeline.platforms.sources.making import make_sources
-
-    return make_sources(state, bundle=bundle, mirror=mirror)

@@ -11,7 +11,6 @@ from mlops_pipeline.clients import running
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.supervisor import SupervisedProcess, SupervisorClient
-from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
 from mlops_pipeline.platforms.embedded.program_locks import ProgramLocks
 from mlops_pipeline.platforms.embedded.programs import FINGERPRINT, GRACE, Program, render
@@ -192,22 +191,7 @@ class Supervisor:
         Raises:
             UnavailableError: supervisord does not answer, or a program does not stop.
         """
-        for name in names:
-            self.client.stop(name)
-
-        def describe_alive() -> str | None:
-            alive = sorted(self._alive() & set(names))
-            for name in alive:
-                # One that had just died was not running, and supervisord has started it again.
-                self.client.stop(name)
-            return ", ".join(alive) or None
-
-        wait_until(
-            f"the end of {', '.join(sorted(names))}",
-            describe_alive,
-            timeout=_SHUTDOWN,
-            interval=0.03,
-        )
+        self.client.end(names, timeout=_SHUTDOWN)
         # Of those that somebody killed the launcher of, before it could pass the signal on.
         running.end(filter(None, map(self._running.holder, names)), grace=GRACE)
         for name in names:
@@ -224,9 +208,6 @@ class Supervisor:
         for name in names:
             self.files.remove(name)
         self._running.remove(names)
-
-    def _alive(self) -> set[str]:
-        return {name for name, process in self.client.processes().items() if process.pid}
 
     def running(self, name: str) -> SupervisedProcess | None:
         """Return the program's process when it runs now, supervised or not. Raises nothing."""

@@ -130,7 +130,7 @@ def test_a_further_layer_is_downloaded_run_repaired_and_removed(
     assert pages.ensure().action == "updated"
     assert isinstance(pages.observe(), Ready)
 
-    platform._supervisor.client.stop("page_server")
+    platform._parts.supervisor.client.stop("page_server")
     wait_until("its end", lambda: _describe_running(pages), timeout=10)
     assert pages.observe() == Broken("The web server is not running")
     assert pages.ensure().action == "repaired"

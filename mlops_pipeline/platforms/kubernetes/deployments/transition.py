@@ -225,27 +225,8 @@ class Transition:
         )
 
     def _require_untouched(self) -> Manifest:
-        """Return the object as it is now. Refuse to go on if somebody else changed it.
-
-        Raises:
-            FatalStateError: somebody deleted it.
-            ConflictError: it asks for something else, or somebody created it.
-        """
-        wanted = self._wanted
-        now = self._api.find(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
-        if now is None and not self.applied:
-            return {}
-        if now is None:
-            raise FatalStateError(
-                f"{wanted.namespace}/{wanted.name} was deleted while it was being rolled out; "
-                "apply it again"
-            )
-        if not self.applied or _request(now) != _request(self.applied):
-            raise ConflictError(
-                f"somebody changed {wanted.namespace}/{wanted.name} while it was being rolled out, "
-                "and that change stays. Run the command again to decide on its new state"
-            )
-        return now
+        """Return the object as it is now: `_find_untouched`."""
+        return _find_untouched(self._api, self._wanted, self.applied)
 
     @contextmanager
     def _undoing(self, steps: Sequence[Stage]) -> Iterator[list[Stage]]:
@@ -321,6 +302,29 @@ def _server(api: KubernetesApi, pod: Manifest) -> Predictions:
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     ask = partial(api.ask_pod, name, namespace=namespace, port=port_of(pod), path=prediction.PATH)
     return Predictions(f"the pod {namespace}/{name}", lambda body: ask(body=body))
+
+
+def _find_untouched(api: KubernetesApi, wanted: SeldonDeployment, applied: Manifest) -> Manifest:
+    """Return the object as it is now, empty if it was not created yet.
+
+    Raises:
+        FatalStateError: somebody deleted it.
+        ConflictError: it asks for something else than `applied`, or somebody created it.
+    """
+    now = api.find(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
+    if now is None and not applied:
+        return {}
+    if now is None:
+        raise FatalStateError(
+            f"{wanted.namespace}/{wanted.name} was deleted while it was being rolled out; "
+            "apply it again"
+        )
+    if not applied or _request(now) != _request(applied):
+        raise ConflictError(
+            f"somebody changed {wanted.namespace}/{wanted.name} while it was being rolled out, "
+            "and that change stays. Run the command again to decide on its new state"
+        )
+    return now
 
 
 def _digests(deployment: SeldonDeployment) -> set[str]:
