@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,6 @@ from mlops_pipeline.clients.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
 _LAST = 65_535
-_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-_LISTENING = "0A"
-_LOCAL = {"0100007F", "00000000", "0" * 32, f"{'0' * 16}FFFF0000{'0100007F'}"}
-"""127.0.0.1 and any address in these tables, in the byte order of the usual processors."""
 
 
 def is_free(port: int) -> bool:
@@ -160,26 +156,6 @@ def first_free(
         f"all ports from {first} to {min(first + tries - 1, _LAST)} of {LOOPBACK} are in use; "
         "choose another first port in the settings"
     )
-
-
-def other_users_on(port: int, *, tables: Sequence[Path] = _TABLES) -> set[int]:
-    """Return the ids of other users whose programs listen on a TCP port of 127.0.0.1.
-
-    Read from Linux' tables of sockets (`proc_net_tcp.rst` of the kernel's documentation) in 0.1 ms.
-    Empty on a system without them.
-    """
-    found: set[int] = set()
-    for table in tables:
-        try:
-            lines = table.read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            _, local, _, state, _, _, _, user, *_ = line.split()
-            address, _, number = local.partition(":")
-            if state == _LISTENING and address in _LOCAL and int(number, 16) == port:
-                found.add(int(user))
-    return found - {os.getuid()}
 
 
 def listeners(pid: int) -> set[tuple[str, int]]:

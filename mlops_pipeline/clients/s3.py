@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from mlops_pipeline.clients import ports
 from mlops_pipeline.clients.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -19,6 +18,7 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
     UnavailableError,
 )
+from mlops_pipeline.clients.listening import other_users_on
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
@@ -410,7 +410,7 @@ def _client(
 def _require_ours(endpoint: str, **_: object) -> None:
     """Refuse to ask another user's program: what it returns could be code that this user runs."""
     port = urlsplit(endpoint).port or 80
-    if users := ports.other_users_on(port):
+    if users := other_users_on(port):
         raise UnavailableError(
             f"could not use the object store at {endpoint}: a program of another user (id "
             f"{', '.join(map(str, sorted(users)))}) listens on its port; run `mlops-pipeline up "

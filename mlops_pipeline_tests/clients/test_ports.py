@@ -1,4 +1,3 @@
-import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from mlops_pipeline.clients.ports import (
     is_abandoned,
     is_free,
     is_reachable,
-    other_users_on,
 )
 
 
@@ -42,36 +40,6 @@ def test_a_port_in_use_is_skipped() -> None:
         port = server.getsockname()[1]
         assert not is_free(port)
         assert first_free(port) > port
-
-
-@pytest.mark.parametrize(
-    ("local", "state", "user", "others"),
-    [
-        ("0100007F:208D", "0A", 4711, {4711}),
-        ("00000000:208D", "0A", 4711, {4711}),
-        ("0100007F:208D", "0A", os.getuid(), set()),
-        ("0100007F:208D", "01", 4711, set()),
-        ("0100007F:208E", "0A", 4711, set()),
-        ("0200007F:208D", "0A", 4711, set()),
-        ("00000000000000000000000000000000:208D", "0A", 4711, {4711}),
-    ],
-)
-def test_other_users_on_a_port_are_found(
-    tmp_path: Path, local: str, state: str, user: int, others: set[int]
-) -> None:
-    table = tmp_path / "tcp"
-    table.write_text(
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  inode\n"
-        f"   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 {user} 0 1 1\n"
-    )
-    assert other_users_on(0x208D, tables=[table, tmp_path / "no such table"]) == others
-
-
-def test_our_own_port_has_no_other_user() -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(1)
-        assert other_users_on(server.getsockname()[1]) == set()
 
 
 def test_a_refusal_is_an_answer_but_silence_is_not() -> None:

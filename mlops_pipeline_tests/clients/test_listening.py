@@ -1,0 +1,50 @@
+import os
+import socket
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from mlops_pipeline.clients.listening import other_users_on
+
+LISTEN = """
+import os, socket, sys
+os.setuid(65534)
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+server = socket.socket(family)
+server.bind((sys.argv[1], 0))
+server.listen()
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says who listens")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can listen as another user")
+@pytest.mark.parametrize(
+    ("address", "others"),
+    [
+        ("127.0.0.1", {65534}),
+        ("0.0.0.0", {65534}),
+        ("::ffff:127.0.0.1", {65534}),
+        ("::", {65534}),
+        ("127.0.0.2", set()),
+    ],
+)
+def test_another_user_on_a_port_is_found(address: str, others: set[int]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTEN, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as listening:
+        assert listening.stdout is not None
+        port = int(listening.stdout.readline())
+        assert other_users_on(port) == others
+        listening.communicate()
+    assert other_users_on(port) == set()
+
+
+def test_our_own_port_and_our_own_connection_have_no_other_user() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with closing(socket.create_connection(("127.0.0.1", port))):
+            assert other_users_on(port) == set()
