@@ -86,16 +86,16 @@ def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[s
     """Describe the artifact from its stored evaluation, also in a run without training."""
     manifest, ref = training.manifest, training.ref
     artifacts = ArtifactStore(platform.object_store())
+    files = artifacts.evaluation_files(ref, (*evaluating.PLOTS, evaluating.CLASSES))
+    report = files.pop(evaluating.CLASSES, None)
     plots = {
-        name.removesuffix(".png"): metadata.picture(png, title=name)
-        for name in evaluating.PLOTS
-        if (png := artifacts.find_evaluation_file(ref, name)) is not None
+        name.removesuffix(".png"): metadata.picture(png, title=name) for name, png in files.items()
     }
     return {
         "artifacts": serving.artifacts(spec, platform=platform, checked_next=ref),
         "holdout_accuracy": manifest.metrics["accuracy"],
         "holdout_log_loss": manifest.metrics["log_loss"],
-        **_classification(artifacts.find_evaluation_file(ref, evaluating.CLASSES)),
+        **_classification(report),
         **plots,
         "hyperparameters": metadata.table(manifest.hyperparameters),
         "versions": metadata.table(manifest.versions),

@@ -13,7 +13,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -222,7 +222,7 @@ class ArtifactStore:
         with temporary_folder("verify") as folder:
             manifest = self.download(ref, folder)
         for name in manifest.evaluation:
-            self.evaluation_file(ref, name)
+            self._evaluation_file(ref, manifest, name)
         return manifest
 
     def etags(self, ref: ModelRef) -> dict[str, str]:
@@ -255,7 +255,10 @@ class ArtifactStore:
             NotFoundError: this artifact's evaluation has no such file.
             IntegrityError: it was changed.
         """
-        wanted = self.manifest(ref).evaluation.get(name)
+        return self._evaluation_file(ref, self.manifest(ref), name)
+
+    def _evaluation_file(self, ref: ModelRef, manifest: Manifest, name: str) -> bytes:
+        wanted = manifest.evaluation.get(name)
         if wanted is None:
             raise NotFoundError(f"the evaluation of {ref.uri} does not contain {name}")
         data = self._store.get(BUCKET, _evaluation_key(ref, name))
@@ -266,14 +269,15 @@ class ArtifactStore:
             )
         return data
 
-    def find_evaluation_file(self, ref: ModelRef, name: str) -> bytes | None:
-        """Return a file of the evaluation, or None where this artifact's has none of that name.
+    def evaluation_files(self, ref: ModelRef, names: Collection[str]) -> dict[str, bytes]:
+        """Return those of these files that the artifact's evaluation has.
 
         Raises:
-            IntegrityError: it was changed.
+            IntegrityError: one was changed.
         """
-        known = self.manifest(ref).evaluation
-        return self.evaluation_file(ref, name) if name in known else None
+        manifest = self.manifest(ref)
+        known = [name for name in names if name in manifest.evaluation]
+        return {name: self._evaluation_file(ref, manifest, name) for name in known}
 
     def evidence(
         self,

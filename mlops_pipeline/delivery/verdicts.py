@@ -32,6 +32,8 @@ _FORMAT = 1
 """Of the entries. Kinds that this version does not know are passed over in newer ones alone."""
 _READERS = 8
 """Entries that are read at once."""
+_KEPT = 20_000
+"""Entries that a process keeps, of all logs."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,6 @@ class VerdictLog:
     ) -> None:
         self._store = store
         self._now = now
-        self._read_already: dict[tuple[str, str], Entry | None] = {}
 
     def append(self, ref: DatasetRef | ModelRef, entry: Entry) -> Entry:
         """Write an entry and return it with its time, which is after that of every earlier one.
@@ -308,18 +309,21 @@ class VerdictLog:
         }
 
     def _read(self, bucket: str, prefix: str) -> dict[str, list[Entry]]:
-        """Read what was not read before: an entry never changes."""
-        keys, read = sorted(self._store.sizes(bucket, prefix)), self._read_already
-        new = [key for key in keys if (bucket, key) not in read]
-        with ThreadPoolExecutor(_READERS) as readers:
-            for key, data in zip(
-                new, readers.map(lambda key: self._store.get(bucket, key), new), strict=True
-            ):
-                read[bucket, key] = _parse(key, data)
+        """Read what this process has not read yet. An entry that changes gets another tag."""
+        tags = sorted(self._store.etags(bucket, prefix).items())
+        if len(_read_already) > _KEPT:
+            _read_already.clear()
+        new = [named for named in tags if named not in _read_already]
+        if new:
+            with ThreadPoolExecutor(_READERS) as readers:
+                found = readers.map(lambda named: self._store.get(bucket, named[0]), new)
+                _read_already.update(
+                    (named, _parse(named[0], data)) for named, data in zip(new, found, strict=True)
+                )
         entries: dict[str, list[Entry]] = {}
-        for key in keys:
-            if (entry := read[bucket, key]) is not None:
-                entries.setdefault(key.split("/")[2], []).append(entry)
+        for named in tags:
+            if (entry := _read_already[named]) is not None:
+                entries.setdefault(named[0].split("/")[2], []).append(entry)
         return entries
 
 
@@ -328,6 +332,10 @@ def _just_after(entry: Entry) -> datetime:
     if not entry.time:
         return datetime.min.replace(tzinfo=timezone.utc)
     return datetime.fromisoformat(entry.time) + timedelta(microseconds=1)
+
+
+_read_already: dict[tuple[str, str], Entry | None] = {}
+"""(key, entity tag) → entry: the same key with the same content is the same entry in any store."""
 
 
 def _bucket(ref: DatasetRef | ModelRef) -> str:

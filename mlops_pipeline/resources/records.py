@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from mlops_pipeline.clients.errors import UnavailableError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
+    from sqlalchemy.pool import PoolProxiedConnection
 
 PROCESS_TAG = ".dagster/mlops_process"
 """Tag of a run, which the UI hides: the process that executes it, as `running.identity` says."""
@@ -31,8 +34,11 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_engines: dict[str, "Engine"] = {}
-"""URL → engine of a database."""
+_MOST_KEPT = 16
+"""Databases that a process keeps open: each run has its own."""
+_kept: "OrderedDict[str, tuple[Engine, PoolProxiedConnection]]" = OrderedDict()
+"""URL → engine of a database, and an idle connection; the one used last at the end."""
+_lock = threading.Lock()
 _logger = logging.getLogger(__name__)
 
 
@@ -43,10 +49,11 @@ def databases(home: Path) -> list[Path]:
 
 
 def prepare_databases() -> None:
-    """Make this process wait for SQLite's locks, and keep its engines.
+    """Make this process wait for SQLite's locks, and keep its databases open.
 
     Dagster gives up on some locks after 5 s. Its storages create an engine for each block of
-    statements, which inspects the database and compiles every statement anew.
+    statements: each inspects the database and compiles the statements anew, and whenever the last
+    connection closes, SQLite writes its log into the database.
     """
     # Here and below: definitions import this module, and load without a database library.
     from dagster._core.storage.event_log.sqlite import sqlite_event_log
@@ -62,17 +69,27 @@ def prepare_databases() -> None:
 
 
 def _kept_engine(url: str, **options: Any) -> "Engine":
-    """Return the engine of a database; as Dagster asks for it, it keeps no connection."""
-    if url not in _engines:
-        from sqlalchemy import create_engine
+    """Return the engine of a database, of which one connection stays open."""
+    with _lock:
+        if url in _kept:
+            _kept.move_to_end(url)
+        else:
+            from sqlalchemy import create_engine
 
-        _engines[url] = create_engine(url, **options)
-    return _engines[url]
+            engine = create_engine(url, **options)
+            _kept[url] = engine, engine.raw_connection()
+        if len(_kept) > _MOST_KEPT:
+            _, (_, connection) = _kept.popitem(last=False)
+            connection.close()
+        return _kept[url][0]
 
 
 def _set_patience(connection: Any, _record: object) -> None:
     if type(connection).__module__.startswith("sqlite3"):
         connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+        # With a write-ahead log, a power failure may lose the last records, and damages nothing:
+        # https://www.sqlite.org/pragma.html#pragma_synchronous
+        connection.execute("PRAGMA synchronous = NORMAL")
 
 
 @contextmanager

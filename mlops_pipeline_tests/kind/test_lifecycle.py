@@ -124,6 +124,7 @@ def test_a_manifest_of_ones_own_is_applied_shown_and_deleted(
     assert "there is no deployment team/own; there are: seldon/iris-model" in refused
 
 
+@pytest.mark.long
 def test_where_addresses_are_out_of_reach_ports_of_this_machine_lead_in(
     command_line: KindCommandLine,
 ) -> None:

@@ -130,6 +130,7 @@ def test_an_operator_that_starts_is_not_ready_before_its_webhook_answers(
     assert seldon.checks[0].run().passed
 
 
+@pytest.mark.long
 def test_another_serving_image_takes_effect(
     seldon: SeldonCore, parts: KindParts, cluster_api: KubernetesApi
 ) -> None:
