@@ -79,7 +79,10 @@ class Exposure:
             self._drain(_clusters(tried) - _clusters(before))
         with parts.locks.held("state", purpose=f"clean up after {name}"):
             if parts.gateway.is_running():
-                parts.gateway.publish("clusters", parts.records.routes())
+                try:
+                    parts.gateway.publish("clusters", parts.records.routes())
+                except PipelineError as error:  # No route leads to them any more.
+                    _log.warning("%s", error)
             # Without a record, nobody knows which of the older programs serve.
             known = before.programs if before is not None else set(running)
             parts.servers.stop(parts.servers.programs(name, namespace=namespace) - known)
