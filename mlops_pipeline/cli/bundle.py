@@ -129,7 +129,7 @@ def _needed(settings: Settings) -> tuple[str, ...]:
     With `embedded`, that is what a kind cluster needs, and what its own layers need.
     """
     unbundled = settings.model_copy(update={"bundle": None})
-    names = {settings.platform, _chosen(settings).platform}
+    names = (settings.platform, _chosen(settings).platform)
     found = (source for name in names for source in build_platform(name, unbundled).sources)
     return tuple(dict.fromkeys(found))
 

@@ -69,8 +69,10 @@ class Context:
 
     def find_model(self, name: str) -> RegisteredModel | None:
         """Return the model called `name`, or the one whose deployment is; None if there is none."""
-        names = ((m, (m.name, m.spec.server.deployment)) for m in self.models)
-        return next((model for model, called in names if name in called), None)
+        named = [m for m in self.models if m.name == name]
+        deployed = [m for m in self.models if m.spec.server.deployment == name]
+        # Two models may have deployments of one name in different namespaces.
+        return next(iter(named), None) or (deployed[0] if len(deployed) == 1 else None)
 
     def find_deployed_by(self, manifest: SeldonDeployment) -> RegisteredModel | None:
         """Return the model whose own deployment has the manifest's name and namespace, or None."""

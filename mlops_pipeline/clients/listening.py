@@ -7,7 +7,9 @@ connections: 10 ms.
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 _SOCK_DIAG = 4
 """The netlink protocol."""
@@ -28,19 +30,20 @@ _LOOPBACK = (
 )
 """127.0.0.1, the same in IPv6, and any address."""
 _TIMEOUT = 1.0
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
 def other_users_on(port: int) -> set[int]:
     """Return the ids of other users whose programs listen on a TCP port of 127.0.0.1.
 
-    Empty on other systems than Linux, which do not say.
+    Empty on other systems than Linux: they do not say.
     """
     try:
         found = {
             user for family in (socket.AF_INET, socket.AF_INET6) for user in _users(family, port)
         }
     except (AttributeError, OSError):
-        return set()
+        found = set(_users_in_tables(port))
     return found - {os.getuid()}
 
 
@@ -48,7 +51,21 @@ def _users(family: int, port: int) -> Iterator[int]:
     """Yield the user of each socket that listens on the port."""
     for message in _listening(family):
         if int.from_bytes(message[_PORT], "big") == port and message[_ADDRESS] in _LOOPBACK:
-            yield int.from_bytes(message[_USER], "little")
+            yield int.from_bytes(message[_USER], sys.byteorder)
+
+
+def _users_in_tables(port: int) -> Iterator[int]:
+    """Yield the same from `/proc/net`, for a kernel that does not answer."""
+    for table in _TABLES:
+        try:
+            lines = table.read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for _, local, _, state, _, _, _, user, *_ in map(str.split, lines):
+            address, _, number = local.partition(":")
+            is_local = bytes.fromhex(address)[-4:] in (bytes([1, 0, 0, 127]), bytes(4))
+            if state == "0A" and is_local and int(number, 16) == port:
+                yield int(user)
 
 
 def _listening(family: int) -> Iterator[bytes]:
@@ -61,7 +78,9 @@ def _listening(family: int) -> Iterator[bytes]:
         kernel.send(_HEADER.pack(length, _BY_FAMILY, _REQUEST | _DUMP, 1, 0) + asked)
         while True:
             for kind, message in _messages(kernel.recv(1 << 16)):
-                if kind in (_DONE, _ERROR):
+                if kind == _ERROR:
+                    raise OSError("the kernel does not answer")
+                if kind == _DONE:
                     return
                 yield message
 

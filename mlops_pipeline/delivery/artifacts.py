@@ -296,7 +296,7 @@ class ArtifactStore:
             try:
                 return parse(json.loads(known))
             except _DAMAGES as error:
-                _log.warning("%s/%s is damaged (%r); finding it out again", BUCKET, key, error)
+                _log.warning("%s/%s is damaged (%r); evaluating it again", BUCKET, key, error)
         found = make()
         self._store.put(BUCKET, key, json.dumps(found).encode())
         return parse(found)

@@ -311,18 +311,17 @@ class VerdictLog:
     def _read(self, bucket: str, prefix: str) -> dict[str, list[Entry]]:
         """Read what this process has not read yet. An entry that changes gets another tag."""
         tags = sorted(self._store.etags(bucket, prefix).items())
-        if len(_read_already) > _KEPT:
-            _read_already.clear()
-        new = [named for named in tags if named not in _read_already]
-        if new:
+        read = {named: _read_already[named] for named in tags if named in _read_already}
+        if new := [named for named in tags if named not in read]:
             with ThreadPoolExecutor(_READERS) as readers:
                 found = readers.map(lambda named: self._store.get(bucket, named[0]), new)
-                _read_already.update(
-                    (named, _parse(named[0], data)) for named, data in zip(new, found, strict=True)
-                )
+                for named, data in zip(new, found, strict=True):
+                    read[named] = _parse(named[0], data)
+            if len(_read_already) < _KEPT:
+                _read_already.update(read)
         entries: dict[str, list[Entry]] = {}
         for named in tags:
-            if (entry := _read_already[named]) is not None:
+            if (entry := read[named]) is not None:
                 entries.setdefault(named[0].split("/")[2], []).append(entry)
         return entries
 
@@ -367,7 +366,8 @@ def _entry(fields: Mapping[str, Any]) -> Entry | None:
             raise ValueError(f"{name} has the wrong type: {value!r}")
     if made is Acceptance and given["kind"] not in get_args(AcceptanceKind):
         raise ValueError(f"unknown kind {given['kind']!r}")
-    datetime.fromisoformat(given["time"])
+    if datetime.fromisoformat(given["time"]).tzinfo is None:
+        raise ValueError(f"the time {given['time']} has no time zone")
     return made(**given)
 
 

@@ -32,9 +32,10 @@ def layer_names() -> frozenset[str]:
     the embedded platform do not import these layers.
     """
     from mlops_pipeline.platforms.embedded.stack import ROWS
+    from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 
     files = iter_modules([str(Path(__file__).parent / "kubernetes" / "layers")])
-    embedded = {"supervisor", *(row.name for row in ROWS)}
+    embedded = {Supervisor.name, *(row.name for row in ROWS)}
     return frozenset({"cluster", *embedded, *(file.name for file in files)})
 
 

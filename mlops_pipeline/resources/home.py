@@ -31,11 +31,11 @@ def require_ours(home: Path) -> None:
     """
     try:
         found = {path.name for path in home.iterdir() if not path.name.startswith(".")}
+        # Asked after looking: whoever comes at once marks, then fills.
+        if not found - {"lost+found"} or (home / MARK).exists() or _is_of_earlier_version(home):
+            return
     except OSError:
         return  # What uses it says what is wrong with it.
-    # Asked after looking: whoever comes at once marks, then fills.
-    if not found - {"lost+found"} or (home / MARK).exists() or _is_of_earlier_version(home):
-        return
     raise ConfigurationError(
         f"the state folder {home} contains {', '.join(sorted(found)[:3])}, which this project "
         "did not create; set MLOPS_HOME to an empty or new folder. Nothing was changed"
@@ -75,14 +75,16 @@ def remove(home: Path, *, examples: Iterable[str]) -> None:
     with suppress(OSError):
         (home / EXAMPLES).rmdir()
     with suppress(OSError):
-        (home / MARK).unlink()
+        if not {path.name for path in home.iterdir()} & (CONTENT - {MARK}):
+            (home / MARK).unlink(missing_ok=True)
         home.rmdir()
 
 
 def describe_left(home: Path) -> list[str]:
-    """Say, after `remove`, which files of others the folder still contains, if it does."""
+    """Say, after `remove`, which files the folder still contains, if it does."""
     if any((home / name).exists() for name in PLATFORMS):
         return []  # They keep the records too.
-    found = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+    files = (path for path in home.rglob("*") if path.is_file() and path != home / MARK)
+    found = sorted(str(path.relative_to(home)) for path in files)
     shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-    return [f"{home} keeps {shown}, which this project did not write"] if found else []
+    return [f"{home} keeps {shown}; delete what nobody needs"] if found else []

@@ -3,10 +3,9 @@
 import json
 import logging
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from mlops_pipeline.clients.errors import UnavailableError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
-    from sqlalchemy.pool import PoolProxiedConnection
 
 PROCESS_TAG = ".dagster/mlops_process"
 """Tag of a run, which the UI hides: the process that executes it, as `running.identity` says."""
@@ -34,11 +32,6 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_MOST_KEPT = 16
-"""Databases that a process keeps open: each run has its own."""
-_kept: "OrderedDict[str, tuple[Engine, PoolProxiedConnection]]" = OrderedDict()
-"""URL → engine of a database, and an idle connection; the one used last at the end."""
-_lock = threading.Lock()
 _logger = logging.getLogger(__name__)
 
 
@@ -49,11 +42,10 @@ def databases(home: Path) -> list[Path]:
 
 
 def prepare_databases() -> None:
-    """Make this process wait for SQLite's locks, and keep its databases open.
+    """Make this process wait for SQLite's locks, and keep its engines.
 
     Dagster gives up on some locks after 5 s. Its storages create an engine for each block of
-    statements: each inspects the database and compiles the statements anew, and whenever the last
-    connection closes, SQLite writes its log into the database.
+    statements, which inspects the database and compiles every statement anew.
     """
     # Here and below: definitions import this module, and load without a database library.
     from dagster._core.storage.event_log.sqlite import sqlite_event_log
@@ -65,23 +57,20 @@ def prepare_databases() -> None:
     if not event.contains(Engine, "connect", _set_patience):
         event.listen(Engine, "connect", _set_patience)
     for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
-        vars(module)["create_engine"] = _kept_engine
+        vars(module)["create_engine"] = _engine
 
 
-def _kept_engine(url: str, **options: Any) -> "Engine":
-    """Return the engine of a database, of which one connection stays open."""
-    with _lock:
-        if url in _kept:
-            _kept.move_to_end(url)
-        else:
-            from sqlalchemy import create_engine
+def _engine(url: str, **_: Any) -> "Engine":
+    """Return the engine of a database; Dagster's other options are the same for all."""
+    return _kept_engine(url)
 
-            engine = create_engine(url, **options)
-            _kept[url] = engine, engine.raw_connection()
-        if len(_kept) > _MOST_KEPT:
-            _, (_, connection) = _kept.popitem(last=False)
-            connection.close()
-        return _kept[url][0]
+
+@lru_cache(maxsize=64)  # Each run has a database of its own.
+def _kept_engine(url: str) -> "Engine":
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    return create_engine(url, poolclass=NullPool)
 
 
 def _set_patience(connection: Any, _record: object) -> None:

@@ -16,7 +16,7 @@ from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
-from mlops_pipeline.clients.files import PRIVATE
+from mlops_pipeline.clients.files import PRIVATE, writing
 from mlops_pipeline.resources.instance import IN_USE, describe_fault, prepare_instance, unusable
 from mlops_pipeline.resources.records import close_lost_runs, explained, prepare_databases
 from mlops_pipeline.settings import load_settings
@@ -68,7 +68,8 @@ def _keep_open(file: Path) -> int:
 
     Nothing else says it: its arguments name a temporary folder.
     """
-    return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    with writing(file):
+        return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
 
 
 @cache

@@ -177,9 +177,10 @@ def test_purge_deletes_its_own_examples_only(run: Run, tmp_path: Path) -> None:
         (examples / name).touch()
     code, out, _ = run("down", "--purge", "--yes")
     assert code == 0
-    assert f"{tmp_path}/home keeps examples/mine.py, which this project did not write" in out
+    assert f"{tmp_path}/home keeps examples/mine.py; delete what nobody needs" in out
     left = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
-    assert left == [examples / "mine.py"]
+    # With the mark, the next command goes on in this folder.
+    assert sorted(left) == [tmp_path / "home" / ".mlops-pipeline", examples / "mine.py"]
     (examples / "mine.py").unlink()
     examples.rmdir()
     prepare_instance(load_settings())

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from mlops_pipeline.clients import listening
 from mlops_pipeline.clients.listening import other_users_on
 
 LISTEN = """
@@ -32,14 +33,19 @@ sys.stdin.read()
         ("127.0.0.2", set()),
     ],
 )
-def test_another_user_on_a_port_is_found(address: str, others: set[int]) -> None:
+@pytest.mark.parametrize("kernel", ["answers", "is silent"])
+def test_another_user_on_a_port_is_found(
+    address: str, others: set[int], kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel == "is silent":  # As where its module is missing: /proc says the same.
+        monkeypatch.setattr(listening, "_SOCK_DIAG", 31)
     with subprocess.Popen(
         [sys.executable, "-c", LISTEN, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as listening:
-        assert listening.stdout is not None
-        port = int(listening.stdout.readline())
+    ) as program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline())
         assert other_users_on(port) == others
-        listening.communicate()
+        program.communicate()
     assert other_users_on(port) == set()
 
 

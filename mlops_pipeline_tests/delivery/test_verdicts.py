@@ -232,6 +232,7 @@ def test_what_a_newer_version_writes_is_passed_over(
         (Acceptance("worse", {"accuracy": ""}), {"kind": "both"}),
         (ServingStarted(PLACE), {"although_refused": "no"}),
         (ServingEnded(PLACE), {"place": None}),
+        (ServingEnded(PLACE), {"time": "2024-01-01T00:00:00"}),
     ],
 )
 def test_an_entry_with_a_field_of_another_type_refuses(

@@ -214,9 +214,13 @@ class SeaweedObjectStore(SupervisedLayer):
         Raises:
             UnavailableError: an existing one cannot be read.
         """
-        client = self.client(patience=_GLANCE, attempts=1)
-        buckets = self._settings.buckets
-        return [f"{bucket}/{_MARK}" for bucket in buckets if client.find(bucket, _MARK) is None]
+        client, missing = self.client(patience=_GLANCE, attempts=1), []
+        for bucket in self._settings.buckets:
+            try:
+                client.get(bucket, _MARK)
+            except NotFoundError:  # Never stored, or lost: `finish` stores it.
+                missing.append(f"{bucket}/{_MARK}")
+        return missing
 
     def _take_writes_again(self, state: LayerState) -> LayerState:
         """Restart SeaweedFS if it cannot store everything after its disk was full.

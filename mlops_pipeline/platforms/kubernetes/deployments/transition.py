@@ -89,7 +89,8 @@ class Transition:
         """Take every step. Return whether waiting for pods or routes was necessary.
 
         Raises:
-            PipelineError: a step failed; everything is as before.
+            PipelineError: a step failed; everything is as before, or the wanted version is proved
+                and has the traffic.
         """
         stale = _edited(self._api, self._manifests, self._before)
         steps = self._steps(proves=proof is not None)
