@@ -62,8 +62,7 @@ class SeaweedObjectStore(SupervisedLayer):
 
     def obstacle(self) -> str:
         """Say that its disk is full."""
-        lack = describe_lack_of_space(self._data) if self._data.exists() else ""
-        return f"it cannot store anything: {lack}" if lack else ""
+        return describe_lack_of_space(self._data) if self._data.exists() else ""
 
     def look(self) -> LayerState:
         """Examine the store with requests that our keys sign."""
