@@ -23,11 +23,11 @@ from mlops_pipeline.platforms.sources import versions
 from mlops_pipeline_tests.command_line import free_ports
 from mlops_pipeline_tests.file_server import FileServer, serving
 
-PROGRAM = f"""#!{sys.executable}
+PROGRAM = b"""
 import functools, http.server, sys
 handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[2])
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), handler).serve_forever()
-""".encode()
+"""
 
 
 class Pages(SupervisedLayer):
@@ -47,7 +47,7 @@ class Pages(SupervisedLayer):
         self._folder.mkdir(exist_ok=True)
         port = self._ports.choose(self.name, preferred=self.preferred_port)
         binary = self._parts.sources().binary("pages")
-        command = (str(binary), str(port), str(self._folder))
+        command = (sys.executable, str(binary), str(port), str(self._folder))
         return Program(self.name, command, self._folder)
 
     def describe_unready(self, process: SupervisedProcess) -> str | None:
