@@ -13,16 +13,13 @@ from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.cli import rows
 from mlops_pipeline.cli.context import Context
-from mlops_pipeline.cli.rows import Rows
+from mlops_pipeline.cli.rows import Rows, some
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.prediction import PredictionClient, Reply, matrix, request_for
 from mlops_pipeline.delivery.deploying import deployed_ref, url_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-_MOST_NAMES = 10
-"""Names of columns that a message lists."""
 
 
 def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
@@ -96,15 +93,9 @@ def predict_named(spec: ModelSpec, client: PredictionClient, asked: Rows) -> Rep
     except UnavailableError:  # A model that knows its columns refuses others.
         return client.ask(_named(asked.names, asked.values))
     raise ConfigurationError(
-        f"unknown columns of {spec.name}: {_some(asked.names)}; rename them to "
-        f"{_some(spec.dataset.names())}, or remove the names if the columns are in that order"
+        f"unknown columns of {spec.name}: {some(asked.names)}; rename them to "
+        f"{some(spec.dataset.names())}, or remove the names if the columns are in that order"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first of these names, for a message."""
-    left = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {left} more" if left > 0 else "")
 
 
 def _named(names: Iterable[str], values: Sequence[Sequence[float]]) -> bytes:

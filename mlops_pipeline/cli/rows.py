@@ -192,7 +192,7 @@ def _listed(values: Any, where: str) -> Rows:
         if not (isinstance(row, Mapping) and names and set(row) == set(names)):
             raise ConfigurationError(
                 f"{where}, row {number} is {_shown(row)}; expected an object with "
-                f"{', '.join(names[:_MOST_NAMES]) or 'names'}, like all rows of the list"
+                f"{some(names) or 'names'}, like all rows of the list"
             )
     rows = [[row[name] for name in names] for row in values]
     lists = {isinstance(value, list) for row in rows for value in row}
@@ -201,7 +201,7 @@ def _listed(values: Any, where: str) -> Rows:
     if lists == {True} and len(names) == 1:
         return _nested([row for (row,) in rows], where)
     raise ConfigurationError(
-        f"{where} has objects with {', '.join(names[:_MOST_NAMES])}, where lists and numbers are "
+        f"{where} has objects with {some(names)}, where lists and numbers are "
         "mixed; expected one list in each object, or only numbers"
     )
 
@@ -266,3 +266,9 @@ def _number(value: Any, place: str) -> float:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first of these names of columns, for a message."""
+    left = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {left} more" if left > 0 else "")

@@ -88,3 +88,7 @@ class FailedPodError(FatalStateError):
         super().__init__(message)
         self.uid = uid
         """The identity of the pod."""
+
+
+DAMAGES = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What Python raises when a damaged JSON document is read, or has other fields than expected."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.clients.errors import (
+    DAMAGES,
     ConflictError,
     IntegrityError,
     NotFoundError,
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BUCKET = "models"
-_DAMAGES = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What reading a damaged object raises."""
 _log = logging.getLogger(__name__)
 _DIGEST_LENGTH = 64
 _URI = re.compile(rf"s3://{BUCKET}/(?P<name>[^/]+)/(?P<digest>[0-9a-f]{{{_DIGEST_LENGTH}}})")
@@ -154,7 +153,7 @@ class ArtifactStore:
         index = self._store.find(BUCKET, f"{name}/inputs/{inputs_digest}.json")
         try:
             ref = ref_to(name, str(json.loads(index)["digest"])) if index is not None else None
-        except _DAMAGES:
+        except DAMAGES:
             return None
         return ref if ref is not None and self.exists(ref) else None
 
@@ -295,7 +294,7 @@ class ArtifactStore:
         if (known := self._store.find(BUCKET, key)) is not None:
             try:
                 return parse(json.loads(known))
-            except _DAMAGES as error:
+            except DAMAGES as error:
                 _log.warning("%s/%s is damaged (%r); evaluating it again", BUCKET, key, error)
         found = make()
         self._store.put(BUCKET, key, json.dumps(found).encode())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mlops_pipeline.catalog import describing, worker
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
+from mlops_pipeline.clients.errors import DAMAGES, ConfigurationError, IntegrityError
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.temporary import temporary_folder
@@ -120,7 +120,7 @@ class DatasetStore:
         data = self._store.find(BUCKET, key)
         try:
             found = None if data is None else json.loads(data)
-        except ValueError:
+        except DAMAGES:
             return None
         return found if isinstance(found, dict) else None
 

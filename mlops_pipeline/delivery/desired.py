@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import IntegrityError
+from mlops_pipeline.clients.errors import DAMAGES, IntegrityError
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.artifacts import BUCKET, ArtifactStore, ref_to
 from mlops_pipeline.delivery.references import ModelRef
@@ -249,7 +249,7 @@ def _parse(data: bytes, uri: str) -> Desired:
         if all(type(fields[name]) is kind for name, kind in types.items()):
             return Desired(**{name: fields[name] for name in types})
         reason = "a field has the wrong type"
-    except (ValueError, KeyError, TypeError) as error:
+    except DAMAGES as error:
         reason = repr(error)
     raise IntegrityError(
         f"could not read the desired state {uri}: {reason}. Delete this object; without it, "

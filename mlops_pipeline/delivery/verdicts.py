@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, get_args
 
+from mlops_pipeline.clients.errors import DAMAGES
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 
@@ -345,7 +346,7 @@ def _parse(key: str, data: bytes) -> Entry | None:
     """Read an entry; None for a kind that a newer version writes."""
     try:
         return _entry(json.loads(data))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except DAMAGES as error:
         return Judgement(
             READABLE,
             passed=False,

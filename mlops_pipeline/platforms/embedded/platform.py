@@ -55,7 +55,7 @@ class EmbeddedPlatform:
     @property
     def sources(self) -> tuple[str, ...]:
         """The names of everything that its layers download; most programs come as packages."""
-        return tuple(dict.fromkeys(name for row in self._stack.layers for name in row.sources))
+        return self._stack.sources
 
     @property
     def deployments(self) -> EmbeddedDeployments:

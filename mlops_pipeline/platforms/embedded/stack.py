@@ -6,6 +6,7 @@ A new layer is a file with a class, and its row in `ROWS`.
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.supervised import LayerParts, SupervisedLayer
+from mlops_pipeline.platforms.sources.providing import sources_of
 
 ROWS: list[type[SupervisedLayer]] = [SeaweedObjectStore, EnvoyGateway]
 
@@ -16,6 +17,11 @@ class Stack:
     def __init__(self, parts: LayerParts) -> None:
         """Nothing is contacted."""
         self.layers = tuple(row(parts) for row in ROWS if row.is_wanted(parts.settings))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of everything that they download."""
+        return sources_of(self.layers)
 
     @property
     def gateway(self) -> EnvoyGateway:

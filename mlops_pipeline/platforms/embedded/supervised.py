@@ -74,7 +74,7 @@ class SupervisedLayer(ABC):
 
     @property
     def preferred_port(self) -> int:
-        """Its address's port, unless another program has that; 0 means that any is as good."""
+        """Its address's port, unless another program has that; 0 means no preference."""
         return 0
 
     @property

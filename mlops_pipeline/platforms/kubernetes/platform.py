@@ -8,7 +8,7 @@ from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.clients.kubernetes import POD
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import leaving
-from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.environment import ImageServingEnvironment
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
@@ -17,6 +17,7 @@ from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.stack import Stack, former_namespaces
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.platforms.platform import deployments_called
+from mlops_pipeline.platforms.sources.providing import sources_of
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects

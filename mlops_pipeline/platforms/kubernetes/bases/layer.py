@@ -160,8 +160,3 @@ class StoreLayer(ClusterLayer):
     @abstractmethod
     def discard(self) -> None:
         """Delete our stored data, and the Secrets with the keys."""
-
-
-def sources_of(layers: Iterable[ClusterLayer]) -> tuple[str, ...]:
-    """Return the names of everything that the layers download, each once."""
-    return tuple(dict.fromkeys(name for layer in layers for name in layer.sources))

@@ -95,7 +95,7 @@ class Transition:
         stale = _edited(self._api, self._manifests, self._before)
         steps = self._steps(proves=proof is not None)
         with self._undoing(steps) as done:
-            waited, is_checked = False, False
+            waited = False
             for step in steps:
                 self._require_untouched()
                 self._apply(step)
@@ -106,9 +106,9 @@ class Transition:
                 if proof is not None:
                     if not done:
                         self._prove_alone(proof, step)
-                    if not is_checked and (step.moves or is_last):
+                    if not self._is_proved and (step.moves or is_last):
                         proof.exposed()
-                        is_checked = self._is_proved = True
+                        self._is_proved = True
                         if not is_last and self._answers_alike:
                             self._parts.clock.sleep(_ROUTE_DELAY)
                 done.append(step)

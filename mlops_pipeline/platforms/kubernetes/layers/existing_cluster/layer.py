@@ -10,7 +10,7 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.kubernetes import NODE, KubernetesApi, Manifest
 from mlops_pipeline.platforms.kubernetes.bases import rights
-from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissions, survey
 from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
 from mlops_pipeline.platforms.layers import (
@@ -23,7 +23,7 @@ from mlops_pipeline.platforms.layers import (
     Ready,
     describe,
 )
-from mlops_pipeline.platforms.sources.providing import provide
+from mlops_pipeline.platforms.sources.providing import provide, sources_of
 
 
 class ExistingCluster(ClusterLayer):

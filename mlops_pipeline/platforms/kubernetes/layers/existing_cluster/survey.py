@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from mlops_pipeline.clients.errors import ConfigurationError, NotDownloadedError, PipelineError
 from mlops_pipeline.clients.kubernetes import NAMESPACE, NODE, SECRET, SERVICE, KubernetesApi
 from mlops_pipeline.platforms.kubernetes.bases import rights
-from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, Question, sources_of
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, Question
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster import permissions
 from mlops_pipeline.platforms.kubernetes.objects.load_balancers import address_of
 from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.platforms.sources import programs
 from mlops_pipeline.platforms.sources.path import VERSION_COMMANDS
+from mlops_pipeline.platforms.sources.providing import sources_of
 
 Layers = Sequence[ClusterLayer]
 

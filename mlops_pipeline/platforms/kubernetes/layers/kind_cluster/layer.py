@@ -12,7 +12,7 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.files import discard
 from mlops_pipeline.clients.waiting import patiently, wait_until
-from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer, sources_of
+from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
 from mlops_pipeline.platforms.kubernetes.bases.steps import Steps
 from mlops_pipeline.platforms.kubernetes.cluster import config
 from mlops_pipeline.platforms.kubernetes.cluster import nodes as nodes_of_kind
@@ -38,7 +38,7 @@ from mlops_pipeline.platforms.layers import (
     Ready,
     action_from,
 )
-from mlops_pipeline.platforms.sources.providing import provide
+from mlops_pipeline.platforms.sources.providing import provide, sources_of
 
 _log = logging.getLogger(__name__)
 _ANSWER = 30.0
