@@ -1,6 +1,5 @@
 """Real processes: a version that is not proved never answers, also where a command is killed."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -18,6 +17,7 @@ from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.platform import Expected
 from mlops_pipeline.platforms.seldon import Predictor
+from mlops_pipeline_tests.background import PROCESSES, exit_code_of
 from mlops_pipeline_tests.embedded.rig import Rig, deployment, predictor, rig_in
 
 pytestmark = pytest.mark.embedded
@@ -164,13 +164,9 @@ def _killed_at(rig: Rig, point: int, refused: str) -> tuple[bool, bool]:
 
     Returns whether it was killed, and whether `two` had been proved alone by then.
     """
-    fork = multiprocessing.get_context("fork")
-    proved = fork.Event()
-    process = fork.Process(target=_apply_until, args=(rig, point, refused, proved))
-    process.start()
-    process.join(60)
-    assert process.exitcode is not None
-    return process.exitcode == -signal.SIGKILL, proved.is_set()
+    proved = PROCESSES.Event()
+    code = exit_code_of(_apply_until, rig, point, refused, proved)
+    return code == -signal.SIGKILL, proved.is_set()
 
 
 def _apply_until(rig: Rig, point: int, refused: str, proved: Any) -> None:

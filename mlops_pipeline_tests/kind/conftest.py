@@ -142,12 +142,17 @@ def command_line(
         made.run("down", "--purge", "--yes")
 
 
-@pytest.fixture
-def platform(command_line: KindCommandLine) -> KindPlatform:
-    """The platform that is up, as another process finds it."""
+def platform_of(command_line: KindCommandLine) -> KindPlatform:
+    """Return the platform of a command as another process finds it."""
     return KindPlatform(
         command_line.home / "kind", command_line.settings.kind, bundle=command_line.bundle
     )
+
+
+@pytest.fixture
+def platform(command_line: KindCommandLine) -> KindPlatform:
+    """The platform that is up."""
+    return platform_of(command_line)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import base64
 import itertools
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -48,7 +47,6 @@ from mlops_pipeline.platforms.kubernetes.layers.istio.layer import Istio
 from mlops_pipeline.platforms.kubernetes.layers.object_store.seaweedfs import SeaweedStore
 from mlops_pipeline.platforms.kubernetes.layers.serving_image.layer import ServingImage
 from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
-from mlops_pipeline.platforms.kubernetes.parts import base
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.seldon import (
@@ -59,6 +57,8 @@ from mlops_pipeline.platforms.seldon import (
     SeldonDeployment,
     parse,
 )
+from mlops_pipeline_tests.background import exit_code_of
+from mlops_pipeline_tests.kind.conftest import KindCommandLine, platform_of
 
 pytestmark = pytest.mark.kind
 
@@ -97,14 +97,7 @@ class Rig:
 
     def prove(self, ref: ModelRef, proof: type[HoldoutProof] = HoldoutProof) -> Change:
         """Apply as `up` does: with a name that says what it runs, and proved before it serves."""
-        spec = next(m.spec for m in load_catalog((), datasets={}).models if m.name == "iris")
-        there = DeploymentRef("iris", NAMESPACE, self.url("").rstrip("/"), ref)
-        holdout = ArtifactStore(self.platform.object_store()).holdout(ref)
-        annotations = {DIGEST_ANNOTATION: ref.digest, PREDICTOR_ANNOTATION: "default"}
-        return self.platform.deployments.apply(
-            deployment({**predictor(ref), "annotations": annotations}),
-            proof=proof(spec, there, holdout, trust=self.platform.gateway_trust()),
-        )
+        return _prove(self.platform, ref, proof)
 
     def altered(
         self, change: Callable[[dict[str, Any]], None], *, ready_timeout: float = 90
@@ -116,7 +109,7 @@ class Rig:
         return KubernetesDeployments(self.parts, manifests, artifacts=store, gateway=gateway)
 
     def url(self, path: str = "api/v1.0/predictions", *, name: str = "iris") -> str:
-        return f"{self.platform.gateway_url()}/seldon/{NAMESPACE}/{name}/{path}"
+        return _url(self.platform, path, name=name)
 
     def predict(
         self, *, name: str = "iris", row: Sequence[float] = ROW, times: int = 1
@@ -163,6 +156,21 @@ class Rig:
 
     def stored(self) -> dict[str, Any]:
         return dict(self.api.get(SELDON_DEPLOYMENT, "iris", namespace=NAMESPACE))
+
+
+def _url(platform: KindPlatform, path: str, *, name: str = "iris") -> str:
+    return f"{platform.gateway_url()}/seldon/{NAMESPACE}/{name}/{path}"
+
+
+def _prove(platform: KindPlatform, ref: ModelRef, proof: type[HoldoutProof]) -> Change:
+    spec = next(m.spec for m in load_catalog((), datasets={}).models if m.name == "iris")
+    there = DeploymentRef("iris", NAMESPACE, _url(platform, "").rstrip("/"), ref)
+    holdout = ArtifactStore(platform.object_store()).holdout(ref)
+    annotations = {DIGEST_ANNOTATION: ref.digest, PREDICTOR_ANNOTATION: "default"}
+    return platform.deployments.apply(
+        deployment({**predictor(ref), "annotations": annotations}),
+        proof=proof(spec, there, holdout, trust=platform.gateway_trust()),
+    )
 
 
 def predictor(ref: ModelRef, name: str = "default", **more: Any) -> dict[str, Any]:
@@ -328,9 +336,9 @@ class RefusingExposed(Refusing):
     at = "exposed"
 
 
-def _prove_elsewhere(rig: Rig, ref: ModelRef, proof: type[Refusing]) -> None:
-    base.client_of.cache_clear()  # Two processes must not use one connection.
-    rig.prove(ref, proof)
+def _prove_until_killed(command_line: KindCommandLine, ref: ModelRef, at: str) -> None:
+    Refusing.kills, Refusing.at = True, at
+    _prove(platform_of(command_line), ref, Refusing)
 
 
 def test_only_a_proved_version_gets_traffic(rig: Rig) -> None:
@@ -369,20 +377,15 @@ def test_only_a_proved_version_gets_traffic(rig: Rig) -> None:
     )
 
 
-@pytest.mark.parametrize("proof", [Refusing, RefusingExposed], ids=["alone", "exposed"])
+@pytest.mark.parametrize("at", ["alone", "exposed"])
 def test_a_kill_leaves_the_traffic_with_a_proved_version(
-    rig: Rig, proof: type[Refusing], monkeypatch: pytest.MonkeyPatch
+    rig: Rig, command_line: KindCommandLine, at: str
 ) -> None:
     one, two = rig.iris
     rig.prove(one)
-    monkeypatch.setattr(Refusing, "kills", True)
     with _load(rig) as load:
-        fork = multiprocessing.get_context("fork")
-        process = fork.Process(target=_prove_elsewhere, args=(rig, two, proof))
-        process.start()
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL
-        serving = one if proof is Refusing else two
+        assert exit_code_of(_prove_until_killed, command_line, two, at) == -signal.SIGKILL
+        serving = one if at == "alone" else two
         assert set(rig.predict(times=3)) == {serving.digest}
         rig.prove(two)
         assert set(rig.predict(times=3)) == {two.digest}
