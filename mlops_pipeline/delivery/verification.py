@@ -31,7 +31,7 @@ _HOLDOUT_TIMEOUT = 120.0
 """Seconds for the whole hold-out set."""
 _FAILURES_IN_A_ROW = 5
 _FAILURES_SHOWN = 10
-_SINGLE_ROWS = 200
+_SINGLE_ROWS = 100
 """Requests of one row that measure the latency."""
 
 

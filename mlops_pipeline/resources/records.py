@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,20 +57,55 @@ def prepare_databases() -> None:
     if not event.contains(Engine, "connect", _set_patience):
         event.listen(Engine, "connect", _set_patience)
     for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
-        vars(module)["create_engine"] = _engine
+        vars(module)["create_engine"] = _engines.engine
 
 
-def _engine(url: str, **_: Any) -> "Engine":
-    """Return the engine of a database; Dagster's other options are the same for all."""
-    return _kept_engine(url)
+class _Engines:
+    """The SQLAlchemy engines of this process, by URL."""
+
+    def __init__(self) -> None:
+        self._pooled: dict[str, Engine] | None = None
+        # Each run has a database of its own.
+        self._unpooled = lru_cache(maxsize=64)(_unpooled_engine)
+
+    def engine(self, url: str, **_: Any) -> "Engine":
+        """Return the engine of a database; Dagster's other options are the same for all."""
+        from sqlalchemy import create_engine
+
+        if self._pooled is None:
+            return self._unpooled(url)
+        if url not in self._pooled:
+            self._pooled[url] = create_engine(url)
+        return self._pooled[url]
+
+    @contextmanager
+    def pooling(self) -> Iterator[None]:
+        pooled = self._pooled = {}
+        try:
+            yield
+        finally:
+            self._pooled = None
+            for engine in pooled.values():
+                engine.dispose()
 
 
-@lru_cache(maxsize=64)  # Each run has a database of its own.
-def _kept_engine(url: str) -> "Engine":
+def _unpooled_engine(url: str) -> "Engine":
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
     return create_engine(url, poolclass=NullPool)
+
+
+_engines = _Engines()
+
+
+def connections_kept() -> AbstractContextManager[None]:
+    """Keep SQLite's connections open while the context lasts, which is for one command.
+
+    Closing the last connection writes the log back into the database: a third of what Dagster's
+    records cost in a run. A process that stays, like the UI, must notice that a file was replaced.
+    """
+    return _engines.pooling()
 
 
 def _set_patience(connection: Any, _record: object) -> None:
