@@ -5,34 +5,34 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# The Python that .venv is made with, 3.10 to 3.12; looked for when it is not given.
+# The Python that .venv is made with, 3.11 to 3.13; looked for when it is not given.
 ifeq ($(origin PYTHON),undefined)
 PYTHON := python3
-PYTHONS := python3 python3.12 python3.11 python3.10
+PYTHONS := python3 python3.13 python3.12 python3.11
 else
 PYTHONS := "$(PYTHON)"
 endif
 # More words for mlops-pipeline or pytest: make up ARGS=iris, make test-fast ARGS="-k gateway".
 ARGS ?=
 
-IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
+IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 BIN := .venv/bin
 UV := $(BIN)/uv --quiet --no-progress
 INSTALL := $(UV) pip install --python $(BIN)/python
 PYTEST := $(BIN)/python -m pytest
-LOCK := $(UV) pip compile --python $(BIN)/python --universal --python-version 3.10 \
+LOCK := $(UV) pip compile --python $(BIN)/python --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" setup.cfg
 
 CLIENT_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
-	--python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 	requirements/seldon-client.in
 PEERS_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
-	--python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 	requirements/peers.in
 
 # The locks of the serving images are data of the package: whoever installed it builds them.
 SERVING_LOCK := $(UV) pip compile --project requirements/serving --python $(BIN)/python \
-	--universal --python-version 3.10 --generate-hashes --no-annotate \
+	--universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" requirements/serving/pyproject.toml
 DEPLOY := mlops_pipeline/deploy
 
@@ -180,7 +180,7 @@ moved:
 			"$$python" -c '$(IN_RANGE)' 2>/dev/null && break; python=; \
 		done; \
 		if [ -z "$$python" ]; then \
-			echo "setup: this needs Python 3.10, 3.11 or 3.12, and $(PYTHON) is" \
+			echo "setup: this needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is" \
 				"$$("$(PYTHON)" -V 2>&1 | tail -n 1); install one, or name one:" \
 				"make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
 			exit 1; \

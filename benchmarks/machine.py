@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def describe(command: str) -> dict[str, object]:
     """Return the machine, the versions and the commit, as results.json holds them."""
     return {
         "command": command,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "machine": {
             "processor": _processor(),

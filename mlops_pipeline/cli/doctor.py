@@ -13,7 +13,7 @@ from mlops_pipeline.platforms.layers import Diagnosis
 _LEAST_DISK = 2 << 30
 _LEAST_MEMORY = 2 << 30
 _REINSTALL = "remove .venv and run `make up`"
-_PYTHONS = ((3, 10), (3, 13))
+_PYTHONS = ((3, 11), (3, 14))
 
 
 def examine(context: Context) -> list[Diagnosis]:
@@ -32,7 +32,7 @@ def examine(context: Context) -> list[Diagnosis]:
 
 def _python() -> Diagnosis:
     fine = _PYTHONS[0] <= sys.version_info[:2] < _PYTHONS[1]
-    remedy = "" if fine else "use Python 3.10, 3.11 or 3.12"
+    remedy = "" if fine else "use Python 3.11, 3.12 or 3.13"
     return Diagnosis("python", platform.python_version(), remedy)
 
 

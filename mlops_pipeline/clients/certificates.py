@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +100,7 @@ def end_of_mutual(port: int, *, certificate: Path, key: Path, timeout: float) ->
         ) from error
     if taken:
         raise UnavailableError(f"port {port} of {LOOPBACK} accepts clients without a certificate")
-    return datetime.fromtimestamp(end, tz=timezone.utc)
+    return datetime.fromtimestamp(end, tz=UTC)
 
 
 def is_valid(pair: KeyPair, *, since: datetime, until: datetime) -> bool:

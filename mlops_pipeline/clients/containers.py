@@ -1,7 +1,7 @@
 """Docker or Podman, by its command line."""
 
 import secrets
-import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,11 +12,6 @@ from mlops_pipeline.clients.engine_images import LOAD_TIMEOUT, EngineImages, Ima
 from mlops_pipeline.clients.engine_program import REMEDY, TIMEOUT, EngineInfo
 from mlops_pipeline.clients.errors import NotFoundError, PipelineError
 from mlops_pipeline.clients.process import pipe
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _CTR = ("ctr", "--namespace=k8s.io")
 """What asks containerd for what Kubernetes has there."""

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,7 @@ def _wait(lock: "FileLock", *, timeout: float, check: Callable[[], None]) -> Non
 
 def _describe(purpose: str) -> str:
     """Return which process holds a lock, why, and since when."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return f"process {os.getpid()} ({purpose}, since {now:%Y-%m-%d %H:%M:%S} UTC)"
 
 

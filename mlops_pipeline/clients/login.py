@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Login:
 
     def is_over(self) -> bool:
         """Say whether it has expired or is about to."""
-        return self.until is not None and datetime.now(timezone.utc) > self.until - _EARLY
+        return self.until is not None and datetime.now(UTC) > self.until - _EARLY
 
 
 def log_in(

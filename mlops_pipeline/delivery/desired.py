@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
@@ -115,7 +115,7 @@ class DesiredState:
         platform: Platform,
         *,
         with_copy: bool = True,
-        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Without `with_copy`, only the deployment is asked: the object store may be down."""
         self._spec = spec

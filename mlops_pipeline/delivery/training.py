@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def _manifest(order: TrainingOrder, folder: Path, inputs_digest: str, run_id: st
         metrics=report["metrics"],
         inputs_digest=inputs_digest,
         run_id=run_id,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
         evaluation=hash_files(folder / worker.EVALUATION),
     )
 

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
 
 from mlops_pipeline.clients.errors import DAMAGES
@@ -264,7 +264,7 @@ class VerdictLog:
     """The logs in the object store."""
 
     def __init__(
-        self, store: Objects, *, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+        self, store: Objects, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._store = store
         self._now = now
@@ -330,7 +330,7 @@ class VerdictLog:
 def _just_after(entry: Entry) -> datetime:
     """Return the next moment after an entry; the beginning of time if its own cannot be read."""
     if not entry.time:
-        return datetime.min.replace(tzinfo=timezone.utc)
+        return datetime.min.replace(tzinfo=UTC)
     return datetime.fromisoformat(entry.time) + timedelta(microseconds=1)
 
 
@@ -380,7 +380,7 @@ def _is_typed(value: Any, kind: type) -> bool:
 def _time_in(key: str) -> str:
     try:
         stamp = key.rpartition("/")[2].partition("-")[0]
-        moment = datetime.strptime(stamp, _KEY_TIME).replace(tzinfo=timezone.utc)
+        moment = datetime.strptime(stamp, _KEY_TIME).replace(tzinfo=UTC)
     except ValueError:
         return ""
     return moment.isoformat(timespec="microseconds")

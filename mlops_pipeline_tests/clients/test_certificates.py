@@ -5,7 +5,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from mlops_pipeline.clients.certificates import KeyPair, end_of_mutual, is_valid, self_signed
 from mlops_pipeline.clients.errors import UnavailableError
 
-NOW = datetime.now(timezone.utc)
+NOW = datetime.now(UTC)
 
 
 def make(*, valid: timedelta = timedelta(days=2)) -> KeyPair:

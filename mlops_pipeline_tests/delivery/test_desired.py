@@ -1,7 +1,7 @@
 """What a deployment should serve is remembered on it and in the object store."""
 
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY
 
 FIRST, SECOND = (ref_to("toy", digit * 64) for digit in "12")
-NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 COPY = ("models", "toy/desired/fake/seldon/toy-model.json")
 
 

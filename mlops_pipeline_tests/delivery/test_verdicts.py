@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ class Clock:
     """Goes on by a minute each time it is asked."""
 
     def __init__(self) -> None:
-        self.time = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
+        self.time = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         self.time += timedelta(minutes=1)
@@ -259,9 +259,9 @@ def test_a_verdict_that_cannot_be_written_is_not_passed_over() -> None:
 
 def test_an_entry_is_newer_than_every_earlier_one(store: FakeObjectStore) -> None:
     """The machine that judged is five minutes ahead of the one on which a person accepts."""
-    ahead = VerdictLog(store, now=lambda: datetime(2026, 3, 1, 12, 5, tzinfo=timezone.utc))
+    ahead = VerdictLog(store, now=lambda: datetime(2026, 3, 1, 12, 5, tzinfo=UTC))
     judged = ahead.append(REF, WORSE)
-    behind = VerdictLog(store, now=lambda: datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc))
+    behind = VerdictLog(store, now=lambda: datetime(2026, 3, 1, 12, 0, tzinfo=UTC))
     accepted = behind.append(REF, Acceptance("worse", {"not_worse": "10 rows lost"}))
     assert accepted.time > judged.time
     assert is_accepted_as_worse(*_last_and_all(behind.entries(REF), WORSE))

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
-VERSIONS = ("3.10", "3.11", "3.12")
+VERSIONS = ("3.11", "3.12", "3.13")
 
 
 @dataclass(frozen=True)

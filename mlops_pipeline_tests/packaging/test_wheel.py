@@ -57,4 +57,4 @@ def test_the_metadata_says_what_an_index_and_an_installer_ask(metadata: Message)
     pythons = {f"Programming Language :: Python :: {version}" for version in VERSIONS}
     assert pythons <= set(classifiers)
     assert not [c for c in classifiers if c.startswith("License ::")], "the expression says it"
-    assert set(str(metadata["Requires-Python"]).split(",")) == {">=3.10", "<3.13"}
+    assert set(str(metadata["Requires-Python"]).split(",")) == {">=3.11", "<3.14"}

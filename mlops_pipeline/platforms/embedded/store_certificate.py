@@ -8,7 +8,7 @@ Names in security.toml: `weed scaffold -config=security`, SeaweedFS 4.48.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mlops_pipeline.clients import certificates, ports
@@ -38,7 +38,7 @@ class StoreCertificate:
         Raises:
             ConfigurationError: the folder cannot be written.
         """
-        now = now or datetime.now(timezone.utc)
+        now = now or datetime.now(UTC)
         if not self._is_good(now):
             pair = certificates.self_signed(
                 "mlops-pipeline object store",
@@ -58,7 +58,7 @@ class StoreCertificate:
 
     def describe_open(self, inner: Iterable[int], *, now: datetime | None = None) -> str | None:
         """Say which inner port takes connections of others, or soon would take none at all."""
-        latest = (now or datetime.now(timezone.utc)) + RENEW_BEFORE
+        latest = (now or datetime.now(UTC)) + RENEW_BEFORE
         for port in inner:
             try:
                 end = certificates.end_of_mutual(

@@ -1,18 +1,13 @@
 """`bundle.toml`: the files of a bundle, with the digest of each."""
 
 import json
-import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.files import write_atomically
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 CONTENTS = "bundle.toml"
 Kind = Literal["binary", "chart", "manifest", "images", "build-image", "node-image"]

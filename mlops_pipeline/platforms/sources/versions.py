@@ -2,6 +2,7 @@
 
 import platform
 import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,11 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlops_pipeline.clients.errors import ConfigurationError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE = Path(__file__).parents[2] / "versions.toml"
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -85,7 +85,7 @@ class Upstream:
         connecting = loop.create_connection(Connection, self._target.host, self._target.port)
         try:
             return (await asyncio.wait_for(connecting, CONNECT_SECONDS))[1]
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise OSError(f"no connection in {CONNECT_SECONDS:g} s") from error
 
     def close(self) -> None:

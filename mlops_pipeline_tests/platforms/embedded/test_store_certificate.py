@@ -1,6 +1,6 @@
 """The certificate of SeaweedFS's inner ports: made once, made anew in time, private."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from mlops_pipeline.platforms.embedded.store_certificate import RENEW_BEFORE, StoreCertificate
 from mlops_pipeline_tests.platforms.embedded.test_state import DAMAGES, damage_by
 
-NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def made_at(folder: Path, now: datetime) -> str:

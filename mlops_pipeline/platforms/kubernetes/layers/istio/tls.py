@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,7 @@ def is_same(one: str, other: str) -> bool:
 
 def utc_now() -> datetime:
     """Return the time in UTC, as certificates have it."""
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 def _parse(chain: str) -> "X509":

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.clients import certificates
@@ -133,7 +133,7 @@ def _new_pair() -> certificates.KeyPair:
 
 
 def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 def _manifest(key: "Credentials", namespace: str, pair: certificates.KeyPair) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 import base64
 import json
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +316,7 @@ def test_its_certificate_is_good_now_and_for_a_year(
 ) -> None:
     key = keys.find(installed.api, namespace=STORAGE)
     assert key is not None
-    now = datetime.now(timezone.utc) + timedelta(days=days)
+    now = datetime.now(UTC) + timedelta(days=days)
     said = keys.describe_unfit(installed.api, key, namespace=STORAGE, now=now)
     assert (said is not None) is unfit
 
