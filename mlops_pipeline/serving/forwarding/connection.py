@@ -63,8 +63,6 @@ class Connection(asyncio.Protocol):
                 if not self._writable.is_set():
                     await self._wait_for_room(reply, seconds)
             return await asyncio.wait_for(reply, seconds)
-        except TimeoutError as error:
-            raise TimeoutError from error
         finally:
             self._reply = None
             if not reply.done() or reply.cancelled() or reply.exception():
