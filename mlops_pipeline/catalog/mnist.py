@@ -51,6 +51,7 @@ def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> T
     import tensorflow as tf
 
     keras.utils.set_random_seed(_SEED)
+    tf.config.experimental.enable_op_determinism()
     model = _network(hyperparameters)
     batch, epochs = int(hyperparameters["batch_size"]), int(hyperparameters["epochs"])
     history = model.fit(
@@ -61,20 +62,31 @@ def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> T
         validation_data=(dataset.x_test, dataset.y_test),
         verbose=2,
     )
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        name=_SIGNATURE,
-        fn=lambda images: {"scores": model(images, training=False)},
-        input_signature=[tf.TensorSpec((None, _PIXELS), tf.float32, name="images")],
-    )
-    archive.write_out(str(folder / "1"), verbose=False)
+    _export(model, folder / "1")
     return TrainedModel(
         predict=lambda rows: model.predict(rows, batch_size=1000, verbose=0),
         inputs=(Tensor("images", (-1, _PIXELS), "FP32"),),
         outputs=(Tensor("scores", (-1, 10), "FP32"),),
         history=history.history,
     )
+
+
+def _export(model: Any, folder: Path) -> None:
+    """Write a SavedModel, the same bytes for the same weights.
+
+    `keras.export.ExportArchive` writes the variables in the order of their memory addresses.
+    """
+    import tensorflow as tf
+
+    images = tf.TensorSpec((None, _PIXELS), tf.float32, name="images")
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+    predict = tf.function(
+        lambda images: {"scores": model(images, training=False)}, input_signature=[images]
+    )
+    names = (_SIGNATURE, "serving_default")  # TF Serving's clients need not name the second.
+    signatures = dict.fromkeys(names, predict.get_concrete_function())
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _network(hyperparameters: Hyperparameters) -> Any:

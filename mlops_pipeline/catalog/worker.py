@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.catalog import describing, evaluating
 from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec
-from mlops_pipeline.serving.artifact import EXAMPLE
+from mlops_pipeline.serving.artifact import EXAMPLE, saved_models
 from mlops_pipeline.serving.frameworks import get_framework
 
 if TYPE_CHECKING:
@@ -143,6 +143,9 @@ def write_model(
     for folder in (MODEL, EVALUATION):
         (output / folder).mkdir(parents=True, exist_ok=True)
     trained = spec.train(dataset, hyperparameters, output / MODEL)
+    for saved in saved_models(output / MODEL).values():
+        # Optional, and holds a random number: without it the same weights are the same bytes.
+        (saved / "fingerprint.pb").unlink(missing_ok=True)
     scores = np.asarray(trained.predict(dataset.x_test), dtype=np.float64)
     _refuse_useless(spec, output / MODEL, scores, len(dataset.x_test))
     _write_example(dataset, output / MODEL / EXAMPLE)
