@@ -73,6 +73,7 @@ def published_files(
         files=hash_files(files),
         inputs=(Tensor("x", (-1, 2), "FP64"),),
         outputs=(Tensor("y", (-1, 2), "FP64"),),
+        task="classification",
         metrics={"accuracy": accuracy, "log_loss": 0.1},
         inputs_digest=f"inputs-of-{content}",
         created=created,

@@ -1,6 +1,5 @@
 """`<model>/dataset`: the data that a model is trained and evaluated on."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from mlops_pipeline.assets.keys import (
 from mlops_pipeline.assets.layers import ROUND_TRIPS
 from mlops_pipeline.catalog import describing
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.catalog.spec import DatasetSpec
+from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
 from mlops_pipeline.delivery.references import DatasetRef
@@ -54,13 +53,13 @@ def dataset_asset(
         return dg.MaterializeResult(
             value=snapshot.ref,
             data_version=dg.DataVersion(snapshot.ref.digest),
-            metadata=_metadata(model.spec.dataset, snapshot, resource.datasets()),
+            metadata=_metadata(spec, snapshot, resource.datasets()),
         )
 
     return asset
 
 
-def _metadata(spec: DatasetSpec, snapshot: Snapshot, datasets: DatasetStore) -> dict[str, Any]:
+def _metadata(spec: ModelSpec, snapshot: Snapshot, datasets: DatasetStore) -> dict[str, Any]:
     train, test = (snapshot.profile[split] for split in ("train", "test"))
     described = datasets.find_description(snapshot.ref) or {"features": [], "samples": []}
     pictures = {
@@ -68,14 +67,17 @@ def _metadata(spec: DatasetSpec, snapshot: Snapshot, datasets: DatasetStore) -> 
         for name in describing.PICTURES
         if (png := datasets.find_picture(snapshot.ref, name)) is not None
     }
-    tables = {"feature_statistics": described["features"], "sample_rows": described["samples"]}
+    tables = {
+        **spec.task.target_tables(snapshot.profile, spec.dataset),
+        "feature_statistics": described["features"],
+        "sample_rows": described["samples"],
+    }
     return {
         "dagster/row_count": train["shape"][0] + test["shape"][0],
         "dagster/column_schema": _schema(spec, describes_each=bool(described["samples"])),
         "training_rows": train["shape"][0],
         "holdout_rows": test["shape"][0],
         "features": train["shape"][1] if len(train["shape"]) > 1 else 0,
-        "classes": metadata.records(_class_balance(spec.classes, train, test)),
         **{name: metadata.records(rows) for name, rows in tables.items() if rows},
         **pictures,
         **metadata.of_problems(described),
@@ -84,30 +86,14 @@ def _metadata(spec: DatasetSpec, snapshot: Snapshot, datasets: DatasetStore) -> 
     }
 
 
-def _schema(spec: DatasetSpec, *, describes_each: bool) -> dg.TableSchema:
-    names = spec.names() if describes_each else (f"{spec.features} features",)
-    return dg.TableSchema(
-        [*(dg.TableColumn(name, "float") for name in names), dg.TableColumn("class", "string")]
-    )
-
-
-def _class_balance(
-    classes: Sequence[str], train: Mapping[str, Any], test: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    counted, held_out = (part["rows_per_class"] for part in (train, test))
-    total = max(1, sum(counted.values()))
-    return [
-        {
-            "class": name,
-            "training rows": counted[name],
-            "hold-out rows": held_out[name],
-            "% of training rows": round(100 * counted[name] / total, 1),
-        }
-        for name in classes
-    ]
+def _schema(spec: ModelSpec, *, describes_each: bool) -> dg.TableSchema:
+    dataset, target = spec.dataset, spec.task.target
+    names = dataset.names() if describes_each else (f"{dataset.features} features",)
+    columns = {**dict.fromkeys(names, "float"), target: "string" if dataset.classes else "float"}
+    return dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
 
 
 def dataset_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
     """Return the checks of the dataset; all are blocking, so no model is trained on bad data."""
-    criteria = dataset_criteria(model.spec.dataset)
+    criteria = dataset_criteria(model.spec)
     return make_checks(model_key(platform, model.name, "dataset"), of_criteria(criteria))

@@ -18,6 +18,7 @@ from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.catalog.tasks.metric import HOLDOUT_ROWS
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
 from mlops_pipeline.delivery.judging import Judge
@@ -63,7 +64,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         resource: PlatformResource = context.resources.platform
         with explained():
             judge = Judge(resource.build(), by=run_name(context.run))
-            require_judged_good(judge, dataset_key, dataset_criteria(spec.dataset), dataset)
+            require_judged_good(judge, dataset_key, dataset_criteria(spec), dataset)
             hyperparameters = merge_hyperparameters(spec, config.hyperparameters)
             training = ensure_trained(
                 TrainingOrder(model, dataset, hyperparameters),
@@ -86,16 +87,19 @@ def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[s
     """Describe the artifact from its stored evaluation, also in a run without training."""
     manifest, ref = training.manifest, training.ref
     artifacts = ArtifactStore(platform.object_store())
-    files = artifacts.evaluation_files(ref, (*evaluating.PLOTS, evaluating.CLASSES))
-    report = files.pop(evaluating.CLASSES, None)
+    files = artifacts.evaluation_files(ref, suffixes=(".png", evaluating.TABLES))
+    report = json.loads(files.pop(evaluating.TABLES, "{}"))  # Of earlier versions: none.
     plots = {
         name.removesuffix(".png"): metadata.picture(png, title=name) for name, png in files.items()
     }
+    tables = {
+        name: metadata.records(rows) for name, rows in report.get("tables", {}).items() if rows
+    }
     return {
         "artifacts": serving.artifacts(spec, platform=platform, checked_next=ref),
-        "holdout_accuracy": manifest.metrics["accuracy"],
-        "holdout_log_loss": manifest.metrics["log_loss"],
-        **_classification(report),
+        **{f"holdout_{n}": v for n, v in manifest.metrics.items() if n != HOLDOUT_ROWS},
+        **tables,
+        **metadata.of_problems(report),
         **plots,
         "hyperparameters": metadata.table(manifest.hyperparameters),
         "versions": metadata.table(manifest.versions),
@@ -103,23 +107,6 @@ def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[s
         **({} if training.seconds is None else {"training_seconds": round(training.seconds, 3)}),
         "trained_in_run": dg.MetadataValue.dagster_run(manifest.run_id),
         "bytes": artifacts.size(ref),
-    }
-
-
-def _classification(report: bytes | None) -> dict[str, dg.MetadataValue]:
-    """Return the tables of an evaluation; artifacts of earlier versions have none."""
-    if report is None:
-        return {}
-    found = json.loads(report)
-    names = [row["class"] for row in found["classes"]]
-    confusion = [
-        {"true class": name, **{f"predicted {n}": c for n, c in zip(names, counts, strict=True)}}
-        for name, counts in zip(names, found["confusion"], strict=True)
-    ]
-    tables = {"per_class": found["classes"], "confusion": confusion}
-    return {
-        **{name: metadata.records(rows) for name, rows in tables.items() if rows},
-        **metadata.of_problems(found),
     }
 
 

@@ -1,7 +1,8 @@
 """`<model>/predictions`: predictions for the hold-out set, through the gateway."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,8 @@ from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.catalog.tasks import Estimate, Metric
+from mlops_pipeline.delivery.criteria import describe_limit, threshold_check
 from mlops_pipeline.delivery.judging import Verdict
 from mlops_pipeline.delivery.references import DeploymentRef
 from mlops_pipeline.delivery.verification import ServedReport, ask_holdout
@@ -20,7 +23,7 @@ from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.resources.references import describe_elsewhere
 
 _NUMBERS = (
-    *("accuracy", "rows", "requests", "failed_requests", "wrong_digests", "max_difference"),
+    *("holdout_rows", "rows", "requests", "failed_requests", "wrong_digests", "max_difference"),
     *("p50_ms", "p95_ms", "p99_ms"),
 )
 """Fields of a `ServedReport`, most important first."""
@@ -55,7 +58,7 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
         with explained():
             holdout = resource.artifacts().holdout(deployment.model)
             trust = resource.build().gateway_trust()
-            report = ask_holdout(deployment, holdout, trust=trust)
+            report = ask_holdout(spec, deployment, holdout, trust=trust)
         return dg.MaterializeResult(metadata=_metadata(report))
 
     return asset
@@ -67,6 +70,11 @@ def _metadata(report: ServedReport) -> dict[str, Any]:
     numbers = {key: fields[key] for key in _NUMBERS if fields[key] is not None}
     failures = [{"failure": sentence} for sentence in report.failures]
     return {
+        **{
+            place: getattr(found, field)
+            for metric, found in report.quality.items()
+            for place, field in _places(metric).items()
+        },
         **numbers,
         **({"failures": metadata.records(failures)} if failures else {}),
         "example_request": metadata.example(report.example_request),
@@ -74,18 +82,28 @@ def _metadata(report: ServedReport) -> dict[str, Any]:
     }
 
 
+def _places(metric: str) -> Mapping[str, str]:
+    """Return name in the metadata → field of the metric's `Estimate`."""
+    place = f"served_{metric}"
+    return {place: "value", f"{place}_from": "low", f"{place}_to": "high"}
+
+
 def predictions_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
     """Return the checks of the served predictions. They do not block: nothing is downstream."""
     key, spec = model_key(platform, model.name, "predictions"), model.spec
-    judged = {
+    judged: dict[str, tuple[str, Callable[[ServedReport], Verdict]]] = {
         "equal_the_offline_predictions": (
             "Every served score equals the score from training, within the tolerance.",
             lambda report: _equal(spec, report),
         ),
-        "served_accuracy_at_least_threshold": (
-            "The served predictions reach the minimum accuracy.",
-            lambda report: _accurate(spec, report),
-        ),
+        **{
+            f"served_{threshold_check(metric)}": (
+                f"{describe_limit(metric, spec.thresholds.limits[metric.name])} for the served "
+                "predictions of the hold-out set.",
+                partial(_reaches, spec, metric),
+            )
+            for metric in spec.metrics
+        },
         "all_requests_succeeded": (
             "The deployed artifact answered every request.",
             _all_succeeded,
@@ -98,23 +116,25 @@ def predictions_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksD
     return make_checks(
         key,
         [
-            Proposition(name, text, _judged_by(key, judge), severity=_SEVERITY.get(name, _ERROR))
+            Proposition(
+                name, text, _judged_by(key, spec, judge), severity=_SEVERITY.get(name, _ERROR)
+            )
             for name, (text, judge) in judged.items()
         ],
         takes_reference=False,
     )
 
 
-def _judged_by(key: dg.AssetKey, judge: Callable[[ServedReport], Verdict]) -> Any:
+def _judged_by(key: dg.AssetKey, spec: ModelSpec, judge: Callable[[ServedReport], Verdict]) -> Any:
     def evaluate(
         context: dg.AssetCheckExecutionContext, _resource: Any, _reference: Any
     ) -> Verdict:
-        return judge(_latest_report(context.instance, key))
+        return judge(_latest_report(context.instance, key, spec))
 
     return evaluate
 
 
-def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedReport:
+def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey, spec: ModelSpec) -> ServedReport:
     event = instance.get_latest_materialization_event(key)
     materialization = event.asset_materialization if event else None
     if materialization is None:
@@ -123,7 +143,7 @@ def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedRepo
             allow_retries=False,
         )
     seen = materialization.metadata
-    if "failed_requests" not in seen:
+    if "holdout_rows" not in seen:
         raise dg.Failure(
             f"{key.to_user_string()} was last materialized by an earlier version in another "
             "format; materialize it again",
@@ -136,7 +156,23 @@ def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> ServedRepo
         if isinstance(failures, dg.TableMetadataValue)
         else ()
     )
-    return ServedReport(**numbers, example_request="", example_answer="", failures=sentences)
+    return ServedReport(
+        **numbers,
+        quality=_read_quality(seen, spec),
+        example_request="",
+        example_answer="",
+        failures=sentences,
+    )
+
+
+def _read_quality(seen: Mapping[str, dg.MetadataValue], spec: ModelSpec) -> dict[str, Estimate]:
+    found = {}
+    for metric in spec.metrics:
+        places = _places(metric.name)
+        if places.keys() <= seen.keys():
+            fields: dict[str, Any] = {field: seen[place].value for place, field in places.items()}
+            found[metric.name] = Estimate(**fields)
+    return found
 
 
 def _equal(spec: ModelSpec, report: ServedReport) -> Verdict:
@@ -153,12 +189,20 @@ def _equal(spec: ModelSpec, report: ServedReport) -> Verdict:
     )
 
 
-def _accurate(spec: ModelSpec, report: ServedReport) -> Verdict:
+def _reaches(spec: ModelSpec, metric: Metric, report: ServedReport) -> Verdict:
+    limit, found = spec.thresholds.limits[metric.name], report.quality.get(metric.name)
+    if found is None:
+        return Verdict(
+            passed=False,
+            description=f"the served {metric.label} is undefined: {report.rows} of "
+            f"{report.holdout_rows} rows were answered",
+        )
+    value, low, high = map(metric.shown, (found.value, found.low, found.high))
     return Verdict(
-        report.accuracy >= spec.thresholds.min_accuracy,
-        f"served accuracy {report.accuracy:.4f}; required: at least "
-        f"{spec.thresholds.min_accuracy:g}",
-        {"accuracy": report.accuracy},
+        metric.meets(found.value, limit),
+        f"served {metric.label} {value} (90 % interval {low} to {high}); required: "
+        f"{metric.limit_name.replace('_', ' ')} {limit:g}",
+        asdict(found),
     )
 
 

@@ -1,4 +1,4 @@
-"""Metadata: the serving artifact, since when, its accuracy, and the previous artifacts."""
+"""Metadata: the serving artifact, since when, its quality, and the previous artifacts."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -8,6 +8,7 @@ import dagster as dg
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.catalog.tasks import Metric
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.delivery.artifacts import ArtifactStore, StoredArtifact
 from mlops_pipeline.delivery.criteria import required_checks
@@ -34,7 +35,7 @@ def artifacts(
         stored, standings = _read(spec, platform)
     except PipelineError as error:
         return dg.MetadataValue.text(f"could not be read: {error}")
-    return _table(stored, standings, checked_next)
+    return _table(spec, stored, standings, checked_next)
 
 
 def _read(spec: ModelSpec, platform: Platform) -> tuple[list[StoredArtifact], dict[str, Standing]]:
@@ -44,6 +45,7 @@ def _read(spec: ModelSpec, platform: Platform) -> tuple[list[StoredArtifact], di
 
 
 def _table(
+    spec: ModelSpec,
     stored: Sequence[StoredArtifact],
     standings: Mapping[str, Standing],
     checked_next: ModelRef | None = None,
@@ -53,6 +55,7 @@ def _table(
         [
             _row(
                 found,
+                spec.metric.name,
                 standings.get(found.ref.digest, _UNKNOWN),
                 unjudged="being checked" if found.ref == checked_next else "unjudged",
             )
@@ -61,12 +64,14 @@ def _table(
     )
 
 
-def _row(found: StoredArtifact, standing: Standing, *, unjudged: str) -> dict[str, Any]:
+def _row(
+    found: StoredArtifact, metric: str, standing: Standing, *, unjudged: str
+) -> dict[str, Any]:
     last = standing.served[-1] if standing.served else None
     return {
         "artifact": found.ref.digest[:12],
         "trained": minute(found.created),
-        "accuracy": found.accuracy,
+        metric: found.metrics.get(metric),
         "verdict": unjudged if standing.state == "unjudged" else standing.describe(),
         "served from": minute(last.since) if last else "",
         "served to": minute(last.until) if last and last.until else "",
@@ -86,13 +91,14 @@ def of(deployment: DeploymentRef, spec: ModelSpec, *, platform: Platform) -> dic
     known = {found.ref.digest: found for found in stored}
     times = _times(standings, place_of(platform, deployment.namespace, deployment.name))
     now = known.get(artifact.digest)
+    value = now.metrics.get(spec.metric.name) if now else None
     since = next((p.since for digest, p in times if digest == artifact.digest), None)
     return {
-        "served": dg.MetadataValue.md(_sentence(artifact, now, times)),
-        **({} if now is None or now.accuracy is None else {"accuracy": now.accuracy}),
+        "served": dg.MetadataValue.md(_sentence(artifact, spec.metric, value, times)),
+        **({} if value is None else {spec.metric.name: value}),
         **({} if since is None else {"serving_since": _timestamp(since)}),
-        **({"served_before": _history(times, known)} if times else {}),
-        "artifacts": _table(stored, standings),
+        **({"served_before": _history(times, known, spec.metric)} if times else {}),
+        "artifacts": _table(spec, stored, standings),
     }
 
 
@@ -120,13 +126,13 @@ def _times(standings: Mapping[str, Standing], place: str) -> list[tuple[str, Per
 
 
 def _sentence(
-    artifact: ModelRef, now: StoredArtifact | None, times: Sequence[tuple[str, Period]]
+    artifact: ModelRef, metric: Metric, value: float | None, times: Sequence[tuple[str, Period]]
 ) -> str:
     """Describe what serves, in short lines: the UI shows 1,000 characters and wraps nothing."""
     since = next((f" since {minute(p.since)}" for d, p in times if d == artifact.digest), "")
     lines = [f"**{artifact.digest[:12]}** serves{since}"]
-    if now is not None and now.accuracy is not None:
-        lines.append(f"hold-out accuracy {now.accuracy:.4f}")
+    if value is not None:
+        lines.append(f"hold-out {metric.label} {metric.shown(value)}")
     before = next((found for found in times if found[0] != artifact.digest), None)
     if before is None:
         lines.append("no earlier version is recorded")
@@ -138,7 +144,7 @@ def _sentence(
 
 
 def _history(
-    times: Sequence[tuple[str, Period]], known: Mapping[str, StoredArtifact]
+    times: Sequence[tuple[str, Period]], known: Mapping[str, StoredArtifact], metric: Metric
 ) -> dg.MetadataValue:
     return metadata.records(
         [
@@ -146,7 +152,9 @@ def _history(
                 "artifact": digest[:12],
                 "from": minute(period.since),
                 "to": minute(period.until) if period.until else "now",
-                "hold-out accuracy": known[digest].accuracy if digest in known else None,
+                f"hold-out {metric.name}": known[digest].metrics.get(metric.name)
+                if digest in known
+                else None,
                 "deployed although refused": "yes" if period.although_refused else "",
             }
             for digest, period in times[:_SHOWN]

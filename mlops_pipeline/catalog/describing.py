@@ -1,6 +1,5 @@
 """Describes a dataset for the UI: statistics, histograms, samples."""
 
-import io
 import json
 import math
 import struct
@@ -9,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.catalog.plotting import new_figure, save
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 DESCRIPTION = "description.json"
@@ -28,7 +27,7 @@ _SMALLEST_IMAGE = 8
 """Minimum side in pixels: more than `_MOST_FEATURES` features that form a square are an image."""
 _SAMPLE_ROWS = 5
 _SAMPLE_IMAGES = 10
-"""Maximum number of images in the picture, one per class."""
+"""Maximum number of images in the picture."""
 _BARS = "▁▂▃▄▅▆▇█"
 _BINS = 12
 _LARGEST_DRAWN, _SMALLEST_DRAWN = 1e300, 1e-300
@@ -82,7 +81,13 @@ def _draw(spec: ModelSpec, dataset: Dataset, folder: Path, problems: list[str]) 
         attempt(f"draw {path.name}", problems, lambda: _plot_histograms(spec, rows, labels, path))
     elif (side := _side_of_image(rows.shape[1])) is not None:
         path = folder / SAMPLE_IMAGES
-        attempt(f"draw {path.name}", problems, lambda: _draw_images(rows, labels, side, path))
+
+        def shown() -> "NDArray[Any]":
+            chosen = spec.task.typical_rows(labels, most=_SAMPLE_IMAGES)
+            found: NDArray[Any] = rows[chosen]
+            return found
+
+        attempt(f"draw {path.name}", problems, lambda: _draw_images(shown(), side, path))
 
 
 def _side_of_image(features: int) -> int | None:
@@ -163,10 +168,10 @@ def sketch(counts: "NDArray[Any]") -> str:
 def _samples(
     spec: ModelSpec, names: Sequence[str], rows: "NDArray[Any]", labels: "NDArray[Any]"
 ) -> list[dict[str, Any]]:
-    classes = spec.dataset.classes
+    task = spec.task
     return [
         {
-            "class": classes[int(label)] if 0 <= label < len(classes) else str(label),
+            task.target: task.shown_target(label, spec.dataset),
             **{n: float(v) if math.isfinite(v) else None for n, v in zip(names, row, strict=False)},
         }
         for row, label in zip(rows[:_SAMPLE_ROWS], labels[:_SAMPLE_ROWS], strict=True)
@@ -176,8 +181,9 @@ def _samples(
 def _plot_histograms(
     spec: ModelSpec, rows: "NDArray[Any]", labels: "NDArray[Any]", path: Path
 ) -> None:
-    """Draw a histogram per feature, with stacked classes."""
-    count, names, classes = rows.shape[1], spec.dataset.names(), spec.dataset.classes
+    """Draw a histogram per feature, with stacked groups of rows."""
+    count, names = rows.shape[1], spec.dataset.names()
+    groups = spec.task.groups(labels, spec.dataset)
     columns = min(4, count)
     lines = -(-count // columns)
     figure = new_figure(2.6 * columns, 2.0 * lines + 0.5)
@@ -185,23 +191,24 @@ def _plot_histograms(
         if number >= count:
             axes.set_axis_off()
             continue
-        _plot_histogram(axes, _by_class(rows[:, number], labels, spec), classes)
+        parts = [_finite(rows[chosen, number]) for chosen in groups.values()]
+        _plot_histogram(axes, parts, list(groups))
         axes.set_title(names[number] if number < len(names) else str(number), fontsize=8)
         axes.tick_params(labelsize=7)
-    if len(classes) <= 10:
+    if 1 < len(groups) <= 10:
         axes = figure.axes[0]
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     save(figure, path)
 
 
-def _plot_histogram(axes: "Axes", parts: "Sequence[NDArray[Any]]", classes: Sequence[str]) -> None:
-    """Draw a histogram of each class's numbers, or write their range if drawing fails."""
+def _plot_histogram(axes: "Axes", parts: "Sequence[NDArray[Any]]", groups: Sequence[str]) -> None:
+    """Draw a histogram of each group's numbers, or write their range if drawing fails."""
     import numpy as np
 
     numbers = np.concatenate(parts)
     least, greatest = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
     if _can_be_drawn(least, greatest):
-        axes.hist(list(parts), bins=20, stacked=True, label=classes)
+        axes.hist(list(parts), bins=20, stacked=True, label=groups)
     else:
         axes.text(0.5, 0.5, f"{least:.6g}\nto {greatest:.6g}", ha="center", va="center")
 
@@ -213,22 +220,14 @@ def _can_be_drawn(least: float, greatest: float) -> bool:
     return _SMALLEST_DRAWN < spread < _LARGEST_DRAWN and spread > size * _RESOLUTION
 
 
-def _by_class(
-    column: "NDArray[Any]", labels: "NDArray[Any]", spec: ModelSpec
-) -> "list[NDArray[Any]]":
-    """Return the finite numbers of each class."""
-    return [_finite(column[labels == number]) for number in range(len(spec.dataset.classes))]
-
-
-def _draw_images(rows: "NDArray[Any]", labels: "NDArray[Any]", side: int, path: Path) -> None:
-    """Draw one image per class side by side, in black and white: a few hundred bytes.
+def _draw_images(rows: "NDArray[Any]", side: int, path: Path) -> None:
+    """Draw each row as an image, side by side, in black and white: a few hundred bytes.
 
     The UI shows a picture directly only if it has less than 1,000 characters.
     """
     import numpy as np
 
-    firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
-    shown = rows[firsts[:_SAMPLE_IMAGES]].reshape(-1, side, side)
+    shown = rows.reshape(-1, side, side)
     least, greatest = float(shown.min()), float(shown.max())
     path.write_bytes(_one_bit_png(np.concatenate(list(shown), axis=1) <= (least + greatest) / 2))
 
@@ -246,20 +245,3 @@ def _one_bit_png(white: "NDArray[Any]") -> bytes:
     lines = b"".join(b"\0" + np.packbits(line).tobytes() for line in white)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
-def new_figure(width: float, height: float) -> "Figure":
-    """Return a figure of that size in inches, in which `$` is a plain character."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    mpl.use("Agg")
-    mpl.rcParams["text.parse_math"] = False
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Write a plot atomically, small enough for the event log: about 20 kB."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=80, pil_kwargs={"optimize": True})
-    path.write_bytes(content.getvalue())

@@ -8,12 +8,13 @@ import inspect
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mlops_pipeline.serving import frameworks
 
 if TYPE_CHECKING:
     from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
+    from mlops_pipeline.catalog.tasks import Task
 
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -21,7 +22,6 @@ _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL_LENGTH = 63
 _UNIT_LENGTH = 48
 _MOST_REPLICAS = 32
-_LEAST_CLASSES = 2
 
 
 def of_model(spec: "ModelSpec") -> Iterator[str]:
@@ -36,24 +36,25 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
     yield from _of_function("train", spec.train, arguments=3)
     yield from _of_dataset(spec.dataset)
     yield from _of_server(spec.server, spec.framework)
-    yield from _of_thresholds(spec.thresholds)
+    yield from spec.task.faults(spec.dataset)
+    yield from _of_thresholds(spec.thresholds, spec.task)
     yield from _of_hyperparameters(spec.hyperparameters)
-    if not (_is_number(spec.training_timeout) and spec.training_timeout > 0):
+    if not (is_number(spec.training_timeout) and spec.training_timeout > 0):
         yield (
             f"training_timeout is {spec.training_timeout!r}; it must be a number of seconds "
             "greater than 0"
         )
     yield from _of_row("example", spec.example, spec.dataset.features)
-    yield from _of_output_names(spec.output_names, spec.dataset.classes)
+    yield from _of_output_names(spec.output_names, spec.task.count_outputs(spec.dataset))
 
 
-def _of_output_names(names: object, classes: object) -> Iterator[str]:
+def _of_output_names(names: object, wanted: tuple[int, str] | None) -> Iterator[str]:
     if _is_empty(names):
         return
-    yield from _of_names("output_names", names, least=1)
-    if isinstance(names, tuple | list) and len(names) != len(_items(classes)):
+    yield from of_names("output_names", names, least=1)
+    if wanted and isinstance(names, tuple | list) and len(names) != wanted[0]:
         yield (
-            f"output_names has {len(names)} names for {len(_items(classes))} classes; "
+            f"output_names has {len(names)} names for {wanted[0]} {wanted[1]}; "
             "give one for each, or none"
         )
 
@@ -62,12 +63,11 @@ def _of_dataset(dataset: "DatasetSpec") -> Iterator[str]:
     yield from _of_function("dataset.load", dataset.load, arguments=1)
     if not _is_whole(dataset.features, least=1):
         yield f"dataset.features is {dataset.features!r}; it must be an integer of at least 1"
-    yield from _of_names("dataset.classes", dataset.classes, least=_LEAST_CLASSES)
     yield from _of_feature_names(dataset)
-    if dataset.value_range is not None and not _is_range(dataset.value_range):
-        yield (
-            f"dataset.value_range is {dataset.value_range!r}; it must be (minimum, maximum) or None"
-        )
+    for field in ("value_range", "target_range"):
+        ends = getattr(dataset, field)
+        if ends is not None and not _is_range(ends):
+            yield f"dataset.{field} is {ends!r}; it must be (minimum, maximum) or None"
 
 
 def _of_feature_names(dataset: "DatasetSpec") -> Iterator[str]:
@@ -75,7 +75,7 @@ def _of_feature_names(dataset: "DatasetSpec") -> Iterator[str]:
     features = dataset.features
     if _is_empty(names):
         return
-    yield from _of_names("dataset.feature_names", names, least=1)
+    yield from of_names("dataset.feature_names", names, least=1)
     given = isinstance(names, tuple | list) and _is_whole(features, least=1)
     if given and len(_items(names)) != features:
         yield (
@@ -106,19 +106,49 @@ def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
         yield f"server.parameters is {server.parameters!r}; it must contain (name, string) pairs"
 
 
-def _of_thresholds(thresholds: "Thresholds") -> Iterator[str]:
-    for field, least, most, exclusive in (
-        ("min_accuracy", 0.0, 1.0, True),
-        ("max_accuracy_drop", 0.0, 1.0, False),
-        ("max_p99_ms", 0.0, math.inf, True),
-        ("tolerance", 0.0, math.inf, False),
+def _of_thresholds(thresholds: "Thresholds", task: "Task") -> Iterator[str]:
+    yield from _of_limits(thresholds.limits, task)
+    max_loss = thresholds.max_loss
+    for field, value, exclusive in (
+        ("max_loss", 0.0 if max_loss is None else max_loss, False),
+        ("max_p99_ms", thresholds.max_p99_ms, True),
+        ("tolerance", thresholds.tolerance, False),
     ):
-        value = getattr(thresholds, field)
-        fits = _is_number(value) and least <= value <= most and not (exclusive and value == least)
-        if not fits:
-            start = f"greater than {least:g}" if exclusive else f"at least {least:g}"
-            end = f", at most {most:g}" if most < math.inf else ""
-            yield f"thresholds.{field} is {value!r}; it must be a number, {start}{end}"
+        if not _is_between(value, 0.0, math.inf, exclusive=exclusive):
+            start = "greater than 0" if exclusive else "at least 0"
+            yield f"thresholds.{field} is {value!r}; it must be a number, {start}"
+
+
+def _of_limits(limits: object, task: "Task") -> Iterator[str]:
+    known = ", ".join(str(metric.name) for metric in task.metrics)
+    if not isinstance(limits, Mapping) or not limits:
+        yield (
+            f"thresholds.limits is {limits!r}; it must map metrics of the task to their limits; "
+            f"the metrics of a {task.name} are: {known}"
+        )
+        return
+    for name, limit in limits.items():
+        if (metric := task.find_metric(name)) is None:
+            yield (
+                f"thresholds.limits names the metric {name!r}; the metrics of a {task.name} are: "
+                f"{known}"
+            )
+            continue
+        least, most = metric.bounds
+        exclusive = metric.higher_is_better and least > -math.inf  # The worst passes everything.
+        if not _is_between(limit, least, most, exclusive=exclusive):
+            start = f", {'greater than' if exclusive else 'at least'} {least:g}"
+            end = f", at most {most:g}"
+            yield (
+                f"thresholds.limits[{name!r}] is {limit!r}; it must be a number"
+                f"{start if least > -math.inf else ''}{end if most < math.inf else ''}"
+            )
+
+
+def _is_between(value: object, least: float, most: float, *, exclusive: bool) -> bool:
+    if not is_number(value):
+        return False
+    return least <= value <= most and not (exclusive and value == least)
 
 
 def _of_hyperparameters(given: object) -> Iterator[str]:
@@ -128,19 +158,20 @@ def _of_hyperparameters(given: object) -> Iterator[str]:
     for name, value in given.items():
         if not isinstance(name, str):
             yield f"hyperparameters has the name {name!r}; names must be strings"
-        elif not isinstance(value, str) and not _is_number(value):
+        elif not isinstance(value, str) and not is_number(value):
             yield f"hyperparameters[{name!r}] is {value!r}; it must be a finite number or a string"
 
 
 def _of_row(field: str, row: object, features: object) -> Iterator[str]:
     values = _items(row)
-    if isinstance(row, str) or not all(_is_number(value) for value in values):
+    if isinstance(row, str) or not all(is_number(value) for value in values):
         yield f"{field} is {row!r}; it must be a tuple of finite numbers"
     elif values and _is_whole(features, least=1) and len(values) != features:
         yield f"{field} has {len(values)} values for {features!r} features; give one for each"
 
 
-def _of_names(field: str, names: object, *, least: int) -> Iterator[str]:
+def of_names(field: str, names: object, *, least: int) -> Iterator[str]:
+    """Yield what is wrong with a tuple of at least so many different names."""
     found = _items(names)
     if isinstance(names, str) or not all(isinstance(name, str) and name for name in found):
         yield f"{field} is {names!r}; it must be a tuple of strings"
@@ -166,7 +197,8 @@ def _is_named(value: object, pattern: re.Pattern[str]) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
+    """Say whether it is a finite number, and not True or False."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -176,7 +208,7 @@ def _is_whole(value: object, *, least: int) -> bool:
 
 def _is_range(value: object) -> bool:
     ends = _items(value)
-    return len(ends) == 2 and all(map(_is_number, ends)) and ends[0] < ends[1]
+    return len(ends) == 2 and all(map(is_number, ends)) and ends[0] < ends[1]
 
 
 def _is_pair(value: object) -> bool:

@@ -37,7 +37,7 @@ class RegisteredModel:
         return self.spec.name
 
     def source_digest(self) -> str:
-        """Return the SHA-256 of the files that define the loading and the training function.
+        """Return the SHA-256 of the files that define the spec's functions.
 
         Raises:
             ConfigurationError: one of them is not defined in a file.
@@ -59,7 +59,7 @@ class RegisteredModel:
 
     @property
     def _functions(self) -> tuple[Callable[..., object], ...]:
-        return (self.spec.dataset.load, self.spec.train)
+        return (self.spec.dataset.load, self.spec.train, *self.spec.task.functions())
 
 
 @dataclass(frozen=True)

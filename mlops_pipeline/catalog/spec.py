@@ -5,11 +5,12 @@ or TensorFlow inside them, so that the definitions can be imported quickly.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog import faults
+from mlops_pipeline.catalog.tasks import Classification, Metric, Task
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.settings.models import DEFAULT_NAMESPACE, check_resources
 
@@ -31,16 +32,16 @@ class InvalidSpecError(ValueError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training rows and hold-out rows of a classification task."""
+    """Training rows and hold-out rows."""
 
     x_train: "NDArray[Any]"
     """Features, float, shape [n, features]."""
     y_train: "NDArray[Any]"
-    """Class numbers, integer, shape [n]."""
+    """Targets, shape [n]: class numbers (integers), or numbers."""
     x_test: "NDArray[Any]"
     """Hold-out features, shape [m, features]; never seen in training."""
     y_test: "NDArray[Any]"
-    """Hold-out class numbers, shape [m]."""
+    """Hold-out targets, shape [m]."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,14 @@ class DatasetSpec:
     """Configured file or folder (None: the model's default) → the data."""
     features: int
     """Columns of x."""
-    classes: tuple[str, ...]
-    """Name of each class number."""
+    classes: tuple[str, ...] = ()
+    """Of a classification: name of each class number."""
     value_range: tuple[float, float] | None = None
     """Minimum and maximum of every feature; None: any finite number."""
     feature_names: tuple[str, ...] = ()
     """Name of each column of x, for the UI and data files; empty: `x0`, `x1` …"""
+    target_range: tuple[float, float] | None = None
+    """Minimum and maximum of a target that is a number; None: any finite number."""
 
     def names(self) -> tuple[str, ...]:
         """Return a name for each column of x."""
@@ -68,7 +71,8 @@ class TrainedModel:
     """Result of a training function, after it has written its files."""
 
     predict: "Callable[[NDArray[Any]], NDArray[Any]]"
-    """The model in memory: rows [n, features] → scores [n, outputs], as the server returns."""
+    """The model in memory: rows [n, features] → predictions [n, outputs] or [n], as the server
+    returns them."""
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -111,14 +115,27 @@ class ServerSpec:
 class Thresholds:
     """Required quality of a model."""
 
-    min_accuracy: float
-    """Minimum accuracy on the hold-out set, 0 to 1."""
-    max_accuracy_drop: float = 0.02
-    """Maximum loss of accuracy, compared with the deployed version."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """Name of a metric of the task → the worst value on the hold-out set that passes: a minimum if
+    higher is better, else a maximum. The first metric is the one that tables show, and by which
+    the model is compared with the deployed version."""
+    max_loss: float | None = None
+    """Maximum loss of the first metric, compared with the deployed version; None: the metric's
+    default, 0.02 for accuracy and R², else 0."""
     max_p99_ms: float = 100.0
     """Maximum 99th percentile of the latency of single-row requests through the gateway, ms."""
     tolerance: float = 1e-4
-    """Maximum difference between a served and an offline score."""
+    """Maximum difference between a served and an offline score; relative if it is above 1."""
+    min_accuracy: InitVar[float | None] = None
+    """Short for `limits={"accuracy": …}`."""
+    max_accuracy_drop: InitVar[float | None] = None
+    """Short for `max_loss`."""
+
+    def __post_init__(self, min_accuracy: float | None, max_accuracy_drop: float | None) -> None:
+        if min_accuracy is not None:
+            object.__setattr__(self, "limits", {**self.limits, "accuracy": min_accuracy})
+        if max_accuracy_drop is not None:
+            object.__setattr__(self, "max_loss", max_accuracy_drop)
 
 
 @dataclass(frozen=True)
@@ -140,6 +157,8 @@ class ModelSpec:
     """Trains, writes the files for serving to the empty folder, returns the model in memory."""
     server: ServerSpec
     thresholds: Thresholds
+    task: Task = field(default_factory=Classification)
+    """What it predicts: `Classification`, `Regression` or `Custom` of `catalog.tasks`."""
     hyperparameters: Hyperparameters = field(default_factory=dict)
     training_timeout: float = 600.0
     """Timeout of a training in seconds."""
@@ -149,7 +168,12 @@ class ModelSpec:
     """A row for `curl`; empty: the first row of the hold-out set."""
 
     def __post_init__(self) -> None:
-        parts = {"dataset": DatasetSpec, "server": ServerSpec, "thresholds": Thresholds}
+        parts = {
+            "dataset": DatasetSpec,
+            "server": ServerSpec,
+            "task": Task,
+            "thresholds": Thresholds,
+        }
         reasons = [
             f"{field} is {getattr(self, field)!r}; it must be a {kind.__name__}"
             for field, kind in parts.items()
@@ -157,3 +181,20 @@ class ModelSpec:
         ]
         if reasons := reasons or list(faults.of_model(self)):
             raise InvalidSpecError(self.name, reasons)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that have a threshold; the first one is the main metric."""
+        found = (self.task.find_metric(name) for name in self.thresholds.limits)
+        return tuple(metric for metric in found if metric is not None)
+
+    @property
+    def metric(self) -> Metric:
+        """The main metric: tables show it, and versions are compared by it."""
+        return self.metrics[0]
+
+    @property
+    def max_loss(self) -> float:
+        """Maximum loss of the main metric beside the deployed version, in the metric's unit."""
+        given = self.thresholds.max_loss
+        return self.metric.usual_loss if given is None else given

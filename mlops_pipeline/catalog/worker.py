@@ -12,14 +12,15 @@ import platform
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.catalog import describing, evaluating
+from mlops_pipeline.catalog import describing, evaluating, plotting, tasks
 from mlops_pipeline.catalog.registry import load_model
-from mlops_pipeline.catalog.spec import Dataset, ModelSpec
+from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
+from mlops_pipeline.catalog.tasks.metric import HOLDOUT_ROWS
 from mlops_pipeline.serving.artifact import EXAMPLE, saved_models
 from mlops_pipeline.serving.frameworks import get_framework
 
@@ -63,7 +64,7 @@ def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
     """
     import numpy as np
 
-    dataset = _whole_labels(_numeric(spec, spec.dataset.load(file)))
+    dataset = _numeric(spec, spec.dataset.load(file))
     output.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(output / DATA, **vars(dataset))
     (output / PROFILE).write_text(json.dumps(profile(spec, dataset), indent=2, sort_keys=True))
@@ -71,28 +72,21 @@ def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
 
 
 def _numeric(spec: ModelSpec, dataset: Dataset) -> Dataset:
-    """Return the dataset as arrays of numbers, with class names replaced by class numbers.
+    """Return the dataset as arrays of numbers, with the targets as the task encodes them.
 
     Raises:
-        ValueError: a value is neither a number nor a class; names the array and the value.
+        ValueError: a value is no number and cannot be encoded; names the array and the value.
     """
     import numpy as np
 
     def numbers(name: str, values: object) -> "NDArray[Any]":
         array = np.asarray(values)
-        if array.dtype.kind in "biuf":
-            return array
-        if (
-            name.startswith("y")
-            and array.ndim == 1
-            and set(array.tolist()) <= set(spec.dataset.classes)
-        ):
-            numbers_of = {text: number for number, text in enumerate(spec.dataset.classes)}
-            return np.array([numbers_of[label] for label in array.tolist()])
         try:
-            return array.astype(np.float64)
+            if name.startswith("y"):
+                return spec.task.encode(array, spec.dataset)
+            return array if array.dtype.kind in "biuf" else array.astype(np.float64)
         except (TypeError, ValueError) as error:
-            wanted = "numbers" if name.startswith("x") else f"numbers, or {spec.dataset.classes}"
+            wanted = "numbers" if name.startswith("x") else spec.task.expected_targets(spec.dataset)
             raise ValueError(
                 f"{name} of the dataset of {spec.name} must contain {wanted}: {error}"
             ) from error
@@ -100,19 +94,8 @@ def _numeric(spec: ModelSpec, dataset: Dataset) -> Dataset:
     return Dataset(**{name: numbers(name, values) for name, values in vars(dataset).items()})
 
 
-def _whole_labels(dataset: Dataset) -> Dataset:
-    """Convert labels to integers if that is lossless; the checks find the other labels."""
-    import numpy as np
-
-    def whole(labels: "NDArray[Any]") -> "NDArray[Any]":
-        same = labels.ndim == 1 and np.isfinite(labels).all() and (labels == labels // 1).all()
-        return labels.astype(np.int64) if same else labels
-
-    return replace(dataset, y_train=whole(dataset.y_train), y_test=whole(dataset.y_test))
-
-
 def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
-    """Describe the data: shape, missing values, minimum, maximum, rows per class."""
+    """Describe the data: shape, missing values, minimum, maximum, and its targets."""
     import numpy as np
 
     report: dict[str, Any] = {}
@@ -126,8 +109,7 @@ def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
             "missing": int(x.size - finite.size),
             "minimum": float(finite.min()) if finite.size else 0.0,
             "maximum": float(finite.max()) if finite.size else 0.0,
-            "rows_per_class": {c: int((y == n).sum()) for n, c in enumerate(spec.dataset.classes)},
-            "unknown_labels": int((~np.isin(y, range(len(spec.dataset.classes)))).sum()),
+            **spec.task.profile(y, spec.dataset),
         }
     return report
 
@@ -146,14 +128,17 @@ def write_model(
     for saved in saved_models(output / MODEL).values():
         # Optional, and holds a random number: without it the same weights are the same bytes.
         (saved / "fingerprint.pb").unlink(missing_ok=True)
-    scores = np.asarray(trained.predict(dataset.x_test), dtype=np.float64)
-    _refuse_useless(spec, output / MODEL, scores, len(dataset.x_test))
+    predictions = _predictions(spec, trained, dataset)
+    _refuse_useless(spec, output / MODEL, predictions, len(dataset.x_test))
     _write_example(dataset, output / MODEL / EXAMPLE)
-    evaluating.evaluate(spec, dataset, scores, trained, output / EVALUATION)
+    evaluating.evaluate(spec, dataset, predictions, trained, output / EVALUATION)
     (output / REPORT).write_text(
         json.dumps(
             {
-                "metrics": metrics(dataset.y_test, scores),
+                "metrics": {
+                    **spec.task.measure(dataset.y_test, predictions),
+                    HOLDOUT_ROWS: float(len(predictions)),
+                },
                 "versions": versions(spec),
                 "inputs": [asdict(tensor) for tensor in trained.inputs],
                 "outputs": [asdict(tensor) for tensor in trained.outputs],
@@ -162,35 +147,35 @@ def write_model(
     )
 
 
-def _refuse_useless(spec: ModelSpec, folder: Path, scores: "NDArray[Any]", rows: int) -> None:
+def _predictions(spec: ModelSpec, trained: TrainedModel, dataset: Dataset) -> "NDArray[Any]":
+    """Return what the model predicts for the hold-out set, shape [n, outputs].
+
+    Raises:
+        ValueError: it is text, or rows of different lengths.
+    """
     import numpy as np
 
+    try:
+        found = np.asarray(trained.predict(dataset.x_test), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the model of {spec.name} does not predict numbers ({error}); train it on the targets "
+            "of the dataset, where a class is a number"
+        ) from error
+    return found.reshape(-1, 1) if found.ndim == 1 else found
+
+
+def _refuse_useless(spec: ModelSpec, folder: Path, predictions: "NDArray[Any]", rows: int) -> None:
     if not any(path.is_file() for path in folder.rglob("*")):
         raise ValueError(f"the training function of {spec.name} wrote no file to its folder")
-    wanted = (rows, len(spec.dataset.classes))
-    if scores.shape != wanted or not np.isfinite(scores).all():
-        raise ValueError(
-            f"the model of {spec.name} returned scores of shape {scores.shape}; expected finite "
-            f"numbers of shape {wanted}, one column per class"
-        )
+    if reason := spec.task.describe_misfit(predictions, rows, spec.dataset):
+        raise ValueError(f"the model of {spec.name} returned {reason}")
 
 
 def _write_example(dataset: Dataset, path: Path) -> None:
     """Write a row that the model has just predicted; its server tries it before it is ready."""
     if not path.exists():
         path.write_text(json.dumps(dataset.x_test[:1].tolist()))
-
-
-def metrics(labels: "NDArray[Any]", scores: "NDArray[Any]") -> dict[str, float]:
-    """Return accuracy (0 to 1) and log loss (nats, natural logarithm) of scores [n, classes]."""
-    import numpy as np
-
-    likelihood = np.clip(scores[np.arange(len(labels)), labels], 1e-15, 1.0)
-    return {
-        "accuracy": float((scores.argmax(axis=1) == labels).mean()),
-        "log_loss": float(-np.log(likelihood).mean()),
-        "holdout_rows": float(len(labels)),
-    }
 
 
 def versions(spec: ModelSpec) -> dict[str, str]:
@@ -212,8 +197,9 @@ def _place_of(error: BaseException) -> str:
 
 def fingerprint() -> str:
     """Return the SHA-256 of these files: the code of a job besides the model's own functions."""
-    files = (__file__, describing.__file__, evaluating.__file__)
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+    modules = (__file__, describing.__file__, evaluating.__file__, plotting.__file__)
+    files = (*map(Path, modules), *sorted(Path(tasks.__file__).parent.glob("*.py")))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def models(
     from mlops_pipeline.cli.models import list_artifacts
 
     context = load_context()
-    columns = ("model", "digest", "created", "accuracy", "verdict", "served", "")
+    columns = ("model", "digest", "created", "quality", "verdict", "served", "")
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for registered in [context.model(model)] if model else context.models:
         for row in list_artifacts(context, registered):

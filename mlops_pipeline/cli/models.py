@@ -1,6 +1,9 @@
 """`models`: every artifact, how it stands and when it served."""
 
+from collections.abc import Mapping
+
 from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.catalog.tasks import Metric
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.delivery.artifacts import StoredArtifact
 from mlops_pipeline.delivery.criteria import required_checks
@@ -12,7 +15,7 @@ from mlops_pipeline.delivery.verdicts import Standing, VerdictLog, standing
 def list_artifacts(context: Context, model: RegisteredModel) -> list[tuple[str, ...]]:
     """Return a row for each artifact, the newest first.
 
-    Model, digest, creation time, accuracy, verdict, times of serving, and whether it is deployed.
+    Model, digest, creation time, main metric, verdict, times of serving, whether it is deployed.
     """
     used = deployed_uris(context.platform.deployments)
     known = VerdictLog(context.platform.object_store()).standings(
@@ -25,13 +28,19 @@ def list_artifacts(context: Context, model: RegisteredModel) -> list[tuple[str, 
             model.name,
             artifact.ref.digest[:12],
             artifact.created,
-            "" if artifact.accuracy is None else f"{artifact.accuracy:.4f}",
+            describe_quality(model.spec.metric, artifact.metrics),
             (stands := known.get(artifact.ref.digest, standing(()))).describe(),
             _served(stands),
             _mark(artifact, used),
         )
         for artifact in context.artifacts.list(model.name)
     ]
+
+
+def describe_quality(metric: Metric, metrics: Mapping[str, float]) -> str:
+    """Return the model's main metric: `accuracy 0.9667`; empty if the artifact does not have it."""
+    value = metrics.get(metric.name)
+    return "" if value is None else f"{metric.label} {metric.shown(value)}"
 
 
 def _served(stands: Standing) -> str:

@@ -113,23 +113,13 @@ def _row_of_holdout(context: Context, model: RegisteredModel) -> "ArrayLike":
 
 
 def table_of(spec: ModelSpec, reply: Reply) -> Table:
-    """Return the reply as a table: with the best class, if there is a score for each class.
-
-    Other columns have the names that the server gives them. Text is shown as it is.
-    """
-    classes = spec.dataset.classes
+    """Return the reply as a table for the model's task. Text is shown as it is."""
     try:
         scores = matrix(reply.rows)
     except (TypeError, ValueError):
         rows = [row if isinstance(row, list) else [row] for row in reply.rows]
         return _table(reply.names, [[_shown(value) for value in row] for row in rows])
-    cells = [[f"{score:.4f}" for score in row] for row in scores]
-    if len(scores[0]) != len(classes):
-        return _table(reply.names, cells)
-    best = [classes[row.index(max(row))] for row in scores]
-    return _table(
-        ["class", *classes], [[name, *row] for name, row in zip(best, cells, strict=True)]
-    )
+    return _table(*spec.task.answer_table(scores, reply.names, spec.dataset))
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -298,7 +298,7 @@ def _coloured(state: str) -> str:
 
 
 def show_summary(context: Context, console: Console) -> None:
-    """Print the table that `up` ends with: addresses, versions, accuracies, and lines for curl."""
+    """Print the table that `up` ends with: addresses, versions, metrics, and lines for curl."""
     status = observe(context)
     layers = Table("layer", "address", box=None, pad_edge=False, header_style="bold")
     for layer in status.layers:
@@ -307,11 +307,13 @@ def show_summary(context: Context, console: Console) -> None:
     console.print()
     registered = {m.name: m for m in context.models}
     serving = [m for m in status.models if m.name in registered and _is_serving(m)]
-    models = Table("model", "version", "accuracy", box=None, pad_edge=False, header_style="bold")
+    models = Table("model", "version", "quality", box=None, pad_edge=False, header_style="bold")
     models.add_column("url", overflow="fold")
     for model in serving:
         digest = model.predictors[0].digest
-        models.add_row(model.name, digest[:12], _accuracy(context, model.name, digest), model.url)
+        models.add_row(
+            model.name, digest[:12], _quality(context, registered[model.name], digest), model.url
+        )
     console.print(models)
     _show_pins(status, console)
     for model in serving:
@@ -324,13 +326,15 @@ def _is_serving(model: ModelStatus) -> bool:
     return bool(model.predictors and model.predictors[0].digest)
 
 
-def _accuracy(context: Context, name: str, digest: str) -> str:
+def _quality(context: Context, model: RegisteredModel, digest: str) -> str:
+    from mlops_pipeline.cli.models import describe_quality
     from mlops_pipeline.delivery.artifacts import ref_to
 
     try:
-        return f"{context.artifacts.manifest(ref_to(name, digest)).metrics['accuracy']:.4f}"
+        metrics = context.artifacts.manifest(ref_to(model.name, digest)).metrics
     except PipelineError:
         return "unknown"
+    return describe_quality(model.spec.metric, metrics)
 
 
 def curl_line(context: Context, model: RegisteredModel, status: ModelStatus) -> str:

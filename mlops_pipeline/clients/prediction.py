@@ -176,12 +176,14 @@ def request_for(rows: "ArrayLike") -> bytes:
 
 
 def matrix(scores: Any) -> list[list[float]]:
-    """Return rows of numbers unchanged.
+    """Return rows of numbers; those of a model with one output may be numbers, not lists.
 
     Raises:
-        TypeError: the rows are not lists.
+        TypeError: the rows are neither lists nor numbers.
         ValueError: they are of different lengths, or contain something else.
     """
+    if scores and all(type(value) in (int, float) for value in scores):
+        return [[value] for value in scores]
     widths = {len(row) for row in scores}
     numbers = all(type(value) in (int, float) for row in scores for value in row)
     if len(widths) != 1 or not numbers:

@@ -13,7 +13,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,27 +54,27 @@ class Holdout:
     x: "NDArray[Any]"
     """Shape [n, features]."""
     y: "NDArray[Any]"
-    """Class numbers, shape [n]."""
+    """Targets, shape [n]: class numbers, or numbers."""
     scores: "NDArray[Any]"
     """Shape [n, outputs]."""
 
     def sample(self, most: int) -> "Holdout":
-        """Return at most `most` of the rows, of each class as many in proportion."""
+        """Return at most `most` of the rows, spread over the classes or the range of targets."""
         chosen = spread(self.y, most=most)
         return Holdout(self.x[chosen], self.y[chosen], self.scores[chosen])
 
 
-def spread(labels: "NDArray[Any]", *, most: int) -> "NDArray[Any]":
-    """Return the numbers of at most `most` rows, in ascending order, spread over each class.
+def spread(targets: "NDArray[Any]", *, most: int) -> "NDArray[Any]":
+    """Return the numbers of at most `most` rows, in ascending order, spread over the targets.
 
-    They are evenly spaced where the rows are sorted by class, so that neither a set that is sorted
+    They are evenly spaced where the rows are sorted by target, so that neither a set that is sorted
     nor one in which the classes alternate leaves a class out.
     """
     import numpy as np
 
-    by_class = np.argsort(labels, kind="stable")
-    places = np.linspace(0, len(labels) - 1, min(most, len(labels))).astype(np.int64)
-    return np.sort(by_class[places])
+    by_target = np.argsort(targets, kind="stable")
+    places = np.linspace(0, len(targets) - 1, min(most, len(targets))).astype(np.int64)
+    return np.sort(by_target[places])
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class StoredArtifact:
     ref: ModelRef
     created: str
     """UTC, ISO 8601; empty when incomplete."""
-    accuracy: float | None
+    metrics: Mapping[str, float]
+    """Name → value on its hold-out set; empty when incomplete."""
     size: int
     """Bytes of its files."""
     complete: bool
@@ -268,14 +269,14 @@ class ArtifactStore:
             )
         return data
 
-    def evaluation_files(self, ref: ModelRef, names: Collection[str]) -> dict[str, bytes]:
-        """Return those of these files that the artifact's evaluation has.
+    def evaluation_files(self, ref: ModelRef, *, suffixes: tuple[str, ...]) -> dict[str, bytes]:
+        """Return name → content of the evaluation's files whose names end like this.
 
         Raises:
             IntegrityError: one was changed.
         """
         manifest = self.manifest(ref)
-        known = [name for name in names if name in manifest.evaluation]
+        known = [name for name in sorted(manifest.evaluation) if name.endswith(suffixes)]
         return {name: self._evaluation_file(ref, manifest, name) for name in known}
 
     def evidence(
@@ -325,10 +326,8 @@ class ArtifactStore:
         try:
             manifest = self.manifest(ref)
         except (NotFoundError, IntegrityError):
-            return StoredArtifact(ref, "", None, size, complete=False)
-        return StoredArtifact(
-            ref, manifest.created, manifest.metrics.get("accuracy"), size, complete=True
-        )
+            return StoredArtifact(ref, "", {}, size, complete=False)
+        return StoredArtifact(ref, manifest.created, manifest.metrics, size, complete=True)
 
 
 def _evaluation_key(ref: ModelRef, name: str) -> str:

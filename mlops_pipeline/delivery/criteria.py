@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec
-from mlops_pipeline.clients.errors import IntegrityError, NotFoundError
+from mlops_pipeline.catalog.tasks import Metric
+from mlops_pipeline.clients.errors import ConflictError, IntegrityError, NotFoundError
 from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.deploying import find_last_good
 from mlops_pipeline.delivery.history import place_for
@@ -20,13 +21,15 @@ NOT_WORSE = "not_worse_than_deployed"
 MATCHES = "matches_its_manifest"
 
 
-def dataset_criteria(spec: DatasetSpec) -> tuple[Criterion, ...]:
+def dataset_criteria(model: ModelSpec) -> tuple[Criterion, ...]:
     """Return what must hold of a model's data; bad data trains nothing."""
+    spec = model.dataset
+    targets = model.task.target_check(spec)
     return (
         _of_profile(
             spec,
             "has_expected_schema",
-            f"Both splits have {spec.features} features in their range, one known label per row.",
+            f"Both splits have {spec.features} features in their range, one known target per row.",
             lambda profile: schema_problems(spec, profile),
         ),
         _of_profile(
@@ -41,14 +44,9 @@ def dataset_criteria(spec: DatasetSpec) -> tuple[Criterion, ...]:
         ),
         _of_profile(
             spec,
-            "has_all_classes",
-            f"Each of the {len(spec.classes)} classes is in both splits.",
-            lambda profile: [
-                f"{split}: no row of the class {name}"
-                for split, part in profile.items()
-                for name, rows in part["rows_per_class"].items()
-                if not rows
-            ],
+            targets.name,
+            targets.description,
+            targets.find_problems,
         ),
     )
 
@@ -63,6 +61,7 @@ def _of_profile(
         "features": str(spec.features),
         "classes": ", ".join(spec.classes),
         "value_range": str(spec.value_range or ""),
+        **({"target_range": str(spec.target_range)} if spec.target_range else {}),
     }
 
     def decide(judge: Judge, ref: DatasetRef) -> Verdict:
@@ -87,7 +86,7 @@ def schema_problems(spec: DatasetSpec, profile: Mapping[str, Any]) -> list[str]:
             problems.append(
                 f"{split}: expected labels of shape {shape[:1]}, got {part['label_shape']}"
             )
-        if part["unknown_labels"]:
+        if part.get("unknown_labels"):
             problems.append(f"{split}: {part['unknown_labels']} labels belong to unknown classes")
         least, greatest = spec.value_range or (float("-inf"), float("inf"))
         if part["minimum"] < least or part["maximum"] > greatest:
@@ -105,7 +104,7 @@ def model_criteria(spec: ModelSpec) -> tuple[Criterion, ...]:
 
 def own_criteria(spec: ModelSpec) -> tuple[Criterion, ...]:
     """Return what must hold of an artifact whatever was deployed before it."""
-    return (_accurate(spec), _matches(), _no_skew(spec))
+    return (*(_reaches(spec, metric) for metric in spec.metrics), _matches(), _no_skew(spec))
 
 
 def required_checks(spec: ModelSpec) -> tuple[str, ...]:
@@ -113,34 +112,52 @@ def required_checks(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(criterion.name for criterion in model_criteria(spec))
 
 
-def _accurate(spec: ModelSpec) -> Criterion:
-    least = spec.thresholds.min_accuracy
+def _reaches(spec: ModelSpec, metric: Metric) -> Criterion:
+    limit = spec.thresholds.limits[metric.name]
 
     def decide(judge: Judge, ref: ModelRef) -> Verdict:
-        accuracy = judge.artifacts.manifest(ref).metrics["accuracy"]
+        value = judge.artifacts.manifest(ref).metrics.get(metric.name)
+        if value is None:
+            return Verdict(
+                passed=False,
+                description=f"the {metric.label} is undefined for this artifact's predictions",
+            )
         return Verdict(
-            accuracy >= least,
-            f"the accuracy on the hold-out set is {accuracy:.4f}, the threshold is {least:g}",
-            {"accuracy": accuracy, "threshold": least},
+            metric.meets(value, limit),
+            f"the {metric.label} on the hold-out set is {metric.shown(value)}, the threshold is "
+            f"{limit:g}",
+            {metric.name: value, "threshold": limit},
         )
 
     return Criterion(
-        "accuracy_at_least_threshold",
-        f"Accuracy on the hold-out set is at least {least:g}.",
-        lambda _judge, _ref: {"min_accuracy": repr(least)},
+        threshold_check(metric),
+        f"{describe_limit(metric, limit)} on the hold-out set.",
+        lambda _judge, _ref: {
+            f"{'min' if metric.higher_is_better else 'max'}_{metric.name}": repr(limit)
+        },
         decide,
     )
 
 
+def threshold_check(metric: Metric) -> str:
+    """Return the name of the check of a metric: `rmse_at_most_threshold`."""
+    return f"{metric.name}_{metric.limit_name}_threshold"
+
+
+def describe_limit(metric: Metric, limit: float) -> str:
+    """Return what the threshold demands: `The RMSE is at most 60`."""
+    return f"The {metric.label} is {metric.limit_name.replace('_', ' ')} {limit:g}"
+
+
 def _not_worse(spec: ModelSpec) -> Criterion:
-    allowed = spec.thresholds.max_accuracy_drop
+    allowed, metric = spec.max_loss, spec.metric
 
     def facts(judge: Judge, ref: ModelRef) -> Facts:
         reference = _find_reference(spec, judge, ref)
         return {
             COMPARED_WITH: reference.digest if reference else "",
             PLACE: place_for(spec, judge.platform),
-            "max_accuracy_drop": repr(allowed),
+            f"max_{metric.name}_{metric.loss_name}": repr(allowed),
         }
 
     def decide(judge: Judge, ref: ModelRef) -> Verdict:
@@ -157,7 +174,7 @@ def _not_worse(spec: ModelSpec) -> Criterion:
                 artifacts=judge.artifacts,
                 environment=judge.platform.serving_environment,
             )
-        except (NotFoundError, IntegrityError) as error:
+        except (NotFoundError, IntegrityError, ConflictError) as error:
             return Verdict(
                 passed=False,
                 description=f"could not compare it with {reference.digest[:12]}, the last good "
@@ -166,14 +183,14 @@ def _not_worse(spec: ModelSpec) -> Criterion:
             )
         return Verdict(
             not trial.comparison.is_loss(allowed=allowed),
-            trial.describe(allowed=allowed),
+            trial.describe(metric, allowed=allowed),
             trial.metadata(),
         )
 
     return Criterion(
         NOT_WORSE,
-        "On the same hold-out rows, its accuracy is not significantly lower than that of the last "
-        f"good deployed version; a drop of {allowed:g} is allowed.",
+        f"On the same hold-out rows, its {metric.label} is not significantly worse than that of "
+        f"the last good deployed version; a {metric.loss_name} of {allowed:g} is allowed.",
         facts,
         decide,
     )

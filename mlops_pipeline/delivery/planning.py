@@ -76,7 +76,7 @@ def plan_model(
             _dataset(model, "load", "no snapshot of these inputs"),
             *_unknown(model, "its dataset is new", platform=platform),
         ]
-    known = judge.find_unmet(dataset_criteria(model.spec.dataset), snapshot.ref)
+    known = judge.find_unmet(dataset_criteria(model.spec), snapshot.ref)
     if refusal := _refusal(known):
         held = f"its dataset is refused: {refusal}"
         return [

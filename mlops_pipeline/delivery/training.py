@@ -138,6 +138,7 @@ def _manifest(order: TrainingOrder, folder: Path, inputs_digest: str, run_id: st
     return Manifest(
         name=spec.name,
         framework=spec.framework,
+        task=spec.task.name,
         files=hash_files(folder / worker.MODEL),
         inputs=tuple(_tensor(t) for t in report["inputs"]),
         outputs=tuple(_tensor(t) for t in report["outputs"]),

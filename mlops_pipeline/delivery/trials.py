@@ -1,29 +1,26 @@
 """A new artifact beside the one that it would replace, both asked the same hold-out rows."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.catalog.tasks import Classification, Comparison, Metric
 from mlops_pipeline.clients.errors import (
     CommandError,
+    ConflictError,
     IntegrityError,
     UnavailableError,
 )
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
-from mlops_pipeline.delivery.comparison import (
-    Comparison,
-    compare_on_other_rows,
-    compare_on_same_rows,
-)
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verification import scores_where_served
 from mlops_pipeline.platforms.platform import ServingEnvironment
 from mlops_pipeline.serving.errors import ExitCode
 
 _COMPARED_ROWS = 20_000
-"""Most hold-out rows on which two artifacts are compared, of each class as many in proportion."""
+"""Most hold-out rows on which two artifacts are compared, spread over the targets."""
 _MISFITS = (ExitCode.MODEL, ExitCode.ROWS)
 """Exit codes of a trial that says what stays so: the model does not load there, or refuses rows."""
 
@@ -38,21 +35,19 @@ class Trial:
     unpaired: str
     """Why each was judged on its own hold-out set; empty: both answered the same rows."""
 
-    def describe(self, *, allowed: float) -> str:
-        """Return what was seen in a few sentences; `allowed` is the drop that is allowed."""
-        seen, other = self.comparison, self.reference.digest[:12]
-        if seen.lost is None:
+    def describe(self, metric: Metric, *, allowed: float) -> str:
+        """Return what was seen in a few sentences; `allowed` is the loss that is allowed."""
+        seen, other, show = self.comparison, self.reference.digest[:12], metric.shown
+        where = f"on the same {seen.rows} hold-out rows"
+        if self.unpaired:
             where = f"each on its own hold-out set, because {self.unpaired}"
-        else:
-            where = (
-                f"on the same {seen.rows} hold-out rows: {seen.lost} rows became wrong, "
-                f"{seen.gained} became right"
-            )
+        elif seen.lost is not None:
+            where += f": {seen.lost} rows became wrong, {seen.gained} became right"
         weight = "significant" if seen.is_loss(allowed=0.0) else "not significant"
         return (
-            f"the accuracy is {seen.accuracy:.4f}, and that of the deployed {other} is "
-            f"{seen.reference_accuracy:.4f}, {where}. The drop is {seen.drop:.4f} "
-            f"(90 % interval {seen.low:.4f} to {seen.high:.4f}, p = {seen.p:.2g}, {weight}); "
+            f"the {metric.label} is {show(seen.value)}, and that of the deployed {other} is "
+            f"{show(seen.reference_value)}, {where}. The {metric.loss_name} is {show(seen.loss)} "
+            f"(90 % interval {show(seen.low)} to {show(seen.high)}, p = {seen.p:.2g}, {weight}); "
             f"{allowed:g} is allowed"
         )
 
@@ -60,7 +55,7 @@ class Trial:
         """Return the numbers for the UI."""
         seen = asdict(self.comparison)
         numbers = {name: value for name, value in seen.items() if value is not None}
-        return numbers | {"drop": self.comparison.drop, "deployed_digest": self.reference.digest}
+        return numbers | {"deployed_digest": self.reference.digest}
 
 
 def compare_with(
@@ -71,27 +66,26 @@ def compare_with(
     artifacts: ArtifactStore,
     environment: ServingEnvironment,
 ) -> Trial:
-    """Let `reference` answer the hold-out set of `ref`, and compare how many rows each gets right.
+    """Let `reference` answer the hold-out set of `ref`, and compare both by the main metric.
 
-    What it answers is found out once per pair and serving environment. Where these rows or the
-    environment are not for it, each artifact is judged on the hold-out set of its own.
+    This is done once per pair, metric and serving environment. Where these rows or the environment
+    are not for it, each artifact is judged on the hold-out set of its own.
 
     Raises:
         UnavailableError: the object store did not answer, or `reference` was not asked to the end;
             that says nothing of either.
         NotFoundError: `reference` is not in the object store.
         IntegrityError: one of the two was changed.
+        ConflictError: `reference` is a model of another task.
     """
-    import numpy as np
-
     holdout = artifacts.holdout(ref)
-    asked = holdout.sample(_COMPARED_ROWS)
-    right = asked.scores.argmax(axis=1) == asked.y
-    answers: list[int] = []
     reason = _describe_misfit(holdout, spec, reference, artifacts)
     if not reason:
         try:
-            answers = _answers_of(spec, ref, reference, asked, artifacts, environment)
+            seen = _compare_paired(
+                spec, ref, reference, holdout, artifacts=artifacts, environment=environment
+            )
+            return Trial(reference, seen, "")
         except CommandError as error:
             if error.exit_code not in _MISFITS:
                 raise UnavailableError(
@@ -99,73 +93,63 @@ def compare_with(
                     f"compared: {error}; run the command again"
                 ) from error
             reason = str(error)
-    if reason:
-        reason = f"{reference.digest[:12]} cannot answer the new rows: {reason}"
-        return Trial(reference, _compare_apart(holdout, reference, artifacts), reason)
-    comparison = compare_on_same_rows(
-        right=right, reference_right=np.asarray(answers, dtype=np.int64) == asked.y
-    )
-    return Trial(reference, comparison, "")
+    old = artifacts.holdout(reference)
+    seen = spec.metric.compare_apart((holdout.y, holdout.scores), (old.y, old.scores))
+    return Trial(reference, seen, f"{reference.digest[:12]} cannot answer the new rows: {reason}")
 
 
-def _answers_of(
+def _compare_paired(
     spec: ModelSpec,
     ref: ModelRef,
     reference: ModelRef,
-    asked: Holdout,
+    holdout: Holdout,
+    *,
     artifacts: ArtifactStore,
     environment: ServingEnvironment,
-) -> list[int]:
-    """Return the class that `reference` answers for each row of `asked`, those of `ref`."""
-    served_as = f"{spec.server.parameters} {environment.fingerprint()} spread {_COMPARED_ROWS}"
-    name = hashlib.sha256(f"{reference.digest} {served_as}".encode()).hexdigest()
-    return artifacts.evidence(
-        ref,
-        f"answers-of-{name}",
-        make=lambda: {
-            "reference": reference.digest,
-            "classes": _ask(spec, reference, asked, artifacts, environment),
-        },
-        parse=lambda found: _one_for_each(found["classes"], rows=len(asked.y)),
-    )
-
-
-def _one_for_each(classes: Sequence[Any], *, rows: int) -> list[int]:
-    if len(classes) != rows:
-        raise ValueError(f"expected {rows} answers, got {len(classes)}")
-    return [int(number) for number in classes]
-
-
-def _ask(
-    spec: ModelSpec,
-    reference: ModelRef,
-    asked: Holdout,
-    artifacts: ArtifactStore,
-    environment: ServingEnvironment,
-) -> list[int]:
+) -> Comparison:
+    """Return how `ref` is beside what `reference` answers to rows of the hold-out set."""
     import numpy as np
 
-    scores = scores_where_served(
-        spec, reference, asked.x, artifacts=artifacts, environment=environment
-    )
-    answers = np.asarray(scores, dtype=np.float64)
-    if answers.shape != asked.scores.shape:
-        raise IntegrityError(
-            f"expected scores of shape {list(asked.scores.shape)}, got {list(answers.shape)}"
+    asked = holdout.sample(_COMPARED_ROWS)
+
+    def compare() -> Mapping[str, Any]:
+        scores = scores_where_served(
+            spec, reference, asked.x, artifacts=artifacts, environment=environment
         )
-    return [int(n) for n in answers.argmax(axis=1)]
+        answers = np.asarray(scores, dtype=np.float64)
+        if answers.shape != asked.scores.shape:
+            raise IntegrityError(
+                f"expected scores of shape {list(asked.scores.shape)}, got {list(answers.shape)}"
+            )
+        return asdict(spec.metric.compare(asked.y, asked.scores, answers))
+
+    served_as = f"{spec.server.parameters} {environment.fingerprint()} spread {_COMPARED_ROWS}"
+    pair = f"{reference.digest} {spec.task!r} {spec.metric.name} {served_as}"
+    return artifacts.evidence(
+        ref,
+        f"beside-{hashlib.sha256(pair.encode()).hexdigest()}",
+        make=compare,
+        parse=lambda found: Comparison(**found),
+    )
 
 
 def _describe_misfit(
     holdout: Holdout, spec: ModelSpec, reference: ModelRef, artifacts: ArtifactStore
 ) -> str:
-    """Say why the new rows are not for `reference`; empty where they are."""
-    if (framework := artifacts.manifest(reference).framework) != spec.framework:
-        return f"it is a {framework} model"
+    """Say why the new rows are not for `reference`; empty where they are.
+
+    Raises:
+        ConflictError: it is a model of another task.
+    """
+    manifest = artifacts.manifest(reference)
+    if (task := manifest.task or Classification.name) != spec.task.name:
+        raise ConflictError(f"it is a model for {task}, the new one for {spec.task.name}")
+    if manifest.framework != spec.framework:
+        return f"it is a {manifest.framework} model"
     old = artifacts.holdout(reference)
     for what, new_shape, old_shape in (
         ("features", holdout.x.shape[1:], old.x.shape[1:]),
-        ("classes", holdout.scores.shape[1:], old.scores.shape[1:]),
+        ("outputs", holdout.scores.shape[1:], old.scores.shape[1:]),
     ):
         if new_shape != old_shape:
             return f"it has {_size(old_shape)} {what}, the rows have {_size(new_shape)}"
@@ -174,14 +158,3 @@ def _describe_misfit(
 
 def _size(shape: Sequence[int]) -> str:
     return " x ".join(str(n) for n in shape) or "no"
-
-
-def _compare_apart(holdout: Holdout, reference: ModelRef, artifacts: ArtifactStore) -> Comparison:
-    metrics = artifacts.manifest(reference).metrics
-    rows = int(metrics.get("holdout_rows", len(holdout.y)))
-    return compare_on_other_rows(
-        right=int((holdout.scores.argmax(axis=1) == holdout.y).sum()),
-        rows=len(holdout.y),
-        reference_right=round(metrics["accuracy"] * rows),
-        reference_rows=rows,
-    )

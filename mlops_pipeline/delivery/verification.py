@@ -4,11 +4,12 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.catalog.tasks import Estimate
 from mlops_pipeline.clients.errors import CommandError, UnavailableError
 from mlops_pipeline.clients.prediction import Answer, PredictionClient
 from mlops_pipeline.clients.temporary import temporary_folder
@@ -41,7 +42,8 @@ class SkewReport:
 
     rows: int
     max_difference: float
-    """Greatest absolute difference between the served environment's and the trained scores."""
+    """Greatest difference (`max_difference`) between the served environment's and the trained
+    scores."""
     environment: str
     """Fingerprint of the serving environment."""
 
@@ -50,16 +52,19 @@ class SkewReport:
 class ServedReport:
     """How a deployment answered the hold-out set through the gateway."""
 
+    holdout_rows: int
     rows: int
+    """Those that were answered."""
     requests: int
     failed_requests: int
     wrong_digests: int
     """Answers of another artifact than the deployed one."""
     max_difference: float | None
-    """Greatest absolute difference between a served and an offline score; None where not every
-    row was answered with scores that can be compared."""
-    accuracy: float
-    """Right answers among all rows of the hold-out set, 0 to 1."""
+    """Greatest difference (`max_difference`) between a served and an offline score; None where not
+    every row was answered with scores that can be compared."""
+    quality: Mapping[str, Estimate]
+    """Name of a metric with a threshold → its value on the whole hold-out set. A row that was not
+    answered is wrong; a metric that has no wrong rows is missing then."""
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -145,25 +150,34 @@ def scores_where_served(
 
 
 def max_difference(left: "ArrayLike", right: "ArrayLike") -> float:
-    """Return max |left - right|; infinite where shapes differ or a score is not a number."""
+    """Return max |left - right| / max(1, |right|): relative where a score is above 1.
+
+    So one tolerance fits probabilities and prices. Infinite where shapes differ or a score is not a
+    number.
+    """
     import numpy as np
 
     a, b = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("inf")
-    return float(np.abs(a - b).max()) if a.size else 0.0
+    return float((np.abs(a - b) / np.maximum(1, np.abs(b))).max()) if a.size else 0.0
 
 
-def ask_holdout(deployment: DeploymentRef, holdout: Holdout, *, trust: str = "") -> ServedReport:
+def ask_holdout(
+    spec: ModelSpec, deployment: DeploymentRef, holdout: Holdout, *, trust: str = ""
+) -> ServedReport:
     """Ask the whole hold-out set in batches, then single rows for the latency.
 
     `trust` is what `Platform.gateway_trust` returns.
 
     Gives up after 120 s, or five failures in a row: what was not asked counts as not answered.
     """
+    import numpy as np
+
     asked = _Asked()
+    served = np.full(holdout.scores.shape, np.nan)
     batch = max(1, _VALUES_PER_REQUEST // max(1, holdout.x.shape[1]))
-    differences, correct, answered = [0.0], 0, 0
+    differences, answered = [0.0], 0
     with PredictionClient(deployment.url, trust=trust) as client:
         for start in range(0, len(holdout.x), batch):
             rows = slice(start, start + batch)
@@ -171,19 +185,22 @@ def ask_holdout(deployment: DeploymentRef, holdout: Holdout, *, trust: str = "")
                 differences.append(math.inf)
                 continue
             differences.append(max_difference(answer.scores, holdout.scores[rows]))
-            correct += _correct(answer, holdout, rows)
             answered += len(answer.scores)
+            if np.shape(answer.scores) == served[rows].shape:
+                served[rows] = answer.scores
         singles = [asked.ask(client, holdout.x[n : n + 1]) for n in _spread(len(holdout.x))]
     latencies = [1000 * answer.latency for answer in singles if answer is not None]
     p50, p95, p99 = _percentiles(latencies)
     greatest = max(differences)
+    estimates = {m.name: m.estimate(holdout.y, served) for m in spec.metrics}
     return ServedReport(
+        holdout_rows=len(holdout.x),
         rows=answered,
         requests=asked.requests,
         failed_requests=len(asked.failures),
         wrong_digests=sum(digest != deployment.model.digest for digest in asked.digests),
         max_difference=greatest if math.isfinite(greatest) else None,
-        accuracy=correct / len(holdout.x),
+        quality={n: found for n, found in estimates.items() if math.isfinite(found.value)},
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
@@ -225,14 +242,6 @@ class _Asked:
         self._in_a_row = 0
         self.digests.append(answer.digest)
         return answer
-
-
-def _correct(answer: Answer, holdout: Holdout, rows: slice) -> int:
-    import numpy as np
-
-    labels = holdout.y[rows]
-    predicted = np.asarray(answer.scores).argmax(axis=1)
-    return int((predicted == labels).sum()) if len(predicted) == len(labels) else 0
 
 
 def _spread(rows: int) -> Sequence[int]:

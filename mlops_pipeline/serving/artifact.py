@@ -64,6 +64,9 @@ class Manifest:
     """UTC, ISO 8601."""
     evaluation: Mapping[str, str] = field(default_factory=dict)
     """File of the evaluation (hold-out predictions, plots), beside the artifact → SHA-256."""
+    task: str = ""
+    """What it predicts: classification, regression, custom. Empty: published by a version without
+    tasks, all of whose models classify."""
     format: int = FORMAT
 
     @property
@@ -115,6 +118,8 @@ def digest_of(manifest: Mapping[str, Any]) -> str:
     It is the SHA-256 of the canonical JSON (sorted keys, no spaces) of the artifact's description.
     """
     content = {key: value for key, value in manifest.items() if key not in _CIRCUMSTANCES}
+    if not content.get("task"):  # Versions without tasks had no such field.
+        content.pop("task", None)
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -19,8 +19,9 @@ import_sklearn()
 import joblib  # noqa: E402 - scikit-learn first, without what it does not need
 import sklearn  # noqa: E402
 
-METHODS = ("predict_proba", "decision_function", "predict", "transform")
-"""The methods of an estimator that can be called; the first one that it has is the default."""
+METHODS = ("predict_proba", "decision_function", "predict", "score_samples", "transform")
+"""The methods of an estimator that can be called. The default is the one that the manifest names as
+its output, because the artifact was evaluated with it; otherwise the first that it has."""
 
 
 def load_sklearn(
@@ -42,10 +43,12 @@ def load_sklearn(
             code=ExitCode.MODEL,
         ) from error
     signature = _signature(estimator, manifest)
+    evaluated = [tensor.name for tensor in manifest.outputs[:1]]
 
     def choose(parameters: Mapping[str, Parameter]) -> Signature:
         check_known(parameters, "method")
-        return replace(signature, default_outputs=(_default_method(parameters, signature),))
+        method = _default_method(parameters, signature, evaluated)
+        return replace(signature, default_outputs=(method,))
 
     return {signature.name: signature}, choose
 
@@ -124,13 +127,16 @@ def _table(answer: Any) -> object:
     return answer.toarray() if hasattr(answer, "toarray") else answer
 
 
-def _default_method(parameters: Mapping[str, Parameter], signature: Signature) -> str:
-    """Return the default method: the parameter's, otherwise the first that the estimator has.
+def _default_method(
+    parameters: Mapping[str, Parameter], signature: Signature, evaluated: Sequence[str]
+) -> str:
+    """Return the default method: the parameter's, the one that was evaluated, the first there is.
 
     Raises:
         StartError: the estimator has no such method, or its answer cannot be served.
     """
-    has = next(name for name in METHODS if name in (*signature.outputs, *signature.refused))
+    known = (*signature.outputs, *signature.refused)
+    has = next(name for name in (*evaluated, *METHODS) if name in known)
     method = str(parameters.get("method", has))
     if method in signature.refused:
         raise StartError(

@@ -101,7 +101,11 @@ def test_the_page_of_the_deployment_says_what_serves(graph_that_is_up: WholeGrap
 
 def test_the_predictions_are_numbers(graph_that_is_up: WholeGraph) -> None:
     page = graph_that_is_up.metadata("toy/predictions")
-    assert (page["accuracy"].value, page["rows"].value, page["failed_requests"].value) == (1, 10, 0)
+    assert (page["served_accuracy"].value, page["rows"].value, page["failed_requests"].value) == (
+        1,
+        10,
+        0,
+    )
     assert {"requests", "wrong_digests", "max_difference", "p50_ms", "p99_ms"} <= page.keys()
 
 

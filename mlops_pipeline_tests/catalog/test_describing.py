@@ -10,7 +10,11 @@ import pytest
 
 from mlops_pipeline.catalog import describing, evaluating, worker
 from mlops_pipeline.catalog.spec import Dataset, InvalidSpecError, ModelSpec, TrainedModel
+from mlops_pipeline.catalog.tasks import classification
+from mlops_pipeline.catalog.tasks.classification import CONFUSION_MATRIX, ROC_AND_CALIBRATION
 from mlops_pipeline_tests.toy import TOY, load
+
+PLOTS = (CONFUSION_MATRIX, ROC_AND_CALIBRATION, evaluating.TRAINING_CURVES)
 
 
 def _described(
@@ -123,8 +127,8 @@ def test_names_may_contain_matplotlib_formulas(tmp_path: Path) -> None:
     assert (tmp_path / describing.HISTOGRAMS).is_file()
     scores = np.eye(2)[data.y_test]
     evaluating.evaluate(spec, data, scores, _trained({"loss": [1.0]}), tmp_path)
-    assert "problems" not in json.loads((tmp_path / evaluating.CLASSES).read_text())
-    assert all((tmp_path / name).is_file() for name in evaluating.PLOTS)
+    assert "problems" not in json.loads((tmp_path / evaluating.TABLES).read_text())
+    assert all((tmp_path / name).is_file() for name in PLOTS)
 
 
 def _trained(history: dict[str, Any]) -> TrainedModel:
@@ -149,17 +153,18 @@ def test_a_failed_plot_does_not_fail_a_dataset_or_model(
             "could not draw histograms.png: IndexError: no bins",
         ],
     }
-    monkeypatch.setattr(evaluating, "classification", fail)
+    monkeypatch.setattr(classification, "_area", fail)
+    monkeypatch.setattr(classification, "save", fail)
     monkeypatch.setattr(evaluating, "save", fail)
     scores = np.eye(2)[data.y_test]
     evaluating.evaluate(TOY, data, scores, _trained({"loss": ["a"]}), tmp_path)
-    report = json.loads((tmp_path / evaluating.CLASSES).read_text())
+    report = json.loads((tmp_path / evaluating.TABLES).read_text())
     assert [problem.split(":")[0] for problem in report["problems"]] == [
-        "could not evaluate each class",
-        *(f"could not draw {name}" for name in evaluating.PLOTS),
+        "could not evaluate the predictions",
+        *(f"could not draw {name}" for name in PLOTS),
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("classes.json", "data.npz", "description.json", "holdout.npz", "profile.json")
+        *("data.npz", "description.json", "holdout.npz", "profile.json", "tables.json")
     ]
 
 
@@ -169,20 +174,21 @@ def test_many_classes_are_drawn_without_their_numbers(tmp_path: Path) -> None:
     labels = np.arange(40)
     data = replace(load(None), x_test=np.zeros((40, 2)), y_test=labels)
     evaluating.evaluate(spec, data, np.eye(40), _trained({}), tmp_path)
-    assert "problems" not in json.loads((tmp_path / evaluating.CLASSES).read_text())
-    assert (tmp_path / evaluating.CONFUSION_MATRIX).is_file()
+    assert "problems" not in json.loads((tmp_path / evaluating.TABLES).read_text())
+    assert (tmp_path / CONFUSION_MATRIX).is_file()
     assert not (tmp_path / evaluating.TRAINING_CURVES).exists()
 
 
 def test_a_class_that_is_never_predicted_has_no_precision() -> None:
     labels = np.array([0, 0, 1, 1])
-    report = evaluating.classification(TOY, labels, np.array([[0.9, 0.1]] * 3 + [[0.6, 0.4]]))
-    low, high = report["classes"]
+    scores = np.array([[0.9, 0.1]] * 3 + [[0.6, 0.4]])
+    report = TOY.task.tables(labels, scores, TOY.dataset)
+    low, high = report["per_class"]
     assert (low["precision"], low["recall"], low["rows"]) == (0.5, 1.0, 2)
     assert (high["precision"], high["recall"], high["f1"]) == (0.0, 0.0, 0.0)
-    assert report["confusion"] == [[2, 0], [2, 0]]
-    one = evaluating.classification(TOY, np.zeros(2, dtype=int), np.array([[1.0, 0.0]] * 2))
-    assert [row["roc_auc"] for row in one["classes"]] == [None, None]
+    assert [list(row.values()) for row in report["confusion"]] == [["low", 2, 0], ["high", 2, 0]]
+    one = TOY.task.tables(np.zeros(2, dtype=int), np.array([[1.0, 0.0]] * 2), TOY.dataset)
+    assert [row["roc_auc"] for row in one["per_class"]] == [None, None]
 
 
 def test_names_of_features_are_as_many_as_features() -> None:

@@ -11,6 +11,7 @@ import pytest
 from mlops_pipeline.catalog.iris import IRIS
 from mlops_pipeline.catalog.registry import load_catalog, load_model
 from mlops_pipeline.catalog.spec import InvalidSpecError, ModelSpec, ServerSpec
+from mlops_pipeline.catalog.tasks import Classification
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.process import run
 from mlops_pipeline.platforms.build import layer_names
@@ -182,9 +183,24 @@ def test_a_model_file_that_does_not_exist_is_named() -> None:
         ({"dataset": {"features": "4"}}, "dataset.features is '4'"),
         ({"dataset": {"load": "iris.csv"}}, "dataset.load is 'iris.csv'; it must be a function"),
         ({"dataset": {"value_range": (3, 1)}}, "dataset.value_range is"),
-        ({"thresholds": {"min_accuracy": -0.1}}, "thresholds.min_accuracy is -0.1; it must be a n"),
-        ({"thresholds": {"min_accuracy": 90}}, "thresholds.min_accuracy is 90; .* at most 1"),
-        ({"thresholds": {"max_accuracy_drop": -1}}, "thresholds.max_accuracy_drop is -1"),
+        (
+            {"thresholds": {"min_accuracy": -0.1}},
+            r"limits\['accuracy'\] is -0.1; it must be a number, ",
+        ),
+        ({"thresholds": {"min_accuracy": 90}}, r"limits\['accuracy'\] is 90; .* at most 1"),
+        ({"thresholds": {"limits": {}}}, r"limits is \{\}; it must map .*: accuracy, log_loss"),
+        (
+            {"thresholds": {"limits": {"rmse": 9}}},
+            "names the metric 'rmse'; the metrics of a class",
+        ),
+        ({"thresholds": {"limits": {"log_loss": -1}}}, r"\['log_loss'\] is -1; .*, at least 0"),
+        ({"task": "regression"}, "task is 'regression'; it must be a Task"),
+        ({"task": Classification(threshold=0.5)}, "task.threshold is for two classes, .* has 3"),
+        ({"dataset": {"target_range": (3, 1)}}, "dataset.target_range is"),
+        (
+            {"thresholds": {"max_accuracy_drop": -1}},
+            "thresholds.max_loss is -1; it must be a number, at least 0",
+        ),
         (
             {"thresholds": {"max_p99_ms": 0}},
             "thresholds.max_p99_ms is 0; it must be a number, greater",

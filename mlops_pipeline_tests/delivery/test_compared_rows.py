@@ -61,7 +61,7 @@ def test_a_holdout_set_sorted_by_class_is_compared_on_every_class(
     )
     monkeypatch.setattr(trials, "_COMPARED_ROWS", 4)  # Of 10: five low ones, then five high ones.
     seen = compare_with(TOY, new, old, artifacts=artifacts, environment=_says_low(4)).comparison
-    assert (seen.rows, seen.accuracy, seen.reference_accuracy) == (4, 1.0, 0.5)
+    assert (seen.rows, seen.value, seen.reference_value) == (4, 1.0, 0.5)
     assert (seen.lost, seen.gained) == (0, 2)
 
 

@@ -154,8 +154,8 @@ def test_a_gateway_with_a_certificate_of_its_own_is_trusted_as_the_platform_says
     deployment, _ = deploy(TOY, ref, platform=platform, artifacts=artifacts)
     assert deployment.url.startswith("https://")
     holdout = artifacts.holdout(ref)
-    assert ask_holdout(deployment, holdout, trust=platform.trust).failures == ()
-    assert "CERTIFICATE_VERIFY_FAILED" in ask_holdout(deployment, holdout).failures[0]
+    assert ask_holdout(TOY, deployment, holdout, trust=platform.trust).failures == ()
+    assert "CERTIFICATE_VERIFY_FAILED" in ask_holdout(TOY, deployment, holdout).failures[0]
 
 
 def test_a_model_says_what_its_servers_are_given() -> None:
@@ -255,14 +255,15 @@ def test_the_holdout_set_is_judged_as_it_was_answered(
     gateway.digest = ref.digest
     deployment, _ = deploy(TOY, ref, platform=platform, artifacts=artifacts)
 
-    fine = ask_holdout(deployment, artifacts.holdout(ref))
-    assert (fine.accuracy, fine.max_difference, fine.failures) == (1.0, 0.0, ())
+    fine = ask_holdout(TOY, deployment, artifacts.holdout(ref))
+    assert (fine.quality["accuracy"].value, fine.max_difference, fine.failures) == (1.0, 0.0, ())
     assert (fine.rows, fine.wrong_digests) == (10, 0)
     assert fine.p50_ms is not None
 
     gateway.digest, gateway.failures = "other", 1
-    broken = ask_holdout(deployment, artifacts.holdout(ref))
+    broken = ask_holdout(TOY, deployment, artifacts.holdout(ref))
     assert len(broken.failures) == 1
     assert "answered 503" in broken.failures[0]
     assert broken.wrong_digests == broken.requests - 1
     assert broken.rows == 0
+    assert broken.quality["accuracy"].value == 0  # A row that was not answered is wrong.

@@ -1,13 +1,27 @@
 """One row decides nothing, a clear loss is a loss."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from mlops_pipeline.delivery.comparison import (
-    Comparison,
-    compare_on_other_rows,
-    compare_on_same_rows,
-)
+from mlops_pipeline.catalog.tasks import Classification, Comparison
+
+ACCURACY = Classification().metrics[0]
+
+
+def _column(right: "NDArray[Any]") -> "NDArray[Any]":
+    """Return predictions for rows of class 1, of which so many are right."""
+    return np.asarray(right, dtype=float).reshape(-1, 1)
+
+
+def _apart(*, right: int, rows: int, reference_right: int, reference_rows: int) -> Comparison:
+    new, old = (
+        (np.ones(of), _column(np.arange(of) < good))
+        for good, of in ((right, rows), (reference_right, reference_rows))
+    )
+    return ACCURACY.compare_apart(new, old)
 
 
 def _paired(*, both: int, lost: int, gained: int, neither: int = 0) -> Comparison:
@@ -15,7 +29,7 @@ def _paired(*, both: int, lost: int, gained: int, neither: int = 0) -> Compariso
     counts = (both, lost, gained, neither)
     new = np.repeat([True, False, True, False], counts)
     old = np.repeat([True, True, False, False], counts)
-    return compare_on_same_rows(right=new, reference_right=old)
+    return ACCURACY.compare(np.ones(len(new)), _column(new), _column(old))
 
 
 @pytest.mark.parametrize(
@@ -36,12 +50,12 @@ def test_a_loss_on_45_rows(both: int, lost: int, gained: int, p: float, loss: bo
     assert found.is_loss(allowed=0.02) is loss
     assert (found.lost, found.gained) == (lost, gained)
     assert (found.low > 0) is (found.p < 0.05)
-    assert found.low - 1e-12 <= found.drop <= found.high + 1e-12
+    assert found.low - 1e-12 <= found.loss <= found.high + 1e-12
 
 
 def test_what_is_allowed_is_allowed_however_sure_it_is() -> None:
     found = _paired(both=9_780, lost=200, gained=20)
-    assert found.drop == pytest.approx(0.018)
+    assert found.loss == pytest.approx(0.018)
     assert found.p < 1e-9
     assert not found.is_loss(allowed=0.018)
     assert found.is_loss(allowed=0.017)
@@ -55,11 +69,11 @@ def test_the_bounds_are_those_of_clopper_and_pearson() -> None:
 
 
 def test_on_other_rows_only_a_large_drop_counts() -> None:
-    one_row = compare_on_other_rows(right=37, rows=39, reference_right=44, reference_rows=45)
-    assert one_row.drop == pytest.approx(0.029, abs=1e-3)
+    one_row = _apart(right=37, rows=39, reference_right=44, reference_rows=45)
+    assert one_row.loss == pytest.approx(0.029, abs=1e-3)
     assert not one_row.is_loss(allowed=0.02)
     assert one_row.low < 0 < one_row.high
-    shuffled = compare_on_other_rows(right=16, rows=45, reference_right=44, reference_rows=45)
+    shuffled = _apart(right=16, rows=45, reference_right=44, reference_rows=45)
     assert shuffled.is_loss(allowed=0.02)
     assert (shuffled.lost, shuffled.gained) == (None, None)
     assert shuffled.low == pytest.approx(0.4867, abs=2e-2)

@@ -1,0 +1,292 @@
+"""A metric of predictions: its direction, how sure its value is, and when a loss is one.
+
+All intervals are 90 % intervals, so that each bound holds with 95 % confidence.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.clients.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIGNIFICANCE = 0.05
+"""Greatest probability of refusing an artifact that is as good as the other one."""
+HOLDOUT_ROWS = "holdout_rows"
+"""Beside the metrics in a manifest: the rows that they are of."""
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_ROUNDING = 1e-9
+_SEED = 7
+_MOST_DRAWS, _FEWEST_DRAWS = 1_000, 200
+_MOST_DRAWN = 50_000_000
+"""Numbers that are drawn at most, unless the fewest draws need more: about ten seconds."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The value of a metric on a hold-out set, with its 90 % interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How good a new artifact is beside an older one, by one metric."""
+
+    rows: int
+    """Hold-out rows of the new one."""
+    value: float
+    """Of the new one."""
+    reference_value: float
+    """Of the older one; on the same rows where they are paired."""
+    loss: float
+    """How much worse the new one is, in the metric's unit; below 0 where it is better."""
+    low: float
+    """The loss is at least this much, with 95 % confidence."""
+    high: float
+    """The loss is at most this much, with 95 % confidence."""
+    p: float
+    """Probability of a loss as large as this one if the new one is not worse."""
+    lost: int | None = None
+    """Rows that the older one answers right and the new one wrong; None where rows are not right
+    or wrong, or where each has rows of its own."""
+    gained: int | None = None
+    """Rows that the new one answers right and the older one wrong."""
+
+    def is_loss(self, *, allowed: float) -> bool:
+        """Return whether the loss is above `allowed`, and more than chance explains.
+
+        A new artifact for which the metric is undefined is a loss.
+        """
+        return math.isnan(self.value) or (self.loss > allowed + _ROUNDING and self.p < SIGNIFICANCE)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that says how good predictions are.
+
+    Its uncertainty is found by bootstrap: it is computed again on rows that are drawn with
+    replacement, for both artifacts on the same draw when they are compared (Efron and Tibshirani,
+    An Introduction to the Bootstrap, 1993, chapter 13). The draws are the same in every process.
+
+    Raises:
+        ValueError: its name is invalid, or `compute` is no function.
+    """
+
+    name: str
+    """In a threshold, the manifest and the names of checks: `rmse`."""
+    compute: "Callable[[NDArray[Any], NDArray[Any]], Any]"
+    """(targets [n], predictions [n, outputs]) → the number; NaN: undefined for these rows."""
+    higher_is_better: bool
+    title: str = ""
+    """In sentences; empty: the name."""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """The least and the greatest value that it can have."""
+    usual_loss: float = 0.0
+    """Loss beside the deployed artifact that is allowed if the thresholds do not say it."""
+
+    def __post_init__(self) -> None:
+        name: object = self.name
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name == HOLDOUT_ROWS:
+            raise ValueError(
+                f"a metric has the name {name!r}; use at most 31 lower-case letters, digits and _, "
+                f"starting with a letter, and not {HOLDOUT_ROWS}"
+            )
+        if not callable(self.compute):
+            message = f"compute of the metric {name} is {self.compute!r}, not a function"
+            raise ValueError(message)  # noqa: TRY004  # As ServerSpec: refused with its model.
+
+    @property
+    def label(self) -> str:
+        """Its name in sentences."""
+        return self.title or self.name
+
+    @property
+    def loss_name(self) -> str:
+        """What a loss of it is called."""
+        return "drop" if self.higher_is_better else "rise"
+
+    @property
+    def limit_name(self) -> str:
+        """How a limit of it is called in the names of checks."""
+        return "at_least" if self.higher_is_better else "at_most"
+
+    def meets(self, value: float, limit: float) -> bool:
+        """Return whether a value is as good as the limit; NaN is not."""
+        return value >= limit if self.higher_is_better else value <= limit
+
+    def loss_of(self, value: float, reference: float) -> float:
+        """Return how much worse a value is than the reference; below 0 where it is better."""
+        return reference - value if self.higher_is_better else value - reference
+
+    def shown(self, value: float) -> str:
+        """Return a value for people: with four decimals where both bounds are known."""
+        return f"{value:.4f}" if all(map(math.isfinite, self.bounds)) else f"{value:.5g}"
+
+    def value(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> float:
+        """Return the metric of `predictions` [n, outputs] for `targets` [n].
+
+        Raises:
+            ConfigurationError: its function failed, or returned something else than a number.
+        """
+        try:
+            return float(self.compute(targets, predictions))
+        except Exception as error:  # It may be a function of the model's file.
+            raise ConfigurationError(
+                f"could not compute the metric {self.name} of {len(targets)} rows with "
+                f"predictions of shape {list(predictions.shape)}: {type(error).__name__}: "
+                f"{error}; correct its function, which must return a number"
+            ) from error
+
+    def estimate(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> Estimate:
+        """Return the value with its interval.
+
+        Raises:
+            ConfigurationError: see `value`.
+        """
+        value = self.value(targets, predictions)
+        if math.isnan(value):
+            return Estimate(value, value, value)
+        drawn = [self.value(targets[n], predictions[n]) for n in _draws(predictions)]
+        return Estimate(value, *_interval(drawn, value))
+
+    def compare(
+        self, targets: "NDArray[Any]", new: "NDArray[Any]", old: "NDArray[Any]"
+    ) -> Comparison:
+        """Compare the predictions of two artifacts for the same rows.
+
+        Raises:
+            ConfigurationError: see `value`.
+        """
+        drawn = [
+            self.loss_of(self.value(targets[n], new[n]), self.value(targets[n], old[n]))
+            for n in _draws(new)
+        ]
+        return self._comparison(
+            len(targets), self.value(targets, new), self.value(targets, old), drawn
+        )
+
+    def compare_apart(
+        self,
+        new: "tuple[NDArray[Any], NDArray[Any]]",
+        old: "tuple[NDArray[Any], NDArray[Any]]",
+    ) -> Comparison:
+        """Compare by the (targets, predictions) of each one's own hold-out set.
+
+        Much weaker than on the same rows: it sees only a large loss.
+
+        Raises:
+            ConfigurationError: see `value`.
+        """
+        (y_new, p_new), (y_old, p_old) = new, old
+        drawn = [
+            self.loss_of(self.value(y_new[n], p_new[n]), self.value(y_old[o], p_old[o]))
+            for n, o in zip(_draws(p_new), _draws(p_old, seed=_SEED + 1), strict=False)
+        ]
+        return self._comparison(len(y_new), self.value(*new), self.value(*old), drawn)
+
+    def _comparison(
+        self, rows: int, value: float, reference: float, drawn: list[float]
+    ) -> Comparison:
+        loss = self.loss_of(value, reference)
+        worse = sum(one > 0 for one in drawn)
+        p = (1 + len(drawn) - worse) / (1 + len(drawn))
+        return Comparison(rows, value, reference, loss, *_interval(drawn, loss), p)
+
+
+def _draws(predictions: "NDArray[Any]", *, seed: int = _SEED) -> "Iterator[NDArray[Any]]":
+    """Yield the numbers of rows that are drawn with replacement, as many as there are rows."""
+    import numpy as np
+
+    rows = len(predictions)
+    generator = np.random.default_rng(seed)
+    draws = _MOST_DRAWN // max(1, predictions.size)
+    for _ in range(min(max(draws, _FEWEST_DRAWS), _MOST_DRAWS)):
+        yield generator.integers(0, rows, rows)
+
+
+def _interval(drawn: list[float], value: float) -> tuple[float, float]:
+    """Return the 90 % interval of what was drawn, which always has the value itself."""
+    import numpy as np
+
+    known = [one for one in drawn if math.isfinite(one)]
+    if not known:
+        return value, value
+    low, high = np.quantile(known, (SIGNIFICANCE, 1 - SIGNIFICANCE))
+    return min(float(low), value), max(float(high), value)
+
+
+@dataclass(frozen=True)
+class ShareOfRightRows(Metric):
+    """The share of rows that are answered right, 0 to 1: exact tests instead of the bootstrap.
+
+    Only the rows that one artifact answers right and the other wrong tell them apart. Of
+    `lost + gained` such rows `lost` is Binomial(lost + gained, 1/2) while neither is better:
+    McNemar's exact test. The bounds of the drop are those of Clopper and Pearson for that share,
+    scaled to all rows. So the lower bound is above 0 exactly where the test's p is below 0.05.
+
+    Its `compute` returns for each row whether it is right: booleans [n].
+    """
+
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def value(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> float:
+        """Return the share of right rows."""
+        return float(self.compute(targets, predictions).mean())
+
+    def estimate(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> Estimate:
+        """Return the share with Wilson's interval."""
+        right, rows = self._count(targets, predictions)
+        return Estimate(right / rows, *_wilson(right, rows))
+
+    def compare(
+        self, targets: "NDArray[Any]", new: "NDArray[Any]", old: "NDArray[Any]"
+    ) -> Comparison:
+        """Compare by McNemar's exact test."""
+        from scipy.stats import binomtest
+
+        right, before = self.compute(targets, new), self.compute(targets, old)
+        rows, lost, gained = len(right), int((before & ~right).sum()), int((right & ~before).sum())
+        low = high = 0.0
+        p = 1.0
+        if changed := lost + gained:
+            p = float(binomtest(lost, changed, 0.5, alternative="greater").pvalue)
+            bounds = binomtest(lost, changed).proportion_ci(1 - 2 * SIGNIFICANCE, method="exact")
+            low, high = ((2 * float(bound) - 1) * changed / rows for bound in bounds)
+        value, reference = float(right.mean()), float(before.mean())
+        return Comparison(rows, value, reference, reference - value, low, high, p, lost, gained)
+
+    def compare_apart(
+        self,
+        new: "tuple[NDArray[Any], NDArray[Any]]",
+        old: "tuple[NDArray[Any], NDArray[Any]]",
+    ) -> Comparison:
+        """Compare by Fisher's exact test; the bounds are those of Newcombe (1998, method 10)."""
+        from scipy.stats import fisher_exact
+
+        (right, rows), (before, rows_before) = self._count(*new), self._count(*old)
+        value, reference = right / rows, before / rows_before
+        table = [[before, rows_before - before], [right, rows - right]]
+        p = float(fisher_exact(table, alternative="greater")[1])
+        least, most = _wilson(right, rows)
+        least_before, most_before = _wilson(before, rows_before)
+        drop = reference - value
+        low = drop - math.hypot(reference - least_before, most - value)
+        high = drop + math.hypot(most_before - reference, value - least)
+        return Comparison(rows, value, reference, drop, low, high, p)
+
+    def _count(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> tuple[int, int]:
+        return int(self.compute(targets, predictions).sum()), len(targets)
+
+
+def _wilson(right: int, rows: int) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    bounds = binomtest(right, rows).proportion_ci(1 - 2 * SIGNIFICANCE, method="wilson")
+    return float(bounds.low), float(bounds.high)
