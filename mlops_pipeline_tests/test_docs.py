@@ -222,14 +222,21 @@ def _checks(tmp_path: Path) -> Mapping[str, bool]:
         samples=SamplesSettings(bookinfo=True),
     )
     settings = Settings(home=tmp_path, kind=everything)
+    catalog = load_catalog([str(file) for file in (ROOT / "examples").glob("*.py")])
     definitions = (
-        make_definitions(
-            PlatformResource.of(name, settings), catalog=load_catalog(), settings=settings
-        )
+        make_definitions(PlatformResource.of(name, settings), catalog=catalog, settings=settings)
         for name in PLATFORMS
     )
     checks = (c for made in definitions for c in made.asset_checks or ())
-    return {spec.name: spec.blocking for made in checks for spec in made.check_specs}
+    return {_generic(spec.name): spec.blocking for made in checks for spec in made.check_specs}
+
+
+def _generic(check: str) -> str:
+    """Return the name under which the runbook has the check of any metric: that of accuracy."""
+    served, is_limit = re.match(r"(served_)?", check), r"[a-z0-9_]+_at_(least|most)_threshold"
+    assert served
+    start = served.group()
+    return f"{start}accuracy_at_least_threshold" if re.fullmatch(is_limit, check) else check
 
 
 def test_the_runbook_has_a_heading_for_every_check_and_no_other(tmp_path: Path) -> None:

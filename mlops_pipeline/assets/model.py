@@ -18,7 +18,6 @@ from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.catalog.tasks.metric import HOLDOUT_ROWS
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
 from mlops_pipeline.delivery.judging import Judge
@@ -97,7 +96,11 @@ def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[s
     }
     return {
         "artifacts": serving.artifacts(spec, platform=platform, checked_next=ref),
-        **{f"holdout_{n}": v for n, v in manifest.metrics.items() if n != HOLDOUT_ROWS},
+        **{
+            f"holdout_{metric.name}": manifest.metrics[metric.name]
+            for metric in spec.task.metrics
+            if metric.name in manifest.metrics
+        },
         **tables,
         **metadata.of_problems(report),
         **plots,

@@ -84,7 +84,7 @@ def schema_problems(spec: DatasetSpec, profile: Mapping[str, Any]) -> list[str]:
             )
         if part["label_shape"] != shape[:1]:
             problems.append(
-                f"{split}: expected labels of shape {shape[:1]}, got {part['label_shape']}"
+                f"{split}: expected targets of shape {shape[:1]}, got {part['label_shape']}"
             )
         if part.get("unknown_labels"):
             problems.append(f"{split}: {part['unknown_labels']} labels belong to unknown classes")

@@ -19,7 +19,7 @@ import_sklearn()
 import joblib  # noqa: E402 - scikit-learn first, without what it does not need
 import sklearn  # noqa: E402
 
-METHODS = ("predict_proba", "decision_function", "predict", "score_samples", "transform")
+METHODS = ("predict_proba", "decision_function", "predict", "transform", "score_samples")
 """The methods of an estimator that can be called. The default is the one that the manifest names as
 its output, because the artifact was evaluated with it; otherwise the first that it has."""
 

@@ -2,12 +2,15 @@
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from mlops_pipeline.catalog.iris import IRIS
+from mlops_pipeline.catalog.spec import ModelSpec, Thresholds
+from mlops_pipeline.catalog.tasks import Regression
 from mlops_pipeline.cli.predict import table_of
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
@@ -22,12 +25,12 @@ def deployment(data: Any, code: int = 200) -> Predictions:
     return Predictions("http://iris", lambda _: HttpAnswer(code, {}, body))
 
 
-def lines(data: Any) -> list[list[str]]:
+def lines(data: Any, spec: ModelSpec = IRIS) -> list[list[str]]:
     """Return the words of each line that is printed."""
     reply = deployment(data).ask(request_for([[5.1, 3.5, 1.4, 0.2]]))
     assert (reply.digest, reply.body["data"]) == ("abc", data)
     said = io.StringIO()
-    Console(file=said, width=100).print(table_of(IRIS, reply))
+    Console(file=said, width=100).print(table_of(spec, reply))
     return [line.split() for line in said.getvalue().splitlines()]
 
 
@@ -62,7 +65,22 @@ def test_other_values_are_shown_as_json() -> None:
         ["null", "[1]"],
         ["true", "x"],
     ]
-    assert lines({"names": ["label"], "ndarray": [1, 0]}) == [["label"], ["1"], ["0"]]
+    assert lines({"names": ["label"], "ndarray": [7, 0]}) == [["label"], ["7.0000"], ["0.0000"]]
+
+
+def test_numbers_of_classes_are_shown_as_their_names() -> None:
+    assert lines({"names": [], "ndarray": [1, 0]}) == [["class"], ["versicolor"], ["setosa"]]
+
+
+def test_a_regression_has_a_prediction_for_each_row() -> None:
+    spec = replace(
+        IRIS,
+        task=Regression(),
+        dataset=replace(IRIS.dataset, classes=()),
+        thresholds=Thresholds({"rmse": 1.0}),
+    )
+    shown = lines({"names": [], "ndarray": [5.25, 234567.891]}, spec)
+    assert shown == [["prediction"], ["5.2500"], ["234567.89"]]
     assert lines({"names": [], "ndarray": []}) == [[]]
 
 

@@ -75,7 +75,7 @@ def test_a_models_plan_follows_the_current_state() -> None:
     datasets, artifacts = DatasetStore(platform.store), ArtifactStore(platform.store)
     snapshot = datasets.ensure(REGISTERED, file=None)
     assert _actions(platform) == ["verify", "train", "deploy"]
-    _judge(platform, dataset_criteria(TOY.dataset), snapshot.ref)
+    _judge(platform, dataset_criteria(TOY), snapshot.ref)
     assert _actions(platform) == ["keep", "train", "deploy"]
     order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
     ref = ensure_trained(order, datasets=datasets, artifacts=artifacts, run_id="r", force=False).ref
@@ -136,7 +136,7 @@ def _trained(platform: FakePlatform) -> TrainingOrder:
     platform.serving_environment.scores = [[float(n < 5), float(n >= 5)] for n in range(10)]
     datasets, artifacts = DatasetStore(platform.store), ArtifactStore(platform.store)
     snapshot = datasets.ensure(REGISTERED, file=None)
-    _judge(platform, dataset_criteria(TOY.dataset), snapshot.ref)
+    _judge(platform, dataset_criteria(TOY), snapshot.ref)
     order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
     ensure_trained(order, datasets=datasets, artifacts=artifacts, run_id="r", force=False)
     return order
@@ -237,7 +237,7 @@ def test_a_plan_trains_nothing_on_a_refused_dataset() -> None:
     place = ("datasets", f"toy/{order.dataset.digest}/profile.json")
     whole = platform.store.objects[place]
     platform.store.objects[place] = whole.replace(b'"missing": 0', b'"missing": 3')
-    for criterion in dataset_criteria(TOY.dataset):
+    for criterion in dataset_criteria(TOY):
         judge.evaluate(criterion, order.dataset)
     platform.store.objects[place] = whole
 

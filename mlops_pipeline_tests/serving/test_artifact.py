@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlops_pipeline.serving.artifact import (
+    _CIRCUMSTANCES,
     MANIFEST,
     ArtifactError,
+    Manifest,
     parse_manifest,
     saved_models,
     verify,
@@ -93,3 +96,16 @@ def test_a_folder_without_a_model_is_described_in_a_sentence(
             (folder / name).write_text("x")
     with pytest.raises(ArtifactError, match=f"{said}.*set modelUri to the folder"):
         describe(folder)
+
+
+def test_a_manifest_of_a_version_without_tasks_keeps_its_digest() -> None:
+    manifest = Manifest("toy", "sklearn", {"model.joblib": "ab"}, inputs=(), outputs=())
+    fields = json.loads(manifest.to_json())
+    assert fields.pop("task") == ""
+    content = {k: v for k, v in fields.items() if k not in _CIRCUMSTANCES}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert fields["digest"] == hashlib.sha256(canonical.encode()).hexdigest()
+    assert parse_manifest(json.dumps(fields)) == manifest
+    regression = replace(manifest, task="regression")
+    assert regression.digest != manifest.digest
+    assert parse_manifest(regression.to_json()) == regression

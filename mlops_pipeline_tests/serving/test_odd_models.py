@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.serving import loading
-from mlops_pipeline.serving.artifact import EXAMPLE
+from mlops_pipeline.serving.artifact import EXAMPLE, Tensor
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon, v2
@@ -44,7 +45,7 @@ from sklearn.model_selection import GridSearchCV  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier  # noqa: E402
 from sklearn.naive_bayes import GaussianNB  # noqa: E402
-from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
+from sklearn.neighbors import KernelDensity, KNeighborsClassifier  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import (  # noqa: E402
     FunctionTransformer,
@@ -53,7 +54,7 @@ from sklearn.preprocessing import (  # noqa: E402
     PowerTransformer,
     StandardScaler,
 )
-from sklearn.svm import SVC  # noqa: E402
+from sklearn.svm import SVC, LinearSVC  # noqa: E402
 
 RNG = np.random.default_rng(7)
 X = RNG.integers(1, 4, (60, 3)).astype(float)
@@ -426,3 +427,35 @@ def test_names_that_say_nothing_new_are_taken(names: object, tmp_path: Path) -> 
     document = {"data": {"names": names, "ndarray": ROWS.tolist()}}
     answer = read(seldon.predictions(unit, request_of(document)))
     assert answer["data"]["ndarray"] == pytest.approx(estimator.predict_proba(FRAME[:4]))
+
+
+WITHOUT_PROBABILITIES: dict[str, tuple[Callable[[], Any], str, str]] = {
+    # name → estimator, its default, the output that its artifact was evaluated by
+    "SVC": (lambda: SVC().fit(X, Y), "decision_function", "predict"),
+    "LinearSVC": (lambda: LinearSVC().fit(X, Y), "decision_function", "predict"),
+    "regressor": (lambda: LinearRegression().fit(X, Y), "predict", "predict"),
+    "forest": (
+        lambda: IsolationForest(n_estimators=5, random_state=7).fit(X),
+        *("decision_function", "score_samples"),
+    ),
+    "density": (lambda: KernelDensity().fit(X), "score_samples", "score_samples"),
+    "probabilities": (lambda: GaussianNB().fit(X, Y), "predict_proba", "predict"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_PROBABILITIES)
+def test_an_artifact_is_served_by_the_method_that_it_was_evaluated_by(
+    name: str, tmp_path: Path
+) -> None:
+    make, default, evaluated = WITHOUT_PROBABILITIES[name]
+    estimator = make()
+    model = served(estimator, tmp_path)
+    assert model.default.default_outputs == (default,)
+    outputs = (Tensor(evaluated, (-1,), "FP64"),)
+    manifest = replace(loading.verify(tmp_path, place=Place.POD), outputs=outputs)
+    of_artifact = loading.load(tmp_path, manifest, {}, graph_name="odd")
+    wanted = getattr(estimator, evaluated)(ROWS)
+    for protocol, answer in answers(of_artifact, ROWS.tolist()).items():
+        assert answer == pytest.approx(wanted.tolist()), protocol
+    chosen = loading.load(tmp_path, manifest, {"method": default}, graph_name="odd")
+    assert chosen.default.default_outputs == (default,)

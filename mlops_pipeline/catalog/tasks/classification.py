@@ -236,13 +236,16 @@ class Classification(Task):
     def answer_table(
         self, scores: Sequence[Sequence[float]], names: Sequence[str], dataset: "DatasetSpec"
     ) -> tuple[list[str], list[list[str]]]:
-        """Return the predicted class, and the scores."""
+        """Return the predicted class and the scores, if they are those of the classes."""
         import numpy as np
 
         classes, width = dataset.classes, len(scores[0])
-        if width not in (1, len(classes)):
+        numbers = self.predicted(np.asarray(scores)).tolist()
+        if width not in (1, len(classes)) or not set(numbers) <= set(range(len(classes))):
             return super().answer_table(scores, names, dataset)
-        best = [self.shown_target(n, dataset) for n in self.predicted(np.asarray(scores))]
+        best = [classes[int(number)] for number in numbers]
+        if width == 1 and self.threshold is None:
+            return ["class"], [[name] for name in best]
         cells = [[f"{score:.4f}" for score in row] for row in scores]
         header = list(classes) if width > 1 else ["score"]
         return ["class", *header], [[name, *row] for name, row in zip(best, cells, strict=True)]

@@ -115,5 +115,6 @@ def _plot_residuals(true: "NDArray[Any]", predicted: "NDArray[Any]", path: Path)
     often.hist(predicted - true, bins=30)
     often.set(xlabel="predicted - true", ylabel="rows", title="Distribution")
     for axes in (against, often):
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(visible=True, alpha=0.3)
     save(figure, path)

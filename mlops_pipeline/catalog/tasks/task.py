@@ -181,4 +181,9 @@ class Task:
         """Return the header and the rows of a table of answers; `names` are the server's."""
         width = len(scores[0])
         header = list(names) if len(names) == width else [f"column {n}" for n in range(width)]
-        return header, [[f"{score:.6g}" for score in row] for row in scores]
+        return header, [[_shown(score) for score in row] for row in scores]
+
+
+def _shown(score: float) -> str:
+    is_usual = 1e-3 <= abs(score) < 1e5 or not score
+    return f"{score:.4f}" if is_usual else f"{score:.8g}"
