@@ -121,7 +121,7 @@ def test_an_invalid_metric_is_refused(name: str, compute: Any, complaint: str) -
 
 
 def test_a_custom_task_needs_metrics_of_different_names() -> None:
-    one = Metric("mine", len, higher_is_better=True)
+    one = Metric("mine", lambda _y, _p: 1.0, higher_is_better=True)
     for metrics, complaint in (((), "tuple of Metric"), ([one], "tuple"), ((one, one), "same na")):
         with pytest.raises(ValueError, match=complaint):
             Custom(metrics=metrics)  # type: ignore[arg-type]

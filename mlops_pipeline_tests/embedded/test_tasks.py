@@ -1,0 +1,137 @@
+"""A regression and a custom metric, from an empty state folder to proven predictions."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mlops_pipeline.catalog.registry import load_model
+from mlops_pipeline_tests.command_line import CommandLine, free_ports, predict
+
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HOUSES = EXAMPLES / "house_prices.py"
+HOUSE = [120.0, 4.0, 30.0, 5.5, 200.0]
+COLUMNS = "area,rooms,age,distance,garden,price"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """A platform that is up with both examples; gone afterwards."""
+    directory = tmp_path_factory.mktemp("tasks")
+    models = [str(HOUSES), str(EXAMPLES / "anomalies.py")]
+    (directory / "mlops.toml").write_text(f"models = {json.dumps(models)}\n")
+    made = CommandLine(directory / "home", directory, free_ports(3))
+    try:
+        for name in ("house_prices", "anomalies"):
+            made.run("up", name)
+        yield made
+    finally:
+        made.run("down", "--purge", "--yes")
+
+
+def _config(folder: Path, *, trees: int = 200, data: Path | None = None) -> str:
+    """Return the settings with a house price model that has so many trees, and its data."""
+    changed = folder / "house_prices.py"
+    changed.write_text(HOUSES.read_text().replace('"trees": 200', f'"trees": {trees}'))
+    dataset = f'[datasets]\nhouse_prices = "{data}"\n' if data else ""
+    config = folder / "mlops.toml"
+    config.write_text(f'models = ["{changed}"]\n{dataset}')
+    return str(config)
+
+
+def _answering(shop: CommandLine) -> str:
+    return predict(shop.url("house_prices"), HOUSE).headers["x-model-digest"]
+
+
+def test_everything_that_the_checks_say_of_it_is_green_and_a_second_up_changes_nothing(
+    shop: CommandLine,
+) -> None:
+    done = shop.run("up", "house_prices")
+    assert "nothing changed" in done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("house_prices  "))
+    assert line.split()[1:4] == [shop.digest("house_prices", 3)[:12], "RMSE", "27568"]
+    listed = shop.run("models", "house_prices").stdout
+    assert "RMSE 27568" in listed
+    assert "serving" in listed
+    planned = shop.run("plan", code=3).stdout.splitlines()  # The others are not deployed.
+    for name in ("house_prices", "anomalies"):
+        assert {line.split()[1] for line in planned if line.startswith(f"{name}/")} == {"keep"}
+
+
+def test_a_price_is_predicted_on_the_command_line_and_by_each_protocol(
+    shop: CommandLine, tmp_path: Path
+) -> None:
+    (price,) = predict(shop.url("house_prices"), HOUSE).json()["data"]["ndarray"]
+    assert 250_000 < price < 400_000
+    shown = shop.run("predict", "house_prices").stdout.splitlines()  # Its example.
+    assert shown[0].split() == ["prediction"]
+    assert float(shown[1]) == pytest.approx(price, abs=0.01)
+    table = tmp_path / "houses.csv"
+    table.write_text("garden,area,rooms,age,distance\n200,120,4,30,5.5\n0,60,2,80,20\n")
+    rows = shop.run("predict", "house_prices", "--file", str(table)).stdout.splitlines()
+    assert float(rows[1]) == pytest.approx(price, abs=0.01)
+    assert float(rows[2]) < price / 2
+
+
+def test_a_custom_metric_is_shown_and_its_method_served(shop: CommandLine) -> None:
+    spec = load_model(f"{EXAMPLES / 'anomalies.py'}:ANOMALIES")
+    assert "ROC AUC 0.96" in shop.run("models", "anomalies").stdout
+    holdout = spec.dataset.load(None)
+    for kind, (least, most) in {0: (-0.5, -0.3), 1: (-0.9, -0.5)}.items():
+        rows = holdout.x_test[holdout.y_test == kind]
+        scores = [
+            predict(shop.url("anomalies"), row).json()["data"]["ndarray"][0] for row in rows[:9]
+        ]
+        assert least < float(np.median(scores)) < most  # score_samples, not decision_function
+
+
+@pytest.mark.timeout(900)
+def test_bad_data_worse_models_and_noise_are_told_apart(shop: CommandLine, tmp_path: Path) -> None:
+    good = _answering(shop)
+    spoilt = _spoilt_data(tmp_path)
+    refused = shop.run("up", "house_prices", code=1, MLOPS_CONFIG=_config(tmp_path, data=spoilt))
+    for check in ("rmse_at_most_threshold", "r2_at_least_threshold", "not_worse_than_deployed"):
+        assert check in refused.stderr
+    assert _answering(shop) == good
+
+    worse = shop.run("up", "house_prices", code=1, MLOPS_CONFIG=_config(tmp_path, trees=80))
+    assert "not_worse_than_deployed" in worse.stderr
+    assert "rmse_at_most_threshold" not in worse.stderr
+    assert _answering(shop) == good
+
+    shop.run("up", "house_prices", MLOPS_CONFIG=_config(tmp_path, trees=190))
+    assert _answering(shop) != good
+    listed = shop.run("models", "house_prices").stdout
+    assert "refused by rmse_at_most_threshold" in listed
+    assert "refused by not_worse_than_deployed" in listed
+
+
+def _spoilt_data(folder: Path) -> Path:
+    """Write houses with the prices of others."""
+    x, price = _generated()
+    shuffled = np.random.default_rng(1).permutation(price)
+    file = folder / "houses.csv"
+    np.savetxt(file, np.c_[x, shuffled], delimiter=",", header=COLUMNS, comments="")
+    return file
+
+
+def _generated() -> tuple[NDArray[Any], NDArray[Any]]:
+    data = load_model(f"{HOUSES}:HOUSE_PRICES").dataset.load(None)
+    return np.r_[data.x_train, data.x_test], np.r_[data.y_train, data.y_test]
+
+
+def test_data_that_are_no_prices_train_nothing(shop: CommandLine, tmp_path: Path) -> None:
+    before = _answering(shop)
+    x, price = _generated()
+    price[3], price[5] = np.nan, -1
+    file = tmp_path / "houses.csv"
+    np.savetxt(file, np.c_[x, price], delimiter=",", header=COLUMNS, comments="")
+    done = shop.run("up", "house_prices", code=1, MLOPS_CONFIG=_config(tmp_path, data=file))
+    assert "has_usable_targets" in done.stderr
+    assert _answering(shop) == before
