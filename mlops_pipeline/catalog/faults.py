@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mlops_pipeline.serving import frameworks
+from mlops_pipeline.serving.batch_limits import MOST_ROWS, MOST_SECONDS
 
 if TYPE_CHECKING:
     from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
@@ -104,6 +105,15 @@ def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
         yield f"server.replicas is {server.replicas!r}; allowed: 0 to {_MOST_REPLICAS}"
     if not all(_is_pair(pair) for pair in _items(server.parameters)):
         yield f"server.parameters is {server.parameters!r}; it must contain (name, string) pairs"
+    yield from _of_batching(server)
+
+
+def _of_batching(server: "ServerSpec") -> Iterator[str]:
+    size, seconds = server.max_batch_size, server.max_batch_time
+    if size is not None and not (_is_whole(size, least=0) and size <= MOST_ROWS):
+        yield f"server.max_batch_size is {size!r}; allowed: 0 to {MOST_ROWS} rows"
+    if seconds is not None and not (_is_number(seconds) and 0 <= seconds <= MOST_SECONDS):
+        yield f"server.max_batch_time is {seconds!r}; allowed: 0 to {MOST_SECONDS} seconds"
 
 
 def _of_thresholds(thresholds: "Thresholds", task: "Task") -> Iterator[str]:

@@ -97,6 +97,12 @@ class ServerSpec:
     predictor: str = "default"
     replicas: int = 1
     parameters: tuple[tuple[str, str], ...] = ()
+    max_batch_size: int | None = None
+    """Maximum of rows in a call of the model that several requests share; 0 or 1: each request is
+    computed alone; None: the server's default. It is the graph parameter of that name."""
+    max_batch_time: float | None = None
+    """Time in seconds for which a request waits for others to share its call; None: the server's
+    default, 0. It is the graph parameter of that name."""
     cpu: str = ""
     """CPU request of a server that runs as a pod: `0.5`, `500m`; empty: the platform's default."""
     memory: str = ""
@@ -109,6 +115,12 @@ class ServerSpec:
             check_resources(cpu=self.cpu, memory=self.memory, memory_limit=self.memory_limit)
         except ValueError as error:
             raise ValueError(f"the server of {self.deployment}: {error}") from error
+
+    def graph_parameters(self) -> tuple[tuple[str, str], ...]:
+        """Return (name, value) of every parameter of the graph's unit."""
+        limits = {"max_batch_size": self.max_batch_size, "max_batch_time": self.max_batch_time}
+        given = tuple((name, f"{value:g}") for name, value in limits.items() if value is not None)
+        return (*self.parameters, *given)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ def seldon_deployment(
                         implementation=server.implementation,
                         model_uri=ref.uri,
                         parameters=tuple(
-                            Parameter(name=n, value=v, type="STRING") for n, v in server.parameters
+                            Parameter(name=name, value=value, type="STRING")
+                            for name, value in server.graph_parameters()
                         ),
                         env_secret_ref_name=secret,
                     ),

@@ -1,24 +1,22 @@
 """The ASGI application: a dictionary from path to handler, for the REST of all protocols.
 
-Handlers are plain functions from `Request` to `Answer`. Small requests are answered in the event
-loop, because handing them to a thread costs as much as a prediction; large ones in a worker thread,
-so that health checks stay fast.
+Small requests are answered in the event loop, because handing them to a thread costs as much as a
+prediction; large ones in a worker thread, so that health checks stay fast.
 """
 
-import functools
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mlops_pipeline.serving.asgi import Message, Receive, Scope, Send
+from mlops_pipeline.serving.asgi import ANSWERING, Message, Receive, Scope, Send
+from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
-from mlops_pipeline.serving.messages import Answer, Request
+from mlops_pipeline.serving.messages import Answer, Handler, Request
 
 logger = logging.getLogger(__name__)
-
-Handler = Callable[[Request], Answer]
 
 
 @dataclass(frozen=True)
@@ -57,20 +55,28 @@ class App:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        method, path = scope["method"], scope["path"]
+        scope[ANSWERING] = asyncio.current_task()
+        path = scope["path"]
         route = self.routes.get(path) or self._missing(path)
         try:
-            answer = await self._answer(route, method, dict(scope["headers"]), receive)
-        except RequestError as error:
-            answer = route.error(error)
-        except ConnectionResetError:
+            await self._send(await self._answer(route, scope, receive), send)
+        except (ConnectionResetError, asyncio.CancelledError):  # Nobody waits for the answer.
             return
-        except Exception:
-            logger.exception("Internal error in %s %s", method, path)
-            answer = route.error(RequestError("DEFECT", "internal server error", status=500))
-        await self._send(answer, send)
 
-    async def _answer(
+    async def _answer(self, route: Route, scope: Scope, receive: Receive) -> Answer:
+        """Return the answer, or an error in the format of the route."""
+        method, headers = scope["method"], dict(scope["headers"])
+        try:
+            return await self._handle(route, method, headers, receive)
+        except RequestError as error:
+            return route.error(error)
+        except ConnectionResetError:
+            raise
+        except Exception:
+            logger.exception("Internal error in %s %s", method, scope["path"])
+            return route.error(RequestError("DEFECT", "internal server error", status=500))
+
+    async def _handle(
         self, route: Route, method: str, headers: Mapping[bytes, bytes], receive: Receive
     ) -> Answer:
         """Find the handler, read the body and call the handler with it."""
@@ -87,7 +93,7 @@ class App:
             return await self._answer_large(handler, headers, message, receive)
         if message["type"] == "http.disconnect":
             raise ConnectionResetError
-        return handler(_request(message["body"], headers))
+        return await handler(_request(message["body"], headers))
 
     async def _answer_large(
         self, handler: Handler, headers: Mapping[bytes, bytes], message: Message, receive: Receive
@@ -100,7 +106,7 @@ class App:
             if message["type"] == "http.disconnect":
                 raise ConnectionResetError
             request = _request(bytes(body), headers)
-            return await self._large.answer(functools.partial(handler, request))
+            return await self._large.answer(lambda: run_at_once(handler(request)))
         except RequestError:
             self._forget(body)
             if message.get("more_body"):
@@ -155,8 +161,8 @@ class App:
 
 def _request(body: bytes, headers: Mapping[bytes, bytes]) -> Request:
     puid = headers.get(b"seldon-puid", b"").decode("latin-1")
-    is_binary = b"inference-header-content-length" in headers
-    return Request(body, headers.get(b"content-type", b""), puid, is_binary)
+    json_bytes = headers.get(b"inference-header-content-length", b"")
+    return Request(body, headers.get(b"content-type", b""), puid, json_bytes)
 
 
 async def _discard(headers: Mapping[bytes, bytes], receive: Receive) -> None:

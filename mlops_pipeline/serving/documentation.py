@@ -8,9 +8,9 @@ import importlib.util
 from pathlib import Path
 
 from mlops_pipeline.serving import openapi
-from mlops_pipeline.serving.app import Handler, Route
+from mlops_pipeline.serving.app import Route
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.messages import Answer, Request, answer
+from mlops_pipeline.serving.messages import Answer, Handler, Request, answer
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
 
@@ -59,7 +59,11 @@ def routes(unit: Unit) -> dict[str, Route]:
 def _page(base: str) -> Handler:
     """Return a handler of the page; its assets are at the relative URL `base`."""
     written = Answer(200, _PAGE.format(base=base).encode(), b"text/html; charset=utf-8")
-    return lambda _: written
+
+    async def handler(_: Request) -> Answer:
+        return written
+
+    return handler
 
 
 def document(unit: Unit, base: str) -> Handler:
@@ -69,7 +73,7 @@ def document(unit: Unit, base: str) -> Handler:
     """
     made: list[Answer] = []
 
-    def handler(_: Request) -> Answer:
+    async def handler(_: Request) -> Answer:
         if not made:
             made.append(answer(openapi.document(unit, base=base)))
         return made[0]
@@ -80,7 +84,7 @@ def document(unit: Unit, base: str) -> Handler:
 def _asset(name: str, kind: bytes) -> Handler:
     """Return a handler that reads one of Swagger UI's files."""
 
-    def handler(_: Request) -> Answer:
+    async def handler(_: Request) -> Answer:
         path = _find(name)
         if path is None:
             raise RequestError("NOT_INSTALLED", "swagger-ui-bundle is not installed", status=404)

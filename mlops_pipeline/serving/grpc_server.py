@@ -1,7 +1,8 @@
 """gRPC: V2's service and Seldon's two, on one port."""
 
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,19 +13,21 @@ from google.protobuf.message import DecodeError, Message
 from mlops_pipeline.serving import SERVER, VERSION
 from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving.batching import DEADLINE, Batcher, run_at_once
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.grpc_port import bound_server
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon_grpc, v2_grpc
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.protocols.v2 import EXTENSIONS
 from mlops_pipeline.serving.settings import Place, ServerSettings
 from mlops_pipeline.serving.unit_header import HEADER
 from mlops_pipeline.serving.units import Kept, unit_of
 
 logger = logging.getLogger(__name__)
 
-Method = Callable[[Unit, Any], Message]
+Method = Callable[[Unit, Any], Coroutine[Any, Any, Message]]
 Context = Any
 
 V2 = "inference.GRPCInferenceService"
@@ -38,6 +41,7 @@ STATUS = {
     500: grpc.StatusCode.INTERNAL,
     501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
 
@@ -48,7 +52,7 @@ class Operation:
     request: type[Message]
     method: Method
 
-    def answer(self, unit: Unit, content: bytes) -> Message:
+    async def answer(self, unit: Unit, content: bytes) -> Message:
         """Parse the message and answer it.
 
         Raises:
@@ -59,15 +63,18 @@ class Operation:
         except DecodeError as error:
             wanted = self.request.DESCRIPTOR.full_name.removeprefix(_OURS)
             raise RequestError("BAD_MESSAGE", f"the message is not of the type {wanted}") from error
-        return self.method(unit, request)
+        return await self.method(unit, request)
 
 
 class Calls:
     """Answers gRPC calls with a model, from the time at which `unit` is set."""
 
-    def __init__(self, large: LargeRequests, *, place: Place = Place.MACHINE) -> None:
+    def __init__(
+        self, large: LargeRequests, batcher: Batcher, *, place: Place = Place.MACHINE
+    ) -> None:
         self.unit: Unit | None = None
         self._large = large
+        self._batcher = batcher
         self._asks_who = place is Place.BEHIND
         self._units = Kept(lambda said: unit_of(self._loaded(), said))
 
@@ -79,7 +86,8 @@ class Calls:
         """
 
         async def call(_: object, context: Context) -> Message:
-            content = await context.read()
+            with self._batcher.arrival():
+                content = await context.read()
             if content is grpc.aio.EOF:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
             return await self._answer(operation, content, context)
@@ -92,7 +100,9 @@ class Calls:
             unit = self._told(context) if self._asks_who else self._loaded()
             if len(content) > LARGE:
                 return await self._answer_large(operation, unit, content)
-            return operation.answer(unit, content)
+            if (remaining := context.time_remaining()) is not None:
+                DEADLINE.set(time.monotonic() + remaining)
+            return await operation.answer(unit, content)
         except RequestError as error:
             code = STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
             details = error.sentence
@@ -106,7 +116,7 @@ class Calls:
         """Answer in a worker thread."""
         try:
             self._large.take(len(content))
-            return await self._large.answer(lambda: operation.answer(unit, content))
+            return await self._large.answer(lambda: run_at_once(operation.answer(unit, content)))
         finally:
             self._large.release(len(content))
 
@@ -124,17 +134,30 @@ class Calls:
 
 
 def _of_model(method: Callable[[Model, Any], Message]) -> Method:
-    """Return a model's method as a method of its unit."""
-    return lambda unit, request: method(unit.model, request)
+    """Return a method that describes a model as a method of its unit."""
+    return _described(lambda unit, request: method(unit.model, request))
 
 
-def _refuse_repository(unit: Unit, request: object) -> Message:
+def _described(method: Callable[[Unit, Any], Message]) -> Method:
+    """Return a method that does not ask the model."""
+
+    async def describe(unit: Unit, request: Any) -> Message:
+        return method(unit, request)
+
+    return describe
+
+
+async def _infer(unit: Unit, request: v2.ModelInferRequest) -> Message:
+    return await v2_grpc.infer(unit.model, request)
+
+
+async def _refuse_repository(unit: Unit, request: object) -> Message:
     raise RequestError("UNSUPPORTED", "this server always has the same model", status=501)
 
 
 OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     V2: {
-        "ModelInfer": Operation(v2.ModelInferRequest, _of_model(v2_grpc.infer)),
+        "ModelInfer": Operation(v2.ModelInferRequest, _infer),
         "ModelMetadata": Operation(v2.ModelMetadataRequest, _of_model(v2_grpc.metadata)),
         "ModelReady": Operation(v2.ModelReadyRequest, _of_model(v2_grpc.ready)),
         # Extensions of other servers, whose messages are not parsed.
@@ -144,16 +167,20 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     },
     "seldon.protos.Model": {
         "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
-        "SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback),
-        "Metadata": Operation(Empty, seldon_grpc.model_metadata),
+        "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback)),
+        "Metadata": Operation(Empty, _described(seldon_grpc.model_metadata)),
     },
     # Seldon's clients send feedback to one unit with it; its other fields are for other units.
-    "seldon.protos.Generic": {"SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback)},
+    "seldon.protos.Generic": {
+        "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback))
+    },
     "seldon.protos.Seldon": {
         "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
-        "SendFeedback": Operation(pb.Feedback, seldon_grpc.feedback),
-        "ModelMetadata": Operation(pb.SeldonModelMetadataRequest, seldon_grpc.model_metadata),
-        "GraphMetadata": Operation(Empty, seldon_grpc.graph_metadata),
+        "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback)),
+        "ModelMetadata": Operation(
+            pb.SeldonModelMetadataRequest, _described(seldon_grpc.model_metadata)
+        ),
+        "GraphMetadata": Operation(Empty, _described(seldon_grpc.graph_metadata)),
     },
 }
 """Service → method → its operation."""
@@ -162,10 +189,10 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
 class GrpcServer:
     """V2's service and Seldon's; `serve_model` sets the model."""
 
-    def __init__(self, own: ServerSettings, *, large: LargeRequests) -> None:
+    def __init__(self, own: ServerSettings, *, large: LargeRequests, batcher: Batcher) -> None:
         self._own = own
         self._server: Any = None
-        self._calls = Calls(large, place=own.place)
+        self._calls = Calls(large, batcher, place=own.place)
         self.port = own.grpc_port
 
     async def start(self) -> None:
@@ -194,7 +221,9 @@ class GrpcServer:
         answers: Mapping[str, Callable[[], Message]] = {
             "ServerLive": lambda: v2.ServerLiveResponse(live=True),
             "ServerReady": lambda: v2.ServerReadyResponse(ready=self._calls.unit is not None),
-            "ServerMetadata": lambda: v2.ServerMetadataResponse(name=SERVER, version=VERSION),
+            "ServerMetadata": lambda: v2.ServerMetadataResponse(
+                name=SERVER, version=VERSION, extensions=EXTENSIONS
+            ),
         }
         handlers = {method: _always(answer) for method, answer in answers.items()}
         return grpc.method_handlers_generic_handler(V2, handlers)

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+
+from mlops_pipeline.serving.asgi import ANSWERING, Scope
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +35,12 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
+        """Stop the timer, and what would be answered to nobody."""
         self._stop_clock()
         super().connection_lost(exc)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle and (task := cast("Scope", cycle.scope).get(ANSWERING)):
+            task.cancel()  # It is done already if the answer is complete.
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; bytes that it cannot even report as an error are a bad request too."""

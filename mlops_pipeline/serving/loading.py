@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import numpy as np
 from mlops_pipeline.serving import artifact, frameworks
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.bare import describe
+from mlops_pipeline.serving.batch_limits import ALONE
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
-from mlops_pipeline.serving.models import Model, Signature, conform, predict, with_inputs
+from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
 from mlops_pipeline.serving.scores import Array, UnwritableError
 from mlops_pipeline.serving.settings import Parameter, Place
 
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 Choose = Callable[[Mapping[str, Parameter]], Signature]
 """The default signature that a unit's parameters choose."""
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-5
+"""Differences between scores of one row that rounding explains."""
 Signatures = tuple[Mapping[str, Signature], Choose]
 """Every signature by its name, and the function that chooses the default one."""
 
@@ -96,7 +100,7 @@ def load(
     if parameters is not None:
         model = model.for_unit(parameters)
     try:
-        warm(model)
+        model = warm(model)
     except StartError as error:
         if parameters is not None:
             raise
@@ -120,10 +124,11 @@ def _find_example(folder: Path) -> Array | None:
     return rows
 
 
-def warm(model: Model) -> None:
+def warm(model: Model) -> Model:
     """Predict the example, so that the first answer is fast, and verify the answer.
 
-    Without an example the rows are guesses, which the model may legitimately refuse.
+    Without an example the rows are guesses, which the model may legitimately refuse. Returns the
+    model, without batching if the answer to a row depends on the other rows, or is unknown.
 
     Raises:
         StartError: the model does not answer its example, or no protocol can write its answer.
@@ -132,7 +137,7 @@ def warm(model: Model) -> None:
     reason = "its rows may have any shape"
     for rows in (example,) if example is not None else _guesses(model.default):
         try:
-            _predict(model, rows)
+            return model if _predict(model, rows) else _without_batching(model)
         except UnwritableError as error:
             raise StartError(
                 f"The answers of the model {model.name} cannot be served: {error.sentence}.",
@@ -140,8 +145,6 @@ def warm(model: Model) -> None:
             ) from error
         except RequestError as error:
             reason = error.sentence
-        else:
-            return
     if example is not None:
         raise StartError(
             f"The model {model.name} loads, but does not answer its example: {reason}. It was "
@@ -153,22 +156,35 @@ def warm(model: Model) -> None:
         "rows: %s",
         *(model.name, artifact.EXAMPLE, reason),
     )
+    return _without_batching(model)
 
 
-def _predict(model: Model, rows: Array) -> None:
+def _without_batching(model: Model) -> Model:
+    if model.default.batch.rows < ALONE.rows + 1:
+        return model
+    logger.warning(
+        "%s computes each request alone: its answer to a row is not known to be independent of the "
+        "other rows",
+        model.name,
+    )
+    return model.with_default(replace(model.default, batch=ALONE))
+
+
+def _predict(model: Model, rows: Array) -> bool:
     """Predict `rows`, and another number of them: the first axis of an answer must be the rows.
 
-    A single row does not prove it: the sum over all rows also has one row.
+    A single row does not prove it: the sum over all rows also has one row. Returns whether the
+    answer to the first row was the same among other rows.
 
     Raises:
         RequestError: the model refuses `rows`. It may refuse another number of them, because its
             batch size may be fixed.
         UnwritableError: no protocol can write an answer.
     """
-    predict(model.default, rows)
+    answers = predict(model.default, rows)
     others = rows[:1] if len(rows) > 1 else np.repeat(rows, 2, axis=0)
     try:
-        predict(model.default, others)
+        more = predict(model.default, others)
     except UnwritableError:
         raise
     except RequestError as error:
@@ -176,6 +192,27 @@ def _predict(model: Model, rows: Array) -> None:
             "%s answers %d rows, but refuses %d: %s",
             *(model.name, len(rows), len(others), error.sentence),
         )
+        return False
+    return _agree(answers, more) and _agree(answers, _beside_another(model.default, rows) or more)
+
+
+def _beside_another(signature: Signature, rows: Array) -> Scores | None:
+    """Predict one row beside a different one; None if the model refuses that one."""
+    other = (rows[:1] == 0).astype(rows.dtype)
+    try:
+        return predict(signature, np.concatenate([rows[:1], other]))
+    except RequestError:
+        return None
+
+
+def _agree(answers: Scores, others: Scores) -> bool:
+    """Say whether the first row's scores are equal, except for the rounding of floats."""
+    return all(
+        np.allclose(one[0], other[0], rtol=_RELATIVE, atol=_ABSOLUTE)
+        if one.dtype.kind == "f"
+        else np.array_equal(one[0], other[0])
+        for (_, one), (_, other) in zip(answers, others, strict=True)
+    )
 
 
 def _conforming_example(model: Model) -> Array | None:

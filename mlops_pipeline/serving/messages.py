@@ -1,6 +1,7 @@
 """A request and an answer for handlers: bytes, and the information of the headers."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -17,8 +18,9 @@ class Request(NamedTuple):
     """The header's value in any case, with parameters; empty if missing."""
     puid: str = ""
     """The header `seldon-puid`, with Seldon's executor's name of a prediction."""
-    is_binary: bool = False
-    """Whether V2's binary extension was used: JSON, followed by the tensors as bytes."""
+    json_bytes: bytes = b""
+    """The header `inference-header-content-length` of V2's binary extension: the length of the
+    JSON, which the tensors' bytes follow. Empty: the body is only JSON."""
 
 
 class Answer(NamedTuple):
@@ -29,6 +31,9 @@ class Answer(NamedTuple):
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
+
+Handler = Callable[[Request], Coroutine[Any, Any, Answer]]
+"""Answers a request. The model's scores are all that it may wait for."""
 
 PONG = Answer(200, b"pong", b"text/plain; charset=utf-8")
 """The answer of a running process to a ping."""

@@ -1,16 +1,15 @@
 """Counts and durations of predictions per protocol, for Prometheus."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.messages import Answer, Request
-
-Handler = Callable[[Request], Answer]
+from mlops_pipeline.serving.messages import Answer, Handler, Request
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
@@ -31,16 +30,34 @@ class Metrics:
             registry=registry,
             buckets=_BUCKETS,
         )
+        self._rows = Histogram(
+            "mlops_batch_rows",
+            "Rows that one call of the model computed for the requests that shared it",
+            registry=registry,
+            buckets=_ROWS,
+        )
+        self._waits = Histogram(
+            "mlops_batch_wait_seconds",
+            "Seconds that a request waited for the call of the model that computed it",
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+
+    def called(self, rows: int, waits: Sequence[float]) -> None:
+        """Count a call of the model; each of its requests has waited that many seconds."""
+        self._rows.observe(rows)
+        for seconds in waits:
+            self._waits.observe(seconds)
 
     def counted(self, protocol: str) -> Callable[[Handler], Handler]:
         """Return a decorator that counts and times a handler under `protocol`."""
         observe = self._seconds.labels(protocol).observe
 
         def decorate(handler: Handler) -> Handler:
-            def counting(request: Request) -> Answer:
+            async def counting(request: Request) -> Answer:
                 begin = time.perf_counter()
                 try:
-                    answer = handler(request)
+                    answer = await handler(request)
                 except RequestError as error:
                     self._refused.labels(protocol, error.reason).inc()
                     raise

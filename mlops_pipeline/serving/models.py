@@ -1,12 +1,14 @@
 """A loaded model for the protocols: signatures that turn rows of numbers into scores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from mlops_pipeline.serving import batch_limits
 from mlops_pipeline.serving.artifact import Manifest, Tensor
+from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
 from mlops_pipeline.serving.settings import Parameter
@@ -35,6 +37,10 @@ class Signature:
     """Names of a row's columns, in the model's order; empty if the model has none."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Output of the model that cannot be served → the reason: `is complex`."""
+    is_rowwise: bool = True
+    """False: never compute the rows of several requests in one call. True: the warm-up tries it."""
+    batch: BatchLimits = ALONE
+    """Which requests may share a call. `Model.for_unit` and the warm-up set it."""
 
     def expected_shape(self) -> str:
         """Return the expected shape of a request, for messages: `[n, 4]`."""
@@ -45,6 +51,29 @@ class Signature:
         """Return the existing outputs, and those that cannot be served, for messages."""
         refused = (f"; {name!r} {reason}" for name, reason in self.refused.items())
         return f"it has {', '.join(self.outputs)}{''.join(refused)}"
+
+
+Scores = list[tuple[str, Array]]
+"""(name of an output, its values [n, …]) in the requested order."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Rows that fit a signature, and the wanted outputs. Created by `ask`."""
+
+    signature: Signature
+    rows: Array
+    """[n, *row_shape] of the signature's type, C-contiguous, n ≥ 1."""
+    names: tuple[str, ...]
+
+
+Compute = Callable[[Question], Awaitable[Scores]]
+"""Computes the scores; raises RequestError if the model refuses the rows."""
+
+
+async def compute_alone(question: Question) -> Scores:
+    """Return `compute(question)`."""
+    return compute(question)
 
 
 @dataclass(frozen=True)
@@ -62,6 +91,8 @@ class Model:
     """The default signature that a unit's parameters choose; raises StartError."""
     example: Array | None = None
     """Rows that the model can answer; None if the artifact has none."""
+    compute: Compute = compute_alone
+    """The server sets a `Batcher`'s method here."""
 
     @property
     def version(self) -> int:
@@ -79,13 +110,29 @@ class Model:
         Raises:
             StartError: a parameter names something that the model does not have.
         """
+        limits = batch_limits.read(parameters)
         default = self.choose(parameters)
+        default = replace(default, batch=limits if default.is_rowwise else ALONE)
+        return self.with_default(default)
+
+    def with_default(self, default: Signature) -> "Model":
+        """Return the model with another default signature."""
         return replace(
             self,
             manifest=with_inputs(self.manifest, default),
             default=default,
             signatures={**self.signatures, default.name: default},
         )
+
+    async def predict(
+        self, signature: Signature, values: Array, outputs: Sequence[str] = ()
+    ) -> Scores:
+        """Return the same as the function `predict`; requests of one moment may share a call.
+
+        Raises:
+            RequestError: as `predict`; or nobody waits for the answer any more.
+        """
+        return await self.compute(ask(signature, values, outputs))
 
     def signature(self, name: object) -> Signature:
         """Return the signature that a request names; the default for None or an empty name.
@@ -115,9 +162,7 @@ def with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
     return replace(manifest, inputs=(tensor,))
 
 
-def predict(
-    signature: Signature, values: Array, outputs: Sequence[str] = ()
-) -> list[tuple[str, Array]]:
+def predict(signature: Signature, values: Array, outputs: Sequence[str] = ()) -> Scores:
     """Return (name, scores) for each of `outputs`, or the signature's default ones.
 
     `values` has shape [n, *row_shape], n ≥ 1, of any kind of number. Scores are [n, …].
@@ -125,6 +170,15 @@ def predict(
     Raises:
         RequestError: the shape is wrong, a value is not finite or too large for the model's type,
             an output is unknown or requested twice, or the model itself refuses the rows.
+    """
+    return compute(ask(signature, values, outputs))
+
+
+def ask(signature: Signature, values: Array, outputs: Sequence[str] = ()) -> Question:
+    """Return a valid question to the model; see `predict`.
+
+    Raises:
+        RequestError: the rows or the outputs are not the signature's.
     """
     names = tuple(outputs) or signature.default_outputs
     for name in names:
@@ -135,9 +189,18 @@ def predict(
             )
     if len(set(names)) < len(names):
         raise RequestError("WRONG_OUTPUT", "each output can be requested only once")
-    rows = conform(signature, values)
+    return Question(signature, conform(signature, values), names)
+
+
+def compute(question: Question) -> Scores:
+    """Call the model once.
+
+    Raises:
+        RequestError: the model refuses the rows, or its answer cannot be served.
+    """
+    names = question.names
     try:
-        answers = signature.compute(rows, names)
+        answers = question.signature.compute(question.rows, names)
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise RequestError(
@@ -145,7 +208,7 @@ def predict(
             f"the model cannot answer these rows: {first_line[:300].rstrip('.')}",
         ) from error
     return [
-        (name, as_scores(answer, rows=len(rows), output=name))
+        (name, as_scores(answer, rows=len(question.rows), output=name))
         for name, answer in zip(names, answers, strict=True)
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.protocols.v2 import DATATYPES
+from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
 
 Schema = dict[str, Any]
 

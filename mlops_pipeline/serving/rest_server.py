@@ -25,13 +25,18 @@ class RestServer:
     """Answers that the model is being loaded, until `serve_model` sets it."""
 
     def __init__(
-        self, own: ServerSettings, *, listeners: Sequence[socket.socket], large: LargeRequests
+        self,
+        own: ServerSettings,
+        *,
+        listeners: Sequence[socket.socket],
+        large: LargeRequests,
+        metrics: Metrics,
     ) -> None:
         """Each of the `listeners` gives the same answers."""
         self._own = own
         self._listeners = listeners
         self._large = large
-        self._metrics = Metrics()
+        self._metrics = metrics
         self._front = self._new_app()
         app: Asgi = self._front
         if own.place is Place.BEHIND:

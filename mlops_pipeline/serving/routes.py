@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from mlops_pipeline.serving import documentation, failures
-from mlops_pipeline.serving.app import Handler, Route
+from mlops_pipeline.serving.app import Route
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
-from mlops_pipeline.serving.messages import PONG, Answer, Request, answer
+from mlops_pipeline.serving.messages import PONG, Answer, Handler, Request, answer
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.paths import LIVE, METRICS, READY, V2_LIVE, V2_READY
 from mlops_pipeline.serving.protocols import seldon, tensorflow, v2
@@ -43,7 +43,7 @@ def missing_while_loading(path: str) -> Route:
 def refusing(error: RequestError) -> Callable[[str], Route]:
     """Return the routes of an impossible unit: every path says why, in its protocol's format."""
 
-    def refuse(_: Request) -> Answer:
+    async def refuse(_: Request) -> Answer:
         raise error
 
     return lambda path: _both(refuse, failures.of_path(path))
@@ -83,19 +83,22 @@ def _other_model(unit: Unit, path: str) -> str:
 
 
 def _common(metrics: Metrics) -> dict[str, Route]:
+    async def exposition(_: Request) -> Answer:
+        return metrics.exposition()
+
     return {
         **{path: _get(_pong, seldon.error) for path in LIVE},
-        **{path: _get(lambda _: metrics.exposition(), seldon.error) for path in METRICS},
+        **{path: _get(exposition, seldon.error) for path in METRICS},
     }
 
 
 def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return the routes of the executor and of the microservice behind it."""
 
-    def predictions(request: Request) -> Answer:
-        return seldon.predictions(unit, request)
+    async def predictions(request: Request) -> Answer:
+        return await seldon.predictions(unit, request)
 
-    def feedback(request: Request) -> Answer:
+    async def feedback(request: Request) -> Answer:
         return seldon.feedback(unit, request)
 
     count = metrics.counted("seldon")
@@ -118,8 +121,8 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return V2's routes, with and without the only version."""
     name = unit.model.name
 
-    def infer(request: Request) -> Answer:
-        return v2.infer(unit.model, request)
+    async def infer(request: Request) -> Answer:
+        return await v2.infer(unit.model, request)
 
     post = _post(metrics.counted("v2")(infer), v2.error)
     ready = _get(_constant({"name": name, "ready": True}), v2.error)
@@ -141,8 +144,8 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
 def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return TF Serving's routes, with and without the only version."""
 
-    def predict(request: Request) -> Answer:
-        return tensorflow.predict(unit.model, request)
+    async def predict(request: Request) -> Answer:
+        return await tensorflow.predict(unit.model, request)
 
     post = _post(metrics.counted("tensorflow")(predict), tensorflow.error)
     status = _get(_constant(tensorflow.status(unit.model)), tensorflow.error)
@@ -185,19 +188,23 @@ class _AnyMethod(Mapping[str, Handler]):
 def _constant(document: object) -> Handler:
     """Return a handler that always answers `document`, serialized once."""
     written = answer(document)
-    return lambda _: written
+
+    async def handler(_: Request) -> Answer:
+        return written
+
+    return handler
 
 
-def _pong(_: Request) -> Answer:
+async def _pong(_: Request) -> Answer:
     return PONG
 
 
-def _refuse_loading(_: Request) -> Answer:
+async def _refuse_loading(_: Request) -> Answer:
     raise RequestError("LOADING", "the model is being loaded; retry in a moment", status=503)
 
 
 def _not_found(sentence: str) -> Handler:
-    def refuse(_: Request) -> Answer:
+    async def refuse(_: Request) -> Answer:
         raise RequestError("NOT_FOUND", sentence, status=404)
 
     return refuse

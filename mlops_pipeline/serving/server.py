@@ -8,12 +8,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from mlops_pipeline.serving import loading
 from mlops_pipeline.serving.artifact import Manifest
+from mlops_pipeline.serving.batching import Batcher
 from mlops_pipeline.serving.grpc_server import GrpcServer
 from mlops_pipeline.serving.memory import LARGE_BYTES, LargeRequests
+from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.rest_server import RestServer
@@ -47,8 +50,10 @@ class ModelServer:
         self._started = started
         self._stopped = asyncio.Event()
         large = LargeRequests(limit=max(LARGE_BYTES, own.max_body_bytes))
-        self._rest = RestServer(own, listeners=listeners, large=large)
-        self._grpc = GrpcServer(own, large=large)
+        metrics = Metrics()
+        self._batcher = Batcher(metrics.called)
+        self._rest = RestServer(own, listeners=listeners, large=large, metrics=metrics)
+        self._grpc = GrpcServer(own, large=large, batcher=self._batcher)
         self._serving: list[asyncio.Future[None]] = []
 
     async def run(self) -> None:
@@ -83,6 +88,7 @@ class ModelServer:
 
     async def _serve(self, model: Model) -> None:
         """Answer with the model, and open the ports if they are closed."""
+        model = replace(model, compute=self._batcher.compute)
         unit = Unit(model, self._own.image, self._own.predictor)
         self._grpc.serve_model(unit)
         self._rest.serve_model(unit)

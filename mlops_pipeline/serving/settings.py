@@ -26,6 +26,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from mlops_pipeline.serving.batch_limits import PARAMETERS as BATCHING
 from mlops_pipeline.serving.errors import ExitCode, StartError
 
 Parameter = str | int | float | bool
@@ -131,7 +132,7 @@ def parse_parameters(text: str) -> dict[str, Parameter]:
         ) from error
 
 
-_ANYWHERE = ("model_uri", "model_name", "rest_endpoint", "grpc_endpoint")
+_ADDRESSES = ("model_uri", "model_name", "rest_endpoint", "grpc_endpoint")
 """Parameters that every unit may have; they set its addresses."""
 
 
@@ -141,11 +142,11 @@ def check_known(parameters: Mapping[str, Parameter], *names: str) -> None:
     Raises:
         StartError: it is not, which is most often a misspelling; has the known names.
     """
-    unknown = [repr(name) for name in parameters if name not in (*names, *_ANYWHERE)]
+    unknown = [repr(name) for name in parameters if name not in (*names, *_ADDRESSES, *BATCHING)]
     if unknown:
         raise StartError(
             f"Unknown parameter {', '.join(unknown)}; this model accepts "
-            f"{', '.join((*names, 'model_uri'))}.",
+            f"{', '.join((*names, *BATCHING, 'model_uri'))}.",
             code=ExitCode.SETTINGS,
         )
 

@@ -40,8 +40,7 @@ def unit_of(unit: Unit, said: str) -> Unit:
     """
     own = unit_header.read(said)
     try:
-        model = unit.model.for_unit(own.parameters)
-        loading.warm(model)
+        model = loading.warm(unit.model.for_unit(own.parameters))
     except StartError as error:
         raise RequestError("WRONG_PARAMETER", str(error).rstrip(".")) from error
     return Unit(model, own.image, own.predictor)

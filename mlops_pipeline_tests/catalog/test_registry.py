@@ -14,6 +14,8 @@ from mlops_pipeline.catalog.spec import InvalidSpecError, ModelSpec, ServerSpec
 from mlops_pipeline.catalog.tasks import Classification
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.process import run
+from mlops_pipeline.delivery.deploying import seldon_deployment
+from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.platforms.build import layer_names
 from mlops_pipeline.platforms.embedded import EmbeddedPlatform
 from mlops_pipeline.platforms.kubernetes.layers.existing_cluster.layer import ExistingCluster
@@ -216,6 +218,8 @@ def test_a_model_file_that_does_not_exist_is_named() -> None:
         ),
         ({"server": {"graph": ""}}, "server.graph is ''"),
         ({"server": {"replicas": -1}}, "server.replicas is -1; allowed: 0 to 32"),
+        ({"server": {"max_batch_size": -1}}, "server.max_batch_size is -1; allowed: 0 to 65536"),
+        ({"server": {"max_batch_time": 11}}, "server.max_batch_time is 11; allowed: 0 to 10"),
         ({"server": {"parameters": ("method",)}}, "server.parameters is"),
     ],
 )
@@ -256,3 +260,24 @@ def test_a_server_that_no_cluster_takes_is_refused(given: dict[str, Any], compla
     with pytest.raises(ValueError, match=complaint):
         ServerSpec("SKLEARN_SERVER", "toy", "classifier", **given)
     ServerSpec("SKLEARN_SERVER", "toy", "classifier", cpu="500m", memory="1Gi", memory_limit="1.1G")
+
+
+def test_limits_of_batches_are_parameters_of_the_graph() -> None:
+    method = (("method", "predict"),)
+    plain = ServerSpec("SKLEARN_SERVER", "toy", "classifier", parameters=method)
+    assert plain.graph_parameters() == method
+    limited = replace(plain, max_batch_size=32, max_batch_time=0.0025)
+    assert limited.graph_parameters() == (
+        *method,
+        ("max_batch_size", "32"),
+        ("max_batch_time", "0.0025"),
+    )
+    deployment = seldon_deployment(
+        replace(toy.TOY, server=limited),
+        ModelRef("toy", "s3://models/toy/1", "a" * 64),
+        secret="key",
+    )
+    (predictor,) = deployment.spec.predictors
+    assert [(p.name, p.value) for p in predictor.graph.parameters] == list(
+        limited.graph_parameters()
+    )

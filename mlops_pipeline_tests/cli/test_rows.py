@@ -16,7 +16,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 from mlops_pipeline.clients.prediction import PredictionClient, Reply
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
-from mlops_pipeline.serving.protocols import seldon
+from mlops_pipeline_tests.serving.at_once import seldon
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature, toy_unit
 
 ROWS = ((5.1, 3.5, 1.4, 0.2), (6.2, 2.9, 4.3, 1.3))

@@ -9,8 +9,8 @@ from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request
 from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.protocols import seldon, seldon_grpc, tensorflow, v2, v2_grpc
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
 
 Rows = list[Any]
 

@@ -164,7 +164,7 @@ def test_v2_describes_the_server_and_the_model() -> None:
     assert reply(app, "GET", "/v2").json == {
         "name": "mlops-pipeline",
         "version": metadata.version("mlops-pipeline"),
-        "extensions": [],
+        "extensions": ["binary_tensor_data"],
     }
     plain = "/v2/models/classifier"
     for path in (plain, f"{plain}/versions/{UNIT.model.digest}"):

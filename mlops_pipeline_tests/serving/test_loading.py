@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,10 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.serving import artifact, loading
+from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
 from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.settings import Place
 from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_signature
 
@@ -76,6 +80,44 @@ def test_a_model_that_does_not_answer_its_example_is_refused() -> None:
         loading.warm(nameless)
     assert caught.value.code == ExitCode.MODEL
     loading.warm(replace(nameless, example=None))
+
+
+def test_only_a_model_whose_rows_are_independent_computes_requests_together() -> None:
+    def centered(rows: Array, names: Sequence[str]) -> list[Array]:
+        return [rows - rows.mean(axis=0)]
+
+    def one_at_a_time(rows: Array, names: Sequence[str]) -> list[Array]:
+        if len(rows) != 1:
+            raise ValueError("one row")
+        return [rows]
+
+    def never(rows: Array, names: Sequence[str]) -> list[Array]:
+        raise ValueError("never")
+
+    def batches(signature: Signature, **parameters: str) -> BatchLimits:
+        return loading.warm(toy_model(signature).for_unit(parameters)).default.batch
+
+    signature = toy_signature()
+    assert batches(signature) == BatchLimits(rows=64, seconds=0.0)
+    limits = {"max_batch_size": "32", "max_batch_time": "0.002"}
+    assert batches(signature, **limits) == BatchLimits(rows=32, seconds=0.002)
+    assert batches(signature, max_batch_size="1") == ALONE
+    for compute in (centered, one_at_a_time, never):
+        assert batches(replace(signature, compute=compute)) == ALONE
+    assert batches(replace(signature, is_rowwise=False)) == ALONE
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_batch_size", value) for value in ("-1", "1.5", "many", "65537", "")),
+        *(("max_batch_time", value) for value in ("-1", "11", "nan", "soon", "")),
+    ],
+)
+def test_limits_of_batches_that_are_none_are_refused(name: str, value: str) -> None:
+    with pytest.raises(StartError, match=f"The parameter {name} must be") as caught:
+        toy_model().for_unit({name: value})
+    assert caught.value.code == ExitCode.SETTINGS
 
 
 def a_bare_model(folder: Path) -> artifact.Manifest:

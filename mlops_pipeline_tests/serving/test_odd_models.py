@@ -13,10 +13,10 @@ from mlops_pipeline.serving import loading
 from mlops_pipeline.serving.artifact import EXAMPLE, Tensor
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.protocols import seldon, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.settings import Place
 from mlops_pipeline.serving.units import unit_of
+from mlops_pipeline_tests.serving.at_once import seldon, v2
 from mlops_pipeline_tests.serving.everywhere import answers, read, request_of
 from mlops_pipeline_tests.serving.test_units import said
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
-from mlops_pipeline.serving.protocols import seldon
+from mlops_pipeline_tests.serving.at_once import seldon
 from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_unit
 
 UNIT = toy_unit()

@@ -3,7 +3,7 @@ from google.protobuf.struct_pb2 import Value
 
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.protocols import seldon_grpc
+from mlops_pipeline_tests.serving.at_once import seldon_grpc
 from mlops_pipeline_tests.serving.toy_model import toy_unit
 
 UNIT = toy_unit()

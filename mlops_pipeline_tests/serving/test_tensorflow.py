@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
-from mlops_pipeline.serving.protocols import tensorflow
+from mlops_pipeline_tests.serving.at_once import tensorflow
 from mlops_pipeline_tests.serving.test_seldon import JSON
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature
 

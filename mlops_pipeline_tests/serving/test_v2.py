@@ -11,10 +11,12 @@ from tritonclient.grpc import service_pb2
 
 from mlops_pipeline.serving import grpc_server
 from mlops_pipeline.serving import inference_pb2 as pb
+from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
-from mlops_pipeline.serving.protocols import seldon, seldon_grpc, tensorflow, v2, v2_grpc
+from mlops_pipeline.serving.protocols import v2_raw
 from mlops_pipeline.serving.seldon_pb2 import SeldonMessage
+from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
 from mlops_pipeline_tests.serving.test_seldon import JSON
 from mlops_pipeline_tests.serving.toy_model import (
     toy_manifest,
@@ -146,10 +148,94 @@ def test_a_data_frames_columns_are_taken_as_rows() -> None:
             ask({"inputs": wrong})
 
 
-def test_the_binary_extension_is_refused_with_the_alternative() -> None:
-    body = json.dumps({"inputs": [tensor()]}).encode() + b"\0" * 32
-    with pytest.raises(RequestError, match="binary_data=False"):
-        v2.infer(MODEL, Request(body, b"application/octet-stream", is_binary=True))
+def binary(document: object, *contents: bytes, length: str | None = None) -> Request:
+    head = json.dumps(document).encode()
+    length = str(len(head)) if length is None else length
+    body = b"".join([head, *contents])
+    return Request(body, b"application/octet-stream", json_bytes=length.encode())
+
+
+def of_bytes(size: int, **fields: Any) -> dict[str, Any]:
+    described = tensor(parameters={"binary_data_size": size}, **fields)
+    del described["data"]
+    return described
+
+
+def test_binary_tensors_are_answered_as_json_or_as_bytes() -> None:
+    row = np.array(ROW).tobytes()
+    answer = v2.infer(MODEL, binary({"inputs": [of_bytes(32)]}, row))
+    assert json.loads(answer.body)["outputs"][0]["data"] == [10.0, -10.0]
+    every = {"parameters": {"binary_data_output": True}}
+    answer = v2.infer(MODEL, binary({"inputs": [of_bytes(32)], **every}, row))
+    ((name, length),) = answer.headers
+    assert (name, answer.content_type) == (v2_raw.LENGTH, b"application/octet-stream")
+    (output,) = json.loads(answer.body[: int(length)])["outputs"]
+    assert output == {
+        "name": "scores",
+        "shape": [1, 2],
+        "datatype": "FP64",
+        "parameters": {"binary_data_size": 16},
+    }
+    assert np.frombuffer(answer.body[int(length) :]).tolist() == [10.0, -10.0]
+
+
+def test_each_output_may_be_binary_or_not_and_the_request_too() -> None:
+    outputs = [{"name": "label"}, {"name": "scores", "parameters": {"binary_data": True}}]
+    body = json.dumps({"inputs": [tensor()], "outputs": outputs}).encode()
+    answer = v2.infer(MODEL, Request(body))
+    length = int(answer.headers[0][1])
+    label, scores = json.loads(answer.body[:length])["outputs"]
+    assert (label["data"], scores["parameters"]) == ([1], {"binary_data_size": 16})
+    assert np.frombuffer(answer.body[length:]).tolist() == [10.0, -10.0]
+
+
+@pytest.mark.parametrize("datatype", sorted(v2_raw.DATATYPES))
+def test_binary_columns_are_taken_in_their_order(datatype: str) -> None:
+    dtype = v2_raw.DATATYPES[datatype]
+    given = np.array([[1, 0], [1, 1], [0, 0], [1, 0]], dtype)
+    size = 2 * dtype.itemsize
+    inputs = [of_bytes(size, name=name, shape=[2, 1], datatype=datatype) for name in "abcd"]
+    answer = v2.infer(MODEL, binary({"inputs": inputs}, *(one.tobytes() for one in given)))
+    assert json.loads(answer.body)["outputs"][0]["data"] == [3.0, -3.0, 1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        (binary({"inputs": [of_bytes(32)]}, b"0" * 31), "is 32, but 31 bytes follow"),
+        (binary({"inputs": [of_bytes(-1)]}, b""), "is -1, but 0 bytes follow"),
+        (
+            binary({"inputs": [of_bytes(24, shape=[1, 3])]}, b"0" * 32),
+            "8 bytes follow the inputs",
+        ),
+        (binary({"inputs": [tensor()]}, b"0" * 32), "32 bytes follow the inputs"),
+        (binary({"inputs": [of_bytes(31)]}, b"0" * 31), "the binary data is not a tensor of FP64"),
+        (binary({"inputs": [of_bytes(24)]}, b"0" * 24), r"shape \[1, 4\], but 3 values"),
+        (binary({"inputs": [{**of_bytes(32), "data": ROW}]}, b"0" * 32), "has data and binary"),
+        (binary({"inputs": [of_bytes(4, datatype="BOOL")]}, b"\2" * 4), "must be 0 or 1"),
+        (binary({"inputs": [of_bytes(4, datatype="BYTES")]}, b"\2" * 4), "datatype must be one"),
+        (binary({"inputs": [of_bytes(32)]}, b"0" * 32, length="9999"), "must be the length"),
+        (binary({"inputs": [of_bytes(32)]}, b"0" * 32, length="-1"), "must be the length"),
+        (binary({"inputs": [of_bytes(32)]}, b"0" * 32, length="5"), "not JSON"),
+        (
+            binary({"inputs": [tensor()], "parameters": {"binary_data_output": 1}}),
+            "binary_data_output must be true or false",
+        ),
+    ],
+)
+def test_binary_tensors_that_do_not_fit_are_refused(request_: Request, sentence: str) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        v2.infer(MODEL, request_)
+
+
+@given(st.binary(max_size=64), st.integers(-2, 70), st.text("0123456789-x", max_size=4))
+def test_whatever_bytes_are_sent_are_answered_or_refused(
+    content: bytes, size: int, length: str
+) -> None:
+    document = {"inputs": [of_bytes(size)]}
+    for request in (binary(document, content), binary(document, content, length=length)):
+        with contextlib.suppress(RequestError):
+            v2.infer(MODEL, request)
 
 
 def test_integers_keep_their_digits() -> None:
@@ -301,4 +387,4 @@ def test_a_message_that_is_none_is_named_as_the_specification_does() -> None:
     with pytest.raises(
         RequestError, match=r"the message is not of the type inference\.ModelInferRequest$"
     ):
-        operation.answer(toy_unit(), b"\xff")
+        run_at_once(operation.answer(toy_unit(), b"\xff"))

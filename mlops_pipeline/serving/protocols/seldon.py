@@ -22,7 +22,7 @@ from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forms import unwrap_form
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import Model, Signature, predict
+from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.payloads import find_one, is_shape, listed, numbers, parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.scores import Array
@@ -47,7 +47,7 @@ class Unit:
         return {**digest, "model_name": self.model.name}
 
 
-def predictions(unit: Unit, request: Request) -> Answer:
+async def predictions(unit: Unit, request: Request) -> Answer:
     """Answer `POST /api/v1.0/predictions`, and `/predict`, which the executor calls.
 
     Raises:
@@ -60,11 +60,14 @@ def predictions(unit: Unit, request: Request) -> Answer:
     data = message.get("data")
     if data is None and "jsonData" in message:
         return answer(
-            {"jsonData": json_data(unit, message.pop("jsonData"), request.body), "meta": meta}
+            {
+                "jsonData": await json_data(unit, message.pop("jsonData"), request.body),
+                "meta": meta,
+            }
         )
     if type(data) is not dict:
         raise RequestError("NO_DATA", _missing(message))
-    return answer({"data": _data(unit, data, request.body), "meta": meta})
+    return answer({"data": await _data(unit, data, request.body), "meta": meta})
 
 
 def feedback(unit: Unit, request: Request) -> Answer:
@@ -158,16 +161,16 @@ def column_names(unit: Unit, scores: Array) -> list[str]:
     return list(own) if len(own) == scores.shape[1] else [f"t:{i}" for i in range(scores.shape[1])]
 
 
-def scores_of(signature: Signature, values: Array) -> Array:
+async def scores_of(model: Model, signature: Signature, values: Array) -> Array:
     """Return the first default output for rows."""
-    return predict(signature, values, signature.default_outputs[:1])[0][1]
+    return (await model.predict(signature, values, signature.default_outputs[:1]))[0][1]
 
 
 _KINDS = ("data", "jsonData", "strData", "binData", "customData")
 _ENCODINGS = ("ndarray", "tensor", "tftensor")
 
 
-def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]:
+async def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]:
     """Answer `data` in its own encoding; as ndarray if a tensor cannot represent the answer."""
     signature, names = unit.model.default, data.get("names")
     given = find_one(data, _ENCODINGS, where="data")
@@ -184,7 +187,8 @@ def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]:
         raise RequestError("UNSUPPORTED", "data.tftensor is not supported; send ndarray or tensor")
     else:
         raise RequestError("NO_DATA", NO_DATA)
-    scores = scores_of(signature, ordered(signature, names, rows) if names else rows)
+    rows = ordered(signature, names, rows) if names else rows
+    scores = await scores_of(unit.model, signature, rows)
     columns = column_names(unit, scores)
     if given == "tensor" and scores.dtype.kind in "fiu":
         return {"names": columns, "tensor": {"shape": scores.shape, "values": scores.ravel()}}
@@ -227,7 +231,7 @@ def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
     return values.reshape(shape)
 
 
-def json_data(unit: Unit, data: object, body: bytes | None) -> object:
+async def json_data(unit: Unit, data: object, body: bytes | None) -> object:
     """Answer `jsonData` in its own form (see the top of this file).
 
     Raises:
@@ -237,10 +241,11 @@ def json_data(unit: Unit, data: object, body: bytes | None) -> object:
         signature = unit.model.default
         rows = numbers(data, where="jsonData", body=body, wanted=signature.dtype)
         del data
-        return listed(scores_of(signature, rows))
+        return listed(await scores_of(unit.model, signature, rows))
     signature = unit.model.signature(data.get("signature_name"))
     is_by_row, rows = read_rows(signature, data, body, parent="jsonData")
-    return {"predictions" if is_by_row else "outputs": listed(scores_of(signature, rows))}
+    scores = listed(await scores_of(unit.model, signature, rows))
+    return {"predictions" if is_by_row else "outputs": scores}
 
 
 def _missing(message: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import ListValue, Value
 
+from mlops_pipeline.serving import packed
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
@@ -19,7 +20,7 @@ from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.scores import Array
 
 
-def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
+async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     """Answer `Model/Predict` and `Seldon/Predict`.
 
     Raises:
@@ -28,10 +29,10 @@ def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     kind = request.WhichOneof("data_oneof")
     response = pb.SeldonMessage(meta=_meta(unit, request.meta))
     if kind == "data":
-        _answer_data(unit, request.data, response.data)
+        await _answer_data(unit, request.data, response.data)
     elif kind == "jsonData":
         asked = _plain(request.jsonData)
-        answered = seldon.json_data(unit, asked, None)
+        answered = await seldon.json_data(unit, asked, None)
         ParseDict(_listed(answered), response.jsonData)
     else:
         raise RequestError("NO_DATA", f"{kind or 'an empty message'}: {seldon.NO_DATA}")
@@ -78,7 +79,7 @@ def _meta(unit: Unit, given: pb.Meta) -> pb.Meta:
     return meta
 
 
-def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> None:
+async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> None:
     """Write the scores of `data` to `answer`, in its encoding."""
     kind, signature = data.WhichOneof("data_oneof"), unit.model.default
     if kind == "tensor":
@@ -94,21 +95,24 @@ def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData) -> No
         raise RequestError(
             "NO_DATA", f"data.{kind or '(nothing)'}: send data.tensor or data.ndarray"
         )
-    scores = seldon.scores_of(
-        signature, ordered(signature, list(data.names), rows) if data.names else rows
-    )
+    rows = ordered(signature, list(data.names), rows) if data.names else rows
+    scores = await seldon.scores_of(unit.model, signature, rows)
     _check_digits(scores)
     answer.names.extend(seldon.column_names(unit, scores))
     if kind == "tensor" and scores.dtype.kind in "fiu":
         answer.tensor.shape.extend(scores.shape)
-        answer.tensor.values.extend(scores.ravel().tolist())
+        packed.extend(answer.tensor, "values", scores.astype(np.float64, copy=False))
     else:
         answer.ndarray.CopyFrom(_list_value(scores.tolist()))
 
 
 def _tensor(tensor: pb.Tensor, *, where: str) -> Array:
     """Return the values of a tensor in its shape."""
-    values, shape = np.array(tensor.values, dtype=np.float64), list(tensor.shape)
+    shape = list(tensor.shape)
+    only_values = pb.Tensor()
+    only_values.CopyFrom(tensor)
+    only_values.ClearField("shape")
+    values = packed.read(only_values, "values", np.dtype(np.float64))
     if any(size < 0 for size in shape):
         raise RequestError("WRONG_SHAPE", f"{where}.shape must contain numbers ≥ 0")
     return seldon.reshaped(values, shape, where=where)

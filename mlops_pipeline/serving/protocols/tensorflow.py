@@ -10,7 +10,6 @@ import numpy as np
 from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, Signature
-from mlops_pipeline.serving.models import predict as predict_rows
 from mlops_pipeline.serving.payloads import listed, parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.scores import Array
@@ -45,7 +44,7 @@ def metadata(model: Model) -> dict[str, Any]:
     }
 
 
-def predict(model: Model, request: Request) -> Answer:
+async def predict(model: Model, request: Request) -> Answer:
     """Answer `POST …:predict`: `instances` with `predictions`, `inputs` with `outputs`.
 
     Raises:
@@ -54,7 +53,7 @@ def predict(model: Model, request: Request) -> Answer:
     document = parse_object(request)
     signature = model.signature(document.get("signature_name"))
     is_by_row, rows = read_rows(signature, document, request.body)
-    scores = predict_rows(signature, rows)
+    scores = await model.predict(signature, rows)
     if is_by_row:
         return answer({"predictions": _by_row(scores)})
     return answer({"outputs": _by_column(scores)})

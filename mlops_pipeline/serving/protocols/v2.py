@@ -1,17 +1,15 @@
 """The Open Inference Protocol (V2) over REST: infer, metadata, and its datatypes' names.
 
 A scikit-learn model accepts one input with any name or none, like MLServer's own runtime, or one
-input per column. In TensorFlow, an input's name must be the signature's. The binary extension is
-not supported.
+input per column. In TensorFlow, an input's name must be the signature's. Tensors may be binary, in
+requests and in answers: see `v2_raw`.
 
 https://github.com/kserve/open-inference-protocol
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from mlops_pipeline.serving import SERVER, VERSION, failures
 from mlops_pipeline.serving.artifact import Tensor
@@ -19,47 +17,50 @@ from mlops_pipeline.serving.columns import joined
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.frameworks import get_framework
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import Model, check_numbers, predict
+from mlops_pipeline.serving.models import Model, check_numbers
 from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_object
+from mlops_pipeline.serving.protocols import v2_raw
 from mlops_pipeline.serving.protocols.seldon import reshaped
-from mlops_pipeline.serving.scores import DATATYPES as NAMES
+from mlops_pipeline.serving.protocols.v2_raw import Tail
 from mlops_pipeline.serving.scores import Array, datatype_of
 
 error = failures.v2
-DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.items()}
-"""V2's type of an input → numpy's. BYTES is missing: these models accept numbers."""
-SERVER_METADATA = {"name": SERVER, "version": VERSION, "extensions": []}
-NO_BINARY = (
-    "binary tensors are not supported; send the data as JSON (in tritonclient: "
-    "InferInput.set_data_from_numpy(array, binary_data=False))"
-)
+EXTENSIONS = ("binary_tensor_data",)
+SERVER_METADATA = {"name": SERVER, "version": VERSION, "extensions": EXTENSIONS}
+_BINARY = b"application/octet-stream"
 
 
-def infer(model: Model, request: Request) -> Answer:
+async def infer(model: Model, request: Request) -> Answer:
     """Answer `POST /v2/models/<name>/infer`.
 
     Raises:
         RequestError: the body is not an inference request that the model can answer.
     """
-    if request.is_binary:
-        raise RequestError("UNSUPPORTED", NO_BINARY)
+    request, tail = v2_raw.split(request)
     document = parse_object(request)
     given = document.get("id")
     if not (given is None or type(given) is str):
         raise RequestError("WRONG_TYPE", "id must be a string")
-    rows = read_rows(model, document.get("inputs"), request.body)
-    scores = predict(model.default, rows, _wanted(document.get("outputs")))
+    rows = read_rows(model, document.get("inputs"), request.body, tail)
+    wanted, binary = _wanted(document)
+    scores = await model.predict(model.default, rows, wanted)
+    outputs = [_output(name, values, binary=binary(name)) for name, values in scores]
+    contents = [content for _, content in outputs if content is not None]
     response = {
         "model_name": model.name,
         "model_version": model.version_name,
         "id": given or os.urandom(16).hex(),
         "parameters": {},
-        "outputs": [_output(name, values) for name, values in scores],
+        "outputs": [output for output, _ in outputs],
     }
-    return answer(response)
+    written = answer(response)
+    if not contents:
+        return written
+    length = (v2_raw.LENGTH, b"%d" % len(written.body))
+    return Answer(200, b"".join([written.body, *contents]), _BINARY, (length,))
 
 
-def read_rows(model: Model, inputs: object, body: bytes) -> Array:
+def read_rows(model: Model, inputs: object, body: bytes, tail: Tail) -> Array:
     """Return the rows in the one input of a request, or in one input per column.
 
     Raises:
@@ -69,17 +70,23 @@ def read_rows(model: Model, inputs: object, body: bytes) -> Array:
         raise RequestError("WRONG_INPUT", "inputs must be a list of tensors")
     names = [tensor.get("name") for tensor in inputs]
     check_names(model, names)
-    columns = [_read(tensor, body) for tensor in inputs]
+    columns = [_read(tensor, body, tail) for tensor in inputs]
+    tail.require_end()
     return columns[0] if len(columns) == 1 else joined(model.default, names, columns)
 
 
-def _read(tensor: dict[str, Any], body: bytes) -> Array:
+def _read(tensor: dict[str, Any], body: bytes, tail: Tail) -> Array:
     """Return the values of an input in its shape."""
     datatype = tensor.get("datatype")
-    dtype = type_of(datatype)
+    dtype = v2_raw.type_of(datatype)
     shape = tensor.get("shape")
     if not is_shape(shape):
         raise RequestError("WRONG_SHAPE", "an input's shape must be a list of whole numbers ≥ 0")
+    content = tail.find(tensor)
+    if content is not None:
+        return reshaped(
+            v2_raw.read(content, datatype, where="the binary data"), shape, where="the input"
+        )
     values = numbers(tensor.pop("data", None), where="data", body=body, wanted=dtype)
     check_numbers(values, dtype, said=f"the datatype is {datatype}")
     return reshaped(values, shape, where="the input")
@@ -101,36 +108,43 @@ def check_names(model: Model, names: Sequence[object]) -> None:
         raise RequestError("WRONG_INPUT", "an input's name must be a string")
 
 
-def type_of(datatype: object) -> np.dtype[Any]:
-    """Return numpy's type for an input's datatype.
+def _wanted(document: Mapping[str, Any]) -> tuple[list[str], Callable[[str], bool]]:
+    """Return the names of the requested outputs, and which output is answered as bytes.
 
-    Raises:
-        RequestError: it is not one of `DATATYPES`.
+    No names: the model's default outputs.
     """
-    if type(datatype) is not str or datatype not in DATATYPES:
-        raise RequestError(
-            "WRONG_TYPE", f"an input's datatype must be one of {', '.join(DATATYPES)}"
-        )
-    return DATATYPES[datatype]
-
-
-def _wanted(outputs: object) -> list[str]:
-    """Return the names of the requested outputs; empty: the model's default."""
+    every = _flag(document, "binary_data_output", default=False)
+    outputs = document.get("outputs")
     if outputs is None:
-        return []
-    if type(outputs) is list and all(_is_output(output) for output in outputs):
-        return [output["name"] for output in outputs]
-    raise RequestError("WRONG_TYPE", 'outputs must be a list of {"name": …}')
+        return [], lambda _: every
+    if type(outputs) is not list or not all(_is_output(output) for output in outputs):
+        raise RequestError("WRONG_TYPE", 'outputs must be a list of {"name": …}')
+    flags = {output["name"]: _flag(output, "binary_data", default=every) for output in outputs}
+    return [output["name"] for output in outputs], flags.__getitem__
+
+
+def _flag(owner: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    """Return a parameter that is true or false."""
+    parameters = owner.get("parameters")
+    value = parameters.get(name) if type(parameters) is dict else None
+    if value is None:
+        return default
+    if type(value) is not bool:
+        raise RequestError("WRONG_TYPE", f"parameters.{name} must be true or false")
+    return value
 
 
 def _is_output(output: object) -> bool:
     return type(output) is dict and type(output.get("name")) is str
 
 
-def _output(name: str, values: Array) -> dict[str, Any]:
-    """Return an output tensor; its data is flat, in row-major order."""
-    flat, datatype = listed(values.ravel()), datatype_of(values.dtype)
-    return {"name": name, "shape": values.shape, "datatype": datatype, "data": flat}
+def _output(name: str, values: Array, *, binary: bool) -> tuple[dict[str, Any], bytes | None]:
+    """Return an output tensor, and its bytes if they are wanted; data is flat."""
+    described = {"name": name, "shape": values.shape, "datatype": datatype_of(values.dtype)}
+    if binary:
+        content = v2_raw.write(values)
+        return {**described, "parameters": {v2_raw.SIZE: len(content)}}, content
+    return {**described, "data": listed(values.ravel())}, None
 
 
 def metadata(model: Model) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from mlops_pipeline.serving import inference_pb2 as pb
+from mlops_pipeline.serving import packed
 from mlops_pipeline.serving.columns import joined
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Model, check_numbers, predict
-from mlops_pipeline.serving.protocols import v2
+from mlops_pipeline.serving.models import Model, check_numbers
+from mlops_pipeline.serving.protocols import v2, v2_raw
 from mlops_pipeline.serving.protocols.seldon import new_puid, reshaped
 from mlops_pipeline.serving.scores import Array, datatype_of
 
@@ -24,6 +25,7 @@ _CONTENTS = {
 }
 """Field of each datatype; FP16 has none, and is sent raw."""
 _RAW = "raw_input_contents"
+_FLOATS = ("fp32_contents", "fp64_contents")
 _FIELD_TYPES = {
     "uint_contents": np.uint32,
     "int_contents": np.int32,
@@ -35,7 +37,7 @@ _FIELD_TYPES = {
 }
 
 
-def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+async def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
     """Answer `ModelInfer`; raw contents are answered with raw contents.
 
     Raises:
@@ -43,7 +45,8 @@ def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
     """
     check_name(model, request.model_name, request.model_version)
     rows = _rows(model, request)
-    scores = predict(model.default, rows, [output.name for output in request.outputs])
+    wanted = [output.name for output in request.outputs]
+    scores = await model.predict(model.default, rows, wanted)
     response = pb.ModelInferResponse(
         model_name=model.name, model_version=model.version_name, id=request.id or new_puid()
     )
@@ -93,7 +96,7 @@ def _column(tensor: Any, raw: bytes | None) -> Array:
 
 def _values(tensor: Any, raw: bytes | None) -> Array:
     """Return the values of an input as a flat array, from raw bytes or from its typed field."""
-    datatype, dtype = tensor.datatype, v2.type_of(tensor.datatype)
+    datatype, dtype = tensor.datatype, v2_raw.type_of(tensor.datatype)
     field = _CONTENTS.get(datatype, _RAW) if raw is None else _RAW
     if others := [given.name for given, _ in tensor.contents.ListFields() if given.name != field]:
         raise RequestError(
@@ -102,28 +105,32 @@ def _values(tensor: Any, raw: bytes | None) -> Array:
     if raw is None:
         if field == _RAW:
             raise RequestError("WRONG_TYPE", f"{datatype} must be sent as {_RAW}")
-        values: Array = np.array(getattr(tensor.contents, field), dtype=_FIELD_TYPES[field])
+        values = _field(tensor.contents, field)
         check_numbers(values, dtype, said=f"the datatype is {datatype}")
         return values
-    if len(raw) % dtype.itemsize:
-        raise RequestError("WRONG_SHAPE", f"raw_input_contents is not a tensor of {datatype}")
-    return np.frombuffer(raw, dtype=dtype.newbyteorder("<"))
+    return v2_raw.read(raw, datatype, where=_RAW)
+
+
+def _field(contents: Any, field: str) -> Array:
+    """Return the numbers in the only field of an input that is not empty."""
+    dtype = np.dtype(_FIELD_TYPES[field])
+    if field in _FLOATS:
+        return packed.read(contents, field, dtype)
+    return np.array(getattr(contents, field), dtype=dtype)
 
 
 def _add_output(response: Any, name: str, values: Array, *, raw: bool) -> None:
     """Add an output tensor to a response."""
     datatype = datatype_of(values.dtype)
     output = response.outputs.add(name=name, datatype=datatype, shape=values.shape)
-    flat = values.ravel().tolist() if datatype == "BYTES" or not raw else []
-    if datatype == "BYTES":
-        flat = [text.encode() for text in flat]
-    if not raw:
-        getattr(output.contents, _CONTENTS[datatype]).extend(flat)
-    elif datatype == "BYTES":  # Each string follows its length in four bytes.
-        content = b"".join(len(text).to_bytes(4, "little") + text for text in flat)
-        response.raw_output_contents.append(content)
+    if raw:
+        response.raw_output_contents.append(v2_raw.write(values))
+    elif (field := _CONTENTS[datatype]) in _FLOATS:
+        packed.extend(output.contents, field, values)
     else:
-        response.raw_output_contents.append(values.tobytes())
+        flat = values.ravel().tolist()
+        encoded = [text.encode() for text in flat] if datatype == "BYTES" else flat
+        getattr(output.contents, field).extend(encoded)
 
 
 def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:

@@ -1,0 +1,270 @@
+"""Dynamic batching: requests that wait at the same moment are computed in one call of the model.
+
+A `Batcher` is between the protocols and the model. It belongs to the event loop's thread, and
+computes there, because handing a short computation to another thread costs more than it takes;
+a model that takes long is called in a thread, while further requests gather.
+
+* Requests share a call if signature, outputs, limits and the shape of a row are equal. The protocol
+  does not matter: rows are already converted to the model's type.
+* A request that is alone is computed at once: after the callbacks that are already due, so that
+  requests whose bytes have arrived are read first.
+* A call that fails is computed again, once, request by request.
+* Cancelled requests, and those whose deadline has passed, are dropped before they are computed.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.models import Question, Scores, compute
+
+T = TypeVar("T")
+
+SLOW = 0.02
+"""Seconds of a call from which it is made in a thread."""
+PATIENCE = 0.005
+"""Maximum seconds for which a request waits for others that have begun to arrive."""
+_CALLS = 4
+"""It waits no longer than this number of calls takes."""
+_WEIGHT = 0.2
+"""Of the last call in the average duration."""
+
+DEADLINE: ContextVar[float] = ContextVar("DEADLINE", default=float("inf"))
+"""Time of the event loop's clock after which nobody waits for the answer to the current request."""
+
+Outcome = Scores | Exception
+Observe = Callable[[int, Sequence[float]], None]
+"""(rows of a call, seconds that each of its requests has waited) → None. Counts calls."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    question: Question
+    future: "asyncio.Future[Scores]"
+    since: float
+    deadline: float
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """The requests that may share a call, in the order of their arrival."""
+
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    rows: int = 0
+    timer: asyncio.Handle | None = None
+    is_due: bool = False
+    """Whether `timer` fires with the next callbacks."""
+    is_computing: bool = False
+
+
+class Batcher:
+    """Computes questions; `compute` is a model's `Compute`.
+
+    Create it in the event loop's thread.
+    """
+
+    def __init__(self, observe: Observe, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._observe = observe
+        self._clock = clock
+        self._thread = threading.get_ident()
+        self._groups: dict[tuple[object, ...], _Group] = {}
+        self._seconds: dict[object, float] = {}
+        """Compute function of a signature → average duration of a call."""
+        self._arriving = 0
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="batch")
+
+    async def compute(self, question: Question) -> Scores:
+        """Return the scores of a question, which may be computed together with others.
+
+        A worker thread, which answers a large request, computes alone and at once.
+
+        Raises:
+            RequestError: the model refuses the rows, or the request's deadline has passed.
+        """
+        limits, rows = question.signature.batch, len(question.rows)
+        if rows >= limits.rows or threading.get_ident() != self._thread:
+            return compute(question)
+        future: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
+        signature = question.signature
+        key = (signature.compute, question.names, limits, question.rows.shape[1:])
+        group = self._groups.setdefault(key, _Group())
+        group.waiting.append(_Waiting(question, future, self._clock(), DEADLINE.get()))
+        group.rows += rows
+        self._plan(key, group)
+        return await future
+
+    @contextmanager
+    def arrival(self) -> Iterator[None]:
+        """Count a request as arriving, so that one that has arrived waits for it, very shortly."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            if not self._arriving:
+                for key, group in self._groups.items():
+                    self._plan(key, group)
+
+    def _plan(self, key: tuple[object, ...], group: _Group) -> None:
+        """Decide when the first of the group's requests are computed."""
+        if group.is_computing or group.is_due or not group.waiting:
+            return
+        limits = group.waiting[0].question.signature.batch
+        waited = self._clock() - group.waiting[0].since
+        delay = limits.seconds - waited
+        if self._arriving:
+            delay = max(delay, self._patience(group) - waited)
+        if group.timer is not None:
+            group.timer.cancel()
+        loop = asyncio.get_running_loop()
+        if delay <= 0 or group.rows >= limits.rows:
+            group.is_due = True
+            group.timer = loop.call_soon(self._start, key, group)
+        else:
+            group.timer = loop.call_later(delay, self._start, key, group)
+
+    def _patience(self, group: _Group) -> float:
+        calling = self._seconds.get(group.waiting[0].question.signature.compute, 0.0)
+        return min(_CALLS * calling, PATIENCE)
+
+    def _start(self, key: tuple[object, ...], group: _Group) -> None:
+        """Compute the group's first requests, here or in the thread."""
+        group.timer, group.is_due = None, False
+        batch = self._take(group)
+        if not batch:
+            self._plan_rest(key, group)
+            return
+        begin = self._clock()
+        questions = [one.question for one in batch]
+        self._observe(
+            sum(len(question.rows) for question in questions), [begin - one.since for one in batch]
+        )
+        if self._seconds.get(questions[0].signature.compute, 0.0) < SLOW:
+            self._finish(key, group, batch, answers(questions), begin)
+            return
+        group.is_computing = True
+        loop = asyncio.get_running_loop()
+        computing = loop.run_in_executor(self._worker, answers, questions)
+        computing.add_done_callback(
+            lambda done: self._finish(key, group, batch, done.result(), begin)
+        )
+
+    def _take(self, group: _Group) -> list[_Waiting]:
+        """Remove the requests of the next call; drop those that nobody waits for."""
+        taken: list[_Waiting] = []
+        room, now = group.waiting[0].question.signature.batch.rows, self._clock()
+        while group.waiting:
+            first = group.waiting[0]
+            rows = len(first.question.rows)
+            if first.future.done():
+                pass
+            elif first.deadline < now:
+                first.future.set_exception(_late(now - first.since))
+            elif rows <= room:
+                room -= rows
+                taken.append(first)
+            else:
+                break
+            group.waiting.popleft()
+            group.rows -= rows
+        return taken
+
+    def _finish(
+        self,
+        key: tuple[object, ...],
+        group: _Group,
+        batch: Sequence[_Waiting],
+        outcomes: Sequence[Outcome],
+        begin: float,
+    ) -> None:
+        """Give the outcomes to their owners, and go on with the group."""
+        calling = batch[0].question.signature.compute
+        took = self._clock() - begin
+        known = self._seconds.get(calling, took)
+        self._seconds[calling] = known + _WEIGHT * (took - known)
+        for one, outcome in zip(batch, outcomes, strict=True):
+            if one.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                one.future.set_exception(outcome)
+            else:
+                one.future.set_result(outcome)
+        group.is_computing = False
+        self._plan_rest(key, group)
+
+    def _plan_rest(self, key: tuple[object, ...], group: _Group) -> None:
+        """Plan the next call, or forget the group: there may be one for any shape of rows."""
+        if group.waiting:
+            self._plan(key, group)
+        else:
+            del self._groups[key]
+
+
+def _late(waited: float) -> RequestError:
+    return RequestError(
+        "LATE",
+        f"the request's deadline passed after {waited:.3f} s, before the model was called; allow "
+        "more time, or send fewer requests at the same time",
+        status=504,
+    )
+
+
+def answers(questions: Sequence[Question]) -> list[Outcome]:
+    """Return the scores or the error of each question, computed in one call.
+
+    If the call fails, each question is computed alone, so that only the one at fault fails.
+    """
+    if len(questions) > 1:
+        try:
+            return list(_together(questions))
+        except RequestError:
+            pass
+    return [_alone(question) for question in questions]
+
+
+def _together(questions: Sequence[Question]) -> Iterator[Scores]:
+    """Yield the scores of each question.
+
+    Raises:
+        RequestError: the model refuses the rows of one of them, or its answer cannot be served.
+    """
+    first = questions[0]
+    rows = np.concatenate([question.rows for question in questions])
+    scores = compute(Question(first.signature, rows, first.names))
+    begin = 0
+    for question in questions:
+        end = begin + len(question.rows)
+        yield [(name, values[begin:end]) for name, values in scores]
+        begin = end
+
+
+def _alone(question: Question) -> Outcome:
+    try:
+        return compute(question)
+    except Exception as error:  # noqa: BLE001 - raised where its owner waits
+        return error
+
+
+def run_at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that never has to wait, outside of an event loop.
+
+    In a worker thread, the coroutines of the protocols are such: `Batcher.compute` does not wait
+    there.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise AssertionError(f"{coroutine} has to wait")

@@ -1,0 +1,120 @@
+"""V2's tensors as bytes: raw contents in gRPC, and the binary tensor extension of REST.
+
+A tensor is its values in row-major order, little-endian. Of strings, each follows its length in
+four bytes. In REST, the tensors follow the JSON, in the order in which it names them.
+
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.messages import Request
+from mlops_pipeline.serving.scores import DATATYPES as NAMES
+from mlops_pipeline.serving.scores import Array
+
+LENGTH = b"inference-header-content-length"
+"""Header with the length of the JSON."""
+SIZE = "binary_data_size"
+"""Parameter of a tensor: its number of bytes after the JSON."""
+DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.items()}
+"""V2's type of an input → numpy's. BYTES is missing: these models accept numbers."""
+
+
+def type_of(datatype: object) -> np.dtype[Any]:
+    """Return numpy's type for an input's datatype.
+
+    Raises:
+        RequestError: it is not one of `DATATYPES`.
+    """
+    if type(datatype) is not str or datatype not in DATATYPES:
+        raise RequestError(
+            "WRONG_TYPE", f"an input's datatype must be one of {', '.join(DATATYPES)}"
+        )
+    return DATATYPES[datatype]
+
+
+def read(content: bytes | memoryview, datatype: object, *, where: str) -> Array:
+    """Return the values of a tensor as a flat array, which may share the memory of `content`.
+
+    Raises:
+        RequestError: the datatype is unknown, or the bytes are not such a tensor.
+    """
+    dtype = type_of(datatype)
+    if len(content) % dtype.itemsize:
+        raise RequestError("WRONG_SHAPE", f"{where} is not a tensor of {datatype}")
+    values: Array = np.frombuffer(content, dtype=dtype.newbyteorder("<"))
+    if dtype.kind == "b" and values.size and values.view(np.uint8).max() > 1:
+        raise RequestError("WRONG_TYPE", f"{where}: a byte of BOOL must be 0 or 1")
+    return values if values.flags.aligned else values.copy()
+
+
+def write(values: Array) -> bytes:
+    """Return the values of an output as bytes."""
+    if values.dtype.kind != "O":
+        return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    texts = (text.encode() for text in values.ravel().tolist())
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+class Tail:
+    """The tensors after the JSON of a REST request, taken one after another."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content = content
+
+    def find(self, tensor: Mapping[str, Any]) -> memoryview | None:
+        """Take the bytes of an input; None if its data are in the JSON.
+
+        Raises:
+            RequestError: it has data too, or its size is not the length of bytes that follow.
+        """
+        parameters = tensor.get("parameters")
+        if type(parameters) is not dict or SIZE not in parameters:
+            return None
+        size = parameters[SIZE]
+        if "data" in tensor:
+            raise RequestError("AMBIGUOUS", f"an input has data and {SIZE}; send one of them")
+        if type(size) is not int or not 0 <= size <= len(self._content):
+            raise RequestError(
+                "WRONG_SHAPE",
+                f"{SIZE} is {str(size)[:80]}, but {len(self._content)} bytes follow; check the "
+                "header Inference-Header-Content-Length",
+            )
+        found, self._content = self._content[:size], self._content[size:]
+        return found
+
+    def require_end(self) -> None:
+        """Require that every byte was taken.
+
+        Raises:
+            RequestError: bytes follow that no input names.
+        """
+        if self._content:
+            raise RequestError(
+                "WRONG_SHAPE",
+                f"{len(self._content)} bytes follow the inputs; each input must name its bytes in "
+                f"parameters.{SIZE}",
+            )
+
+
+def split(request: Request) -> tuple[Request, Tail]:
+    """Return the JSON of a request, and the tensors that follow it.
+
+    Raises:
+        RequestError: the header is not the length of a beginning of the body.
+    """
+    if not request.json_bytes:
+        return request, Tail(memoryview(b""))
+    text, size = request.json_bytes, len(request.body)
+    if not text.isdigit() or len(text) > 12 or int(text) > size:
+        raise RequestError(
+            "BAD_JSON",
+            f"the header Inference-Header-Content-Length must be the length of the JSON, at most "
+            f"{size} bytes, got {text[:80].decode('latin-1')!r}",
+        )
+    length = int(text)
+    return Request(request.body[:length]), Tail(memoryview(request.body)[length:])
