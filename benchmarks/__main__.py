@@ -10,13 +10,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import lifecycle, machine, report, serving
+from benchmarks import batching, lifecycle, machine, report, serving
+from mlops_pipeline.catalog.mnist import MNIST
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
-LONG = (lifecycle.Plan(from_nothing=3, repeats=5), serving.Plan(5, 2.0, 5.0))
-QUICK = (lifecycle.Plan(from_nothing=1, repeats=2), serving.Plan(2, 1.0, 2.0))
+LONG = (
+    lifecycle.Plan(from_nothing=3, repeats=5),
+    serving.Plan(5, 2.0, 5.0),
+    batching.Plan(5, 2.0),
+)
+QUICK = (
+    lifecycle.Plan(from_nothing=1, repeats=2),
+    serving.Plan(2, 1.0, 2.0),
+    batching.Plan(2, 1.0),
+)
 
 
 def main() -> None:
@@ -25,7 +34,10 @@ def main() -> None:
     if not options.render:
         _forget_settings()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # And clean up.
-        results = _measure(quick=options.quick)
+        if options.mnist:
+            results = json.loads(RESULTS.read_text()) | {"batching": _batching(options.mnist)}
+        else:
+            results = _measure(quick=options.quick)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     results = json.loads(RESULTS.read_text())
     page = report.fill(PAGE.read_text(), report.blocks(results))
@@ -36,12 +48,15 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: 4 minutes")
+    parser.add_argument(
+        "--mnist", type=Path, help="measure only batching, with MNIST's artifact in this folder"
+    )
     parser.add_argument("--render", action="store_true", help="measure nothing, write the page")
     return parser.parse_args()
 
 
 def _measure(*, quick: bool) -> dict[str, Any]:
-    cycle, load = QUICK if quick else LONG
+    cycle, load, batches = QUICK if quick else LONG
     command = "make bench ARGS=--quick" if quick else "make bench"
     about = machine.describe(command)
     with ExitStack() as stack:
@@ -53,7 +68,28 @@ def _measure(*, quick: bool) -> dict[str, Any]:
         cycles = lifecycle.measure(platform, cycle)
         print("bench: serving", flush=True)
         served = serving.measure(platform, folder, load)
-    return {**about, "lifecycle": cycles, "serving": served}
+        print("bench: batching", flush=True)
+        batched = _about_batching() | batching.measure(_mnist(platform), folder, batches)
+    return {**about, "lifecycle": cycles, "serving": served, "batching": batched}
+
+
+def _mnist(platform: lifecycle.Platform) -> Path:
+    """Return the folder of the artifact that the platform serves."""
+    command = platform.model_server(MNIST.server.deployment).cmdline()
+    return next(Path(argument) for argument in command if (Path(argument) / "1").is_dir())
+
+
+def _batching(model: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="mlops-bench-", dir="/tmp") as folder:
+        return _about_batching() | batching.measure(model, Path(folder), LONG[2])
+
+
+def _about_batching() -> dict[str, Any]:
+    return {
+        "commit": machine.commit(),
+        "started": machine.now(),
+        "load": os.getloadavg()[0],
+    }
 
 
 def _forget_settings() -> None:

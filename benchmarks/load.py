@@ -262,6 +262,11 @@ def measure(request: Request, *, clients: int, seconds: float) -> Load:
     """Load a server from another process: wrk for HTTP/1.1 where there is one, else this module."""
     if not request.grpc and shutil.which("wrk"):
         return http_with_wrk(request, clients=clients, seconds=seconds)
+    return measure_with_own(request, clients=clients, seconds=seconds)
+
+
+def measure_with_own(request: Request, *, clients: int, seconds: float) -> Load:
+    """Load a server from another process with this module, which sends any bytes."""
     orders = {
         "request": {**asdict(request), "body": request.body.hex()},
         "clients": clients,

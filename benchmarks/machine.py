@@ -24,8 +24,8 @@ def describe(command: str) -> dict[str, object]:
     """Return the machine, the versions and the commit, as results.json holds them."""
     return {
         "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "started": now(),
+        "commit": commit(),
         "machine": {
             "processor": _processor(),
             "processors": psutil.cpu_count(),
@@ -39,6 +39,11 @@ def describe(command: str) -> dict[str, object]:
             "peers": dict(peers.versions(*PEERS)),
         },
     }
+
+
+def now() -> str:
+    """Return the time, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _versions() -> Mapping[str, str]:
@@ -60,7 +65,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def _commit() -> str:
+def commit() -> str:
     """Return the commit, with a mark when files differ from it."""
     folder = Path(__file__).parent
     try:

@@ -50,7 +50,7 @@ def mlserver(model: Path, folder: Path, *, workers: int | None) -> Iterator[Serv
 
     Nothing of its settings is changed, but that it does not log every request (`debug`).
     """
-    http_port, grpc_port, metrics_port = _free_ports(3)
+    http_port, grpc_port, metrics_port = free_ports(3)
     settings: dict[str, object] = {"debug": False, "host": ports.LOOPBACK, "http_port": http_port}
     settings |= {"grpc_port": grpc_port, "metrics_port": metrics_port}
     if workers is not None:
@@ -67,18 +67,18 @@ def mlserver(model: Path, folder: Path, *, workers: int | None) -> Iterator[Serv
     name = "MLServer" if workers is None else f"MLServer, {workers} workers"
     command = [str(PEERS / "mlserver"), "start", str(folder)]
     probe = f"http://{ports.LOOPBACK}:{http_port}/v2/models/{GRAPH}/ready"
-    with _running(name, command, folder, probe, {}) as pids:
+    with running(name, command, folder, probe, {}) as pids:
         yield Server(name, http_port, grpc_port, pids)
 
 
 @contextmanager
 def bare(model: Path, folder: Path) -> Iterator[Server]:
     """Run the bare limit."""
-    http_port, grpc_port = _free_ports(2)
+    http_port, grpc_port = free_ports(2)
     folder.mkdir()
     command = [sys.executable, "-m", "benchmarks.bare", str(model), str(http_port), str(grpc_port)]
     probe = f"http://{ports.LOOPBACK}:{http_port}/"
-    with _running("bare", command, folder, probe, {"PYTHONPATH": str(ROOT)}) as pids:
+    with running("bare", command, folder, probe, {"PYTHONPATH": str(ROOT)}) as pids:
         yield Server("bare", http_port, grpc_port, pids)
 
 
@@ -90,7 +90,7 @@ def versions(*names: str) -> Mapping[str, str]:
 
 
 @contextmanager
-def _running(
+def running(
     name: str, command: Sequence[str], folder: Path, probe: str, environment: Mapping[str, str]
 ) -> Iterator[tuple[int, ...]]:
     """Start a server, wait until `probe` answers 200, and end it with its children."""
@@ -130,7 +130,8 @@ def _end(family: Sequence[psutil.Process]) -> None:
         member.kill()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports on which nothing listens."""
     found: list[int] = []
     while len(found) < count:
         found.append(ports.first_free(FIRST_PORT, besides=found))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import batching
+
 GIGABYTE = 1e9
 MET, MISSED = "met", "**missed**"
 TARGETS = {
@@ -94,6 +96,7 @@ def blocks(results: Mapping[str, Any]) -> dict[str, str]:
         "many-clients": serving.table(32),
         "ratios": serving.ratios(),
         "profile": serving.profile(),
+        "batching": _batching(results["batching"]),
     }
 
 
@@ -324,6 +327,42 @@ def _assets(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         ("**together**", *(f"**{sum(column.values()):.1f}**" for column in columns.values()))
     )
     return table(("asset, with its checks", *columns), rows)
+
+
+def _batching(results: Mapping[str, Any]) -> str:
+    """Return what batching does to every protocol; the ratio is taken within each round."""
+    header = (
+        *("protocol", "clients", "requests/s, no batching", "requests/s, batching", "ratio"),
+        *("p50 ms, no batching", "p50 ms, batching", "requests a call"),
+    )
+    found = {(p["server"], p["protocol"], p["clients"]): p["rounds"] for p in results["points"]}
+
+    def values(server: str, protocol: str, clients: int, what: str) -> list[float]:
+        return [float(one[what]) for one in found[server, protocol, clients]]
+
+    rows = []
+    places = ((p["protocol"], p["clients"]) for p in results["points"])
+    for protocol, clients in dict.fromkeys(places):
+        both = [
+            {what: values(name, protocol, clients, what) for what in ("requests_per_second", "p50")}
+            for name in (batching.ALONE, batching.TOGETHER)
+        ]
+        rates = [one["requests_per_second"] for one in both]
+        ratios = [together / alone for alone, together in zip(*rates, strict=True)]
+        batch = statistics.median(values(batching.TOGETHER, protocol, clients, "batch"))
+        row = [protocol, str(clients), *(shown(rate, ".0f") for rate in rates)]
+        row += [shown(ratios, ".2f"), *(shown(one["p50"], ".2f") for one in both), f"{batch:.1f}"]
+        rows.append(row)
+    echo = {
+        clients: shown(values(batching.ECHO, batching.GRPC, clients, "requests_per_second"), ".0f")
+        for clients in batching.CLIENTS
+    }
+    limits = "; ".join(f"{rate} with {clients} clients" for clients, rate in echo.items())
+    return (
+        f"{table(header, rows)}\nThe limit of grpcio, a server that answers every call with ready "
+        f"bytes, in requests/s: {limits}.\n\nMeasured at {results['started']} with commit "
+        f"{results['commit']}, at a load average of {results['load']:.2f} before.\n"
+    )
 
 
 def _with_checks(run: Mapping[str, float]) -> dict[str, float]:

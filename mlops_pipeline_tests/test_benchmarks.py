@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import load, report, serving
+from benchmarks import batching, load, report, serving
 from benchmarks.load import Request
+from benchmarks.peers import Server
+from mlops_pipeline.serving.inference_pb2 import ModelInferRequest
 
 ROOT = Path(__file__).parents[1]
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -139,6 +143,19 @@ def _point(server: str, protocol: str, clients: int, **values: float) -> dict[st
     }
 
 
+def _batching_points() -> list[dict[str, Any]]:
+    rates = {batching.ALONE: 1000.0, batching.TOGETHER: 3000.0}
+    return [
+        _point(name, protocol, clients, requests_per_second=rate, batch=8.0)
+        for clients in batching.CLIENTS
+        for protocol in (batching.GRPC, batching.BINARY, batching.JSON)
+        for name, rate in rates.items()
+    ] + [
+        _point(batching.ECHO, batching.GRPC, clients, requests_per_second=4000.0)
+        for clients in batching.CLIENTS
+    ]
+
+
 def _results(**gateway: float) -> dict[str, Any]:
     points = []
     for clients in serving.CLIENTS:
@@ -175,6 +192,12 @@ def _results(**gateway: float) -> dict[str, Any]:
             "points": points,
             "profiles": [{"protocol": "REST Seldon", "areas": {"a": 3, "b": 1}, "refused": ""}],
         },
+        "batching": {
+            "commit": "abc",
+            "started": "2026-01-01T00:00:00+00:00",
+            "load": 0.1,
+            "points": _batching_points(),
+        },
     }
 
 
@@ -206,6 +229,21 @@ def test_the_faster_mlserver_is_what_we_are_compared_with() -> None:
 
 def test_checks_count_for_their_asset() -> None:
     assert "| iris/model | 2.5 |" in report.blocks(_results())["assets"]
+
+
+def test_batching_is_compared_within_rounds() -> None:
+    rows = report.blocks(_results())["batching"]
+    assert "| gRPC V2, raw | 32 | 1000 (1000–1000) | 3000 (3000–3000) | 3.00 (3.00–3.00) |" in rows
+    assert "4000 (4000–4000) with 32 clients" in rows
+
+
+def test_every_protocol_is_asked_for_the_same_image() -> None:
+    asked = batching.requests(Server("batching", 1, 2, ()))
+    raw = ModelInferRequest.FromString(asked[batching.GRPC].body).raw_input_contents[0]
+    binary = asked[batching.BINARY]
+    assert binary.body[int(binary.headers["inference-header-content-length"]) :] == raw
+    (row,) = json.loads(asked[batching.JSON].body)["data"]["ndarray"]
+    assert np.array(row, np.float32).tobytes() == raw
 
 
 def test_a_profile_that_was_refused_says_so() -> None:

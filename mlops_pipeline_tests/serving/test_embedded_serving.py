@@ -1,5 +1,6 @@
 """Every protocol against the real server with a real scikit-learn and a real TensorFlow model."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,18 +122,33 @@ def test_tritons_clients_get_what_they_ask_for(iris: Server, iris_folder: Path) 
         assert client.is_model_ready(asked)
         assert client.is_model_ready(asked, digest)
         rows_in = library.InferInput("features", rows.shape, "FP64")
-        as_json = {"binary_data": False} if library is tritonclient.http else {}
-        rows_in.set_data_from_numpy(rows, **as_json)
-        wanted = [
-            library.InferRequestedOutput(name, **as_json) for name in ("predict_proba", "predict")
-        ]
+        rows_in.set_data_from_numpy(rows)
+        names = ("predict_proba", "predict")
+        wanted = [library.InferRequestedOutput(name) for name in names]
         result = client.infer(asked, [rows_in], outputs=wanted, request_id="7")
-        found.append([result.as_numpy(name).tolist() for name in ("predict_proba", "predict")])
+        found.append([result.as_numpy(name).tolist() for name in names])
+        by_default = client.infer(asked, [rows_in]).as_numpy("predict_proba").tolist()
+        assert by_default == found[-1][0]
         with pytest.raises(InferenceServerException, match=r"there is no model 'other.*classifier"):
             client.infer("other", [rows_in])
         client.close()
     assert found[0] == found[1]
     assert np.shape(found[0][0]) == (2, 3)
+
+
+def test_tritons_client_may_send_and_get_json(iris: Server) -> None:
+    client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{iris.http_port}")
+    rows_in = tritonclient.http.InferInput("features", [1, 4], "FP64")
+    outputs: list[list[list[float]]] = []
+    for sent, got in itertools.product((True, False), repeat=2):
+        rows_in.set_data_from_numpy(np.array([ROW]), binary_data=sent)
+        wanted = tritonclient.http.InferRequestedOutput("predict_proba", binary_data=got)
+        result = client.infer("classifier", [rows_in], outputs=[wanted])
+        outputs.append(result.as_numpy("predict_proba").tolist())
+    client.close()
+    first, *others = outputs
+    assert np.shape(first) == (1, 3)
+    assert others == [first] * 3
 
 
 def test_tritons_clients_read_the_metadata(iris: Server, iris_folder: Path) -> None:
@@ -148,7 +164,8 @@ def test_tritons_clients_read_the_metadata(iris: Server, iris_folder: Path) -> N
         assert by_rest["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}]
         assert described["versions"] == by_rest["versions"] == [digest]
     served = rpc.get_server_metadata(as_json=True)
-    assert rest.get_server_metadata() == {**served, "extensions": []}
+    assert rest.get_server_metadata() == served
+    assert served["extensions"] == ["binary_tensor_data"]
     assert served["name"] == "mlops-pipeline"
     rest.close()
     rpc.close()
