@@ -63,7 +63,7 @@ class _Group:
     rows: int = 0
     timer: asyncio.Handle | None = None
     is_due: bool = False
-    """Whether `timer` fires with the next callbacks."""
+    """Whether `timer` is among the event loop's next callbacks."""
     is_computing: bool = False
 
 
@@ -119,27 +119,38 @@ class Batcher:
         """Decide when the first of the group's requests are computed."""
         if group.is_computing or group.is_due or not group.waiting:
             return
-        limits = group.waiting[0].question.signature.batch
-        waited = self._clock() - group.waiting[0].since
-        delay = limits.seconds - waited
-        if self._arriving:
-            delay = max(delay, self._patience(group) - waited)
         if group.timer is not None:
             group.timer.cancel()
-        loop = asyncio.get_running_loop()
-        if delay <= 0 or group.rows >= limits.rows:
-            group.is_due = True
-            group.timer = loop.call_soon(self._start, key, group)
-        else:
+        loop, delay = asyncio.get_running_loop(), self._delay(group)
+        if delay > 0:
             group.timer = loop.call_later(delay, self._start, key, group)
+        else:
+            group.is_due = True
+            group.timer = loop.call_soon(self._start_unless_more, key, group)
 
-    def _patience(self, group: _Group) -> float:
-        calling = self._seconds.get(group.waiting[0].question.signature.compute, 0.0)
-        return min(_CALLS * calling, PATIENCE)
+    def _delay(self, group: _Group) -> float:
+        """Return the seconds for which the group still waits for more requests."""
+        first = group.waiting[0]
+        signature = first.question.signature
+        if group.rows >= signature.batch.rows:
+            return 0.0
+        longest = signature.batch.seconds
+        if self._arriving:
+            calling = self._seconds.get(signature.compute, 0.0)
+            longest = max(longest, min(_CALLS * calling, PATIENCE))
+        return longest - (self._clock() - first.since)
+
+    def _start_unless_more(self, key: tuple[object, ...], group: _Group) -> None:
+        """Compute, unless a request has begun to arrive since this was planned."""
+        group.is_due = False
+        if group.waiting and self._delay(group) > 0:
+            self._plan(key, group)
+        else:
+            self._start(key, group)
 
     def _start(self, key: tuple[object, ...], group: _Group) -> None:
         """Compute the group's first requests, here or in the thread."""
-        group.timer, group.is_due = None, False
+        group.timer = None
         batch = self._take(group)
         if not batch:
             self._plan_rest(key, group)
