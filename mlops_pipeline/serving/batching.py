@@ -13,6 +13,7 @@ a model that takes long is called in a thread, while further requests gather.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -27,6 +28,8 @@ import numpy as np
 
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Question, Scores, compute
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -59,6 +62,8 @@ class _Waiting:
 class _Group:
     """The requests that may share a call, in the order of their arrival."""
 
+    key: tuple[object, ...]
+    """Signature, outputs, limits and shape of a row."""
     waiting: deque[_Waiting] = field(default_factory=deque)
     rows: int = 0
     timer: asyncio.Handle | None = None
@@ -97,10 +102,10 @@ class Batcher:
         future: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
         signature = question.signature
         key = (signature.compute, question.names, limits, question.rows.shape[1:])
-        group = self._groups.setdefault(key, _Group())
+        group = self._groups.setdefault(key, _Group(key))
         group.waiting.append(_Waiting(question, future, self._clock(), DEADLINE.get()))
         group.rows += rows
-        self._plan(key, group)
+        self._plan(group)
         return await future
 
     @contextmanager
@@ -112,10 +117,10 @@ class Batcher:
         finally:
             self._arriving -= 1
             if not self._arriving:
-                for key, group in self._groups.items():
-                    self._plan(key, group)
+                for group in self._groups.values():
+                    self._plan(group)
 
-    def _plan(self, key: tuple[object, ...], group: _Group) -> None:
+    def _plan(self, group: _Group) -> None:
         """Decide when the first of the group's requests are computed."""
         if group.is_computing or group.is_due or not group.waiting:
             return
@@ -123,10 +128,10 @@ class Batcher:
             group.timer.cancel()
         loop, delay = asyncio.get_running_loop(), self._delay(group)
         if delay > 0:
-            group.timer = loop.call_later(delay, self._start, key, group)
+            group.timer = loop.call_later(delay, self._start, group)
         else:
             group.is_due = True
-            group.timer = loop.call_soon(self._start_unless_more, key, group)
+            group.timer = loop.call_soon(self._start_unless_more, group)
 
     def _delay(self, group: _Group) -> float:
         """Return the seconds for which the group still waits for more requests."""
@@ -140,20 +145,20 @@ class Batcher:
             longest = max(longest, min(_CALLS * calling, PATIENCE))
         return longest - (self._clock() - first.since)
 
-    def _start_unless_more(self, key: tuple[object, ...], group: _Group) -> None:
+    def _start_unless_more(self, group: _Group) -> None:
         """Compute, unless a request has begun to arrive since this was planned."""
         group.is_due = False
         if group.waiting and self._delay(group) > 0:
-            self._plan(key, group)
+            self._plan(group)
         else:
-            self._start(key, group)
+            self._start(group)
 
-    def _start(self, key: tuple[object, ...], group: _Group) -> None:
+    def _start(self, group: _Group) -> None:
         """Compute the group's first requests, here or in the thread."""
         group.timer = None
         batch = self._take(group)
         if not batch:
-            self._plan_rest(key, group)
+            self._plan_rest(group)
             return
         begin = self._clock()
         questions = [one.question for one in batch]
@@ -161,14 +166,12 @@ class Batcher:
             sum(len(question.rows) for question in questions), [begin - one.since for one in batch]
         )
         if self._seconds.get(questions[0].signature.compute, 0.0) < SLOW:
-            self._finish(key, group, batch, answers(questions), begin)
+            self._finish(group, batch, answers(questions), begin)
             return
         group.is_computing = True
         loop = asyncio.get_running_loop()
         computing = loop.run_in_executor(self._worker, answers, questions)
-        computing.add_done_callback(
-            lambda done: self._finish(key, group, batch, done.result(), begin)
-        )
+        computing.add_done_callback(lambda done: self._finish(group, batch, done.result(), begin))
 
     def _take(self, group: _Group) -> list[_Waiting]:
         """Remove the requests of the next call; drop those that nobody waits for."""
@@ -192,7 +195,6 @@ class Batcher:
 
     def _finish(
         self,
-        key: tuple[object, ...],
         group: _Group,
         batch: Sequence[_Waiting],
         outcomes: Sequence[Outcome],
@@ -211,14 +213,14 @@ class Batcher:
             else:
                 one.future.set_result(outcome)
         group.is_computing = False
-        self._plan_rest(key, group)
+        self._plan_rest(group)
 
-    def _plan_rest(self, key: tuple[object, ...], group: _Group) -> None:
+    def _plan_rest(self, group: _Group) -> None:
         """Plan the next call, or forget the group: there may be one for any shape of rows."""
         if group.waiting:
-            self._plan(key, group)
+            self._plan(group)
         else:
-            del self._groups[key]
+            del self._groups[group.key]
 
 
 def _late(waited: float) -> RequestError:
@@ -238,8 +240,8 @@ def answers(questions: Sequence[Question]) -> list[Outcome]:
     if len(questions) > 1:
         try:
             return list(_together(questions))
-        except RequestError:
-            pass
+        except Exception:
+            logger.debug("Computing %d requests again, one by one", len(questions), exc_info=True)
     return [_alone(question) for question in questions]
 
 

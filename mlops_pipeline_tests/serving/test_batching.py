@@ -291,11 +291,13 @@ def test_a_worker_thread_computes_at_once() -> None:
     Rig().run(work)
 
 
-def test_a_defect_reaches_its_request() -> None:
+def test_a_defect_reaches_every_request() -> None:
     async def work(rig: Rig) -> None:
         rig.signature = replace(rig.signature, compute=lambda *_: [])
-        with pytest.raises(ValueError, match="zip"):
-            await rig.ask(1)
+        first, second = await asyncio.gather(rig.ask(1), rig.ask(2), return_exceptions=True)
+        assert isinstance(first, ValueError)
+        assert isinstance(second, ValueError)
+        assert first is not second
 
     Rig().run(work)
 
