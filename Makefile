@@ -115,12 +115,12 @@ format: .venv/.dev-stamp ## Format the code and apply the linter's fixes
 
 .PHONY: lock
 lock: .venv/.uv-stamp ## Write all locks from setup.cfg (ARGS=--upgrade: newest versions)
-	@$(LOCK) $(ARGS) --extra dev -o requirements/dev.lock
+	@$(LOCK) $(ARGS) --all-extras -o requirements/dev.lock
 	@$(LOCK) -c requirements/dev.lock $(ARGS) -o requirements/runtime.lock
 	@$(CLIENT_LOCK) $(ARGS) -o requirements/seldon-client.lock
 	@$(PEERS_LOCK) $(ARGS) -o requirements/peers.lock
-	@$(SERVING_LOCK) -c requirements/runtime.lock -o $(DEPLOY)/serving.lock
-	@$(SERVING_LOCK) -c requirements/runtime.lock --extra tensorflow \
+	@$(SERVING_LOCK) -c requirements/dev.lock -o $(DEPLOY)/serving.lock
+	@$(SERVING_LOCK) -c requirements/dev.lock --extra tensorflow \
 		-o $(DEPLOY)/serving-tensorflow.lock
 	@cp requirements/uv.lock $(DEPLOY)/uv.lock
 	@echo "lock: the locks in requirements/ and $(DEPLOY)/ are written"
@@ -129,12 +129,12 @@ lock: .venv/.uv-stamp ## Write all locks from setup.cfg (ARGS=--upgrade: newest 
 check-lock: .venv/.uv-stamp ## Fail if a lock differs from what `make lock` would write
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	cp requirements/*.lock $(DEPLOY)/serving*.lock "$$folder" && \
-	$(LOCK) --extra dev -o "$$folder/dev.lock" && \
+	$(LOCK) --all-extras -o "$$folder/dev.lock" && \
 	$(LOCK) -c "$$folder/dev.lock" -o "$$folder/runtime.lock" && \
 	$(CLIENT_LOCK) -o "$$folder/seldon-client.lock" && \
 	$(PEERS_LOCK) -o "$$folder/peers.lock" && \
-	$(SERVING_LOCK) -c "$$folder/runtime.lock" -o "$$folder/serving.lock" && \
-	$(SERVING_LOCK) -c "$$folder/runtime.lock" --extra tensorflow \
+	$(SERVING_LOCK) -c "$$folder/dev.lock" -o "$$folder/serving.lock" && \
+	$(SERVING_LOCK) -c "$$folder/dev.lock" --extra tensorflow \
 		-o "$$folder/serving-tensorflow.lock" && \
 	for lock in requirements/dev.lock requirements/runtime.lock requirements/seldon-client.lock \
 		requirements/peers.lock $(DEPLOY)/serving.lock $(DEPLOY)/serving-tensorflow.lock \

@@ -32,8 +32,11 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
             f"name is {spec.name!r}; use at most 31 lower-case letters, digits and _, starting "
             "with a letter"
         )
-    if frameworks.find_framework(spec.framework) is None:
+    framework = frameworks.find_framework(spec.framework)
+    if framework is None:
         yield f"framework is {spec.framework!r}; allowed: {frameworks.names()}"
+    elif missing := framework.describe_missing():
+        yield f"framework is {spec.framework!r}, but {missing}"
     yield from _of_function("train", spec.train, arguments=3)
     yield from _of_dataset(spec.dataset)
     yield from _of_server(spec.server, spec.framework)

@@ -166,8 +166,13 @@ def _predictions(spec: ModelSpec, trained: TrainedModel, dataset: Dataset) -> "N
 
 
 def _refuse_useless(spec: ModelSpec, folder: Path, predictions: "NDArray[Any]", rows: int) -> None:
-    if not any(path.is_file() for path in folder.rglob("*")):
-        raise ValueError(f"the training function of {spec.name} wrote no file to its folder")
+    framework = get_framework(spec.framework)
+    if framework.find(folder) is None:
+        wrote = ", ".join(sorted(path.name for path in folder.iterdir())) or "no file"
+        raise ValueError(
+            f"the training function of {spec.name} wrote {wrote} to its folder; a "
+            f"{framework.title} model is {framework.found_by}"
+        )
     if reason := spec.task.describe_misfit(predictions, rows, spec.dataset):
         raise ValueError(f"the model of {spec.name} returned {reason}")
 

@@ -489,7 +489,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{path}: is not supported by this project{_ADVICE.get(path.split('.')[-1], '')}"
     if error["type"] == "missing" and path.endswith("implementation"):
-        return f"{path}: required value; supported: {' and '.join(implementations())}"
+        return f"{path}: required value; supported: {', '.join(implementations())}"
     if error["type"] == "missing":
         return f"{path}: required value"
     if path.endswith("children"):

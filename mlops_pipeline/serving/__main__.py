@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve one model over REST and gRPC until stopped")
     serve.add_argument("--model", help="folder of the artifact; by default from the environment")
     serve.add_argument(
-        "--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER; the artifact must match"
+        "--implementation", help="of Seldon, such as SKLEARN_SERVER; the artifact must match"
     )
     serve.set_defaults(command=_serve)
     pod = commands.add_parser(
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--rows", required=True, type=Path, help=".npy of shape [n, …]")
     predict.add_argument("--output", required=True, type=Path, help=".npy to write, [n, outputs]")
     predict.add_argument(
-        "--implementation", help="SKLEARN_SERVER or TENSORFLOW_SERVER; the artifact must match"
+        "--implementation", help="of Seldon, such as SKLEARN_SERVER; the artifact must match"
     )
     predict.add_argument("--parameters", default="", help="as PREDICTIVE_UNIT_PARAMETERS")
     predict.set_defaults(command=_predict)

@@ -8,14 +8,17 @@ and checks share this definition.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
-SKLEARN_FILE = "model.joblib"
+SKLEARN_FILES = ("model.joblib", "model.pickle", "model.pkl")
 SAVED_MODEL = "saved_model.pb"
+XGBOOST_FILES = ("model.ubj", "model.json", "model.bst")
+LIGHTGBM_FILES = ("model.txt",)
+ONNX_FILES = ("model.onnx",)
 EXAMPLE = "example.json"
 """An optional file beside the model, with rows that the model can answer."""
 FORMAT = 1
@@ -188,6 +191,11 @@ def verify(folder: Path) -> Manifest:
             f"manifest: {'; '.join(problems)}"
         )
     return manifest
+
+
+def find_file(folder: Path, names: Sequence[str]) -> Path | None:
+    """Return the first of these files that is in `folder`, None if there is none."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def saved_models(folder: Path) -> Mapping[int, Path]:

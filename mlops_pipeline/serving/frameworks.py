@@ -4,13 +4,23 @@ Only this table names them. A package adds a row by an entry point of the group
 `mlops_pipeline.frameworks` that names a `Framework`. Standard library only.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
-from mlops_pipeline.serving.artifact import SAVED_MODEL, SKLEARN_FILE, saved_models
+from mlops_pipeline.serving.artifact import (
+    LIGHTGBM_FILES,
+    ONNX_FILES,
+    SAVED_MODEL,
+    SKLEARN_FILES,
+    XGBOOST_FILES,
+    find_file,
+    saved_models,
+)
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
 
@@ -55,6 +65,24 @@ class Framework:
     takes_columns: bool = True
     """A V2 request may have one tensor for each column."""
     resources: Quantities = Quantities()
+    module: str = ""
+    """Module of an optional library; empty: the library is always installed."""
+    extra: str = ""
+    """Extra of this package that installs that library."""
+
+    def describe_missing(self) -> str | None:
+        """Return which library is not installed here and what installs it, or None."""
+        if not self.module or find_spec(self.module) is not None:
+            return None
+        return f"{self.title} is not installed here; install it: {self.installation()}"
+
+    def installation(self) -> str:
+        """Return the command that installs the optional library in this environment."""
+        return f"`{sys.executable} -m pip install 'mlops-pipeline[{self.extra}]'`"
+
+
+def _found(names: Sequence[str]) -> Callable[[Path], int | None]:
+    return lambda folder: None if find_file(folder, names) is None else 1
 
 
 SKLEARN = Framework(
@@ -63,8 +91,8 @@ SKLEARN = Framework(
     title="scikit-learn",
     icon="scikitlearn",
     loader="mlops_pipeline.serving.sklearn_loader:load_sklearn",
-    find=lambda folder: 1 if (folder / SKLEARN_FILE).is_file() else None,
-    found_by=SKLEARN_FILE,
+    find=_found(SKLEARN_FILES),
+    found_by=" or ".join(SKLEARN_FILES),
     libraries=("scikit-learn", "numpy", "joblib"),
 )
 TENSORFLOW = Framework(
@@ -82,6 +110,44 @@ TENSORFLOW = Framework(
     takes_columns=False,
     resources=Quantities(cpu="100m", memory="512Mi", memory_limit="2Gi"),
 )
+XGBOOST = Framework(
+    name="xgboost",
+    implementation="XGBOOST_SERVER",
+    title="XGBoost",
+    icon="xgboost",
+    loader="mlops_pipeline.serving.xgboost_loader:load_xgboost",
+    find=_found(XGBOOST_FILES),
+    found_by=" or ".join(XGBOOST_FILES),
+    libraries=("xgboost-cpu", "xgboost", "numpy"),
+    module="xgboost",
+    extra="xgboost",
+)
+LIGHTGBM = Framework(
+    name="lightgbm",
+    implementation="LIGHTGBM_SERVER",
+    title="LightGBM",
+    icon="lightgbm",
+    loader="mlops_pipeline.serving.lightgbm_loader:load_lightgbm",
+    find=_found(LIGHTGBM_FILES),
+    found_by=" or ".join(LIGHTGBM_FILES),
+    libraries=("lightgbm", "numpy"),
+    module="lightgbm",
+    extra="lightgbm",
+)
+ONNX = Framework(
+    name="onnx",
+    implementation="ONNX_SERVER",
+    title="ONNX Runtime",
+    icon="onnx",
+    loader="mlops_pipeline.serving.onnx_loader:load_onnx",
+    find=_found(ONNX_FILES),
+    found_by=" or ".join(ONNX_FILES),
+    libraries=("onnxruntime", "onnx", "numpy"),
+    takes_columns=False,
+    module="onnxruntime",
+    extra="onnx",
+)
+_OWN = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX)
 FORWARDER = SKLEARN.implementation
 """The implementation whose image also forwards requests to a server behind it."""
 
@@ -89,11 +155,7 @@ FORWARDER = SKLEARN.implementation
 @cache
 def frameworks() -> tuple[Framework, ...]:
     """Return every framework: first those of this package, then those of entry points, by name."""
-    return (
-        SKLEARN,
-        TENSORFLOW,
-        *(row for row in _registered().values() if not isinstance(row, str)),
-    )
+    return (*_OWN, *(row for row in _registered().values() if not isinstance(row, str)))
 
 
 def find_framework(name: object) -> Framework | None:
@@ -149,7 +211,7 @@ def _failures() -> Iterator[str]:
 def _registered() -> Mapping[str, Framework | str]:
     """Return entry point → its framework, or why it cannot be used."""
     found: dict[str, Framework | str] = {}
-    taken = {SKLEARN.name, TENSORFLOW.name, SKLEARN.implementation, TENSORFLOW.implementation}
+    taken = {word for row in _OWN for word in (row.name, row.implementation)}
     for point in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         try:
             row = point.load()

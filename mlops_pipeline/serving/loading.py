@@ -22,15 +22,12 @@ from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
 from mlops_pipeline.serving.scores import Array, UnwritableError
 from mlops_pipeline.serving.settings import Parameter, Place
+from mlops_pipeline.serving.signatures import Signatures
 
 logger = logging.getLogger(__name__)
 
-Choose = Callable[[Mapping[str, Parameter]], Signature]
-"""The default signature that a unit's parameters choose."""
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 """Differences between scores of one row that rounding explains."""
-Signatures = tuple[Mapping[str, Signature], Choose]
-"""Every signature by its name, and the function that chooses the default one."""
 
 
 def verify(folder: Path, *, place: Place = Place.MACHINE) -> Manifest:
@@ -252,9 +249,10 @@ def _loader(manifest: Manifest) -> Loader:
     try:
         loader: Loader = getattr(importlib.import_module(module), function)
     except ImportError as error:
+        missing = framework.describe_missing() or f"{error}. Install it in the serving environment"
         raise StartError(
             f"{manifest.name} is a {manifest.framework} model, but {manifest.framework} cannot be "
-            f"used here: {error}. Install it in the serving environment.",
+            f"used here: {missing}.",
             code=ExitCode.MODEL,
         ) from error
     return loader

@@ -1,19 +1,26 @@
-"""scikit-learn: `model.joblib`, called by `predict_proba` or another method that it has."""
+"""scikit-learn: `model.joblib` or a pickle, called by `predict_proba` or another method."""
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.artifact import SKLEARN_FILE, Manifest
+from mlops_pipeline.serving.artifact import SKLEARN_FILES, Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_sklearn
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.scores import Array
-from mlops_pipeline.serving.settings import Parameter, check_known
+from mlops_pipeline.serving.settings import Parameter
+from mlops_pipeline.serving.signatures import (
+    DEFAULT,
+    Signatures,
+    by_method,
+    damaged,
+    model_file,
+    row_shape,
+)
 
 import_sklearn()
 import joblib  # noqa: E402 - scikit-learn first, without what it does not need
@@ -24,31 +31,26 @@ METHODS = ("predict_proba", "decision_function", "predict", "transform", "score_
 its output, because the artifact was evaluated with it; otherwise the first that it has."""
 
 
-def load_sklearn(
-    folder: Path, manifest: Manifest
-) -> tuple[Mapping[str, Signature], Callable[[Mapping[str, Parameter]], Signature]]:
-    """Load `folder/model.joblib`; the parameter `method` chooses the default output.
+def load_sklearn(folder: Path, manifest: Manifest) -> Signatures:
+    """Load the model in `folder`; the parameter `method` chooses the default output.
 
     Raises:
         StartError: it does not load, or has no method that answers rows.
     """
-    file = folder / SKLEARN_FILE
+    file = model_file(folder, SKLEARN_FILES)
     try:
         estimator = joblib.load(file)
         _use_one_job(estimator)  # This reads every part of it, which may be from another version.
     except Exception as error:
-        raise StartError(
-            f"{file} does not load with scikit-learn {sklearn.__version__}: "
-            f"{type(error).__name__}: {error}",
-            code=ExitCode.MODEL,
-        ) from error
+        library = f"scikit-learn {sklearn.__version__}"
+        raise damaged(file, f"{type(error).__name__}: {error}", loader=library) from error
     signature = _signature(estimator, manifest)
     evaluated = [tensor.name for tensor in manifest.outputs[:1]]
 
     def choose(parameters: Mapping[str, Parameter]) -> Signature:
-        check_known(parameters, "method")
-        method = _default_method(parameters, signature, evaluated)
-        return replace(signature, default_outputs=(method,))
+        served = (*signature.outputs, *signature.refused)
+        first = next(name for name in (*evaluated, *METHODS) if name in served)
+        return by_method(signature, parameters, first)
 
     return {signature.name: signature}, choose
 
@@ -69,10 +71,11 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
     refused = _refused(estimator, methods)
     served = tuple(name for name in methods if name not in refused)
     columns = tuple(map(str, getattr(estimator, "feature_names_in_", ())))
+    features: int | None = getattr(estimator, "n_features_in_", None)
     return Signature(
-        name="serving_default",
+        name=DEFAULT,
         input=manifest.inputs[0].name if manifest.inputs else "predict",
-        row_shape=_row_shape(manifest, estimator),
+        row_shape=row_shape(manifest, None if features is None else (features,)),
         dtype=np.dtype(np.float64),
         outputs=served,
         default_outputs=served[:1],
@@ -125,52 +128,6 @@ def _table(answer: Any) -> object:
     if isinstance(answer, list):
         return np.stack(answer, axis=1)
     return answer.toarray() if hasattr(answer, "toarray") else answer
-
-
-def _default_method(
-    parameters: Mapping[str, Parameter], signature: Signature, evaluated: Sequence[str]
-) -> str:
-    """Return the default method: the parameter's, the one that was evaluated, the first there is.
-
-    Raises:
-        StartError: the estimator has no such method, or its answer cannot be served.
-    """
-    known = (*signature.outputs, *signature.refused)
-    has = next(name for name in (*evaluated, *METHODS) if name in known)
-    method = str(parameters.get("method", has))
-    if method in signature.refused:
-        raise StartError(
-            f"The model's {method} cannot be served: it {signature.refused[method]}. Set the "
-            f"parameter method to one of {', '.join(signature.outputs)}.",
-            code=ExitCode.SETTINGS,
-        )
-    if method not in signature.outputs:
-        raise StartError(
-            f"The model has no method {method!r}, which the parameter method names; it has "
-            f"{', '.join(signature.outputs)}.",
-            code=ExitCode.SETTINGS,
-        )
-    return method
-
-
-def _row_shape(manifest: Manifest, estimator: object) -> tuple[int, ...] | None:
-    """Return the shape of a row: the manifest's, otherwise the number of the estimator's features.
-
-    None if neither has it.
-
-    Raises:
-        StartError: they differ.
-    """
-    fitted: int | None = getattr(estimator, "n_features_in_", None)
-    if not manifest.inputs:
-        return None if fitted is None else (fitted,)
-    shape = manifest.inputs[0].shape[1:]
-    if fitted is not None and shape not in ((fitted,), (-1,)):
-        raise StartError(
-            f"The manifest has rows of shape {list(shape)}, but the model was fit on {fitted}.",
-            code=ExitCode.MODEL,
-        )
-    return (fitted,) if fitted is not None else shape
 
 
 def _use_one_job(estimator: Any) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,17 @@ from mlops_pipeline.serving.imports import import_tensorflow
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.scores import DATATYPES, Array
 from mlops_pipeline.serving.settings import Parameter, check_known
+from mlops_pipeline.serving.signatures import DEFAULT, Signatures, by_tensors, missing
 
 tf: Any = import_tensorflow()
 logger = logging.getLogger(__name__)
-
-DEFAULT = "serving_default"
 
 
 class _UnservableError(Exception):
     """A signature that cannot be served; the text says why."""
 
 
-def load_tensorflow(
-    folder: Path, manifest: Manifest
-) -> tuple[Mapping[str, Signature], Callable[[Mapping[str, Parameter]], Signature]]:
+def load_tensorflow(folder: Path, manifest: Manifest) -> Signatures:
     """Load the SavedModel in `folder`.
 
     The parameters `signature_name` (by default `serving_default`, or the only one), `model_input`
@@ -58,7 +54,7 @@ def load_tensorflow(
 
     def choose(parameters: Mapping[str, Parameter]) -> Signature:
         check_known(parameters, "signature_name", "model_input", "model_output")
-        return _choose(_named(parameters, signatures, unservable), parameters)
+        return by_tensors(_named(parameters, signatures, unservable), parameters)
 
     return signatures, choose
 
@@ -193,7 +189,7 @@ def _named(
     if name in signatures:
         return signatures[name]
     if "signature_name" in parameters:
-        raise _missing("signature_name", name, signatures)
+        raise missing("signature_name", name, signatures)
     if len(signatures) > 1:
         raise StartError(
             f"The SavedModel has several signatures, but not {DEFAULT!r}: set the parameter "
@@ -202,32 +198,3 @@ def _named(
         )
     (only,) = signatures.values()
     return only
-
-
-def _choose(signature: Signature, parameters: Mapping[str, Parameter]) -> Signature:
-    """Return the signature with the input and output that the parameters name.
-
-    Raises:
-        StartError: it has no such input or output.
-    """
-    wanted = str(parameters.get("model_input", signature.input))
-    if wanted != signature.input:
-        raise _missing("model_input", wanted, [signature.input])
-    if "model_output" not in parameters:
-        return signature
-    output = str(parameters["model_output"])
-    if output not in signature.outputs:
-        raise StartError(
-            f"The model has no output {output!r}, which the parameter model_output names; "
-            f"{signature.known_outputs()}.",
-            code=ExitCode.SETTINGS,
-        )
-    return replace(signature, default_outputs=(output,))
-
-
-def _missing(parameter: str, value: str, there: Sequence[str] | Mapping[str, object]) -> StartError:
-    known = ", ".join(sorted(there))
-    return StartError(
-        f"The model has no {value!r}, which the parameter {parameter} names; it has {known}.",
-        code=ExitCode.SETTINGS,
-    )

@@ -67,16 +67,16 @@ def test_a_refused_model_is_named_by_every_command_and_the_others_go_on(
 ) -> None:
     file = tmp_path / "bad.py"
     file.write_text(
-        WINE.read_text().replace('"sklearn"', '"xgboost"').replace('name="wine"', 'name="bad"')
+        WINE.read_text().replace('"sklearn"', '"caffe"').replace('name="wine"', 'name="bad"')
     )
     (tmp_path / "mlops.toml").write_text(f'models = ["bad.py", "{WINE}"]\n')
-    reason = f"the model bad of {file} is refused: framework is 'xgboost'; allowed: sklearn, tenso"
+    reason = f"the model bad of {file} is refused: framework is 'caffe'; allowed: sklearn, tenso"
 
     for command in ("plan", "doctor", "status"):
         code, out, err = run(command)
         said = " ".join((out + err).split())
         assert code == 3, said
-        assert "framework is 'xgboost'; allowed: sklearn, tensorflow" in said
+        assert "framework is 'caffe'; allowed: sklearn, tensorflow" in said
         assert str(file) in said
         assert ("wine" in said) == (command != "doctor")
     seen = json.loads(run("status", "--json")[1])

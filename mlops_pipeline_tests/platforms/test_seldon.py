@@ -185,8 +185,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "a container of one's own",
         manifest({"name": "a", "graph": {"name": "a", "type": "MODEL"}}),
-        "graph.implementation: required value; supported: SKLEARN_SERVER and TENSORFLOW_SERVER;"
-        " correct",
+        "graph.implementation: required value; supported: SKLEARN_SERVER, TENSORFLOW_SERVER, ",
     ),
     (
         "payloads to a logger",

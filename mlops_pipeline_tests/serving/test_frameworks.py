@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mlops_pipeline.serving import frameworks
+
 ADDED = """
 from mlops_pipeline.serving.frameworks import Framework, Quantities
 
@@ -94,7 +96,7 @@ def test_a_package_adds_a_framework_without_a_line_changed_here(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert shown["names"].split("; ") == [
-        "sklearn, tensorflow, boosted",
+        "sklearn, tensorflow, xgboost, lightgbm, onnx, boosted",
         "the entry point clash of mlops_pipeline.frameworks could not be used (another framework "
         "already uses sklearn)",
         "the entry point missing of mlops_pipeline.frameworks could not be used "
@@ -110,7 +112,7 @@ def test_a_package_adds_a_framework_without_a_line_changed_here(tmp_path: Path) 
     assert (shown["memory"], shown["usual"]) == ("400Mi", "300Mi")
 
 
-@pytest.mark.parametrize("word", ["SKLEARN_SERVER", "TENSORFLOW_SERVER"])
+@pytest.mark.parametrize("word", frameworks.implementations())
 def test_only_the_table_names_an_implementation(word: str) -> None:
     """Elsewhere only for people: in docstrings, comments and the models of the catalog."""
     package = Path(__file__).parents[2] / "mlops_pipeline"

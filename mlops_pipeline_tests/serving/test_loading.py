@@ -1,4 +1,5 @@
 import json
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,13 +62,13 @@ def test_the_implementation_has_to_serve_the_framework() -> None:
     loading.check_implementation(toy_manifest(), "SKLEARN_SERVER")
     with pytest.raises(StartError, match="TENSORFLOW_SERVER serves tensorflow models"):
         loading.check_implementation(toy_manifest(), "TENSORFLOW_SERVER")
-    with pytest.raises(StartError, match="expected SKLEARN_SERVER, TENSORFLOW_SERVER"):
-        loading.check_implementation(toy_manifest(), "XGBOOST_SERVER")
+    with pytest.raises(StartError, match="expected SKLEARN_SERVER, TENSORFLOW_SERVER, XGB"):
+        loading.check_implementation(toy_manifest(), "CAFFE_SERVER")
 
 
 def test_an_unknown_framework_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="'onnx'") as caught:
-        loading.load(tmp_path, toy_manifest(framework="onnx"), {}, graph_name=None)
+    with pytest.raises(StartError, match="'caffe'") as caught:
+        loading.load(tmp_path, toy_manifest(framework="caffe"), {}, graph_name=None)
     assert caught.value.code == ExitCode.MODEL
 
 
@@ -120,13 +121,23 @@ def test_limits_of_batches_that_are_none_are_refused(name: str, value: str) -> N
     assert caught.value.code == ExitCode.SETTINGS
 
 
-def a_bare_model(folder: Path) -> artifact.Manifest:
+def a_bare_model(folder: Path, name: str = "model.joblib") -> artifact.Manifest:
     joblib = pytest.importorskip("joblib")
     from sklearn.linear_model import LogisticRegression
 
     rows, labels = [[0.0, 1.0], [1.0, 0.0], [2.0, 0.5]], [0, 1, 1]
-    joblib.dump(LogisticRegression().fit(rows, labels), folder / "model.joblib")
+    model, file = LogisticRegression().fit(rows, labels), folder / name
+    joblib.dump(model, file) if name.endswith(".joblib") else file.write_bytes(pickle.dumps(model))
     return loading.verify(folder, place=Place.POD)
+
+
+@pytest.mark.parametrize("name", ["model.pickle", "model.pkl"])
+def test_a_pickle_of_scikit_learn_is_served_too(tmp_path: Path, name: str) -> None:
+    model = loading.load(tmp_path, a_bare_model(tmp_path, name), {}, graph_name=None)
+    assert model.default.outputs == ("predict_proba", "decision_function", "predict")
+    (tmp_path / name).write_bytes(b"no pickle")
+    with pytest.raises(StartError, match=rf"{name} does not load with scikit-learn"):
+        loading.load(tmp_path, loading.verify(tmp_path, place=Place.POD), {}, graph_name=None)
 
 
 def test_a_model_without_a_manifest_is_served_only_in_a_pod(tmp_path: Path) -> None:

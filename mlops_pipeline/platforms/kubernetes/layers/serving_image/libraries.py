@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from mlops_pipeline.clients.containers import EngineApi
 from mlops_pipeline.platforms.layers import Finding
 from mlops_pipeline.platforms.sources.versions import PYTHON
+from mlops_pipeline.serving.frameworks import frameworks
 
 _RUN_TIMEOUT = 60.0
 
@@ -38,9 +39,15 @@ def _held_by(engine: EngineApi, reference: str) -> dict[str, str]:
 
 
 def _differences(found: Mapping[str, str]) -> Iterator[str]:
-    """Name an image's libraries whose version differs here. Of Python, the minor counts."""
+    """Name an image's libraries whose version differs here. Of Python, the minor counts.
+
+    An optional library that is not installed trains nothing here.
+    """
+    optional = {name for row in frameworks() if row.extra for name in row.libraries}
     for name, there in found.items():
         here = PYTHON if name == "python" else _installed(name)
+        if not here and name in optional:
+            continue
         if here != (there.rpartition(".")[0] if name == "python" else there):
             yield f"{name} {there}, expected {here or 'none'}"
 

@@ -118,11 +118,14 @@ def _pins(path: Path) -> Mapping[str, set[str]]:
 @pytest.mark.parametrize("lock", LOCKS)
 def test_models_are_served_with_the_versions_that_train_them(lock: str) -> None:
     serving = _pins(ROOT / "mlops_pipeline" / "deploy" / lock)
-    training = _pins(ROOT / "requirements" / "runtime.lock")
+    training = _pins(ROOT / "requirements" / "dev.lock")
     assert {
         "scikit-learn",
         "numpy",
         "pandas",
+        "xgboost-cpu",
+        "lightgbm",
+        "onnxruntime",
         "uvicorn",
         "uvloop",
         "grpcio",
@@ -140,6 +143,9 @@ def test_models_are_served_with_the_versions_that_train_them(lock: str) -> None:
         "keras",
         "tensorboard",
         "libclang",
+        "coloredlogs",
+        "sympy",
+        "onnx",
         "pip",
         "setuptools",
     }

@@ -1,0 +1,76 @@
+"""LightGBM: `model.txt`, as `Booster.save_model` writes it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlops_pipeline.serving.artifact import LIGHTGBM_FILES, Manifest
+from mlops_pipeline.serving.imports import import_boosted
+from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.signatures import (
+    Signatures,
+    classifying,
+    damaged,
+    first_line,
+    model_file,
+    of_methods,
+)
+
+lightgbm: Any = import_boosted("lightgbm")
+
+LOADER = f"LightGBM {lightgbm.__version__}"
+PROBABILITIES = ("binary", "multiclass", "multiclassova")
+
+
+def load_lightgbm(folder: Path, manifest: Manifest) -> Signatures:
+    """Load `folder/model.txt`; the parameter `method` chooses the default output.
+
+    A classifier has `predict_proba` (the default) and `predict`, which returns class numbers. Other
+    objectives have `predict`.
+
+    Raises:
+        StartError: it does not load, or has another number of features than the manifest.
+    """
+    file = model_file(folder, LIGHTGBM_FILES)
+    text = file.read_bytes().decode(errors="replace")
+    if problem := _describe_damage(text):
+        raise damaged(file, problem, loader=LOADER)
+    try:
+        booster = lightgbm.Booster(model_str=text)
+    except Exception as error:
+        raise damaged(file, first_line(error), loader=LOADER) from error
+    return of_methods(
+        _methods(booster, text),
+        manifest,
+        features=booster.num_feature(),
+        dtype=np.float64,
+        columns=_columns(booster.feature_name()),
+    )
+
+
+def _describe_damage(text: str) -> str | None:
+    """Say why the text is not a complete model; LightGBM aborts the process for a truncated one."""
+    if not text.startswith("tree\n"):
+        return "it is not a model in LightGBM's text format, whose first line is `tree`"
+    if "\nend of trees\n" not in text or "\nend of parameters\n" not in text:
+        return "it is incomplete; copy or download it again"
+    return None
+
+
+def _methods(booster: Any, text: str) -> Mapping[str, Callable[[Array], object]]:
+    objective = re.search(r"^objective=(\w+)", text.partition("\nTree=")[0], re.MULTILINE)
+
+    def scores(rows: Array) -> Array:
+        answer: Array = booster.predict(rows, validate_features=False)
+        return answer
+
+    is_classifier = objective is not None and objective[1] in PROBABILITIES
+    return classifying(scores) if is_classifier else {"predict": scores}
+
+
+def _columns(names: Sequence[str]) -> Sequence[str]:
+    """Return the names of the model's columns; none if LightGBM numbered them itself."""
+    return () if list(names) == [f"Column_{number}" for number in range(len(names))] else names

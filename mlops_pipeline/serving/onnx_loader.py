@@ -1,0 +1,149 @@
+"""ONNX: `model.onnx`, run by ONNX Runtime; weights may be in files beside it."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from mlops_pipeline.serving.artifact import ONNX_FILES, Manifest
+from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.settings import Parameter, check_known
+from mlops_pipeline.serving.signatures import (
+    DEFAULT,
+    Signatures,
+    by_tensors,
+    damaged,
+    first_line,
+    model_file,
+    row_shape,
+)
+
+logger = logging.getLogger(__name__)
+
+LOADER = f"ONNX Runtime {onnxruntime.__version__}"
+TYPES: Mapping[str, np.dtype[Any]] = {
+    "tensor(bool)": np.dtype(np.bool_),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64),
+    **{
+        f"tensor({sign}int{size})": np.dtype(f"{sign}int{size}")
+        for sign in ("", "u")
+        for size in (8, 16, 32, 64)
+    },
+}
+"""ONNX Runtime's name of a type → numpy's."""
+_TEXT = "tensor(string)"
+_ERRORS_ONLY = 3
+
+
+def load_onnx(folder: Path, manifest: Manifest) -> Signatures:
+    """Load `folder/model.onnx`, a network with one input.
+
+    The default output is the first one of the manifest, otherwise the network's first; the
+    parameters `model_output` and `model_input` choose and check them.
+
+    Raises:
+        StartError: it does not load, it has several inputs or none of numbers, or it has another
+            row or other outputs than the manifest.
+    """
+    file = model_file(folder, ONNX_FILES)
+    try:
+        session = onnxruntime.InferenceSession(
+            str(file), _options(), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise damaged(file, first_line(error), loader=LOADER) from error
+    signature = _signature(session, manifest)
+
+    def choose(parameters: Mapping[str, Parameter]) -> Signature:
+        check_known(parameters, "model_input", "model_output")
+        return by_tensors(signature, parameters)
+
+    return {signature.name: signature}, choose
+
+
+def _options() -> Any:
+    """Return options for short predictions beside other servers: few threads, which do not spin."""
+    options = onnxruntime.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _signature(session: Any, manifest: Manifest) -> Signature:
+    tensor = _input(session)
+    outputs = {node.name: _describe_unservable(node.type) for node in session.get_outputs()}
+    refused = {name: reason for name, reason in outputs.items() if reason}
+    served = tuple(name for name in outputs if name not in refused)
+    if not served:
+        reasons = "; ".join(f"its output {name!r} {reason}" for name, reason in refused.items())
+        raise _unusable(reasons or "it has no output")
+    for name, reason in refused.items():
+        logger.warning("Not serving the output %r: it %s", name, reason)
+    sizes = tuple(size if isinstance(size, int) else -1 for size in tensor.shape[1:])
+    return Signature(
+        name=DEFAULT,
+        input=tensor.name,
+        row_shape=row_shape(manifest, sizes if tensor.shape else None),
+        dtype=TYPES[tensor.type],
+        outputs=served,
+        default_outputs=_default_first(served, refused, manifest),
+        compute=lambda rows, names: session.run(list(names), {tensor.name: rows}),
+        refused=refused,
+    )
+
+
+def _input(session: Any) -> Any:
+    """Return the one input.
+
+    Raises:
+        StartError: there are several, or it does not accept rows of numbers.
+    """
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(repr(tensor.name) for tensor in inputs)
+        raise _unusable(f"it has {len(inputs)} inputs ({names}), expected one")
+    if inputs[0].type not in TYPES:
+        raise _unusable(
+            f"its input {inputs[0].name!r} is of type {inputs[0].type}; expected numbers or "
+            "booleans"
+        )
+    return inputs[0]
+
+
+def _describe_unservable(kind: str) -> str | None:
+    """Say why an output of this type cannot be served, None if it can."""
+    if kind in TYPES or kind == _TEXT:
+        return None
+    hint = "; skl2onnx writes a tensor with options={'zipmap': False}" if "map(" in kind else ""
+    return f"is of type {kind}; numbers, booleans and text can be answered{hint}"
+
+
+def _default_first(
+    served: tuple[str, ...], refused: Mapping[str, str], manifest: Manifest
+) -> tuple[str, ...]:
+    """Return the outputs, the default one first.
+
+    Raises:
+        StartError: the manifest names an output that the network does not have or that cannot be
+            served.
+    """
+    wanted = [tensor.name for tensor in manifest.outputs[:1]]
+    for name in wanted:
+        if name not in served:
+            reason = refused.get(name, f"does not exist; the network has {', '.join(served)}")
+            raise _unusable(f"the output {name!r} of the manifest {reason}")
+    return (*wanted, *(name for name in served if name not in wanted))
+
+
+def _unusable(problem: str) -> StartError:
+    return StartError(f"The network cannot be served: {problem}.", code=ExitCode.MODEL)

@@ -1,0 +1,108 @@
+"""XGBoost: `model.ubj`, `model.json` or `model.bst`, as `save_model` writes it."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlops_pipeline.serving.artifact import XGBOOST_FILES, Manifest
+from mlops_pipeline.serving.imports import import_boosted
+from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.signatures import (
+    Signatures,
+    classifying,
+    damaged,
+    first_line,
+    model_file,
+    of_methods,
+)
+
+xgboost: Any = import_boosted("xgboost")
+
+LOADER = f"XGBoost {xgboost.__version__}"
+PROBABILITIES = ("binary:logistic", "multi:softprob")
+MARGINS = "multi:softmax"
+"""Such a model predicts classes; their probabilities are the softmax of its margins."""
+
+
+def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
+    """Load the model in `folder`; the parameter `method` chooses the default output.
+
+    A classifier has `predict_proba` (the default) and `predict`, which returns class numbers. Other
+    objectives have `predict`. A model that was trained with early stopping predicts with its best
+    iteration, like XGBoost's estimators.
+
+    Raises:
+        StartError: it does not load, or has another number of features than the manifest.
+    """
+    file = model_file(folder, XGBOOST_FILES)
+    content = file.read_bytes()
+    if problem := _describe_damage(content):
+        raise damaged(file, problem, loader=LOADER)
+    try:
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(content))
+        learner = json.loads(booster.save_config())["learner"]
+    except Exception as error:
+        raise damaged(file, first_line(error), loader=LOADER) from error
+    return of_methods(
+        _methods(booster, learner),
+        manifest,
+        features=booster.num_features(),
+        dtype=np.float32,
+        columns=booster.feature_names or (),
+    )
+
+
+def _describe_damage(content: bytes) -> str | None:
+    """Say why the content is not a complete model; a truncated UBJSON would be read forever."""
+    if content[:1] != b"{":
+        return (
+            "it is neither JSON nor UBJSON; a model in the binary format of XGBoost 3.0 or older "
+            "must be written again by it: booster.save_model('model.ubj')"
+        )
+    is_json = content[1:2] in (b'"', b" ", b"\n", b"\r", b"\t")
+    end = content.rstrip()[-64:] if is_json else content[-64:]  # The last key is the version.
+    if not end.endswith(b"}") or b"version" not in end:
+        return "it is incomplete; copy or download it again"
+    return None
+
+
+def _methods(booster: Any, learner: Mapping[str, Any]) -> Mapping[str, Callable[[Array], object]]:
+    objective = learner["objective"]["name"]
+    call = _caller(booster, is_linear=learner["gradient_booster"]["name"] == "gblinear")
+    if objective == MARGINS:
+        return classifying(lambda rows: _softmax(call(rows, True)))
+    if objective in PROBABILITIES:
+        return classifying(lambda rows: call(rows, False))
+    return {"predict": lambda rows: call(rows, False)}
+
+
+def _caller(booster: Any, *, is_linear: bool) -> Callable[[Array, bool], Array]:
+    """Return the function (rows, margins instead of predictions) → the booster's answer."""
+    best = booster.attr("best_iteration")
+    trees = (0, 0 if best is None else int(best) + 1)
+
+    def call(rows: Array, margins: bool) -> Array:  # noqa: FBT001
+        answer: Array = booster.inplace_predict(
+            rows,
+            iteration_range=trees,
+            predict_type="margin" if margins else "value",
+            validate_features=False,
+        )
+        return answer
+
+    def call_linear(rows: Array, margins: bool) -> Array:  # noqa: FBT001
+        matrix = xgboost.DMatrix(rows, nthread=1)
+        answer: Array = booster.predict(matrix, output_margin=margins, validate_features=False)
+        return answer
+
+    return call_linear if is_linear else call
+
+
+def _softmax(margins: Array) -> Array:
+    powers = np.exp(margins - margins.max(axis=1, keepdims=True))
+    scores: Array = powers / powers.sum(axis=1, keepdims=True)
+    return scores
