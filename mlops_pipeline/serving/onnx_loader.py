@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ import onnxruntime
 from mlops_pipeline.serving.artifact import ONNX_FILES, Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.settings import Parameter, check_known
 from mlops_pipeline.serving.signatures import (
     DEFAULT,
     Signatures,
     by_tensors,
     damaged,
-    first_line,
     model_file,
     row_shape,
 )
@@ -58,7 +58,7 @@ def load_onnx(folder: Path, manifest: Manifest) -> Signatures:
             str(file), _options(), providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise damaged(file, first_line(error), loader=LOADER) from error
+        raise damaged(file, _reason(error), loader=LOADER) from error
     signature = _signature(session, manifest)
 
     def choose(parameters: Mapping[str, Parameter]) -> Signature:
@@ -97,9 +97,25 @@ def _signature(session: Any, manifest: Manifest) -> Signature:
         dtype=TYPES[tensor.type],
         outputs=served,
         default_outputs=_default_first(served, refused, manifest),
-        compute=lambda rows, names: session.run(list(names), {tensor.name: rows}),
+        compute=_caller(session, tensor.name),
         refused=refused,
     )
+
+
+def _caller(session: Any, name: str) -> Callable[[Array, Sequence[str]], Sequence[object]]:
+    def compute(rows: Array, names: Sequence[str]) -> Sequence[object]:
+        try:
+            answers: Sequence[object] = session.run(list(names), {name: rows})
+        except Exception as error:
+            raise ValueError(_reason(error)) from error
+        return answers
+
+    return compute
+
+
+def _reason(error: Exception) -> str:
+    """Return the end of an error's message as one line: it begins with places in C++ sources."""
+    return " ".join(str(error).split())[-280:]
 
 
 def _input(session: Any) -> Any:

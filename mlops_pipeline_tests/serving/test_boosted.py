@@ -91,7 +91,8 @@ CLASSIFIERS: dict[str, Fit] = {
     ).fit(
         X[:60],
         TWO[:60],
-        eval_set=[(X[60:], 1 - TWO[60:])],
+        eval_X=X[60:],
+        eval_y=1 - TWO[60:],
         callbacks=[lightgbm.early_stopping(2, verbose=False)],
     ),
 }
@@ -122,14 +123,15 @@ def test_what_has_no_probabilities_serves_its_predictions(tmp_path: Path, fit: F
     model = loaded(tmp_path)
     assert model.default.outputs == ("predict",)
     assert np.allclose(predict(model.default, X)[0][1], expected, atol=1e-6)
-    with pytest.raises(StartError, match="no method 'predict_proba', .*; it has predict") as caught:
+    with pytest.raises(
+        StartError, match=r"no method 'predict_proba', .*; it has predict"
+    ) as caught:
         loaded(tmp_path, method="predict_proba")
     assert caught.value.code == ExitCode.SETTINGS
 
 
-@pytest.mark.filterwarnings("ignore:.*gblinear.*:UserWarning")
 def test_a_linear_booster_of_xgboost_is_served(tmp_path: Path) -> None:
-    expected = save(xgb(booster="gblinear").fit(X, TWO), tmp_path)
+    expected = save(xgboost.XGBClassifier(n_estimators=8, booster="gblinear").fit(X, TWO), tmp_path)
     assert np.allclose(predict(loaded(tmp_path).default, X)[0][1], expected.predict_proba(X))
 
 
