@@ -37,7 +37,7 @@ def save_xgboost(model: Any, folder: Path) -> TrainedModel:
 def save_lightgbm(model: Any, folder: Path) -> TrainedModel:
     """Write an LGBMClassifier, an LGBMRegressor or a Booster as `model.txt`.
 
-    A Booster of a binary objective predicts both classes, as the server does.
+    A Booster of a classification predicts the probability of each class, as the server does.
     """
     import numpy as np
 
@@ -46,10 +46,10 @@ def save_lightgbm(model: Any, folder: Path) -> TrainedModel:
 
     def predict(rows: "NDArray[Any]") -> "NDArray[Any]":
         likely = np.asarray(booster.predict(rows))
-        return np.stack([1 - likely, likely], axis=1)
+        return likely if likely.ndim > 1 else np.stack([1 - likely, likely], axis=1)
 
-    is_binary = booster.dump_model(num_iteration=1).get("objective", "").startswith("binary")
-    if model is booster and is_binary:
+    objective = booster.dump_model(num_iteration=1).get("objective", "")
+    if model is booster and objective.startswith(("binary", "multiclass")):
         return _described(predict, "predict_proba", booster.num_feature(), "FP64")
     return _of_methods(model, booster.num_feature(), "FP64")
 

@@ -1,0 +1,168 @@
+"""The examples of each framework: registered, trained, and loaded as the server loads them."""
+
+import ast
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.catalog import saving, worker
+from mlops_pipeline.catalog.registry import load_catalog
+from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
+from mlops_pipeline.serving import loading
+from mlops_pipeline.serving.artifact import Manifest, Tensor, hash_files
+from mlops_pipeline.serving.models import predict
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+BUILT_IN = {"iris", "mnist"}
+
+
+def specs() -> list[ModelSpec]:
+    catalog = load_catalog(list(map(str, EXAMPLES)))
+    assert catalog.refused == ()
+    return [model.spec for model in catalog.models if model.name not in BUILT_IN]
+
+
+def trained(spec: ModelSpec, folder: Path) -> tuple[Manifest, dict[str, Any]]:
+    worker.write_dataset(spec, None, folder / "data")
+    data = folder / "data" / worker.DATA
+    worker.write_model(spec, data, spec.hyperparameters, folder)
+    report = json.loads((folder / worker.REPORT).read_text())
+    tensors = {
+        key: tuple(Tensor(t["name"], tuple(t["shape"]), t["datatype"]) for t in report[key])
+        for key in ("inputs", "outputs")
+    }
+    files = hash_files(folder / worker.MODEL)
+    return Manifest(spec.name, spec.framework, files, **tensors), report
+
+
+@pytest.mark.parametrize("name", ["cultivars", "digits", "tumours"])
+@pytest.mark.timeout(300)
+def test_an_example_is_served_as_it_was_trained(tmp_path: Path, name: str) -> None:
+    (spec,) = (spec for spec in specs() if spec.name == name)
+    manifest, report = trained(spec, tmp_path / "one")
+    assert report["metrics"]["accuracy"] >= spec.thresholds.min_accuracy
+    assert report["versions"].keys() >= {"python", "numpy"}
+    model = loading.load(tmp_path / "one" / worker.MODEL, manifest, {}, graph_name=None)
+    with np.load(tmp_path / "one" / worker.EVALUATION / "holdout.npz") as holdout:
+        ((output, scores),) = predict(model.default, holdout["x"])
+        assert np.abs(scores - holdout["scores"]).max() <= spec.thresholds.tolerance
+    assert output == manifest.outputs[0].name
+    again = tmp_path / "again"
+    again.mkdir()
+    with np.load(tmp_path / "one" / "data" / worker.DATA) as arrays:
+        spec.train(Dataset(**arrays), spec.hyperparameters, again)
+    same = {path: manifest.files[path] for path in hash_files(again)}
+    assert hash_files(again) == same, "the same data gives the same file"
+
+
+def test_every_example_says_how_it_is_registered_and_what_it_needs() -> None:
+    for path in EXAMPLES:
+        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert f'models = ["examples/{path.name}"]' in said
+        models = load_catalog([str(path)]).models
+        frameworks = [model.spec.framework for model in models if model.name not in BUILT_IN]
+        assert re.findall(r"mlops-pipeline\[(\w+)\]", said) == frameworks
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_missing_library_is_named_when_the_model_is_registered(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    framework = path.stem.rpartition("_")[2]
+    monkeypatch.setitem(sys.modules, "onnxruntime" if framework == "onnx" else framework, None)
+    for name in [name for name in sys.modules if name.startswith("mlops_pipeline_model_")]:
+        monkeypatch.delitem(sys.modules, name)
+    catalog = load_catalog([str(path)])
+    assert {model.name for model in catalog.models} == BUILT_IN
+    (refused,) = catalog.refused
+    assert f"framework is '{framework}', but " in refused.reason
+    assert (
+        f"is not installed here; install it: `{sys.executable} -m pip install "
+        f"'mlops-pipeline[{framework}]'`"
+    ) in refused.reason
+
+
+def test_a_file_of_another_framework_is_refused_after_training(tmp_path: Path) -> None:
+    (spec,) = (spec for spec in specs() if spec.name == "cultivars")
+
+    def train(dataset: Dataset, _: object, folder: Path) -> TrainedModel:
+        (folder / "model.joblib").write_bytes(b"a pickle")
+        return TrainedModel(lambda rows: np.ones((len(rows), 3)) / 3, (), ())
+
+    worker.write_dataset(spec, None, tmp_path)
+    with pytest.raises(
+        ValueError,
+        match=r"of cultivars wrote model.joblib to its folder; a LightGBM model is model.txt",
+    ):
+        worker.write_model(replace(spec, train=train), tmp_path / worker.DATA, {}, tmp_path)
+
+
+X = np.random.default_rng(1).normal(size=(80, 3))
+TWO = (X.sum(axis=1) > 0).astype(int)
+
+
+@pytest.mark.parametrize("objective", ["binary:logistic", "multi:softprob", "reg:squarederror"])
+def test_a_booster_of_xgboost_answers_as_it_is_served(tmp_path: Path, objective: str) -> None:
+    xgboost: Any = pytest.importorskip("xgboost")
+    options = {"objective": objective, "nthread": 1}
+    if objective.startswith("multi"):
+        options["num_class"] = 2
+    booster = xgboost.train(options, xgboost.DMatrix(X, TWO), 5)
+    result = saving.save_xgboost(booster, tmp_path)
+    _same_as_served(result, tmp_path, "xgboost", regression=objective.startswith("reg"))
+
+
+@pytest.mark.parametrize("objective", ["binary", "multiclass", "regression"])
+def test_a_booster_of_lightgbm_answers_as_it_is_served(tmp_path: Path, objective: str) -> None:
+    lightgbm: Any = pytest.importorskip("lightgbm")
+    options = {"objective": objective, "verbosity": -1, "num_threads": 1}
+    if objective == "multiclass":
+        options["num_class"] = 2
+    booster = lightgbm.train(options, lightgbm.Dataset(X, TWO), 5)
+    result = saving.save_lightgbm(booster, tmp_path)
+    _same_as_served(result, tmp_path, "lightgbm", regression=objective == "regression")
+
+
+def _same_as_served(
+    result: TrainedModel, folder: Path, framework: str, *, regression: bool
+) -> None:
+    manifest = Manifest("mine", framework, hash_files(folder), result.inputs, result.outputs)
+    model = loading.load(folder, manifest, {}, graph_name=None)
+    ((name, scores),) = predict(model.default, X)
+    assert name == result.outputs[0].name == ("predict" if regression else "predict_proba")
+    assert scores.shape[1:] == result.outputs[0].shape[1:] == (() if regression else (2,))
+    assert np.allclose(scores, result.predict(X), atol=1e-6)
+
+
+def test_a_network_of_several_outputs_serves_the_named_one(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    row = helper.make_tensor_value_info("rows", TensorProto.DOUBLE, ["n", 3])
+    outputs = [
+        helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]),
+        helper.make_tensor_value_info("scores", TensorProto.DOUBLE, ["n", 3]),
+    ]
+    nodes = [
+        helper.make_node("Softmax", ["rows"], ["scores"]),
+        helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(nodes, "two", [row], outputs)
+    versions = [helper.make_opsetid("", 17)]
+    network = helper.make_model(graph, opset_imports=versions, ir_version=8).SerializeToString()
+    result = saving.save_onnx(network, tmp_path, output="scores")
+    assert result.inputs == (Tensor("rows", (-1, 3), "FP64"),)
+    assert result.outputs == (Tensor("scores", (-1, 3), "FP64"), Tensor("label", (-1,), "INT64"))
+    manifest = Manifest("mine", "onnx", hash_files(tmp_path), result.inputs, result.outputs)
+    model = loading.load(tmp_path, manifest, {}, graph_name=None)
+    assert model.default.default_outputs == ("scores", "label")
+    assert np.allclose(predict(model.default, X)[0][1], result.predict(X))
+    with pytest.raises(ValueError, match=r"outputs label, scores; it must .* output 'odds'"):
+        saving.save_onnx(network, tmp_path, output="odds")
