@@ -110,6 +110,8 @@ TENSORFLOW = Framework(
     takes_columns=False,
     resources=Quantities(cpu="100m", memory="512Mi", memory_limit="2Gi"),
 )
+_SMALL = Quantities(memory="128Mi")
+"""A server with a small model uses 86 to 98 MB."""
 XGBOOST = Framework(
     name="xgboost",
     implementation="XGBOOST_SERVER",
@@ -121,6 +123,7 @@ XGBOOST = Framework(
     libraries=("xgboost-cpu", "xgboost", "numpy"),
     module="xgboost",
     extra="xgboost",
+    resources=_SMALL,
 )
 LIGHTGBM = Framework(
     name="lightgbm",
@@ -133,6 +136,7 @@ LIGHTGBM = Framework(
     libraries=("lightgbm", "numpy"),
     module="lightgbm",
     extra="lightgbm",
+    resources=_SMALL,
 )
 ONNX = Framework(
     name="onnx",
@@ -146,6 +150,7 @@ ONNX = Framework(
     takes_columns=False,
     module="onnxruntime",
     extra="onnx",
+    resources=_SMALL,
 )
 _OWN = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX)
 FORWARDER = SKLEARN.implementation

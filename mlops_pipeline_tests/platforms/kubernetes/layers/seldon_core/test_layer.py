@@ -160,6 +160,10 @@ def test_the_chart_gets_our_servers_and_small_requests(rig: HelmRig) -> None:
     assert values["predictor_servers"] == {
         "SKLEARN_SERVER": {"protocols": {"seldon": plain, "v2": plain}},
         "TENSORFLOW_SERVER": {"protocols": {"seldon": plain, "tensorflow": heavy}},
+        "XGBOOST_SERVER": {"protocols": {"seldon": plain, "v2": plain}},
+        # Seldon has no such servers: the operator knows them by these values.
+        "LIGHTGBM_SERVER": {"protocols": {"seldon": plain, "v2": plain}},
+        "ONNX_SERVER": {"protocols": {"seldon": plain, "v2": plain}},
     }
 
 

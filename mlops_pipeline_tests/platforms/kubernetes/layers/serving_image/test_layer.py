@@ -473,6 +473,20 @@ def test_the_check_names_what_trains_in_another_version(tmp_path: Path) -> None:
         assert words in finding.seen
 
 
+def test_an_optional_library_trains_nothing_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {"numpy": libraries._installed("numpy"), "xgboost": "3.2.0", "lightgbm": "0.1"}
+    rig = a_rig(tmp_path, _answering(held))
+    layer = ServingImage(rig.parts)
+    layer.ensure()
+    here = {"numpy": held["numpy"], "lightgbm": "4.7.0"}
+    monkeypatch.setattr(libraries, "_installed", lambda name: here.get(name, ""))
+    seen = layer.checks[0].run().seen
+    assert "lightgbm 0.1, expected 4.7.0" in seen
+    assert "xgboost" not in seen
+
+
 # Making an environment small
 
 
