@@ -43,7 +43,7 @@ def describe(command: str) -> dict[str, object]:
 
 def now() -> str:
     """Return the time, UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _versions() -> Mapping[str, str]:

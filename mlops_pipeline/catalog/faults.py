@@ -115,7 +115,7 @@ def _of_batching(server: "ServerSpec") -> Iterator[str]:
     size, seconds = server.max_batch_size, server.max_batch_time
     if size is not None and not (_is_whole(size, least=0) and size <= MOST_ROWS):
         yield f"server.max_batch_size is {size!r}; allowed: 0 to {MOST_ROWS} rows"
-    if seconds is not None and not (_is_number(seconds) and 0 <= seconds <= MOST_SECONDS):
+    if seconds is not None and not (is_number(seconds) and 0 <= seconds <= MOST_SECONDS):
         yield f"server.max_batch_time is {seconds!r}; allowed: 0 to {MOST_SECONDS} seconds"
 
 

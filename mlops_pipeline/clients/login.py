@@ -127,6 +127,6 @@ def _user(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _moment(text: str | None) -> datetime | None:
-    """Return the RFC 3339 time. Python 3.10 cannot parse all fractions of a second."""
+    """Return the RFC 3339 time without fractions of a second."""
     plain = re.sub(r"\.\d+", "", text or "").replace("Z", "+00:00")
     return datetime.fromisoformat(plain) if plain else None

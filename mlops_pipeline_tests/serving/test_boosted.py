@@ -14,9 +14,9 @@ from mlops_pipeline.serving import artifact, loading
 from mlops_pipeline.serving.artifact import EXAMPLE, Tensor
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, predict
-from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.settings import Place
+from mlops_pipeline_tests.serving.at_once import seldon
 from mlops_pipeline_tests.serving.everywhere import answers, read, request_of
 
 pytest.importorskip("sklearn.linear_model")
@@ -157,7 +157,7 @@ def test_named_columns_are_put_in_order_or_refused(tmp_path: Path, library: str)
     with pytest.raises(RequestError, match="missing 'depth'; unexpected 'length'"):
         ask(["width", "height", "length"], ROWS)
     with pytest.raises(RequestError, match=r"expected shape \[n, 3\], got \[1, 2\]"):
-        read(seldon.predictions(Unit(model, "i"), request_of({"data": {"ndarray": [[1, 2]]}})))
+        ask([], np.array([[1.0, 2.0]]))
 
 
 def test_a_number_beyond_32_bits_is_refused_instead_of_becoming_infinite(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def refusal(folder: Path, framework: str, **fields: Any) -> str:
     return str(caught.value)
 
 
-FILES = {
+FILES: dict[str, tuple[str, Callable[[], Any]]] = {
     "model.ubj": ("xgboost", lambda: xgb().fit(X, THREE)),
     "model.json": ("xgboost", lambda: xgb().fit(X, THREE)),
     "model.txt": ("lightgbm", lambda: lgb().fit(X, THREE)),

@@ -13,6 +13,7 @@ from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, predict
 from mlops_pipeline.serving.settings import Place
+from mlops_pipeline_tests.serving.at_once import v2
 from mlops_pipeline_tests.serving.everywhere import answers, request_of
 
 onnx: Any = pytest.importorskip("onnx")
@@ -50,7 +51,7 @@ def network(
 
 PRODUCT = helper.make_node("MatMul", ["rows", "w"], ["scores"])
 LABEL = helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0)
-TWO_OUTPUTS = {
+TWO_OUTPUTS: dict[str, Any] = {
     "nodes": [PRODUCT, LABEL],
     "outputs": [("label", Type.INT64, ["n"]), SCORES],
 }
@@ -224,8 +225,6 @@ def test_a_truncated_or_foreign_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_request_names_the_networks_input(tmp_path: Path) -> None:
-    from mlops_pipeline.serving.protocols import v2
-
     model = loaded(tmp_path, network([PRODUCT]))
     tensor = {"name": "x", "shape": [2, 4], "datatype": "FP32", "data": ROWS}
     with pytest.raises(RequestError, match="the model has one input, 'rows'"):
