@@ -30,7 +30,7 @@ from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine
 from mlops_pipeline_tests.embedded import generated
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "2000"))
 DEADLINE = 10.0

@@ -8,7 +8,7 @@ import pytest
 
 from mlops_pipeline_tests.command_line import CommandLine
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
 
 CLIENT = Path(sys.prefix) / "seldon-client" / "bin" / "python"
 REQUEST = """

@@ -16,7 +16,7 @@ FIRST_PART_AND_MORE = (8 << 20) + 5
 
 
 @pytest.fixture(
-    params=["fake", pytest.param("real", marks=[pytest.mark.embedded, pytest.mark.timeout(300)])]
+    params=["fake", pytest.param("real", marks=[pytest.mark.embedded, pytest.mark.timeout(600)])]
 )
 def store(request: pytest.FixtureRequest) -> Objects:
     if request.param == "fake":
