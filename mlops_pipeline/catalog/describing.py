@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.catalog.plotting import new_figure, save
+from mlops_pipeline.catalog.plotting import draw_histogram, new_figure, save
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 DESCRIPTION = "description.json"
@@ -30,10 +29,6 @@ _SAMPLE_IMAGES = 10
 """Maximum number of images in the picture."""
 _BARS = "▁▂▃▄▅▆▇█"
 _BINS = 12
-_LARGEST_DRAWN, _SMALLEST_DRAWN = 1e300, 1e-300
-"""Limits beyond which matplotlib finds no ticks for an axis."""
-_RESOLUTION = 1e-12
-"""Minimum range of drawn numbers, relative to their size: below it, bins would be empty."""
 
 
 def write_description(spec: ModelSpec, dataset: Dataset, folder: Path) -> None:
@@ -192,32 +187,13 @@ def _plot_histograms(
             axes.set_axis_off()
             continue
         parts = [_finite(rows[chosen, number]) for chosen in groups.values()]
-        _plot_histogram(axes, parts, list(groups))
+        draw_histogram(axes, parts, bins=20, labels=list(groups))
         axes.set_title(names[number] if number < len(names) else str(number), fontsize=8)
         axes.tick_params(labelsize=7)
     if 1 < len(groups) <= 10:
         axes = figure.axes[0]
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     save(figure, path)
-
-
-def _plot_histogram(axes: "Axes", parts: "Sequence[NDArray[Any]]", groups: Sequence[str]) -> None:
-    """Draw a histogram of each group's numbers, or write their range if drawing fails."""
-    import numpy as np
-
-    numbers = np.concatenate(parts)
-    least, greatest = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
-    if _can_be_drawn(least, greatest):
-        axes.hist(list(parts), bins=20, stacked=True, label=groups)
-    else:
-        axes.text(0.5, 0.5, f"{least:.6g}\nto {greatest:.6g}", ha="center", va="center")
-
-
-def _can_be_drawn(least: float, greatest: float) -> bool:
-    size, spread = max(abs(least), abs(greatest)), greatest - least
-    if not spread:
-        return size * _RESOLUTION < 1  # numpy.histogram makes it 1.
-    return _SMALLEST_DRAWN < spread < _LARGEST_DRAWN and spread > size * _RESOLUTION
 
 
 def _draw_images(rows: "NDArray[Any]", side: int, path: Path) -> None:

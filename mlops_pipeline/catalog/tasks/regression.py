@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.catalog.plotting import new_figure, save
+from mlops_pipeline.catalog.plotting import draw_histogram, new_figure, save
 from mlops_pipeline.catalog.tasks.metric import Metric
 from mlops_pipeline.catalog.tasks.task import Task
 
@@ -107,12 +107,17 @@ def _plot_predicted(true: "NDArray[Any]", predicted: "NDArray[Any]", path: Path)
 
 def _plot_residuals(true: "NDArray[Any]", predicted: "NDArray[Any]", path: Path) -> None:
     """Draw what the model predicts too much: against its prediction, and how often."""
+    import numpy as np
+
+    # What rounding leaves of equal differences is no distribution.
+    unit = 1e-12 * max(float(np.abs(true).max()), float(np.abs(predicted).max())) or 1.0
+    excess = np.round((predicted - true) / unit) * unit
     figure = new_figure(8.4, 4.0)
     against, often = figure.subplots(1, 2)
     against.axhline(0, color="grey", linestyle=":")
-    against.plot(predicted, predicted - true, ".", markersize=3)
+    against.plot(predicted, excess, ".", markersize=3)
     against.set(xlabel="predicted", ylabel="predicted - true", title="Residuals")
-    often.hist(predicted - true, bins=30)
+    draw_histogram(often, [excess], bins=30)
     often.set(xlabel="predicted - true", ylabel="rows", title="Distribution")
     for axes in (against, often):
         axes.locator_params(axis="x", nbins=5)
