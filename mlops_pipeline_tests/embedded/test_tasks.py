@@ -1,6 +1,8 @@
 """A regression and a custom metric, from an empty state folder to proven predictions."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,51 @@ def test_everything_that_the_checks_say_of_it_is_green_and_a_second_up_changes_n
     planned = shop.run("plan", code=3).stdout.splitlines()  # The others are not deployed.
     for name in ("house_prices", "anomalies"):
         assert {line.split()[1] for line in planned if line.startswith(f"{name}/")} == {"keep"}
+
+
+def _page(shop: CommandLine, *path: str) -> dict[str, Any]:
+    """Return the metadata that the UI shows on the page of an asset."""
+    script = (
+        "import json, sys\n"
+        "import dagster as dg\n"
+        "key = dg.AssetKey(['embedded', *sys.argv[1:]])\n"
+        "with dg.DagsterInstance.get() as instance:\n"
+        "    event = instance.get_latest_materialization_event(key)\n"
+        "values = event.asset_materialization.metadata\n"
+        "shown = {k: [r.data for r in v.records] if hasattr(v, 'records') else v.value\n"
+        "         for k, v in values.items()}\n"
+        "print(json.dumps(shown, default=str))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *path],
+        env=shop.environment(DAGSTER_HOME=str(shop.home / "dagster")),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return dict(json.loads(done.stdout))
+
+
+def test_the_pages_show_what_the_task_has(shop: CommandLine) -> None:
+    dataset, model = _page(shop, "house_prices", "dataset"), _page(shop, "house_prices", "model")
+    assert [row["split"] for row in dataset["targets"]] == ["training", "hold-out"]
+    assert "classes" not in dataset
+    assert "data:image/png" in dataset["histograms"]
+    assert [row["metric"] for row in model["metrics"]] == ["rmse", "mae", "r2"]
+    first = model["metrics"][0]
+    assert first["from"] < model["holdout_rmse"] < first["to"]
+    assert (first["better"], first["limit"]) == ("lower", 40_000)
+    for plot in ("predicted_against_true", "residuals"):
+        assert "data:image/png" in model[plot]
+    assert model["artifacts"][0]["rmse"] == pytest.approx(model["holdout_rmse"], abs=1e-3)
+    served = _page(shop, "house_prices", "predictions")
+    assert served["served_rmse"] == pytest.approx(model["holdout_rmse"])
+    assert served["served_rmse_from"] < served["served_rmse"] < served["served_rmse_to"]
+    assert served["max_difference"] < 1e-9
+    deployment = _page(shop, "house_prices", "deployment")
+    assert deployment["rmse"] == model["holdout_rmse"]
+    assert "hold-out RMSE 27568" in deployment["served"]
 
 
 def test_a_price_is_predicted_on_the_command_line_and_by_each_protocol(
