@@ -29,19 +29,21 @@ def evaluate(
     """Write the hold-out set with its offline predictions [n, outputs], tables and plots.
 
     Tables and plots that fail are omitted, and `problems` beside the tables says why.
+
+    Raises:
+        ConfigurationError: a metric of a custom task fails.
     """
     import numpy as np
 
     targets, task = dataset.y_test, spec.task
     np.savez_compressed(folder / HOLDOUT, x=dataset.x_test, y=targets, scores=predictions)
-    tables: dict[str, Records] = {}
+    tables = {"metrics": _metrics(spec, targets, predictions)}
     problems: list[str] = []
-    parts: dict[str, Callable[[], dict[str, Records]]] = {
-        "describe the metrics": lambda: {"metrics": _metrics(spec, targets, predictions)},
-        "evaluate the predictions": lambda: task.tables(targets, predictions, spec.dataset),
-    }
-    for what, make in parts.items():
-        attempt(what, problems, partial(_update, tables, make))
+    attempt(
+        "evaluate the predictions",
+        problems,
+        lambda: tables.update(task.tables(targets, predictions, spec.dataset)),
+    )
     plots: dict[str, Callable[[Path], None]] = {
         **task.plots(targets, predictions, spec.dataset),
         TRAINING_CURVES: partial(_plot_curves, trained.history),
@@ -50,10 +52,6 @@ def evaluate(
         attempt(f"draw {name}", problems, partial(plot, folder / name))
     report: dict[str, Any] = {"tables": tables} | ({"problems": problems} if problems else {})
     (folder / TABLES).write_text(json.dumps(report))
-
-
-def _update(tables: dict[str, Records], make: Callable[[], dict[str, Records]]) -> None:
-    tables |= make()
 
 
 def _metrics(spec: ModelSpec, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> Records:

@@ -195,8 +195,9 @@ class Metric:
         self, rows: int, value: float, reference: float, drawn: list[float]
     ) -> Comparison:
         loss = self.loss_of(value, reference)
-        worse = sum(one > 0 for one in drawn)
-        p = (1 + len(drawn) - worse) / (1 + len(drawn))
+        known = [one for one in drawn if math.isfinite(one)]
+        as_good = sum(one <= 0 for one in known)
+        p = (1 + as_good) / (1 + len(known)) if known else 0.0  # The values alone decide.
         return Comparison(rows, value, reference, loss, *_interval(drawn, loss), p)
 
 

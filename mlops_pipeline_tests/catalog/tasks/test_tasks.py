@@ -21,6 +21,7 @@ from mlops_pipeline.catalog.spec import (
     TrainedModel,
 )
 from mlops_pipeline.catalog.tasks import Classification, Custom, Metric, Regression
+from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline_tests.toy import TOY
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -132,6 +133,20 @@ def test_the_worker_writes_flat_predictions_as_a_column(tmp_path: Path) -> None:
     assert '"rmse": 1.0, "mae": 1.0' in report
     assert (evaluation / "residuals.png").is_file()
     assert "problems" not in (evaluation / "tables.json").read_text()
+
+
+def test_a_metric_that_fails_on_drawn_rows_fails_the_training(tmp_path: Path) -> None:
+    def fragile(targets: NDArray[Any], _predictions: NDArray[Any]) -> float:
+        if len(np.unique(targets)) < len(targets):
+            raise ArithmeticError("a row occurs twice")
+        return 1.0
+
+    task = Custom((Metric("mine", fragile, higher_is_better=True),))
+    spec = replace(_trains(lambda rows: rows), task=task, thresholds=Thresholds({"mine": 0.5}))
+    with pytest.raises(
+        ConfigurationError, match=r"the metric mine of 10 rows .* a row occurs twice"
+    ):
+        _write(spec, tmp_path)
 
 
 def test_a_model_that_predicts_text_is_refused_by_the_worker(tmp_path: Path) -> None:
