@@ -117,8 +117,8 @@ class Task:
         names = {"train": "training", "test": "hold-out"}
         return {
             "targets": [
-                {"split": names[split], "rows": part["shape"][0], **part["targets"]}
-                for split, part in profiles.items()
+                {"split": name, "rows": profiles[split]["shape"][0], **profiles[split]["targets"]}
+                for split, name in names.items()
             ]
         }
 
