@@ -183,7 +183,7 @@ def refusal(folder: Path, framework: str, **fields: Any) -> str:
     return str(caught.value)
 
 
-FILES: dict[str, tuple[str, Callable[[], Any]]] = {
+FILES: dict[str, tuple[str, Fit]] = {
     "model.ubj": ("xgboost", lambda: xgb().fit(X, THREE)),
     "model.json": ("xgboost", lambda: xgb().fit(X, THREE)),
     "model.txt": ("lightgbm", lambda: lgb().fit(X, THREE)),
