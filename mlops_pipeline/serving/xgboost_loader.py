@@ -64,7 +64,8 @@ def _describe_damage(content: bytes) -> str | None:
             "must be written again by it: booster.save_model('model.ubj')"
         )
     is_json = content[1:2] in (b'"', b" ", b"\n", b"\r", b"\t")
-    end = content.rstrip()[-64:] if is_json else content[-64:]  # The last key is the version.
+    end = content[-64:]  # The last key is the version.
+    end = end.rstrip() if is_json else end
     if not end.endswith(b"}") or b"version" not in end:
         return "it is incomplete; copy or download it again"
     return None

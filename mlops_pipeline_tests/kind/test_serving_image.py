@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
+from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.clients.containers import ContainerEngine
 from mlops_pipeline.clients.errors import CommandError
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
@@ -43,6 +44,8 @@ COMPILED = """
 import importlib.util, os, sys
 import mlops_pipeline.serving.run, mlops_pipeline.serving.server
 import mlops_pipeline.serving.sklearn_loader, mlops_pipeline.serving.forwarding.run
+import mlops_pipeline.serving.xgboost_loader, mlops_pipeline.serving.lightgbm_loader
+import mlops_pipeline.serving.onnx_loader
 if "tensorflow" in sys.argv:
     import mlops_pipeline.serving.tensorflow_loader
 files = [getattr(m, "__file__", None) or "" for m in list(sys.modules.values())]
@@ -285,6 +288,22 @@ def test_a_unit_serves_its_model(images: ServingImage, iris: Path) -> None:
         assert server.predict(ROW) == scores
         assert docker("exec", server.name, "/bin/sh", "-c", "/bin/sleep 0.1; id -u") == "8888"
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["tumours_xgboost", "cultivars_lightgbm", "digits_onnx"])
+def test_the_small_image_serves_an_example(images: ServingImage, tmp_path: Path, name: str) -> None:
+    file = servers.ROOT / "examples" / f"{name}.py"
+    (spec,) = (m.spec for m in load_catalog([str(file)]).models if m.source.startswith(str(file)))
+    data, folder = spec.dataset.load(None), tmp_path / "model"
+    folder.mkdir()
+    trained = spec.train(data, spec.hyperparameters, folder)
+    told = unit("example", model_uri="/mnt/models")
+    image = images.reference(spec.server.implementation)
+    assert image == images.reference("SKLEARN_SERVER")
+    with container(image, model=_for_everybody(folder), variables=told) as server:
+        wait_ready(server)
+        row = data.x_test[:1]
+        assert server.predict(row[0].tolist()) == pytest.approx(trained.predict(row)[0], abs=1e-5)
 
 
 def test_a_server_needs_no_place_to_write(images: ServingImage, iris: Path) -> None:
