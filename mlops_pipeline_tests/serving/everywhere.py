@@ -10,6 +10,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
 from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
 
 Rows = list[Any]
@@ -134,7 +135,7 @@ def _v2_grpc_raw(unit: Unit, rows: Rows, datatype: str) -> Any:
     import numpy as np
 
     request = _request(unit, rows, datatype)
-    request.raw_input_contents.append(np.array(flat(rows), v2.DATATYPES[datatype]).tobytes())
+    request.raw_input_contents.append(np.array(flat(rows), DATATYPES[datatype]).tobytes())
     return _v2_answer(v2_grpc.infer(unit.model, request))
 
 
@@ -153,7 +154,7 @@ def _from_raw(content: bytes, datatype: str) -> list[Any]:
     import numpy as np
 
     if datatype != "BYTES":
-        values: list[Any] = np.frombuffer(content, v2.DATATYPES[datatype]).tolist()
+        values: list[Any] = np.frombuffer(content, DATATYPES[datatype]).tolist()
         return values
     strings = []
     while content:
