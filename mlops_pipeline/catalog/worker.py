@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.catalog import describing, evaluating, plotting, tasks
+from mlops_pipeline.catalog import describing, evaluating, plotting, saving, tasks
 from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
 from mlops_pipeline.catalog.tasks.metric import HOLDOUT_ROWS
@@ -202,9 +202,10 @@ def _place_of(error: BaseException) -> str:
 
 def fingerprint() -> str:
     """Return the SHA-256 of these files: the code of a job besides the model's own functions."""
-    modules = (__file__, describing.__file__, evaluating.__file__, plotting.__file__)
-    files = (*map(Path, modules), *sorted(Path(tasks.__file__).parent.glob("*.py")))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    modules = (describing, evaluating, plotting, saving)
+    files = (__file__, *(module.__file__ for module in modules))
+    parts = (*map(Path, files), *sorted(Path(tasks.__file__).parent.glob("*.py")))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in parts)).hexdigest()
 
 
 if __name__ == "__main__":

@@ -38,12 +38,12 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
         StartError: it does not load, or has another number of features than the manifest.
     """
     file = model_file(folder, XGBOOST_FILES)
-    content = file.read_bytes()
+    content = bytearray(file.read_bytes())
     if problem := _describe_damage(content):
         raise damaged(file, problem, loader=LOADER)
     try:
         booster = xgboost.Booster()
-        booster.load_model(bytearray(content))
+        booster.load_model(content)
         learner = json.loads(booster.save_config())["learner"]
     except Exception as error:
         raise damaged(file, first_line(error), loader=LOADER) from error
@@ -56,7 +56,7 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
     )
 
 
-def _describe_damage(content: bytes) -> str | None:
+def _describe_damage(content: bytearray) -> str | None:
     """Say why the content is not a complete model; a truncated UBJSON would be read forever."""
     if content[:1] != b"{":
         return (

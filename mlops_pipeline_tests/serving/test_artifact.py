@@ -82,7 +82,7 @@ def test_a_bare_saved_model_has_the_version_of_its_folder(tmp_path: Path) -> Non
     ("names", "said"),
     [
         ((), "is empty"),
-        (("saved_model.pb", "model.h5"), "contains model.h5, saved_model.pb"),
+        (("saved_model.pb", "net.pkl"), "contains net.pkl, saved_model.pb"),
         (None, "cannot be read"),
     ],
 )
