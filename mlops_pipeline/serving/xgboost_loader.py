@@ -63,7 +63,7 @@ def _describe_damage(content: bytearray) -> str | None:
             "it is neither JSON nor UBJSON; a model in the binary format of XGBoost 3.0 or older "
             "must be written again by it: booster.save_model('model.ubj')"
         )
-    is_json = content[1:2] in (b'"', b" ", b"\n", b"\r", b"\t")
+    is_json = bytes(content[1:2]) in b'" \n\r\t'
     end = content[-64:]  # The last key is the version.
     end = end.rstrip() if is_json else end
     if not end.endswith(b"}") or b"version" not in end:
