@@ -6,8 +6,9 @@ a model that takes long is called in a thread, while further requests gather.
 
 * Requests share a call if signature, outputs, limits and the shape of a row are equal. The protocol
   does not matter: rows are already converted to the model's type.
-* A request that is alone is computed at once: after the callbacks that are already due, so that
-  requests whose bytes have arrived are read first.
+* A request that is alone is computed at once, after a few empty passes of the event loop, which
+  take some microseconds each. So requests whose bytes have arrived are read first. gRPC accepts
+  one call after another, each in three passes: one that has begun to arrive is waited for.
 * A call that fails is computed again, once, request by request.
 * Cancelled requests, and those whose deadline has passed, are dropped before they are computed.
 """
@@ -35,10 +36,14 @@ T = TypeVar("T")
 
 SLOW = 0.02
 """Seconds of a call from which it is made in a thread."""
-PATIENCE = 0.005
+PATIENCE = 0.02
 """Maximum seconds for which a request waits for others that have begun to arrive."""
-_CALLS = 4
+_CALLS = 16
 """It waits no longer than this number of calls takes."""
+FRESH = 0.002
+"""Seconds after which a request that has begun to arrive is a slow one, and not waited for."""
+LOOKS = 4
+"""Passes of the event loop without a further request, after which no other is about to come."""
 _WEIGHT = 0.2
 """Of the last call in the average duration."""
 
@@ -69,7 +74,14 @@ class _Group:
     timer: asyncio.Handle | None = None
     is_due: bool = False
     """Whether `timer` is among the event loop's next callbacks."""
+    looks: int = 0
+    """Passes of the event loop since the last request came."""
     is_computing: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further row has room in the next call."""
+        return bool(self.waiting) and self.rows >= self.waiting[0].question.signature.batch.rows
 
 
 class Batcher:
@@ -86,6 +98,8 @@ class Batcher:
         self._seconds: dict[object, float] = {}
         """Compute function of a signature → average duration of a call."""
         self._arriving = 0
+        self._arrived = 0.0
+        """When the last request began to arrive."""
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="batch")
 
     async def compute(self, question: Question) -> Scores:
@@ -105,13 +119,15 @@ class Batcher:
         group = self._groups.setdefault(key, _Group(key))
         group.waiting.append(_Waiting(question, future, self._clock(), DEADLINE.get()))
         group.rows += rows
+        group.looks = 0
         self._plan(group)
         return await future
 
     @contextmanager
     def arrival(self) -> Iterator[None]:
-        """Count a request as arriving, so that one that has arrived waits for it, very shortly."""
+        """Count a request as arriving, so that others wait for it, very shortly."""
         self._arriving += 1
+        self._arrived = self._clock()
         try:
             yield
         finally:
@@ -126,30 +142,31 @@ class Batcher:
             return
         if group.timer is not None:
             group.timer.cancel()
-        loop, delay = asyncio.get_running_loop(), self._delay(group)
-        if delay > 0:
-            group.timer = loop.call_later(delay, self._start, group)
-        else:
-            group.is_due = True
-            group.timer = loop.call_soon(self._start_unless_more, group)
-
-    def _delay(self, group: _Group) -> float:
-        """Return the seconds for which the group still waits for more requests."""
         first = group.waiting[0]
-        signature = first.question.signature
-        if group.rows >= signature.batch.rows:
-            return 0.0
-        longest = signature.batch.seconds
-        if self._arriving:
-            calling = self._seconds.get(signature.compute, 0.0)
-            longest = max(longest, min(_CALLS * calling, PATIENCE))
-        return longest - (self._clock() - first.since)
+        delay = first.question.signature.batch.seconds - (self._clock() - first.since)
+        if delay > 0 and not group.is_full:
+            group.timer = asyncio.get_running_loop().call_later(delay, self._start, group)
+        else:
+            self._look_soon(group)
 
-    def _start_unless_more(self, group: _Group) -> None:
-        """Compute, unless a request has begun to arrive since this was planned."""
+    def _look_soon(self, group: _Group) -> None:
+        group.is_due = True
+        group.timer = asyncio.get_running_loop().call_soon(self._look, group)
+
+    def _look(self, group: _Group) -> None:
+        """Compute, unless requests have begun to arrive, or may in the next passes of the loop."""
         group.is_due = False
-        if group.waiting and self._delay(group) > 0:
-            self._plan(group)
+        now, first = self._clock(), group.waiting[0]
+        calling = self._seconds.get(first.question.signature.compute, 0.0)
+        patience = min(_CALLS * calling, PATIENCE) - (now - first.since)
+        if patience <= 0 or group.is_full:
+            self._start(group)
+        elif group.looks < LOOKS:
+            group.looks += 1
+            self._look_soon(group)
+        elif self._arriving and now - self._arrived < FRESH:
+            wait = min(patience, FRESH)
+            group.timer = asyncio.get_running_loop().call_later(wait, self._start, group)
         else:
             self._start(group)
 
@@ -201,8 +218,7 @@ class Batcher:
         begin: float,
     ) -> None:
         """Give the outcomes to their owners, and go on with the group."""
-        calling = batch[0].question.signature.compute
-        took = self._clock() - begin
+        calling, took = batch[0].question.signature.compute, self._clock() - begin
         known = self._seconds.get(calling, took)
         self._seconds[calling] = known + _WEIGHT * (took - known)
         for one, outcome in zip(batch, outcomes, strict=True):

@@ -256,7 +256,6 @@ def test_while_a_slow_call_runs_others_gather_and_the_loop_is_free() -> None:
     held, reached = threading.Event(), threading.Event()
 
     async def work(rig: Rig) -> None:
-        rig.batcher._seconds[rig.signature.compute] = 2 * batching.SLOW
         compute = rig.signature.compute
 
         def holding(rows: Array, names: Sequence[str]) -> Sequence[object]:
