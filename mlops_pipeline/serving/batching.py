@@ -6,9 +6,10 @@ a model that takes long is called in a thread, while further requests gather.
 
 * Requests share a call if signature, outputs, limits and the shape of a row are equal. The protocol
   does not matter: rows are already converted to the model's type.
-* A request that is alone is computed at once, after a few empty passes of the event loop, which
-  take some microseconds each. So requests whose bytes have arrived are read first. gRPC accepts
-  one call after another, each in three passes: one that has begun to arrive is waited for.
+* A request that is alone is computed at once, after the next pass of the event loop, which takes
+  some microseconds. So requests whose bytes have arrived are read first. gRPC accepts one call
+  after another, each in three passes: if calls were shared lately, a request waits for more passes,
+  and for a call that has begun to arrive.
 * A call that fails is computed again, once, request by request.
 * Cancelled requests, and those whose deadline has passed, are dropped before they are computed.
 """
@@ -40,10 +41,14 @@ PATIENCE = 0.02
 """Maximum seconds for which a request waits for others that have begun to arrive."""
 _CALLS = 16
 """It waits no longer than this number of calls takes."""
-FRESH = 0.002
+FRESH = 0.005
 """Seconds after which a request that has begun to arrive is a slow one, and not waited for."""
-LOOKS = 4
+LOOKS = 8
 """Passes of the event loop without a further request, after which no other is about to come."""
+COMPANY = 64
+"""Calls after one that was shared for which a request waits for so many passes, and not for one."""
+PROBE = 16
+"""Otherwise, the first request of every call of this number does."""
 _WEIGHT = 0.2
 """Of the last call in the average duration."""
 
@@ -100,6 +105,9 @@ class Batcher:
         self._arriving = 0
         self._arrived = 0.0
         """When the last request began to arrive."""
+        self._company = 0
+        """Calls for which others are still expected."""
+        self._calls = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="batch")
 
     async def compute(self, question: Question) -> Scores:
@@ -161,7 +169,7 @@ class Batcher:
         patience = min(_CALLS * calling, PATIENCE) - (now - first.since)
         if patience <= 0 or group.is_full:
             self._start(group)
-        elif group.looks < LOOKS:
+        elif group.looks < (LOOKS if self._company or self._calls % PROBE == 0 else 1):
             group.looks += 1
             self._look_soon(group)
         elif self._arriving and now - self._arrived < FRESH:
@@ -177,6 +185,8 @@ class Batcher:
         if not batch:
             self._plan_rest(group)
             return
+        self._calls += 1
+        self._company = COMPANY if len(batch) > 1 else max(self._company - 1, 0)
         begin = self._clock()
         questions = [one.question for one in batch]
         self._observe(
