@@ -8,7 +8,7 @@ a model that takes long is called in a thread, while further requests gather.
   does not matter: rows are already converted to the model's type.
 * A request that is alone is computed at once, after the next pass of the event loop, which takes
   some microseconds. So requests whose bytes have arrived are read first. gRPC accepts one call
-  after another, each in three passes: if calls were shared lately, a request waits for more passes,
+  after another, each in three passes: if calls were shared lately, a request waits a little longer,
   and for a call that has begun to arrive.
 * A call that fails is computed again, once, request by request.
 * Cancelled requests, and those whose deadline has passed, are dropped before they are computed.
@@ -43,12 +43,12 @@ _CALLS = 16
 """It waits no longer than this number of calls takes."""
 FRESH = 0.005
 """Seconds after which a request that has begun to arrive is a slow one, and not waited for."""
-LOOKS = 8
-"""Passes of the event loop without a further request, after which no other is about to come."""
+QUIET = 0.0003
+"""Seconds without a further request after which none is about to come; at most half a call."""
 COMPANY = 64
-"""Calls after one that was shared for which a request waits for so many passes, and not for one."""
-PROBE = 16
-"""Otherwise, the first request of every call of this number does."""
+"""Calls after one that was shared for which a request waits for that."""
+PROBE = 64
+"""Otherwise, one request of this number does."""
 _WEIGHT = 0.2
 """Of the last call in the average duration."""
 
@@ -79,8 +79,6 @@ class _Group:
     timer: asyncio.Handle | None = None
     is_due: bool = False
     """Whether `timer` is among the event loop's next callbacks."""
-    looks: int = 0
-    """Passes of the event loop since the last request came."""
     is_computing: bool = False
 
     @property
@@ -127,7 +125,6 @@ class Batcher:
         group = self._groups.setdefault(key, _Group(key))
         group.waiting.append(_Waiting(question, future, self._clock(), DEADLINE.get()))
         group.rows += rows
-        group.looks = 0
         self._plan(group)
         return await future
 
@@ -157,6 +154,11 @@ class Batcher:
         else:
             self._look_soon(group)
 
+    @property
+    def _has_company(self) -> bool:
+        """Whether calls were shared lately, or it is time to try."""
+        return self._company > 0 or self._calls % PROBE == 0
+
     def _look_soon(self, group: _Group) -> None:
         group.is_due = True
         group.timer = asyncio.get_running_loop().call_soon(self._look, group)
@@ -169,8 +171,7 @@ class Batcher:
         patience = min(_CALLS * calling, PATIENCE) - (now - first.since)
         if patience <= 0 or group.is_full:
             self._start(group)
-        elif group.looks < (LOOKS if self._company or self._calls % PROBE == 0 else 1):
-            group.looks += 1
+        elif self._has_company and now - group.waiting[-1].since < min(QUIET, calling / 2):
             self._look_soon(group)
         elif self._arriving and now - self._arrived < FRESH:
             wait = min(patience, FRESH)

@@ -23,6 +23,15 @@ Work = Callable[["Rig"], Coroutine[Any, Any, None]]
 
 
 @dataclass
+class Ticking(FakeClock):
+    """A clock on which a microsecond passes whenever somebody looks."""
+
+    def now(self) -> float:
+        self.sleep(1e-6)
+        return self.time
+
+
+@dataclass
 class Rig:
     """A batcher with a model that sums rows, and the calls that the model got."""
 
@@ -249,7 +258,7 @@ def test_requests_wait_shortly_for_one_that_is_arriving() -> None:
             assert sums(await rig.ask(3)) == [6.0]
             assert asyncio.get_running_loop().time() - begin < 1.0
 
-    Rig(seconds=0.01).run(work)
+    Rig(seconds=0.01, clock=Ticking()).run(work)
 
 
 def test_while_a_slow_call_runs_others_gather_and_the_loop_is_free() -> None:
