@@ -202,10 +202,11 @@ def _place_of(error: BaseException) -> str:
 
 def fingerprint() -> str:
     """Return the SHA-256 of these files: the code of a job besides the model's own functions."""
-    modules = (describing, evaluating, plotting, saving)
-    files = (__file__, *(module.__file__ for module in modules))
-    parts = (*map(Path, files), *sorted(Path(tasks.__file__).parent.glob("*.py")))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in parts)).hexdigest()
+    files = (
+        *(__file__, describing.__file__, evaluating.__file__, plotting.__file__, saving.__file__),
+        *sorted(map(str, Path(tasks.__file__).parent.glob("*.py"))),
+    )
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
 if __name__ == "__main__":
