@@ -45,6 +45,8 @@ FRESH = 0.005
 """Seconds after which a request that has begun to arrive is a slow one, and not waited for."""
 QUIET = 0.0003
 """Seconds without a further request after which none is about to come; at most half a call."""
+LOOKS = 8
+"""Passes of the event loop for which the same is true: they take long if it has much to do."""
 COMPANY = 64
 """Calls after one that was shared for which a request waits for that."""
 PROBE = 64
@@ -79,6 +81,8 @@ class _Group:
     timer: asyncio.Handle | None = None
     is_due: bool = False
     """Whether `timer` is among the event loop's next callbacks."""
+    looks: int = 0
+    """Passes of the event loop since the last request came."""
     is_computing: bool = False
 
     @property
@@ -125,6 +129,7 @@ class Batcher:
         group = self._groups.setdefault(key, _Group(key))
         group.waiting.append(_Waiting(question, future, self._clock(), DEADLINE.get()))
         group.rows += rows
+        group.looks = 0
         self._plan(group)
         return await future
 
@@ -171,7 +176,10 @@ class Batcher:
         patience = min(_CALLS * calling, PATIENCE) - (now - first.since)
         if patience <= 0 or group.is_full:
             self._start(group)
-        elif self._has_company and now - group.waiting[-1].since < min(QUIET, calling / 2):
+        elif self._has_company and (
+            group.looks < LOOKS or now - group.waiting[-1].since < min(QUIET, calling / 2)
+        ):
+            group.looks += 1
             self._look_soon(group)
         elif self._arriving and now - self._arrived < FRESH:
             wait = min(patience, FRESH)

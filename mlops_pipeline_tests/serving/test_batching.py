@@ -286,7 +286,7 @@ def test_while_a_slow_call_runs_others_gather_and_the_loop_is_free() -> None:
         assert rig.calls == [[1.0], [2.0, 3.0]]
         assert rig.threads == {"batch"}
 
-    Rig().run(work)
+    Rig(clock=Ticking()).run(work)
 
 
 def test_a_worker_thread_computes_at_once() -> None:
