@@ -6,10 +6,10 @@ a model that takes long is called in a thread, while further requests gather.
 
 * Requests share a call if signature, outputs, limits and the shape of a row are equal. The protocol
   does not matter: rows are already converted to the model's type.
-* A request that is alone is computed at once, after the next pass of the event loop, which takes
-  some microseconds. So requests whose bytes have arrived are read first. gRPC accepts one call
-  after another, each in three passes: if calls were shared lately, a request waits a little longer,
-  and for a call that has begun to arrive.
+* A request that is alone is computed at once. One in `PROBE` looks for company, and each one does
+  if calls were shared lately: it is computed after the next pass of the event loop, so that
+  requests whose bytes have arrived are read first. gRPC accepts one call after another, each in
+  three passes: so it waits a little longer, and for a call that has begun to arrive.
 * A call that fails is computed again, once, request by request.
 * Cancelled requests, and those whose deadline has passed, are dropped before they are computed.
 """
@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mlops_pipeline.serving.batch_limits import BatchLimits
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Question, Scores, compute
 
@@ -123,15 +124,48 @@ class Batcher:
         limits, rows = question.signature.batch, len(question.rows)
         if rows >= limits.rows or threading.get_ident() != self._thread:
             return compute(question)
-        future: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
-        signature = question.signature
+        signature, now = question.signature, self._clock()
         key = (signature.compute, question.names, limits, question.rows.shape[1:])
+        if self._is_alone(key, limits, self._seconds.get(signature.compute, SLOW)):
+            return self._compute_alone(question, now)
+        future: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
         group = self._groups.setdefault(key, _Group(key))
-        group.waiting.append(_Waiting(question, future, self._clock(), DEADLINE.get()))
+        group.waiting.append(_Waiting(question, future, now, DEADLINE.get()))
         group.rows += rows
         group.looks = 0
         self._plan(group)
         return await future
+
+    def _is_alone(self, key: tuple[object, ...], limits: BatchLimits, seconds: float) -> bool:
+        """Say whether a request of a quick model need not look for others."""
+        return (
+            not self._has_company
+            and not self._arriving
+            and key not in self._groups
+            and not limits.seconds
+            and seconds < SLOW
+        )
+
+    def _compute_alone(self, question: Question, now: float) -> Scores:
+        """Compute a request without the work of gathering.
+
+        Raises:
+            RequestError: the model refuses the rows, or the request's deadline has passed.
+        """
+        if DEADLINE.get() < now:
+            raise _late(0.0)
+        self._calls += 1
+        self._observe(len(question.rows), [0.0])
+        try:
+            return compute(question)
+        finally:
+            self._learn(question, self._clock() - now)
+
+    def _learn(self, question: Question, took: float) -> None:
+        """Add a call's duration in seconds to the average of its model."""
+        calling = question.signature.compute
+        known = self._seconds.get(calling, took)
+        self._seconds[calling] = known + _WEIGHT * (took - known)
 
     @contextmanager
     def arrival(self) -> Iterator[None]:
@@ -237,9 +271,7 @@ class Batcher:
         begin: float,
     ) -> None:
         """Give the outcomes to their owners, and go on with the group."""
-        calling, took = batch[0].question.signature.compute, self._clock() - begin
-        known = self._seconds.get(calling, took)
-        self._seconds[calling] = known + _WEIGHT * (took - known)
+        self._learn(batch[0].question, self._clock() - begin)
         for one, outcome in zip(batch, outcomes, strict=True):
             if one.future.done():
                 continue

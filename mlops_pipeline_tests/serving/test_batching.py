@@ -1,6 +1,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -240,6 +241,25 @@ def test_a_delay_gathers_until_it_is_over_or_the_call_is_full() -> None:
         assert rig.calls[1:] == [[1.0, 2.0, 3.0, 4.0]]
 
     Rig(BatchLimits(rows=4, seconds=0.05)).run(work)
+
+
+def test_a_request_without_company_is_computed_before_the_next_pass_of_the_loop() -> None:
+    async def work(rig: Rig) -> None:
+        await rig.ask(0)  # The first one looks for company.
+        coroutine = asked(rig.model, rig.signature, 1)
+        assert sums(batching.run_at_once(coroutine)) == [2.0]
+        with pytest.raises(RequestError, match="a bad row"):
+            batching.run_at_once(asked(rig.model, rig.signature, BAD))
+        late = asked(rig.model, rig.signature, 2, deadline=rig.clock.now() - 1)
+        with pytest.raises(RequestError, match="deadline passed"):
+            copy_context().run(batching.run_at_once, late)
+        assert rig.calls == [[0.0], [1.0], [BAD]]
+        assert [rows for rows, _ in rig.observed] == [1, 1, 1]
+        for number in range(batching.PROBE):
+            await asyncio.gather(*(rig.ask(number), rig.ask(number)))
+        assert rig.calls[-1] == [number, number], "one of them has found the company"
+
+    Rig().run(work)
 
 
 def test_requests_wait_shortly_for_one_that_is_arriving() -> None:
