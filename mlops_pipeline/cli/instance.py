@@ -162,11 +162,11 @@ def instance_for_run(
             f"only {free >> 20} MiB free; free disk space or set MLOPS_HOME to another folder. "
             "Nothing was changed"
         )
-    from mlops_pipeline.resources.records import connections_kept
+    from mlops_pipeline.resources.records import databases_kept_open
 
     with (
         turn(settings, purpose=purpose, on_wait=on_wait, during_training=during_training),
-        connections_kept(),
+        databases_kept_open(),
         open_instance(settings, on_wait=on_wait) as instance,
     ):
         yield instance

@@ -3,8 +3,9 @@
 import json
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,55 +58,69 @@ def prepare_databases() -> None:
     if not event.contains(Engine, "connect", _set_patience):
         event.listen(Engine, "connect", _set_patience)
     for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
-        vars(module)["create_engine"] = _engines.engine
+        vars(module)["create_engine"] = _engine
 
 
-class _Engines:
-    """The SQLAlchemy engines of this process, by URL."""
-
-    def __init__(self) -> None:
-        self._pooled: dict[str, Engine] | None = None
-        # Each run has a database of its own.
-        self._unpooled = lru_cache(maxsize=64)(_unpooled_engine)
-
-    def engine(self, url: str, **_: Any) -> "Engine":
-        """Return the engine of a database; Dagster's other options are the same for all."""
-        from sqlalchemy import create_engine
-
-        if self._pooled is None:
-            return self._unpooled(url)
-        if url not in self._pooled:
-            self._pooled[url] = create_engine(url)
-        return self._pooled[url]
-
-    @contextmanager
-    def pooling(self) -> Iterator[None]:
-        pooled = self._pooled = {}
-        try:
-            yield
-        finally:
-            self._pooled = None
-            for engine in pooled.values():
-                engine.dispose()
+def _engine(url: str, **_: Any) -> "Engine":
+    """Return the engine of a database; Dagster's other options are the same for all."""
+    _guards.guard(url)
+    return _kept_engine(url)
 
 
-def _unpooled_engine(url: str) -> "Engine":
+@lru_cache(maxsize=64)  # Each run has a database of its own.
+def _kept_engine(url: str) -> "Engine":
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
     return create_engine(url, poolclass=NullPool)
 
 
-_engines = _Engines()
+class _Guards:
+    """Connections that keep each of Dagster's from being the last one to a database."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, sqlite3.Connection] | None = None
+
+    def guard(self, url: str) -> None:
+        """Open a connection to a database with a write-ahead log, if it has none yet."""
+        from sqlalchemy.engine import make_url
+
+        if (kept := self._open) is None or url in kept:
+            return
+        file = make_url(url).database
+        if file is None or not Path(file).is_file():
+            return
+        connection = sqlite3.connect(file, timeout=PATIENCE, check_same_thread=False)
+        # From its first read on, it holds a lock by which SQLite knows that it is there.
+        with suppress(sqlite3.Error):  # Dagster's own connection meets it too.
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+                kept[url] = connection
+                return
+        connection.close()
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        kept = self._open = {}
+        try:
+            yield
+        finally:
+            self._open = None
+            for connection in kept.values():
+                connection.close()
 
 
-def connections_kept() -> AbstractContextManager[None]:
-    """Keep SQLite's connections open while the context lasts, which is for one command.
+_guards = _Guards()
 
-    Closing the last connection writes the log back into the database: a third of what Dagster's
-    records cost in a run. A process that stays, like the UI, must notice that a file was replaced.
+
+def databases_kept_open() -> AbstractContextManager[None]:
+    """Keep the databases that are used in the context open, which is for one command.
+
+    Dagster opens a connection for each event. When the last one to a database is closed, SQLite
+    writes the log back into the database and waits for the disk. A process that stays, like the
+    UI, must notice that a file was replaced.
     """
-    return _engines.pooling()
+    return _guards.keeping()
 
 
 def _set_patience(connection: Any, _record: object) -> None:
