@@ -1,6 +1,5 @@
 """Runs the process that loads a dataset or trains a model (`catalog.worker`)."""
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,14 +9,14 @@ from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.process import OnLine, run
 
-_ENVIRONMENT = {"PYTHONUNBUFFERED": "1"}  # What a model prints is seen at once.
-_DEFAULTS = {
+_ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    "PYTHONUNBUFFERED": "1",  # What a model prints is seen at once.
+    # These decide about the last digits of sums. TensorFlow splits them by its number of threads,
+    # so by default each machine would train another artifact.
     "TF_ENABLE_ONEDNN_OPTS": "1",
-    # Sums are split by the number of threads: by default each machine trains another artifact.
     "TF_NUM_INTRAOP_THREADS": "4",
 }
-"""Variables that the user's environment may set otherwise."""
 
 
 @dataclass(frozen=True)
@@ -45,5 +44,4 @@ def work(
     """
     command = [sys.executable, "-m", worker.__name__, job, model.source, *arguments]
     on_line("out", f"--- {purpose}\n")
-    environment = _ENVIRONMENT | {n: os.environ.get(n, value) for n, value in _DEFAULTS.items()}
-    run(command, purpose=purpose, timeout=timeout, environment=environment, on_line=on_line)
+    run(command, purpose=purpose, timeout=timeout, environment=_ENVIRONMENT, on_line=on_line)
