@@ -6,11 +6,12 @@ a model that takes long is called in a thread, while further requests gather.
 
 * Requests share a call if signature, outputs, limits and the shape of a row are equal. The protocol
   does not matter: rows are already converted to the model's type.
-* A request that is alone is computed at once. One in `PROBE` looks for company, and each one does
+* A request that is alone is computed at once. One in `COMPANY` looks for others, and each one does
   if calls were shared lately: it is computed after the next pass of the event loop, so that
   requests whose bytes have arrived are read first. gRPC accepts one call after another, each in
   three passes: so it waits a little longer, and for a call that has begun to arrive.
-* A call that fails is computed again, once, request by request.
+* A request that may not share a call waits in a group too if the model takes long.
+* A call that fails is computed again in the thread, once, request by request.
 * Cancelled requests, and those whose deadline has passed, are dropped before they are computed.
 """
 
@@ -37,26 +38,26 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SLOW = 0.02
-"""Seconds of a call from which it is made in a thread."""
-PATIENCE = 0.02
-"""Maximum seconds for which a request waits for others that have begun to arrive."""
+"""Seconds of a call from which the batcher makes it in a thread. No request waits longer for others
+that have begun to arrive."""
 _CALLS = 16
-"""It waits no longer than this number of calls takes."""
+"""A request waits for others at most as long as this number of the model's calls takes."""
 FRESH = 0.005
-"""Seconds after which a request that has begun to arrive is a slow one, and not waited for."""
+"""Seconds for which a request may take to arrive before others stop waiting for it."""
 QUIET = 0.0003
-"""Seconds without a further request after which none is about to come; at most half a call."""
+"""Seconds without a further request after which the batcher expects none; at most half a call."""
 LOOKS = 8
-"""Passes of the event loop for which the same is true: they take long if it has much to do."""
-COMPANY = 64
-"""Calls after one that was shared for which a request waits for that."""
-PROBE = 64
-"""Otherwise, one request of this number does."""
+"""Passes of the event loop after which it expects none: in a busy loop, they take longer."""
+COMPANY = 256
+"""Calls after a shared one for which each request looks for others; without a shared one, one
+request in this number does."""
+MOST_WAITING = 4096
+"""Rows that may wait in a group, or as many as a call may have; a further request is refused."""
 _WEIGHT = 0.2
-"""Of the last call in the average duration."""
+"""The last call's part in the average duration of a model's calls."""
 
 DEADLINE: ContextVar[float] = ContextVar("DEADLINE", default=float("inf"))
-"""Time of the event loop's clock after which nobody waits for the answer to the current request."""
+"""`time.monotonic()` after which nobody waits for the answer to the current request."""
 
 Outcome = Scores | Exception
 Observe = Callable[[int, Sequence[float]], None]
@@ -77,6 +78,7 @@ class _Group:
 
     key: tuple[object, ...]
     """Signature, outputs, limits and shape of a row."""
+    limits: BatchLimits
     waiting: deque[_Waiting] = field(default_factory=deque)
     rows: int = 0
     timer: asyncio.Handle | None = None
@@ -89,7 +91,7 @@ class _Group:
     @property
     def is_full(self) -> bool:
         """Whether no further row has room in the next call."""
-        return bool(self.waiting) and self.rows >= self.waiting[0].question.signature.batch.rows
+        return bool(self.waiting) and self.rows >= self.limits.rows
 
 
 class Batcher:
@@ -105,12 +107,12 @@ class Batcher:
         self._groups: dict[tuple[object, ...], _Group] = {}
         self._seconds: dict[object, float] = {}
         """Compute function of a signature → average duration of a call."""
-        self._arriving = 0
-        self._arrived = 0.0
-        """When the last request began to arrive."""
+        self._arriving: dict[object, float] = {}
+        """Requests that have begun to arrive → when; the last one is the youngest."""
         self._company = 0
         """Calls for which others are still expected."""
         self._calls = 0
+        self._is_draining = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="batch")
 
     async def compute(self, question: Question) -> Scores:
@@ -119,66 +121,88 @@ class Batcher:
         A worker thread, which answers a large request, computes alone and at once.
 
         Raises:
-            RequestError: the model refuses the rows, or the request's deadline has passed.
+            RequestError: the model refuses the rows, the request's deadline has passed, or too many
+                rows wait.
         """
-        limits, rows = question.signature.batch, len(question.rows)
-        if rows >= limits.rows or threading.get_ident() != self._thread:
+        now, deadline = self._clock(), DEADLINE.get()
+        if deadline < now:
+            raise _late(0.0)
+        if threading.get_ident() != self._thread:
             return compute(question)
-        signature, now = question.signature, self._clock()
-        key = (signature.compute, question.names, limits, question.rows.shape[1:])
-        if self._is_alone(key, limits, self._seconds.get(signature.compute, SLOW)):
-            return self._compute_alone(question, now)
+        limits = question.limits
+        key = (question.signature.compute, question.names, limits, question.rows.shape[1:])
+        group = self._groups.get(key)
+        if group is None:
+            if self._is_alone(question, limits, now):
+                return self._compute_alone(question)
+            group = self._groups[key] = _Group(key, limits)
+        elif group.rows >= max(MOST_WAITING, limits.rows):
+            raise _too_busy(group.rows)
         future: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
-        group = self._groups.setdefault(key, _Group(key))
-        group.waiting.append(_Waiting(question, future, now, DEADLINE.get()))
-        group.rows += rows
+        group.waiting.append(_Waiting(question, future, now, deadline))
+        group.rows += len(question.rows)
         group.looks = 0
         self._plan(group)
         return await future
 
-    def _is_alone(self, key: tuple[object, ...], limits: BatchLimits, seconds: float) -> bool:
-        """Say whether a request of a quick model need not look for others."""
-        return (
-            not self._has_company
-            and not self._arriving
-            and key not in self._groups
-            and not limits.seconds
-            and seconds < SLOW
+    def _is_alone(self, question: Question, limits: BatchLimits, now: float) -> bool:
+        """Say whether a quick model's request cannot share a call, or need not look for others."""
+        if self._average(question, unknown=SLOW) >= SLOW:
+            return False
+        return len(question.rows) >= limits.rows or not (
+            limits.seconds or self._has_company or self._is_arriving(now)
         )
 
-    def _compute_alone(self, question: Question, now: float) -> Scores:
+    def _compute_alone(self, question: Question) -> Scores:
         """Compute a request without the work of gathering.
 
         Raises:
-            RequestError: the model refuses the rows, or the request's deadline has passed.
+            RequestError: the model refuses the rows.
         """
-        if DEADLINE.get() < now:
-            raise _late(0.0)
         self._calls += 1
         self._observe(len(question.rows), [0.0])
+        return self._call(question)
+
+    def _call(self, question: Question) -> Scores:
+        """Call the model, and add the duration to the average, here or in the thread.
+
+        Raises:
+            RequestError: the model refuses the rows.
+        """
+        begin = self._clock()
         try:
             return compute(question)
         finally:
-            self._learn(question, self._clock() - now)
+            took = self._clock() - begin
+            known = self._average(question, unknown=took)
+            self._seconds[question.signature.compute] = known + _WEIGHT * (took - known)
 
-    def _learn(self, question: Question, took: float) -> None:
-        """Add a call's duration in seconds to the average of its model."""
-        calling = question.signature.compute
-        known = self._seconds.get(calling, took)
-        self._seconds[calling] = known + _WEIGHT * (took - known)
+    def _average(self, question: Question, *, unknown: float) -> float:
+        """Return the average seconds of a call of the question's model; `unknown` before one."""
+        return self._seconds.get(question.signature.compute, unknown)
 
     @contextmanager
     def arrival(self) -> Iterator[None]:
         """Count a request as arriving, so that others wait for it, very shortly."""
-        self._arriving += 1
-        self._arrived = self._clock()
+        request = object()
+        self._arriving[request] = self._clock()
         try:
             yield
         finally:
-            self._arriving -= 1
-            if not self._arriving:
+            del self._arriving[request]
+            if not self._is_arriving(self._clock()):
                 for group in self._groups.values():
                     self._plan(group)
+
+    def _is_arriving(self, now: float) -> bool:
+        """Say whether a request has begun to arrive lately."""
+        return bool(self._arriving) and now - next(reversed(self._arriving.values())) < FRESH
+
+    def drain(self) -> None:
+        """From now on, compute requests without `max_batch_time`: the server stops."""
+        self._is_draining = True
+        for group in self._groups.values():
+            self._plan(group)
 
     def _plan(self, group: _Group) -> None:
         """Decide when the first of the group's requests are computed."""
@@ -186,17 +210,25 @@ class Batcher:
             return
         if group.timer is not None:
             group.timer.cancel()
-        first = group.waiting[0]
-        delay = first.question.signature.batch.seconds - (self._clock() - first.since)
-        if delay > 0 and not group.is_full:
+        delay = 0.0 if self._is_draining or group.is_full else self._delay(group)
+        if delay > 0:
             group.timer = asyncio.get_running_loop().call_later(delay, self._start, group)
         else:
             self._look_soon(group)
 
+    def _delay(self, group: _Group) -> float:
+        """Return the seconds of `max_batch_time` that remain and that every deadline allows."""
+        if not group.limits.seconds:
+            return 0.0
+        first = group.waiting[0]
+        calling = self._average(first.question, unknown=0.0)
+        latest = min(one.deadline for one in group.waiting) - calling
+        return min(first.since + group.limits.seconds, latest) - self._clock()
+
     @property
     def _has_company(self) -> bool:
         """Whether calls were shared lately, or it is time to try."""
-        return self._company > 0 or self._calls % PROBE == 0
+        return self._company > 0 or self._calls % COMPANY == 0
 
     def _look_soon(self, group: _Group) -> None:
         group.is_due = True
@@ -206,8 +238,8 @@ class Batcher:
         """Compute, unless requests have begun to arrive, or may in the next passes of the loop."""
         group.is_due = False
         now, first = self._clock(), group.waiting[0]
-        calling = self._seconds.get(first.question.signature.compute, 0.0)
-        patience = min(_CALLS * calling, PATIENCE) - (now - first.since)
+        calling = self._average(first.question, unknown=0.0)
+        patience = min(_CALLS * calling, SLOW) - (now - first.since)
         if patience <= 0 or group.is_full:
             self._start(group)
         elif self._has_company and (
@@ -215,7 +247,7 @@ class Batcher:
         ):
             group.looks += 1
             self._look_soon(group)
-        elif self._arriving and now - self._arrived < FRESH:
+        elif self._is_arriving(now):
             wait = min(patience, FRESH)
             group.timer = asyncio.get_running_loop().call_later(wait, self._start, group)
         else:
@@ -224,29 +256,30 @@ class Batcher:
     def _start(self, group: _Group) -> None:
         """Compute the group's first requests, here or in the thread."""
         group.timer = None
-        batch = self._take(group)
+        batch, now = self._take(group), self._clock()
         if not batch:
             self._plan_rest(group)
             return
         self._calls += 1
         self._company = COMPANY if len(batch) > 1 else max(self._company - 1, 0)
-        begin = self._clock()
         questions = [one.question for one in batch]
         self._observe(
-            sum(len(question.rows) for question in questions), [begin - one.since for one in batch]
+            sum(len(question.rows) for question in questions), [now - one.since for one in batch]
         )
-        if self._seconds.get(questions[0].signature.compute, 0.0) < SLOW:
-            self._finish(group, batch, answers(questions), begin)
-            return
+        work = self._answers
+        if self._average(questions[0], unknown=SLOW) < SLOW:
+            if outcomes := self._together(questions):
+                self._finish(group, batch, outcomes)
+                return
+            work = self._one_by_one
         group.is_computing = True
-        loop = asyncio.get_running_loop()
-        computing = loop.run_in_executor(self._worker, answers, questions)
-        computing.add_done_callback(lambda done: self._finish(group, batch, done.result(), begin))
+        computing = asyncio.get_running_loop().run_in_executor(self._worker, work, questions)
+        computing.add_done_callback(lambda done: self._finish(group, batch, done.result()))
 
     def _take(self, group: _Group) -> list[_Waiting]:
         """Remove the requests of the next call; drop those that nobody waits for."""
         taken: list[_Waiting] = []
-        room, now = group.waiting[0].question.signature.batch.rows, self._clock()
+        room, now = group.limits.rows, self._clock()
         while group.waiting:
             first = group.waiting[0]
             rows = len(first.question.rows)
@@ -254,7 +287,7 @@ class Batcher:
                 pass
             elif first.deadline < now:
                 first.future.set_exception(_late(now - first.since))
-            elif rows <= room:
+            elif rows <= room or not taken:
                 room -= rows
                 taken.append(first)
             else:
@@ -264,14 +297,9 @@ class Batcher:
         return taken
 
     def _finish(
-        self,
-        group: _Group,
-        batch: Sequence[_Waiting],
-        outcomes: Sequence[Outcome],
-        begin: float,
+        self, group: _Group, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]
     ) -> None:
         """Give the outcomes to their owners, and go on with the group."""
-        self._learn(batch[0].question, self._clock() - begin)
         for one, outcome in zip(batch, outcomes, strict=True):
             if one.future.done():
                 continue
@@ -289,6 +317,30 @@ class Batcher:
         else:
             del self._groups[group.key]
 
+    def _answers(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Return the scores or the error of each question; a call that fails is repeated."""
+        return self._together(questions) or self._one_by_one(questions)
+
+    def _together(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Return the outcome of each question by one call; nothing if several must be repeated."""
+        if len(questions) == 1:
+            return self._one_by_one(questions)
+        try:
+            return list(_parts(questions, self._call(_joined(questions))))
+        except Exception:
+            logger.debug("Computing %d requests again, one by one", len(questions), exc_info=True)
+            return []
+
+    def _one_by_one(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Return the outcome of each question by a call of its own: only the one at fault fails."""
+        return [self._outcome(question) for question in questions]
+
+    def _outcome(self, question: Question) -> Outcome:
+        try:
+            return self._call(question)
+        except Exception as error:  # noqa: BLE001 - raised where its owner waits
+            return error
+
 
 def _late(waited: float) -> RequestError:
     return RequestError(
@@ -299,40 +351,24 @@ def _late(waited: float) -> RequestError:
     )
 
 
-def answers(questions: Sequence[Question]) -> list[Outcome]:
-    """Return the scores or the error of each question, computed in one call.
-
-    If the call fails, each question is computed alone, so that only the one at fault fails.
-    """
-    if len(questions) > 1:
-        try:
-            return list(_together(questions))
-        except Exception:
-            logger.debug("Computing %d requests again, one by one", len(questions), exc_info=True)
-    return [_alone(question) for question in questions]
+def _too_busy(rows: int) -> RequestError:
+    return RequestError("TOO_BUSY", f"{rows} rows wait for the model already; retry", status=429)
 
 
-def _together(questions: Sequence[Question]) -> Iterator[Scores]:
-    """Yield the scores of each question.
-
-    Raises:
-        RequestError: the model refuses the rows of one of them, or its answer cannot be served.
-    """
+def _joined(questions: Sequence[Question]) -> Question:
+    """Return one question with the rows of all."""
     first = questions[0]
     rows = np.concatenate([question.rows for question in questions])
-    scores = compute(Question(first.signature, rows, first.names))
+    return Question(first.signature, rows, first.names)
+
+
+def _parts(questions: Sequence[Question], scores: Scores) -> Iterator[Scores]:
+    """Yield the part of each question's rows."""
     begin = 0
     for question in questions:
         end = begin + len(question.rows)
         yield [(name, values[begin:end]) for name, values in scores]
         begin = end
-
-
-def _alone(question: Question) -> Outcome:
-    try:
-        return compute(question)
-    except Exception as error:  # noqa: BLE001 - raised where its owner waits
-        return error
 
 
 def run_at_once(coroutine: Coroutine[Any, Any, T]) -> T:

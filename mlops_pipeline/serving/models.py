@@ -66,6 +66,12 @@ class Question:
     """[n, *row_shape] of the signature's type, C-contiguous, n ≥ 1."""
     names: tuple[str, ...]
 
+    @property
+    def limits(self) -> BatchLimits:
+        """Which requests may share its call; none if the warm-up did not try an output of it."""
+        tried = self.signature.default_outputs
+        return self.signature.batch if set(self.names) <= set(tried) else ALONE
+
 
 Compute = Callable[[Question], Awaitable[Scores]]
 """Computes the scores; raises RequestError if the model refuses the rows."""
@@ -195,13 +201,18 @@ def ask(signature: Signature, values: Array, outputs: Sequence[str] = ()) -> Que
 def compute(question: Question) -> Scores:
     """Call the model once.
 
+    Whatever it raises is an error of this request, also `SystemExit` and the panics of Rust, which
+    are no `Exception`: they would end the event loop.
+
     Raises:
         RequestError: the model refuses the rows, or its answer cannot be served.
     """
     names = question.names
     try:
         answers = question.signature.compute(question.rows, names)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise RequestError(
             "REFUSED_BY_MODEL",
