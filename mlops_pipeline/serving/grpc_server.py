@@ -98,10 +98,10 @@ class Calls:
         """Return the operation's answer, or end the call with its error."""
         try:
             unit = self._told(context) if self._asks_who else self._loaded()
-            if len(content) > LARGE:
-                return await self._answer_large(operation, unit, content)
             if (remaining := context.time_remaining()) is not None:
                 DEADLINE.set(time.monotonic() + remaining)
+            if len(content) > LARGE:
+                return await self._answer_large(operation, unit, content)
             return await operation.answer(unit, content)
         except RequestError as error:
             code = STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)

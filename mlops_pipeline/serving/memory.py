@@ -6,6 +6,7 @@ import functools
 import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from mlops_pipeline.serving.errors import RequestError
@@ -50,8 +51,9 @@ class LargeRequests:
             self._tidying = asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy)
 
     async def answer(self, function: Callable[[], T]) -> T:
-        """Return what `function` returns, called in a worker thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._workers, function)
+        """Return what `function` returns, called in a worker thread with the caller's context."""
+        loop, context = asyncio.get_running_loop(), copy_context()
+        return await loop.run_in_executor(self._workers, context.run, function)
 
     def _tidy(self) -> None:
         self._tidying = None

@@ -1,0 +1,75 @@
+import asyncio
+import threading
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from mlops_pipeline.serving import inference_pb2 as v2
+from mlops_pipeline.serving.batching import Batcher
+from mlops_pipeline.serving.grpc_server import OPERATIONS, V2, Calls
+from mlops_pipeline.serving.memory import LARGE, WORKERS, LargeRequests
+from mlops_pipeline.serving.models import ask
+from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature, toy_unit
+
+
+class Context:
+    """A call with a deadline, in seconds; keeps the status with which it ends."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.status: tuple[grpc.StatusCode, str] | None = None
+
+    def time_remaining(self) -> float:
+        return self._seconds
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.status = code, details
+        raise ConnectionAbortedError
+
+
+def request_of(rows: int) -> bytes:
+    request = v2.ModelInferRequest(model_name="classifier")
+    request.inputs.add(name="features", datatype="FP64", shape=[rows, 4])
+    request.raw_input_contents.append(np.ones((rows, 4)).tobytes())
+    written: bytes = request.SerializeToString()
+    return written
+
+
+@pytest.mark.parametrize("rows", [1, LARGE // 16])
+def test_a_call_whose_deadline_passes_while_it_waits_is_not_computed(rows: int) -> None:
+    computed: list[int] = []
+    released = threading.Event()
+
+    async def work() -> None:
+        batcher, large = Batcher(lambda *_: None), LargeRequests()
+        signature = toy_signature()
+
+        def computing(values: Any, names: Any) -> Any:
+            computed.append(len(values))
+            return signature.compute(values, names)
+
+        slow = replace(signature, compute=computing)
+        calls = Calls(large, batcher)
+        calls.unit = toy_unit(replace(toy_model(slow), compute=batcher.compute))
+        batcher._seconds[computing] = 1.0
+        context, busy = Context(0.1), [large.answer(released.wait) for _ in range(WORKERS)]
+        occupied = [asyncio.ensure_future(waiting) for waiting in busy]
+        occupied.append(asyncio.get_running_loop().run_in_executor(batcher._worker, released.wait))
+        first = asyncio.ensure_future(batcher.compute(ask(slow, np.ones((1, 4)))))
+        await asyncio.sleep(0.01)
+        asking = asyncio.ensure_future(
+            calls._answer(OPERATIONS[V2]["ModelInfer"], request_of(rows), context)
+        )
+        await asyncio.sleep(0.2)
+        released.set()
+        with pytest.raises(ConnectionAbortedError):
+            await asking
+        await asyncio.gather(first, *occupied)
+        assert context.status is not None
+        assert context.status[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert computed == [1]
+
+    asyncio.run(asyncio.wait_for(work(), 20))
