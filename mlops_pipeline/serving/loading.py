@@ -190,7 +190,8 @@ def _predict(model: Model, rows: Array) -> bool:
             *(model.name, len(rows), len(others), error.sentence),
         )
         return False
-    return _agree(answers, more) and _agree(answers, _beside_another(model.default, rows) or more)
+    beside = _beside_another(model.default, rows)
+    return _agree(answers, more) and beside is not None and _agree(answers, beside)
 
 
 def _beside_another(signature: Signature, rows: Array) -> Scores | None:
@@ -205,11 +206,16 @@ def _beside_another(signature: Signature, rows: Array) -> Scores | None:
 def _agree(answers: Scores, others: Scores) -> bool:
     """Say whether the first row's scores are equal, except for the rounding of floats."""
     return all(
-        np.allclose(one[0], other[0], rtol=_RELATIVE, atol=_ABSOLUTE)
-        if one.dtype.kind == "f"
-        else np.array_equal(one[0], other[0])
-        for (_, one), (_, other) in zip(answers, others, strict=True)
+        _is_close(one[:1], other[:1]) for (_, one), (_, other) in zip(answers, others, strict=True)
     )
+
+
+def _is_close(one: Array, other: Array) -> bool:
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if one.dtype.kind != "f":
+        return np.array_equal(one, other)
+    return np.allclose(one, other, rtol=_RELATIVE, atol=_ABSOLUTE)
 
 
 def _conforming_example(model: Model) -> Array | None:

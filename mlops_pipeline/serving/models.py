@@ -37,8 +37,9 @@ class Signature:
     """Names of a row's columns, in the model's order; empty if the model has none."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Output of the model that cannot be served → the reason: `is complex`."""
-    is_rowwise: bool = True
-    """False: never compute the rows of several requests in one call. True: the warm-up tries it."""
+    is_rowwise: bool = False
+    """Whether the scores of a row do not depend on the other rows: only then may several requests
+    share a call. The warm-up tries it."""
     batch: BatchLimits = ALONE
     """Which requests may share a call. `Model.for_unit` and the warm-up set it."""
 

@@ -99,6 +99,7 @@ def _signature(session: Any, manifest: Manifest) -> Signature:
         default_outputs=_default_first(served, refused, manifest),
         compute=_caller(session, tensor.name),
         refused=refused,
+        is_rowwise=True,
     )
 
 

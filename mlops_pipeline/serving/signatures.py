@@ -93,6 +93,7 @@ def of_methods(
         default_outputs=tuple(methods)[:1],
         compute=lambda rows, names: [methods[name](rows) for name in names],
         columns=tuple(columns),
+        is_rowwise=True,
     )
     return {DEFAULT: signature}, lambda parameters: by_method(signature, parameters)
 

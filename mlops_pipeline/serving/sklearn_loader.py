@@ -82,6 +82,7 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
         compute=_caller(methods, _frame_maker(columns)),
         columns=columns,
         refused=refused,
+        is_rowwise=True,
     )
 
 

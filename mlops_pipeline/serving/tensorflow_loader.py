@@ -100,6 +100,7 @@ def _signature(name: str, function: Any, loaded: object) -> Signature:
         default_outputs=served,
         compute=_caller(function, input_name, loaded),
         refused=refused,
+        is_rowwise=True,
     )
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 from collections.abc import Sequence
@@ -83,6 +84,10 @@ def test_a_model_that_does_not_answer_its_example_is_refused() -> None:
     loading.warm(replace(nameless, example=None))
 
 
+def batches(signature: Signature, **parameters: str) -> BatchLimits:
+    return loading.warm(toy_model(signature).for_unit(parameters)).default.batch
+
+
 def test_only_a_model_whose_rows_are_independent_computes_requests_together() -> None:
     def centered(rows: Array, names: Sequence[str]) -> list[Array]:
         return [rows - rows.mean(axis=0)]
@@ -95,9 +100,6 @@ def test_only_a_model_whose_rows_are_independent_computes_requests_together() ->
     def never(rows: Array, names: Sequence[str]) -> list[Array]:
         raise ValueError("never")
 
-    def batches(signature: Signature, **parameters: str) -> BatchLimits:
-        return loading.warm(toy_model(signature).for_unit(parameters)).default.batch
-
     signature = toy_signature()
     assert batches(signature) == BatchLimits(rows=64, seconds=0.0)
     limits = {"max_batch_size": "32", "max_batch_time": "0.002"}
@@ -105,7 +107,25 @@ def test_only_a_model_whose_rows_are_independent_computes_requests_together() ->
     assert batches(signature, max_batch_size="1") == ALONE
     for compute in (centered, one_at_a_time, never):
         assert batches(replace(signature, compute=compute)) == ALONE
-    assert batches(replace(signature, is_rowwise=False)) == ALONE
+    fields = {f.name: getattr(signature, f.name) for f in dataclasses.fields(signature)}
+    del fields["is_rowwise"]
+    assert batches(Signature(**fields)) == ALONE, "a loader says whether rows are independent"
+
+
+def test_what_was_not_tried_or_differs_in_shape_or_type_is_computed_alone() -> None:
+    def only_equal(rows: Array, names: Sequence[str]) -> list[Array]:
+        if (rows != rows[0]).any():
+            raise ValueError("different rows")
+        return [rows]
+
+    def as_wide_as_high(rows: Array, names: Sequence[str]) -> list[Array]:
+        return [np.ones((len(rows), len(rows) + 1))]
+
+    def text_of_many(rows: Array, names: Sequence[str]) -> list[Array]:
+        return [rows if len(rows) == 1 else np.full(rows.shape, "many", dtype=object)]
+
+    for compute in (only_equal, as_wide_as_high, text_of_many):
+        assert batches(replace(toy_signature(), compute=compute)) == ALONE
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def toy_signature(
         outputs=("scores", "label"),
         default_outputs=("scores", "label") if several else ("scores",),
         compute=compute,
+        is_rowwise=True,
     )
 
 
