@@ -117,6 +117,7 @@ class ModelServer:
 
     async def _close(self) -> None:
         """Stop both servers: refuse new requests, and answer the current ones first."""
+        self._batcher.drain()
         self._rest.stop()
         await self._grpc.stop()
         await asyncio.gather(*self._serving)
