@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from mlops_pipeline.serving import pod, unit_header
-from mlops_pipeline.serving.asgi import Message, Scope
+from mlops_pipeline.serving.asgi import ANSWERING, Message, Scope
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.forwarding import run as forwarding
 from mlops_pipeline.serving.forwarding.calls import CallForwarder
@@ -239,6 +239,35 @@ async def test_a_client_that_leaves_leaves_nothing_behind() -> None:
     assert await ask(forwarder, "/predict", b"x", headers=length, broken_off=True) is None
     assert (await reply(forwarder, "/predict", b"{}")).status == 200
     assert model.connections == 2
+
+
+@run_async
+async def test_the_server_learns_that_a_client_left() -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _read_request(reader)
+        asked.set()
+        assert await reader.read() == b""
+        gone.set()
+
+    scope: Scope = {
+        **{"type": "http", "method": "POST", "path": "/predict", "raw_path": b"/predict"},
+        **{"query_string": b"", "headers": []},
+    }
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    answering = asyncio.ensure_future(a_forwarder(await listen(slow))(scope, receive, send))
+    await asked.wait()
+    assert scope[ANSWERING] is answering
+    scope[ANSWERING].cancel()
+    await answering
+    await gone.wait()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """The REST side of a forwarder: an ASGI application that forwards requests."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from mlops_pipeline.serving import failures
-from mlops_pipeline.serving.asgi import Message, Receive, Scope, Send
+from mlops_pipeline.serving.asgi import ANSWERING, Message, Receive, Scope, Send
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forwarding.connection import Reply
 from mlops_pipeline.serving.forwarding.upstream import Upstream
@@ -35,6 +36,7 @@ class RestForwarder:
         """Answer one request."""
         if scope["type"] != "http":
             return
+        scope[ANSWERING] = asyncio.current_task()
         method, path = scope["method"], scope["path"]
         if method in ("GET", "HEAD") and path in _ALIVE:
             reply = _reply(_ALIVE[path])
@@ -43,7 +45,7 @@ class RestForwarder:
                 reply = await self._forward(scope, receive)
             except RequestError as error:
                 reply = _reply(failures.of_path(path)(error))
-            except ClientGone:
+            except (ClientGone, asyncio.CancelledError):  # Nobody waits for the answer.
                 return
         headers = [pair for pair in reply.headers if pair[0] not in _OF_THE_CONNECTION]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
