@@ -1,5 +1,6 @@
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.protocols import v2_raw
+from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.seldon_pb2 import SeldonMessage
 from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
 from mlops_pipeline_tests.serving.test_seldon import JSON
@@ -177,6 +179,26 @@ def test_binary_tensors_are_answered_as_json_or_as_bytes() -> None:
         "parameters": {"binary_data_size": 16},
     }
     assert np.frombuffer(answer.body[int(length) :]).tolist() == [10.0, -10.0]
+
+
+def test_a_model_may_change_the_rows_of_a_binary_tensor_too() -> None:
+    def doubling(rows: Array, names: Sequence[str]) -> Sequence[object]:
+        rows *= 2  # In place.
+        return toy_signature().compute(rows, names)
+
+    model = toy_model(replace(toy_signature(), compute=doubling))
+    row = np.array(ROW).tobytes()
+    listed = Request(json.dumps({"inputs": [tensor()]}).encode())
+    for request in (binary({"inputs": [of_bytes(32)]}, row), listed):
+        (output,) = json.loads(v2.infer(model, request).body)["outputs"]
+        assert output["data"] == [20.0, -20.0]
+
+
+@pytest.mark.parametrize("content", [b"", b"0" * 32])
+def test_binary_tensors_without_the_header_are_refused_with_its_name(content: bytes) -> None:
+    request = binary({"inputs": [of_bytes(32)]}, content)._replace(json_bytes=b"")
+    with pytest.raises(RequestError, match="Inference-Header-Content-Length is missing"):
+        v2.infer(MODEL, request)
 
 
 def test_each_output_may_be_binary_or_not_and_the_request_too() -> None:

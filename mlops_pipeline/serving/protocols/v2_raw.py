@@ -20,6 +20,7 @@ LENGTH = b"inference-header-content-length"
 """Header with the length of the JSON."""
 SIZE = "binary_data_size"
 """Parameter of a tensor: its number of bytes after the JSON."""
+_SIZE_KEY = b'"%s"' % SIZE.encode()
 DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.items()}
 """V2's type of an input → numpy's. BYTES is missing: these models accept numbers."""
 
@@ -38,7 +39,7 @@ def type_of(datatype: object) -> np.dtype[Any]:
 
 
 def read(content: bytes | memoryview, datatype: object, *, where: str) -> Array:
-    """Return the values of a tensor as a flat array, which may share the memory of `content`.
+    """Return the values of a tensor as a flat array, which a model may change, like any rows.
 
     Raises:
         RequestError: the datatype is unknown, or the bytes are not such a tensor.
@@ -49,7 +50,7 @@ def read(content: bytes | memoryview, datatype: object, *, where: str) -> Array:
     values: Array = np.frombuffer(content, dtype=dtype.newbyteorder("<"))
     if dtype.kind == "b" and values.size and values.view(np.uint8).max() > 1:
         raise RequestError("WRONG_TYPE", f"{where}: a byte of BOOL must be 0 or 1")
-    return values if values.flags.aligned else values.copy()
+    return values.copy()  # `content` cannot be written, and may not be aligned.
 
 
 def write(values: Array) -> bytes:
@@ -105,9 +106,15 @@ def split(request: Request) -> tuple[Request, Tail]:
     """Return the JSON of a request, and the tensors that follow it.
 
     Raises:
-        RequestError: the header is not the length of a beginning of the body.
+        RequestError: the header is not the length of a beginning of the body, or it is missing.
     """
     if not request.json_bytes:
+        if _SIZE_KEY in request.body:
+            raise RequestError(
+                "BAD_JSON",
+                f"an input has {SIZE}, but the header Inference-Header-Content-Length is missing; "
+                "send it with the length of the JSON",
+            )
         return request, Tail(memoryview(b""))
     text, size = request.json_bytes, len(request.body)
     if not text.isdigit() or len(text) > 12 or int(text) > size:
