@@ -55,9 +55,9 @@ def test_a_call_whose_deadline_passes_while_it_waits_is_not_computed(rows: int) 
         calls = Calls(large, batcher)
         calls.unit = toy_unit(replace(toy_model(slow), compute=batcher.compute))
         batcher._seconds[computing] = 1.0
-        context, busy = Context(0.1), [large.answer(released.wait) for _ in range(WORKERS)]
-        occupied = [asyncio.ensure_future(waiting) for waiting in busy]
-        occupied.append(asyncio.get_running_loop().run_in_executor(batcher._worker, released.wait))
+        context, loop = Context(0.1), asyncio.get_running_loop()
+        workers = [*[large._workers] * WORKERS, batcher._worker]
+        occupied = [loop.run_in_executor(worker, released.wait) for worker in workers]
         first = asyncio.ensure_future(batcher.compute(ask(slow, np.ones((1, 4)))))
         await asyncio.sleep(0.01)
         asking = asyncio.ensure_future(
