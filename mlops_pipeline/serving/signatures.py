@@ -18,6 +18,8 @@ from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.settings import Parameter, check_known
 
 DEFAULT = "serving_default"
+_LIKELY = 0.5
+"""A label of several is predicted above this probability."""
 Signatures = tuple[Mapping[str, Signature], Callable[[Mapping[str, Parameter]], Signature]]
 """Every signature by its name, and the function that chooses the default one."""
 
@@ -111,6 +113,17 @@ def classifying(scores: Callable[[Array], Array]) -> Mapping[str, Callable[[Arra
     return {
         "predict_proba": predict_proba,
         "predict": lambda rows: predict_proba(rows).argmax(axis=1),
+    }
+
+
+def labelling(scores: Callable[[Array], Array]) -> Mapping[str, Callable[[Array], object]]:
+    """Return the methods of a model whose `scores` [n, labels] are a probability for each label.
+
+    A row may have any number of the labels.
+    """
+    return {
+        "predict_proba": scores,
+        "predict": lambda rows: (scores(rows) > _LIKELY).astype(np.int64),
     }
 
 

@@ -15,6 +15,7 @@ from mlops_pipeline.serving.signatures import (
     classifying,
     damaged,
     first_line,
+    labelling,
     model_file,
     of_methods,
 )
@@ -30,8 +31,8 @@ MARGINS = "multi:softmax"
 def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
     """Load the model in `folder`; the parameter `method` chooses the default output.
 
-    A classifier has `predict_proba` (the default) and `predict`, which returns class numbers. Other
-    objectives have `predict`. A model that was trained with early stopping predicts with its best
+    A classifier has `predict_proba` (the default) and `predict`, which returns class numbers; for a
+    model of several labels, 1 or 0 for each. Other objectives have `predict`. A model that was trained with early stopping predicts with its best
     iteration, like XGBoost's estimators.
 
     Raises:
@@ -73,34 +74,40 @@ def _describe_damage(content: bytearray) -> str | None:
 
 def _methods(booster: Any, learner: Mapping[str, Any]) -> Mapping[str, Callable[[Array], object]]:
     objective = learner["objective"]["name"]
-    call = _caller(booster, is_linear=learner["gradient_booster"]["name"] == "gblinear")
     if objective == MARGINS:
-        return classifying(lambda rows: _softmax(call(rows, True)))
-    if objective in PROBABILITIES:
-        return classifying(lambda rows: call(rows, False))
-    return {"predict": lambda rows: call(rows, False)}
+        margins = _caller(booster, learner, output_margin=True)
+        return classifying(lambda rows: _softmax(margins(rows)))
+    call = _caller(booster, learner)
+    if objective not in PROBABILITIES:
+        return {"predict": call}
+    is_multilabel = int(learner["learner_model_param"]["num_target"]) > 1
+    return labelling(call) if is_multilabel else classifying(call)
 
 
-def _caller(booster: Any, *, is_linear: bool) -> Callable[[Array, bool], Array]:
-    """Return the function (rows, margins instead of predictions) → the booster's answer."""
+def _caller(
+    booster: Any, learner: Mapping[str, Any], *, output_margin: bool = False
+) -> Callable[[Array], Array]:
+    """Return the function rows → the booster's predictions, or its margins."""
     best = booster.attr("best_iteration")
     trees = (0, 0 if best is None else int(best) + 1)
 
-    def call(rows: Array, margins: bool) -> Array:  # noqa: FBT001
+    def call(rows: Array) -> Array:
         answer: Array = booster.inplace_predict(
             rows,
             iteration_range=trees,
-            predict_type="margin" if margins else "value",
+            predict_type="margin" if output_margin else "value",
             validate_features=False,
         )
         return answer
 
-    def call_linear(rows: Array, margins: bool) -> Array:  # noqa: FBT001
+    def call_linear(rows: Array) -> Array:
         matrix = xgboost.DMatrix(rows, nthread=1)
-        answer: Array = booster.predict(matrix, output_margin=margins, validate_features=False)
+        answer: Array = booster.predict(
+            matrix, output_margin=output_margin, validate_features=False
+        )
         return answer
 
-    return call_linear if is_linear else call
+    return call_linear if learner["gradient_booster"]["name"] == "gblinear" else call
 
 
 def _softmax(margins: Array) -> Array:

@@ -122,6 +122,15 @@ def test_a_booster_of_xgboost_answers_as_it_is_served(tmp_path: Path, objective:
     _same_as_served(result, tmp_path, "xgboost", regression=objective.startswith("reg"))
 
 
+def test_a_booster_of_several_labels_answers_as_it_is_served(tmp_path: Path) -> None:
+    xgboost: Any = pytest.importorskip("xgboost")
+    matrix = xgboost.DMatrix(X, (X[:, :2] > 0).astype(int))
+    booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, matrix, 5)
+    result = saving.save_xgboost(booster, tmp_path)
+    _same_as_served(result, tmp_path, "xgboost", regression=False)
+    assert np.allclose(result.predict(X), booster.inplace_predict(X))
+
+
 @pytest.mark.parametrize("objective", ["binary", "multiclass", "regression"])
 def test_a_booster_of_lightgbm_answers_as_it_is_served(tmp_path: Path, objective: str) -> None:
     lightgbm: Any = pytest.importorskip("lightgbm")

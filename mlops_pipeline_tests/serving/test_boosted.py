@@ -27,6 +27,7 @@ RNG = np.random.default_rng(7)
 X = RNG.normal(size=(120, 3)).round(3)
 TWO = (X.sum(axis=1) > 0).astype(int)
 THREE = TWO + (X[:, 0] > 0.5)
+LABELS = (X[:, :2] > 0).astype(int)
 ROWS = X[:4]
 NAMES = ["width", "height", "depth"]
 
@@ -78,6 +79,8 @@ def test_lightgbm_gives_its_answers_by_every_protocol(tmp_path: Path) -> None:
 Fit = Callable[[], Any]
 CLASSIFIERS: dict[str, Fit] = {
     "two classes of XGBoost": lambda: xgb().fit(X, TWO),
+    "several labels": lambda: xgb().fit(X, np.c_[LABELS, TWO]),
+    "several labels in each leaf": lambda: xgb(multi_strategy="multi_output_tree").fit(X, LABELS),
     "a softmax": lambda: xgb(objective="multi:softmax").fit(X, THREE),
     "trees that drop out": lambda: xgb(booster="dart", rate_drop=0.3).fit(X, TWO),
     "a forest": lambda: xgb("XGBRFClassifier").fit(X, THREE),
