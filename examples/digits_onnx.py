@@ -5,8 +5,8 @@ Needs `pip install 'mlops-pipeline[onnx]'`. Register it in mlops.toml:
     models = ["examples/digits_onnx.py"]
 
 A network of PyTorch needs no PyTorch here: write it with `torch.onnx.export(…, dynamo=True,
-dynamic_shapes=…)` where you train it, and return `save_onnx(Path("network.onnx").read_bytes(),
-folder)` from `train`.
+dynamic_shapes=…, external_data=False)` where you train it, and return
+`save_onnx(Path("network.onnx").read_bytes(), folder)` from `train`.
 """
 
 from pathlib import Path

@@ -63,36 +63,48 @@ def save_onnx(
 ) -> TrainedModel:
     """Write a network (`onnx.ModelProto`, or its bytes) as `model.onnx`.
 
-    `output` names the scores, which are served by default; empty: the network's first output.
+    `output` names the scores, which are served by default; empty: the network's first output. An
+    output that cannot be served, as a map of skl2onnx, is left out.
     `predict` is the model that the network was made from: rows → scores [n, classes]. Without it,
     ONNX Runtime computes the scores.
 
     Raises:
-        ValueError: the network has several inputs, or no such output.
+        ValueError: the network does not load, for example because its weights are in other files;
+            it has several inputs; it has no such output, or it cannot be served.
     """
     import numpy as np
-    import onnxruntime
+
+    from mlops_pipeline.serving.onnx_loader import TYPES, describe_unservable, open_network
 
     content = network if isinstance(network, bytes) else network.SerializeToString()
-    (folder / ONNX_FILES[0]).write_bytes(content)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    inputs = tuple(map(_tensor, session.get_inputs()))
-    outputs = {tensor.name: _tensor(tensor) for tensor in session.get_outputs()}
+    try:
+        session = open_network(content)
+    except Exception as error:
+        raise ValueError(
+            f"the network does not load: {error}. If its weights are in files beside it, write one "
+            "file (torch.onnx.export has external_data=False), or call save_onnx(onnx.load(file), "
+            "folder)"
+        ) from error
+    inputs = session.get_inputs()
+    outputs = {node.name: node for node in session.get_outputs()}
     scores = output or next(iter(outputs))
     if len(inputs) != 1 or scores not in outputs:
-        names = ", ".join(tensor.name for tensor in inputs)
+        names = ", ".join(node.name for node in inputs)
         raise ValueError(
             f"the network has the inputs {names} and the outputs {', '.join(outputs)}; it must "
             f"have one input and the output {scores!r}"
         )
+    if reason := describe_unservable(outputs[scores].type):
+        raise ValueError(f"the output {scores!r} {reason}")
+    (folder / ONNX_FILES[0]).write_bytes(content)
 
     def run(rows: "NDArray[Any]") -> "NDArray[Any]":
-        dtype = inputs[0].datatype.lower().replace("fp", "float")
-        (answer,) = session.run([scores], {inputs[0].name: np.asarray(rows, dtype=dtype)})
+        (answer,) = session.run([scores], {inputs[0].name: np.asarray(rows, TYPES[inputs[0].type])})
         return np.asarray(answer)
 
-    others = (tensor for name, tensor in outputs.items() if name != scores)
-    return TrainedModel(predict or run, inputs, (outputs[scores], *others))
+    served = [node for node in outputs.values() if not describe_unservable(node.type)]
+    served.sort(key=lambda node: node.name != scores)
+    return TrainedModel(predict or run, (_tensor(inputs[0]),), tuple(map(_tensor, served)))
 
 
 def _of_methods(model: Any, features: int, datatype: str) -> TrainedModel:
@@ -112,12 +124,9 @@ def _described(
     return TrainedModel(predict, (Tensor("predict", (-1, features), datatype),), (output,))
 
 
-_DATATYPES = {"float": "FP32", "double": "FP64", "float16": "FP16", "string": "BYTES"}
-"""V2's names of ONNX's types that have others."""
-
-
 def _tensor(node: Any) -> Tensor:
     """Describe an input or output of a network, whose first axis are rows of any number."""
-    kind = node.type.removeprefix("tensor(").removesuffix(")")
+    from mlops_pipeline.serving.onnx_loader import datatype
+
     sizes = (size if isinstance(size, int) else -1 for size in node.shape[1:])
-    return Tensor(node.name, (-1, *sizes), _DATATYPES.get(kind, kind.upper()))
+    return Tensor(node.name, (-1, *sizes), datatype(node.type))

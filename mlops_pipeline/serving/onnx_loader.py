@@ -12,7 +12,7 @@ import onnxruntime
 from mlops_pipeline.serving.artifact import ONNX_FILES, Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.models import Signature
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, datatype_of
 from mlops_pipeline.serving.settings import Parameter, check_known
 from mlops_pipeline.serving.signatures import (
     DEFAULT,
@@ -54,9 +54,7 @@ def load_onnx(folder: Path, manifest: Manifest) -> Signatures:
     """
     file = model_file(folder, ONNX_FILES)
     try:
-        session = onnxruntime.InferenceSession(
-            str(file), _options(), providers=["CPUExecutionProvider"]
-        )
+        session = open_network(str(file))
     except Exception as error:
         raise damaged(file, _reason(error), loader=LOADER) from error
     signature = _signature(session, manifest)
@@ -66,6 +64,11 @@ def load_onnx(folder: Path, manifest: Manifest) -> Signatures:
         return by_tensors(signature, parameters)
 
     return {signature.name: signature}, choose
+
+
+def open_network(network: str | bytes) -> Any:
+    """Return ONNX Runtime's session of a network: the path of its file, or its content."""
+    return onnxruntime.InferenceSession(network, _options(), providers=["CPUExecutionProvider"])
 
 
 def _options() -> Any:
@@ -81,7 +84,7 @@ def _options() -> Any:
 
 def _signature(session: Any, manifest: Manifest) -> Signature:
     tensor = _input(session)
-    outputs = {node.name: _describe_unservable(node.type) for node in session.get_outputs()}
+    outputs = {node.name: describe_unservable(node.type) for node in session.get_outputs()}
     refused = {name: reason for name, reason in outputs.items() if reason}
     served = tuple(name for name in outputs if name not in refused)
     if not served:
@@ -137,12 +140,17 @@ def _input(session: Any) -> Any:
     return inputs[0]
 
 
-def _describe_unservable(kind: str) -> str | None:
+def describe_unservable(kind: str) -> str | None:
     """Say why an output of this type cannot be served, None if it can."""
     if kind in TYPES or kind == _TEXT:
         return None
     hint = "; skl2onnx writes a tensor with options={'zipmap': False}" if "map(" in kind else ""
     return f"is of type {kind}; numbers, booleans and text can be answered{hint}"
+
+
+def datatype(kind: str) -> str:
+    """Return V2's name of a type of ONNX Runtime."""
+    return datatype_of(TYPES.get(kind, np.dtype(object)))
 
 
 def _default_first(

@@ -32,8 +32,8 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
     """Load the model in `folder`; the parameter `method` chooses the default output.
 
     A classifier has `predict_proba` (the default) and `predict`, which returns class numbers; for a
-    model of several labels, 1 or 0 for each. Other objectives have `predict`. A model that was trained with early stopping predicts with its best
-    iteration, like XGBoost's estimators.
+    model of several labels, 1 or 0 for each. Other objectives have `predict`. A model that was
+    trained with early stopping predicts with its best iteration, like XGBoost's estimators.
 
     Raises:
         StartError: it does not load, or has another number of features than the manifest.

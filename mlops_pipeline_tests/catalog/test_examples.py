@@ -178,3 +178,62 @@ def test_a_network_of_several_outputs_serves_the_named_one(tmp_path: Path) -> No
     assert np.allclose(predict(model.default, X)[0][1], result.predict(X))
     with pytest.raises(ValueError, match=r"outputs label, scores; it must .* output 'odds'"):
         saving.save_onnx(network, tmp_path, output="odds")
+
+
+def _product(*, zipped: bool) -> Any:
+    """Return a network of `label` and scores, which are a map if they are `zipped`."""
+    onnx: Any = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    odds = helper.make_tensor_value_info("odds", TensorProto.FLOAT, ["n", 2])
+    nodes = [
+        helper.make_node("MatMul", ["rows", "weights"], ["scores"]),
+        helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0),
+        helper.make_node("Softmax", ["scores"], ["odds"]),
+    ]
+    if zipped:
+        of_row = helper.make_map_type_proto(
+            TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+        )
+        odds = helper.make_value_info("odds", helper.make_sequence_type_proto(of_row))
+        options = {"domain": "ai.onnx.ml", "classlabels_int64s": [0, 1]}
+        nodes[2] = helper.make_node("ZipMap", ["scores"], ["odds"], **options)
+    graph = helper.make_graph(
+        nodes,
+        "product",
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]), odds],
+        [numpy_helper.from_array(np.eye(3, 2, dtype=np.float32), "weights")],
+    )
+    versions = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return onnx.helper.make_model(graph, opset_imports=versions, ir_version=8)
+
+
+def test_a_map_of_skl2onnx_is_left_out_and_refused_as_the_scores(tmp_path: Path) -> None:
+    result = saving.save_onnx(_product(zipped=True), tmp_path)
+    assert result.outputs == (Tensor("label", (-1,), "INT64"),)
+    manifest = Manifest("mine", "onnx", hash_files(tmp_path), result.inputs, result.outputs)
+    model = loading.load(tmp_path, manifest, {}, graph_name=None)
+    assert model.default.outputs == ("label",)
+    with pytest.raises(ValueError, match=r"'odds' is of type seq.*options=\{'zipmap': False\}"):
+        saving.save_onnx(_product(zipped=True), tmp_path, output="odds")
+
+
+def test_weights_in_another_file_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    onnx: Any = pytest.importorskip("onnx")
+    file = tmp_path / "network.onnx"
+    onnx.save(
+        _product(zipped=False),
+        file,
+        save_as_external_data=True,
+        location="network.onnx.data",
+        size_threshold=0,
+    )
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"external_data=False\), or call save_onnx\(onnx.load\("):
+        saving.save_onnx(file.read_bytes(), folder)
+    assert list(folder.iterdir()) == []
+    result = saving.save_onnx(onnx.load(file), folder, output="odds")
+    expected = 1 / (1 + np.exp(X[:, 1] - X[:, 0]))
+    assert np.allclose(result.predict(X)[:, 0], expected, atol=1e-6)
