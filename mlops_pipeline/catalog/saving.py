@@ -20,9 +20,21 @@ def save_xgboost(model: Any, folder: Path) -> TrainedModel:
     """Write an XGBClassifier, an XGBRegressor or a Booster as `model.ubj`.
 
     A Booster predicts as XGBoost's estimator of its objective does after reading the file.
+
+    Raises:
+        ValueError: the estimator takes another number than NaN for a missing value, which the file
+            does not contain.
     """
+    import numpy as np
     import xgboost
 
+    missing = getattr(model, "missing", np.nan)
+    if not np.isnan(missing):
+        raise ValueError(
+            f"the model has missing={missing!r}, which its file does not contain: the served model "
+            "would give other answers. Replace this number by NaN in the training data, and fit "
+            "without `missing`"
+        )
     file = folder / XGBOOST_FILES[0]
     model.save_model(file)
     if isinstance(model, xgboost.Booster):

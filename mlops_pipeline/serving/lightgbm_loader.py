@@ -12,6 +12,7 @@ from mlops_pipeline.serving.imports import import_boosted
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.signatures import (
     Signatures,
+    categorical,
     classifying,
     damaged,
     first_line,
@@ -32,7 +33,8 @@ def load_lightgbm(folder: Path, manifest: Manifest) -> Signatures:
     objectives have `predict`.
 
     Raises:
-        StartError: it does not load, or has another number of features than the manifest.
+        StartError: it does not load, has another number of features than the manifest, or columns
+            of categories.
     """
     file = model_file(folder, LIGHTGBM_FILES)
     text = file.read_bytes().decode(errors="replace")
@@ -42,6 +44,8 @@ def load_lightgbm(folder: Path, manifest: Manifest) -> Signatures:
         booster = lightgbm.Booster(model_str=text)
     except Exception as error:
         raise damaged(file, first_line(error), loader=LOADER) from error
+    if booster.pandas_categorical:
+        raise categorical(file)
     return of_methods(
         _methods(booster, text),
         manifest,

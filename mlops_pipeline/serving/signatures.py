@@ -44,6 +44,16 @@ def damaged(file: Path, problem: str, *, loader: str) -> StartError:
     return StartError(f"{file} does not load with {loader}: {problem}", code=ExitCode.MODEL)
 
 
+def categorical(file: Path) -> StartError:
+    """Return the error of a model's file that expects the categories of a data frame."""
+    return StartError(
+        f"{file} was trained on a data frame with columns of categories, but a request contains "
+        "only numbers; encode the categories as numbers before training, for example with "
+        "scikit-learn's OrdinalEncoder, and send these numbers",
+        code=ExitCode.MODEL,
+    )
+
+
 def first_line(error: BaseException) -> str:
     """Return an error's type and its first line that is not empty; libraries append C++ stacks."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -12,6 +12,7 @@ from mlops_pipeline.serving.imports import import_boosted
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.signatures import (
     Signatures,
+    categorical,
     classifying,
     damaged,
     first_line,
@@ -36,7 +37,8 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
     trained with early stopping predicts with its best iteration, like XGBoost's estimators.
 
     Raises:
-        StartError: it does not load, or has another number of features than the manifest.
+        StartError: it does not load, has another number of features than the manifest, or columns
+            of categories.
     """
     file = model_file(folder, XGBOOST_FILES)
     content = bytearray(file.read_bytes())
@@ -48,6 +50,8 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
         learner = json.loads(booster.save_config())["learner"]
     except Exception as error:
         raise damaged(file, first_line(error), loader=LOADER) from error
+    if not booster.get_categories().empty():
+        raise categorical(file)
     return of_methods(
         _methods(booster, learner),
         manifest,

@@ -131,6 +131,14 @@ def test_a_booster_of_several_labels_answers_as_it_is_served(tmp_path: Path) -> 
     assert np.allclose(result.predict(X), booster.inplace_predict(X))
 
 
+def test_another_missing_value_than_nan_is_refused(tmp_path: Path) -> None:
+    xgboost: Any = pytest.importorskip("xgboost")
+    model = xgboost.XGBClassifier(n_estimators=3, n_jobs=1, missing=-1.0).fit(X, TWO)
+    with pytest.raises(ValueError, match=r"missing=-1.0, .* Replace this number by NaN"):
+        saving.save_xgboost(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("objective", ["binary", "multiclass", "regression"])
 def test_a_booster_of_lightgbm_answers_as_it_is_served(tmp_path: Path, objective: str) -> None:
     lightgbm: Any = pytest.importorskip("lightgbm")

@@ -255,6 +255,34 @@ def test_another_number_of_features_than_the_manifests_is_refused(
     )
 
 
+@pytest.mark.parametrize("categories", [["north", "south"], [1, 5]])
+@pytest.mark.parametrize("name", ["model.ubj", "model.txt"])
+def test_categories_of_a_data_frame_are_refused_with_what_to_do(
+    tmp_path: Path, name: str, categories: list[Any]
+) -> None:
+    pandas: Any = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=NAMES)
+    frame["depth"] = pandas.Categorical(np.array(categories)[TWO])
+    save((lgb() if name == "model.txt" else xgb(enable_categorical=True)).fit(frame, TWO), tmp_path)
+    said = refusal(tmp_path, FILES[name][0])
+    assert f"{name} was trained on a data frame with columns of categories" in said
+    assert "encode the categories as numbers" in said
+
+
+def test_categories_that_are_numbers_are_served(tmp_path: Path) -> None:
+    rows = np.c_[X[:, :2], THREE]
+    kinds = ["q", "q", "c"]
+    estimator = save(xgb(enable_categorical=True, feature_types=kinds).fit(rows, TWO), tmp_path)
+    expected = estimator.predict_proba(rows)
+    assert np.allclose(predict(loaded(tmp_path).default, rows)[0][1], expected, atol=1e-6)
+    data = lightgbm.Dataset(rows, TWO, categorical_feature=[2])
+    booster = lightgbm.train({"objective": "binary", "verbosity": -1}, data, 5)
+    (tmp_path / "model.ubj").unlink()
+    booster.save_model(tmp_path / "model.txt")
+    scores = predict(loaded(tmp_path).default, rows)[0][1]
+    assert np.allclose(scores[:, 1], booster.predict(rows))
+
+
 @pytest.mark.parametrize("name", ["xgboost", "lightgbm", "onnx"])
 def test_a_missing_library_is_named_with_the_command_that_installs_it(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
