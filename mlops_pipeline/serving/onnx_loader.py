@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,11 @@ def _signature(session: Any, manifest: Manifest) -> Signature:
     if not served:
         reasons = "; ".join(f"its output {name!r} {reason}" for name, reason in refused.items())
         raise _unusable(reasons or "it has no output")
+    first = _first(served, refused, manifest)
     for name, reason in refused.items():
         logger.warning("Not serving the output %r: it %s", name, reason)
+    batch = tensor.shape[0] if tensor.shape else None
+    by_row = {node.name for node in session.get_outputs() if _is_by_row(node.shape, batch)}
     sizes = tuple(size if isinstance(size, int) else -1 for size in tensor.shape[1:])
     return Signature(
         name=DEFAULT,
@@ -99,7 +102,7 @@ def _signature(session: Any, manifest: Manifest) -> Signature:
         row_shape=row_shape(manifest, sizes if tensor.shape else None),
         dtype=TYPES[tensor.type],
         outputs=served,
-        default_outputs=_default_first(served, refused, manifest),
+        default_outputs=_defaults(served, by_row, first),
         compute=_caller(session, tensor.name),
         refused=refused,
         is_rowwise=True,
@@ -153,21 +156,39 @@ def datatype(kind: str) -> str:
     return datatype_of(TYPES.get(kind, np.dtype(object)))
 
 
-def _default_first(
-    served: tuple[str, ...], refused: Mapping[str, str], manifest: Manifest
-) -> tuple[str, ...]:
-    """Return the outputs, the default one first.
+def _is_by_row(shape: Sequence[int | str | None], batch: int | str | None) -> bool:
+    """Say whether an output has an axis for the rows; an unknown shape is empty like a scalar's."""
+    return bool(shape) and (not isinstance(shape[0], int) or shape[0] == batch)
+
+
+def _first(served: tuple[str, ...], refused: Mapping[str, str], manifest: Manifest) -> str:
+    """Return the default output: the first one of the manifest, otherwise of the network.
 
     Raises:
         StartError: the manifest names an output that the network does not have or that cannot be
             served.
     """
-    wanted = [tensor.name for tensor in manifest.outputs[:1]]
-    for name in wanted:
-        if name not in served:
-            reason = refused.get(name, f"does not exist; the network has {', '.join(served)}")
-            raise _unusable(f"the output {name!r} of the manifest {reason}")
-    return (*wanted, *(name for name in served if name not in wanted))
+    if not manifest.outputs:
+        return served[0]
+    name = manifest.outputs[0].name
+    if name not in served:
+        reason = refused.get(name, f"does not exist; the network has {', '.join(served)}")
+        raise _unusable(f"the output {name!r} of the manifest {reason}")
+    return name
+
+
+def _defaults(served: tuple[str, ...], by_row: Container[str], first: str) -> tuple[str, ...]:
+    """Return `first`, and the other outputs that are known to have an axis for the rows."""
+    for name in served:
+        if name not in by_row:
+            logger.warning(
+                "The output %r has a fixed number of rows or an unknown shape%s",
+                name,
+                "; the parameter model_output can select another"
+                if name == first
+                else ": it is answered only to requests that name it",
+            )
+    return (first, *(name for name in served if name in by_row and name != first))
 
 
 def _unusable(problem: str) -> StartError:

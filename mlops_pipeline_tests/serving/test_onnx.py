@@ -147,10 +147,37 @@ def test_maps_of_probabilities_are_not_served_and_the_reason_is_said(tmp_path: P
         predict(model.default, np.array(ROWS), ["odds"])
     with pytest.raises(
         StartError,
-        match=r"the network cannot be served: its output 'odds' is of|"
-        r"The network cannot be served: its output 'odds' is of type seq\(map",
+        match=r"The network cannot be served: its output 'odds' is of type seq\(map",
     ):
         loaded(tmp_path, network([PRODUCT, zipped], outputs=[odds]))
+
+
+def test_only_the_output_that_is_not_by_row_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    total = helper.make_node("ReduceSum", ["scores"], ["total"], keepdims=0)
+    mean = helper.make_node("ReduceMean", ["scores"], ["mean"], axes=[0], keepdims=0)
+    same = helper.make_node("Identity", ["scores"], ["same"])
+    sums, means = ("total", Type.FLOAT, []), ("mean", Type.FLOAT, [3])
+    others = [sums, means, ("same", Type.FLOAT, ["n", 3])]
+    made = network([PRODUCT, total, mean, same], outputs=[SCORES, *others])
+    model = loaded(tmp_path, made)
+    assert model.default.default_outputs == ("scores", "same")
+    assert "'total' has a fixed number of rows or an unknown shape: it is answered only" in (
+        caplog.text
+    )
+    expected = np.array(ROWS, dtype=np.float32) @ WEIGHTS
+    for protocol, scores in answers(model, ROWS, datatype="FP32").items():
+        assert np.allclose(scores, expected), protocol
+    with pytest.raises(RequestError, match=r"'total' has shape \[\] for 2 rows"):
+        predict(model.default, np.array(ROWS), ["total"])
+    first = network([PRODUCT, mean], outputs=[means, SCORES])
+    with pytest.raises(StartError, match=r"'mean' has shape \[3\] for 1 rows"):
+        loaded(tmp_path, first)
+    assert "'mean' has a fixed number of rows or an unknown shape; the parameter model_output" in (
+        caplog.text
+    )
+    assert loaded(tmp_path, first, model_output="scores").default.default_outputs == ("scores",)
 
 
 @pytest.mark.parametrize(
