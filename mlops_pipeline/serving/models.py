@@ -33,6 +33,8 @@ class Signature:
     """The outputs if none is requested; Seldon's protocol returns the first."""
     compute: Callable[[Array, Sequence[str]], Sequence[object]]
     """(rows [n, *row_shape] of `dtype`, names of outputs) → an array per name, each [n, …]."""
+    takes_missing: bool = False
+    """A row may contain NaN: a missing value, which is `null` in JSON."""
     columns: tuple[str, ...] = ()
     """Names of a row's columns, in the model's order; empty if the model has none."""
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -175,8 +177,9 @@ def predict(signature: Signature, values: Array, outputs: Sequence[str] = ()) ->
     `values` has shape [n, *row_shape], n ≥ 1, of any kind of number. Scores are [n, …].
 
     Raises:
-        RequestError: the shape is wrong, a value is not finite or too large for the model's type,
-            an output is unknown or requested twice, or the model itself refuses the rows.
+        RequestError: the shape is wrong, a value is infinite, missing (see `takes_missing`) or too
+            large for the model's type, an output is unknown or requested twice, or the model itself
+            refuses the rows.
     """
     return compute(ask(signature, values, outputs))
 
@@ -238,7 +241,7 @@ def conform(signature: Signature, values: Array) -> Array:
     if not shape[0]:
         raise RequestError("EMPTY_BATCH", "the batch is empty; send at least one row")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise RequestError("NOT_FINITE", "the model cannot use NaN and Infinity")
+        _check_missing(signature, values)
     if values.dtype == signature.dtype:
         return np.ascontiguousarray(values)
     check_numbers(values, signature.dtype, said=f"the model expects {signature.dtype.name}")
@@ -260,8 +263,20 @@ def _check_shape(signature: Signature, shape: tuple[int, ...]) -> None:
         )
 
 
+def _check_missing(signature: Signature, values: Array) -> None:
+    """Raise an error unless the values that are not finite are missing values that are allowed."""
+    if not signature.takes_missing:
+        raise RequestError(
+            "NOT_FINITE",
+            "this server does not accept missing values for this model: null, NaN and Infinity are "
+            "refused",
+        )
+    if np.isinf(values).any():
+        raise RequestError("NOT_FINITE", "the model cannot use Infinity")
+
+
 def check_numbers(values: Array, dtype: np.dtype[Any], *, said: str) -> None:
-    """Require that `dtype` can represent each of `values`, which are finite.
+    """Require that `dtype` can represent each of `values`; floats can represent NaN.
 
     `said` begins the error's message: `the model expects uint8`.
 
@@ -271,7 +286,9 @@ def check_numbers(values: Array, dtype: np.dtype[Any], *, said: str) -> None:
     if not values.size or dtype in (values.dtype, np.float64):
         return
     if dtype.kind == "f":
-        if max(float(values.max()), -float(values.min())) > float(np.finfo(dtype).max):
+        # Unlike max, fmax ignores NaN.
+        highest, lowest = (ufunc.reduce(values, axis=None) for ufunc in (np.fmax, np.fmin))
+        if max(float(highest), -float(lowest)) > float(np.finfo(dtype).max):
             raise RequestError("OUT_OF_RANGE", f"{said}, but a number is too large for it")
     elif dtype.kind == "b":
         if not ((values == 0) | (values == 1)).all():

@@ -75,6 +75,7 @@ def find_one(message: Mapping[str, Any], keys: Sequence[str], *, where: str) -> 
 def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[Any]) -> Array:
     """Return a nested list of numbers as an array of that shape; of booleans, if they are `wanted`.
 
+    null, a missing value, becomes NaN, which `models.conform` accepts or refuses.
     `where` names the list in errors, `body` is the JSON that it came from, if any. Callers pass
     their only reference, so that a large list is freed before the prediction: it takes ten times
     the memory of the array, and longer-lived objects would be allocated between its items.
@@ -93,6 +94,8 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
         raise _wrong(types, where)
     try:
         array = np.array(values)
+        if array.dtype.kind == "O" and _holds_only(_NUMBERS, values):
+            array = np.array(values, dtype=np.float64)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RequestError(
             "RAGGED", f"{where} has rows of different lengths, or is nested too deep"
@@ -106,7 +109,7 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
 
 
 _INTEGERS = frozenset({int})
-_NUMBERS = frozenset({float, int})
+_NUMBERS = frozenset({float, int, type(None)})
 _WITH_BOOLEANS = frozenset({float, int, bool})
 
 
@@ -121,7 +124,7 @@ def _holds_only(wanted: frozenset[type], values: list[Any]) -> bool:
 def _wrong(wanted: frozenset[type], where: str) -> RequestError:
     only = "numbers or booleans only, no strings, nulls"
     if bool not in wanted:
-        only = "numbers only, no strings, nulls, booleans"
+        only = "numbers only, no strings, booleans"
     return RequestError("WRONG_TYPE", f"{where} may contain {only} or objects")
 
 

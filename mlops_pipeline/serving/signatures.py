@@ -91,7 +91,7 @@ def of_methods(
     dtype: type[np.floating[Any]],
     columns: Sequence[str],
 ) -> Signatures:
-    """Return the signature of a model of rows of numbers whose first method is the default.
+    """Return the signature of boosted trees, whose first method is the default.
 
     Raises:
         StartError: it has another number of features than the manifest.
@@ -104,6 +104,7 @@ def of_methods(
         outputs=tuple(methods),
         default_outputs=tuple(methods)[:1],
         compute=lambda rows, names: [methods[name](rows) for name in names],
+        takes_missing=True,
         columns=tuple(columns),
         is_rowwise=True,
     )

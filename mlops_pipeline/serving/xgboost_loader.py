@@ -50,7 +50,7 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
         learner = json.loads(booster.save_config())["learner"]
     except Exception as error:
         raise damaged(file, first_line(error), loader=LOADER) from error
-    if not booster.get_categories().empty():
+    if "c" in (booster.feature_types or ()) and not booster.get_categories().empty():
         raise categorical(file)
     return of_methods(
         _methods(booster, learner),

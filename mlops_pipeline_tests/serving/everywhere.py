@@ -1,6 +1,7 @@
 """The same rows, asked of a model by every protocol that a server speaks."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ def answers(
 ) -> dict[str, Any]:
     """Return protocol → answer to the rows as nested lists, of the model's first default output.
 
+    None is a missing value: null in JSON, NaN elsewhere.
     With `refusals` the sentence of a refusal is an answer too.
     """
     unit = Unit(model, "image:1")
@@ -62,6 +64,10 @@ def _shape(rows: Any) -> list[int]:
 
 def flat(rows: Any) -> list[Any]:
     return [value for row in rows for value in flat(row)] if isinstance(rows, list) else [rows]
+
+
+def _floats(rows: Rows) -> list[Any]:
+    return [math.nan if value is None else value for value in flat(rows)]
 
 
 def nested(values: list[Any], shape: list[int]) -> Any:
@@ -102,7 +108,7 @@ def _grpc_ndarray(unit: Unit, rows: Rows, _: str) -> Any:
 
 
 def _grpc_tensor(unit: Unit, rows: Rows, _: str) -> Any:
-    tensor = pb.Tensor(shape=_shape(rows), values=flat(rows))
+    tensor = pb.Tensor(shape=_shape(rows), values=_floats(rows))
     message = pb.SeldonMessage(data=pb.DefaultData(tensor=tensor))
     return _plain(seldon_grpc.predict(unit, message).data)
 
@@ -127,7 +133,7 @@ def _request(unit: Unit, rows: Rows, datatype: str) -> v2_pb.ModelInferRequest:
 
 def _v2_grpc(unit: Unit, rows: Rows, datatype: str) -> Any:
     request = _request(unit, rows, datatype)
-    getattr(request.inputs[0].contents, v2_grpc._CONTENTS[datatype]).extend(flat(rows))
+    getattr(request.inputs[0].contents, v2_grpc._CONTENTS[datatype]).extend(_floats(rows))
     return _v2_answer(v2_grpc.infer(unit.model, request))
 
 
@@ -135,7 +141,7 @@ def _v2_grpc_raw(unit: Unit, rows: Rows, datatype: str) -> Any:
     import numpy as np
 
     request = _request(unit, rows, datatype)
-    request.raw_input_contents.append(np.array(flat(rows), DATATYPES[datatype]).tobytes())
+    request.raw_input_contents.append(np.array(_floats(rows), DATATYPES[datatype]).tobytes())
     return _v2_answer(v2_grpc.infer(unit.model, request))
 
 

@@ -170,6 +170,29 @@ def test_a_number_beyond_32_bits_is_refused_instead_of_becoming_infinite(tmp_pat
     assert caught.value.reason == "OUT_OF_RANGE"
 
 
+@pytest.mark.parametrize("fit", [xgb, lgb])
+def test_missing_values_are_answered_by_every_protocol(tmp_path: Path, fit: Fit) -> None:
+    some = np.where(RNG.random(X.shape) < 0.2, np.nan, X)
+    estimator = save(fit().fit(some, TWO), tmp_path)
+    model = loaded(tmp_path)
+    missing = np.array([[np.nan, 0.5, -0.5], [0.25, np.nan, np.nan], [np.nan] * 3])
+    expected = estimator.predict_proba(missing)
+    assert not np.allclose(expected, estimator.predict_proba(np.nan_to_num(missing)))
+    rows = [[None if np.isnan(value) else value for value in row] for row in missing.tolist()]
+    for protocol, scores in answers(model, rows).items():
+        assert np.allclose(scores, expected, atol=1e-6), protocol
+    for bad in ([[np.inf, 0, 0]], [[np.nan, 0, -np.inf]]):
+        with pytest.raises(RequestError, match="the model cannot use Infinity"):
+            predict(model.default, np.array(bad))
+
+
+def test_a_number_beyond_32_bits_beside_a_missing_one_is_refused(tmp_path: Path) -> None:
+    save(xgb().fit(X, TWO), tmp_path)
+    with pytest.raises(RequestError) as caught:
+        predict(loaded(tmp_path).default, np.array([[-1e300, np.nan, 0]]))
+    assert caught.value.reason == "OUT_OF_RANGE"
+
+
 # Damage
 
 

@@ -72,6 +72,13 @@ def test_a_network_answers_by_every_protocol(tmp_path: Path) -> None:
         assert np.allclose(scores, expected), protocol
 
 
+def test_missing_values_are_refused_by_every_protocol(tmp_path: Path) -> None:
+    model = loaded(tmp_path, network([PRODUCT]))
+    rows = [[None, 0.5, -2.0, 0.25]]
+    for protocol, said in answers(model, rows, datatype="FP32", refusals=True).items():
+        assert "this server does not accept missing values for this model" in said, protocol
+
+
 @pytest.mark.parametrize("name", ["DOUBLE", "FLOAT16", "INT64", "UINT8", "BOOL"])
 def test_rows_of_each_type_reach_the_network(tmp_path: Path, name: str) -> None:
     kind = getattr(Type, name)

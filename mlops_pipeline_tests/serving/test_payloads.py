@@ -16,7 +16,7 @@ FLOATS = np.dtype(np.float64)
         ["a" * 30_000, *[1.0] * 10_000],
         [[[["a" * 30_000]]], 1.0, *[[1.0]] * 10_000],
         [[True, 1.0]],
-        [[None, 1.0]],
+        [[None, "1.0"]],
         [[{}, 1.0]],
     ],
 )
@@ -30,6 +30,16 @@ def test_a_value_that_is_not_a_number_is_refused_before_it_uses_memory(
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("body", [b"small", b" " * (SMALL + 1), None])
+def test_null_is_a_missing_number(body: bytes | None) -> None:
+    rows = numbers([[None, 1.5], [2, None]], where="data", body=body, wanted=FLOATS)
+    assert rows.dtype == FLOATS
+    assert np.array_equal(rows, [[np.nan, 1.5], [2.0, np.nan]], equal_nan=True)
+    for wrong in ([[None, "1"]], [[None, True]], [[None, {}]]):
+        with pytest.raises(RequestError, match="numbers only"):
+            numbers(wrong, where="data", body=body, wanted=FLOATS)
 
 
 def test_strings_in_a_small_body_take_little_memory() -> None:

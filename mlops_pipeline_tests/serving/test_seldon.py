@@ -128,7 +128,7 @@ def test_names_are_the_models_own_where_it_has_them() -> None:
         ({"data": {"ndarray": []}}, "EMPTY_BATCH"),
         ({"data": {"ndarray": [ROW, ROW[:3]]}}, "RAGGED"),
         ({"data": {"ndarray": [["1", 2, 3, 4]]}}, "WRONG_TYPE"),
-        ({"data": {"ndarray": [[None, 2, 3, 4]]}}, "WRONG_TYPE"),
+        ({"data": {"ndarray": [[None, 2, 3, 4]]}}, "NOT_FINITE"),
         ({"data": {"ndarray": [[True, 2, 3, 4]]}}, "WRONG_TYPE"),
         ({"data": {"ndarray": [[True, False, True, True]]}}, "WRONG_TYPE"),
         ({"data": {"ndarray": "x"}}, "WRONG_TYPE"),
