@@ -59,6 +59,8 @@ class Framework:
     the model server and the framework. Several frameworks may share one."""
     protocols: tuple[str, ...] = ("seldon", "v2")
     """Values of `spec.protocol` for which Seldon's operator gets an image."""
+    is_upstream: bool = False
+    """Seldon's chart has an image of its own for the implementation."""
     behind_forwarder: bool = False
     """Under `seldon`, the operator creates two containers: one that speaks it, before the
     server."""
@@ -90,6 +92,7 @@ SKLEARN = Framework(
     implementation="SKLEARN_SERVER",
     title="scikit-learn",
     icon="scikitlearn",
+    is_upstream=True,
     loader="mlops_pipeline.serving.sklearn_loader:load_sklearn",
     find=_found(SKLEARN_FILES),
     found_by=" or ".join(SKLEARN_FILES),
@@ -100,6 +103,7 @@ TENSORFLOW = Framework(
     implementation="TENSORFLOW_SERVER",
     title="TensorFlow",
     icon="tensorflow",
+    is_upstream=True,
     loader="mlops_pipeline.serving.tensorflow_loader:load_tensorflow",
     find=lambda folder: max(saved_models(folder), default=None),
     found_by=f"a numbered folder with {SAVED_MODEL}",
@@ -117,6 +121,7 @@ XGBOOST = Framework(
     implementation="XGBOOST_SERVER",
     title="XGBoost",
     icon="xgboost",
+    is_upstream=True,
     loader="mlops_pipeline.serving.xgboost_loader:load_xgboost",
     find=_found(XGBOOST_FILES),
     found_by=" or ".join(XGBOOST_FILES),

@@ -112,6 +112,7 @@ class KubernetesDeployments:
         """Start the deployment's pods, then switch the routes without losing a request.
 
         Raises:
+            ConfigurationError: the images in use do not serve it. Nothing was changed.
             InvalidManifestError: Seldon's webhook refuses it; has the webhook's message. Nothing
                 was changed.
             NotFoundError: the gateway, a secret, a bucket or an artifact does not exist. Nothing
@@ -122,6 +123,7 @@ class KubernetesDeployments:
             UnavailableError: it did not become ready in time; the previous version keeps all
                 traffic.
         """
+        self._manifests.require_servers(deployment)
         api, url = self._parts.api(), self._url(deployment)
         with self._lock(deployment.name, deployment.namespace, "apply"):
             before = self._find_settled(api, deployment)

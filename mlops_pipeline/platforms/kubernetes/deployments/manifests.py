@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mlops_pipeline.clients.errors import InvalidManifestError
+from mlops_pipeline.clients.errors import ConfigurationError, InvalidManifestError
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, Manifest
 from mlops_pipeline.platforms.kubernetes.objects.ownership import is_ours
 from mlops_pipeline.platforms.seldon import (
@@ -106,6 +106,20 @@ class Manifests:
     def secret_of(self, predictor: Predictor) -> str:
         """Return the name of the Secret that the predictor's artifact is read with."""
         return predictor.graph.env_secret_ref_name or self.secret
+
+    def require_servers(self, deployment: SeldonDeployment) -> None:
+        """Require that the images in use serve each model of the deployment.
+
+        Raises:
+            ConfigurationError: upstream's images serve, and there is none for a framework.
+        """
+        served = (get_served(p.graph.implementation) for p in deployment.spec.predictors)
+        lacking = {row.implementation for row in served if not (self.are_ours or row.is_upstream)}
+        if lacking:
+            raise ConfigurationError(
+                f"could not apply {deployment.namespace}/{deployment.name}: Seldon has no image "
+                f"for {', '.join(sorted(lacking))}; set `serving.images` of the platform to own"
+            )
 
     def place(self, deployment: SeldonDeployment) -> SeldonDeployment:
         """Return the deployment with the names that its predictors have in the cluster.

@@ -7,6 +7,7 @@ import pytest
 
 from mlops_pipeline.clients.errors import (
     AccessDeniedError,
+    ConfigurationError,
     ConflictError,
     FatalStateError,
     InvalidManifestError,
@@ -205,6 +206,15 @@ def test_a_deployment_is_created_routed_and_read_back(world: World) -> None:
     assert world.artifacts.namespaces == ["models"]
     assert world.api.get(NAMESPACE, "models")["metadata"]["labels"] == MANAGED_BY
     assert world.gateway.asked == ["http://10.0.0.1/seldon/models/iris/ready"] * 2
+
+
+def test_a_framework_without_an_image_of_seldons_is_refused_first(world: World) -> None:
+    onnx = deployment(predictor(graph={"implementation": "ONNX_SERVER"}))
+    with pytest.raises(ConfigurationError, match="Seldon has no image for ONNX_SERVER"):
+        world.upstream.apply(onnx)
+    assert world.api.find(NAMESPACE, "models") is None
+    assert world.artifacts.namespaces == []
+    assert world.deployments.apply(onnx).action == "created"
 
 
 def test_a_second_apply_changes_nothing_and_waits_for_nothing(world: World) -> None:

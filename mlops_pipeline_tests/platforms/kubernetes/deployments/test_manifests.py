@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlops_pipeline.clients.errors import InvalidManifestError
+from mlops_pipeline.clients.errors import ConfigurationError, InvalidManifestError
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     APPLIED_ANNOTATION,
     IMAGE_ANNOTATION,
@@ -24,6 +24,7 @@ from mlops_pipeline.platforms.seldon import (
     SeldonDeployment,
     parse,
 )
+from mlops_pipeline.serving.frameworks import frameworks
 from mlops_pipeline.settings.layers import ServingSettings
 
 OURS = Manifests(secret="keys", image=lambda implementation: f"serving:{implementation}")
@@ -512,3 +513,16 @@ def test_nodes_pull_with_the_secret_that_is_named() -> None:
     (without,) = one(rendered())["componentSpecs"]
     assert "imagePullSecrets" not in without["spec"]
     assert pulled.read(rendered(manifests=pulled)) == deployment()
+
+
+def test_upstream_serves_only_what_seldons_chart_has_an_image_for() -> None:
+    for row in frameworks():
+        manifest = deployment(predictor(graph={"implementation": row.implementation}))
+        OURS.require_servers(manifest)
+        if row.implementation in ("SKLEARN_SERVER", "TENSORFLOW_SERVER", "XGBOOST_SERVER"):
+            UPSTREAM.require_servers(manifest)
+        else:
+            with pytest.raises(
+                ConfigurationError, match=rf"no image for {row.implementation}; set"
+            ):
+                UPSTREAM.require_servers(manifest)
