@@ -9,6 +9,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
 from mlops_pipeline.cli.app import app
@@ -20,6 +21,7 @@ from mlops_pipeline.cli.status import (
     Status,
 )
 from mlops_pipeline.definitions import make_definitions
+from mlops_pipeline.delivery import verification
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.build import PLATFORMS
 from mlops_pipeline.platforms.kubernetes.layers.istio import charts, tls
@@ -27,6 +29,7 @@ from mlops_pipeline.platforms.kubernetes.layers.object_store import keys, manife
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.serving.__main__ import LIBRARIES
 from mlops_pipeline.serving.errors import ExitCode
+from mlops_pipeline.serving.frameworks import frameworks
 from mlops_pipeline.serving.settings import read_settings
 from mlops_pipeline.settings import CONFIG_VARIABLE, PREFIX, Settings
 from mlops_pipeline.settings.kind import KindSettings
@@ -292,6 +295,42 @@ def _broken(page: Path, *, images: bool) -> Iterator[str]:
             yield f"{page.relative_to(ROOT)}: {target}: no such file"
         elif anchor and anchor not in map(_slug, _headings(path)):
             yield f"{page.relative_to(ROOT)}: {target}: no such heading"
+
+
+def _locked(distribution: str) -> set[str]:
+    lock = (ROOT / "requirements" / "dev.lock").read_text()
+    return set(re.findall(rf"^{distribution}==(\S+)", lock, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", ["bring-your-model.md", "kind.md"])
+def test_versions_of_frameworks_are_those_of_the_lock(page: str) -> None:
+    text = (DOCS / page).read_text()
+    named = [
+        (row.libraries, version)
+        for row in frameworks()
+        for version in re.findall(rf"{row.title} (\d+\.\d+\.\d+)", text)
+    ]
+    assert len(named) >= 2
+    for libraries, version in named:
+        assert {version} in [_locked(library) for library in libraries], (libraries, version)
+
+
+def test_every_file_of_the_training_code_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or b"")
+    worker.fingerprint()
+    said = _section(DOCS / "adding-a-model.md", "What creates a new artifact")
+    named = {path.parent / "" if path.parent.name == "tasks" else path for path in read}
+    parent = Path(worker.__file__).parents[1]
+    assert {path.relative_to(parent).as_posix() for path in named} == {
+        name.rstrip("/") for name in re.findall(r"`(catalog/[^`]+)`", said)
+    }
+
+
+def test_the_number_of_single_rows_is_the_documented_one() -> None:
+    rows = verification._SINGLE_ROWS
+    assert f"and {rows} single rows" in (DOCS / "architecture.md").read_text()
+    assert f"of {rows} single-row requests" in (DOCS / "operating.md").read_text()
 
 
 def test_every_relative_link_leads_somewhere() -> None:
