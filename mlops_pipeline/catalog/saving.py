@@ -3,6 +3,7 @@
 These formats contain data and no code. Each function imports its library when it is called.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,6 @@ from mlops_pipeline.serving.artifact import LIGHTGBM_FILES, ONNX_FILES, XGBOOST_
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_PROBABILITIES = ("binary:logistic", "multi:softprob", "multi:softmax")
 
 
 def save_xgboost(model: Any, folder: Path) -> TrainedModel:
@@ -28,6 +27,8 @@ def save_xgboost(model: Any, folder: Path) -> TrainedModel:
     import numpy as np
     import xgboost
 
+    from mlops_pipeline.serving.objectives import XGBOOST_MARGINS, XGBOOST_PROBABILITIES
+
     missing = getattr(model, "missing", np.nan)
     if not np.isnan(missing):
         raise ValueError(
@@ -38,8 +39,8 @@ def save_xgboost(model: Any, folder: Path) -> TrainedModel:
     file = folder / XGBOOST_FILES[0]
     model.save_model(file)
     if isinstance(model, xgboost.Booster):
-        config = model.save_config()
-        is_classifier = any(f'"name":"{name}"' in config for name in _PROBABILITIES)
+        objective = json.loads(model.save_config())["learner"]["objective"]["name"]
+        is_classifier = objective in (*XGBOOST_PROBABILITIES, XGBOOST_MARGINS)
         estimator: Any = xgboost.XGBClassifier() if is_classifier else xgboost.XGBRegressor()
         estimator.load_model(file)
         model = estimator
@@ -51,17 +52,13 @@ def save_lightgbm(model: Any, folder: Path) -> TrainedModel:
 
     A Booster of a classification predicts the probability of each class, as the server does.
     """
-    import numpy as np
+    from mlops_pipeline.serving.objectives import LIGHTGBM_PROBABILITIES, classifying
 
     booster = getattr(model, "booster_", model)
     booster.save_model(folder / LIGHTGBM_FILES[0])
-
-    def predict(rows: "NDArray[Any]") -> "NDArray[Any]":
-        likely = np.asarray(booster.predict(rows))
-        return likely if likely.ndim > 1 else np.stack([1 - likely, likely], axis=1)
-
     objective = booster.dump_model(num_iteration=1).get("objective", "")
-    if model is booster and objective.startswith(("binary", "multiclass")):
+    if model is booster and objective.partition(" ")[0] in LIGHTGBM_PROBABILITIES:
+        predict: Any = classifying(booster.predict)["predict_proba"]
         return _described(predict, "predict_proba", booster.num_feature(), "FP64")
     return _of_methods(model, booster.num_feature(), "FP64")
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from mlops_pipeline.serving.artifact import LIGHTGBM_FILES, Manifest
 from mlops_pipeline.serving.imports import import_boosted
+from mlops_pipeline.serving.objectives import LIGHTGBM_PROBABILITIES, classifying
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.signatures import (
     Signatures,
     categorical,
-    classifying,
     damaged,
     first_line,
     model_file,
@@ -23,7 +23,6 @@ from mlops_pipeline.serving.signatures import (
 lightgbm: Any = import_boosted("lightgbm")
 
 LOADER = f"LightGBM {lightgbm.__version__}"
-PROBABILITIES = ("binary", "multiclass", "multiclassova")
 
 
 def load_lightgbm(folder: Path, manifest: Manifest) -> Signatures:
@@ -59,7 +58,7 @@ def _describe_damage(text: str) -> str | None:
     """Say why the text is not a complete model; LightGBM aborts the process for a truncated one."""
     if not text.startswith("tree\n"):
         return "it is not a model in LightGBM's text format, whose first line is `tree`"
-    if "\nend of trees\n" not in text or "\nend of parameters\n" not in text:
+    if "\nend of trees\n" not in text:  # The parameters that follow are optional.
         return "it is incomplete; copy or download it again"
     return None
 
@@ -71,7 +70,7 @@ def _methods(booster: Any, text: str) -> Mapping[str, Callable[[Array], object]]
         answer: Array = booster.predict(rows, validate_features=False)
         return answer
 
-    is_classifier = objective is not None and objective[1] in PROBABILITIES
+    is_classifier = objective is not None and objective[1] in LIGHTGBM_PROBABILITIES
     return classifying(scores) if is_classifier else {"predict": scores}
 
 

@@ -18,8 +18,6 @@ from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.settings import Parameter, check_known
 
 DEFAULT = "serving_default"
-_LIKELY = 0.5
-"""A label of several is predicted above this probability."""
 Signatures = tuple[Mapping[str, Signature], Callable[[Mapping[str, Parameter]], Signature]]
 """Every signature by its name, and the function that chooses the default one."""
 
@@ -109,33 +107,6 @@ def of_methods(
         is_rowwise=True,
     )
     return {DEFAULT: signature}, lambda parameters: by_method(signature, parameters)
-
-
-def classifying(scores: Callable[[Array], Array]) -> Mapping[str, Callable[[Array], object]]:
-    """Return the methods of a classifier whose `scores` are probabilities.
-
-    They have shape [n, classes]; or [n], the probability of the second of two classes.
-    """
-
-    def predict_proba(rows: Array) -> Array:
-        found = scores(rows)
-        return found if found.ndim > 1 else np.stack([1 - found, found], axis=1)
-
-    return {
-        "predict_proba": predict_proba,
-        "predict": lambda rows: predict_proba(rows).argmax(axis=1),
-    }
-
-
-def labelling(scores: Callable[[Array], Array]) -> Mapping[str, Callable[[Array], object]]:
-    """Return the methods of a model whose `scores` [n, labels] are a probability for each label.
-
-    A row may have any number of the labels.
-    """
-    return {
-        "predict_proba": scores,
-        "predict": lambda rows: (scores(rows) > _LIKELY).astype(np.int64),
-    }
 
 
 def by_method(

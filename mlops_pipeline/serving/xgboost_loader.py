@@ -9,14 +9,18 @@ import numpy as np
 
 from mlops_pipeline.serving.artifact import XGBOOST_FILES, Manifest
 from mlops_pipeline.serving.imports import import_boosted
+from mlops_pipeline.serving.objectives import (
+    XGBOOST_MARGINS,
+    XGBOOST_PROBABILITIES,
+    classifying,
+    labelling,
+)
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.signatures import (
     Signatures,
     categorical,
-    classifying,
     damaged,
     first_line,
-    labelling,
     model_file,
     of_methods,
 )
@@ -24,9 +28,6 @@ from mlops_pipeline.serving.signatures import (
 xgboost: Any = import_boosted("xgboost")
 
 LOADER = f"XGBoost {xgboost.__version__}"
-PROBABILITIES = ("binary:logistic", "multi:softprob")
-MARGINS = "multi:softmax"
-"""Such a model predicts classes; their probabilities are the softmax of its margins."""
 
 
 def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
@@ -78,11 +79,11 @@ def _describe_damage(content: bytearray) -> str | None:
 
 def _methods(booster: Any, learner: Mapping[str, Any]) -> Mapping[str, Callable[[Array], object]]:
     objective = learner["objective"]["name"]
-    if objective == MARGINS:
+    if objective == XGBOOST_MARGINS:
         margins = _caller(booster, learner, output_margin=True)
         return classifying(lambda rows: _softmax(margins(rows)))
     call = _caller(booster, learner)
-    if objective not in PROBABILITIES:
+    if objective not in XGBOOST_PROBABILITIES:
         return {"predict": call}
     is_multilabel = int(learner["learner_model_param"]["num_target"]) > 1
     return labelling(call) if is_multilabel else classifying(call)

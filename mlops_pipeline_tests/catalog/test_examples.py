@@ -111,7 +111,9 @@ X = np.random.default_rng(1).normal(size=(80, 3))
 TWO = (X.sum(axis=1) > 0).astype(int)
 
 
-@pytest.mark.parametrize("objective", ["binary:logistic", "multi:softprob", "reg:squarederror"])
+@pytest.mark.parametrize(
+    "objective", ["binary:logistic", "multi:softprob", "multi:softmax", "reg:squarederror"]
+)
 def test_a_booster_of_xgboost_answers_as_it_is_served(tmp_path: Path, objective: str) -> None:
     xgboost: Any = pytest.importorskip("xgboost")
     options = {"objective": objective, "nthread": 1}

@@ -113,8 +113,48 @@ def test_a_classifier_answers_as_its_estimator(tmp_path: Path, fit: Fit) -> None
     assert loaded(tmp_path, method="predict").default.default_outputs == ("predict",)
 
 
+def test_the_estimators_that_stop_early_stopped_before_the_last_tree() -> None:
+    assert CLASSIFIERS["stopped early"]().best_iteration < 57
+    assert CLASSIFIERS["LightGBM, stopped early"]().best_iteration_ < 57
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_a_booster_that_stopped_early_answers_with_its_best_trees(
+    tmp_path: Path, library: str
+) -> None:
+    seen, others = (X[:60], TWO[:60]), (X[60:], 1 - TWO[60:])
+    if library == "xgboost":
+        booster = xgboost.train(
+            {"objective": "binary:logistic", "nthread": 1},
+            xgboost.DMatrix(*seen),
+            60,
+            evals=[(xgboost.DMatrix(*others), "others")],
+            early_stopping_rounds=3,
+            verbose_eval=False,
+        )
+        kept = booster.best_iteration + 1
+        expected = booster.inplace_predict(X, iteration_range=(0, kept))
+        assert not np.allclose(booster.inplace_predict(X), expected)
+        booster.save_model(tmp_path / "model.ubj")
+    else:
+        data = lightgbm.Dataset(*seen)
+        booster = lightgbm.train(
+            {"objective": "binary", "verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5},
+            data,
+            60,
+            valid_sets=[lightgbm.Dataset(*others, reference=data)],
+            callbacks=[lightgbm.early_stopping(3, verbose=False)],
+        )
+        expected, kept = booster.predict(X), booster.best_iteration
+        booster.save_model(tmp_path / "model.txt")
+    assert kept < 57
+    assert np.allclose(predict(loaded(tmp_path).default, X)[0][1][:, 1], expected, atol=1e-6)
+
+
 REGRESSORS: dict[str, Fit] = {
     "XGBoost": lambda: xgb("XGBRegressor").fit(X, X.sum(axis=1)),
+    "ranks": lambda: xgb("XGBRanker").fit(X, TWO, qid=np.arange(len(X)) // 12),
+    "several targets": lambda: xgb("XGBRegressor").fit(X, X[:, :2] + 1),
     "counts": lambda: xgb("XGBRegressor", objective="count:poisson").fit(X, THREE),
     "LightGBM": lambda: lgb("LGBMRegressor").fit(X, X.sum(axis=1)),
 }
