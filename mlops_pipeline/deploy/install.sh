@@ -13,5 +13,6 @@ pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
     --require-hashes --python /opt/mlops/bin/python -r "/tmp/$lock"
 # LightGBM's wheel uses the system's OpenMP, which the base image lacks: it gets scikit-learn's.
 ln -sf /opt/mlops/lib/python3*/site-packages/scikit_learn.libs/libgomp-*.so.* /usr/lib/libgomp.so.1
+test -e /usr/lib/libgomp.so.1
 /opt/mlops/bin/python /tmp/slim.py
 rm -rf /tmp/* /opt/mlops/.lock

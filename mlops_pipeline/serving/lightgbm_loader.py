@@ -58,7 +58,9 @@ def _describe_damage(text: str) -> str | None:
     """Say why the text is not a complete model; LightGBM aborts the process for a truncated one."""
     if not text.startswith("tree\n"):
         return "it is not a model in LightGBM's text format, whose first line is `tree`"
-    if "\nend of trees\n" not in text:  # The parameters that follow are optional.
+    _, end, rest = text.partition("\nend of trees")
+    # What follows the trees is optional, but LightGBM crashes within truncated parameters.
+    if not end or ("\nparameters:\n" in rest and "\nend of parameters" not in rest):
         return "it is incomplete; copy or download it again"
     return None
 

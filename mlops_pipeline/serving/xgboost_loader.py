@@ -1,5 +1,6 @@
 """XGBoost: `model.ubj`, `model.json` or `model.bst`, as `save_model` writes it."""
 
+import codecs
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,6 +65,12 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
 
 def _describe_damage(content: bytearray) -> str | None:
     """Say why the content is not a complete model; a truncated UBJSON would be read forever."""
+    if content.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark; save it as UTF-8 without one"
+    if content.lstrip()[:1] == b"[":
+        return (
+            "it is a dump of trees, which no library loads; write booster.save_model('model.ubj')"
+        )
     if content[:1] != b"{":
         return (
             "it is neither JSON nor UBJSON; a model in the binary format of XGBoost 3.0 or older "

@@ -258,22 +258,42 @@ FILES: dict[str, tuple[str, Fit]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path: Path, name: str) -> None:
-    """Without the check of its end, XGBoost reads it forever and LightGBM aborts the process."""
+    """Without the check of its end, XGBoost reads it forever and LightGBM crashes the process."""
     framework, fit = FILES[name]
     save(fit(), tmp_path, name)
     file = tmp_path / name
     content = file.read_bytes()
     places = {*RNG.integers(20, len(content), 40), len(content) // 2}
-    if name != "model.txt":  # After the end of a LightGBM model there may be anything.
+    if name == "model.txt":  # After its trees, only truncated parameters are damage.
+        begin = content.index(b"\nparameters:\n")
+        places = {*(places - {*range(content.index(b"\nend of trees"), begin + 13)}), begin + 14}
+    else:
         places |= {len(content) - 1, len(content) - 2}
     places |= {place + 1 for place in range(len(content) - 200) if content[place] == ord("}")}
     for place in sorted(places)[:: max(1, len(places) // 200)]:
         file.write_bytes(content[:place])
-        if name == "model.txt" and b"\nend of parameters\n" in content[:place]:
+        if name == "model.txt" and b"\nend of parameters" in content[:place]:
             continue
         assert f"{name} does not load with" in refusal(tmp_path, framework), place
     file.write_bytes(content[:500])
     assert "it is incomplete; copy or download it again" in refusal(tmp_path, framework)
+
+
+def test_a_file_of_lightgbm_needs_no_parameters(tmp_path: Path) -> None:
+    expected = save(lgb().fit(X, THREE), tmp_path).predict_proba(X)
+    file = tmp_path / "model.txt"
+    file.write_text(file.read_text().partition("\nparameters:\n")[0])
+    assert np.allclose(predict(loaded(tmp_path).default, X)[0][1], expected, atol=1e-12)
+
+
+def test_a_dump_and_a_byte_order_mark_say_what_they_are(tmp_path: Path) -> None:
+    estimator = xgb().fit(X, TWO)
+    file = tmp_path / "model.json"
+    estimator.get_booster().dump_model(file, dump_format="json")
+    assert "it is a dump of trees" in refusal(tmp_path, "xgboost")
+    estimator.save_model(file)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert "it begins with a byte order mark" in refusal(tmp_path, "xgboost")
 
 
 @pytest.mark.parametrize("name", FILES)
