@@ -1,7 +1,9 @@
 """A new artifact beside the one that it would replace, both asked the same hold-out rows."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +11,7 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.catalog.tasks import Classification, Comparison, Metric
 from mlops_pipeline.clients.errors import (
     CommandError,
+    ConfigurationError,
     ConflictError,
     IntegrityError,
     UnavailableError,
@@ -21,6 +24,8 @@ from mlops_pipeline.serving.errors import ExitCode
 
 _COMPARED_ROWS = 20_000
 """Most hold-out rows on which two artifacts are compared, spread over the targets."""
+_SAME = 1e-6
+"""Maximum relative difference of a metric that is computed again from the same predictions."""
 _MISFITS = (ExitCode.MODEL, ExitCode.ROWS)
 """Exit codes of a trial that says what stays so: the model does not load there, or refuses rows."""
 
@@ -76,7 +81,8 @@ def compare_with(
             that says nothing of either.
         NotFoundError: `reference` is not in the object store.
         IntegrityError: one of the two was changed.
-        ConflictError: `reference` is a model of another task.
+        ConflictError: `reference` is a model of another task, its metric was measured in another
+            way, or the metric fails.
     """
     holdout = artifacts.holdout(ref)
     reason = _describe_misfit(holdout, spec, reference, artifacts)
@@ -94,7 +100,8 @@ def compare_with(
                 ) from error
             reason = str(error)
     old = artifacts.holdout(reference)
-    seen = spec.metric.compare_apart((holdout.y, holdout.scores), (old.y, old.scores))
+    with _measured():
+        seen = spec.metric.compare_apart((holdout.y, holdout.scores), (old.y, old.scores))
     return Trial(reference, seen, f"{reference.digest[:12]} cannot answer the new rows: {reason}")
 
 
@@ -121,7 +128,8 @@ def _compare_paired(
             raise IntegrityError(
                 f"expected scores of shape {list(asked.scores.shape)}, got {list(answers.shape)}"
             )
-        return asdict(spec.metric.compare(asked.y, asked.scores, answers))
+        with _measured():
+            return asdict(spec.metric.compare(asked.y, asked.scores, answers))
 
     served_as = f"{spec.server.parameters} {environment.fingerprint()} spread {_COMPARED_ROWS}"
     pair = f"{reference.digest} {spec.task!r} {spec.metric.name} {served_as}"
@@ -139,7 +147,7 @@ def _describe_misfit(
     """Say why the new rows are not for `reference`; empty where they are.
 
     Raises:
-        ConflictError: it is a model of another task.
+        ConflictError: it is a model of another task, or its metric was measured in another way.
     """
     manifest = artifacts.manifest(reference)
     if (task := manifest.task or Classification.name) != spec.task.name:
@@ -147,6 +155,7 @@ def _describe_misfit(
     if manifest.framework != spec.framework:
         return f"it is a {manifest.framework} model"
     old = artifacts.holdout(reference)
+    _require_same_measure(spec.metric, old, manifest.metrics)
     for what, new_shape, old_shape in (
         ("features", holdout.x.shape[1:], old.x.shape[1:]),
         ("outputs", holdout.scores.shape[1:], old.scores.shape[1:]),
@@ -154,6 +163,39 @@ def _describe_misfit(
         if new_shape != old_shape:
             return f"it has {_size(old_shape)} {what}, the rows have {_size(new_shape)}"
     return ""
+
+
+def _require_same_measure(
+    metric: Metric, holdout: Holdout, published: Mapping[str, float]
+) -> None:
+    """Compute an artifact's metric again: its published value tells how its answers are read.
+
+    Raises:
+        ConflictError: the task now reads the answers in another way, or computes another metric.
+    """
+    if (before := published.get(metric.name)) is None:
+        return
+    with _measured():
+        now = metric.value(holdout.y, holdout.scores)
+    if not math.isclose(now, before, rel_tol=_SAME, abs_tol=0.0):
+        raise ConflictError(
+            f"its {metric.label} was measured in another way: its manifest says "
+            f"{metric.shown(before)}, the current task computes {metric.shown(now)} from the same "
+            "predictions"
+        )
+
+
+@contextmanager
+def _measured() -> Iterator[None]:
+    """Translate a metric that fails: nothing can be compared, which a person can accept.
+
+    Raises:
+        ConflictError: the metric fails.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConflictError(str(error)) from error
 
 
 def _size(shape: Sequence[int]) -> str:

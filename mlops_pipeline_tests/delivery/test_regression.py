@@ -33,6 +33,7 @@ SPEC = replace(
 )
 X = np.arange(200.0).reshape(100, 2)
 Y = X[:, 0] / 10
+RMSE = SPEC.task.metrics[0]
 NOISE = np.random.default_rng(7).normal(0, 1, 100)
 
 
@@ -189,3 +190,39 @@ def test_flat_answers_are_judged_by_the_metrics(
     monkeypatch.setattr(verification, "PredictionClient", _client(lambda rows: rows))
     wrong = ask_holdout(SPEC, deployment, holdout)
     assert (wrong.max_difference, wrong.quality) == (None, {})
+
+
+def test_an_artifact_whose_metric_was_measured_in_another_way_is_not_compared(shop: Shop) -> None:
+    shop.deploy(shop.publish("old", _of(Y + NOISE)), _of(Y + NOISE))
+    new = shop.publish("new", _of(Y + NOISE))
+
+    def scaled(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
+        return 2 * RMSE.value(targets, predictions)
+
+    class Scaled(Regression):
+        metrics = (replace(RMSE, compute=scaled),)
+
+    spec = replace(SPEC, task=Scaled(), thresholds=Thresholds({"rmse": 9.0}))
+    verdict = shop.evaluate(NOT_WORSE, new, spec)
+    assert not verdict.passed
+    assert "its RMSE was measured in another way" in verdict.description
+    assert "--accept-worse" in verdict.description
+    assert shop.evaluate(NOT_WORSE, new).passed
+
+
+def test_a_metric_that_fails_in_the_comparison_can_be_accepted(shop: Shop) -> None:
+    shop.deploy(shop.publish("old", _of(Y + NOISE)), _of(Y + NOISE))
+
+    def fragile(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
+        if len(np.unique(targets)) < len(targets):
+            raise ArithmeticError("a row occurs twice")
+        return RMSE.value(targets, predictions)
+
+    class Fragile(Regression):
+        metrics = (replace(RMSE, compute=fragile),)
+
+    spec = replace(SPEC, task=Fragile(), thresholds=Thresholds({"rmse": 9.0}))
+    verdict = shop.evaluate(NOT_WORSE, shop.publish("new", _of(Y)), spec)
+    assert not verdict.passed
+    assert "ArithmeticError: a row occurs twice" in verdict.description
+    assert "--accept-worse" in verdict.description
