@@ -70,6 +70,8 @@ def table(rows: Mapping[str, Any]) -> dg.MetadataValue:
 def records(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """Return records with the same keys as a table, numbers rounded to four decimals.
 
+    Numbers below 0.1 have four significant digits.
+
     The UI shows a table directly, but longer Markdown and JSON behind a link.
     """
     columns = {name: _column_type(rows, name) for name in (rows[0] if rows else {})}
@@ -85,4 +87,6 @@ def _column_type(rows: Sequence[Mapping[str, Any]], name: str) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return round(value, 4) if abs(value) >= 0.1 else float(f"{value:.4g}")

@@ -194,8 +194,7 @@ def _reaches(spec: ModelSpec, metric: Metric, report: ServedReport) -> Verdict:
     if found is None:
         return Verdict(
             passed=False,
-            description=f"the served {metric.label} is undefined: {report.rows} of "
-            f"{report.holdout_rows} rows were answered",
+            description=f"the served {metric.label} is unknown: {describe_unmeasured(report)}",
         )
     value, low, high = map(metric.shown, (found.value, found.low, found.high))
     return Verdict(
@@ -206,6 +205,17 @@ def _reaches(spec: ModelSpec, metric: Metric, report: ServedReport) -> Verdict:
     )
 
 
+def describe_unmeasured(report: ServedReport) -> str:
+    """Return why there is no value of a metric."""
+    if report.rows < report.holdout_rows:
+        return f"{report.rows} of {report.holdout_rows} rows were answered"
+    if report.max_difference is None:
+        return "the answers have another shape than the offline predictions or are not numbers"
+    if report.failures:
+        return report.failures[-1]
+    return "it is undefined for the answers, or was not measured; materialize the predictions again"
+
+
 def _all_succeeded(report: ServedReport) -> Verdict:
     return Verdict(
         not report.failed_requests and not report.wrong_digests,
@@ -213,7 +223,7 @@ def _all_succeeded(report: ServedReport) -> Verdict:
             f"{report.requests} requests: {report.failed_requests} failed, {report.wrong_digests} "
             "answered by another artifact"
         )
-        + (f"; first failure: {report.failures[0]}" if report.failures else ""),
+        + (f"; first failure: {report.failures[0]}" if report.failed_requests else ""),
         {"requests": report.requests, "failures": report.failed_requests},
     )
 

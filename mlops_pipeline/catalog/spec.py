@@ -137,7 +137,8 @@ class Thresholds:
     max_p99_ms: float = 100.0
     """Maximum 99th percentile of the latency of single-row requests through the gateway, ms."""
     tolerance: float = 1e-4
-    """Maximum difference between a served and an offline score; relative if it is above 1."""
+    """Maximum difference between a served and an offline score, divided by that score's
+    size, which counts as at least 1, or as the largest of the hold-out set if that is smaller."""
     min_accuracy: InitVar[float | None] = None
     """Short for `limits={"accuracy": …}`."""
     max_accuracy_drop: InitVar[float | None] = None

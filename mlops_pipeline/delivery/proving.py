@@ -26,7 +26,7 @@ class HoldoutProof:
     ) -> None:
         self._tolerance = spec.thresholds.tolerance
         self._deployment = deployment
-        self._rows, self._scores = holdout.x[:_PROOF_ROWS], holdout.scores[:_PROOF_ROWS]
+        self._rows, self._scores = holdout.x[:_PROOF_ROWS], holdout.scores
         self._trust = trust
 
     def alone(self, predictor: Predictor, server: Predictions) -> None:
@@ -92,7 +92,7 @@ class HoldoutProof:
         return None
 
     def _compare(self, server: Predictions, answer: Answer) -> None:
-        difference = max_difference(answer.scores, self._scores)
+        difference = max_difference(answer.scores, self._scores[:_PROOF_ROWS], among=self._scores)
         if difference > self._tolerance:
             raise FatalStateError(
                 f"{server.url} answers with the correct digest, but its scores differ from those "

@@ -165,9 +165,7 @@ def _describe_misfit(
     return ""
 
 
-def _require_same_measure(
-    metric: Metric, holdout: Holdout, published: Mapping[str, float]
-) -> None:
+def _require_same_measure(metric: Metric, holdout: Holdout, published: Mapping[str, float]) -> None:
     """Compute an artifact's metric again: its published value tells how its answers are read.
 
     Raises:

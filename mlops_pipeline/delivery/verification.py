@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.catalog.tasks import Estimate
-from mlops_pipeline.clients.errors import CommandError, UnavailableError
+from mlops_pipeline.clients.errors import CommandError, ConfigurationError, UnavailableError
 from mlops_pipeline.clients.prediction import Answer, PredictionClient
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
@@ -64,7 +64,7 @@ class ServedReport:
     every row was answered with scores that can be compared."""
     quality: Mapping[str, Estimate]
     """Name of a metric with a threshold → its value on the whole hold-out set. A row that was not
-    answered is wrong; a metric that has no wrong rows is missing then."""
+    answered is wrong; a metric that does not count such rows is missing then."""
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -72,7 +72,7 @@ class ServedReport:
     example_request: str
     example_answer: str
     failures: tuple[str, ...] = ()
-    """What went wrong with the first requests that failed."""
+    """What went wrong with the first requests that failed, then with metrics."""
 
 
 def check_skew(
@@ -103,11 +103,12 @@ def check_skew(
 def _try_serving(
     spec: ModelSpec, ref: ModelRef, artifacts: ArtifactStore, environment: ServingEnvironment
 ) -> SkewReport:
-    holdout = artifacts.holdout(ref).sample(_SKEW_ROWS)
+    whole = artifacts.holdout(ref)
+    holdout = whole.sample(_SKEW_ROWS)
     scores = scores_where_served(spec, ref, holdout.x, artifacts=artifacts, environment=environment)
     return SkewReport(
         rows=len(scores),
-        max_difference=max_difference(scores, holdout.scores),
+        max_difference=max_difference(scores, holdout.scores, among=whole.scores),
         environment=environment.fingerprint(),
     )
 
@@ -149,18 +150,23 @@ def scores_where_served(
             ) from error
 
 
-def max_difference(left: "ArrayLike", right: "ArrayLike") -> float:
-    """Return max |left - right| / max(1, |right|): relative where a score is above 1.
+def max_difference(
+    left: "ArrayLike", right: "ArrayLike", *, among: "ArrayLike | None" = None
+) -> float:
+    """Return max |left - right| / max(|right|, unit). The unit is the greatest |among|, at most 1.
 
-    So one tolerance fits probabilities and prices. Infinite where shapes differ or a score is not a
-    number.
+    `among` are the scores of all rows, if `right` has only some; None: `right`. So one tolerance
+    fits probabilities, prices and concentrations, and a score near 0 beside large ones. Infinite
+    where shapes differ or a score is not a number.
     """
     import numpy as np
 
     a, b = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("inf")
-    return float((np.abs(a - b) / np.maximum(1, np.abs(b))).max()) if a.size else 0.0
+    known = b if among is None else np.asarray(among, dtype=np.float64)
+    unit = min(1.0, float(np.abs(known).max(initial=0.0))) or 1.0
+    return float((np.abs(a - b) / np.maximum(np.abs(b), unit)).max(initial=0.0))
 
 
 def ask_holdout(
@@ -177,22 +183,20 @@ def ask_holdout(
     asked = _Asked()
     served = np.full(holdout.scores.shape, np.nan)
     batch = max(1, _VALUES_PER_REQUEST // max(1, holdout.x.shape[1]))
-    differences, answered = [0.0], 0
+    answered = 0
     with PredictionClient(deployment.url, trust=trust) as client:
         for start in range(0, len(holdout.x), batch):
             rows = slice(start, start + batch)
             if (answer := asked.ask(client, holdout.x[rows])) is None:
-                differences.append(math.inf)
                 continue
-            differences.append(max_difference(answer.scores, holdout.scores[rows]))
             answered += len(answer.scores)
             if np.shape(answer.scores) == served[rows].shape:
                 served[rows] = answer.scores
         singles = [asked.ask(client, holdout.x[n : n + 1]) for n in _spread(len(holdout.x))]
     latencies = [1000 * answer.latency for answer in singles if answer is not None]
     p50, p95, p99 = _percentiles(latencies)
-    greatest = max(differences)
-    estimates = {m.name: m.estimate(holdout.y, served) for m in spec.metrics}
+    greatest = max_difference(served, holdout.scores)
+    quality, problems = _estimate(spec, holdout, served)
     return ServedReport(
         holdout_rows=len(holdout.x),
         rows=answered,
@@ -200,14 +204,34 @@ def ask_holdout(
         failed_requests=len(asked.failures),
         wrong_digests=sum(digest != deployment.model.digest for digest in asked.digests),
         max_difference=greatest if math.isfinite(greatest) else None,
-        quality={n: found for n, found in estimates.items() if math.isfinite(found.value)},
+        quality=quality,
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
         example_request=example_request(holdout),
         example_answer=_shown(next((a for a in singles if a is not None), None)),
-        failures=tuple(asked.failures[:_FAILURES_SHOWN]),
+        failures=(*asked.failures[:_FAILURES_SHOWN], *problems),
     )
+
+
+def _estimate(
+    spec: ModelSpec, holdout: Holdout, served: "NDArray[Any]"
+) -> tuple[dict[str, Estimate], list[str]]:
+    """Return each defined metric of what was served (NaN: not answered), and why others failed."""
+    import numpy as np
+
+    is_whole = bool(np.isfinite(served).all())
+    quality, problems = {}, []
+    for metric in spec.metrics:
+        if is_whole or metric.counts_unanswered:
+            try:
+                found = metric.estimate(holdout.y, served)
+            except ConfigurationError as error:
+                problems.append(str(error))
+                continue
+            if math.isfinite(found.value):
+                quality[metric.name] = found
+    return quality, problems
 
 
 def _percentiles(latencies: Sequence[float]) -> tuple[float | None, float | None, float | None]:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mlops_pipeline.assets import predictions
 from mlops_pipeline.catalog.spec import ModelSpec, Thresholds
 from mlops_pipeline.catalog.tasks import Regression
+from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.prediction import DIGEST_TAG, Predictions
 from mlops_pipeline.delivery import verification
@@ -140,7 +142,11 @@ def test_a_damaged_comparison_is_made_again(shop: Shop) -> None:
 
 def test_scores_are_compared_relative_to_their_size() -> None:
     assert max_difference([[0.5], [2e5]], [[0.5], [2e5 + 2]]) == pytest.approx(1e-5, rel=1e-4)
-    assert max_difference([[0.25, 0.75]], [[0.5, 0.5]]) == 0.25
+    assert max_difference([[0.25, 0.75], [1, 0]], [[0.5, 0.5], [1, 0]]) == 0.25
+    assert max_difference([[0.0], [0.0]], [[1e-5], [2e-5]]) == 1.0
+    assert max_difference([[1e-9], [0.0]], [[0.0], [0.0]]) == 1e-9
+    assert max_difference([[0.0]], [[1e-5]], among=[[1e-5], [300.0]]) == 1e-5
+    assert max_difference(np.zeros((0, 1)), np.zeros((0, 1))) == 0.0
     assert max_difference([1.0], [[1.0]]) == float("inf")
 
 
@@ -226,3 +232,45 @@ def test_a_metric_that_fails_in_the_comparison_can_be_accepted(shop: Shop) -> No
     assert not verdict.passed
     assert "ArithmeticError: a row occurs twice" in verdict.description
     assert "--accept-worse" in verdict.description
+
+
+def _serving(monkeypatch: pytest.MonkeyPatch, answering: Answering) -> DeploymentRef:
+    monkeypatch.setattr(verification, "PredictionClient", _client(answering))
+    return DeploymentRef("toy-model", "seldon", "http://toy", ModelRef("toy", "", "abc"))
+
+
+def _never(_targets: NDArray[Any], predictions: NDArray[Any]) -> float:
+    assert np.isfinite(predictions).all()
+    raise ArithmeticError("it always fails")
+
+
+@pytest.mark.parametrize(("lost", "says"), [(True, "rows were answered"), (False, "always fails")])
+def test_a_metric_that_fails_keeps_what_went_wrong(
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: bool,  # noqa: FBT001
+    says: str,
+) -> None:
+    class Failing(Regression):
+        metrics = (replace(RMSE, compute=_never), Regression.metrics[2])
+
+    def answer(rows: list[Any]) -> list[Any]:
+        if lost:
+            raise UnavailableError("the gateway is closed")
+        return [row[0] / 10 for row in rows]
+
+    holdout = shop.judge.artifacts.holdout(shop.publish("model", _of(Y)))
+    spec = replace(SPEC, task=Failing())
+    report = ask_holdout(spec, _serving(monkeypatch, answer), holdout)
+    assert report.quality.keys() == (set() if lost else {"r2"})
+    assert report.failed_requests == (5 if lost else 0)
+    assert ("the gateway is closed" if lost else "always fails") in report.failures[0]
+    assert says in predictions.describe_unmeasured(report)
+
+
+def test_answers_of_another_shape_are_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    holdout = shop.judge.artifacts.holdout(shop.publish("model", _of(Y)))
+    report = ask_holdout(SPEC, _serving(monkeypatch, lambda rows: rows), holdout)
+    assert "another shape" in predictions.describe_unmeasured(report)
+    whole = replace(report, max_difference=0.0)
+    assert "materialize the predictions again" in predictions.describe_unmeasured(whole)

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlops_pipeline.clients.errors import ConfigurationError
 
@@ -20,6 +20,7 @@ HOLDOUT_ROWS = "holdout_rows"
 """Beside the metrics in a manifest: the rows that they are of."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _ROUNDING = 1e-9
+"""Relative to the values."""
 _SEED = 7
 _MOST_DRAWS, _FEWEST_DRAWS = 1_000, 200
 _MOST_DRAWN = 50_000_000
@@ -64,7 +65,8 @@ class Comparison:
 
         A new artifact for which the metric is undefined is a loss.
         """
-        return math.isnan(self.value) or (self.loss > allowed + _ROUNDING and self.p < SIGNIFICANCE)
+        rounding = _ROUNDING * max(abs(self.value), abs(self.reference_value))
+        return math.isnan(self.value) or (self.loss > allowed + rounding and self.p < SIGNIFICANCE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Metric:
     """The least and the greatest value that it can have."""
     usual_loss: float = 0.0
     """Loss beside the deployed artifact that is allowed if the thresholds do not say it."""
+    counts_unanswered: ClassVar[bool] = False
+    """Whether rows of NaN, which were not answered, have a meaning for it."""
 
     def __post_init__(self) -> None:
         name: object = self.name
@@ -236,6 +240,7 @@ class ShareOfRightRows(Metric):
     """
 
     bounds: tuple[float, float] = (0.0, 1.0)
+    counts_unanswered = True
 
     def value(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> float:
         """Return the share of right rows."""

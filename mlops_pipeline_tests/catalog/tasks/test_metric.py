@@ -133,3 +133,8 @@ def test_values_are_shown_as_people_read_them() -> None:
         *("1.0000", "0.95812"),
         "27568",
     )
+
+
+def test_a_loss_of_a_small_metric_is_no_rounding() -> None:
+    targets, bad, good = (values * 1e-12 for values in _noisy(200, 2.0, 1.0, seed=3))
+    assert RMSE.compare(targets, bad, good).is_loss(allowed=0)
