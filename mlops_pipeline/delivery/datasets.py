@@ -199,7 +199,7 @@ def _data_key(ref: DatasetRef) -> str:
 
 
 def _inputs_digest(model: RegisteredModel, file: Path | None) -> str:
-    """Digest what a snapshot depends on: the loading code, the configured file, the libraries."""
+    """Digest what a snapshot depends on: the code, the task, the configured file, the libraries."""
     if file is not None and not file.exists():
         raise ConfigurationError(
             f"the dataset of {model.name} is set to {file}, which does not exist; "
@@ -208,6 +208,8 @@ def _inputs_digest(model: RegisteredModel, file: Path | None) -> str:
     files = {} if file is None else _hashes(file)
     parts = {
         "source": model.source_digest(),
+        "task": model.spec.task.settings(),
+        "classes": model.spec.dataset.classes,
         "worker": worker.fingerprint(),
         "versions": worker.versions(model.spec),
         "files": files,

@@ -48,11 +48,13 @@ class TrainingOrder:
     hyperparameters: Hyperparameters
 
     def inputs_digest(self) -> str:
-        """Return the SHA-256 of dataset, hyper-parameters, code and library versions."""
+        """Return the SHA-256 of dataset, task, hyper-parameters, code and library versions."""
         parts = {
             "dataset": self.dataset.digest,
             "hyperparameters": dict(self.hyperparameters),
             "source": self.model.source_digest(),
+            "task": self.model.spec.task.settings(),
+            "classes": self.model.spec.dataset.classes,
             "worker": worker.fingerprint(),
             "versions": worker.versions(self.model.spec),
         }

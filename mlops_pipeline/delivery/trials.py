@@ -132,7 +132,7 @@ def _compare_paired(
             return asdict(spec.metric.compare(asked.y, asked.scores, answers))
 
     served_as = f"{spec.server.parameters} {environment.fingerprint()} spread {_COMPARED_ROWS}"
-    pair = f"{reference.digest} {spec.task!r} {spec.metric.name} {served_as}"
+    pair = f"{reference.digest} {spec.task.settings()} {spec.metric.name} {served_as}"
     return artifacts.evidence(
         ref,
         f"beside-{hashlib.sha256(pair.encode()).hexdigest()}",

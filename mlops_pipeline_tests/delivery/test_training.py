@@ -1,9 +1,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mlops_pipeline.catalog.spec import Thresholds
+from mlops_pipeline.catalog.tasks import Classification, Regression
 from mlops_pipeline.clients.errors import CommandError, ConfigurationError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.datasets import DatasetStore
@@ -125,3 +129,26 @@ def test_a_truncated_dataset_says_so(tmp_path: Path) -> None:
     broken.write_bytes(b"PK\x03\x04 not a whole file")
     with pytest.raises(CommandError, match="could not load the dataset of mnist from"):
         DatasetStore(FakeObjectStore()).ensure(mnist, file=broken)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": Regression(), "dataset": replace(TOY.dataset, classes=())}
+        | {"thresholds": Thresholds({"rmse": 1.0})},
+        {"task": Classification(threshold=0.5)},
+        {"dataset": replace(TOY.dataset, classes=("high", "low"))},
+    ],
+)
+def test_another_task_or_other_classes_load_and_train_again(
+    stores: tuple[DatasetStore, ArtifactStore], changes: dict[str, Any]
+) -> None:
+    datasets, _ = stores
+    ref = datasets.ensure(REGISTERED, file=None).ref
+    changed = replace(REGISTERED, spec=replace(TOY, **changes))
+    assert datasets.find(changed, file=None) is None
+    digests = {
+        TrainingOrder(model, ref, TOY.hyperparameters).inputs_digest()
+        for model in (REGISTERED, changed)
+    }
+    assert len(digests) == 2

@@ -106,6 +106,10 @@ class Metric:
             message = f"compute of the metric {name} is {self.compute!r}, not a function"
             raise ValueError(message)  # noqa: TRY004  # As ServerSpec: refused with its model.
 
+    def settings(self) -> str:
+        """Return what its values depend on, beside the code of its function."""
+        return f"{self.name} {name_of(self.compute)} {self.higher_is_better} {self.bounds}"
+
     @property
     def label(self) -> str:
         """Its name in sentences."""
@@ -203,6 +207,11 @@ class Metric:
         as_good = sum(one <= 0 for one in known)
         p = (1 + as_good) / (1 + len(known)) if known else 0.0  # The values alone decide.
         return Comparison(rows, value, reference, loss, *_interval(drawn, loss), p)
+
+
+def name_of(value: object) -> str:
+    """Return the name of a function, of another object that of its class: without an address."""
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 def _draws(predictions: "NDArray[Any]", *, seed: int = _SEED) -> "Iterator[NDArray[Any]]":

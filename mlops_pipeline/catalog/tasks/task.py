@@ -3,13 +3,14 @@
 What is here is right for every target that is a number. A task overrides what is different.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mlops_pipeline.catalog.tasks.metric import Metric
+from mlops_pipeline.catalog.tasks.metric import Metric, name_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +49,12 @@ class Task:
     def functions(self) -> tuple[Callable[..., object], ...]:
         """Return the functions that the model's file brings: a change in one trains again."""
         return ()
+
+    def settings(self) -> str:
+        """Return its name and fields as JSON: a change in them loads the data and trains again."""
+        fields = {name: value for name, value in vars(self).items() if name != "metrics"}
+        metrics = [metric.settings() for metric in self.metrics]
+        return json.dumps([self.name, fields, metrics], default=name_of, skipkeys=True)
 
     def faults(self, dataset: "DatasetSpec") -> Iterator[str]:
         """Yield what of a DatasetSpec does not fit the task."""

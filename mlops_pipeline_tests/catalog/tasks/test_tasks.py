@@ -1,7 +1,9 @@
 """What each task makes of targets and predictions, with values that are known to be right."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +221,7 @@ def test_the_metric_of_the_example_is_the_area_that_scikit_learn_computes() -> N
     random = np.random.default_rng(7)
     y, p = random.integers(0, 2, 200), random.normal(0, 1, 200).round(1)
     assert spec.metric.value(y, _column(p)) == pytest.approx(roc_auc_score(y, -p))
-    assert spec.metric.value(np.zeros(3), _column([1, 2, 3])) != spec.metric.value(y, _column(p))
+    assert math.isnan(spec.metric.value(np.zeros(3), _column([1, 2, 3])))
     assert spec.max_loss == 0.02
 
 
@@ -242,6 +244,20 @@ def test_a_changed_metric_trains_again(tmp_path: Path) -> None:
     before = model.source_digest()
     file.write_text(file.read_text().replace("1.0", "2.0"))
     assert model.source_digest() != before
+
+
+def test_the_settings_of_a_task_are_those_that_change_its_results() -> None:
+    mine = Metric("mine", partial(max, 1), higher_is_better=True)
+    found = {
+        task.settings()
+        for task in (
+            *(Classification(), Classification(), Classification(threshold=0.5), Regression()),
+            *(Custom((mine,)), Custom((replace(mine, higher_is_better=False),))),
+        )
+    }
+    assert len(found) == 5
+    assert not any(" at 0x" in settings for settings in found)
+    assert '"threshold": 0.5' in Classification(threshold=0.5).settings()
 
 
 @pytest.mark.parametrize(
