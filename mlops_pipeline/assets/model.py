@@ -91,9 +91,10 @@ def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[s
     plots = {
         name.removesuffix(".png"): metadata.picture(png, title=name) for name, png in files.items()
     }
-    tables = {
-        name: metadata.records(rows) for name, rows in report.get("tables", {}).items() if rows
-    }
+    records = report.get("tables", {})
+    for row in records.get("metrics", ()):
+        row["limit"] = spec.thresholds.limits.get(row["metric"])
+    tables = {name: metadata.records(rows) for name, rows in records.items() if rows}
     return {
         "artifacts": serving.artifacts(spec, platform=platform, checked_next=ref),
         **{

@@ -55,7 +55,7 @@ def evaluate(
 
 
 def _metrics(spec: ModelSpec, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> Records:
-    """Return each defined metric with its 90 % interval and its limit."""
+    """Return each defined metric with its 90 % interval."""
     defined = spec.task.measure(targets, predictions)
     rows = []
     for metric in spec.task.metrics:
@@ -68,7 +68,6 @@ def _metrics(spec: ModelSpec, targets: "NDArray[Any]", predictions: "NDArray[Any
                     "from": found.low,
                     "to": found.high,
                     "better": "higher" if metric.higher_is_better else "lower",
-                    "limit": spec.thresholds.limits.get(metric.name),
                 }
             )
     return rows
@@ -78,7 +77,7 @@ def _plot_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
     """Draw the training history: one plot for each curve, with its `val_` one; none without."""
     if not history:
         return
-    metrics = [name for name in history if not name.startswith("val_")]
+    metrics = list(dict.fromkeys(name.removeprefix("val_") for name in history))
     figure = new_figure(3.5 * max(2, len(metrics)), 3)
     for axes, metric in zip(
         figure.subplots(1, len(metrics), squeeze=False).flat, metrics, strict=True

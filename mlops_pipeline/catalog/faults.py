@@ -40,7 +40,8 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
     yield from _of_function("train", spec.train, arguments=3)
     yield from _of_dataset(spec.dataset)
     yield from _of_server(spec.server, spec.framework)
-    yield from spec.task.faults(spec.dataset)
+    task_problems = list(spec.task.faults(spec.dataset))
+    yield from task_problems
     yield from _of_thresholds(spec.thresholds, spec.task)
     yield from _of_hyperparameters(spec.hyperparameters)
     if not (is_number(spec.training_timeout) and spec.training_timeout > 0):
@@ -49,7 +50,9 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
             "greater than 0"
         )
     yield from _of_row("example", spec.example, spec.dataset.features)
-    yield from _of_output_names(spec.output_names, spec.task.count_outputs(spec.dataset))
+    # Without usable classes, the number of outputs is unknown.
+    wanted = None if task_problems else spec.task.count_outputs(spec.dataset)
+    yield from _of_output_names(spec.output_names, wanted)
 
 
 def _of_output_names(names: object, wanted: tuple[int, str] | None) -> Iterator[str]:
@@ -122,14 +125,27 @@ def _of_batching(server: "ServerSpec") -> Iterator[str]:
 def _of_thresholds(thresholds: "Thresholds", task: "Task") -> Iterator[str]:
     yield from _of_limits(thresholds.limits, task)
     max_loss = thresholds.max_loss
-    for field, value, exclusive in (
-        ("max_loss", 0.0 if max_loss is None else max_loss, False),
-        ("max_p99_ms", thresholds.max_p99_ms, True),
-        ("tolerance", thresholds.tolerance, False),
+    for field, value, most, exclusive in (
+        (
+            "max_loss",
+            0.0 if max_loss is None else max_loss,
+            _widest(thresholds.limits, task),
+            False,
+        ),
+        ("max_p99_ms", thresholds.max_p99_ms, math.inf, True),
+        ("tolerance", thresholds.tolerance, math.inf, False),
     ):
-        if not _is_between(value, 0.0, math.inf, exclusive=exclusive):
+        if not _is_between(value, 0.0, most, exclusive=exclusive):
             start = "greater than 0" if exclusive else "at least 0"
-            yield f"thresholds.{field} is {value!r}; it must be a number, {start}"
+            end = f", at most {most:g}" if most < math.inf else ""
+            yield f"thresholds.{field} is {value!r}; it must be a number, {start}{end}"
+
+
+def _widest(limits: object, task: "Task") -> float:
+    """Return the largest possible loss of the main metric: a limit above it allows everything."""
+    main = next(iter(limits), None) if isinstance(limits, Mapping) else None
+    metric = task.find_metric(main)
+    return metric.bounds[1] - metric.bounds[0] if metric else math.inf
 
 
 def _of_limits(limits: object, task: "Task") -> Iterator[str]:

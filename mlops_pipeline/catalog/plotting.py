@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _LARGEST_DRAWN, _SMALLEST_DRAWN = 1e300, 1e-300
 """Limits beyond which matplotlib finds no ticks for an axis."""
 _RESOLUTION = 1e-12
-"""Minimum range of drawn numbers, relative to their size: below it, there are no such bins."""
+"""Minimum range of drawn numbers, relative to their size: below it, bins have no width."""
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -36,7 +36,7 @@ def save(figure: "Figure", path: Path) -> None:
 def draw_histogram(
     axes: "Axes", parts: "Sequence[NDArray[Any]]", *, bins: int, labels: Sequence[str] = ()
 ) -> None:
-    """Draw a histogram of each group's numbers, or write their range where there are no bins."""
+    """Draw a histogram of each group's numbers, or write a range that has no bins."""
     import numpy as np
 
     numbers = np.concatenate(parts)

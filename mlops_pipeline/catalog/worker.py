@@ -75,7 +75,7 @@ def _numeric(spec: ModelSpec, dataset: Dataset) -> Dataset:
     """Return the dataset as arrays of numbers, with the targets as the task encodes them.
 
     Raises:
-        ValueError: a value is no number and cannot be encoded; names the array and the value.
+        ValueError: a value is not a number and cannot be encoded; names the array and the value.
     """
     import numpy as np
 
@@ -155,8 +155,9 @@ def _predictions(spec: ModelSpec, trained: TrainedModel, dataset: Dataset) -> "N
     """
     import numpy as np
 
+    predicted = trained.predict(dataset.x_test)
     try:
-        found = np.asarray(trained.predict(dataset.x_test), dtype=np.float64)
+        found = np.asarray(predicted, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"the model of {spec.name} does not predict numbers ({error}); train it on the targets "

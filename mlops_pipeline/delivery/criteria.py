@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec
-from mlops_pipeline.catalog.tasks import Metric
+from mlops_pipeline.catalog.tasks import Classification, Metric
 from mlops_pipeline.clients.errors import ConflictError, IntegrityError, NotFoundError
 from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.deploying import find_last_good
@@ -116,8 +117,18 @@ def _reaches(spec: ModelSpec, metric: Metric) -> Criterion:
     limit = spec.thresholds.limits[metric.name]
 
     def decide(judge: Judge, ref: ModelRef) -> Verdict:
-        value = judge.artifacts.manifest(ref).metrics.get(metric.name)
+        manifest = judge.artifacts.manifest(ref)
+        value = manifest.metrics.get(metric.name)
         if value is None:
+            if (task := manifest.task or Classification.name) != spec.task.name:
+                return Verdict(
+                    passed=False,
+                    description=f"it is a model for {task}, which has no {metric.label}; train it "
+                    f"again for {spec.task.name}",
+                )
+            holdout = judge.artifacts.holdout(ref)  # The metric may be newer than the artifact.
+            value = metric.value(holdout.y, holdout.scores)
+        if not math.isfinite(value):
             return Verdict(
                 passed=False,
                 description=f"the {metric.label} is undefined for this artifact's predictions",

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.catalog.tasks import Classification, Comparison, Metric
+from mlops_pipeline.catalog.tasks.metric import MOST_ROWS
 from mlops_pipeline.clients.errors import (
     CommandError,
     ConfigurationError,
@@ -22,7 +23,7 @@ from mlops_pipeline.delivery.verification import scores_where_served
 from mlops_pipeline.platforms.platform import ServingEnvironment
 from mlops_pipeline.serving.errors import ExitCode
 
-_COMPARED_ROWS = 20_000
+_COMPARED_ROWS = MOST_ROWS
 """Most hold-out rows on which two artifacts are compared, spread over the targets."""
 _SAME = 1e-6
 """Maximum relative difference of a metric that is computed again from the same predictions."""
@@ -48,6 +49,11 @@ class Trial:
             where = f"each on its own hold-out set, because {self.unpaired}"
         elif seen.lost is not None:
             where += f": {seen.lost} rows became wrong, {seen.gained} became right"
+        if math.isnan(seen.loss):
+            return (
+                f"the {metric.label} is {show(seen.value)}, and that of the deployed {other} is "
+                f"{show(seen.reference_value)}, {where}: there is no loss to compute"
+            )
         weight = "significant" if seen.is_loss(allowed=0.0) else "not significant"
         return (
             f"the {metric.label} is {show(seen.value)}, and that of the deployed {other} is "
@@ -59,7 +65,11 @@ class Trial:
     def metadata(self) -> dict[str, Any]:
         """Return the numbers for the UI."""
         seen = asdict(self.comparison)
-        numbers = {name: value for name, value in seen.items() if value is not None}
+        numbers = {
+            name: value
+            for name, value in seen.items()
+            if value is not None and math.isfinite(value)
+        }
         return numbers | {"deployed_digest": self.reference.digest}
 
 
@@ -100,8 +110,9 @@ def compare_with(
                 ) from error
             reason = str(error)
     old = artifacts.holdout(reference)
+    samples = (whole.sample(_COMPARED_ROWS) for whole in (holdout, old))
     with _measured():
-        seen = spec.metric.compare_apart((holdout.y, holdout.scores), (old.y, old.scores))
+        seen = spec.metric.compare_apart(*((part.y, part.scores) for part in samples))
     return Trial(reference, seen, f"{reference.digest[:12]} cannot answer the new rows: {reason}")
 
 

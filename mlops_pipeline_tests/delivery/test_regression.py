@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlops_pipeline.assets import predictions
 from mlops_pipeline.catalog.spec import ModelSpec, Thresholds
-from mlops_pipeline.catalog.tasks import Regression
+from mlops_pipeline.catalog.tasks import Regression, Task
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.prediction import DIGEST_TAG, Predictions
@@ -274,3 +274,48 @@ def test_answers_of_another_shape_are_named(shop: Shop, monkeypatch: pytest.Monk
     assert "another shape" in predictions.describe_unmeasured(report)
     whole = replace(report, max_difference=0.0)
     assert "materialize the predictions again" in predictions.describe_unmeasured(whole)
+
+
+def test_a_metric_that_is_newer_than_the_artifact_is_computed(shop: Shop) -> None:
+    ref = shop.publish("older", _of(Y + 1))
+
+    class More(Regression):
+        metrics = (*Regression.metrics, replace(RMSE, name="new_one", title=""))
+
+    spec = replace(SPEC, task=More(), thresholds=Thresholds({"new_one": 2.0}))
+    verdict = shop.evaluate("new_one_at_most_threshold", ref, spec)
+    assert verdict.passed
+    assert verdict.description == "the new_one on the hold-out set is 1, the threshold is 2"
+    other = shop.evaluate("accuracy_at_least_threshold", ref, TOY)
+    assert not other.passed
+    assert other.description.startswith("it is a model for regression, which has no accuracy")
+
+
+def test_a_metric_that_is_undefined_for_the_reference_is_named(shop: Shop) -> None:
+    def positive(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
+        return RMSE.value(targets, predictions) if predictions.min() >= 0 else np.nan
+
+    class Partial(Regression):
+        metrics = (replace(RMSE, compute=positive),)
+
+    spec = replace(SPEC, task=Partial(), thresholds=Thresholds({"rmse": 9.0}))
+    shop.deploy(shop.publish("old", _of(Y)), _of(Y - 1))
+    verdict = shop.evaluate(NOT_WORSE, shop.publish("new", _of(Y + 1)), spec)
+    assert verdict.passed
+    assert "is undefined, on the same 100 hold-out rows: there is no loss" in verdict.description
+    assert "nan" not in verdict.description
+    assert {"loss", "reference_value"}.isdisjoint(verdict.metadata)
+
+
+def test_the_evidence_of_a_comparison_is_found_by_every_process(shop: Shop) -> None:
+    shop.deploy(shop.publish("old", _of(Y + NOISE)), _of(Y + NOISE))
+    new = shop.publish("new", _of(Y + NOISE))
+
+    class Plain(Task):
+        name = "regression"
+        metrics = Regression.metrics
+
+    for max_loss in (0.0, 1.0):
+        thresholds = Thresholds({"rmse": 2.0}, max_loss=max_loss)
+        assert shop.evaluate(NOT_WORSE, new, replace(SPEC, task=Plain(), thresholds=thresholds))
+    assert shop.platform.serving_environment.calls == 1

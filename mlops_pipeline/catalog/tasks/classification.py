@@ -35,16 +35,21 @@ class Classification(Task):
     """
 
     threshold: float | None = None
-    """For predictions of one column. None: it is the number of the class, as `predict` returns it.
-    A number: it is the score of the second of two classes, which wins above this number: 0.5 for a
-    probability, 0.0 for a `decision_function`."""
+    """For predictions of one column. None: it holds the number of the class, as `predict` returns
+    it. A number: it holds the score of the second of two classes, which is predicted above this
+    number: 0.5 for a probability, 0.0 for a `decision_function`."""
     metrics: tuple[Metric, ...] = field(init=False, repr=False, compare=False)
     name = "classification"
     target = "class"
 
     def __post_init__(self) -> None:
-        accuracy = ShareOfRightRows("accuracy", self._right, True, usual_loss=0.02)
-        log_loss = Metric("log_loss", _log_loss, False, "log loss", (0.0, math.inf))
+        accuracy = ShareOfRightRows("accuracy", self._right, higher_is_better=True, usual_loss=0.02)
+        log_loss = Metric(
+            *("log_loss", _log_loss),
+            higher_is_better=False,
+            title="log loss",
+            bounds=(0.0, math.inf),
+        )
         object.__setattr__(self, "metrics", (accuracy, log_loss))
 
     def predicted(self, predictions: "NDArray[Any]") -> "NDArray[Any]":
@@ -66,7 +71,11 @@ class Classification(Task):
 
     def faults(self, dataset: "DatasetSpec") -> Iterator[str]:
         """Require two classes, and a usable threshold."""
-        yield from faults.of_names("dataset.classes", dataset.classes, least=_LEAST_CLASSES)
+        if problems := list(
+            faults.of_names("dataset.classes", dataset.classes, least=_LEAST_CLASSES)
+        ):
+            yield from problems
+            return
         if self.threshold is None:
             return
         if not faults.is_number(self.threshold):
@@ -87,7 +96,7 @@ class Classification(Task):
     def encode(self, targets: "NDArray[Any]", dataset: "DatasetSpec") -> "NDArray[Any]":
         """Return the numbers of classes that are given by number or by name.
 
-        Numbers that are no integers stay as they are: the checks find them.
+        Fractions stay as they are: the checks find them.
 
         Raises:
             ValueError: one is neither a number nor a class.

@@ -1,4 +1,4 @@
-"""A task of the model's own: the spec brings the metrics."""
+"""A task whose metrics are defined in the model's file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from mlops_pipeline.catalog.tasks.task import Task
 
 @dataclass(frozen=True)
 class Custom(Task):
-    """The targets are numbers; what the predictions mean, only the metrics know.
+    """The targets are numbers. Only the metrics interpret the predictions.
 
     The functions of the metrics run in the training process and in the checks: write them with
     NumPy, and import other libraries inside of them.
 
     Raises:
-        ValueError: the metrics are no tuple of `Metric` with different names.
+        ValueError: the metrics are not a tuple of `Metric` with different names.
     """
 
     metrics: tuple[Metric, ...] = field(repr=False)

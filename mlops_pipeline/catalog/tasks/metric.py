@@ -1,4 +1,4 @@
-"""A metric of predictions: its direction, how sure its value is, and when a loss is one.
+"""A metric of predictions: its direction, the uncertainty of its value, and the test of a loss.
 
 All intervals are 90 % intervals, so that each bound holds with 95 % confidence.
 """
@@ -6,7 +6,7 @@ All intervals are 90 % intervals, so that each bound holds with 95 % confidence.
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlops_pipeline.clients.errors import ConfigurationError
@@ -18,13 +18,20 @@ SIGNIFICANCE = 0.05
 """Greatest probability of refusing an artifact that is as good as the other one."""
 HOLDOUT_ROWS = "holdout_rows"
 """Beside the metrics in a manifest: the rows that they are of."""
+_RESERVED = (
+    *(HOLDOUT_ROWS, "artifact", "trained", "verdict", "artifacts"),
+    *("served", "serving_since", "served_before"),
+)
+"""Names that stand beside those of metrics in manifests and in the tables of the UI."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _ROUNDING = 1e-9
 """Relative to the values."""
 _SEED = 7
 _MOST_DRAWS, _FEWEST_DRAWS = 1_000, 200
 _MOST_DRAWN = 50_000_000
-"""Numbers that are drawn at most, unless the fewest draws need more: about ten seconds."""
+"""Maximum of numbers in all draws, unless the fewest draws need more: about ten seconds."""
+MOST_ROWS = 20_000
+"""Maximum of rows in a draw and in a comparison. The interval of more rows is that of so many."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +85,14 @@ class Metric:
     An Introduction to the Bootstrap, 1993, chapter 13). The draws are the same in every process.
 
     Raises:
-        ValueError: its name is invalid, or `compute` is no function.
+        ValueError: its name is invalid, or `compute` is not a function.
     """
 
     name: str
     """In a threshold, the manifest and the names of checks: `rmse`."""
     compute: "Callable[[NDArray[Any], NDArray[Any]], Any]"
     """(targets [n], predictions [n, outputs]) → the number; NaN: undefined for these rows."""
+    _: KW_ONLY
     higher_is_better: bool
     title: str = ""
     """In sentences; empty: the name."""
@@ -97,10 +105,10 @@ class Metric:
 
     def __post_init__(self) -> None:
         name: object = self.name
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name == HOLDOUT_ROWS:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _RESERVED:
             raise ValueError(
                 f"a metric has the name {name!r}; use at most 31 lower-case letters, digits and _, "
-                f"starting with a letter, and not {HOLDOUT_ROWS}"
+                f"starting with a letter, and none of: {', '.join(_RESERVED)}"
             )
         if not callable(self.compute):
             message = f"compute of the metric {name} is {self.compute!r}, not a function"
@@ -135,6 +143,8 @@ class Metric:
 
     def shown(self, value: float) -> str:
         """Return a value for people: with four decimals where both bounds are known."""
+        if math.isnan(value):
+            return "undefined"
         return f"{value:.4f}" if all(map(math.isfinite, self.bounds)) else f"{value:.5g}"
 
     def value(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> float:
@@ -149,7 +159,9 @@ class Metric:
             raise ConfigurationError(
                 f"could not compute the metric {self.name} of {len(targets)} rows with "
                 f"predictions of shape {list(predictions.shape)}: {type(error).__name__}: "
-                f"{error}; correct its function, which must return a number"
+                f"{error}. Correct its function: it must return a number. It also gets rows that "
+                "are drawn with replacement, so a class may be missing: return NaN if it is "
+                "undefined for its rows"
             ) from error
 
     def estimate(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> Estimate:
@@ -176,9 +188,12 @@ class Metric:
             self.loss_of(self.value(targets[n], new[n]), self.value(targets[n], old[n]))
             for n in _draws(new)
         ]
-        return self._comparison(
+        found = self._comparison(
             len(targets), self.value(targets, new), self.value(targets, old), drawn
         )
+        differing = int((new != old).any(axis=tuple(range(1, new.ndim))).sum())
+        # Of few rows that differ, each is as likely a loss as a gain: a sign test bounds p.
+        return replace(found, p=max(found.p, 0.5**differing))
 
     def compare_apart(
         self,
@@ -215,14 +230,14 @@ def name_of(value: object) -> str:
 
 
 def _draws(predictions: "NDArray[Any]", *, seed: int = _SEED) -> "Iterator[NDArray[Any]]":
-    """Yield the numbers of rows that are drawn with replacement, as many as there are rows."""
+    """Yield the numbers of rows that are drawn with replacement: as many as there are, bounded."""
     import numpy as np
 
-    rows = len(predictions)
+    drawn = min(len(predictions), MOST_ROWS)
     generator = np.random.default_rng(seed)
-    draws = _MOST_DRAWN // max(1, predictions.size)
+    draws = _MOST_DRAWN // max(1, drawn * predictions[:1].size)
     for _ in range(min(max(draws, _FEWEST_DRAWS), _MOST_DRAWS)):
-        yield generator.integers(0, rows, rows)
+        yield generator.integers(0, len(predictions), drawn)
 
 
 def _interval(drawn: list[float], value: float) -> tuple[float, float]:

@@ -44,6 +44,12 @@ def _determination(targets: "NDArray[Any]", predictions: "NDArray[Any]") -> floa
     return 1 - float((_errors(targets, predictions) ** 2).sum()) / total if total else math.nan
 
 
+def _error(
+    name: str, compute: "Callable[[NDArray[Any], NDArray[Any]], Any]", *, title: str
+) -> Metric:
+    return Metric(name, compute, higher_is_better=False, title=title, bounds=(0.0, math.inf))
+
+
 @dataclass(frozen=True)
 class Regression(Task):
     """The prediction is one number for each row.
@@ -53,9 +59,15 @@ class Regression(Task):
 
     name = "regression"
     metrics = (
-        Metric("rmse", _root_mean_squared_error, False, "RMSE", (0.0, math.inf)),
-        Metric("mae", _mean_absolute_error, False, "MAE", (0.0, math.inf)),
-        Metric("r2", _determination, True, "R²", (-math.inf, 1.0), usual_loss=0.02),
+        _error("rmse", _root_mean_squared_error, title="RMSE"),
+        _error("mae", _mean_absolute_error, title="MAE"),
+        Metric(
+            *("r2", _determination),
+            higher_is_better=True,
+            title="R²",
+            bounds=(-math.inf, 1.0),
+            usual_loss=0.02,
+        ),
     )
 
     def count_outputs(self, dataset: "DatasetSpec") -> tuple[int, str]:
@@ -82,7 +94,7 @@ class Regression(Task):
         shown = self.typical_rows(targets, most=_MOST_DOTS)
         data = (targets[shown], predictions[shown, 0])
         return {
-            "predicted_against_true.png": partial(_plot_predicted, *data),
+            "predicted_against_true.png": partial(_plot_predicted, *data, rows=len(targets)),
             "residuals.png": partial(_plot_residuals, *data),
         }
 
@@ -93,23 +105,26 @@ class Regression(Task):
         return super().answer_table(scores, names or ["prediction"], dataset)
 
 
-def _plot_predicted(true: "NDArray[Any]", predicted: "NDArray[Any]", path: Path) -> None:
+def _plot_predicted(
+    true: "NDArray[Any]", predicted: "NDArray[Any]", path: Path, *, rows: int
+) -> None:
     """Draw a dot for each row; a perfect model's dots are on the line."""
     figure = new_figure(5.2, 4.6)
     axes = figure.subplots()
     ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
     axes.plot(ends, ends, color="grey", linestyle=":")
     axes.plot(true, predicted, ".", markersize=3)
-    axes.set(xlabel="true", ylabel="predicted", title=f"{len(true)} hold-out rows")
+    shown = f"{rows} hold-out rows" if len(true) == rows else f"{len(true)} of {rows} hold-out rows"
+    axes.set(xlabel="true", ylabel="predicted", title=shown)
     axes.grid(visible=True, alpha=0.3)
     save(figure, path)
 
 
 def _plot_residuals(true: "NDArray[Any]", predicted: "NDArray[Any]", path: Path) -> None:
-    """Draw what the model predicts too much: against its prediction, and how often."""
+    """Draw predicted - true: against the prediction, and as a histogram."""
     import numpy as np
 
-    # What rounding leaves of equal differences is no distribution.
+    # Rounding errors of equal differences must not be drawn as a distribution.
     unit = 1e-12 * max(float(np.abs(true).max()), float(np.abs(predicted).max())) or 1.0
     excess = np.round((predicted - true) / unit) * unit
     figure = new_figure(8.4, 4.0)

@@ -1,6 +1,6 @@
 """The protocol of tasks: everything that depends on what a model predicts.
 
-What is here is right for every target that is a number. A task overrides what is different.
+The methods of `Task` fit every target that is a number. A task overrides those that differ.
 """
 
 import json
@@ -58,8 +58,9 @@ class Task:
 
     def faults(self, dataset: "DatasetSpec") -> Iterator[str]:
         """Yield what of a DatasetSpec does not fit the task."""
-        if dataset.classes != ():
-            yield f"dataset.classes is {dataset.classes!r}; only a classification has classes"
+        classes: object = dataset.classes
+        if not isinstance(classes, tuple) or classes:
+            yield f"dataset.classes is {classes!r}; only a classification has classes"
 
     def count_outputs(self, dataset: "DatasetSpec") -> tuple[int, str] | None:
         """Return how many names its answers have and for what; None: it depends on the model."""

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlops_pipeline.catalog.tasks import Classification, Comparison, Custom, Metric, Regression
+from mlops_pipeline.catalog.tasks import (
+    Classification,
+    Comparison,
+    Custom,
+    Metric,
+    Regression,
+    metric,
+)
 from mlops_pipeline.clients.errors import ConfigurationError
 
 RMSE, MAE, R2 = Regression().metrics
@@ -42,8 +49,8 @@ def test_equally_good_models_are_rarely_told_apart() -> None:
 
 def test_a_clear_loss_is_one_in_the_direction_of_the_metric() -> None:
     targets, bad, good = _noisy(200, 2.0, 1.0, seed=3)
-    for metric in (RMSE, MAE, R2):
-        worse, better = metric.compare(targets, bad, good), metric.compare(targets, good, bad)
+    for one in (RMSE, MAE, R2):
+        worse, better = one.compare(targets, bad, good), one.compare(targets, good, bad)
         assert worse.is_loss(allowed=0)
         assert 0 < worse.low < worse.loss < worse.high
         assert not better.is_loss(allowed=0)
@@ -102,16 +109,17 @@ def test_draws_for_which_a_metric_is_undefined_are_left_out() -> None:
     [(None, "TypeError"), ("much", "ValueError: could not convert"), ([1, 2], "TypeError")],
 )
 def test_what_a_metric_returns_must_be_a_number(returned: Any, complaint: str) -> None:
-    metric = Metric("mine", lambda _y, _p: returned, higher_is_better=True)
+    mine = Metric("mine", lambda _y, _p: returned, higher_is_better=True)
     with pytest.raises(ConfigurationError, match=f"the metric mine of 3 rows .*{complaint}"):
-        metric.value(np.zeros(3), np.zeros((3, 1)))
+        mine.value(np.zeros(3), np.zeros((3, 1)))
 
 
 @pytest.mark.parametrize(
     ("name", "compute", "complaint"),
     [
         ("Mine", len, "has the name 'Mine'"),
-        ("holdout_rows", len, "not holdout_rows"),
+        ("holdout_rows", len, "none of: holdout_rows, artifact, "),
+        ("verdict", len, "has the name 'verdict'"),
         ("mine", None, "compute of the metric mine is None"),
     ],
 )
@@ -129,6 +137,7 @@ def test_a_custom_task_needs_metrics_of_different_names() -> None:
 
 def test_values_are_shown_as_people_read_them() -> None:
     accuracy = Classification().metrics[0]
+    assert RMSE.shown(math.nan) == "undefined"
     assert (accuracy.shown(1.0), R2.shown(0.958123), RMSE.shown(27568.34)) == (
         *("1.0000", "0.95812"),
         "27568",
@@ -138,3 +147,43 @@ def test_values_are_shown_as_people_read_them() -> None:
 def test_a_loss_of_a_small_metric_is_no_rounding() -> None:
     targets, bad, good = (values * 1e-12 for values in _noisy(200, 2.0, 1.0, seed=3))
     assert RMSE.compare(targets, bad, good).is_loss(allowed=0)
+
+
+@pytest.mark.parametrize(("differing", "p", "loss"), [(3, 0.125, False), (5, 0.03125, True)])
+def test_few_rows_that_differ_decide_nothing(differing: int, p: float, loss: bool) -> None:  # noqa: FBT001
+    targets, good = _noisy(200, 0.1, seed=4)
+    bad = good.copy()
+    bad[:differing] += 50  # 95 % of all draws have one of three such rows.
+    found = RMSE.compare(targets, bad, good)
+    assert found.p == pytest.approx(p, rel=0.2)
+    assert found.p >= p
+    assert found.is_loss(allowed=0) is loss
+
+
+def test_the_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def count(targets: NDArray[Any], _predictions: NDArray[Any]) -> float:
+        drawn.append(len(targets))
+        return float(targets.mean())
+
+    monkeypatch.setattr(metric, "MOST_ROWS", 50)
+    mine = Metric("mine", count, higher_is_better=True)
+    targets, predictions = _noisy(400, 1.0, seed=1)
+    for use in (
+        lambda: mine.estimate(targets, predictions),
+        lambda: mine.compare_apart((targets, predictions), (targets, predictions)),
+    ):
+        drawn.clear()
+        use()
+        assert set(drawn) == {50, 400}
+        assert drawn.count(400) <= 2  # The values themselves.
+
+
+def test_a_failing_metric_is_told_of_the_draws() -> None:
+    def undefined(_targets: NDArray[Any], _predictions: NDArray[Any]) -> float:
+        raise ValueError("only one class")
+
+    mine = Metric("mine", undefined, higher_is_better=True)
+    with pytest.raises(ConfigurationError, match="a class may be missing: return NaN if it is und"):
+        mine.value(np.zeros(3), np.zeros((3, 1)))

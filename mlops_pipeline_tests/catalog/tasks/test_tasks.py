@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, mean_absolute_error, r2_score, root_mean_squared_error
 
-from mlops_pipeline.catalog import worker
+from mlops_pipeline.catalog import evaluating, worker
 from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog, load_model
 from mlops_pipeline.catalog.spec import (
     Dataset,
@@ -22,7 +22,7 @@ from mlops_pipeline.catalog.spec import (
     Thresholds,
     TrainedModel,
 )
-from mlops_pipeline.catalog.tasks import Classification, Custom, Metric, Regression
+from mlops_pipeline.catalog.tasks import Classification, Custom, Metric, Regression, regression
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline_tests.toy import TOY
 
@@ -271,6 +271,7 @@ def test_the_settings_of_a_task_are_those_that_change_its_results() -> None:
         ({"thresholds": Thresholds({"rmse": -1.0})}, r"limits\['rmse'\] is -1.0; .* at least 0"),
         ({"dataset": PAIR}, "dataset.classes is .*; only a classification has classes"),
         ({"output_names": ("a", "b")}, "output_names has 2 names for 1 prediction"),
+        ({"dataset": replace(NUMBERS, classes=None)}, "dataset.classes is None; only"),  # type: ignore[arg-type]
     ],
 )
 def test_what_does_not_fit_a_regression_is_refused(changes: Any, complaint: str) -> None:
@@ -283,3 +284,63 @@ def test_min_accuracy_is_short_for_a_limit() -> None:
     assert short == Thresholds({"accuracy": 0.9}, max_loss=0.1)
     assert replace(short, tolerance=1.0).limits == {"accuracy": 0.9}
     assert replace(TOY, thresholds=Thresholds({"accuracy": 0.9})).max_loss == 0.02
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_classes_that_are_not_names_are_refused(classes: Any) -> None:
+    for task in (Classification(), Classification(threshold=0.5)):
+        with pytest.raises(InvalidSpecError, match=f"classes is {classes}; it must be a tuple of"):
+            replace(TOY, task=task, dataset=replace(TOY.dataset, classes=classes))
+
+
+def test_a_loss_beyond_the_bounds_of_the_metric_is_refused() -> None:
+    with pytest.raises(InvalidSpecError, match=r"max_loss is 2; .* at least 0, at most 1$"):
+        replace(TOY, thresholds=Thresholds(min_accuracy=0.9, max_accuracy_drop=2))
+    assert replace(PRICES, thresholds=Thresholds({"rmse": 1.0}, max_loss=2)).max_loss == 2
+    assert replace(PRICES, thresholds=Thresholds({"r2": 0.5}, max_loss=2)).max_loss == 2
+
+
+def test_an_error_of_the_model_is_not_one_of_its_predictions() -> None:
+    def predict(_rows: Any) -> Any:
+        raise ValueError("X has 3 features")
+
+    dataset = _trains(predict).dataset.load(None)
+    with pytest.raises(ValueError, match=r"^X has 3 features$"):
+        worker._predictions(PRICES, TrainedModel(predict, (), ()), dataset)
+
+
+def test_a_plot_says_how_many_rows_it_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(
+        regression, "save", lambda figure, _path: titles.append(figure.axes[0].get_title())
+    )
+    for rows in (10, 5_000):
+        y = np.linspace(0, 1, rows)
+        Regression().plots(y, _column(y), NUMBERS)["predicted_against_true.png"](tmp_path)
+    assert titles == ["10 hold-out rows", "2000 of 5000 hold-out rows"]
+
+
+def test_curves_of_the_holdout_set_alone_are_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[list[str]] = []
+    monkeypatch.setattr(
+        evaluating,
+        "save",
+        lambda figure, _path: drawn.append([axes.get_ylabel() for axes in figure.axes]),
+    )
+    evaluating._plot_curves({"val_loss": [2.0, 1.0], "val_rmse": [1.0, 0.5]}, tmp_path)
+    assert drawn == [["loss", "rmse"]]
+
+
+def test_a_threshold_is_not_part_of_an_artifact(tmp_path: Path) -> None:
+    written = []
+    for limit in (1.0, 2.0):
+        spec = replace(
+            _trains(lambda rows: rows[:, 0] + 0.5), thresholds=Thresholds({"rmse": limit})
+        )
+        evaluation = _write(spec, tmp_path / str(limit))
+        written.append((evaluation / evaluating.TABLES).read_bytes())
+    assert written[0] == written[1]
