@@ -41,8 +41,12 @@ def load(_file: Path | None) -> Dataset:
 
 
 def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> TrainedModel:
-    """Fit a network with one hidden layer and write it as ONNX."""
+    """Fit a network with one hidden layer and write it as ONNX.
+
+    One thread, because sums that are split by processors differ in their last digits.
+    """
     from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
 
     model = MLPClassifier(
         (int(hyperparameters["neurons"]),),
@@ -50,7 +54,8 @@ def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> T
         early_stopping=True,
         random_state=1,
     )
-    model.fit(dataset.x_train, dataset.y_train)
+    with threadpool_limits(1):
+        model.fit(dataset.x_train, dataset.y_train)
     network = write_network(model.coefs_, model.intercepts_)
     return save_onnx(network, folder, predict=model.predict_proba)
 

@@ -235,11 +235,12 @@ def _estimate(
 
 
 def _percentiles(latencies: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """Return the least latencies that 50, 95 and 99 % of the requests do not exceed."""
     import numpy as np
 
     if not latencies:
         return None, None, None
-    p50, p95, p99 = (float(p) for p in np.percentile(latencies, (50, 95, 99), method="higher"))
+    p50, p95, p99 = np.percentile(latencies, (50, 95, 99), method="inverted_cdf").tolist()
     return p50, p95, p99
 
 
