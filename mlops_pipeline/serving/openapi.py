@@ -171,7 +171,7 @@ def _reference(name: str) -> Schema:
 def _schemas(model: Model) -> Schema:
     """Return every schema; rows have the model's shape, scores any."""
     rows, names = _rows(model.default), {"type": "array", "items": STRING}
-    values: Schema = {"type": "array", "items": {"type": "number"}}
+    values: Schema = {"type": "array", "items": {"type": "number", **_missing(model.default)}}
     tensor = _object({"shape": SHAPE, "values": values}, required=("shape", "values"))
     return {
         **_failure_schemas(),
@@ -185,9 +185,13 @@ def _schemas(model: Model) -> Schema:
     }
 
 
+def _missing(signature: Signature) -> Schema:
+    return {"nullable": True} if signature.takes_missing else {}
+
+
 def _rows(signature: Signature) -> Schema:
     """Return the schema of a batch of rows: at least one, each of the model's shape."""
-    schema: Schema = {"type": "number", "minimum": -1e30, "maximum": 1e30}
+    schema: Schema = {"type": "number", "minimum": -1e30, "maximum": 1e30, **_missing(signature)}
     if signature.dtype.kind == "b":
         schema = {"type": "boolean"}
     if signature.row_shape is None:

@@ -1,6 +1,8 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from mlops_pipeline.serving import openapi, routes
@@ -55,3 +57,11 @@ def test_rows_have_the_models_shape() -> None:
     assert rows["minItems"] == 1
     assert "maxItems" not in rows["items"]
     assert rows["items"]["items"]["maxItems"] == 2
+
+
+@pytest.mark.parametrize("takes_missing", [True, False])
+def test_a_missing_value_is_allowed_where_the_model_takes_it(*, takes_missing: bool) -> None:
+    signature = replace(toy_signature(row_shape=(2,)), takes_missing=takes_missing)
+    schemas = openapi.document(toy_unit(toy_model(signature)))["components"]["schemas"]
+    rows = schemas["PredictRequest"]["oneOf"][0]["properties"]["instances"]
+    assert rows["items"]["items"].get("nullable", False) is takes_missing
