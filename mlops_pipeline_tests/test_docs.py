@@ -317,7 +317,12 @@ def test_versions_of_frameworks_are_those_of_the_lock(page: str) -> None:
 
 def test_every_file_of_the_training_code_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or b"")
+
+    def remember(path: Path) -> bytes:
+        read.append(path)
+        return b""
+
+    monkeypatch.setattr(Path, "read_bytes", remember)
     worker.fingerprint()
     said = _section(DOCS / "adding-a-model.md", "What creates a new artifact")
     named = {path.parent / "" if path.parent.name == "tasks" else path for path in read}
