@@ -109,7 +109,7 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
 
 
 _INTEGERS = frozenset({int})
-_NUMBERS = frozenset({float, int, type(None)})
+_NUMBERS: frozenset[type] = frozenset({float, int, type(None)})
 _WITH_BOOLEANS = frozenset({float, int, bool})
 
 

@@ -206,7 +206,7 @@ def _product(*, zipped: bool) -> Any:
             TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
         )
         odds = helper.make_value_info("odds", helper.make_sequence_type_proto(of_row))
-        options = {"domain": "ai.onnx.ml", "classlabels_int64s": [0, 1]}
+        options: dict[str, Any] = {"domain": "ai.onnx.ml", "classlabels_int64s": [0, 1]}
         nodes[2] = helper.make_node("ZipMap", ["scores"], ["odds"], **options)
     graph = helper.make_graph(
         nodes,

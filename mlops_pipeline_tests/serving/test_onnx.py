@@ -165,8 +165,8 @@ def test_only_the_output_that_is_not_by_row_is_left_out(
     total = helper.make_node("ReduceSum", ["scores"], ["total"], keepdims=0)
     mean = helper.make_node("ReduceMean", ["scores"], ["mean"], axes=[0], keepdims=0)
     same = helper.make_node("Identity", ["scores"], ["same"])
-    sums, means = ("total", Type.FLOAT, []), ("mean", Type.FLOAT, [3])
-    others = [sums, means, ("same", Type.FLOAT, ["n", 3])]
+    means = ("mean", Type.FLOAT, [3])
+    others: list[Any] = [("total", Type.FLOAT, []), means, ("same", Type.FLOAT, ["n", 3])]
     made = network([PRODUCT, total, mean, same], outputs=[SCORES, *others])
     model = loaded(tmp_path, made)
     assert model.default.default_outputs == ("scores", "same")

@@ -37,9 +37,10 @@ def test_null_is_a_missing_number(body: bytes | None) -> None:
     rows = numbers([[None, 1.5], [2, None]], where="data", body=body, wanted=FLOATS)
     assert rows.dtype == FLOATS
     assert np.array_equal(rows, [[np.nan, 1.5], [2.0, np.nan]], equal_nan=True)
-    for wrong in ([[None, "1"]], [[None, True]], [[None, {}]]):
+    wrongs: list[list[object]] = [[None, "1"], [None, True], [None, {}]]
+    for wrong in wrongs:
         with pytest.raises(RequestError, match="numbers only"):
-            numbers(wrong, where="data", body=body, wanted=FLOATS)
+            numbers([wrong], where="data", body=body, wanted=FLOATS)
 
 
 def test_strings_in_a_small_body_take_little_memory() -> None:
