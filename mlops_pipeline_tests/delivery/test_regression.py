@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlops_pipeline.assets import predictions
 from mlops_pipeline.catalog.spec import ModelSpec, Thresholds
-from mlops_pipeline.catalog.tasks import Regression, Task
+from mlops_pipeline.catalog.tasks import Metric, Regression, Task
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.prediction import DIGEST_TAG, Predictions
@@ -41,6 +41,15 @@ NOISE = np.random.default_rng(7).normal(0, 1, 100)
 
 def _of(predictions: NDArray[Any]) -> NDArray[Any]:
     return predictions.reshape(-1, 1)
+
+
+class Measured(Task):
+    """A regression with other metrics."""
+
+    name = "regression"
+
+    def __init__(self, *metrics: Metric) -> None:
+        self.metrics = metrics
 
 
 class Shop:
@@ -142,7 +151,7 @@ def test_a_damaged_comparison_is_made_again(shop: Shop) -> None:
 
 def test_scores_are_compared_relative_to_their_size() -> None:
     assert max_difference([[0.5], [2e5]], [[0.5], [2e5 + 2]]) == pytest.approx(1e-5, rel=1e-4)
-    assert max_difference([[0.25, 0.75], [1, 0]], [[0.5, 0.5], [1, 0]]) == 0.25
+    assert max_difference([[0.25, 0.75], [1.0, 0.0]], [[0.5, 0.5], [1.0, 0.0]]) == 0.25
     assert max_difference([[0.0], [0.0]], [[1e-5], [2e-5]]) == 1.0
     assert max_difference([[1e-9], [0.0]], [[0.0], [0.0]]) == 1e-9
     assert max_difference([[0.0]], [[1e-5]], among=[[1e-5], [300.0]]) == 1e-5
@@ -205,10 +214,9 @@ def test_an_artifact_whose_metric_was_measured_in_another_way_is_not_compared(sh
     def scaled(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
         return 2 * RMSE.value(targets, predictions)
 
-    class Scaled(Regression):
-        metrics = (replace(RMSE, compute=scaled),)
-
-    spec = replace(SPEC, task=Scaled(), thresholds=Thresholds({"rmse": 9.0}))
+    spec = replace(
+        SPEC, task=Measured(replace(RMSE, compute=scaled)), thresholds=Thresholds({"rmse": 9.0})
+    )
     verdict = shop.evaluate(NOT_WORSE, new, spec)
     assert not verdict.passed
     assert "its RMSE was measured in another way" in verdict.description
@@ -224,10 +232,9 @@ def test_a_metric_that_fails_in_the_comparison_can_be_accepted(shop: Shop) -> No
             raise ArithmeticError("a row occurs twice")
         return RMSE.value(targets, predictions)
 
-    class Fragile(Regression):
-        metrics = (replace(RMSE, compute=fragile),)
-
-    spec = replace(SPEC, task=Fragile(), thresholds=Thresholds({"rmse": 9.0}))
+    spec = replace(
+        SPEC, task=Measured(replace(RMSE, compute=fragile)), thresholds=Thresholds({"rmse": 9.0})
+    )
     verdict = shop.evaluate(NOT_WORSE, shop.publish("new", _of(Y)), spec)
     assert not verdict.passed
     assert "ArithmeticError: a row occurs twice" in verdict.description
@@ -251,16 +258,13 @@ def test_a_metric_that_fails_keeps_what_went_wrong(
     lost: bool,  # noqa: FBT001
     says: str,
 ) -> None:
-    class Failing(Regression):
-        metrics = (replace(RMSE, compute=_never), Regression.metrics[2])
-
     def answer(rows: list[Any]) -> list[Any]:
         if lost:
             raise UnavailableError("the gateway is closed")
         return [row[0] / 10 for row in rows]
 
     holdout = shop.judge.artifacts.holdout(shop.publish("model", _of(Y)))
-    spec = replace(SPEC, task=Failing())
+    spec = replace(SPEC, task=Measured(replace(RMSE, compute=_never), Regression.metrics[2]))
     report = ask_holdout(spec, _serving(monkeypatch, answer), holdout)
     assert report.quality.keys() == (set() if lost else {"r2"})
     assert report.failed_requests == (5 if lost else 0)
@@ -279,10 +283,11 @@ def test_answers_of_another_shape_are_named(shop: Shop, monkeypatch: pytest.Monk
 def test_a_metric_that_is_newer_than_the_artifact_is_computed(shop: Shop) -> None:
     ref = shop.publish("older", _of(Y + 1))
 
-    class More(Regression):
-        metrics = (*Regression.metrics, replace(RMSE, name="new_one", title=""))
-
-    spec = replace(SPEC, task=More(), thresholds=Thresholds({"new_one": 2.0}))
+    spec = replace(
+        SPEC,
+        task=Measured(*Regression.metrics, replace(RMSE, name="new_one", title="")),
+        thresholds=Thresholds({"new_one": 2.0}),
+    )
     verdict = shop.evaluate("new_one_at_most_threshold", ref, spec)
     assert verdict.passed
     assert verdict.description == "the new_one on the hold-out set is 1, the threshold is 2"
@@ -295,10 +300,9 @@ def test_a_metric_that_is_undefined_for_the_reference_is_named(shop: Shop) -> No
     def positive(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
         return RMSE.value(targets, predictions) if predictions.min() >= 0 else np.nan
 
-    class Partial(Regression):
-        metrics = (replace(RMSE, compute=positive),)
-
-    spec = replace(SPEC, task=Partial(), thresholds=Thresholds({"rmse": 9.0}))
+    spec = replace(
+        SPEC, task=Measured(replace(RMSE, compute=positive)), thresholds=Thresholds({"rmse": 9.0})
+    )
     shop.deploy(shop.publish("old", _of(Y)), _of(Y - 1))
     verdict = shop.evaluate(NOT_WORSE, shop.publish("new", _of(Y + 1)), spec)
     assert verdict.passed
@@ -311,11 +315,8 @@ def test_the_evidence_of_a_comparison_is_found_by_every_process(shop: Shop) -> N
     shop.deploy(shop.publish("old", _of(Y + NOISE)), _of(Y + NOISE))
     new = shop.publish("new", _of(Y + NOISE))
 
-    class Plain(Task):
-        name = "regression"
-        metrics = Regression.metrics
-
     for max_loss in (0.0, 1.0):
         thresholds = Thresholds({"rmse": 2.0}, max_loss=max_loss)
-        assert shop.evaluate(NOT_WORSE, new, replace(SPEC, task=Plain(), thresholds=thresholds))
+        spec = replace(SPEC, task=Measured(*Regression.metrics), thresholds=thresholds)
+        assert shop.evaluate(NOT_WORSE, new, spec).passed
     assert shop.platform.serving_environment.calls == 1
