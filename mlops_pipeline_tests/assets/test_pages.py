@@ -74,6 +74,11 @@ def test_a_no_op_shows_how_good_the_model_is_too(graph_that_is_up: WholeGraph) -
             assert len(str(page[plot].value)) < 60_000
 
 
+def test_the_metrics_have_the_limits_of_the_spec(graph_that_is_up: WholeGraph) -> None:
+    rows = _rows(graph_that_is_up.metadata("toy/model")["metrics"])
+    assert {row["metric"]: row["limit"] for row in rows} == {"accuracy": 0.9, "log_loss": None}
+
+
 def test_the_artifacts_are_listed_with_their_verdicts(graph_that_is_up: WholeGraph) -> None:
     ref = decode(graph_that_is_up.metadata("toy/model"))
     assert isinstance(ref, ModelRef)
