@@ -1,62 +1,171 @@
-"""The examples of the frameworks: from `up` to proven predictions, through the command line."""
+"""The examples: tasks and frameworks from an empty state folder to proven predictions."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline_tests.command_line import CommandLine, free_ports, predict
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*_*.py"))
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HOUSES = EXAMPLES / "house_prices.py"
+HOUSE = [120.0, 4.0, 30.0, 5.5, 200.0]
 WIDTHS = {"tumours": (30, 2), "cultivars": (13, 3), "digits": (64, 10)}
 """Model → features, classes."""
+NAMES = ("house_prices", "anomalies", *WIDTHS)
+COLUMNS = "area,rooms,age,distance,garden,price"
 
 
 @pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """A platform on which only the examples are up."""
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """A platform that is up with all examples; gone afterwards."""
     directory = tmp_path_factory.mktemp("examples")
-    (directory / "mlops.toml").write_text(f"models = {json.dumps(list(map(str, EXAMPLES)))}\n")
-    made = CommandLine(directory / "state", directory, free_ports(3))
+    models = [str(path) for path in sorted(EXAMPLES.glob("*.py"))]
+    (directory / "mlops.toml").write_text(f"models = {json.dumps(models)}\n")
+    made = CommandLine(directory / "home", directory, free_ports(3))
     try:
-        made.run("up", *WIDTHS)
+        made.run("up", *NAMES)
         yield made
     finally:
         made.run("down", "--purge", "--yes")
 
 
-def url_of(examples: CommandLine, name: str) -> str:
-    models = examples.status(code=3)["models"]  # Iris and MNIST are not deployed.
-    return next(str(model["url"]) for model in models if model["name"] == name)
+def _config(folder: Path, *, trees: int = 200, data: Path | None = None) -> str:
+    """Return the settings with a house price model that has so many trees, and its data."""
+    changed = folder / "house_prices.py"
+    changed.write_text(HOUSES.read_text().replace('"trees": 200', f'"trees": {trees}'))
+    dataset = f'[datasets]\nhouse_prices = "{data}"\n' if data else ""
+    config = folder / "mlops.toml"
+    config.write_text(f'models = ["{changed}"]\n{dataset}')
+    return str(config)
+
+
+def _url(shop: CommandLine, model: str) -> str:
+    """Return the URL of a model; `status` exits with 3, because iris and mnist are not deployed."""
+    return next(str(m["url"]) for m in shop.status(3)["models"] if m["name"] == model)
+
+
+def _answering(shop: CommandLine) -> str:
+    return predict(_url(shop, "house_prices"), HOUSE).headers["x-model-digest"]
+
+
+def test_everything_that_the_checks_say_of_it_is_green_and_a_second_up_changes_nothing(
+    shop: CommandLine,
+) -> None:
+    done = shop.run("up", *NAMES)
+    assert "nothing changed" in done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("house_prices  "))
+    assert line.split()[1:4] == [shop.digest("house_prices", 3)[:12], "RMSE", "27568"]
+    listed = shop.run("models", "house_prices").stdout
+    assert "RMSE 27568" in listed
+    assert "serving" in listed
+    planned = shop.run("plan", code=3).stdout.splitlines()  # The others are not deployed.
+    for name in NAMES:
+        assert {line.split()[1] for line in planned if line.startswith(f"{name}/")} == {"keep"}
+
+
+def _page(shop: CommandLine, *path: str) -> dict[str, Any]:
+    """Return the metadata that the UI shows on the page of an asset."""
+    script = (
+        "import json, sys\n"
+        "import dagster as dg\n"
+        "key = dg.AssetKey(['embedded', *sys.argv[1:]])\n"
+        "with dg.DagsterInstance.get() as instance:\n"
+        "    event = instance.get_latest_materialization_event(key)\n"
+        "values = event.asset_materialization.metadata\n"
+        "tables = {k: [r.data for r in v.records]\n"
+        "          for k, v in values.items() if hasattr(v, 'records')}\n"
+        "plain = {k: v.value for k, v in values.items() if type(v.value) in (int, float, str)}\n"
+        "print(json.dumps(tables | plain))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *path],
+        env=shop.environment(DAGSTER_HOME=str(shop.home / "dagster")),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert not done.returncode, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_the_pages_show_what_the_task_has(shop: CommandLine) -> None:
+    dataset, model = _page(shop, "house_prices", "dataset"), _page(shop, "house_prices", "model")
+    assert [row["split"] for row in dataset["targets"]] == ["training", "hold-out"]
+    assert "classes" not in dataset
+    assert "data:image/png" in dataset["histograms"]
+    assert [row["metric"] for row in model["metrics"]] == ["rmse", "mae", "r2"]
+    first = model["metrics"][0]
+    assert first["from"] < model["holdout_rmse"] < first["to"]
+    assert (first["better"], first["limit"]) == ("lower", 40_000)
+    for plot in ("predicted_against_true", "residuals"):
+        assert "data:image/png" in model[plot]
+    assert model["artifacts"][0]["rmse"] == pytest.approx(model["holdout_rmse"], abs=1e-3)
+    served = _page(shop, "house_prices", "predictions")
+    assert served["served_rmse"] == pytest.approx(model["holdout_rmse"])
+    assert served["served_rmse_from"] < served["served_rmse"] < served["served_rmse_to"]
+    assert served["max_difference"] < 1e-9
+    deployment = _page(shop, "house_prices", "deployment")
+    assert deployment["rmse"] == model["holdout_rmse"]
+    assert "hold-out RMSE 27568" in deployment["served"]
+
+
+def test_a_price_is_predicted_on_the_command_line_and_by_each_protocol(
+    shop: CommandLine, tmp_path: Path
+) -> None:
+    (price,) = predict(_url(shop, "house_prices"), HOUSE).json()["data"]["ndarray"]
+    assert 250_000 < price < 400_000
+    shown = shop.run("predict", "house_prices").stdout.splitlines()  # Its example.
+    assert shown[0].split() == ["prediction"]
+    assert float(shown[1]) == pytest.approx(price, abs=0.01)
+    table = tmp_path / "houses.csv"
+    table.write_text("garden,area,rooms,age,distance\n200,120,4,30,5.5\n0,60,2,80,20\n")
+    rows = shop.run("predict", "house_prices", "--file", str(table)).stdout.splitlines()
+    assert float(rows[1]) == pytest.approx(price, abs=0.01)
+    assert float(rows[2]) < price / 2
+
+
+def test_a_custom_metric_is_shown_and_its_method_served(shop: CommandLine) -> None:
+    spec = load_model(f"{EXAMPLES / 'anomalies.py'}:ANOMALIES")
+    assert "ROC AUC 0.9591" in shop.run("models", "anomalies").stdout
+    holdout, url = spec.dataset.load(None), _url(shop, "anomalies")
+    for kind, (least, most) in {0: (-0.5, -0.3), 1: (-0.9, -0.5)}.items():
+        rows = holdout.x_test[holdout.y_test == kind]
+        scores = [predict(url, row).json()["data"]["ndarray"][0] for row in rows[:9]]
+        assert least < float(np.median(scores)) < most  # score_samples, not decision_function
 
 
 @pytest.mark.parametrize("name", WIDTHS)
-def test_an_example_answers_as_proved(examples: CommandLine, name: str) -> None:
+def test_an_example_answers_as_proved(shop: CommandLine, name: str) -> None:
     features, classes = WIDTHS[name]
-    answer = predict(url_of(examples, name), [0.5] * features)
+    answer = predict(_url(shop, name), [0.5] * features)
     (scores,) = answer.json()["data"]["ndarray"]
     assert len(scores) == classes
     assert sum(scores) == pytest.approx(1, abs=1e-5)
-    assert answer.headers["x-model-digest"] == examples.digest(name, code=3)
-    planned = examples.run("plan", code=None).stdout.splitlines()
-    (line,) = (line for line in planned if line.startswith(f"{name}/deployment"))
-    assert line.split()[1] == "keep"
+    assert answer.headers["x-model-digest"] == shop.digest(name, code=3)
 
 
-def test_a_wrong_number_of_features_is_refused_with_the_right_one(examples: CommandLine) -> None:
-    answer = predict(url_of(examples, "tumours"), [0.5] * 29)
+def test_a_wrong_number_of_features_is_refused_with_the_right_one(shop: CommandLine) -> None:
+    answer = predict(_url(shop, "tumours"), [0.5] * 29)
     assert (answer.status_code, answer.json()["status"]["reason"]) == (400, "WRONG_SHAPE")
     assert "expected shape [n, 30], got [1, 29]" in answer.text
 
 
-def test_they_answer_by_v2_with_their_library_as_the_platform(examples: CommandLine) -> None:
+def test_they_answer_by_v2_with_their_library_as_the_platform(shop: CommandLine) -> None:
     frameworks = {"tumours": "xgboost", "cultivars": "lightgbm", "digits": "onnx"}
     for name, framework in frameworks.items():
-        url, (features, classes) = f"{url_of(examples, name)}/v2/models/{name}", WIDTHS[name]
+        url, (features, classes) = f"{_url(shop, name)}/v2/models/{name}", WIDTHS[name]
         described = httpx.get(url, timeout=10).json()
         assert described["platform"] == framework
         (tensor,) = described["inputs"]
@@ -69,5 +178,48 @@ def test_they_answer_by_v2_with_their_library_as_the_platform(examples: CommandL
         assert output["name"] == described["outputs"][0]["name"]
 
 
-def test_a_second_up_trains_nothing(examples: CommandLine) -> None:
-    assert "nothing changed" in examples.run("up", *WIDTHS).stderr
+@pytest.mark.timeout(900)
+def test_bad_data_worse_models_and_noise_are_told_apart(shop: CommandLine, tmp_path: Path) -> None:
+    good = _answering(shop)
+    spoilt = _spoilt_data(tmp_path)
+    refused = shop.run("up", "house_prices", code=1, MLOPS_CONFIG=_config(tmp_path, data=spoilt))
+    for check in ("rmse_at_most_threshold", "r2_at_least_threshold"):
+        assert check in refused.stderr
+    assert "not_worse_than" not in refused.stderr  # Nobody can predict such prices.
+    assert _answering(shop) == good
+
+    worse = shop.run("up", "house_prices", code=1, MLOPS_CONFIG=_config(tmp_path, trees=40))
+    assert "not_worse_than_deployed" in worse.stderr
+    assert "rmse_at_most_threshold" not in worse.stderr
+    assert _answering(shop) == good
+
+    shop.run("up", "house_prices", MLOPS_CONFIG=_config(tmp_path, trees=190))
+    assert _answering(shop) != good
+    listed = shop.run("models", "house_prices").stdout
+    assert "refused by rmse_at_most_threshold" in listed
+    assert "refused by not_worse_than_deployed" in listed
+
+
+def _spoilt_data(folder: Path) -> Path:
+    """Write houses with the prices of others."""
+    x, price = _generated()
+    shuffled = np.random.default_rng(1).permutation(price)
+    file = folder / "houses.csv"
+    np.savetxt(file, np.c_[x, shuffled], delimiter=",", header=COLUMNS, comments="")
+    return file
+
+
+def _generated() -> tuple[NDArray[Any], NDArray[Any]]:
+    data = load_model(f"{HOUSES}:HOUSE_PRICES").dataset.load(None)
+    return np.r_[data.x_train, data.x_test], np.r_[data.y_train, data.y_test]
+
+
+def test_data_that_are_no_prices_train_nothing(shop: CommandLine, tmp_path: Path) -> None:
+    before = _answering(shop)
+    x, price = _generated()
+    price[3], price[5] = np.nan, -1
+    file = tmp_path / "houses.csv"
+    np.savetxt(file, np.c_[x, price], delimiter=",", header=COLUMNS, comments="")
+    done = shop.run("up", "house_prices", code=1, MLOPS_CONFIG=_config(tmp_path, data=file))
+    assert "has_usable_targets" in done.stderr
+    assert _answering(shop) == before
