@@ -219,8 +219,8 @@ def test_they_are_small_and_say_who_made_them(parts: KindParts, images: ServingI
         parts.engine.image_size(images.reference(implementation))
         for implementation in ("SKLEARN_SERVER", "TENSORFLOW_SERVER")
     )
-    assert plain - base < 320e6
-    assert heavy - plain < 800e6
+    assert plain - base < 400e6
+    assert heavy - plain < 900e6
     for implementation in ("SKLEARN_SERVER", "TENSORFLOW_SERVER"):
         found = json.loads(docker("image", "inspect", images.reference(implementation)))
         config = found[0]["Config"]
