@@ -217,13 +217,14 @@ class Batcher:
             self._look_soon(group)
 
     def _delay(self, group: _Group) -> float:
-        """Return the seconds of `max_batch_time` that remain and that every deadline allows."""
+        """Return the seconds of `max_batch_time` that remain.
+
+        A request waits for at most half of the time that it has until its deadline.
+        """
         if not group.limits.seconds:
             return 0.0
-        first = group.waiting[0]
-        calling = self._average(first.question, unknown=0.0)
-        latest = min(one.deadline for one in group.waiting) - calling
-        return min(first.since + group.limits.seconds, latest) - self._clock()
+        latest = min((one.since + one.deadline) / 2 for one in group.waiting)
+        return min(group.waiting[0].since + group.limits.seconds, latest) - self._clock()
 
     @property
     def _has_company(self) -> bool:
