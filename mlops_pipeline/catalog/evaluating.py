@@ -1,6 +1,7 @@
 """Evaluates a model on its hold-out set: metrics with their uncertainty, tables and plots."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -56,11 +57,10 @@ def evaluate(
 
 def _metrics(spec: ModelSpec, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> Records:
     """Return each defined metric with its 90 % interval."""
-    defined = spec.task.measure(targets, predictions)
     rows = []
     for metric in spec.task.metrics:
-        if metric.name in defined:
-            found = metric.estimate(targets, predictions)
+        found = metric.estimate(targets, predictions)
+        if math.isfinite(found.value):
             rows.append(
                 {
                     "metric": metric.name,

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mlops_pipeline.catalog import tasks
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec
-from mlops_pipeline.catalog.tasks import Classification, Metric
+from mlops_pipeline.catalog.tasks import Metric
 from mlops_pipeline.clients.errors import ConflictError, IntegrityError, NotFoundError
 from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.deploying import find_last_good
@@ -120,7 +121,7 @@ def _reaches(spec: ModelSpec, metric: Metric) -> Criterion:
         manifest = judge.artifacts.manifest(ref)
         value = manifest.metrics.get(metric.name)
         if value is None:
-            if (task := manifest.task or Classification.name) != spec.task.name:
+            if (task := tasks.recorded(manifest.task)) != spec.task.name:
                 return Verdict(
                     passed=False,
                     description=f"it is a model for {task}, which has no {metric.label}; train it "

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mlops_pipeline.catalog import tasks
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.catalog.tasks import Classification, Comparison, Metric
+from mlops_pipeline.catalog.tasks import Comparison, Metric
 from mlops_pipeline.catalog.tasks.metric import MOST_ROWS
 from mlops_pipeline.clients.errors import (
     CommandError,
@@ -161,7 +162,7 @@ def _describe_misfit(
         ConflictError: it is a model of another task, or its metric was measured in another way.
     """
     manifest = artifacts.manifest(reference)
-    if (task := manifest.task or Classification.name) != spec.task.name:
+    if (task := tasks.recorded(manifest.task)) != spec.task.name:
         raise ConflictError(f"it is a model for {task}, the new one for {spec.task.name}")
     if manifest.framework != spec.framework:
         return f"it is a {manifest.framework} model"

@@ -76,17 +76,17 @@ def _kept_engine(url: str) -> "Engine":
 
 
 class _Guards:
-    """Connections that keep each of Dagster's from being the last one to a database."""
+    """Connections that stay open, so that none of Dagster's is the last one to its database."""
 
     def __init__(self) -> None:
         self._open: dict[str, sqlite3.Connection] | None = None
 
     def guard(self, url: str) -> None:
-        """Open a connection to a database with a write-ahead log, if it has none yet."""
-        from sqlalchemy.engine import make_url
-
+        """Open a connection to a database with a write-ahead log, unless one is open already."""
         if (kept := self._open) is None or url in kept:
             return
+        from sqlalchemy.engine import make_url
+
         file = make_url(url).database
         if file is None or not Path(file).is_file():
             return

@@ -6,6 +6,12 @@ from mlops_pipeline.catalog.tasks.metric import Comparison, Estimate, Metric
 from mlops_pipeline.catalog.tasks.regression import Regression
 from mlops_pipeline.catalog.tasks.task import TargetCheck, Task
 
+
+def recorded(task: str) -> str:
+    """Return the name of the task that a manifest records; without tasks, all models classified."""
+    return task or Classification.name
+
+
 __all__ = [
     "Classification",
     "Comparison",
@@ -15,4 +21,5 @@ __all__ = [
     "Regression",
     "TargetCheck",
     "Task",
+    "recorded",
 ]
