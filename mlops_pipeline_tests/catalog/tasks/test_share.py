@@ -1,5 +1,7 @@
 """One row decides nothing, a clear loss is a loss."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -77,3 +79,24 @@ def test_on_other_rows_only_a_large_drop_counts() -> None:
     assert shuffled.is_loss(allowed=0.02)
     assert (shuffled.lost, shuffled.gained) == (None, None)
     assert shuffled.low == pytest.approx(0.4867, abs=2e-2)
+
+
+@pytest.mark.parametrize(("right", "rows"), [(0, 7), (7, 7), (1, 3), (44, 45), (9_843, 10_000)])
+def test_the_interval_of_a_share_is_scipys(right: int, rows: int) -> None:
+    from scipy.stats import binomtest
+
+    targets, predictions = np.ones(rows), (np.arange(rows) < right).astype(float)[:, None]
+    found = ACCURACY.estimate(targets, predictions)
+    wanted = binomtest(right, rows).proportion_ci(0.9, method="wilson")
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+def test_what_is_served_is_estimated_without_scipy() -> None:
+    script = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from mlops_pipeline.catalog.tasks import Classification\n"
+        "Classification().metrics[0].estimate(np.array([0, 1]), np.eye(2))\n"
+        "sys.exit('scipy' in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
