@@ -189,7 +189,7 @@ class Serving:
     def comparisons(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield the targets that compare with others."""
         for protocol, clients in self._compared():
-            what = f"{protocol}, {clients} client{'s' if clients > 1 else ''}"
+            what = f"{protocol}, {_clients(clients)}"
             _, ratios = self.beside_mlserver(protocol, clients)
             median = statistics.median(ratios)
             good = median >= LEAST_THROUGHPUT
@@ -357,7 +357,7 @@ def _batching(results: Mapping[str, Any]) -> str:
         clients: shown(values(batching.ECHO, batching.GRPC, clients, "requests_per_second"), ".0f")
         for clients in batching.CLIENTS
     }
-    limits = "; ".join(f"{rate} with {clients} clients" for clients, rate in echo.items())
+    limits = "; ".join(f"{rate} with {_clients(int(clients))}" for clients, rate in echo.items())
     return (
         f"{table(header, rows)}\nThe limit of grpcio, a server that answers every call with ready "
         f"bytes, in requests/s: {limits}.\n\nMeasured at {results['started']} with commit "
@@ -371,6 +371,10 @@ def _with_checks(run: Mapping[str, float]) -> dict[str, float]:
         name = step.removesuffix("/checks").removesuffix("_checks")
         added[name] = added.get(name, 0.0) + seconds
     return added
+
+
+def _clients(count: int) -> str:
+    return f"{count} client{'s' if count > 1 else ''}"
 
 
 def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
