@@ -18,8 +18,10 @@ from mlops_pipeline.serving import artifact, frameworks
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.bare import describe
 from mlops_pipeline.serving.batch_limits import ALONE
+from mlops_pipeline.serving.cells import another_row, read_cells
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
+from mlops_pipeline.serving.schema import ARRAY, Schema
 from mlops_pipeline.serving.scores import Array, UnwritableError
 from mlops_pipeline.serving.settings import Parameter, Place
 from mlops_pipeline.serving.signatures import Signatures
@@ -83,7 +85,7 @@ def load(
             parameter names something that the model does not have.
     """
     begin = time.monotonic()
-    signatures, choose = _loader(manifest)(folder, manifest)
+    signatures, choose = _with_schema(manifest, _loader(manifest)(folder, manifest))
     first = signatures[min(signatures)]
     model = Model(
         name=graph_name or manifest.name,
@@ -92,7 +94,7 @@ def load(
         signatures=signatures,
         default=first,
         choose=choose,
-        example=_find_example(folder),
+        example=_find_example(folder, manifest.schema),
     )
     if parameters is not None:
         model = model.for_unit(parameters)
@@ -106,13 +108,35 @@ def load(
     return model
 
 
-def _find_example(folder: Path) -> Array | None:
+def _with_schema(manifest: Manifest, loaded: Signatures) -> Signatures:
+    """Return signatures of numbers with the manifest's schema for them; others have it already."""
+    schema, (signatures, choose) = manifest.schema, loaded
+    if schema is None or schema.form != ARRAY:
+        return loaded
+    is_nullable = any(column.nullable for column in schema.columns)
+
+    def described(signature: Signature) -> Signature:
+        return replace(
+            signature,
+            schema=schema,
+            columns=signature.columns or schema.names,
+            takes_missing=signature.takes_missing or is_nullable,
+        )
+
+    described_all = {name: described(signature) for name, signature in signatures.items()}
+    return described_all, lambda parameters: described(choose(parameters))
+
+
+def _find_example(folder: Path, schema: Schema | None) -> Array | None:
     """Return the rows of the model's example, None if it has no readable one."""
     try:
-        rows = np.array(json.loads((folder / artifact.EXAMPLE).read_bytes()))
+        values = json.loads((folder / artifact.EXAMPLE).read_bytes())
+        if schema is not None and schema.form != ARRAY:
+            return read_cells(values, where=artifact.EXAMPLE)
+        rows = np.array(values)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RequestError) as error:
         logger.warning("Not using %s: it cannot be read: %s", folder / artifact.EXAMPLE, error)
         return None
     if rows.dtype.kind not in "fiub" or not rows.ndim:
@@ -196,7 +220,10 @@ def _predict(model: Model, rows: Array) -> bool:
 
 def _beside_another(signature: Signature, rows: Array) -> Scores | None:
     """Predict one row beside a different one; None if the model refuses that one."""
-    other = (rows[:1] == 0).astype(rows.dtype)
+    if signature.schema is not None:
+        other = another_row(signature.schema, rows)
+    else:
+        other = (rows[:1] == 0).astype(rows.dtype)
     try:
         return predict(signature, np.concatenate([rows[:1], other]))
     except RequestError:
@@ -232,6 +259,8 @@ def _guesses(signature: Signature) -> tuple[Array, ...]:
     if signature.row_shape is None:
         return ()
     shape = (1, *(max(size, 1) for size in signature.row_shape))
+    if signature.schema is not None:
+        return (another_row(signature.schema, np.zeros(shape, signature.dtype)),)
     return np.zeros(shape, signature.dtype), np.ones(shape, signature.dtype)
 
 
@@ -249,6 +278,13 @@ def _loader(manifest: Manifest) -> Loader:
         raise StartError(
             f"The manifest of {manifest.name} names the unknown framework {manifest.framework!r}; "
             f"known are {frameworks.names()}.",
+            code=ExitCode.MODEL,
+        )
+    form = manifest.schema.form if manifest.schema else ARRAY
+    if form not in framework.forms:
+        raise StartError(
+            f"The schema of {manifest.name} is for a {form}, which a {framework.title} model does "
+            f"not take; it takes: {', '.join(framework.forms)}.",
             code=ExitCode.MODEL,
         )
     module, _, function = framework.loader.partition(":")

@@ -9,7 +9,9 @@ import numpy as np
 from mlops_pipeline.serving import batch_limits
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
+from mlops_pipeline.serving.cells import check_array, conform_cells
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.schema import Schema
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
 from mlops_pipeline.serving.settings import Parameter
 
@@ -42,6 +44,9 @@ class Signature:
     is_rowwise: bool = False
     """Whether the scores of a row do not depend on the other rows: only then may several requests
     share a call. The warm-up tries it."""
+    schema: Schema | None = None
+    """What a row may contain. With one for a table or a text, `dtype` is object: rows are cells
+    (see `serving.cells`)."""
     batch: BatchLimits = ALONE
     """Which requests may share a call. `Model.for_unit` and the warm-up set it."""
 
@@ -235,6 +240,8 @@ def conform(signature: Signature, values: Array) -> Array:
         RequestError: the shape is wrong, the batch is empty, or a value is not finite or out of the
             type's range.
     """
+    if signature.dtype.kind == "O" and signature.schema is not None:
+        return conform_cells(signature.schema, values)
     shape, wanted = values.shape, signature.row_shape
     if shape[1:] != wanted or not shape:
         _check_shape(signature, shape)
@@ -242,6 +249,8 @@ def conform(signature: Signature, values: Array) -> Array:
         raise RequestError("EMPTY_BATCH", "the batch is empty; send at least one row")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         _check_missing(signature, values)
+    if signature.schema is not None:
+        check_array(signature.schema, values)
     if values.dtype == signature.dtype:
         return np.ascontiguousarray(values)
     check_numbers(values, signature.dtype, said=f"the model expects {signature.dtype.name}")

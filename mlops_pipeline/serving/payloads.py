@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import orjson
 
+from mlops_pipeline.serving.cells import read_cells
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import FORM, JSON, Request
 from mlops_pipeline.serving.scores import Array
@@ -75,6 +76,8 @@ def find_one(message: Mapping[str, Any], keys: Sequence[str], *, where: str) -> 
 def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[Any]) -> Array:
     """Return a nested list of numbers as an array of that shape; of booleans, if they are `wanted`.
 
+    If objects are wanted, values may be of any type: see `cells.read_cells`.
+
     null, a missing value, becomes NaN, which `models.conform` accepts or refuses.
     `where` names the list in errors, `body` is the JSON that it came from, if any. Callers pass
     their only reference, so that a large list is freed before the prediction: it takes ten times
@@ -83,6 +86,8 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
     Raises:
         RequestError: not a list, ragged, nested too deep, or an item is not a number.
     """
+    if wanted.kind == "O":
+        return read_cells(values, where=where)
     if type(values) is not list:
         raise RequestError("WRONG_TYPE", f"expected a list of rows in {where}, got {_kind(values)}")
     # numpy accepts true as 1.0 in a row of numbers, and gives every number the memory of the

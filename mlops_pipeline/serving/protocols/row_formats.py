@@ -5,6 +5,7 @@ https://www.tensorflow.org/tfx/serving/api_rest
 
 from typing import Any
 
+from mlops_pipeline.serving.columns import of_columns, of_objects
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.payloads import find_one, numbers
@@ -19,7 +20,8 @@ def read_rows(
     """Return whether `document` has the row format, and its rows, which are removed from it.
 
     `instances` is a list of rows, or of `{input name: row}`; `inputs` is all rows, or `{input name:
-    all rows}`. `parent` is the field that contains the document (`jsonData`), for errors.
+    all rows}`. A model with named columns also accepts `{column: value}` for each row, and
+    `{column: values}`. `parent` is the field that contains the document (`jsonData`), for errors.
 
     Raises:
         RequestError: it has neither or both, another input, or no numbers.
@@ -31,10 +33,21 @@ def read_rows(
     where = f"{parent}.{given}" if parent else given
     rows, is_by_row = document.pop(given), given == "instances"
     if is_by_row and type(rows) is list and rows and type(rows[0]) is dict:
-        rows = [_only_input(signature, row, where) for row in rows]
+        if _has_columns(signature, rows[0]):
+            rows = of_objects(signature, rows, where)
+        else:
+            rows = [_only_input(signature, row, where) for row in rows]
     elif not is_by_row and type(rows) is dict:
-        rows = _only_input(signature, rows, where)
+        if _has_columns(signature, rows):
+            rows = of_columns(signature, rows, where)
+        else:
+            rows = _only_input(signature, rows, where)
     return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)
+
+
+def _has_columns(signature: Signature, given: dict[str, Any]) -> bool:
+    """Say whether an object names columns, and not the one input."""
+    return bool(signature.columns) and given.keys() != {signature.input}
 
 
 def _only_input(signature: Signature, tensors: object, where: str) -> object:
