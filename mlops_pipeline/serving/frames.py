@@ -86,7 +86,7 @@ def _read(column: Column, series: Any, where: str) -> Array:
         for value in found.tolist():
             cells.append(column.read(_plain(value)))
     except CellError as error:
-        label = series.index[len(cells)]
+        label = _plain(series.index[len(cells)])
         row = len(cells) + 1
         place = f"row {row}" + (f" (index {label!r})" if label != row - 1 else "")
         raise ValueError(f"{where}, {place}, column {column.name!r}: {error}") from error
