@@ -116,6 +116,7 @@ TENSORFLOW = Framework(
     protocols=("seldon", "tensorflow"),
     behind_forwarder=True,
     takes_columns=False,
+    forms=FORMS,
     resources=Quantities(cpu="100m", memory="512Mi", memory_limit="2Gi"),
 )
 _SMALL = Quantities(memory="128Mi")

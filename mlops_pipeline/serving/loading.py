@@ -220,7 +220,12 @@ def _predict(model: Model, rows: Array) -> bool:
 
 def _beside_another(signature: Signature, rows: Array) -> Scores | None:
     """Predict one row beside a different one; None if the model refuses that one."""
-    if signature.schema is not None:
+    if signature.inputs:
+        other = np.empty_like(rows[:1])
+        for number, one in enumerate(signature.inputs):
+            zeros = np.zeros_like(rows[0, number])
+            other[0, number] = np.array(["a"], dtype=object) if one.dtype.kind == "O" else zeros
+    elif signature.schema is not None:
         other = another_row(signature.schema, rows)
     else:
         other = (rows[:1] == 0).astype(rows.dtype)
@@ -256,12 +261,24 @@ def _conforming_example(model: Model) -> Array | None:
 
 def _guesses(signature: Signature) -> tuple[Array, ...]:
     """Return rows that many models answer: zeros and ones; none if rows may have any shape."""
+    if signature.inputs:
+        return tuple(_guess_inputs(signature, value) for value in (0, 1))
     if signature.row_shape is None:
         return ()
     shape = (1, *(max(size, 1) for size in signature.row_shape))
     if signature.schema is not None:
         return (another_row(signature.schema, np.zeros(shape, signature.dtype)),)
     return np.zeros(shape, signature.dtype), np.ones(shape, signature.dtype)
+
+
+def _guess_inputs(signature: Signature, value: int) -> Array:
+    """Return a row in which each input has this value, or a text of it."""
+    row = np.empty((1, len(signature.inputs)), dtype=object)
+    for number, one in enumerate(signature.inputs):
+        shape = tuple(max(size, 1) for size in one.row_shape) or (1,)
+        filled = str(value) if one.dtype.kind == "O" else value
+        row[0, number] = np.full(shape, filled, dtype=one.dtype)
+    return row
 
 
 Loader = Callable[[Path, Manifest], Signatures]

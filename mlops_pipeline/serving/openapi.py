@@ -192,6 +192,8 @@ def _missing(signature: Signature) -> Schema:
 
 def _rows(signature: Signature) -> Schema:
     """Return the schema of a batch of rows: at least one, each of the model's shape."""
+    if signature.inputs:
+        return {"type": "array", "items": {}, "minItems": 1}
     if signature.schema is not None:
         return batch_of(signature.schema)
     schema: Schema = {"type": "number", "minimum": -1e30, "maximum": 1e30, **_missing(signature)}
@@ -262,6 +264,10 @@ def _v2_schemas(model: Model, rows: Schema) -> Schema:
         "data": rows,
     }
     count = 1
+    if signature.inputs:
+        count = len(signature.inputs)
+        tensor["name"] = {"type": "string", "enum": [one.name for one in signature.inputs]}
+        tensor["data"] = {"type": "array", "items": {}, "minItems": 1}
     if signature.dtype.kind == "O" and signature.columns:  # One tensor for each column.
         count = len(signature.columns)
         tensor["name"] = {"type": "string", "enum": list(signature.columns)}
@@ -295,6 +301,12 @@ def _tensorflow_schemas(signature: Signature, rows: Schema) -> Schema:
         named = {"type": "array", "items": row_by_name(signature.schema), "minItems": 1}
         instances = {"oneOf": [rows, named]}
         inputs = {"oneOf": [rows, columns_by_name(signature.schema)]}
+    if signature.inputs:
+        rows_of = {one.name: _rows(signature.of_input(one)) for one in signature.inputs}
+        one_of = {name: rows["items"] for name, rows in rows_of.items()}
+        row = _object(one_of, required=tuple(one_of))
+        instances = {"type": "array", "items": row, "minItems": 1}
+        inputs = _object(rows_of, required=tuple(rows_of))
     by_row = _object({"instances": instances}, required=("instances",))
     by_column = _object({"inputs": inputs}, required=("inputs",))
     return {

@@ -71,7 +71,7 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
         )
     refused = _refused(estimator, methods)
     served = tuple(name for name in methods if name not in refused)
-    schema = manifest.schema
+    schema = manifest.schema or _own_schema(estimator)
     if schema is not None and schema.form != ARRAY:
         return Signature(
             name=DEFAULT,
@@ -100,6 +100,15 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
         refused=refused,
         is_rowwise=True,
     )
+
+
+def _own_schema(estimator: object) -> Schema | None:
+    """Return the schema of a model that reads strings first, such as TF-IDF; else None."""
+    while steps := getattr(estimator, "steps", None):
+        estimator = steps[0][1]
+    is_of_text = type(estimator).__module__ == "sklearn.feature_extraction.text"
+    reads_content = getattr(estimator, "input", None) == "content"
+    return Schema.text() if is_of_text and reads_content else None
 
 
 def _table_maker(schema: Schema) -> Callable[[Array], Any]:

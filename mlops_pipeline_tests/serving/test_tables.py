@@ -4,14 +4,15 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from mlops_pipeline.serving import bare, loading, openapi
 from mlops_pipeline.serving import inference_pb2 as v2_pb
-from mlops_pipeline.serving import loading, openapi
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.batch_limits import BatchLimits
@@ -377,3 +378,22 @@ def test_the_warm_up_proves_that_rows_of_a_table_may_share_a_call() -> None:
     assert warmed.default.batch == BatchLimits()
     assert loading.warm(UNIT.model).default.batch == BatchLimits(), "without an example, too"
     assert loading.warm(TEXTS.model).default.batch == BatchLimits()
+
+
+def test_a_text_classifier_without_a_manifest_gets_strings(tmp_path: Path) -> None:
+    joblib = pytest.importorskip("joblib")
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.naive_bayes import MultinomialNB
+    from sklearn.pipeline import make_pipeline
+
+    texts, classes = ["good day", "good film", "bad day", "bad film"], ["+", "+", "-", "-"]
+    fitted = make_pipeline(make_pipeline(TfidfVectorizer()), MultinomialNB()).fit(texts, classes)
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    manifest = bare.describe(tmp_path)
+    model = loading.load(tmp_path, manifest, {"method": "predict"}, graph_name="toy")
+    unit = Unit(model, image="toy:1")
+    assert seldon_answer({"ndarray": ["a good one", "bad"]}, unit) == ["+", "-"]
+    with pytest.raises(RequestError, match="row 1, column 'text': expected a string, got the numb"):
+        seldon_answer({"ndarray": [1.0]}, unit)
+    kinds = [tensor["datatype"] for tensor in v2.metadata(model)["inputs"]]
+    assert kinds == ["BYTES"]

@@ -5,11 +5,12 @@ https://www.tensorflow.org/tfx/serving/api_rest
 
 from typing import Any
 
-from mlops_pipeline.serving.columns import of_columns, of_objects
+from mlops_pipeline.serving import columns
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.payloads import find_one, numbers
 from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.several import of_instances, of_lists
 
 _FORMATS = ("instances", "inputs")
 
@@ -32,14 +33,17 @@ def read_rows(
         raise RequestError("NO_DATA", f"{whole} must have either `instances` or `inputs`")
     where = f"{parent}.{given}" if parent else given
     rows, is_by_row = document.pop(given), given == "instances"
+    if signature.inputs:
+        read = of_instances if is_by_row else of_lists
+        return is_by_row, read(signature, rows, where=where, body=body)
     if is_by_row and type(rows) is list and rows and type(rows[0]) is dict:
         if _has_columns(signature, rows[0]):
-            rows = of_objects(signature, rows, where)
+            rows = columns.of_objects(signature, rows, where)
         else:
             rows = [_only_input(signature, row, where) for row in rows]
     elif not is_by_row and type(rows) is dict:
         if _has_columns(signature, rows):
-            rows = of_columns(signature, rows, where)
+            rows = columns.of_columns(signature, rows, where)
         else:
             rows = _only_input(signature, rows, where)
     return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)

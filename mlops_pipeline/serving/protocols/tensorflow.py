@@ -3,6 +3,7 @@
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ _TYPES = {
     "float16": "DT_HALF",
     **{f"{kind}{bits}": f"DT_{kind.upper()}{bits}" for kind in ("int", "uint") for bits in _BITS},
     "bool": "DT_BOOL",
+    "object": "DT_STRING",
 }
 
 
@@ -76,6 +78,11 @@ def _by_column(scores: list[tuple[str, Array]]) -> object:
 
 def _definition(signature: Signature) -> dict[str, Any]:
     """Return a SignatureDef as JSON; shapes of outputs are unknown before a prediction."""
+    if signature.inputs:
+        inputs: dict[str, Any] = {}
+        for one in signature.inputs:
+            inputs |= _definition(signature.of_input(one))["inputs"]
+        return {**_definition(replace(signature, inputs=())), "inputs": inputs}
     has_shape = signature.row_shape is not None
     sizes = [{"size": str(size), "name": ""} for size in (-1, *(signature.row_shape or ()))]
     dtype = _TYPES.get(signature.dtype.name, "DT_INVALID")

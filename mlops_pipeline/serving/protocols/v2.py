@@ -24,6 +24,7 @@ from mlops_pipeline.serving.protocols.seldon import reshaped
 from mlops_pipeline.serving.protocols.v2_raw import Tail
 from mlops_pipeline.serving.schema import TABLE
 from mlops_pipeline.serving.scores import Array, datatype_of
+from mlops_pipeline.serving.several import of_arrays
 
 error = failures.v2
 EXTENSIONS = ("binary_tensor_data",)
@@ -74,6 +75,8 @@ def read_rows(model: Model, inputs: object, body: bytes, tail: Tail) -> Array:
     text = model.default.dtype.kind == "O"
     columns = [_read(tensor, body, tail, text=text) for tensor in inputs]
     tail.require_end()
+    if model.default.inputs:
+        return of_arrays(model.default, dict(zip(map(str, names), columns, strict=True)))
     return of_inputs(model.default, names, columns)
 
 
@@ -103,7 +106,10 @@ def check_names(model: Model, names: Sequence[object]) -> None:
         RequestError: there is no input, or not the one that a TensorFlow signature has.
     """
     wanted = model.default.input
-    if not get_framework(model.manifest.framework).takes_columns:
+    if model.default.inputs:
+        if len(set(map(str, names))) < len(names):
+            raise RequestError("WRONG_INPUT", "two inputs have the same name")
+    elif not (get_framework(model.manifest.framework).takes_columns or model.default.columns):
         if len(names) != 1 or names[0] not in (None, "", wanted):
             raise RequestError("WRONG_INPUT", f"the model has one input, {wanted!r}")
     elif not names:

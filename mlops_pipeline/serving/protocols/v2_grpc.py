@@ -13,6 +13,7 @@ from mlops_pipeline.serving.models import Model, check_numbers
 from mlops_pipeline.serving.protocols import v2, v2_raw
 from mlops_pipeline.serving.protocols.seldon import new_puid, reshaped
 from mlops_pipeline.serving.scores import Array, datatype_of
+from mlops_pipeline.serving.several import of_arrays
 
 _CONTENTS = {
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
@@ -85,6 +86,8 @@ def _rows(model: Model, request: pb.ModelInferRequest) -> Array:
         _column(tensor, raw[number] if raw else None, text=text)
         for number, tensor in enumerate(request.inputs)
     ]
+    if model.default.inputs:
+        return of_arrays(model.default, dict(zip(names, columns, strict=True)))
     return of_inputs(model.default, names, columns)
 
 
