@@ -442,3 +442,33 @@ def test_a_model_of_numbers_is_not_taken_for_one_of_strings(tmp_path: Path) -> N
     unit = _without_manifest(tmp_path, fitted, "predict")
     assert unit.model.default.schema is None
     assert seldon_answer({"names": ["b", "a"], "ndarray": [[2, 1]]}, unit) == pytest.approx([3.0])
+
+
+def test_an_array_with_a_schema_may_have_missing_values_where_it_says_so(tmp_path: Path) -> None:
+    joblib = pytest.importorskip("joblib")
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+
+    rows = np.array([[1.0, 2.0], [2.0, np.nan], [3.0, 6.0]])
+    fitted = make_pipeline(SimpleImputer(), LinearRegression()).fit(rows, [1.0, 2.0, 3.0])
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    schema = Schema((Column("a", range=(0, 9)), Column("b", nullable=True)), form="array")
+    manifest = Manifest("toy", "sklearn", {}, tensors_of(schema), (), schema=schema)
+    unit = Unit(loading.load(tmp_path, manifest, {}, graph_name="toy"), image="toy:1")
+    expected = fitted.predict(rows).tolist()
+    asked = [[1.0, 2.0], [2.0, None], [3.0, 6.0]]
+    assert seldon_answer({"ndarray": asked}, unit) == pytest.approx(expected)
+    mixed = [row[::-1] for row in asked]
+    assert seldon_answer({"names": ["b", "a"], "ndarray": mixed}, unit) == pytest.approx(expected)
+    tensor = {"shape": [1, 2], "values": [2.0, None]}
+    assert read(seldon.predictions(unit, request_of({"data": {"tensor": tensor}})))["data"]
+    for row, sentence in (
+        ([None, 1.0], "row 1, column 'a': the value is missing"),
+        ([10, 1], "row 1, column 'a': expected a number from 0 to 9, got 10"),
+    ):
+        with pytest.raises(RequestError, match=sentence):
+            seldon_answer({"ndarray": [row]}, unit)
+    document = openapi.document(unit)["components"]["schemas"]["PredictRequest"]["oneOf"][0]
+    (_, named) = document["properties"]["instances"]["oneOf"]
+    assert named["items"]["properties"]["b"]["nullable"] is True
