@@ -457,7 +457,7 @@ def test_an_array_with_a_schema_may_have_missing_values_where_it_says_so(tmp_pat
     manifest = Manifest("toy", "sklearn", {}, tensors_of(schema), (), schema=schema)
     unit = Unit(loading.load(tmp_path, manifest, {}, graph_name="toy"), image="toy:1")
     expected = fitted.predict(rows).tolist()
-    asked = [[1.0, 2.0], [2.0, None], [3.0, 6.0]]
+    asked: list[list[Any]] = [[1.0, 2.0], [2.0, None], [3.0, 6.0]]
     assert seldon_answer({"ndarray": asked}, unit) == pytest.approx(expected)
     mixed = [row[::-1] for row in asked]
     assert seldon_answer({"names": ["b", "a"], "ndarray": mixed}, unit) == pytest.approx(expected)
