@@ -360,6 +360,7 @@ def test_only_a_proved_version_gets_traffic(rig: Rig) -> None:
         rig.settle()
     assert load.failures == []
     (name,) = [p["name"] for p in rig.stored()["spec"]["predictors"]]
+    assert httpx.get(rig.url("ready"), timeout=20).headers["x-predictor"] == name
 
     def describe_leftovers() -> str | None:
         kinds = (DEPLOYMENT, DESTINATION_RULE)

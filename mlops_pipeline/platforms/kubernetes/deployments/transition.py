@@ -4,7 +4,7 @@ With a proof, a new predictor is asked alone, through the API server, before it 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -23,6 +23,7 @@ from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     APPLIED_ANNOTATION,
     Manifests,
+    is_named_in_answers,
     traffic_of,
 )
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
@@ -33,6 +34,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     remove_leftovers,
     serving,
 )
+from mlops_pipeline.platforms.kubernetes.deployments.route import Route
 from mlops_pipeline.platforms.kubernetes.deployments.stages import Served, Stage, plan, unproved
 from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.objects.edits import apply_whole
@@ -51,8 +53,8 @@ _PATIENCE = 30.0
 _SLOW = 5.0
 """Seconds after which the operator has rolled out what was applied, or reports that it cannot."""
 _ROUTE_DELAY = 1.0
-"""Seconds in which the gateway receives a route where no answer shows it: istiod collects changes
-for 0.1 s."""
+"""Seconds in which every part of the gateway receives a route, also where no answer shows it:
+istiod collects changes for 0.1 s."""
 
 
 class Transition:
@@ -63,6 +65,7 @@ class Transition:
         api: KubernetesApi,
         parts: Parts,
         manifests: Manifests,
+        route: Route,
         *,
         before: Manifest | None,
         wanted: SeldonDeployment,
@@ -70,6 +73,7 @@ class Transition:
         self._api = api
         self._parts = parts
         self._manifests = manifests
+        self._route = route
         self._before = before
         self._wanted = wanted
         self._placed = manifests.place(wanted)
@@ -85,7 +89,7 @@ class Transition:
         self._sent: Manifest = {}
         """What was sent last: an answer may be lost."""
 
-    def run(self, proof: Proof | None, *, wait_for_route: Callable[[], None]) -> bool:
+    def run(self, proof: Proof | None) -> bool:
         """Take every step. Return whether waiting for pods or routes was necessary.
 
         Raises:
@@ -102,7 +106,7 @@ class Transition:
                 waited |= self._wait(step, stale={} if done else stale)
                 is_last = step is steps[-1]
                 if not is_last and not self._unproved:
-                    self._parts.clock.sleep(_ROUTE_DELAY)
+                    self._let_route_arrive(step)
                 if proof is not None:
                     if not done:
                         self._prove_alone(proof, step)
@@ -110,13 +114,13 @@ class Transition:
                         proof.exposed()
                         self._is_proved = True
                         if not is_last and self._answers_alike:
-                            self._parts.clock.sleep(_ROUTE_DELAY)
+                            self._let_route_arrive(step)
                 done.append(step)
             if waited and self._before is not None and not self._unproved:
                 # The gateway may still send requests to pods that were replaced under their name.
                 self._parts.clock.sleep(_ROUTE_DELAY)
-            if proof is None:
-                wait_for_route()
+            if proof is None and self._manifests.are_ours and self._serves():
+                self._route.wait_until_ready()
         remove_leftovers(self._api, self.applied)
         return waited
 
@@ -295,6 +299,27 @@ class Transition:
             self._wait(step, stale={}, timeout=_MOVE_BACK)
         except PipelineError as error:
             _log.warning("%s", error)
+            self._parts.clock.sleep(_ROUTE_DELAY)
+            return
+        self._let_route_arrive(step)
+
+    def _serves(self) -> bool:
+        """Say whether a server answers requests once the wanted version is there."""
+        live = (p for p in self._wanted.spec.predictors if not p.shadow)
+        return any(map(self._wanted.replicas, live))
+
+    def _let_route_arrive(self, step: Stage) -> None:
+        """Wait until the gateway has received the route of a step that was rolled out.
+
+        The next step may remove where the previous route led to: if the gateway receives both
+        changes at once, it removes the destination first, and answers 503.
+        """
+        placed = self._manifests.place(step.deployment)
+        shares = placed.traffic()
+        exposed = {p.name: placed.replicas(p) for p in placed.spec.predictors if shares.get(p.name)}
+        there = {p["name"]: p.get("annotations") or {} for p in self.applied["spec"]["predictors"]}
+        if all(n and is_named_in_answers(there.get(name, {})) for name, n in exposed.items()):
+            self._route.wait_until_only(exposed)
         self._parts.clock.sleep(_ROUTE_DELAY)
 
 
