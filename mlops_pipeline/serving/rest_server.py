@@ -71,7 +71,7 @@ class RestServer:
         )
 
     def _serve(self, app: App, unit: Unit) -> None:
-        shown = {"x-model-digest": unit.model.digest, "x-predictor": self._own.predictor}
+        shown = {"x-model-digest": unit.model.digest, "x-predictor": unit.predictor}
         app.headers = [(name.encode(), said.encode()) for name, said in shown.items() if said]
         app.serve(routes_of(unit, self._metrics), missing=missing(unit))
 

@@ -77,6 +77,7 @@ class Transition:
         self._before = before
         self._wanted = wanted
         self._placed = manifests.place(wanted)
+        self._kept = _kept(before, self._placed)
         self._unproved: tuple[Predictor, ...] = ()
         """Predictors that get no requests yet, and must be proved before they do."""
         self._answers_alike = False
@@ -119,7 +120,7 @@ class Transition:
             if waited and self._before is not None and not self._unproved:
                 # The gateway may still send requests to pods that were replaced under their name.
                 self._parts.clock.sleep(_ROUTE_DELAY)
-            if proof is None and self._manifests.are_ours and self._serves():
+            if proof is None and self._manifests.are_ours and _answers(self._wanted):
                 self._route.wait_until_ready()
         remove_leftovers(self._api, self.applied)
         return waited
@@ -160,7 +161,7 @@ class Transition:
 
     def _apply(self, step: Stage) -> None:
         """Apply, and retry while Seldon's webhook does not answer yet."""
-        self._sent = manifest = self._manifests.render(step.deployment, kept=self._kept())
+        self._sent = manifest = self._manifests.render(step.deployment, kept=self._kept)
         wanted = self._wanted
 
         def describe() -> str | None:
@@ -176,12 +177,6 @@ class Transition:
             hint="see `mlops-pipeline status`",
         )
 
-    def _kept(self) -> Mapping[str, Manifest]:
-        """Return the existing predictors that the wanted deployment does not have, by name."""
-        names = {p.name for p in self._placed.spec.predictors}
-        there = (self._before["spec"].get("predictors") or ()) if self._before is not None else ()
-        return {p["name"]: p for p in there if p["name"] not in names}
-
     def _wait(self, step: Stage, *, stale: Mapping[str, int], timeout: float | None = None) -> bool:
         """Wait until the step is rolled out and routed. Return whether that was necessary."""
         start, placed = self._parts.clock.now(), self._manifests.place(step.deployment)
@@ -195,7 +190,7 @@ class Transition:
                 return "waiting for Seldon's operator to revert a manual change"
             current = {**resource, "status": now.get("status")}
             return describe_unready(
-                self._api, current, placed, slow=slow, awaited=awaited, kept=self._kept()
+                self._api, current, placed, slow=slow, awaited=awaited, kept=self._kept
             )
 
         probe, same = describe, self.is_same
@@ -303,23 +298,14 @@ class Transition:
             return
         self._let_route_arrive(step)
 
-    def _serves(self) -> bool:
-        """Say whether a server answers requests once the wanted version is there."""
-        live = (p for p in self._wanted.spec.predictors if not p.shadow)
-        return any(map(self._wanted.replicas, live))
-
     def _let_route_arrive(self, step: Stage) -> None:
         """Wait until the gateway has received the route of a step that was rolled out.
 
         The next step may remove where the previous route led to: if the gateway receives both
         changes at once, it removes the destination first, and answers 503.
         """
-        placed = self._manifests.place(step.deployment)
-        shares = placed.traffic()
-        exposed = {p.name: placed.replicas(p) for p in placed.spec.predictors if shares.get(p.name)}
-        there = {p["name"]: p.get("annotations") or {} for p in self.applied["spec"]["predictors"]}
-        if all(n and is_named_in_answers(there.get(name, {})) for name, n in exposed.items()):
-            self._route.wait_until_only(exposed)
+        if shown := _shown_in_answers(self._manifests.place(step.deployment), self.applied):
+            self._route.wait_until_only(shown)
         self._parts.clock.sleep(_ROUTE_DELAY)
 
 
@@ -351,6 +337,27 @@ def _find_untouched(api: KubernetesApi, wanted: SeldonDeployment, applied: Manif
             "and that change stays. Run the command again to decide on its new state"
         )
     return now
+
+
+def _kept(before: Manifest | None, placed: SeldonDeployment) -> Mapping[str, Manifest]:
+    """Return the existing predictors that the wanted deployment does not have, by name."""
+    names = {p.name for p in placed.spec.predictors}
+    there = (before["spec"].get("predictors") or ()) if before is not None else ()
+    return {p["name"]: p for p in there if p["name"] not in names}
+
+
+def _answers(deployment: SeldonDeployment) -> bool:
+    """Say whether any server answers requests once the deployment is there."""
+    return any(deployment.replicas(p) for p in deployment.spec.predictors if not p.shadow)
+
+
+def _shown_in_answers(placed: SeldonDeployment, applied: Manifest) -> set[str]:
+    """Return the predictors that get requests; empty if answers do not name every one of them."""
+    shares = placed.traffic()
+    exposed = [p for p in placed.spec.predictors if shares.get(p.name)]
+    there = {p["name"]: p.get("annotations") or {} for p in applied["spec"]["predictors"]}
+    named = {p.name for p in exposed if placed.replicas(p) and is_named_in_answers(there[p.name])}
+    return named if len(named) == len(exposed) else set()
 
 
 def _digests(deployment: SeldonDeployment) -> set[str]:
