@@ -527,6 +527,7 @@ def test_what_rclone_cannot_copy_is_explained(
     assert expected in said
     assert rig.platform.deployments.list() is not None
     assert rig.platform.deployments.find("iris", namespace=NAMESPACE) is None
+    assert rig.platform.deployments.status("iris", namespace=NAMESPACE) == ()
 
 
 def test_a_quota_is_explained(rig: Rig) -> None:
