@@ -378,16 +378,17 @@ def test_only_a_proved_version_gets_traffic(rig: Rig) -> None:
     )
 
 
-@pytest.mark.parametrize("at", ["alone", "exposed"])
 def test_a_kill_leaves_the_traffic_with_a_proved_version(
-    rig: Rig, command_line: KindCommandLine, at: str
+    rig: Rig, command_line: KindCommandLine
 ) -> None:
+    """Killed before the new version gets traffic, once more after that, and then finished."""
     one, two = rig.iris
     rig.prove(one)
     with _load(rig) as load:
-        assert exit_code_of(_prove_until_killed, command_line, two, at) == -signal.SIGKILL
-        serving = one if at == "alone" else two
-        assert set(rig.predict(times=3)) == {serving.digest}
+        for at, serving in (("alone", one), ("exposed", two)):
+            code = exit_code_of(_prove_until_killed, command_line, two, at)
+            assert code == -signal.SIGKILL, at
+            assert set(rig.predict(times=3)) == {serving.digest}, at
         rig.prove(two)
         assert set(rig.predict(times=3)) == {two.digest}
         rig.settle()
