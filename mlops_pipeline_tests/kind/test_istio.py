@@ -99,7 +99,11 @@ def _interrupted(api: KubernetesApi) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (_no_gateway, "the Gateway istio-system/seldon-gateway is missing"),
+        pytest.param(
+            _no_gateway,
+            "the Gateway istio-system/seldon-gateway is missing",
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             _no_istiod, "the Deployment istio-system/istiod is scaled to 0", marks=pytest.mark.long
         ),

@@ -300,7 +300,6 @@ CASES = {
         {"seldon_core": ("repair", NO_WEBHOOK)},
         {"seldon_core": "repaired"},
         serves=True,
-        always=True,
     ),
     "object store pod killed": Case(
         _no_store_pod,
