@@ -302,13 +302,13 @@ def test_a_new_version_takes_over_without_a_failed_request(rig: Rig) -> None:
     one, two = rig.iris
     rig.apply(predictor(one))
     with _load(rig) as load:
-        for ref in (two, one, two):
+        for ref in (two, one):
             rig.apply(predictor(ref))
             assert set(rig.predict(times=3)) == {ref.digest}
         rig.settle()
     assert load.failures == []
     assert set(load.digests) == {one.digest, two.digest}
-    assert sum(load.digests.values()) > 200
+    assert sum(load.digests.values()) > 130
 
 
 class Refusing(HoldoutProof):
@@ -511,7 +511,12 @@ def test_a_pod_that_cannot_be_ready_is_explained_and_the_old_one_serves_on(
             "",
             "refuses the keys in the Secret other",
         ),
-        ({}, "s3://no-such-bucket/iris/1", "the bucket no-such-bucket of"),
+        pytest.param(
+            {},
+            "s3://no-such-bucket/iris/1",
+            "the bucket no-such-bucket of",
+            marks=pytest.mark.long,
+        ),
         (
             {},
             "s3://models/no-such-prefix",
