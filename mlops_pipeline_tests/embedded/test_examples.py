@@ -52,7 +52,7 @@ def _config(folder: Path, *, trees: int = 200, data: Path | None = None) -> str:
 
 def _url(shop: CommandLine, model: str) -> str:
     """Return the URL of a model; `status` exits with 3, because iris and mnist are not deployed."""
-    return next(str(m["url"]) for m in shop.status(3)["models"] if m["name"] == model)
+    return shop.url(model, code=3)
 
 
 def _answering(shop: CommandLine) -> str:

@@ -32,6 +32,7 @@ def test_everything_is_up(command_line: KindCommandLine) -> None:
         (predictor,) = model["predictors"]
         assert (predictor["traffic"], predictor["replicas"]) == (100, 1)
         assert len(predictor["digest"]) == 64
+        assert predictor["digest"] == command_line.digest(model["name"])
         assert predictor["state"] == "ready"
 
 
