@@ -130,6 +130,7 @@ def test_a_manual_damage_is_reported_and_repaired(
     assert istio.checks[0].run().passed
 
 
+@pytest.mark.long
 def test_a_pod_that_came_without_its_image_is_replaced(
     istio: Istio, cluster_api: KubernetesApi
 ) -> None:
