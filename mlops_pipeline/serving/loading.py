@@ -85,6 +85,7 @@ def load(
     begin = time.monotonic()
     signatures, choose = _loader(manifest)(folder, manifest)
     first = signatures[min(signatures)]
+    *unserved, number = sorted(artifact.saved_models(folder)) or [1]
     model = Model(
         name=graph_name or manifest.name,
         manifest=with_inputs(manifest, first),
@@ -93,6 +94,8 @@ def load(
         default=first,
         choose=choose,
         example=_find_example(folder),
+        number=number,
+        unserved=tuple(unserved),
     )
     if parameters is not None:
         model = model.for_unit(parameters)

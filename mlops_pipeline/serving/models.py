@@ -33,6 +33,8 @@ class Signature:
     """The outputs if none is requested; Seldon's protocol returns the first."""
     compute: Callable[[Array, Sequence[str]], Sequence[object]]
     """(rows [n, *row_shape] of `dtype`, names of outputs) → an array per name, each [n, …]."""
+    described: Mapping[str, Tensor] = field(default_factory=dict)
+    """Output → its type and shape, of the outputs that the model itself describes."""
     takes_missing: bool = False
     """A row may contain NaN: a missing value, which is `null` in JSON."""
     columns: tuple[str, ...] = ()
@@ -100,6 +102,11 @@ class Model:
     """The default signature that a unit's parameters choose; raises StartError."""
     example: Array | None = None
     """Rows that the model can answer; None if the artifact has none."""
+    number: int = 1
+    """The number of its folder in the artifact, which is TF Serving's version of it; 1 if it has
+    none."""
+    unserved: tuple[int, ...] = ()
+    """The numbers of the artifact's other folders with a model."""
     compute: Compute = compute_alone
     """The server sets a `Batcher`'s method here."""
 
@@ -112,6 +119,11 @@ class Model:
     def version_name(self) -> str:
         """V2's version: the digest, if there is one."""
         return self.digest or str(self.version)
+
+    @property
+    def version_names(self) -> tuple[str, ...]:
+        """Every version that a request may name: the digest, its number, the folder's number."""
+        return tuple(dict.fromkeys((self.version_name, str(self.version), str(self.number))))
 
     def for_unit(self, parameters: Mapping[str, Parameter]) -> "Model":
         """Return the model as a unit with these parameters serves it.

@@ -78,7 +78,16 @@ def _v2(model: Model) -> Schema:
         paths[f"{path}/ready"] = _get("v2", "Is the model ready?", error="Error")
         paths[path] = _get("v2", "Name, versions and tensors of the model", error="Error")
     server = _get("v2", "Name and version of the server", error="Error")
-    return {**paths, "/v2/models/infer": infer, "/v2": server}
+    index = _post(
+        "v2", "The only model, and its state", request="Index", response="Models", error="Error"
+    )
+    index["post"]["requestBody"]["required"] = False
+    return {
+        **paths,
+        "/v2/models/infer": infer,
+        "/v2": server,
+        "/v2/repository/index": index,
+    }
 
 
 def _tensorflow(model: Model) -> Schema:
@@ -273,7 +282,10 @@ def _v2_schemas(model: Model, rows: Schema) -> Schema:
     inputs: Schema = {"type": "array", "items": items, "minItems": 1, "maxItems": 1}
     outputs = {"type": "array", "items": _object(asked, required=("name",))}
     request: Schema = {"id": STRING, "inputs": inputs, "outputs": outputs, "parameters": OBJECT}
+    state = {"name": STRING, "version": STRING, "state": STRING, "reason": STRING}
     return {
+        "Index": _object({"ready": {"type": "boolean"}}),
+        "Models": {"type": "array", "items": _object(state, required=("name",))},
         "InferRequest": _object(request, required=("inputs",)),
         "InferResponse": _object(answered, required=tuple(answered)),
     }

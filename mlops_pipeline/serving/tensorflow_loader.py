@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.artifact import Manifest, saved_models
+from mlops_pipeline.serving.artifact import Manifest, Tensor, saved_models
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_tensorflow
 from mlops_pipeline.serving.models import Signature
-from mlops_pipeline.serving.scores import DATATYPES, Array
+from mlops_pipeline.serving.scores import DATATYPES, Array, datatype_of
 from mlops_pipeline.serving.settings import Parameter, check_known
 from mlops_pipeline.serving.signatures import DEFAULT, Signatures, by_tensors, missing
 
@@ -99,9 +99,17 @@ def _signature(name: str, function: Any, loaded: object) -> Signature:
         outputs=served,
         default_outputs=served,
         compute=_caller(function, input_name, loaded),
+        described={key: _described(key, outputs[key]) for key in served if outputs[key].shape.rank},
         refused=refused,
         is_rowwise=True,
     )
+
+
+def _described(name: str, spec: Any) -> Tensor:
+    """Describe an output of a known rank."""
+    shape = tuple(-1 if size is None else size for size in spec.shape)
+    floats = np.dtype(np.float32) if spec.dtype.is_floating else np.dtype(object)
+    return Tensor(name, shape, datatype_of(_numpy_type(spec.dtype) or floats))
 
 
 def _input(function: Any) -> tuple[str, Any]:

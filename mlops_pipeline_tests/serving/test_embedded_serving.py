@@ -198,7 +198,7 @@ def test_the_api_page_needs_nothing_from_elsewhere(client: httpx.Client) -> None
     ("message", "code"),
     [
         (pb.SeldonMessage(strData="x"), grpc.StatusCode.INVALID_ARGUMENT),
-        (pb.SeldonMessage(data=pb.DefaultData(tftensor=b"x")), grpc.StatusCode.INVALID_ARGUMENT),
+        (pb.SeldonMessage(binData=b"x"), grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
 def test_grpc_refuses_in_a_sentence(

@@ -21,6 +21,18 @@ UNDOCUMENTED = {
     "/v2/docs/dataplane.json",
     "/api/v1.0/doc/seldon.json",
     *("/v1/models/:predict", "/v1/models/classifier/:predict"),
+    # Further names of the only version.
+    *(
+        f"/v2/models/classifier/versions/{name}{end}"
+        for name in UNIT.model.version_names[1:]
+        for end in ("", "/ready", "/infer")
+    ),
+    *(
+        f"/v1/models/classifier/versions/{name}{end}"
+        for name in UNIT.model.version_names
+        for end in ("", "/metadata", ":predict")
+        if name != str(UNIT.model.version)
+    ),
 }
 
 

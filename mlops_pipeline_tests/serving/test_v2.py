@@ -330,11 +330,23 @@ def test_grpc_answers_raw_contents_with_raw_contents() -> None:
     assert np.frombuffer(answer.raw_output_contents[0]).tolist() == [10.0, -10.0]
 
 
+@pytest.mark.parametrize("version", ["", "1", str(MODEL.version), MODEL.digest])
+def test_grpc_answers_every_name_of_the_version(version: str) -> None:
+    request = grpc_request(raw_input_contents=[np.array(ROW).tobytes()], model_version=version)
+    assert v2_grpc.infer(MODEL, request).model_version == MODEL.digest
+    assert v2_grpc.ready(MODEL, pb.ModelReadyRequest(name="classifier", version=version)).ready
+
+
+def test_grpc_lists_the_only_model() -> None:
+    (entry,) = v2_grpc.index(MODEL, pb.RepositoryIndexRequest()).models
+    assert (entry.name, entry.version, entry.state) == ("classifier", MODEL.digest, "READY")
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
         ({"model_name": "other"}, 404),
-        ({"model_name": "classifier", "model_version": "1"}, 404),
+        ({"model_name": "classifier", "model_version": "2"}, 404),
         ({"model_name": "classifier"}, 400),
     ],
 )

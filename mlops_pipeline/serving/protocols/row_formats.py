@@ -3,7 +3,8 @@
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, cast
 
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
@@ -39,6 +40,15 @@ def read_rows(
 
 def _only_input(signature: Signature, tensors: object, where: str) -> object:
     """Return the value of the signature's input, the only allowed key."""
-    if type(tensors) is not dict or tensors.keys() != {signature.input}:
+    check_input(signature, tensors.keys() if type(tensors) is dict else (), where=where)
+    return cast(dict[str, Any], tensors)[signature.input]
+
+
+def check_input(signature: Signature, names: Collection[str], *, where: str) -> None:
+    """Require that a request names the signature's input, and no other.
+
+    Raises:
+        RequestError: it does not.
+    """
+    if set(names) != {signature.input}:
         raise RequestError("WRONG_INPUT", f"{where}: the only input must be {signature.input!r}")
-    return tensors[signature.input]

@@ -1,8 +1,9 @@
 """Seldon's protocol over REST, like its executor and its Python microservice (1.17).
 
-`data.ndarray` is answered with `data.ndarray`, `data.tensor` with `data.tensor`. `jsonData` that is
-`{"instances": rows}` is answered with `{"predictions": scores}`, `{"inputs": rows}` with
-`{"outputs": scores}` (see `row_formats`), and a bare list of rows with a bare list.
+`data.ndarray` is answered with `data.ndarray`, `data.tensor` with `data.tensor`, `data.tftensor` (a
+TensorProto in protobuf's JSON) with `data.tftensor`. `jsonData` that is `{"instances": rows}` is
+answered with `{"predictions": scores}`, `{"inputs": rows}` with `{"outputs": scores}` (see
+`row_formats`), and a bare list of rows with a bare list.
 
 https://docs.seldon.io/projects/seldon-core/en/v1/reference/apis/external-prediction.html
 """
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mlops_pipeline.serving import failures
+from mlops_pipeline.serving import failures, tensor_proto
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
@@ -28,7 +29,7 @@ from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.scores import Array
 
 error = failures.seldon
-NO_DATA = "the body must have `data` (with `ndarray` or `tensor`) or `jsonData`"
+NO_DATA = "the message must have `data` (with `ndarray`, `tensor` or `tftensor`) or `jsonData`"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ async def predictions(unit: Unit, request: Request) -> Answer:
             }
         )
     if type(data) is not dict:
-        raise RequestError("NO_DATA", _missing(message))
+        given = next((kind for kind in _KINDS if message.get(kind) is not None), None)
+        raise no_rows(unit.model.default, given)
     return answer({"data": await _data(unit, data, request.body), "meta": meta})
 
 
@@ -105,6 +107,8 @@ def _check_data(data: object, *, where: str) -> None:
         raise RequestError("WRONG_TYPE", f"{where}.ndarray must be a list")
     if given == "tensor":
         read_tensor(data["tensor"], None, wanted=np.dtype(np.float64), where=f"{where}.tensor")
+    if given == "tftensor":
+        tensor_proto.from_json(data["tftensor"], where=f"{where}.tftensor")
 
 
 def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
@@ -183,8 +187,11 @@ async def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]
         )
     elif given == "tensor":
         rows = read_tensor(data["tensor"], body, wanted=signature.dtype)
-    elif given:
-        raise RequestError("UNSUPPORTED", "data.tftensor is not supported; send ndarray or tensor")
+    elif given == "tftensor":
+        where = "data.tftensor"
+        rows = tensor_proto.read(
+            tensor_proto.from_json(data.pop("tftensor"), where=where), where=where
+        )
     else:
         raise RequestError("NO_DATA", NO_DATA)
     rows = ordered(signature, names, rows) if names else rows
@@ -192,6 +199,8 @@ async def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]
     columns = column_names(unit, scores)
     if given == "tensor" and scores.dtype.kind in "fiu":
         return {"names": columns, "tensor": {"shape": scores.shape, "values": scores.ravel()}}
+    if given == "tftensor" and scores.dtype.kind in "fiu":
+        return {"names": columns, "tftensor": tensor_proto.to_json(scores)}
     return {"names": columns, "ndarray": listed(scores)}
 
 
@@ -248,12 +257,16 @@ async def json_data(unit: Unit, data: object, body: bytes | None) -> object:
     return {"predictions" if is_by_row else "outputs": scores}
 
 
-def _missing(message: dict[str, Any]) -> str:
-    """Say what is missing in a message without usable data."""
-    for key in ("strData", "binData", "customData"):
-        if key in message:
-            return f"{key} is not supported: {NO_DATA}"
-    return NO_DATA
+def no_rows(signature: Signature, given: str | None) -> RequestError:
+    """Return the error of a message whose payload, `given`, does not contain rows of numbers."""
+    if given in ("strData", "binData", "customData"):
+        return RequestError(
+            "NO_DATA",
+            f"{given} does not contain rows of numbers, but the model expects "
+            f"{signature.dtype.name} of shape {signature.expected_shape()}: send them as "
+            "data.ndarray, data.tensor, data.tftensor or jsonData",
+        )
+    return RequestError("NO_DATA", NO_DATA)
 
 
 def model_metadata(unit: Unit) -> dict[str, Any]:

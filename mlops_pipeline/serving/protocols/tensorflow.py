@@ -7,22 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import failures
+from mlops_pipeline.serving import failures, tensor_proto
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.payloads import listed, parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_rows
+from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
 from mlops_pipeline.serving.scores import Array
 
 error = failures.tensorflow
-_BITS = (8, 16, 32, 64)
-_TYPES = {
-    "float64": "DT_DOUBLE",
-    "float32": "DT_FLOAT",
-    "float16": "DT_HALF",
-    **{f"{kind}{bits}": f"DT_{kind.upper()}{bits}" for kind in ("int", "uint") for bits in _BITS},
-    "bool": "DT_BOOL",
-}
 
 
 def status(model: Model) -> dict[str, Any]:
@@ -37,7 +30,7 @@ def status(model: Model) -> dict[str, Any]:
 
 def metadata(model: Model) -> dict[str, Any]:
     """Return the signatures in the format of `GET …/metadata`."""
-    definitions = {name: _definition(signature) for name, signature in model.signatures.items()}
+    definitions = {name: describe(model, signature) for name, signature in model.signatures.items()}
     return {
         "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
         "metadata": {"signature_def": {"signature_def": definitions}},
@@ -74,17 +67,29 @@ def _by_column(scores: list[tuple[str, Array]]) -> object:
     return {name: listed(values) for name, values in scores}
 
 
-def _definition(signature: Signature) -> dict[str, Any]:
-    """Return a SignatureDef as JSON; shapes of outputs are unknown before a prediction."""
-    has_shape = signature.row_shape is not None
-    sizes = [{"size": str(size), "name": ""} for size in (-1, *(signature.row_shape or ()))]
-    dtype = _TYPES.get(signature.dtype.name, "DT_INVALID")
-    shape = {"dim": sizes if has_shape else [], "unknown_rank": not has_shape}
-    unknown = {"dtype": dtype, "tensor_shape": {"dim": [], "unknown_rank": True}}
+def describe(model: Model, signature: Signature) -> dict[str, Any]:
+    """Return a SignatureDef as JSON; an output that nobody described has no type and no rank."""
+    row_shape = signature.row_shape
+    shape = None if row_shape is None else (-1, *row_shape)
+    known = {tensor.name: tensor for tensor in model.manifest.outputs} | dict(signature.described)
+    outputs = {name: _info(name, "DT_INVALID", None) for name in signature.default_outputs}
+    for name in outputs.keys() & known.keys():
+        dtype = DATATYPES.get(known[name].datatype, np.dtype(object))
+        outputs[name] = _info(name, tensor_proto.type_name(dtype), known[name].shape)
     return {
         "inputs": {
-            signature.input: {"dtype": dtype, "tensor_shape": shape, "name": signature.input}
+            signature.input: _info(signature.input, tensor_proto.type_name(signature.dtype), shape)
         },
-        "outputs": {name: {**unknown, "name": name} for name in signature.default_outputs},
+        "outputs": outputs,
         "method_name": "tensorflow/serving/predict",
+    }
+
+
+def _info(name: str, dtype: str, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    """Return a TensorInfo as JSON; a shape of None is unknown."""
+    sizes = [{"size": str(size), "name": ""} for size in shape or ()]
+    return {
+        "dtype": dtype,
+        "tensor_shape": {"dim": sizes, "unknown_rank": shape is None},
+        "name": name,
     }

@@ -160,5 +160,10 @@ def metadata(model: Model) -> dict[str, Any]:
     }
 
 
+def index(model: Model) -> list[dict[str, str]]:
+    """Return the answer to `POST /v2/repository/index`: the only model, which is ready."""
+    return [{"name": model.name, "version": model.version_name, "state": "READY", "reason": ""}]
+
+
 def _described(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
