@@ -9,6 +9,7 @@ import numpy as np
 
 from mlops_pipeline.serving.artifact import Manifest, Tensor, saved_models
 from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.frameworks import TENSORFLOW
 from mlops_pipeline.serving.imports import import_tensorflow
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.scores import DATATYPES, Array, datatype_of
@@ -67,10 +68,8 @@ def saved_model_folder(folder: Path) -> Path:
     """
     numbered = saved_models(folder)
     if not numbered:
-        raise StartError(
-            f"There is no SavedModel in {folder}: expected a numbered folder with saved_model.pb.",
-            code=ExitCode.MODEL,
-        )
+        problem = TENSORFLOW.find_hint(folder) or f"expected {TENSORFLOW.found_by}"
+        raise StartError(f"There is no SavedModel in {folder}: {problem}.", code=ExitCode.MODEL)
     return numbered[max(numbered)]
 
 

@@ -346,7 +346,7 @@ _doubles = st.lists(st.floats(), max_size=9) | st.just([5.1, 3.5, 1.4, 0.2])
 def tensors(draw: DrawFn) -> tf_pb.TensorProto:
     """Return TensorFlow's tensors, with types, shapes and values that rarely fit."""
     kind = draw(st.sampled_from((0, 1, 2, 3, 7, 10, 14, 19, 99)))
-    tensor = tf_pb.TensorProto.FromString(bytes((1 << 3, kind)))
+    tensor: tf_pb.TensorProto = tf_pb.TensorProto.FromString(bytes((1 << 3, kind)))
     for size in draw(_shapes):
         tensor.tensor_shape.dim.add(size=size)
     field = draw(st.sampled_from(("float_val", "double_val", "half_val", "tensor_content")))

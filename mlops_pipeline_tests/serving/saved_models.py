@@ -1,7 +1,8 @@
 """A process that exports SavedModels that are odd, serves each by every protocol, and prints how.
 
 `python -m mlops_pipeline_tests.serving.saved_models FOLDER` prints JSON: name → `{"answers":
-protocol → answer}`, or `{"refused": sentence}` where the loader refuses it.
+protocol → answer, "versions": numbers, "outputs": description}`, or `{"refused": sentence}` where
+the loader refuses it.
 """
 
 import json
@@ -14,6 +15,7 @@ import numpy as np
 
 from mlops_pipeline.serving import loading
 from mlops_pipeline.serving.errors import StartError
+from mlops_pipeline.serving.protocols import tensorflow
 from mlops_pipeline.serving.settings import Place
 from mlops_pipeline_tests.serving.everywhere import answers
 
@@ -36,14 +38,21 @@ PARAMETERS: Mapping[str, Mapping[str, str]] = {
 }
 
 
+LATER: Mapping[str, str] = {"two versions": "several outputs"}
+"""Model → the model in the folder of its second version."""
+
+
 def main(folder: Path) -> None:
     """Export, load and ask every model."""
     import tensorflow as tf
 
     found = {}
-    for name, make in _models(tf).items():
+    models = _models(tf)
+    for name, make in models.items():
         where = folder / name
         _export(tf, make(), where / "1")
+        if name in LATER:
+            _export(tf, models[LATER[name]](), where / "2")
         found[name] = _ask(name, where)
     sys.stdout.write(json.dumps(found))
 
@@ -55,7 +64,11 @@ def _ask(name: str, folder: Path) -> dict[str, Any]:
         model = loading.load(folder, manifest, PARAMETERS.get(name, {}), graph_name=None)
     except StartError as error:
         return {"refused": str(error)}
-    return {"answers": answers(model, rows, datatype=datatype, refusals=True)}
+    return {
+        "answers": answers(model, rows, datatype=datatype, refusals=True),
+        "versions": [model.number, *model.unserved],
+        "outputs": tensorflow.describe(model, model.default)["outputs"],
+    }
 
 
 def _export(tf: Any, signatures: Mapping[str, Any], folder: Path) -> None:
@@ -93,6 +106,7 @@ def _models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
         "unknown rank": alone(lambda x: {"y": x * 2}, tf.TensorSpec(None, tf.float32, name="x")),
         "unknown length": alone(lambda x: {"y": tf.cumsum(x, axis=1)}, spec(None, None)),
         "several outputs": alone(lambda x: {"b": x[:, :1], "a": x * 2}),
+        "two versions": alone(lambda x: {"y": x}),
         "one of two outputs": alone(lambda x: {"b": x[:, :1], "a": x * 2}),
         "a named signature": lambda: {
             "serving_default": (lambda x: {"y": x}, (spec(None, 2),)),

@@ -47,6 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("unknown rank", DOUBLE),
         ("unknown length", [[1.0, 3.0, 6.0]]),
         ("several outputs", DOUBLE),
+        ("two versions", DOUBLE),
         ("one of two outputs", [[1.0], [3.0]]),
         ("a named signature", [[3.0, 6.0], [9.0, 13.5]]),
         ("one row at a time", [[2.0, 4.0]]),
@@ -64,6 +65,25 @@ def test_every_protocol_gives_the_models_own_answer(name: str, answer: Any, serv
                 assert row == pytest.approx(wanted, abs=1e-5), protocol
         else:
             assert given == answer, protocol
+
+
+def test_the_highest_version_is_served_and_the_others_are_known(served: Any) -> None:
+    assert served["two versions"]["versions"] == [2, 1]
+    assert served["text"]["versions"] == [1]
+
+
+def test_outputs_are_described_as_the_model_knows_them(served: Any) -> None:
+    def described(name: str) -> dict[str, tuple[str, list[str]]]:
+        return {
+            output: (info["dtype"], [dim["size"] for dim in info["tensor_shape"]["dim"]])
+            for output, info in served[name]["outputs"].items()
+        }
+
+    assert described("text")["label"] == ("DT_STRING", ["-1"])
+    several = {"a": ("DT_FLOAT", ["-1", "2"]), "b": ("DT_FLOAT", ["-1", "1"])}
+    assert described("several outputs") == several
+    assert described("unknown rank") == {"y": ("DT_INVALID", [])}
+    assert described("half floats")["y"][0] == "DT_HALF"
 
 
 def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:

@@ -17,6 +17,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import InferenceServerException
 
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import tensor_proto
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs
 from mlops_pipeline_tests.serving import servers
 from mlops_pipeline_tests.serving.servers import Server
 
@@ -71,6 +73,15 @@ def seldon(channel: grpc.Channel, service: str = "Seldon", method: str = "Predic
     )
 
 
+def tf_serving(channel: grpc.Channel, method: str, *, service: str = "PredictionService") -> Any:
+    """Return a method of TF Serving's stubs, which need the package `tensorflow` themselves."""
+    return channel.unary_unary(
+        f"/tensorflow.serving.{service}/{method}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=getattr(tfs, f"{method}Response").FromString,
+    )
+
+
 def test_seldon_rest_answers_as_the_reference_does(iris_folder: Path, client: httpx.Client) -> None:
     text = '{ "data": { "ndarray": [[5.964, 4.006, 2.081, 1.031]] } }'
     headers = {"Content-Type": "application/json"}
@@ -109,6 +120,10 @@ def test_all_protocols_give_the_same_scores(client: httpx.Client, iris: Server) 
         request.inputs.add(name="x", datatype="FP64", shape=[1, 4]).contents.fp64_contents[:] = ROW
         reply = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
         assert [list(reply.outputs[0].contents.fp64_contents)] == wanted
+        asked = tfs.PredictRequest(model_spec={"name": "classifier"})
+        tensor_proto.write(asked.inputs["features"], np.array([ROW]))
+        predicted = tf_serving(channel, "Predict")(asked, timeout=20)
+        assert [list(predicted.outputs["predict_proba"].double_val)] == wanted
         assert reply.model_version == inferred["model_version"]
 
 
@@ -155,7 +170,7 @@ def test_tritons_clients_read_the_metadata(iris: Server, iris_folder: Path) -> N
     digest = servers.digest_of(iris_folder)
     rest = tritonclient.http.InferenceServerClient(f"127.0.0.1:{iris.http_port}")
     rpc = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{iris.grpc_port}")
-    for version in ("", digest):
+    for version in ("", "1", digest):
         described = rpc.get_model_metadata("classifier", version, as_json=True)
         assert described["inputs"] == [
             {"name": "features", "datatype": "FP64", "shape": ["-1", "4"]}
@@ -163,6 +178,9 @@ def test_tritons_clients_read_the_metadata(iris: Server, iris_folder: Path) -> N
         by_rest = rest.get_model_metadata("classifier", version)
         assert by_rest["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}]
         assert described["versions"] == by_rest["versions"] == [digest]
+    (entry,) = rpc.get_model_repository_index(as_json=True)["models"]
+    assert {**entry, "reason": ""} == rest.get_model_repository_index()[0]
+    assert (entry["name"], entry["version"], entry["state"]) == ("classifier", digest, "READY")
     served = rpc.get_server_metadata(as_json=True)
     assert rest.get_server_metadata() == served
     assert served["extensions"] == ["binary_tensor_data"]
@@ -257,6 +275,19 @@ def test_tensorflow_answers_every_protocol(digits: Server, digits_folder: Path) 
         message.data.tensor.values.extend(IMAGE)
         reply = seldon(channel, "Model")(message, timeout=20)
         np.testing.assert_allclose([list(reply.data.tensor.values)], wanted, rtol=1e-5)
+        spec = {"name": "mnist-model", "version": {"value": 1}, "signature_name": "predict_images"}
+        asked = tfs.PredictRequest(model_spec=spec, output_filter=["scores"])
+        tensor_proto.write(asked.inputs["images"], np.array([IMAGE], np.float32))
+        predicted = tf_serving(channel, "Predict")(asked, timeout=20)
+        np.testing.assert_allclose([list(predicted.outputs["scores"].float_val)], wanted, rtol=1e-5)
+        metadata = tfs.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        described = tf_serving(channel, "GetModelMetadata")(metadata, timeout=20)
+        found = tfs.SignatureDefMap.FromString(described.metadata["signature_def"].value)
+        scores = found.signature_def["predict_images"].outputs["scores"]
+        assert [dim.size for dim in scores.tensor_shape.dim] == [-1, 10]
+        asking = tfs.GetModelStatusRequest(model_spec=spec)
+        status = tf_serving(channel, "GetModelStatus", service="ModelService")(asking, timeout=20)
+        assert status.model_version_status[0].state == tfs.ModelVersionStatus.AVAILABLE
         assert reply.meta.tags["model_digest"].string_value == servers.digest_of(digits_folder)
 
 
