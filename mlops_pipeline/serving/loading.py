@@ -118,7 +118,9 @@ def _find_example(folder: Path) -> Array | None:
     except (OSError, ValueError) as error:
         logger.warning("Not using %s: it cannot be read: %s", folder / artifact.EXAMPLE, error)
         return None
-    if rows.dtype.kind not in "fiub" or not rows.ndim:
+    if rows.dtype.kind == "U":
+        rows = rows.astype(object)
+    if rows.dtype.kind not in "fiubO" or not rows.ndim:
         logger.warning("Not using %s: it is not a list of rows", folder / artifact.EXAMPLE)
         return None
     return rows
@@ -199,7 +201,8 @@ def _predict(model: Model, rows: Array) -> bool:
 
 def _beside_another(signature: Signature, rows: Array) -> Scores | None:
     """Predict one row beside a different one; None if the model refuses that one."""
-    other = (rows[:1] == 0).astype(rows.dtype)
+    is_text = signature.dtype.kind == "O"
+    other = rows[:1] + b"x" if is_text else (rows[:1] == 0).astype(rows.dtype)
     try:
         return predict(signature, np.concatenate([rows[:1], other]))
     except RequestError:
@@ -235,6 +238,8 @@ def _guesses(signature: Signature) -> tuple[Array, ...]:
     if signature.row_shape is None:
         return ()
     shape = (1, *(max(size, 1) for size in signature.row_shape))
+    if signature.dtype.kind == "O":
+        return np.full(shape, b"", object), np.full(shape, b"text", object)
     return np.zeros(shape, signature.dtype), np.ones(shape, signature.dtype)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import batch_limits
+from mlops_pipeline.serving import batch_limits, texts
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
 from mlops_pipeline.serving.errors import RequestError
@@ -27,6 +27,7 @@ class Signature:
     row_shape: tuple[int, ...] | None
     """Shape of one row, without the batch: (4,). -1 if the length varies; None: any shape."""
     dtype: np.dtype[Any]
+    """Type of the rows; object: strings, as bytes."""
     outputs: tuple[str, ...]
     """Every output that may be requested by name."""
     default_outputs: tuple[str, ...]
@@ -252,6 +253,10 @@ def conform(signature: Signature, values: Array) -> Array:
         _check_shape(signature, shape)
     if not shape[0]:
         raise RequestError("EMPTY_BATCH", "the batch is empty; send at least one row")
+    if signature.dtype.kind == "O":
+        return texts.conform(values)
+    if values.dtype.kind not in "fiub":
+        raise RequestError("WRONG_TYPE", f"the model expects {signature.dtype.name}, got text")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         _check_missing(signature, values)
     if values.dtype == signature.dtype:

@@ -60,16 +60,19 @@ def type_name(dtype: "np.dtype[Any]") -> str:
     return name
 
 
-def read(tensor: pb.TensorProto, *, where: str) -> Array:
-    """Return the numbers of a tensor in its shape.
+def read(tensor: pb.TensorProto, *, where: str, text: bool = False) -> Array:
+    """Return the numbers of a tensor in its shape; with `text`, the strings of DT_STRING as bytes.
 
     `where` begins an error's message.
 
     Raises:
-        RequestError: its type is not one of numbers, or its values do not match type and shape.
+        RequestError: it has another type, or its values do not match type and shape.
     """
     shape = _shape(tensor, where)
-    if tensor.dtype not in _DTYPES and tensor.dtype != pb.DT_BFLOAT16:
+    if text is not (tensor.dtype == pb.DT_STRING):
+        expected = "text: DT_STRING" if text else "numbers"
+        raise RequestError("WRONG_TYPE", f"{where} is {_name(tensor.dtype)}; expected {expected}")
+    if not text and tensor.dtype not in _DTYPES and tensor.dtype != pb.DT_BFLOAT16:
         known = ", ".join(map(pb.DataType.Name, (*_DTYPES, pb.DT_BFLOAT16)))
         raise RequestError(
             "WRONG_TYPE", f"{where} is {_name(tensor.dtype)}; expected numbers: {known}"
@@ -83,6 +86,8 @@ def read(tensor: pb.TensorProto, *, where: str) -> Array:
                 f"tensor_content, got {field.name}",
             )
     values = _content(tensor, where) if tensor.tensor_content else _values(tensor, wanted, where)
+    if tensor.dtype == pb.DT_STRING and prod(shape) > values.size:
+        raise RequestError("WRONG_SHAPE", f"{where} has shape {shape}, but {values.size} strings")
     if not tensor.tensor_content and 0 < values.size < prod(shape) <= _MOST_REPEATED:
         values = np.pad(values, (0, prod(shape) - values.size), mode="edge")
     if values.size != prod(shape):
@@ -106,6 +111,8 @@ def _name(dtype: int) -> str:
 
 def _content(tensor: pb.TensorProto, where: str) -> Array:
     """Return the numbers in `tensor_content`."""
+    if tensor.dtype == pb.DT_STRING:
+        raise RequestError("WRONG_INPUT", f"{where}: send strings in string_val")
     content, dtype = tensor.tensor_content, _DTYPES.get(tensor.dtype, np.dtype(np.uint16))
     if len(content) % dtype.itemsize:
         raise RequestError(
@@ -123,6 +130,8 @@ def _content(tensor: pb.TensorProto, where: str) -> Array:
 def _values(tensor: pb.TensorProto, field: str, where: str) -> Array:
     """Return the numbers in the field of the tensor's type."""
     dtype = _DTYPES.get(tensor.dtype)
+    if field == "string_val":
+        return np.array([*tensor.string_val, None], dtype=object)[:-1]
     if field in _PACKED:
         assert dtype is not None
         only_values = pb.TensorProto()

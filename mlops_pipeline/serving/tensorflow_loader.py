@@ -94,7 +94,7 @@ def _signature(name: str, function: Any, loaded: object) -> Signature:
         name=name,
         input=input_name,
         row_shape=tuple(-1 if size is None else size for size in spec.shape[1:]) if rank else None,
-        dtype=_numpy_type(spec.dtype) or np.dtype(np.float32),
+        dtype=_row_type(spec.dtype) or np.dtype(np.float32),
         outputs=served,
         default_outputs=served,
         compute=_caller(function, input_name, loaded),
@@ -107,8 +107,7 @@ def _signature(name: str, function: Any, loaded: object) -> Signature:
 def _described(name: str, spec: Any) -> Tensor:
     """Describe an output of a known rank."""
     shape = tuple(-1 if size is None else size for size in spec.shape)
-    floats = np.dtype(np.float32) if spec.dtype.is_floating else np.dtype(object)
-    return Tensor(name, shape, datatype_of(_numpy_type(spec.dtype) or floats))
+    return Tensor(name, shape, datatype_of(_row_type(spec.dtype) or np.dtype(object)))
 
 
 def _input(function: Any) -> tuple[str, Any]:
@@ -126,9 +125,9 @@ def _input(function: Any) -> tuple[str, Any]:
         raise _UnservableError(
             f"it has a {type(spec).__name__} as input ({name!r}), expected a tensor"
         )
-    if _numpy_type(spec.dtype) is None and not spec.dtype.is_floating:
+    if _row_type(spec.dtype) is None:
         raise _UnservableError(
-            f"its input has the type {spec.dtype.name} ({name!r}), expected numbers"
+            f"its input has the type {spec.dtype.name} ({name!r}), expected numbers or text"
         )
     if spec.shape.rank == 0:
         raise _UnservableError(f"its input is a single number ({name!r}), expected rows")
@@ -139,6 +138,13 @@ def _numpy_type(dtype: Any) -> "np.dtype[Any] | None":
     """Return numpy's type for one of TensorFlow's, None if a request cannot contain it."""
     found: np.dtype[Any] = np.dtype(dtype.as_numpy_dtype)
     return found if found in DATATYPES else None
+
+
+def _row_type(dtype: Any) -> "np.dtype[Any] | None":
+    """Return the type of a request's rows for one of TensorFlow's; None if there is none."""
+    if dtype == tf.string:
+        return np.dtype(object)
+    return _numpy_type(dtype) or (np.dtype(np.float32) if dtype.is_floating else None)
 
 
 def _why_not(spec: Any, batch: int | None) -> str | None:
@@ -160,7 +166,7 @@ def _caller(
 ) -> Callable[[Array, Sequence[str]], Sequence[object]]:
     """Return the function that calls a signature with a tensor of the rows."""
     wanted = function.structured_input_signature[1][input_name].dtype
-    is_cast = _numpy_type(wanted) is None
+    is_cast = _numpy_type(wanted) is None and wanted.is_floating
 
     def compute(rows: Array, names: Sequence[str], owner: object = loaded) -> list[object]:
         tensor = tf.constant(rows)

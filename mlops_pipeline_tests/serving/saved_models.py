@@ -5,6 +5,7 @@ protocol → answer, "versions": numbers, "outputs": description}`, or `{"refuse
 the loader refuses it.
 """
 
+import base64
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -13,10 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import loading
+from mlops_pipeline.serving import loading, tensor_proto
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs_pb
 from mlops_pipeline.serving.errors import StartError
+from mlops_pipeline.serving.messages import Request
+from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import tensorflow
+from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.settings import Place
+from mlops_pipeline_tests.serving import at_once
 from mlops_pipeline_tests.serving.everywhere import answers
 
 LONG = 2**53 + 1
@@ -64,10 +70,30 @@ def _ask(name: str, folder: Path) -> dict[str, Any]:
         model = loading.load(folder, manifest, PARAMETERS.get(name, {}), graph_name=None)
     except StartError as error:
         return {"refused": str(error)}
+    if model.default.dtype.kind == "O":
+        return {"texts": _ask_texts(model)}
     return {
         "answers": answers(model, rows, datatype=datatype, refusals=True),
         "versions": [model.number, *model.unserved],
         "outputs": tensorflow.describe(model, model.default)["outputs"],
+    }
+
+
+def _ask_texts(model: Model) -> dict[str, Any]:
+    """Return protocol → answer to one row of text, and of bytes that are not text."""
+    binary = base64.b64encode(b"\xff\x00").decode()
+    body = json.dumps({"instances": ["ü", {"b64": binary}]}).encode()
+    request = tfs_pb.PredictRequest(model_spec={"name": model.name})
+    rows = np.array(["ü".encode(), b"\xff\x00"], dtype=object)
+    tensor_proto.write(request.inputs[model.default.input], rows)
+    message = json.dumps({"binData": binary}).encode()
+    predicted = at_once.tensorflow.predict(model, Request(body))
+    answered = at_once.seldon.predictions(Unit(model, "image:1"), Request(message))
+    lengths = at_once.tensorflow_grpc.predict(model, request).outputs["y"]
+    return {
+        "TF": json.loads(predicted.body)["predictions"],
+        "TF gRPC": list(lengths.int_val),
+        "seldon binData": json.loads(answered.body)["data"]["tensor"]["values"],
     }
 
 
@@ -134,6 +160,9 @@ def _models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
             ),
         },
         "text comes in": alone(lambda x: {"y": tf.strings.length(x)}, spec(None, dtype=tf.string)),
+        "complex comes in": alone(
+            lambda x: {"y": tf.math.real(x)}, spec(None, 2, dtype=tf.complex64)
+        ),
         "a number comes in": alone(lambda x: {"y": x * 2}, spec()),
         "ragged": alone(
             lambda x: {"y": x.row_lengths()}, tf.RaggedTensorSpec((None, None), tf.float32)

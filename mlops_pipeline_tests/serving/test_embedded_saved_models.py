@@ -72,6 +72,14 @@ def test_the_highest_version_is_served_and_the_others_are_known(served: Any) -> 
     assert served["text"]["versions"] == [1]
 
 
+def test_text_and_bytes_come_in(served: Any) -> None:
+    assert served["text comes in"]["texts"] == {
+        "TF": [2, 2],
+        "TF gRPC": [2, 2],
+        "seldon binData": [2],
+    }
+
+
 def test_outputs_are_described_as_the_model_knows_them(served: Any) -> None:
     def described(name: str) -> dict[str, tuple[str, list[str]]]:
         return {
@@ -113,7 +121,7 @@ def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
         ("columns first", "the output 'y' has shape [2, 1] for 1 rows; its first axis must be"),
         ("two inputs", "'serving_default': it has 2 inputs ('a', 'b'), expected one."),
         ("a signature that cannot be served", "to one of serving_default."),
-        ("text comes in", "its input has the type string ('x'), expected numbers."),
+        ("complex comes in", "the type complex64 ('x'), expected numbers or text."),
         ("a number comes in", "its input is a single number ('x'), expected rows."),
         ("ragged", "it has 2 inputs ('x', 'x_1'), expected one."),
         ("nothing", "'serving_default': it has no output."),

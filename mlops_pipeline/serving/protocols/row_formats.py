@@ -6,6 +6,7 @@ https://www.tensorflow.org/tfx/serving/api_rest
 from collections.abc import Collection
 from typing import Any, cast
 
+from mlops_pipeline.serving import texts
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.payloads import find_one, numbers
@@ -31,11 +32,28 @@ def read_rows(
         raise RequestError("NO_DATA", f"{whole} must have either `instances` or `inputs`")
     where = f"{parent}.{given}" if parent else given
     rows, is_by_row = document.pop(given), given == "instances"
-    if is_by_row and type(rows) is list and rows and type(rows[0]) is dict:
+    if is_by_row and type(rows) is list and rows and _is_named(rows[0]):
         rows = [_only_input(signature, row, where) for row in rows]
-    elif not is_by_row and type(rows) is dict:
+    elif not is_by_row and _is_named(rows):
         rows = _only_input(signature, rows, where)
+    if signature.dtype.kind == "O":
+        rows = texts.decoded(rows, where=where)
+    elif _is_base64(rows[0] if type(rows) is list and rows else rows):
+        raise RequestError(
+            "WRONG_TYPE",
+            f"{where} has text in base64, but the model expects {signature.dtype.name} of shape "
+            f"{signature.expected_shape()}; send numbers",
+        )
     return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)
+
+
+def _is_named(value: object) -> bool:
+    """Say whether a value is an object of inputs; `{"b64": …}` is a string."""
+    return type(value) is dict and not _is_base64(value)
+
+
+def _is_base64(value: object) -> bool:
+    return type(value) is dict and value.keys() == {texts.BASE64}
 
 
 def _only_input(signature: Signature, tensors: object, where: str) -> object:

@@ -3,7 +3,8 @@
 `data.ndarray` is answered with `data.ndarray`, `data.tensor` with `data.tensor`, `data.tftensor` (a
 TensorProto in protobuf's JSON) with `data.tftensor`. `jsonData` that is `{"instances": rows}` is
 answered with `{"predictions": scores}`, `{"inputs": rows}` with `{"outputs": scores}` (see
-`row_formats`), and a bare list of rows with a bare list.
+`row_formats`), and a bare list of rows with a bare list. `strData` and `binData` are one string for
+a model that takes text, and answered with `data`.
 
 https://docs.seldon.io/projects/seldon-core/en/v1/reference/apis/external-prediction.html
 """
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mlops_pipeline.serving import failures, tensor_proto
+from mlops_pipeline.serving import failures, tensor_proto, texts
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
@@ -59,6 +60,10 @@ async def predictions(unit: Unit, request: Request) -> Answer:
     meta = answer_meta(unit, message.get("meta"), puid=request.puid)
     find_one(message, _KINDS, where="the body")
     data = message.get("data")
+    if data is None and (given := find_one(message, _TEXTS, where="the body")):
+        rows = _text_row(unit.model.default, given, message[given])
+        scores = await scores_of(unit.model, unit.model.default, rows)
+        return answer({"data": _written(unit, "tensor", scores), "meta": meta})
     if data is None and "jsonData" in message:
         return answer(
             {
@@ -171,6 +176,7 @@ async def scores_of(model: Model, signature: Signature, values: Array) -> Array:
 
 
 _KINDS = ("data", "jsonData", "strData", "binData", "customData")
+_TEXTS = ("strData", "binData")
 _ENCODINGS = ("ndarray", "tensor", "tftensor")
 
 
@@ -189,19 +195,37 @@ async def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]
         rows = read_tensor(data["tensor"], body, wanted=signature.dtype)
     elif given == "tftensor":
         where = "data.tftensor"
-        rows = tensor_proto.read(
-            tensor_proto.from_json(data.pop("tftensor"), where=where), where=where
-        )
+        tensor = tensor_proto.from_json(data.pop("tftensor"), where=where)
+        rows = tensor_proto.read(tensor, where=where, text=signature.dtype.kind == "O")
     else:
         raise RequestError("NO_DATA", NO_DATA)
     rows = ordered(signature, names, rows) if names else rows
-    scores = await scores_of(unit.model, signature, rows)
+    return _written(unit, given, await scores_of(unit.model, signature, rows))
+
+
+def _written(unit: Unit, given: str, scores: Array) -> dict[str, Any]:
+    """Return scores in an encoding; as ndarray if a tensor cannot represent them."""
     columns = column_names(unit, scores)
     if given == "tensor" and scores.dtype.kind in "fiu":
         return {"names": columns, "tensor": {"shape": scores.shape, "values": scores.ravel()}}
     if given == "tftensor" and scores.dtype.kind in "fiu":
         return {"names": columns, "tftensor": tensor_proto.to_json(scores)}
     return {"names": columns, "ndarray": listed(scores)}
+
+
+def _text_row(signature: Signature, given: str, content: object) -> Array:
+    """Return the one row in `strData`, or in `binData`, for a model that takes text.
+
+    Raises:
+        RequestError: the model takes numbers, or the content is not a string (in base64).
+    """
+    if signature.dtype.kind != "O":
+        raise no_rows(signature, given)
+    if given == "binData":
+        return texts.single(signature.row_shape, texts.from_base64(content, where=given))
+    if type(content) is not str:
+        raise RequestError("WRONG_TYPE", f"{given} must be a string")
+    return texts.single(signature.row_shape, content)
 
 
 def read_tensor(

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import ListValue, Value
 
-from mlops_pipeline.serving import packed, tensor_proto
+from mlops_pipeline.serving import packed, tensor_proto, texts
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
@@ -27,7 +27,7 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     Raises:
         RequestError: the message has no numbers that the model can answer.
     """
-    kind = request.WhichOneof("data_oneof")
+    kind, signature = request.WhichOneof("data_oneof"), unit.model.default
     response = pb.SeldonMessage(meta=_meta(unit, request.meta))
     if kind == "data":
         await _answer_data(unit, request.data, response.data)
@@ -35,8 +35,12 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
         asked = _plain(request.jsonData)
         answered = await seldon.json_data(unit, asked, None)
         ParseDict(_listed(answered), response.jsonData)
+    elif kind in ("strData", "binData") and signature.dtype.kind == "O":
+        rows = texts.single(signature.row_shape, getattr(request, kind))
+        scores = await seldon.scores_of(unit.model, signature, rows)
+        _write(unit, "tensor", scores, response.data)
     else:
-        raise seldon.no_rows(unit.model.default, kind)
+        raise seldon.no_rows(signature, kind)
     return response
 
 
@@ -86,7 +90,8 @@ async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData)
     if kind == "tensor":
         rows = _tensor(data.tensor, where="data.tensor")
     elif kind == "tftensor":
-        rows = tensor_proto.read(data.tftensor, where="data.tftensor")
+        text = signature.dtype.kind == "O"
+        rows = tensor_proto.read(data.tftensor, where="data.tftensor", text=text)
     elif kind == "ndarray":
         rows = numbers(
             _rows(data.ndarray),
@@ -97,7 +102,11 @@ async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData)
     else:
         raise seldon.no_rows(signature, None)
     rows = ordered(signature, list(data.names), rows) if data.names else rows
-    scores = await seldon.scores_of(unit.model, signature, rows)
+    _write(unit, kind, await seldon.scores_of(unit.model, signature, rows), answer)
+
+
+def _write(unit: Unit, kind: str, scores: Array, answer: pb.DefaultData) -> None:
+    """Write scores in an encoding; as ndarray if a tensor cannot represent them."""
     answer.names.extend(seldon.column_names(unit, scores))
     if kind == "tftensor" and scores.dtype.kind in "fiu":
         tensor_proto.write(answer.tftensor, scores, by_content=True)

@@ -56,7 +56,9 @@ def _rows(signature: Signature, request: pb.PredictRequest) -> Array:
     """Return the rows in the one input of a request."""
     check_input(signature, request.inputs.keys(), where="inputs")
     return tensor_proto.read(
-        request.inputs[signature.input], where=f"the input {signature.input!r}"
+        request.inputs[signature.input],
+        where=f"the input {signature.input!r}",
+        text=signature.dtype.kind == "O",
     )
 
 
