@@ -201,8 +201,8 @@ def _missing(signature: Signature) -> Schema:
 def _rows(signature: Signature) -> Schema:
     """Return the schema of a batch of rows: at least one, each of the model's shape."""
     schema: Schema = {"type": "number", "minimum": -1e30, "maximum": 1e30, **_missing(signature)}
-    if signature.dtype.kind == "b":
-        schema = {"type": "boolean"}
+    if signature.dtype.kind in "bO":
+        schema = {"type": "boolean" if signature.dtype.kind == "b" else "string"}
     if signature.row_shape is None:
         schema = {}
     for size in reversed(signature.row_shape or ()):

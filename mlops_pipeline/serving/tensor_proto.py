@@ -123,7 +123,7 @@ def _content(tensor: pb.TensorProto, where: str) -> Array:
     if dtype.kind == "b" and values.view(np.uint8).max() > 1:
         raise RequestError("WRONG_TYPE", f"{where}: a byte of DT_BOOL must be 0 or 1")
     if tensor.dtype == pb.DT_BFLOAT16:
-        return _from_brain_floats(values)
+        return packed.from_brain_floats(values)
     return values.astype(dtype)  # A copy in aligned memory that can be written to.
 
 
@@ -145,13 +145,8 @@ def _values(tensor: pb.TensorProto, field: str, where: str) -> Array:
     check_numbers(values, stored, said=f"{where} is {_name(tensor.dtype)}")
     values = values.astype(stored)
     if tensor.dtype == pb.DT_BFLOAT16:
-        return _from_brain_floats(values)
+        return packed.from_brain_floats(values)
     return values.view(np.float16) if field == "half_val" else values
-
-
-def _from_brain_floats(bits: Array) -> Array:
-    """Return bfloat16 as float32, whose first half it is."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def write(tensor: pb.TensorProto, values: Array, *, by_content: bool = False) -> None:

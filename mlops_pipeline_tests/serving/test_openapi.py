@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -60,6 +61,13 @@ def test_every_reference_leads_to_a_schema() -> None:
     document = openapi.document(UNIT)
     schemas = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert set(references(document)) == schemas
+
+
+def test_rows_of_text_are_strings() -> None:
+    unit = toy_unit(toy_model(replace(toy_signature(), dtype=np.dtype(object), row_shape=())))
+    schemas = openapi.document(unit)["components"]["schemas"]
+    rows = schemas["PredictRequest"]["oneOf"][0]["properties"]["instances"]
+    assert rows["items"] == {"type": "string"}
 
 
 def test_rows_have_the_models_shape() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -179,6 +180,18 @@ def test_binary_tensors_are_answered_as_json_or_as_bytes() -> None:
         "parameters": {"binary_data_size": 16},
     }
     assert np.frombuffer(answer.body[int(length) :]).tolist() == [10.0, -10.0]
+
+
+def test_tritons_brain_floats_are_read() -> None:
+    content = np.array([ROW], ml_dtypes.bfloat16).tobytes()
+    document = {"inputs": [of_bytes(8, datatype="BF16")]}
+    answer = json.loads(v2.infer(MODEL, binary(document, content)).body)
+    assert answer["outputs"][0]["data"] == [10.0, -10.0]
+    request = pb.ModelInferRequest(model_name="classifier", raw_input_contents=[content])
+    request.inputs.add(datatype="BF16", shape=[1, 4])
+    outputs = v2_grpc.infer(MODEL, request).raw_output_contents
+    assert np.frombuffer(outputs[0]).tolist() == [10.0, -10.0]
+    assert ask({"inputs": [tensor(datatype="BF16")]})["outputs"][0]["data"] == [10.0, -10.0]
 
 
 def test_a_model_may_change_the_rows_of_a_binary_tensor_too() -> None:

@@ -54,7 +54,7 @@ async def predict(model: Model, request: Request) -> Answer:
     return answer({"outputs": _by_column(scores)})
 
 
-def _written(name: str, values: Array) -> object:
+def _written(name: str, values: Array) -> Any:
     """Return scores as JSON; strings of an output whose name ends in `_bytes` are in base64."""
     if values.dtype.kind != "O" or not name.endswith(_BINARY):
         return listed(values)

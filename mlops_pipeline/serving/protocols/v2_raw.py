@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mlops_pipeline.serving import packed
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.scores import DATATYPES as NAMES
@@ -25,16 +26,21 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.i
 """V2's type of an input → numpy's. BYTES is missing: these models accept numbers."""
 
 
+BRAIN_FLOAT = "BF16"
+"""Triton's name of the upper half of a 32-bit float, which numpy lacks: it becomes FP32."""
+
+
 def type_of(datatype: object) -> np.dtype[Any]:
     """Return numpy's type for an input's datatype.
 
     Raises:
-        RequestError: it is not one of `DATATYPES`.
+        RequestError: it is not one of `DATATYPES`, nor BF16.
     """
+    if datatype == BRAIN_FLOAT:
+        return np.dtype(np.float32)
     if type(datatype) is not str or datatype not in DATATYPES:
-        raise RequestError(
-            "WRONG_TYPE", f"an input's datatype must be one of {', '.join(DATATYPES)}"
-        )
+        known = ", ".join((*DATATYPES, BRAIN_FLOAT))
+        raise RequestError("WRONG_TYPE", f"an input's datatype must be one of {known}")
     return DATATYPES[datatype]
 
 
@@ -44,12 +50,15 @@ def read(content: bytes | memoryview, datatype: object, *, where: str) -> Array:
     Raises:
         RequestError: the datatype is unknown, or the bytes are not such a tensor.
     """
-    dtype = type_of(datatype)
+    is_brain = datatype == BRAIN_FLOAT
+    dtype = np.dtype(np.uint16) if is_brain else type_of(datatype)
     if len(content) % dtype.itemsize:
         raise RequestError("WRONG_SHAPE", f"{where} is not a tensor of {datatype}")
     values: Array = np.frombuffer(content, dtype=dtype.newbyteorder("<"))
     if dtype.kind == "b" and values.size and values.view(np.uint8).max() > 1:
         raise RequestError("WRONG_TYPE", f"{where}: a byte of BOOL must be 0 or 1")
+    if is_brain:
+        return packed.from_brain_floats(values)
     return values.copy()  # `content` cannot be written, and may not be aligned.
 
 
