@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -236,6 +238,54 @@ def test_grpc_refuses_in_a_sentence(
             with pytest.raises(grpc.RpcError) as caught:
                 call(request, timeout=20)
             assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+SELDON_CLIENT = Path(sys.prefix) / "seldon-client" / "bin" / "python"
+ASK_BY_SELDONS_CLIENT = """
+import json, sys
+import numpy as np
+from google.protobuf.json_format import MessageToDict
+from seldon_core.seldon_client import SeldonClient
+rows, answers = np.array([json.loads(sys.argv[3])]), {}
+for transport, endpoint in zip(("rest", "grpc"), sys.argv[1:3]):
+    client = SeldonClient(microservice_endpoint=endpoint)
+    for name, asked in {
+        "tensor": {"data": rows},
+        "ndarray": {"data": rows, "payload_type": "ndarray"},
+        "jsonData": {"json_data": {"instances": rows.tolist()}},
+        "strData": {"str_data": "x"},
+        "binData": {"bin_data": b"x"},
+    }.items():
+        found = client.microservice(method="predict", transport=transport, **asked)
+        whole = MessageToDict(found.response) if found.success else None
+        answers[f"{transport} {name}"] = whole or f"{found.msg} {found.response}"
+print(json.dumps(answers))
+"""
+
+
+@pytest.mark.skipif(
+    not SELDON_CLIENT.exists(), reason="`make test` installs Seldon's client; run that"
+)
+def test_seldons_client_gets_the_kind_that_it_sends(iris: Server, client: httpx.Client) -> None:
+    """A TensorProto is missing: the client makes it with TensorFlow, which it does not install."""
+    endpoints = [f"127.0.0.1:{port}" for port in (iris.http_port, iris.grpc_port)]
+    done = subprocess.run(
+        [str(SELDON_CLIENT), "-W", "ignore", "-c", ASK_BY_SELDONS_CLIENT, *endpoints, str(ROW)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    asked = {"data": {"ndarray": [ROW]}}
+    (wanted,) = client.post("/predict", json=asked).json()["data"]["ndarray"]
+    for transport in ("rest", "grpc"):
+        assert answers[f"{transport} tensor"]["data"]["tensor"]["values"] == wanted
+        assert answers[f"{transport} ndarray"]["data"]["ndarray"] == [wanted]
+        assert answers[f"{transport} jsonData"]["jsonData"] == {"predictions": [wanted]}
+        for kind in ("strData", "binData"):
+            assert f"{kind} does not contain rows of numbers" in answers[f"{transport} {kind}"]
 
 
 def test_nobody_can_unload_the_model(client: httpx.Client, iris: Server) -> None:
