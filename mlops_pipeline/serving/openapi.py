@@ -14,6 +14,15 @@ Schema = dict[str, Any]
 
 OBJECT: Schema = {"type": "object"}
 STRING: Schema = {"type": "string"}
+TENSOR_PROTO: Schema = {
+    "type": "object",
+    "description": "TensorFlow's TensorProto in protobuf's JSON",
+    "properties": {
+        "dtype": {"type": "string", "enum": ["DT_FLOAT", "DT_DOUBLE"]},
+        "tensorShape": OBJECT,
+        "tensorContent": STRING,
+    },
+}
 SHAPE: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 
 
@@ -232,6 +241,7 @@ def _seldon_schemas(rows: Schema, tensor: Schema, names: Schema) -> Schema:
         "oneOf": [
             _object({"names": names, "ndarray": rows}, required=("ndarray",)),
             _object({"names": names, "tensor": tensor}, required=("tensor",)),
+            _object({"names": names, "tftensor": TENSOR_PROTO}, required=("tftensor",)),
         ]
     }
     scores: Schema = {"names": names, "ndarray": {"type": "array", "items": {}}, "tensor": tensor}
