@@ -328,7 +328,7 @@ def test_every_file_of_the_training_code_is_documented(monkeypatch: pytest.Monke
     named = {path.parent / "" if path.parent.name == "tasks" else path for path in read}
     parent = Path(worker.__file__).parents[1]
     assert {path.relative_to(parent).as_posix() for path in named} == {
-        name.rstrip("/") for name in re.findall(r"`(catalog/[^`]+)`", said)
+        name.rstrip("/") for name in re.findall(r"`((?:catalog|serving)/[^`]+)`", said)
     }
 
 

@@ -24,6 +24,7 @@ from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
 from mlops_pipeline.delivery.references import DatasetRef
 from mlops_pipeline.resources.platform import PlatformResource
+from mlops_pipeline.serving.schema import Schema
 
 
 def dataset_asset(
@@ -38,7 +39,7 @@ def dataset_asset(
         deps=[store_key],
         description=f"The data of {spec.name}: an immutable snapshot in the object store.",
         group_name=model_group(platform, spec.name),
-        kinds={"numpy", "s3"},
+        kinds={"pandas" if spec.dataset.has_cells else "numpy", "s3"},
         owners=OWNERS,
         op_tags=step_tags(key),
         required_resource_keys={"platform"},
@@ -89,7 +90,9 @@ def _metadata(spec: ModelSpec, snapshot: Snapshot, datasets: DatasetStore) -> di
 def _schema(spec: ModelSpec, *, describes_each: bool) -> dg.TableSchema:
     dataset, target = spec.dataset, spec.task.target
     names = dataset.names() if describes_each else (f"{dataset.features} features",)
-    columns = {**dict.fromkeys(names, "float"), target: "string" if dataset.classes else "float"}
+    known = {column.name: column.type for column in (dataset.schema or Schema(())).columns}
+    columns = {name: known.get(name, "float") for name in names}
+    columns[target] = "string" if dataset.classes else "float"
     return dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.catalog import describing_columns
 from mlops_pipeline.catalog.plotting import draw_histogram, new_figure, save
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec
 
@@ -39,7 +40,21 @@ def write_description(spec: ModelSpec, dataset: Dataset, folder: Path) -> None:
     rows, labels = dataset.x_train, dataset.y_train
     report: dict[str, Any] = {"features": [], "samples": []}
     problems: list[str] = []
-    if rows.ndim == 2 and rows.size and labels.shape == rows.shape[:1]:
+    if spec.dataset.has_cells:
+        path = folder / HISTOGRAMS
+        attempt(
+            "describe the columns",
+            problems,
+            lambda: report.update(
+                describing_columns.tables(spec, rows, labels, statistics=_statistics)
+            ),
+        )
+        attempt(
+            f"draw {path.name}",
+            problems,
+            lambda: describing_columns.plot(spec, rows, labels, path),
+        )
+    elif rows.ndim == 2 and rows.size and labels.shape == rows.shape[:1]:
         attempt("describe the features", problems, lambda: report.update(_tables(spec, dataset)))
         _draw(spec, dataset, folder, problems)
     if problems:

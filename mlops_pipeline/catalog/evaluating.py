@@ -36,8 +36,11 @@ def evaluate(
     """
     import numpy as np
 
+    from mlops_pipeline.serving.cells import pack
+
     targets, task = dataset.y_test, spec.task
-    np.savez_compressed(folder / HOLDOUT, x=dataset.x_test, y=targets, scores=predictions)
+    rows: dict[str, Any] = pack("x", dataset.x_test)
+    np.savez_compressed(folder / HOLDOUT, **rows, y=targets, scores=predictions)
     tables = {"metrics": _metrics(spec, targets, predictions)}
     problems: list[str] = []
     attempt(

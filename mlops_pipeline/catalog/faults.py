@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mlops_pipeline.serving import frameworks
 from mlops_pipeline.serving.batch_limits import MOST_ROWS, MOST_SECONDS
+from mlops_pipeline.serving.schema import CellError, Schema
 
 if TYPE_CHECKING:
     from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
@@ -39,6 +40,7 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
         yield f"framework is {spec.framework!r}, but {missing}"
     yield from _of_function("train", spec.train, arguments=3)
     yield from _of_dataset(spec.dataset)
+    yield from _of_schema(spec.dataset, spec.framework)
     yield from _of_server(spec.server, spec.framework)
     task_problems = list(spec.task.faults(spec.dataset))
     yield from task_problems
@@ -49,7 +51,7 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
             f"training_timeout is {spec.training_timeout!r}; it must be a number of seconds "
             "greater than 0"
         )
-    yield from _of_row("example", spec.example, spec.dataset.features)
+    yield from _of_example(spec.example, spec.dataset)
     # Without usable classes, the number of outputs is unknown.
     wanted = None if task_problems else spec.task.count_outputs(spec.dataset)
     yield from _of_output_names(spec.output_names, wanted)
@@ -75,6 +77,50 @@ def _of_dataset(dataset: "DatasetSpec") -> Iterator[str]:
         ends = getattr(dataset, field)
         if ends is not None and not _is_range(ends):
             yield f"dataset.{field} is {ends!r}; it must be (minimum, maximum) or None"
+
+
+def _of_schema(dataset: "DatasetSpec", framework: object) -> Iterator[str]:
+    schema: object = dataset.schema
+    if schema is None:
+        return
+    if not isinstance(schema, Schema):
+        yield f"dataset.schema is {schema!r}; it must be a Schema or None"
+        return
+    problems = list(schema.faults())
+    yield from (f"dataset.schema: {problem}" for problem in problems)
+    if problems:
+        return
+    if dataset.features != len(schema.columns):
+        yield (
+            f"dataset.features is {dataset.features!r}, but the schema has {len(schema.columns)} "
+            "columns; leave it out"
+        )
+    if dataset.feature_names != schema.names:
+        yield "dataset.feature_names differ from the columns of the schema; leave them out"
+    if dataset.value_range is not None:
+        yield "dataset.value_range is set beside a schema; give each column its range"
+    fitting = frameworks.find_framework(framework)
+    if fitting and schema.form not in fitting.forms:
+        yield (
+            f"dataset.schema is for a {schema.form}, which a {fitting.title} model does not take; "
+            f"it takes: {', '.join(fitting.forms)}"
+        )
+
+
+def _of_example(row: object, dataset: "DatasetSpec") -> Iterator[str]:
+    schema = dataset.schema
+    if not isinstance(schema, Schema) or any(schema.faults()) or _is_empty(row):
+        yield from _of_row("example", row, dataset.features)
+        return
+    values = _items(row)
+    if isinstance(row, str) or len(values) != len(schema.columns):
+        yield f"example is {row!r}; it must be a tuple with a value for each column of the schema"
+        return
+    for column, value in zip(schema.columns, values, strict=True):
+        try:
+            column.read(value)
+        except CellError as error:
+            yield f"example, column {column.name!r}: {error}"
 
 
 def _of_feature_names(dataset: "DatasetSpec") -> Iterator[str]:

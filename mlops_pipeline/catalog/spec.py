@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.catalog import faults
 from mlops_pipeline.catalog.tasks import Classification, Metric, Task
 from mlops_pipeline.serving.artifact import Tensor
+from mlops_pipeline.serving.schema import ARRAY, Schema
 from mlops_pipeline.settings.models import DEFAULT_NAMESPACE, check_resources
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ class Dataset:
     """Training rows and hold-out rows."""
 
     x_train: "NDArray[Any]"
-    """Features, float, shape [n, features]."""
+    """Features, float, shape [n, features]. With a schema also a data frame, or strings [n]."""
     y_train: "NDArray[Any]"
     """Targets, shape [n]: class numbers (integers), or numbers."""
     x_test: "NDArray[Any]"
-    """Hold-out features, shape [m, features]; never seen in training."""
+    """Hold-out features, as `x_train`; never seen in training."""
     y_test: "NDArray[Any]"
     """Hold-out targets, shape [m]."""
 
@@ -50,8 +51,8 @@ class DatasetSpec:
 
     load: Callable[[Path | None], Dataset]
     """Configured file or folder (None: the model's default) → the data."""
-    features: int
-    """Columns of x."""
+    features: int = 0
+    """Columns of x; 0: those of the schema."""
     classes: tuple[str, ...] = ()
     """Of a classification: name of each class number."""
     value_range: tuple[float, float] | None = None
@@ -60,6 +61,20 @@ class DatasetSpec:
     """Name of each column of x, for the UI and data files; empty: `x0`, `x1` …"""
     target_range: tuple[float, float] | None = None
     """Minimum and maximum of a target that is a number; None: any finite number."""
+    schema: Schema | None = None
+    """Columns of x, checked when the data are loaded and in each request; None: numbers."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.schema, Schema) and isinstance(self.schema.columns, tuple):
+            if self.features == 0:
+                object.__setattr__(self, "features", len(self.schema.columns))
+            if not self.feature_names and not any(self.schema.faults()):
+                object.__setattr__(self, "feature_names", self.schema.names)
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether rows are of a table or strings, and not arrays of numbers."""
+        return self.schema is not None and self.schema.form != ARRAY
 
     def names(self) -> tuple[str, ...]:
         """Return a name for each column of x."""
@@ -72,8 +87,9 @@ class TrainedModel:
 
     predict: "Callable[[NDArray[Any]], NDArray[Any]]"
     """The model in memory: rows [n, features] → predictions [n, outputs] or [n], as the server
-    returns them."""
+    returns them. Rows are of the type of `Dataset.x_test`."""
     inputs: tuple[Tensor, ...]
+    """Of a dataset with a schema: may be empty; it has the tensors of its columns."""
     outputs: tuple[Tensor, ...]
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Name of a curve → its value after each epoch."""
@@ -177,7 +193,7 @@ class ModelSpec:
     """Timeout of a training in seconds."""
     output_names: tuple[str, ...] = ()
     """`data.names` of an answer; empty: `t:0`, `t:1` …"""
-    example: tuple[float, ...] = ()
+    example: tuple[Any, ...] = ()
     """A row for `curl`; empty: the first row of the hold-out set."""
 
     def __post_init__(self) -> None:

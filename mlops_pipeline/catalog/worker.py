@@ -12,16 +12,25 @@ import platform
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.catalog import describing, evaluating, plotting, saving, tasks
+from mlops_pipeline.catalog import (
+    describing,
+    describing_columns,
+    evaluating,
+    loaded,
+    plotting,
+    saving,
+    tasks,
+)
 from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
 from mlops_pipeline.catalog.tasks.metric import HOLDOUT_ROWS
-from mlops_pipeline.serving.artifact import EXAMPLE, saved_models
+from mlops_pipeline.serving import schema
+from mlops_pipeline.serving.artifact import EXAMPLE, Tensor, saved_models
 from mlops_pipeline.serving.frameworks import get_framework
 
 if TYPE_CHECKING:
@@ -32,6 +41,8 @@ PROFILE = "profile.json"
 MODEL = "model"
 EVALUATION = "evaluation"
 REPORT = "report.json"
+_SHARED = ("schema", "cells", "frames")
+"""Modules of the model server that convert rows in training, too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,22 +75,33 @@ def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
     """
     import numpy as np
 
-    dataset = _numeric(spec, spec.dataset.load(file))
+    from mlops_pipeline.serving.cells import pack
+
+    dataset = _checked(spec, spec.dataset.load(file))
     output.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(output / DATA, **vars(dataset))
+    arrays: dict[str, Any] = {}
+    for name, values in vars(dataset).items():
+        arrays |= pack(name, values)
+    np.savez_compressed(output / DATA, **arrays)
     (output / PROFILE).write_text(json.dumps(profile(spec, dataset), indent=2, sort_keys=True))
     describing.write_description(spec, dataset, output)
 
 
-def _numeric(spec: ModelSpec, dataset: Dataset) -> Dataset:
-    """Return the dataset as arrays of numbers, with the targets as the task encodes them.
+def _checked(spec: ModelSpec, dataset: Dataset) -> Dataset:
+    """Return the dataset as arrays of numbers or cells, with the targets as the task encodes them.
 
     Raises:
-        ValueError: a value is not a number and cannot be encoded; names the array and the value.
+        TypeError: it is not what the schema says.
+        ValueError: a value is not a number and cannot be encoded, or the schema does not allow it;
+            names the array and the value, with a schema also the row and the column.
     """
     import numpy as np
 
+    schema = spec.dataset.schema
+
     def numbers(name: str, values: object) -> "NDArray[Any]":
+        if schema is not None and name.startswith("x"):
+            return loaded.checked(schema, values, where=f"{name} of the dataset of {spec.name}")
         array = np.asarray(values)
         try:
             if name.startswith("y"):
@@ -101,12 +123,14 @@ def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for split in ("train", "test"):
         x, y = getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
-        finite = x[np.isfinite(x)]
+        finite = np.empty(0) if spec.dataset.has_cells else x[np.isfinite(x)]
+        # What the schema does not allow is refused before: all of these are allowed.
+        is_checked = spec.dataset.schema is not None
         report[split] = {
             "shape": list(x.shape),
             "labels": len(y),
             "label_shape": list(y.shape),
-            "missing": int(x.size - finite.size),
+            "missing": 0 if is_checked else int(x.size - finite.size),
             "minimum": float(finite.min()) if finite.size else 0.0,
             "maximum": float(finite.max()) if finite.size else 0.0,
             **spec.task.profile(y, spec.dataset),
@@ -118,17 +142,15 @@ def write_model(
     spec: ModelSpec, data: Path, hyperparameters: Mapping[str, float | int | str], output: Path
 ) -> None:
     """Train, and write the files for serving, the evaluation, and a report about both."""
-    import numpy as np
-
-    with np.load(data) as arrays:
-        dataset = Dataset(**{name: arrays[name] for name in arrays.files})
+    dataset = read_dataset(data)
     for folder in (MODEL, EVALUATION):
         (output / folder).mkdir(parents=True, exist_ok=True)
-    trained = spec.train(dataset, hyperparameters, output / MODEL)
+    rows = given(spec, dataset)
+    trained = spec.train(rows, hyperparameters, output / MODEL)
     for saved in saved_models(output / MODEL).values():
         # Optional, and holds a random number: without it the same weights are the same bytes.
         (saved / "fingerprint.pb").unlink(missing_ok=True)
-    predictions = _predictions(spec, trained, dataset)
+    predictions = _predictions(spec, trained, rows)
     _refuse_useless(spec, output / MODEL, predictions, len(dataset.x_test))
     _write_example(dataset, output / MODEL / EXAMPLE)
     evaluating.evaluate(spec, dataset, predictions, trained, output / EVALUATION)
@@ -140,11 +162,40 @@ def write_model(
                     HOLDOUT_ROWS: float(len(predictions)),
                 },
                 "versions": versions(spec),
-                "inputs": [asdict(tensor) for tensor in trained.inputs],
+                "inputs": [asdict(tensor) for tensor in _inputs(spec, trained)],
                 "outputs": [asdict(tensor) for tensor in trained.outputs],
             }
         )
     )
+
+
+def read_dataset(data: Path) -> Dataset:
+    """Return the content of a `data.npz`: arrays of numbers, or of cells."""
+    import numpy as np
+
+    from mlops_pipeline.serving.cells import unpack
+
+    with np.load(data) as arrays:
+        return Dataset(**{field.name: unpack(field.name, arrays) for field in fields(Dataset)})
+
+
+def given(spec: ModelSpec, dataset: Dataset) -> Dataset:
+    """Return the dataset as the training function gets it: data frames, strings, or numbers."""
+    schema = spec.dataset.schema
+    return replace(
+        dataset,
+        x_train=loaded.given(schema, dataset.x_train),
+        x_test=loaded.given(schema, dataset.x_test),
+    )
+
+
+def _inputs(spec: ModelSpec, trained: TrainedModel) -> tuple[Tensor, ...]:
+    from mlops_pipeline.serving.cells import tensors_of
+
+    dataset = spec.dataset
+    if dataset.schema is None or (trained.inputs and not dataset.has_cells):
+        return trained.inputs
+    return tensors_of(dataset.schema)
 
 
 def _predictions(spec: ModelSpec, trained: TrainedModel, dataset: Dataset) -> "NDArray[Any]":
@@ -188,7 +239,8 @@ def _write_example(dataset: Dataset, path: Path) -> None:
 def versions(spec: ModelSpec) -> dict[str, str]:
     """Return the versions of Python and of the packages that affect this model's artifact."""
     found = {"python": platform.python_version()}
-    for package in get_framework(spec.framework).libraries:
+    is_table = spec.dataset.schema is not None and spec.dataset.schema.form == schema.TABLE
+    for package in (*get_framework(spec.framework).libraries, *(["pandas"] * is_table)):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -205,7 +257,9 @@ def _place_of(error: BaseException) -> str:
 def fingerprint() -> str:
     """Return the SHA-256 of these files: the code of a job besides the model's own functions."""
     files = (
-        *(__file__, describing.__file__, evaluating.__file__, plotting.__file__, saving.__file__),
+        *(__file__, describing.__file__, describing_columns.__file__, evaluating.__file__),
+        *(loaded.__file__, plotting.__file__, saving.__file__),
+        *(str(Path(schema.__file__).with_name(f"{name}.py")) for name in _SHARED),
         *sorted(map(str, Path(tasks.__file__).parent.glob("*.py"))),
     )
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()

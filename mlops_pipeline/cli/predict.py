@@ -4,19 +4,21 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.cli import rows
+from mlops_pipeline.cli import cell_rows, rows
+from mlops_pipeline.cli.cell_rows import plain
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.rows import Rows, some
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.prediction import PredictionClient, Reply, matrix, request_for
 from mlops_pipeline.delivery.deploying import deployed_ref, url_of
+from mlops_pipeline.serving.schema import TEXT, Schema
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -32,6 +34,8 @@ def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
     """
     if file is not None and words:
         raise ConfigurationError("use either --row or --file, not both")
+    if spec.dataset.schema is not None:
+        return _of_schema(spec, spec.dataset.schema, words, file)
     found = rows.read(file) if file else rows.typed(words)
     if not found.values and spec.example:
         found = Rows((spec.example,), ("its example",))
@@ -43,25 +47,28 @@ def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
     return _ordered(spec, found)
 
 
+def _of_schema(spec: ModelSpec, schema: Schema, words: Sequence[str], file: Path | None) -> Rows:
+    """Return rows in the schema's order, each value checked."""
+    found = cell_rows.read(schema, file) if file else cell_rows.typed(schema, words)
+    if not found.values and spec.example:
+        return Rows((spec.example,), ("its example",))
+    return found
+
+
 def _ordered(spec: ModelSpec, asked: Rows) -> Rows:
     """Return rows in the order of the spec's columns, by its names for them or by their numbers."""
-    given, count = [_plain(name) for name in asked.names], spec.dataset.features
+    given, count = [plain(name) for name in asked.names], spec.dataset.features
     if not given:
         return asked
     prefix = min(given, key=lambda name: (len(name), name))[:-1]
     numbered = [f"{prefix}{n}" for n in range(count)]  # x0, x1 … or pixel0, pixel1 …
-    for known in ([_plain(name) for name in spec.dataset.names()], numbered):
+    for known in ([plain(name) for name in spec.dataset.names()], numbered):
         if len(set(given)) == count and set(given) == set(known):
             order = [given.index(name) for name in known]
             return replace(
                 asked, values=tuple(tuple(row[n] for n in order) for row in asked.values), names=()
             )
     return asked
-
-
-def _plain(name: str) -> str:
-    """Return a column's name as others may write it: `sepal length (cm)` is `SepalLengthCm`."""
-    return "".join(filter(str.isalnum, name.lower()))
 
 
 def predict_rows(context: Context, model: RegisteredModel, asked: Rows) -> Reply:
@@ -75,6 +82,8 @@ def predict_rows(context: Context, model: RegisteredModel, asked: Rows) -> Reply
     values = asked.values or _row_of_holdout(context, model)
     url, trust = url_of(model.spec, context.platform), context.platform.gateway_trust()
     with PredictionClient(url, trust=trust) as client:
+        if model.spec.dataset.schema is not None and asked.values:
+            return client.ask(_of_cells(model.spec.dataset.schema, asked.values))
         if asked.names:
             return predict_named(model.spec, client, asked)
         return client.ask(request_for(values))
@@ -98,7 +107,13 @@ def predict_named(spec: ModelSpec, client: PredictionClient, asked: Rows) -> Rep
     )
 
 
-def _named(names: Iterable[str], values: Sequence[Sequence[float]]) -> bytes:
+def _of_cells(schema: Schema, values: Sequence[Sequence[Any]]) -> bytes:
+    if schema.form == TEXT:
+        return json.dumps({"data": {"ndarray": [text for (text,) in values]}}).encode()
+    return _named(schema.names, values)
+
+
+def _named(names: Iterable[str], values: Sequence[Sequence[Any]]) -> bytes:
     return json.dumps({"data": {"names": list(names), "ndarray": values}}).encode()
 
 

@@ -23,7 +23,8 @@ _BODIES = "a list of rows, or a Seldon (data), V2 (inputs) or TF Serving (instan
 class Rows:
     """Rows, all of one length, and where each stands."""
 
-    values: tuple[tuple[float, ...], ...]
+    values: tuple[tuple[Any, ...], ...]
+    """Numbers; of a model with a schema, cells."""
     places: tuple[str, ...]
     """Of each row, for messages: `flowers.csv, line 3`."""
     names: tuple[str, ...] = ()

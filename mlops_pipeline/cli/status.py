@@ -368,11 +368,18 @@ def _trust(context: Context) -> str:
 
 def _example_data(context: Context, model: RegisteredModel, status: ModelStatus) -> str:
     if 0 < len(model.spec.example) <= _INLINE:
-        row = ", ".join(f"{value:g}" for value in model.spec.example)
+        row = ", ".join(map(_shown_cell, model.spec.example))
         return f'\'{{ "data": {{ "ndarray": [[{row}]] }} }}\''
     file = context.settings.home / EXAMPLES / _example_file(model.name)
     _write_example(context, model, status.predictors[0].digest, file)
     return shlex.quote(f"@{file}")
+
+
+def _shown_cell(value: object) -> str:
+    """Return a value of a row as JSON, without the `.0` of a whole number."""
+    is_float = isinstance(value, float)
+    text = f"{value:g}" if is_float else json.dumps(value, ensure_ascii=False)
+    return text.replace("'", "\\u0027")  # The shell's quotes surround it.
 
 
 def _write_example(context: Context, model: RegisteredModel, digest: str, file: Path) -> None:

@@ -165,11 +165,16 @@ class PredictionClient(Predictions):
 
 
 def request_for(rows: "ArrayLike") -> bytes:
-    """Return the request for `rows` of shape [n, features], numbers or booleans."""
+    """Return the request for `rows` of shape [n, features], or of strings [n].
+
+    Numbers and booleans, or the cells of a table as objects; NaN is `null`.
+    """
     import numpy as np
     import orjson
 
     values = np.ascontiguousarray(rows)
+    if values.dtype.kind == "O":
+        return orjson.dumps({"data": {"ndarray": values.tolist()}})
     if values.dtype == np.bool_:  # Every model accepts 1 and 0, few accept true and false.
         values = values.astype(np.uint8)
     return orjson.dumps({"data": {"ndarray": values}}, option=orjson.OPT_SERIALIZE_NUMPY)

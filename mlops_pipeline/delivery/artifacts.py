@@ -52,7 +52,7 @@ class Holdout:
     """The hold-out set of an artifact, with the scores of the training process."""
 
     x: "NDArray[Any]"
-    """Shape [n, features]."""
+    """Shape [n, features]: numbers, or cells of a table; cells of strings [n]."""
     y: "NDArray[Any]"
     """Targets, shape [n]: class numbers, or numbers."""
     scores: "NDArray[Any]"
@@ -245,8 +245,10 @@ class ArtifactStore:
         """Return the artifact's hold-out set, its bytes checked against the manifest."""
         import numpy as np
 
+        from mlops_pipeline.serving.cells import unpack
+
         with np.load(io.BytesIO(self.evaluation_file(ref, evaluating.HOLDOUT))) as arrays:
-            return Holdout(arrays["x"], arrays["y"], arrays["scores"])
+            return Holdout(unpack("x", arrays), arrays["y"], arrays["scores"])
 
     def evaluation_file(self, ref: ModelRef, name: str) -> bytes:
         """Return a file of the evaluation.

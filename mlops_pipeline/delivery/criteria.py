@@ -37,7 +37,9 @@ def dataset_criteria(model: ModelSpec) -> tuple[Criterion, ...]:
         _of_profile(
             spec,
             "has_no_missing_values",
-            "Every value is a finite number.",
+            "Every value is a finite number."
+            if spec.schema is None
+            else "No value is missing, unless the schema allows it.",
             lambda profile: [
                 f"{split}: {part['missing']} values are missing or infinite"
                 for split, part in profile.items()
@@ -64,6 +66,7 @@ def _of_profile(
         "classes": ", ".join(spec.classes),
         "value_range": str(spec.value_range or ""),
         **({"target_range": str(spec.target_range)} if spec.target_range else {}),
+        **({"schema": json.dumps(spec.schema.as_json())} if spec.schema else {}),
     }
 
     def decide(judge: Judge, ref: DatasetRef) -> Verdict:
@@ -80,10 +83,10 @@ def schema_problems(spec: DatasetSpec, profile: Mapping[str, Any]) -> list[str]:
     problems = []
     for split, part in profile.items():
         shape = part["shape"]
-        if len(shape) != 2 or shape[1] != spec.features or not shape[0]:
-            problems.append(
-                f"{split}: expected shape [n, {spec.features}], got {json.dumps(shape)}"
-            )
+        row = list(spec.schema.row_shape) if spec.schema else [spec.features]
+        if shape[1:] != row or not shape[:1] or not shape[0]:
+            wanted = ", ".join(["n", *map(str, row)])
+            problems.append(f"{split}: expected shape [{wanted}], got {json.dumps(shape)}")
         if part["label_shape"] != shape[:1]:
             problems.append(
                 f"{split}: expected targets of shape {shape[:1]}, got {part['label_shape']}"

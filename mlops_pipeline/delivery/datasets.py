@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mlops_pipeline.catalog import describing, worker
 from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import DAMAGES, ConfigurationError, IntegrityError
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.s3 import Objects
@@ -213,8 +214,15 @@ def _inputs_digest(model: RegisteredModel, file: Path | None) -> str:
         "worker": worker.fingerprint(),
         "versions": worker.versions(model.spec),
         "files": files,
+        **schema_part(model.spec),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def schema_part(spec: ModelSpec) -> dict[str, Any]:
+    """Return the part of an inputs digest that the schema is; nothing without one."""
+    schema = spec.dataset.schema
+    return {} if schema is None else {"schema": schema.as_json()}
 
 
 def _hashes(file: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from mlops_pipeline.clients.errors import CommandError, ConfigurationError
 from mlops_pipeline.clients.process import OnLine
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.delivery.datasets import DatasetStore
+from mlops_pipeline.delivery.datasets import DatasetStore, schema_part
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.working import WorkerContext, work
 from mlops_pipeline.serving.artifact import Manifest, Tensor, hash_files
@@ -57,6 +57,7 @@ class TrainingOrder:
             "classes": self.model.spec.dataset.classes,
             "worker": worker.fingerprint(),
             "versions": worker.versions(self.model.spec),
+            **schema_part(self.model.spec),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -150,6 +151,7 @@ def _manifest(order: TrainingOrder, folder: Path, inputs_digest: str, run_id: st
         hyperparameters=dict(order.hyperparameters),
         metrics=report["metrics"],
         inputs_digest=inputs_digest,
+        schema=spec.dataset.schema,
         run_id=run_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         evaluation=hash_files(folder / worker.EVALUATION),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.catalog.tasks import Estimate
 from mlops_pipeline.clients.errors import CommandError, ConfigurationError, UnavailableError
-from mlops_pipeline.clients.prediction import Answer, PredictionClient
+from mlops_pipeline.clients.prediction import Answer, PredictionClient, request_for
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
@@ -123,17 +123,17 @@ def scores_where_served(
 ) -> list[list[float]]:
     """Load the artifact in the serving environment and return its scores, shape [n, outputs].
 
-    `rows` has shape [n, features].
+    `rows` has shape [n, features]; strings have shape [n].
 
     Raises:
         UnavailableError: the trial did not finish, which says nothing about the artifact.
         PipelineError: it does not load or does not predict there; the reason.
     """
-    import numpy as np
+    from mlops_pipeline.serving import cells
 
     with temporary_folder("serving") as folder:
         artifacts.download(ref, folder / "model")
-        np.save(folder / "rows.npy", rows)
+        cells.save(folder / "rows.npy", rows)
         try:
             return environment.predict(
                 folder / "model",
@@ -182,7 +182,7 @@ def ask_holdout(
 
     asked = _Asked()
     served = np.full(holdout.scores.shape, np.nan)
-    batch = max(1, _VALUES_PER_REQUEST // max(1, holdout.x.shape[1]))
+    batch = max(1, _VALUES_PER_REQUEST // _width(holdout.x))
     answered = 0
     with PredictionClient(deployment.url, trust=trust) as client:
         for start in range(0, len(holdout.x), batch):
@@ -212,6 +212,15 @@ def ask_holdout(
         example_answer=_shown(next((a for a in singles if a is not None), None)),
         failures=(*asked.failures[:_FAILURES_SHOWN], *problems),
     )
+
+
+def _width(rows: "NDArray[Any]") -> int:
+    """Return how many numbers a row counts as: 10 characters of its JSON are one."""
+    if rows.dtype.kind != "O":
+        return max(1, int(rows.shape[1]))
+    sample = rows[:_SINGLE_ROWS]
+    characters = len(request_for(sample)) // max(1, len(sample))
+    return max(1, characters // 10)
 
 
 def _estimate(
@@ -276,8 +285,11 @@ def _spread(rows: int) -> Sequence[int]:
 
 def example_request(holdout: Holdout) -> str:
     """Return the JSON of a request with the first hold-out row."""
+    if holdout.x.dtype.kind == "O":
+        return request_for(holdout.x[:1]).decode()
     row: list[Any] = [round(float(value), 6) for value in holdout.x[0]]
-    return json.dumps({"data": {"ndarray": [row]}})
+    shown = [None if math.isnan(value) else value for value in row]
+    return json.dumps({"data": {"ndarray": [shown]}})
 
 
 def _shown(answer: Answer | None) -> str:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlops_pipeline.serving.schema import Schema, parse_schema
+
 MANIFEST = "manifest.json"
 SKLEARN_FILES = ("model.joblib", "model.pickle", "model.pkl")
 SAVED_MODEL = "saved_model.pb"
@@ -70,6 +72,8 @@ class Manifest:
     task: str = ""
     """What it predicts: classification, regression, custom. Empty: published by a version without
     tasks, all of whose models classify."""
+    schema: Schema | None = None
+    """Columns of the data that the model was trained on, enforced on requests; None: numbers."""
     format: int = FORMAT
 
     @property
@@ -84,7 +88,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """Serialize with sorted keys and the digest, for readers."""
-        return json.dumps(asdict(self) | {"digest": self.digest}, indent=2, sort_keys=True) + "\n"
+        fields = asdict(self) | {"digest": self.digest}
+        if self.schema is None:  # Servers of earlier versions do not know the field.
+            del fields["schema"]
+        return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
 
 class EarlierManifest(Manifest):
@@ -123,6 +130,8 @@ def digest_of(manifest: Mapping[str, Any]) -> str:
     content = {key: value for key, value in manifest.items() if key not in _CIRCUMSTANCES}
     if not content.get("task"):  # Versions without tasks had no such field.
         content.pop("task", None)
+    if not content.get("schema"):
+        content.pop("schema", None)
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -141,6 +150,7 @@ def parse_manifest(text: str | bytes) -> Manifest:
             for key in ("inputs", "outputs")
         }
         fields["output_names"] = tuple(fields.get("output_names", ()))
+        fields["schema"] = parse_schema(fields.get("schema"))
         manifest = Manifest(**{**fields, **tensors})
         earlier = EarlierManifest(**{**fields, **tensors})
         actual, by_files = manifest.digest, earlier.digest

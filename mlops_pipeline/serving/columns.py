@@ -1,12 +1,14 @@
 """Named columns: put into the model's order, or refused."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.schema import kind_of
 from mlops_pipeline.serving.scores import Array
 
 _SHOWN = 10
@@ -60,6 +62,59 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
+def of_inputs(signature: Signature, names: Sequence[object], tensors: Sequence[Array]) -> Array:
+    """Return the rows in V2's one tensor of all columns, or in a tensor for each column.
+
+    Raises:
+        RequestError: see `joined`.
+    """
+    is_column = signature.dtype.kind == "O" and names[0] in signature.columns
+    if len(tensors) == 1 and not is_column:
+        return tensors[0]
+    return joined(signature, list(map(str, names)), tensors)
+
+
+def of_objects(signature: Signature, rows: Sequence[object], where: str) -> list[list[Any]]:
+    """Return rows that are objects, `{column: value}`, as lists in the model's order.
+
+    Raises:
+        RequestError: a row is not an object with exactly the model's columns.
+    """
+    found = []
+    for number, row in enumerate(rows, 1):
+        place = f"{where}, row {number}"
+        if type(row) is not dict:
+            raise RequestError("WRONG_TYPE", f"{place}: expected an object, got {kind_of(row)}")
+        if row.keys() != set(signature.columns):
+            _check_names(signature.columns, list(row), place)
+        found.append([row[name] for name in signature.columns])
+    return found
+
+
+def of_columns(signature: Signature, columns: Mapping[str, object], where: str) -> list[list[Any]]:
+    """Return columns, `{column: [values]}` or `{column: [[value], …]}`, as rows.
+
+    Raises:
+        RequestError: they are not the model's columns, or of different lengths.
+    """
+    _check_names(signature.columns, list(columns), where)
+    lists = [_values(columns[name], f"{where}.{name[:80]}") for name in signature.columns]
+    if len({len(values) for values in lists}) > 1:
+        lengths = ", ".join(
+            f"{len(values)} in {name!r}"
+            for name, values in zip(signature.columns, lists, strict=True)
+        )
+        raise RequestError("WRONG_INPUT", f"{where}: the columns differ in length: {lengths[:300]}")
+    return [list(row) for row in zip(*lists, strict=True)]
+
+
+def _values(column: object, where: str) -> list[Any]:
+    """Return the values of a column: a list of them, or of rows with one value each."""
+    if type(column) is not list:
+        raise RequestError("WRONG_TYPE", f"{where}: expected a list, got {kind_of(column)}")
+    return [v[0] if type(v) is list and len(v) == 1 else v for v in column]
+
+
 def joined(signature: Signature, names: Sequence[str], columns: Sequence[Array]) -> Array:
     """Return columns [n] or [n, 1], as V2 sends data frames, as rows in the model's order.
 
@@ -75,5 +130,8 @@ def joined(signature: Signature, names: Sequence[str], columns: Sequence[Array])
             f"several inputs must be columns of one length, [n] or [n, 1]; or send one input of "
             f"shape {signature.expected_shape()}",
         )
-    rows = np.stack([column.reshape(-1) for column in columns], axis=1)
+    flat = [column.reshape(-1) for column in columns]
+    if signature.dtype.kind == "O":
+        flat = [column.astype(object) for column in flat]
+    rows = np.stack(flat, axis=1)
     return ordered(signature, list(names), rows, where="the inputs' names")

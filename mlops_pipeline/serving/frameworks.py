@@ -21,6 +21,7 @@ from mlops_pipeline.serving.artifact import (
     find_file,
     saved_models,
 )
+from mlops_pipeline.serving.schema import ARRAY, FORMS
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
 
@@ -66,6 +67,8 @@ class Framework:
     server."""
     takes_columns: bool = True
     """A V2 request may have one tensor for each column."""
+    forms: tuple[str, ...] = (ARRAY,)
+    """What its loader can give a model: forms of a `Schema`."""
     resources: Quantities = Quantities()
     find_hint: Callable[[Path], str | None] = lambda folder: None
     """Folder in which `find` finds nothing → what it contains instead, and what to do."""
@@ -113,6 +116,7 @@ SKLEARN = Framework(
     find=_found(SKLEARN_FILES),
     found_by=" or ".join(SKLEARN_FILES),
     libraries=("scikit-learn", "numpy", "joblib"),
+    forms=FORMS,
 )
 TENSORFLOW = Framework(
     name="tensorflow",
@@ -129,6 +133,7 @@ TENSORFLOW = Framework(
     protocols=("seldon", "tensorflow"),
     behind_forwarder=True,
     takes_columns=False,
+    forms=FORMS,
     resources=Quantities(cpu="100m", memory="512Mi", memory_limit="2Gi"),
 )
 _SMALL = Quantities(memory="128Mi")

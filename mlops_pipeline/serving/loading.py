@@ -18,8 +18,10 @@ from mlops_pipeline.serving import artifact, frameworks
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.bare import describe
 from mlops_pipeline.serving.batch_limits import ALONE
+from mlops_pipeline.serving.cells import another_row, read_cells
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
+from mlops_pipeline.serving.schema import ARRAY, Schema
 from mlops_pipeline.serving.scores import Array, UnwritableError
 from mlops_pipeline.serving.settings import Parameter, Place
 from mlops_pipeline.serving.signatures import Signatures
@@ -83,7 +85,7 @@ def load(
             parameter names something that the model does not have.
     """
     begin = time.monotonic()
-    signatures, choose = _loader(manifest)(folder, manifest)
+    signatures, choose = _with_schema(manifest, _loader(manifest)(folder, manifest))
     first = signatures[min(signatures)]
     *unserved, number = sorted(artifact.saved_models(folder)) or [1]
     model = Model(
@@ -93,7 +95,7 @@ def load(
         signatures=signatures,
         default=first,
         choose=choose,
-        example=_find_example(folder),
+        example=_find_example(folder, manifest.schema),
         number=number,
         unserved=tuple(unserved),
     )
@@ -109,13 +111,35 @@ def load(
     return model
 
 
-def _find_example(folder: Path) -> Array | None:
+def _with_schema(manifest: Manifest, loaded: Signatures) -> Signatures:
+    """Return signatures of numbers with the manifest's schema for them; others have it already."""
+    schema, (signatures, choose) = manifest.schema, loaded
+    if schema is None or schema.form != ARRAY:
+        return loaded
+    is_nullable = any(column.nullable for column in schema.columns)
+
+    def described(signature: Signature) -> Signature:
+        return replace(
+            signature,
+            schema=schema,
+            columns=signature.columns or schema.names,
+            takes_missing=signature.takes_missing or is_nullable,
+        )
+
+    described_all = {name: described(signature) for name, signature in signatures.items()}
+    return described_all, lambda parameters: described(choose(parameters))
+
+
+def _find_example(folder: Path, schema: Schema | None) -> Array | None:
     """Return the rows of the model's example, None if it has no readable one."""
     try:
-        rows = np.array(json.loads((folder / artifact.EXAMPLE).read_bytes()))
+        values = json.loads((folder / artifact.EXAMPLE).read_bytes())
+        if schema is not None and schema.form != ARRAY:
+            return read_cells(values, where=artifact.EXAMPLE)
+        rows = np.array(values)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RequestError) as error:
         logger.warning("Not using %s: it cannot be read: %s", folder / artifact.EXAMPLE, error)
         return None
     if rows.dtype.kind == "U":
@@ -201,8 +225,17 @@ def _predict(model: Model, rows: Array) -> bool:
 
 def _beside_another(signature: Signature, rows: Array) -> Scores | None:
     """Predict one row beside a different one; None if the model refuses that one."""
-    is_text = signature.dtype.kind == "O"
-    other = rows[:1] + b"x" if is_text else (rows[:1] == 0).astype(rows.dtype)
+    if signature.inputs:
+        other = np.empty_like(rows[:1])
+        for number, one in enumerate(signature.inputs):
+            zeros = np.zeros_like(rows[0, number])
+            other[0, number] = np.array(["a"], dtype=object) if one.dtype.kind == "O" else zeros
+    elif signature.schema is not None:
+        other = another_row(signature.schema, rows)
+    elif signature.dtype.kind == "O":
+        other = rows[:1] + b"x"
+    else:
+        other = (rows[:1] == 0).astype(rows.dtype)
     try:
         return predict(signature, np.concatenate([rows[:1], other]))
     except RequestError:
@@ -235,12 +268,26 @@ def _conforming_example(model: Model) -> Array | None:
 
 def _guesses(signature: Signature) -> tuple[Array, ...]:
     """Return rows that many models answer: zeros and ones; none if rows may have any shape."""
+    if signature.inputs:
+        return tuple(_guess_inputs(signature, value) for value in (0, 1))
     if signature.row_shape is None:
         return ()
     shape = (1, *(max(size, 1) for size in signature.row_shape))
+    if signature.schema is not None:
+        return (another_row(signature.schema, np.zeros(shape, signature.dtype)),)
     if signature.dtype.kind == "O":
         return np.full(shape, b"", object), np.full(shape, b"text", object)
     return np.zeros(shape, signature.dtype), np.ones(shape, signature.dtype)
+
+
+def _guess_inputs(signature: Signature, value: int) -> Array:
+    """Return a row in which each input has this value, or a text of it."""
+    row = np.empty((1, len(signature.inputs)), dtype=object)
+    for number, one in enumerate(signature.inputs):
+        shape = tuple(max(size, 1) for size in one.row_shape) or (1,)
+        filled = str(value) if one.dtype.kind == "O" else value
+        row[0, number] = np.full(shape, filled, dtype=one.dtype)
+    return row
 
 
 Loader = Callable[[Path, Manifest], Signatures]
@@ -257,6 +304,13 @@ def _loader(manifest: Manifest) -> Loader:
         raise StartError(
             f"The manifest of {manifest.name} names the unknown framework {manifest.framework!r}; "
             f"known are {frameworks.names()}.",
+            code=ExitCode.MODEL,
+        )
+    form = manifest.schema.form if manifest.schema else ARRAY
+    if form not in framework.forms:
+        raise StartError(
+            f"The schema of {manifest.name} is for a {form}, which a {framework.title} model does "
+            f"not take; it takes: {', '.join(framework.forms)}.",
             code=ExitCode.MODEL,
         )
     module, _, function = framework.loader.partition(":")

@@ -9,12 +9,25 @@ import numpy as np
 from mlops_pipeline.serving import batch_limits, texts
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
+from mlops_pipeline.serving.cells import check_array, conform_cells
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.schema import Schema
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
 from mlops_pipeline.serving.settings import Parameter
 
 EXACT = (1 << 53) - 1
 """Largest whole number that a 64-bit float represents uniquely."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One of several inputs of a signature."""
+
+    name: str
+    row_shape: tuple[int, ...]
+    """Shape of one row, without the batch; -1 if the length varies."""
+    dtype: np.dtype[Any]
+    """Object: strings."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +58,26 @@ class Signature:
     is_rowwise: bool = False
     """Whether the scores of a row do not depend on the other rows: only then may several requests
     share a call. The warm-up tries it."""
+    schema: Schema | None = None
+    """What a row may contain. With one for a table or a text, `dtype` is object: rows are cells
+    (see `serving.cells`)."""
+    inputs: tuple[Input, ...] = ()
+    """If the model has several inputs: each of them. Rows are of arrays (see `serving.several`)."""
     batch: BatchLimits = ALONE
     """Which requests may share a call. `Model.for_unit` and the warm-up set it."""
+
+    def of_input(self, one: Input) -> "Signature":
+        """Return a signature whose only input is one of several; it must not be computed."""
+        text = Schema.text(one.name) if one.dtype.kind == "O" else None
+        return replace(
+            self,
+            input=one.name,
+            row_shape=one.row_shape,
+            dtype=one.dtype,
+            columns=(),
+            schema=text,
+            inputs=(),
+        )
 
     def expected_shape(self) -> str:
         """Return the expected shape of a request, for messages: `[n, 4]`."""
@@ -179,6 +210,12 @@ def with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
     """Return the manifest of somebody else's model with the input of its default signature."""
     if manifest.digest:
         return manifest
+    if signature.inputs:
+        several = (
+            Tensor(one.name, (-1, *one.row_shape), datatype_of(one.dtype))
+            for one in signature.inputs
+        )
+        return replace(manifest, inputs=tuple(several))
     shape = (-1, *(signature.row_shape or ()))
     tensor = Tensor(signature.input, shape, datatype_of(signature.dtype))
     return replace(manifest, inputs=(tensor,))
@@ -248,6 +285,11 @@ def conform(signature: Signature, values: Array) -> Array:
         RequestError: the shape is wrong, the batch is empty, or a value is not finite or out of the
             type's range.
     """
+    if signature.dtype.kind == "O" and signature.schema is not None:
+        return conform_cells(signature.schema, values)
+    if signature.inputs:
+        _check_joined(signature, values)
+        return values
     shape, wanted = values.shape, signature.row_shape
     if shape[1:] != wanted or not shape:
         _check_shape(signature, shape)
@@ -259,6 +301,8 @@ def conform(signature: Signature, values: Array) -> Array:
         raise RequestError("WRONG_TYPE", f"the model expects {signature.dtype.name}, got text")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         _check_missing(signature, values)
+    if signature.schema is not None:
+        check_array(signature.schema, values)
     if values.dtype == signature.dtype:
         return np.ascontiguousarray(values)
     return _cast(values, signature.dtype)
@@ -278,6 +322,18 @@ def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
     check_numbers(values, dtype, said=f"the model expects {dtype.name}")
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, dtype=dtype)
+
+
+def _check_joined(signature: Signature, values: Array) -> None:
+    """Raise an error unless the rows come from an array for each input."""
+    is_joined = values.dtype.kind == "O" and values.shape[1:] == (len(signature.inputs),)
+    if not is_joined or not all(isinstance(cell, np.ndarray) for cell in values[:1].flat):
+        names = ", ".join(repr(one.name) for one in signature.inputs)
+        raise RequestError(
+            "WRONG_INPUT",
+            f"the model has several inputs ({names}): send V2's tensors by name, TF Serving's "
+            "instances or inputs by name, or these in jsonData",
+        )
 
 
 def _check_shape(signature: Signature, shape: tuple[int, ...]) -> None:

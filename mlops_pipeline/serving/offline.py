@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlops_pipeline.serving import loading
+from mlops_pipeline.serving import cells, loading
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import predict
 from mlops_pipeline.serving.scores import Array
@@ -23,7 +23,9 @@ def predict_file(
     implementation: str | None,
     parameters: Mapping[str, Parameter],
 ) -> None:
-    """Write the scores of the rows in `rows` (.npy, [n, …]) to `output` (float64 [n, outputs]).
+    """Write the scores of the rows in `rows` to `output` (float64 [n, outputs]).
+
+    The rows are numbers [n, …] in .npy, or what `cells.save` writes.
 
     Raises:
         StartError: the artifact is damaged, the model does not load, or it cannot answer the rows.
@@ -34,6 +36,11 @@ def predict_file(
     values = _read(rows)
     model = loading.load(folder, manifest, parameters, graph_name=None)
     signature = model.default
+    if values.dtype.kind == "O" and signature.dtype.kind != "O":
+        raise StartError(
+            f"{rows} has rows of a table or of strings, but the model expects numbers.",
+            code=ExitCode.ROWS,
+        )
     first = signature.default_outputs[:1]
     try:
         scores = [
@@ -46,16 +53,16 @@ def predict_file(
 
 
 def _read(path: Path) -> Array:
-    """Read an array of numbers or booleans.
+    """Read an array of numbers or booleans, or cells.
 
     Raises:
         StartError: the file does not exist, or has no such array.
     """
     try:
-        values = np.load(path, allow_pickle=False)
+        values = cells.load(path)
     except (OSError, ValueError, EOFError) as error:
         raise StartError(f"could not read {path} as .npy: {error}", code=ExitCode.ROWS) from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub" or not values.ndim:
+    if values.dtype.kind not in "fiubO" or not values.ndim:
         raise StartError(f"{path} is not an array of numbers.", code=ExitCode.ROWS)
     return values
 

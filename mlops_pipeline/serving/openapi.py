@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlops_pipeline.serving.models import Model, Signature
+from mlops_pipeline.serving.openapi_columns import batch_of, columns_by_name, row_by_name
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
+from mlops_pipeline.serving.protocols.v2_raw import DATATYPES, TEXT
 
 Schema = dict[str, Any]
 
@@ -195,7 +196,7 @@ def _schemas(model: Model) -> Schema:
         **_failure_schemas(),
         **_seldon_schemas(rows, tensor, names),
         **_v2_schemas(model, rows),
-        **_tensorflow_schemas(rows),
+        **_tensorflow_schemas(model.default, rows),
         "Model": _object(
             {"name": STRING, "versions": names, "platform": STRING}, required=("name",)
         ),
@@ -209,6 +210,10 @@ def _missing(signature: Signature) -> Schema:
 
 def _rows(signature: Signature) -> Schema:
     """Return the schema of a batch of rows: at least one, each of the model's shape."""
+    if signature.inputs:
+        return {"type": "array", "items": {}, "minItems": 1}
+    if signature.schema is not None:
+        return batch_of(signature.schema)
     schema: Schema = {"type": "number", "minimum": -1e30, "maximum": 1e30, **_missing(signature)}
     if signature.dtype.kind in "bO":
         schema = {"type": "boolean" if signature.dtype.kind == "b" else "string"}
@@ -268,13 +273,24 @@ def _json_data(rows: Schema) -> Schema:
 
 
 def _v2_schemas(model: Model, rows: Schema) -> Schema:
-    datatype: Schema = {"type": "string", "enum": list(DATATYPES)}
+    signature = model.default
+    text = [TEXT] if signature.dtype.kind == "O" else []
+    datatype: Schema = {"type": "string", "enum": [*DATATYPES, *text]}
     tensor: Schema = {
-        "name": {"type": "string", "enum": [model.default.input]},
+        "name": {"type": "string", "enum": [signature.input]},
         "shape": SHAPE,
         "datatype": datatype,
         "data": rows,
     }
+    count = 1
+    if signature.inputs:
+        count = len(signature.inputs)
+        tensor["name"] = {"type": "string", "enum": [one.name for one in signature.inputs]}
+        tensor["data"] = {"type": "array", "items": {}, "minItems": 1}
+    if signature.dtype.kind == "O" and signature.columns:  # One tensor for each column.
+        count = len(signature.columns)
+        tensor["name"] = {"type": "string", "enum": list(signature.columns)}
+        tensor["data"] = {"type": "array", "items": {}, "minItems": 1}
     asked: Schema = {"name": {"type": "string", "enum": list(model.default.outputs)}}
     output = {
         "name": STRING,
@@ -289,7 +305,7 @@ def _v2_schemas(model: Model, rows: Schema) -> Schema:
         "outputs": {"type": "array", "items": _object(output, required=tuple(output))},
     }
     items = _object(tensor, required=("shape", "datatype", "data"))
-    inputs: Schema = {"type": "array", "items": items, "minItems": 1, "maxItems": 1}
+    inputs: Schema = {"type": "array", "items": items, "minItems": count, "maxItems": count}
     outputs = {"type": "array", "items": _object(asked, required=("name",))}
     request: Schema = {"id": STRING, "inputs": inputs, "outputs": outputs, "parameters": OBJECT}
     state = {"name": STRING, "version": STRING, "state": STRING, "reason": STRING}
@@ -301,9 +317,20 @@ def _v2_schemas(model: Model, rows: Schema) -> Schema:
     }
 
 
-def _tensorflow_schemas(rows: Schema) -> Schema:
-    by_row = _object({"instances": rows}, required=("instances",))
-    by_column = _object({"inputs": rows}, required=("inputs",))
+def _tensorflow_schemas(signature: Signature, rows: Schema) -> Schema:
+    instances, inputs = rows, rows
+    if signature.schema is not None and signature.columns:
+        named = {"type": "array", "items": row_by_name(signature.schema), "minItems": 1}
+        instances = {"oneOf": [rows, named]}
+        inputs = {"oneOf": [rows, columns_by_name(signature.schema)]}
+    if signature.inputs:
+        rows_of = {one.name: _rows(signature.of_input(one)) for one in signature.inputs}
+        one_of = {name: rows["items"] for name, rows in rows_of.items()}
+        row = _object(one_of, required=tuple(one_of))
+        instances = {"type": "array", "items": row, "minItems": 1}
+        inputs = _object(rows_of, required=tuple(rows_of))
+    by_row = _object({"instances": instances}, required=("instances",))
+    by_column = _object({"inputs": inputs}, required=("inputs",))
     return {
         "PredictRequest": {"oneOf": [by_row, by_column]},
         "PredictResponse": {

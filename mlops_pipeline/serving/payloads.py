@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 import orjson
 
-from mlops_pipeline.serving import texts
+from mlops_pipeline.serving.cells import read_cells
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import FORM, JSON, Request
 from mlops_pipeline.serving.scores import Array
@@ -76,7 +76,7 @@ def find_one(message: Mapping[str, Any], keys: Sequence[str], *, where: str) -> 
 def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[Any]) -> Array:
     """Return a nested list of numbers as an array of that shape; of booleans, if they are `wanted`.
 
-    If objects are wanted, its values are strings: see `texts.read`.
+    If objects are wanted, values may be of any type: see `cells.read_cells`.
 
     null, a missing value, becomes NaN, which `models.conform` accepts or refuses.
     `where` names the list in errors, `body` is the JSON that it came from, if any. Callers pass
@@ -87,7 +87,7 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
         RequestError: not a list, ragged, nested too deep, or an item is not a number.
     """
     if wanted.kind == "O":
-        return texts.read(values, where=where)
+        return read_cells(values, where=where)
     if type(values) is not list:
         raise RequestError("WRONG_TYPE", f"expected a list of rows in {where}, got {_kind(values)}")
     # numpy accepts true as 1.0 in a row of numbers, and gives every number the memory of the

@@ -11,6 +11,7 @@ from mlops_pipeline.serving.artifact import SKLEARN_FILES, Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_sklearn
 from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.schema import ARRAY, TEXT, Schema
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.settings import Parameter
 from mlops_pipeline.serving.signatures import (
@@ -70,6 +71,21 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
         )
     refused = _refused(estimator, methods)
     served = tuple(name for name in methods if name not in refused)
+    schema = manifest.schema or _own_schema(estimator)
+    if schema is not None and schema.form != ARRAY:
+        return Signature(
+            name=DEFAULT,
+            input=schema.names[0] if schema.form == TEXT else "predict",
+            row_shape=schema.row_shape,
+            dtype=np.dtype(object),
+            outputs=served,
+            default_outputs=served[:1],
+            compute=_caller(methods, _table_maker(schema)),
+            columns=() if schema.form == TEXT else schema.names,
+            refused=refused,
+            is_rowwise=True,
+            schema=schema,
+        )
     columns = tuple(map(str, getattr(estimator, "feature_names_in_", ())))
     features: int | None = getattr(estimator, "n_features_in_", None)
     return Signature(
@@ -84,6 +100,25 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
         refused=refused,
         is_rowwise=True,
     )
+
+
+def _own_schema(estimator: object) -> Schema | None:
+    """Return the schema of a model that reads strings first, such as TF-IDF; else None."""
+    while steps := getattr(estimator, "steps", None):
+        estimator = steps[0][1]
+    is_of_text = type(estimator).__module__ == "sklearn.feature_extraction.text"
+    reads_content = getattr(estimator, "input", None) == "content"
+    return Schema.text() if is_of_text and reads_content else None
+
+
+def _table_maker(schema: Schema) -> Callable[[Array], Any]:
+    """Return the function that converts cells to what the model was fit on: frame or strings."""
+    if schema.form == TEXT:
+        return lambda cells: cells
+    maker: Callable[[Schema], Callable[[Array], Any]] = importlib.import_module(
+        "mlops_pipeline.serving.frames"
+    ).frame_maker
+    return maker(schema)
 
 
 def _refused(estimator: object, methods: Iterable[str]) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
-from mlops_pipeline.serving import packed
+from mlops_pipeline.serving import packed, texts
 from mlops_pipeline.serving import tensorflow_pb2 as pb
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import check_numbers
@@ -61,7 +61,7 @@ def type_name(dtype: "np.dtype[Any]") -> str:
 
 
 def read(tensor: pb.TensorProto, *, where: str, text: bool = False) -> Array:
-    """Return the numbers of a tensor in its shape; with `text`, the strings of DT_STRING as bytes.
+    """Return the numbers of a tensor in its shape; with `text`, the strings of a DT_STRING.
 
     `where` begins an error's message.
 
@@ -131,7 +131,7 @@ def _values(tensor: pb.TensorProto, field: str, where: str) -> Array:
     """Return the numbers in the field of the tensor's type."""
     dtype = _DTYPES.get(tensor.dtype)
     if field == "string_val":
-        return np.array([*tensor.string_val, None], dtype=object)[:-1]
+        return np.array([*map(texts.of_bytes, tensor.string_val), None], dtype=object)[:-1]
     if field in _PACKED:
         assert dtype is not None
         only_values = pb.TensorProto()

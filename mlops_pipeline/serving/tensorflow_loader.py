@@ -2,18 +2,22 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlops_pipeline.serving.artifact import Manifest, Tensor, saved_models
+from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.frameworks import TENSORFLOW
 from mlops_pipeline.serving.imports import import_tensorflow
-from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.models import Input, Signature
+from mlops_pipeline.serving.schema import ARRAY, TABLE, TEXT, Schema
 from mlops_pipeline.serving.scores import DATATYPES, Array, datatype_of
 from mlops_pipeline.serving.settings import Parameter, check_known
+from mlops_pipeline.serving.several import stacked
 from mlops_pipeline.serving.signatures import DEFAULT, Signatures, by_tensors, missing
 
 tf: Any = import_tensorflow()
@@ -42,7 +46,7 @@ def load_tensorflow(folder: Path, manifest: Manifest) -> Signatures:
     signatures, unservable = {}, {}
     for name, function in loaded.signatures.items():
         try:
-            signatures[name] = _signature(name, function, loaded)
+            signatures[name] = _signature(name, function, loaded, manifest.schema)
         except _UnservableError as error:
             unservable[name] = str(error)
     if not signatures:
@@ -73,13 +77,15 @@ def saved_model_folder(folder: Path) -> Path:
     return numbered[max(numbered)]
 
 
-def _signature(name: str, function: Any, loaded: object) -> Signature:
+def _signature(name: str, function: Any, loaded: object, schema: Schema | None) -> Signature:
     """Describe one signature. `loaded` owns the variables and must live as long.
 
     Raises:
         _UnservableError: it does not turn rows of numbers into answers per row.
     """
-    input_name, spec = _input(function)
+    given = function.structured_input_signature[1]
+    inputs = () if len(given) == 1 else tuple(_each(key, given[key]) for key in sorted(given))
+    input_name, spec = ("inputs", given[inputs[0].name]) if inputs else _input(function)
     rank = spec.shape.rank
     batch = spec.shape[0] if rank else None
     outputs = function.structured_outputs
@@ -90,6 +96,26 @@ def _signature(name: str, function: Any, loaded: object) -> Signature:
         raise _UnservableError(reasons or "it has no output")
     for key, why in refused.items():
         logger.warning("Not serving the output %r of the signature %r: it %s", key, name, why)
+    described = {key: _described(key, outputs[key]) for key in served if outputs[key].shape.rank}
+    if inputs or (spec.dtype == tf.string and schema is not None):
+        return _of_named(
+            Signature(
+                name=name,
+                input=input_name,
+                row_shape=(len(inputs),) if inputs else (),
+                dtype=np.dtype(object),
+                outputs=served,
+                default_outputs=served,
+                compute=_named_caller(function, inputs or (_each(input_name, spec),), loaded),
+                described=described,
+                refused=refused,
+                is_rowwise=True,
+                inputs=inputs,
+            ),
+            schema,
+        )
+    if schema is not None and schema.form != ARRAY:
+        raise _UnservableError(f"its input {input_name!r} is of numbers, its schema is not")
     return Signature(
         name=name,
         input=input_name,
@@ -98,7 +124,7 @@ def _signature(name: str, function: Any, loaded: object) -> Signature:
         outputs=served,
         default_outputs=served,
         compute=_caller(function, input_name, loaded),
-        described={key: _described(key, outputs[key]) for key in served if outputs[key].shape.rank},
+        described=described,
         refused=refused,
         is_rowwise=True,
     )
@@ -117,21 +143,49 @@ def _input(function: Any) -> tuple[str, Any]:
         _UnservableError: there is none or several, or it does not accept rows of numbers.
     """
     inputs = function.structured_input_signature[1]
-    if len(inputs) != 1:
-        names = ", ".join(map(repr, sorted(inputs)))
-        raise _UnservableError(f"it has {len(inputs)} inputs ({names}), expected one")
+    if not inputs:
+        raise _UnservableError("it has no input")
     ((name, spec),) = inputs.items()
+    _check(name, spec)
+    return name, spec
+
+
+def _each(name: str, spec: Any) -> Input:
+    """Describe one of several inputs.
+
+    Raises:
+        _UnservableError: it does not accept rows of numbers or strings.
+    """
+    _check(name, spec)
+    is_text = spec.dtype == tf.string
+    if spec.shape.rank is None or (is_text and tuple(spec.shape[1:]) not in ((), (1,), (None,))):
+        raise _UnservableError(
+            f"its input {name!r} has the shape {spec.shape}, expected rows of a known shape, or of "
+            "one string"
+        )
+    sizes = tuple(-1 if size is None else size for size in spec.shape[1:])
+    if is_text:
+        return Input(name, tuple(1 for _ in sizes), np.dtype(object))
+    return Input(name, sizes, _numpy_type(spec.dtype) or np.dtype(np.float32))
+
+
+def _check(name: str, spec: Any) -> None:
+    """Require a tensor with rows of numbers or strings.
+
+    Raises:
+        _UnservableError: it is another one.
+    """
     if not isinstance(spec, tf.TensorSpec):
         raise _UnservableError(
             f"it has a {type(spec).__name__} as input ({name!r}), expected a tensor"
         )
-    if _row_type(spec.dtype) is None:
+    is_known = _numpy_type(spec.dtype) is not None or spec.dtype == tf.string
+    if not is_known and not spec.dtype.is_floating:
         raise _UnservableError(
-            f"its input has the type {spec.dtype.name} ({name!r}), expected numbers or text"
+            f"its input has the type {spec.dtype.name} ({name!r}), expected numbers or strings"
         )
     if spec.shape.rank == 0:
         raise _UnservableError(f"its input is a single number ({name!r}), expected rows")
-    return name, spec
 
 
 def _numpy_type(dtype: Any) -> "np.dtype[Any] | None":
@@ -174,6 +228,87 @@ def _caller(
         return [_numpy(scores[name]) for name in names]
 
     return compute
+
+
+def _of_named(signature: Signature, schema: Schema | None) -> Signature:
+    """Return a signature of strings or of several inputs as the manifest's schema describes it.
+
+    Raises:
+        _UnservableError: its inputs are not the columns of the schema.
+    """
+    if schema is None:
+        return signature
+    if schema.form == TEXT and not signature.inputs:
+        return replace(signature, schema=schema)
+    inputs = {one.name: one for one in signature.inputs}
+    is_flat = all(one.row_shape in ((), (1,)) for one in signature.inputs)
+    if schema.form != TABLE or inputs.keys() != set(schema.names) or not is_flat:
+        names = ", ".join(map(repr, inputs or (signature.input,)))
+        raise _UnservableError(
+            f"it has the inputs {names}; the schema is for a {schema.form} with the columns "
+            f"{', '.join(map(repr, schema.names))}, of which each must be an input of shape [n] "
+            "or [n, 1]"
+        )
+    return replace(
+        signature,
+        input="predict",
+        row_shape=schema.row_shape,
+        compute=_of_cells(signature, schema),
+        columns=schema.names,
+        schema=schema,
+        inputs=(),
+    )
+
+
+def _of_cells(
+    signature: Signature, schema: Schema
+) -> Callable[[Array, Sequence[str]], Sequence[object]]:
+    """Return the function that calls several inputs with the columns of a table."""
+    places = [schema.names.index(one.name) for one in signature.inputs]
+
+    def compute(cells: Array, names: Sequence[str]) -> Sequence[object]:
+        rows = np.empty((len(cells), len(places)), dtype=object)
+        for number, (one, place) in enumerate(zip(signature.inputs, places, strict=True)):
+            for row, value in enumerate(_values(one, cells[:, place].tolist()).reshape(-1, 1)):
+                rows[row, number] = value
+        return signature.compute(rows, names)
+
+    return compute
+
+
+def _values(one: Input, cells: list[Any]) -> Array:
+    """Return a column's cells in the input's type; a missing string is empty, a number NaN."""
+    if one.dtype.kind == "O":
+        return as_objects(["" if value is None else str(value) for value in cells])
+    return np.array(cells, dtype=one.dtype)
+
+
+def _named_caller(
+    function: Any, inputs: tuple[Input, ...], loaded: object
+) -> Callable[[Array, Sequence[str]], Sequence[object]]:
+    """Return the function that calls a signature with a tensor for each input, or of strings."""
+    specs = function.structured_input_signature[1]
+    wanted = {name: spec.dtype for name, spec in specs.items()}
+
+    def compute(rows: Array, names: Sequence[str], owner: object = loaded) -> list[object]:
+        is_text = rows.ndim == 1
+        columns = (
+            [rows.reshape(len(rows), *inputs[0].row_shape)] if is_text else stacked(rows, inputs)
+        )
+        tensors = {
+            one.name: _tensor(part, wanted[one.name])
+            for one, part in zip(inputs, columns, strict=True)
+        }
+        scores = function(**tensors)
+        return [_numpy(scores[name]) for name in names]
+
+    return compute
+
+
+def _tensor(values: Array, wanted: Any) -> Any:
+    if values.dtype.kind == "O":
+        return tf.constant(values.tolist(), tf.string, values.shape)
+    return tf.cast(tf.constant(values), wanted)
 
 
 def _numpy(tensor: Any) -> object:

@@ -6,7 +6,6 @@ protocol sent them.
 
 import binascii
 from base64 import b64decode
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ BASE64 = "b64"
 
 
 def decoded(values: object, *, where: str) -> object:
-    """Return a nested list with each `{"b64": text}`, which is TF Serving's form, as bytes.
+    """Return nested lists and objects with the content of each `{"b64": text}`, TF Serving's form.
 
     Raises:
         RequestError: such a text is not base64.
@@ -26,19 +25,29 @@ def decoded(values: object, *, where: str) -> object:
         return [decoded(value, where=where) for value in values]
     if type(values) is dict and values.keys() == {BASE64}:
         return from_base64(values[BASE64], where=where)
+    if type(values) is dict:
+        return {key: decoded(value, where=where) for key, value in values.items()}
     return values
 
 
-def from_base64(text: object, *, where: str) -> bytes:
-    """Return the bytes of a text in base64.
+def from_base64(text: object, *, where: str) -> str | bytes:
+    """Return the content of a text in base64: text, or bytes that are not.
 
     Raises:
         RequestError: it is not base64.
     """
     try:
-        return b64decode(text if type(text) is str else b"\xff", validate=True)
+        return of_bytes(b64decode(text if type(text) is str else b"\xff", validate=True))
     except (binascii.Error, ValueError) as error:
         raise RequestError("WRONG_TYPE", f"{where} has a value that is not base64") from error
+
+
+def of_bytes(content: bytes) -> str | bytes:
+    """Return UTF-8 as text, other bytes unchanged."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
 
 
 def single(row_shape: tuple[int, ...] | None, content: str | bytes) -> Array:
@@ -54,43 +63,16 @@ def single(row_shape: tuple[int, ...] | None, content: str | bytes) -> Array:
     return rows.reshape((1, *(1 for _ in row_shape)))
 
 
-def read(values: object, *, where: str) -> Array:
-    """Return a nested list of strings as an array of objects of that shape.
-
-    Raises:
-        RequestError: it is not a list, ragged, nested too deep, or contains other values.
-    """
-    shape: list[int] = []
-    level: list[Any] = [values]
-    while {type(value) for value in level} == {list}:
-        sizes = set(map(len, level))
-        if len(sizes) > 1 or len(shape) == 32:
-            raise RequestError("RAGGED", f"{where} has rows of different lengths, or is too deep")
-        shape += sizes
-        level = [item for value in level for item in value]
-    array = np.empty(len(level), dtype=object)
-    array[:] = level
-    if not shape or not _are_texts(array):
-        raise _wrong(where)
-    return array.reshape(shape)
-
-
 def conform(values: Array) -> Array:
     """Return rows of strings as rows of bytes.
 
     Raises:
         RequestError: another value is among them.
     """
-    if values.dtype.kind != "O" or not _are_texts(values):
-        raise _wrong("the input")
+    if values.dtype.kind != "O" or not set(map(type, values.ravel().tolist())) <= {str, bytes}:
+        raise RequestError(
+            "WRONG_TYPE", "the input may contain strings only: the model expects text"
+        )
     flat = np.empty(values.size, dtype=object)
     flat[:] = [v.encode(errors="replace") if type(v) is str else v for v in values.ravel()]
     return flat.reshape(values.shape)
-
-
-def _are_texts(values: Array) -> bool:
-    return set(map(type, values.ravel().tolist())) <= {str, bytes}
-
-
-def _wrong(where: str) -> RequestError:
-    return RequestError("WRONG_TYPE", f"{where} may contain strings only: the model expects text")

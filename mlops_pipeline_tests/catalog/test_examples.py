@@ -16,6 +16,7 @@ from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
 from mlops_pipeline.serving import loading
 from mlops_pipeline.serving.artifact import Manifest, Tensor, hash_files
+from mlops_pipeline.serving.cells import unpack
 from mlops_pipeline.serving.models import predict
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +42,11 @@ def trained(spec: ModelSpec, folder: Path) -> tuple[Manifest, dict[str, Any]]:
         for key in ("inputs", "outputs")
     )
     files = hash_files(folder / worker.MODEL)
-    return Manifest(spec.name, spec.framework, files, inputs, outputs), report
+    schema = spec.dataset.schema
+    return Manifest(spec.name, spec.framework, files, inputs, outputs, schema=schema), report
 
 
-@pytest.mark.parametrize("name", ["cultivars", "digits", "tumours"])
+@pytest.mark.parametrize("name", ["cultivars", "digits", "reviews", "tickets", "tumours"])
 @pytest.mark.timeout(300)
 def test_an_example_is_served_as_it_was_trained(tmp_path: Path, name: str) -> None:
     (spec,) = (spec for spec in specs() if spec.name == name)
@@ -52,14 +54,15 @@ def test_an_example_is_served_as_it_was_trained(tmp_path: Path, name: str) -> No
     assert report["metrics"]["accuracy"] >= spec.thresholds.limits["accuracy"]
     assert report["versions"].keys() >= {"python", "numpy"}
     model = loading.load(tmp_path / "one" / worker.MODEL, manifest, {}, graph_name=None)
+    assert model.default.batch.rows > 1, "its rows may share a call"
     with np.load(tmp_path / "one" / worker.EVALUATION / "holdout.npz") as holdout:
-        ((output, scores),) = predict(model.default, holdout["x"])
+        ((output, scores),) = predict(model.default, unpack("x", holdout))
         assert np.abs(scores - holdout["scores"]).max() <= spec.thresholds.tolerance
     assert output == manifest.outputs[0].name
     again = tmp_path / "again"
     again.mkdir()
-    with np.load(tmp_path / "one" / "data" / worker.DATA) as arrays:
-        spec.train(Dataset(**arrays), spec.hyperparameters, again)
+    dataset = worker.read_dataset(tmp_path / "one" / "data" / worker.DATA)
+    spec.train(worker.given(spec, dataset), spec.hyperparameters, again)
     same = {path: manifest.files[path] for path in hash_files(again)}
     assert hash_files(again) == same, "the same data gives the same file"
 

@@ -71,6 +71,45 @@ def answers(
     return found
 
 
+def answers_by_name(
+    model: Model, inputs: Mapping[str, tuple[str, list[int], list[Any]]]
+) -> dict[str, Any]:
+    """Return protocol → answer to inputs by name: input → datatype, shape, values of its rows.
+
+    The sentence of a refusal is an answer too.
+    """
+    unit = Unit(model, "image:1")
+    columns: Any = {name: values for name, (_, _, values) in inputs.items()}
+    rows: list[Any] = [
+        dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+    ]
+    tensors = [
+        {"name": name, "datatype": kind, "shape": shape, "data": values}
+        for name, (kind, shape, values) in inputs.items()
+    ]
+    if len(inputs) == 1:
+        ((columns, rows),) = ((values, values) for values in columns.values())
+    asking: Mapping[str, Callable[[], Any]] = {
+        "V2": lambda: v2.infer(model, request_of({"inputs": tensors})),
+        "TF rows": lambda: tensorflow.predict(model, request_of({"instances": rows})),
+        "TF columns": lambda: tensorflow.predict(model, request_of({"inputs": columns})),
+        "seldon jsonData": lambda: seldon.predictions(
+            unit, request_of({"jsonData": {"instances": rows}})
+        ),
+        "one input less": lambda: v2.infer(model, request_of({"inputs": tensors[1:]})),
+        "seldon ndarray": lambda: seldon.predictions(
+            unit, request_of({"data": {"ndarray": [[1.0, 2.0]]}})
+        ),
+    }
+    found = {}
+    for name, ask in asking.items():
+        try:
+            found[name] = read(ask())
+        except RequestError as error:
+            found[name] = error.sentence
+    return found
+
+
 def _shape(rows: Any) -> list[int]:
     return [len(rows), *_shape(rows[0])] if isinstance(rows, list) else []
 

@@ -9,21 +9,24 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import loading, tensor_proto
+from mlops_pipeline.serving import bare, loading, tensor_proto
 from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs_pb
+from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.errors import StartError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.protocols import tensorflow
+from mlops_pipeline.serving.protocols import tensorflow, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.schema import Column, Schema
 from mlops_pipeline.serving.settings import Place
 from mlops_pipeline_tests.serving import at_once
-from mlops_pipeline_tests.serving.everywhere import answers
+from mlops_pipeline_tests.serving.everywhere import answers, answers_by_name
 
 LONG = 2**53 + 1
 ROWS: Mapping[str, tuple[list[Any], str]] = {
@@ -40,7 +43,7 @@ PARAMETERS: Mapping[str, Mapping[str, str]] = {
     "a named signature": {"signature_name": "other"},
     "a refused output": {"model_output": "loss"},
     "a misspelt parameter": {"signature": "other"},
-    "a signature that cannot be served": {"signature_name": "pair"},
+    "a signature that cannot be served": {"signature_name": "single"},
 }
 
 
@@ -60,6 +63,10 @@ def main(folder: Path) -> None:
         if name in LATER:
             _export(tf, models[LATER[name]](), where / "2")
         found[name] = _ask(name, where)
+    for name, make in _named_models(tf).items():
+        _export(tf, make(), folder / name / "1")
+        manifest = bare.describe(folder / name)
+        found[name] = _ask_by_name(name, folder / name, replace(manifest, schema=SCHEMAS.get(name)))
     sys.stdout.write(json.dumps(found))
 
 
@@ -149,29 +156,73 @@ def _models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
         "a number alone": alone(lambda x: {"loss": tf.reduce_sum(x)}),
         "rows of its own": alone(lambda x: {"y": tf.zeros((5, 2)) + tf.reduce_sum(x)}),
         "columns first": alone(lambda x: {"y": tf.reshape(x, (-1, 1))}),
-        "two inputs": alone(
-            lambda a, b: {"y": a + b}, spec(None, 2, name="a"), spec(None, 2, name="b")
-        ),
         "a signature that cannot be served": lambda: {
             "serving_default": (lambda x: {"y": x}, (spec(None, 2),)),
-            "pair": (
-                lambda a, b: {"y": a + b},
-                (spec(None, 2, name="a"), spec(None, 2, name="b")),
-            ),
+            "single": (lambda x: {"y": x}, (spec(),)),
         },
-        "text comes in": alone(lambda x: {"y": tf.strings.length(x)}, spec(None, dtype=tf.string)),
+        "bytes come in": alone(lambda x: {"y": tf.strings.length(x)}, spec(None, dtype=tf.string)),
         "complex comes in": alone(
             lambda x: {"y": tf.math.real(x)}, spec(None, 2, dtype=tf.complex64)
         ),
         "a number comes in": alone(lambda x: {"y": x * 2}, spec()),
-        "ragged": alone(
-            lambda x: {"y": x.row_lengths()}, tf.RaggedTensorSpec((None, None), tf.float32)
-        ),
         "nothing": lambda: {"serving_default": (lambda x: {}, (spec(None, 2),))},
         "no signature": dict,
         "no name": lambda: {"serving_default": (lambda x: x * 2, (spec(None, 2),))},
         "totals": alone(lambda x: {"total": tf.reduce_sum(x, axis=1)}),
     }
+
+
+A, B = [[1.0, 2.0], [3.0, 4.0]], [[10.0, 20.0], [30.0, 40.0]]
+WORDS, TIMES = ["ab", "üü"], [3, 5]
+NAMED: Mapping[str, Mapping[str, tuple[str, list[int], list[Any]]]] = {
+    "two inputs": {"b": ("FP32", [2, 2], B), "a": ("FP64", [2, 2], A)},
+    "words and numbers": {"word": ("BYTES", [2], WORDS), "times": ("INT64", [2, 1], TIMES)},
+    "a table": {"word": ("BYTES", [2, 1], WORDS), "times": ("INT64", [2], TIMES)},
+    "text comes in": {"x": ("BYTES", [2], WORDS)},
+    "text in a column": {"x": ("BYTES", [2, 1], WORDS)},
+}
+"""Input → datatype, shape and values of two rows."""
+TABLE = Schema((Column("times", "int", range=(0, 9)), Column("word", "string", nullable=True)))
+SCHEMAS = {"a table": TABLE, "text in a column": Schema.text("sentence"), "another schema": TABLE}
+
+
+def _named_models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
+    def spec(*shape: int | None, dtype: Any = tf.float32, name: str = "x") -> Any:
+        return tf.TensorSpec(shape, dtype, name=name)
+
+    def repeated(word: Any, times: Any) -> Any:
+        length = tf.strings.length(word, "UTF8_CHAR")
+        return {"y": tf.reshape(length, (-1, 1)) * tf.reshape(tf.cast(times, tf.int32), (-1, 1))}
+
+    def lengths(x: Any) -> Any:
+        return {"y": tf.reshape(tf.strings.length(x, "UTF8_CHAR"), (-1, 1))}
+
+    def alone(function: Callable[..., Any], *specs: Any) -> Callable[[], Mapping[str, Any]]:
+        return lambda: {"serving_default": (function, specs)}
+
+    word = spec(None, dtype=tf.string, name="word")
+    pair = (spec(None, 2, name="a"), spec(None, 2, name="b"))
+    return {
+        "two inputs": alone(lambda a, b: {"y": 10 * a + b}, *pair),
+        "words and numbers": alone(repeated, word, spec(None, 1, dtype=tf.int64, name="times")),
+        "a table": alone(repeated, word, spec(None, 1, name="times")),
+        "another schema": alone(lambda a, b: {"y": a + b}, *pair),
+        "text comes in": alone(lengths, spec(None, dtype=tf.string)),
+        "text in a column": alone(lengths, spec(None, 1, dtype=tf.string)),
+        "ragged": alone(
+            lambda x: {"y": x.row_lengths()}, tf.RaggedTensorSpec((None, None), tf.float32)
+        ),
+    }
+
+
+def _ask_by_name(name: str, folder: Path, manifest: Manifest) -> dict[str, Any]:
+    try:
+        model = loading.load(folder, manifest, {}, graph_name="m")
+    except StartError as error:
+        return {"refused": str(error)}
+    answered = answers_by_name(model, NAMED[name])
+    kinds = {tensor["name"]: tensor["datatype"] for tensor in v2.metadata(model)["inputs"]}
+    return {"answers": answered, "inputs": kinds, "batch": model.default.batch.rows}
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_the_highest_version_is_served_and_the_others_are_known(served: Any) -> 
 
 
 def test_text_and_bytes_come_in(served: Any) -> None:
-    assert served["text comes in"]["texts"] == {
+    assert served["bytes come in"]["texts"] == {
         "TF": [2, 2],
         "TF gRPC": [2, 2],
         "seldon binData": [2],
@@ -119,11 +119,11 @@ def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
         ("a number alone", "its output 'loss' is a single value, not one for each row."),
         ("rows of its own", "its output 'y' has 5 rows for any number of rows"),
         ("columns first", "the output 'y' has shape [2, 1] for 1 rows; its first axis must be"),
-        ("two inputs", "'serving_default': it has 2 inputs ('a', 'b'), expected one."),
         ("a signature that cannot be served", "to one of serving_default."),
-        ("complex comes in", "the type complex64 ('x'), expected numbers or text."),
+        ("complex comes in", "the type complex64 ('x'), expected numbers or strings."),
+        ("another schema", "the schema is for a table with the columns 'times', 'word', of whi"),
         ("a number comes in", "its input is a single number ('x'), expected rows."),
-        ("ragged", "it has 2 inputs ('x', 'x_1'), expected one."),
+        ("ragged", "the output 'y' has shape [0] for 1 rows; its first axis must be rows"),
         ("nothing", "'serving_default': it has no output."),
         ("no signature", "has no signature that can be served: it has no signatures."),
     ],
@@ -134,3 +134,37 @@ def test_what_cannot_be_served_is_refused_in_one_sentence(
     refused = served[name]["refused"]
     assert sentence in refused
     assert "\n" not in refused
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "inputs"),
+    [
+        ("two inputs", [[20.0, 40.0], [60.0, 80.0]], {"a": "FP32", "b": "FP32"}),
+        ("words and numbers", [[6], [10]], {"times": "INT64", "word": "BYTES"}),
+        ("a table", [[6], [10]], None),
+        ("text comes in", [[2], [2]], {"x": "BYTES"}),
+        ("text in a column", [[2], [2]], None),
+    ],
+)
+def test_named_inputs_and_strings_are_answered_by_every_protocol_that_names_them(
+    name: str, answer: Any, inputs: Any, served: Any
+) -> None:
+    found = served[name]
+    given = found["answers"]
+    (output,) = given["V2"]["outputs"]
+    assert output["data"] == [value for row in answer for value in row]
+    assert given["TF rows"] == {"predictions": answer}
+    assert given["TF columns"] == {"outputs": answer}
+    assert given["seldon jsonData"]["jsonData"] == {"predictions": answer}
+    assert found["batch"] > 1, "requests may share a call"
+    if inputs is not None:
+        assert found["inputs"] == inputs
+
+
+def test_a_wrong_number_of_named_inputs_is_refused(served: Any) -> None:
+    given = served["two inputs"]["answers"]
+    assert given["one input less"] == "the inputs: missing 'b'"
+    assert given["seldon ndarray"].startswith("the model has several inputs ('a', 'b'): send V2's")
+    given = served["a table"]["answers"]
+    assert given["one input less"] == "the inputs' names: missing 'word'"
+    assert "row 1, column 'word': expected a string, got the number 2.0" in given["seldon ndarray"]

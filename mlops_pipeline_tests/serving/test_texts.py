@@ -124,11 +124,11 @@ def test_seldon_takes_strings_by_grpc(message: pb.SeldonMessage, length: int) ->
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({"instances": [1.0]}, "instances may contain strings only: the model expects text"),
+        ({"instances": [1.0]}, "the input may contain strings only: the model expects text"),
         ({"instances": [{"b64": "ä"}]}, "instances has a value that is not base64"),
         ({"instances": [{"b64": 1}]}, "is not base64"),
-        ({"instances": "ab"}, "may contain strings only"),
-        ({"instances": [["ab"], ["a", "b"]]}, "different lengths"),
+        ({"instances": "ab"}, "expected a list of rows in instances, got the string"),
+        ({"instances": [["ab"], ["a", "b"]]}, "row 2 has 2 values, but row 1 has 1"),
         ({"instances": [["ab"]]}, r"expected shape \[n\], got \[1, 1\]"),
         ({"instances": []}, "the batch is empty"),
         ({"instances": [BASE64, None]}, "strings only"),

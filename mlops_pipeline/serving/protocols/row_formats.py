@@ -6,11 +6,12 @@ https://www.tensorflow.org/tfx/serving/api_rest
 from collections.abc import Collection
 from typing import Any, cast
 
-from mlops_pipeline.serving import texts
+from mlops_pipeline.serving import columns, texts
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.payloads import find_one, numbers
 from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.several import of_instances, of_lists
 
 _FORMATS = ("instances", "inputs")
 
@@ -21,7 +22,8 @@ def read_rows(
     """Return whether `document` has the row format, and its rows, which are removed from it.
 
     `instances` is a list of rows, or of `{input name: row}`; `inputs` is all rows, or `{input name:
-    all rows}`. `parent` is the field that contains the document (`jsonData`), for errors.
+    all rows}`. A model with named columns also accepts `{column: value}` for each row, and
+    `{column: values}`. `parent` is the field that contains the document (`jsonData`), for errors.
 
     Raises:
         RequestError: it has neither or both, another input, or no numbers.
@@ -32,10 +34,20 @@ def read_rows(
         raise RequestError("NO_DATA", f"{whole} must have either `instances` or `inputs`")
     where = f"{parent}.{given}" if parent else given
     rows, is_by_row = document.pop(given), given == "instances"
+    if signature.inputs:
+        rows = texts.decoded(rows, where=where)
+        read = of_instances if is_by_row else of_lists
+        return is_by_row, read(signature, rows, where=where, body=body)
     if is_by_row and type(rows) is list and rows and _is_named(rows[0]):
-        rows = [_only_input(signature, row, where) for row in rows]
+        if _has_columns(signature, rows[0]):
+            rows = columns.of_objects(signature, rows, where)
+        else:
+            rows = [_only_input(signature, row, where) for row in rows]
     elif not is_by_row and _is_named(rows):
-        rows = _only_input(signature, rows, where)
+        if _has_columns(signature, rows):
+            rows = columns.of_columns(signature, rows, where)
+        else:
+            rows = _only_input(signature, rows, where)
     if signature.dtype.kind == "O":
         rows = texts.decoded(rows, where=where)
     elif _is_base64(rows[0] if type(rows) is list and rows else rows):
@@ -54,6 +66,11 @@ def _is_named(value: object) -> bool:
 
 def _is_base64(value: object) -> bool:
     return type(value) is dict and value.keys() == {texts.BASE64}
+
+
+def _has_columns(signature: Signature, given: dict[str, Any]) -> bool:
+    """Say whether an object names columns, and not the one input."""
+    return bool(signature.columns) and given.keys() != {signature.input}
 
 
 def _only_input(signature: Signature, tensors: object, where: str) -> object:

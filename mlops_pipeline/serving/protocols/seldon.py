@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from mlops_pipeline.serving import failures, tensor_proto, texts
-from mlops_pipeline.serving.artifact import Tensor
+from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forms import unwrap_form
@@ -300,7 +300,7 @@ def model_metadata(unit: Unit) -> dict[str, Any]:
         "name": unit.model.name,
         "versions": [unit.model.version_name],
         "platform": manifest.framework,
-        "inputs": [_tensor(tensor) for tensor in manifest.inputs],
+        "inputs": _inputs(manifest),
         "outputs": [_tensor(tensor) for tensor in manifest.outputs],
         "custom": {**unit.tags, "model_name": manifest.name},
     }
@@ -315,6 +315,19 @@ def graph_metadata(unit: Unit) -> dict[str, Any]:
         "graphinputs": model["inputs"],
         "graphoutputs": model["outputs"],
     }
+
+
+def _inputs(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the inputs: V2's tensors, or one message with the schema of its columns."""
+    schema = manifest.schema
+    if schema is None:
+        return [_tensor(tensor) for tensor in manifest.inputs]
+    described = {
+        "names": list(schema.names),
+        "shape": list(schema.row_shape),
+        **schema.as_json(),
+    }
+    return [{"messagetype": "ndarray", "schema": described}]
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:

@@ -36,7 +36,8 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
         answered = await seldon.json_data(unit, asked, None)
         ParseDict(_listed(answered), response.jsonData)
     elif kind in ("strData", "binData") and signature.dtype.kind == "O":
-        rows = texts.single(signature.row_shape, getattr(request, kind))
+        content = request.strData or texts.of_bytes(request.binData)
+        rows = texts.single(signature.row_shape, content)
         scores = await seldon.scores_of(unit.model, signature, rows)
         _write(unit, "tensor", scores, response.data)
     else:

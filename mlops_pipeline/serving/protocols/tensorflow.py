@@ -88,20 +88,22 @@ def _by_column(scores: list[tuple[str, Array]]) -> object:
 
 def describe(model: Model, signature: Signature) -> dict[str, Any]:
     """Return a SignatureDef as JSON; an output that nobody described has no type and no rank."""
-    row_shape = signature.row_shape
-    shape = None if row_shape is None else (-1, *row_shape)
+    inputs = [signature.of_input(one) for one in signature.inputs] or [signature]
     known = {tensor.name: tensor for tensor in model.manifest.outputs} | dict(signature.described)
     outputs = {name: _info(name, "DT_INVALID", None) for name in signature.default_outputs}
     for name in outputs.keys() & known.keys():
         dtype = DATATYPES.get(known[name].datatype, np.dtype(object))
         outputs[name] = _info(name, tensor_proto.type_name(dtype), known[name].shape)
     return {
-        "inputs": {
-            signature.input: _info(signature.input, tensor_proto.type_name(signature.dtype), shape)
-        },
+        "inputs": {one.input: _input_info(one) for one in inputs},
         "outputs": outputs,
         "method_name": "tensorflow/serving/predict",
     }
+
+
+def _input_info(signature: Signature) -> dict[str, Any]:
+    shape = None if signature.row_shape is None else (-1, *signature.row_shape)
+    return _info(signature.input, tensor_proto.type_name(signature.dtype), shape)
 
 
 def _info(name: str, dtype: str, shape: tuple[int, ...] | None) -> dict[str, Any]:

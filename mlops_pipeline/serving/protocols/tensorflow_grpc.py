@@ -12,6 +12,7 @@ from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.protocols import tensorflow
 from mlops_pipeline.serving.protocols.row_formats import check_input
 from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.several import of_arrays
 
 _SIGNATURES = "signature_def"
 """The only metadata that TF Serving has."""
@@ -53,13 +54,20 @@ def _spec(model: Model, signature: str = "") -> pb.ModelSpec:
 
 
 def _rows(signature: Signature, request: pb.PredictRequest) -> Array:
-    """Return the rows in the one input of a request."""
+    """Return the rows in the one input of a request, or in each of several."""
+    if signature.inputs:
+        known = {one.name: one.dtype.kind == "O" for one in signature.inputs}
+        arrays = {
+            name: _array(request, name, text=known.get(name, False)) for name in request.inputs
+        }
+        return of_arrays(signature, arrays)
     check_input(signature, request.inputs.keys(), where="inputs")
-    return tensor_proto.read(
-        request.inputs[signature.input],
-        where=f"the input {signature.input!r}",
-        text=signature.dtype.kind == "O",
-    )
+    return _array(request, signature.input, text=signature.dtype.kind == "O")
+
+
+def _array(request: pb.PredictRequest, name: str, *, text: bool) -> Array:
+    where = f"the input {name[:80]!r}"
+    return tensor_proto.read(request.inputs[name], where=where, text=text)
 
 
 def metadata(model: Model, request: pb.GetModelMetadataRequest) -> pb.GetModelMetadataResponse:

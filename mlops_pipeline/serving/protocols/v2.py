@@ -13,7 +13,7 @@ from typing import Any
 
 from mlops_pipeline.serving import SERVER, VERSION, failures
 from mlops_pipeline.serving.artifact import Tensor
-from mlops_pipeline.serving.columns import joined
+from mlops_pipeline.serving.columns import of_inputs
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.frameworks import get_framework
 from mlops_pipeline.serving.messages import Answer, Request, answer
@@ -22,7 +22,9 @@ from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_obj
 from mlops_pipeline.serving.protocols import v2_raw
 from mlops_pipeline.serving.protocols.seldon import reshaped
 from mlops_pipeline.serving.protocols.v2_raw import Tail
+from mlops_pipeline.serving.schema import TABLE
 from mlops_pipeline.serving.scores import Array, datatype_of
+from mlops_pipeline.serving.several import of_arrays
 
 error = failures.v2
 EXTENSIONS = ("binary_tensor_data",)
@@ -70,22 +72,27 @@ def read_rows(model: Model, inputs: object, body: bytes, tail: Tail) -> Array:
         raise RequestError("WRONG_INPUT", "inputs must be a list of tensors")
     names = [tensor.get("name") for tensor in inputs]
     check_names(model, names)
-    columns = [_read(tensor, body, tail) for tensor in inputs]
+    text = model.default.dtype.kind == "O"
+    columns = [_read(tensor, body, tail, text=text) for tensor in inputs]
     tail.require_end()
-    return columns[0] if len(columns) == 1 else joined(model.default, names, columns)
+    if model.default.inputs:
+        return of_arrays(model.default, dict(zip(map(str, names), columns, strict=True)))
+    return of_inputs(model.default, names, columns)
 
 
-def _read(tensor: dict[str, Any], body: bytes, tail: Tail) -> Array:
-    """Return the values of an input in its shape."""
+def _read(tensor: dict[str, Any], body: bytes, tail: Tail, *, text: bool) -> Array:
+    """Return the values of an input in its shape; strings are allowed with `text`."""
     datatype = tensor.get("datatype")
-    dtype = v2_raw.type_of(datatype)
+    dtype = v2_raw.type_of(datatype, text=text)
     shape = tensor.get("shape")
     if not is_shape(shape):
         raise RequestError("WRONG_SHAPE", "an input's shape must be a list of whole numbers ≥ 0")
     content = tail.find(tensor)
     if content is not None:
         return reshaped(
-            v2_raw.read(content, datatype, where="the binary data"), shape, where="the input"
+            v2_raw.read(content, datatype, where="the binary data", text=text),
+            shape,
+            where="the input",
         )
     values = numbers(tensor.pop("data", None), where="data", body=body, wanted=dtype)
     check_numbers(values, dtype, said=f"the datatype is {datatype}")
@@ -99,7 +106,10 @@ def check_names(model: Model, names: Sequence[object]) -> None:
         RequestError: there is no input, or not the one that a TensorFlow signature has.
     """
     wanted = model.default.input
-    if not get_framework(model.manifest.framework).takes_columns:
+    if model.default.inputs:
+        if len(set(map(str, names))) < len(names):
+            raise RequestError("WRONG_INPUT", "two inputs have the same name")
+    elif not (get_framework(model.manifest.framework).takes_columns or model.default.columns):
         if len(names) != 1 or names[0] not in (None, "", wanted):
             raise RequestError("WRONG_INPUT", f"the model has one input, {wanted!r}")
     elif not names:
@@ -156,13 +166,18 @@ def metadata(model: Model) -> dict[str, Any]:
         "platform": manifest.framework,
         "inputs": [_described(tensor) for tensor in manifest.inputs],
         "outputs": [_described(tensor) for tensor in manifest.outputs],
-        "parameters": {},
+        # How MLServer says that one tensor for each column becomes a data frame.
+        "parameters": {"content_type": "pd"} if _is_table(model) else {},
     }
 
 
 def index(model: Model) -> list[dict[str, str]]:
     """Return the answer to `POST /v2/repository/index`: the only model, which is ready."""
     return [{"name": model.name, "version": model.version_name, "state": "READY", "reason": ""}]
+
+
+def _is_table(model: Model) -> bool:
+    return model.manifest.schema is not None and model.manifest.schema.form == TABLE
 
 
 def _described(tensor: Tensor) -> dict[str, Any]:

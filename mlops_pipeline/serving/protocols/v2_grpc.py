@@ -6,12 +6,14 @@ import numpy as np
 
 from mlops_pipeline.serving import inference_pb2 as pb
 from mlops_pipeline.serving import packed, versions
-from mlops_pipeline.serving.columns import joined
+from mlops_pipeline.serving.cells import as_objects
+from mlops_pipeline.serving.columns import of_inputs
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Model, check_numbers
 from mlops_pipeline.serving.protocols import v2, v2_raw
 from mlops_pipeline.serving.protocols.seldon import new_puid, reshaped
 from mlops_pipeline.serving.scores import Array, datatype_of
+from mlops_pipeline.serving.several import of_arrays
 
 _CONTENTS = {
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
@@ -65,24 +67,27 @@ def _rows(model: Model, request: pb.ModelInferRequest) -> Array:
         raise RequestError(
             "WRONG_SHAPE", f"raw_input_contents has {len(raw)} tensors for {len(names)} inputs"
         )
+    text = model.default.dtype.kind == "O"
     columns = [
-        _column(tensor, raw[number] if raw else None)
+        _column(tensor, raw[number] if raw else None, text=text)
         for number, tensor in enumerate(request.inputs)
     ]
-    return columns[0] if len(columns) == 1 else joined(model.default, names, columns)
+    if model.default.inputs:
+        return of_arrays(model.default, dict(zip(names, columns, strict=True)))
+    return of_inputs(model.default, names, columns)
 
 
-def _column(tensor: Any, raw: bytes | None) -> Array:
+def _column(tensor: Any, raw: bytes | None, *, text: bool) -> Array:
     """Return the values of an input in its shape."""
     shape = list(tensor.shape)
     if any(size < 0 for size in shape):
         raise RequestError("WRONG_SHAPE", "an input's shape must contain whole numbers ≥ 0")
-    return reshaped(_values(tensor, raw), shape, where="the input")
+    return reshaped(_values(tensor, raw, text=text), shape, where="the input")
 
 
-def _values(tensor: Any, raw: bytes | None) -> Array:
+def _values(tensor: Any, raw: bytes | None, *, text: bool) -> Array:
     """Return the values of an input as a flat array, from raw bytes or from its typed field."""
-    datatype, dtype = tensor.datatype, v2_raw.type_of(tensor.datatype)
+    datatype, dtype = tensor.datatype, v2_raw.type_of(tensor.datatype, text=text)
     field = _CONTENTS.get(datatype, _RAW) if raw is None else _RAW
     if others := [given.name for given, _ in tensor.contents.ListFields() if given.name != field]:
         raise RequestError(
@@ -94,11 +99,14 @@ def _values(tensor: Any, raw: bytes | None) -> Array:
         values = _field(tensor.contents, field)
         check_numbers(values, dtype, said=f"the datatype is {datatype}")
         return values
-    return v2_raw.read(raw, datatype, where=_RAW)
+    return v2_raw.read(raw, datatype, where=_RAW, text=text)
 
 
 def _field(contents: Any, field: str) -> Array:
-    """Return the numbers in the only field of an input that is not empty."""
+    """Return the values in the only field of an input that is not empty."""
+    if field == _CONTENTS[v2_raw.TEXT]:
+        texts = enumerate(contents.bytes_contents, 1)
+        return as_objects([v2_raw.text_of(content, row=row) for row, content in texts])
     dtype = np.dtype(_FIELD_TYPES[field])
     if field in _FLOATS:
         return packed.read(contents, field, dtype)

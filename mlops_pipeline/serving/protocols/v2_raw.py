@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlops_pipeline.serving import packed
+from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.scores import DATATYPES as NAMES
@@ -23,35 +24,40 @@ SIZE = "binary_data_size"
 """Parameter of a tensor: its number of bytes after the JSON."""
 _SIZE_KEY = b'"%s"' % SIZE.encode()
 DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.items()}
-"""V2's type of an input → numpy's. BYTES is missing: these models accept numbers."""
+"""V2's type of an input of numbers → numpy's."""
+TEXT = "BYTES"
 
 
 BRAIN_FLOAT = "BF16"
 """Triton's name of the upper half of a 32-bit float, which numpy lacks: it becomes FP32."""
 
 
-def type_of(datatype: object) -> np.dtype[Any]:
-    """Return numpy's type for an input's datatype.
+def type_of(datatype: object, *, text: bool = False) -> np.dtype[Any]:
+    """Return numpy's type for an input's datatype; with `text`, of strings too: object.
 
     Raises:
         RequestError: it is not one of `DATATYPES`, nor BF16.
     """
     if datatype == BRAIN_FLOAT:
         return np.dtype(np.float32)
+    if text and datatype == TEXT:
+        return np.dtype(object)
     if type(datatype) is not str or datatype not in DATATYPES:
-        known = ", ".join((*DATATYPES, BRAIN_FLOAT))
+        known = ", ".join([*DATATYPES, BRAIN_FLOAT, *([TEXT] * text)])
         raise RequestError("WRONG_TYPE", f"an input's datatype must be one of {known}")
     return DATATYPES[datatype]
 
 
-def read(content: bytes | memoryview, datatype: object, *, where: str) -> Array:
+def read(content: bytes | memoryview, datatype: object, *, where: str, text: bool = False) -> Array:
     """Return the values of a tensor as a flat array, which a model may change, like any rows.
 
     Raises:
         RequestError: the datatype is unknown, or the bytes are not such a tensor.
     """
     is_brain = datatype == BRAIN_FLOAT
-    dtype = np.dtype(np.uint16) if is_brain else type_of(datatype)
+    dtype = np.dtype(np.uint16) if is_brain else type_of(datatype, text=text)
+    if dtype.kind == "O":
+        return as_objects(read_texts(content, where=where))
     if len(content) % dtype.itemsize:
         raise RequestError("WRONG_SHAPE", f"{where} is not a tensor of {datatype}")
     values: Array = np.frombuffer(content, dtype=dtype.newbyteorder("<"))
@@ -60,6 +66,36 @@ def read(content: bytes | memoryview, datatype: object, *, where: str) -> Array:
     if is_brain:
         return packed.from_brain_floats(values)
     return values.copy()  # `content` cannot be written, and may not be aligned.
+
+
+def read_texts(content: bytes | memoryview, *, where: str) -> list[str]:
+    """Return the strings of a tensor of BYTES: each follows its length in four bytes.
+
+    Raises:
+        RequestError: the bytes are not such a tensor, or a string is not UTF-8 text.
+    """
+    texts: list[str] = []
+    begin = 0
+    while begin < len(content):
+        start = begin + 4
+        end = start + int.from_bytes(content[begin:start], "little")
+        if end > len(content) or start > len(content):
+            raise RequestError("WRONG_SHAPE", f"{where} is not a tensor of {TEXT}")
+        texts.append(text_of(bytes(content[start:end]), row=len(texts) + 1))
+        begin = end
+    return texts
+
+
+def text_of(content: bytes, *, row: int) -> str:
+    """Return an element of BYTES as text.
+
+    Raises:
+        RequestError: it is not UTF-8.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError("WRONG_TYPE", f"row {row}: the {TEXT} are not UTF-8 text") from error
 
 
 def write(values: Array) -> bytes:

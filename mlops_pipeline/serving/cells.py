@@ -1,0 +1,261 @@
+"""Rows of cells: arrays of Python objects, [n, columns] of a table, [n] of a text.
+
+They are what a request, a dataset and a hold-out set have in common. In a file of NumPy, each
+column is an array of its own, so that nothing is pickled.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlops_pipeline.serving.artifact import Tensor
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.schema import (
+    BOOL,
+    CATEGORY,
+    FLOAT,
+    INT,
+    TABLE,
+    TEXT,
+    CellError,
+    Column,
+    Schema,
+    kind_of,
+)
+from mlops_pipeline.serving.scores import Array
+
+_ROWS = "rows"
+_TYPES: Mapping[type, type] = {bool: np.bool_, int: np.int64, float: np.float64}
+
+
+def read_cells(values: object, *, where: str) -> Array:
+    """Return a list of rows, or of single values, as an array of objects [n, columns] or [n].
+
+    Raises:
+        RequestError: it is not a list, or a row of it has another length or lists in it.
+    """
+    if type(values) is not list:
+        raise RequestError(
+            "WRONG_TYPE", f"expected a list of rows in {where}, got {kind_of(values)}"
+        )
+    kinds = set(map(type, values))
+    if list not in kinds:
+        return as_objects(values)
+    width = len(next(row for row in values if type(row) is list))
+    cells = np.empty((len(values), width), dtype=object)
+    for number, row in enumerate(values, 1):
+        if type(row) is not list:
+            raise RequestError("RAGGED", f"{where}, row {number} is {kind_of(row)}, not a list")
+        if len(row) != width:
+            raise RequestError(
+                "RAGGED", f"{where}, row {number} has {len(row)} values, but row 1 has {width}"
+            )
+        if list in set(map(type, row)):
+            raise RequestError("WRONG_TYPE", f"{where}, row {number} contains a list")
+        cells[number - 1] = row
+    return cells
+
+
+def as_objects(values: Sequence[object]) -> Array:
+    """Return values as an array of objects [n]; the values may be lists themselves."""
+    array = np.empty(len(values), dtype=object)
+    for number, value in enumerate(values):
+        array[number] = value
+    return array
+
+
+def conform_cells(schema: Schema, values: Array) -> Array:
+    """Return rows as cells of the schema, [n, columns]; [n] of a text.
+
+    Raises:
+        RequestError: the batch is empty or has another shape, or a value is not allowed; has the
+            row, from 1, and the column.
+    """
+    if values.dtype.kind != "O":
+        values = values.astype(object)
+    if schema.form == TEXT and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if not values.shape[:1] or not values.shape[0]:
+        raise RequestError("EMPTY_BATCH", "the batch is empty; send at least one row")
+    if values.shape[1:] != schema.row_shape:
+        raise RequestError("WRONG_SHAPE", _describe_shape(schema, values.shape))
+    if schema.form == TEXT:
+        return as_objects(_read_column(schema.columns[0], values.tolist()))
+    cells = np.empty(values.shape, dtype=object)
+    for number, column in enumerate(schema.columns):
+        cells[:, number] = _read_column(column, values[:, number].tolist())
+    return cells
+
+
+def _describe_shape(schema: Schema, shape: tuple[int, ...]) -> str:
+    if schema.form == TEXT:
+        return f"expected strings of shape [n] or [n, 1], got {list(shape)}"
+    names = ", ".join(map(repr, schema.names))
+    return (
+        f"expected rows with {len(schema.columns)} values, one for each column ({names}), got the "
+        f"shape {list(shape)}"
+    )
+
+
+def _read_column(column: Column, values: Sequence[object]) -> list[object]:
+    read = column.read
+    found: list[object] = []
+    try:
+        for value in values:
+            found.append(read(value))
+    except CellError as error:
+        raise RequestError(
+            error.reason, f"row {len(found) + 1}, column {column.name!r}: {error}"
+        ) from error
+    return found
+
+
+def check_array(schema: Schema, rows: Array) -> None:
+    """Check an array of numbers [n, columns]; NaN is a missing value.
+
+    Raises:
+        RequestError: a value is missing, out of range or not whole; has the row and the column.
+    """
+    if rows.shape[1:] != schema.row_shape:
+        raise RequestError("WRONG_SHAPE", _describe_shape(schema, rows.shape))
+    for number, column in enumerate(schema.columns):
+        if not is_clean(column, rows[:, number]):
+            _read_column(column, rows[:, number].tolist())
+
+
+def is_clean(column: Column, values: Array) -> bool:
+    """Say quickly whether numbers certainly fit their column; False: they must be read one by one.
+
+    A False may be wrong, a True is not.
+    """
+    if values.dtype.kind not in "fiub" or not column.is_number or not values.size:
+        return False
+    missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(0, dtype=bool)
+    if missing.any():
+        if not column.nullable:
+            return False
+        values = values[~missing]
+        if not values.size:
+            return True
+    least, most = float(values.min()), float(values.max())
+    if column.type == BOOL:
+        return bool(((values == 0) | (values == 1)).all())
+    if column.type == FLOAT and values.dtype.kind == "b":
+        return False
+    if column.type == INT and (values.dtype.kind == "b" or not (values == np.floor(values)).all()):
+        return False
+    low, high = column.range or (-np.finfo(np.float64).max, np.finfo(np.float64).max)
+    return bool(low <= least and most <= high)
+
+
+def another_row(schema: Schema, cells: Array) -> Array:
+    """Return a row that differs from the first one in every column, if its type has two values."""
+    row = cells[:1].copy()
+    if schema.form == TEXT:
+        row[0] = schema.columns[0].other(row[0])
+    else:
+        row[0] = [c.other(v) for c, v in zip(schema.columns, row[0].tolist(), strict=True)]
+    return row
+
+
+def tensors_of(schema: Schema) -> tuple[Tensor, ...]:
+    """Return the tensors of V2's metadata: one for each column; of an array, one for all."""
+    if schema.form == TEXT:
+        return (Tensor(schema.columns[0].name, (-1,), "BYTES"),)
+    if schema.form == TABLE:
+        return tuple(Tensor(column.name, (-1, 1), datatype(column)) for column in schema.columns)
+    return (Tensor("predict", (-1, len(schema.columns)), "FP64"),)
+
+
+def datatype(column: Column) -> str:
+    """Return V2's datatype of a column."""
+    if column.type == CATEGORY:
+        return "INT64" if type(column.categories[0]) is int else "BYTES"
+    # An integer or boolean cannot be missing in a binary tensor, but a float can: NaN.
+    types = {FLOAT: "FP64", INT: "INT64", BOOL: "BOOL"}
+    if column.nullable and column.is_number:
+        return "FP64"
+    return types.get(column.type, "BYTES")
+
+
+# Files
+
+
+def pack(name: str, rows: Array) -> dict[str, Array]:
+    """Return the arrays of an .npz file for rows of numbers, or of cells: one for each column."""
+    if rows.dtype.kind != "O":
+        return {name: rows}
+    packed: dict[str, Array] = {f"{name}.shape": np.array(rows.shape, dtype=np.int64)}
+    for number, column in enumerate(rows.reshape(len(rows), -1).T):
+        for kind, array in _packed(column.tolist()):
+            packed[f"{name}.{number}.{kind}"] = array
+    return packed
+
+
+def unpack(name: str, arrays: Mapping[str, Array]) -> Array:
+    """Return the rows that `pack` has packed.
+
+    Raises:
+        KeyError: there are none of that name.
+    """
+    if name in arrays:
+        return arrays[name]
+    shape = tuple(arrays[f"{name}.shape"].tolist())
+    cells = np.empty((shape[0], int(np.prod(shape[1:], dtype=np.int64))), dtype=object)
+    for number in range(cells.shape[1]):
+        cells[:, number] = _unpacked(f"{name}.{number}", arrays)
+    return cells.reshape(shape)
+
+
+def save(path: Path, rows: Array) -> None:
+    """Write rows of numbers as .npy, rows of cells as .npz, whatever the name of the file."""
+    with path.open("wb") as file:
+        if rows.dtype.kind == "O":
+            np.savez(file, **pack(_ROWS, rows))  # type: ignore[arg-type]
+        else:
+            np.save(file, rows)
+
+
+def load(path: Path) -> Array:
+    """Return the rows that `save` has written.
+
+    Raises:
+        OSError, ValueError, EOFError: the file is missing, damaged or something else.
+    """
+    try:
+        with path.open("rb") as file:
+            found: Any = np.load(file, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else unpack(_ROWS, found)
+    except (KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"it does not contain rows: {error}") from error
+
+
+def _packed(values: list[Any]) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays of one column: numbers, or UTF-8 text and where each string ends in it."""
+    missing = np.array([value is None for value in values], dtype=bool)
+    if missing.any():
+        yield "missing", missing
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds <= {str} and kinds:
+        texts = [(value or "").encode() for value in values]
+        yield "text", np.frombuffer(b"".join(texts), dtype=np.uint8)
+        yield "ends", np.cumsum([len(text) for text in texts], dtype=np.int64)
+        return
+    dtype = _TYPES[next(iter(kinds))] if len(kinds) == 1 else np.float64
+    yield "numbers", np.array([value or 0 for value in values], dtype=dtype)
+
+
+def _unpacked(name: str, arrays: Mapping[str, Array]) -> Array:
+    if f"{name}.text" in arrays:
+        content, ends = arrays[f"{name}.text"].tobytes(), arrays[f"{name}.ends"].tolist()
+        starts = [0, *ends[:-1]]
+        cells = as_objects([content[a:b].decode() for a, b in zip(starts, ends, strict=True)])
+    else:
+        cells = as_objects(arrays[f"{name}.numbers"].tolist())
+    if f"{name}.missing" in arrays:
+        cells[arrays[f"{name}.missing"]] = None
+    return cells

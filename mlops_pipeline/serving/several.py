@@ -1,0 +1,127 @@
+"""Models with several named inputs: one array for each, joined to rows that may share a call.
+
+A row has an array for each input, in the model's order: rows are an array of objects [n, inputs].
+An input whose rows are single values has arrays of length 1.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.models import Input, Signature, conform
+from mlops_pipeline.serving.payloads import numbers
+from mlops_pipeline.serving.schema import kind_of
+from mlops_pipeline.serving.scores import Array
+
+
+def of_arrays(signature: Signature, arrays: Mapping[str, Array]) -> Array:
+    """Return rows from an array [n, …] for each input.
+
+    Raises:
+        RequestError: an input is missing or unknown, they have different numbers of rows, or the
+            values of one do not fit; has its name.
+    """
+    _check_names(signature, arrays)
+    parts = []
+    for one in signature.inputs:
+        try:
+            given = _in_rank(arrays[one.name], one)
+            parts.append(conform(signature.of_input(one), given))
+        except RequestError as error:
+            raise RequestError(error.reason, f"input {one.name!r}: {error}") from error
+    if len({len(part) for part in parts}) > 1:
+        counts = ", ".join(
+            f"{len(part)} in {one.name!r}"
+            for one, part in zip(signature.inputs, parts, strict=True)
+        )
+        raise RequestError("WRONG_INPUT", f"the inputs have different numbers of rows: {counts}")
+    rows = np.empty((len(parts[0]), len(parts)), dtype=object)
+    for column, part in enumerate(parts):
+        for row, values in enumerate(part.reshape(len(part), 1) if part.ndim == 1 else part):
+            rows[row, column] = values
+    return rows
+
+
+def _in_rank(array: Array, one: Input) -> Array:
+    """Return single values [n] as [n, 1] if the input expects these, and the other way round."""
+    if one.row_shape == (1,) and array.ndim == 1:
+        return array.reshape(-1, 1)
+    is_column = one.row_shape == () and array.ndim == 2 and array.shape[1] == 1
+    return array.reshape(-1) if is_column else array
+
+
+def of_instances(
+    signature: Signature, instances: object, *, where: str, body: bytes | None
+) -> Array:
+    """Return rows from TF Serving's row format: a list of `{input: values of the row}`.
+
+    Raises:
+        RequestError: see `of_arrays`; or a row is not such an object.
+    """
+    if type(instances) is not list or not instances:
+        raise RequestError("WRONG_INPUT", f"{where}: {_expected(signature)}, in each row")
+    for number, row in enumerate(instances, 1):
+        if type(row) is not dict:
+            raise RequestError(
+                "WRONG_INPUT",
+                f"{where}, row {number}: {_expected(signature)}, got {kind_of(row)}",
+            )
+        _check_names(signature, row, where=f"{where}, row {number}")
+    columns = {one.name: [row[one.name] for row in instances] for one in signature.inputs}
+    return of_lists(signature, columns, where=where, body=body)
+
+
+def of_lists(signature: Signature, inputs: object, *, where: str, body: bytes | None) -> Array:
+    """Return rows from TF Serving's column format: `{input: values of all rows}`.
+
+    Raises:
+        RequestError: see `of_arrays`; or it is not such an object.
+    """
+    if type(inputs) is not dict:
+        raise RequestError("WRONG_INPUT", f"{where}: {_expected(signature)}, got {kind_of(inputs)}")
+    _check_names(signature, inputs, where=where)
+    arrays = {
+        one.name: numbers(
+            inputs[one.name], where=f"{where}.{one.name}", body=body, wanted=one.dtype
+        )
+        for one in signature.inputs
+    }
+    return of_arrays(signature, arrays)
+
+
+def stacked(rows: Array, inputs: Sequence[Input]) -> list[Array]:
+    """Return the array [n, …] of each input.
+
+    Raises:
+        ValueError: rows of an input of variable length have different lengths.
+    """
+    arrays = [np.stack(rows[:, number].tolist()) for number in range(len(inputs))]
+    return [
+        array if one.row_shape else array.reshape(len(rows))
+        for array, one in zip(arrays, inputs, strict=True)
+    ]
+
+
+def _check_names(
+    signature: Signature, given: Mapping[str, Any], *, where: str = "the inputs"
+) -> None:
+    known = [one.name for one in signature.inputs]
+    missing = [name for name in known if name not in given]
+    unexpected = [name for name in given if name not in known]
+    if missing or unexpected:
+        problems = [
+            f"{what} {_listed(names)}"
+            for what, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
+        raise RequestError("WRONG_INPUT", f"{where}: {'; '.join(problems)}")
+
+
+def _expected(signature: Signature) -> str:
+    return f"expected an object with the inputs {_listed([i.name for i in signature.inputs])}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name[:80]) for name in names[:10])
