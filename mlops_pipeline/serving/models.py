@@ -9,7 +9,7 @@ import numpy as np
 from mlops_pipeline.serving import batch_limits, texts
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
-from mlops_pipeline.serving.cells import check_array, conform_cells
+from mlops_pipeline.serving.cells import check_array, conform_cells, tensors_of
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.schema import Schema
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
@@ -210,6 +210,8 @@ def with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
     """Return the manifest of somebody else's model with the input of its default signature."""
     if manifest.digest:
         return manifest
+    if signature.dtype.kind == "O" and signature.schema is not None:
+        return replace(manifest, inputs=tensors_of(signature.schema), schema=signature.schema)
     if signature.inputs:
         several = (
             Tensor(one.name, (-1, *one.row_shape), datatype_of(one.dtype))

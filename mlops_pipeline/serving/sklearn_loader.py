@@ -10,6 +10,7 @@ import numpy as np
 from mlops_pipeline.serving.artifact import SKLEARN_FILES, Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_sklearn
+from mlops_pipeline.serving.inferred import schema_of
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.schema import ARRAY, TEXT, Schema
 from mlops_pipeline.serving.scores import Array
@@ -71,7 +72,7 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
         )
     refused = _refused(estimator, methods)
     served = tuple(name for name in methods if name not in refused)
-    schema = manifest.schema or _own_schema(estimator)
+    schema = manifest.schema or schema_of(estimator)
     if schema is not None and schema.form != ARRAY:
         return Signature(
             name=DEFAULT,
@@ -100,15 +101,6 @@ def _signature(estimator: object, manifest: Manifest) -> Signature:
         refused=refused,
         is_rowwise=True,
     )
-
-
-def _own_schema(estimator: object) -> Schema | None:
-    """Return the schema of a model that reads strings first, such as TF-IDF; else None."""
-    while steps := getattr(estimator, "steps", None):
-        estimator = steps[0][1]
-    is_of_text = type(estimator).__module__ == "sklearn.feature_extraction.text"
-    reads_content = getattr(estimator, "input", None) == "content"
-    return Schema.text() if is_of_text and reads_content else None
 
 
 def _table_maker(schema: Schema) -> Callable[[Array], Any]:

@@ -22,7 +22,7 @@ HOUSES = EXAMPLES / "house_prices.py"
 HOUSE = [120.0, 4.0, 30.0, 5.5, 200.0]
 WIDTHS = {"tumours": (30, 2), "cultivars": (13, 3), "digits": (64, 10)}
 """Model → features, classes."""
-NAMES = ("house_prices", "anomalies", *WIDTHS)
+NAMES = ("house_prices", "anomalies", "reviews", "tickets", *WIDTHS)
 COLUMNS = "area,rooms,age,distance,garden,price"
 
 
@@ -223,3 +223,69 @@ def test_data_that_are_no_prices_train_nothing(shop: CommandLine, tmp_path: Path
     done = shop.run("up", "house_prices", code=1, MLOPS_CONFIG=_config(tmp_path, data=file))
     assert "has_usable_targets" in done.stderr
     assert _answering(shop) == before
+
+
+TICKETS = "age_hours,messages,channel,plan,rating,is_weekend,country,escalated"
+TICKET: dict[str, Any] = {
+    "country": "CH",
+    "is_weekend": True,
+    "rating": None,
+    "plan": "team",
+    "channel": "phone",
+    "messages": 3,
+    "age_hours": 30.5,
+}
+
+
+def test_a_table_with_missing_values_is_answered_by_names(
+    shop: CommandLine, tmp_path: Path
+) -> None:
+    url = _url(shop, "tickets")
+    data: dict[str, Any] = {"names": list(TICKET), "ndarray": [list(TICKET.values())]}
+    answer = httpx.post(f"{url}/api/v1.0/predictions", json={"data": data}, timeout=10)
+    assert answer.headers["x-model-digest"] == shop.digest("tickets", code=3)
+    body = answer.json()["data"]
+    assert body["names"] == ["closed", "escalated"]
+    described = httpx.get(f"{url}/v2/models/tickets", timeout=10).json()
+    tensors = [{**t, "shape": [1, 1], "data": [TICKET[t["name"]]]} for t in described["inputs"]]
+    (output,) = httpx.post(
+        f"{url}/v2/models/tickets/infer", json={"inputs": tensors}, timeout=10
+    ).json()["outputs"]
+    assert output["data"] == pytest.approx(body["ndarray"][0])
+    table = tmp_path / "tickets.csv"
+    table.write_text(f"{','.join(TICKET)}\nCH,true,,team,phone,3,30.5\n")
+    shown = shop.run("predict", "tickets", "--file", str(table)).stdout.splitlines()[1].split()
+    assert float(shown[2]) == pytest.approx(body["ndarray"][0][1], abs=1e-4)
+
+    data["ndarray"].append([*list(TICKET.values())[:4], "fax", 3, 30.5])
+    refused = httpx.post(f"{url}/api/v1.0/predictions", json={"data": data}, timeout=10)
+    status = refused.json()["status"]
+    assert (refused.status_code, status["reason"]) == (400, "UNKNOWN_CATEGORY")
+    assert "row 2, column 'channel': expected one of 'mail', 'phone', 'web'" in status["info"]
+
+
+def test_a_text_is_answered_and_the_page_shows_samples(shop: CommandLine) -> None:
+    shown = shop.run("predict", "reviews", "--row", "Support was a pleasure, and fast.")
+    assert shown.stdout.splitlines()[1].split()[0] == "good"
+    page = _page(shop, "reviews", "dataset")
+    assert page["feature_statistics"][0]["feature"] == "review"
+    assert len(page["sample_rows"]) == 5
+    assert "data:image/png" in page["histograms"]
+    served = _page(shop, "reviews", "predictions")
+    assert served["max_difference"] < 1e-9
+
+
+def test_a_value_that_the_schema_does_not_allow_trains_nothing(
+    shop: CommandLine, tmp_path: Path
+) -> None:
+    before = shop.digest("tickets", code=3)
+    file, config = tmp_path / "tickets.csv", tmp_path / "mlops.toml"
+    rows = ["5,1,mail,free,3,true,CH,0", "6,2,web,,,false,DE,1"] * 8
+    file.write_text("\n".join([TICKETS, *rows, "7,2,fax,,,false,DE,1"]))
+    config.write_text(
+        f'models = ["{EXAMPLES / "tickets_table.py"}"]\n[datasets]\ntickets = "{file}"\n'
+    )
+    done = shop.run("up", "tickets", code=1, MLOPS_CONFIG=str(config))
+    said = " ".join(done.stderr.split())
+    assert "(index 16), column 'channel': expected one of 'mail', 'phone', 'web', got" in said
+    assert shop.digest("tickets", code=3) == before

@@ -381,19 +381,64 @@ def test_the_warm_up_proves_that_rows_of_a_table_may_share_a_call() -> None:
 
 
 def test_a_text_classifier_without_a_manifest_gets_strings(tmp_path: Path) -> None:
-    joblib = pytest.importorskip("joblib")
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.naive_bayes import MultinomialNB
     from sklearn.pipeline import make_pipeline
 
     texts, classes = ["good day", "good film", "bad day", "bad film"], ["+", "+", "-", "-"]
     fitted = make_pipeline(make_pipeline(TfidfVectorizer()), MultinomialNB()).fit(texts, classes)
-    joblib.dump(fitted, tmp_path / "model.joblib")
-    manifest = bare.describe(tmp_path)
-    model = loading.load(tmp_path, manifest, {"method": "predict"}, graph_name="toy")
-    unit = Unit(model, image="toy:1")
+    unit = _without_manifest(tmp_path, fitted, "predict")
     assert seldon_answer({"ndarray": ["a good one", "bad"]}, unit) == ["+", "-"]
     with pytest.raises(RequestError, match="row 1, column 'text': expected a string, got the numb"):
         seldon_answer({"ndarray": [1.0]}, unit)
-    kinds = [tensor["datatype"] for tensor in v2.metadata(model)["inputs"]]
+    kinds = [tensor["datatype"] for tensor in v2.metadata(unit.model)["inputs"]]
     assert kinds == ["BYTES"]
+
+
+def _without_manifest(folder: Path, fitted: Any, method: str) -> Unit:
+    joblib = pytest.importorskip("joblib")
+    joblib.dump(fitted, folder / "model.joblib")
+    model = loading.load(folder, bare.describe(folder), {"method": method}, graph_name="toy")
+    return Unit(model, image="toy:1")
+
+
+def test_a_model_of_a_frame_with_strings_without_a_manifest_gets_its_frame(tmp_path: Path) -> None:
+    import pandas as pd
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    frame = pd.DataFrame(
+        {"floor": [1, 2, 3, 4], "city": ["a", "b", "a", "b"], "size": [1.0, None, 3.0, 4.0]}
+    )
+    encode = make_column_transformer(
+        (make_pipeline(OneHotEncoder(handle_unknown="ignore")), [1]),
+        (SimpleImputer(), ["floor", "size"]),
+    )
+    fitted = make_pipeline(encode, LinearRegression()).fit(frame, [1.0, 5.0, 3.0, 7.0])
+    unit = _without_manifest(tmp_path, fitted, "predict")
+    rows: list[list[Any]] = [[1, "a", None], [4, "b", 4.0], [2, "new", 1.0]]
+    shown = seldon_answer({"ndarray": rows}, unit)
+    expected = fitted.predict(pd.DataFrame(rows, columns=frame.columns))
+    assert shown == pytest.approx(expected.tolist())
+    mixed = [[row[1], row[2], row[0]] for row in rows]
+    assert seldon_answer({"names": ["city", "size", "floor"], "ndarray": mixed}, unit) == shown
+    kinds = {t["name"]: t["datatype"] for t in v2.metadata(unit.model)["inputs"]}
+    assert kinds == {"floor": "FP64", "city": "BYTES", "size": "FP64"}
+    with pytest.raises(RequestError, match="row 1, column 'city': expected a string, got the numb"):
+        seldon_answer({"ndarray": [[1, 2, 3]]}, unit)
+
+
+def test_a_model_of_numbers_is_not_taken_for_one_of_strings(tmp_path: Path) -> None:
+    import pandas as pd
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    frame = pd.DataFrame({"a": [1, 2, 1, 2], "b": [1, 1, 2, 2]})
+    fitted = make_pipeline(OneHotEncoder(), LinearRegression()).fit(frame, [1.0, 2.0, 3.0, 4.0])
+    unit = _without_manifest(tmp_path, fitted, "predict")
+    assert unit.model.default.schema is None
+    assert seldon_answer({"names": ["b", "a"], "ndarray": [[2, 1]]}, unit) == pytest.approx([3.0])
