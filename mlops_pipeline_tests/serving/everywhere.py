@@ -107,7 +107,22 @@ def answers_by_name(
             found[name] = read(ask())
         except RequestError as error:
             found[name] = error.sentence
+    found["TF gRPC"] = _tf_grpc_by_name(model, inputs)
     return found
+
+
+def _tf_grpc_by_name(
+    model: Model, inputs: Mapping[str, tuple[str, list[int], list[Any]]]
+) -> list[Any]:
+    import numpy as np
+
+    request = tfs_pb.PredictRequest(model_spec={"name": model.name})
+    for name, (kind, shape, values) in inputs.items():
+        array = np.array(values, DATATYPES.get(kind, object)).reshape(shape)
+        tensor_proto.write(request.inputs[name], array)
+    (scores,) = tensorflow_grpc.predict(model, request).outputs.values()
+    answer: list[Any] = _listed(scores)
+    return answer
 
 
 def _shape(rows: Any) -> list[int]:

@@ -155,6 +155,7 @@ def test_named_inputs_and_strings_are_answered_by_every_protocol_that_names_them
     assert output["data"] == [value for row in answer for value in row]
     assert given["TF rows"] == {"predictions": answer}
     assert given["TF columns"] == {"outputs": answer}
+    assert given["TF gRPC"] == answer
     assert given["seldon jsonData"]["jsonData"] == {"predictions": answer}
     assert found["batch"] > 1, "requests may share a call"
     if inputs is not None:

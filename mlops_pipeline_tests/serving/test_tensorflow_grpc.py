@@ -1,4 +1,5 @@
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,24 @@ def test_all_outputs_are_answered_and_the_filter_selects() -> None:
     outputs = tensorflow_grpc.predict(model, request).outputs
     assert set(outputs) == {"label"}
     assert list(outputs["label"].int64_val) == [1]
+
+
+def test_columns_may_be_inputs_of_their_own() -> None:
+    model = toy_model(replace(toy_signature(), columns=("a", "b", "c", "d")))
+    request = pb.PredictRequest(model_spec={"name": "classifier"})
+    for name, value in zip("dcba", reversed(ROW), strict=True):
+        tensor_proto.write(request.inputs[name], np.array([value, value]))
+    response = tensorflow_grpc.predict(model, request)
+    assert list(response.outputs["scores"].double_val) == [10.0, -10.0] * 2
+    del request.inputs["a"]
+    with pytest.raises(RequestError, match="names"):
+        tensorflow_grpc.predict(model, request)
+    for names in ((), ("other",)):
+        request.inputs.clear()
+        for name in names:
+            tensor_proto.write(request.inputs[name], np.array([1.0]))
+        with pytest.raises(RequestError, match="the only input must be 'features'"):
+            tensorflow_grpc.predict(model, request)
 
 
 @pytest.mark.parametrize("version", [MODEL.version, 1])

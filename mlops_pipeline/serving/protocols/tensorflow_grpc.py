@@ -7,12 +7,14 @@ from google.protobuf.json_format import ParseDict
 
 from mlops_pipeline.serving import tensor_proto, versions
 from mlops_pipeline.serving import tensorflow_serving_pb2 as pb
+from mlops_pipeline.serving.columns import of_inputs
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.protocols import tensorflow
 from mlops_pipeline.serving.protocols.row_formats import check_input
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.several import of_arrays
+from mlops_pipeline.serving.tensorflow_pb2 import DT_STRING, TensorProto
 
 _SIGNATURES = "signature_def"
 """The only metadata that TF Serving has."""
@@ -54,20 +56,25 @@ def _spec(model: Model, signature: str = "") -> pb.ModelSpec:
 
 
 def _rows(signature: Signature, request: pb.PredictRequest) -> Array:
-    """Return the rows in the one input of a request, or in each of several."""
+    """Return the rows in the one input of a request, in several, or in one for each column."""
+    is_table = signature.input not in request.inputs and set(signature.columns) & set(
+        request.inputs
+    )
+    if not signature.inputs and not is_table:
+        check_input(signature, request.inputs.keys(), where="inputs")
+        tensor = request.inputs[signature.input]
+        return _array(signature.input, tensor, text=signature.dtype.kind == "O")
+    arrays = {
+        name: _array(name, tensor, text=tensor.dtype == DT_STRING)
+        for name, tensor in request.inputs.items()
+    }
     if signature.inputs:
-        known = {one.name: one.dtype.kind == "O" for one in signature.inputs}
-        arrays = {
-            name: _array(request, name, text=known.get(name, False)) for name in request.inputs
-        }
         return of_arrays(signature, arrays)
-    check_input(signature, request.inputs.keys(), where="inputs")
-    return _array(request, signature.input, text=signature.dtype.kind == "O")
+    return of_inputs(signature, list(arrays), list(arrays.values()))
 
 
-def _array(request: pb.PredictRequest, name: str, *, text: bool) -> Array:
-    where = f"the input {name[:80]!r}"
-    return tensor_proto.read(request.inputs[name], where=where, text=text)
+def _array(name: str, tensor: TensorProto, *, text: bool) -> Array:
+    return tensor_proto.read(tensor, where=f"the input {name[:80]!r}", text=text)
 
 
 def metadata(model: Model, request: pb.GetModelMetadataRequest) -> pb.GetModelMetadataResponse:
