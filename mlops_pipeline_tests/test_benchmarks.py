@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import batching, load, report, serving
+from benchmarks import batching, load, report, serving, stages
 from benchmarks.load import Request
 from benchmarks.peers import Server
 from mlops_pipeline.serving.inference_pb2 import ModelInferRequest
+from mlops_pipeline_tests.serving.toy_model import toy_model
 
 ROOT = Path(__file__).parents[1]
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -265,3 +266,12 @@ def test_the_page_has_a_place_for_every_table() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     filled = report.fill(page, report.blocks(_results()))
     assert "| gRPC V2 | **ours, through the gateway** | 1000 (1000–1000) |" in filled
+
+
+def test_every_stage_of_a_request_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "SECONDS", 0.0)
+    found = {
+        name: stages.microseconds(stage) for name, stage in stages.stages(toy_model(), 3).items()
+    }
+    assert list(found)[-1] == "everything"
+    assert min(found.values()) > 0

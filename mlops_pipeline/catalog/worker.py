@@ -221,9 +221,10 @@ def _refuse_useless(spec: ModelSpec, folder: Path, predictions: "NDArray[Any]", 
     framework = get_framework(spec.framework)
     if framework.find(folder) is None:
         wrote = ", ".join(sorted(path.name for path in folder.iterdir())) or "no file"
+        hint = framework.find_hint(folder)
         raise ValueError(
             f"the training function of {spec.name} wrote {wrote} to its folder; a "
-            f"{framework.title} model is {framework.found_by}"
+            f"{framework.title} model is {framework.found_by}{f': {hint}' if hint else ''}"
         )
     if reason := spec.task.describe_misfit(predictions, rows, spec.dataset):
         raise ValueError(f"the model of {spec.name} returned {reason}")

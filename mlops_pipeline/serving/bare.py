@@ -23,6 +23,8 @@ def describe(folder: Path) -> Manifest:
     for framework in frameworks():
         if (number := framework.find(folder)) is not None:
             return BareManifest("model", framework.name, {}, inputs=(), outputs=(), number=number)
+    if hint := next((hint for row in frameworks() if (hint := row.find_hint(folder))), None):
+        raise ArtifactError(f"there is no model in {folder} that can be served: {hint}")
     wanted = " or ".join([MANIFEST, *(framework.found_by for framework in frameworks())])
     raise ArtifactError(
         f"there is no model in {folder}, which {_contents(folder)}: expected {wanted}; set "

@@ -70,6 +70,8 @@ class Framework:
     forms: tuple[str, ...] = (ARRAY,)
     """What its loader can give a model: forms of a `Schema`."""
     resources: Quantities = Quantities()
+    find_hint: Callable[[Path], str | None] = lambda folder: None
+    """Folder in which `find` finds nothing → what it contains instead, and what to do."""
     module: str = ""
     """Module of an optional library; empty: the library is always installed."""
     extra: str = ""
@@ -88,6 +90,20 @@ class Framework:
 
 def _found(names: Sequence[str]) -> Callable[[Path], int | None]:
     return lambda folder: None if find_file(folder, names) is None else 1
+
+
+def _find_unexported(folder: Path) -> str | None:
+    """Say how a file of Keras, or a SavedModel without a number, becomes what is served."""
+    for pattern in ("*.keras", "*.h5", "*.hdf5"):
+        for file in sorted(folder.glob(pattern)):
+            return (
+                f"{file.name} is a file of Keras for training; export it there with `python -c "
+                f"\"import keras; keras.saving.load_model('{file.name}').export('1')\"`, and use "
+                "the folder 1 instead of the file"
+            )
+    if (folder / SAVED_MODEL).exists():
+        return f"{SAVED_MODEL} must be in a numbered folder; move it and what is beside it to 1"
+    return None
 
 
 SKLEARN = Framework(
@@ -111,6 +127,7 @@ TENSORFLOW = Framework(
     loader="mlops_pipeline.serving.tensorflow_loader:load_tensorflow",
     find=lambda folder: max(saved_models(folder), default=None),
     found_by=f"a numbered folder with {SAVED_MODEL}",
+    find_hint=_find_unexported,
     libraries=("tensorflow", "tensorflow-cpu", "keras", "numpy"),
     image="serving-tensorflow",
     protocols=("seldon", "tensorflow"),

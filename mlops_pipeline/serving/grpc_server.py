@@ -1,4 +1,4 @@
-"""gRPC: V2's service and Seldon's two, on one port."""
+"""gRPC: the services of V2, Seldon and TF Serving, on one port."""
 
 import logging
 import time
@@ -13,12 +13,13 @@ from google.protobuf.message import DecodeError, Message
 from mlops_pipeline.serving import SERVER, VERSION
 from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tf
 from mlops_pipeline.serving.batching import DEADLINE, Batcher, run_at_once
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.grpc_port import bound_server
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.protocols import seldon_grpc, v2_grpc
+from mlops_pipeline.serving.protocols import seldon_grpc, tensorflow_grpc, v2_grpc
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.protocols.v2 import EXTENSIONS
 from mlops_pipeline.serving.settings import Place, ServerSettings
@@ -32,7 +33,7 @@ Context = Any
 
 V2 = "inference.GRPCInferenceService"
 _OURS = "mlops_pipeline."
-"""The prefix of our names of V2's messages in place of the specification's: see inference.proto."""
+"""The prefix of our names of V2's and TensorFlow's messages: see inference.proto."""
 
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -151,6 +152,18 @@ async def _infer(unit: Unit, request: v2.ModelInferRequest) -> Message:
     return await v2_grpc.infer(unit.model, request)
 
 
+async def _tensorflow_predict(unit: Unit, request: tf.PredictRequest) -> Message:
+    return await tensorflow_grpc.predict(unit.model, request)
+
+
+async def _refuse_examples(unit: Unit, request: object) -> Message:
+    raise RequestError(
+        "UNSUPPORTED",
+        "this server does not parse tf.Example; call Predict with the model's input as a tensor",
+        status=501,
+    )
+
+
 async def _refuse_repository(unit: Unit, request: object) -> Message:
     raise RequestError("UNSUPPORTED", "this server always has the same model", status=501)
 
@@ -160,8 +173,8 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "ModelInfer": Operation(v2.ModelInferRequest, _infer),
         "ModelMetadata": Operation(v2.ModelMetadataRequest, _of_model(v2_grpc.metadata)),
         "ModelReady": Operation(v2.ModelReadyRequest, _of_model(v2_grpc.ready)),
+        "RepositoryIndex": Operation(v2.RepositoryIndexRequest, _of_model(v2_grpc.index)),
         # Extensions of other servers, whose messages are not parsed.
-        "RepositoryIndex": Operation(Empty, _refuse_repository),
         "RepositoryModelLoad": Operation(Empty, _refuse_repository),
         "RepositoryModelUnload": Operation(Empty, _refuse_repository),
     },
@@ -182,12 +195,25 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         ),
         "GraphMetadata": Operation(Empty, _described(seldon_grpc.graph_metadata)),
     },
+    "tensorflow.serving.PredictionService": {
+        "Predict": Operation(tf.PredictRequest, _tensorflow_predict),
+        "GetModelMetadata": Operation(
+            tf.GetModelMetadataRequest, _of_model(tensorflow_grpc.metadata)
+        ),
+        "Classify": Operation(Empty, _refuse_examples),
+        "Regress": Operation(Empty, _refuse_examples),
+        "MultiInference": Operation(Empty, _refuse_examples),
+    },
+    "tensorflow.serving.ModelService": {
+        "GetModelStatus": Operation(tf.GetModelStatusRequest, _of_model(tensorflow_grpc.status)),
+        "HandleReloadConfigRequest": Operation(Empty, _refuse_repository),
+    },
 }
 """Service → method → its operation."""
 
 
 class GrpcServer:
-    """V2's service and Seldon's; `serve_model` sets the model."""
+    """The services of `OPERATIONS`; `serve_model` sets the model."""
 
     def __init__(self, own: ServerSettings, *, large: LargeRequests, batcher: Batcher) -> None:
         self._own = own

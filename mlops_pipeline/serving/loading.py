@@ -87,6 +87,7 @@ def load(
     begin = time.monotonic()
     signatures, choose = _with_schema(manifest, _loader(manifest)(folder, manifest))
     first = signatures[min(signatures)]
+    *unserved, number = sorted(artifact.saved_models(folder)) or [1]
     model = Model(
         name=graph_name or manifest.name,
         manifest=with_inputs(manifest, first),
@@ -95,6 +96,8 @@ def load(
         default=first,
         choose=choose,
         example=_find_example(folder, manifest.schema),
+        number=number,
+        unserved=tuple(unserved),
     )
     if parameters is not None:
         model = model.for_unit(parameters)
@@ -139,7 +142,9 @@ def _find_example(folder: Path, schema: Schema | None) -> Array | None:
     except (OSError, ValueError, RequestError) as error:
         logger.warning("Not using %s: it cannot be read: %s", folder / artifact.EXAMPLE, error)
         return None
-    if rows.dtype.kind not in "fiub" or not rows.ndim:
+    if rows.dtype.kind == "U":
+        rows = rows.astype(object)
+    if rows.dtype.kind not in "fiubO" or not rows.ndim:
         logger.warning("Not using %s: it is not a list of rows", folder / artifact.EXAMPLE)
         return None
     return rows
@@ -227,6 +232,8 @@ def _beside_another(signature: Signature, rows: Array) -> Scores | None:
             other[0, number] = np.array(["a"], dtype=object) if one.dtype.kind == "O" else zeros
     elif signature.schema is not None:
         other = another_row(signature.schema, rows)
+    elif signature.dtype.kind == "O":
+        other = rows[:1] + b"x"
     else:
         other = (rows[:1] == 0).astype(rows.dtype)
     try:
@@ -268,6 +275,8 @@ def _guesses(signature: Signature) -> tuple[Array, ...]:
     shape = (1, *(max(size, 1) for size in signature.row_shape))
     if signature.schema is not None:
         return (another_row(signature.schema, np.zeros(shape, signature.dtype)),)
+    if signature.dtype.kind == "O":
+        return np.full(shape, b"", object), np.full(shape, b"text", object)
     return np.zeros(shape, signature.dtype), np.ones(shape, signature.dtype)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import batch_limits
+from mlops_pipeline.serving import batch_limits, texts
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
 from mlops_pipeline.serving.cells import check_array, conform_cells, tensors_of
@@ -40,12 +40,15 @@ class Signature:
     row_shape: tuple[int, ...] | None
     """Shape of one row, without the batch: (4,). -1 if the length varies; None: any shape."""
     dtype: np.dtype[Any]
+    """Type of the rows; object: strings, as bytes."""
     outputs: tuple[str, ...]
     """Every output that may be requested by name."""
     default_outputs: tuple[str, ...]
     """The outputs if none is requested; Seldon's protocol returns the first."""
     compute: Callable[[Array, Sequence[str]], Sequence[object]]
     """(rows [n, *row_shape] of `dtype`, names of outputs) → an array per name, each [n, …]."""
+    described: Mapping[str, Tensor] = field(default_factory=dict)
+    """Output → its type and shape, of the outputs that the model itself describes."""
     takes_missing: bool = False
     """A row may contain NaN: a missing value, which is `null` in JSON."""
     columns: tuple[str, ...] = ()
@@ -131,6 +134,11 @@ class Model:
     """The default signature that a unit's parameters choose; raises StartError."""
     example: Array | None = None
     """Rows that the model can answer; None if the artifact has none."""
+    number: int = 1
+    """The number of its folder in the artifact, which is TF Serving's version of it; 1 if it has
+    none."""
+    unserved: tuple[int, ...] = ()
+    """The numbers of the artifact's other folders with a model."""
     compute: Compute = compute_alone
     """The server sets a `Batcher`'s method here."""
 
@@ -143,6 +151,11 @@ class Model:
     def version_name(self) -> str:
         """V2's version: the digest, if there is one."""
         return self.digest or str(self.version)
+
+    @property
+    def version_names(self) -> tuple[str, ...]:
+        """Every version that a request may name: the digest, its number, the folder's number."""
+        return tuple(dict.fromkeys((self.version_name, str(self.version), str(self.number))))
 
     def for_unit(self, parameters: Mapping[str, Parameter]) -> "Model":
         """Return the model as a unit with these parameters serves it.
@@ -284,15 +297,33 @@ def conform(signature: Signature, values: Array) -> Array:
         _check_shape(signature, shape)
     if not shape[0]:
         raise RequestError("EMPTY_BATCH", "the batch is empty; send at least one row")
+    if signature.dtype.kind == "O":
+        return texts.conform(values)
+    if values.dtype.kind not in "fiub":
+        raise RequestError("WRONG_TYPE", f"the model expects {signature.dtype.name}, got text")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         _check_missing(signature, values)
     if signature.schema is not None:
         check_array(signature.schema, values)
     if values.dtype == signature.dtype:
         return np.ascontiguousarray(values)
-    check_numbers(values, signature.dtype, said=f"the model expects {signature.dtype.name}")
+    return _cast(values, signature.dtype)
+
+
+def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return numbers in the model's type, C-contiguous.
+
+    Raises:
+        RequestError: a number is out of the type's range, or not whole if it has whole numbers.
+    """
+    if values.dtype.kind == dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(values, dtype=dtype)
+        if np.isfinite(rows).all():  # Faster than searching the largest number before.
+            return rows
+    check_numbers(values, dtype, said=f"the model expects {dtype.name}")
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(values, dtype=signature.dtype)
+        return np.ascontiguousarray(values, dtype=dtype)
 
 
 def _check_joined(signature: Signature, values: Array) -> None:

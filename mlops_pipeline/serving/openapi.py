@@ -15,6 +15,15 @@ Schema = dict[str, Any]
 
 OBJECT: Schema = {"type": "object"}
 STRING: Schema = {"type": "string"}
+TENSOR_PROTO: Schema = {
+    "type": "object",
+    "description": "TensorFlow's TensorProto in protobuf's JSON",
+    "properties": {
+        "dtype": {"type": "string", "enum": ["DT_FLOAT", "DT_DOUBLE"]},
+        "tensorShape": OBJECT,
+        "tensorContent": STRING,
+    },
+}
 SHAPE: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 
 
@@ -79,7 +88,16 @@ def _v2(model: Model) -> Schema:
         paths[f"{path}/ready"] = _get("v2", "Is the model ready?", error="Error")
         paths[path] = _get("v2", "Name, versions and tensors of the model", error="Error")
     server = _get("v2", "Name and version of the server", error="Error")
-    return {**paths, "/v2/models/infer": infer, "/v2": server}
+    index = _post(
+        "v2", "The only model, and its state", request="Index", response="Models", error="Error"
+    )
+    index["post"]["requestBody"]["required"] = False
+    return {
+        **paths,
+        "/v2/models/infer": infer,
+        "/v2": server,
+        "/v2/repository/index": index,
+    }
 
 
 def _tensorflow(model: Model) -> Schema:
@@ -197,8 +215,8 @@ def _rows(signature: Signature) -> Schema:
     if signature.schema is not None:
         return batch_of(signature.schema)
     schema: Schema = {"type": "number", "minimum": -1e30, "maximum": 1e30, **_missing(signature)}
-    if signature.dtype.kind == "b":
-        schema = {"type": "boolean"}
+    if signature.dtype.kind in "bO":
+        schema = {"type": "boolean" if signature.dtype.kind == "b" else "string"}
     if signature.row_shape is None:
         schema = {}
     for size in reversed(signature.row_shape or ()):
@@ -228,6 +246,7 @@ def _seldon_schemas(rows: Schema, tensor: Schema, names: Schema) -> Schema:
         "oneOf": [
             _object({"names": names, "ndarray": rows}, required=("ndarray",)),
             _object({"names": names, "tensor": tensor}, required=("tensor",)),
+            _object({"names": names, "tftensor": TENSOR_PROTO}, required=("tftensor",)),
         ]
     }
     scores: Schema = {"names": names, "ndarray": {"type": "array", "items": {}}, "tensor": tensor}
@@ -289,7 +308,10 @@ def _v2_schemas(model: Model, rows: Schema) -> Schema:
     inputs: Schema = {"type": "array", "items": items, "minItems": count, "maxItems": count}
     outputs = {"type": "array", "items": _object(asked, required=("name",))}
     request: Schema = {"id": STRING, "inputs": inputs, "outputs": outputs, "parameters": OBJECT}
+    state = {"name": STRING, "version": STRING, "state": STRING, "reason": STRING}
     return {
+        "Index": _object({"ready": {"type": "boolean"}}),
+        "Models": {"type": "array", "items": _object(state, required=("name",))},
         "InferRequest": _object(request, required=("inputs",)),
         "InferResponse": _object(answered, required=tuple(answered)),
     }

@@ -25,6 +25,11 @@ def read(message: Message, field: str, dtype: "np.dtype[Any]") -> Array:
     return values.astype(dtype)  # A copy in aligned memory that can be written to.
 
 
+def from_brain_floats(bits: Array) -> Array:
+    """Return the bits of bfloat16 as float32, whose first half it is."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
 def extend(message: Message, field: str, values: Array) -> None:
     """Append an array to a field of floats or doubles, which must be the array's type."""
     content = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -4,7 +4,7 @@ import codecs
 import contextlib
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import orjson
@@ -95,10 +95,11 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
     # done only if necessary.
     types = _WITH_BOOLEANS if wanted.kind == "b" else _NUMBERS
     may_harm = body is None or len(body) > SMALL or b"true" in body or b"false" in body
-    if may_harm and not _holds_only(types, values):
+    regular = _flattened(values) if may_harm else None
+    if may_harm and not (regular.kinds <= types if regular else _holds_only(types, values)):
         raise _wrong(types, where)
     try:
-        array = np.array(values)
+        array = regular.array() if regular else np.array(values)
         if array.dtype.kind == "O" and _holds_only(_NUMBERS, values):
             array = np.array(values, dtype=np.float64)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -113,6 +114,37 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
     return array
 
 
+_DEEPEST = 32
+
+
+class _Flat(NamedTuple):
+    """The items of nested lists of equal lengths, which numpy reads twice as fast as the lists."""
+
+    shape: list[int]
+    items: list[Any]
+    kinds: set[type]
+    """The types of the items."""
+
+    def array(self) -> Array:
+        """Return the items as an array of the shape, with the type that numpy would choose."""
+        if float in self.kinds and self.kinds <= _FLOATS:
+            return np.fromiter(self.items, np.float64, len(self.items)).reshape(self.shape)
+        return np.array(self.items).reshape(self.shape)
+
+
+def _flattened(values: list[Any]) -> _Flat | None:
+    """Return the items of nested lists; None if they are ragged or nested deep."""
+    shape, level = [len(values)], values
+    while (kinds := set(map(type, level))) == {list}:
+        sizes = set(map(len, level))
+        if len(sizes) > 1 or len(shape) == _DEEPEST:
+            return None
+        shape += sizes
+        level = list(chain.from_iterable(level))
+    return None if list in kinds else _Flat(shape, level, kinds)
+
+
+_FLOATS = frozenset({float, int})
 _INTEGERS = frozenset({int})
 _NUMBERS: frozenset[type] = frozenset({float, int, type(None)})
 _WITH_BOOLEANS = frozenset({float, int, bool})

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from mlops_pipeline.serving import documentation, failures
+from mlops_pipeline.serving import documentation, failures, versions
 from mlops_pipeline.serving.app import Route
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
@@ -61,7 +61,8 @@ def missing(unit: Unit) -> Callable[[str], Route]:
 
 
 _MODEL = re.compile(
-    r"/(?:v[12]/models|api/v[01]\.[01]/(?:metadata|status))/([^/:]+)(?:/versions/([^/:]+))?(?=[/:]|$)"
+    r"/(?:v[12]/models|api/v[01]\.[01]/(?:metadata|status))/([^/:]+)"
+    r"(?:/versions/([^/:]+)|/labels/([^/:]+))?(?=[/:]|$)"
 )
 
 
@@ -70,16 +71,10 @@ def _other_model(unit: Unit, path: str) -> str:
     found = _MODEL.match(path)
     if not found:
         return ""
-    model, (name, version) = unit.model, found.groups()
-    own = str(model.version) if path.startswith("/v1/") else model.version_name
-    if name != model.name:
-        return f"there is no model {name[:80]!r} on this server; the model's name is {model.name!r}"
-    if version not in (None, own):
-        return (
-            f"there is no version {version[:80]!r} of {name!r} on this server; its version is "
-            f"{own!r}"
-        )
-    return ""
+    name, version, label = found.groups()
+    if problem := versions.find_problem(unit.model, name, version or ""):
+        return problem
+    return versions.no_label(label) if label else ""
 
 
 def _common(metrics: Metrics) -> dict[str, Route]:
@@ -134,11 +129,17 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         V2_READY: _get(_constant({"ready": True}), v2.error),
         V2_LIVE: _get(_constant({"live": True}), v2.error),
         "/v2/models/infer": post,
+        "/v2/repository/index": _post(_constant(v2.index(unit.model)), v2.error),
     }
     plain = f"/v2/models/{name}"
-    for path in (plain, f"{plain}/versions/{unit.model.version_name}"):
+    for path in _with_versions(plain, unit):
         routes |= {path: metadata, f"{path}/ready": ready, f"{path}/infer": post}
     return routes
+
+
+def _with_versions(path: str, unit: Unit) -> list[str]:
+    """Return the path of a model, and its path with each name of its version."""
+    return [path, *(f"{path}/versions/{name}" for name in unit.model.version_names)]
 
 
 def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
@@ -152,7 +153,7 @@ def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     metadata = _get(_constant(tensorflow.metadata(unit.model)), tensorflow.error)
     plain = f"/v1/models/{unit.model.name}"
     routes = {"/v1/models:predict": post, "/v1/models/:predict": post, f"{plain}/:predict": post}
-    for path in (plain, f"{plain}/versions/{unit.model.version}"):
+    for path in _with_versions(plain, unit):
         routes |= {path: status, f"{path}/metadata": metadata, f"{path}:predict": post}
     return routes
 

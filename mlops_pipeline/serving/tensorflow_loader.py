@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.artifact import Manifest, saved_models
+from mlops_pipeline.serving.artifact import Manifest, Tensor, saved_models
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.frameworks import TENSORFLOW
 from mlops_pipeline.serving.imports import import_tensorflow
 from mlops_pipeline.serving.models import Input, Signature
 from mlops_pipeline.serving.schema import ARRAY, TABLE, TEXT, Schema
-from mlops_pipeline.serving.scores import DATATYPES, Array
+from mlops_pipeline.serving.scores import DATATYPES, Array, datatype_of
 from mlops_pipeline.serving.settings import Parameter, check_known
 from mlops_pipeline.serving.several import stacked
 from mlops_pipeline.serving.signatures import DEFAULT, Signatures, by_tensors, missing
@@ -71,10 +72,8 @@ def saved_model_folder(folder: Path) -> Path:
     """
     numbered = saved_models(folder)
     if not numbered:
-        raise StartError(
-            f"There is no SavedModel in {folder}: expected a numbered folder with saved_model.pb.",
-            code=ExitCode.MODEL,
-        )
+        problem = TENSORFLOW.find_hint(folder) or f"expected {TENSORFLOW.found_by}"
+        raise StartError(f"There is no SavedModel in {folder}: {problem}.", code=ExitCode.MODEL)
     return numbered[max(numbered)]
 
 
@@ -97,7 +96,8 @@ def _signature(name: str, function: Any, loaded: object, schema: Schema | None) 
         raise _UnservableError(reasons or "it has no output")
     for key, why in refused.items():
         logger.warning("Not serving the output %r of the signature %r: it %s", key, name, why)
-    if inputs or spec.dtype == tf.string:
+    described = {key: _described(key, outputs[key]) for key in served if outputs[key].shape.rank}
+    if inputs or (spec.dtype == tf.string and schema is not None):
         return _of_named(
             Signature(
                 name=name,
@@ -107,9 +107,9 @@ def _signature(name: str, function: Any, loaded: object, schema: Schema | None) 
                 outputs=served,
                 default_outputs=served,
                 compute=_named_caller(function, inputs or (_each(input_name, spec),), loaded),
+                described=described,
                 refused=refused,
                 is_rowwise=True,
-                schema=None if inputs else Schema.text(input_name),
                 inputs=inputs,
             ),
             schema,
@@ -120,13 +120,20 @@ def _signature(name: str, function: Any, loaded: object, schema: Schema | None) 
         name=name,
         input=input_name,
         row_shape=tuple(-1 if size is None else size for size in spec.shape[1:]) if rank else None,
-        dtype=_numpy_type(spec.dtype) or np.dtype(np.float32),
+        dtype=_row_type(spec.dtype) or np.dtype(np.float32),
         outputs=served,
         default_outputs=served,
         compute=_caller(function, input_name, loaded),
+        described=described,
         refused=refused,
         is_rowwise=True,
     )
+
+
+def _described(name: str, spec: Any) -> Tensor:
+    """Describe an output of a known rank."""
+    shape = tuple(-1 if size is None else size for size in spec.shape)
+    return Tensor(name, shape, datatype_of(_row_type(spec.dtype) or np.dtype(object)))
 
 
 def _input(function: Any) -> tuple[str, Any]:
@@ -187,6 +194,13 @@ def _numpy_type(dtype: Any) -> "np.dtype[Any] | None":
     return found if found in DATATYPES else None
 
 
+def _row_type(dtype: Any) -> "np.dtype[Any] | None":
+    """Return the type of a request's rows for one of TensorFlow's; None if there is none."""
+    if dtype == tf.string:
+        return np.dtype(object)
+    return _numpy_type(dtype) or (np.dtype(np.float32) if dtype.is_floating else None)
+
+
 def _why_not(spec: Any, batch: int | None) -> str | None:
     """Say why an output cannot be served, None if it can; `batch` is the input's fixed length."""
     if not isinstance(spec, tf.TensorSpec):
@@ -206,7 +220,7 @@ def _caller(
 ) -> Callable[[Array, Sequence[str]], Sequence[object]]:
     """Return the function that calls a signature with a tensor of the rows."""
     wanted = function.structured_input_signature[1][input_name].dtype
-    is_cast = _numpy_type(wanted) is None
+    is_cast = _numpy_type(wanted) is None and wanted.is_floating
 
     def compute(rows: Array, names: Sequence[str], owner: object = loaded) -> list[object]:
         tensor = tf.constant(rows)

@@ -11,6 +11,8 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from tritonclient.grpc import service_pb2 as v2
 
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import tensorflow_pb2 as tf_pb
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs_pb
 
 Json = Any
 
@@ -328,12 +330,47 @@ SERVICES: Mapping[str, Sequence[str]] = {
     ),
     "seldon.protos.Generic": ("SendFeedback", "TransformInput"),
     "seldon.protos.Model": ("Predict", "SendFeedback", "Metadata", "Route"),
+    "tensorflow.serving.PredictionService": (
+        *("Predict", "GetModelMetadata", "Classify", "Regress", "MultiInference"),
+    ),
+    "tensorflow.serving.ModelService": ("GetModelStatus", "HandleReloadConfigRequest"),
 }
 RPCS = [f"/{service}/{name}" for service, names in SERVICES.items() for name in names]
 
 _sizes = st.integers(-(2**31), 2**31 - 1) | st.integers(0, 5)
 _shapes = st.lists(_sizes, max_size=4) | st.just([1, 4])
 _doubles = st.lists(st.floats(), max_size=9) | st.just([5.1, 3.5, 1.4, 0.2])
+
+
+@st.composite
+def tensors(draw: DrawFn) -> tf_pb.TensorProto:
+    """Return TensorFlow's tensors, with types, shapes and values that rarely fit."""
+    kind = draw(st.sampled_from((0, 1, 2, 3, 7, 10, 14, 19, 99)))
+    tensor: tf_pb.TensorProto = tf_pb.TensorProto.FromString(bytes((1 << 3, kind)))
+    for size in draw(_shapes):
+        tensor.tensor_shape.dim.add(size=size)
+    field = draw(st.sampled_from(("float_val", "double_val", "half_val", "tensor_content")))
+    if field == "tensor_content":
+        tensor.tensor_content = draw(st.binary(max_size=40))
+    elif field == "half_val":
+        tensor.half_val.extend(draw(st.lists(st.integers(-9, 70_000), max_size=5)))
+    else:
+        getattr(tensor, field).extend(draw(st.lists(st.floats(width=32), max_size=9)))
+    return tensor
+
+
+@st.composite
+def predict_requests(draw: DrawFn) -> tfs_pb.PredictRequest:
+    """Return TF Serving's requests with names, versions and tensors that rarely fit."""
+    request = tfs_pb.PredictRequest()
+    request.model_spec.name = draw(st.sampled_from(("classifier", "mnist-model", "", "nobody")))
+    request.model_spec.signature_name = draw(st.sampled_from(("", "serving_default", "no")))
+    if draw(st.booleans()):
+        request.model_spec.version.value = draw(st.sampled_from((1, 2, -1)))
+    for name in draw(st.lists(st.sampled_from(("features", "images", "")), max_size=2)):
+        request.inputs[name].CopyFrom(draw(tensors()))
+    request.output_filter.extend(draw(st.lists(st.sampled_from(("scores", "no")), max_size=2)))
+    return request
 
 
 @st.composite
@@ -352,7 +389,7 @@ def seldon_messages(draw: DrawFn) -> pb.SeldonMessage:
         key = draw(st.sampled_from(("instances", "inputs", "other")))
         message.jsonData.struct_value[key] = draw(anything)
     elif kind == "tftensor":
-        message.data.tftensor = draw(st.binary(max_size=20))
+        message.data.tftensor.CopyFrom(draw(tensors()))
     else:
         setattr(message, kind, draw(st.text(max_size=9) if kind == "strData" else st.binary()))
     return message
@@ -383,11 +420,15 @@ def infer_requests(draw: DrawFn) -> v2.ModelInferRequest:
 @st.composite
 def calls(draw: DrawFn) -> Call:
     """Return gRPC calls: messages that may mean something, some with broken bytes, and garbage."""
-    kind = draw(st.sampled_from(("seldon", "v2", "any")))
+    kind = draw(st.sampled_from(("seldon", "v2", "tensorflow", "any")))
     if kind == "any":
         return Call(draw(st.sampled_from(RPCS)), draw(st.binary(max_size=60)))
-    seldon = "/seldon.protos.Seldon/Predict", seldon_messages()
-    method, messages = seldon if kind == "seldon" else (RPCS[0], infer_requests())
+    known: Mapping[str, tuple[str, SearchStrategy[Any]]] = {
+        "seldon": ("/seldon.protos.Seldon/Predict", seldon_messages()),
+        "v2": (RPCS[0], infer_requests()),
+        "tensorflow": ("/tensorflow.serving.PredictionService/Predict", predict_requests()),
+    }
+    method, messages = known[kind]
     content: bytes = draw(messages).SerializeToString()
     if draw(st.integers(0, 3)) == 0:
         at = draw(st.integers(0, len(content)))

@@ -71,12 +71,22 @@ def test_grpc_is_routed_by_its_metadata(rig: Rig) -> None:
     from tritonclient.grpc import service_pb2 as pb
     from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+    from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs
+
     request = pb.ModelMetadataRequest(name="classifier")
     address = rig.platform.gateway_url().removeprefix("http://")
     with grpc.insecure_channel(address) as channel:
         stub: Any = GRPCInferenceServiceStub(channel)
         metadata = (("seldon", "toy"), ("namespace", "seldon"))
         assert stub.ModelMetadata(request, metadata=metadata, timeout=10).name == "classifier"
+        status = channel.unary_unary(
+            "/tensorflow.serving.ModelService/GetModelStatus",
+            request_serializer=tfs.GetModelStatusRequest.SerializeToString,
+            response_deserializer=tfs.GetModelStatusResponse.FromString,
+        )
+        asked = tfs.GetModelStatusRequest(model_spec={"name": "classifier"})
+        (version,) = status(asked, metadata=metadata, timeout=10).model_version_status
+        assert version.state == tfs.ModelVersionStatus.AVAILABLE
         with pytest.raises(grpc.RpcError) as refused:
             stub.ModelMetadata(request, metadata=(("seldon", "toy"),), timeout=10)
         assert refused.value.code() == grpc.StatusCode.NOT_FOUND

@@ -8,6 +8,7 @@ from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.protocols import seldon as _seldon
 from mlops_pipeline.serving.protocols import seldon_grpc as _seldon_grpc
 from mlops_pipeline.serving.protocols import tensorflow as _tensorflow
+from mlops_pipeline.serving.protocols import tensorflow_grpc as _tensorflow_grpc
 from mlops_pipeline.serving.protocols import v2 as _v2
 from mlops_pipeline.serving.protocols import v2_grpc as _v2_grpc
 
@@ -24,5 +25,5 @@ class _AtOnce:
 
 
 seldon, seldon_grpc = _AtOnce(_seldon), _AtOnce(_seldon_grpc)
-tensorflow = _AtOnce(_tensorflow)
+tensorflow, tensorflow_grpc = _AtOnce(_tensorflow), _AtOnce(_tensorflow_grpc)
 v2, v2_grpc = _AtOnce(_v2), _AtOnce(_v2_grpc)

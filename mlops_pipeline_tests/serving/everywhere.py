@@ -7,12 +7,22 @@ from typing import Any
 
 from mlops_pipeline.serving import inference_pb2 as v2_pb
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import tensor_proto
+from mlops_pipeline.serving import tensorflow_pb2 as tf_pb
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs_pb
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
-from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
+from mlops_pipeline_tests.serving.at_once import (
+    seldon,
+    seldon_grpc,
+    tensorflow,
+    tensorflow_grpc,
+    v2,
+    v2_grpc,
+)
 
 Rows = list[Any]
 
@@ -44,6 +54,9 @@ def answers(
         "V2": _v2,
         "V2 gRPC": _v2_grpc,
         "V2 gRPC raw": _v2_grpc_raw,
+        "tftensor": _tftensor,
+        "tftensor gRPC": _grpc_tftensor,
+        "TF gRPC": _tf_grpc,
         "TF rows": _tf_rows,
         "TF columns": _tf_columns,
     }
@@ -94,7 +107,22 @@ def answers_by_name(
             found[name] = read(ask())
         except RequestError as error:
             found[name] = error.sentence
+    found["TF gRPC"] = _tf_grpc_by_name(model, inputs)
     return found
+
+
+def _tf_grpc_by_name(
+    model: Model, inputs: Mapping[str, tuple[str, list[int], list[Any]]]
+) -> list[Any]:
+    import numpy as np
+
+    request = tfs_pb.PredictRequest(model_spec={"name": model.name})
+    for name, (kind, shape, values) in inputs.items():
+        array = np.array(values, DATATYPES.get(kind, object)).reshape(shape)
+        tensor_proto.write(request.inputs[name], array)
+    (scores,) = tensorflow_grpc.predict(model, request).outputs.values()
+    answer: list[Any] = _listed(scores)
+    return answer
 
 
 def _shape(rows: Any) -> list[int]:
@@ -156,6 +184,43 @@ def _plain(data: pb.DefaultData) -> Any:
     if data.WhichOneof("data_oneof") == "tensor":
         return nested(list(data.tensor.values), list(data.tensor.shape))
     return seldon_grpc._rows(data.ndarray)
+
+
+def _array(rows: Rows, datatype: str) -> Any:
+    import numpy as np
+
+    return np.array(_floats(rows), DATATYPES[datatype]).reshape(_shape(rows))
+
+
+def _listed(tensor: tf_pb.TensorProto) -> Any:
+    if tensor.dtype == tf_pb.DT_STRING:
+        texts = [text.decode() for text in tensor.string_val]
+        return nested(texts, [dim.size for dim in tensor.tensor_shape.dim])
+    return tensor_proto.read(tensor, where="the answer").tolist()
+
+
+def _tftensor(unit: Unit, rows: Rows, datatype: str) -> Any:
+    tensor = tensor_proto.to_json(_array(rows, datatype))
+    data = read(seldon.predictions(unit, request_of({"data": {"tftensor": tensor}})))["data"]
+    if "ndarray" in data:
+        return data["ndarray"]
+    return _listed(tensor_proto.from_json(data["tftensor"], where="the answer"))
+
+
+def _grpc_tftensor(unit: Unit, rows: Rows, datatype: str) -> Any:
+    message = pb.SeldonMessage()
+    tensor_proto.write(message.data.tftensor, _array(rows, datatype))
+    data = seldon_grpc.predict(unit, message).data
+    is_tensor = data.WhichOneof("data_oneof") == "tftensor"
+    return _listed(data.tftensor) if is_tensor else seldon_grpc._rows(data.ndarray)
+
+
+def _tf_grpc(unit: Unit, rows: Rows, datatype: str) -> Any:
+    request = tfs_pb.PredictRequest(model_spec={"name": unit.model.name})
+    signature = unit.model.default
+    tensor_proto.write(request.inputs[signature.input], _array(rows, datatype))
+    response = tensorflow_grpc.predict(unit.model, request)
+    return _listed(response.outputs[signature.default_outputs[0]])
 
 
 def _v2(unit: Unit, rows: Rows, datatype: str) -> Any:

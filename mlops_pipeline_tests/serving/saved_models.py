@@ -1,9 +1,11 @@
 """A process that exports SavedModels that are odd, serves each by every protocol, and prints how.
 
 `python -m mlops_pipeline_tests.serving.saved_models FOLDER` prints JSON: name → `{"answers":
-protocol → answer}`, or `{"refused": sentence}` where the loader refuses it.
+protocol → answer, "versions": numbers, "outputs": description}`, or `{"refused": sentence}` where
+the loader refuses it.
 """
 
+import base64
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -13,12 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import bare, loading
+from mlops_pipeline.serving import bare, loading, tensor_proto
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs_pb
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.errors import StartError
-from mlops_pipeline.serving.protocols import v2
+from mlops_pipeline.serving.messages import Request
+from mlops_pipeline.serving.models import Model
+from mlops_pipeline.serving.protocols import tensorflow, v2
+from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.schema import Column, Schema
 from mlops_pipeline.serving.settings import Place
+from mlops_pipeline_tests.serving import at_once
 from mlops_pipeline_tests.serving.everywhere import answers, answers_by_name
 
 LONG = 2**53 + 1
@@ -40,14 +47,21 @@ PARAMETERS: Mapping[str, Mapping[str, str]] = {
 }
 
 
+LATER: Mapping[str, str] = {"two versions": "several outputs"}
+"""Model → the model in the folder of its second version."""
+
+
 def main(folder: Path) -> None:
     """Export, load and ask every model."""
     import tensorflow as tf
 
     found = {}
-    for name, make in _models(tf).items():
+    models = _models(tf)
+    for name, make in models.items():
         where = folder / name
         _export(tf, make(), where / "1")
+        if name in LATER:
+            _export(tf, models[LATER[name]](), where / "2")
         found[name] = _ask(name, where)
     for name, make in _named_models(tf).items():
         _export(tf, make(), folder / name / "1")
@@ -63,7 +77,31 @@ def _ask(name: str, folder: Path) -> dict[str, Any]:
         model = loading.load(folder, manifest, PARAMETERS.get(name, {}), graph_name=None)
     except StartError as error:
         return {"refused": str(error)}
-    return {"answers": answers(model, rows, datatype=datatype, refusals=True)}
+    if model.default.dtype.kind == "O":
+        return {"texts": _ask_texts(model)}
+    return {
+        "answers": answers(model, rows, datatype=datatype, refusals=True),
+        "versions": [model.number, *model.unserved],
+        "outputs": tensorflow.describe(model, model.default)["outputs"],
+    }
+
+
+def _ask_texts(model: Model) -> dict[str, Any]:
+    """Return protocol → answer to one row of text, and of bytes that are not text."""
+    binary = base64.b64encode(b"\xff\x00").decode()
+    body = json.dumps({"instances": ["ü", {"b64": binary}]}).encode()
+    request = tfs_pb.PredictRequest(model_spec={"name": model.name})
+    rows = np.array(["ü".encode(), b"\xff\x00"], dtype=object)
+    tensor_proto.write(request.inputs[model.default.input], rows)
+    message = json.dumps({"binData": binary}).encode()
+    predicted = at_once.tensorflow.predict(model, Request(body))
+    answered = at_once.seldon.predictions(Unit(model, "image:1"), Request(message))
+    lengths = at_once.tensorflow_grpc.predict(model, request).outputs["y"]
+    return {
+        "TF": json.loads(predicted.body)["predictions"],
+        "TF gRPC": list(lengths.int_val),
+        "seldon binData": json.loads(answered.body)["data"]["tensor"]["values"],
+    }
 
 
 def _export(tf: Any, signatures: Mapping[str, Any], folder: Path) -> None:
@@ -101,6 +139,7 @@ def _models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
         "unknown rank": alone(lambda x: {"y": x * 2}, tf.TensorSpec(None, tf.float32, name="x")),
         "unknown length": alone(lambda x: {"y": tf.cumsum(x, axis=1)}, spec(None, None)),
         "several outputs": alone(lambda x: {"b": x[:, :1], "a": x * 2}),
+        "two versions": alone(lambda x: {"y": x}),
         "one of two outputs": alone(lambda x: {"b": x[:, :1], "a": x * 2}),
         "a named signature": lambda: {
             "serving_default": (lambda x: {"y": x}, (spec(None, 2),)),
@@ -121,6 +160,10 @@ def _models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
             "serving_default": (lambda x: {"y": x}, (spec(None, 2),)),
             "single": (lambda x: {"y": x}, (spec(),)),
         },
+        "bytes come in": alone(lambda x: {"y": tf.strings.length(x)}, spec(None, dtype=tf.string)),
+        "complex comes in": alone(
+            lambda x: {"y": tf.math.real(x)}, spec(None, 2, dtype=tf.complex64)
+        ),
         "a number comes in": alone(lambda x: {"y": x * 2}, spec()),
         "nothing": lambda: {"serving_default": (lambda x: {}, (spec(None, 2),))},
         "no signature": dict,

@@ -1,7 +1,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 from urllib.parse import urljoin
@@ -94,8 +94,13 @@ PREDICTIONS = [
     ("/predict", GOOD),
     ("/v1/models/classifier:predict", b'{"instances":[[1,2,3,4]]}'),
     (f"/v1/models/classifier/versions/{UNIT.model.version}:predict", b'{"inputs":[[1,2,3,4]]}'),
+    ("/v1/models/classifier/versions/1:predict", b'{"inputs":[[1,2,3,4]]}'),
     (
         "/v2/models/classifier/infer",
+        b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP64","data":[1,2,3,4]}]}',
+    ),
+    (
+        "/v2/models/classifier/versions/1/infer",
         b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP64","data":[1,2,3,4]}]}',
     ),
 ]
@@ -178,6 +183,28 @@ def test_v2_describes_the_server_and_the_model() -> None:
         }
 
 
+def test_the_index_has_the_only_model() -> None:
+    (entry,) = reply(an_app(), "POST", "/v2/repository/index", b'{"ready": true}').json
+    assert entry == {
+        "name": "classifier",
+        "version": UNIT.model.digest,
+        "state": "READY",
+        "reason": "",
+    }
+    assert reply(an_app(), "POST", "/v2/repository/index").json == [entry]
+
+
+def test_another_folder_of_the_artifact_is_named() -> None:
+    unit = toy_unit(replace(UNIT.model, number=3, unserved=(1, 2)))
+    find = routes.missing(unit)
+    app = App({}, missing=find, max_body_bytes=100, large=LargeRequests())
+    answered = reply(app, "POST", "/v1/models/classifier/versions/2:predict")
+    assert answered.status == 404
+    assert "the version 2 of 'classifier' is in the artifact, but only the highest one, 3" in (
+        answered.body.decode()
+    )
+
+
 @pytest.mark.parametrize(
     "path", ["/api/v1.0/doc/openapi.json", "/seldon.json", "/v2/docs/dataplane.json"]
 )
@@ -216,6 +243,7 @@ def test_the_document_says_where_its_paths_begin(path: str) -> None:
         ("GET", "/api/v1.0/metadata/iris", "the model's name is 'classifier'"),
         ("POST", "/v2/models/classifier/versions/3/infer", "no version '3' of 'classifier' on"),
         ("POST", "/v1/models/classifier/versions/3:predict", "no version '3' of 'classifier' on"),
+        ("POST", "/v1/models/classifier/labels/stable:predict", "the label 'stable': this server"),
     ],
 )
 def test_a_request_for_another_model_is_answered_with_the_right_name(

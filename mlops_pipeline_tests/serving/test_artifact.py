@@ -82,7 +82,7 @@ def test_a_bare_saved_model_has_the_version_of_its_folder(tmp_path: Path) -> Non
     ("names", "said"),
     [
         ((), "is empty"),
-        (("saved_model.pb", "net.pkl"), "contains net.pkl, saved_model.pb"),
+        (("net.pkl", "other.pb"), "contains net.pkl, other.pb"),
         (None, "cannot be read"),
     ],
 )
@@ -96,6 +96,22 @@ def test_a_folder_without_a_model_is_described_in_a_sentence(
             (folder / name).write_text("x")
     with pytest.raises(ArtifactError, match=f"{said}.*set modelUri to the folder"):
         describe(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.keras", r"load_model\('model.keras'\).export\('1'\)\"`, and use the folder 1"),
+        ("model.h5", r"load_model\('model.h5'\).export\('1'\)"),
+        ("saved_model.pb", "must be in a numbered folder; move it and what is beside it to 1"),
+    ],
+)
+def test_a_network_that_was_not_exported_is_refused_with_the_line_that_does(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / name).write_text("x")
+    with pytest.raises(ArtifactError, match=said):
+        describe(tmp_path)
 
 
 def test_a_manifest_of_a_version_without_tasks_keeps_its_digest() -> None:

@@ -16,10 +16,12 @@ from typing import Any
 
 import grpc
 import httpx
+import numpy as np
 import pytest
 
-from mlops_pipeline.serving import artifact
+from mlops_pipeline.serving import artifact, tensor_proto
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs
 from mlops_pipeline.serving.errors import ExitCode
 from mlops_pipeline.serving.paths import LIVE, V2_LIVE
 from mlops_pipeline_tests.serving import servers
@@ -151,6 +153,20 @@ def predict(port: int, message: pb.SeldonMessage) -> pb.SeldonMessage:
         return answer
 
 
+def predict_as_tf_serving(port: int) -> tfs.PredictResponse:
+    """Ask without a signature, so that the unit's own is used."""
+    request = tfs.PredictRequest(model_spec={"name": GRAPH})
+    tensor_proto.write(request.inputs["images"], np.array([IMAGE], np.float32))
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=tfs.PredictRequest.SerializeToString,
+            response_deserializer=tfs.PredictResponse.FromString,
+        )
+        answer: tfs.PredictResponse = call(request, timeout=20)
+        return answer
+
+
 def test_a_forwarder_answers_like_a_server_with_the_same_configuration(
     pod: Pod, digits_folder: Path, tmp_path: Path
 ) -> None:
@@ -181,6 +197,10 @@ def test_a_forwarder_answers_like_a_server_with_the_same_configuration(
         message.data.tensor.shape.extend([1, 784])
         message.data.tensor.values.extend(IMAGE)
         assert predict(pod.front.grpc_port, message) == predict(alone.grpc_port, message)
+        by_front, by_one = (predict_as_tf_serving(s.grpc_port) for s in (pod.front, alone))
+        assert by_front == by_one
+        assert by_front.model_spec.signature_name == "predict_images"
+        assert len(by_front.outputs["scores"].float_val) == 10
 
 
 def _body(path: str) -> object:
@@ -198,7 +218,7 @@ def _constant(answer: httpx.Response) -> object:
     if "json" not in answer.headers["content-type"]:
         return headers, answer.content
     document = answer.json()
-    if "puid" in document.get("meta", {}):
+    if isinstance(document, dict) and "puid" in document.get("meta", {}):
         document["meta"]["puid"] = "p"
     return {k: v for k, v in headers.items() if k != "content-length"}, document
 

@@ -47,6 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("unknown rank", DOUBLE),
         ("unknown length", [[1.0, 3.0, 6.0]]),
         ("several outputs", DOUBLE),
+        ("two versions", DOUBLE),
         ("one of two outputs", [[1.0], [3.0]]),
         ("a named signature", [[3.0, 6.0], [9.0, 13.5]]),
         ("one row at a time", [[2.0, 4.0]]),
@@ -64,6 +65,33 @@ def test_every_protocol_gives_the_models_own_answer(name: str, answer: Any, serv
                 assert row == pytest.approx(wanted, abs=1e-5), protocol
         else:
             assert given == answer, protocol
+
+
+def test_the_highest_version_is_served_and_the_others_are_known(served: Any) -> None:
+    assert served["two versions"]["versions"] == [2, 1]
+    assert served["text"]["versions"] == [1]
+
+
+def test_text_and_bytes_come_in(served: Any) -> None:
+    assert served["bytes come in"]["texts"] == {
+        "TF": [2, 2],
+        "TF gRPC": [2, 2],
+        "seldon binData": [2],
+    }
+
+
+def test_outputs_are_described_as_the_model_knows_them(served: Any) -> None:
+    def described(name: str) -> dict[str, tuple[str, list[str]]]:
+        return {
+            output: (info["dtype"], [dim["size"] for dim in info["tensor_shape"]["dim"]])
+            for output, info in served[name]["outputs"].items()
+        }
+
+    assert described("text")["label"] == ("DT_STRING", ["-1"])
+    several = {"a": ("DT_FLOAT", ["-1", "2"]), "b": ("DT_FLOAT", ["-1", "1"])}
+    assert described("several outputs") == several
+    assert described("unknown rank") == {"y": ("DT_INVALID", [])}
+    assert described("half floats")["y"][0] == "DT_HALF"
 
 
 def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
@@ -92,6 +120,7 @@ def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
         ("rows of its own", "its output 'y' has 5 rows for any number of rows"),
         ("columns first", "the output 'y' has shape [2, 1] for 1 rows; its first axis must be"),
         ("a signature that cannot be served", "to one of serving_default."),
+        ("complex comes in", "the type complex64 ('x'), expected numbers or strings."),
         ("another schema", "the schema is for a table with the columns 'times', 'word', of whi"),
         ("a number comes in", "its input is a single number ('x'), expected rows."),
         ("ragged", "the output 'y' has shape [0] for 1 rows; its first axis must be rows"),
@@ -126,6 +155,7 @@ def test_named_inputs_and_strings_are_answered_by_every_protocol_that_names_them
     assert output["data"] == [value for row in answer for value in row]
     assert given["TF rows"] == {"predictions": answer}
     assert given["TF columns"] == {"outputs": answer}
+    assert given["TF gRPC"] == answer
     assert given["seldon jsonData"]["jsonData"] == {"predictions": answer}
     assert found["batch"] > 1, "requests may share a call"
     if inputs is not None:

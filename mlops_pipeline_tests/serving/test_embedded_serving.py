@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import InferenceServerException
 
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import tensor_proto
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs
 from mlops_pipeline_tests.serving import servers
 from mlops_pipeline_tests.serving.servers import Server
 
@@ -61,6 +65,15 @@ def seldon(channel: grpc.Channel, service: str = "Seldon", method: str = "Predic
     )
 
 
+def tf_serving(channel: grpc.Channel, method: str, *, service: str = "PredictionService") -> Any:
+    """Return a method of TF Serving's stubs, which need the package `tensorflow` themselves."""
+    return channel.unary_unary(
+        f"/tensorflow.serving.{service}/{method}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=getattr(tfs, f"{method}Response").FromString,
+    )
+
+
 def test_seldon_rest_answers_as_the_reference_does(iris_folder: Path, client: httpx.Client) -> None:
     text = '{ "data": { "ndarray": [[5.964, 4.006, 2.081, 1.031]] } }'
     headers = {"Content-Type": "application/json"}
@@ -99,6 +112,10 @@ def test_all_protocols_give_the_same_scores(client: httpx.Client, iris: Server) 
         request.inputs.add(name="x", datatype="FP64", shape=[1, 4]).contents.fp64_contents[:] = ROW
         reply = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
         assert [list(reply.outputs[0].contents.fp64_contents)] == wanted
+        asked = tfs.PredictRequest(model_spec={"name": "classifier"})
+        tensor_proto.write(asked.inputs["features"], np.array([ROW]))
+        predicted = tf_serving(channel, "Predict")(asked, timeout=20)
+        assert [list(predicted.outputs["predict_proba"].double_val)] == wanted
         assert reply.model_version == inferred["model_version"]
 
 
@@ -145,7 +162,7 @@ def test_tritons_clients_read_the_metadata(iris: Server, iris_folder: Path) -> N
     digest = servers.digest_of(iris_folder)
     rest = tritonclient.http.InferenceServerClient(f"127.0.0.1:{iris.http_port}")
     rpc = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{iris.grpc_port}")
-    for version in ("", digest):
+    for version in ("", "1", digest):
         described = rpc.get_model_metadata("classifier", version, as_json=True)
         assert described["inputs"] == [
             {"name": "features", "datatype": "FP64", "shape": ["-1", "4"]}
@@ -153,6 +170,9 @@ def test_tritons_clients_read_the_metadata(iris: Server, iris_folder: Path) -> N
         by_rest = rest.get_model_metadata("classifier", version)
         assert by_rest["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}]
         assert described["versions"] == by_rest["versions"] == [digest]
+    (entry,) = rpc.get_model_repository_index(as_json=True)["models"]
+    assert {**entry, "reason": ""} == rest.get_model_repository_index()[0]
+    assert (entry["name"], entry["version"], entry["state"]) == ("classifier", digest, "READY")
     served = rpc.get_server_metadata(as_json=True)
     assert rest.get_server_metadata() == served
     assert served["extensions"] == ["binary_tensor_data"]
@@ -188,7 +208,7 @@ def test_the_api_page_needs_nothing_from_elsewhere(client: httpx.Client) -> None
     ("message", "code"),
     [
         (pb.SeldonMessage(strData="x"), grpc.StatusCode.INVALID_ARGUMENT),
-        (pb.SeldonMessage(data=pb.DefaultData(tftensor=b"x")), grpc.StatusCode.INVALID_ARGUMENT),
+        (pb.SeldonMessage(binData=b"x"), grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
 def test_grpc_refuses_in_a_sentence(
@@ -208,6 +228,54 @@ def test_grpc_refuses_in_a_sentence(
             with pytest.raises(grpc.RpcError) as caught:
                 call(request, timeout=20)
             assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+SELDON_CLIENT = Path(sys.prefix) / "seldon-client" / "bin" / "python"
+ASK_BY_SELDONS_CLIENT = """
+import json, sys
+import numpy as np
+from google.protobuf.json_format import MessageToDict
+from seldon_core.seldon_client import SeldonClient
+rows, answers = np.array([json.loads(sys.argv[3])]), {}
+for transport, endpoint in zip(("rest", "grpc"), sys.argv[1:3]):
+    client = SeldonClient(microservice_endpoint=endpoint)
+    for name, asked in {
+        "tensor": {"data": rows},
+        "ndarray": {"data": rows, "payload_type": "ndarray"},
+        "jsonData": {"json_data": {"instances": rows.tolist()}},
+        "strData": {"str_data": "x"},
+        "binData": {"bin_data": b"x"},
+    }.items():
+        found = client.microservice(method="predict", transport=transport, **asked)
+        whole = MessageToDict(found.response) if found.success else None
+        answers[f"{transport} {name}"] = whole or f"{found.msg} {found.response}"
+print(json.dumps(answers))
+"""
+
+
+@pytest.mark.skipif(
+    not SELDON_CLIENT.exists(), reason="`make test` installs Seldon's client; run that"
+)
+def test_seldons_client_gets_the_kind_that_it_sends(iris: Server, client: httpx.Client) -> None:
+    """A TensorProto is missing: the client makes it with TensorFlow, which it does not install."""
+    endpoints = [f"127.0.0.1:{port}" for port in (iris.http_port, iris.grpc_port)]
+    done = subprocess.run(
+        [str(SELDON_CLIENT), "-W", "ignore", "-c", ASK_BY_SELDONS_CLIENT, *endpoints, str(ROW)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    asked = {"data": {"ndarray": [ROW]}}
+    (wanted,) = client.post("/predict", json=asked).json()["data"]["ndarray"]
+    for transport in ("rest", "grpc"):
+        assert answers[f"{transport} tensor"]["data"]["tensor"]["values"] == wanted
+        assert answers[f"{transport} ndarray"]["data"]["ndarray"] == [wanted]
+        assert answers[f"{transport} jsonData"]["jsonData"] == {"predictions": [wanted]}
+        for kind in ("strData", "binData"):
+            assert f"{kind} does not contain rows of numbers" in answers[f"{transport} {kind}"]
 
 
 def test_nobody_can_unload_the_model(client: httpx.Client, iris: Server) -> None:
@@ -247,6 +315,19 @@ def test_tensorflow_answers_every_protocol(digits: Server, digits_folder: Path) 
         message.data.tensor.values.extend(IMAGE)
         reply = seldon(channel, "Model")(message, timeout=20)
         np.testing.assert_allclose([list(reply.data.tensor.values)], wanted, rtol=1e-5)
+        spec = {"name": "mnist-model", "version": {"value": 1}, "signature_name": "predict_images"}
+        asked = tfs.PredictRequest(model_spec=spec, output_filter=["scores"])
+        tensor_proto.write(asked.inputs["images"], np.array([IMAGE], np.float32))
+        predicted = tf_serving(channel, "Predict")(asked, timeout=20)
+        np.testing.assert_allclose([list(predicted.outputs["scores"].float_val)], wanted, rtol=1e-5)
+        metadata = tfs.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        described = tf_serving(channel, "GetModelMetadata")(metadata, timeout=20)
+        found = tfs.SignatureDefMap.FromString(described.metadata["signature_def"].value)
+        scores = found.signature_def["predict_images"].outputs["scores"]
+        assert [dim.size for dim in scores.tensor_shape.dim] == [-1, 10]
+        asking = tfs.GetModelStatusRequest(model_spec=spec)
+        status = tf_serving(channel, "GetModelStatus", service="ModelService")(asking, timeout=20)
+        assert status.model_version_status[0].state == tfs.ModelVersionStatus.AVAILABLE
         assert reply.meta.tags["model_digest"].string_value == servers.digest_of(digits_folder)
 
 

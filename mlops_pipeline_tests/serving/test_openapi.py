@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -21,6 +22,18 @@ UNDOCUMENTED = {
     "/v2/docs/dataplane.json",
     "/api/v1.0/doc/seldon.json",
     *("/v1/models/:predict", "/v1/models/classifier/:predict"),
+    # Further names of the only version.
+    *(
+        f"/v2/models/classifier/versions/{name}{end}"
+        for name in UNIT.model.version_names[1:]
+        for end in ("", "/ready", "/infer")
+    ),
+    *(
+        f"/v1/models/classifier/versions/{name}{end}"
+        for name in UNIT.model.version_names
+        for end in ("", "/metadata", ":predict")
+        if name != str(UNIT.model.version)
+    ),
 }
 
 
@@ -48,6 +61,13 @@ def test_every_reference_leads_to_a_schema() -> None:
     document = openapi.document(UNIT)
     schemas = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert set(references(document)) == schemas
+
+
+def test_rows_of_text_are_strings() -> None:
+    unit = toy_unit(toy_model(replace(toy_signature(), dtype=np.dtype(object), row_shape=())))
+    schemas = openapi.document(unit)["components"]["schemas"]
+    rows = schemas["PredictRequest"]["oneOf"][0]["properties"]["instances"]
+    assert rows["items"] == {"type": "string"}
 
 
 def test_rows_have_the_models_shape() -> None:

@@ -2,6 +2,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.payloads import SMALL, numbers
@@ -59,6 +61,33 @@ def test_strings_in_a_small_body_take_little_memory() -> None:
 def test_rows_of_different_lengths_are_refused(values: list[object], body: bytes | None) -> None:
     with pytest.raises(RequestError, match="different lengths"):
         numbers(values, where="data", body=body, wanted=FLOATS)
+
+
+def as_numpy(values: list[object]) -> object:
+    try:
+        return np.array(values)
+    except ValueError:
+        return None
+
+
+@given(
+    st.recursive(
+        st.floats(allow_nan=False) | st.integers(-(2**64), 2**64),
+        lambda inner: st.lists(inner, max_size=4),
+        max_leaves=12,
+    ).filter(lambda value: isinstance(value, list))
+)
+def test_rows_of_a_large_body_are_read_as_numpy_reads_them(values: list[object]) -> None:
+    wanted = as_numpy(values)
+    assume(not isinstance(wanted, np.ndarray) or wanted.dtype.kind in "fiu")
+    try:
+        rows = numbers(values, where="data", body=None, wanted=FLOATS)
+    except RequestError:
+        assert wanted is None
+    else:
+        assert isinstance(wanted, np.ndarray)
+        assert (rows.dtype, rows.shape) == (wanted.dtype, wanted.shape)
+        assert rows.tolist() == wanted.tolist()
 
 
 def test_numbers_of_all_kinds_are_taken() -> None:

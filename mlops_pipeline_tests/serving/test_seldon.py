@@ -1,11 +1,14 @@
+import base64
 import contextlib
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_pipeline.serving import tensor_proto
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline_tests.serving.at_once import seldon
@@ -43,6 +46,31 @@ def test_tensor_is_answered_with_tensor() -> None:
     answer = ask({"data": {"tensor": {"shape": [2, 4], "values": ROW * 2}}})
     tensor = {"shape": [2, 2], "values": [10.0, -10.0, 10.0, -10.0]}
     assert answer["data"] == {"names": ["t:0", "t:1"], "tensor": tensor}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"floatVal": ROW},
+        {"float_val": ROW},
+        {"tensorContent": base64.b64encode(np.array(ROW, np.float32).tobytes()).decode()},
+    ],
+)
+def test_tftensor_is_answered_with_tftensor(values: dict[str, object]) -> None:
+    shape = {"dim": [{"size": "1"}, {"size": "4"}]}
+    tensor = {"dtype": "DT_FLOAT", "tensorShape": shape, **values}
+    answer = ask({"data": {"names": ["a", "b", "c", "d"], "tftensor": tensor}})["data"]
+    assert answer["names"] == ["t:0", "t:1"]
+    answered = tensor_proto.from_json(answer["tftensor"], where="tftensor")
+    assert answer["tftensor"]["dtype"] == "DT_DOUBLE"
+    assert tensor_proto.read(answered, where="tftensor").tolist() == [[10.0, -10.0]]
+
+
+def test_what_has_no_rows_is_refused_with_what_to_send() -> None:
+    for kind in ("strData", "binData", "customData"):
+        sentence = refusal({kind: "eA=="})["info"]
+        assert sentence.startswith(f"{kind} does not contain rows of numbers")
+        assert "float64 of shape [n, 4]: send them as data.ndarray" in sentence
 
 
 @pytest.mark.parametrize(
@@ -110,7 +138,13 @@ def test_names_are_the_models_own_where_it_has_them() -> None:
         ({"data": [ROW]}, "NO_DATA"),
         ({"strData": "x"}, "NO_DATA"),
         ({"binData": "eA=="}, "NO_DATA"),
-        ({"data": {"tftensor": {}}}, "UNSUPPORTED"),
+        ({"customData": {}}, "NO_DATA"),
+        ({"data": {"tftensor": {}}}, "WRONG_TYPE"),
+        ({"data": {"tftensor": [ROW]}}, "WRONG_TYPE"),
+        ({"data": {"tftensor": {"dtype": "DT_FLOAT", "floatVal": ["x"]}}}, "WRONG_TYPE"),
+        ({"data": {"tftensor": {"dtype": "DT_RESOURCE"}}}, "WRONG_TYPE"),
+        ({"data": {"tftensor": {"dtype": "DT_STRING", "stringVal": ["eA=="]}}}, "WRONG_TYPE"),
+        ({"data": {"tftensor": {"dtype": "DT_FLOAT", "floatVal": ROW}}}, "WRONG_SHAPE"),
         ({"data": {"ndarray": [ROW], "tensor": {"shape": [1, 4], "values": ROW}}}, "AMBIGUOUS"),
         ({"data": {"ndarray": [ROW], "tftensor": {}}}, "AMBIGUOUS"),
         ({"data": {"ndarray": [ROW]}, "jsonData": [ROW]}, "AMBIGUOUS"),
@@ -268,6 +302,7 @@ def test_feedback_is_taken(document: object) -> None:
         {"truth": {"data": {"ndarray": "zzz"}}},
         {"truth": {"data": "zzz"}},
         {"truth": {"strData": 1}},
+        {"truth": {"data": {"tftensor": "zzz"}}},
         {"response": {"data": {"tensor": {"shape": [1, 2], "values": ["a", "b"]}}}},
         {"response": {"data": {"tensor": {"shape": [1, 2], "values": [1.0]}}}},
         {
@@ -295,7 +330,12 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
-KEYS = st.sampled_from(["data", "jsonData", "ndarray", "tensor", "shape", "values", "meta", "tags"])
+KEYS = st.sampled_from(
+    [
+        *("data", "jsonData", "ndarray", "tensor", "shape", "values", "meta", "tags"),
+        *("tftensor", "dtype", "tensorShape", "dim", "size", "floatVal", "tensorContent"),
+    ]
+)
 MESSAGES = st.recursive(JSON, lambda inner: st.dictionaries(KEYS, inner, max_size=4))
 
 

@@ -1,12 +1,19 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import pytest
 from google.protobuf.struct_pb2 import Value
 
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import tensor_proto
+from mlops_pipeline.serving import tensorflow_pb2 as tf
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline_tests.serving.at_once import seldon_grpc
-from mlops_pipeline_tests.serving.toy_model import toy_unit
+from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature, toy_unit
 
 UNIT = toy_unit()
+UNKNOWN_TYPE = bytes((1 << 3, 99))
 ROW = [1.0, 2.0, 3.0, 4.0]
 
 
@@ -22,6 +29,32 @@ def test_tensor_is_answered_with_tensor() -> None:
     assert list(answer.data.names) == ["t:0", "t:1"]
     assert list(answer.data.tensor.shape) == [1, 2]
     assert list(answer.data.tensor.values) == [10.0, -10.0]
+
+
+def test_tftensor_is_answered_with_tftensor() -> None:
+    message = pb.SeldonMessage()
+    tensor_proto.write(message.data.tftensor, np.array([ROW, ROW], np.float32))
+    answer = seldon_grpc.predict(UNIT, message).data
+    assert list(answer.names) == ["t:0", "t:1"]
+    scores = tensor_proto.read(answer.tftensor, where="tftensor")
+    assert scores.dtype == np.float64
+    assert scores.tolist() == [[10.0, -10.0]] * 2
+
+
+def test_text_is_answered_with_ndarray_even_to_tftensor() -> None:
+    def compute(rows: Any, names: Any) -> list[Any]:
+        return [np.array(["yes"] * len(rows), dtype=object)]
+
+    unit = toy_unit(toy_model(replace(toy_signature(), compute=compute)))
+    message = pb.SeldonMessage()
+    tensor_proto.write(message.data.tftensor, np.array([ROW]))
+    assert list(seldon_grpc.predict(unit, message).data.ndarray) == ["yes"]
+
+
+def test_what_has_no_rows_is_refused_with_what_to_send() -> None:
+    for message in (pb.SeldonMessage(strData="x"), pb.SeldonMessage(binData=b"x")):
+        with pytest.raises(RequestError, match=r"float64 of shape \[n, 4\].*data.tftensor"):
+            seldon_grpc.predict(UNIT, message)
 
 
 def test_ndarray_is_answered_with_ndarray() -> None:
@@ -85,7 +118,8 @@ def test_meta_is_kept_and_completed() -> None:
         pb.SeldonMessage(strData="x"),
         pb.SeldonMessage(binData=b"x"),
         pb.SeldonMessage(data=pb.DefaultData()),
-        pb.SeldonMessage(data=pb.DefaultData(tftensor=b"x")),
+        pb.SeldonMessage(data=pb.DefaultData(tftensor=tf.TensorProto(dtype=tf.DT_STRING))),
+        pb.SeldonMessage(data=pb.DefaultData(tftensor=tf.TensorProto.FromString(UNKNOWN_TYPE))),
         pb.SeldonMessage(data=pb.DefaultData(tensor=pb.Tensor(shape=[1, -4], values=ROW))),
         pb.SeldonMessage(data=pb.DefaultData(tensor=pb.Tensor(shape=[2, 4], values=ROW))),
         pb.SeldonMessage(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -181,6 +182,18 @@ def test_binary_tensors_are_answered_as_json_or_as_bytes() -> None:
     assert np.frombuffer(answer.body[int(length) :]).tolist() == [10.0, -10.0]
 
 
+def test_tritons_brain_floats_are_read() -> None:
+    content = np.array([ROW], ml_dtypes.bfloat16).tobytes()
+    document = {"inputs": [of_bytes(8, datatype="BF16")]}
+    answer = json.loads(v2.infer(MODEL, binary(document, content)).body)
+    assert answer["outputs"][0]["data"] == [10.0, -10.0]
+    request = pb.ModelInferRequest(model_name="classifier", raw_input_contents=[content])
+    request.inputs.add(datatype="BF16", shape=[1, 4])
+    outputs = v2_grpc.infer(MODEL, request).raw_output_contents
+    assert np.frombuffer(outputs[0]).tolist() == [10.0, -10.0]
+    assert ask({"inputs": [tensor(datatype="BF16")]})["outputs"][0]["data"] == [10.0, -10.0]
+
+
 def test_a_model_may_change_the_rows_of_a_binary_tensor_too() -> None:
     def doubling(rows: Array, names: Sequence[str]) -> Sequence[object]:
         rows *= 2  # In place.
@@ -330,11 +343,23 @@ def test_grpc_answers_raw_contents_with_raw_contents() -> None:
     assert np.frombuffer(answer.raw_output_contents[0]).tolist() == [10.0, -10.0]
 
 
+@pytest.mark.parametrize("version", ["", "1", str(MODEL.version), MODEL.digest])
+def test_grpc_answers_every_name_of_the_version(version: str) -> None:
+    request = grpc_request(raw_input_contents=[np.array(ROW).tobytes()], model_version=version)
+    assert v2_grpc.infer(MODEL, request).model_version == MODEL.digest
+    assert v2_grpc.ready(MODEL, pb.ModelReadyRequest(name="classifier", version=version)).ready
+
+
+def test_grpc_lists_the_only_model() -> None:
+    (entry,) = v2_grpc.index(MODEL, pb.RepositoryIndexRequest()).models
+    assert (entry.name, entry.version, entry.state) == ("classifier", MODEL.digest, "READY")
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
         ({"model_name": "other"}, 404),
-        ({"model_name": "classifier", "model_version": "1"}, 404),
+        ({"model_name": "classifier", "model_version": "2"}, 404),
         ({"model_name": "classifier"}, 400),
     ],
 )

@@ -3,9 +3,10 @@
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, cast
 
-from mlops_pipeline.serving import columns
+from mlops_pipeline.serving import columns, texts
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.payloads import find_one, numbers
@@ -34,19 +35,37 @@ def read_rows(
     where = f"{parent}.{given}" if parent else given
     rows, is_by_row = document.pop(given), given == "instances"
     if signature.inputs:
+        rows = texts.decoded(rows, where=where)
         read = of_instances if is_by_row else of_lists
         return is_by_row, read(signature, rows, where=where, body=body)
-    if is_by_row and type(rows) is list and rows and type(rows[0]) is dict:
+    if is_by_row and type(rows) is list and rows and _is_named(rows[0]):
         if _has_columns(signature, rows[0]):
             rows = columns.of_objects(signature, rows, where)
         else:
             rows = [_only_input(signature, row, where) for row in rows]
-    elif not is_by_row and type(rows) is dict:
+    elif not is_by_row and _is_named(rows):
         if _has_columns(signature, rows):
             rows = columns.of_columns(signature, rows, where)
         else:
             rows = _only_input(signature, rows, where)
+    if signature.dtype.kind == "O":
+        rows = texts.decoded(rows, where=where)
+    elif _is_base64(rows[0] if type(rows) is list and rows else rows):
+        raise RequestError(
+            "WRONG_TYPE",
+            f"{where} has text in base64, but the model expects {signature.dtype.name} of shape "
+            f"{signature.expected_shape()}; send numbers",
+        )
     return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)
+
+
+def _is_named(value: object) -> bool:
+    """Say whether a value is an object of inputs; `{"b64": …}` is a string."""
+    return type(value) is dict and not _is_base64(value)
+
+
+def _is_base64(value: object) -> bool:
+    return type(value) is dict and value.keys() == {texts.BASE64}
 
 
 def _has_columns(signature: Signature, given: dict[str, Any]) -> bool:
@@ -56,6 +75,15 @@ def _has_columns(signature: Signature, given: dict[str, Any]) -> bool:
 
 def _only_input(signature: Signature, tensors: object, where: str) -> object:
     """Return the value of the signature's input, the only allowed key."""
-    if type(tensors) is not dict or tensors.keys() != {signature.input}:
+    check_input(signature, tensors.keys() if type(tensors) is dict else (), where=where)
+    return cast(dict[str, Any], tensors)[signature.input]
+
+
+def check_input(signature: Signature, names: Collection[str], *, where: str) -> None:
+    """Require that a request names the signature's input, and no other.
+
+    Raises:
+        RequestError: it does not.
+    """
+    if set(names) != {signature.input}:
         raise RequestError("WRONG_INPUT", f"{where}: the only input must be {signature.input!r}")
-    return tensors[signature.input]

@@ -1,8 +1,10 @@
 """Seldon's protocol over REST, like its executor and its Python microservice (1.17).
 
-`data.ndarray` is answered with `data.ndarray`, `data.tensor` with `data.tensor`. `jsonData` that is
-`{"instances": rows}` is answered with `{"predictions": scores}`, `{"inputs": rows}` with
-`{"outputs": scores}` (see `row_formats`), and a bare list of rows with a bare list.
+`data.ndarray` is answered with `data.ndarray`, `data.tensor` with `data.tensor`, `data.tftensor` (a
+TensorProto in protobuf's JSON) with `data.tftensor`. `jsonData` that is `{"instances": rows}` is
+answered with `{"predictions": scores}`, `{"inputs": rows}` with `{"outputs": scores}` (see
+`row_formats`), and a bare list of rows with a bare list. `strData` and `binData` are one string for
+a model that takes text, and answered with `data`.
 
 https://docs.seldon.io/projects/seldon-core/en/v1/reference/apis/external-prediction.html
 """
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mlops_pipeline.serving import failures
+from mlops_pipeline.serving import failures, tensor_proto, texts
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
@@ -28,7 +30,7 @@ from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.scores import Array
 
 error = failures.seldon
-NO_DATA = "the body must have `data` (with `ndarray` or `tensor`) or `jsonData`"
+NO_DATA = "the message must have `data` (with `ndarray`, `tensor` or `tftensor`) or `jsonData`"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ async def predictions(unit: Unit, request: Request) -> Answer:
     meta = answer_meta(unit, message.get("meta"), puid=request.puid)
     find_one(message, _KINDS, where="the body")
     data = message.get("data")
+    if data is None and (given := find_one(message, _TEXTS, where="the body")):
+        rows = _text_row(unit.model.default, given, message[given])
+        scores = await scores_of(unit.model, unit.model.default, rows)
+        return answer({"data": _written(unit, "tensor", scores), "meta": meta})
     if data is None and "jsonData" in message:
         return answer(
             {
@@ -66,7 +72,8 @@ async def predictions(unit: Unit, request: Request) -> Answer:
             }
         )
     if type(data) is not dict:
-        raise RequestError("NO_DATA", _missing(message))
+        given = next((kind for kind in _KINDS if message.get(kind) is not None), None)
+        raise no_rows(unit.model.default, given)
     return answer({"data": await _data(unit, data, request.body), "meta": meta})
 
 
@@ -105,6 +112,8 @@ def _check_data(data: object, *, where: str) -> None:
         raise RequestError("WRONG_TYPE", f"{where}.ndarray must be a list")
     if given == "tensor":
         read_tensor(data["tensor"], None, wanted=np.dtype(np.float64), where=f"{where}.tensor")
+    if given == "tftensor":
+        tensor_proto.from_json(data["tftensor"], where=f"{where}.tftensor")
 
 
 def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
@@ -167,6 +176,7 @@ async def scores_of(model: Model, signature: Signature, values: Array) -> Array:
 
 
 _KINDS = ("data", "jsonData", "strData", "binData", "customData")
+_TEXTS = ("strData", "binData")
 _ENCODINGS = ("ndarray", "tensor", "tftensor")
 
 
@@ -183,16 +193,39 @@ async def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]
         )
     elif given == "tensor":
         rows = read_tensor(data["tensor"], body, wanted=signature.dtype)
-    elif given:
-        raise RequestError("UNSUPPORTED", "data.tftensor is not supported; send ndarray or tensor")
+    elif given == "tftensor":
+        where = "data.tftensor"
+        tensor = tensor_proto.from_json(data.pop("tftensor"), where=where)
+        rows = tensor_proto.read(tensor, where=where, text=signature.dtype.kind == "O")
     else:
         raise RequestError("NO_DATA", NO_DATA)
     rows = ordered(signature, names, rows) if names else rows
-    scores = await scores_of(unit.model, signature, rows)
+    return _written(unit, given, await scores_of(unit.model, signature, rows))
+
+
+def _written(unit: Unit, given: str, scores: Array) -> dict[str, Any]:
+    """Return scores in an encoding; as ndarray if a tensor cannot represent them."""
     columns = column_names(unit, scores)
     if given == "tensor" and scores.dtype.kind in "fiu":
         return {"names": columns, "tensor": {"shape": scores.shape, "values": scores.ravel()}}
+    if given == "tftensor" and scores.dtype.kind in "fiu":
+        return {"names": columns, "tftensor": tensor_proto.to_json(scores)}
     return {"names": columns, "ndarray": listed(scores)}
+
+
+def _text_row(signature: Signature, given: str, content: object) -> Array:
+    """Return the one row in `strData`, or in `binData`, for a model that takes text.
+
+    Raises:
+        RequestError: the model takes numbers, or the content is not a string (in base64).
+    """
+    if signature.dtype.kind != "O":
+        raise no_rows(signature, given)
+    if given == "binData":
+        return texts.single(signature.row_shape, texts.from_base64(content, where=given))
+    if type(content) is not str:
+        raise RequestError("WRONG_TYPE", f"{given} must be a string")
+    return texts.single(signature.row_shape, content)
 
 
 def read_tensor(
@@ -248,12 +281,16 @@ async def json_data(unit: Unit, data: object, body: bytes | None) -> object:
     return {"predictions" if is_by_row else "outputs": scores}
 
 
-def _missing(message: dict[str, Any]) -> str:
-    """Say what is missing in a message without usable data."""
-    for key in ("strData", "binData", "customData"):
-        if key in message:
-            return f"{key} is not supported: {NO_DATA}"
-    return NO_DATA
+def no_rows(signature: Signature, given: str | None) -> RequestError:
+    """Return the error of a message whose payload, `given`, does not contain rows of numbers."""
+    if given in ("strData", "binData", "customData"):
+        return RequestError(
+            "NO_DATA",
+            f"{given} does not contain rows of numbers, but the model expects "
+            f"{signature.dtype.name} of shape {signature.expected_shape()}: send them as "
+            "data.ndarray, data.tensor, data.tftensor or jsonData",
+        )
+    return RequestError("NO_DATA", NO_DATA)
 
 
 def model_metadata(unit: Unit) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Seldon's protocol over gRPC: from message to message, with the meaning of its REST protocol.
 
-`tensor`, `ndarray` and `jsonData` are answered in kind; see `seldon` for the forms of jsonData.
+`tensor`, `tftensor`, `ndarray` and `jsonData` are answered in kind; see `seldon` for the forms of
+jsonData.
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import ListValue, Value
 
-from mlops_pipeline.serving import packed
+from mlops_pipeline.serving import packed, tensor_proto, texts
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
@@ -26,7 +27,7 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     Raises:
         RequestError: the message has no numbers that the model can answer.
     """
-    kind = request.WhichOneof("data_oneof")
+    kind, signature = request.WhichOneof("data_oneof"), unit.model.default
     response = pb.SeldonMessage(meta=_meta(unit, request.meta))
     if kind == "data":
         await _answer_data(unit, request.data, response.data)
@@ -34,8 +35,13 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
         asked = _plain(request.jsonData)
         answered = await seldon.json_data(unit, asked, None)
         ParseDict(_listed(answered), response.jsonData)
+    elif kind in ("strData", "binData") and signature.dtype.kind == "O":
+        content = request.strData or texts.of_bytes(request.binData)
+        rows = texts.single(signature.row_shape, content)
+        scores = await seldon.scores_of(unit.model, signature, rows)
+        _write(unit, "tensor", scores, response.data)
     else:
-        raise RequestError("NO_DATA", f"{kind or 'an empty message'}: {seldon.NO_DATA}")
+        raise seldon.no_rows(signature, kind)
     return response
 
 
@@ -84,6 +90,9 @@ async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData)
     kind, signature = data.WhichOneof("data_oneof"), unit.model.default
     if kind == "tensor":
         rows = _tensor(data.tensor, where="data.tensor")
+    elif kind == "tftensor":
+        text = signature.dtype.kind == "O"
+        rows = tensor_proto.read(data.tftensor, where="data.tftensor", text=text)
     elif kind == "ndarray":
         rows = numbers(
             _rows(data.ndarray),
@@ -92,13 +101,18 @@ async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData)
             wanted=signature.dtype,
         )
     else:
-        raise RequestError(
-            "NO_DATA", f"data.{kind or '(nothing)'}: send data.tensor or data.ndarray"
-        )
+        raise seldon.no_rows(signature, None)
     rows = ordered(signature, list(data.names), rows) if data.names else rows
-    scores = await seldon.scores_of(unit.model, signature, rows)
-    _check_digits(scores)
+    _write(unit, kind, await seldon.scores_of(unit.model, signature, rows), answer)
+
+
+def _write(unit: Unit, kind: str, scores: Array, answer: pb.DefaultData) -> None:
+    """Write scores in an encoding; as ndarray if a tensor cannot represent them."""
     answer.names.extend(seldon.column_names(unit, scores))
+    if kind == "tftensor" and scores.dtype.kind in "fiu":
+        tensor_proto.write(answer.tftensor, scores, by_content=True)
+        return
+    _check_digits(scores)
     if kind == "tensor" and scores.dtype.kind in "fiu":
         answer.tensor.shape.extend(scores.shape)
         packed.extend(answer.tensor, "values", scores.astype(np.float64, copy=False))
@@ -129,7 +143,7 @@ def _check_digits(scores: Array) -> None:
         raise RequestError(
             "TOO_LONG",
             "the model returns whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
-            "represent; use REST, or V2's gRPC",
+            "represent; send data.tftensor, or use REST or V2's gRPC",
         )
 
 

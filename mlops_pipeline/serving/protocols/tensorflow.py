@@ -3,28 +3,21 @@
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-from dataclasses import replace
+from base64 import b64encode
 from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import failures
+from mlops_pipeline.serving import failures, tensor_proto, texts
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.payloads import listed, parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_rows
+from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
 from mlops_pipeline.serving.scores import Array
 
 error = failures.tensorflow
-_BITS = (8, 16, 32, 64)
-_TYPES = {
-    "float64": "DT_DOUBLE",
-    "float32": "DT_FLOAT",
-    "float16": "DT_HALF",
-    **{f"{kind}{bits}": f"DT_{kind.upper()}{bits}" for kind in ("int", "uint") for bits in _BITS},
-    "bool": "DT_BOOL",
-    "object": "DT_STRING",
-}
+_BINARY = "_bytes"
 
 
 def status(model: Model) -> dict[str, Any]:
@@ -39,7 +32,7 @@ def status(model: Model) -> dict[str, Any]:
 
 def metadata(model: Model) -> dict[str, Any]:
     """Return the signatures in the format of `GET …/metadata`."""
-    definitions = {name: _definition(signature) for name, signature in model.signatures.items()}
+    definitions = {name: describe(model, signature) for name, signature in model.signatures.items()}
     return {
         "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
         "metadata": {"signature_def": {"signature_def": definitions}},
@@ -61,37 +54,63 @@ async def predict(model: Model, request: Request) -> Answer:
     return answer({"outputs": _by_column(scores)})
 
 
+def _written(name: str, values: Array) -> Any:
+    """Return scores as JSON; strings of an output whose name ends in `_bytes` are in base64."""
+    if values.dtype.kind != "O" or not name.endswith(_BINARY):
+        return listed(values)
+    encoded = np.empty(values.size, dtype=object)
+    encoded[:] = [
+        {texts.BASE64: b64encode(text.encode()).decode()} for text in values.ravel().tolist()
+    ]
+    return encoded.reshape(values.shape).tolist()
+
+
 def _by_row(scores: list[tuple[str, Array]]) -> object:
     """Return the row format: only scores, or an object per row if there are several outputs."""
     if len(scores) == 1:
-        return listed(scores[0][1])
-    columns = [[(name, row) for row in np.asarray(values).tolist()] for name, values in scores]
+        return _written(*scores[0])
+    columns = [[(name, row) for row in _rows(name, values)] for name, values in scores]
     return [dict(row) for row in zip(*columns, strict=True)]
+
+
+def _rows(name: str, values: Array) -> list[Any]:
+    written = _written(name, values)
+    rows: list[Any] = written.tolist() if isinstance(written, np.ndarray) else written
+    return rows
 
 
 def _by_column(scores: list[tuple[str, Array]]) -> object:
     """Return the column format: only scores, or an object of them if there are several outputs."""
     if len(scores) == 1:
-        return listed(scores[0][1])
-    return {name: listed(values) for name, values in scores}
+        return _written(*scores[0])
+    return {name: _written(name, values) for name, values in scores}
 
 
-def _definition(signature: Signature) -> dict[str, Any]:
-    """Return a SignatureDef as JSON; shapes of outputs are unknown before a prediction."""
-    if signature.inputs:
-        inputs: dict[str, Any] = {}
-        for one in signature.inputs:
-            inputs |= _definition(signature.of_input(one))["inputs"]
-        return {**_definition(replace(signature, inputs=())), "inputs": inputs}
-    has_shape = signature.row_shape is not None
-    sizes = [{"size": str(size), "name": ""} for size in (-1, *(signature.row_shape or ()))]
-    dtype = _TYPES.get(signature.dtype.name, "DT_INVALID")
-    shape = {"dim": sizes if has_shape else [], "unknown_rank": not has_shape}
-    unknown = {"dtype": dtype, "tensor_shape": {"dim": [], "unknown_rank": True}}
+def describe(model: Model, signature: Signature) -> dict[str, Any]:
+    """Return a SignatureDef as JSON; an output that nobody described has no type and no rank."""
+    inputs = [signature.of_input(one) for one in signature.inputs] or [signature]
+    known = {tensor.name: tensor for tensor in model.manifest.outputs} | dict(signature.described)
+    outputs = {name: _info(name, "DT_INVALID", None) for name in signature.default_outputs}
+    for name in outputs.keys() & known.keys():
+        dtype = DATATYPES.get(known[name].datatype, np.dtype(object))
+        outputs[name] = _info(name, tensor_proto.type_name(dtype), known[name].shape)
     return {
-        "inputs": {
-            signature.input: {"dtype": dtype, "tensor_shape": shape, "name": signature.input}
-        },
-        "outputs": {name: {**unknown, "name": name} for name in signature.default_outputs},
+        "inputs": {one.input: _input_info(one) for one in inputs},
+        "outputs": outputs,
         "method_name": "tensorflow/serving/predict",
+    }
+
+
+def _input_info(signature: Signature) -> dict[str, Any]:
+    shape = None if signature.row_shape is None else (-1, *signature.row_shape)
+    return _info(signature.input, tensor_proto.type_name(signature.dtype), shape)
+
+
+def _info(name: str, dtype: str, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    """Return a TensorInfo as JSON; a shape of None is unknown."""
+    sizes = [{"size": str(size), "name": ""} for size in shape or ()]
+    return {
+        "dtype": dtype,
+        "tensor_shape": {"dim": sizes, "unknown_rank": shape is None},
+        "name": name,
     }

@@ -171,6 +171,11 @@ def metadata(model: Model) -> dict[str, Any]:
     }
 
 
+def index(model: Model) -> list[dict[str, str]]:
+    """Return the answer to `POST /v2/repository/index`: the only model, which is ready."""
+    return [{"name": model.name, "version": model.version_name, "state": "READY", "reason": ""}]
+
+
 def _is_table(model: Model) -> bool:
     return model.manifest.schema is not None and model.manifest.schema.form == TABLE
 

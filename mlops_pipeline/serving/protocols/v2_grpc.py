@@ -1,11 +1,11 @@
-"""The Open Inference Protocol (V2) over gRPC: ModelInfer, from message to message."""
+"""The Open Inference Protocol (V2) over gRPC: from message to message."""
 
 from typing import Any
 
 import numpy as np
 
 from mlops_pipeline.serving import inference_pb2 as pb
-from mlops_pipeline.serving import packed
+from mlops_pipeline.serving import packed, versions
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.columns import of_inputs
 from mlops_pipeline.serving.errors import RequestError
@@ -45,7 +45,7 @@ async def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferRes
     Raises:
         RequestError: another model or version, or not rows the model can answer.
     """
-    check_name(model, request.model_name, request.model_version)
+    versions.check(model, request.model_name, request.model_version)
     rows = _rows(model, request)
     wanted = [output.name for output in request.outputs]
     scores = await model.predict(model.default, rows, wanted)
@@ -56,20 +56,6 @@ async def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferRes
     for name, values in scores:
         _add_output(response, name, values, raw=raw)
     return response
-
-
-def check_name(model: Model, name: str, version: str) -> None:
-    """Require that a request names this model; an empty version is the only one.
-
-    Raises:
-        RequestError: it does not; the status is 404.
-    """
-    if name != model.name or version not in ("", model.version_name):
-        asked = f"{name[:80]} {version[:80]}".strip()
-        there = f"{model.name} {model.version_name}"
-        raise RequestError(
-            "NOT_FOUND", f"there is no model {asked!r} on this server; it has {there!r}", status=404
-        )
 
 
 def _rows(model: Model, request: pb.ModelInferRequest) -> Array:
@@ -147,8 +133,16 @@ def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
     Raises:
         RequestError: another model or version.
     """
-    check_name(model, request.name, request.version)
+    versions.check(model, request.name, request.version)
     return pb.ModelReadyResponse(ready=True)
+
+
+def index(model: Model, _: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+    """Answer `RepositoryIndex`: the only model, which is ready."""
+    response = pb.RepositoryIndexResponse()
+    for entry in v2.index(model):
+        response.models.add(**entry)
+    return response
 
 
 def metadata(model: Model, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
@@ -157,7 +151,7 @@ def metadata(model: Model, request: pb.ModelMetadataRequest) -> pb.ModelMetadata
     Raises:
         RequestError: another model or version.
     """
-    check_name(model, request.name, request.version)
+    versions.check(model, request.name, request.version)
     manifest = model.manifest
     response = pb.ModelMetadataResponse(
         name=model.name, versions=[model.version_name], platform=manifest.framework

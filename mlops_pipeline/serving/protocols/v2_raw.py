@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mlops_pipeline.serving import packed
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
@@ -27,19 +28,23 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.i
 TEXT = "BYTES"
 
 
+BRAIN_FLOAT = "BF16"
+"""Triton's name of the upper half of a 32-bit float, which numpy lacks: it becomes FP32."""
+
+
 def type_of(datatype: object, *, text: bool = False) -> np.dtype[Any]:
     """Return numpy's type for an input's datatype; with `text`, of strings too: object.
 
     Raises:
-        RequestError: it is not one of `DATATYPES`.
+        RequestError: it is not one of `DATATYPES`, nor BF16.
     """
+    if datatype == BRAIN_FLOAT:
+        return np.dtype(np.float32)
     if text and datatype == TEXT:
         return np.dtype(object)
     if type(datatype) is not str or datatype not in DATATYPES:
-        raise RequestError(
-            "WRONG_TYPE",
-            f"an input's datatype must be one of {', '.join([*DATATYPES, *([TEXT] * text)])}",
-        )
+        known = ", ".join([*DATATYPES, BRAIN_FLOAT, *([TEXT] * text)])
+        raise RequestError("WRONG_TYPE", f"an input's datatype must be one of {known}")
     return DATATYPES[datatype]
 
 
@@ -49,7 +54,8 @@ def read(content: bytes | memoryview, datatype: object, *, where: str, text: boo
     Raises:
         RequestError: the datatype is unknown, or the bytes are not such a tensor.
     """
-    dtype = type_of(datatype, text=text)
+    is_brain = datatype == BRAIN_FLOAT
+    dtype = np.dtype(np.uint16) if is_brain else type_of(datatype, text=text)
     if dtype.kind == "O":
         return as_objects(read_texts(content, where=where))
     if len(content) % dtype.itemsize:
@@ -57,6 +63,8 @@ def read(content: bytes | memoryview, datatype: object, *, where: str, text: boo
     values: Array = np.frombuffer(content, dtype=dtype.newbyteorder("<"))
     if dtype.kind == "b" and values.size and values.view(np.uint8).max() > 1:
         raise RequestError("WRONG_TYPE", f"{where}: a byte of BOOL must be 0 or 1")
+    if is_brain:
+        return packed.from_brain_floats(values)
     return values.copy()  # `content` cannot be written, and may not be aligned.
 
 

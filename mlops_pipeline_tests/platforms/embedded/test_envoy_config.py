@@ -1,6 +1,7 @@
 """Envoy's configuration, as the pure function that it is."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from mlops_pipeline.platforms.embedded import envoy_config
 from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
 from mlops_pipeline.platforms.embedded.envoy_discovery import version_of
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
+from mlops_pipeline.serving.grpc_server import OPERATIONS
 
 
 def target(
@@ -38,6 +40,8 @@ def test_grpc_is_routed_by_its_headers_as_in_istio() -> None:
     assert grpc["match"]["safe_regex"]["regex"] == (
         ".*tensorflow.*|.*seldon.protos.*|.*inference.*"
     )
+    for service in OPERATIONS:
+        assert re.fullmatch(grpc["match"]["safe_regex"]["regex"], f"/{service}/Predict")
     headers = {h["name"]: h["string_match"]["exact"] for h in grpc["match"]["headers"]}
     assert headers == {"seldon": "iris", "namespace": "ns"}
     assert grpc["route"]["cluster"] == "ns/iris/default/abc/grpc"

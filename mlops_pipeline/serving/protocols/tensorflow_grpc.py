@@ -1,0 +1,111 @@
+"""TF Serving's gRPC: `PredictionService` and `ModelService`, from message to message.
+
+https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
+"""
+
+from google.protobuf.json_format import ParseDict
+
+from mlops_pipeline.serving import tensor_proto, versions
+from mlops_pipeline.serving import tensorflow_serving_pb2 as pb
+from mlops_pipeline.serving.columns import of_inputs
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.models import Model, Signature
+from mlops_pipeline.serving.protocols import tensorflow
+from mlops_pipeline.serving.protocols.row_formats import check_input
+from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.several import of_arrays
+from mlops_pipeline.serving.tensorflow_pb2 import DT_STRING, TensorProto
+
+_SIGNATURES = "signature_def"
+"""The only metadata that TF Serving has."""
+_TYPE_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+
+
+async def predict(model: Model, request: pb.PredictRequest) -> pb.PredictResponse:
+    """Answer `Predict`, in the fields of the tensors' types, as TF Serving does.
+
+    Raises:
+        RequestError: another model, version or signature, or not rows that the model can answer.
+    """
+    _check(model, request.model_spec)
+    signature = model.signature(request.model_spec.signature_name)
+    rows = _rows(signature, request)
+    scores = await model.predict(signature, rows, list(request.output_filter))
+    response = pb.PredictResponse(model_spec=_spec(model, signature.name))
+    for name, values in scores:
+        tensor_proto.write(response.outputs[name], values)
+    return response
+
+
+def _check(model: Model, spec: pb.ModelSpec) -> None:
+    """Require that a request names this model.
+
+    Raises:
+        RequestError: it does not, or it names a version by a label; the status is 404.
+    """
+    if spec.WhichOneof("version_choice") == "version_label":
+        raise RequestError("NOT_FOUND", versions.no_label(spec.version_label), status=404)
+    given = spec.WhichOneof("version_choice") is not None
+    versions.check(model, spec.name, str(spec.version.value) if given else "")
+
+
+def _spec(model: Model, signature: str = "") -> pb.ModelSpec:
+    spec = pb.ModelSpec(name=model.name, signature_name=signature)
+    spec.version.value = model.version
+    return spec
+
+
+def _rows(signature: Signature, request: pb.PredictRequest) -> Array:
+    """Return the rows in the one input of a request, in several, or in one for each column."""
+    is_table = signature.input not in request.inputs and set(signature.columns) & set(
+        request.inputs
+    )
+    if not signature.inputs and not is_table:
+        check_input(signature, request.inputs.keys(), where="inputs")
+        tensor = request.inputs[signature.input]
+        return _array(signature.input, tensor, text=signature.dtype.kind == "O")
+    arrays = {
+        name: _array(name, tensor, text=tensor.dtype == DT_STRING)
+        for name, tensor in request.inputs.items()
+    }
+    if signature.inputs:
+        return of_arrays(signature, arrays)
+    return of_inputs(signature, list(arrays), list(arrays.values()))
+
+
+def _array(name: str, tensor: TensorProto, *, text: bool) -> Array:
+    return tensor_proto.read(tensor, where=f"the input {name[:80]!r}", text=text)
+
+
+def metadata(model: Model, request: pb.GetModelMetadataRequest) -> pb.GetModelMetadataResponse:
+    """Answer `GetModelMetadata`.
+
+    Raises:
+        RequestError: another model or version, or other metadata than the signatures.
+    """
+    _check(model, request.model_spec)
+    wanted = list(request.metadata_field)
+    if not wanted or set(wanted) != {_SIGNATURES}:
+        got = ", ".join(name[:80] for name in wanted) or "none"
+        raise RequestError("UNSUPPORTED", f"metadata_field must be [{_SIGNATURES!r}], got {got}")
+    found = pb.SignatureDefMap()
+    for name, signature in model.signatures.items():
+        ParseDict(tensorflow.describe(model, signature), found.signature_def[name])
+    response = pb.GetModelMetadataResponse(model_spec=_spec(model))
+    response.metadata[_SIGNATURES].type_url = _TYPE_URL
+    response.metadata[_SIGNATURES].value = found.SerializeToString()
+    return response
+
+
+def status(model: Model, request: pb.GetModelStatusRequest) -> pb.GetModelStatusResponse:
+    """Answer `GetModelStatus`: the only version, which is available.
+
+    Raises:
+        RequestError: another model or version.
+    """
+    _check(model, request.model_spec)
+    response = pb.GetModelStatusResponse()
+    response.model_version_status.add(
+        version=model.version, state=pb.ModelVersionStatus.AVAILABLE, status=pb.StatusProto()
+    )
+    return response

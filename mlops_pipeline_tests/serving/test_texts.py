@@ -1,0 +1,168 @@
+"""Strings and bytes for a signature that takes them, as TensorFlow's DT_STRING does."""
+
+import contextlib
+import json
+from base64 import b64encode
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.json_format import MessageToDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_pipeline.serving import loading, tensor_proto
+from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.messages import Request
+from mlops_pipeline.serving.models import Model
+from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, tensorflow_grpc
+from mlops_pipeline_tests.serving.test_seldon import JSON
+from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature
+
+BINARY = b"\xff\x00"
+BASE64 = {"b64": b64encode(BINARY).decode()}
+
+
+def text_model(*outputs: str) -> Model:
+    """Return a model of texts: `length` in bytes, and the text itself as `copy_bytes`."""
+
+    def compute(rows: Any, names: Any) -> list[Any]:
+        lengths = np.array([len(row) for row in rows.ravel()]).reshape(rows.shape)
+        return [lengths if name == "length" else rows for name in names]
+
+    signature = replace(
+        toy_signature(),
+        dtype=np.dtype(object),
+        row_shape=(),
+        outputs=("length", "copy_bytes"),
+        default_outputs=outputs or ("length",),
+        compute=compute,
+    )
+    return toy_model(signature)
+
+
+MODEL = text_model()
+UNIT = Unit(MODEL, image="toy:1")
+
+
+def predict(document: object, model: Model = MODEL) -> Any:
+    body = json.dumps(document).encode()
+    return json.loads(tensorflow.predict(model, Request(body)).body)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ({"instances": ["ab", "ü"]}, {"predictions": [2, 2]}),
+        ({"instances": ["abc", BASE64]}, {"predictions": [3, 2]}),
+        ({"instances": [BASE64]}, {"predictions": [2]}),
+        ({"instances": [{"features": BASE64}, {"features": "a"}]}, {"predictions": [2, 1]}),
+        ({"inputs": ["ab"]}, {"outputs": [2]}),
+        ({"inputs": {"features": [BASE64, "abc"]}}, {"outputs": [2, 3]}),
+    ],
+)
+def test_tf_serving_takes_strings_and_base64(asked: object, answered: object) -> None:
+    assert predict(asked) == answered
+
+
+def test_an_output_whose_name_says_bytes_is_answered_in_base64() -> None:
+    encoded = {"b64": b64encode(b"ab").decode()}
+    alone = text_model("copy_bytes")
+    assert predict({"instances": ["ab"]}, alone) == {"predictions": [encoded]}
+    several = text_model("copy_bytes", "length")
+    row = {"copy_bytes": encoded, "length": 2}
+    assert predict({"instances": ["ab"]}, several) == {"predictions": [row]}
+    columns = {"copy_bytes": [encoded], "length": [2]}
+    assert predict({"inputs": ["ab"]}, several) == {"outputs": columns}
+
+
+def test_tf_serving_takes_strings_by_grpc() -> None:
+    request = tfs.PredictRequest(model_spec={"name": "classifier"})
+    rows = np.array([BINARY, b"abc", b""], dtype=object)
+    tensor_proto.write(request.inputs["features"], rows)
+    answer = tensorflow_grpc.predict(MODEL, request)
+    assert list(answer.outputs["length"].int64_val) == [2, 3, 0]
+    request.inputs["features"].tensor_shape.dim[0].size = 4
+    with pytest.raises(RequestError, match=r"has shape \[4\], but 3 strings"):
+        tensorflow_grpc.predict(MODEL, request)
+    tensor_proto.write(request.inputs["other"], np.array([1.0]))
+    request.inputs["features"].CopyFrom(request.inputs.pop("other"))
+    with pytest.raises(RequestError, match="is DT_DOUBLE; expected text: DT_STRING"):
+        tensorflow_grpc.predict(MODEL, request)
+
+
+@pytest.mark.parametrize(
+    ("message", "answered"),
+    [
+        ({"data": {"ndarray": ["ab", "c"]}}, {"names": [], "ndarray": [2, 1]}),
+        (
+            {"data": {"tensor": {"shape": [2], "values": ["ab", "c"]}}},
+            {"names": [], "tensor": {"shape": [2], "values": [2, 1]}},
+        ),
+        ({"strData": "abc"}, {"names": [], "tensor": {"shape": [1], "values": [3]}}),
+        ({"binData": BASE64["b64"]}, {"names": [], "tensor": {"shape": [1], "values": [2]}}),
+    ],
+)
+def test_seldon_takes_strings(message: object, answered: object) -> None:
+    request = Request(json.dumps(message).encode())
+    assert json.loads(seldon.predictions(UNIT, request).body)["data"] == answered
+
+
+@pytest.mark.parametrize(
+    ("message", "length"),
+    [(pb.SeldonMessage(strData="abc"), 3), (pb.SeldonMessage(binData=BINARY), 2)],
+)
+def test_seldon_takes_strings_by_grpc(message: pb.SeldonMessage, length: int) -> None:
+    data = MessageToDict(seldon_grpc.predict(UNIT, message).data)
+    assert data == {"tensor": {"shape": [1], "values": [float(length)]}}
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"instances": [1.0]}, "the input may contain strings only: the model expects text"),
+        ({"instances": [{"b64": "ä"}]}, "instances has a value that is not base64"),
+        ({"instances": [{"b64": 1}]}, "is not base64"),
+        ({"instances": "ab"}, "expected a list of rows in instances, got the string"),
+        ({"instances": [["ab"], ["a", "b"]]}, "row 2 has 2 values, but row 1 has 1"),
+        ({"instances": [["ab"]]}, r"expected shape \[n\], got \[1, 1\]"),
+        ({"instances": []}, "the batch is empty"),
+        ({"instances": [BASE64, None]}, "strings only"),
+    ],
+)
+def test_other_values_are_refused_in_a_sentence(document: object, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        predict(document)
+
+
+@pytest.mark.parametrize("rows", [[BASE64], [{"features": BASE64}]])
+def test_base64_for_a_model_of_numbers_is_refused_with_what_to_send(rows: object) -> None:
+    with pytest.raises(RequestError, match=r"base64, but the model expects float64 .*send numbers"):
+        predict({"instances": rows}, toy_model())
+
+
+def test_a_row_of_several_strings_is_not_one_string() -> None:
+    signature = replace(MODEL.default, row_shape=(3,))
+    with pytest.raises(RequestError, match="a row of the model is more than one string"):
+        seldon.predictions(Unit(toy_model(signature), image=""), Request(b'{"strData": "x"}'))
+
+
+def test_a_model_of_texts_is_tried_when_it_is_loaded() -> None:
+    seen: list[Any] = []
+
+    def compute(rows: Any, names: Any) -> Any:
+        seen.append(rows.tolist())
+        return MODEL.default.compute(rows, names)
+
+    loading.warm(toy_model(replace(MODEL.default, compute=compute)))
+    assert seen[0] == [b""]
+
+
+@given(st.dictionaries(st.sampled_from(["instances", "inputs"]), JSON | st.just([BASE64])))
+def test_whatever_is_sent_is_answered_or_refused(document: object) -> None:
+    with contextlib.suppress(RequestError):
+        predict(document)
