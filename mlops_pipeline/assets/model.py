@@ -109,7 +109,11 @@ def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[s
         "versions": metadata.table(manifest.versions),
         "change": "created" if training.trained else "unchanged",
         **({} if training.seconds is None else {"training_seconds": round(training.seconds, 3)}),
-        "trained_in_run": dg.MetadataValue.dagster_run(manifest.run_id),
+        **(
+            {"trained_in_run": dg.MetadataValue.dagster_run(manifest.run_id)}
+            if manifest.run_id
+            else {"origin": manifest.origin}
+        ),
         "bytes": artifacts.size(ref),
     }
 
@@ -119,5 +123,5 @@ def model_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinit
     return make_checks(
         model_key(platform, model.name, "model"),
         of_criteria(model_criteria(model.spec)),
-        can_accept_worse=True,
+        can_accept=True,
     )

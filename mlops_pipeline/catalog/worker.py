@@ -1,8 +1,9 @@
 """The process that loads datasets and trains models.
 
-`python -m mlops_pipeline.catalog.worker dataset|train …`. TensorFlow and scikit-learn are imported
-only here, so that the process that runs the graph stays small and fast. Results are files in the
-folder `--output`; a failure is one message on standard error and exit code 1.
+`python -m mlops_pipeline.catalog.worker dataset|train|holdout|evaluate …`. TensorFlow and
+scikit-learn are imported only here, so that the process that runs the graph stays small and fast.
+Results are files in the folder `--output`; a failure is one message on standard error and exit
+code 1.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.catalog import describing, evaluating, plotting, saving, tasks
+from mlops_pipeline.catalog import contents, describing, evaluating, plotting, saving, tasks
+from mlops_pipeline.catalog.holdout_files import read_holdout
 from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
 from mlops_pipeline.catalog.tasks.metric import HOLDOUT_ROWS
@@ -32,24 +34,34 @@ PROFILE = "profile.json"
 MODEL = "model"
 EVALUATION = "evaluation"
 REPORT = "report.json"
+SCORES = "scores.npy"
+"""Predictions where a published model was trained."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and return the exit code."""
     parser = argparse.ArgumentParser(prog="mlops_pipeline.catalog.worker", description=__doc__)
-    parser.add_argument("job", choices=("dataset", "train"))
+    parser.add_argument("job", choices=("dataset", "train", "holdout", "evaluate"))
     parser.add_argument(
         "source", help="location of the ModelSpec: module:ATTRIBUTE or file.py:ATTRIBUTE"
     )
     parser.add_argument(
-        "--input", type=Path, help="the configured data file (dataset), data.npz (train)"
+        "--input",
+        type=Path,
+        help="the configured data file (dataset), the hold-out file (holdout), data.npz (others)",
     )
+    parser.add_argument("--scores", type=Path, help="predictions of the hold-out rows (evaluate)")
     parser.add_argument("--hyperparameters", type=json.loads, default={})
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args(arguments)
     spec = load_model(options.source)
     if options.job == "dataset":
         write_dataset(spec, options.input, options.output)
+    elif options.job != "train":
+        if options.job == "holdout":
+            write_holdout(spec, options.input, options.output)
+        else:
+            write_evaluation(spec, options.input, options.scores, options.output)
     else:
         write_model(spec, options.input, options.hyperparameters, options.output)
     return 0
@@ -140,11 +152,48 @@ def write_model(
                     HOLDOUT_ROWS: float(len(predictions)),
                 },
                 "versions": versions(spec),
+                "content_digest": contents.digest(spec.framework, output / MODEL, trained),
                 "inputs": [asdict(tensor) for tensor in trained.inputs],
                 "outputs": [asdict(tensor) for tensor in trained.outputs],
             }
         )
     )
+
+
+def write_holdout(spec: ModelSpec, file: Path, output: Path) -> None:
+    """Write the rows of a hold-out file as a dataset without training rows, and their profile.
+
+    The predictions in the file, if it has any, are written beside it as `scores.npy`.
+    """
+    import numpy as np
+
+    read = read_holdout(spec, file)
+    dataset = _numeric(spec, Dataset(read.x[:0], read.y[:0], read.x, read.y))
+    output.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(output / DATA, **vars(dataset))
+    (output / PROFILE).write_text(json.dumps(profile(spec, dataset)["test"]))
+    if read.scores is not None:
+        np.save(output / SCORES, np.asarray(read.scores, dtype=np.float64))
+
+
+def write_evaluation(spec: ModelSpec, data: Path, scores: Path, output: Path) -> None:
+    """Evaluate predictions of the hold-out rows, and write a report, as after a training.
+
+    Raises:
+        ValueError: the predictions do not fit the task.
+    """
+    import numpy as np
+
+    with np.load(data) as arrays:
+        dataset = Dataset(**{name: arrays[name] for name in arrays.files})
+    predictions, rows = np.load(scores, allow_pickle=False), len(dataset.x_test)
+    if reason := spec.task.describe_misfit(predictions, rows, spec.dataset):
+        raise ValueError(f"the model of {spec.name} returned {reason}")
+    (output / EVALUATION).mkdir(parents=True, exist_ok=True)
+    trained = TrainedModel(lambda _rows: predictions, inputs=(), outputs=())
+    evaluating.evaluate(spec, dataset, predictions, trained, output / EVALUATION)
+    metrics = {**spec.task.measure(dataset.y_test, predictions), HOLDOUT_ROWS: float(rows)}
+    (output / REPORT).write_text(json.dumps({"metrics": metrics}))
 
 
 def _predictions(spec: ModelSpec, trained: TrainedModel, dataset: Dataset) -> "NDArray[Any]":

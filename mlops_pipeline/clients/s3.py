@@ -337,6 +337,34 @@ def standard_credentials(profile: str = "") -> Credentials:
     return Credentials(key.access_key, key.secret_key, key.token or "")
 
 
+def users_store() -> ObjectStore:
+    """Return the S3 service that AWS's tools would use: its address, key and region.
+
+    They come from AWS_ENDPOINT_URL, AWS_PROFILE, AWS_ACCESS_KEY_ID … and ~/.aws.
+
+    Raises:
+        ConfigurationError: there is no key, or the configuration is invalid.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    key = standard_credentials()
+    try:
+        session = boto3.session.Session()
+        endpoint = session.client("s3").meta.endpoint_url
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(
+            f"could not read the configuration of AWS: {error}; correct AWS_ENDPOINT_URL, "
+            "AWS_PROFILE or ~/.aws/config"
+        ) from error
+    return ObjectStore(
+        endpoint,
+        key,
+        region=session.region_name or "us-east-1",
+        advise=lambda: "check AWS_ENDPOINT_URL and AWS_REGION",
+    )
+
+
 @contextmanager
 def _local_errors(verb: str, path: Path, *, name: str = "") -> Iterator[None]:
     """Translate errors of local files; network errors, which are OSErrors too, are unchanged.

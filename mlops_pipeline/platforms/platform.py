@@ -146,10 +146,12 @@ class ServingEnvironment(Protocol):
         *,
         implementation: str,
         parameters: "Sequence[tuple[str, str]]",
+        signature: Path | None = None,
     ) -> list[list[float]]:
         """Load the artifact in the folder `model` there and return its scores for `rows`.
 
         `rows` is an .npy file of shape [n, features]; the answer has shape [n, outputs].
+        `signature` is a file to write: JSON with the `inputs` and `outputs` of a manifest.
 
         Raises:
             PipelineError: it does not load or does not predict; the reason.

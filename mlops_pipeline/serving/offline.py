@@ -1,5 +1,6 @@
 """Predicts without a server, with a model that is loaded as the server loads it."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import numpy as np
 
 from mlops_pipeline.serving import loading
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
-from mlops_pipeline.serving.models import predict
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.models import Signature, predict
+from mlops_pipeline.serving.scores import Array, datatype_of
 from mlops_pipeline.serving.settings import Parameter
 
 BATCH = 1024
@@ -24,6 +25,8 @@ def predict_file(
     parameters: Mapping[str, Parameter],
 ) -> None:
     """Write the scores of the rows in `rows` (.npy, [n, …]) to `output` (float64 [n, outputs]).
+
+    The signature is written beside it as JSON: `inputs` and `outputs`, each a list of tensors.
 
     Raises:
         StartError: the artifact is damaged, the model does not load, or it cannot answer the rows.
@@ -43,6 +46,20 @@ def predict_file(
     except RequestError as error:
         raise StartError(f"{rows}: {error.sentence}", code=ExitCode.ROWS) from error
     _write(output, np.concatenate(scores))
+    _describe(output.with_suffix(".json"), signature, first[0], scores[0])
+
+
+def _describe(path: Path, signature: Signature, output: str, scores: Array) -> None:
+    """Write the input and the default output, as a manifest has them."""
+    tensors = {
+        "inputs": (signature.input, signature.row_shape or (), signature.dtype),
+        "outputs": (output, scores.shape[1:], scores.dtype),
+    }
+    described = {
+        key: [{"name": name, "shape": [-1, *shape], "datatype": datatype_of(np.dtype(dtype))}]
+        for key, (name, shape, dtype) in tensors.items()
+    }
+    path.write_text(json.dumps(described))
 
 
 def _read(path: Path) -> Array:
