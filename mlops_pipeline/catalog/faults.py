@@ -46,8 +46,9 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
             f"training_timeout is {spec.training_timeout!r}; it must be a number of seconds "
             "greater than 0"
         )
-    if not isinstance(spec.trains_reproducibly, bool):
-        yield f"trains_reproducibly is {spec.trains_reproducibly!r}; allowed: True, False"
+    again: object = spec.trains_reproducibly
+    if not isinstance(again, bool):
+        yield f"trains_reproducibly is {again!r}; allowed: True, False"
     yield from _of_row("example", spec.example, spec.dataset.features)
     # Without usable classes, the number of outputs is unknown.
     wanted = None if task_problems else spec.task.count_outputs(spec.dataset)

@@ -19,6 +19,7 @@ class _Kind:
     features: int
     outputs: int
     is_classifier: bool
+    title: str
     task: str
     """Further fields of the ModelSpec."""
     imports: str = ""
@@ -31,6 +32,7 @@ _CLASSIFICATION = _Kind(
     features=13,
     outputs=3,
     is_classifier=True,
+    title="classification",
     task="    thresholds=Thresholds(min_accuracy=0.85),\n",
 )
 _REGRESSION = _Kind(
@@ -38,6 +40,7 @@ _REGRESSION = _Kind(
     features=10,
     outputs=1,
     is_classifier=False,
+    title="regression",
     imports="from mlops_pipeline.catalog.tasks import Regression\n",
     task='    task=Regression(),\n    thresholds=Thresholds(limits={"rmse": 80.0}),\n',
 )
@@ -46,6 +49,7 @@ _CUSTOM = _Kind(
     features=10,
     outputs=1,
     is_classifier=False,
+    title="task of its own",
     imports="from mlops_pipeline.catalog.tasks import Custom, Metric\n",
     metric='''
 def share_close(targets: "NDArray[Any]", predictions: "NDArray[Any]") -> float:
@@ -184,9 +188,9 @@ _TRAININGS: Mapping[str, _Training] = {
     "onnx": _Training(_ONNX, ("LogisticRegression", "LinearRegression"), "{}", "save_onnx"),
     "tensorflow": _Training(_TENSORFLOW, hyperparameters='{"epochs": 200}'),
 }
-_FILE = '''"""{title} with {framework}. Replace the data, the model and the thresholds by your own.
+_FILE = '''"""{title} with {framework}.
 
-Register it in mlops.toml:
+Replace the data, the model and the thresholds by your own. Register it in mlops.toml:
 
     models = ["{name}.py"]
 """
@@ -275,7 +279,7 @@ def render(name: str, *, task: str, framework: str, is_trained_elsewhere: bool =
     checking = "\nif TYPE_CHECKING:\n    from numpy.typing import NDArray\n" if kind.metric else ""
     return _FILE.format(
         name=name,
-        title=f"{name.replace('_', ' ').capitalize()}: a {task}",
+        title=f"{name.replace('_', ' ').capitalize()}, a {kind.title}",
         framework=row.title,
         row=row.name,
         typing="from typing import TYPE_CHECKING, Any\n" if kind.metric else "",
@@ -286,7 +290,7 @@ def render(name: str, *, task: str, framework: str, is_trained_elsewhere: bool =
         checking=checking,
         data=kind.data,
         train=_function(body),
-        metric=f"\n{kind.metric}" if kind.metric else "",
+        metric=kind.metric,
         constant=name.upper(),
         features=kind.features,
         classes=', classes=("one", "two", "three")' if kind.is_classifier else "",

@@ -496,7 +496,12 @@ def apply(
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
     """Deploy your own SeldonDeployment manifests, in the order of the file."""
-    from mlops_pipeline.delivery.applying import Judging, apply_manifest, check_manifest
+    from mlops_pipeline.delivery.applying import (
+        Judging,
+        apply_manifest,
+        check_manifest,
+        unproved,
+    )
     from mlops_pipeline.platforms.seldon import parse_manifests
     from mlops_pipeline.resources.turn import turn
 
@@ -511,6 +516,13 @@ def apply(
             path = f"{manifest.namespace}/{manifest.name}"
             url = f"{context.platform.gateway_url()}/seldon/{path}"
             console.print(f"{path} {change.action}: {url}", soft_wrap=True)
+            for uri in unproved(manifest):
+                console.print(
+                    f"warning: {uri} is not proved: it has no manifest, so no check was evaluated "
+                    "and the answers have no digest. To prove it, run `mlops-pipeline import "
+                    f"{uri} --model NAME`",
+                    soft_wrap=True,
+                )
             if model := context.find_deployed_by(manifest):
                 console.print(
                     f"warning: {path} is the deployment of the model {model.name}. The next run of "

@@ -200,7 +200,7 @@ def _targets(uri: str, sizes: Mapping[str, int], prefix: str, folder: Path) -> d
     """
     targets = {}
     for key in sizes:
-        path = key.removeprefix(prefix).lstrip("/") or PurePosixPath(prefix).name
+        path = key.removeprefix(prefix).removeprefix("/") or PurePosixPath(prefix).name
         if {"", ".", ".."} & set(path.split("/")):
             raise IntegrityError(f"could not import {uri}: {key!r} leads out of its folder")
         targets[key] = folder / "fetched" / path

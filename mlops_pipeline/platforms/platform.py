@@ -178,6 +178,10 @@ class Platform(Protocol):
         """The names of the layers that a deployment stands on, the gateway among them."""
 
     @property
+    def reads_elsewhere(self) -> bool:
+        """Whether its servers read models outside of its object store too: `gs://`, `pvc://`."""
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The names of everything that its layers download."""
 

@@ -197,6 +197,7 @@ class FakePlatform:
     name = "fake"
     gateway = "gateway"
     deploys_on: tuple[str, ...] = ("gateway",)
+    reads_elsewhere = False
     sources: tuple[str, ...] = ()
 
     def __init__(self, store: FakeObjectStore | None = None) -> None:
