@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from mlops_pipeline.catalog.spec import ModelSpec
 
@@ -51,7 +52,7 @@ def _read_npz(file: Path) -> Holdout:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError, LookupError) as error:
+    except (OSError, ValueError, EOFError, AttributeError, LookupError, BadZipFile) as error:
         raise ValueError(
             f"could not read {file} as .npz: {error}; write it with numpy.savez(file, x=…, y=…), "
             "or give a .csv"

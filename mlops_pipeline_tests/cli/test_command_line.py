@@ -95,12 +95,15 @@ def test_a_refused_model_is_named_by_every_command_and_the_others_go_on(
 def _named_things(group: Any = None, *above: str) -> list[tuple[str, ...]]:
     """Return each command that takes a name or a file, with one that nothing has."""
     found: list[tuple[str, ...]] = []
+    makers = {"create", "new"}  # `bundle create` makes its folder, `new` its file.
     tree: Any = group or typer.main.get_command(app)
     for name, command in tree.commands.items():
         if hasattr(command, "commands"):
             found += _named_things(command, *above, name)
-        elif any(p.param_type_name == "argument" for p in command.params) and name != "create":
-            found.append((*above, name, "nothing"))  # `bundle create` makes its folder.
+        elif name not in makers and any(p.param_type_name == "argument" for p in command.params):
+            options = [p.opts[0] for p in command.params if p.required and p.opts[0][0] == "-"]
+            given = [word for option in options for word in (option, "nothing")]
+            found.append((*above, name, "nothing", *given))
     return found
 
 

@@ -106,7 +106,7 @@ def test_a_bad_model_is_stored_and_refused_and_its_own_scores_are_compared(
     quality, skew = published.unmet
     assert (quality.criterion, quality.is_unevaluated) == (THRESHOLD, False)
     assert skew.criterion == "predicts_the_same_where_it_is_served"
-    assert "differ by at most 0.95" in skew.sentence
+    assert "differ by at most 1;" in skew.sentence
     assert np.allclose(judge.artifacts.holdout(published.ref).scores, elsewhere)
     with pytest.raises(RefusedError, match=THRESHOLD):
         choose_named(
