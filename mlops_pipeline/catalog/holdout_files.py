@@ -50,7 +50,7 @@ def _read_npz(file: Path) -> Holdout:
     import numpy as np
 
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, AttributeError, LookupError, BadZipFile) as error:
         raise ValueError(

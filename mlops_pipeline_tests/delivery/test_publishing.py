@@ -208,7 +208,10 @@ def test_a_saved_model_is_put_into_a_numbered_folder(tmp_path: Path) -> None:
 
 
 def _replace_by(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "model.joblib").rename(folder / name) and None
+    def change(folder: Path) -> None:
+        (folder / "model.joblib").rename(folder / name)
+
+    return change
 
 
 def _link(target: str) -> Callable[[Path], None]:

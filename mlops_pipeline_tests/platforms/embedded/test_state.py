@@ -35,6 +35,7 @@ from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.embedded.servers import ServerSet
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
+from mlops_pipeline.serving.artifact import MOST_BYTES
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
 URI = "s3://models/iris/1"
@@ -345,9 +346,9 @@ def folders(tmp_path: Path) -> Callable[..., ModelFolders]:
     (tmp_path / "secrets/ns/mine.json").write_text(json.dumps(secret))
     (tmp_path / "secrets/ns/poor.json").write_text("{}")
 
-    def make(store: FakeObjectStore, **options: int) -> ModelFolders:
+    def make(store: FakeObjectStore, *, most_bytes: int = MOST_BYTES) -> ModelFolders:
         folder, secrets = tmp_path / "models", tmp_path / "secrets"
-        return ModelFolders(folder, secrets, connect=lambda _, **__: store, **options)
+        return ModelFolders(folder, secrets, connect=lambda _, **__: store, most_bytes=most_bytes)
 
     return make
 
