@@ -7,23 +7,16 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_pipeline.assets import metadata, serving
-from mlops_pipeline.assets.checks import (
-    Proposition,
-    make_checks,
-    of_criteria,
-    require_judged_good,
-    run_name,
-)
+from mlops_pipeline.assets.checks import require_judged_good, run_name
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.catalog.spec import ModelSpec, trained_elsewhere
+from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
-from mlops_pipeline.delivery.judging import Judge, Verdict
+from mlops_pipeline.delivery.criteria import dataset_criteria
+from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
-from mlops_pipeline.delivery.reproducing import check_reproduction
 from mlops_pipeline.delivery.training import (
     Training,
     TrainingOrder,
@@ -118,32 +111,3 @@ def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[s
         ),
         "bytes": artifacts.size(ref),
     }
-
-
-def model_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
-    """Return the checks of the artifact; its criteria block, so no bad model reaches users."""
-    return make_checks(
-        model_key(platform, model.name, "model"),
-        [*of_criteria(model_criteria(model.spec)), *_reproduction(model)],
-        can_accept=True,
-    )
-
-
-def _reproduction(model: RegisteredModel) -> list[Proposition]:
-    """Return the check that trains twice, if the model's file wants it."""
-    if not model.spec.trains_reproducibly or model.spec.train is trained_elsewhere:
-        return []
-
-    def evaluate(
-        context: dg.AssetCheckExecutionContext, resource: PlatformResource, reference: ModelRef
-    ) -> Verdict:
-        return check_reproduction(
-            model,
-            reference,
-            datasets=resource.datasets(),
-            artifacts=resource.artifacts(),
-            worker_context=resource.worker_context(context.instance),
-        )
-
-    text = "A second training of the same inputs gives the same bytes, or weights and signature."
-    return [Proposition("trains_reproducibly", text, evaluate)]
