@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class CommandLine:
     home: Path
     directory: Path
     ports: Sequence[int]
+    _urls: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Model → URL, once `status` has said it; until the platform is taken down."""
 
     def run(
         self,
@@ -47,6 +49,8 @@ class CommandLine:
         assert code in (None, done.returncode), (
             f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         )
+        if "down" in arguments:
+            self._urls.clear()
         return done
 
     def environment(self, **variables: str) -> dict[str, str]:
@@ -66,14 +70,16 @@ class CommandLine:
         """Return `status --json`."""
         return dict(json.loads(self.run("status", "--json", code=code).stdout))
 
-    def url(self, model: str) -> str:
-        """Return the URL of a model's deployment."""
-        return next(str(m["url"]) for m in self.status()["models"] if m["name"] == model)
+    def url(self, model: str, code: int = 0) -> str:
+        """Return the URL of a model's deployment, as `status` says it with this exit code."""
+        if model not in self._urls:
+            self._urls.update({m["name"]: m["url"] for m in self.status(code)["models"]})
+        return self._urls[model]
 
     def digest(self, model: str, code: int = 0) -> str:
-        """Return the digest that the model's first predictor answers with."""
-        models = self.status(code)["models"]
-        return next(str(m["predictors"][0]["digest"]) for m in models if m["name"] == model)
+        """Return the digest that the model's deployment answers with."""
+        answer = httpx.get(f"{self.url(model, code)}/metadata", timeout=20)
+        return str(answer.raise_for_status().headers["x-model-digest"])
 
 
 def free_ports(count: int) -> list[int]:

@@ -71,8 +71,8 @@ class RestServer:
         )
 
     def _serve(self, app: App, unit: Unit) -> None:
-        if unit.model.digest:
-            app.headers = [(b"x-model-digest", unit.model.digest.encode())]
+        shown = {"x-model-digest": unit.model.digest, "x-predictor": unit.predictor}
+        app.headers = [(name.encode(), said.encode()) for name, said in shown.items() if said]
         app.serve(routes_of(unit, self._metrics), missing=missing(unit))
 
     def _app_of(self, said: str) -> App:

@@ -234,8 +234,8 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "kind",
     [
-        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("empty", "truncated")),
-        *("binary", "a directory", "lost"),
+        *(pytest.param(k, marks=pytest.mark.long) for k in ("empty", "truncated", "a directory")),
+        *("binary", "lost"),
     ],
 )
 def test_no_damaged_file_of_the_records_ends_in_a_trace(

@@ -139,20 +139,12 @@ def test_other_keys_are_named_and_up_gives_them_to_the_store(line: CommandLine) 
     line.run("plan", code=3)
 
 
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        ("[embedded]\ngatway_port = 1", "unknown setting embedded.gatway_port (allowed: "),
-        ("[embedded]\ndrain_timeout = 'x'", "embedded.drain_timeout: Input should be a valid n"),
-        ("home = [", "could not read the settings from "),
-    ],
-)
 def test_wrong_settings_are_named_before_anything_is_changed(
-    line: CommandLine, tmp_path: Path, content: str, complaint: str
+    line: CommandLine, tmp_path: Path
 ) -> None:
-    (tmp_path / "wrong.toml").write_text(content)
+    (tmp_path / "wrong.toml").write_text("[embedded]\ndrain_timeout = 'x'")
     done = line.run("up", code=2, MLOPS_CONFIG=str(tmp_path / "wrong.toml"))
-    assert complaint in done.stderr
+    assert "embedded.drain_timeout: Input should be a valid n" in done.stderr
     assert "Traceback" not in done.stderr
 
 

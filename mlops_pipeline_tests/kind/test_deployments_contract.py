@@ -77,15 +77,24 @@ def _on_the_fake(_: pytest.FixtureRequest, __: Path) -> Iterator[Place]:
     yield FakePlace()
 
 
-@pytest.fixture(
-    params=[
+def _places(*kind: pytest.MarkDecorator) -> list[Any]:
+    """Return every platform and every fake; the tests on kind have these marks."""
+    return [
         pytest.param(_on_the_fake, id="fake"),
         pytest.param(_on_embedded_fakes, id="embedded-fakes"),
         pytest.param(_on_embedded, id="embedded", marks=pytest.mark.embedded),
         pytest.param(_on_a_fake_cluster, id="kubernetes-fakes"),
-        pytest.param(_on_kind, id="kind", marks=pytest.mark.kind),
+        pytest.param(_on_kind, id="kind", marks=kind),
     ]
+
+
+also_under_load = pytest.mark.parametrize(
+    "place", _places(pytest.mark.kind, pytest.mark.long), indirect=True
 )
+"""On kind, `make test-kind` shows this in test_deployments.py, under load; the rest is long."""
+
+
+@pytest.fixture(params=_places(pytest.mark.kind))
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     on: Callable[..., Any] = request.param
     with on(request, tmp_path) as place:
@@ -222,6 +231,7 @@ def test_a_deployment_is_created_found_and_left_alone(place: Place) -> None:
     assert place.servers() == before
 
 
+@also_under_load
 def test_another_artifact_takes_over(place: Place) -> None:
     one, two = place.artifact("one"), place.artifact("two")
     apply(place, predictor(one))
@@ -254,6 +264,7 @@ def test_an_annotation_changes_no_server(place: Place) -> None:
     assert place.servers() == before
 
 
+@also_under_load
 def test_a_version_that_cannot_become_ready_leaves_the_one_before(place: Place) -> None:
     one, broken = place.artifact("one"), place.artifact("broken")
     apply(place, predictor(one))
@@ -269,6 +280,7 @@ def test_a_version_that_cannot_become_ready_leaves_the_one_before(place: Place) 
     assert place.servers() == before
 
 
+@also_under_load
 def test_a_first_version_that_cannot_become_ready_leaves_nothing(place: Place) -> None:
     with pytest.raises(FatalStateError):
         apply(place, predictor(place.artifact("broken")))
@@ -299,6 +311,7 @@ def test_each_server_is_proved_alone_before_it_gets_traffic(place: Place) -> Non
     assert change.action == "unchanged"
 
 
+@also_under_load
 @pytest.mark.parametrize("moment", ["alone", "exposed"])
 def test_what_is_not_proved_leaves_the_one_before(place: Place, moment: str) -> None:
     one, two = place.artifact("one"), place.artifact("two")
@@ -342,6 +355,7 @@ def test_what_somebody_else_changed_is_never_overwritten(place: Place) -> None:
     assert place.answers(times=3) == {two.digest: 3}
 
 
+@also_under_load
 def test_two_predictors_share_the_traffic(place: Place) -> None:
     one, two = place.artifact("one"), place.artifact("two")
     apply(place, predictor(one))
@@ -356,6 +370,7 @@ def test_two_predictors_share_the_traffic(place: Place) -> None:
     assert 100 < answers[one.digest] < 180
 
 
+@also_under_load
 def test_a_shadow_answers_nobody(place: Place) -> None:
     one, two = place.artifact("one"), place.artifact("two")
     apply(place, predictor(one), predictor(two, "copy", shadow=True, traffic=100))

@@ -99,7 +99,11 @@ def _interrupted(api: KubernetesApi) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (_no_gateway, "the Gateway istio-system/seldon-gateway is missing"),
+        pytest.param(
+            _no_gateway,
+            "the Gateway istio-system/seldon-gateway is missing",
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             _no_istiod, "the Deployment istio-system/istiod is scaled to 0", marks=pytest.mark.long
         ),
@@ -126,6 +130,7 @@ def test_a_manual_damage_is_reported_and_repaired(
     assert istio.checks[0].run().passed
 
 
+@pytest.mark.long
 def test_a_pod_that_came_without_its_image_is_replaced(
     istio: Istio, cluster_api: KubernetesApi
 ) -> None:

@@ -32,6 +32,7 @@ def test_everything_is_up(command_line: KindCommandLine) -> None:
         (predictor,) = model["predictors"]
         assert (predictor["traffic"], predictor["replicas"]) == (100, 1)
         assert len(predictor["digest"]) == 64
+        assert predictor["digest"] == command_line.digest(model["name"])
         assert predictor["state"] == "ready"
 
 
@@ -91,9 +92,10 @@ def test_a_new_artifact_is_deployed_and_rolled_back(
     command_line.run("rollback", "wine")
     assert command_line.digest("wine") == old
     serving = pods()
-    command_line.run("up", "wine", MLOPS_CONFIG=str(config))
-    assert command_line.digest("wine") == old
+    planned = command_line.run("plan", code=None, MLOPS_CONFIG=str(config)).stdout
+    assert f"{new[:12]} waits" in planned
     assert "no longer pinned" in command_line.run("unpin", "wine").stdout
+    assert command_line.digest("wine") == old
     assert pods() == serving  # What is wanted changes no pod.
 
 

@@ -81,7 +81,9 @@ def test_a_release_is_installed_upgraded_and_removed(
     assert api.find(CONFIG_MAP, "probe", namespace=namespace) is None
 
 
-@pytest.mark.parametrize("status", ["pending-install", "pending-upgrade"])
+@pytest.mark.parametrize(
+    "status", ["pending-install", pytest.param("pending-upgrade", marks=pytest.mark.long)]
+)
 def test_a_killed_helm_is_resumed(
     parts: KindParts, chart: Path, namespace: str, status: str
 ) -> None:

@@ -75,7 +75,8 @@ class World:
         seen = observe_platform(self.platform)
         steps = plan_layers(seen)
         for model in self.models:
-            steps += plan_model(model, platform=self.platform, file=None, seen=seen)
+            file = self.line.mnist if model.name == "mnist" else None
+            steps += plan_model(model, platform=self.platform, file=file, seen=seen)
         return {s.asset: (s.action, s.reason) for s in steps if s.action != "keep"}
 
     def mend(self) -> dict[str, str]:
@@ -300,7 +301,6 @@ CASES = {
         {"seldon_core": ("repair", NO_WEBHOOK)},
         {"seldon_core": "repaired"},
         serves=True,
-        always=True,
     ),
     "object store pod killed": Case(
         _no_store_pod,

@@ -99,7 +99,11 @@ def _no_deployment(api: KubernetesApi) -> None:
             f"the Deployment seldon-system/{MANAGER} is scaled to 0",
             marks=pytest.mark.long,
         ),
-        (_no_deployment, f"the Deployment seldon-system/{MANAGER} is"),
+        pytest.param(
+            _no_deployment,
+            f"the Deployment seldon-system/{MANAGER} is",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_manual_damage_is_reported_and_repaired(

@@ -17,7 +17,14 @@ import pytest
 
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline_tests.command_line import ODD_FLOWER, free_ports, predict
-from mlops_pipeline_tests.packaging.conftest import UV, VERSIONS, Installed, environment, run
+from mlops_pipeline_tests.packaging.conftest import (
+    UV,
+    VERSIONS,
+    Installed,
+    environment,
+    find_python,
+    run,
+)
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
 
@@ -68,8 +75,8 @@ def test_its_definitions_load(installed: Installed, away: Path) -> None:
 
 
 def test_it_brings_a_model_up_and_takes_everything_down(installed: Installed, state: Path) -> None:
-    if installed.version not in (VERSIONS[0], VERSIONS[-1]):
-        pytest.skip("the oldest and the newest Python are enough")
+    if installed.version != next(filter(find_python, reversed(VERSIONS))):
+        pytest.skip("the newest Python is enough: other tests do this on the one that runs them")
     gateway, *others = free_ports(3)
     variables = _variables(state, gateway, *others)
     try:

@@ -25,11 +25,6 @@ REQUESTS = 25
 IMAGES = np.random.default_rng(7).random((CLIENTS, 784)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return servers.make_digits(tmp_path_factory.mktemp("models") / "digits")
-
-
 @contextlib.contextmanager
 def _serving(folder: Path, log: Path, **parameters: str) -> Iterator[Server]:
     given = servers.parameters(signature_name="predict_images", **parameters)

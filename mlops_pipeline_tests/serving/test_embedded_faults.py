@@ -38,22 +38,17 @@ GOOD = b'{"data":{"ndarray":[[5.964,4.006,2.081,1.031]]}}'
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return servers.make_iris(tmp_path_factory.mktemp("models") / "iris")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(iris_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("log") / "server.log"
     with servers.running(
-        folder, log, MLOPS_RECEIVE_SECONDS="1", MLOPS_MAX_BODY_BYTES="2000000"
+        iris_folder, log, MLOPS_RECEIVE_SECONDS="1", MLOPS_MAX_BODY_BYTES="2000000"
     ) as s:
         yield s
 
 
 @pytest.fixture
-def own_copy(folder: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(folder, tmp_path / "copy")
+def own_copy(iris_folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(iris_folder, tmp_path / "copy")
 
 
 def exchange(server: Server, *chunks: bytes, half_close: bool = False) -> bytes:
@@ -119,18 +114,18 @@ def test_a_model_that_needs_columns_by_name_is_served(tmp_path: Path) -> None:
         assert "sepal length (cm)" in refused.json()["status"]["info"]
 
 
-def test_a_parameter_the_model_does_not_know_ends_the_server(folder: Path) -> None:
+def test_a_parameter_the_model_does_not_know_ends_the_server(iris_folder: Path) -> None:
     method = servers.parameters(method="transform")
-    ended = servers.serve_in_vain(folder, PREDICTIVE_UNIT_PARAMETERS=method)
+    ended = servers.serve_in_vain(iris_folder, PREDICTIVE_UNIT_PARAMETERS=method)
     assert ended.returncode == ExitCode.SETTINGS
     assert "predict_proba" in ended.stderr
 
 
 @pytest.mark.parametrize("name", ["MLSERVER_HTTP_PORT", "MLSERVER_GRPC_PORT"])
-def test_a_taken_port_ends_the_server(folder: Path, name: str) -> None:
+def test_a_taken_port_ends_the_server(iris_folder: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = str(stranger.getsockname()[1])
-        ended = servers.serve_in_vain(folder, **{name: port})
+        ended = servers.serve_in_vain(iris_folder, **{name: port})
     assert ended.returncode == ExitCode.PORT
     assert port in ended.stderr
 
@@ -196,9 +191,9 @@ def test_health_is_quick_while_a_large_request_is_answered(server: Server) -> No
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_finishes_what_is_in_flight(
-    folder: Path, tmp_path: Path, name: signal.Signals
+    iris_folder: Path, tmp_path: Path, name: signal.Signals
 ) -> None:
-    with servers.running(folder, tmp_path / "log") as server:
+    with servers.running(iris_folder, tmp_path / "log") as server:
         with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
             request = post(GOOD, close=False)
             connection.sendall(request[:-10])
@@ -211,8 +206,8 @@ def test_a_stop_finishes_what_is_in_flight(
         assert server.process.wait(15) == ExitCode.OK
 
 
-def test_a_stop_while_loading_ends_at_once(folder: Path, tmp_path: Path) -> None:
-    with servers.running(folder, tmp_path / "log", ready=False) as server:
+def test_a_stop_while_loading_ends_at_once(iris_folder: Path, tmp_path: Path) -> None:
+    with servers.running(iris_folder, tmp_path / "log", ready=False) as server:
         with server.client() as client:
             servers.wait_alive(server, client)
             begin = time.monotonic()

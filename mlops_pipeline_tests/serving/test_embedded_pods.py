@@ -46,11 +46,6 @@ tf.saved_model.save(both, sys.argv[1], signatures={"double": both.double, "halve
 """
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return servers.make_digits(tmp_path_factory.mktemp("models") / "digits")
-
-
 @contextlib.contextmanager
 def container(
     log: Path, *arguments: str, http_port: int, grpc_port: int, **environment: str
@@ -122,13 +117,13 @@ class Pod:
 
 
 @pytest.fixture(scope="module")
-def pod(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
+def pod(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     folder = tmp_path_factory.mktemp("pod")
     ports = servers.free_ports()
     told = endpoints(ports, signature_name="predict_images", model_output="scores")
     with (
         unit(folder / "front.log", told) as front,
-        tf_serving(folder / "behind.log", digits, ports) as behind,
+        tf_serving(folder / "behind.log", digits_folder, ports) as behind,
     ):
         servers.wait_ready(front)
         yield Pod(front, behind, ports)
@@ -157,10 +152,10 @@ def predict(port: int, message: pb.SeldonMessage) -> pb.SeldonMessage:
 
 
 def test_a_forwarder_answers_like_a_server_with_the_same_configuration(
-    pod: Pod, digits: Path, tmp_path: Path
+    pod: Pod, digits_folder: Path, tmp_path: Path
 ) -> None:
     told = servers.parameters(
-        signature_name="predict_images", model_output="scores", model_uri=str(digits)
+        signature_name="predict_images", model_output="scores", model_uri=str(digits_folder)
     )
     with unit(tmp_path / "log", told) as alone:
         servers.wait_ready(alone)
@@ -208,12 +203,12 @@ def _constant(answer: httpx.Response) -> object:
     return {k: v for k, v in headers.items() if k != "content-length"}, document
 
 
-def test_answers_name_the_units_own_image_and_the_artifact(pod: Pod, digits: Path) -> None:
+def test_answers_name_the_units_own_image_and_the_artifact(pod: Pod, digits_folder: Path) -> None:
     with pod.front.client() as client:
         answer = client.post("/predict", json={"data": {"ndarray": [IMAGE]}})
-    assert answer.headers["x-model-digest"] == servers.digest_of(digits)
+    assert answer.headers["x-model-digest"] == servers.digest_of(digits_folder)
     assert answer.json()["meta"]["requestPath"] == {GRAPH: "unit:1"}
-    assert answer.json()["meta"]["tags"]["model_digest"] == servers.digest_of(digits)
+    assert answer.json()["meta"]["tags"]["model_digest"] == servers.digest_of(digits_folder)
 
 
 def test_a_forwarder_is_small(pod: Pod) -> None:
@@ -232,8 +227,18 @@ def test_a_large_request_goes_through(pod: Pod) -> None:
         assert refused.json()["status"]["reason"] == "TOO_LARGE"
 
 
+def test_a_signature_that_the_model_does_not_have_ends_the_forwarder(
+    pod: Pod, tmp_path: Path
+) -> None:
+    told = endpoints(pod.ports, signature_name="classify")
+    with unit(tmp_path / "front.log", told) as front:
+        assert front.process.wait(60) == ExitCode.SETTINGS
+    said = front.log.read_text().splitlines()[-1]
+    assert said.startswith("The model has no 'classify', which the parameter signature_name names")
+
+
 def test_a_dead_models_server_is_said_and_its_return_found(
-    pod: Pod, digits: Path, tmp_path: Path
+    pod: Pod, digits_folder: Path, tmp_path: Path
 ) -> None:
     pod.behind.process.kill()
     pod.behind.process.wait(20)
@@ -248,7 +253,7 @@ def test_a_dead_models_server_is_said_and_its_return_found(
             predict(pod.front.grpc_port, message)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert time.monotonic() - begin < 5
-        with tf_serving(tmp_path / "log", digits, pod.ports) as again:
+        with tf_serving(tmp_path / "log", digits_folder, pod.ports) as again:
             servers.wait_ready(again)
             assert client.get("/v2/health/ready").status_code == 200
             answer = client.post("/predict", json={"data": {"ndarray": [IMAGE]}})
@@ -264,19 +269,6 @@ def _patiently(port: int, message: pb.SeldonMessage) -> pb.SeldonMessage:
             return predict(port, message)
         except grpc.RpcError:
             assert time.monotonic() < deadline
-
-
-def test_a_signature_that_the_model_does_not_have_ends_the_forwarder(
-    digits: Path, tmp_path: Path
-) -> None:
-    ports = servers.free_ports()
-    with (
-        tf_serving(tmp_path / "behind.log", digits, ports),
-        unit(tmp_path / "front.log", endpoints(ports, signature_name="classify")) as front,
-    ):
-        assert front.process.wait(60) == ExitCode.SETTINGS
-    said = front.log.read_text().splitlines()[-1]
-    assert said.startswith("The model has no 'classify', which the parameter signature_name names")
 
 
 def test_each_of_several_signatures_can_be_a_units(tmp_path: Path) -> None:
@@ -303,8 +295,8 @@ def test_each_of_several_signatures_can_be_a_units(tmp_path: Path) -> None:
             assert client.get(f"/v2/models/{GRAPH}/versions/5/ready").status_code == 200
 
 
-def test_a_bare_model_is_served_without_a_digest(tmp_path: Path) -> None:
-    folder = servers.make_iris(tmp_path / "iris")
+def test_a_bare_model_is_served_without_a_digest(iris_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(iris_folder, tmp_path / "bare")
     (folder / artifact.MANIFEST).unlink()
     told = servers.parameters(method="predict_proba", model_uri=str(folder))
     with unit(tmp_path / "log", told) as server:
@@ -322,8 +314,10 @@ def test_a_bare_model_is_served_without_a_digest(tmp_path: Path) -> None:
             assert inferred["model_version"] == "1"
 
 
-def test_a_broken_artifact_is_not_served_in_a_pod_either(digits: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(digits, tmp_path / "copy")
+def test_a_broken_artifact_is_not_served_in_a_pod_either(
+    digits_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(digits_folder, tmp_path / "copy")
     with (folder / "1" / "saved_model.pb").open("ab") as file:
         file.write(b"!")
     with tf_serving(tmp_path / "log", folder, servers.free_ports()) as server:
@@ -331,15 +325,14 @@ def test_a_broken_artifact_is_not_served_in_a_pod_either(digits: Path, tmp_path:
     assert "changed: 1/saved_model.pb" in server.log.read_text()
 
 
-def test_another_frameworks_model_is_not_served(tmp_path: Path) -> None:
-    folder = servers.make_iris(tmp_path / "iris")
-    with tf_serving(tmp_path / "log", folder, servers.free_ports()) as server:
+def test_another_frameworks_model_is_not_served(iris_folder: Path, tmp_path: Path) -> None:
+    with tf_serving(tmp_path / "log", iris_folder, servers.free_ports()) as server:
         assert server.process.wait(30) == ExitCode.SETTINGS
     assert "TENSORFLOW_SERVER serves tensorflow models" in server.log.read_text()
 
 
-def test_ports_are_closed_until_the_model_answers(digits: Path, tmp_path: Path) -> None:
-    told = servers.parameters(signature_name="predict_images", model_uri=str(digits))
+def test_ports_are_closed_until_the_model_answers(digits_folder: Path, tmp_path: Path) -> None:
+    told = servers.parameters(signature_name="predict_images", model_uri=str(digits_folder))
     metrics, _ = servers.free_ports()
     with unit(tmp_path / "log", told, PREDICTIVE_UNIT_METRICS_SERVICE_PORT=str(metrics)) as server:
         deadline = time.monotonic() + servers.READY_SECONDS
@@ -357,9 +350,9 @@ def test_ports_are_closed_until_the_model_answers(digits: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.5])
 def test_a_stop_at_any_time_of_the_start_ends_at_once(
-    seconds: float, digits: Path, tmp_path: Path
+    seconds: float, digits_folder: Path, tmp_path: Path
 ) -> None:
-    told = servers.parameters(signature_name="predict_images", model_uri=str(digits))
+    told = servers.parameters(signature_name="predict_images", model_uri=str(digits_folder))
     with unit(tmp_path / "log", told) as server:
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.process.wait(0.5 + seconds)
@@ -369,12 +362,13 @@ def test_a_stop_at_any_time_of_the_start_ends_at_once(
         assert time.monotonic() - begin < 5
 
 
-def test_the_operators_environment_for_v2_changes_nothing(tmp_path: Path) -> None:
-    folder = servers.make_iris(tmp_path / "iris")
+def test_the_operators_environment_for_v2_changes_nothing(
+    iris_folder: Path, tmp_path: Path
+) -> None:
     with unit(
         tmp_path / "log",
         servers.parameters(method="predict_proba"),
-        MLSERVER_MODEL_URI=str(folder),
+        MLSERVER_MODEL_URI=str(iris_folder),
         MLSERVER_MODEL_NAME=GRAPH,
         MLSERVER_MODEL_VERSION="v1",
         MLSERVER_MODEL_IMPLEMENTATION="mlserver_sklearn.SKLearnModel",
@@ -386,4 +380,4 @@ def test_the_operators_environment_for_v2_changes_nothing(tmp_path: Path) -> Non
             inputs = [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": ROW}]
             asked = {"inputs": inputs, "outputs": [{"name": "predict_proba"}]}
             answer = client.post(f"/v2/models/{GRAPH}/infer", json=asked)
-    assert answer.json()["model_version"] == servers.digest_of(folder)
+    assert answer.json()["model_version"] == servers.digest_of(iris_folder)

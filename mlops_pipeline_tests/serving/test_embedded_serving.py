@@ -27,22 +27,12 @@ IMAGE = np.linspace(0, 1, 784).tolist()
 
 
 @pytest.fixture(scope="module")
-def iris_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return servers.make_iris(tmp_path_factory.mktemp("with space") / "iris")
-
-
-@pytest.fixture(scope="module")
 def iris(iris_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("log") / "iris.log"
     with servers.running(
         iris_folder, log, PREDICTIVE_UNIT_ID="classifier", PREDICTIVE_UNIT_IMAGE="iris:1"
     ) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return servers.make_digits(tmp_path_factory.mktemp("models") / "digits")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import (
     ConflictError,
     NotFoundError,
-    UnavailableError,
     UnknownNameError,
 )
 from mlops_pipeline.clients.kubernetes import (
@@ -23,9 +22,8 @@ from mlops_pipeline.clients.kubernetes import (
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
-from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
-    look,
-)
+from mlops_pipeline.platforms.kubernetes.deployments.rollout import look
+from mlops_pipeline.platforms.kubernetes.deployments.route import Route
 from mlops_pipeline.platforms.kubernetes.deployments.statuses import memory_bytes, statuses
 from mlops_pipeline.platforms.kubernetes.deployments.transition import Transition
 from mlops_pipeline.platforms.kubernetes.objects import pods
@@ -42,11 +40,6 @@ from mlops_pipeline.platforms.seldon import SeldonDeployment, is_elsewhere
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 0.2
-_PATIENCE = 30.0
-"""Seconds that a webhook may take to answer after its start, and a route to reach the gateway."""
-_READY = "ready"
-"""The only path that our servers and Seldon's executor (`executor/api/rest/server.go`) serve under
-every protocol."""
 _END = 90.0
 """Seconds within which pods must end."""
 
@@ -133,8 +126,11 @@ class KubernetesDeployments:
                 expected.require(found, name=f"{deployment.namespace}/{deployment.name}")
             self._prepare(api, deployment)
             start = self._parts.clock.now()
-            way = Transition(api, self._parts, self._manifests, before=before, wanted=deployment)
-            waited = way.run(proof, wait_for_route=lambda: self._wait_for_route(deployment, url))
+            route = Route(url, trust=self._gateway.trust, get=self._get, clock=self._parts.clock)
+            way = Transition(
+                api, self._parts, self._manifests, route, before=before, wanted=deployment
+            )
+            waited = way.run(proof)
             seconds = self._parts.clock.now() - start
         return Change(
             _action(before, is_same=way.is_same, waited=waited),
@@ -291,30 +287,6 @@ class KubernetesDeployments:
                     f"the Secret {secret} does not exist in the namespace {namespace}; create it, "
                     "or set envSecretRefName to another one"
                 )
-
-    def _wait_for_route(self, deployment: SeldonDeployment, url: str) -> None:
-        """Wait until the gateway has received the route, if our own servers answer there."""
-        if not self._manifests.are_ours or not any(
-            deployment.replicas(p) for p in deployment.spec.predictors if not p.shadow
-        ):
-            return
-
-        trust = self._gateway.trust()
-
-        def describe_unready() -> str | None:
-            try:
-                answer = self._get(f"{url}{_READY}", timeout=2, trust=trust)
-            except UnavailableError as error:
-                return str(error)
-            return None if answer.status == 200 else f"the gateway answers {answer.status}"
-
-        wait_until(
-            f"the route {url}",
-            describe_unready,
-            timeout=_PATIENCE,
-            clock=self._parts.clock,
-            hint="see `mlops-pipeline logs istio`",
-        )
 
     def _wait_for_end(self, api: KubernetesApi, found: Manifest, left: Sequence[str]) -> None:
         name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]

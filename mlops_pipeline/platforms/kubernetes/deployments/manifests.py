@@ -288,6 +288,11 @@ def has_engine(annotations: Mapping[str, str]) -> bool:
     return annotations.get(NO_ENGINE_ANNOTATION, "").lower() != "true"
 
 
+def is_named_in_answers(annotations: Mapping[str, str]) -> bool:
+    """Say whether answers of a predictor with `annotations` carry its name: our own server's do."""
+    return IMAGE_ANNOTATION in annotations and not has_engine(annotations)
+
+
 def loader(predictor: Predictor, protocol: str) -> str:
     """Return the name of the container that loads the predictor's model."""
     return TF_SERVING if _has_forwarder(predictor, protocol) else predictor.graph.name

@@ -4,7 +4,7 @@ With a proof, a new predictor is asked alone, through the API server, before it 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -23,6 +23,7 @@ from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     APPLIED_ANNOTATION,
     Manifests,
+    is_named_in_answers,
     traffic_of,
 )
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
@@ -33,6 +34,7 @@ from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     remove_leftovers,
     serving,
 )
+from mlops_pipeline.platforms.kubernetes.deployments.route import Route
 from mlops_pipeline.platforms.kubernetes.deployments.stages import Served, Stage, plan, unproved
 from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.objects.edits import apply_whole
@@ -51,8 +53,8 @@ _PATIENCE = 30.0
 _SLOW = 5.0
 """Seconds after which the operator has rolled out what was applied, or reports that it cannot."""
 _ROUTE_DELAY = 1.0
-"""Seconds in which the gateway receives a route where no answer shows it: istiod collects changes
-for 0.1 s."""
+"""Seconds in which every part of the gateway receives a route, also where no answer shows it:
+istiod collects changes for 0.1 s."""
 
 
 class Transition:
@@ -63,6 +65,7 @@ class Transition:
         api: KubernetesApi,
         parts: Parts,
         manifests: Manifests,
+        route: Route,
         *,
         before: Manifest | None,
         wanted: SeldonDeployment,
@@ -70,9 +73,11 @@ class Transition:
         self._api = api
         self._parts = parts
         self._manifests = manifests
+        self._route = route
         self._before = before
         self._wanted = wanted
         self._placed = manifests.place(wanted)
+        self._kept = _kept(before, self._placed)
         self._unproved: tuple[Predictor, ...] = ()
         """Predictors that get no requests yet, and must be proved before they do."""
         self._answers_alike = False
@@ -85,7 +90,7 @@ class Transition:
         self._sent: Manifest = {}
         """What was sent last: an answer may be lost."""
 
-    def run(self, proof: Proof | None, *, wait_for_route: Callable[[], None]) -> bool:
+    def run(self, proof: Proof | None) -> bool:
         """Take every step. Return whether waiting for pods or routes was necessary.
 
         Raises:
@@ -102,7 +107,7 @@ class Transition:
                 waited |= self._wait(step, stale={} if done else stale)
                 is_last = step is steps[-1]
                 if not is_last and not self._unproved:
-                    self._parts.clock.sleep(_ROUTE_DELAY)
+                    self._let_route_arrive(step)
                 if proof is not None:
                     if not done:
                         self._prove_alone(proof, step)
@@ -110,13 +115,13 @@ class Transition:
                         proof.exposed()
                         self._is_proved = True
                         if not is_last and self._answers_alike:
-                            self._parts.clock.sleep(_ROUTE_DELAY)
+                            self._let_route_arrive(step)
                 done.append(step)
             if waited and self._before is not None and not self._unproved:
                 # The gateway may still send requests to pods that were replaced under their name.
                 self._parts.clock.sleep(_ROUTE_DELAY)
-            if proof is None:
-                wait_for_route()
+            if proof is None and self._manifests.are_ours and _answers(self._wanted):
+                self._route.wait_until_ready()
         remove_leftovers(self._api, self.applied)
         return waited
 
@@ -156,7 +161,7 @@ class Transition:
 
     def _apply(self, step: Stage) -> None:
         """Apply, and retry while Seldon's webhook does not answer yet."""
-        self._sent = manifest = self._manifests.render(step.deployment, kept=self._kept())
+        self._sent = manifest = self._manifests.render(step.deployment, kept=self._kept)
         wanted = self._wanted
 
         def describe() -> str | None:
@@ -172,12 +177,6 @@ class Transition:
             hint="see `mlops-pipeline status`",
         )
 
-    def _kept(self) -> Mapping[str, Manifest]:
-        """Return the existing predictors that the wanted deployment does not have, by name."""
-        names = {p.name for p in self._placed.spec.predictors}
-        there = (self._before["spec"].get("predictors") or ()) if self._before is not None else ()
-        return {p["name"]: p for p in there if p["name"] not in names}
-
     def _wait(self, step: Stage, *, stale: Mapping[str, int], timeout: float | None = None) -> bool:
         """Wait until the step is rolled out and routed. Return whether that was necessary."""
         start, placed = self._parts.clock.now(), self._manifests.place(step.deployment)
@@ -191,7 +190,7 @@ class Transition:
                 return "waiting for Seldon's operator to revert a manual change"
             current = {**resource, "status": now.get("status")}
             return describe_unready(
-                self._api, current, placed, slow=slow, awaited=awaited, kept=self._kept()
+                self._api, current, placed, slow=slow, awaited=awaited, kept=self._kept
             )
 
         probe, same = describe, self.is_same
@@ -295,6 +294,18 @@ class Transition:
             self._wait(step, stale={}, timeout=_MOVE_BACK)
         except PipelineError as error:
             _log.warning("%s", error)
+            self._parts.clock.sleep(_ROUTE_DELAY)
+            return
+        self._let_route_arrive(step)
+
+    def _let_route_arrive(self, step: Stage) -> None:
+        """Wait until the gateway has received the route of a step that was rolled out.
+
+        The next step may remove where the previous route led to: if the gateway receives both
+        changes at once, it removes the destination first, and answers 503.
+        """
+        if shown := _shown_in_answers(self._manifests.place(step.deployment), self.applied):
+            self._route.wait_until_only(shown)
         self._parts.clock.sleep(_ROUTE_DELAY)
 
 
@@ -326,6 +337,27 @@ def _find_untouched(api: KubernetesApi, wanted: SeldonDeployment, applied: Manif
             "and that change stays. Run the command again to decide on its new state"
         )
     return now
+
+
+def _kept(before: Manifest | None, placed: SeldonDeployment) -> Mapping[str, Manifest]:
+    """Return the existing predictors that the wanted deployment does not have, by name."""
+    names = {p.name for p in placed.spec.predictors}
+    there = (before["spec"].get("predictors") or ()) if before is not None else ()
+    return {p["name"]: p for p in there if p["name"] not in names}
+
+
+def _answers(deployment: SeldonDeployment) -> bool:
+    """Say whether any server answers requests once the deployment is there."""
+    return any(deployment.replicas(p) for p in deployment.spec.predictors if not p.shadow)
+
+
+def _shown_in_answers(placed: SeldonDeployment, applied: Manifest) -> set[str]:
+    """Return the predictors that get requests; empty if answers do not name every one of them."""
+    shares = placed.traffic()
+    exposed = [p for p in placed.spec.predictors if shares.get(p.name)]
+    there = {p["name"]: p.get("annotations") or {} for p in applied["spec"]["predictors"]}
+    named = {p.name for p in exposed if placed.replicas(p) and is_named_in_answers(there[p.name])}
+    return named if len(named) == len(exposed) else set()
 
 
 def _digests(deployment: SeldonDeployment) -> set[str]:

@@ -26,7 +26,7 @@ from mlops_pipeline.clients.kubernetes import (
 )
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
-from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests, traffic_of
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.kubernetes.parts.state import ClusterFolder
 from mlops_pipeline.platforms.platform import PredictorStatus
@@ -70,6 +70,25 @@ class FakeGateway:
         self.asked: list[str] = []
         self.statuses = [404, 200]
         self.absent = False
+        self.lag = 0.0
+        """Seconds after which it receives a route."""
+        self.heard: list[tuple[float, frozenset[str]]] = []
+        """When there was a route, and the predictors that get requests by it."""
+
+    def listen(self, api: FakeKubernetes, clock: FakeClock) -> None:
+        """Receive the routes that are in the cluster at each step of the clock."""
+
+        def step() -> None:
+            shares = traffic_of(api.list(VIRTUAL_SERVICE))
+            self.heard.append((clock.now(), frozenset(n for n, share in shares.items() if share)))
+
+        clock.steps.append(step)
+        self._now = clock.now
+
+    def asks(self) -> frozenset[str]:
+        """Return the predictors that it sends requests to now."""
+        known = (names for at, names in self.heard if at <= self._now() - self.lag)
+        return next(reversed([*known]), frozenset())
 
     def url(self) -> str:
         if self.absent:
@@ -84,7 +103,8 @@ class FakeGateway:
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         if status == 0:
             raise UnavailableError(f"could not reach {url}: refused")
-        return HttpAnswer(status, {}, b"")
+        headers = {"x-predictor": min(self.asks(), default="")} if self.heard else {}
+        return HttpAnswer(status, headers, b"")
 
 
 class World:
@@ -96,6 +116,7 @@ class World:
         self.operator = FakeOperator(self.api, self.clock)
         self.artifacts = FakeArtifacts()
         self.gateway = FakeGateway()
+        self.gateway.listen(self.api, self.clock)
         self.image = "serving:1"
         self.engine = False
         self.absent = False

@@ -464,3 +464,27 @@ def test_the_gateway_has_time_for_a_route_that_no_answer_shows(world: World) -> 
     world.deployments.apply(other, proof=Timed(world))
     assert max(waited) >= 1
     assert len(world.applied_predictors()) == 1
+
+
+def test_nothing_goes_that_a_slow_gateway_still_asks(world: World) -> None:
+    """A busy istiod tells it later, and of two changes at once: then it answers 503 in between."""
+    apply(world, "one")
+    world.gateway.lag = 7.0
+    world.clock.sleep(10)
+    asked: list[frozenset[str]] = []
+
+    def record(resource: Mapping[str, Any]) -> None:
+        left = world.gateway.asks() - {p["name"] for p in resource["spec"]["predictors"]}
+        asked.append(left)
+
+    world.api.when_applied("SeldonDeployment", record)
+    annotations = {**wanted("one").spec.predictors[0].annotations, CPU_ANNOTATION: "200m"}
+    world.deployments.apply(
+        deployment(predictor("one", annotations=annotations)), proof=Recorder(world)
+    )
+    with pytest.raises(FatalStateError):
+        apply(world, "two", fails="exposed")
+    world.deployments.apply(deployment(predictor("two", "main")))
+    assert len(asked) >= 8
+    assert set(asked) == {frozenset()}
+    assert len(world.gateway.asks()) == 1
