@@ -218,10 +218,12 @@ def _predictions(spec: ModelSpec, trained: TrainedModel, dataset: Dataset) -> "N
 def _refuse_useless(spec: ModelSpec, folder: Path, predictions: "NDArray[Any]", rows: int) -> None:
     framework = get_framework(spec.framework)
     if framework.find(folder) is None:
-        wrote = ", ".join(sorted(path.name for path in folder.iterdir())) or "no file"
+        names = sorted(path.name for path in folder.iterdir())
+        wrote = ", ".join(names) or "no file"
         raise ValueError(
             f"the training function of {spec.name} wrote {wrote} to its folder; a "
             f"{framework.title} model is {framework.found_by}"
+            f"{framework.describe_conversion(names)}"
         )
     if reason := spec.task.describe_misfit(predictions, rows, spec.dataset):
         raise ValueError(f"the model of {spec.name} returned {reason}")

@@ -64,7 +64,8 @@ def _as_folder(file: Path, spec: ModelSpec, folder: Path) -> Path:
     if file.name not in framework.files and not fitting:
         raise ConfigurationError(
             f"could not import {file.name}: the model {spec.name} is a {framework.title} model, "
-            f"which is {framework.found_by}. Nothing was stored"
+            f"which is {framework.found_by}{framework.describe_conversion([file.name])}. Nothing "
+            "was stored"
         )
     folder.mkdir()
     shutil.copyfile(file, folder / (file.name if file.name in framework.files else fitting[0]))

@@ -200,12 +200,13 @@ def _find_prefix(folder: Path, spec: ModelSpec) -> str:
         if wanted.find(arranged) is not None:
             return _PREFIXES[1]
     other = [row for row in frameworks() if row.find(folder) is not None]
-    has = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "no file"
+    names = sorted(path.name for path in folder.iterdir())
+    has = ", ".join(names[:8]) or "no file"
     seen = f"it has {has}" + (f", which is a {other[0].title} model" if other else "")
     raise ConfigurationError(
         f"could not publish {folder}: the model {spec.name} is a {wanted.title} model, which is "
-        f"{wanted.found_by}, but {seen}. Give another folder, or correct `framework` of the "
-        "ModelSpec. Nothing was stored"
+        f"{wanted.found_by}, but {seen}{wanted.describe_conversion(names)}. Give another "
+        "folder, or correct `framework` of the ModelSpec. Nothing was stored"
     )
 
 

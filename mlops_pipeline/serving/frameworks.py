@@ -5,7 +5,7 @@ Only this table names them. A package adds a row by an entry point of the group
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -69,6 +69,8 @@ class Framework:
     resources: Quantities = Quantities()
     files: tuple[str, ...] = ()
     """Names of a model that is one file, of which one is enough; empty: it is a folder."""
+    conversions: tuple[tuple[str, str], ...] = ()
+    """(ending of a file that is no model here, how to convert it), for messages."""
     content: str = ""
     """`module:function`: folder → name of a weight → SHA-256, without the bytes around it in the
     files. Called only after a training; empty: the files themselves."""
@@ -85,6 +87,14 @@ class Framework:
         if not self.module or find_spec(self.module) is not None:
             return None
         return f"{self.title} is not installed here; install it: {self.installation()}"
+
+    def describe_conversion(self, names: Iterable[str]) -> str:
+        """Return how to convert one of these files, as the end of a sentence; empty: unknown."""
+        for name in names:
+            for ending, how in self.conversions:
+                if name.endswith(ending):
+                    return f"; convert {name}: {how}"
+        return ""
 
     def installation(self) -> str:
         """Return the command that installs the optional library in this environment."""
@@ -108,6 +118,7 @@ SKLEARN = Framework(
     files=SKLEARN_FILES,
     libraries=("scikit-learn", "numpy", "joblib"),
 )
+_KERAS = "`keras.saving.load_model(FILE).export('FOLDER/1')`"
 TENSORFLOW = Framework(
     name="tensorflow",
     implementation="TENSORFLOW_SERVER",
@@ -116,6 +127,7 @@ TENSORFLOW = Framework(
     is_upstream=True,
     loader="mlops_pipeline.serving.tensorflow_loader:load_tensorflow",
     content="mlops_pipeline.catalog.contents:of_saved_models",
+    conversions=((".keras", _KERAS), (".h5", _KERAS)),
     find=lambda folder: max(saved_models(folder), default=None),
     found_by=f"a numbered folder with {SAVED_MODEL}",
     libraries=("tensorflow", "tensorflow-cpu", "keras", "numpy"),

@@ -207,6 +207,17 @@ def test_a_saved_model_is_put_into_a_numbered_folder(tmp_path: Path) -> None:
     assert found.keys() == {"1/saved_model.pb", "1/variables/variables.index"}
 
 
+def test_a_keras_file_is_refused_with_the_line_that_exports_it(tmp_path: Path) -> None:
+    (tmp_path / "net.keras").write_bytes(b"PK")
+    spec = replace(
+        TOY,
+        framework="tensorflow",
+        server=replace(TOY.server, implementation="TENSORFLOW_SERVER"),
+    )
+    with pytest.raises(ConfigurationError, match=r"convert net\.keras: `keras\.saving\.load_model"):
+        find_files(tmp_path, spec)
+
+
 def _replace_by(name: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         (folder / "model.joblib").rename(folder / name)
