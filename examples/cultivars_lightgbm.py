@@ -56,4 +56,5 @@ CULTIVARS = ModelSpec(
     hyperparameters={"trees": 40, "learning_rate": 0.1},
     server=ServerSpec("LIGHTGBM_SERVER", deployment="cultivars", graph="cultivars"),
     thresholds=Thresholds(min_accuracy=0.9, tolerance=1e-9),
+    trains_reproducibly=True,
 )

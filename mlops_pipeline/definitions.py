@@ -5,7 +5,8 @@ import dagster as dg
 from mlops_pipeline.assets.dataset import dataset_asset, dataset_checks
 from mlops_pipeline.assets.deployment import deployment_asset, deployment_checks
 from mlops_pipeline.assets.layers import layer_asset, layer_checks
-from mlops_pipeline.assets.model import model_asset, model_checks
+from mlops_pipeline.assets.model import model_asset
+from mlops_pipeline.assets.model_checks import model_checks
 from mlops_pipeline.assets.predictions import predictions_asset, predictions_checks
 from mlops_pipeline.assets.refused import refused_models
 from mlops_pipeline.automation.executor import make_executor

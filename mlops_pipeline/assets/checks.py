@@ -15,12 +15,19 @@ from mlops_pipeline.delivery.references import DatasetRef, ModelRef, Reference
 from mlops_pipeline.resources.platform import PlatformResource
 
 ACCEPT_WORSE = "accept_worse"
-"""Name of the config field of a model's checks."""
+ACCEPT_UNEVALUATED = "accept_unevaluated"
+"""Names of the config fields of a model's checks."""
 _ACCEPTING = dg.Field(
     bool,
     default_value=False,
     description="Accept this artifact once although it is worse than the artifact that it is "
     "compared with. A re-executed run ignores this.",
+)
+_ACCEPTING_UNEVALUATED = dg.Field(
+    bool,
+    default_value=False,
+    description="Accept this artifact although it was published without a hold-out set. A "
+    "re-executed run ignores this.",
 )
 _JUDGED = "judged_digest"
 """Metadata of a verdict: the digest that it is about."""
@@ -54,8 +61,13 @@ def _judged_by(
     ) -> Verdict:
         judge = Judge(resource.build(), by=run_name(context.run))
         config = context.op_execution_context.op_config or {}
-        accepts_worse = bool(config.get(ACCEPT_WORSE)) and not is_copy(context.run)
-        return judge.evaluate(criterion, reference, accepts_worse=accepts_worse)
+        may_accept = not is_copy(context.run)
+        return judge.evaluate(
+            criterion,
+            reference,
+            accepts_worse=bool(config.get(ACCEPT_WORSE)) and may_accept,
+            accepts_unevaluated=bool(config.get(ACCEPT_UNEVALUATED)) and may_accept,
+        )
 
     return evaluate
 
@@ -82,11 +94,12 @@ def make_checks(
     propositions: Sequence[Proposition],
     *,
     takes_reference: bool = True,
-    can_accept_worse: bool = False,
+    can_accept: bool = False,
 ) -> dg.AssetChecksDefinition:
     """Return the checks of one asset, evaluated in one step.
 
-    With `can_accept_worse`, the config of a run can accept one failed comparison.
+    With `can_accept`, the config of a run can accept one failed comparison, or an artifact without
+    a hold-out set.
 
     A PipelineError means that the check fails, with its message as the reason. An UnavailableError
     (the other side does not answer) fails the step instead.
@@ -104,7 +117,11 @@ def make_checks(
         can_subset=True,
         op_tags=step_tags(asset, is_check=True),
         required_resource_keys={"platform"},
-        config_schema={ACCEPT_WORSE: _ACCEPTING} if can_accept_worse else None,
+        config_schema=(
+            {ACCEPT_WORSE: _ACCEPTING, ACCEPT_UNEVALUATED: _ACCEPTING_UNEVALUATED}
+            if can_accept
+            else None
+        ),
     )
     def checks(
         context: dg.AssetCheckExecutionContext, **references: Any

@@ -27,6 +27,9 @@ class DeploymentConfig(dg.Config):
     accept_refused: bool = Field(
         False, description="Deploy the named artifact although checks refuse it. It stays marked."
     )
+    accept_unevaluated: bool = Field(
+        False, description="Deploy the named artifact although it has no hold-out set."
+    )
     unpin: bool = Field(
         False, description="Remove the pin and deploy the artifact of the current inputs."
     )
@@ -63,13 +66,20 @@ def _choose(
             "the config has both `artifact`, which pins, and `unpin`; give one of them. "
             "Nothing was changed"
         )
-    if config.accept_refused and not config.artifact:
+    if (config.accept_refused or config.accept_unevaluated) and not config.artifact:
         raise ConfigurationError(
-            "`accept_refused` accepts one artifact: name it with `artifact`. Nothing was changed"
+            "`accept_refused` and `accept_unevaluated` accept one artifact: name it with "
+            "`artifact`. Nothing was changed"
         )
     if config.artifact:
-        accepts = config.accept_refused and not is_copy(context.run)
-        return choose_named(spec, judge, prefix=config.artifact, accept_refused=accepts)
+        may_accept = not is_copy(context.run)
+        return choose_named(
+            spec,
+            judge,
+            prefix=config.artifact,
+            accept_refused=config.accept_refused and may_accept,
+            accept_unevaluated=config.accept_unevaluated and may_accept,
+        )
     unpin = config.unpin and not is_copy(context.run)
     if not unpin and (pinned := find_pinned(spec, judge)) is not None:
         return pinned

@@ -80,7 +80,7 @@ def deployment_propositions() -> list[Proposition]:
 
 
 def _answers(_context: Any, resource: PlatformResource, reference: DeploymentRef) -> Verdict:
-    holdout = resource.artifacts().holdout(reference.model)
+    holdout = resource.artifacts().proof_rows(reference.model)
     trust = resource.build().gateway_trust()
     with PredictionClient(reference.url, trust=trust) as client:
         answer = client.predict(holdout.x[:1])

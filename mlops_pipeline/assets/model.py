@@ -7,19 +7,14 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_pipeline.assets import metadata, serving
-from mlops_pipeline.assets.checks import (
-    make_checks,
-    of_criteria,
-    require_judged_good,
-    run_name,
-)
+from mlops_pipeline.assets.checks import require_judged_good, run_name
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.delivery.artifacts import ArtifactStore
-from mlops_pipeline.delivery.criteria import dataset_criteria, model_criteria
+from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.training import (
@@ -109,15 +104,10 @@ def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[s
         "versions": metadata.table(manifest.versions),
         "change": "created" if training.trained else "unchanged",
         **({} if training.seconds is None else {"training_seconds": round(training.seconds, 3)}),
-        "trained_in_run": dg.MetadataValue.dagster_run(manifest.run_id),
+        **(
+            {"trained_in_run": dg.MetadataValue.dagster_run(manifest.run_id)}
+            if manifest.run_id
+            else {"origin": manifest.origin}
+        ),
         "bytes": artifacts.size(ref),
     }
-
-
-def model_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
-    """Return the checks of the artifact; all are blocking, so no bad model reaches users."""
-    return make_checks(
-        model_key(platform, model.name, "model"),
-        of_criteria(model_criteria(model.spec)),
-        can_accept_worse=True,
-    )

@@ -56,7 +56,7 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
         )
         resource: PlatformResource = context.resources.platform
         with explained():
-            holdout = resource.artifacts().holdout(deployment.model)
+            holdout = resource.artifacts().proof_rows(deployment.model)
             trust = resource.build().gateway_trust()
             report = ask_holdout(spec, deployment, holdout, trust=trust)
         return dg.MaterializeResult(metadata=_metadata(report))

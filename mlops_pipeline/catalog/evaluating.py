@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HOLDOUT = "holdout.npz"
+PROBE = "probe.npz"
+"""In place of the hold-out set of an unevaluated artifact: a row with its predictions."""
 TABLES = "tables.json"
 TRAINING_CURVES = "training_curves.png"
 

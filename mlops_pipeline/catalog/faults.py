@@ -28,11 +28,8 @@ _MOST_REPLICAS = 32
 
 def of_model(spec: "ModelSpec") -> Iterator[str]:
     """Yield a message for every fault of the spec."""
-    if not _is_named(spec.name, _MODEL_NAME):
-        yield (
-            f"name is {spec.name!r}; use at most 31 lower-case letters, digits and _, starting "
-            "with a letter"
-        )
+    if reason := describe_name(spec.name):
+        yield reason
     framework = frameworks.find_framework(spec.framework)
     if framework is None:
         yield f"framework is {spec.framework!r}; allowed: {frameworks.names()}"
@@ -51,10 +48,22 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
             f"training_timeout is {spec.training_timeout!r}; it must be a number of seconds "
             "greater than 0"
         )
+    again: object = spec.trains_reproducibly
+    if not isinstance(again, bool):
+        yield f"trains_reproducibly is {again!r}; allowed: True, False"
     yield from _of_example(spec.example, spec.dataset)
     # Without usable classes, the number of outputs is unknown.
     wanted = None if task_problems else spec.task.count_outputs(spec.dataset)
     yield from _of_output_names(spec.output_names, wanted)
+
+
+def describe_name(name: object) -> str:
+    """Return what is wrong with a model's name; empty if nothing is."""
+    if _is_named(name, _MODEL_NAME):
+        return ""
+    return (
+        f"name is {name!r}; use at most 31 lower-case letters, digits and _, starting with a letter"
+    )
 
 
 def _of_output_names(names: object, wanted: tuple[int, str] | None) -> Iterator[str]:

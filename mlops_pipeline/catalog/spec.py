@@ -95,6 +95,21 @@ class TrainedModel:
     """Name of a curve → its value after each epoch."""
 
 
+def trained_elsewhere(
+    dataset: Dataset, hyperparameters: Hyperparameters, folder: Path
+) -> TrainedModel:
+    """Stand for `train` in the spec of a model that is only published or imported.
+
+    `up` then deploys the artifact that was published last.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError(
+        "this model is trained elsewhere; publish its files with `mlops-pipeline publish`"
+    )
+
+
 @dataclass(frozen=True)
 class ServerSpec:
     """How the model is served: its SeldonDeployment.
@@ -183,7 +198,8 @@ class ModelSpec:
     """Name of a row of `serving/frameworks.py`."""
     dataset: DatasetSpec
     train: Callable[[Dataset, Hyperparameters, Path], TrainedModel]
-    """Trains, writes the files for serving to the empty folder, returns the model in memory."""
+    """Trains, writes the files for serving to the empty folder, returns the model in memory.
+    `trained_elsewhere`: artifacts are only published."""
     server: ServerSpec
     thresholds: Thresholds
     task: Task = field(default_factory=Classification)
@@ -195,6 +211,8 @@ class ModelSpec:
     """`data.names` of an answer; empty: `t:0`, `t:1` …"""
     example: tuple[Any, ...] = ()
     """A row for `curl`; empty: the first row of the hold-out set."""
+    trains_reproducibly: bool = False
+    """Whether the check of that name trains each artifact a second time and compares both."""
 
     def __post_init__(self) -> None:
         parts = {

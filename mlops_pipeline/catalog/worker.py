@@ -1,8 +1,9 @@
 """The process that loads datasets and trains models.
 
-`python -m mlops_pipeline.catalog.worker dataset|train …`. TensorFlow and scikit-learn are imported
-only here, so that the process that runs the graph stays small and fast. Results are files in the
-folder `--output`; a failure is one message on standard error and exit code 1.
+`python -m mlops_pipeline.catalog.worker dataset|train|holdout|evaluate …`. TensorFlow and
+scikit-learn are imported only here, so that the process that runs the graph stays small and fast.
+Results are files in the folder `--output`; a failure is one message on standard error and exit
+code 1.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog import (
+    contents,
     describing,
     describing_columns,
     evaluating,
@@ -26,11 +28,12 @@ from mlops_pipeline.catalog import (
     saving,
     tasks,
 )
+from mlops_pipeline.catalog.holdout_files import read_holdout
 from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
 from mlops_pipeline.catalog.tasks.metric import HOLDOUT_ROWS
 from mlops_pipeline.serving import schema
-from mlops_pipeline.serving.artifact import EXAMPLE, Tensor, saved_models
+from mlops_pipeline.serving.artifact import EXAMPLE, saved_models
 from mlops_pipeline.serving.frameworks import get_framework
 
 if TYPE_CHECKING:
@@ -43,24 +46,34 @@ EVALUATION = "evaluation"
 REPORT = "report.json"
 _SHARED = ("schema", "cells", "frames")
 """Modules of the model server that convert rows in training, too."""
+SCORES = "scores.npy"
+"""Predictions where a published model was trained."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and return the exit code."""
     parser = argparse.ArgumentParser(prog="mlops_pipeline.catalog.worker", description=__doc__)
-    parser.add_argument("job", choices=("dataset", "train"))
+    parser.add_argument("job", choices=("dataset", "train", "holdout", "evaluate"))
     parser.add_argument(
         "source", help="location of the ModelSpec: module:ATTRIBUTE or file.py:ATTRIBUTE"
     )
     parser.add_argument(
-        "--input", type=Path, help="the configured data file (dataset), data.npz (train)"
+        "--input",
+        type=Path,
+        help="the configured data file (dataset), the hold-out file (holdout), data.npz (others)",
     )
+    parser.add_argument("--scores", type=Path, help="predictions of the hold-out rows (evaluate)")
     parser.add_argument("--hyperparameters", type=json.loads, default={})
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args(arguments)
     spec = load_model(options.source)
     if options.job == "dataset":
         write_dataset(spec, options.input, options.output)
+    elif options.job != "train":
+        if options.job == "holdout":
+            write_holdout(spec, options.input, options.output)
+        else:
+            write_evaluation(spec, options.input, options.scores, options.output)
     else:
         write_model(spec, options.input, options.hyperparameters, options.output)
     return 0
@@ -73,16 +86,9 @@ def write_dataset(spec: ModelSpec, file: Path | None, output: Path) -> None:
 
     The same data gives the same bytes: numpy stamps the entries of an .npz with a fixed date.
     """
-    import numpy as np
-
-    from mlops_pipeline.serving.cells import pack
-
     dataset = _checked(spec, spec.dataset.load(file))
     output.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {}
-    for name, values in vars(dataset).items():
-        arrays |= pack(name, values)
-    np.savez_compressed(output / DATA, **arrays)
+    _write_data(dataset, output)
     (output / PROFILE).write_text(json.dumps(profile(spec, dataset), indent=2, sort_keys=True))
     describing.write_description(spec, dataset, output)
 
@@ -95,25 +101,38 @@ def _checked(spec: ModelSpec, dataset: Dataset) -> Dataset:
         ValueError: a value is not a number and cannot be encoded, or the schema does not allow it;
             names the array and the value, with a schema also the row and the column.
     """
+    return Dataset(
+        **{name: _checked_values(spec, name, values) for name, values in vars(dataset).items()}
+    )
+
+
+def _checked_values(spec: ModelSpec, name: str, values: object) -> "NDArray[Any]":
+    """Return one array of a dataset; its name begins with `x` or `y`."""
     import numpy as np
 
     schema = spec.dataset.schema
+    where = f"{name} of the dataset of {spec.name}"
+    if schema is not None and name.startswith("x"):
+        return loaded.checked(schema, values, where=where)
+    array = np.asarray(values)
+    try:
+        if name.startswith("y"):
+            return spec.task.encode(array, spec.dataset)
+        return array if array.dtype.kind in "biuf" else array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        wanted = "numbers" if name.startswith("x") else spec.task.expected_targets(spec.dataset)
+        raise ValueError(f"{where} must contain {wanted}: {error}") from error
 
-    def numbers(name: str, values: object) -> "NDArray[Any]":
-        if schema is not None and name.startswith("x"):
-            return loaded.checked(schema, values, where=f"{name} of the dataset of {spec.name}")
-        array = np.asarray(values)
-        try:
-            if name.startswith("y"):
-                return spec.task.encode(array, spec.dataset)
-            return array if array.dtype.kind in "biuf" else array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            wanted = "numbers" if name.startswith("x") else spec.task.expected_targets(spec.dataset)
-            raise ValueError(
-                f"{name} of the dataset of {spec.name} must contain {wanted}: {error}"
-            ) from error
 
-    return Dataset(**{name: numbers(name, values) for name, values in vars(dataset).items()})
+def _write_data(dataset: Dataset, output: Path) -> None:
+    import numpy as np
+
+    from mlops_pipeline.serving.cells import pack
+
+    arrays: dict[str, Any] = {}
+    for name, values in vars(dataset).items():
+        arrays |= pack(name, values)
+    np.savez_compressed(output / DATA, **arrays)
 
 
 def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
@@ -154,6 +173,7 @@ def write_model(
     _refuse_useless(spec, output / MODEL, predictions, len(dataset.x_test))
     _write_example(dataset, output / MODEL / EXAMPLE)
     evaluating.evaluate(spec, dataset, predictions, trained, output / EVALUATION)
+    described = _described(spec, trained)
     (output / REPORT).write_text(
         json.dumps(
             {
@@ -162,11 +182,50 @@ def write_model(
                     HOLDOUT_ROWS: float(len(predictions)),
                 },
                 "versions": versions(spec),
-                "inputs": [asdict(tensor) for tensor in _inputs(spec, trained)],
-                "outputs": [asdict(tensor) for tensor in trained.outputs],
+                "content_digest": contents.digest(spec.framework, output / MODEL, described),
+                "inputs": [asdict(tensor) for tensor in described.inputs],
+                "outputs": [asdict(tensor) for tensor in described.outputs],
             }
         )
     )
+
+
+def write_holdout(spec: ModelSpec, file: Path, output: Path) -> None:
+    """Write the rows of a hold-out file as a dataset without training rows, and their profile.
+
+    The predictions in the file, if it has any, are written beside it as `scores.npy`.
+    """
+    import numpy as np
+
+    read = read_holdout(spec, file)
+    is_table = spec.dataset.schema is not None and spec.dataset.schema.form == schema.TABLE
+    x = read.x if is_table else _checked_values(spec, "x", read.x)
+    y = _checked_values(spec, "y", read.y)
+    dataset = Dataset(x[:0], y[:0], x, y)
+    output.mkdir(parents=True, exist_ok=True)
+    _write_data(dataset, output)
+    (output / PROFILE).write_text(json.dumps(profile(spec, dataset)["test"]))
+    if read.scores is not None:
+        np.save(output / SCORES, np.asarray(read.scores, dtype=np.float64))
+
+
+def write_evaluation(spec: ModelSpec, data: Path, scores: Path, output: Path) -> None:
+    """Evaluate predictions of the hold-out rows, and write a report, as after a training.
+
+    Raises:
+        ValueError: the predictions do not fit the task.
+    """
+    import numpy as np
+
+    dataset = read_dataset(data)
+    predictions, rows = np.load(scores, allow_pickle=False), len(dataset.x_test)
+    if reason := spec.task.describe_misfit(predictions, rows, spec.dataset):
+        raise ValueError(f"the model of {spec.name} returned {reason}")
+    (output / EVALUATION).mkdir(parents=True, exist_ok=True)
+    trained = TrainedModel(lambda _rows: predictions, inputs=(), outputs=())
+    evaluating.evaluate(spec, dataset, predictions, trained, output / EVALUATION)
+    metrics = {**spec.task.measure(dataset.y_test, predictions), HOLDOUT_ROWS: float(rows)}
+    (output / REPORT).write_text(json.dumps({"metrics": metrics}))
 
 
 def read_dataset(data: Path) -> Dataset:
@@ -189,13 +248,14 @@ def given(spec: ModelSpec, dataset: Dataset) -> Dataset:
     )
 
 
-def _inputs(spec: ModelSpec, trained: TrainedModel) -> tuple[Tensor, ...]:
+def _described(spec: ModelSpec, trained: TrainedModel) -> TrainedModel:
+    """Return the trained model with the inputs of its schema, if it has one."""
     from mlops_pipeline.serving.cells import tensors_of
 
     dataset = spec.dataset
     if dataset.schema is None or (trained.inputs and not dataset.has_cells):
-        return trained.inputs
-    return tensors_of(dataset.schema)
+        return trained
+    return replace(trained, inputs=tensors_of(dataset.schema))
 
 
 def _predictions(spec: ModelSpec, trained: TrainedModel, dataset: Dataset) -> "NDArray[Any]":

@@ -4,7 +4,7 @@ import codecs
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,12 @@ from rich.table import Table
 
 from mlops_pipeline.cli import INTERRUPTED, NOT_AS_IT_SHOULD_BE
 from mlops_pipeline.cli.context import Context, load_context, typed
+
+if TYPE_CHECKING:
+    from mlops_pipeline.catalog.registry import RegisteredModel
+    from mlops_pipeline.cli.runs import Outcome
+    from mlops_pipeline.delivery.publishing import Published
+    from mlops_pipeline.delivery.references import ModelRef
 
 app = typer.Typer(
     help="Build a serving platform, train and deploy models, and verify their predictions.",
@@ -34,6 +40,23 @@ _AcceptRefused = Annotated[
     typer.Option(
         "--accept-refused", help="Deploy the artifact although checks refuse it; it stays marked."
     ),
+]
+_AcceptUnevaluated = Annotated[
+    bool,
+    typer.Option(
+        "--accept-unevaluated",
+        help="Deploy the artifact although it was published without a hold-out set.",
+    ),
+]
+_OfModel = Annotated[str, typer.Option("--model", help="Name of the model in the catalog.")]
+_Holdout = Annotated[
+    Path | None,
+    typer.Option(
+        "--holdout", help="Hold-out set, .npz or .csv; default: the dataset of the model."
+    ),
+]
+_Unevaluated = Annotated[
+    bool, typer.Option("--unevaluated", help="Publish it without evaluating it.")
 ]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
@@ -63,6 +86,7 @@ def up(
             help="Deploy the named models once, even if they are less accurate than before.",
         ),
     ] = False,
+    accept_unevaluated: _AcceptUnevaluated = False,  # noqa: FBT002
     recreate: Annotated[  # noqa: FBT002
         bool,
         typer.Option(
@@ -86,7 +110,12 @@ def up(
     context = load_context()
     screen = quiet_console()
     options = Options(
-        targets or (), force=force, accept_worse=accept_worse, recreate=recreate, unpin=unpin
+        targets or (),
+        force=force,
+        accept_worse=accept_worse,
+        accept_unevaluated=accept_unevaluated,
+        recreate=recreate,
+        unpin=unpin,
     )
     try:
         outcome = run_everything(context, options, console=screen)
@@ -257,8 +286,7 @@ def rollback(
 ) -> None:
     """Deploy an earlier artifact and pin it: no later run replaces it until `unpin`."""
     from mlops_pipeline.cli.rollback import describe_served, roll_back
-    from mlops_pipeline.cli.runs import quiet_console, show_outcome
-    from mlops_pipeline.delivery.deploying import url_of
+    from mlops_pipeline.cli.runs import quiet_console
 
     context, screen = load_context(), quiet_console()
     registered = context.model(model)
@@ -269,6 +297,21 @@ def rollback(
     except KeyboardInterrupt:
         screen.print(f"interrupted; {describe_served(context, registered)}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
+    _show_pinned(context, registered, ref, outcome, screen)
+
+
+def _show_pinned(
+    context: Context,
+    registered: "RegisteredModel",
+    ref: "ModelRef",
+    outcome: "Outcome",
+    screen: Console,
+) -> None:
+    """Print which artifact answers after a rollback or `deploy`."""
+    from mlops_pipeline.cli.rollback import describe_served
+    from mlops_pipeline.cli.runs import show_outcome
+    from mlops_pipeline.delivery.deploying import url_of
+
     served = "" if outcome.succeeded else describe_served(context, registered)
     show_outcome(outcome, screen, next_step=served)
     url = url_of(registered.spec, context.platform)
@@ -281,6 +324,142 @@ def rollback(
     )
     if outcome.problems:
         raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+
+
+@app.command()
+def deploy(
+    model: _Model,
+    digest: Annotated[
+        str | None,
+        typer.Option(
+            "--digest",
+            help="Start of the artifact's digest; default: the artifact that was published last.",
+        ),
+    ] = None,
+    accept_refused: _AcceptRefused = False,  # noqa: FBT002
+    accept_unevaluated: _AcceptUnevaluated = False,  # noqa: FBT002
+) -> None:
+    """Deploy a published artifact and pin it: no later run replaces it until `unpin`."""
+    from mlops_pipeline.cli.rollback import deploy_artifact, describe_served
+    from mlops_pipeline.cli.runs import quiet_console
+
+    context, screen = load_context(), quiet_console()
+    registered = context.model(model)
+    try:
+        ref, outcome = deploy_artifact(
+            context,
+            registered,
+            digest,
+            accept_refused=accept_refused,
+            accept_unevaluated=accept_unevaluated,
+            console=screen,
+        )
+    except KeyboardInterrupt:
+        screen.print(f"interrupted; {describe_served(context, registered)}", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    _show_pinned(context, registered, ref, outcome, screen)
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder with the model's files.")],
+    model: _OfModel,
+    holdout: _Holdout = None,
+    unevaluated: _Unevaluated = False,  # noqa: FBT002
+) -> None:
+    """Store a model that was trained elsewhere as an artifact, and evaluate its checks."""
+    from mlops_pipeline.cli.publishing import publish_folder
+
+    context = load_context()
+    registered = context.model(model)
+    published = publish_folder(
+        context,
+        registered,
+        folder,
+        holdout=holdout,
+        is_unevaluated=unevaluated,
+        console=Console(stderr=True),
+    )
+    _show_published(published, registered)
+
+
+@app.command("import")
+def import_model(
+    uri: Annotated[
+        str,
+        typer.Argument(help="gs://, s3://, http://, https://, file:// or a path; also an archive."),
+    ],
+    model: _OfModel,
+    holdout: _Holdout = None,
+    unevaluated: _Unevaluated = False,  # noqa: FBT002
+    sha256: Annotated[
+        str, typer.Option("--sha256", help="Required SHA-256 of what is fetched.")
+    ] = "",
+    from_platform: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option("--from-platform", help="Read s3:// from the platform's own object store."),
+    ] = False,
+) -> None:
+    """Fetch a model that was trained elsewhere, and publish it."""
+    from mlops_pipeline.cli.publishing import import_uri
+
+    context = load_context()
+    registered = context.model(model)
+    published = import_uri(
+        context,
+        registered,
+        uri,
+        holdout=holdout,
+        is_unevaluated=unevaluated,
+        sha256=sha256,
+        from_platform=from_platform,
+        console=console,
+    )
+    _show_published(published, registered)
+
+
+def _show_published(published: "Published", registered: "RegisteredModel") -> None:
+    from mlops_pipeline.cli.publishing import describe
+
+    for line in describe(published, registered):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if published.unmet:
+        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the model; the file is NAME.py.")],
+    task: Annotated[
+        str, typer.Option("--task", help="classification, regression or custom.")
+    ] = "classification",
+    framework: Annotated[
+        str, typer.Option("--framework", help="Name of a framework, such as sklearn.")
+    ] = "sklearn",
+    trained_elsewhere: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--trained-elsewhere", help="A model that is only published: without a training."
+        ),
+    ] = False,
+) -> None:
+    """Write a model file to start from into the working directory."""
+    from mlops_pipeline.catalog.starting import write_start
+
+    path = write_start(
+        name,
+        task=task,
+        framework=framework,
+        folder=Path.cwd(),
+        is_trained_elsewhere=trained_elsewhere,
+    )
+    console.print(
+        f'wrote {path.name}; add it to `models` in mlops.toml (models = ["{path.name}"]), and run '
+        f"`mlops-pipeline up {name}`",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
 
 
 @app.command()
@@ -317,7 +496,12 @@ def apply(
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
     """Deploy your own SeldonDeployment manifests, in the order of the file."""
-    from mlops_pipeline.delivery.applying import Judging, apply_manifest, check_manifest
+    from mlops_pipeline.delivery.applying import (
+        Judging,
+        apply_manifest,
+        check_manifest,
+        unproved,
+    )
     from mlops_pipeline.platforms.seldon import parse_manifests
     from mlops_pipeline.resources.turn import turn
 
@@ -332,6 +516,13 @@ def apply(
             path = f"{manifest.namespace}/{manifest.name}"
             url = f"{context.platform.gateway_url()}/seldon/{path}"
             console.print(f"{path} {change.action}: {url}", soft_wrap=True)
+            for uri in unproved(manifest):
+                console.print(
+                    f"warning: {uri} is not proved: it has no manifest, so no check was evaluated "
+                    "and the answers have no digest. To prove it, run `mlops-pipeline import "
+                    f"{uri} --model NAME`",
+                    soft_wrap=True,
+                )
             if model := context.find_deployed_by(manifest):
                 console.print(
                     f"warning: {path} is the deployment of the model {model.name}. The next run of "

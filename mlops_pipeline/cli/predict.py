@@ -124,7 +124,7 @@ def _row_of_holdout(context: Context, model: RegisteredModel) -> "ArrayLike":
             f"the deployment of {model.name} does not serve an artifact of this model, so there is "
             "no example row; pass one with --row"
         )
-    return context.artifacts.holdout(deployed).x[:1]
+    return context.artifacts.proof_rows(deployed).x[:1]
 
 
 def table_of(spec: ModelSpec, reply: Reply) -> Table:

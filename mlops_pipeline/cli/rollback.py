@@ -1,4 +1,6 @@
-"""`rollback` and `unpin`: which artifact a model serves, whatever its inputs bring."""
+"""`rollback`, `deploy` and `unpin`: which artifact a model serves, whatever its inputs bring."""
+
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -7,7 +9,7 @@ from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.instance import instance_for_run
 from mlops_pipeline.cli.runs import Order, Outcome, execute
 from mlops_pipeline.cli.up import say_waiting
-from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
+from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, PipelineError
 from mlops_pipeline.delivery.choosing import choose_named
 from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
@@ -31,35 +33,95 @@ def roll_back(
         RefusedError: blocking checks refuse the artifact, and that is not accepted.
         ConfigurationError: a refused one is accepted that is not named.
     """
-    from mlops_pipeline.assets.keys import model_key
-    from mlops_pipeline.automation.jobs import lifecycle_job_name
-
     if accept_refused and digest is None:
         raise ConfigurationError(
             "--accept-refused requires the digest of an artifact; run "
             f"`mlops-pipeline models {model.name}` to list the digests"
         )
+    return _pin(
+        context,
+        model,
+        lambda judge: previous_good(model.spec, judge).digest if digest is None else digest,
+        command="rollback",
+        accepts={"accept_refused": accept_refused},
+        console=console,
+    )
+
+
+def deploy_artifact(
+    context: Context,
+    model: RegisteredModel,
+    digest: str | None,
+    *,
+    accept_refused: bool,
+    accept_unevaluated: bool,
+    console: Console,
+) -> tuple[ModelRef, Outcome]:
+    """Deploy and pin the artifact whose digest starts with `digest`, or the one published last.
+
+    Raises:
+        NotFoundError: there is no such artifact, or none was published.
+        RefusedError: blocking checks refuse the artifact, or it is unevaluated, and that is not
+            accepted.
+    """
+
+    def choose(judge: Judge) -> str:
+        found = judge.artifacts.find_published(model.name)
+        if digest is not None:
+            return digest
+        if found is None:
+            raise NotFoundError(
+                f"could not deploy {model.name}: no artifact of it was published. Run "
+                f"`mlops-pipeline publish FOLDER --model {model.name}`, name an artifact of "
+                f"`mlops-pipeline models {model.name}` with --digest, or train one with "
+                f"`mlops-pipeline up {model.name}`"
+            )
+        return found.digest
+
+    accepts = {"accept_refused": accept_refused, "accept_unevaluated": accept_unevaluated}
+    return _pin(context, model, choose, command="deploy", accepts=accepts, console=console)
+
+
+def _pin(
+    context: Context,
+    model: RegisteredModel,
+    choose: Callable[[Judge], str],
+    *,
+    command: str,
+    accepts: dict[str, bool],
+    console: Console,
+) -> tuple[ModelRef, Outcome]:
+    """Deploy and pin the artifact whose digest starts with what `choose` returns."""
+    from mlops_pipeline.assets.keys import model_key
+    from mlops_pipeline.automation.jobs import lifecycle_job_name
+
     turn = instance_for_run(
         context.settings,
-        purpose=f"roll {model.name} back",
+        purpose=f"{command} {model.name}",
         on_wait=lambda who: say_waiting(who, console),
         during_training=True,
     )
     with turn as instance:
-        judge = Judge(context.platform, by=typed("rollback"))
-        prefix = previous_good(model.spec, judge).digest if digest is None else digest
-        ref = choose_named(model.spec, judge, prefix=prefix, accept_refused=accept_refused).ref
+        judge = Judge(context.platform, by=typed(command))
+        chosen = choose_named(
+            model.spec,
+            judge,
+            prefix=choose(judge),
+            accept_refused=accepts["accept_refused"],
+            accept_unevaluated=accepts.get("accept_unevaluated", False),
+        )
         parts = ("deployment", "predictions")
         keys = [model_key(context.platform.name, model.name, part) for part in parts]
-        config = {"artifact": ref.digest, "accept_refused": accept_refused}
         order = Order(
-            command=f"rollback {model.name} {ref.digest[:12]}",
+            command=f"{command} {model.name} {chosen.ref.digest[:12]}",
             job=lifecycle_job_name(model.name),
             keys=keys,
             models=[model.name],
-            config={"__".join(keys[0].path): {"config": config}},
+            config={
+                "__".join(keys[0].path): {"config": {"artifact": chosen.ref.digest, **accepts}}
+            },
         )
-        return ref, execute(context, order, instance=instance, console=console)
+        return chosen.ref, execute(context, order, instance=instance, console=console)
 
 
 def unpin(context: Context, model: RegisteredModel) -> Desired | None:

@@ -390,6 +390,6 @@ def _write_example(context: Context, model: RegisteredModel, digest: str, file: 
     if model.spec.example:
         request = json.dumps({"data": {"ndarray": [model.spec.example]}})
     else:
-        holdout: Holdout = context.artifacts.holdout(ref_to(model.name, digest))
+        holdout: Holdout = context.artifacts.proof_rows(ref_to(model.name, digest))
         request = example_request(holdout)
     write_if_changed(file, request)

@@ -29,6 +29,7 @@ class Options:
     force: bool = False
     """Train even if nothing changed."""
     accept_worse: bool = False
+    accept_unevaluated: bool = False
     recreate: bool = False
     """First create the cluster again if it differs in something that cannot be updated."""
     unpin: bool = False
@@ -38,6 +39,7 @@ class Options:
         given = {
             "--force": self.force,
             "--accept-worse": self.accept_worse,
+            "--accept-unevaluated": self.accept_unevaluated,
             "--recreate": self.recreate,
             "--unpin": self.unpin,
         }
@@ -108,10 +110,13 @@ def _refuse(context: Context, options: Options) -> None:
         raise ConfigurationError(
             "; ".join(context.describe_unknown(target, known) for target in unknown)
         )
-    if options.accept_worse and not _named_models(context, targets):
-        raise ConfigurationError("--accept-worse requires the name of a model")
-    if options.unpin and not _named_models(context, targets):
-        raise ConfigurationError("--unpin requires the name of a model")
+    for option, is_given in (
+        ("--accept-worse", options.accept_worse),
+        ("--accept-unevaluated", options.accept_unevaluated),
+        ("--unpin", options.unpin),
+    ):
+        if is_given and not _named_models(context, targets):
+            raise ConfigurationError(f"{option} requires the name of a model")
     if options.recreate and platform.name != "kind":
         raise ConfigurationError(f"the platform {platform.name} has no cluster to recreate")
 
@@ -156,16 +161,21 @@ def _chosen_models(context: Context, targets: Sequence[str]) -> list[str]:
 
 def _config(context: Context, options: Options) -> dict[str, object]:
     """Return step → config."""
-    from mlops_pipeline.assets.checks import ACCEPT_WORSE, op_name
+    from mlops_pipeline.assets.checks import ACCEPT_UNEVALUATED, ACCEPT_WORSE, op_name
     from mlops_pipeline.assets.keys import model_key
 
     steps: dict[str, object] = {}
+    given_to_checks = {
+        ACCEPT_WORSE: options.accept_worse,
+        ACCEPT_UNEVALUATED: options.accept_unevaluated,
+    }
+    accepted = {field: True for field, is_given in given_to_checks.items() if is_given}
     for name in _chosen_models(context, options.targets):
         model = model_key(context.platform.name, name, "model")
         deployment = model_key(context.platform.name, name, "deployment")
         given = {
             "__".join(model.path): {"force": True} if options.force else {},
-            op_name(model): {ACCEPT_WORSE: True} if options.accept_worse else {},
+            op_name(model): accepted,
             "__".join(deployment.path): {"unpin": True} if options.unpin else {},
         }
         steps |= {step: {"config": config} for step, config in given.items() if config}

@@ -54,6 +54,8 @@ class _Part:
     """Upstream's URL, which is recorded."""
     address: str
     """URL that is downloaded: the same, or the mirror's."""
+    most_bytes: int | None = None
+    """Maximum size of the file; None: any."""
 
     @property
     def size(self) -> int:
@@ -138,6 +140,21 @@ class Downloads:
             self._compare(part, sha256)
             part.settle(target)
 
+    def bring(self, url: str, target: Path, *, most_bytes: int) -> None:
+        """Download `url` to the new file `target`, whatever its digest is.
+
+        Raises:
+            ConfigurationError: the server does not have it, it is larger than `most_bytes`, or the
+                disk has too little space.
+            UnavailableError: the download failed.
+        """
+        address = self._address(url)
+        part = _Part(target.with_name(f".{target.name}.part"), url, address, most_bytes)
+        with _disk(target), metered(target.name, address=_shown(address)) as meter:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._bring(part, meter)
+            part.settle(target)
+
     def read(self, url: str) -> str:
         """Return the text at `url`, of at most 64 MiB; it is downloaded once.
 
@@ -175,7 +192,8 @@ class Downloads:
         if not self._mirror:
             return url
         parts = urlsplit(url)
-        return f"{self._mirror}/{parts.netloc}{parts.path}"
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{self._mirror}/{parts.netloc}{parts.path}{query}"
 
     def _bring(self, part: _Part, meter: Meter) -> None:
         def attempt(client: "httpx.Client") -> str | None:
@@ -200,6 +218,7 @@ class Downloads:
             part.discard()
             part.note(answer)
         total = _total(answer, begin)
+        _refuse_size(part, total or begin)
         _require_space(part.path, (total or begin) - begin)
         pace = _Pace(self._clock)
         with part.path.open("ab") as file:
@@ -207,6 +226,7 @@ class Downloads:
             for chunk in answer.iter_raw():
                 file.write(chunk)
                 done += len(chunk)
+                _refuse_size(part, done)
                 meter(done, total)
                 if (reason := pace.describe_slow(done)) is not None:
                     return reason
@@ -393,6 +413,16 @@ def _begin(answer: "httpx.Response") -> int:
 def _total(answer: "httpx.Response", begin: int) -> int | None:
     length = answer.headers.get("Content-Length", "")
     return begin + int(length) if length.isdigit() else None
+
+
+def _refuse_size(part: _Part, size: int) -> None:
+    if part.most_bytes is not None and size > part.most_bytes:
+        part.discard()
+        raise ConfigurationError(
+            f"could not download {_shown(part.address)}: it has {size} bytes or more, and the "
+            f"maximum is {part.most_bytes}; raise the setting `max_artifact_gigabytes` if it is "
+            "that large"
+        )
 
 
 def _require_space(path: Path, needed: int) -> None:

@@ -87,7 +87,7 @@ class ObjectStore:
     A store that `is_ours` is a process of this user: a request is sent only while no other user's
     program listens on its port. `patience` is the read timeout in seconds. `attempts` is the
     maximum number of attempts; if it is more than one, a request is retried for 20 s during an
-    outage.
+    outage. Proxies of the environment are used only with `uses_proxies`.
     """
 
     def __init__(
@@ -101,8 +101,10 @@ class ObjectStore:
         patience: float = 30.0,
         attempts: int = 4,
         is_ours: bool = False,
+        uses_proxies: bool = False,
     ) -> None:
         self.endpoint = endpoint
+        self._uses_proxies = uses_proxies
         self._is_ours = is_ours
         self._credentials = credentials
         self._region = region
@@ -120,6 +122,7 @@ class ObjectStore:
             self._patience,
             self._attempts,
             is_ours=self._is_ours,
+            uses_proxies=self._uses_proxies,
         )
 
     def ensure_bucket(self, bucket: str) -> bool:
@@ -337,6 +340,35 @@ def standard_credentials(profile: str = "") -> Credentials:
     return Credentials(key.access_key, key.secret_key, key.token or "")
 
 
+def users_store() -> ObjectStore:
+    """Return the S3 service that AWS's tools would use: its address, key and region.
+
+    They come from AWS_ENDPOINT_URL, AWS_PROFILE, AWS_ACCESS_KEY_ID … and ~/.aws.
+
+    Raises:
+        ConfigurationError: there is no key, or the configuration is invalid.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    key = standard_credentials()
+    try:
+        session = boto3.session.Session()
+        endpoint = session.client("s3").meta.endpoint_url
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(
+            f"could not read the configuration of AWS: {error}; correct AWS_ENDPOINT_URL, "
+            "AWS_PROFILE or ~/.aws/config"
+        ) from error
+    return ObjectStore(
+        endpoint,
+        key,
+        region=session.region_name or "us-east-1",
+        advise=lambda: "check AWS_ENDPOINT_URL and AWS_REGION",
+        uses_proxies=True,
+    )
+
+
 @contextmanager
 def _local_errors(verb: str, path: Path, *, name: str = "") -> Iterator[None]:
     """Translate errors of local files; network errors, which are OSErrors too, are unchanged.
@@ -378,6 +410,7 @@ def _client(
     attempts: int,
     *,
     is_ours: bool,
+    uses_proxies: bool,
 ) -> "S3Client":
     """Return one client per endpoint and key in this process: creating one takes 0.4 s."""
     import boto3
@@ -395,7 +428,7 @@ def _client(
             read_timeout=patience,
             retries={"mode": "standard", "total_max_attempts": attempts},
             s3={"addressing_style": "path"},
-            proxies={},
+            proxies=None if uses_proxies else {},
         ),
     )
     if is_ours:

@@ -15,7 +15,7 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.rolling_back import find_refusals, refused
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
-from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment, is_elsewhere
 from mlops_pipeline.serving.artifact import (
     MANIFEST,
     ArtifactError,
@@ -69,10 +69,12 @@ def check_manifest(
     What was never judged on the facts of now is judged, as by a rollback. Deploys nothing.
 
     Raises:
-        InvalidManifestError: its implementation does not serve the artifact's framework.
+        InvalidManifestError: its implementation does not serve the artifact's framework, or the
+            platform's servers cannot read the modelUri.
         IntegrityError: the artifact is not the one that its folder is named by.
         RefusedError: blocking checks refuse the artifact, and that is not accepted.
     """
+    _require_readable(deployment, platform)
     if (store := find_store(platform)) is None:
         return {}
     judge, specs = Judge(platform, by=judging.by), {spec.name: spec for spec in judging.models}
@@ -87,6 +89,25 @@ def check_manifest(
         if refusals:
             accepted[ref] = refusals
     return accepted
+
+
+def unproved(deployment: SeldonDeployment) -> list[str]:
+    """Return the modelUris of a manifest that are read from elsewhere: nobody proves what answers.
+
+    There is no artifact's manifest to compare them with, and no digest in the answers.
+    """
+    uris = (predictor.graph.model_uri for predictor in deployment.spec.predictors)
+    return [uri for uri in uris if is_elsewhere(uri)]
+
+
+def _require_readable(deployment: SeldonDeployment, platform: Platform) -> None:
+    if platform.reads_elsewhere or not (found := unproved(deployment)):
+        return
+    raise InvalidManifestError(
+        f"could not apply {deployment.namespace}/{deployment.name}: the platform {platform.name} "
+        f"reads models only from its object store, and not {', '.join(found)}; run "
+        f"`mlops-pipeline import {found[0]} --model NAME`. Nothing was changed"
+    )
 
 
 def delete_deployment(name: str, *, namespace: str, platform: Platform, by: str) -> None:
@@ -104,6 +125,8 @@ def delete_deployment(name: str, *, namespace: str, platform: Platform, by: str)
 def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects) -> ModelRef | None:
     """Return the artifact of ours that a predictor serves, after a look at its manifest."""
     graph = predictor.graph
+    if is_elsewhere(graph.model_uri):
+        return None
     uri = graph.model_uri.rstrip("/")
     manifest = _find_manifest(store, uri)
     where = f"{deployment.namespace}/{deployment.name}, predictor {predictor.name}"

@@ -5,6 +5,7 @@ Bucket `models`::
     <model>/<digest>/…                what the servers load; manifest.json is written last
     <model>/evaluations/<digest>/…    hold-out set with offline scores, plots, evidence
     <model>/inputs/<digest>.json      which artifact a training with these inputs made
+    <model>/inputs/published.json     which artifact was published last that was trained elsewhere
     <model>/verdicts/<digest>/…       what was found out about it, see `verdicts`
 """
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.clients.errors import (
     DAMAGES,
+    ConfigurationError,
     ConflictError,
     IntegrityError,
     NotFoundError,
@@ -33,6 +35,7 @@ from mlops_pipeline.serving.artifact import (
     MANIFEST,
     ArtifactError,
     Manifest,
+    describe_excess,
     parse_manifest,
     verify,
 )
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BUCKET = "models"
+_PUBLISHED = "published"
 _log = logging.getLogger(__name__)
 _DIGEST_LENGTH = 64
 _URI = re.compile(rf"s3://{BUCKET}/(?P<name>[^/]+)/(?P<digest>[0-9a-f]{{{_DIGEST_LENGTH}}})")
@@ -124,7 +128,7 @@ class ArtifactStore:
         self._put_manifest(ref, manifest)
         self._store.put(
             BUCKET,
-            f"{ref.name}/inputs/{manifest.inputs_digest}.json",
+            f"{ref.name}/inputs/{manifest.inputs_digest or _PUBLISHED}.json",
             json.dumps({"digest": ref.digest}).encode(),
         )
         return ref
@@ -157,6 +161,10 @@ class ArtifactStore:
         except DAMAGES:
             return None
         return ref if ref is not None and self.exists(ref) else None
+
+    def find_published(self, name: str) -> ModelRef | None:
+        """Return the artifact that was published last and trained elsewhere, if it is whole."""
+        return self.find_by_inputs(name, inputs_digest=_PUBLISHED)
 
     def size(self, ref: ModelRef) -> int:
         """Return the bytes that a server downloads."""
@@ -201,11 +209,16 @@ class ArtifactStore:
 
         Raises:
             NotFoundError: there is no such artifact.
+            ConfigurationError: the disk has too little space for it; nothing was downloaded.
             IntegrityError: a file is missing, changed or extra; names each.
         """
         self.manifest(ref)
         prefix = f"{ref.name}/{ref.digest}/"
-        for key in self._store.sizes(BUCKET, prefix):
+        sizes = self._store.sizes(BUCKET, prefix)
+        total = sum(sizes.values())
+        if reason := describe_excess(total, folder, most=total):
+            raise ConfigurationError(f"could not download {ref.uri} to {folder}: {reason}")
+        for key in sizes:
             self._store.download(BUCKET, key, folder / key.removeprefix(prefix))
         try:
             return verify(folder)
@@ -243,12 +256,16 @@ class ArtifactStore:
 
     def holdout(self, ref: ModelRef) -> Holdout:
         """Return the artifact's hold-out set, its bytes checked against the manifest."""
-        import numpy as np
+        return _read_holdout(self.evaluation_file(ref, evaluating.HOLDOUT))
 
-        from mlops_pipeline.serving.cells import unpack
+    def proof_rows(self, ref: ModelRef) -> Holdout:
+        """Return the rows that prove a server: the hold-out set, or the row of an unevaluated one.
 
-        with np.load(io.BytesIO(self.evaluation_file(ref, evaluating.HOLDOUT))) as arrays:
-            return Holdout(unpack("x", arrays), arrays["y"], arrays["scores"])
+        The targets of an unevaluated artifact are NaN: nobody knows them.
+        """
+        is_unevaluated = evaluating.PROBE in self.manifest(ref).evaluation
+        name = evaluating.PROBE if is_unevaluated else evaluating.HOLDOUT
+        return _read_holdout(self.evaluation_file(ref, name))
 
     def evaluation_file(self, ref: ModelRef, name: str) -> bytes:
         """Return a file of the evaluation.
@@ -334,3 +351,15 @@ class ArtifactStore:
 
 def _evaluation_key(ref: ModelRef, name: str) -> str:
     return f"{ref.name}/evaluations/{ref.digest}/{name}"
+
+
+def _read_holdout(content: bytes) -> Holdout:
+    """Return the rows in an .npz; without targets, these are NaN."""
+    import numpy as np
+
+    from mlops_pipeline.serving.cells import unpack
+
+    with np.load(io.BytesIO(content)) as arrays:
+        x = unpack("x", arrays)
+        y = arrays["y"] if "y" in arrays else np.full(len(x), np.nan)
+        return Holdout(x, y, arrays["scores"])

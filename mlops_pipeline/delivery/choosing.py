@@ -26,7 +26,14 @@ class Choice:
     """Whether a person asked for it in place of the pinned one."""
 
 
-def choose_named(spec: ModelSpec, judge: Judge, *, prefix: str, accept_refused: bool) -> Choice:
+def choose_named(
+    spec: ModelSpec,
+    judge: Judge,
+    *,
+    prefix: str,
+    accept_refused: bool,
+    accept_unevaluated: bool = False,
+) -> Choice:
     """Return the artifact whose digest starts with `prefix`, to be pinned.
 
     Raises:
@@ -34,7 +41,9 @@ def choose_named(spec: ModelSpec, judge: Judge, *, prefix: str, accept_refused: 
         RefusedError: blocking checks refuse it, and nobody accepts that.
     """
     ref = find_artifact(judge.artifacts, spec.name, prefix=prefix)
-    accepted = require_good(spec, ref, judge, accept_refused=accept_refused)
+    accepted = require_good(
+        spec, ref, judge, accept_refused=accept_refused, accept_unevaluated=accept_unevaluated
+    )
     return Choice(ref, is_pinned=True, accepted=accepted)
 
 

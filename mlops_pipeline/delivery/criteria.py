@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mlops_pipeline.catalog import tasks
+from mlops_pipeline.catalog import evaluating, tasks
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec
 from mlops_pipeline.catalog.tasks import Metric
 from mlops_pipeline.clients.errors import ConflictError, IntegrityError, NotFoundError
@@ -16,7 +16,7 @@ from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.judging import Criterion, Facts, Judge, Verdict
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.trials import compare_with
-from mlops_pipeline.delivery.verdicts import COMPARED_WITH, PLACE, standing
+from mlops_pipeline.delivery.verdicts import COMPARED_WITH, PLACE, UNEVALUATED, standing
 from mlops_pipeline.delivery.verification import check_skew
 
 NOT_WORSE = "not_worse_than_deployed"
@@ -102,6 +102,15 @@ def schema_problems(spec: DatasetSpec, profile: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def describe_holdout_problems(spec: ModelSpec, profile: Mapping[str, Any]) -> list[str]:
+    """Return what of a hold-out set is not as the spec says; `profile` is that of its rows."""
+    split = {"hold-out": profile}
+    problems = schema_problems(spec.dataset, split)
+    if profile["missing"]:
+        problems.append(f"hold-out: {profile['missing']} values are missing or infinite")
+    return problems + spec.task.target_check(spec.dataset).find_problems(split)
+
+
 def model_criteria(spec: ModelSpec) -> tuple[Criterion, ...]:
     """Return what must hold of an artifact; no bad model reaches users."""
     return (*own_criteria(spec), _not_worse(spec))
@@ -120,8 +129,20 @@ def required_checks(spec: ModelSpec) -> tuple[str, ...]:
 def _reaches(spec: ModelSpec, metric: Metric) -> Criterion:
     limit = spec.thresholds.limits[metric.name]
 
+    measured = {f"{'min' if metric.higher_is_better else 'max'}_{metric.name}": repr(limit)}
+
+    def facts(judge: Judge, ref: ModelRef) -> Facts:
+        return measured | ({UNEVALUATED: "true"} if is_unevaluated(judge, ref) else {})
+
     def decide(judge: Judge, ref: ModelRef) -> Verdict:
         manifest = judge.artifacts.manifest(ref)
+        if evaluating.PROBE in manifest.evaluation:
+            return Verdict(
+                passed=False,
+                description=f"{UNEVALUATED}: it was published without a hold-out set, so its "
+                f"{metric.label} is unknown. Publish it again with `--holdout FILE`, or accept it "
+                "with --accept-unevaluated",
+            )
         value = manifest.metrics.get(metric.name)
         if value is None:
             if (task := tasks.recorded(manifest.task)) != spec.task.name:
@@ -147,11 +168,17 @@ def _reaches(spec: ModelSpec, metric: Metric) -> Criterion:
     return Criterion(
         threshold_check(metric),
         f"{describe_limit(metric, limit)} on the hold-out set.",
-        lambda _judge, _ref: {
-            f"{'min' if metric.higher_is_better else 'max'}_{metric.name}": repr(limit)
-        },
+        facts,
         decide,
     )
+
+
+def is_unevaluated(judge: Judge, ref: ModelRef) -> bool:
+    """Return whether the artifact was published without a hold-out set."""
+    try:
+        return evaluating.PROBE in judge.artifacts.manifest(ref).evaluation
+    except (NotFoundError, IntegrityError):  # Another criterion refuses it.
+        return False
 
 
 def threshold_check(metric: Metric) -> str:
@@ -168,7 +195,7 @@ def _not_worse(spec: ModelSpec) -> Criterion:
     allowed, metric = spec.max_loss, spec.metric
 
     def facts(judge: Judge, ref: ModelRef) -> Facts:
-        reference = _find_reference(spec, judge, ref)
+        reference = None if is_unevaluated(judge, ref) else _find_reference(spec, judge, ref)
         return {
             COMPARED_WITH: reference.digest if reference else "",
             PLACE: place_for(spec, judge.platform),
@@ -176,6 +203,8 @@ def _not_worse(spec: ModelSpec) -> Criterion:
         }
 
     def decide(judge: Judge, ref: ModelRef) -> Verdict:
+        if is_unevaluated(judge, ref):
+            return Verdict(passed=True, description="unevaluated, so it was not compared")
         reference = _find_reference(spec, judge, ref)
         if reference is None:
             return Verdict(

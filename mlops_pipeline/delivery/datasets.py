@@ -126,7 +126,7 @@ class DatasetStore:
         return found if isinstance(found, dict) else None
 
     def _find(self, name: str, digest: str) -> Snapshot | None:
-        ref = _ref(name, digest)
+        ref = ref_to(name, digest)
         profile = self._find_record(f"{name}/{digest}/{worker.PROFILE}")
         size = self._store.sizes(BUCKET, key := _data_key(ref)).get(key)
         if profile is None or size is None:
@@ -159,7 +159,7 @@ class DatasetStore:
                     on_line=worker_context.on_line,
                 )
             data, profile = folder / worker.DATA, (folder / worker.PROFILE).read_bytes()
-            ref = _ref(model.name, sha256_of(data))
+            ref = ref_to(model.name, sha256_of(data))
             change = self._publish(ref, Path(folder))
             self._store.put(
                 BUCKET,
@@ -191,7 +191,8 @@ class DatasetStore:
         return "unchanged" if is_whole else "repaired"
 
 
-def _ref(name: str, digest: str) -> DatasetRef:
+def ref_to(name: str, digest: str) -> DatasetRef:
+    """Return the reference to a snapshot."""
     return DatasetRef(name, f"s3://{BUCKET}/{name}/{digest}", digest)
 
 

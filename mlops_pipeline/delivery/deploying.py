@@ -153,7 +153,7 @@ def deploy(
         FatalStateError: its server cannot become ready, or it answers other scores.
         UnavailableError: it did not answer in time.
     """
-    holdout = artifacts.holdout(ref)
+    holdout = artifacts.proof_rows(ref)
     state, server = DesiredState(spec, platform), spec.server
     # A pin that is set after this is a change by somebody else.
     previous = platform.deployments.find(server.deployment, namespace=server.namespace)

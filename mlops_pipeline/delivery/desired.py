@@ -239,7 +239,8 @@ def _find_waiting(spec: ModelSpec, platform: Platform, pinned: str) -> str:
     since = next((a.created for a in stored if a.ref.digest == pinned), "")
     later = [a.ref.digest for a in stored if a.created > since and a.ref.digest != pinned]
     known = VerdictLog(platform.object_store()).standings(spec.name) if later else {}
-    return next((d for d in later if d not in known or known[d].state != "refused"), "")
+    barred = ("refused", "unevaluated")
+    return next((d for d in later if d not in known or known[d].state not in barred), "")
 
 
 def _parse(data: bytes, uri: str) -> Desired:

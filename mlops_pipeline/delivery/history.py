@@ -10,6 +10,7 @@ from mlops_pipeline.delivery.artifacts import find_ref, ref_to
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verdicts import (
     Acceptance,
+    AcceptanceKind,
     ServingEnded,
     ServingStarted,
     VerdictLog,
@@ -102,8 +103,13 @@ def record_acceptance(ref: ModelRef, refusals: Refusals, *, log: VerdictLog, by:
     Raises:
         UnavailableError: the object store did not take it.
     """
-    if refusals.keys() - standing(log.entries(ref)).accepted_refusals:
-        log.append(ref, Acceptance("refused", refusals, by))
+    known = standing(log.entries(ref))
+    if refusals.keys() - known.accepted_refusals:
+        is_unevaluated = all(
+            check in known.judged and known.judged[check].is_unevaluated for check in refusals
+        )
+        kind: AcceptanceKind = "unevaluated" if is_unevaluated else "refused"
+        log.append(ref, Acceptance(kind, refusals, by))
 
 
 def record_end(deployment: SeldonDeployment, *, platform: Platform, by: str) -> None:

@@ -23,10 +23,12 @@ from mlops_pipeline.delivery.verdicts import (
     COMPARED_WITH,
     READABLE,
     Acceptance,
+    AcceptanceKind,
     Entry,
     Judgement,
     VerdictLog,
     is_accepted_as_worse,
+    is_accepted_unevaluated,
 )
 from mlops_pipeline.platforms.platform import Platform
 
@@ -66,6 +68,8 @@ class Unmet:
     refused: bool
     """False: it was not evaluated on what decides now."""
     sentence: str
+    is_unevaluated: bool = False
+    """Whether it refuses only because the artifact has no hold-out set."""
 
     def describe(self) -> str:
         """Return the criterion and why it does not let pass."""
@@ -86,11 +90,17 @@ class Judge:
         self.log = VerdictLog(store)
 
     def evaluate(
-        self, criterion: Criterion, ref: DatasetRef | ModelRef, *, accepts_worse: bool = False
+        self,
+        criterion: Criterion,
+        ref: DatasetRef | ModelRef,
+        *,
+        accepts_worse: bool = False,
+        accepts_unevaluated: bool = False,
     ) -> Verdict:
         """Decide, and write the verdict down where it is news.
 
-        With `accepts_worse` a failed comparison with another artifact passes, once.
+        With `accepts_worse` a failed comparison with another artifact passes, once. With
+        `accepts_unevaluated` an artifact without a hold-out set passes, from now on.
 
         Raises:
             PipelineError: it could not be evaluated here and now (a store that does not answer, a
@@ -106,13 +116,29 @@ class Judge:
             criterion.name, verdict.passed, verdict.description, dict(facts), self.by
         )
         self._remember(ref, judgement)
-        if verdict.passed or not (accepts_worse and judgement.is_comparison):
-            return verdict
-        accepted = {criterion.name: verdict.description}
-        self.log.append(ref, Acceptance("worse", accepted, self.by))
+        if judgement.is_unevaluated and (accepts_unevaluated or self._is_accepted(judgement, ref)):
+            return self._accept("unevaluated", ref, judgement, verdict)
+        if accepts_worse and not verdict.passed and judgement.is_comparison:
+            return self._accept("worse", ref, judgement, verdict)
+        return verdict
+
+    def _is_accepted(self, judgement: Judgement, ref: DatasetRef | ModelRef) -> bool:
+        return is_accepted_unevaluated(judgement, self.log.entries(ref))
+
+    def _accept(
+        self,
+        kind: AcceptanceKind,
+        ref: DatasetRef | ModelRef,
+        judgement: Judgement,
+        verdict: Verdict,
+    ) -> Verdict:
+        """Write down that a person accepts what failed, and return that it passes."""
+        if kind == "worse" or not self._is_accepted(judgement, ref):
+            accepted = {judgement.check: verdict.description}
+            self.log.append(ref, Acceptance(kind, accepted, self.by))
         return Verdict(
             passed=True,
-            description=f"{verdict.description}; accepted once by --accept-worse",
+            description=f"{verdict.description}; accepted once by --accept-{kind}",
             metadata={**verdict.metadata, "accepted": True},
         )
 
@@ -157,7 +183,14 @@ class Judge:
             return Unmet(criterion.name, refused=False, sentence=_shown(ref, facts))
         if judgement.passed or is_accepted_as_worse(judgement, entries):
             return None
-        return Unmet(criterion.name, refused=True, sentence=judgement.sentence)
+        if is_accepted_unevaluated(judgement, entries):
+            return None
+        return Unmet(
+            criterion.name,
+            refused=True,
+            sentence=judgement.sentence,
+            is_unevaluated=judgement.is_unevaluated,
+        )
 
     def _remember(self, ref: DatasetRef | ModelRef, judgement: Judgement) -> None:
         """Write a judgement down, unless the last word on its check says the same."""

@@ -13,7 +13,11 @@ from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
 from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
 from mlops_pipeline.delivery.judging import Judge, Unmet
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.training import TrainingOrder, merge_hyperparameters
+from mlops_pipeline.delivery.training import (
+    TrainingOrder,
+    find_trained,
+    merge_hyperparameters,
+)
 from mlops_pipeline.platforms.layers import (
     Absent,
     Unknown,
@@ -38,9 +42,10 @@ class Step:
     action: str
     """keep, create, update, repair, load, train or deploy; decide: once what it needs is up;
     blocked: `up` cannot repair the layer, and the reason says what a person must do; refused: by a
-    blocking check, which the reason names; held: what it is built on is refused, or somebody else
-    made the deployment of that name; verify: its objects were written again, or a check was not
-    evaluated on what decides now: `up` does that first, and it may refuse."""
+    blocking check, which the reason names; unevaluated: published without a hold-out set; held:
+    what it is built on is refused, or somebody else made the deployment of that name; verify: its
+    objects were written again, or a check was not evaluated on what decides now: `up` does that
+    first, and it may refuse."""
     reason: str = ""
 
 
@@ -87,7 +92,9 @@ def plan_model(
     waiting = _unevaluated(known)
     dataset = _dataset(model, "verify" if waiting else "keep", waiting)
     order = TrainingOrder(model, snapshot.ref, merge_hyperparameters(model.spec, {}))
-    ref = judge.artifacts.find_by_inputs(model.name, inputs_digest=order.inputs_digest())
+    ref = find_trained(order, judge.artifacts)
+    if ref is None and not order.is_trained_here:
+        return [dataset, *_following(model, "held", "no artifact was published yet")]
     if ref is None:
         return [dataset, *_unknown(model, "no artifact of these inputs", platform=platform)]
     return [dataset, *_plan_artifact(model, ref, judge)]
@@ -114,8 +121,8 @@ def _plan_artifact(model: RegisteredModel, ref: ModelRef, judge: Judge) -> list[
     """Plan the model and its deployment where the artifact of the inputs exists."""
     known = judge.find_unmet(model_criteria(model.spec), ref)
     refusal, waiting = _refusal(known), _unevaluated(known, besides={MATCHES})
-    action, seen = ("refused", refusal) if refusal else _verified(model, ref, judge)
-    if action != "refused":
+    action, seen = (_refused_action(known), refusal) if refusal else _verified(model, ref, judge)
+    if action not in ("refused", "unevaluated"):
         if waiting:
             action, seen = "verify", f": {waiting}"
         return [
@@ -124,7 +131,7 @@ def _plan_artifact(model: RegisteredModel, ref: ModelRef, judge: Judge) -> list[
         ]
     deployed = deployed_ref(model.spec, judge.platform)
     stays = f"; {deployed.digest[:12]} keeps serving" if deployed else ""
-    held = f"{ref.digest[:12]} is refused: {seen}{stays}"
+    held = f"{ref.digest[:12]} is {action}: {seen}{stays}"
     return [
         Step(f"{model.name}/model", action, f"{ref.digest[:12]}: {seen}"),
         _plan_deployment(model, ref, platform=judge.platform, held=held),
@@ -134,6 +141,12 @@ def _plan_artifact(model: RegisteredModel, ref: ModelRef, judge: Judge) -> list[
 def _refusal(known: Iterable[Unmet]) -> str:
     """Return which criteria refuse it, by the verdicts that are known; empty if none does."""
     return "; ".join(f"{u.criterion}: {u.sentence}" for u in known if u.refused)
+
+
+def _refused_action(known: Iterable[Unmet]) -> str:
+    """Return how the artifact is refused: `unevaluated` if only its hold-out set is missing."""
+    only = all(u.is_unevaluated for u in known if u.refused)
+    return "unevaluated" if only else "refused"
 
 
 def _unevaluated(known: Iterable[Unmet], *, besides: Collection[str] = ()) -> str:

@@ -57,7 +57,10 @@ def previous_good(spec: ModelSpec, judge: Judge) -> ModelRef:
     seen = {}
     for ref in older:
         seen[ref] = stands = known.get(ref.digest, _NEVER_JUDGED)
-        if stands.state == "refused" or not (stands.passed or stands.served_by_right(place)):
+        barred = stands.state == "refused" or (
+            stands.state == "unevaluated" and not stands.is_accepted_although_refused
+        )
+        if barred or not (stands.passed or stands.served_by_right(place)):
             continue
         if not find_refusals(spec, ref, judge):
             return ref
@@ -83,16 +86,33 @@ def _describe_none(deployed: ModelRef, standings: dict[ModelRef, Standing]) -> s
     )
 
 
-def require_good(spec: ModelSpec, ref: ModelRef, judge: Judge, *, accept_refused: bool) -> Refusals:
+def require_good(
+    spec: ModelSpec,
+    ref: ModelRef,
+    judge: Judge,
+    *,
+    accept_refused: bool,
+    accept_unevaluated: bool = False,
+) -> Refusals:
     """Return what refuses an artifact and is accepted; nothing for one that may serve.
 
     Raises:
         RefusedError: blocking checks refuse it, and that is not accepted; names each.
     """
     refusals = find_refusals(spec, ref, judge)
-    if refusals and not accept_refused:
-        raise refused(ref, refusals)
-    return refusals
+    if not refusals or accept_refused:
+        return refusals
+    judged = standing(judge.log.entries(ref)).judged
+    if all(check in judged and judged[check].is_unevaluated for check in refusals):
+        if accept_unevaluated:
+            return refusals
+        raise RefusedError(
+            f"the artifact {ref.name} {ref.digest[:12]} is unevaluated: it was published without a "
+            "hold-out set, so its quality is unknown. Nothing was deployed. Publish it again with "
+            f"`--holdout FILE`, or run `mlops-pipeline deploy {ref.name} --digest "
+            f"{ref.digest[:12]} --accept-unevaluated`"
+        )
+    raise refused(ref, refusals)
 
 
 def find_refusals(spec: ModelSpec, ref: ModelRef, judge: Judge) -> Refusals:
@@ -105,7 +125,8 @@ def find_refusals(spec: ModelSpec, ref: ModelRef, judge: Judge) -> Refusals:
     refusals = {u.criterion: u.sentence for u in judge.judge_anew(own, ref)}
     known = standing(judge.log.entries(ref), place=place_for(spec, judge.platform))
     names = {criterion.name for criterion in own}
-    return refusals | {j.check: j.sentence for j in known.refusals if j.check not in names}
+    others = (j for j in known.refusals if j.check not in names and not j.is_unevaluated)
+    return refusals | {j.check: j.sentence for j in others}
 
 
 def refused(ref: ModelRef, refusals: Refusals) -> RefusedError:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.catalog.spec import Hyperparameters, ModelSpec
-from mlops_pipeline.clients.errors import CommandError, ConfigurationError
+from mlops_pipeline.catalog.spec import Hyperparameters, ModelSpec, trained_elsewhere
+from mlops_pipeline.clients.errors import CommandError, ConfigurationError, NotFoundError
 from mlops_pipeline.clients.process import OnLine
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore
@@ -20,6 +20,7 @@ from mlops_pipeline.delivery.datasets import DatasetStore, schema_part
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.working import WorkerContext, work
 from mlops_pipeline.serving.artifact import Manifest, Tensor, hash_files
+from mlops_pipeline.serving.frameworks import get_framework
 
 _DEFAULT = WorkerContext()
 
@@ -46,6 +47,11 @@ class TrainingOrder:
     model: RegisteredModel
     dataset: DatasetRef
     hyperparameters: Hyperparameters
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether the model's file trains it; otherwise its artifacts are published."""
+        return self.model.spec.train is not trained_elsewhere
 
     def inputs_digest(self) -> str:
         """Return the SHA-256 of dataset, task, hyper-parameters, code and library versions."""
@@ -95,14 +101,21 @@ def ensure_trained(
 ) -> Training:
     """Return the artifact of these inputs; train and publish it when there is none, or by `force`.
 
+    For a model that is trained elsewhere, it is the artifact that was published last.
+
     Raises:
+        NotFoundError: it is trained elsewhere, and no artifact was published.
         CommandError: the training failed or ran out of time; the end of its log.
         UnavailableError: the object store did not answer.
     """
-    name, inputs_digest = order.model.name, order.inputs_digest()
-    found = None if force else artifacts.find_by_inputs(name, inputs_digest=inputs_digest)
+    found = find_trained(order, artifacts) if not (force and order.is_trained_here) else None
     if found is not None:
         return Training(found, artifacts.manifest(found), seconds=None)
+    if not order.is_trained_here:
+        raise NotFoundError(
+            f"{order.model.name} is trained elsewhere, and no artifact of it was published; run "
+            f"`mlops-pipeline publish FOLDER --model {order.model.name}`"
+        )
     with temporary_folder("training") as folder:
         datasets.download(order.dataset, folder / worker.DATA)
         # Nobody else changes artifacts or layers during a training. So the artifact is stored even
@@ -111,11 +124,34 @@ def ensure_trained(
             start = time.monotonic()
             _train(order, folder, worker_context.on_line)
             seconds = time.monotonic() - start
-            manifest = _manifest(order, folder, inputs_digest, run_id)
+            manifest = _manifest(order, folder, order.inputs_digest(), run_id)
             ref = artifacts.publish(
                 manifest, files=folder / worker.MODEL, evaluation=folder / worker.EVALUATION
             )
     return Training(ref, manifest, seconds=seconds)
+
+
+def find_trained(order: TrainingOrder, artifacts: ArtifactStore) -> ModelRef | None:
+    """Return the artifact of these inputs, or the one published last; None if there is none."""
+    if not order.is_trained_here:
+        return artifacts.find_published(order.model.name)
+    return artifacts.find_by_inputs(order.model.name, inputs_digest=order.inputs_digest())
+
+
+def train_again(
+    order: TrainingOrder, *, datasets: DatasetStore, worker_context: WorkerContext = _DEFAULT
+) -> Manifest:
+    """Train, publish nothing, and return the manifest that the artifact would have.
+
+    Raises:
+        CommandError: the training failed or ran out of time; the end of its log.
+        UnavailableError: the object store did not answer.
+    """
+    with temporary_folder("training") as folder:
+        datasets.download(order.dataset, folder / worker.DATA)
+        with worker_context.without_turn():
+            _train(order, folder, worker_context.on_line)
+        return _manifest(order, folder, order.inputs_digest(), run_id="")
 
 
 def _train(order: TrainingOrder, folder: Path, on_line: OnLine) -> None:
@@ -143,8 +179,8 @@ def _manifest(order: TrainingOrder, folder: Path, inputs_digest: str, run_id: st
         framework=spec.framework,
         task=spec.task.name,
         files=hash_files(folder / worker.MODEL),
-        inputs=tuple(_tensor(t) for t in report["inputs"]),
-        outputs=tuple(_tensor(t) for t in report["outputs"]),
+        inputs=tensors(report["inputs"]),
+        outputs=tensors(report["outputs"]),
         output_names=spec.output_names,
         versions=report["versions"],
         dataset_digest=order.dataset.digest,
@@ -155,8 +191,11 @@ def _manifest(order: TrainingOrder, folder: Path, inputs_digest: str, run_id: st
         run_id=run_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         evaluation=hash_files(folder / worker.EVALUATION),
+        content_digest=report["content_digest"],
+        reproducible=get_framework(spec.framework).reproducible,
     )
 
 
-def _tensor(fields: Mapping[str, Any]) -> Tensor:
-    return Tensor(fields["name"], tuple(fields["shape"]), fields["datatype"])
+def tensors(described: Iterable[Mapping[str, Any]]) -> tuple[Tensor, ...]:
+    """Return the tensors that a report describes by `name`, `shape` and `datatype`."""
+    return tuple(Tensor(t["name"], tuple(t["shape"]), t["datatype"]) for t in described)

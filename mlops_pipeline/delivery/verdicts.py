@@ -25,6 +25,9 @@ COMPARED_WITH = "compared_with"
 """Fact of a judgement: the digest of the artifact that it was compared with; empty: with none."""
 PLACE = "place"
 """Fact of a judgement: where the artifact is to serve, for one that is about that place alone."""
+UNEVALUATED = "unevaluated"
+"""Fact of a judgement: the artifact was published without a hold-out set, so nothing is known of
+its quality."""
 READABLE = "verdicts_can_be_read"
 """Stands as the name of a check where an entry of the log is damaged: what it said may have been a
 refusal."""
@@ -57,12 +60,17 @@ class Judgement:
         """Whether it says how the artifact is beside another one, not how it is."""
         return bool(self.facts.get(COMPARED_WITH))
 
+    @property
+    def is_unevaluated(self) -> bool:
+        """Whether it failed only because there is no hold-out set."""
+        return not self.passed and bool(self.facts.get(UNEVALUATED))
+
     def is_about(self, place: str) -> bool:
         """Return whether it says something of serving at the place."""
         return self.facts.get(PLACE, place) == place
 
 
-AcceptanceKind = Literal["refused", "worse"]
+AcceptanceKind = Literal["refused", "worse", "unevaluated"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Acceptance:
     """A person has accepted a refused artifact, once."""
 
     kind: AcceptanceKind
-    """By `--accept-refused` or by `--accept-worse`."""
+    """By `--accept-refused`, by `--accept-worse` or by `--accept-unevaluated`."""
     checks: Mapping[str, str] = field(default_factory=dict)
     """The failed checks that were accepted, with the sentence of each."""
     by: str = ""
@@ -126,12 +134,16 @@ class Period:
     although_refused: bool
 
 
+State = Literal["unjudged", "passed", "refused", "unevaluated", "serving", "served"]
+
+
 @dataclass(frozen=True)
 class Standing:
     """What the log of one artifact or snapshot says of it, whatever the surroundings are now."""
 
-    state: Literal["unjudged", "passed", "refused", "serving", "served"]
-    """`unjudged`: a blocking check was never evaluated. `refused` stands before the others."""
+    state: "State"
+    """`unjudged`: a blocking check was never evaluated. `refused` stands before the others, then
+    `unevaluated`: there is no hold-out set, and nothing else refuses it."""
     passed: bool
     """Whether it passed every blocking check, whether or not it served."""
     judged: Mapping[str, Judgement]
@@ -155,20 +167,22 @@ class Standing:
 
     @property
     def accepted_refusals(self) -> set[str]:
-        """The names of the checks that a person accepted with `--accept-refused`."""
-        kept = (a for a in self.accepted if a.kind == "refused")
+        """The checks that a person accepted with `--accept-refused` or `--accept-unevaluated`."""
+        kept = (a for a in self.accepted if a.kind != "worse")
         return {check for acceptance in kept for check in acceptance.checks}
 
     @property
     def is_accepted_although_refused(self) -> bool:
-        """Whether a person deployed it with `--accept-refused`."""
-        return any(acceptance.kind == "refused" for acceptance in self.accepted)
+        """Whether a person accepted it with `--accept-refused` or `--accept-unevaluated`."""
+        return any(acceptance.kind != "worse" for acceptance in self.accepted)
 
     def describe(self) -> str:
         """Return the standing in a few words, for a table."""
         if not self.refusals:
             return self.state
         words = f"refused by {', '.join(self.refused_by)}"
+        if self.state == "unevaluated":
+            words = self.state
         if self.is_accepted_although_refused:
             words += " (accepted)"
         return words
@@ -229,11 +243,17 @@ def is_accepted_as_worse(judgement: Judgement, entries: Iterable[Entry]) -> bool
     )
 
 
-def _state(
-    refusals: Sequence[Judgement], periods: Sequence[Period], *, passed: bool
-) -> Literal["unjudged", "passed", "refused", "serving", "served"]:
+def is_accepted_unevaluated(judgement: Judgement, entries: Iterable[Entry]) -> bool:
+    """Return whether a person has accepted that the artifact is unevaluated, once and for all."""
+    return judgement.is_unevaluated and any(
+        isinstance(entry, Acceptance) and entry.kind != "worse" and judgement.check in entry.checks
+        for entry in entries
+    )
+
+
+def _state(refusals: Sequence[Judgement], periods: Sequence[Period], *, passed: bool) -> State:
     if refusals:
-        return "refused"
+        return "unevaluated" if all(j.is_unevaluated for j in refusals) else "refused"
     if periods:
         return "serving" if any(period.until is None for period in periods) else "served"
     return "passed" if passed else "unjudged"

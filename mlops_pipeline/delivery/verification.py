@@ -103,7 +103,7 @@ def check_skew(
 def _try_serving(
     spec: ModelSpec, ref: ModelRef, artifacts: ArtifactStore, environment: ServingEnvironment
 ) -> SkewReport:
-    whole = artifacts.holdout(ref)
+    whole = artifacts.proof_rows(ref)
     holdout = whole.sample(_SKEW_ROWS)
     scores = scores_where_served(spec, ref, holdout.x, artifacts=artifacts, environment=environment)
     return SkewReport(
@@ -229,6 +229,8 @@ def _estimate(
     """Return each defined metric of what was served (NaN: not answered), and why others failed."""
     import numpy as np
 
+    if not np.isfinite(holdout.y).any():
+        return {}, ["the artifact is unevaluated: it has no hold-out set"]
     is_whole = bool(np.isfinite(served).all())
     quality, problems = {}, []
     for metric in spec.metrics:

@@ -50,7 +50,9 @@ def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> 
 
         return EmbeddedPlatform(
             home,
-            EmbeddedOptions(**settings.embedded.model_dump()),
+            EmbeddedOptions(
+                **settings.embedded.model_dump(), max_artifact_bytes=settings.max_artifact_bytes
+            ),
             bundle=settings.bundle,
             mirror=settings.mirror,
         )

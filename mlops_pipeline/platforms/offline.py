@@ -1,6 +1,7 @@
 """Trying an artifact without a server: the model server's command `predict`, wherever it runs."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def arguments(
         *("--implementation", implementation, "--parameters", json.dumps(told)),
         *("--output", str(output)),
     ]
+
+
+def keep_signature(output: Path, signature: Path | None) -> None:
+    """Copy the signature that was written beside the scores to `signature`, if that is wanted."""
+    if signature is not None:
+        shutil.copyfile(output.with_suffix(".json"), signature)
 
 
 def read_scores(output: Path, *, who: str, rows: Path) -> list[list[float]]:

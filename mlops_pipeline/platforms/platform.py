@@ -146,10 +146,12 @@ class ServingEnvironment(Protocol):
         *,
         implementation: str,
         parameters: "Sequence[tuple[str, str]]",
+        signature: Path | None = None,
     ) -> list[list[float]]:
         """Load the artifact in the folder `model` there and return its scores for `rows`.
 
         `rows` is an .npy file of shape [n, features]; the answer has shape [n, outputs].
+        `signature` is a file to write: JSON with the `inputs` and `outputs` of a manifest.
 
         Raises:
             PipelineError: it does not load or does not predict; the reason.
@@ -174,6 +176,10 @@ class Platform(Protocol):
     @property
     def deploys_on(self) -> tuple[str, ...]:
         """The names of the layers that a deployment stands on, the gateway among them."""
+
+    @property
+    def reads_elsewhere(self) -> bool:
+        """Whether its servers read models outside of its object store too: `gs://`, `pvc://`."""
 
     @property
     def sources(self) -> tuple[str, ...]:

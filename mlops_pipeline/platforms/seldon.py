@@ -47,6 +47,7 @@ MEMORY_LIMIT_ANNOTATION = "mlops-pipeline/memory-limit"
 settings."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "mlops-pipeline"}
 
+_REMOTE = r"[a-z][a-z0-9_-]*://[^\s/][^\s]*"
 _KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 _NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _NAME_LENGTH = 63
@@ -62,13 +63,23 @@ def _check_implementation(name: str) -> str:
 _Implementation = Annotated[str, AfterValidator(_check_implementation)]
 
 
+def is_elsewhere(uri: str) -> bool:
+    """Say whether a modelUri names a place outside of S3, such as `gs://bucket/model`.
+
+    In a cluster, Seldon's initializer reads it: a remote of rclone, or a claim (`pvc://`).
+    """
+    return not uri.startswith("s3://") and re.fullmatch(_REMOTE, uri) is not None
+
+
 def _check_model_uri(uri: str) -> str:
     if not uri:
         raise ValueError("Predictive unit modelUri required when using standalone servers")
+    if is_elsewhere(uri):
+        return uri
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+", uri):
         raise ValueError(
-            "expected s3://<bucket>/<prefix> in this platform's object store; copy the model "
-            'there and use that URI, see docs/serving.md, "A model from elsewhere"'
+            "expected s3://<bucket>/<prefix> in this platform's object store or, on Kubernetes, "
+            'gs://, pvc:// or another URI of rclone; see docs/serving.md, "A model from elsewhere"'
         )
     # rclone, which downloads the model in a cluster, resolves these segments. For S3 they are part
     # of the name, so other objects would be verified than downloaded.

@@ -8,6 +8,7 @@ and checks share this definition.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,8 +25,16 @@ ONNX_FILES = ("model.onnx",)
 EXAMPLE = "example.json"
 """An optional file beside the model, with rows that the model can answer."""
 FORMAT = 1
-_CIRCUMSTANCES = frozenset({"digest", "run_id", "created", "inputs_digest"})
-"""Fields about when and by whom, not what: the same training in another run has the same digest."""
+MOST_BYTES = 20_000_000_000
+"""Default of the maximum size of an artifact."""
+_CIRCUMSTANCES = frozenset(
+    {
+        *("digest", "run_id", "created", "inputs_digest"),
+        *("origin", "content_digest", "reproducible"),
+    }
+)
+"""Fields about when and by whom, not what: the same training in another run has the same digest.
+Others follow from the content (`content_digest`) or from the framework (`reproducible`)."""
 
 
 class ArtifactError(Exception):
@@ -74,6 +83,14 @@ class Manifest:
     tasks, all of whose models classify."""
     schema: Schema | None = None
     """Columns of the data that the model was trained on, enforced on requests; None: numbers."""
+    origin: str = ""
+    """Where the model was trained, if elsewhere: `published from iris`, `imported from gs://…`."""
+    content_digest: str = ""
+    """SHA-256 of its weights and signatures, without the bytes around them in the files; empty: not
+    computed. Two trainings of the same inputs may differ only in these bytes."""
+    reproducible: str = ""
+    """Whether the framework trains the same inputs to the same `bytes`, to the same `content`, or
+    to `neither`; empty: unknown."""
     format: int = FORMAT
 
     @property
@@ -201,6 +218,26 @@ def verify(folder: Path) -> Manifest:
             f"manifest: {'; '.join(problems)}"
         )
     return manifest
+
+
+def describe_excess(size: int, folder: Path, *, most: int = MOST_BYTES) -> str:
+    """Return why an artifact of `size` bytes is not written below `folder`; empty if it fits.
+
+    The folder, or one above it, must exist.
+    """
+    if size > most:
+        return (
+            f"it has {_shown(size)}, and the maximum is {_shown(most)}; raise the setting "
+            "`max_artifact_gigabytes` if it is that large"
+        )
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if size > (free := shutil.disk_usage(place).free):
+        return f"it has {_shown(size)}, and {_shown(free)} are free in {place}; free disk space"
+    return ""
+
+
+def _shown(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 10_000_000 else f"{size} bytes"
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path | None:

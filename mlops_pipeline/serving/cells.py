@@ -190,7 +190,8 @@ def pack(name: str, rows: Array) -> dict[str, Array]:
     if rows.dtype.kind != "O":
         return {name: rows}
     packed: dict[str, Array] = {f"{name}.shape": np.array(rows.shape, dtype=np.int64)}
-    for number, column in enumerate(rows.reshape(len(rows), -1).T):
+    width = int(np.prod(rows.shape[1:], dtype=np.int64))
+    for number, column in enumerate(rows.reshape(len(rows), width).T):
         for kind, array in _packed(column.tolist()):
             packed[f"{name}.{number}.{kind}"] = array
     return packed

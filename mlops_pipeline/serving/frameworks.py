@@ -72,6 +72,14 @@ class Framework:
     resources: Quantities = Quantities()
     find_hint: Callable[[Path], str | None] = lambda folder: None
     """Folder in which `find` finds nothing → what it contains instead, and what to do."""
+    files: tuple[str, ...] = ()
+    """Names of a model that is one file, of which one is enough; empty: it is a folder."""
+    content: str = ""
+    """`module:function`: folder → name of a weight → SHA-256, without the bytes around it in the
+    files. Called only after a training; empty: the files themselves."""
+    reproducible: str = "bytes"
+    """Whether the same inputs train to the same `bytes`, only to the same `content`, or to
+    `neither`, on one machine with all seeds set."""
     module: str = ""
     """Module of an optional library; empty: the library is always installed."""
     extra: str = ""
@@ -113,8 +121,10 @@ SKLEARN = Framework(
     icon="scikitlearn",
     is_upstream=True,
     loader="mlops_pipeline.serving.sklearn_loader:load_sklearn",
+    content="mlops_pipeline.catalog.contents:of_sklearn",
     find=_found(SKLEARN_FILES),
     found_by=" or ".join(SKLEARN_FILES),
+    files=SKLEARN_FILES,
     libraries=("scikit-learn", "numpy", "joblib"),
     forms=FORMS,
 )
@@ -125,6 +135,7 @@ TENSORFLOW = Framework(
     icon="tensorflow",
     is_upstream=True,
     loader="mlops_pipeline.serving.tensorflow_loader:load_tensorflow",
+    content="mlops_pipeline.catalog.contents:of_saved_models",
     find=lambda folder: max(saved_models(folder), default=None),
     found_by=f"a numbered folder with {SAVED_MODEL}",
     find_hint=_find_unexported,
@@ -147,6 +158,7 @@ XGBOOST = Framework(
     loader="mlops_pipeline.serving.xgboost_loader:load_xgboost",
     find=_found(XGBOOST_FILES),
     found_by=" or ".join(XGBOOST_FILES),
+    files=XGBOOST_FILES,
     libraries=("xgboost-cpu", "xgboost", "numpy"),
     module="xgboost",
     extra="xgboost",
@@ -160,6 +172,7 @@ LIGHTGBM = Framework(
     loader="mlops_pipeline.serving.lightgbm_loader:load_lightgbm",
     find=_found(LIGHTGBM_FILES),
     found_by=" or ".join(LIGHTGBM_FILES),
+    files=LIGHTGBM_FILES,
     libraries=("lightgbm", "numpy"),
     module="lightgbm",
     extra="lightgbm",
@@ -173,6 +186,7 @@ ONNX = Framework(
     loader="mlops_pipeline.serving.onnx_loader:load_onnx",
     find=_found(ONNX_FILES),
     found_by=" or ".join(ONNX_FILES),
+    files=ONNX_FILES,
     libraries=("onnxruntime", "onnx", "numpy"),
     takes_columns=False,
     module="onnxruntime",

@@ -210,17 +210,22 @@ def with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
     """Return the manifest of somebody else's model with the input of its default signature."""
     if manifest.digest:
         return manifest
+    is_described = signature.dtype.kind == "O" and signature.schema is not None
+    schema = signature.schema if is_described else manifest.schema
+    return replace(manifest, inputs=input_tensors(signature), schema=schema)
+
+
+def input_tensors(signature: Signature) -> tuple[Tensor, ...]:
+    """Return the inputs of a signature, as a manifest has them."""
     if signature.dtype.kind == "O" and signature.schema is not None:
-        return replace(manifest, inputs=tensors_of(signature.schema), schema=signature.schema)
+        return tensors_of(signature.schema)
     if signature.inputs:
-        several = (
+        return tuple(
             Tensor(one.name, (-1, *one.row_shape), datatype_of(one.dtype))
             for one in signature.inputs
         )
-        return replace(manifest, inputs=tuple(several))
     shape = (-1, *(signature.row_shape or ()))
-    tensor = Tensor(signature.input, shape, datatype_of(signature.dtype))
-    return replace(manifest, inputs=(tensor,))
+    return (Tensor(signature.input, shape, datatype_of(signature.dtype)),)
 
 
 def predict(signature: Signature, values: Array, outputs: Sequence[str] = ()) -> Scores:

@@ -1,14 +1,17 @@
 """Predicts without a server, with a model that is loaded as the server loads it."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from mlops_pipeline.serving import cells, loading
+from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
-from mlops_pipeline.serving.models import predict
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.models import Signature, input_tensors, predict
+from mlops_pipeline.serving.scores import Array, datatype_of
 from mlops_pipeline.serving.settings import Parameter
 
 BATCH = 1024
@@ -26,6 +29,8 @@ def predict_file(
     """Write the scores of the rows in `rows` to `output` (float64 [n, outputs]).
 
     The rows are numbers [n, …] in .npy, or what `cells.save` writes.
+
+    The signature is written beside it as JSON: `inputs` and `outputs`, each a list of tensors.
 
     Raises:
         StartError: the artifact is damaged, the model does not load, or it cannot answer the rows.
@@ -50,6 +55,17 @@ def predict_file(
     except RequestError as error:
         raise StartError(f"{rows}: {error.sentence}", code=ExitCode.ROWS) from error
     _write(output, np.concatenate(scores))
+    _describe(output.with_suffix(".json"), signature, first[0], scores[0])
+
+
+def _describe(path: Path, signature: Signature, output: str, scores: Array) -> None:
+    """Write the input and the default output, as a manifest has them."""
+    answered = Tensor(output, (-1, *scores.shape[1:]), datatype_of(scores.dtype))
+    described = {
+        "inputs": [asdict(tensor) for tensor in input_tensors(signature)],
+        "outputs": [asdict(answered)],
+    }
+    path.write_text(json.dumps(described))
 
 
 def _read(path: Path) -> Array:

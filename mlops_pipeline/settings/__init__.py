@@ -69,6 +69,11 @@ class Settings(BaseSettings):
     datasets: dict[str, Path] = Field(
         default_factory=dict, description="Model name → file or folder to load its dataset from."
     )
+    max_artifact_gigabytes: Annotated[float, Field(gt=0, le=10_000)] = Field(
+        20.0,
+        description="Maximum size in GB (10^9 bytes) of an artifact that is published, imported, "
+        "or downloaded by the embedded platform's servers.",
+    )
     embedded: EmbeddedSettings = Field(
         default_factory=EmbeddedSettings, description="The embedded platform."
     )
@@ -104,6 +109,11 @@ class Settings(BaseSettings):
         """Namespace of the models that use the default namespace, on this platform."""
         chosen = {"kind": self.kind, "kubernetes": self.kubernetes}.get(self.platform)
         return chosen.models_namespace if chosen else DEFAULT_NAMESPACE
+
+    @property
+    def max_artifact_bytes(self) -> int:
+        """Maximum size of an artifact in bytes."""
+        return int(self.max_artifact_gigabytes * 1e9)
 
     @property
     def dagster_home(self) -> Path:

@@ -95,12 +95,15 @@ def test_a_refused_model_is_named_by_every_command_and_the_others_go_on(
 def _named_things(group: Any = None, *above: str) -> list[tuple[str, ...]]:
     """Return each command that takes a name or a file, with one that nothing has."""
     found: list[tuple[str, ...]] = []
+    makers = {"create", "new"}  # `bundle create` makes its folder, `new` its file.
     tree: Any = group or typer.main.get_command(app)
     for name, command in tree.commands.items():
         if hasattr(command, "commands"):
             found += _named_things(command, *above, name)
-        elif any(p.param_type_name == "argument" for p in command.params) and name != "create":
-            found.append((*above, name, "nothing"))  # `bundle create` makes its folder.
+        elif name not in makers and any(p.param_type_name == "argument" for p in command.params):
+            options = [p.opts[0] for p in command.params if p.required and p.opts[0][0] == "-"]
+            given = [word for option in options for word in (option, "nothing")]
+            found.append((*above, name, "nothing", *given))
     return found
 
 
@@ -326,6 +329,8 @@ def test_a_run_is_called_by_everything_that_was_typed(
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
     options = up.Options(["iris"], force=True, accept_worse=True, recreate=True, unpin=True)
     assert options.as_typed() == "up iris --force --accept-worse --recreate --unpin"
+    accepting = up.Options(["iris"], accept_unevaluated=True)
+    assert accepting.as_typed() == "up iris --accept-unevaluated"
     assert up.Options().as_typed() == "up"
     order = runs.Order(options.as_typed(), "iris_lifecycle", keys=[], models=["iris"], config={})
     tags = runs._tags(load_context(), order)
@@ -398,3 +403,37 @@ def test_the_console_of_a_run_says_that_standard_error_is_full(
             console.print("run begins")
         with pytest.raises(OSError, match="could not write"):  # as `logging` expects it
             console.print("run ends")
+
+
+def test_new_writes_a_file_that_can_be_registered(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said, _ = run("new", "prices", "--task", "regression", "--framework", "lightgbm")
+    assert code == 0
+    assert 'models = ["prices.py"]' in said
+    monkeypatch.setenv("MLOPS_MODELS", str(tmp_path / "prices.py"))
+    assert load_context().model("prices").spec.task.name == "regression"
+    code, _, error = run("new", "prices")
+    assert code == 1
+    assert "prices.py: it exists" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("publish", "nowhere", "--model", "rose"), "unknown name 'rose'; expected one of: iris"),
+        (
+            ("publish", ".", "--model", "iris", "--holdout", "x.csv", "--unevaluated"),
+            "--holdout evaluates the model, and --unevaluated does not; give one of them",
+        ),
+        (("import", "ftp://host/m", "--model", "iris"), "could not import ftp://host/m: expected"),
+        (("up", "gateway", "--accept-unevaluated"), "--accept-unevaluated requires the name of a"),
+        (("new", "rose", "--framework", "torch"), "unknown framework 'torch'; known are sklearn"),
+    ],
+)
+def test_a_model_from_elsewhere_that_cannot_be_one_is_refused(
+    run: Run, words: tuple[str, ...], complaint: str
+) -> None:
+    code, _, error = run(*words)
+    assert code == 2
+    assert complaint in " ".join(error.split())

@@ -19,7 +19,12 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
     UnavailableError,
 )
-from mlops_pipeline.clients.s3 import Credentials, ObjectStore, standard_credentials
+from mlops_pipeline.clients.s3 import (
+    Credentials,
+    ObjectStore,
+    standard_credentials,
+    users_store,
+)
 
 KEYS = Credentials("id", "the-secret-itself")
 
@@ -176,6 +181,17 @@ def testno_keys_anywhere_says_where_to_put_them() -> None:
         standard_credentials()
     with pytest.raises(ConfigurationError, match=r"the profile lab of ~/\.aws"):
         standard_credentials("lab")
+
+
+@pytest.mark.usefixtures("no_keys_anywhere")
+def test_the_users_own_service_is_that_of_awss_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="set AWS_ACCESS_KEY_ID"):
+        users_store()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
+    assert "amazonaws.com" in users_store().endpoint
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1/s3")
+    assert users_store().endpoint == "http://127.0.0.1:1/s3"
 
 
 class Stuttering(BaseHTTPRequestHandler):

@@ -12,7 +12,12 @@ from mlops_pipeline.clients.errors import (
     RefusedError,
     UnavailableError,
 )
-from mlops_pipeline.delivery.applying import Judging, apply_manifest, delete_deployment
+from mlops_pipeline.delivery.applying import (
+    Judging,
+    apply_manifest,
+    delete_deployment,
+    unproved,
+)
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.references import ModelRef
@@ -223,3 +228,22 @@ def test_what_is_left_of_an_artifact_without_a_manifest_is_refused(
             _apply(platform, _manifest(ref.uri), accept=accept)
     assert platform.deployments.list() == []
     assert not standing(log.entries(ref)).served
+
+
+@pytest.mark.parametrize(
+    "uri", ["gs://seldon-models/v1.18.2/sklearn/iris", "pvc://claim/iris", "own://bucket/iris"]
+)
+def test_a_model_from_elsewhere_is_applied_where_an_initializer_reads_it(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    manifest = _manifest(uri)
+    with pytest.raises(InvalidManifestError, match=f"not {uri}; run `mlops-pipeline import {uri}"):
+        _apply(platform, manifest)
+    assert platform.deployments.list() == []
+    monkeypatch.setattr(platform, "reads_elsewhere", True)
+    assert _apply(platform, manifest).action == "created"
+    assert unproved(manifest) == [uri]
+
+
+def test_a_model_of_the_object_store_is_not_called_unproved(ref: ModelRef) -> None:
+    assert unproved(_manifest(ref.uri)) == []

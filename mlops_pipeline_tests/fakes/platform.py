@@ -1,5 +1,6 @@
 """A platform in memory, and its parts."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,10 +173,21 @@ class FakeServingEnvironment:
         *,
         implementation: str,
         parameters: Sequence[tuple[str, str]],
+        signature: Path | None = None,
     ) -> list[list[float]]:
         self.calls += 1
         if self.error is not None:
             raise self.error
+        if signature is not None:
+            tensors = {"inputs": ("predict", [-1, 2]), "outputs": ("predict_proba", [-1, 2])}
+            signature.write_text(
+                json.dumps(
+                    {
+                        key: [{"name": name, "shape": shape, "datatype": "FP64"}]
+                        for key, (name, shape) in tensors.items()
+                    }
+                )
+            )
         return self.scores
 
 
@@ -185,6 +197,7 @@ class FakePlatform:
     name = "fake"
     gateway = "gateway"
     deploys_on: tuple[str, ...] = ("gateway",)
+    reads_elsewhere = False
     sources: tuple[str, ...] = ()
 
     def __init__(self, store: FakeObjectStore | None = None) -> None:

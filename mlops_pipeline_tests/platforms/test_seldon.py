@@ -118,7 +118,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         manifest(predictor(graph={"modelUri": ""})),
         "Predictive unit modelUri required when using standalone servers",
     ),
-    ("another store", manifest(predictor(graph={"modelUri": "gs://a/b"})), "modelUri: .*s3://"),
+    ("a path", manifest(predictor(graph={"modelUri": "/a/b"})), "modelUri: .*s3://"),
     ("a bucket alone", manifest(predictor(graph={"modelUri": "s3://models"})), "modelUri: .*s3://"),
     (
         "children",
@@ -205,8 +205,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "graph.storageInitializerImage: is not supported",
     ),
     (
-        "Google's store",
-        manifest(predictor(graph={"modelUri": "gs://seldon-models/sklearn/iris"})),
+        "a URI with a space",
+        manifest(predictor(graph={"modelUri": "gs://seldon-models/sklearn iris"})),
         r"predictors.0.graph.modelUri: expected s3://.*got 'gs://seldon-models",
     ),
     ("an unknown protocol", manifest(predictor(), protocol="v3"), "spec.protocol: "),

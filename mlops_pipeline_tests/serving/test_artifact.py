@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mlops_pipeline.serving.artifact import (
     MANIFEST,
     ArtifactError,
     Manifest,
+    describe_excess,
     parse_manifest,
     saved_models,
     verify,
@@ -125,3 +127,14 @@ def test_a_manifest_of_a_version_without_tasks_keeps_its_digest() -> None:
     regression = replace(manifest, task="regression")
     assert regression.digest != manifest.digest
     assert parse_manifest(regression.to_json()) == regression
+
+
+def test_what_does_not_fit_is_known_before_it_is_downloaded(tmp_path: Path) -> None:
+    assert describe_excess(100, tmp_path / "not" / "yet", most=100) == ""
+    assert "it has 101 bytes, and the maximum is 100 bytes" in describe_excess(
+        101, tmp_path, most=100
+    )
+    free = shutil.disk_usage(tmp_path).free
+    reason = describe_excess(10 * free, tmp_path, most=20 * free)
+    assert "are free in" in reason
+    assert str(tmp_path) in reason

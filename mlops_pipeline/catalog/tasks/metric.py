@@ -8,13 +8,15 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from mlops_pipeline.catalog.tasks.bounded import within
 from mlops_pipeline.clients.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 SIGNIFICANCE = 0.05
 """Greatest probability of refusing an artifact that is as good as the other one."""
 HOLDOUT_ROWS = "holdout_rows"
@@ -31,6 +33,8 @@ _SEED = 7
 _MOST_DRAWS, _FEWEST_DRAWS = 1_000, 200
 _MOST_DRAWN = 50_000_000
 """Maximum of numbers in all draws, unless the fewest draws need more: about ten seconds."""
+_SECONDS = 120.0
+"""Seconds for a value with all its draws."""
 MOST_ROWS = 20_000
 """Maximum of rows in a draw and in a comparison. The interval of more rows is that of so many."""
 
@@ -152,8 +156,15 @@ class Metric:
         """Return the metric of `predictions` [n, outputs] for `targets` [n].
 
         Raises:
-            ConfigurationError: its function failed, or returned something else than a number.
+            ConfigurationError: its function failed, returned something else than a number, or took
+                too long.
         """
+        return self._in_time(lambda: self._value(targets, predictions))
+
+    def _in_time(self, compute: Callable[[], T]) -> T:
+        return within(_SECONDS, compute, what=f"compute the metric {self.name}")
+
+    def _value(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> float:
         try:
             return float(self.compute(targets, predictions))
         except Exception as error:  # It may be a function of the model's file.
@@ -171,11 +182,15 @@ class Metric:
         Raises:
             ConfigurationError: see `value`.
         """
-        value = self.value(targets, predictions)
-        if math.isnan(value):
-            return Estimate(value, value, value)
-        drawn = [self.value(targets[n], predictions[n]) for n in _draws(predictions)]
-        return Estimate(value, *_interval(drawn, value))
+
+        def compute() -> Estimate:
+            value = self._value(targets, predictions)
+            if math.isnan(value):
+                return Estimate(value, value, value)
+            drawn = [self._value(targets[n], predictions[n]) for n in _draws(predictions)]
+            return Estimate(value, *_interval(drawn, value))
+
+        return self._in_time(compute)
 
     def compare(
         self, targets: "NDArray[Any]", new: "NDArray[Any]", old: "NDArray[Any]"
@@ -185,13 +200,17 @@ class Metric:
         Raises:
             ConfigurationError: see `value`.
         """
-        drawn = [
-            self.loss_of(self.value(targets[n], new[n]), self.value(targets[n], old[n]))
-            for n in _draws(new)
-        ]
-        found = self._comparison(
-            len(targets), self.value(targets, new), self.value(targets, old), drawn
-        )
+
+        def compute() -> Comparison:
+            drawn = [
+                self.loss_of(self._value(targets[n], new[n]), self._value(targets[n], old[n]))
+                for n in _draws(new)
+            ]
+            return self._comparison(
+                len(targets), self._value(targets, new), self._value(targets, old), drawn
+            )
+
+        found = self._in_time(compute)
         differing = int((new != old).any(axis=tuple(range(1, new.ndim))).sum())
         # Of few rows that differ, each is as likely a loss as a gain: a sign test bounds p.
         return replace(found, p=max(found.p, 0.5**differing))
@@ -209,11 +228,15 @@ class Metric:
             ConfigurationError: see `value`.
         """
         (y_new, p_new), (y_old, p_old) = new, old
-        drawn = [
-            self.loss_of(self.value(y_new[n], p_new[n]), self.value(y_old[o], p_old[o]))
-            for n, o in zip(_draws(p_new), _draws(p_old, seed=_SEED + 1), strict=False)
-        ]
-        return self._comparison(len(y_new), self.value(*new), self.value(*old), drawn)
+
+        def compute() -> Comparison:
+            drawn = [
+                self.loss_of(self._value(y_new[n], p_new[n]), self._value(y_old[o], p_old[o]))
+                for n, o in zip(_draws(p_new), _draws(p_old, seed=_SEED + 1), strict=False)
+            ]
+            return self._comparison(len(y_new), self._value(*new), self._value(*old), drawn)
+
+        return self._in_time(compute)
 
     def _comparison(
         self, rows: int, value: float, reference: float, drawn: list[float]

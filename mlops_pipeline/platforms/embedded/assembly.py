@@ -57,7 +57,12 @@ def assemble(
             locks=parts.locks,
             records=parts.records,
             servers=Servers(state, parts.settings, parts.supervisor),
-            models=ModelFolders(state.models, state.secrets, is_ours=object_store.is_at),
+            models=ModelFolders(
+                state.models,
+                state.secrets,
+                is_ours=object_store.is_at,
+                most_bytes=parts.settings.max_artifact_bytes,
+            ),
             gateway=gateway,
             object_store=object_store,
             fingerprint=fingerprint,

@@ -39,10 +39,12 @@ class LocalServingEnvironment:
         *,
         implementation: str,
         parameters: Sequence[tuple[str, str]],
+        signature: Path | None = None,
     ) -> list[list[float]]:
         """Load the artifact in a fresh process and return its scores for `rows`.
 
         `rows` is an .npy file of shape [n, features]; the answer has shape [n, outputs].
+        `signature` is a file to write: JSON with the `inputs` and `outputs` of a manifest.
 
         Raises:
             CommandError: it does not load or does not predict; with the reason.
@@ -62,6 +64,7 @@ class LocalServingEnvironment:
                 purpose=f"try the artifact in {model} in the serving environment",
                 timeout=_TIMEOUT,
             )
+            offline.keep_signature(output, signature)
             return offline.read_scores(output, who="the serving environment", rows=rows)
 
 

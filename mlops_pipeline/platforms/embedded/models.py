@@ -15,7 +15,13 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.files import PRIVATE
 from mlops_pipeline.clients.temporary import is_temporary, temporary_folder
-from mlops_pipeline.serving.artifact import MANIFEST, ArtifactError, verify
+from mlops_pipeline.serving.artifact import (
+    MANIFEST,
+    MOST_BYTES,
+    ArtifactError,
+    describe_excess,
+    verify,
+)
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
@@ -38,8 +44,13 @@ class ModelFolders:
         *,
         is_ours: Callable[[str], bool] = lambda _: False,
         connect: "Callable[..., Objects] | None" = None,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
-        """`is_ours` says whether the platform's own object store has an address."""
+        """`is_ours` says whether the platform's own object store has an address.
+
+        Artifacts of more than `most_bytes` are refused.
+        """
+        self._most_bytes = most_bytes
         self._folder = folder
         self._secrets = secrets
         self._is_ours = is_ours
@@ -54,7 +65,8 @@ class ModelFolders:
 
         Raises:
             NotFoundError: no such secret or bucket, or nothing below the prefix.
-            ConfigurationError: the secret lacks keys, or the disk is full.
+            ConfigurationError: the secret lacks keys, the artifact is too large, or the disk is
+                full.
             IntegrityError: an object's key leads out of the folder.
             UnavailableError: the store did not answer.
         """
@@ -66,9 +78,13 @@ class ModelFolders:
         store = self._connect(keys_to_store, is_ours=self._is_ours(keys_to_store[_ENDPOINT]))
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         prefix = prefix.rstrip("/") + "/"
-        keys = sorted(store.sizes(bucket, prefix))
+        sizes = store.sizes(bucket, prefix)
+        keys = sorted(sizes)
         if not keys:
             raise NotFoundError(f"found no objects below {uri}; check whether the artifact exists")
+        total = sum(sizes.values())
+        if reason := describe_excess(total, self._folder, most=self._most_bytes):
+            raise ConfigurationError(f"could not download {uri} to {self._folder}: {reason}")
         with self._temporary(uri) as temporary:
             for key in keys:
                 file = _inside(temporary, key.removeprefix(prefix), uri)

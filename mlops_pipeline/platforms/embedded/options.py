@@ -2,6 +2,7 @@
 
 import os
 
+from mlops_pipeline.serving.artifact import MOST_BYTES
 from mlops_pipeline.settings.embedded import EmbeddedSettings
 from mlops_pipeline.settings.fields import Port, Seconds
 
@@ -20,5 +21,7 @@ class EmbeddedOptions(EmbeddedSettings):
     """Threads of Envoy that serve requests: half of the processors, so that under load the model
     servers get theirs. One routes about 10,000 requests/s."""
     buckets: tuple[str, ...] = ("models", "datasets")
+    max_artifact_bytes: int = MOST_BYTES
+    """Maximum size of an artifact that a server downloads."""
     server_command: tuple[str, ...] = ()
     """The model server's command before `--model FOLDER`; empty: this project's own runtime."""

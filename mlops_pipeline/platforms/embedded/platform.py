@@ -24,6 +24,7 @@ class EmbeddedPlatform:
     name = "embedded"
     gateway = "gateway"
     deploys_on: tuple[str, ...] = ("gateway",)
+    reads_elsewhere = False
 
     def __init__(
         self,

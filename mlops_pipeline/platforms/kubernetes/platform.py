@@ -29,6 +29,7 @@ class ClusterPlatform(ABC):
     """A cluster with a gateway, an object store, our serving image and Seldon Core."""
 
     name: str
+    reads_elsewhere = True
 
     def __init__(self, parts: Parts, stack: Stack, *, pull_secret: str = "") -> None:
         """Nothing is contacted. For the options see `Manifests`."""

@@ -1,6 +1,7 @@
 """A metric knows its direction and its uncertainty: noise is no loss, a loss is one."""
 
 import math
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -187,3 +188,25 @@ def test_a_failing_metric_is_told_of_the_draws() -> None:
     mine = Metric("mine", undefined, higher_is_better=True)
     with pytest.raises(ConfigurationError, match="a class may be missing: return NaN if it is und"):
         mine.value(np.zeros(3), np.zeros((3, 1)))
+
+
+def test_a_metric_that_hangs_ends_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Event()
+
+    def compute(targets: Any, predictions: Any) -> float:
+        ends.wait(30)
+        return 0.0
+
+    monkeypatch.setattr(metric, "_SECONDS", 0.05)
+    hanging = Metric("slow", compute, higher_is_better=True)
+    targets, predictions = np.arange(3), _column([1, 2, 3])
+    pair = (targets, predictions)
+    for ask in (
+        lambda: hanging.value(targets, predictions),
+        lambda: hanging.estimate(targets, predictions),
+        lambda: hanging.compare(targets, predictions, predictions),
+        lambda: hanging.compare_apart(pair, pair),
+    ):
+        with pytest.raises(ConfigurationError, match=r"metric slow: .* within 0.05 s for all rows"):
+            ask()
+    ends.set()

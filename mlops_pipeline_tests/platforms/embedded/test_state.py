@@ -35,6 +35,7 @@ from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.embedded.servers import ServerSet
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
+from mlops_pipeline.serving.artifact import MOST_BYTES
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
 URI = "s3://models/iris/1"
@@ -345,11 +346,22 @@ def folders(tmp_path: Path) -> Callable[..., ModelFolders]:
     (tmp_path / "secrets/ns/mine.json").write_text(json.dumps(secret))
     (tmp_path / "secrets/ns/poor.json").write_text("{}")
 
-    def make(store: FakeObjectStore) -> ModelFolders:
+    def make(store: FakeObjectStore, *, most_bytes: int = MOST_BYTES) -> ModelFolders:
         folder, secrets = tmp_path / "models", tmp_path / "secrets"
-        return ModelFolders(folder, secrets, connect=lambda _, **__: store)
+        return ModelFolders(folder, secrets, connect=lambda _, **__: store, most_bytes=most_bytes)
 
     return make
+
+
+def test_an_artifact_that_is_too_large_is_not_downloaded(
+    folders: Callable[..., ModelFolders], tmp_path: Path
+) -> None:
+    store = FakeObjectStore()
+    store.put("models", "iris/1/model.joblib", b"0" * 101)
+    store.silent.add("get")
+    with pytest.raises(ConfigurationError, match="it has 101 bytes, and the maximum is 100 bytes"):
+        folders(store, most_bytes=100).fetch(URI, namespace="ns", secret="mine")
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_everything_below_the_prefix_is_downloaded_once(

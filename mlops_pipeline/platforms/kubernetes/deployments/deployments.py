@@ -36,7 +36,7 @@ from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespa
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
-from mlops_pipeline.platforms.seldon import SeldonDeployment
+from mlops_pipeline.platforms.seldon import SeldonDeployment, is_elsewhere
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 0.2
@@ -279,6 +279,8 @@ class KubernetesDeployments:
             secret = self._manifests.secret_of(predictor)
             if secret == self._manifests.secret:
                 self._artifacts.ensure_secret(namespace)
+                if is_elsewhere(predictor.graph.model_uri):
+                    continue
                 _require_artifact(self._artifacts.client(), predictor.graph.model_uri)
             elif api.find(SECRET, secret, namespace=namespace) is None:
                 raise NotFoundError(

@@ -42,10 +42,12 @@ class ImageServingEnvironment:
         *,
         implementation: str,
         parameters: Sequence[tuple[str, str]],
+        signature: Path | None = None,
     ) -> list[list[float]]:
         """Load the artifact in a container of the image and return its scores for `rows`.
 
         `rows` is an .npy file of shape [n, features]; the answer has shape [n, outputs].
+        `signature` is a file to write: JSON with the `inputs` and `outputs` of a manifest.
 
         Raises:
             UnavailableError: the image is not built.
@@ -54,7 +56,11 @@ class ImageServingEnvironment:
         """
         if self._serving.is_upstream:
             return self._here.predict(
-                model, rows, implementation=implementation, parameters=parameters
+                model,
+                rows,
+                implementation=implementation,
+                parameters=parameters,
+                signature=signature,
             )
         image = self._image(implementation)
         with temporary_folder("scores", within=self._existing()) as private:
@@ -63,6 +69,7 @@ class ImageServingEnvironment:
             written.mkdir()
             written.chmod(0o777)
             self._run(image, given, written, implementation, parameters)
+            offline.keep_signature(written / "scores.npy", signature)
             return offline.read_scores(written / "scores.npy", who=image, rows=rows)
 
     def _image(self, implementation: str) -> str:

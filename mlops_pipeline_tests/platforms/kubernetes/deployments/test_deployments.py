@@ -229,6 +229,16 @@ def test_a_deployment_is_created_routed_and_read_back(world: World) -> None:
     assert world.gateway.asked == ["http://10.0.0.1/seldon/models/iris/ready"] * 2
 
 
+@pytest.mark.parametrize("uri", ["gs://seldon-models/v1.18.2/sklearn/iris", "pvc://claim/iris"])
+def test_a_model_that_seldons_initializer_reads_elsewhere_is_applied(
+    world: World, uri: str
+) -> None:
+    elsewhere = deployment(predictor(graph={"modelUri": uri}))
+    assert world.deployments.apply(elsewhere).action == "created"
+    assert world.spec()["graph"]["modelUri"] == uri
+    assert world.artifacts.namespaces == ["models"]
+
+
 def test_a_framework_without_an_image_of_seldons_is_refused_first(world: World) -> None:
     onnx = deployment(predictor(graph={"implementation": "ONNX_SERVER"}))
     with pytest.raises(ConfigurationError, match="Seldon has no image for ONNX_SERVER"):

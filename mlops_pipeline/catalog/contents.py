@@ -1,0 +1,80 @@
+"""The second digest of an artifact: of its weights and signatures, without the bytes around them.
+
+Two trainings may learn the same numbers and write other bytes: a pickle contains the order of sets,
+a SavedModel the order in which its graph was traced. Each framework says what its weights are
+(`Framework.content`); without that, the content is the files.
+"""
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from mlops_pipeline.catalog.spec import TrainedModel
+from mlops_pipeline.serving.artifact import (
+    EXAMPLE,
+    SKLEARN_FILES,
+    find_file,
+    hash_files,
+    saved_models,
+)
+from mlops_pipeline.serving.frameworks import get_framework
+
+_CHECKPOINT = "variables/variables"
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+"""Describes Python objects, and has no weights."""
+
+
+def digest(framework: str, folder: Path, trained: TrainedModel) -> str:
+    """Return the SHA-256 of the weights in `folder` and of the signature, in hexadecimal."""
+    where = get_framework(framework).content
+    if where:
+        module, _, function = where.partition(":")
+        weights: Mapping[str, str] = getattr(importlib.import_module(module), function)(folder)
+    else:
+        weights = {name: sha for name, sha in hash_files(folder).items() if name != EXAMPLE}
+    described = {
+        "weights": dict(weights),
+        "inputs": [asdict(tensor) for tensor in trained.inputs],
+        "outputs": [asdict(tensor) for tensor in trained.outputs],
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def of_sklearn(folder: Path) -> dict[str, str]:
+    """Return the digest of an estimator: joblib's, which orders sets and dictionaries.
+
+    A file that joblib cannot read is digested as it is.
+    """
+    import joblib
+
+    file = find_file(folder, SKLEARN_FILES)
+    if file is None:
+        return {}
+    try:
+        return {"estimator": str(joblib.hash(joblib.load(file), hash_name="sha1"))}
+    except Exception:  # noqa: BLE001  # The server says what is wrong with it.
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+def of_saved_models(folder: Path) -> dict[str, str]:
+    """Return the digest of each variable of each version: `1/NAME` → SHA-256.
+
+    The names are those of Keras's layers and of `ExportArchive`'s variables.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    found = {}
+    for version, saved in sorted(saved_models(folder).items()):
+        if not (saved / f"{_CHECKPOINT}.index").is_file():
+            continue  # A model without variables.
+        reader = tf.train.load_checkpoint(str(saved / _CHECKPOINT))
+        for name in sorted(reader.get_variable_to_shape_map()):
+            if name != _OBJECT_GRAPH:
+                values = np.ascontiguousarray(reader.get_tensor(name))
+                content = f"{values.dtype} {values.shape} ".encode() + values.tobytes()
+                found[f"{version}/{name}"] = hashlib.sha256(content).hexdigest()
+    return found

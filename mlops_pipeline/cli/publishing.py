@@ -1,0 +1,130 @@
+"""`publish` and `import`: a model that was trained elsewhere becomes an artifact."""
+
+from pathlib import Path, PurePath
+from urllib.parse import urlsplit, urlunsplit
+
+from rich.console import Console
+
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.cli.context import Context, typed
+from mlops_pipeline.cli.up import say_waiting
+from mlops_pipeline.clients.downloads import Downloads
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.clients.s3 import Objects, users_store
+from mlops_pipeline.clients.temporary import temporary_folder
+from mlops_pipeline.delivery.importing import bring
+from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.publishing import Offer, Published, publish
+from mlops_pipeline.resources.turn import turn
+
+
+def publish_folder(
+    context: Context,
+    model: RegisteredModel,
+    folder: Path,
+    *,
+    holdout: Path | None,
+    is_unevaluated: bool,
+    console: Console,
+    origin: str = "",
+) -> Published:
+    """Store the files of a folder as an artifact of the model, and judge it.
+
+    Raises:
+        ConfigurationError: the options or the files do not fit; nothing was stored.
+        PipelineError: see `delivery.publishing.publish`.
+    """
+    if holdout is not None and is_unevaluated:
+        raise ConfigurationError(
+            "--holdout evaluates the model, and --unevaluated does not; give one of them"
+        )
+    offer = Offer(
+        model,
+        folder,
+        origin or f"published from {folder.name}",
+        holdout=holdout,
+        dataset=context.settings.datasets.get(model.name),
+        is_unevaluated=is_unevaluated,
+        most_bytes=context.settings.max_artifact_bytes,
+    )
+    with turn(
+        context.settings,
+        purpose=f"publish {model.name}",
+        on_wait=lambda who: say_waiting(who, console),
+    ):
+        return publish(offer, Judge(context.platform, by=typed("publish")))
+
+
+def import_uri(
+    context: Context,
+    model: RegisteredModel,
+    uri: str,
+    *,
+    holdout: Path | None,
+    is_unevaluated: bool,
+    sha256: str,
+    from_platform: bool,
+    console: Console,
+) -> Published:
+    """Fetch a URI, and publish what it names.
+
+    Raises:
+        ConfigurationError: see `delivery.importing.bring`; nothing was stored.
+        PipelineError: see `delivery.publishing.publish`.
+    """
+    settings = context.settings
+
+    def store() -> Objects:
+        return context.platform.object_store() if from_platform else users_store()
+
+    with temporary_folder("import") as folder:
+        brought = bring(
+            uri,
+            model.spec,
+            folder,
+            web=Downloads(locks=Locks(folder, timeout=60), mirror=settings.mirror),
+            store=store,
+            most_bytes=settings.max_artifact_bytes,
+            sha256=sha256,
+        )
+        fetched = brought.fetched
+        console.print(
+            f"fetched {fetched.size} bytes, SHA-256 {fetched.sha256}", soft_wrap=True, markup=False
+        )
+        return publish_folder(
+            context,
+            model,
+            brought.folder,
+            holdout=holdout,
+            is_unevaluated=is_unevaluated,
+            origin=f"imported from {_shown(uri)}",
+            console=console,
+        )
+
+
+def _shown(uri: str) -> str:
+    """Return a URI without a password, a signature or a folder of this machine."""
+    parts = urlsplit(uri)
+    if parts.scheme.lower() in ("", "file"):
+        return PurePath(parts.path).name
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def describe(published: Published, model: RegisteredModel) -> list[str]:
+    """Return what happened to the model, and what to do next, for people."""
+    digest, metric = published.ref.digest[:12], model.spec.metric
+    value = published.manifest.metrics.get(metric.name)
+    quality = "unevaluated" if value is None else f"{metric.label} {metric.shown(value)}"
+    lines = [f"{model.name} {digest}: {quality}", published.ref.uri]
+    lines += [unmet.describe() for unmet in published.unmet]
+    name = model.name
+    if not published.unmet:
+        lines.append(f"every check passed; run `mlops-pipeline deploy {name}`, which also pins it")
+    elif all(unmet.is_unevaluated for unmet in published.unmet):
+        lines.append(
+            f"run `mlops-pipeline deploy {name} --accept-unevaluated` to serve it nevertheless"
+        )
+    else:
+        lines.append(f"it is stored and refused; see `mlops-pipeline models {name}`")
+    return lines

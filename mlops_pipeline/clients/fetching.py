@@ -1,0 +1,228 @@
+"""Fetches a model's files from `gs://`, `s3://`, `http(s)://` or this machine.
+
+The sizes are known before a byte is downloaded, except from a web server that does not send one.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+from mlops_pipeline.clients.errors import (
+    DAMAGES,
+    ConfigurationError,
+    IntegrityError,
+    NotFoundError,
+)
+from mlops_pipeline.clients.files import sha256_of
+from mlops_pipeline.clients.s3 import Objects
+from mlops_pipeline.clients.unpacking import is_archive, unpack
+
+_GOOGLE = "https://storage.googleapis.com"
+_MOST_PAGES = 20
+_MOST_OBJECTS = 10_000
+
+
+class Web(Protocol):
+    """What is needed of `Downloads`."""
+
+    def bring(self, url: str, target: Path, *, most_bytes: int) -> None:
+        """Download a file."""
+
+    def read(self, url: str) -> str:
+        """Return a text."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Files that were fetched."""
+
+    path: Path
+    """A folder, or one file that is not an archive."""
+    size: int
+    """Bytes that were read."""
+    sha256: str
+    """Of the file or archive; of a folder: of a line `SHA-256  path` for each of its files."""
+
+
+@dataclass(frozen=True)
+class Fetcher:
+    """Fetches URIs. `store` makes the client of `s3://`."""
+
+    web: Web
+    store: Callable[[], Objects]
+    most_bytes: int
+    require_room: Callable[[int, Path], str]
+    """(bytes, folder) → why they do not fit there; empty if they do."""
+
+    def fetch(self, uri: str, folder: Path) -> Fetched:
+        """Bring what `uri` names into `folder`, which is empty; archives are unpacked.
+
+        A file or folder of this machine stays in its place.
+
+        Raises:
+            ConfigurationError: the URI is invalid, what it names is too large, or the disk is full.
+            NotFoundError: nothing is there.
+            IntegrityError: an archive is damaged, or an object's name leads out of the folder.
+            UnavailableError: the other side did not answer.
+        """
+        scheme = urlsplit(uri).scheme.lower()
+        if scheme in ("", "file") or len(scheme) == 1:
+            return self._unpacked(_local(uri), folder)
+        if scheme in ("http", "https"):
+            target = folder / "fetched" / _name_of(uri)
+            self.web.bring(uri, target, most_bytes=self.most_bytes)
+            return self._unpacked(target, folder)
+        if scheme == "gs":
+            return self._from_google(uri, folder)
+        if scheme == "s3":
+            return self._from_s3(uri, folder)
+        raise ConfigurationError(
+            f"could not import {uri}: expected gs://, s3://, http://, https://, file:// or a path"
+        )
+
+    def _unpacked(self, path: Path, folder: Path) -> Fetched:
+        if path.is_dir():
+            return _described(path)
+        if not path.is_file():
+            raise NotFoundError(f"could not import {path}: it does not exist")
+        size = path.stat().st_size
+        if not is_archive(path.name):
+            return Fetched(path, size, sha256_of(path))
+        target = folder / "unpacked"
+        target.mkdir()
+        unpack(path, target, most_bytes=self.most_bytes)
+        return Fetched(_only_folder(target), size, sha256_of(path))
+
+    def _from_s3(self, uri: str, folder: Path) -> Fetched:
+        bucket, prefix = _split(uri)
+        store = self.store()
+        sizes = _below(store.sizes(bucket, prefix), prefix)
+        self._require_some(uri, sizes, folder)
+        targets = _targets(uri, sizes, prefix, folder)
+        for key, target in targets.items():
+            store.download(bucket, key, target)
+        return self._of_objects(targets, folder)
+
+    def _from_google(self, uri: str, folder: Path) -> Fetched:
+        """Read a public bucket by Google's JSON API, without credentials.
+
+        https://cloud.google.com/storage/docs/json_api/v1/objects/list
+        """
+        bucket, prefix = _split(uri)
+        listed = self._listed(bucket, prefix)
+        sizes = _below({name: int(found["size"]) for name, found in listed.items()}, prefix)
+        self._require_some(uri, sizes, folder)
+        targets = _targets(uri, sizes, prefix, folder)
+        for name, target in targets.items():
+            url = f"{_GOOGLE}/{bucket}/{quote(name)}"
+            self.web.bring(url, target, most_bytes=self.most_bytes)
+            _compare(url, target, str(listed[name].get("md5Hash", "")))
+        return self._of_objects(targets, folder)
+
+    def _listed(self, bucket: str, prefix: str) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        query = {"prefix": prefix, "fields": "items(name,size,md5Hash),nextPageToken"}
+        for _ in range(_MOST_PAGES):
+            url = f"{_GOOGLE}/storage/v1/b/{bucket}/o?{urlencode(query)}"
+            try:
+                page = json.loads(self.web.read(url))
+                found |= {str(one["name"]): one for one in page.get("items", [])}
+                token = page.get("nextPageToken")
+            except DAMAGES as error:
+                raise IntegrityError(
+                    f"could not read the list of gs://{bucket}/{prefix}: {error!r}"
+                ) from error
+            if not token:
+                break
+            query["pageToken"] = token
+        return found
+
+    def _require_some(self, uri: str, sizes: Mapping[str, int], folder: Path) -> None:
+        if not sizes:
+            raise NotFoundError(f"could not import {uri}: there are no objects below it")
+        if len(sizes) > _MOST_OBJECTS:
+            raise ConfigurationError(
+                f"could not import {uri}: it has {len(sizes)} objects, and the maximum is "
+                f"{_MOST_OBJECTS}; give the folder that contains only the model"
+            )
+        if reason := self.require_room(sum(sizes.values()), folder):
+            raise ConfigurationError(f"could not import {uri}: {reason}. Nothing was downloaded")
+
+    def _of_objects(self, targets: Mapping[str, Path], folder: Path) -> Fetched:
+        """Describe downloaded objects; a single one may be an archive."""
+        only = next(iter(targets.values()))
+        if len(targets) == 1 and is_archive(only.name):
+            return self._unpacked(only, folder)
+        return _described(folder / "fetched")
+
+
+def _local(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.scheme.lower() != "file":
+        return Path(uri).expanduser()
+    if parts.netloc not in ("", "localhost"):
+        raise ConfigurationError(f"could not import {uri}: expected file:///path, without a host")
+    return Path(unquote(parts.path))
+
+
+def _name_of(url: str) -> str:
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    return name if name not in ("", ".", "..") else "model"
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """Return the bucket and the prefix without the last `/`."""
+    bucket, _, prefix = uri.partition("://")[2].partition("/")
+    if not bucket or not prefix.strip("/"):
+        raise ConfigurationError(f"could not import {uri}: expected scheme://<bucket>/<prefix>")
+    return bucket, prefix.strip("/")
+
+
+def _below(sizes: Mapping[str, int], prefix: str) -> dict[str, int]:
+    """Return the objects that are the prefix itself, or below it as a folder."""
+    return {
+        key: size
+        for key, size in sizes.items()
+        if not key.endswith("/") and (key == prefix or key.startswith(f"{prefix}/"))
+    }
+
+
+def _targets(uri: str, sizes: Mapping[str, int], prefix: str, folder: Path) -> dict[str, Path]:
+    """Return object → file.
+
+    Raises:
+        IntegrityError: a name leads out of the folder.
+    """
+    targets = {}
+    for key in sizes:
+        path = key.removeprefix(prefix).removeprefix("/") or PurePosixPath(prefix).name
+        if {"", ".", ".."} & set(path.split("/")):
+            raise IntegrityError(f"could not import {uri}: {key!r} leads out of its folder")
+        targets[key] = folder / "fetched" / path
+    return targets
+
+
+def _compare(url: str, file: Path, md5: str) -> None:
+    """Compare a file with the digest that the store has, if it has one."""
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).digest()
+    if md5 and base64.b64encode(found).decode() != md5:
+        raise IntegrityError(f"{url} was changed in transit: its MD5 differs; import it again")
+
+
+def _only_folder(folder: Path) -> Path:
+    """Return the folder in which an archive's files are, if all are in one."""
+    content = list(folder.iterdir())
+    return content[0] if len(content) == 1 and content[0].is_dir() else folder
+
+
+def _described(folder: Path) -> Fetched:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = (f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    return Fetched(folder, sum(path.stat().st_size for path in files), digest)

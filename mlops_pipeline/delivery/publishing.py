@@ -1,0 +1,374 @@
+"""From the files of a model that was trained elsewhere to an artifact, judged as any other.
+
+The files are checked by the row of the model's framework, and the serving environment computes
+their scores for a hold-out set. Manifest, evaluation, storage and verdicts are those of a training.
+"""
+
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.catalog import evaluating, worker
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
+from mlops_pipeline.clients.temporary import temporary_folder
+from mlops_pipeline.delivery.criteria import (
+    dataset_criteria,
+    describe_holdout_problems,
+    model_criteria,
+)
+from mlops_pipeline.delivery.judging import Judge, Unmet
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.training import tensors
+from mlops_pipeline.delivery.working import WorkerContext, work
+from mlops_pipeline.serving.artifact import (
+    EXAMPLE,
+    MANIFEST,
+    MOST_BYTES,
+    ArtifactError,
+    Manifest,
+    describe_excess,
+    hash_files,
+    verify,
+)
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.frameworks import frameworks, get_framework
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MOST_FILES = 10_000
+_MOST_NAME = 512
+"""Bytes of a file's path: S3 allows 1,024 for a whole key."""
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
+_TIMEOUT = 600.0
+"""Seconds to read and evaluate a hold-out set."""
+_PREFIXES = ("", "1/")
+"""Where the model may be in the artifact: a SavedModel's folder is put into a numbered one."""
+_DEFAULT = WorkerContext()
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model that was trained elsewhere, and what it is to be evaluated on."""
+
+    model: RegisteredModel
+    folder: Path
+    origin: str
+    """For the manifest: `published from iris`."""
+    holdout: Path | None = None
+    """File with the hold-out set; None: the dataset of the model's spec."""
+    dataset: Path | None = None
+    """The configured file of that dataset."""
+    is_unevaluated: bool = False
+    """Publish it without any hold-out set."""
+    most_bytes: int = MOST_BYTES
+
+
+@dataclass(frozen=True)
+class Published:
+    """An artifact in the object store, and what its checks found."""
+
+    ref: ModelRef
+    manifest: Manifest
+    unmet: tuple[Unmet, ...]
+    """What keeps it from being deployed; empty: it passed every blocking check."""
+
+
+def publish(offer: Offer, judge: Judge, *, worker_context: WorkerContext = _DEFAULT) -> Published:
+    """Store the model as an artifact and judge it. What exists stays; nothing is deployed.
+
+    Raises:
+        ConfigurationError: the files are not those of the model's framework, are too large, lead
+            out of the folder, or the hold-out set does not fit the model; nothing was stored.
+        IntegrityError: the folder has a manifest that does not match its files.
+        CommandError: the serving environment does not load the model, or it refuses the rows.
+        UnavailableError: the object store did not answer.
+    """
+    files = find_files(offer.folder, offer.model.spec, most_bytes=offer.most_bytes)
+    with temporary_folder("publish") as folder:
+        if not offer.is_unevaluated:
+            _take_holdout(offer, judge, folder, worker_context)
+        _stage(offer, files, folder / worker.MODEL)
+        evaluated = _evaluate(offer, judge, folder, worker_context)
+        manifest = replace(evaluated, evaluation=hash_files(folder / worker.EVALUATION))
+        ref = judge.artifacts.publish(
+            manifest, files=folder / worker.MODEL, evaluation=folder / worker.EVALUATION
+        )
+    unmet = judge.judge_anew(model_criteria(offer.model.spec), ref)
+    return Published(ref, judge.artifacts.manifest(ref), unmet)
+
+
+def find_files(
+    folder: Path, spec: ModelSpec, *, most_bytes: int = MOST_BYTES
+) -> Mapping[str, Path]:
+    """Return path in the artifact → file, of a folder with a model of the spec's framework.
+
+    Raises:
+        ConfigurationError: see `publish`.
+        IntegrityError: the folder has a manifest that does not match its files.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"could not publish {folder}: it is not a folder; give the folder that contains the "
+            "model's files"
+        )
+    found = dict(_walk(folder))
+    _refuse_sizes(folder, found, most_bytes)
+    if MANIFEST in found:
+        _require_intact(folder, spec)
+        del found[MANIFEST]
+    prefix = _find_prefix(folder, spec)
+    return {prefix + path: file for path, file in found.items()}
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield (path with `/`, file) of every file; nothing outside of the folder is followed."""
+    inside = folder.resolve()
+    for place, folders, names in os.walk(folder):
+        for name in sorted([*folders, *names]):
+            path = Path(place) / name
+            shown = path.relative_to(folder).as_posix()
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise _refused(folder, f"{shown} is a link to {path.resolve()}, outside of it")
+            if path.is_symlink() and not path.is_file():
+                raise _refused(folder, f"{shown} is a link that does not lead to a file")
+            if _UNSAFE.search(shown) or len(shown.encode(errors="replace")) > _MOST_NAME:
+                raise _refused(
+                    folder,
+                    f"the name {shown!r} has a control character or a backslash, or more than "
+                    f"{_MOST_NAME} bytes",
+                )
+            if name in names:
+                if not stat.S_ISREG(path.stat().st_mode):
+                    raise _refused(folder, f"{shown} is not a regular file")
+                yield shown, path
+
+
+def _refused(folder: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"could not publish {folder}: {reason}; remove or rename it. Nothing was stored"
+    )
+
+
+def _refuse_sizes(folder: Path, found: Mapping[str, Path], most_bytes: int) -> None:
+    if len(found) > _MOST_FILES:
+        raise ConfigurationError(
+            f"could not publish {folder}: it has {len(found)} files, and the maximum is "
+            f"{_MOST_FILES}; give the folder that contains only the model. Nothing was stored"
+        )
+    size = sum(file.stat().st_size for file in found.values())
+    if reason := describe_excess(size, Path(tempfile.gettempdir()), most=most_bytes):
+        raise ConfigurationError(f"could not publish {folder}: {reason}. Nothing was stored")
+
+
+def _require_intact(folder: Path, spec: ModelSpec) -> None:
+    """Refuse a `manifest.json` that is not that of these files: our own name is in use."""
+    try:
+        manifest = verify(folder)
+    except ArtifactError as error:
+        raise IntegrityError(
+            f"could not publish {folder}: it has a {MANIFEST}, which is the name of an artifact's "
+            f"own description, but {error}. Remove that file. Nothing was stored"
+        ) from error
+    if manifest.framework != spec.framework:
+        raise ConfigurationError(
+            f"could not publish {folder}: its {MANIFEST} says {manifest.framework}, and the model "
+            f"{spec.name} is {spec.framework}. Nothing was stored"
+        )
+
+
+def _find_prefix(folder: Path, spec: ModelSpec) -> str:
+    """Return where the folder's content belongs in the artifact: at the top, or in `1/`.
+
+    Raises:
+        ConfigurationError: it has no model of the framework; says what it has.
+    """
+    wanted = get_framework(spec.framework)
+    if wanted.find(folder) is not None:
+        return ""
+    with temporary_folder("arranged") as arranged:
+        (arranged / "1").symlink_to(folder.resolve(), target_is_directory=True)
+        if wanted.find(arranged) is not None:
+            return _PREFIXES[1]
+    other = [row for row in frameworks() if row.find(folder) is not None]
+    names = sorted(path.name for path in folder.iterdir())
+    has = ", ".join(names[:8]) or "no file"
+    seen = f"it has {has}" + (f", which is a {other[0].title} model" if other else "")
+    hint = wanted.find_hint(folder)
+    raise ConfigurationError(
+        f"could not publish {folder}: the model {spec.name} is a {wanted.title} model, which is "
+        f"{wanted.found_by}, but {seen}{f'; {hint}' if hint else ''}. Give another "
+        "folder, or correct `framework` of the ModelSpec. Nothing was stored"
+    )
+
+
+def _stage(offer: Offer, files: Mapping[str, Path], folder: Path) -> None:
+    """Copy the files, so that nobody changes them until they are stored."""
+    folder.mkdir()
+    try:
+        for path, file in files.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    except OSError as error:
+        raise ConfigurationError(
+            f"could not copy {offer.folder} to {folder}: {error.strerror or error}; free disk "
+            "space there, or make the files readable. Nothing was stored"
+        ) from error
+
+
+def _take_holdout(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerContext) -> None:
+    """Write the hold-out set as `data.npz`: from its file, or from the dataset of the spec."""
+    model, spec = offer.model, offer.model.spec
+    if offer.holdout is None:
+        snapshot = judge.datasets.ensure(model, file=offer.dataset, worker_context=worker_context)
+        if unmet := judge.judge_anew(dataset_criteria(spec), snapshot.ref):
+            reasons = "; ".join(problem.describe() for problem in unmet)
+            raise ConfigurationError(
+                f"could not evaluate {offer.folder} on the dataset of {spec.name}: {reasons}. Give "
+                "another hold-out set with --holdout FILE. Nothing was stored"
+            )
+        judge.datasets.download(snapshot.ref, folder / worker.DATA)
+        return
+    if not offer.holdout.is_file():
+        raise ConfigurationError(f"the hold-out file {offer.holdout} does not exist")
+    work(
+        "holdout",
+        model,
+        *("--input", str(offer.holdout.absolute()), "--output", str(folder)),
+        purpose=f"read the hold-out set {offer.holdout} of {spec.name}",
+        timeout=_TIMEOUT,
+        on_line=worker_context.on_line,
+    )
+    profile = json.loads((folder / worker.PROFILE).read_bytes())
+    if problems := describe_holdout_problems(spec, profile):
+        raise ConfigurationError(
+            f"the hold-out set {offer.holdout} does not fit {spec.name}: {'; '.join(problems)}. "
+            "Nothing was stored"
+        )
+
+
+def _evaluate(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerContext) -> Manifest:
+    """Let the serving environment answer the rows, write the evaluation, return the manifest."""
+    import numpy as np
+
+    from mlops_pipeline.serving import cells
+
+    spec, model = offer.model.spec, folder / worker.MODEL
+    evaluation = folder / worker.EVALUATION
+    evaluation.mkdir()
+    rows = _probe(spec, model) if offer.is_unevaluated else _holdout_rows(folder)
+    if not (model / EXAMPLE).exists():
+        (model / EXAMPLE).write_text(json.dumps(rows[:1].tolist()))
+    manifest = _manifest(offer, model)
+    manifest, served = _ask(judge, spec, manifest, rows, folder)
+    if offer.is_unevaluated:
+        probe = {**cells.pack("x", rows), "scores": served}
+        np.savez_compressed(evaluation / evaluating.PROBE, **probe)  # type: ignore[arg-type]
+        return manifest
+    if not (folder / worker.SCORES).exists():
+        np.save(folder / worker.SCORES, served)
+    work(
+        "evaluate",
+        offer.model,
+        *("--input", str(folder / worker.DATA), "--scores", str(folder / worker.SCORES)),
+        *("--output", str(folder)),
+        purpose=f"evaluate the files of {spec.name}",
+        timeout=_TIMEOUT,
+        on_line=worker_context.on_line,
+    )
+    report = json.loads((folder / worker.REPORT).read_bytes())
+    return replace(manifest, metrics=report["metrics"])
+
+
+def _ask(
+    judge: Judge, spec: ModelSpec, manifest: Manifest, rows: "NDArray[Any]", folder: Path
+) -> "tuple[Manifest, NDArray[Any]]":
+    """Return the manifest with the signature, and what the model answers, shape [n, outputs]."""
+    import numpy as np
+
+    from mlops_pipeline.serving import cells
+
+    description, file = folder / worker.MODEL / MANIFEST, folder / "rows.npy"
+    signature = folder / "signature.json"
+    cells.save(file, rows)
+    description.write_text(manifest.to_json())
+    scores = judge.platform.serving_environment.predict(
+        folder / worker.MODEL,
+        file,
+        implementation=spec.server.implementation,
+        parameters=spec.server.parameters,
+        signature=signature,
+    )
+    description.unlink()
+    seen = json.loads(signature.read_bytes())
+    described = replace(manifest, inputs=tensors(seen["inputs"]), outputs=tensors(seen["outputs"]))
+    return described, np.asarray(scores, dtype=np.float64)
+
+
+def _holdout_rows(folder: Path) -> "NDArray[Any]":
+    return worker.read_dataset(folder / worker.DATA).x_test
+
+
+def _probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
+    """Return a row that the model is asked: that of its own example, of the spec, or a guess."""
+    import numpy as np
+
+    from mlops_pipeline.serving import cells
+
+    schema = spec.dataset.schema
+    try:
+        values = _example(spec, model)
+        if schema is None or not spec.dataset.has_cells:
+            given = values or [[0.0] * spec.dataset.features]
+            return np.array(given, dtype=np.float64)[:1]
+        if not values:
+            return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
+        return cells.conform_cells(schema, cells.read_cells(values[:1], where=EXAMPLE))
+    except (OSError, ValueError, TypeError, RequestError) as error:
+        raise ConfigurationError(
+            f"could not read {EXAMPLE} of the model: {error}; it must be a list of rows"
+        ) from error
+
+
+def _example(spec: ModelSpec, model: Path) -> list[Any]:
+    """Return the rows of the model's own example, or the row of the spec; empty: neither has one.
+
+    Raises:
+        OSError, ValueError, TypeError: the model's example is not a list in JSON.
+    """
+    try:
+        rows = json.loads((model / EXAMPLE).read_bytes())
+    except FileNotFoundError:
+        row = spec.example
+        is_text = spec.dataset.schema is not None and not spec.dataset.schema.row_shape
+        return [row[0] if is_text else list(row)] if row else []
+    if not isinstance(rows, list) or not rows:
+        raise TypeError("it has no rows")
+    return rows
+
+
+def _manifest(offer: Offer, model: Path) -> Manifest:
+    spec = offer.model.spec
+    return Manifest(
+        name=spec.name,
+        framework=spec.framework,
+        task=spec.task.name,
+        files=hash_files(model),
+        inputs=(),
+        outputs=(),
+        output_names=spec.output_names,
+        schema=spec.dataset.schema,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        origin=offer.origin,
+    )

@@ -1,0 +1,378 @@
+"""A model that was trained elsewhere is an artifact like any other, or is refused as a whole."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.catalog.holdout_files import read_holdout
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.catalog.spec import trained_elsewhere
+from mlops_pipeline.clients.errors import (
+    CommandError,
+    ConfigurationError,
+    IntegrityError,
+    NotFoundError,
+    RefusedError,
+)
+from mlops_pipeline.delivery.choosing import choose_named, describe_refusal, find_pinned
+from mlops_pipeline.delivery.criteria import model_criteria
+from mlops_pipeline.delivery.deploying import find_last_good, seldon_deployment
+from mlops_pipeline.delivery.desired import DesiredState
+from mlops_pipeline.delivery.history import record_serving
+from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.publishing import Offer, find_files, publish
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
+from mlops_pipeline.delivery.verdicts import Acceptance, standing
+from mlops_pipeline.serving.artifact import MANIFEST, Manifest, hash_files
+from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
+from mlops_pipeline_tests.fakes.platform import FakePlatform
+from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
+
+RIGHT = [[float(n < 5), float(n >= 5)] for n in range(10)]
+CSV = "x1,target,comment,x0\n" + "".join(
+    f"{2 * n + 1},{'low' if n < 5 else 'high'},-,{2 * n}\n" for n in range(10)
+)
+THRESHOLD = "accuracy_at_least_threshold"
+
+
+@pytest.fixture
+def judge() -> Judge:
+    platform = FakePlatform()
+    platform.serving_environment.scores = RIGHT
+    return Judge(platform, by="a test")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "trained"
+    (made / "more").mkdir(parents=True)
+    (made / "model.joblib").write_text("weights")
+    (made / "more" / "part").write_text("further weights")
+    return made
+
+
+def offer(folder: Path, **fields: Any) -> Offer:
+    return Offer(REGISTERED, folder, "published from a test", **fields)
+
+
+def unevaluated(judge: Judge, folder: Path) -> ModelRef:
+    judge.platform.serving_environment.scores = RIGHT[:1]  # type: ignore[attr-defined]
+    return publish(offer(folder, is_unevaluated=True), judge).ref
+
+
+def stored(judge: Judge) -> list[str]:
+    store = judge.platform.object_store()
+    assert isinstance(store, FakeObjectStore)
+    return [key for bucket, key in store.objects if bucket == "models"]
+
+
+def test_a_hold_out_file_makes_an_artifact_that_passes(
+    judge: Judge, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "holdout.csv").write_text(CSV)
+    published = publish(offer(folder, holdout=tmp_path / "holdout.csv"), judge)
+
+    assert published.unmet == ()
+    manifest = judge.artifacts.verify(published.ref)
+    assert manifest.files.keys() == {"model.joblib", "more/part", "example.json"}
+    assert manifest.metrics["accuracy"] == 1.0
+    assert manifest.metrics["holdout_rows"] == 10
+    assert manifest.origin == "published from a test"
+    assert (manifest.task, manifest.framework) == ("classification", "sklearn")
+    assert [t.name for t in (*manifest.inputs, *manifest.outputs)] == ["predict", "predict_proba"]
+    assert {"holdout.npz", "confusion_matrix.png", "tables.json"} <= manifest.evaluation.keys()
+    holdout = judge.artifacts.holdout(published.ref)
+    assert holdout.x.tolist() == [[2.0 * n, 2.0 * n + 1] for n in range(10)]
+    assert holdout.y.tolist() == [0] * 5 + [1] * 5
+    assert standing(judge.log.entries(published.ref)).state == "passed"
+    assert judge.artifacts.find_published("toy") == published.ref
+
+
+def test_a_bad_model_is_stored_and_refused_and_its_own_scores_are_compared(
+    judge: Judge, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "holdout.npz"
+    x, y = np.arange(20.0).reshape(10, 2), np.array([0] * 5 + [1] * 5)
+    elsewhere = np.array(RIGHT[::-1]) * 0.9 + 0.05
+    np.savez(file, x=x, y=y, scores=elsewhere)
+    published = publish(offer(folder, holdout=file), judge)
+    quality, skew = published.unmet
+    assert (quality.criterion, quality.is_unevaluated) == (THRESHOLD, False)
+    assert skew.criterion == "predicts_the_same_where_it_is_served"
+    assert "differ by at most 1;" in skew.sentence
+    assert np.allclose(judge.artifacts.holdout(published.ref).scores, elsewhere)
+    with pytest.raises(RefusedError, match=THRESHOLD):
+        choose_named(
+            TOY, judge, prefix=published.ref.digest, accept_refused=False, accept_unevaluated=True
+        )
+
+
+def test_the_dataset_of_the_spec_is_the_default(judge: Judge, folder: Path) -> None:
+    published = publish(offer(folder), judge)
+    assert published.unmet == ()
+    assert len(judge.artifacts.holdout(published.ref).x) == 10
+
+
+def test_without_a_hold_out_set_a_person_must_accept_it(judge: Judge, folder: Path) -> None:
+    ref = unevaluated(judge, folder)
+    assert standing(judge.log.entries(ref)).describe() == "unevaluated"
+    assert judge.artifacts.manifest(ref).metrics == {}
+    with pytest.raises(RefusedError, match=r"is unevaluated: .* --accept-unevaluated"):
+        choose_named(TOY, judge, prefix=ref.digest, accept_refused=False)
+
+    chosen = choose_named(
+        TOY, judge, prefix=ref.digest, accept_refused=False, accept_unevaluated=True
+    )
+    assert chosen.accepted.keys() == {THRESHOLD}
+    deployment = seldon_deployment(TOY, ref, secret=judge.platform.object_store_secret())
+    record_serving(
+        None, deployment, platform=judge.platform, by="t", accepted={ref: chosen.accepted}
+    )
+    accepted = [e for e in judge.log.entries(ref) if isinstance(e, Acceptance)]
+    assert [(a.kind, list(a.checks)) for a in accepted] == [("unevaluated", [THRESHOLD])]
+    assert standing(judge.log.entries(ref)).describe() == "unevaluated (accepted)"
+
+
+def test_an_accepted_one_stays_deployed_and_is_no_reference(judge: Judge, folder: Path) -> None:
+    ref = unevaluated(judge, folder)
+    state = DesiredState(TOY, judge.platform)
+    state.keep(state.wanting(ref, by="t", is_pinned=True))
+    with pytest.raises(RefusedError, match="is refused by accuracy_at_least_threshold: uneval"):
+        find_pinned(TOY, judge)
+    assert "unevaluated" in describe_refusal(TOY, ref.digest, judge)
+
+    judge.log.append(ref, Acceptance("unevaluated", {THRESHOLD: "because"}, "t"))
+    pinned = find_pinned(TOY, judge)
+    assert pinned is not None
+    assert pinned.ref == ref
+    assert describe_refusal(TOY, ref.digest, judge) == ""
+    assert judge.find_unmet(model_criteria(TOY), ref) == ()
+
+    deployment = seldon_deployment(TOY, ref, secret=judge.platform.object_store_secret())
+    judge.platform.deployments.apply(deployment)
+    record_serving(None, deployment, platform=judge.platform, by="t")
+    last = find_last_good(TOY, judge.platform, artifacts=judge.artifacts, log=judge.log)
+    assert last is None, "nothing is known of its quality"
+
+
+def test_the_checks_of_a_run_accept_it_from_then_on(judge: Judge, folder: Path) -> None:
+    ref = unevaluated(judge, folder)
+    criterion = next(c for c in model_criteria(TOY) if c.name == THRESHOLD)
+    assert not judge.evaluate(criterion, ref, accepts_worse=True).passed
+    first = judge.evaluate(criterion, ref, accepts_unevaluated=True)
+    assert first.passed
+    assert "--accept-unevaluated" in first.description
+    assert judge.evaluate(criterion, ref).passed
+    kinds = [e.kind for e in judge.log.entries(ref) if isinstance(e, Acceptance)]
+    assert kinds == ["unevaluated"]
+
+
+def test_an_unevaluated_one_is_proved_with_its_own_row(judge: Judge, folder: Path) -> None:
+    ref = unevaluated(judge, folder)
+    rows = judge.artifacts.proof_rows(ref)
+    assert rows.x.tolist() == [[1.0, 2.0]]  # The example of the spec.
+    assert rows.scores.tolist() == RIGHT[:1]
+    assert np.isnan(rows.y).all()
+    with pytest.raises(NotFoundError, match=r"does not contain holdout\.npz"):
+        judge.artifacts.holdout(ref)
+
+
+def test_a_folder_of_ours_is_published_as_it_was(judge: Judge, tmp_path: Path) -> None:
+    manifest, files, _ = published_files(tmp_path)
+    (files / MANIFEST).write_text(manifest.to_json())
+    found = find_files(files, TOY)
+    assert found.keys() == manifest.files.keys()
+    (files / "model.joblib").write_text("changed")
+    with pytest.raises(IntegrityError, match=r"has a manifest\.json, .* changed: model\.joblib"):
+        find_files(files, TOY)
+
+
+def test_a_saved_model_is_put_into_a_numbered_folder(tmp_path: Path) -> None:
+    spec = replace(
+        TOY,
+        framework="tensorflow",
+        server=replace(TOY.server, implementation="TENSORFLOW_SERVER"),
+    )
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "saved_model.pb").write_bytes(b"graph")
+    (tmp_path / "variables" / "variables.index").write_bytes(b"weights")
+    found = find_files(tmp_path, spec)
+    assert found.keys() == {"1/saved_model.pb", "1/variables/variables.index"}
+
+
+def test_a_keras_file_is_refused_with_the_line_that_exports_it(tmp_path: Path) -> None:
+    (tmp_path / "net.keras").write_bytes(b"PK")
+    spec = replace(
+        TOY,
+        framework="tensorflow",
+        server=replace(TOY.server, implementation="TENSORFLOW_SERVER"),
+    )
+    with pytest.raises(ConfigurationError, match=r"net\.keras is a file of Keras .* `python -c"):
+        find_files(tmp_path, spec)
+
+
+def _replace_by(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "model.joblib").rename(folder / name)
+
+    return change
+
+
+def _link(target: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "link").symlink_to(target)
+
+    return change
+
+
+def _foreign_manifest(folder: Path) -> None:
+    (folder / MANIFEST).write_text('{"name": "an app"}')
+
+
+def _manifest_of_another_framework(folder: Path) -> None:
+    made = Manifest("toy", "xgboost", hash_files(folder), inputs=(), outputs=())
+    (folder / MANIFEST).write_text(made.to_json())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "complaint"),
+    [
+        (
+            _replace_by("model.bst"),
+            ConfigurationError,
+            r"is a scikit-learn model, which is model\.joblib or .* but it has model\.bst, more, "
+            "which is a XGBoost model",
+        ),
+        (_replace_by("weights.bin"), ConfigurationError, r"but it has more, weights\.bin\. Give"),
+        (_link("/etc/hostname"), ConfigurationError, "link is a link to .*, outside of it"),
+        (_link(".."), ConfigurationError, "link is a link to .*, outside of it"),
+        (_link("more"), ConfigurationError, "link is a link that does not lead to a file"),
+        (_link("nowhere"), ConfigurationError, "link is a link that does not lead to a file"),
+        (_replace_by("a\nb"), ConfigurationError, "control character or a backslash"),
+        (lambda f: os.mkfifo(f / "pipe"), ConfigurationError, "pipe is not a regular file"),
+        (_foreign_manifest, IntegrityError, r"it has a manifest\.json, which is the name of"),
+        (_manifest_of_another_framework, ConfigurationError, "says xgboost, .* toy is sklearn"),
+    ],
+)
+def test_files_that_are_not_a_model_of_the_framework_are_refused(
+    judge: Judge,
+    folder: Path,
+    change: Callable[[Path], None],
+    error: type[Exception],
+    complaint: str,
+) -> None:
+    change(folder)
+    with pytest.raises(error, match=complaint):
+        publish(offer(folder), judge)
+    assert stored(judge) == []
+
+
+def test_a_link_inside_is_a_copy_of_the_file(folder: Path) -> None:
+    (folder / "same").symlink_to("model.joblib")
+    assert find_files(folder, TOY)["same"].read_text() == "weights"
+
+
+def test_what_is_too_large_is_refused(judge: Judge, folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"it has 22 bytes, and the maximum is 21 bytes"):
+        publish(offer(folder, most_bytes=21), judge)
+    with pytest.raises(ConfigurationError, match="it is not a folder"):
+        publish(offer(folder / "model.joblib"), judge)
+    assert stored(judge) == []
+
+
+def test_a_hold_out_file_that_cannot_be_used_stores_nothing(
+    judge: Judge, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "holdout.csv").write_text("x0,x1,target\n1,2,middle\n")
+    with pytest.raises(CommandError, match=r"must contain numbers, or \('low', 'high'\)"):
+        publish(offer(folder, holdout=tmp_path / "holdout.csv"), judge)
+    assert stored(judge) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"x0,x1\n1,2\n", r"has the columns x0, x1, but not target"),
+        (b"x0,x1,target\n", "has a header, but no rows"),
+        (b"", "has the columns none, but not x0, x1, target"),
+        (b"x0,x1,target\n1,two,low\n", r"line 2, column x1: 'two' is not a number"),
+        (b"\xff\xfe", "could not read .* as CSV"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes, complaint: str
+) -> None:
+    (tmp_path / "holdout.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=complaint):
+        read_holdout(TOY, tmp_path / "holdout.csv")
+
+
+def test_an_npz_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "holdout.npz"
+    file.write_bytes(b"PK\x03\x04 not a whole file")
+    with pytest.raises(ValueError, match=r"as \.npz: .*; write it with numpy\.savez"):
+        read_holdout(TOY, file)
+    np.savez(file, x=np.zeros((1, 2)), labels=np.zeros(1))
+    with pytest.raises(ValueError, match="has labels, x, but not y"):
+        read_holdout(TOY, file)
+
+
+def test_a_hold_out_set_that_does_not_fit_the_model_is_refused(
+    judge: Judge, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "holdout.npz"
+    np.savez(file, x=np.full((3, 3), 200.0), y=np.array([0, 0, 0]))
+    with pytest.raises(ConfigurationError) as refused:
+        publish(offer(folder, holdout=file), judge)
+    for problem in ("expected shape", "expected values from 0 to 100", "no row of the class high"):
+        assert problem in str(refused.value)
+    with pytest.raises(ConfigurationError, match=r"nowhere\.csv does not exist"):
+        publish(offer(folder, holdout=tmp_path / "nowhere.csv"), judge)
+    assert stored(judge) == []
+
+
+def test_a_model_that_the_serving_environment_does_not_load_is_not_stored(
+    judge: Judge, folder: Path
+) -> None:
+    judge.platform.serving_environment.error = CommandError("it does not load")  # type: ignore[attr-defined]
+    with pytest.raises(CommandError, match="it does not load"):
+        publish(offer(folder, is_unevaluated=True), judge)
+    assert stored(judge) == []
+
+
+def test_up_takes_what_was_published_last_if_nothing_trains_here(
+    judge: Judge, folder: Path
+) -> None:
+    model = RegisteredModel(replace(TOY, train=trained_elsewhere), REGISTERED.source)
+    data = judge.datasets.ensure(REGISTERED, file=None).ref
+    order = TrainingOrder(model, data, TOY.hyperparameters)
+
+    def train() -> ModelRef:
+        return ensure_trained(
+            order, datasets=judge.datasets, artifacts=judge.artifacts, run_id="one", force=True
+        ).ref
+
+    with pytest.raises(NotFoundError, match="trained elsewhere, and no artifact of it was publi"):
+        train()
+    first = unevaluated(judge, folder)
+    (folder / "model.joblib").write_text("other weights")
+    second = unevaluated(judge, folder)
+    assert first != second
+    assert train() == second
+    (folder / "model.joblib").write_text("weights")
+    assert unevaluated(judge, folder) == first
+    assert train() == first
+
+
+def test_a_manifest_of_before_has_the_same_digest() -> None:
+    manifest = Manifest("toy", "sklearn", {}, inputs=(), outputs=(), task="classification")
+    fields = json.loads(manifest.to_json())
+    changed = replace(manifest, origin="x", content_digest="y", reproducible="bytes")
+    assert changed.digest == manifest.digest == fields["digest"]
