@@ -4,7 +4,10 @@ An empty field is a missing value. Each value is checked here, so that the messa
 """
 
 import csv
+import io
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.serving.schema import TEXT, CellError, Column, Schema
 
 _DELIMITERS = ("\t", ";", ",")
+_QUOTED = re.compile(r'"[^"]*"')
 _BODIES = "a list of rows, or a Seldon (data), V2 (inputs) or TF Serving (instances) request"
 Line = tuple[str, Sequence[Any]]
 """Where a row stands, and its values."""
@@ -40,7 +44,8 @@ def read(schema: Schema, file: Path) -> Rows:
         ConfigurationError: it cannot be read, or a value is not one of its column; says where.
     """
     text = tables.decode(tables.read_bytes(file), file, expected="CSV or JSON")
-    if text.lstrip().startswith(("{", "[")):
+    is_lines = schema.form == TEXT and file.suffix.lower() in (".txt", ".csv")
+    if text.lstrip().startswith(("{", "[")) and not is_lines:
         found = _of_json(schema, text, file)
     else:
         found = _of_csv(schema, text, file)
@@ -79,11 +84,15 @@ def _cell(column: Column, value: Any, place: str, *, parse: bool) -> Any:
 
 
 def _order(schema: Schema, names: Sequence[str], place: str) -> list[int]:
-    """Return the place of each column of the schema; of a text, other columns do not matter."""
-    given = [plain(name) for name in names]
-    missing = [name for name in schema.names if plain(name) not in given]
-    known = {plain(name) for name in schema.names}
-    unexpected = [name for name in names if plain(name) not in known]
+    """Return the place of each column of the schema; of a text, other columns do not matter.
+
+    Raises:
+        ConfigurationError: a column is missing, unexpected, there twice, or could be several.
+    """
+    places = {name: number for number, name in _matches(schema.names, names, place)}
+    missing = [name for name in schema.names if name not in places]
+    used = set(places.values())
+    unexpected = [name for number, name in enumerate(names) if number not in used]
     problems = [f"missing columns: {some(missing)}"] if missing else []
     if unexpected and schema.form != TEXT:
         problems.append(f"unexpected columns: {some(unexpected)}")
@@ -91,7 +100,23 @@ def _order(schema: Schema, names: Sequence[str], place: str) -> list[int]:
         raise ConfigurationError(
             f"{place}: {'; '.join(problems)}. The model has the columns {some(schema.names)}"
         )
-    return [given.index(plain(name)) for name in schema.names]
+    return [places[name] for name in schema.names]
+
+
+def _matches(known: Sequence[str], names: Sequence[str], place: str) -> Iterator[tuple[int, str]]:
+    """Yield (number of a given column, its name in the schema): first the same names.
+
+    Others are equal if their letters and digits are, and no second column has these.
+    """
+    for name in dict.fromkeys(names):
+        if name in known and names.count(name) > 1:
+            raise ConfigurationError(f"{place}: the column {name!r} is there twice; remove one")
+    wanted, given = Counter(map(plain, known)), Counter(map(plain, names))
+    for number, name in enumerate(names):
+        if name in known:
+            yield number, name
+        elif wanted[plain(name)] == given[plain(name)] == 1:
+            yield number, next(one for one in known if plain(one) == plain(name))
 
 
 def plain(name: str) -> str:
@@ -100,16 +125,17 @@ def plain(name: str) -> str:
 
 
 def _of_csv(schema: Schema, text: str, file: Path) -> Rows:
-    lines = text.splitlines()
+    lines = [line.rstrip("\r\n") for line in io.StringIO(text, newline="")]
     first = next((line for line in lines if line.strip()), "")
-    delimiter = next((mark for mark in _DELIMITERS if mark in first), ",")
+    unquoted = _QUOTED.sub("", first)
+    delimiter = next((mark for mark in _DELIMITERS if mark in unquoted), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
     known = {plain(name) for name in schema.names}
     is_named = bool(known & {plain(name) for name in header})
     if schema.form == TEXT and not is_named:
         found = [(n, [line]) for n, line in enumerate(lines, 1) if line.strip()]
     else:
-        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
         try:
             found = [(reader.line_num, row) for row in reader if any(row)][int(is_named) :]
         except csv.Error as error:

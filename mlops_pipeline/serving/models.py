@@ -306,10 +306,10 @@ def conform(signature: Signature, values: Array) -> Array:
         return texts.conform(values)
     if values.dtype.kind not in "fiub":
         raise RequestError("WRONG_TYPE", f"the model expects {signature.dtype.name}, got text")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        _check_missing(signature, values)
     if signature.schema is not None:
         check_array(signature.schema, values)
+    elif values.dtype.kind == "f" and not np.isfinite(values).all():
+        _check_missing(signature, values)
     if values.dtype == signature.dtype:
         return np.ascontiguousarray(values)
     return _cast(values, signature.dtype)

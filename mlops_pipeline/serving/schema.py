@@ -1,16 +1,19 @@
 """The schema of a model's data: the columns of a table or of an array of numbers, or a text.
 
-A cell is a value of a row as JSON has it; None is a missing value. Standard library only: the
-training process, the servers, and the commands share these types.
+A cell is a value of a row as JSON has it; None is a missing value. The training process, the
+servers, and the commands share these types. Standard library only; NumPy is imported where there
+are arrays.
 """
 
 import json
 import math
+import struct
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 Cell = float | int | bool | str | None
 
@@ -21,6 +24,8 @@ ARRAY, TABLE, TEXT = FORMS = ("array", "table", "text")
 _LONGEST_SHOWN = 60
 _MOST_SHOWN = 8
 _MOST_INT = (1 << 63) - 1
+_EXACT = (1 << 53) - 1
+"""Largest whole number that a 64-bit float represents uniquely."""
 
 
 class CellError(ValueError):
@@ -91,8 +96,10 @@ class Column:
         if self.type == STRING:
             return "a" if value != "a" else "b"
         least, most = self.range or (0.0, 1.0)
+        if self.type == INT:
+            least, most = math.ceil(least), math.floor(most)
         found = least if value != least else most
-        return math.ceil(found) if self.type == INT else float(found)
+        return found if self.type == INT else float(found)
 
     def faults(self) -> Iterator[str]:
         """Yield what of this definition is invalid. Python does not enforce its types."""
@@ -167,9 +174,10 @@ class Schema:
         """Whether every column can be in an array of numbers."""
         return all(column.is_number for column in self.columns)
 
-    def cells_of(self, row: object) -> Sequence[object]:
-        """Return the values of a row; a text is its only one."""
-        return row if isinstance(row, list | tuple) else (row,)
+    @cached_property
+    def limits(self) -> "Limits":
+        """The limits of every column of an array of numbers."""
+        return limits_of(self.columns)
 
     def faults(self) -> Iterator[str]:
         """Yield what of this definition is invalid."""
@@ -190,6 +198,38 @@ class Schema:
             yield "form is 'array', but not every column is float, int or bool; write form='table'"
         if self.form == TEXT and [column.type for column in self.columns] != [STRING]:
             yield "form is 'text', which has one column of type string"
+
+
+class Limits(NamedTuple):
+    """What numbers of columns may be, as arrays [columns]."""
+
+    least: Any
+    most: Any
+    is_whole: Any
+    is_boolean: Any
+    is_nullable: Any
+
+
+def limits_of(columns: Sequence[Column]) -> Limits:
+    """Return the limits of columns of numbers."""
+    import numpy as np
+
+    ends = np.array([_ends(column) for column in columns])
+    return Limits(
+        ends[:, 0],
+        ends[:, 1],
+        np.array([column.type in (INT, BOOL) for column in columns]),
+        np.array([column.type == BOOL for column in columns]),
+        np.array([column.nullable for column in columns]),
+    )
+
+
+def _ends(column: Column) -> tuple[float, float]:
+    if column.type == BOOL:
+        return 0.0, 1.0
+    most = float(_EXACT) if column.type == INT else sys.float_info.max
+    least, greatest = column.range or (-most, most)
+    return max(least, -most), min(greatest, most)
 
 
 def parse_schema(fields: Mapping[str, Any] | None) -> Schema | None:
@@ -240,8 +280,18 @@ def _wrong_type(column: Column, value: object) -> CellError:
 
 
 def _in_range(column: Column, value: float) -> None:
-    if column.range and not column.range[0] <= value <= column.range[1]:
+    if not column.range or column.range[0] <= value <= column.range[1]:
+        return
+    if value not in map(_in_32_bits, column.range):
         raise CellError("OUT_OF_RANGE", f"expected {column.expected()}, got {value!r}")
+
+
+def _in_32_bits(value: float) -> float:
+    """Return the value as a 32-bit float, which a client may send for a limit: 0.1 is more."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return value
 
 
 def _float(column: Column, value: object) -> Cell:
@@ -264,6 +314,12 @@ def _int(column: Column, value: object) -> Cell:
     number = int(value)  # type: ignore[call-overload]
     if not -_MOST_INT <= number <= _MOST_INT:
         raise CellError("OUT_OF_RANGE", "expected an integer of 64 bits, got a larger one")
+    if (type(value) is float or column.nullable) and not -_EXACT <= number <= _EXACT:
+        why = "came as a float" if type(value) is float else "is a float where it may be missing"
+        raise CellError(
+            "OUT_OF_RANGE",
+            f"expected an integer, got {value!r}: beyond 2^53, it {why}, which loses digits",
+        )
     _in_range(column, number)
     return int(number)
 

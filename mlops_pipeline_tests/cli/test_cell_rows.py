@@ -1,6 +1,7 @@
 """Rows of a table and of strings for `predict`."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,47 @@ def test_a_missing_number_is_read_where_the_schema_allows_it() -> None:
     assert read_rows(spec(numbers), ("1.5,",), None).values == ((1.5, None),)
     with pytest.raises(ConfigurationError, match="--row 1, column 'a': the value is missing"):
         read_rows(spec(numbers), (",1.5",), None)
+
+
+SIGNS = Schema((Column("t+"), Column("t-"), Column("x_1"), Column("x1")))
+
+
+def test_columns_whose_names_differ_only_in_signs_are_not_mixed_up(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("x1,t-,x_1,t+\n4,2,3,1\n")
+    assert read_rows(spec(SIGNS), (), file).values == ((1.0, 2.0, 3.0, 4.0),)
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ("t +,t-,x_1,x1", "missing columns: t+; unexpected columns: t +"),
+        ("t+,t-,x1,x1", "the column 'x1' is there twice; remove one"),
+        ("t+,t-,X1,x1", "missing columns: x_1; unexpected columns: X1"),
+    ],
+)
+def test_names_that_could_be_several_columns_are_refused(
+    tmp_path: Path, header: str, sentence: str
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(f"{header}\n1,2,3,4\n")
+    with pytest.raises(ConfigurationError, match=re.escape(sentence)):
+        read_rows(spec(SIGNS), (), file)
+
+
+def test_quoted_line_ends_and_separators_of_unicode_stay_in_their_field(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    content = 'age,city,note\r\n5,Bern,"a;\r\nb\u2028c"\r\n6,Basel,d\x85e\r\n'
+    file.write_bytes(content.encode())
+    notes = [row[2] for row in read_rows(spec(TABLE), (), file).values]
+    assert notes == ["a;\r\nb\u2028c", "d\x85e"]
+    file.write_bytes(b'"a; b",Bern,5\n')
+    with pytest.raises(ConfigurationError, match=r"line 1, column 'age': .* the string 'a; b'"):
+        read_rows(spec(TABLE), (), file)
+
+
+def test_a_text_may_begin_with_a_bracket(tmp_path: Path) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_bytes("[sic] one\u2028two\nthree\n".encode())
+    found = read_rows(spec(Schema.text()), (), file)
+    assert found.values == (("[sic] one\u2028two",), ("three",))

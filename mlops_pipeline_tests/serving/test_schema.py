@@ -15,12 +15,14 @@ import pytest
 from mlops_pipeline.serving import cells
 from mlops_pipeline.serving.artifact import Manifest, parse_manifest
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.models import conform
 from mlops_pipeline.serving.schema import (
     CellError,
     Column,
     Schema,
     parse_schema,
 )
+from mlops_pipeline_tests.serving.toy_model import toy_signature
 
 AGE = Column("age", range=(0, 120))
 VISITS = Column("visits", "int")
@@ -190,6 +192,60 @@ def test_an_array_is_checked_by_column_and_integers_keep_their_digits() -> None:
     ):
         with pytest.raises(RequestError, match=sentence):
             cells.check_array(schema, np.array([[1.0, 1.0], row]))
+
+
+INTEGER = Column("n", "int")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.array([2**63], dtype=np.uint64), np.array([1e20]), np.array([float(2**60)])],
+)
+def test_integers_that_64_bits_or_a_float_cannot_hold_are_not_clean(values: Any) -> None:
+    assert not cells.is_clean(INTEGER, values)
+    with pytest.raises(CellError, match="expected an integer"):
+        INTEGER.read(values.tolist()[0])
+
+
+def test_digits_are_not_lost_silently() -> None:
+    long = 2**53 + 1
+    assert INTEGER.read(long) == long
+    with pytest.raises(CellError, match=r"beyond 2\^53, it came as a float"):
+        INTEGER.read(float(long))
+    with pytest.raises(CellError, match=r"beyond 2\^53, it is a float where it may be missing"):
+        Column("n", "int", nullable=True).read(long)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_limit_is_compared_in_the_type_of_the_value(dtype: Any) -> None:
+    schema = Schema((Column("a", range=(0.1, 0.7)), Column("b", "bool")), form="array")
+    rows = np.array([[0.1, 0], [0.7, 1]], dtype=dtype)
+    cells.check_array(schema, rows)
+    assert cells.is_clean(schema.columns[0], rows[:, 0])
+    for value in rows[:, 0].tolist() if dtype != np.float16 else ():
+        schema.columns[0].read(value)
+    for wrong in (0.099, 0.701, math.inf):
+        with pytest.raises(RequestError, match=r"row 1, column 'a': expected a number from 0\.1"):
+            cells.check_array(schema, np.array([[wrong, 0]], dtype=dtype))
+
+
+def test_many_columns_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = Schema(tuple(Column(f"c{n}", range=(0, 255)) for n in range(784)), form="array")
+    monkeypatch.setattr(cells, "is_clean", None)  # What checks one column is not called.
+    cells.check_array(schema, np.full((2, 784), 255.0))
+
+
+def test_a_missing_value_of_an_array_is_refused_with_its_place() -> None:
+    schema = Schema((Column("a"), Column("b", nullable=True)), form="array")
+    signature = replace(toy_signature(), schema=schema, row_shape=(2,), takes_missing=True)
+    assert math.isnan(conform(signature, np.array([[1.0, math.nan]]))[0, 1])
+    with pytest.raises(RequestError, match="row 2, column 'a': the value is missing"):
+        conform(signature, np.array([[1.0, 1.0], [math.nan, 1.0]]))
+
+
+def test_another_integer_is_in_its_range() -> None:
+    column = Column("n", "int", range=(0.5, 2.5))
+    assert [column.other(1), column.other(2)] == [2, 1]
 
 
 def test_another_row_is_allowed_and_differs_in_each_column() -> None:
