@@ -88,13 +88,16 @@ def generate() -> Any:
 def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> TrainedModel:
     """Encode the columns and fit boosted trees. `dataset.x_train` is a data frame."""
     import joblib
+    import numpy as np
     from sklearn.compose import make_column_transformer
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder
 
+    # All categories of the schema, also those that no training row has. A plan may be missing.
+    known = [list(_CHANNELS), [*_PLANS, np.nan]]
     encode = make_column_transformer(
-        (OneHotEncoder(sparse_output=False), ["channel", "plan"]),
+        (OneHotEncoder(categories=known, sparse_output=False), ["channel", "plan"]),
         (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), ["country"]),
         remainder="passthrough",  # Boosted trees accept missing numbers.
     )

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog import tasks
 from mlops_pipeline.catalog.spec import ModelSpec
@@ -23,6 +23,10 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verification import scores_where_served
 from mlops_pipeline.platforms.platform import ServingEnvironment
 from mlops_pipeline.serving.errors import ExitCode
+from mlops_pipeline.serving.schema import ARRAY, TEXT, Schema, shown_some
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _COMPARED_ROWS = MOST_ROWS
 """Most hold-out rows on which two artifacts are compared, spread over the targets."""
@@ -96,7 +100,7 @@ def compare_with(
             way, or the metric fails.
     """
     holdout = artifacts.holdout(ref)
-    reason = _describe_misfit(holdout, spec, reference, artifacts)
+    reason = _describe_misfit(holdout, spec, ref, reference, artifacts)
     if not reason:
         try:
             seen = _compare_paired(
@@ -130,10 +134,15 @@ def _compare_paired(
     import numpy as np
 
     asked = holdout.sample(_COMPARED_ROWS)
+    schemas = (artifacts.manifest(one).schema for one in (ref, reference))
 
     def compare() -> Mapping[str, Any]:
         scores = scores_where_served(
-            spec, reference, asked.x, artifacts=artifacts, environment=environment
+            spec,
+            reference,
+            _in_order(asked.x, *schemas),
+            artifacts=artifacts,
+            environment=environment,
         )
         answers = np.asarray(scores, dtype=np.float64)
         if answers.shape != asked.scores.shape:
@@ -153,8 +162,32 @@ def _compare_paired(
     )
 
 
+def _in_order(rows: "NDArray[Any]", new: Schema | None, old: Schema | None) -> "NDArray[Any]":
+    """Return rows in the order of the columns of the older artifact."""
+    if new is None or old is None or new.names == old.names or rows.ndim != 2:
+        return rows
+    return rows[:, [new.names.index(name) for name in old.names]]
+
+
+def _describe_columns(new: Schema | None, old: Schema | None) -> str:
+    """Say why rows of the new schema are not for the old one; empty where they are."""
+    form, rows = (ARRAY if schema is None else schema.form for schema in (old, new))
+    if form != rows:
+        return f"it takes a row of the form {form}, the rows are of the form {rows}"
+    if new is None or old is None or form == TEXT:
+        return ""
+    missing = [name for name in old.names if name not in new.names]
+    if missing:
+        return f"the rows have no column {shown_some([repr(name) for name in missing])}"
+    return ""
+
+
 def _describe_misfit(
-    holdout: Holdout, spec: ModelSpec, reference: ModelRef, artifacts: ArtifactStore
+    holdout: Holdout,
+    spec: ModelSpec,
+    ref: ModelRef,
+    reference: ModelRef,
+    artifacts: ArtifactStore,
 ) -> str:
     """Say why the new rows are not for `reference`; empty where they are.
 
@@ -174,7 +207,7 @@ def _describe_misfit(
     ):
         if new_shape != old_shape:
             return f"it has {_size(old_shape)} {what}, the rows have {_size(new_shape)}"
-    return ""
+    return _describe_columns(artifacts.manifest(ref).schema, manifest.schema)
 
 
 def _require_same_measure(metric: Metric, holdout: Holdout, published: Mapping[str, float]) -> None:

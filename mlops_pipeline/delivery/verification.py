@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ _VERDICTS = (ExitCode.SETTINGS, ExitCode.ARTIFACT, ExitCode.MODEL, ExitCode.ROWS
 a container engine, or a signal."""
 _VALUES_PER_REQUEST = 100_000
 """Most numbers in one request of the hold-out set: about 1 MB of JSON."""
+_BYTES_PER_REQUEST = 1_000_000
+"""Most JSON of cells in one request, if not of a single row."""
 _HOLDOUT_TIMEOUT = 120.0
 """Seconds for the whole hold-out set."""
 _FAILURES_IN_A_ROW = 5
@@ -182,11 +184,9 @@ def ask_holdout(
 
     asked = _Asked()
     served = np.full(holdout.scores.shape, np.nan)
-    batch = max(1, _VALUES_PER_REQUEST // _width(holdout.x))
     answered = 0
     with PredictionClient(deployment.url, trust=trust) as client:
-        for start in range(0, len(holdout.x), batch):
-            rows = slice(start, start + batch)
+        for rows in batches(holdout.x):
             if (answer := asked.ask(client, holdout.x[rows])) is None:
                 continue
             answered += len(answer.scores)
@@ -214,13 +214,21 @@ def ask_holdout(
     )
 
 
-def _width(rows: "NDArray[Any]") -> int:
-    """Return how many numbers a row counts as: 10 characters of its JSON are one."""
+def batches(rows: "NDArray[Any]") -> Iterator[slice]:
+    """Yield the rows of each request: as many as are about 1 MB of JSON, but at least one."""
     if rows.dtype.kind != "O":
-        return max(1, int(rows.shape[1]))
-    sample = rows[:_SINGLE_ROWS]
-    characters = len(request_for(sample)) // max(1, len(sample))
-    return max(1, characters // 10)
+        most = max(1, _VALUES_PER_REQUEST // max(1, int(rows.shape[1])))
+        yield from (slice(start, start + most) for start in range(0, len(rows), most))
+        return
+    start = size = 0
+    for number in range(len(rows)):
+        added = len(request_for(rows[number : number + 1]))
+        if number > start and size + added > _BYTES_PER_REQUEST:
+            yield slice(start, number)
+            start, size = number, 0
+        size += added
+    if len(rows):
+        yield slice(start, len(rows))
 
 
 def _estimate(

@@ -21,7 +21,7 @@ from mlops_pipeline.serving.batch_limits import ALONE
 from mlops_pipeline.serving.cells import another_row, read_cells
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
-from mlops_pipeline.serving.schema import ARRAY, Schema
+from mlops_pipeline.serving.schema import ARRAY, Schema, shown_some
 from mlops_pipeline.serving.scores import Array, UnwritableError
 from mlops_pipeline.serving.settings import Parameter, Place
 from mlops_pipeline.serving.signatures import Signatures
@@ -112,13 +112,30 @@ def load(
 
 
 def _with_schema(manifest: Manifest, loaded: Signatures) -> Signatures:
-    """Return signatures of numbers with the manifest's schema for them; others have it already."""
+    """Return signatures with the manifest's schema of an array, if they have the manifest's input.
+
+    Signatures of tables and strings have their schema already.
+
+    Raises:
+        StartError: the model knows its columns by other names, or in another order.
+    """
     schema, (signatures, choose) = manifest.schema, loaded
     if schema is None or schema.form != ARRAY:
         return loaded
     is_nullable = any(column.nullable for column in schema.columns)
+    inputs = {tensor.name for tensor in manifest.inputs}
+    is_named = any(signature.input in inputs for signature in signatures.values())
 
     def described(signature: Signature) -> Signature:
+        if signature.inputs or (is_named and signature.input not in inputs):
+            return signature
+        if signature.columns and signature.columns != schema.names:
+            raise StartError(
+                f"The model {manifest.name} knows its columns as "
+                f"{shown_some(signature.columns)}, but its schema is for "
+                f"{shown_some(schema.names)}: train it on the columns of the schema, in its order.",
+                code=ExitCode.MODEL,
+            )
         return replace(
             signature,
             schema=schema,

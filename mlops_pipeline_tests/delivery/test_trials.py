@@ -1,7 +1,9 @@
 """Only rows that are not for the older artifact are no reason to compare on other ones."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,8 @@ from mlops_pipeline.delivery.deploying import seldon_deployment
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.trials import Trial, compare_with
+from mlops_pipeline.serving import cells
+from mlops_pipeline.serving.schema import ARRAY, Column, Schema
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
@@ -27,7 +31,8 @@ from mlops_pipeline_tests.toy import TOY, published_files
 class Pair:
     """A new artifact and the older one that it is compared with."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, schemas: Mapping[str, Schema] | None = None) -> None:
+        self._schemas = schemas or {}
         self.platform = FakePlatform()
         self.environment = self.platform.serving_environment
         self.artifacts = ArtifactStore(self.platform.store)
@@ -37,6 +42,7 @@ class Pair:
         manifest, files, evaluation = published_files(folder, content=content)
         if content == "old":  # As a version without tasks published it.
             manifest = replace(manifest, task="")
+        manifest = replace(manifest, schema=self._schemas.get(content))
         return self.artifacts.publish(manifest, files=files, evaluation=evaluation)
 
     def compare(self) -> Trial:
@@ -106,6 +112,39 @@ def test_one_of_another_framework_is_compared_apart(pair: Pair) -> None:
         other, pair.new, pair.old, artifacts=pair.artifacts, environment=pair.environment
     )
     assert "it is a sklearn model" in seen.unpaired
+    assert pair.environment.calls == 0
+
+
+A, B, C = Column("a"), Column("b"), Column("c")
+
+
+def test_the_older_one_is_asked_with_its_own_order_of_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair(
+        tmp_path, schemas={"old": Schema((B, A), form=ARRAY), "new": Schema((A, B), form=ARRAY)}
+    )
+    asked: list[Any] = []
+
+    def predict(model: Path, rows: Path, **_: object) -> list[list[float]]:
+        asked.append(cells.load(rows))
+        return [[float(n < 5), float(n >= 5)] for n in range(10)]
+
+    monkeypatch.setattr(pair.environment, "predict", predict)
+    assert pair.compare().comparison.lost == 0
+    assert asked[0].tolist() == [[2.0 * n + 1, 2.0 * n] for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("old", "reason"),
+    [
+        (Schema((A, C), form=ARRAY), "the rows have no column 'c'"),
+        (Schema((A, B)), "it takes a row of the form table, the rows are of the form array"),
+    ],
+)
+def test_one_of_other_columns_is_compared_apart(tmp_path: Path, old: Schema, reason: str) -> None:
+    pair = Pair(tmp_path, schemas={"old": old, "new": Schema((A, B), form=ARRAY)})
+    assert reason in pair.compare().unpaired
     assert pair.environment.calls == 0
 
 

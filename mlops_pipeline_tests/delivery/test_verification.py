@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from mlops_pipeline.delivery.verification import _percentiles
+from mlops_pipeline.delivery.verification import _percentiles, batches
 
 
 @pytest.mark.parametrize(
@@ -16,3 +17,12 @@ def test_a_percentile_is_a_latency_that_so_many_requests_did_not_exceed(
     latencies: list[float], expected: tuple[float | None, ...]
 ) -> None:
     assert _percentiles(latencies) == expected
+
+
+def test_a_request_of_texts_is_cut_by_their_size() -> None:
+    texts = np.array(["a"] * 100 + ["b" * 400_000] * 5 + ["c" * 3_000_000, "d"], dtype=object)
+    cut = list(batches(texts))
+    assert [len(texts[rows]) for rows in cut] == [102, 2, 1, 1, 1]
+    assert np.concatenate([texts[rows] for rows in cut]).tolist() == texts.tolist()
+    assert list(batches(texts[:0])) == []
+    assert list(batches(np.zeros((3, 60_000)))) == [slice(n, n + 1) for n in range(3)]

@@ -18,16 +18,19 @@ from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.batch_limits import BatchLimits
 from mlops_pipeline.serving.batching import Batcher
 from mlops_pipeline.serving.cells import tensors_of
-from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.errors import RequestError, StartError
 from mlops_pipeline.serving.frames import frame_maker
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.protocols import seldon as seldon_module
+from mlops_pipeline.serving.protocols import v2 as v2_module
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.protocols.v2_raw import Tail
 from mlops_pipeline.serving.schema import Column, Schema
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
 from mlops_pipeline_tests.serving.everywhere import read, request_of
+from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_signature
 
 TABLE = Schema(
     (
@@ -472,3 +475,36 @@ def test_an_array_with_a_schema_may_have_missing_values_where_it_says_so(tmp_pat
     document = openapi.document(unit)["components"]["schemas"]["PredictRequest"]["oneOf"][0]
     (_, named) = document["properties"]["instances"]["oneOf"]
     assert named["items"]["properties"]["b"]["nullable"] is True
+
+
+@pytest.mark.parametrize(
+    ("tensor", "sentence"),
+    [
+        ({"data": [1.5, 2]}, "the input 'a b': the datatype is INT64, but a number is not whole"),
+        ({"data": [[1], "2"]}, "data of the input 'a b', row 2 is the string '2', not a list"),
+        ({"data": [1]}, r"the input 'a b' has shape \[2\], but 1 values"),
+    ],
+)
+def test_an_error_of_v2_names_the_input(tensor: Any, sentence: str) -> None:
+    whole = {"name": "a b", "datatype": "INT64", "shape": [2], **tensor}
+    signature = replace(toy_signature(), dtype=np.dtype(object), schema=Schema((Column("a b"),)))
+    if type(tensor["data"][0]) is list:
+        whole["datatype"] = "BYTES"
+    with pytest.raises(RequestError, match=sentence):
+        v2_module.read_rows(toy_model(signature), [whole], b"", Tail(memoryview(b"")))
+
+
+def test_the_schema_of_an_array_is_for_the_signature_with_its_input() -> None:
+    schema = Schema((Column("a"), Column("b")), form="array")
+    one = replace(toy_signature(row_shape=(2,)), columns=())
+    other = replace(one, name="other", input="other")
+    manifest = replace(toy_manifest(), schema=schema)
+    described, choose = loading._with_schema(
+        manifest, ({"one": one, "other": other}, lambda _: other)
+    )
+    assert described["one"].schema == schema
+    assert described["one"].columns == ("a", "b")
+    assert described["other"].schema is choose({}).schema is None
+    swapped = replace(one, columns=("b", "a"))
+    with pytest.raises(StartError, match="knows its columns as b, a, but its schema is for a, b"):
+        loading._with_schema(manifest, ({"one": swapped}, lambda _: swapped))

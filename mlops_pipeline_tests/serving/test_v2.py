@@ -244,7 +244,10 @@ def test_binary_columns_are_taken_in_their_order(datatype: str) -> None:
             "8 bytes follow the inputs",
         ),
         (binary({"inputs": [tensor()]}, b"0" * 32), "32 bytes follow the inputs"),
-        (binary({"inputs": [of_bytes(31)]}, b"0" * 31), "the binary data is not a tensor of FP64"),
+        (
+            binary({"inputs": [of_bytes(31)]}, b"0" * 31),
+            "data of the input 'predict' is not a tensor of FP64",
+        ),
         (binary({"inputs": [of_bytes(24)]}, b"0" * 24), r"shape \[1, 4\], but 3 values"),
         (binary({"inputs": [{**of_bytes(32), "data": ROW}]}, b"0" * 32), "has data and binary"),
         (binary({"inputs": [of_bytes(4, datatype="BOOL")]}, b"\2" * 4), "must be 0 or 1"),

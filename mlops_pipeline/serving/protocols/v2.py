@@ -82,7 +82,8 @@ def read_rows(model: Model, inputs: object, body: bytes, tail: Tail) -> Array:
 
 def _read(tensor: dict[str, Any], body: bytes, tail: Tail, *, text: bool) -> Array:
     """Return the values of an input in its shape; strings are allowed with `text`."""
-    datatype = tensor.get("datatype")
+    name, datatype = tensor.get("name"), tensor.get("datatype")
+    where = f"the input {name[:80]!r}" if type(name) is str and name else "the input"
     dtype = v2_raw.type_of(datatype, text=text)
     shape = tensor.get("shape")
     if not is_shape(shape):
@@ -90,13 +91,13 @@ def _read(tensor: dict[str, Any], body: bytes, tail: Tail, *, text: bool) -> Arr
     content = tail.find(tensor)
     if content is not None:
         return reshaped(
-            v2_raw.read(content, datatype, where="the binary data", text=text),
+            v2_raw.read(content, datatype, where=f"the binary data of {where}", text=text),
             shape,
-            where="the input",
+            where=where,
         )
-    values = numbers(tensor.pop("data", None), where="data", body=body, wanted=dtype)
-    check_numbers(values, dtype, said=f"the datatype is {datatype}")
-    return reshaped(values, shape, where="the input")
+    values = numbers(tensor.pop("data", None), where=f"data of {where}", body=body, wanted=dtype)
+    check_numbers(values, dtype, said=f"{where}: the datatype is {datatype}")
+    return reshaped(values, shape, where=where)
 
 
 def check_names(model: Model, names: Sequence[object]) -> None:
