@@ -170,6 +170,23 @@ def is_shape(shape: object) -> TypeGuard[list[int]]:
     return isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
 
 
+_MOST_EMPTY = 1 << 10
+
+
+def check_empty(shape: Sequence[int], *, where: str) -> None:
+    """Refuse a shape of no values with many rows, which cost nothing to send and much to compute.
+
+    Raises:
+        RequestError: it is one.
+    """
+    if 0 in shape and max(shape) > _MOST_EMPTY:
+        raise RequestError(
+            "WRONG_SHAPE",
+            f"{where} has shape {str(list(shape))[:80]}: no values, in more than "
+            f"{_MOST_EMPTY} rows",
+        )
+
+
 def listed(scores: Array) -> object:
     """Return scores as `answer` can write them: strings as a list, numbers unchanged."""
     if scores.dtype.kind in "fiub":

@@ -15,18 +15,23 @@ from mlops_pipeline.serving.scores import Array
 BASE64 = "b64"
 
 
-def decoded(values: object, *, where: str) -> object:
+_DEEPEST = 32
+
+
+def decoded(values: object, *, where: str, depth: int = 0) -> object:
     """Return nested lists and objects with the content of each `{"b64": text}`, TF Serving's form.
 
     Raises:
-        RequestError: such a text is not base64.
+        RequestError: such a text is not base64, or the lists and objects are nested too deep.
     """
+    if depth > _DEEPEST:
+        raise RequestError("RAGGED", f"{where} is nested too deep")
     if type(values) is list:
-        return [decoded(value, where=where) for value in values]
+        return [decoded(value, where=where, depth=depth + 1) for value in values]
     if type(values) is dict and values.keys() == {BASE64}:
         return from_base64(values[BASE64], where=where)
     if type(values) is dict:
-        return {key: decoded(value, where=where) for key, value in values.items()}
+        return {key: decoded(value, where=where, depth=depth + 1) for key, value in values.items()}
     return values
 
 

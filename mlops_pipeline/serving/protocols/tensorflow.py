@@ -20,21 +20,25 @@ error = failures.tensorflow
 _BINARY = "_bytes"
 
 
-def status(model: Model) -> dict[str, Any]:
-    """Return the state of the only version."""
+def status(model: Model, asked: str = "") -> dict[str, Any]:
+    """Return the state of the only version, by the number that the request has for it."""
     version = {
-        "version": str(model.version),
+        "version": _version(model, asked),
         "state": "AVAILABLE",
         "status": {"error_code": "OK", "error_message": ""},
     }
     return {"model_version_status": [version]}
 
 
-def metadata(model: Model) -> dict[str, Any]:
+def _version(model: Model, asked: str) -> str:
+    return asked if asked in (str(model.version), str(model.number)) else str(model.version)
+
+
+def metadata(model: Model, asked: str = "") -> dict[str, Any]:
     """Return the signatures in the format of `GET …/metadata`."""
     definitions = {name: describe(model, signature) for name, signature in model.signatures.items()}
     return {
-        "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
+        "model_spec": {"name": model.name, "signature_name": "", "version": _version(model, asked)},
         "metadata": {"signature_def": {"signature_def": definitions}},
     }
 
