@@ -191,7 +191,24 @@ def listed(scores: Array) -> object:
     """Return scores as `answer` can write them: strings as a list, numbers unchanged."""
     if scores.dtype.kind in "fiub":
         return np.ascontiguousarray(scores)
-    return scores.tolist()
+    return listed_text(scores)
+
+
+def listed_text(scores: Array) -> list[Any]:
+    """Return scores as nested lists of numbers and strings.
+
+    Raises:
+        RequestError: they contain bytes that are not text, which JSON cannot represent.
+    """
+    if scores.dtype.kind == "O" and bytes in set(map(type, scores.ravel().tolist())):
+        raise RequestError(
+            "UNWRITABLE",
+            "the answer contains bytes that are not UTF-8 text, which this protocol cannot "
+            "represent; use TF Serving's protocol, V2's gRPC or its binary tensors",
+            status=500,
+        )
+    found: list[Any] = scores.tolist()
+    return found
 
 
 def _kind(value: object) -> str:

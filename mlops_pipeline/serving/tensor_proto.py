@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
-from mlops_pipeline.serving import packed, texts
+from mlops_pipeline.serving import packed
 from mlops_pipeline.serving import tensorflow_pb2 as pb
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import check_numbers
 from mlops_pipeline.serving.payloads import check_empty
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, of_bytes, to_bytes
 
 TYPES: Mapping["np.dtype[Any]", pb.DataType] = {
     np.dtype(np.float16): pb.DT_HALF,
@@ -147,7 +147,7 @@ def _values(tensor: pb.TensorProto, field: str, where: str) -> Array:
     """Return the numbers in the field of the tensor's type."""
     dtype = _DTYPES.get(tensor.dtype)
     if field == "string_val":
-        return np.array([*map(texts.of_bytes, tensor.string_val), None], dtype=object)[:-1]
+        return np.array([*map(of_bytes, tensor.string_val), None], dtype=object)[:-1]
     if field in _PACKED:
         assert dtype is not None
         only_values = pb.TensorProto()
@@ -177,7 +177,7 @@ def write(tensor: pb.TensorProto, values: Array, *, by_content: bool = False) ->
     field = _FIELDS[tensor.dtype]
     if tensor.dtype == pb.DT_STRING:
         flat = values.ravel().tolist()
-        tensor.string_val.extend(one if isinstance(one, bytes) else one.encode() for one in flat)
+        tensor.string_val.extend(map(to_bytes, flat))
     elif by_content:
         little = values.astype(values.dtype.newbyteorder("<"), copy=False)
         tensor.tensor_content = little.tobytes()

@@ -10,7 +10,7 @@ from base64 import b64decode
 import numpy as np
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, of_bytes
 
 BASE64 = "b64"
 
@@ -45,14 +45,6 @@ def from_base64(text: object, *, where: str) -> str | bytes:
         return of_bytes(b64decode(text if type(text) is str else b"\xff", validate=True))
     except (binascii.Error, ValueError) as error:
         raise RequestError("WRONG_TYPE", f"{where} has a value that is not base64") from error
-
-
-def of_bytes(content: bytes) -> str | bytes:
-    """Return UTF-8 as text, other bytes unchanged."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content
 
 
 def single(row_shape: tuple[int, ...] | None, content: str | bytes) -> Array:

@@ -201,3 +201,22 @@ def test_many_rows_without_values_are_refused() -> None:
     body = json.dumps({"inputs": [tensor]}).encode()
     with pytest.raises(RequestError, match="no values, in more than 1024 rows"):
         v2.infer(toy_model(signature), Request(body))
+
+
+def test_bytes_come_out_where_the_protocol_has_them() -> None:
+    model = text_model("copy_bytes")
+    assert predict({"instances": [BASE64]}, model) == {"predictions": [BASE64]}
+    asked = tfs.PredictRequest(model_spec={"name": "classifier"})
+    tensor_proto.write(asked.inputs["features"], np.array([BINARY], dtype=object))
+    answered = tensorflow_grpc.predict(model, asked)
+    assert list(answered.outputs["copy_bytes"].string_val) == [BINARY]
+    request = v2_pb.ModelInferRequest(model_name="classifier")
+    request.inputs.add(name="features", datatype="BYTES", shape=[1])
+    request.inputs[0].contents.bytes_contents.append(BINARY)
+    assert list(v2_grpc.infer(model, request).outputs[0].contents.bytes_contents) == [BINARY]
+    unit = Unit(model, image="toy:1")
+    with pytest.raises(RequestError, match="use TF Serving's protocol") as caught:
+        seldon.predictions(unit, Request(b'{"binData": "%s"}' % BASE64["b64"].encode()))
+    assert caught.value.status == 500
+    with pytest.raises(RequestError, match="use TF Serving's protocol"):
+        seldon_grpc.predict(unit, pb.SeldonMessage(binData=BINARY))

@@ -14,10 +14,11 @@ from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.payloads import listed, parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, to_bytes
 
 error = failures.tensorflow
 _BINARY = "_bytes"
+"""TF Serving answers an output whose name ends so in base64."""
 
 
 def status(model: Model, asked: str = "") -> dict[str, Any]:
@@ -59,12 +60,16 @@ async def predict(model: Model, request: Request) -> Answer:
 
 
 def _written(name: str, values: Array) -> Any:
-    """Return scores as JSON; strings of an output whose name ends in `_bytes` are in base64."""
-    if values.dtype.kind != "O" or not name.endswith(_BINARY):
+    """Return scores as JSON; bytes are in base64, and strings if the name ends in `_bytes`."""
+    if values.dtype.kind != "O":
         return listed(values)
     encoded = np.empty(values.size, dtype=object)
+    is_binary = name.endswith(_BINARY)
     encoded[:] = [
-        {texts.BASE64: b64encode(text.encode()).decode()} for text in values.ravel().tolist()
+        {texts.BASE64: b64encode(to_bytes(one)).decode()}
+        if is_binary or isinstance(one, bytes)
+        else one
+        for one in values.ravel().tolist()
     ]
     return encoded.reshape(values.shape).tolist()
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import packed, texts
+from mlops_pipeline.serving import packed
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.scores import DATATYPES as NAMES
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, of_bytes, to_bytes
 
 LENGTH = b"inference-header-content-length"
 """Header with the length of the JSON."""
@@ -81,7 +81,7 @@ def read_texts(content: bytes | memoryview, *, where: str) -> list[str | bytes]:
         end = start + int.from_bytes(content[begin:start], "little")
         if end > len(content) or start > len(content):
             raise RequestError("WRONG_SHAPE", f"{where} is not a tensor of {TEXT}")
-        found.append(texts.of_bytes(bytes(content[start:end])))
+        found.append(of_bytes(bytes(content[start:end])))
         begin = end
     return found
 
@@ -90,8 +90,8 @@ def write(values: Array) -> bytes:
     """Return the values of an output as bytes."""
     if values.dtype.kind != "O":
         return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-    texts = (text.encode() for text in values.ravel().tolist())
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    contents = map(to_bytes, values.ravel().tolist())
+    return b"".join(len(content).to_bytes(4, "little") + content for content in contents)
 
 
 class Tail:
