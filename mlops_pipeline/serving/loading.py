@@ -87,7 +87,7 @@ def load(
     begin = time.monotonic()
     signatures, choose = _with_schema(manifest, _loader(manifest)(folder, manifest))
     first = signatures[min(signatures)]
-    number = frameworks.get_framework(manifest.framework).find(folder) or 1
+    *unserved, number = sorted(artifact.saved_models(folder)) or [1]
     model = Model(
         name=graph_name or manifest.name,
         manifest=with_inputs(manifest, first),
@@ -97,7 +97,7 @@ def load(
         choose=choose,
         example=_find_example(folder, manifest.schema),
         number=number,
-        unserved=tuple(n for n in sorted(artifact.saved_models(folder)) if n < number),
+        unserved=tuple(unserved),
     )
     if parameters is not None:
         model = model.for_unit(parameters)

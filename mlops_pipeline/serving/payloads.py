@@ -170,45 +170,11 @@ def is_shape(shape: object) -> TypeGuard[list[int]]:
     return isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
 
 
-_MOST_EMPTY = 1 << 10
-
-
-def check_empty(shape: Sequence[int], *, where: str) -> None:
-    """Refuse a shape of no values with many rows, which cost nothing to send and much to compute.
-
-    Raises:
-        RequestError: it is one.
-    """
-    if 0 in shape and max(shape) > _MOST_EMPTY:
-        raise RequestError(
-            "WRONG_SHAPE",
-            f"{where} has shape {str(list(shape))[:80]}: no values, in more than "
-            f"{_MOST_EMPTY} rows",
-        )
-
-
 def listed(scores: Array) -> object:
     """Return scores as `answer` can write them: strings as a list, numbers unchanged."""
     if scores.dtype.kind in "fiub":
         return np.ascontiguousarray(scores)
-    return listed_text(scores)
-
-
-def listed_text(scores: Array) -> list[Any]:
-    """Return scores as nested lists of numbers and strings.
-
-    Raises:
-        RequestError: they contain bytes that are not text, which JSON cannot represent.
-    """
-    if scores.dtype.kind == "O" and bytes in set(map(type, scores.ravel().tolist())):
-        raise RequestError(
-            "UNWRITABLE",
-            "the answer contains bytes that are not UTF-8 text, which this protocol cannot "
-            "represent; use TF Serving's protocol, V2's gRPC or its binary tensors",
-            status=500,
-        )
-    found: list[Any] = scores.tolist()
-    return found
+    return scores.tolist()
 
 
 def _kind(value: object) -> str:

@@ -149,12 +149,11 @@ def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         return await tensorflow.predict(unit.model, request)
 
     post = _post(metrics.counted("tensorflow")(predict), tensorflow.error)
+    status = _get(_constant(tensorflow.status(unit.model)), tensorflow.error)
+    metadata = _get(_constant(tensorflow.metadata(unit.model)), tensorflow.error)
     plain = f"/v1/models/{unit.model.name}"
     routes = {"/v1/models:predict": post, "/v1/models/:predict": post, f"{plain}/:predict": post}
     for path in _with_versions(plain, unit):
-        asked = path.removeprefix(plain).removeprefix("/versions/")
-        status = _get(_constant(tensorflow.status(unit.model, asked)), tensorflow.error)
-        metadata = _get(_constant(tensorflow.metadata(unit.model, asked)), tensorflow.error)
         routes |= {path: status, f"{path}/metadata": metadata, f"{path}:predict": post}
     return routes
 

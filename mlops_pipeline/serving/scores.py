@@ -25,19 +25,6 @@ class UnwritableError(RequestError):
         super().__init__("UNWRITABLE", f"the output {output!r} {problem}", status=500)
 
 
-def of_bytes(content: bytes) -> str | bytes:
-    """Return UTF-8 as text, other bytes unchanged."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content
-
-
-def to_bytes(content: str | bytes) -> bytes:
-    """Return the bytes of what `of_bytes` returns."""
-    return content if isinstance(content, bytes) else content.encode()
-
-
 def datatype_of(dtype: np.dtype[Any]) -> str:
     """Return V2's name for an array's type; everything that is not a number is BYTES (strings)."""
     return DATATYPES.get(dtype, "BYTES")
@@ -46,7 +33,7 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
 def as_scores(answer: object, *, rows: int, output: str) -> Array:
     """Return the answer to `rows` rows as an array [rows, …] that every protocol can write.
 
-    Its type is one in `DATATYPES`, or object with `str`, and `bytes` that are not UTF-8.
+    Its type is one in `DATATYPES`, or object with only `str`.
 
     Raises:
         UnwritableError: its first axis is not that of the rows, or it has other values.
@@ -114,11 +101,11 @@ def _plain_values(values: list[object], output: str) -> Array:
     return text
 
 
-def _text(value: object, output: str) -> str | bytes:
-    """Return a value as text; bytes are TensorFlow's strings, or an image or the like."""
-    if isinstance(value, bytes):
-        return of_bytes(value)
+def _text(value: object, output: str) -> str:
+    """Return a value as text; bytes are TensorFlow's strings."""
     try:
+        if isinstance(value, bytes):
+            return value.decode()
         text = str(value)
         text.encode()
     except UnicodeError as error:

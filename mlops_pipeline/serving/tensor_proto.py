@@ -1,7 +1,7 @@
 """TensorFlow's TensorProto as arrays, without TensorFlow: for TF Serving's gRPC and `tftensor`.
 
 A tensor's values are its `tensor_content`, or the field of its type. If that field has fewer values
-than the shape, the last one is repeated; without any, the tensor is zeros.
+than the shape, the last one is repeated.
 
 https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/framework/tensor.proto
 """
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
-from mlops_pipeline.serving import packed
+from mlops_pipeline.serving import packed, texts
 from mlops_pipeline.serving import tensorflow_pb2 as pb
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import check_numbers
-from mlops_pipeline.serving.payloads import check_empty
-from mlops_pipeline.serving.scores import Array, of_bytes, to_bytes
+from mlops_pipeline.serving.scores import Array
 
 TYPES: Mapping["np.dtype[Any]", pb.DataType] = {
     np.dtype(np.float16): pb.DT_HALF,
@@ -50,8 +49,8 @@ _FIELDS = {
 }
 """DataType → field of its values."""
 _PACKED = ("float_val", "double_val")
-_MOST_FILLED = 1 << 16
-"""Most bytes of a tensor that has fewer values than its shape says."""
+_MOST_REPEATED = 1 << 22
+"""Maximum of numbers in a tensor whose last value is repeated: 32 MiB, from a few bytes."""
 _MOST_DIMENSIONS = 32
 
 
@@ -87,27 +86,13 @@ def read(tensor: pb.TensorProto, *, where: str, text: bool = False) -> Array:
                 f"tensor_content, got {field.name}",
             )
     values = _content(tensor, where) if tensor.tensor_content else _values(tensor, wanted, where)
-    if not tensor.tensor_content and values.size < prod(shape):
-        values = _filled(values, prod(shape), where)
+    if tensor.dtype == pb.DT_STRING and prod(shape) > values.size:
+        raise RequestError("WRONG_SHAPE", f"{where} has shape {shape}, but {values.size} strings")
+    if not tensor.tensor_content and 0 < values.size < prod(shape) <= _MOST_REPEATED:
+        values = np.pad(values, (0, prod(shape) - values.size), mode="edge")
     if values.size != prod(shape):
         raise RequestError("WRONG_SHAPE", f"{where} has shape {shape}, but {values.size} values")
     return values.reshape(shape)
-
-
-def _filled(values: Array, size: int, where: str) -> Array:
-    """Return values with the last one repeated, as TensorFlow reads them; without any, with zeros.
-
-    A few bytes would otherwise be many rows to compute.
-    """
-    last = values[-1:] if values.size else np.array([""] if values.dtype.kind == "O" else [0])
-    each = 8 + len(last[0]) if values.dtype.kind == "O" else values.dtype.itemsize
-    if size * each > _MOST_FILLED:
-        raise RequestError(
-            "WRONG_SHAPE",
-            f"{where} has a shape for {size} values, but {values.size} values; the rest is filled "
-            f"only in tensors of at most {_MOST_FILLED} bytes, so send all values",
-        )
-    return np.concatenate([values, np.repeat(last.astype(values.dtype), size - values.size)])
 
 
 def _shape(tensor: pb.TensorProto, where: str) -> list[int]:
@@ -116,7 +101,6 @@ def _shape(tensor: pb.TensorProto, where: str) -> list[int]:
         raise RequestError("WRONG_SHAPE", f"{where}: its shape must be known, with sizes ≥ 0")
     if len(shape) > _MOST_DIMENSIONS or max(shape, default=0) >= 1 << 31:
         raise RequestError("WRONG_SHAPE", f"{where}: its shape {str(shape)[:80]} is too large")
-    check_empty(shape, where=where)
     return shape
 
 
@@ -147,7 +131,7 @@ def _values(tensor: pb.TensorProto, field: str, where: str) -> Array:
     """Return the numbers in the field of the tensor's type."""
     dtype = _DTYPES.get(tensor.dtype)
     if field == "string_val":
-        return np.array([*map(of_bytes, tensor.string_val), None], dtype=object)[:-1]
+        return np.array([*map(texts.of_bytes, tensor.string_val), None], dtype=object)[:-1]
     if field in _PACKED:
         assert dtype is not None
         only_values = pb.TensorProto()
@@ -177,7 +161,7 @@ def write(tensor: pb.TensorProto, values: Array, *, by_content: bool = False) ->
     field = _FIELDS[tensor.dtype]
     if tensor.dtype == pb.DT_STRING:
         flat = values.ravel().tolist()
-        tensor.string_val.extend(map(to_bytes, flat))
+        tensor.string_val.extend(one if isinstance(one, bytes) else one.encode() for one in flat)
     elif by_content:
         little = values.astype(values.dtype.newbyteorder("<"), copy=False)
         tensor.tensor_content = little.tobytes()

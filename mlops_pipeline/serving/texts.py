@@ -10,28 +10,23 @@ from base64 import b64decode
 import numpy as np
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.scores import Array, of_bytes
+from mlops_pipeline.serving.scores import Array
 
 BASE64 = "b64"
 
 
-_DEEPEST = 32
-
-
-def decoded(values: object, *, where: str, depth: int = 0) -> object:
+def decoded(values: object, *, where: str) -> object:
     """Return nested lists and objects with the content of each `{"b64": text}`, TF Serving's form.
 
     Raises:
-        RequestError: such a text is not base64, or the lists and objects are nested too deep.
+        RequestError: such a text is not base64.
     """
-    if depth > _DEEPEST:
-        raise RequestError("RAGGED", f"{where} is nested too deep")
     if type(values) is list:
-        return [decoded(value, where=where, depth=depth + 1) for value in values]
+        return [decoded(value, where=where) for value in values]
     if type(values) is dict and values.keys() == {BASE64}:
         return from_base64(values[BASE64], where=where)
     if type(values) is dict:
-        return {key: decoded(value, where=where, depth=depth + 1) for key, value in values.items()}
+        return {key: decoded(value, where=where) for key, value in values.items()}
     return values
 
 
@@ -45,6 +40,14 @@ def from_base64(text: object, *, where: str) -> str | bytes:
         return of_bytes(b64decode(text if type(text) is str else b"\xff", validate=True))
     except (binascii.Error, ValueError) as error:
         raise RequestError("WRONG_TYPE", f"{where} has a value that is not base64") from error
+
+
+def of_bytes(content: bytes) -> str | bytes:
+    """Return UTF-8 as text, other bytes unchanged."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
 
 
 def single(row_shape: tuple[int, ...] | None, content: str | bytes) -> Array:

@@ -1,6 +1,5 @@
 """The same rows, asked of a model by every protocol that a server speaks."""
 
-import base64
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -126,13 +125,6 @@ def _tf_grpc_by_name(
     return answer
 
 
-def _text(content: bytes) -> Any:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return {"b64": base64.b64encode(content).decode()}
-
-
 def _shape(rows: Any) -> list[int]:
     return [len(rows), *_shape(rows[0])] if isinstance(rows, list) else []
 
@@ -202,7 +194,7 @@ def _array(rows: Rows, datatype: str) -> Any:
 
 def _listed(tensor: tf_pb.TensorProto) -> Any:
     if tensor.dtype == tf_pb.DT_STRING:
-        texts = [_text(content) for content in tensor.string_val]
+        texts = [text.decode() for text in tensor.string_val]
         return nested(texts, [dim.size for dim in tensor.tensor_shape.dim])
     return tensor_proto.read(tensor, where="the answer").tolist()
 
@@ -264,7 +256,7 @@ def _v2_answer(response: v2_pb.ModelInferResponse) -> Any:
     else:
         values = list(getattr(output.contents, v2_grpc._CONTENTS[output.datatype]))
     if output.datatype == "BYTES":
-        values = [_text(value) for value in values]
+        values = [value.decode() for value in values]
     return nested(values, list(output.shape))
 
 

@@ -182,15 +182,6 @@ def test_the_method_is_the_parameters(tmp_path: Path) -> None:
         loading.load(tmp_path, manifest, {"method": "transform"}, graph_name=None)
 
 
-def test_the_number_of_a_folder_is_that_of_its_frameworks_row(tmp_path: Path) -> None:
-    manifest = a_bare_model(tmp_path)
-    for number in "12":  # A part of an estimator.
-        (tmp_path / number).mkdir()
-        (tmp_path / number / "saved_model.pb").touch()
-    model = loading.load(tmp_path, manifest, {}, graph_name=None)
-    assert (model.number, model.unserved) == (1, ())
-
-
 def test_without_parameters_any_signature_may_be_the_default(tmp_path: Path) -> None:
     model = loading.load(tmp_path, a_bare_model(tmp_path), None, graph_name=None)
     assert model.for_unit({"method": "predict"}).default.default_outputs == ("predict",)

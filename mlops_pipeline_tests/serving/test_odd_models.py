@@ -225,6 +225,7 @@ def test_outputs_with_other_numbers_of_classes_need_a_method(tmp_path: Path) -> 
         ("complex_roots", "is of type complex128; numbers, booleans and text"),
         ("nothing", "contains values of type NoneType"),
         ("ragged", "has rows of different lengths"),
+        ("binary", "not UTF-8 text"),
         ("total", r"has shape \[\] for [12] rows"),
         ("column_sums", r"has shape \[1, 3\] for 2 rows"),
         ("squeezed", r"has shape \[3\] for 1 rows"),
@@ -237,13 +238,6 @@ def test_an_answer_that_no_protocol_can_write_is_refused_before_it_is_ready(
         with pytest.raises(StartError, match=f"cannot be served.*{reason}") as caught:
             served(FunctionTransformer(globals()[function]).fit(X), tmp_path, example=example)
         assert caught.value.code == ExitCode.MODEL
-
-
-def test_bytes_are_answered_in_base64_or_refused(tmp_path: Path) -> None:
-    model = served(FunctionTransformer(binary).fit(X), tmp_path)
-    given = answers(model, ROWS[:1].tolist(), refusals=True)
-    assert given["TF gRPC"] == given["V2 gRPC"] == [{"b64": "/w=="}]
-    assert "this protocol cannot represent" in given["seldon ndarray"]
 
 
 def cumulative(rows: Any) -> Any:

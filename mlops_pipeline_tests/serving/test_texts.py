@@ -12,7 +12,6 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_pipeline.serving import inference_pb2 as v2_pb
 from mlops_pipeline.serving import loading, tensor_proto
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs
@@ -20,14 +19,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline_tests.serving.at_once import (
-    seldon,
-    seldon_grpc,
-    tensorflow,
-    tensorflow_grpc,
-    v2,
-    v2_grpc,
-)
+from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, tensorflow_grpc
 from mlops_pipeline_tests.serving.test_seldon import JSON
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature
 
@@ -94,9 +86,9 @@ def test_tf_serving_takes_strings_by_grpc() -> None:
     tensor_proto.write(request.inputs["features"], rows)
     answer = tensorflow_grpc.predict(MODEL, request)
     assert list(answer.outputs["length"].int64_val) == [2, 3, 0]
-    request.inputs["features"].tensor_shape.dim[0].size = 4  # The last one is repeated.
-    answer = tensorflow_grpc.predict(MODEL, request)
-    assert list(answer.outputs["length"].int64_val) == [2, 3, 0, 0]
+    request.inputs["features"].tensor_shape.dim[0].size = 4
+    with pytest.raises(RequestError, match=r"has shape \[4\], but 3 strings"):
+        tensorflow_grpc.predict(MODEL, request)
     tensor_proto.write(request.inputs["other"], np.array([1.0]))
     request.inputs["features"].CopyFrom(request.inputs.pop("other"))
     with pytest.raises(RequestError, match="is DT_DOUBLE; expected text: DT_STRING"):
@@ -174,49 +166,3 @@ def test_a_model_of_texts_is_tried_when_it_is_loaded() -> None:
 def test_whatever_is_sent_is_answered_or_refused(document: object) -> None:
     with contextlib.suppress(RequestError):
         predict(document)
-
-
-def test_v2_takes_strings_and_bytes() -> None:
-    request = v2_pb.ModelInferRequest(model_name="classifier")
-    request.inputs.add(name="features", datatype="BYTES", shape=[2])
-    request.inputs[0].contents.bytes_contents.extend([BINARY, b"abc"])
-    answer = v2_grpc.infer(MODEL, request).outputs[0]
-    assert list(answer.contents.int64_contents) == [2, 3]
-    tensor = {"name": "features", "datatype": "BYTES", "shape": [1], "data": ["abcd"]}
-    body = json.dumps({"inputs": [tensor]}).encode()
-    assert json.loads(v2.infer(MODEL, Request(body)).body)["outputs"][0]["data"] == [4]
-
-
-def test_deep_lists_are_refused() -> None:
-    deep: Any = "a"
-    for _ in range(600):
-        deep = [deep]
-    with pytest.raises(RequestError, match="instances is nested too deep"):
-        predict({"instances": deep})
-
-
-def test_many_rows_without_values_are_refused() -> None:
-    signature = replace(toy_signature(), row_shape=(-1,))
-    tensor = {"name": "features", "datatype": "FP64", "shape": [2_000_000_000, 0], "data": []}
-    body = json.dumps({"inputs": [tensor]}).encode()
-    with pytest.raises(RequestError, match="no values, in more than 1024 rows"):
-        v2.infer(toy_model(signature), Request(body))
-
-
-def test_bytes_come_out_where_the_protocol_has_them() -> None:
-    model = text_model("copy_bytes")
-    assert predict({"instances": [BASE64]}, model) == {"predictions": [BASE64]}
-    asked = tfs.PredictRequest(model_spec={"name": "classifier"})
-    tensor_proto.write(asked.inputs["features"], np.array([BINARY], dtype=object))
-    answered = tensorflow_grpc.predict(model, asked)
-    assert list(answered.outputs["copy_bytes"].string_val) == [BINARY]
-    request = v2_pb.ModelInferRequest(model_name="classifier")
-    request.inputs.add(name="features", datatype="BYTES", shape=[1])
-    request.inputs[0].contents.bytes_contents.append(BINARY)
-    assert list(v2_grpc.infer(model, request).outputs[0].contents.bytes_contents) == [BINARY]
-    unit = Unit(model, image="toy:1")
-    with pytest.raises(RequestError, match="use TF Serving's protocol") as caught:
-        seldon.predictions(unit, Request(b'{"binData": "%s"}' % BASE64["b64"].encode()))
-    assert caught.value.status == 500
-    with pytest.raises(RequestError, match="use TF Serving's protocol"):
-        seldon_grpc.predict(unit, pb.SeldonMessage(binData=BINARY))

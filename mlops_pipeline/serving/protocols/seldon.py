@@ -25,14 +25,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forms import unwrap_form
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, Signature
-from mlops_pipeline.serving.payloads import (
-    check_empty,
-    find_one,
-    is_shape,
-    listed,
-    numbers,
-    parse_object,
-)
+from mlops_pipeline.serving.payloads import find_one, is_shape, listed, numbers, parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.scores import Array
 
@@ -268,7 +261,6 @@ def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
         raise RequestError(
             "WRONG_SHAPE", f"{where} has shape {str(shape)[:80]}, but {values.size} values"
         )
-    check_empty(shape, where=where)
     return values.reshape(shape)
 
 

@@ -15,10 +15,10 @@ from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import EXACT
-from mlops_pipeline.serving.payloads import listed_text, numbers
+from mlops_pipeline.serving.payloads import numbers
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.scores import Array, of_bytes
+from mlops_pipeline.serving.scores import Array
 
 
 async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
@@ -36,7 +36,7 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
         answered = await seldon.json_data(unit, asked, None)
         ParseDict(_listed(answered), response.jsonData)
     elif kind in ("strData", "binData") and signature.dtype.kind == "O":
-        content = request.strData or of_bytes(request.binData)
+        content = request.strData or texts.of_bytes(request.binData)
         rows = texts.single(signature.row_shape, content)
         scores = await seldon.scores_of(unit.model, signature, rows)
         _write(unit, "tensor", scores, response.data)
@@ -117,7 +117,7 @@ def _write(unit: Unit, kind: str, scores: Array, answer: pb.DefaultData) -> None
         answer.tensor.shape.extend(scores.shape)
         packed.extend(answer.tensor, "values", scores.astype(np.float64, copy=False))
     else:
-        answer.ndarray.CopyFrom(_list_value(listed_text(scores)))
+        answer.ndarray.CopyFrom(_list_value(scores.tolist()))
 
 
 def _tensor(tensor: pb.Tensor, *, where: str) -> Array:
@@ -185,5 +185,5 @@ def _listed(document: Any) -> Any:
         return {key: _listed(value) for key, value in document.items()}
     if isinstance(document, np.ndarray):
         _check_digits(document)
-        return listed_text(document)
+        return document.tolist()
     return document

@@ -14,32 +14,27 @@ from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.payloads import listed, parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
-from mlops_pipeline.serving.scores import Array, to_bytes
+from mlops_pipeline.serving.scores import Array
 
 error = failures.tensorflow
 _BINARY = "_bytes"
-"""TF Serving answers an output whose name ends so in base64."""
 
 
-def status(model: Model, asked: str = "") -> dict[str, Any]:
-    """Return the state of the only version, by the number that the request has for it."""
+def status(model: Model) -> dict[str, Any]:
+    """Return the state of the only version."""
     version = {
-        "version": _version(model, asked),
+        "version": str(model.version),
         "state": "AVAILABLE",
         "status": {"error_code": "OK", "error_message": ""},
     }
     return {"model_version_status": [version]}
 
 
-def _version(model: Model, asked: str) -> str:
-    return asked if asked in (str(model.version), str(model.number)) else str(model.version)
-
-
-def metadata(model: Model, asked: str = "") -> dict[str, Any]:
+def metadata(model: Model) -> dict[str, Any]:
     """Return the signatures in the format of `GET …/metadata`."""
     definitions = {name: describe(model, signature) for name, signature in model.signatures.items()}
     return {
-        "model_spec": {"name": model.name, "signature_name": "", "version": _version(model, asked)},
+        "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
         "metadata": {"signature_def": {"signature_def": definitions}},
     }
 
@@ -60,16 +55,12 @@ async def predict(model: Model, request: Request) -> Answer:
 
 
 def _written(name: str, values: Array) -> Any:
-    """Return scores as JSON; bytes are in base64, and strings if the name ends in `_bytes`."""
-    if values.dtype.kind != "O":
+    """Return scores as JSON; strings of an output whose name ends in `_bytes` are in base64."""
+    if values.dtype.kind != "O" or not name.endswith(_BINARY):
         return listed(values)
     encoded = np.empty(values.size, dtype=object)
-    is_binary = name.endswith(_BINARY)
     encoded[:] = [
-        {texts.BASE64: b64encode(to_bytes(one)).decode()}
-        if is_binary or isinstance(one, bytes)
-        else one
-        for one in values.ravel().tolist()
+        {texts.BASE64: b64encode(text.encode()).decode()} for text in values.ravel().tolist()
     ]
     return encoded.reshape(values.shape).tolist()
 

@@ -31,7 +31,7 @@ async def predict(model: Model, request: pb.PredictRequest) -> pb.PredictRespons
     signature = model.signature(request.model_spec.signature_name)
     rows = _rows(signature, request)
     scores = await model.predict(signature, rows, list(request.output_filter))
-    response = pb.PredictResponse(model_spec=_spec(model, request.model_spec, signature.name))
+    response = pb.PredictResponse(model_spec=_spec(model, signature.name))
     for name, values in scores:
         tensor_proto.write(response.outputs[name], values)
     return response
@@ -49,15 +49,10 @@ def _check(model: Model, spec: pb.ModelSpec) -> None:
     versions.check(model, spec.name, str(spec.version.value) if given else "")
 
 
-def _spec(model: Model, asked: pb.ModelSpec, signature: str = "") -> pb.ModelSpec:
+def _spec(model: Model, signature: str = "") -> pb.ModelSpec:
     spec = pb.ModelSpec(name=model.name, signature_name=signature)
-    spec.version.value = _version(model, asked)
+    spec.version.value = model.version
     return spec
-
-
-def _version(model: Model, asked: pb.ModelSpec) -> int:
-    """Return the version by the number that the request has for it."""
-    return asked.version.value or model.version
 
 
 def _rows(signature: Signature, request: pb.PredictRequest) -> Array:
@@ -96,7 +91,7 @@ def metadata(model: Model, request: pb.GetModelMetadataRequest) -> pb.GetModelMe
     found = pb.SignatureDefMap()
     for name, signature in model.signatures.items():
         ParseDict(tensorflow.describe(model, signature), found.signature_def[name])
-    response = pb.GetModelMetadataResponse(model_spec=_spec(model, request.model_spec))
+    response = pb.GetModelMetadataResponse(model_spec=_spec(model))
     response.metadata[_SIGNATURES].type_url = _TYPE_URL
     response.metadata[_SIGNATURES].value = found.SerializeToString()
     return response
@@ -111,8 +106,6 @@ def status(model: Model, request: pb.GetModelStatusRequest) -> pb.GetModelStatus
     _check(model, request.model_spec)
     response = pb.GetModelStatusResponse()
     response.model_version_status.add(
-        version=_version(model, request.model_spec),
-        state=pb.ModelVersionStatus.AVAILABLE,
-        status=pb.StatusProto(),
+        version=model.version, state=pb.ModelVersionStatus.AVAILABLE, status=pb.StatusProto()
     )
     return response

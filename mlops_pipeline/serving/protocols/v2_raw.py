@@ -16,7 +16,7 @@ from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.scores import DATATYPES as NAMES
-from mlops_pipeline.serving.scores import Array, of_bytes, to_bytes
+from mlops_pipeline.serving.scores import Array
 
 LENGTH = b"inference-header-content-length"
 """Header with the length of the JSON."""
@@ -68,30 +68,42 @@ def read(content: bytes | memoryview, datatype: object, *, where: str, text: boo
     return values.copy()  # `content` cannot be written, and may not be aligned.
 
 
-def read_texts(content: bytes | memoryview, *, where: str) -> list[str | bytes]:
+def read_texts(content: bytes | memoryview, *, where: str) -> list[str]:
     """Return the strings of a tensor of BYTES: each follows its length in four bytes.
 
     Raises:
-        RequestError: the bytes are not such a tensor.
+        RequestError: the bytes are not such a tensor, or a string is not UTF-8 text.
     """
-    found: list[str | bytes] = []
+    texts: list[str] = []
     begin = 0
     while begin < len(content):
         start = begin + 4
         end = start + int.from_bytes(content[begin:start], "little")
         if end > len(content) or start > len(content):
             raise RequestError("WRONG_SHAPE", f"{where} is not a tensor of {TEXT}")
-        found.append(of_bytes(bytes(content[start:end])))
+        texts.append(text_of(bytes(content[start:end]), row=len(texts) + 1))
         begin = end
-    return found
+    return texts
+
+
+def text_of(content: bytes, *, row: int) -> str:
+    """Return an element of BYTES as text.
+
+    Raises:
+        RequestError: it is not UTF-8.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError("WRONG_TYPE", f"row {row}: the {TEXT} are not UTF-8 text") from error
 
 
 def write(values: Array) -> bytes:
     """Return the values of an output as bytes."""
     if values.dtype.kind != "O":
         return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-    contents = map(to_bytes, values.ravel().tolist())
-    return b"".join(len(content).to_bytes(4, "little") + content for content in contents)
+    texts = (text.encode() for text in values.ravel().tolist())
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 class Tail:
