@@ -4,6 +4,7 @@ import codecs
 import contextlib
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from math import prod
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -168,6 +169,22 @@ def _wrong(wanted: frozenset[type], where: str) -> RequestError:
 def is_shape(shape: object) -> TypeGuard[list[int]]:
     """Say whether `shape` is a list of whole numbers ≥ 0."""
     return isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+
+
+_MOST_EMPTY = 65536
+"""Maximum of rows without values: they cost a few bytes to send, but the model's memory."""
+
+
+def is_possible(shape: Sequence[int]) -> bool:
+    """Say whether an array of a request may have this shape of whole numbers ≥ 0.
+
+    A size of 0 makes any others free to send: only an empty batch, which is refused later, may have
+    large ones.
+    """
+    if len(shape) > _DEEPEST or max(shape, default=0) >= 1 << 31:
+        return False
+    others = prod(size for size in shape if size)
+    return 0 not in shape or others <= _MOST_EMPTY or (shape[0] == 0 and others < 1 << 31)
 
 
 def listed(scores: Array) -> object:

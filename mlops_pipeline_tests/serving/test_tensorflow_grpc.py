@@ -63,6 +63,19 @@ def test_columns_may_be_inputs_of_their_own() -> None:
             tensorflow_grpc.predict(model, request)
 
 
+def test_repeated_values_of_several_inputs_share_the_limit() -> None:
+    model = toy_model(replace(toy_signature(), columns=("a", "b", "c", "d")))
+    request = pb.PredictRequest(model_spec={"name": "classifier"})
+    for name in "abcd":
+        tensor_proto.write(request.inputs[name], np.array([1.0]))
+        request.inputs[name].tensor_shape.dim[0].size = 2048
+    response = tensorflow_grpc.predict(model, request)
+    assert list(response.outputs["scores"].double_val) == [4.0, -4.0] * 2048
+    request.inputs["b"].tensor_shape.dim[0].size = 2049
+    with pytest.raises(RequestError, match="at most 16384 bytes"):
+        tensorflow_grpc.predict(model, request)
+
+
 @pytest.mark.parametrize("version", [MODEL.version, 1])
 def test_a_version_may_be_named(version: int) -> None:
     request = request_of([ROW])

@@ -25,7 +25,14 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forms import unwrap_form
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, Signature
-from mlops_pipeline.serving.payloads import find_one, is_shape, listed, numbers, parse_object
+from mlops_pipeline.serving.payloads import (
+    find_one,
+    is_possible,
+    is_shape,
+    listed,
+    numbers,
+    parse_object,
+)
 from mlops_pipeline.serving.protocols.row_formats import read_rows
 from mlops_pipeline.serving.scores import Array
 
@@ -256,7 +263,7 @@ def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
     Raises:
         RequestError: the number of values does not match, or the shape has too many dimensions.
     """
-    fits = len(shape) <= 32 and max(shape, default=0) < 1 << 31 and prod(shape) == values.size
+    fits = is_possible(shape) and prod(shape) == values.size
     if not fits or values.ndim not in (1, len(shape)):
         raise RequestError(
             "WRONG_SHAPE", f"{where} has shape {str(shape)[:80]}, but {values.size} values"

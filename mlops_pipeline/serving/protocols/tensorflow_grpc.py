@@ -9,6 +9,7 @@ from mlops_pipeline.serving import tensor_proto, versions
 from mlops_pipeline.serving import tensorflow_serving_pb2 as pb
 from mlops_pipeline.serving.columns import of_inputs
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.memory import LARGE
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.protocols import tensorflow
 from mlops_pipeline.serving.protocols.row_formats import check_input
@@ -64,8 +65,9 @@ def _rows(signature: Signature, request: pb.PredictRequest) -> Array:
         check_input(signature, request.inputs.keys(), where="inputs")
         tensor = request.inputs[signature.input]
         return _array(signature.input, tensor, text=signature.dtype.kind == "O")
+    most = LARGE // len(request.inputs) if request.inputs else 0
     arrays = {
-        name: _array(name, tensor, text=tensor.dtype == DT_STRING)
+        name: _array(name, tensor, text=tensor.dtype == DT_STRING, most_repeated=most)
         for name, tensor in request.inputs.items()
     }
     if signature.inputs:
@@ -73,8 +75,10 @@ def _rows(signature: Signature, request: pb.PredictRequest) -> Array:
     return of_inputs(signature, list(arrays), list(arrays.values()))
 
 
-def _array(name: str, tensor: TensorProto, *, text: bool) -> Array:
-    return tensor_proto.read(tensor, where=f"the input {name[:80]!r}", text=text)
+def _array(name: str, tensor: TensorProto, *, text: bool, most_repeated: int = LARGE) -> Array:
+    return tensor_proto.read(
+        tensor, where=f"the input {name[:80]!r}", text=text, most_repeated=most_repeated
+    )
 
 
 def metadata(model: Model, request: pb.GetModelMetadataRequest) -> pb.GetModelMetadataResponse:
