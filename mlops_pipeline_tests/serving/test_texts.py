@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_pipeline.serving import loading, tensor_proto
+from mlops_pipeline.serving import loading, tensor_proto, texts
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs
 from mlops_pipeline.serving.errors import RequestError
@@ -49,6 +49,14 @@ MODEL = text_model()
 UNIT = Unit(MODEL, image="toy:1")
 
 
+def nested(depth: int) -> Any:
+    """Return a string in lists, deeper than Python calls functions in functions."""
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def predict(document: object, model: Model = MODEL) -> Any:
     body = json.dumps(document).encode()
     return json.loads(tensorflow.predict(model, Request(body)).body)
@@ -60,6 +68,7 @@ def predict(document: object, model: Model = MODEL) -> Any:
         ({"instances": ["ab", "ü"]}, {"predictions": [2, 2]}),
         ({"instances": ["abc", BASE64]}, {"predictions": [3, 2]}),
         ({"instances": [BASE64]}, {"predictions": [2]}),
+        ({"instances": [{"b64": "/wA"}, {"b64": " /w\nA= "}]}, {"predictions": [2, 2]}),
         ({"instances": [{"features": BASE64}, {"features": "a"}]}, {"predictions": [2, 1]}),
         ({"inputs": ["ab"]}, {"outputs": [2]}),
         ({"inputs": {"features": [BASE64, "abc"]}}, {"outputs": [2, 3]}),
@@ -126,7 +135,11 @@ def test_seldon_takes_strings_by_grpc(message: pb.SeldonMessage, length: int) ->
     [
         ({"instances": [1.0]}, "the input may contain strings only: the model expects text"),
         ({"instances": [{"b64": "ä"}]}, "instances has a value that is not base64"),
-        ({"instances": [{"b64": 1}]}, "is not base64"),
+        ({"instances": [{"b64": "a"}]}, "is not base64"),
+        ({"instances": [{"b64": "YWI==="}]}, "is not base64"),
+        ({"instances": [{"b64": 1}]}, "a value in base64 that is not a string"),
+        ({"instances": nested(900)}, "row 1 contains a list"),
+        ({"inputs": {"features": nested(900)}}, "row 1 contains a list"),
         ({"instances": "ab"}, "expected a list of rows in instances, got the string"),
         ({"instances": [["ab"], ["a", "b"]]}, "row 2 has 2 values, but row 1 has 1"),
         ({"instances": [["ab"]]}, r"expected shape \[n\], got \[1, 1\]"),
@@ -143,6 +156,11 @@ def test_other_values_are_refused_in_a_sentence(document: object, said: str) -> 
 def test_base64_for_a_model_of_numbers_is_refused_with_what_to_send(rows: object) -> None:
     with pytest.raises(RequestError, match=r"base64, but the model expects float64 .*send numbers"):
         predict({"instances": rows}, toy_model())
+
+
+def test_a_string_that_utf8_cannot_represent_is_refused() -> None:
+    with pytest.raises(RequestError, match="half of a surrogate pair"):
+        texts.conform(np.array(["a\ud800"], dtype=object))
 
 
 def test_a_row_of_several_strings_is_not_one_string() -> None:
