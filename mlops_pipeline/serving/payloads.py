@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 import orjson
 
+from mlops_pipeline.serving import texts
 from mlops_pipeline.serving.cells import read_cells
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import FORM, JSON, Request
@@ -188,10 +189,13 @@ def is_possible(shape: Sequence[int]) -> bool:
 
 
 def listed(scores: Array) -> object:
-    """Return scores as `answer` can write them: strings as a list, numbers unchanged."""
+    """Return scores as `answer` can write them: strings as a list, numbers unchanged.
+
+    Bytes that are not text become `{"b64": …}`, as in a request.
+    """
     if scores.dtype.kind in "fiub":
         return np.ascontiguousarray(scores)
-    return scores.tolist()
+    return texts.to_json(scores)
 
 
 def _kind(value: object) -> str:

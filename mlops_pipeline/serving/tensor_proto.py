@@ -20,7 +20,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.memory import LARGE
 from mlops_pipeline.serving.models import check_numbers
 from mlops_pipeline.serving.payloads import is_possible
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, of_bytes
 
 TYPES: Mapping["np.dtype[Any]", pb.DataType] = {
     np.dtype(np.float16): pb.DT_HALF,
@@ -150,7 +150,7 @@ def _values(tensor: pb.TensorProto, field: str, where: str) -> Array:
     """Return the numbers in the field of the tensor's type."""
     dtype = _DTYPES.get(tensor.dtype)
     if field == "string_val":
-        return as_objects([*map(texts.of_bytes, tensor.string_val)])
+        return as_objects([*map(of_bytes, tensor.string_val)])
     if field in _PACKED:
         assert dtype is not None
         only_values = pb.TensorProto()
@@ -179,8 +179,7 @@ def write(tensor: pb.TensorProto, values: Array, *, by_content: bool = False) ->
         tensor.tensor_shape.dim.add(size=size)
     field = _FIELDS[tensor.dtype]
     if tensor.dtype == pb.DT_STRING:
-        flat = values.ravel().tolist()
-        tensor.string_val.extend(one if isinstance(one, bytes) else one.encode() for one in flat)
+        tensor.string_val.extend(texts.to_bytes(values))
     elif by_content:
         little = values.astype(values.dtype.newbyteorder("<"), copy=False)
         tensor.tensor_content = little.tobytes()

@@ -4,13 +4,13 @@ TensorFlow does not distinguish text from other bytes. A row's values are `bytes
 protocol sent them.
 """
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from typing import Any
 
 import numpy as np
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, of_bytes
 
 BASE64 = "b64"
 
@@ -56,12 +56,28 @@ def from_base64(text: object, *, where: str) -> str | bytes:
         raise RequestError("WRONG_TYPE", f"{where} has a value that is not base64") from error
 
 
-def of_bytes(content: bytes) -> str | bytes:
-    """Return UTF-8 as text, other bytes unchanged."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content
+def to_bytes(values: Array) -> list[bytes]:
+    """Return strings of any shape as a flat list of bytes."""
+    return [v if isinstance(v, bytes) else v.encode() for v in values.ravel().tolist()]
+
+
+def to_json(values: Array, *, every: bool = False) -> list[Any]:
+    """Return strings as nested lists; bytes that are not text, or every value, as `{"b64": …}`."""
+    if not (every or has_bytes(values)):
+        written: list[Any] = values.tolist()
+        return written
+    encoded = np.empty(values.size, dtype=object)
+    encoded[:] = [
+        {BASE64: b64encode(content).decode()} if every or isinstance(value, bytes) else value
+        for value, content in zip(values.ravel().tolist(), to_bytes(values), strict=True)
+    ]
+    written = encoded.reshape(values.shape).tolist()
+    return written
+
+
+def has_bytes(values: Array) -> bool:
+    """Say whether a value is bytes that are not text."""
+    return bytes in set(map(type, values.ravel().tolist()))
 
 
 def single(row_shape: tuple[int, ...] | None, content: str | bytes) -> Array:

@@ -126,9 +126,6 @@ def _models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
         "text that is not ASCII": alone(
             lambda x: {"label": tf.fill(tf.shape(x), tf.constant("ü🌷"))}
         ),
-        "text that is not UTF-8": alone(
-            lambda x: {"y": tf.fill(tf.shape(x), tf.constant(b"\xff"))}
-        ),
         "complex": alone(lambda x: {"y": tf.complex(x, x)}),
         "a table of logs": alone(lambda x: {"y": tf.math.log(x)}),
         "booleans": alone(lambda x: {"y": tf.logical_not(x)}, spec(None, 2, dtype=tf.bool)),

@@ -105,7 +105,6 @@ def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("text that is not UTF-8", "the output 'y' contains strings that are not UTF-8 text."),
         (
             "complex",
             "'serving_default': its output 'y' is of type complex64; numbers, booleans and",

@@ -225,7 +225,6 @@ def test_outputs_with_other_numbers_of_classes_need_a_method(tmp_path: Path) -> 
         ("complex_roots", "is of type complex128; numbers, booleans and text"),
         ("nothing", "contains values of type NoneType"),
         ("ragged", "has rows of different lengths"),
-        ("binary", "not UTF-8 text"),
         ("total", r"has shape \[\] for [12] rows"),
         ("column_sums", r"has shape \[1, 3\] for 2 rows"),
         ("squeezed", r"has shape \[3\] for 1 rows"),
@@ -259,10 +258,6 @@ def ragged(rows: Any) -> Any:
 class _Ragged:
     def __array__(self, *_: object, **__: object) -> Any:
         return np.array([[1.0], [1.0, 2.0]])
-
-
-def binary(rows: Any) -> Any:
-    return np.array([b"\xff"] * len(rows), dtype=object)
 
 
 def total(rows: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ BASE64 = {"b64": b64encode(BINARY).decode()}
 
 
 def text_model(*outputs: str) -> Model:
-    """Return a model of texts: `length` in bytes, and the text itself as `copy_bytes`."""
+    """Return a model of texts: `length` in bytes, the text as `copy` and `copy_bytes`."""
 
     def compute(rows: Any, names: Any) -> list[Any]:
         lengths = np.array([len(row) for row in rows.ravel()]).reshape(rows.shape)
@@ -38,7 +38,7 @@ def text_model(*outputs: str) -> Model:
         toy_signature(),
         dtype=np.dtype(object),
         row_shape=(),
-        outputs=("length", "copy_bytes"),
+        outputs=("length", "copy_bytes", "copy"),
         default_outputs=outputs or ("length",),
         compute=compute,
     )
@@ -87,6 +87,42 @@ def test_an_output_whose_name_says_bytes_is_answered_in_base64() -> None:
     assert predict({"instances": ["ab"]}, several) == {"predictions": [row]}
     columns = {"copy_bytes": [encoded], "length": [2]}
     assert predict({"inputs": ["ab"]}, several) == {"outputs": columns}
+
+
+@pytest.mark.parametrize("output", ["copy", "copy_bytes"])
+def test_bytes_that_are_not_text_are_answered_unchanged(output: str) -> None:
+    model = text_model(output)
+    unit = Unit(model, image="toy:1")
+    for document, answered in (
+        ({"instances": [BASE64]}, {"predictions": [BASE64]}),
+        ({"inputs": [BASE64]}, {"outputs": [BASE64]}),
+    ):
+        assert predict(document, model) == answered
+        message = Request(json.dumps({"jsonData": document}).encode())
+        assert json.loads(seldon.predictions(unit, message).body)["jsonData"] == answered
+        asked = pb.SeldonMessage()
+        ParseDict(document, asked.jsonData)
+        assert MessageToDict(seldon_grpc.predict(unit, asked).jsonData) == answered
+    request = Request(json.dumps({"binData": BASE64["b64"]}).encode())
+    data = {"names": [], "ndarray": [BASE64]}
+    assert json.loads(seldon.predictions(unit, request).body)["data"] == data
+    answer = seldon_grpc.predict(unit, pb.SeldonMessage(binData=BINARY))
+    assert MessageToDict(answer.data) == {"ndarray": [BASE64]}
+    asked_tf = tfs.PredictRequest(model_spec={"name": "classifier"})
+    tensor_proto.write(asked_tf.inputs["features"], np.array([BINARY, b"a"], dtype=object))
+    outputs = tensorflow_grpc.predict(model, asked_tf).outputs
+    assert list(outputs[output].string_val) == [BINARY, b"a"]
+
+
+def test_text_beside_bytes_stays_text() -> None:
+    assert predict({"instances": ["ü", BASE64]}, text_model("copy")) == {
+        "predictions": ["ü", BASE64]
+    }
+    encoded = {"b64": b64encode("ü".encode()).decode()}
+    message = Request(json.dumps({"jsonData": {"instances": ["ü"]}}).encode())
+    unit = Unit(text_model("copy_bytes"), image="toy:1")
+    answer = json.loads(seldon.predictions(unit, message).body)
+    assert answer["jsonData"] == {"predictions": [encoded]}
 
 
 def test_tf_serving_takes_strings_by_grpc() -> None:

@@ -33,7 +33,7 @@ from mlops_pipeline.serving.payloads import (
     numbers,
     parse_object,
 )
-from mlops_pipeline.serving.protocols.row_formats import read_rows
+from mlops_pipeline.serving.protocols.row_formats import read_rows, written
 from mlops_pipeline.serving.scores import Array
 
 error = failures.seldon
@@ -284,8 +284,8 @@ async def json_data(unit: Unit, data: object, body: bytes | None) -> object:
         return listed(await scores_of(unit.model, signature, rows))
     signature = unit.model.signature(data.get("signature_name"))
     is_by_row, rows = read_rows(signature, data, body, parent="jsonData")
-    scores = listed(await scores_of(unit.model, signature, rows))
-    return {"predictions" if is_by_row else "outputs": scores}
+    ((name, scores),) = await unit.model.predict(signature, rows, signature.default_outputs[:1])
+    return {"predictions" if is_by_row else "outputs": written(name, scores)}
 
 
 def no_rows(signature: Signature, given: str | None) -> RequestError:

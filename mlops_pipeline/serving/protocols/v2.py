@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mlops_pipeline.serving import SERVER, VERSION, failures
+from mlops_pipeline.serving import SERVER, VERSION, failures, texts
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.columns import of_inputs
 from mlops_pipeline.serving.errors import RequestError
@@ -149,11 +149,21 @@ def _is_output(output: object) -> bool:
 
 
 def _output(name: str, values: Array, *, binary: bool) -> tuple[dict[str, Any], bytes | None]:
-    """Return an output tensor, and its bytes if they are wanted; data is flat."""
+    """Return an output tensor, and its bytes if they are wanted; data is flat.
+
+    Raises:
+        RequestError: it needs to be bytes, and they are not wanted.
+    """
     described = {"name": name, "shape": values.shape, "datatype": datatype_of(values.dtype)}
     if binary:
         content = v2_raw.write(values)
         return {**described, "parameters": {v2_raw.SIZE: len(content)}}, content
+    if described["datatype"] == v2_raw.TEXT and texts.has_bytes(values):
+        raise RequestError(
+            "NOT_TEXT",
+            f"the output {name!r} has bytes that are not UTF-8 text, which V2's JSON cannot "
+            'represent; send {"binary_data": true} in its parameters, or use gRPC',
+        )
     return {**described, "data": listed(values.ravel())}, None
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mlops_pipeline.serving import inference_pb2 as pb
-from mlops_pipeline.serving import packed, versions
+from mlops_pipeline.serving import packed, texts, versions
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.columns import of_inputs
 from mlops_pipeline.serving.errors import RequestError
@@ -105,8 +105,8 @@ def _values(tensor: Any, raw: bytes | None, *, text: bool) -> Array:
 def _field(contents: Any, field: str) -> Array:
     """Return the values in the only field of an input that is not empty."""
     if field == _CONTENTS[v2_raw.TEXT]:
-        texts = enumerate(contents.bytes_contents, 1)
-        return as_objects([v2_raw.text_of(content, row=row) for row, content in texts])
+        rows = enumerate(contents.bytes_contents, 1)
+        return as_objects([v2_raw.text_of(content, row=row) for row, content in rows])
     dtype = np.dtype(_FIELD_TYPES[field])
     if field in _FLOATS:
         return packed.read(contents, field, dtype)
@@ -122,9 +122,9 @@ def _add_output(response: Any, name: str, values: Array, *, raw: bool) -> None:
     elif (field := _CONTENTS[datatype]) in _FLOATS:
         packed.extend(output.contents, field, values)
     else:
-        flat = values.ravel().tolist()
-        encoded = [text.encode() for text in flat] if datatype == "BYTES" else flat
-        getattr(output.contents, field).extend(encoded)
+        is_text = datatype == v2_raw.TEXT
+        flat = texts.to_bytes(values) if is_text else values.ravel().tolist()
+        getattr(output.contents, field).extend(flat)
 
 
 def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:

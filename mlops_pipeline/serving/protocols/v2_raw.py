@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import packed
+from mlops_pipeline.serving import packed, texts
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
@@ -74,16 +74,16 @@ def read_texts(content: bytes | memoryview, *, where: str) -> list[str]:
     Raises:
         RequestError: the bytes are not such a tensor, or a string is not UTF-8 text.
     """
-    texts: list[str] = []
+    found: list[str] = []
     begin = 0
     while begin < len(content):
         start = begin + 4
         end = start + int.from_bytes(content[begin:start], "little")
         if end > len(content) or start > len(content):
             raise RequestError("WRONG_SHAPE", f"{where} is not a tensor of {TEXT}")
-        texts.append(text_of(bytes(content[start:end]), row=len(texts) + 1))
+        found.append(text_of(bytes(content[start:end]), row=len(found) + 1))
         begin = end
-    return texts
+    return found
 
 
 def text_of(content: bytes, *, row: int) -> str:
@@ -102,8 +102,8 @@ def write(values: Array) -> bytes:
     """Return the values of an output as bytes."""
     if values.dtype.kind != "O":
         return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-    texts = (text.encode() for text in values.ravel().tolist())
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    contents = texts.to_bytes(values)
+    return b"".join(len(content).to_bytes(4, "little") + content for content in contents)
 
 
 class Tail:
