@@ -11,15 +11,26 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
+from mlops_pipeline.serving import inference_pb2 as v2_pb
 from mlops_pipeline.serving import loading, tensor_proto, texts
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs
+from mlops_pipeline.serving.artifact import BareManifest
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
-from mlops_pipeline.serving.models import Model
+from mlops_pipeline.serving.models import Model, with_inputs
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, tensorflow_grpc
+from mlops_pipeline_tests.serving.at_once import (
+    seldon,
+    seldon_grpc,
+    tensorflow,
+    tensorflow_grpc,
+    v2,
+    v2_grpc,
+)
 from mlops_pipeline_tests.serving.test_seldon import JSON
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature
 
@@ -112,6 +123,63 @@ def test_bytes_that_are_not_text_are_answered_unchanged(output: str) -> None:
     tensor_proto.write(asked_tf.inputs["features"], np.array([BINARY, b"a"], dtype=object))
     outputs = tensorflow_grpc.predict(model, asked_tf).outputs
     assert list(outputs[output].string_val) == [BINARY, b"a"]
+
+
+def bytes_request(model: Model, rows: list[bytes], *, raw: bool) -> v2_pb.ModelInferRequest:
+    """Return a request as Triton's client sends it: raw bytes, or in the field of the type."""
+    request = service_pb2.ModelInferRequest(model_name=model.name)
+    tensor = request.inputs.add(name="features", datatype="BYTES", shape=[len(rows)])
+    if raw:
+        content = serialize_byte_tensor(np.array(rows, dtype=object)).item()
+        request.raw_input_contents.append(content)
+    else:
+        tensor.contents.bytes_contents.extend(rows)
+    ours = v2_pb.ModelInferRequest()
+    ours.ParseFromString(request.SerializeToString())
+    return ours
+
+
+def test_v2_takes_strings_and_bytes_as_triton_does() -> None:
+    (described,) = v2.metadata(with_inputs_of(MODEL))["inputs"]
+    assert (described["datatype"], described["shape"]) == ("BYTES", (-1,))
+    rows = [BINARY, "ü".encode(), b""]
+    model = text_model("length", "copy")
+    for raw in (True, False):
+        answer = v2_grpc.infer(model, bytes_request(model, rows, raw=raw))
+        if raw:
+            length, copy = answer.raw_output_contents
+            assert np.frombuffer(length, "<i8").tolist() == [2, 2, 0]
+            assert deserialize_bytes_tensor(copy).tolist() == rows
+        else:
+            assert list(answer.outputs[0].contents.int64_contents) == [2, 2, 0]
+            assert list(answer.outputs[1].contents.bytes_contents) == rows
+
+
+def test_v2_has_bytes_in_json_only_if_they_are_text() -> None:
+    tensor: dict[str, Any] = {"name": "features", "datatype": "BYTES", "shape": [2]}
+    document: dict[str, Any] = {"inputs": [{**tensor, "data": ["ab", "ü"]}]}
+    model = text_model("copy")
+    answer = json.loads(v2.infer(model, Request(json.dumps(document).encode())).body)
+    (output,) = answer["outputs"]
+    assert (output["datatype"], output["data"]) == ("BYTES", ["ab", "ü"])
+    content = serialize_byte_tensor(np.array([BINARY, b"a"], dtype=object)).item()
+    tensor["parameters"] = {"binary_data_size": len(content)}
+    for binary in (True, False):
+        asked = {"inputs": [tensor], "parameters": {"binary_data_output": binary}}
+        head = json.dumps(asked).encode()
+        request = Request(head + content, json_bytes=b"%d" % len(head))
+        if binary:
+            assert v2.infer(model, request).body.endswith(content)
+        else:
+            with pytest.raises(RequestError, match=r'"binary_data": true') as caught:
+                v2.infer(model, request)
+            assert caught.value.status == 400
+
+
+def with_inputs_of(model: Model) -> Model:
+    """Return a model with the inputs that a model without a manifest has."""
+    bare = BareManifest(name="toy", framework="tensorflow", files={}, inputs=(), outputs=())
+    return replace(model, manifest=with_inputs(bare, model.default))
 
 
 def test_text_beside_bytes_stays_text() -> None:

@@ -12,7 +12,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Model, check_numbers
 from mlops_pipeline.serving.protocols import v2, v2_raw
 from mlops_pipeline.serving.protocols.seldon import new_puid, reshaped
-from mlops_pipeline.serving.scores import Array, datatype_of
+from mlops_pipeline.serving.scores import Array, datatype_of, of_bytes
 from mlops_pipeline.serving.several import of_arrays
 
 _CONTENTS = {
@@ -105,8 +105,7 @@ def _values(tensor: Any, raw: bytes | None, *, text: bool) -> Array:
 def _field(contents: Any, field: str) -> Array:
     """Return the values in the only field of an input that is not empty."""
     if field == _CONTENTS[v2_raw.TEXT]:
-        rows = enumerate(contents.bytes_contents, 1)
-        return as_objects([v2_raw.text_of(content, row=row) for row, content in rows])
+        return as_objects([*map(of_bytes, contents.bytes_contents)])
     dtype = np.dtype(_FIELD_TYPES[field])
     if field in _FLOATS:
         return packed.read(contents, field, dtype)
