@@ -199,6 +199,14 @@ def test_every_protocol_gives_the_models_own_answer(name: str, tmp_path: Path) -
             assert answer == wanted.tolist(), protocol
 
 
+def test_parts_in_numbered_folders_are_no_versions(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "saved_model.pb").write_bytes(b"a part of the model")
+    model = served(LinearRegression().fit(X, Y), tmp_path)
+    assert (model.number, model.unserved, model.version_names) == (1, (), ("1",))
+
+
 def test_several_outputs_are_answered_rows_first(tmp_path: Path) -> None:
     forest = RandomForestClassifier(3, random_state=1).fit(X, MULTI)
     per_output = forest.predict_proba(ROWS[:3])
