@@ -149,11 +149,13 @@ def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         return await tensorflow.predict(unit.model, request)
 
     post = _post(metrics.counted("tensorflow")(predict), tensorflow.error)
-    status = _get(_constant(tensorflow.status(unit.model)), tensorflow.error)
-    metadata = _get(_constant(tensorflow.metadata(unit.model)), tensorflow.error)
-    plain = f"/v1/models/{unit.model.name}"
+    model = unit.model
+    plain = f"/v1/models/{model.name}"
     routes = {"/v1/models:predict": post, "/v1/models/:predict": post, f"{plain}/:predict": post}
     for path in _with_versions(plain, unit):
+        number = model.number if path.endswith(f"/versions/{model.number}") else None
+        status = _get(_constant(tensorflow.status(model, number)), tensorflow.error)
+        metadata = _get(_constant(tensorflow.metadata(model, number)), tensorflow.error)
         routes |= {path: status, f"{path}/metadata": metadata, f"{path}:predict": post}
     return routes
 

@@ -194,6 +194,16 @@ def test_the_index_has_the_only_model() -> None:
     assert reply(an_app(), "POST", "/v2/repository/index").json == [entry]
 
 
+def test_tf_serving_answers_the_number_of_the_version_that_was_asked() -> None:
+    numbers = {"": UNIT.model.version, "/versions/1": 1}
+    numbers[f"/versions/{UNIT.model.version}"] = UNIT.model.version
+    for path, number in numbers.items():
+        status = reply(an_app(), "GET", f"/v1/models/classifier{path}").json
+        assert [one["version"] for one in status["model_version_status"]] == [str(number)]
+        metadata_ = reply(an_app(), "GET", f"/v1/models/classifier{path}/metadata").json
+        assert metadata_["model_spec"]["version"] == str(number)
+
+
 def test_another_folder_of_the_artifact_is_named() -> None:
     unit = toy_unit(replace(UNIT.model, number=3, unserved=(1, 2)))
     find = routes.missing(unit)

@@ -80,7 +80,14 @@ def test_repeated_values_of_several_inputs_share_the_limit() -> None:
 def test_a_version_may_be_named(version: int) -> None:
     request = request_of([ROW])
     request.model_spec.version.value = version
-    assert tensorflow_grpc.predict(MODEL, request).model_spec.version.value == MODEL.version
+    assert tensorflow_grpc.predict(MODEL, request).model_spec.version.value == version
+    asked = pb.GetModelStatusRequest(model_spec=request.model_spec)
+    (status,) = tensorflow_grpc.status(MODEL, asked).model_version_status
+    assert status.version == version
+    described = pb.GetModelMetadataRequest(
+        model_spec=request.model_spec, metadata_field=["signature_def"]
+    )
+    assert tensorflow_grpc.metadata(MODEL, described).model_spec.version.value == version
 
 
 @pytest.mark.parametrize(

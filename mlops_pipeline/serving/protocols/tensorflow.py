@@ -18,21 +18,22 @@ from mlops_pipeline.serving.scores import Array
 error = failures.tensorflow
 
 
-def status(model: Model) -> dict[str, Any]:
-    """Return the state of the only version."""
+def status(model: Model, number: int | None = None) -> dict[str, Any]:
+    """Return the state of the only version, which the request named by `number`, if it did."""
     version = {
-        "version": str(model.version),
+        "version": str(model.version if number is None else number),
         "state": "AVAILABLE",
         "status": {"error_code": "OK", "error_message": ""},
     }
     return {"model_version_status": [version]}
 
 
-def metadata(model: Model) -> dict[str, Any]:
-    """Return the signatures in the format of `GET …/metadata`."""
+def metadata(model: Model, number: int | None = None) -> dict[str, Any]:
+    """Return the signatures in the format of `GET …/metadata`; for `number` see `status`."""
+    version = str(model.version if number is None else number)
     definitions = {name: describe(model, signature) for name, signature in model.signatures.items()}
     return {
-        "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
+        "model_spec": {"name": model.name, "signature_name": "", "version": version},
         "metadata": {"signature_def": {"signature_def": definitions}},
     }
 

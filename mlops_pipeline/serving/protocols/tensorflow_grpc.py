@@ -32,7 +32,8 @@ async def predict(model: Model, request: pb.PredictRequest) -> pb.PredictRespons
     signature = model.signature(request.model_spec.signature_name)
     rows = _rows(signature, request)
     scores = await model.predict(signature, rows, list(request.output_filter))
-    response = pb.PredictResponse(model_spec=_spec(model, signature.name))
+    response = pb.PredictResponse(model_spec=_spec(model, request.model_spec))
+    response.model_spec.signature_name = signature.name
     for name, values in scores:
         tensor_proto.write(response.outputs[name], values)
     return response
@@ -50,9 +51,11 @@ def _check(model: Model, spec: pb.ModelSpec) -> None:
     versions.check(model, spec.name, str(spec.version.value) if given else "")
 
 
-def _spec(model: Model, signature: str = "") -> pb.ModelSpec:
-    spec = pb.ModelSpec(name=model.name, signature_name=signature)
-    spec.version.value = model.version
+def _spec(model: Model, asked: pb.ModelSpec) -> pb.ModelSpec:
+    """Return the model's name and version: of its two numbers, the one that was asked for."""
+    spec = pb.ModelSpec(name=model.name)
+    given = asked.WhichOneof("version_choice") is not None
+    spec.version.value = asked.version.value if given else model.version
     return spec
 
 
@@ -95,7 +98,7 @@ def metadata(model: Model, request: pb.GetModelMetadataRequest) -> pb.GetModelMe
     found = pb.SignatureDefMap()
     for name, signature in model.signatures.items():
         ParseDict(tensorflow.describe(model, signature), found.signature_def[name])
-    response = pb.GetModelMetadataResponse(model_spec=_spec(model))
+    response = pb.GetModelMetadataResponse(model_spec=_spec(model, request.model_spec))
     response.metadata[_SIGNATURES].type_url = _TYPE_URL
     response.metadata[_SIGNATURES].value = found.SerializeToString()
     return response
@@ -110,6 +113,8 @@ def status(model: Model, request: pb.GetModelStatusRequest) -> pb.GetModelStatus
     _check(model, request.model_spec)
     response = pb.GetModelStatusResponse()
     response.model_version_status.add(
-        version=model.version, state=pb.ModelVersionStatus.AVAILABLE, status=pb.StatusProto()
+        version=_spec(model, request.model_spec).version.value,
+        state=pb.ModelVersionStatus.AVAILABLE,
+        status=pb.StatusProto(),
     )
     return response
