@@ -75,10 +75,16 @@ def _by_column(scores: list[tuple[str, Array]]) -> object:
 
 
 def describe(model: Model, signature: Signature) -> dict[str, Any]:
-    """Return a SignatureDef as JSON; an output that nobody described has no type and no rank."""
+    """Return a SignatureDef as JSON, with every output that a request may name.
+
+    An output that nobody described has no type and no rank. The manifest does not say which of
+    several signatures it describes.
+    """
     inputs = [signature.of_input(one) for one in signature.inputs] or [signature]
-    known = {tensor.name: tensor for tensor in model.manifest.outputs} | dict(signature.described)
-    outputs = {name: _info(name, "DT_INVALID", None) for name in signature.default_outputs}
+    known = dict(signature.described)
+    if len(model.signatures) == 1:
+        known = {tensor.name: tensor for tensor in model.manifest.outputs} | known
+    outputs = {name: _info(name, "DT_INVALID", None) for name in signature.outputs}
     for name in outputs.keys() & known.keys():
         dtype = DATATYPES.get(known[name].datatype, np.dtype(object))
         outputs[name] = _info(name, tensor_proto.type_name(dtype), known[name].shape)
