@@ -93,6 +93,7 @@ def test_a_version_may_be_named(version: int) -> None:
 @pytest.mark.parametrize(
     ("request_", "status", "said"),
     [
+        (pb.PredictRequest(), 400, "model_spec is missing; send it with the name 'classifier'"),
         (request_of([ROW], name="other"), 404, "no model 'other'.*'classifier'"),
         (request_of([ROW], version_label="stable"), 404, "the label 'stable'"),
         (request_of([ROW], version={"value": 7}), 404, "no version '7' of 'classifier'"),

@@ -28,7 +28,7 @@ async def predict(model: Model, request: pb.PredictRequest) -> pb.PredictRespons
     Raises:
         RequestError: another model, version or signature, or not rows that the model can answer.
     """
-    _check(model, request.model_spec)
+    _check(model, request)
     signature = model.signature(request.model_spec.signature_name)
     rows = _rows(signature, request)
     scores = await model.predict(signature, rows, list(request.output_filter))
@@ -39,12 +39,20 @@ async def predict(model: Model, request: pb.PredictRequest) -> pb.PredictRespons
     return response
 
 
-def _check(model: Model, spec: pb.ModelSpec) -> None:
+Asked = pb.PredictRequest | pb.GetModelMetadataRequest | pb.GetModelStatusRequest
+
+
+def _check(model: Model, request: Asked) -> None:
     """Require that a request names this model.
 
     Raises:
-        RequestError: it does not, or it names a version by a label; the status is 404.
+        RequestError: it names no model; or another one, or a version by a label: status 404.
     """
+    spec = request.model_spec
+    if not request.HasField("model_spec"):
+        raise RequestError(
+            "NO_MODEL_SPEC", f"model_spec is missing; send it with the name {model.name!r}"
+        )
     if spec.WhichOneof("version_choice") == "version_label":
         raise RequestError("NOT_FOUND", versions.no_label(spec.version_label), status=404)
     given = spec.WhichOneof("version_choice") is not None
@@ -90,7 +98,7 @@ def metadata(model: Model, request: pb.GetModelMetadataRequest) -> pb.GetModelMe
     Raises:
         RequestError: another model or version, or other metadata than the signatures.
     """
-    _check(model, request.model_spec)
+    _check(model, request)
     wanted = list(request.metadata_field)
     if not wanted or set(wanted) != {_SIGNATURES}:
         got = ", ".join(name[:80] for name in wanted) or "none"
@@ -104,13 +112,27 @@ def metadata(model: Model, request: pb.GetModelMetadataRequest) -> pb.GetModelMe
     return response
 
 
+def loading(request: pb.GetModelStatusRequest) -> pb.GetModelStatusResponse:
+    """Answer `GetModelStatus` before there is a model: its only version is being loaded.
+
+    The version is the one that the request names, or 0: it is not known yet.
+    """
+    response = pb.GetModelStatusResponse()
+    response.model_version_status.add(
+        version=request.model_spec.version.value,
+        state=pb.ModelVersionStatus.LOADING,
+        status=pb.StatusProto(),
+    )
+    return response
+
+
 def status(model: Model, request: pb.GetModelStatusRequest) -> pb.GetModelStatusResponse:
     """Answer `GetModelStatus`: the only version, which is available.
 
     Raises:
         RequestError: another model or version.
     """
-    _check(model, request.model_spec)
+    _check(model, request)
     response = pb.GetModelStatusResponse()
     response.model_version_status.add(
         version=_spec(model, request.model_spec).version.value,

@@ -181,8 +181,39 @@ def metadata(model: Model) -> dict[str, Any]:
     }
 
 
+async def repository_index(model: Model, request: Request) -> Answer:
+    """Answer `POST /v2/repository/index`, whose body may be empty.
+
+    Raises:
+        RequestError: the body is not a JSON object, or names a repository.
+    """
+    document = parse_object(request) if request.body.strip() else {}
+    check_repository(document.get("repository_name"))
+    return answer(index(model))
+
+
+def check_repository(name: object) -> None:
+    """Require that a request for the index names no repository, as Triton does.
+
+    Raises:
+        RequestError: it names one; the status is 501.
+    """
+    if name:
+        raise RequestError(
+            "UNSUPPORTED",
+            f"there is no repository {str(name)[:80]!r}: this server has no repositories; send no "
+            "repository_name",
+            status=501,
+        )
+
+
+def same_model() -> RequestError:
+    """Return the error of a request that loads or unloads a model; the status is 501."""
+    return RequestError("UNSUPPORTED", "this server always has the same model", status=501)
+
+
 def index(model: Model) -> list[dict[str, str]]:
-    """Return the answer to `POST /v2/repository/index`: the only model, which is ready."""
+    """Return the index of models: the only one, which is ready."""
     return [{"name": model.name, "version": model.version_name, "state": "READY", "reason": ""}]
 
 

@@ -136,8 +136,13 @@ def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
     return pb.ModelReadyResponse(ready=True)
 
 
-def index(model: Model, _: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-    """Answer `RepositoryIndex`: the only model, which is ready."""
+def index(model: Model, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+    """Answer `RepositoryIndex`: the only model, which is ready.
+
+    Raises:
+        RequestError: it names a repository.
+    """
+    v2.check_repository(request.repository_name)
     response = pb.RepositoryIndexResponse()
     for entry in v2.index(model):
         response.models.add(**entry)
