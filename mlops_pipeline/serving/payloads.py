@@ -184,8 +184,10 @@ def is_possible(shape: Sequence[int]) -> bool:
     """
     if len(shape) > _DEEPEST or max(shape, default=0) >= 1 << 31:
         return False
+    if 0 not in shape:
+        return True
     others = prod(size for size in shape if size)
-    return 0 not in shape or others <= _MOST_EMPTY or (shape[0] == 0 and others < 1 << 31)
+    return others <= _MOST_EMPTY or (shape[0] == 0 and others < 1 << 31)
 
 
 def listed(scores: Array) -> object:

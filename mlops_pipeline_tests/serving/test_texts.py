@@ -267,6 +267,12 @@ def test_a_string_that_utf8_cannot_represent_is_refused() -> None:
         texts.conform(np.array(["a\ud800"], dtype=object))
 
 
+def test_a_payload_without_rows_is_refused_with_what_the_model_expects() -> None:
+    said = r"customData .*, but the model expects text of shape \[n\]"
+    with pytest.raises(RequestError, match=said):
+        seldon.predictions(UNIT, Request(b'{"customData": {"a": 1}}'))
+
+
 def test_a_row_of_several_strings_is_not_one_string() -> None:
     signature = replace(MODEL.default, row_shape=(3,))
     with pytest.raises(RequestError, match="a row of the model is more than one string"):

@@ -56,8 +56,8 @@ def read_rows(
     elif _is_base64(rows[0] if type(rows) is list and rows else rows):
         raise RequestError(
             "WRONG_TYPE",
-            f"{where} has text in base64, but the model expects {signature.dtype.name} of shape "
-            f"{signature.expected_shape()}; send numbers",
+            f"{where} has text in base64, but the model expects "
+            f"{signature.expected()}; send numbers",
         )
     return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)
 

@@ -289,13 +289,14 @@ async def json_data(unit: Unit, data: object, body: bytes | None) -> object:
 
 
 def no_rows(signature: Signature, given: str | None) -> RequestError:
-    """Return the error of a message whose payload, `given`, does not contain rows of numbers."""
+    """Return the error of a message whose payload, `given`, does not contain rows."""
     if given in ("strData", "binData", "customData"):
+        of_numbers = "" if signature.dtype.kind == "O" else " of numbers"
         return RequestError(
             "NO_DATA",
-            f"{given} does not contain rows of numbers, but the model expects "
-            f"{signature.dtype.name} of shape {signature.expected_shape()}: send them as "
-            "data.ndarray, data.tensor, data.tftensor or jsonData",
+            f"{given} does not contain rows{of_numbers}, but the model expects "
+            f"{signature.expected()}: send them as data.ndarray, data.tensor, data.tftensor or "
+            "jsonData",
         )
     return RequestError("NO_DATA", NO_DATA)
 
