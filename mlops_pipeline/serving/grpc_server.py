@@ -21,7 +21,7 @@ from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon_grpc, tensorflow_grpc, v2_grpc
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.protocols.v2 import EXTENSIONS, same_model
+from mlops_pipeline.serving.protocols.v2 import EXTENSIONS, NO_REPOSITORY, same_model
 from mlops_pipeline.serving.settings import Place, ServerSettings
 from mlops_pipeline.serving.unit_header import HEADER
 from mlops_pipeline.serving.units import Kept, unit_of
@@ -44,8 +44,11 @@ STATUS = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-_OF_REASON = {"UNKNOWN_SIGNATURE": grpc.StatusCode.FAILED_PRECONDITION}
-"""An error's reason → its status, where TF Serving's is not the equivalent of HTTP's."""
+_OF_REASON = {
+    "UNKNOWN_SIGNATURE": grpc.StatusCode.FAILED_PRECONDITION,
+    NO_REPOSITORY: grpc.StatusCode.UNIMPLEMENTED,
+}
+"""An error's reason → its status, where that of other servers is not the equivalent of HTTP's."""
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def test_reading_routes_answer(path: str) -> None:
         ("POST", "/api/v1.0/nothing", 404),
         ("POST", "/v2/models/other/infer", 404),
         ("POST", "/v1/models/other:predict", 404),
-        ("POST", "/v2/repository/models/classifier/unload", 501),
+        ("POST", "/v2/repository/models/classifier/unload", 400),
         ("GET", "/api/v1.0/doc/../../../etc/passwd", 404),
     ],
 )
@@ -193,7 +193,7 @@ def test_the_index_has_the_only_model() -> None:
     }
     assert reply(an_app(), "POST", "/v2/repository/index").json == [entry]
     refused = reply(an_app(), "POST", "/v2/repository/index", b'{"repository_name": "other"}')
-    assert refused.status == 501
+    assert refused.status == 400
     assert "no repository 'other'" in refused.json["error"]
 
 
@@ -201,7 +201,7 @@ def test_the_index_has_the_only_model() -> None:
 def test_a_model_cannot_be_loaded_or_unloaded(verb: str) -> None:
     refused = reply(an_app(), "POST", f"/v2/repository/models/classifier/{verb}")
     assert (refused.status, refused.json) == (
-        501,
+        400,
         {"error": "this server always has the same model"},
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from mlops_pipeline.serving import inference_pb2 as v2
@@ -111,6 +112,20 @@ def test_tf_servings_status_codes(spec: Any, code: grpc.StatusCode) -> None:
     assert isinstance(call, Context)
     assert call.status is not None
     assert call.status[0] is code
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("RepositoryIndex", v2.RepositoryIndexRequest(repository_name="other")),
+        ("RepositoryModelLoad", Empty()),
+    ],
+)
+def test_there_are_no_repositories(method: str, request_: Message) -> None:
+    call = answered(V2, method, request_, loaded=True)
+    assert isinstance(call, Context)
+    assert call.status is not None
+    assert call.status[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_the_status_says_that_the_model_is_being_loaded() -> None:

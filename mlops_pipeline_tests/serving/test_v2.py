@@ -55,9 +55,8 @@ def test_infers_from_flat_and_nested_data(data: object) -> None:
 def test_an_index_of_a_repository_is_refused() -> None:
     (entry,) = v2_grpc.index(MODEL, pb.RepositoryIndexRequest(ready=True)).models
     assert (entry.name, entry.state) == ("classifier", "READY")
-    with pytest.raises(RequestError, match="no repository 'other'") as caught:
+    with pytest.raises(RequestError, match="no repository 'other'"):
         v2_grpc.index(MODEL, pb.RepositoryIndexRequest(repository_name="other"))
-    assert caught.value.status == 501
 
 
 def test_rows_without_values_are_few() -> None:

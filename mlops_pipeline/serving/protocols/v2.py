@@ -29,6 +29,10 @@ from mlops_pipeline.serving.several import of_arrays
 error = failures.v2
 EXTENSIONS = ("binary_tensor_data",)
 SERVER_METADATA = {"name": SERVER, "version": VERSION, "extensions": EXTENSIONS}
+NO_REPOSITORY = "NO_REPOSITORY"
+"""Reason of an error: the request needs V2's extension for repositories of models. By gRPC, the
+status says that it does not exist. By REST it is the request's fault: a gateway may take 501 for a
+fault of the server."""
 _BINARY = b"application/octet-stream"
 
 
@@ -196,20 +200,19 @@ def check_repository(name: object) -> None:
     """Require that a request for the index names no repository, as Triton does.
 
     Raises:
-        RequestError: it names one; the status is 501.
+        RequestError: it names one.
     """
     if name:
         raise RequestError(
-            "UNSUPPORTED",
+            NO_REPOSITORY,
             f"there is no repository {str(name)[:80]!r}: this server has no repositories; send no "
             "repository_name",
-            status=501,
         )
 
 
 def same_model() -> RequestError:
-    """Return the error of a request that loads or unloads a model; the status is 501."""
-    return RequestError("UNSUPPORTED", "this server always has the same model", status=501)
+    """Return the error of a request that loads or unloads a model."""
+    return RequestError(NO_REPOSITORY, "this server always has the same model")
 
 
 def index(model: Model) -> list[dict[str, str]]:
