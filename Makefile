@@ -26,6 +26,9 @@ LOCK := $(UV) pip compile --python $(BIN)/python --universal --python-version 3.
 CLIENT_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 	requirements/seldon-client.in
+TF_SERVING_LOCK := $(UV) pip compile --no-config --no-deps --python $(BIN)/python --universal \
+	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+	requirements/tensorflow-serving.in
 PEERS_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 	requirements/peers.in
@@ -69,7 +72,7 @@ down: .venv/.runtime-stamp ## Stop everything; keep the data (ARGS=--purge delet
 ##@ Change it
 
 .PHONY: test
-test: check .venv/seldon-client/.stamp ## check, then every test that needs no Docker, real processes included
+test: check .venv/seldon-client/.stamp .venv/tensorflow-serving/.stamp ## check, then every test that needs no Docker, real processes included
 	@$(PYTEST) -m "not kind and not long" $(ARGS)
 
 .PHONY: test-fast
@@ -118,6 +121,7 @@ lock: .venv/.uv-stamp ## Write all locks from setup.cfg (ARGS=--upgrade: newest 
 	@$(LOCK) $(ARGS) --all-extras -o requirements/dev.lock
 	@$(LOCK) -c requirements/dev.lock $(ARGS) -o requirements/runtime.lock
 	@$(CLIENT_LOCK) $(ARGS) -o requirements/seldon-client.lock
+	@$(TF_SERVING_LOCK) $(ARGS) -o requirements/tensorflow-serving.lock
 	@$(PEERS_LOCK) $(ARGS) -o requirements/peers.lock
 	@$(SERVING_LOCK) -c requirements/dev.lock -o $(DEPLOY)/serving.lock
 	@$(SERVING_LOCK) -c requirements/dev.lock --extra tensorflow \
@@ -132,12 +136,13 @@ check-lock: .venv/.uv-stamp ## Fail if a lock differs from what `make lock` woul
 	$(LOCK) --all-extras -o "$$folder/dev.lock" && \
 	$(LOCK) -c "$$folder/dev.lock" -o "$$folder/runtime.lock" && \
 	$(CLIENT_LOCK) -o "$$folder/seldon-client.lock" && \
+	$(TF_SERVING_LOCK) -o "$$folder/tensorflow-serving.lock" && \
 	$(PEERS_LOCK) -o "$$folder/peers.lock" && \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" -o "$$folder/serving.lock" && \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" --extra tensorflow \
 		-o "$$folder/serving-tensorflow.lock" && \
 	for lock in requirements/dev.lock requirements/runtime.lock requirements/seldon-client.lock \
-		requirements/peers.lock $(DEPLOY)/serving.lock $(DEPLOY)/serving-tensorflow.lock \
+		requirements/tensorflow-serving.lock requirements/peers.lock $(DEPLOY)/serving.lock $(DEPLOY)/serving-tensorflow.lock \
 		$(DEPLOY)/uv.lock; do \
 		new="$$folder/$${lock##*/}" && cmp -s $$lock "$$new" || { \
 			diff -u $$lock "$$new" | grep '^[-+][^ ]' | head -20; \
@@ -220,6 +225,13 @@ moved:
 	@$(UV) venv --clear --python $(BIN)/python .venv/seldon-client
 	@$(UV) pip install --python .venv/seldon-client/bin/python --require-hashes \
 		-r requirements/seldon-client.lock
+	@touch $@
+
+.venv/tensorflow-serving/.stamp: requirements/tensorflow-serving.lock .venv/.uv-stamp
+	@echo "setup: installing requirements/tensorflow-serving.lock (TF Serving's messages, for a test)"
+	@$(UV) venv --clear --python $(BIN)/python .venv/tensorflow-serving
+	@$(UV) pip install --python .venv/tensorflow-serving/bin/python --require-hashes --no-deps \
+		-r requirements/tensorflow-serving.lock
 	@touch $@
 
 .venv/peers/.stamp: requirements/peers.lock .venv/.uv-stamp

@@ -21,7 +21,7 @@ from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon_grpc, tensorflow_grpc, v2_grpc
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.protocols.v2 import EXTENSIONS
+from mlops_pipeline.serving.protocols.v2 import EXTENSIONS, NO_REPOSITORY, same_model
 from mlops_pipeline.serving.settings import Place, ServerSettings
 from mlops_pipeline.serving.unit_header import HEADER
 from mlops_pipeline.serving.units import Kept, unit_of
@@ -44,6 +44,11 @@ STATUS = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+_OF_REASON = {
+    "UNKNOWN_SIGNATURE": grpc.StatusCode.FAILED_PRECONDITION,
+    NO_REPOSITORY: grpc.StatusCode.UNIMPLEMENTED,
+}
+"""An error's reason → its status, where that of other servers is not the equivalent of HTTP's."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Operation:
 
     request: type[Message]
     method: Method
+    while_loading: Callable[[Any], Message] | None = None
+    """How it is answered before there is a model; None: with the error that it is loaded."""
 
     async def answer(self, unit: Unit, content: bytes) -> Message:
         """Parse the message and answer it.
@@ -59,12 +66,19 @@ class Operation:
         Raises:
             RequestError: it is not of the method's type, or the method refuses it.
         """
+        return await self.method(unit, self.parse(content))
+
+    def parse(self, content: bytes) -> Message:
+        """Return the message.
+
+        Raises:
+            RequestError: it is not of the method's type.
+        """
         try:
-            request = self.request.FromString(content)
+            return self.request.FromString(content)
         except DecodeError as error:
             wanted = self.request.DESCRIPTOR.full_name.removeprefix(_OURS)
             raise RequestError("BAD_MESSAGE", f"the message is not of the type {wanted}") from error
-        return await self.method(unit, request)
 
 
 class Calls:
@@ -98,6 +112,8 @@ class Calls:
     async def _answer(self, operation: Operation, content: bytes, context: Context) -> Message:
         """Return the operation's answer, or end the call with its error."""
         try:
+            if self.unit is None and operation.while_loading is not None:
+                return operation.while_loading(operation.parse(content))
             unit = self._told(context) if self._asks_who else self._loaded()
             if (remaining := context.time_remaining()) is not None:
                 DEADLINE.set(time.monotonic() + remaining)
@@ -105,7 +121,9 @@ class Calls:
                 return await self._answer_large(operation, unit, content)
             return await operation.answer(unit, content)
         except RequestError as error:
-            code = STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
+            code = _OF_REASON.get(error.reason) or STATUS.get(
+                error.status, grpc.StatusCode.INVALID_ARGUMENT
+            )
             details = error.sentence
         except Exception:
             logger.exception("Internal error in gRPC")
@@ -165,7 +183,7 @@ async def _refuse_examples(unit: Unit, request: object) -> Message:
 
 
 async def _refuse_repository(unit: Unit, request: object) -> Message:
-    raise RequestError("UNSUPPORTED", "this server always has the same model", status=501)
+    raise same_model()
 
 
 OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
@@ -205,7 +223,11 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "MultiInference": Operation(Empty, _refuse_examples),
     },
     "tensorflow.serving.ModelService": {
-        "GetModelStatus": Operation(tf.GetModelStatusRequest, _of_model(tensorflow_grpc.status)),
+        "GetModelStatus": Operation(
+            tf.GetModelStatusRequest,
+            _of_model(tensorflow_grpc.status),
+            while_loading=tensorflow_grpc.loading,
+        ),
         "HandleReloadConfigRequest": Operation(Empty, _refuse_repository),
     },
 }

@@ -87,7 +87,7 @@ def load(
     begin = time.monotonic()
     signatures, choose = _with_schema(manifest, _loader(manifest)(folder, manifest))
     first = signatures[min(signatures)]
-    *unserved, number = sorted(artifact.saved_models(folder)) or [1]
+    number, unserved = _numbers(folder, manifest)
     model = Model(
         name=graph_name or manifest.name,
         manifest=with_inputs(manifest, first),
@@ -97,7 +97,7 @@ def load(
         choose=choose,
         example=_find_example(folder, manifest.schema),
         number=number,
-        unserved=tuple(unserved),
+        unserved=unserved,
     )
     if parameters is not None:
         model = model.for_unit(parameters)
@@ -109,6 +109,18 @@ def load(
         logger.warning("No unit has selected the signature %r yet: %s", first.name, error)
     logger.info("Loaded %s %s in %.2f s", model.name, model.digest[:12], time.monotonic() - begin)
     return model
+
+
+def _numbers(folder: Path, manifest: Manifest) -> tuple[int, tuple[int, ...]]:
+    """Return the number of the folder that is served, 1 if it has none, and those of the others.
+
+    Folders with a SavedModel are versions only for a framework that numbers its models; another one
+    may contain them as parts.
+    """
+    framework = frameworks.find_framework(manifest.framework)
+    number = (framework.find(folder) if framework else None) or 1
+    *others, highest = sorted(artifact.saved_models(folder)) or [1]
+    return number, tuple(others) if number == highest else ()
 
 
 def _with_schema(manifest: Manifest, loaded: Signatures) -> Signatures:

@@ -11,7 +11,7 @@ from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
 from mlops_pipeline.serving.cells import check_array, conform_cells, tensors_of
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.schema import Schema
+from mlops_pipeline.serving.schema import TEXT, Schema
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
 from mlops_pipeline.serving.settings import Parameter
 
@@ -83,6 +83,12 @@ class Signature:
         """Return the expected shape of a request, for messages: `[n, 4]`."""
         sizes = ("…",) if self.row_shape is None else self.row_shape
         return f"[{', '.join(['n', *('*' if size == -1 else str(size) for size in sizes)])}]"
+
+    def expected(self) -> str:
+        """Return the expected type and shape of a request, for messages: `float64 of shape …`."""
+        is_text = not self.inputs and (self.schema is None or self.schema.form == TEXT)
+        name = ("text" if is_text else "rows") if self.dtype.kind == "O" else self.dtype.name
+        return f"{name} of shape {self.expected_shape()}"
 
     def known_outputs(self) -> str:
         """Return the existing outputs, and those that cannot be served, for messages."""

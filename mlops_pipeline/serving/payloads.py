@@ -4,11 +4,13 @@ import codecs
 import contextlib
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from math import prod
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import orjson
 
+from mlops_pipeline.serving import texts
 from mlops_pipeline.serving.cells import read_cells
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import FORM, JSON, Request
@@ -170,11 +172,32 @@ def is_shape(shape: object) -> TypeGuard[list[int]]:
     return isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
 
 
+_MOST_EMPTY = 65536
+"""Maximum of rows without values: they cost a few bytes to send, but the model's memory."""
+
+
+def is_possible(shape: Sequence[int]) -> bool:
+    """Say whether an array of a request may have this shape of whole numbers ≥ 0.
+
+    A size of 0 makes any others free to send: only an empty batch, which is refused later, may have
+    large ones.
+    """
+    if len(shape) > _DEEPEST or max(shape, default=0) >= 1 << 31:
+        return False
+    if 0 not in shape:
+        return True
+    others = prod(size for size in shape if size)
+    return others <= _MOST_EMPTY or (shape[0] == 0 and others < 1 << 31)
+
+
 def listed(scores: Array) -> object:
-    """Return scores as `answer` can write them: strings as a list, numbers unchanged."""
+    """Return scores as `answer` can write them: strings as a list, numbers unchanged.
+
+    Bytes that are not text become `{"b64": …}`, as in a request.
+    """
     if scores.dtype.kind in "fiub":
         return np.ascontiguousarray(scores)
-    return scores.tolist()
+    return texts.to_json(scores)
 
 
 def _kind(value: object) -> str:

@@ -53,6 +53,8 @@ def missing(unit: Unit) -> Callable[[str], Route]:
     """Return a function from a path to the route that answers 404 in its protocol's format."""
 
     def find(path: str) -> Route:
+        if _LOADING.fullmatch(path):
+            return refusing(v2.same_model())(path)
         other = _other_model(unit, path)
         refuse = _not_found(other or f"unknown path {path[:200]!r}; see /api/v1.0/doc/")
         return _both(refuse, failures.of_path(path))
@@ -64,6 +66,8 @@ _MODEL = re.compile(
     r"/(?:v[12]/models|api/v[01]\.[01]/(?:metadata|status))/([^/:]+)"
     r"(?:/versions/([^/:]+)|/labels/([^/:]+))?(?=[/:]|$)"
 )
+_LOADING = re.compile(r"/v2/repository/models/[^/]+/(?:un)?load")
+"""V2's extension that loads and unloads models."""
 
 
 def _other_model(unit: Unit, path: str) -> str:
@@ -119,6 +123,9 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     async def infer(request: Request) -> Answer:
         return await v2.infer(unit.model, request)
 
+    async def index(request: Request) -> Answer:
+        return await v2.repository_index(unit.model, request)
+
     post = _post(metrics.counted("v2")(infer), v2.error)
     ready = _get(_constant({"name": name, "ready": True}), v2.error)
     metadata = _get(_constant(v2.metadata(unit.model)), v2.error)
@@ -129,7 +136,7 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         V2_READY: _get(_constant({"ready": True}), v2.error),
         V2_LIVE: _get(_constant({"live": True}), v2.error),
         "/v2/models/infer": post,
-        "/v2/repository/index": _post(_constant(v2.index(unit.model)), v2.error),
+        "/v2/repository/index": _post(index, v2.error),
     }
     plain = f"/v2/models/{name}"
     for path in _with_versions(plain, unit):
@@ -149,11 +156,13 @@ def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         return await tensorflow.predict(unit.model, request)
 
     post = _post(metrics.counted("tensorflow")(predict), tensorflow.error)
-    status = _get(_constant(tensorflow.status(unit.model)), tensorflow.error)
-    metadata = _get(_constant(tensorflow.metadata(unit.model)), tensorflow.error)
-    plain = f"/v1/models/{unit.model.name}"
+    model = unit.model
+    plain = f"/v1/models/{model.name}"
     routes = {"/v1/models:predict": post, "/v1/models/:predict": post, f"{plain}/:predict": post}
     for path in _with_versions(plain, unit):
+        number = model.number if path.endswith(f"/versions/{model.number}") else None
+        status = _get(_constant(tensorflow.status(model, number)), tensorflow.error)
+        metadata = _get(_constant(tensorflow.metadata(model, number)), tensorflow.error)
         routes |= {path: status, f"{path}/metadata": metadata, f"{path}:predict": post}
     return routes
 

@@ -33,7 +33,7 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
 def as_scores(answer: object, *, rows: int, output: str) -> Array:
     """Return the answer to `rows` rows as an array [rows, …] that every protocol can write.
 
-    Its type is one in `DATATYPES`, or object with only `str`.
+    Its type is one in `DATATYPES`, or object with only `str`, and `bytes` that are not UTF-8 text.
 
     Raises:
         UnwritableError: its first axis is not that of the rows, or it has other values.
@@ -101,11 +101,19 @@ def _plain_values(values: list[object], output: str) -> Array:
     return text
 
 
-def _text(value: object, output: str) -> str:
-    """Return a value as text; bytes are TensorFlow's strings."""
+def of_bytes(content: bytes) -> str | bytes:
+    """Return UTF-8 as text, other bytes unchanged."""
     try:
-        if isinstance(value, bytes):
-            return value.decode()
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
+
+
+def _text(value: object, output: str) -> str | bytes:
+    """Return a value as text; TensorFlow's strings, which are bytes, need not be text."""
+    if isinstance(value, bytes):
+        return of_bytes(value)
+    try:
         text = str(value)
         text.encode()
     except UnicodeError as error:

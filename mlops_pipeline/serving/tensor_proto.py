@@ -1,7 +1,7 @@
 """TensorFlow's TensorProto as arrays, without TensorFlow: for TF Serving's gRPC and `tftensor`.
 
 A tensor's values are its `tensor_content`, or the field of its type. If that field has fewer values
-than the shape, the last one is repeated.
+than the shape, the last one is repeated; without any, all are zero, false or empty.
 
 https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/framework/tensor.proto
 """
@@ -15,9 +15,12 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from mlops_pipeline.serving import packed, texts
 from mlops_pipeline.serving import tensorflow_pb2 as pb
+from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.memory import LARGE
 from mlops_pipeline.serving.models import check_numbers
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.payloads import is_possible
+from mlops_pipeline.serving.scores import Array, of_bytes
 
 TYPES: Mapping["np.dtype[Any]", pb.DataType] = {
     np.dtype(np.float16): pb.DT_HALF,
@@ -49,9 +52,6 @@ _FIELDS = {
 }
 """DataType → field of its values."""
 _PACKED = ("float_val", "double_val")
-_MOST_REPEATED = 1 << 22
-"""Maximum of numbers in a tensor whose last value is repeated: 32 MiB, from a few bytes."""
-_MOST_DIMENSIONS = 32
 
 
 def type_name(dtype: "np.dtype[Any]") -> str:
@@ -60,10 +60,14 @@ def type_name(dtype: "np.dtype[Any]") -> str:
     return name
 
 
-def read(tensor: pb.TensorProto, *, where: str, text: bool = False) -> Array:
+def read(
+    tensor: pb.TensorProto, *, where: str, text: bool = False, most_repeated: int = LARGE
+) -> Array:
     """Return the numbers of a tensor in its shape; with `text`, the strings of a DT_STRING.
 
-    `where` begins an error's message.
+    `where` begins an error's message. `most_repeated` is the maximum size, in bytes, of a tensor
+    that does not contain each value. The default is what a small request, which is answered in the
+    event loop, may contain.
 
     Raises:
         RequestError: it has another type, or its values do not match type and shape.
@@ -86,20 +90,35 @@ def read(tensor: pb.TensorProto, *, where: str, text: bool = False) -> Array:
                 f"tensor_content, got {field.name}",
             )
     values = _content(tensor, where) if tensor.tensor_content else _values(tensor, wanted, where)
-    if tensor.dtype == pb.DT_STRING and prod(shape) > values.size:
-        raise RequestError("WRONG_SHAPE", f"{where} has shape {shape}, but {values.size} strings")
-    if not tensor.tensor_content and 0 < values.size < prod(shape) <= _MOST_REPEATED:
-        values = np.pad(values, (0, prod(shape) - values.size), mode="edge")
+    if not tensor.tensor_content and values.size < prod(shape):
+        values = _repeated(values, prod(shape), where, most=most_repeated)
     if values.size != prod(shape):
         raise RequestError("WRONG_SHAPE", f"{where} has shape {shape}, but {values.size} values")
     return values.reshape(shape)
+
+
+def _repeated(values: Array, count: int, where: str, *, most: int) -> Array:
+    """Return `count` values: the given ones, and the last one, or zero, for the others."""
+    rest: Any = values[-1] if values.size else np.zeros(1, values.dtype)[0]
+    if values.dtype.kind == "O":
+        rest = rest or ""
+    size = len(rest) if isinstance(rest, str | bytes) else 0
+    if count * (values.itemsize + size) > most:
+        raise RequestError(
+            "WRONG_SHAPE",
+            f"{where} has {count} values, but contains only {values.size}; a request whose values "
+            f"are repeated may have at most {most} bytes with them: send each value",
+        )
+    repeated = np.empty(count, dtype=values.dtype)
+    repeated[: values.size], repeated[values.size :] = values, rest
+    return repeated
 
 
 def _shape(tensor: pb.TensorProto, where: str) -> list[int]:
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if tensor.tensor_shape.unknown_rank or min(shape, default=0) < 0:
         raise RequestError("WRONG_SHAPE", f"{where}: its shape must be known, with sizes ≥ 0")
-    if len(shape) > _MOST_DIMENSIONS or max(shape, default=0) >= 1 << 31:
+    if not is_possible(shape):
         raise RequestError("WRONG_SHAPE", f"{where}: its shape {str(shape)[:80]} is too large")
     return shape
 
@@ -131,7 +150,7 @@ def _values(tensor: pb.TensorProto, field: str, where: str) -> Array:
     """Return the numbers in the field of the tensor's type."""
     dtype = _DTYPES.get(tensor.dtype)
     if field == "string_val":
-        return np.array([*map(texts.of_bytes, tensor.string_val), None], dtype=object)[:-1]
+        return as_objects([*map(of_bytes, tensor.string_val)])
     if field in _PACKED:
         assert dtype is not None
         only_values = pb.TensorProto()
@@ -160,8 +179,7 @@ def write(tensor: pb.TensorProto, values: Array, *, by_content: bool = False) ->
         tensor.tensor_shape.dim.add(size=size)
     field = _FIELDS[tensor.dtype]
     if tensor.dtype == pb.DT_STRING:
-        flat = values.ravel().tolist()
-        tensor.string_val.extend(one if isinstance(one, bytes) else one.encode() for one in flat)
+        tensor.string_val.extend(texts.to_bytes(values))
     elif by_content:
         little = values.astype(values.dtype.newbyteorder("<"), copy=False)
         tensor.tensor_content = little.tobytes()

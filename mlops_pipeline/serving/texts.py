@@ -4,13 +4,13 @@ TensorFlow does not distinguish text from other bytes. A row's values are `bytes
 protocol sent them.
 """
 
-import binascii
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from typing import Any
 
 import numpy as np
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, of_bytes
 
 BASE64 = "b64"
 
@@ -18,36 +18,66 @@ BASE64 = "b64"
 def decoded(values: object, *, where: str) -> object:
     """Return nested lists and objects with the content of each `{"b64": text}`, TF Serving's form.
 
+    The lists and objects themselves are changed.
+
     Raises:
         RequestError: such a text is not base64.
     """
-    if type(values) is list:
-        return [decoded(value, where=where) for value in values]
-    if type(values) is dict and values.keys() == {BASE64}:
-        return from_base64(values[BASE64], where=where)
-    if type(values) is dict:
-        return {key: decoded(value, where=where) for key, value in values.items()}
-    return values
+    whole = [values]
+    level: list[Any] = [whole]
+    while level:
+        inner: list[Any] = []
+        for owner in level:
+            for key, value in list(owner.items() if type(owner) is dict else enumerate(owner)):
+                if type(value) is dict and value.keys() == {BASE64}:
+                    owner[key] = from_base64(value[BASE64], where=where)
+                elif type(value) in (dict, list):
+                    inner.append(value)
+        level = inner
+    return whole[0]
 
 
 def from_base64(text: object, *, where: str) -> str | bytes:
     """Return the content of a text in base64: text, or bytes that are not.
 
+    The padding may be missing, and spaces are ignored, as in TF Serving:
+    https://github.com/abseil/abseil-cpp/blob/master/absl/strings/escaping.h
+
     Raises:
         RequestError: it is not base64.
     """
+    if type(text) is not str:
+        raise RequestError("WRONG_TYPE", f"{where} has a value in base64 that is not a string")
+    compact = "".join(text.split())
+    padding = "" if compact.endswith("=") else "=" * (-len(compact) % 4)
     try:
-        return of_bytes(b64decode(text if type(text) is str else b"\xff", validate=True))
-    except (binascii.Error, ValueError) as error:
+        return of_bytes(b64decode(compact + padding, validate=True))
+    except ValueError as error:  # binascii's Error is one.
         raise RequestError("WRONG_TYPE", f"{where} has a value that is not base64") from error
 
 
-def of_bytes(content: bytes) -> str | bytes:
-    """Return UTF-8 as text, other bytes unchanged."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content
+def to_bytes(values: Array) -> list[bytes]:
+    """Return strings of any shape as a flat list of bytes."""
+    return [v if isinstance(v, bytes) else v.encode() for v in values.ravel().tolist()]
+
+
+def to_json(values: Array, *, every: bool = False) -> list[Any]:
+    """Return strings as nested lists; bytes that are not text, or every value, as `{"b64": …}`."""
+    if not (every or has_bytes(values)):
+        written: list[Any] = values.tolist()
+        return written
+    encoded = np.empty(values.size, dtype=object)
+    encoded[:] = [
+        {BASE64: b64encode(content).decode()} if every or isinstance(value, bytes) else value
+        for value, content in zip(values.ravel().tolist(), to_bytes(values), strict=True)
+    ]
+    written = encoded.reshape(values.shape).tolist()
+    return written
+
+
+def has_bytes(values: Array) -> bool:
+    """Say whether a value is bytes that are not text."""
+    return bytes in set(map(type, values.ravel().tolist()))
 
 
 def single(row_shape: tuple[int, ...] | None, content: str | bytes) -> Array:
@@ -67,12 +97,17 @@ def conform(values: Array) -> Array:
     """Return rows of strings as rows of bytes.
 
     Raises:
-        RequestError: another value is among them.
+        RequestError: another value is among them, or a text that UTF-8 cannot represent.
     """
     if values.dtype.kind != "O" or not set(map(type, values.ravel().tolist())) <= {str, bytes}:
         raise RequestError(
             "WRONG_TYPE", "the input may contain strings only: the model expects text"
         )
     flat = np.empty(values.size, dtype=object)
-    flat[:] = [v.encode(errors="replace") if type(v) is str else v for v in values.ravel()]
+    try:
+        flat[:] = [v.encode() if type(v) is str else v for v in values.ravel().tolist()]
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            "WRONG_TYPE", "a string has half of a surrogate pair, which UTF-8 cannot represent"
+        ) from error
     return flat.reshape(values.shape)

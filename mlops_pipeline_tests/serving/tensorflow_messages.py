@@ -8,8 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+SERVING_API = Path(sys.prefix) / "tensorflow-serving"
+"""Where `make test` installs the messages of TF Serving."""
 
 
 @contextmanager
@@ -27,6 +31,17 @@ def _only_messages() -> Iterator[None]:
     finally:
         for name in [name for name in sys.modules if name.split(".")[0] == "tensorflow"]:
             del sys.modules[name]
+
+
+def messages(module: str, *, path: Path) -> Any:
+    """Return a module of messages, which is in an environment of its own."""
+    (packages,) = path.glob("lib/python*/site-packages")
+    sys.path.append(str(packages))
+    try:
+        with _only_messages():
+            return importlib.import_module(module)
+    finally:
+        sys.path.remove(str(packages))
 
 
 with _only_messages():

@@ -153,7 +153,7 @@ def test_reading_routes_answer(path: str) -> None:
         ("POST", "/api/v1.0/nothing", 404),
         ("POST", "/v2/models/other/infer", 404),
         ("POST", "/v1/models/other:predict", 404),
-        ("POST", "/v2/repository/models/classifier/unload", 404),
+        ("POST", "/v2/repository/models/classifier/unload", 400),
         ("GET", "/api/v1.0/doc/../../../etc/passwd", 404),
     ],
 )
@@ -192,6 +192,28 @@ def test_the_index_has_the_only_model() -> None:
         "reason": "",
     }
     assert reply(an_app(), "POST", "/v2/repository/index").json == [entry]
+    refused = reply(an_app(), "POST", "/v2/repository/index", b'{"repository_name": "other"}')
+    assert refused.status == 400
+    assert "no repository 'other'" in refused.json["error"]
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+def test_a_model_cannot_be_loaded_or_unloaded(verb: str) -> None:
+    refused = reply(an_app(), "POST", f"/v2/repository/models/classifier/{verb}")
+    assert (refused.status, refused.json) == (
+        400,
+        {"error": "this server always has the same model"},
+    )
+
+
+def test_tf_serving_answers_the_number_of_the_version_that_was_asked() -> None:
+    numbers = {"": UNIT.model.version, "/versions/1": 1}
+    numbers[f"/versions/{UNIT.model.version}"] = UNIT.model.version
+    for path, number in numbers.items():
+        status = reply(an_app(), "GET", f"/v1/models/classifier{path}").json
+        assert [one["version"] for one in status["model_version_status"]] == [str(number)]
+        metadata_ = reply(an_app(), "GET", f"/v1/models/classifier{path}/metadata").json
+        assert metadata_["model_spec"]["version"] == str(number)
 
 
 def test_another_folder_of_the_artifact_is_named() -> None:

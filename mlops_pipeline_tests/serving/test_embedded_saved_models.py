@@ -105,7 +105,6 @@ def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("text that is not UTF-8", "the output 'y' contains strings that are not UTF-8 text."),
         (
             "complex",
             "'serving_default': its output 'y' is of type complex64; numbers, booleans and",
@@ -160,6 +159,14 @@ def test_named_inputs_and_strings_are_answered_by_every_protocol_that_names_them
     assert found["batch"] > 1, "requests may share a call"
     if inputs is not None:
         assert found["inputs"] == inputs
+
+
+def test_tensors_are_what_tensorflow_writes_and_reads(served: Any) -> None:
+    assert len(served["tensors"]) > 30
+    for name, (wanted, given) in served["tensors"].items():
+        assert given == wanted, name
+    assert served["tensors"]["no values"][1] == ["float32", repr([[0.0] * 3] * 2)]
+    assert served["tensors"]["repeated"][1] == ["float32", repr([[1.5] * 3] * 2)]
 
 
 def test_a_wrong_number_of_named_inputs_is_refused(served: Any) -> None:

@@ -279,7 +279,7 @@ def test_seldons_client_gets_the_kind_that_it_sends(iris: Server, client: httpx.
 
 
 def test_nobody_can_unload_the_model(client: httpx.Client, iris: Server) -> None:
-    assert client.post("/v2/repository/models/classifier/unload").status_code == 404
+    assert client.post("/v2/repository/models/classifier/unload").status_code == 400
     with grpc.insecure_channel(f"127.0.0.1:{iris.grpc_port}") as channel:
         stub = GRPCInferenceServiceStub(channel)
         request = v2.RepositoryModelUnloadRequest(model_name="classifier")

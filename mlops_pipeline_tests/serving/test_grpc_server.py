@@ -6,8 +6,11 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 
 from mlops_pipeline.serving import inference_pb2 as v2
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tf
 from mlops_pipeline.serving.batching import Batcher
 from mlops_pipeline.serving.grpc_server import OPERATIONS, V2, Calls
 from mlops_pipeline.serving.memory import LARGE, WORKERS, LargeRequests
@@ -73,3 +76,66 @@ def test_a_call_whose_deadline_passes_while_it_waits_is_not_computed(rows: int) 
         assert computed == [1]
 
     asyncio.run(asyncio.wait_for(work(), 20))
+
+
+TF_SERVING = "tensorflow.serving.PredictionService"
+SPEC = {"name": "classifier", "version": {"value": 3}}
+
+
+def answered(service: str, method: str, request: Message, *, loaded: bool) -> Message | Context:
+    """Return the answer to a call, or the call with the status of its error."""
+
+    async def work() -> Message | Context:
+        context = Context(5.0)
+        calls = Calls(LargeRequests(), Batcher(lambda *_: None))
+        calls.unit = toy_unit() if loaded else None
+        try:
+            return await calls._answer(
+                OPERATIONS[service][method], request.SerializeToString(), context
+            )
+        except ConnectionAbortedError:
+            return context
+
+    return asyncio.run(asyncio.wait_for(work(), 20))
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ({"name": "classifier", "signature_name": "x"}, grpc.StatusCode.FAILED_PRECONDITION),
+        ({"name": "other"}, grpc.StatusCode.NOT_FOUND),
+        (None, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_tf_servings_status_codes(spec: Any, code: grpc.StatusCode) -> None:
+    call = answered(TF_SERVING, "Predict", tf.PredictRequest(model_spec=spec), loaded=True)
+    assert isinstance(call, Context)
+    assert call.status is not None
+    assert call.status[0] is code
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("RepositoryIndex", v2.RepositoryIndexRequest(repository_name="other")),
+        ("RepositoryModelLoad", Empty()),
+    ],
+)
+def test_there_are_no_repositories(method: str, request_: Message) -> None:
+    call = answered(V2, method, request_, loaded=True)
+    assert isinstance(call, Context)
+    assert call.status is not None
+    assert call.status[0] is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_the_status_says_that_the_model_is_being_loaded() -> None:
+    asked = tf.GetModelStatusRequest(model_spec=SPEC)
+    service = "tensorflow.serving.ModelService"
+    answer = answered(service, "GetModelStatus", asked, loaded=False)
+    assert isinstance(answer, tf.GetModelStatusResponse)
+    (status,) = answer.model_version_status
+    assert (status.version, status.state) == (3, tf.ModelVersionStatus.LOADING)
+    refused = answered(TF_SERVING, "Predict", tf.PredictRequest(model_spec=SPEC), loaded=False)
+    assert isinstance(refused, Context)
+    assert refused.status is not None
+    assert refused.status[0] is grpc.StatusCode.UNAVAILABLE

@@ -199,6 +199,14 @@ def test_every_protocol_gives_the_models_own_answer(name: str, tmp_path: Path) -
             assert answer == wanted.tolist(), protocol
 
 
+def test_parts_in_numbered_folders_are_no_versions(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "saved_model.pb").write_bytes(b"a part of the model")
+    model = served(LinearRegression().fit(X, Y), tmp_path)
+    assert (model.number, model.unserved, model.version_names) == (1, (), ("1",))
+
+
 def test_several_outputs_are_answered_rows_first(tmp_path: Path) -> None:
     forest = RandomForestClassifier(3, random_state=1).fit(X, MULTI)
     per_output = forest.predict_proba(ROWS[:3])
@@ -225,7 +233,6 @@ def test_outputs_with_other_numbers_of_classes_need_a_method(tmp_path: Path) -> 
         ("complex_roots", "is of type complex128; numbers, booleans and text"),
         ("nothing", "contains values of type NoneType"),
         ("ragged", "has rows of different lengths"),
-        ("binary", "not UTF-8 text"),
         ("total", r"has shape \[\] for [12] rows"),
         ("column_sums", r"has shape \[1, 3\] for 2 rows"),
         ("squeezed", r"has shape \[3\] for 1 rows"),
@@ -259,10 +266,6 @@ def ragged(rows: Any) -> Any:
 class _Ragged:
     def __array__(self, *_: object, **__: object) -> Any:
         return np.array([[1.0], [1.0, 2.0]])
-
-
-def binary(rows: Any) -> Any:
-    return np.array([b"\xff"] * len(rows), dtype=object)
 
 
 def total(rows: Any) -> Any:

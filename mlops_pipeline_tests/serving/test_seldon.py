@@ -122,6 +122,14 @@ def test_names_are_the_models_own_where_it_has_them() -> None:
     assert json.loads(answer.body)["data"]["names"] == ["yes", "no"]
 
 
+MILLIONS = {
+    "dtype": "DT_FLOAT",
+    "tensorShape": {"dim": [{"size": "1048576"}, {"size": "4"}]},
+    "floatVal": [1.0],
+}
+"""A million rows, of which all values are the same one."""
+
+
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
@@ -145,6 +153,7 @@ def test_names_are_the_models_own_where_it_has_them() -> None:
         ({"data": {"tftensor": {"dtype": "DT_RESOURCE"}}}, "WRONG_TYPE"),
         ({"data": {"tftensor": {"dtype": "DT_STRING", "stringVal": ["eA=="]}}}, "WRONG_TYPE"),
         ({"data": {"tftensor": {"dtype": "DT_FLOAT", "floatVal": ROW}}}, "WRONG_SHAPE"),
+        ({"data": {"tftensor": MILLIONS}}, "WRONG_SHAPE"),
         ({"data": {"ndarray": [ROW], "tensor": {"shape": [1, 4], "values": ROW}}}, "AMBIGUOUS"),
         ({"data": {"ndarray": [ROW], "tftensor": {}}}, "AMBIGUOUS"),
         ({"data": {"ndarray": [ROW]}, "jsonData": [ROW]}, "AMBIGUOUS"),

@@ -288,7 +288,7 @@ def test_strings_reach_a_model_of_text_by_every_protocol() -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"\x02\0\0\0\xff\xff", "row 1: the BYTES are not UTF-8 text"),
+        (b"\x02\0\0\0\xff\xff", "row 1, column 'comment': expected a string"),
         (b"\x09\0\0\0ab", "raw_input_contents is not a tensor of BYTES"),
         (b"\x02\0", "raw_input_contents is not a tensor of BYTES"),
     ],

@@ -81,6 +81,43 @@ def test_brain_floats_are_read() -> None:
 def test_a_missing_rest_repeats_the_last_value() -> None:
     tensor = tensor_of([2, 2], dtype=pb.DT_FLOAT, float_val=[1.0, 2.0])
     assert tensor_proto.read(tensor, where="x").tolist() == [[1.0, 2.0], [2.0, 2.0]]
+    tensor = tensor_of([3], dtype=pb.DT_STRING, string_val=[b"a", b"b"])
+    assert tensor_proto.read(tensor, where="x", text=True).tolist() == ["a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wanted"),
+    [("DT_FLOAT", [0.0, 0.0]), ("DT_INT64", [0, 0]), ("DT_BOOL", [False] * 2), ("DT_HALF", [0, 0])],
+)
+def test_a_tensor_without_values_is_zero(dtype: str, wanted: list[Any]) -> None:
+    # TensorFlow writes zeros so if it compresses a tensor.
+    tensor = tensor_of([2], dtype=pb.DataType.Value(dtype))
+    values = tensor_proto.read(tensor, where="x")
+    assert values.tolist() == wanted
+    assert tensor_proto.type_name(values.dtype) == dtype
+
+
+def test_a_tensor_without_strings_has_empty_ones() -> None:
+    tensor = tensor_of([2], dtype=pb.DT_STRING)
+    assert tensor_proto.read(tensor, where="x", text=True).tolist() == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({"dtype": pb.DT_FLOAT, "float_val": [1.0]}, 16384),
+        ({"dtype": pb.DT_DOUBLE}, 8192),
+        ({"dtype": pb.DT_STRING, "string_val": [b"x" * 120]}, 512),
+    ],
+)
+def test_repeated_values_have_the_size_of_a_small_request(
+    fields: dict[str, Any], most: int
+) -> None:
+    text = fields["dtype"] == pb.DT_STRING
+    assert tensor_proto.read(tensor_of([most], **fields), where="x", text=text).size == most
+    for shape in ([most + 1], [1 << 20, 4]):
+        with pytest.raises(RequestError, match="65536 bytes with them: send each value"):
+            tensor_proto.read(tensor_of(shape, **fields), where="x", text=text)
 
 
 def test_text_is_written_as_bytes() -> None:
@@ -100,9 +137,10 @@ def test_text_is_written_as_bytes() -> None:
         (tensor_of([2**40], dtype=pb.DT_FLOAT, float_val=[1.0]), "is too large"),
         (
             tensor_of([2**30, 2**30], dtype=pb.DT_FLOAT, float_val=[1.0]),
-            r"has shape \[1073741824, 1073741824\], but 1 values",
+            "has 1152921504606846976 values, but contains only 1",
         ),
-        (tensor_of([2], dtype=pb.DT_FLOAT), r"has shape \[2\], but 0 values"),
+        (tensor_of([2_000_000_000, 0], dtype=pb.DT_FLOAT), "is too large"),
+        (tensor_of([0, 1 << 30, 1 << 30], dtype=pb.DT_FLOAT), "is too large"),
         (tensor_of([1], dtype=pb.DT_FLOAT, float_val=[1.0, 2.0]), "but 2 values"),
         (tensor_of([1], dtype=pb.DT_FLOAT, double_val=[1.0]), "either in float_val or in"),
         (

@@ -1,13 +1,16 @@
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
+from mlops_pipeline.serving.models import Signature
 from mlops_pipeline_tests.serving.at_once import tensorflow
 from mlops_pipeline_tests.serving.test_seldon import JSON
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature
@@ -77,3 +80,25 @@ def test_status_and_metadata_have_the_numeric_version() -> None:
     definition = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
     sizes = [size["size"] for size in definition["inputs"]["features"]["tensor_shape"]["dim"]]
     assert sizes == ["-1", "4"]
+
+
+def described(*signatures: Signature) -> Any:
+    model = replace(MODEL, signatures={one.name: one for one in signatures})
+    found = tensorflow.metadata(model)["metadata"]["signature_def"]["signature_def"]
+    return {name: definition["outputs"] for name, definition in found.items()}
+
+
+def test_metadata_have_every_output_that_may_be_asked_for() -> None:
+    outputs = described(toy_signature())["serving_default"]
+    assert outputs["scores"]["dtype"] == "DT_DOUBLE"
+    assert outputs["label"]["tensor_shape"]["unknown_rank"]
+    assert set(outputs) == {"scores", "label"}
+
+
+def test_an_output_of_unknown_rank_is_not_described_by_another_signature() -> None:
+    known = {"scores": Tensor("scores", (-1, 2), "FP64")}
+    one = replace(toy_signature(), described=known)
+    found = described(one, replace(toy_signature(), name="other"))
+    assert found["serving_default"]["scores"]["dtype"] == "DT_DOUBLE"
+    assert found["other"]["scores"]["dtype"] == "DT_INVALID"
+    assert found["other"]["scores"]["tensor_shape"]["unknown_rank"]

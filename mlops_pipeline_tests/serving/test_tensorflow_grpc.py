@@ -63,16 +63,37 @@ def test_columns_may_be_inputs_of_their_own() -> None:
             tensorflow_grpc.predict(model, request)
 
 
+def test_repeated_values_of_several_inputs_share_the_limit() -> None:
+    model = toy_model(replace(toy_signature(), columns=("a", "b", "c", "d")))
+    request = pb.PredictRequest(model_spec={"name": "classifier"})
+    for name in "abcd":
+        tensor_proto.write(request.inputs[name], np.array([1.0]))
+        request.inputs[name].tensor_shape.dim[0].size = 2048
+    response = tensorflow_grpc.predict(model, request)
+    assert list(response.outputs["scores"].double_val) == [4.0, -4.0] * 2048
+    request.inputs["b"].tensor_shape.dim[0].size = 2049
+    with pytest.raises(RequestError, match="at most 16384 bytes"):
+        tensorflow_grpc.predict(model, request)
+
+
 @pytest.mark.parametrize("version", [MODEL.version, 1])
 def test_a_version_may_be_named(version: int) -> None:
     request = request_of([ROW])
     request.model_spec.version.value = version
-    assert tensorflow_grpc.predict(MODEL, request).model_spec.version.value == MODEL.version
+    assert tensorflow_grpc.predict(MODEL, request).model_spec.version.value == version
+    asked = pb.GetModelStatusRequest(model_spec=request.model_spec)
+    (status,) = tensorflow_grpc.status(MODEL, asked).model_version_status
+    assert status.version == version
+    described = pb.GetModelMetadataRequest(
+        model_spec=request.model_spec, metadata_field=["signature_def"]
+    )
+    assert tensorflow_grpc.metadata(MODEL, described).model_spec.version.value == version
 
 
 @pytest.mark.parametrize(
     ("request_", "status", "said"),
     [
+        (pb.PredictRequest(), 400, "model_spec is missing; send it with the name 'classifier'"),
         (request_of([ROW], name="other"), 404, "no model 'other'.*'classifier'"),
         (request_of([ROW], version_label="stable"), 404, "the label 'stable'"),
         (request_of([ROW], version={"value": 7}), 404, "no version '7' of 'classifier'"),

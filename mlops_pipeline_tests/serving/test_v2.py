@@ -1,6 +1,6 @@
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +50,36 @@ def test_infers_from_flat_and_nested_data(data: object) -> None:
         "parameters": {},
         "outputs": [{"name": "scores", "shape": [1, 2], "datatype": "FP64", "data": [10.0, -10.0]}],
     }
+
+
+def test_an_index_of_a_repository_is_refused() -> None:
+    (entry,) = v2_grpc.index(MODEL, pb.RepositoryIndexRequest(ready=True)).models
+    assert (entry.name, entry.state) == ("classifier", "READY")
+    with pytest.raises(RequestError, match="no repository 'other'"):
+        v2_grpc.index(MODEL, pb.RepositoryIndexRequest(repository_name="other"))
+
+
+def test_rows_without_values_are_few() -> None:
+    # A few bytes of a request must not become memory of the model: two thousand million sums.
+    model = toy_model(toy_signature(row_shape=(-1,)))
+    raw = pb.ModelInferRequest(model_name="classifier", raw_input_contents=[b""])
+    raw.inputs.add(name="features", datatype="FP64", shape=[2_000_000_000, 0])
+    empty = tensor(shape=[2_000_000_000, 0], data=[])
+    data = {"tensor": {"shape": [2_000_000_000, 0], "values": []}}
+    asking: tuple[Callable[[], object], ...] = (
+        lambda: v2_grpc.infer(model, raw),
+        lambda: v2.infer(model, Request(json.dumps({"inputs": [empty]}).encode())),
+        lambda: seldon.predictions(toy_unit(model), Request(json.dumps({"data": data}).encode())),
+    )
+    for ask_once in asking:
+        with pytest.raises(RequestError, match=r"has shape \[2000000000, 0\]"):
+            ask_once()
+    raw.inputs[0].shape[0] = 3
+    assert list(v2_grpc.infer(model, raw).outputs[0].shape) == [3, 2]
+    raw.inputs[0].shape[0] = 0
+    raw.inputs[0].shape[1] = 784
+    with pytest.raises(RequestError, match="the batch is empty"):
+        v2_grpc.infer(model, raw)
 
 
 def test_outputs_are_chosen_by_name() -> None:

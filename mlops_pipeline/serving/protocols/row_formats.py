@@ -9,11 +9,14 @@ from typing import Any, cast
 from mlops_pipeline.serving import columns, texts
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
-from mlops_pipeline.serving.payloads import find_one, numbers
+from mlops_pipeline.serving.payloads import find_one, listed, numbers
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.several import of_instances, of_lists
 
 _FORMATS = ("instances", "inputs")
+_BINARY = "_bytes"
+"""How the name of an output ends whose strings TF Serving always answers in base64:
+https://www.tensorflow.org/tfx/serving/api_rest#encoding_binary_values"""
 
 
 def read_rows(
@@ -53,10 +56,17 @@ def read_rows(
     elif _is_base64(rows[0] if type(rows) is list and rows else rows):
         raise RequestError(
             "WRONG_TYPE",
-            f"{where} has text in base64, but the model expects {signature.dtype.name} of shape "
-            f"{signature.expected_shape()}; send numbers",
+            f"{where} has text in base64, but the model expects "
+            f"{signature.expected()}; send numbers",
         )
     return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)
+
+
+def written(output: str, values: Array) -> object:
+    """Return an output's scores as JSON: strings of one whose name ends in `_bytes` in base64."""
+    if values.dtype.kind == "O" and output.endswith(_BINARY):
+        return texts.to_json(values, every=True)
+    return listed(values)
 
 
 def _is_named(value: object) -> bool:

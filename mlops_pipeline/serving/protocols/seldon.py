@@ -25,8 +25,15 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forms import unwrap_form
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, Signature
-from mlops_pipeline.serving.payloads import find_one, is_shape, listed, numbers, parse_object
-from mlops_pipeline.serving.protocols.row_formats import read_rows
+from mlops_pipeline.serving.payloads import (
+    find_one,
+    is_possible,
+    is_shape,
+    listed,
+    numbers,
+    parse_object,
+)
+from mlops_pipeline.serving.protocols.row_formats import read_rows, written
 from mlops_pipeline.serving.scores import Array
 
 error = failures.seldon
@@ -256,7 +263,7 @@ def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
     Raises:
         RequestError: the number of values does not match, or the shape has too many dimensions.
     """
-    fits = len(shape) <= 32 and max(shape, default=0) < 1 << 31 and prod(shape) == values.size
+    fits = is_possible(shape) and prod(shape) == values.size
     if not fits or values.ndim not in (1, len(shape)):
         raise RequestError(
             "WRONG_SHAPE", f"{where} has shape {str(shape)[:80]}, but {values.size} values"
@@ -277,18 +284,19 @@ async def json_data(unit: Unit, data: object, body: bytes | None) -> object:
         return listed(await scores_of(unit.model, signature, rows))
     signature = unit.model.signature(data.get("signature_name"))
     is_by_row, rows = read_rows(signature, data, body, parent="jsonData")
-    scores = listed(await scores_of(unit.model, signature, rows))
-    return {"predictions" if is_by_row else "outputs": scores}
+    ((name, scores),) = await unit.model.predict(signature, rows, signature.default_outputs[:1])
+    return {"predictions" if is_by_row else "outputs": written(name, scores)}
 
 
 def no_rows(signature: Signature, given: str | None) -> RequestError:
-    """Return the error of a message whose payload, `given`, does not contain rows of numbers."""
+    """Return the error of a message whose payload, `given`, does not contain rows."""
     if given in ("strData", "binData", "customData"):
+        of_numbers = "" if signature.dtype.kind == "O" else " of numbers"
         return RequestError(
             "NO_DATA",
-            f"{given} does not contain rows of numbers, but the model expects "
-            f"{signature.dtype.name} of shape {signature.expected_shape()}: send them as "
-            "data.ndarray, data.tensor, data.tftensor or jsonData",
+            f"{given} does not contain rows{of_numbers}, but the model expects "
+            f"{signature.expected()}: send them as data.ndarray, data.tensor, data.tftensor or "
+            "jsonData",
         )
     return RequestError("NO_DATA", NO_DATA)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import ListValue, Value
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from mlops_pipeline.serving import packed, tensor_proto, texts
 from mlops_pipeline.serving import seldon_pb2 as pb
@@ -18,7 +18,7 @@ from mlops_pipeline.serving.models import EXACT
 from mlops_pipeline.serving.payloads import numbers
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, of_bytes
 
 
 async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
@@ -36,7 +36,7 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
         answered = await seldon.json_data(unit, asked, None)
         ParseDict(_listed(answered), response.jsonData)
     elif kind in ("strData", "binData") and signature.dtype.kind == "O":
-        content = request.strData or texts.of_bytes(request.binData)
+        content = request.strData or of_bytes(request.binData)
         rows = texts.single(signature.row_shape, content)
         scores = await seldon.scores_of(unit.model, signature, rows)
         _write(unit, "tensor", scores, response.data)
@@ -117,7 +117,8 @@ def _write(unit: Unit, kind: str, scores: Array, answer: pb.DefaultData) -> None
         answer.tensor.shape.extend(scores.shape)
         packed.extend(answer.tensor, "values", scores.astype(np.float64, copy=False))
     else:
-        answer.ndarray.CopyFrom(_list_value(scores.tolist()))
+        is_text = scores.dtype.kind == "O"
+        answer.ndarray.CopyFrom(_list_value(texts.to_json(scores) if is_text else scores.tolist()))
 
 
 def _tensor(tensor: pb.Tensor, *, where: str) -> Array:
@@ -165,7 +166,7 @@ def _plain(value: Value) -> Any:
 
 
 def _list_value(values: list[Any]) -> ListValue:
-    """Return nested lists of numbers or strings as a ListValue."""
+    """Return nested lists of numbers, strings, or strings in base64 as a ListValue."""
     return ListValue(values=[_value(value) for value in values])
 
 
@@ -174,6 +175,8 @@ def _value(value: Any) -> Value:
         return Value(list_value=_list_value(value))
     if isinstance(value, str):
         return Value(string_value=value)
+    if isinstance(value, dict):
+        return Value(struct_value=Struct(fields={key: _value(value[key]) for key in value}))
     if isinstance(value, bool):
         return Value(bool_value=value)
     return Value(number_value=value)

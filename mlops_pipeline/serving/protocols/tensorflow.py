@@ -3,38 +3,37 @@
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-from base64 import b64encode
 from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import failures, tensor_proto, texts
+from mlops_pipeline.serving import failures, tensor_proto
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, Signature
-from mlops_pipeline.serving.payloads import listed, parse_object
-from mlops_pipeline.serving.protocols.row_formats import read_rows
+from mlops_pipeline.serving.payloads import parse_object
+from mlops_pipeline.serving.protocols.row_formats import read_rows, written
 from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
 from mlops_pipeline.serving.scores import Array
 
 error = failures.tensorflow
-_BINARY = "_bytes"
 
 
-def status(model: Model) -> dict[str, Any]:
-    """Return the state of the only version."""
+def status(model: Model, number: int | None = None) -> dict[str, Any]:
+    """Return the state of the only version, which the request named by `number`, if it did."""
     version = {
-        "version": str(model.version),
+        "version": str(model.version if number is None else number),
         "state": "AVAILABLE",
         "status": {"error_code": "OK", "error_message": ""},
     }
     return {"model_version_status": [version]}
 
 
-def metadata(model: Model) -> dict[str, Any]:
-    """Return the signatures in the format of `GET …/metadata`."""
+def metadata(model: Model, number: int | None = None) -> dict[str, Any]:
+    """Return the signatures in the format of `GET …/metadata`; for `number` see `status`."""
+    version = str(model.version if number is None else number)
     definitions = {name: describe(model, signature) for name, signature in model.signatures.items()}
     return {
-        "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
+        "model_spec": {"name": model.name, "signature_name": "", "version": version},
         "metadata": {"signature_def": {"signature_def": definitions}},
     }
 
@@ -54,43 +53,38 @@ async def predict(model: Model, request: Request) -> Answer:
     return answer({"outputs": _by_column(scores)})
 
 
-def _written(name: str, values: Array) -> Any:
-    """Return scores as JSON; strings of an output whose name ends in `_bytes` are in base64."""
-    if values.dtype.kind != "O" or not name.endswith(_BINARY):
-        return listed(values)
-    encoded = np.empty(values.size, dtype=object)
-    encoded[:] = [
-        {texts.BASE64: b64encode(text.encode()).decode()} for text in values.ravel().tolist()
-    ]
-    return encoded.reshape(values.shape).tolist()
-
-
 def _by_row(scores: list[tuple[str, Array]]) -> object:
     """Return the row format: only scores, or an object per row if there are several outputs."""
     if len(scores) == 1:
-        return _written(*scores[0])
+        return written(*scores[0])
     columns = [[(name, row) for row in _rows(name, values)] for name, values in scores]
     return [dict(row) for row in zip(*columns, strict=True)]
 
 
 def _rows(name: str, values: Array) -> list[Any]:
-    written = _written(name, values)
-    rows: list[Any] = written.tolist() if isinstance(written, np.ndarray) else written
+    found: Any = written(name, values)
+    rows: list[Any] = found.tolist() if isinstance(found, np.ndarray) else found
     return rows
 
 
 def _by_column(scores: list[tuple[str, Array]]) -> object:
     """Return the column format: only scores, or an object of them if there are several outputs."""
     if len(scores) == 1:
-        return _written(*scores[0])
-    return {name: _written(name, values) for name, values in scores}
+        return written(*scores[0])
+    return {name: written(name, values) for name, values in scores}
 
 
 def describe(model: Model, signature: Signature) -> dict[str, Any]:
-    """Return a SignatureDef as JSON; an output that nobody described has no type and no rank."""
+    """Return a SignatureDef as JSON, with every output that a request may name.
+
+    An output that nobody described has no type and no rank. The manifest does not say which of
+    several signatures it describes.
+    """
     inputs = [signature.of_input(one) for one in signature.inputs] or [signature]
-    known = {tensor.name: tensor for tensor in model.manifest.outputs} | dict(signature.described)
-    outputs = {name: _info(name, "DT_INVALID", None) for name in signature.default_outputs}
+    known = dict(signature.described)
+    if len(model.signatures) == 1:
+        known = {tensor.name: tensor for tensor in model.manifest.outputs} | known
+    outputs = {name: _info(name, "DT_INVALID", None) for name in signature.outputs}
     for name in outputs.keys() & known.keys():
         dtype = DATATYPES.get(known[name].datatype, np.dtype(object))
         outputs[name] = _info(name, tensor_proto.type_name(dtype), known[name].shape)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mlops_pipeline.serving import SERVER, VERSION, failures
+from mlops_pipeline.serving import SERVER, VERSION, failures, texts
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.columns import of_inputs
 from mlops_pipeline.serving.errors import RequestError
@@ -29,6 +29,10 @@ from mlops_pipeline.serving.several import of_arrays
 error = failures.v2
 EXTENSIONS = ("binary_tensor_data",)
 SERVER_METADATA = {"name": SERVER, "version": VERSION, "extensions": EXTENSIONS}
+NO_REPOSITORY = "NO_REPOSITORY"
+"""Reason of an error: the request needs V2's extension for repositories of models. By gRPC, the
+status says that it does not exist. By REST it is the request's fault: a gateway may take 501 for a
+fault of the server."""
 _BINARY = b"application/octet-stream"
 
 
@@ -150,11 +154,21 @@ def _is_output(output: object) -> bool:
 
 
 def _output(name: str, values: Array, *, binary: bool) -> tuple[dict[str, Any], bytes | None]:
-    """Return an output tensor, and its bytes if they are wanted; data is flat."""
+    """Return an output tensor, and its bytes if they are wanted; data is flat.
+
+    Raises:
+        RequestError: it needs to be bytes, and they are not wanted.
+    """
     described = {"name": name, "shape": values.shape, "datatype": datatype_of(values.dtype)}
     if binary:
         content = v2_raw.write(values)
         return {**described, "parameters": {v2_raw.SIZE: len(content)}}, content
+    if described["datatype"] == v2_raw.TEXT and texts.has_bytes(values):
+        raise RequestError(
+            "NOT_TEXT",
+            f"the output {name!r} has bytes that are not UTF-8 text, which V2's JSON cannot "
+            'represent; send {"binary_data": true} in its parameters, or use gRPC',
+        )
     return {**described, "data": listed(values.ravel())}, None
 
 
@@ -172,8 +186,38 @@ def metadata(model: Model) -> dict[str, Any]:
     }
 
 
+async def repository_index(model: Model, request: Request) -> Answer:
+    """Answer `POST /v2/repository/index`, whose body may be empty.
+
+    Raises:
+        RequestError: the body is not a JSON object, or names a repository.
+    """
+    document = parse_object(request) if request.body.strip() else {}
+    check_repository(document.get("repository_name"))
+    return answer(index(model))
+
+
+def check_repository(name: object) -> None:
+    """Require that a request for the index names no repository, as Triton does.
+
+    Raises:
+        RequestError: it names one.
+    """
+    if name:
+        raise RequestError(
+            NO_REPOSITORY,
+            f"there is no repository {str(name)[:80]!r}: this server has no repositories; send no "
+            "repository_name",
+        )
+
+
+def same_model() -> RequestError:
+    """Return the error of a request that loads or unloads a model."""
+    return RequestError(NO_REPOSITORY, "this server always has the same model")
+
+
 def index(model: Model) -> list[dict[str, str]]:
-    """Return the answer to `POST /v2/repository/index`: the only model, which is ready."""
+    """Return the index of models: the only one, which is ready."""
     return [{"name": model.name, "version": model.version_name, "state": "READY", "reason": ""}]
 
 

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from mlops_pipeline.serving import inference_pb2 as pb
-from mlops_pipeline.serving import packed, versions
+from mlops_pipeline.serving import packed, texts, versions
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.columns import of_inputs
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Model, check_numbers
 from mlops_pipeline.serving.protocols import v2, v2_raw
 from mlops_pipeline.serving.protocols.seldon import new_puid, reshaped
-from mlops_pipeline.serving.scores import Array, datatype_of
+from mlops_pipeline.serving.scores import Array, datatype_of, of_bytes
 from mlops_pipeline.serving.several import of_arrays
 
 _CONTENTS = {
@@ -105,8 +105,7 @@ def _values(tensor: Any, raw: bytes | None, *, text: bool) -> Array:
 def _field(contents: Any, field: str) -> Array:
     """Return the values in the only field of an input that is not empty."""
     if field == _CONTENTS[v2_raw.TEXT]:
-        texts = enumerate(contents.bytes_contents, 1)
-        return as_objects([v2_raw.text_of(content, row=row) for row, content in texts])
+        return as_objects([*map(of_bytes, contents.bytes_contents)])
     dtype = np.dtype(_FIELD_TYPES[field])
     if field in _FLOATS:
         return packed.read(contents, field, dtype)
@@ -122,9 +121,9 @@ def _add_output(response: Any, name: str, values: Array, *, raw: bool) -> None:
     elif (field := _CONTENTS[datatype]) in _FLOATS:
         packed.extend(output.contents, field, values)
     else:
-        flat = values.ravel().tolist()
-        encoded = [text.encode() for text in flat] if datatype == "BYTES" else flat
-        getattr(output.contents, field).extend(encoded)
+        is_text = datatype == v2_raw.TEXT
+        flat = texts.to_bytes(values) if is_text else values.ravel().tolist()
+        getattr(output.contents, field).extend(flat)
 
 
 def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
@@ -137,8 +136,13 @@ def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
     return pb.ModelReadyResponse(ready=True)
 
 
-def index(model: Model, _: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-    """Answer `RepositoryIndex`: the only model, which is ready."""
+def index(model: Model, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+    """Answer `RepositoryIndex`: the only model, which is ready.
+
+    Raises:
+        RequestError: it names a repository.
+    """
+    v2.check_repository(request.repository_name)
     response = pb.RepositoryIndexResponse()
     for entry in v2.index(model):
         response.models.add(**entry)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving import packed
+from mlops_pipeline.serving import packed, texts
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.scores import DATATYPES as NAMES
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, of_bytes
 
 LENGTH = b"inference-header-content-length"
 """Header with the length of the JSON."""
@@ -68,42 +68,30 @@ def read(content: bytes | memoryview, datatype: object, *, where: str, text: boo
     return values.copy()  # `content` cannot be written, and may not be aligned.
 
 
-def read_texts(content: bytes | memoryview, *, where: str) -> list[str]:
+def read_texts(content: bytes | memoryview, *, where: str) -> list[str | bytes]:
     """Return the strings of a tensor of BYTES: each follows its length in four bytes.
 
     Raises:
-        RequestError: the bytes are not such a tensor, or a string is not UTF-8 text.
+        RequestError: the bytes are not such a tensor.
     """
-    texts: list[str] = []
+    found: list[str | bytes] = []
     begin = 0
     while begin < len(content):
         start = begin + 4
         end = start + int.from_bytes(content[begin:start], "little")
         if end > len(content) or start > len(content):
             raise RequestError("WRONG_SHAPE", f"{where} is not a tensor of {TEXT}")
-        texts.append(text_of(bytes(content[start:end]), row=len(texts) + 1))
+        found.append(of_bytes(bytes(content[start:end])))
         begin = end
-    return texts
-
-
-def text_of(content: bytes, *, row: int) -> str:
-    """Return an element of BYTES as text.
-
-    Raises:
-        RequestError: it is not UTF-8.
-    """
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise RequestError("WRONG_TYPE", f"row {row}: the {TEXT} are not UTF-8 text") from error
+    return found
 
 
 def write(values: Array) -> bytes:
     """Return the values of an output as bytes."""
     if values.dtype.kind != "O":
         return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-    texts = (text.encode() for text in values.ravel().tolist())
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    contents = texts.to_bytes(values)
+    return b"".join(len(content).to_bytes(4, "little") + content for content in contents)
 
 
 class Tail:
