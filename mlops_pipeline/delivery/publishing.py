@@ -103,8 +103,10 @@ def publish(offer: Offer, judge: Judge, *, worker_context: WorkerContext = _DEFA
         ref = judge.artifacts.publish(
             manifest, files=folder / worker.MODEL, evaluation=folder / worker.EVALUATION
         )
-    unmet = judge.judge_anew(model_criteria(offer.model.spec), ref)
-    return Published(ref, judge.artifacts.manifest(ref), unmet)
+    criteria = model_criteria(offer.model.spec)
+    for criterion in criteria:  # Each one, so that the log has a verdict of every check.
+        judge.evaluate(criterion, ref)
+    return Published(ref, judge.artifacts.manifest(ref), judge.find_unmet(criteria, ref))
 
 
 def find_files(
