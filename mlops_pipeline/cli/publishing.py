@@ -1,13 +1,14 @@
 """`publish` and `import`: a model that was trained elsewhere becomes an artifact."""
 
 from pathlib import Path, PurePath
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.up import say_waiting
+from mlops_pipeline.clients.addresses import shown
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.locks import Locks
@@ -92,23 +93,29 @@ def import_uri(
         console.print(
             f"fetched {fetched.size} bytes, SHA-256 {fetched.sha256}", soft_wrap=True, markup=False
         )
+        if fetched.without_digest:
+            console.print(
+                f"the store has no MD5 of {fetched.without_digest} of the objects: only their "
+                "sizes were compared",
+                soft_wrap=True,
+            )
         return publish_folder(
             context,
             model,
             brought.folder,
             holdout=holdout,
             is_unevaluated=is_unevaluated,
-            origin=f"imported from {_shown(uri)}",
+            origin=f"imported from {_origin(uri)}",
             console=console,
         )
 
 
-def _shown(uri: str) -> str:
+def _origin(uri: str) -> str:
     """Return a URI without a password, a signature or a folder of this machine."""
     parts = urlsplit(uri)
     if parts.scheme.lower() in ("", "file"):
         return PurePath(parts.path).name
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return shown(uri)
 
 
 def describe(published: Published, model: RegisteredModel) -> list[str]:
