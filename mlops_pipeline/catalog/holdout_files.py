@@ -84,7 +84,7 @@ def _read_csv(spec: ModelSpec, file: Path) -> Holdout:
     if not rows:
         raise ValueError(f"{file} has a header, but no rows")
     x = np.array([_values(file, number, row, names) for number, row in enumerate(rows, 2)])
-    return Holdout(x, _targets([row[TARGET] or "" for row in rows]))
+    return Holdout(x, _targets([row[TARGET] or "" for row in rows], spec.dataset.classes))
 
 
 def _values(file: Path, line: int, row: dict[str, str | None], names: Sequence[str]) -> list[float]:
@@ -99,10 +99,15 @@ def _values(file: Path, line: int, row: dict[str, str | None], names: Sequence[s
     return values
 
 
-def _targets(texts: Sequence[str]) -> "NDArray[Any]":
-    """Return numbers if all of them are, else the texts: names of classes."""
+def _targets(texts: Sequence[str], classes: Sequence[str]) -> "NDArray[Any]":
+    """Return the texts if they are names of classes, which may be digits; else numbers if possible.
+
+    A text that is neither is refused with the task's own message.
+    """
     import numpy as np
 
+    if set(texts) <= set(classes):
+        return np.array(texts)
     try:
         return np.array([int(text) for text in texts])
     except ValueError:

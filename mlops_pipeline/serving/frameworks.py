@@ -74,9 +74,9 @@ class Framework:
     content: str = ""
     """`module:function`: folder → name of a weight → SHA-256, without the bytes around it in the
     files. Called only after a training; empty: the files themselves."""
-    reproducible: str = "bytes"
+    reproducible: str = "unknown"
     """Whether the same inputs train to the same `bytes`, only to the same `content`, or to
-    `neither`, on one machine with all seeds set."""
+    `neither`, on one machine with all seeds set; `unknown` where nobody measured it."""
     module: str = ""
     """Module of an optional library; empty: the library is always installed."""
     extra: str = ""
@@ -117,6 +117,7 @@ SKLEARN = Framework(
     found_by=" or ".join(SKLEARN_FILES),
     files=SKLEARN_FILES,
     libraries=("scikit-learn", "numpy", "joblib"),
+    reproducible="bytes",
 )
 _KERAS = "`keras.saving.load_model(FILE).export('FOLDER/1')`"
 TENSORFLOW = Framework(
@@ -131,6 +132,7 @@ TENSORFLOW = Framework(
     find=lambda folder: max(saved_models(folder), default=None),
     found_by=f"a numbered folder with {SAVED_MODEL}",
     libraries=("tensorflow", "tensorflow-cpu", "keras", "numpy"),
+    reproducible="bytes",
     image="serving-tensorflow",
     protocols=("seldon", "tensorflow"),
     behind_forwarder=True,
@@ -150,6 +152,7 @@ XGBOOST = Framework(
     found_by=" or ".join(XGBOOST_FILES),
     files=XGBOOST_FILES,
     libraries=("xgboost-cpu", "xgboost", "numpy"),
+    reproducible="bytes",
     module="xgboost",
     extra="xgboost",
     resources=_SMALL,
@@ -164,6 +167,7 @@ LIGHTGBM = Framework(
     found_by=" or ".join(LIGHTGBM_FILES),
     files=LIGHTGBM_FILES,
     libraries=("lightgbm", "numpy"),
+    reproducible="bytes",
     module="lightgbm",
     extra="lightgbm",
     resources=_SMALL,
@@ -178,6 +182,7 @@ ONNX = Framework(
     found_by=" or ".join(ONNX_FILES),
     files=ONNX_FILES,
     libraries=("onnxruntime", "onnx", "numpy"),
+    reproducible="bytes",
     takes_columns=False,
     module="onnxruntime",
     extra="onnx",

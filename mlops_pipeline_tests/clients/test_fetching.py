@@ -128,7 +128,9 @@ def test_an_object_without_a_digest_has_its_listed_size(
     """Google has no MD5 of composite objects."""
     listing(server, ("m/a", MODEL), ("m/b", MODEL), prefix="m", md5=False)
     server.files[f"{GOOGLE}/public/m/b"] = data
-    with pytest.raises(PipelineError, match=r"got 17: it changed|has 19 bytes or more, .* maximum is 18"):
+    with pytest.raises(
+        PipelineError, match=r"got 17: it changed|has 19 bytes or more, .* maximum is 18"
+    ):
         fetcher.fetch("gs://public/m", folder)
     server.files[f"{GOOGLE}/public/m/b"] = MODEL
     again = folder / "again"

@@ -315,6 +315,24 @@ def test_a_csv_file_that_cannot_be_read_is_named(
         read_holdout(TOY, tmp_path / "holdout.csv")
 
 
+@pytest.mark.parametrize(
+    ("classes", "texts", "wanted"),
+    [
+        (("1", "0"), ("1", "0", "1"), ["1", "0", "1"]),
+        (("low", "high"), ("1", "0", "1"), [1, 0, 1]),
+        ((), ("1.5", "2", "0"), [1.5, 2.0, 0.0]),
+    ],
+)
+def test_targets_are_names_of_classes_before_they_are_numbers(
+    tmp_path: Path, classes: tuple[str, ...], texts: tuple[str, ...], wanted: list[object]
+) -> None:
+    file = tmp_path / "holdout.csv"
+    file.write_text("x0,x1,target\n" + "".join(f"1,2,{text}\n" for text in texts))
+    spec = replace(TOY)
+    object.__setattr__(spec, "dataset", replace(TOY.dataset, classes=classes))
+    assert read_holdout(spec, file).y.tolist() == wanted
+
+
 def test_an_npz_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file = tmp_path / "holdout.npz"
     file.write_bytes(b"PK\x03\x04 not a whole file")
