@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.catalog import evaluating, worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, RefusedError
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.criteria import (
     dataset_criteria,
@@ -29,6 +29,8 @@ from mlops_pipeline.delivery.criteria import (
 from mlops_pipeline.delivery.judging import Judge, Unmet
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import tensors
+from mlops_pipeline.delivery.verdicts import standing
+from mlops_pipeline.delivery.verification import max_difference
 from mlops_pipeline.delivery.working import WorkerContext, work
 from mlops_pipeline.serving.artifact import (
     EXAMPLE,
@@ -91,6 +93,7 @@ def publish(offer: Offer, judge: Judge, *, worker_context: WorkerContext = _DEFA
             out of the folder, or the hold-out set does not fit the model; nothing was stored.
         IntegrityError: the folder has a manifest that does not match its files.
         CommandError: the serving environment does not load the model, or it refuses the rows.
+        RefusedError: it is published without a hold-out set, and checks refuse the same files.
         UnavailableError: the object store did not answer.
     """
     files = find_files(offer.folder, offer.model.spec, most_bytes=offer.most_bytes)
@@ -98,6 +101,8 @@ def publish(offer: Offer, judge: Judge, *, worker_context: WorkerContext = _DEFA
         if not offer.is_unevaluated:
             _take_holdout(offer, judge, folder, worker_context)
         _stage(offer, files, folder / worker.MODEL)
+        if offer.is_unevaluated:
+            _require_unrefused(offer, judge, folder / worker.MODEL)
         evaluated = _evaluate(offer, judge, folder, worker_context)
         manifest = replace(evaluated, evaluation=hash_files(folder / worker.EVALUATION))
         ref = judge.artifacts.publish(
@@ -227,6 +232,28 @@ def _stage(offer: Offer, files: Mapping[str, Path], folder: Path) -> None:
         ) from error
 
 
+def _require_unrefused(offer: Offer, judge: Judge, folder: Path) -> None:
+    """Refuse files without a hold-out set that were refused with one: nothing else changed."""
+    name, files = offer.model.name, _weights(hash_files(folder))
+    for stored in judge.artifacts.list(name):
+        if not stored.complete or _weights(judge.artifacts.manifest(stored.ref).files) != files:
+            continue
+        refusals = standing(judge.log.entries(stored.ref)).refusals
+        if reasons := [f"{j.check}: {j.sentence}" for j in refusals if not j.is_unevaluated]:
+            digest = stored.ref.digest[:12]
+            raise RefusedError(
+                f"could not publish {offer.folder} without a hold-out set: its files are those of "
+                f"the artifact {name} {digest}, which is refused by {'; '.join(reasons)}. Nothing "
+                "was stored. Publish it with --holdout FILE, or accept that artifact: "
+                f"`mlops-pipeline deploy {name} --digest {digest} --accept-refused`"
+            )
+
+
+def _weights(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a model without its example, which this project may have written."""
+    return {path: sha for path, sha in files.items() if path != EXAMPLE}
+
+
 def _take_holdout(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerContext) -> None:
     """Write the hold-out set as `data.npz`: from its file, or from the dataset of the spec."""
     model, spec = offer.model, offer.model.spec
@@ -273,8 +300,9 @@ def _evaluate(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerCo
     if offer.is_unevaluated:
         np.savez_compressed(evaluation / evaluating.PROBE, x=rows, scores=served)
         return manifest
-    if not (folder / worker.SCORES).exists():
-        np.save(folder / worker.SCORES, served)
+    if (folder / worker.SCORES).exists():
+        _require_claimed(offer, np.load(folder / worker.SCORES, allow_pickle=False), served)
+    np.save(folder / worker.SCORES, served)
     work(
         "evaluate",
         offer.model,
@@ -286,6 +314,20 @@ def _evaluate(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerCo
     )
     report = json.loads((folder / worker.REPORT).read_bytes())
     return replace(manifest, metrics=report["metrics"])
+
+
+def _require_claimed(offer: Offer, claimed: "NDArray[Any]", served: "NDArray[Any]") -> None:
+    """Compare every row's scores in the hold-out file with those of the serving environment."""
+    if claimed.ndim == 1 and served.ndim == 2:
+        claimed = claimed.reshape(-1, 1)
+    tolerance = offer.model.spec.thresholds.tolerance
+    if (found := max_difference(served, claimed)) > tolerance:
+        raise ConfigurationError(
+            f"the scores in {offer.holdout}, shape {list(claimed.shape)}, are not those that the "
+            f"serving environment returns, shape {list(served.shape)}: they differ by at most "
+            f"{found:.3g}, and the tolerance is {tolerance:g}. Compare the versions of the "
+            "libraries and the preparation of the rows, or leave out `scores`. Nothing was stored"
+        )
 
 
 def _ask(

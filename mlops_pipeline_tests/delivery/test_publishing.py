@@ -28,9 +28,10 @@ from mlops_pipeline.delivery.history import record_serving
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.publishing import Offer, find_files, publish
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.rolling_back import previous_good
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
 from mlops_pipeline.delivery.verdicts import Acceptance, standing
-from mlops_pipeline.serving.artifact import MANIFEST, Manifest, hash_files
+from mlops_pipeline.serving.artifact import MANIFEST, Manifest, hash_files, parse_manifest
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
@@ -96,23 +97,69 @@ def test_a_hold_out_file_makes_an_artifact_that_passes(
     assert judge.artifacts.find_published("toy") == published.ref
 
 
-def test_a_bad_model_is_stored_and_refused_and_its_own_scores_are_compared(
+def holdout_file(folder: Path, *, rows: int = 10, **arrays: Any) -> Path:
+    file = folder / "holdout.npz"
+    y = np.array([0] * (rows // 2) + [1] * (rows // 2))
+    np.savez(file, x=np.arange(2.0 * rows).reshape(rows, 2) % 100, y=y, **arrays)
+    return file
+
+
+def refused(judge: Judge, folder: Path, place: Path) -> ModelRef:
+    """Publish a model that answers every row wrong."""
+    judge.platform.serving_environment.scores = RIGHT[::-1]  # type: ignore[attr-defined]
+    return publish(offer(folder, holdout=holdout_file(place)), judge).ref
+
+
+def test_a_bad_model_is_stored_and_refused(judge: Judge, folder: Path, tmp_path: Path) -> None:
+    ref = refused(judge, folder, tmp_path)
+    assert judge.artifacts.manifest(ref).metrics["accuracy"] == 0
+    assert standing(judge.log.entries(ref)).describe() == f"refused by {THRESHOLD}"
+    with pytest.raises(RefusedError, match=THRESHOLD):
+        choose_named(TOY, judge, prefix=ref.digest, accept_refused=False, accept_unevaluated=True)
+
+
+def test_the_metrics_are_those_of_the_serving_environment(
     judge: Judge, folder: Path, tmp_path: Path
 ) -> None:
-    file = tmp_path / "holdout.npz"
-    x, y = np.arange(20.0).reshape(10, 2), np.array([0] * 5 + [1] * 5)
-    elsewhere = np.array(RIGHT[::-1]) * 0.9 + 0.05
-    np.savez(file, x=x, y=y, scores=elsewhere)
+    """A file with other scores in one of many rows is refused, and similar scores do not count."""
+    served = np.array([[0.5 + 1e-9, 0.5 - 1e-9]] * 2000 + [[0.0, 1.0]] * 2000)
+    judge.platform.serving_environment.scores = served.tolist()  # type: ignore[attr-defined]
+    claimed = served.copy()
+    claimed[1234] = [0.0, 1.0]
+    file = holdout_file(tmp_path, rows=4000, scores=claimed)
+    with pytest.raises(
+        ConfigurationError, match=r"are not those that the serving .* most 0\.5, and"
+    ):
+        publish(offer(folder, holdout=file), judge)
+    np.savez(tmp_path / "narrow.npz", **{**np.load(file), "scores": served[:, 0]})
+    with pytest.raises(ConfigurationError, match=r"shape \[4000, 1\], .* shape \[4000, 2\]"):
+        publish(offer(folder, holdout=tmp_path / "narrow.npz"), judge)
+    assert stored(judge) == []
+
+    turned = served[:, ::-1].copy()
+    turned[2000:] = served[2000:]
+    file = holdout_file(tmp_path, rows=4000, scores=turned)
     published = publish(offer(folder, holdout=file), judge)
-    quality, skew = published.unmet
-    assert (quality.criterion, quality.is_unevaluated) == (THRESHOLD, False)
-    assert skew.criterion == "predicts_the_same_where_it_is_served"
-    assert "differ by at most 1;" in skew.sentence
-    assert np.allclose(judge.artifacts.holdout(published.ref).scores, elsewhere)
-    with pytest.raises(RefusedError, match=THRESHOLD):
-        choose_named(
-            TOY, judge, prefix=published.ref.digest, accept_refused=False, accept_unevaluated=True
-        )
+    assert published.manifest.metrics["accuracy"] == 1, "the file's scores give 0.5"
+
+
+def test_a_refused_model_is_not_published_again_without_a_hold_out_set(
+    judge: Judge, folder: Path, tmp_path: Path
+) -> None:
+    ref = refused(judge, folder, tmp_path)
+    before = stored(judge)
+    with pytest.raises(RefusedError) as caught:
+        unevaluated(judge, folder)
+    for part in (
+        f"the artifact toy {ref.digest[:12]}, which is refused by",
+        THRESHOLD,
+        "--holdout",
+    ):
+        assert part in str(caught.value)
+    assert stored(judge) == before
+    (folder / "model.joblib").write_text("other weights")
+    first = unevaluated(judge, folder)
+    assert unevaluated(judge, folder) == first, "unevaluated is no refusal"
 
 
 def test_the_dataset_of_the_spec_is_the_default(judge: Judge, folder: Path) -> None:
@@ -139,6 +186,40 @@ def test_without_a_hold_out_set_a_person_must_accept_it(judge: Judge, folder: Pa
     accepted = [e for e in judge.log.entries(ref) if isinstance(e, Acceptance)]
     assert [(a.kind, list(a.checks)) for a in accepted] == [("unevaluated", [THRESHOLD])]
     assert standing(judge.log.entries(ref)).describe() == "unevaluated (accepted)"
+
+
+@pytest.mark.parametrize("by_run", [True, False])
+def test_each_way_to_accept_it_is_recorded_the_same(
+    judge: Judge, folder: Path, tmp_path: Path, *, by_run: bool
+) -> None:
+    """By `up --accept-unevaluated` in a check, or by `deploy --accept-unevaluated`."""
+    ref = unevaluated(judge, folder)
+    accepted = {}
+    if by_run:
+        criterion = next(c for c in model_criteria(TOY) if c.name == THRESHOLD)
+        judge.evaluate(criterion, ref, accepts_unevaluated=True)
+    else:
+        chosen = choose_named(
+            TOY, judge, prefix=ref.digest, accept_refused=False, accept_unevaluated=True
+        )
+        accepted = {ref: chosen.accepted}
+    serve(judge, ref, accepted)
+    (period,) = standing(judge.log.entries(ref)).served
+    assert period.although_refused
+    serve(judge, ref, {})
+    assert standing(judge.log.entries(ref)).served == (period,), "deployed again, it is the same"
+
+    (folder / "model.joblib").write_text("other weights")
+    judge.platform.serving_environment.scores = RIGHT  # type: ignore[attr-defined]
+    serve(judge, publish(offer(folder, holdout=holdout_file(tmp_path)), judge).ref, {})
+    assert previous_good(TOY, judge) == ref, "a rollback takes what a person accepted"
+
+
+def serve(judge: Judge, ref: ModelRef, accepted: dict[ModelRef, Any]) -> None:
+    before = judge.platform.deployments.find("toy-model", namespace="seldon")
+    deployment = seldon_deployment(TOY, ref, secret=judge.platform.object_store_secret())
+    judge.platform.deployments.apply(deployment)
+    record_serving(before, deployment, platform=judge.platform, by="t", accepted=accepted)
 
 
 def test_an_accepted_one_stays_deployed_and_is_no_reference(judge: Judge, folder: Path) -> None:
@@ -169,7 +250,7 @@ def test_the_checks_of_a_run_accept_it_from_then_on(judge: Judge, folder: Path) 
     assert not judge.evaluate(criterion, ref, accepts_worse=True).passed
     first = judge.evaluate(criterion, ref, accepts_unevaluated=True)
     assert first.passed
-    assert "--accept-unevaluated" in first.description
+    assert "accepted from now on by --accept-unevaluated" in first.description
     assert judge.evaluate(criterion, ref).passed
     kinds = [e.kind for e in judge.log.entries(ref) if isinstance(e, Acceptance)]
     assert kinds == ["unevaluated"]
@@ -390,8 +471,18 @@ def test_up_takes_what_was_published_last_if_nothing_trains_here(
     assert train() == first
 
 
+OLD = """{"created": "", "dataset_digest": "", "evaluation": {}, "files": {"model.joblib":
+"0000000000000000000000000000000000000000000000000000000000000000"}, "format": 1, "framework":
+"sklearn", "hyperparameters": {}, "inputs": [{"datatype": "FP64", "name": "predict", "shape":
+[-1, 2]}], "inputs_digest": "", "metrics": {"accuracy": 0.9}, "name": "toy", "output_names": [],
+"outputs": [], "run_id": "", "task": "classification", "versions": {},
+"digest": "8c6c29a8a3c0b6dc4ea52d6af16d07b0378224697c8b26095fd0106e17048a7d"}"""
+"""As it was written before `origin`, `content_digest` and `reproducible` were in manifests."""
+
+
 def test_a_manifest_of_before_has_the_same_digest() -> None:
-    manifest = Manifest("toy", "sklearn", {}, inputs=(), outputs=(), task="classification")
-    fields = json.loads(manifest.to_json())
+    manifest = parse_manifest(OLD.encode())
+    assert manifest.digest == json.loads(OLD)["digest"]
+    assert (manifest.origin, manifest.content_digest, manifest.reproducible) == ("", "", "")
     changed = replace(manifest, origin="x", content_digest="y", reproducible="bytes")
-    assert changed.digest == manifest.digest == fields["digest"]
+    assert changed.digest == manifest.digest
