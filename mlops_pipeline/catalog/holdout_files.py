@@ -11,6 +11,7 @@ Targets are those that `load` may return: numbers, or names of classes.
 """
 
 import csv
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,10 @@ def _read_npz(file: Path) -> Holdout:
     try:
         with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError, LookupError, BadZipFile) as error:
+    except (
+        *(OSError, ValueError, EOFError, AttributeError, LookupError, BadZipFile, zlib.error),
+        *(TypeError, NotImplementedError, RuntimeError),  # A .npy, another compression, a password.
+    ) as error:
         raise ValueError(
             f"could not read {file} as .npz: {error}; write it with numpy.savez(file, x=…, y=…), "
             "or give a .csv"

@@ -46,6 +46,10 @@ _TEXT_LIMIT = 64 << 20
 _HELP = "check HTTPS_PROXY and NO_PROXY, or use a mirror (`mirror`) or a bundle (`bundle`)"
 
 
+_RESUME = "The partial download is kept; run the command again to resume it"
+_REPEAT = "Run the command again"
+
+
 @dataclass(frozen=True)
 class _Part:
     """A partial download, and the data that shows whether the server still has the same file."""
@@ -57,6 +61,8 @@ class _Part:
     """URL that is downloaded: the same, or the mirror's."""
     most_bytes: int | None = None
     """Maximum size of the file; None: any."""
+    hint: str = _RESUME
+    """What to do if the download fails."""
 
     @property
     def size(self) -> int:
@@ -153,8 +159,10 @@ class Downloads:
             UnavailableError: the download failed.
         """
         address = self._address(url) if shown(url) == url else url
-        part = _Part(target.with_name(f".{target.name}.part"), url, address, most_bytes)
-        with _disk(target), metered(target.name, address=shown(address)) as meter:
+        part = _Part(
+            target.with_name(f".{target.name}.part"), url, address, most_bytes, hint=_REPEAT
+        )
+        with _disk(target, hint=_REPEAT), metered(target.name, address=shown(address)) as meter:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._bring(part, meter, timeout=timeout)
             part.settle(target)
@@ -212,7 +220,7 @@ class Downloads:
                     return reason
                 return self._receive(answer, part, meter, deadline)
 
-        self._retry(part.address, attempt, size=lambda: part.size, timeout=timeout)
+        self._retry(part.address, attempt, size=lambda: part.size, timeout=timeout, hint=part.hint)
 
     def _receive(
         self, answer: "httpx.Response", part: _Part, meter: Meter, deadline: float
@@ -254,6 +262,7 @@ class Downloads:
         *,
         size: Callable[[], int],
         timeout: float = _TIMEOUT,
+        hint: str = _REPEAT,
     ) -> None:
         """Retry until it is complete. Progress resets the count of attempts."""
         name, fruitless = shown(address), 0
@@ -266,8 +275,7 @@ class Downloads:
             fruitless = 0 if size() > before else fruitless + 1
             if reason is not None and fruitless >= _ATTEMPTS:
                 raise UnavailableError(
-                    f"could not download {name}: {reason} ({_ATTEMPTS} attempts); {_HELP}. The "
-                    "partial download is kept; run the command again to resume it"
+                    f"could not download {name}: {reason} ({_ATTEMPTS} attempts); {_HELP}. {hint}"
                 )
             return reason
 
@@ -280,7 +288,7 @@ class Downloads:
                 timeout=timeout,
                 interval=_PAUSE,
                 clock=self._clock,
-                hint="run the command again to resume it",
+                hint=hint,
             )
 
     def _compare(self, part: _Part, sha256: str) -> None:
@@ -446,12 +454,12 @@ def _require_space(path: Path, needed: int) -> None:
 
 
 @contextmanager
-def _disk(target: Path) -> Iterator[None]:
+def _disk(target: Path, *, hint: str = _RESUME) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         why = str(error.strerror or error)
         raise ConfigurationError(
             f"could not write {target}: {why}; free disk space there or choose another folder. "
-            "The partial download is kept; run the command again to resume it"
+            f"{hint}"
         ) from error

@@ -6,6 +6,7 @@ The sizes are known before a byte is downloaded, except from a web server that d
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -108,6 +109,7 @@ class Fetcher:
 
     def _unpacked(self, path: Path, folder: Path) -> Fetched:
         if path.is_dir():
+            self._require_few(path, folder)
             return _described(path)
         if not path.is_file():
             raise NotFoundError(f"could not import {path}: it does not exist")
@@ -191,6 +193,20 @@ class Fetcher:
             raise ConfigurationError(
                 f"could not import {shown(uri)}: {reason}. Nothing was downloaded"
             )
+
+    def _require_few(self, path: Path, folder: Path) -> None:
+        """Refuse a folder such as the home directory before each of its files is read."""
+        count = size = 0
+        for place, _, names in os.walk(path):
+            count += len(names)
+            size += sum(os.lstat(os.path.join(place, name)).st_size for name in names)
+            if count > _MOST_OBJECTS:
+                raise ConfigurationError(
+                    f"could not import {path}: it has more than {_MOST_OBJECTS} files; give the "
+                    "folder that contains only the model"
+                )
+            if reason := self.require_room(size, folder):
+                raise ConfigurationError(f"could not import {path}: {reason}")
 
     def _of_objects(self, targets: Mapping[str, Path], folder: Path) -> Fetched:
         """Describe downloaded objects; a single one may be an archive."""
@@ -281,5 +297,5 @@ def _only_folder(folder: Path) -> Path:
 def _described(folder: Path) -> Fetched:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = (f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    digest = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
     return Fetched(folder, sum(path.stat().st_size for path in files), digest)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _MOST_FILES = 10_000
 _MOST_NAME = 512
 """Bytes of a file's path: S3 allows 1,024 for a whole key."""
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _TIMEOUT = 600.0
 """Seconds to read and evaluate a hold-out set."""
 _PREFIXES = ("", "1/")
@@ -151,8 +151,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
             if _UNSAFE.search(shown) or len(shown.encode(errors="replace")) > _MOST_NAME:
                 raise _refused(
                     folder,
-                    f"the name {shown!r} has a control character or a backslash, or more than "
-                    f"{_MOST_NAME} bytes",
+                    f"the name {shown!r} has a control character or a backslash, bytes that are "
+                    f"not UTF-8, or more than {_MOST_NAME} bytes",
                 )
             if name in names:
                 if not stat.S_ISREG(path.stat().st_mode):
@@ -367,12 +367,15 @@ def _probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
 
     try:
         rows = np.array(json.loads((model / EXAMPLE).read_bytes()), dtype=np.float64)
+        wrong = "" if rows.ndim > 1 and rows.size else f"it has the shape {list(rows.shape)}"
     except FileNotFoundError:
-        rows = np.array([spec.example or (0.0,) * spec.dataset.features])
-    except (OSError, ValueError, TypeError) as error:
+        return np.array([spec.example or (0.0,) * spec.dataset.features])
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        wrong = str(error)
+    if wrong:
         raise ConfigurationError(
-            f"could not read {EXAMPLE} of the model: {error}; it must be a list of rows"
-        ) from error
+            f"could not read {EXAMPLE} of the model: {wrong}; it must be a list of rows"
+        )
     return rows[:1]
 
 

@@ -213,6 +213,19 @@ def test_temporary_failures_are_retried(
     assert len(server.requests) == 3
 
 
+def test_what_is_not_kept_is_not_called_kept(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    client = make(tmp_path)
+    for download in (
+        lambda: client.bring(f"{server.url}/tool", target, most_bytes=1 << 20),
+        lambda: client.read(f"{server.url}/tool"),
+    ):
+        server.statuses = [503] * 5
+        with pytest.raises(UnavailableError, match=r"\. Run the command again$"):
+            download()
+
+
 def test_an_unreachable_server_is_named(tmp_path: Path, target: Path) -> None:
     with serving(FileServer()) as gone:
         pass

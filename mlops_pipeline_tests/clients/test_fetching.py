@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mlops_pipeline.clients import fetching
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
@@ -263,6 +264,22 @@ def test_a_large_file_of_a_web_server_is_not_downloaded(
     with pytest.raises(ConfigurationError, match="it has 18 bytes or more, and the maximum is 17"):
         small.fetch("https://host/model.joblib", folder)
     assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_large_folder_of_this_machine_is_not_read(
+    fetcher: Fetcher, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "model\udcff").write_bytes(b"x")
+    assert fetcher.fetch(str(home), folder).size == 1
+    monkeypatch.setattr(fetching, "_described", None)
+    (home / "large").write_bytes(b"0" * 1000)
+    with pytest.raises(ConfigurationError, match="home: it has 1001 bytes"):
+        fetcher.fetch(str(home), folder)
+    monkeypatch.setattr(fetching, "_MOST_OBJECTS", 1)
+    with pytest.raises(ConfigurationError, match="home: it has more than 1 files"):
+        fetcher.fetch(str(home), folder)
 
 
 def zipped(**members: bytes) -> bytes:

@@ -266,6 +266,16 @@ def test_an_unevaluated_one_is_proved_with_its_own_row(judge: Judge, folder: Pat
         judge.artifacts.holdout(ref)
 
 
+@pytest.mark.parametrize("example", ["5", "[1, 2]", "[]", "[[]]", '"text"', "[" * 100_000])
+def test_an_example_that_is_not_a_list_of_rows_is_named(
+    judge: Judge, folder: Path, example: str
+) -> None:
+    (folder / "example.json").write_text(example)
+    with pytest.raises(ConfigurationError, match=r"could not read example\.json .* a list of rows"):
+        unevaluated(judge, folder)
+    assert stored(judge) == []
+
+
 def test_a_folder_of_ours_is_published_as_it_was(judge: Judge, tmp_path: Path) -> None:
     manifest, files, _ = published_files(tmp_path)
     (files / MANIFEST).write_text(manifest.to_json())
@@ -338,6 +348,7 @@ def _manifest_of_another_framework(folder: Path) -> None:
         (_link("more"), ConfigurationError, "link is a link that does not lead to a file"),
         (_link("nowhere"), ConfigurationError, "link is a link that does not lead to a file"),
         (_replace_by("a\nb"), ConfigurationError, "control character or a backslash"),
+        (_replace_by("model\udcff"), ConfigurationError, "bytes that are not UTF-8"),
         (lambda f: os.mkfifo(f / "pipe"), ConfigurationError, "pipe is not a regular file"),
         (_foreign_manifest, IntegrityError, r"it has a manifest\.json, which is the name of"),
         (_manifest_of_another_framework, ConfigurationError, "says xgboost, .* toy is sklearn"),
@@ -418,6 +429,15 @@ def test_an_npz_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file = tmp_path / "holdout.npz"
     file.write_bytes(b"PK\x03\x04 not a whole file")
     with pytest.raises(ValueError, match=r"as \.npz: .*; write it with numpy\.savez"):
+        read_holdout(TOY, file)
+    np.save(tmp_path / "holdout.npy", np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"as \.npz: .*; write it with numpy\.savez"):
+        read_holdout(TOY, tmp_path / "holdout.npy")
+    np.savez_compressed(file, x=np.zeros((100, 2)), y=np.zeros(100))
+    damaged = bytearray(file.read_bytes())
+    damaged[60:80] = b"\xff" * 20
+    file.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"as \.npz: "):
         read_holdout(TOY, file)
     np.savez(file, x=np.zeros((1, 2)), labels=np.zeros(1))
     with pytest.raises(ValueError, match="has labels, x, but not y"):
