@@ -126,10 +126,11 @@ def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects)
     """Return the artifact of ours that a predictor serves, after a look at its manifest."""
     graph = predictor.graph
     uri = graph.model_uri.rstrip("/")
-    if is_elsewhere(uri):
-        # A remote of somebody's own may lead to this very store.
-        if (named := find_ref_in(uri)) is None:
-            return None
+    named = find_ref_in(uri)
+    if is_elsewhere(uri) and named is None:
+        return None
+    # A remote of somebody's own may lead to this very store, and a folder be one of an artifact.
+    if named is not None and (is_elsewhere(uri) or uri.startswith(f"{named.uri}/")):
         uri = named.uri
     manifest = _find_manifest(store, uri)
     where = f"{deployment.namespace}/{deployment.name}, predictor {predictor.name}"

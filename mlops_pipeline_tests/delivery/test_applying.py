@@ -252,13 +252,14 @@ def test_a_model_of_the_object_store_is_not_called_unproved(ref: ModelRef) -> No
 @pytest.mark.parametrize(
     "place",
     [
+        "s3://models/{}/1",
         "mys3://models/{}",
         "mys3://models//{}/",
         "mys3://x/../models/{}",
         "mine://backup/models/{}/1",
     ],
 )
-def test_another_remote_gets_no_refused_artifact_past_its_checks(
+def test_another_remote_or_folder_gets_no_refused_artifact_past_its_checks(
     platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setattr(platform, "reads_elsewhere", True)
