@@ -13,6 +13,7 @@ from mlops_pipeline.cli.up import say_waiting
 from mlops_pipeline.clients.addresses import shown
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.fetching import scheme_of
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.s3 import Objects, users_store
 from mlops_pipeline.clients.temporary import temporary_folder
@@ -76,6 +77,7 @@ def import_uri(
         PipelineError: see `delivery.publishing.publish`.
     """
     settings = context.settings
+    scheme_of(uri)  # It can be fetched.
     _require_usable(model, holdout, is_unevaluated=is_unevaluated)
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise ConfigurationError(

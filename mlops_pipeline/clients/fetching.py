@@ -27,6 +27,7 @@ from mlops_pipeline.clients.unpacking import is_archive, unpack
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock
 
 _GOOGLE = "https://storage.googleapis.com"
+_SCHEMES = ("file", "http", "https", "gs", "s3")
 _MOST_PAGES = 20
 _MOST_OBJECTS = 10_000
 _TIMEOUT = 7200.0
@@ -88,10 +89,7 @@ class Fetcher:
             IntegrityError: an archive is damaged, or an object's name leads out of the folder.
             UnavailableError: the other side did not answer.
         """
-        try:
-            scheme = urlsplit(uri).scheme.lower()
-        except ValueError as error:
-            raise ConfigurationError(f"could not import {shown(uri)}: {error}") from error
+        scheme = scheme_of(uri)
         if scheme in ("", "file") or len(scheme) == 1:
             return self._unpacked(_local(uri), folder)
         if scheme in ("http", "https"):
@@ -100,12 +98,7 @@ class Fetcher:
             return self._unpacked(target, folder)
         if scheme == "gs":
             return self._from_google(uri, folder)
-        if scheme == "s3":
-            return self._from_s3(uri, folder)
-        raise ConfigurationError(
-            f"could not import {shown(uri)}: expected gs://, s3://, http://, https://, file:// or "
-            "a path"
-        )
+        return self._from_s3(uri, folder)
 
     def _unpacked(self, path: Path, folder: Path) -> Fetched:
         if path.is_dir():
@@ -214,6 +207,24 @@ class Fetcher:
         if len(targets) == 1 and is_archive(only.name):
             return self._unpacked(only, folder)
         return _described(folder / "fetched")
+
+
+def scheme_of(uri: str) -> str:
+    """Return the scheme of a URI in lower case; empty or a drive's letter for a path.
+
+    Raises:
+        ConfigurationError: it cannot be fetched.
+    """
+    try:
+        scheme = urlsplit(uri).scheme.lower()
+    except ValueError as error:
+        raise ConfigurationError(f"could not import {shown(uri)}: {error}") from error
+    if len(scheme) < 2 or scheme in _SCHEMES:
+        return scheme
+    raise ConfigurationError(
+        f"could not import {shown(uri)}: expected gs://, s3://, http://, https://, file:// or a "
+        "path"
+    )
 
 
 def _local(uri: str) -> Path:
