@@ -30,8 +30,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mlops_pipeline.serving.batch_limits import BatchLimits
+from mlops_pipeline.serving.custom import rows
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Question, Scores, compute
+from mlops_pipeline.serving.models import Answers, Question, Scores, compute
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ COMPANY = 256
 request in this number does."""
 MOST_WAITING = 4096
 """Rows that may wait in a group, or as many as a call may have; a further request is refused."""
+GATEWAY_TIMEOUT = 504
 _WEIGHT = 0.2
 """The last call's part in the average duration of a model's calls."""
 
@@ -130,6 +132,9 @@ class Batcher:
         if threading.get_ident() != self._thread:
             return compute(question)
         limits = question.limits
+        if question.signature.component is not None and len(question.rows) >= limits.rows:
+            self._observe(len(question.rows), [0.0])
+            return await rows.compute(question.signature.component, question, deadline=deadline)
         key = (question.signature.compute, question.names, limits, question.rows.shape[1:])
         group = self._groups.get(key)
         if group is None:
@@ -178,8 +183,12 @@ class Batcher:
             self._seconds[question.signature.compute] = known + _WEIGHT * (took - known)
 
     def _average(self, question: Question, *, unknown: float) -> float:
-        """Return the average seconds of a call of the question's model; `unknown` before one."""
-        return self._seconds.get(question.signature.compute, unknown)
+        """Return the average seconds of a call of the question's model; `unknown` before one.
+
+        A call of a custom component may take long at any time: at least `SLOW`.
+        """
+        average = self._seconds.get(question.signature.compute, unknown)
+        return average if question.signature.component is None else max(average, SLOW)
 
     @contextmanager
     def arrival(self) -> Iterator[None]:
@@ -333,8 +342,18 @@ class Batcher:
             return []
 
     def _one_by_one(self, questions: Sequence[Question]) -> list[Outcome]:
-        """Return the outcome of each question by a call of its own: only the one at fault fails."""
-        return [self._outcome(question) for question in questions]
+        """Return the outcome of each question by a call of its own: only the one at fault fails.
+
+        The next ones do not wait for a model that did not return in time.
+        """
+        outcomes: list[Outcome] = []
+        for question in questions:
+            last = outcomes[-1] if outcomes else None
+            if isinstance(last, RequestError) and last.status == GATEWAY_TIMEOUT:
+                outcomes.append(last)
+            else:
+                outcomes.append(self._outcome(question))
+        return outcomes
 
     def _outcome(self, question: Question) -> Outcome:
         try:
@@ -368,7 +387,8 @@ def _parts(questions: Sequence[Question], scores: Scores) -> Iterator[Scores]:
     begin = 0
     for question in questions:
         end = begin + len(question.rows)
-        yield [(name, values[begin:end]) for name, values in scores]
+        parts = ((name, values[begin:end]) for name, values in scores)
+        yield Answers(parts, tags=scores.tags, metrics=scores.metrics)
         begin = end
 
 

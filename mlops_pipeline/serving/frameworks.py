@@ -21,6 +21,8 @@ from mlops_pipeline.serving.artifact import (
     find_file,
     saved_models,
 )
+from mlops_pipeline.serving.custom.folder import FOUND_BY as COMPONENT_FOUND_BY
+from mlops_pipeline.serving.custom.folder import find_version as find_component
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
 
@@ -157,7 +159,17 @@ ONNX = Framework(
     extra="onnx",
     resources=_SMALL,
 )
-_OWN = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX)
+PYTHON = Framework(
+    name="python",
+    implementation="PYTHON_SERVER",
+    title="Python component",
+    icon="python",
+    loader="mlops_pipeline.serving.python_loader:load_python",
+    find=find_component,
+    found_by=COMPONENT_FOUND_BY,
+    libraries=("numpy",),
+)
+_OWN = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX, PYTHON)
 FORWARDER = SKLEARN.implementation
 """The implementation whose image also forwards requests to a server behind it."""
 

@@ -18,7 +18,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.grpc_port import bound_server
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.protocols import seldon_grpc, v2_grpc
+from mlops_pipeline.serving.protocols import seldon_component, seldon_grpc, v2_grpc
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.protocols.v2 import EXTENSIONS
 from mlops_pipeline.serving.settings import Place, ServerSettings
@@ -151,6 +151,12 @@ async def _infer(unit: Unit, request: v2.ModelInferRequest) -> Message:
     return await v2_grpc.infer(unit.model, request)
 
 
+async def _predict(unit: Unit, request: pb.SeldonMessage) -> Message:
+    if unit.model.default.component is not None:
+        return await seldon_component.predict(unit, request)
+    return await seldon_grpc.predict(unit, request)
+
+
 async def _refuse_repository(unit: Unit, request: object) -> Message:
     raise RequestError("UNSUPPORTED", "this server always has the same model", status=501)
 
@@ -166,7 +172,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "RepositoryModelUnload": Operation(Empty, _refuse_repository),
     },
     "seldon.protos.Model": {
-        "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
+        "Predict": Operation(pb.SeldonMessage, _predict),
         "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback)),
         "Metadata": Operation(Empty, _described(seldon_grpc.model_metadata)),
     },
@@ -175,7 +181,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback))
     },
     "seldon.protos.Seldon": {
-        "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
+        "Predict": Operation(pb.SeldonMessage, _predict),
         "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback)),
         "ModelMetadata": Operation(
             pb.SeldonModelMetadataRequest, _described(seldon_grpc.model_metadata)

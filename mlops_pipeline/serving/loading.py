@@ -18,6 +18,7 @@ from mlops_pipeline.serving import artifact, frameworks
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.bare import describe
 from mlops_pipeline.serving.batch_limits import ALONE
+from mlops_pipeline.serving.custom.rows import call_of
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
 from mlops_pipeline.serving.scores import Array, UnwritableError
@@ -130,6 +131,8 @@ def warm(model: Model) -> Model:
     Raises:
         StartError: the model does not answer its example, or no protocol can write its answer.
     """
+    if model.default.component is not None and not model.default.is_rowwise:
+        return _warm_component(model)
     example = _conforming_example(model)
     reason = "its rows may have any shape"
     for rows in (example,) if example is not None else _guesses(model.default):
@@ -154,6 +157,26 @@ def warm(model: Model) -> Model:
         *(model.name, artifact.EXAMPLE, reason),
     )
     return _without_batching(model)
+
+
+def _warm_component(model: Model) -> Model:
+    """Send the example to a custom component, once, and nothing else: it may count its requests.
+
+    Raises:
+        StartError: it gives no answer.
+    """
+    example, component = _conforming_example(model), model.default.component
+    if example is None or component is None:
+        return model
+    try:
+        component.call(call_of(component, example))
+    except RequestError as error:
+        raise StartError(
+            f"The component {model.name} loads, but does not answer its example: "
+            f"{error.sentence}. It was trained with {_versions(model.manifest)}.",
+            code=ExitCode.MODEL,
+        ) from error
+    return model
 
 
 def _without_batching(model: Model) -> Model:

@@ -1,8 +1,8 @@
 """A loaded model for the protocols: signatures that turn rows of numbers into scores."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
 from mlops_pipeline.serving.settings import Parameter
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.custom.process import ComponentProcess
+
+T = TypeVar("T")
 
 EXACT = (1 << 53) - 1
 """Largest whole number that a 64-bit float represents uniquely."""
@@ -44,6 +49,9 @@ class Signature:
     share a call. The warm-up tries it."""
     batch: BatchLimits = ALONE
     """Which requests may share a call. `Model.for_unit` and the warm-up set it."""
+    component: "ComponentProcess | None" = None
+    """The process of a custom component, which `compute` calls: it may take seconds, so it is never
+    called in the event loop. Seldon's protocol passes requests to it as they are."""
 
     def expected_shape(self) -> str:
         """Return the expected shape of a request, for messages: `[n, 4]`."""
@@ -56,7 +64,22 @@ class Signature:
         return f"it has {', '.join(self.outputs)}{''.join(refused)}"
 
 
-Scores = list[tuple[str, Array]]
+class Answers(list[T]):
+    """Answers of a model, and what it adds to `meta` of Seldon's answer."""
+
+    def __init__(
+        self,
+        answers: Iterable[T],
+        *,
+        tags: Mapping[str, Any] | None = None,
+        metrics: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(answers)
+        self.tags = tags or {}
+        self.metrics = metrics
+
+
+Scores = Answers[tuple[str, Array]]
 """(name of an output, its values [n, …]) in the requested order."""
 
 
@@ -214,7 +237,7 @@ def compute(question: Question) -> Scores:
     names = question.names
     try:
         answers = question.signature.compute(question.rows, names)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RequestError):
         raise
     except BaseException as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
@@ -222,10 +245,13 @@ def compute(question: Question) -> Scores:
             "REFUSED_BY_MODEL",
             f"the model cannot answer these rows: {first_line[:300].rstrip('.')}",
         ) from error
-    return [
+    scores = (
         (name, as_scores(answer, rows=len(question.rows), output=name))
         for name, answer in zip(names, answers, strict=True)
-    ]
+    )
+    if isinstance(answers, Answers):
+        return Answers(scores, tags=answers.tags, metrics=answers.metrics)
+    return Answers(scores)
 
 
 def conform(signature: Signature, values: Array) -> Array:

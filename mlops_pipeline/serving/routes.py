@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mlops_pipeline.serving import documentation, failures
 from mlops_pipeline.serving.app import Route
+from mlops_pipeline.serving.custom.process import ComponentProcess
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
 from mlops_pipeline.serving.messages import PONG, Answer, Handler, Request, answer
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.paths import LIVE, METRICS, READY, V2_LIVE, V2_READY
-from mlops_pipeline.serving.protocols import seldon, tensorflow, v2
+from mlops_pipeline.serving.protocols import seldon, seldon_component, tensorflow, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
 
 
@@ -94,8 +95,11 @@ def _common(metrics: Metrics) -> dict[str, Route]:
 
 def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return the routes of the executor and of the microservice behind it."""
+    component = unit.model.default.component
 
     async def predictions(request: Request) -> Answer:
+        if component is not None:
+            return await seldon_component.predictions(unit, request)
         return await seldon.predictions(unit, request)
 
     async def feedback(request: Request) -> Answer:
@@ -104,7 +108,11 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     count = metrics.counted("seldon")
     health = {"status": "ready", "model": unit.model.name, "digest": unit.model.digest}
     model, graph = seldon.model_metadata(unit), seldon.graph_metadata(unit)
-    routes = {path: _get(_constant(health), seldon.error) for path in READY}
+    ready = _constant(health)
+    if component is not None:
+        metrics.collect(component.metrics)
+        ready = _health_of(unit, component, health)
+    routes = {path: _get(ready, seldon.error) for path in READY}
     for version in ("v1.0", "v0.1"):
         routes[f"/api/{version}/predictions"] = _post(count(predictions), seldon.error)
         routes[f"/api/{version}/feedback"] = _post(feedback, seldon.error)
@@ -117,6 +125,16 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     return routes
 
 
+def _health_of(unit: Unit, component: ComponentProcess, health: Mapping[str, object]) -> Handler:
+    """Return the handler that asks a custom component how it is."""
+
+    async def handler(_: Request) -> Answer:
+        said = await seldon_component.health(unit, component)
+        return answer(health if said is None else {**health, "health": said})
+
+    return handler
+
+
 def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return V2's routes, with and without the only version."""
     name = unit.model.name
@@ -125,13 +143,18 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         return await v2.infer(unit.model, request)
 
     post = _post(metrics.counted("v2")(infer), v2.error)
-    ready = _get(_constant({"name": name, "ready": True}), v2.error)
+    answered = {"name": name, "ready": True}
+    ready_of, server_ready = _constant(answered), _constant({"ready": True})
+    if (component := unit.model.default.component) is not None:
+        ready_of = _health_of(unit, component, answered)
+        server_ready = _health_of(unit, component, {"ready": True})
+    ready = _get(ready_of, v2.error)
     metadata = _get(_constant(v2.metadata(unit.model)), v2.error)
     routes = {
         "/v2": _get(_constant(v2.SERVER_METADATA), v2.error),
         # The path of the document in MLServer.
         "/v2/docs/dataplane.json": _get(documentation.document(unit, "../../"), v2.error),
-        V2_READY: _get(_constant({"ready": True}), v2.error),
+        V2_READY: _get(server_ready, v2.error),
         V2_LIVE: _get(_constant({"live": True}), v2.error),
         "/v2/models/infer": post,
     }

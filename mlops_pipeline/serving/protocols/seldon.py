@@ -258,14 +258,16 @@ def _missing(message: dict[str, Any]) -> str:
 
 def model_metadata(unit: Unit) -> dict[str, Any]:
     """Return the metadata of the model, in the format of Seldon's microservice."""
-    manifest = unit.model.manifest
+    manifest, component = unit.model.manifest, unit.model.default.component
+    own = component.facts.metadata if component else {}
     return {
         "name": unit.model.name,
         "versions": [unit.model.version_name],
         "platform": manifest.framework,
         "inputs": [_tensor(tensor) for tensor in manifest.inputs],
         "outputs": [_tensor(tensor) for tensor in manifest.outputs],
-        "custom": {**unit.tags, "model_name": manifest.name},
+        **own,
+        "custom": {**own.get("custom", {}), **unit.tags, "model_name": manifest.name},
     }
 
 
