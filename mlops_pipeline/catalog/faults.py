@@ -8,6 +8,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mlops_pipeline.serving import frameworks
@@ -50,9 +51,18 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
             "greater than 0"
         )
     yield from _of_row("example", spec.example, spec.dataset.features)
+    yield from _of_sources(spec.sources)
     # Without usable classes, the number of outputs is unknown.
     wanted = None if task_problems else spec.task.count_outputs(spec.dataset)
     yield from _of_output_names(spec.output_names, wanted)
+
+
+def _of_sources(sources: object) -> Iterator[str]:
+    for source in _items(sources):
+        if not isinstance(source, Path):
+            yield f"sources has {source!r}; it must contain paths: Path(__file__).with_name(…)"
+        elif not source.exists():
+            yield f"sources has {str(source)!r}, which does not exist"
 
 
 def _of_output_names(names: object, wanted: tuple[int, str] | None) -> Iterator[str]:

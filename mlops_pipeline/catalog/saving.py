@@ -1,10 +1,12 @@
 """Writes a trained model in its library's own format, and describes it: what `train` returns.
 
-These formats contain data and no code. Each function imports its library when it is called.
+These formats contain data and no code, except that of `save_python`. Each function imports its
+library when it is called.
 """
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,9 @@ from mlops_pipeline.serving.artifact import LIGHTGBM_FILES, ONNX_FILES, XGBOOST_
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_BATCH = 1024
+"""Rows that a custom component predicts at once, within its timeout."""
 
 
 def save_xgboost(model: Any, folder: Path) -> TrainedModel:
@@ -114,6 +119,73 @@ def save_onnx(
     served = [node for node in outputs.values() if not describe_unservable(node.type)]
     served.sort(key=lambda node: node.name != scores)
     return TrainedModel(predict or run, (_tensor(inputs[0]),), tuple(map(_tensor, served)))
+
+
+def save_python(
+    source: Path,
+    folder: Path,
+    *,
+    rows: "NDArray[Any]",
+    name: str = "",
+    parameters: Mapping[str, float | int | str | bool] | None = None,
+    requirements: Path | None = None,
+    wheels: Path | None = None,
+) -> TrainedModel:
+    """Write a class of Seldon's Python wrapper: its code, its packages and how it is called.
+
+    `source` is the .py file of the class, or a folder that is copied. Files that the class reads
+    must already be in `folder`, which is its working directory. `name` is `MODULE:CLASS`; by
+    default a file NAME.py has the class NAME. `parameters` are arguments of its constructor, which
+    the parameters of the server replace. `requirements` is a lock with hashes, whose packages are
+    installed into the artifact, from the folder `wheels` if it is given, otherwise by pip's usual
+    index.
+
+    `rows` [n, …] are one or more rows that it can answer. The class is started as the server starts
+    it, and predicts in that process.
+
+    Raises:
+        ValueError: the source is missing, or the lock is not exact.
+        CommandError: a package cannot be installed.
+        StartError: the class does not load.
+        RequestError: it does not answer the rows.
+    """
+    import numpy as np
+
+    from mlops_pipeline.catalog import packages
+    from mlops_pipeline.serving.custom import folder as component
+    from mlops_pipeline.serving.custom import rows as calling
+    from mlops_pipeline.serving.python_loader import start
+    from mlops_pipeline.serving.scores import as_scores, datatype_of
+
+    if not source.exists():
+        raise ValueError(f"the source of the component, {source}, does not exist")
+    if source.is_dir():
+        ignored = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(source, folder / source.name)
+    if requirements is not None:
+        packages.install(requirements, folder, wheels=wheels)
+    module, _, class_name = (name or f"{source.stem}:{source.stem}").partition(":")
+    environment = component.environment() if requirements else ""
+    written = component.Description(module, class_name, dict(parameters or {}), environment)
+    component.write(folder, written)
+    component.check_packages(folder, component.describe(folder))
+    process = start(folder, {})
+
+    def predict(given: "NDArray[Any]") -> "NDArray[Any]":
+        numbers = np.ascontiguousarray(given, dtype=np.float64)
+        parts = []
+        for begin in range(0, len(numbers), _BATCH):
+            part = numbers[begin : begin + _BATCH]
+            answered = calling.array_of(process.call(calling.call_of(process, part)))
+            parts.append(as_scores(answered, rows=len(part), output=calling.OUTPUT))
+        return np.concatenate(parts)
+
+    answer = predict(rows)
+    inputs = Tensor("predict", (-1, *np.shape(rows)[1:]), "FP64")
+    output = Tensor(calling.OUTPUT, (-1, *answer.shape[1:]), datatype_of(answer.dtype))
+    return TrainedModel(predict, (inputs,), (output,))
 
 
 def _of_methods(model: Any, features: int, datatype: str) -> TrainedModel:

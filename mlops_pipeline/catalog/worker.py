@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.catalog import describing, evaluating, plotting, saving, tasks
+from mlops_pipeline.catalog import describing, evaluating, packages, plotting, saving, tasks
 from mlops_pipeline.catalog.registry import load_model
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
 from mlops_pipeline.catalog.tasks.metric import HOLDOUT_ROWS
@@ -205,6 +205,7 @@ def fingerprint() -> str:
     """Return the SHA-256 of these files: the code of a job besides the model's own functions."""
     files = (
         *(__file__, describing.__file__, evaluating.__file__, plotting.__file__, saving.__file__),
+        packages.__file__,
         *sorted(map(str, Path(tasks.__file__).parent.glob("*.py"))),
     )
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from google.protobuf.json_format import ParseDict
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.errors import StartError
+from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon_component
 from mlops_pipeline_tests.serving.components import ROW, Caller, loaded, run, write
 
@@ -64,23 +66,30 @@ EVERYTHING = """
 """
 
 
-def test_a_class_gets_what_a_request_has_and_answers_in_kind(tmp_path: Path) -> None:
-    folder = write(tmp_path, EVERYTHING)
+@pytest.fixture(scope="module")
+def doubler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    folder = write(tmp_path_factory.mktemp("doubler"), EVERYTHING)
+    with loaded(folder, factor=3) as model:
+        yield model
+    assert {path.name for path in folder.iterdir()} == {"Doubler.py"}
 
+
+def test_an_answer_has_the_tags_metrics_and_names_of_the_class(doubler: Model) -> None:
     async def using(caller: Caller) -> None:
         rows = {"names": ["x", "y"], "ndarray": [[1, 2], [3, 4]]}
         status, answer = await caller.post({"data": rows, "meta": {"puid": "p", "tags": {"k": 1}}})
         assert status == 200
         assert answer["data"] == {"names": ["a", "b"], "ndarray": [[3, 6], [9, 12]]}
+        tags = answer["meta"].pop("tags")
+        assert tags.pop("calls") > 0
+        assert tags == {
+            "k": 1,
+            "names": ["x", "y"],
+            "model_name": "unit",
+            "model_digest": doubler.digest,
+        }
         assert answer["meta"] == {
             "puid": "p",
-            "tags": {
-                "k": 1,
-                "calls": 1,
-                "names": ["x", "y"],
-                "model_name": "unit",
-                "model_digest": caller.unit.model.digest,
-            },
             "requestPath": {"unit": "image:1"},
             "metrics": [
                 {"key": "calls", "type": "COUNTER", "value": 1},
@@ -88,6 +97,12 @@ def test_a_class_gets_what_a_request_has_and_answers_in_kind(tmp_path: Path) -> 
                 {"key": "rows", "type": "GAUGE", "value": 2},
             ],
         }
+
+    run(doubler, using)
+
+
+def test_a_class_gets_the_payload_of_a_request_and_answers_in_kind(doubler: Model) -> None:
+    async def using(caller: Caller) -> None:
         tensor = {"shape": [1, 2], "values": [1, 2]}
         _, answer = await caller.post({"data": {"tensor": tensor}})
         assert answer["data"]["tensor"] == {"shape": [1, 2], "values": [3, 6]}
@@ -95,34 +110,45 @@ def test_a_class_gets_what_a_request_has_and_answers_in_kind(tmp_path: Path) -> 
         assert answer["data"]["ndarray"][2:] == [["blue", "text"], ["None", "text"]]
         assert (await caller.post({"strData": "ab"}))[1]["strData"] == "ababab"
         assert (await caller.post({"binData": "AQI="}))[1]["binData"] == "AgE="
-        _, answer = await caller.post(
-            {"jsonData": {"deep": [1, {"x": None}]}, "meta": {"puid": "q"}}
-        )
+        document = {"jsonData": {"deep": [1, {"x": None}]}, "meta": {"puid": "q"}}
+        _, answer = await caller.post(document)
         given = {"given": {"deep": [1, {"x": None}]}, "puid": "q", "word": "no"}
         assert answer["jsonData"] == given
         assert (await caller.post({"binData": "?"}))[1]["status"]["reason"] == "WRONG_TYPE"
         assert (await caller.post({"meta": {}}))[1]["status"]["reason"] == "NO_DATA"
-        _, shown = await caller.get("/metrics")
-        (line,) = (line for line in shown["text"].splitlines() if line.startswith("calls_total"))
+
+    run(doubler, using)
+
+
+def test_metrics_health_and_metadata_of_the_class_are_shown(doubler: Model) -> None:
+    async def using(caller: Caller) -> None:
+        await caller.post(_data(1, 2))
+        await caller.post({"strData": "ab"})
+        shown = (await caller.get("/metrics"))[1]["text"].splitlines()
+        (line,) = (line for line in shown if line.startswith("calls_total"))
         assert 'method="predict"' in line
-        assert line.endswith(" 6.0")
-        assert "took_seconds" not in shown["text"]
-        assert "took_count{" in shown["text"]
+        assert line.endswith(" 2.0")
+        assert [line.split()[-1] for line in shown if line.startswith("took_sum")] == ["0.04"]
         _, described = await caller.get("/metadata")
         assert (described["name"], described["versions"]) == ("doubler", ["7"])
         assert described["custom"]["author"] == "me"
-        assert described["custom"]["model_digest"]
+        assert described["custom"]["model_digest"] == doubler.digest
         status, health = await caller.get("/health/status")
-        assert (status, health["health"]) == (200, ["fine", 6])
-        tensor = {"name": "x", "shape": [2, 2], "datatype": "FP64", "data": [1, 2, 3, 4]}
-        _, answer = await caller.post({"inputs": [tensor]}, "/v2/models/unit/infer")
+        assert (status, health["health"][0]) == (200, "fine")
+        assert type(health["health"][1]) is int
+
+    run(doubler, using)
+
+
+def test_every_protocol_asks_the_class(doubler: Model) -> None:
+    async def using(caller: Caller) -> None:
+        values = {"name": "x", "shape": [2, 2], "datatype": "FP64", "data": [1, 2, 3, 4]}
+        _, answer = await caller.post({"inputs": [values]}, "/v2/models/unit/infer")
         assert answer["outputs"][0]["data"] == [3, 6, 9, 12]
         _, answer = await caller.post({"instances": [[1, 1]]}, "/v1/models/unit:predict")
         assert answer == {"predictions": [[3, 3]]}
-
-        message = pb.SeldonMessage()
-        message.data.tensor.shape.extend([1, 2])
-        message.data.tensor.values.extend([1, 2])
+        tensor = pb.Tensor(shape=[1, 2], values=[1, 2])
+        message = pb.SeldonMessage(data=pb.DefaultData(tensor=tensor))
         reply = await seldon_component.predict(caller.unit, message)
         assert list(reply.data.tensor.values) == [3, 6]
         assert reply.meta.tags["model_name"].string_value == "unit"
@@ -135,9 +161,7 @@ def test_a_class_gets_what_a_request_has_and_answers_in_kind(tmp_path: Path) -> 
         reply = await seldon_component.predict(caller.unit, pb.SeldonMessage(binData=b"12"))
         assert reply.binData == b"21"
 
-    with loaded(folder, factor=3) as model:
-        run(model, using)
-    assert {path.name for path in folder.iterdir()} == {"Doubler.py"}
+    run(doubler, using)
 
 
 FAILING = """
@@ -382,7 +406,7 @@ def test_a_class_that_cannot_be_used_is_refused_at_the_start(
 ) -> None:
     folder = write(tmp_path, code, name="C")
     seconds = 0.7 if "sleep" in code else 30.0
-    speed = {"speed": "1"} if "speed" in said + code else {}
+    speed: Any = {"speed": "1"} if "speed" in said + code else {}
     with (
         pytest.raises(StartError, match=f"The component C:C does not load: .*{said}"),
         loaded(folder, load_timeout=seconds, **speed),

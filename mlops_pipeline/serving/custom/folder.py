@@ -144,6 +144,17 @@ def pins(requirements: str) -> Iterator[tuple[str, str]]:
             yield found[1], found[2]
 
 
+def describe_loose(requirements: str) -> str | None:
+    """Return which requirement has no exact version or no hash; None if the lock is exact."""
+    lines = requirements.replace("\\\n", " ").splitlines()
+    for line in (line.strip() for line in lines):
+        if not line or line.startswith("#"):
+            continue
+        if not _PIN.match(line) or "--hash=" not in line:
+            return f"the line {line[:120]!r} is not NAME==VERSION with --hash=sha256:…"
+    return None
+
+
 def _applies(line: str) -> bool:
     """Say whether a requirement's marker (`; python_version < "3.12"`) is true here."""
     _, _, marker = line.split(" #")[0].partition(";")

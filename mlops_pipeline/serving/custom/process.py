@@ -75,10 +75,13 @@ class _Child:
     channel: socket.socket
     facts: Facts
 
-    def end(self) -> str:
-        """End the process and what it has started; return how it ended before, for messages."""
+    def end(self, *, patience: float = 0.2) -> str:
+        """End the process and what it has started; return how it ended before, for messages.
+
+        One that ends itself closes its socket first: `patience` is in seconds.
+        """
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(0.2)  # One that ends itself closes its socket first.
+            self.process.wait(patience)
         status = self.process.poll()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -312,7 +315,12 @@ class ComponentProcess:
         self._is_closed = True
         child, self._child = self._child, None
         if child is not None:
-            child.end()
+            child.end(patience=0)
+
+    def __del__(self) -> None:
+        """End the process of a model that nobody uses any more."""
+        if hasattr(self, "_is_closed"):
+            self.close()
 
     def _late(self, waited: float) -> RequestError:
         return RequestError(
