@@ -149,13 +149,9 @@ def save_python(
         StartError: the class does not load.
         RequestError: it does not answer the rows.
     """
-    import numpy as np
-
     from mlops_pipeline.catalog import packages
     from mlops_pipeline.serving.custom import folder as component
-    from mlops_pipeline.serving.custom import rows as calling
     from mlops_pipeline.serving.python_loader import start
-    from mlops_pipeline.serving.scores import as_scores, datatype_of
 
     if not source.exists():
         raise ValueError(f"the source of the component, {source}, does not exist")
@@ -171,7 +167,15 @@ def save_python(
     written = component.Description(module, class_name, dict(parameters or {}), environment)
     component.write(folder, written)
     component.check_packages(folder, component.describe(folder))
-    process = start(folder, {})
+    return _of_component(start(folder, {}), rows)
+
+
+def _of_component(process: Any, rows: "NDArray[Any]") -> TrainedModel:
+    """Describe a component that runs by its answer to rows."""
+    import numpy as np
+
+    from mlops_pipeline.serving.custom import rows as calling
+    from mlops_pipeline.serving.scores import as_scores, datatype_of
 
     def predict(given: "NDArray[Any]") -> "NDArray[Any]":
         numbers = np.ascontiguousarray(given, dtype=np.float64)
