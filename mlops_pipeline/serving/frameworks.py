@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlops_pipeline.serving.artifact import (
     LIGHTGBM_FILES,
+    MLMODEL,
     ONNX_FILES,
     SAVED_MODEL,
     SKLEARN_FILES,
@@ -169,7 +170,20 @@ PYTHON = Framework(
     found_by=COMPONENT_FOUND_BY,
     libraries=("numpy",),
 )
-_OWN = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX, PYTHON)
+MLFLOW = Framework(
+    name="mlflow",
+    implementation="MLFLOW_SERVER",
+    title="MLflow",
+    icon="mlflow",
+    is_upstream=True,
+    loader="mlops_pipeline.serving.mlflow_loader:load_mlflow",
+    find=_found((MLMODEL,)),
+    found_by=MLMODEL,
+    libraries=("mlflow-skinny", "mlflow", "scikit-learn", "numpy"),
+    extra="mlflow",
+)
+# The folder of an MLflow model also contains a file of another framework, so it comes first.
+_OWN = (MLFLOW, SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX, PYTHON)
 FORWARDER = SKLEARN.implementation
 """The implementation whose image also forwards requests to a server behind it."""
 

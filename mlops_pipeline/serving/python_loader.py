@@ -29,11 +29,11 @@ def load_python(folder: Path, manifest: Manifest) -> Signatures:
     """
     description = component_folder.describe(folder)
     component_folder.check_packages(folder, description)
-    idle = _signature(manifest)
+    idle = signature_of(manifest)
 
     def choose(parameters: Mapping[str, Parameter]) -> Signature:
         process = start(folder, parameters)
-        return _signature(manifest, process)
+        return signature_of(manifest, process)
 
     return {DEFAULT: idle}, choose
 
@@ -70,7 +70,8 @@ def _like(own: object, given: Parameter) -> Parameter:
         return given
 
 
-def _signature(manifest: Manifest, process: ComponentProcess | None = None) -> Signature:
+def signature_of(manifest: Manifest, process: ComponentProcess | None = None) -> Signature:
+    """Return the signature of a component, which cannot be called without its process."""
     known = manifest.inputs[0] if manifest.inputs else None
     dtype = _TYPES.get(known.datatype, np.dtype(np.float64)) if known else np.dtype(np.float64)
     return Signature(

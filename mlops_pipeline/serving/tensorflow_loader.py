@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.artifact import Manifest, saved_models
+from mlops_pipeline.serving.artifact import SAVED_MODEL, Manifest, saved_models
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_tensorflow
 from mlops_pipeline.serving.models import Signature
@@ -62,9 +62,13 @@ def load_tensorflow(folder: Path, manifest: Manifest) -> Signatures:
 def saved_model_folder(folder: Path) -> Path:
     """Return the folder of the highest number below `folder`, as TF Serving does.
 
+    A SavedModel itself is returned as it is.
+
     Raises:
         StartError: there is none with a SavedModel in it.
     """
+    if (folder / SAVED_MODEL).is_file():
+        return folder
     numbered = saved_models(folder)
     if not numbered:
         raise StartError(

@@ -1,0 +1,107 @@
+"""An MLflow model of the flavour `python_function` as a custom component.
+
+MLflow checks the model's signature itself; this builds the data frame that it expects. A request's
+`jsonData` may be any of MLflow's own payloads.
+
+https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/#json-input
+"""
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+mlflow: Any = importlib.import_module("mlflow")
+importlib.import_module("mlflow.pyfunc")
+pd: Any = importlib.import_module("pandas")
+
+_TYPES = {
+    "long": "int64",
+    "integer": "int32",
+    "float": "float32",
+    "double": "float64",
+    "boolean": "bool",
+    "string": "str",
+}
+PAYLOADS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+
+
+class PayloadError(ValueError):
+    """A request that the model cannot take."""
+
+    status_code = 400
+    reason = "WRONG_INPUT"
+
+
+class PyFunc:
+    """The loaded model."""
+
+    def __init__(self) -> None:
+        self.model: Any = None
+        self.class_names: list[str] | None = None
+
+    def load(self) -> None:
+        """Load the model in the working directory."""
+        self.model = mlflow.pyfunc.load_model(".")
+        schema = self.model.metadata.get_input_schema()
+        is_table = schema is not None and not schema.is_tensor_spec() and schema.has_input_names()
+        self.columns = schema.input_names() if is_table else []
+        self.types = [_type(column) for column in schema.inputs] if is_table else []
+
+    def feature_names(self) -> list[str]:
+        """Return the names of the model's columns, if its signature has them."""
+        return self.columns
+
+    def predict(self, X: Any, names: Any, meta: Any = None) -> Any:
+        """Return the model's answer to rows, or to one of MLflow's payloads."""
+        given = _payload(X) if isinstance(X, dict) else X
+        if isinstance(given, np.ndarray) and given.ndim == 2 and (self.columns or len(names)):
+            given = pd.DataFrame(given, columns=self.columns or list(names)).infer_objects()
+        if isinstance(given, pd.DataFrame) and self.columns:
+            given = self._table(given)
+        try:
+            answer = self.model.predict(given)
+        except mlflow.exceptions.MlflowException as error:
+            raise PayloadError(str(error.message).split("\n", 1)[0]) from error
+        self.class_names = None
+        if isinstance(answer, pd.DataFrame):
+            self.class_names = [str(name) for name in answer.columns]
+            return answer.to_numpy()
+        return answer.to_numpy() if isinstance(answer, pd.Series) else answer
+
+    def _table(self, given: Any) -> Any:
+        """Return the columns in the types of the signature; MLflow itself converts only some."""
+        for name, kind in zip(self.columns, self.types, strict=True):
+            if name not in given or not kind:
+                continue
+            try:
+                column = given[name].astype(kind)
+            except (TypeError, ValueError) as error:
+                raise PayloadError(f"the column {name!r} must be {kind}: {error}") from error
+            if kind.startswith("int") and not (column == given[name]).all():
+                raise PayloadError(f"the column {name!r} must be {kind}: a number is not whole")
+            given[name] = column
+        return given
+
+
+def _type(column: Any) -> str:
+    return _TYPES.get(getattr(getattr(column, "type", None), "name", ""), "")
+
+
+def _payload(document: dict[str, Any]) -> Any:
+    """Return the data of one of MLflow's payloads; other documents as they are."""
+    found = [name for name in PAYLOADS if name in document]
+    if not found:
+        return document
+    if len(found) > 1:
+        raise PayloadError(f"the request has {' and '.join(found)}; send one of them")
+    (name,) = found
+    value = document[name]
+    try:
+        if name == "dataframe_split":
+            return pd.DataFrame(value["data"], columns=value.get("columns"))
+        if name == "dataframe_records":
+            return pd.DataFrame.from_records(value)
+        return value if isinstance(value, dict) else np.array(value)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise PayloadError(f"{name} cannot be read: {error!r:.200}") from error
