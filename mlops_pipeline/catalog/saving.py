@@ -1,7 +1,7 @@
 """Writes a trained model in its library's own format, and describes it: what `train` returns.
 
-These formats contain data and no code, except that of `save_python`. Each function imports its
-library when it is called.
+These formats contain data and no code, except those of `save_python` and `save_mlflow`. Each
+function imports its library when it is called.
 """
 
 import json
@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import TrainedModel
-from mlops_pipeline.serving.artifact import LIGHTGBM_FILES, ONNX_FILES, XGBOOST_FILES, Tensor
+from mlops_pipeline.serving.artifact import (
+    LIGHTGBM_FILES,
+    MLMODEL,
+    ONNX_FILES,
+    XGBOOST_FILES,
+    Manifest,
+    Tensor,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_NO_CACHES = shutil.ignore_patterns("__pycache__", ".*")
 _BATCH = 1024
 """Rows that a custom component predicts at once, within its timeout."""
 
@@ -156,8 +164,7 @@ def save_python(
     if not source.exists():
         raise ValueError(f"the source of the component, {source}, does not exist")
     if source.is_dir():
-        ignored = shutil.ignore_patterns("__pycache__", ".*")
-        shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(source, folder, ignore=_NO_CACHES, dirs_exist_ok=True)
     else:
         shutil.copyfile(source, folder / source.name)
     if requirements is not None:
@@ -168,6 +175,43 @@ def save_python(
     component.write(folder, written)
     component.check_packages(folder, component.describe(folder))
     return _of_component(start(folder, {}), rows)
+
+
+def save_mlflow(
+    source: Path, folder: Path, *, rows: "NDArray[Any]", method: str = ""
+) -> TrainedModel:
+    """Copy the folder of an MLflow model, and describe it as it is served.
+
+    `rows` [n, …] are one or more rows that it can answer. `method` is the answer of an estimator,
+    such as `predict_proba`, which a classifier needs for its evaluation; empty: as by MLflow.
+
+    Raises:
+        ValueError: it is not an MLflow model.
+        StartError: the model cannot be served.
+        RequestError: it does not answer the rows.
+    """
+    import numpy as np
+
+    from mlops_pipeline.serving import models
+    from mlops_pipeline.serving.mlflow_loader import load_mlflow
+    from mlops_pipeline.serving.scores import datatype_of
+
+    if not (source / MLMODEL).is_file():
+        raise ValueError(f"{source} is not an MLflow model: it has no {MLMODEL}")
+    shutil.copytree(source, folder, ignore=_NO_CACHES, dirs_exist_ok=True)
+    _, choose = load_mlflow(folder, Manifest("model", "mlflow", {}, (), ()))
+    served = choose({"method": method} if method else {})
+    if served.component is not None:
+        return _of_component(served.component, rows)
+    output = served.default_outputs[0]
+
+    def predict(given: "NDArray[Any]") -> "NDArray[Any]":
+        return models.predict(served, np.asarray(given), [output])[0][1]
+
+    answer = predict(rows)
+    inputs = Tensor(served.input, (-1, *np.shape(rows)[1:]), datatype_of(served.dtype))
+    described = Tensor(output, (-1, *answer.shape[1:]), datatype_of(answer.dtype))
+    return TrainedModel(predict, (inputs,), (described,))
 
 
 def _of_component(process: Any, rows: "NDArray[Any]") -> TrainedModel:

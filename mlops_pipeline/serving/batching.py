@@ -132,9 +132,9 @@ class Batcher:
         if threading.get_ident() != self._thread:
             return compute(question)
         limits = question.limits
-        if question.signature.component is not None and len(question.rows) >= limits.rows:
-            self._observe(len(question.rows), [0.0])
-            return await rows.compute(question.signature.component, question, deadline=deadline)
+        component = question.signature.component
+        if component is not None and len(question.rows) >= limits.rows:
+            return await rows.compute(component, question, deadline=deadline)
         key = (question.signature.compute, question.names, limits, question.rows.shape[1:])
         group = self._groups.get(key)
         if group is None:
@@ -183,10 +183,7 @@ class Batcher:
             self._seconds[question.signature.compute] = known + _WEIGHT * (took - known)
 
     def _average(self, question: Question, *, unknown: float) -> float:
-        """Return the average seconds of a call of the question's model; `unknown` before one.
-
-        A call of a custom component may take long at any time: at least `SLOW`.
-        """
+        """Return the average seconds of a call, `unknown` before one; of a component, ≥ `SLOW`."""
         average = self._seconds.get(question.signature.compute, unknown)
         return average if question.signature.component is None else max(average, SLOW)
 
@@ -342,24 +339,24 @@ class Batcher:
             return []
 
     def _one_by_one(self, questions: Sequence[Question]) -> list[Outcome]:
-        """Return the outcome of each question by a call of its own: only the one at fault fails.
-
-        The next ones do not wait for a model that did not return in time.
-        """
+        """Return the outcome of each question by a call of its own: only the one at fault fails."""
         outcomes: list[Outcome] = []
         for question in questions:
-            last = outcomes[-1] if outcomes else None
-            if isinstance(last, RequestError) and last.status == GATEWAY_TIMEOUT:
-                outcomes.append(last)
-            else:
-                outcomes.append(self._outcome(question))
+            is_stuck = outcomes and _is_timeout(outcomes[-1])
+            outcomes.append(outcomes[-1] if is_stuck else _outcome(self._call, question))
         return outcomes
 
-    def _outcome(self, question: Question) -> Outcome:
-        try:
-            return self._call(question)
-        except Exception as error:  # noqa: BLE001 - raised where its owner waits
-            return error
+
+def _outcome(call: Callable[[Question], Scores], question: Question) -> Outcome:
+    try:
+        return call(question)
+    except Exception as error:  # noqa: BLE001 - raised where its owner waits
+        return error
+
+
+def _is_timeout(outcome: Outcome) -> bool:
+    """Say whether the model did not return in time; the next requests do not try it again."""
+    return isinstance(outcome, RequestError) and outcome.status == GATEWAY_TIMEOUT
 
 
 def _late(waited: float) -> RequestError:

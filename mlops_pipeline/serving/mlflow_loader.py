@@ -37,7 +37,8 @@ def load_mlflow(folder: Path, manifest: Manifest) -> Signatures:
     """Load the model in `folder` by the first of its flavours that can be served.
 
     The default method of an estimator is `predict`, as in MLflow, unless the manifest names
-    another one. The parameter `ignore_versions` disables the comparison of library versions.
+    another one; a Booster of a classification answers with probabilities. The parameter
+    `ignore_versions` disables the comparison of library versions.
 
     Raises:
         StartError: `MLmodel` cannot be read, no flavour can be served, or the model does not load.
@@ -136,7 +137,7 @@ def _estimator(name: str) -> Callable[[Path, Flavour, Manifest], Signatures]:
             read = _skops(trusted) if file.suffix == ".skops" else sklearn_loader.load_pickle
             return sklearn_loader.read_estimator(file, manifest, read=read, preferred=preferred)
         signatures, choose = _own(name)(file, manifest)
-        if manifest.outputs:
+        if manifest.outputs or str(flavour.get("model_class", "")).endswith("Booster"):
             return signatures, choose
 
         def choose_predict(parameters: Mapping[str, Parameter]) -> Signature:

@@ -8,10 +8,11 @@ from mlops_pipeline.serving.app import Route
 from mlops_pipeline.serving.custom.process import ComponentProcess
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
+from mlops_pipeline.serving.frameworks import MLFLOW
 from mlops_pipeline.serving.messages import PONG, Answer, Handler, Request, answer
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.paths import LIVE, METRICS, READY, V2_LIVE, V2_READY
-from mlops_pipeline.serving.protocols import seldon, seldon_component, tensorflow, v2
+from mlops_pipeline.serving.protocols import mlflow, seldon, seldon_component, tensorflow, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
 
 
@@ -33,6 +34,7 @@ def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         **_v2(unit, metrics),
         **_tensorflow(unit, metrics),
         **documentation.routes(unit),
+        **_mlflow(unit, metrics),
     }
 
 
@@ -178,6 +180,17 @@ def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     for path in (plain, f"{plain}/versions/{unit.model.version}"):
         routes |= {path: status, f"{path}/metadata": metadata, f"{path}:predict": post}
     return routes
+
+
+def _mlflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
+    """Return the route of MLflow's scoring server, for its models."""
+    if unit.model.manifest.framework != MLFLOW.name:
+        return {}
+
+    async def invocations(request: Request) -> Answer:
+        return await mlflow.invocations(unit.model, request)
+
+    return {mlflow.PATH: _post(metrics.counted("mlflow")(invocations), mlflow.error)}
 
 
 def _get(handler: Handler, failure: Failure) -> Route:

@@ -25,6 +25,8 @@ from mlops_pipeline.serving.models import predict
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+MLFLOW = ROOT / "examples" / "grower_mlflow.py"
+"""Its own library is needed for its training, and to serve only some of its models."""
 OPTIONAL = [path for path in EXAMPLES if path.stem.endswith(("_xgboost", "_lightgbm", "_onnx"))]
 """Examples that need one of the optional libraries."""
 BUILT_IN = {"iris", "mnist"}
@@ -49,7 +51,7 @@ def trained(spec: ModelSpec, folder: Path) -> tuple[Manifest, dict[str, Any]]:
     return Manifest(spec.name, spec.framework, files, inputs, outputs), report
 
 
-@pytest.mark.parametrize("name", ["cultivars", "digits", "nearest_centre", "tumours"])
+@pytest.mark.parametrize("name", ["cultivars", "digits", "grower", "nearest_centre", "tumours"])
 @pytest.mark.timeout(300)
 def test_an_example_is_served_as_it_was_trained(tmp_path: Path, name: str) -> None:
     (spec,) = (spec for spec in specs() if spec.name == name)
@@ -75,7 +77,7 @@ def test_every_example_says_how_it_is_registered_and_what_it_needs() -> None:
         assert f'models = ["examples/{path.name}"]' in said
         models = load_catalog([str(path)]).models
         frameworks = [model.spec.framework for model in models if model.name not in BUILT_IN]
-        needed = frameworks if path in OPTIONAL else []
+        needed = frameworks if path in (*OPTIONAL, MLFLOW) else []
         assert re.findall(r"mlops-pipeline\[(\w+)\]", said) == needed
 
 
