@@ -87,7 +87,12 @@ class Framework:
 
 
 def _found(names: Sequence[str]) -> Callable[[Path], int | None]:
-    return lambda folder: None if find_file(folder, names) is None else 1
+    """Return the function that looks for these files; with MLmodel beside them, MLflow's are."""
+
+    def find(folder: Path) -> int | None:
+        return 1 if find_file(folder, names) and not (folder / MLMODEL).is_file() else None
+
+    return find
 
 
 SKLEARN = Framework(
@@ -177,13 +182,12 @@ MLFLOW = Framework(
     icon="mlflow",
     is_upstream=True,
     loader="mlops_pipeline.serving.mlflow_loader:load_mlflow",
-    find=_found((MLMODEL,)),
+    find=lambda folder: 1 if (folder / MLMODEL).is_file() else None,
     found_by=MLMODEL,
     libraries=("mlflow-skinny", "mlflow", "scikit-learn", "numpy"),
     extra="mlflow",
 )
-# The folder of an MLflow model also contains a file of another framework, so it comes first.
-_OWN = (MLFLOW, SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX, PYTHON)
+_OWN = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX, MLFLOW, PYTHON)
 FORWARDER = SKLEARN.implementation
 """The implementation whose image also forwards requests to a server behind it."""
 

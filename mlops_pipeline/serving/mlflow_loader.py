@@ -164,11 +164,21 @@ def _tensors(name: str) -> Callable[[Path, Flavour, Manifest], Signatures]:
 
 
 def _own(name: str) -> Callable[[Path, Manifest], Signatures]:
-    """Return our loader of a framework."""
+    """Return our loader of a framework.
+
+    Raises:
+        StartError: its library is not installed here.
+    """
     module, _, function = frameworks.get_framework(name).loader.partition(":")
-    loader: Callable[[Path, Manifest], Signatures] = getattr(
-        importlib.import_module(module), function
-    )
+    try:
+        loader: Callable[[Path, Manifest], Signatures] = getattr(
+            importlib.import_module(module), function
+        )
+    except ImportError as error:
+        raise _invalid(
+            f"The MLflow model has the flavour {name}, which cannot be loaded here: {error}; serve "
+            f"it where this library is installed"
+        ) from error
     return loader
 
 

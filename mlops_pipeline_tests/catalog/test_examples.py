@@ -53,6 +53,7 @@ def trained(spec: ModelSpec, folder: Path) -> tuple[Manifest, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", ["cultivars", "digits", "grower", "nearest_centre", "tumours"])
 @pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
 def test_an_example_is_served_as_it_was_trained(tmp_path: Path, name: str) -> None:
     (spec,) = (spec for spec in specs() if spec.name == name)
     manifest, report = trained(spec, tmp_path / "one")

@@ -4,6 +4,7 @@ The folders are written here as MLflow 3.17 writes them, so that these tests do 
 """
 
 import asyncio
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -40,9 +41,7 @@ def write(
 
 
 def sklearn_folder(folder: Path, **fields: str) -> Path:
-    import pandas as pd
-
-    frame: Any = pd.DataFrame(X, columns=COLUMNS)
+    frame = importlib.import_module("pandas").DataFrame(X, columns=COLUMNS)
     joblib.dump(LogisticRegression().fit(frame, Y), folder / "model.pkl")
     usual = {"pickled_model": "model.pkl", "sklearn_version": sklearn.__version__}
     return write(folder, {"sklearn": {**usual, **fields}})
@@ -198,7 +197,7 @@ def test_a_python_function_is_loaded_by_mlflow_in_a_process_of_its_own(tmp_path:
 
     code, folder = tmp_path / "summing.py", tmp_path / "model"
     code.write_text(CODE)
-    columns = [ColSpec("long", "a"), ColSpec("double", "b"), ColSpec("string", "kind")]
+    columns: Any = [ColSpec("long", "a"), ColSpec("double", "b"), ColSpec("string", "kind")]
     mlflow.save_model(
         folder,
         python_model=code,
@@ -220,7 +219,7 @@ def test_a_python_function_is_loaded_by_mlflow_in_a_process_of_its_own(tmp_path:
         for wrong, said in (
             ({**record, "a": "one"}, "the column 'a' must be int64"),
             ({**record, "a": 1.5}, "the column 'a' must be int64: a number is not whole"),
-            ({"a": 1, "b": 2}, "missing"),
+            ({"a": 1, "b": 2}, "the columns 'kind' are missing"),
         ):
             status, answer = await caller.post({"dataframe_records": [wrong]}, "/invocations")
             assert (status, said in json.dumps(answer)) == (400, True), answer

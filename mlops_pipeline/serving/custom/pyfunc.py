@@ -46,6 +46,9 @@ class PyFunc:
         schema = self.model.metadata.get_input_schema()
         is_table = schema is not None and not schema.is_tensor_spec() and schema.has_input_names()
         self.columns = schema.input_names() if is_table else []
+        self.required = (
+            [column.name for column in schema.inputs if column.required] if is_table else []
+        )
         self.types = [_type(column) for column in schema.inputs] if is_table else []
 
     def feature_names(self) -> list[str]:
@@ -62,7 +65,10 @@ class PyFunc:
         try:
             answer = self.model.predict(given)
         except mlflow.exceptions.MlflowException as error:
-            raise PayloadError(str(error.message).split("\n", 1)[0]) from error
+            # It repeats the data first.
+            raise PayloadError(
+                " ".join(str(error.message).rpartition("Error: ")[2].split())
+            ) from error
         self.class_names = None
         if isinstance(answer, pd.DataFrame):
             self.class_names = [str(name) for name in answer.columns]
@@ -71,8 +77,10 @@ class PyFunc:
 
     def _table(self, given: Any) -> Any:
         """Return the columns in the types of the signature; MLflow itself converts only some."""
+        if missing := [name for name in self.required if name not in given]:
+            raise PayloadError(f"the columns {', '.join(map(repr, missing))} are missing")
         for name, kind in zip(self.columns, self.types, strict=True):
-            if name not in given or not kind:
+            if not kind or name not in given:
                 continue
             try:
                 column = given[name].astype(kind)

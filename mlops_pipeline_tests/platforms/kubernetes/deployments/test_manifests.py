@@ -519,7 +519,7 @@ def test_upstream_serves_only_what_seldons_chart_has_an_image_for() -> None:
     for row in frameworks():
         manifest = deployment(predictor(graph={"implementation": row.implementation}))
         OURS.require_servers(manifest)
-        if row.implementation in ("SKLEARN_SERVER", "TENSORFLOW_SERVER", "XGBOOST_SERVER"):
+        if row.name in ("sklearn", "tensorflow", "xgboost", "mlflow"):
             UPSTREAM.require_servers(manifest)
         else:
             with pytest.raises(
