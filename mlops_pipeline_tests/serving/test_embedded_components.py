@@ -320,7 +320,10 @@ BATCHING = """
             self.size = len(X)
             if (X == 13).any():
                 raise ValueError("thirteen")
-            return X.sum(axis=1)
+            return X.sum(axis=1, keepdims=True)
+
+        def class_names(self):
+            return ["sum"]
 
         def tags(self):
             return {"size": self.size}
@@ -331,13 +334,14 @@ def test_a_class_shares_calls_only_if_it_says_so(tmp_path: Path) -> None:
     async def using(caller: Caller) -> None:
         answers = await asyncio.gather(*(caller.post(_data(n, 0)) for n in range(12, 20)))
         sums = [answer["data"]["ndarray"] for status, answer in answers if status == 200]
-        assert sums == [[float(n)] for n in range(12, 20) if n != 13]
+        assert sums == [[[float(n)]] for n in range(12, 20) if n != 13]
+        assert answers[0][1]["data"]["names"] == ["sum"]
         assert answers[1][1]["status"]["reason"] == "RAISED"
         again = await asyncio.gather(*(caller.post(_data(n, 0)) for n in range(20, 28)))
         sizes.append(max(answer["meta"]["tags"]["size"] for _, answer in again))
 
     sizes: list[int] = []
-    for number, code in enumerate((BATCHING, BATCHING.replace("True", "False"))):
+    for number, code in enumerate((BATCHING, BATCHING.replace("is_rowwise = True", ""))):
         folder = write(tmp_path / str(number), code, name="Batching", example=[[1.0, 2.0]])
         with loaded(folder, inputs=(ROW,)) as model:
             run(model, using)
@@ -417,14 +421,14 @@ def test_a_class_that_cannot_be_used_is_refused_at_the_start(
 def test_rows_that_the_artifact_does_not_describe_are_refused_before_the_class(
     tmp_path: Path,
 ) -> None:
-    folder = write(tmp_path, BATCHING.replace("True", "False"), name="Batching")
+    folder = write(tmp_path, BATCHING.replace("is_rowwise = True", ""), name="Batching")
 
     async def using(caller: Caller) -> None:
         for row, reason in (((1, 2, 3), "WRONG_SHAPE"), (("a", 1), "WRONG_TYPE")):
             status, answer = await caller.post(_data(*row))
             assert (status, answer["status"]["reason"]) == (400, reason)
         assert json.dumps((await caller.post(_data(1, 2)))[1]["data"]) == (
-            '{"names": [], "ndarray": [3.0]}'
+            '{"names": ["sum"], "ndarray": [[3.0]]}'
         )
 
     with loaded(folder, inputs=(ROW,)) as model:

@@ -199,12 +199,14 @@ class Component:
         return Reply(as_json(dict(answer), where), None, tags, metrics)
 
     def _class_names(self, value: Any) -> list[str] | None:
-        """Return `class_names`, a method or an attribute; None if the answer has no columns."""
+        """Return the names of an answer's columns; None if it has none."""
         columns = getattr(value, "ndim", 0) > 1 or (
             isinstance(value, list) and bool(value) and isinstance(value[0], list)
         )
-        if not columns:
-            return None
+        return self.class_names() if columns else None
+
+    def class_names(self) -> list[str] | None:
+        """Return `class_names`, a method or an attribute; None if the class has none."""
         given = getattr(self.user, "class_names", None)
         if callable(given):
             given = self.optional("class_names")

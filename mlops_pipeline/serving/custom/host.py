@@ -30,6 +30,8 @@ def answer_all(channel: socket.socket, folder: Path) -> int:
         ready = {
             "title": component.title,
             "feature_names": component.feature_names(),
+            # A shared call needs them before the first answer.
+            "class_names": component.class_names() if component.is_rowwise else None,
             "metadata": component.metadata(),
             "has_raw": component.has_raw,
             "has_health": component.has_health,

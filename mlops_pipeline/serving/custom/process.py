@@ -41,6 +41,8 @@ class Facts:
 
     title: str
     feature_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    """Only of a class that shares calls."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     has_raw: bool = False
     has_health: bool = False
@@ -169,7 +171,8 @@ class ComponentProcess:
             child.end()
             raise _unloadable(name, said["error"])
         facts = said["value"]
-        facts["feature_names"] = tuple(facts["feature_names"])
+        for name in ("feature_names", "class_names"):
+            facts[name] = None if facts[name] is None else tuple(facts[name])
         self._child = _Child(process, ours, Facts(**facts))
         self.problem = ""
         return self._child.facts

@@ -124,7 +124,8 @@ async def _ask(
         value, names = _features(unit, value, body)
         if model.default.batch.rows > 1 and isinstance(value, np.ndarray):
             scores = await model.predict(model.default, value)
-            return Answered(scores[0][1], None, scores.tags, tuple(scores.metrics))
+            columns = process.facts.class_names if scores[0][1].ndim > 1 else None
+            return Answered(scores[0][1], columns, scores.tags, tuple(scores.metrics))
     elif kind == "binData":
         value = _bytes(value)
     elif kind == "strData" and type(value) is not str:
