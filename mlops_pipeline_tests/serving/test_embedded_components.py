@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.errors import StartError
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon_component
+from mlops_pipeline_tests.serving import servers
 from mlops_pipeline_tests.serving.components import ROW, Caller, loaded, run, write
 
 pytestmark = pytest.mark.embedded
@@ -433,3 +436,23 @@ def test_rows_that_the_artifact_does_not_describe_are_refused_before_the_class(
 
     with loaded(folder, inputs=(ROW,)) as model:
         run(model, using)
+
+
+def test_a_server_in_a_pod_answers_and_ends_while_its_class_hangs(tmp_path: Path) -> None:
+    folder = write(tmp_path / "models", FAILING, name="Failing")
+    told = servers.parameters(model_uri=str(folder), timeout="4")
+    environment = {"PREDICTIVE_UNIT_ID": "failing", "PREDICTIVE_UNIT_PARAMETERS": told}
+    with (
+        servers.running(folder, tmp_path / "log", place="pod", **environment) as server,
+        server.client() as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        answer = client.post("/predict", json=_data(0, 5))
+        assert answer.json()["data"]["ndarray"] == [[0, 5]]
+        hanging = thread.submit(client.post, "/predict", json=_data(3, 0))
+        threading.Event().wait(0.3)
+        begin = time.monotonic()
+        assert client.get("/live").status_code == 200
+        assert time.monotonic() - begin < 1
+        assert server.stop() == 0
+        assert hanging.result().json()["status"]["reason"] == "TIMEOUT"
