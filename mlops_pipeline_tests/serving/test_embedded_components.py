@@ -16,6 +16,7 @@ from google.protobuf.json_format import ParseDict
 
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.batching import run_at_once
+from mlops_pipeline.serving.custom import process
 from mlops_pipeline.serving.errors import StartError
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import seldon_component
@@ -275,6 +276,23 @@ def test_requests_behind_a_hanging_one_end_and_health_stays_fast(tmp_path: Path)
         run(model, using)
 
 
+def test_a_request_waits_for_its_turn_only_so_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "PATIENCE", 0.7)
+    monkeypatch.setattr(process, "MOST_WAITING", 4)
+    folder = write(tmp_path, FAILING, name="Failing")
+
+    async def using(caller: Caller) -> None:
+        answers = await asyncio.gather(*(caller.post(_data(3, n)) for n in range(5)))
+        reasons = [answer["status"]["reason"] for _, answer in answers]
+        assert (reasons[0], reasons[3], reasons[4]) == ("TIMEOUT", "LATE", "TOO_BUSY")
+        assert "Failing was busy with other requests for " in answers[3][1]["status"]["info"]
+
+    with loaded(folder, timeout=0.5) as model:
+        run(model, using)
+
+
 def test_the_process_ends_with_the_server(tmp_path: Path) -> None:
     folder = write(tmp_path, FAILING, name="Failing")
     with loaded(folder) as model:
@@ -441,7 +459,7 @@ def test_rows_that_the_artifact_does_not_describe_are_refused_before_the_class(
 def test_a_server_in_a_pod_answers_and_ends_while_its_class_hangs(tmp_path: Path) -> None:
     folder = write(tmp_path / "models", FAILING, name="Failing")
     told = servers.parameters(model_uri=str(folder), timeout="4")
-    environment = {"PREDICTIVE_UNIT_ID": "failing", "PREDICTIVE_UNIT_PARAMETERS": told}
+    environment: Any = {"PREDICTIVE_UNIT_ID": "failing", "PREDICTIVE_UNIT_PARAMETERS": told}
     with (
         servers.running(folder, tmp_path / "log", place="pod", **environment) as server,
         server.client() as client,

@@ -193,27 +193,34 @@ class ComponentProcess:
                 f"{self._waiting} requests wait for {self.facts.title} already; retry",
                 status=429,
             )
+        since = time.monotonic()
+        threads = self._health if call.method == "health" else self._threads
         self._waiting += 1
         try:
-            threads = self._health if call.method == "health" else self._threads
-            return await loop.run_in_executor(threads, lambda: self.call(call, deadline=deadline))
+            return await loop.run_in_executor(
+                threads, lambda: self.call(call, deadline=deadline, since=since)
+            )
         finally:
             self._waiting -= 1
 
-    def call(self, call: Call, *, deadline: float = float("inf")) -> Answered:
+    def call(
+        self, call: Call, *, deadline: float = float("inf"), since: float | None = None
+    ) -> Answered:
         """Return the answer of the class to one request, in any thread.
 
-        `deadline` is a time of `time.monotonic` after which nobody waits for the answer.
+        `deadline` is a time of `time.monotonic` after which nobody waits for the answer, `since`
+        the time at which the request began to wait; by default, this is now.
 
         Raises:
             RequestError: the class refuses the request, does not answer in time, or its process
                 ended; or there was no turn for the request before its deadline.
         """
-        began = time.monotonic()
+        began = time.monotonic() if since is None else since
         latest = min(deadline, began + PATIENCE)
         with self._changed:
-            free = self._changed.wait_for(lambda: not self._is_busy, max(latest - began, 0.0))
-            if not free or time.monotonic() > deadline:
+            remaining = max(latest - time.monotonic(), 0.0)
+            free = self._changed.wait_for(lambda: not self._is_busy, remaining)
+            if not free or time.monotonic() > latest:
                 raise self._late(time.monotonic() - began)
             if self._child is None:
                 self._start_later()
