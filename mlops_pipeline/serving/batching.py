@@ -25,12 +25,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mlops_pipeline.serving.batch_limits import BatchLimits
 from mlops_pipeline.serving.custom import rows
+from mlops_pipeline.serving.custom.process import PATIENCE
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Answers, Question, Scores, compute
 
@@ -133,8 +135,10 @@ class Batcher:
             return compute(question)
         limits = question.limits
         component = question.signature.component
-        if component is not None and len(question.rows) >= limits.rows:
-            return await rows.compute(component, question, deadline=deadline)
+        if component is not None:
+            if len(question.rows) >= limits.rows:
+                return await rows.compute(component, question, deadline=deadline)
+            deadline = min(deadline, now + PATIENCE)
         key = (question.signature.compute, question.names, limits, question.rows.shape[1:])
         group = self._groups.get(key)
         if group is None:
@@ -278,7 +282,7 @@ class Batcher:
             if outcomes := self._together(questions):
                 self._finish(group, batch, outcomes)
                 return
-            work = self._one_by_one
+            work = partial(_one_by_one, self._call)
         group.is_computing = True
         computing = asyncio.get_running_loop().run_in_executor(self._worker, work, questions)
         computing.add_done_callback(lambda done: self._finish(group, batch, done.result()))
@@ -326,25 +330,29 @@ class Batcher:
 
     def _answers(self, questions: Sequence[Question]) -> list[Outcome]:
         """Return the scores or the error of each question; a call that fails is repeated."""
-        return self._together(questions) or self._one_by_one(questions)
+        return self._together(questions) or _one_by_one(self._call, questions)
 
     def _together(self, questions: Sequence[Question]) -> list[Outcome]:
         """Return the outcome of each question by one call; nothing if several must be repeated."""
         if len(questions) == 1:
-            return self._one_by_one(questions)
+            return _one_by_one(self._call, questions)
         try:
             return list(_parts(questions, self._call(_joined(questions))))
         except Exception:
             logger.debug("Computing %d requests again, one by one", len(questions), exc_info=True)
             return []
 
-    def _one_by_one(self, questions: Sequence[Question]) -> list[Outcome]:
-        """Return the outcome of each question by a call of its own: only the one at fault fails."""
-        outcomes: list[Outcome] = []
-        for question in questions:
-            is_stuck = outcomes and _is_timeout(outcomes[-1])
-            outcomes.append(outcomes[-1] if is_stuck else _outcome(self._call, question))
-        return outcomes
+
+def _one_by_one(call: Callable[[Question], Scores], questions: Sequence[Question]) -> list[Outcome]:
+    """Return the outcome of each question by a call of its own: only the one at fault fails.
+
+    After two that did not return in time, the rest is not tried: it would take as long each.
+    """
+    outcomes: list[Outcome] = []
+    for question in questions:
+        late = [outcome for outcome in outcomes if _is_timeout(outcome)]
+        outcomes.append(late[-1] if len(late) > 1 else _outcome(call, question))
+    return outcomes
 
 
 def _outcome(call: Callable[[Question], Scores], question: Question) -> Outcome:
@@ -355,7 +363,6 @@ def _outcome(call: Callable[[Question], Scores], question: Question) -> Outcome:
 
 
 def _is_timeout(outcome: Outcome) -> bool:
-    """Say whether the model did not return in time; the next requests do not try it again."""
     return isinstance(outcome, RequestError) and outcome.status == GATEWAY_TIMEOUT
 
 

@@ -334,6 +334,8 @@ def test_a_class_that_no_longer_loads_says_so_and_is_tried_again(tmp_path: Path)
 
 
 BATCHING = """
+    import time
+
     class Batching:
         is_rowwise = True
 
@@ -341,6 +343,8 @@ BATCHING = """
             self.size = len(X)
             if (X == 13).any():
                 raise ValueError("thirteen")
+            if (X == 14).any():
+                time.sleep(60)
             return X.sum(axis=1, keepdims=True)
 
         def class_names(self):
@@ -355,16 +359,17 @@ def test_a_class_shares_calls_only_if_it_says_so(tmp_path: Path) -> None:
     async def using(caller: Caller) -> None:
         answers = await asyncio.gather(*(caller.post(_data(n, 0)) for n in range(12, 20)))
         sums = [answer["data"]["ndarray"] for status, answer in answers if status == 200]
-        assert sums == [[[float(n)]] for n in range(12, 20) if n != 13]
+        assert sums == [[[float(n)]] for n in range(12, 20) if n not in (13, 14)]
         assert answers[0][1]["data"]["names"] == ["sum"]
         assert answers[1][1]["status"]["reason"] == "RAISED"
+        assert answers[2][1]["status"]["reason"] == "TIMEOUT"
         again = await asyncio.gather(*(caller.post(_data(n, 0)) for n in range(20, 28)))
         sizes.append(max(answer["meta"]["tags"]["size"] for _, answer in again))
 
     sizes: list[int] = []
     for number, code in enumerate((BATCHING, BATCHING.replace("is_rowwise = True", ""))):
         folder = write(tmp_path / str(number), code, name="Batching", example=[[1.0, 2.0]])
-        with loaded(folder, inputs=(ROW,)) as model:
+        with loaded(folder, inputs=(ROW,), timeout=0.5) as model:
             run(model, using)
     assert sizes[0] > 1
     assert sizes[1] == 1
