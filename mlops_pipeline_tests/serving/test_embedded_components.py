@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 
@@ -472,6 +473,15 @@ def test_a_server_in_a_pod_answers_and_ends_while_its_class_hangs(tmp_path: Path
     ):
         answer = client.post("/predict", json=_data(0, 5))
         assert answer.json()["data"]["ndarray"] == [[0, 5]]
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            predict = channel.unary_unary(
+                "/seldon.protos.Model/Predict",
+                request_serializer=pb.SeldonMessage.SerializeToString,
+                response_deserializer=pb.SeldonMessage.FromString,
+            )
+            tensor = pb.Tensor(shape=[1, 2], values=[0, 7])
+            reply = predict(pb.SeldonMessage(data=pb.DefaultData(tensor=tensor)), timeout=10)
+            assert list(reply.data.tensor.values) == [0, 7]
         hanging = thread.submit(client.post, "/predict", json=_data(3, 0))
         threading.Event().wait(0.3)
         begin = time.monotonic()
