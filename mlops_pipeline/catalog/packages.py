@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from mlops_pipeline.clients.process import run
@@ -17,13 +18,18 @@ def install(lock: Path, folder: Path, *, wheels: Path | None) -> None:
     name. `wheels` is a folder with them; without it, pip's usual index is used.
 
     Raises:
-        ValueError: a line of the lock is not pinned to a version with hashes.
+        ValueError: a line of the lock is not pinned to a version with hashes; there is no pip.
         CommandError: pip could not install a package; has pip's output.
     """
     if loose := describe_loose(lock.read_text()):
         raise ValueError(
             f"{lock}: {loose}. Write the lock with `uv pip compile --generate-hashes` or "
             "`pip-compile --generate-hashes`"
+        )
+    if find_spec("pip") is None:
+        raise ValueError(
+            f"{sys.executable} has no pip, which installs the packages of {lock}: an environment "
+            f"that uv made has none. Add it: `uv pip install --python {sys.executable} pip`"
         )
     target = folder / PACKAGES
     source = ("--no-index", "--find-links", str(wheels)) if wheels else ()

@@ -29,6 +29,7 @@ from mlops_pipeline.serving.signatures import DEFAULT, Signatures, by_method
 PYTHON_FUNCTION = "python_function"
 IGNORE = "ignore_versions"
 """Parameter: serve the model although it was trained with other versions."""
+_XTYPE = "xtype"
 _PICKLES = (".pkl", ".pickle", ".joblib")
 Flavour = Mapping[str, Any]
 
@@ -149,7 +150,11 @@ def _estimator(name: str) -> Callable[[Path, Flavour, Manifest], Signatures]:
 
 
 def _skops(trusted: list[str]) -> Callable[[Path], object]:
-    """Return the function that reads a file of skops, which runs no code."""
+    """Return the function that reads a file of skops.
+
+    It makes objects only of types that skops trusts, or the model names: so a model that names
+    others may run their code.
+    """
 
     def read(file: Path) -> object:
         io: Any = importlib.import_module("skops.io")
@@ -220,7 +225,9 @@ def _checked(
             )
         if ignores == "false":
             check_versions(folder, name, flavours[name])
-        return choose({key: value for key, value in parameters.items() if key != IGNORE})
+        # Seldon's own server passes rows by xtype; our loaders take no data frames.
+        ours = (IGNORE,) if name == PYTHON_FUNCTION else (IGNORE, _XTYPE)
+        return choose({key: value for key, value in parameters.items() if key not in ours})
 
     return signatures, choose_checked
 

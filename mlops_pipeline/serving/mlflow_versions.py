@@ -70,15 +70,15 @@ def _of_packages(folder: Path) -> Iterator[str]:
 def _requirements(folder: Path) -> str:
     """Return the lines of `requirements.txt`, or those of pip in `conda.yaml`."""
     try:
-        return (folder / _REQUIREMENTS).read_text()
+        return (folder / _REQUIREMENTS).read_text(errors="replace")
     except OSError:
         pass
     try:
         document = yaml.safe_load((folder / _CONDA).read_bytes())
-        entries = document.get("dependencies", [])
+        entries = document.get("dependencies") or []
     except (OSError, yaml.YAMLError, AttributeError):
         return ""
-    groups = [entry["pip"] for entry in entries if isinstance(entry, dict) and "pip" in entry]
+    groups = [entry.get("pip") or [] for entry in entries if isinstance(entry, dict)]
     return "\n".join(str(line) for group in groups for line in group)
 
 
@@ -93,5 +93,5 @@ def _installed(library: str) -> str | None:
 
 def _short(version: str) -> tuple[int, ...]:
     """Return (major, minor) of a version."""
-    parts = version.split("+")[0].split(".")[:2]
+    parts = [*version.split("+")[0].split("."), "0"][:2]  # 1 is 1.0.
     return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in parts)

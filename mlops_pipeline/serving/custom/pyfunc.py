@@ -7,9 +7,12 @@ https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/#json-input
 """
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mlops_pipeline.serving.custom.seldon_names import SeldonMicroserviceException
 
 mlflow: Any = importlib.import_module("mlflow")
 importlib.import_module("mlflow.pyfunc")
@@ -26,24 +29,40 @@ _TYPES = {
 PAYLOADS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
-class PayloadError(ValueError):
+class PayloadError(SeldonMicroserviceException):
     """A request that the model cannot take."""
 
-    status_code = 400
-    reason = "WRONG_INPUT"
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, status_code=400, reason="WRONG_INPUT")
 
 
 class PyFunc:
     """The loaded model."""
 
-    def __init__(self) -> None:
+    def __init__(self, xtype: str = "", method: str = "predict") -> None:
+        """`xtype` is Seldon's: rows are passed as `ndarray` or `dataframe`.
+
+        Without it, they are a data frame if their columns have names. The columns of a signature
+        are one anyhow. The only `method` of a python_function is `predict`.
+
+        Raises:
+            ValueError: an argument has another value.
+        """
+        if xtype not in ("", "ndarray", "dataframe") or method != "predict":
+            raise ValueError(
+                f"xtype must be ndarray or dataframe, got {xtype!r}; method must be predict, got "
+                f"{method!r}"
+            )
+        self.xtype = xtype
         self.model: Any = None
         self.class_names: list[str] | None = None
 
     def load(self) -> None:
-        """Load the model in the working directory."""
-        self.model = mlflow.pyfunc.load_model(".")
+        """Load the model, to whose files the working directory has links."""
+        self.model = mlflow.pyfunc.load_model(str(Path("MLmodel").resolve().parent))
         schema = self.model.metadata.get_input_schema()
+        is_tensor = schema is not None and schema.is_tensor_spec()
+        self.tensors = {spec.name: spec.type for spec in schema.inputs} if is_tensor else {}
         is_table = schema is not None and not schema.is_tensor_spec() and schema.has_input_names()
         self.columns = schema.input_names() if is_table else []
         self.required = (
@@ -58,8 +77,10 @@ class PyFunc:
     def predict(self, X: Any, names: Any, meta: Any = None) -> Any:
         """Return the model's answer to rows, or to one of MLflow's payloads."""
         given = _payload(X) if isinstance(X, dict) else X
-        if isinstance(given, np.ndarray) and given.ndim == 2 and (self.columns or len(names)):
-            given = pd.DataFrame(given, columns=self.columns or list(names)).infer_objects()
+        if self.tensors:
+            given = self._tensors(given)
+        elif isinstance(given, np.ndarray) and given.ndim == 2:
+            given = self._frame(given, list(names))
         if isinstance(given, pd.DataFrame) and self.columns:
             given = self._table(given)
         try:
@@ -75,6 +96,33 @@ class PyFunc:
             return answer.to_numpy()
         return answer.to_numpy() if isinstance(answer, pd.Series) else answer
 
+    def _frame(self, rows: Any, names: list[str]) -> Any:
+        """Return rows as a data frame, if their columns have names."""
+        columns = self.columns or (names if self.xtype != "ndarray" else [])
+        if not columns and self.xtype != "dataframe":
+            return rows
+        try:
+            return pd.DataFrame(rows, columns=columns or None).infer_objects()
+        except ValueError as error:
+            raise PayloadError(
+                f"expected {len(columns)} columns ({', '.join(map(repr, columns))}), got "
+                f"{rows.shape[1]}"
+            ) from error
+
+    def _tensors(self, given: Any) -> Any:
+        """Return tensors in the types of the signature: MLflow converts none of them."""
+        if isinstance(given, dict):
+            kinds = self.tensors
+            return {
+                name: _cast(value, kinds[name], name) if name in kinds else value
+                for name, value in given.items()
+            }
+        ((name, kind), *others) = self.tensors.items()
+        if others or not isinstance(given, np.ndarray):
+            return given
+        tensor = _cast(given, kind, name or "the tensor")
+        return {name: tensor} if name else tensor
+
     def _table(self, given: Any) -> Any:
         """Return the columns in the types of the signature; MLflow itself converts only some."""
         if missing := [name for name in self.required if name not in given]:
@@ -82,6 +130,8 @@ class PyFunc:
         for name, kind in zip(self.columns, self.types, strict=True):
             if not kind or name not in given:
                 continue
+            if kind == "bool" and not given[name].isin([True, False]).all():
+                raise PayloadError(f"the column {name!r} must be bool: send true and false")
             try:
                 column = given[name].astype(kind)
             except (TypeError, ValueError) as error:
@@ -90,6 +140,18 @@ class PyFunc:
                 raise PayloadError(f"the column {name!r} must be {kind}: a number is not whole")
             given[name] = column
         return given
+
+
+def _cast(value: Any, kind: Any, name: str) -> Any:
+    """Return a tensor in its type, without changing a number."""
+    try:
+        array = np.asarray(value)
+        cast = array.astype(kind)
+    except (TypeError, ValueError) as error:
+        raise PayloadError(f"{name} must be {kind}: {error}") from error
+    if array.dtype.kind in "fiu" and cast.dtype.kind in "iub" and not (cast == array).all():
+        raise PayloadError(f"{name} must be {kind}: a number is not of this type")
+    return cast
 
 
 def _type(column: Any) -> str:

@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-RAW = ("predict_raw", "health_status_raw", "send_feedback_raw")
-
 
 class SeldonMicroserviceException(Exception):
     """An error with an HTTP status, which a class raises."""
