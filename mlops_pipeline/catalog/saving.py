@@ -226,11 +226,16 @@ def _of_component(process: Any, rows: "NDArray[Any]") -> TrainedModel:
         parts = []
         for begin in range(0, len(numbers), _BATCH):
             part = numbers[begin : begin + _BATCH]
-            answered = calling.array_of(process.call(calling.call_of(process, part)))
+            (answered,) = calling.answers(process, part, ())
             parts.append(as_scores(answered, rows=len(part), output=calling.OUTPUT))
         return np.concatenate(parts)
 
-    answer = predict(rows)
+    try:
+        answer = predict(rows)
+    except BaseException:
+        process.close()
+        raise
+    # Later, its process ends with the last reference to `predict`, after the evaluation.
     inputs = Tensor("predict", (-1, *np.shape(rows)[1:]), "FP64")
     output = Tensor(calling.OUTPUT, (-1, *answer.shape[1:]), datatype_of(answer.dtype))
     return TrainedModel(predict, (inputs,), (output,))

@@ -56,7 +56,6 @@ COMPANY = 256
 request in this number does."""
 MOST_WAITING = 4096
 """Rows that may wait in a group, or as many as a call may have; a further request is refused."""
-GATEWAY_TIMEOUT = 504
 _WEIGHT = 0.2
 """The last call's part in the average duration of a model's calls."""
 
@@ -279,12 +278,12 @@ class Batcher:
         )
         work = self._answers
         if self._average(questions[0], unknown=SLOW) < SLOW:
-            if outcomes := self._together(questions):
+            if outcomes := self._together(batch):
                 self._finish(group, batch, outcomes)
                 return
-            work = partial(_one_by_one, self._call)
+            work = partial(_one_by_one, self._call, self._clock)
         group.is_computing = True
-        computing = asyncio.get_running_loop().run_in_executor(self._worker, work, questions)
+        computing = asyncio.get_running_loop().run_in_executor(self._worker, work, batch)
         computing.add_done_callback(lambda done: self._finish(group, batch, done.result()))
 
     def _take(self, group: _Group) -> list[_Waiting]:
@@ -328,14 +327,15 @@ class Batcher:
         else:
             del self._groups[group.key]
 
-    def _answers(self, questions: Sequence[Question]) -> list[Outcome]:
-        """Return the scores or the error of each question; a call that fails is repeated."""
-        return self._together(questions) or _one_by_one(self._call, questions)
+    def _answers(self, batch: Sequence[_Waiting]) -> list[Outcome]:
+        """Return the scores or the error of each request; a call that fails is repeated."""
+        return self._together(batch) or _one_by_one(self._call, self._clock, batch)
 
-    def _together(self, questions: Sequence[Question]) -> list[Outcome]:
-        """Return the outcome of each question by one call; nothing if several must be repeated."""
-        if len(questions) == 1:
-            return _one_by_one(self._call, questions)
+    def _together(self, batch: Sequence[_Waiting]) -> list[Outcome]:
+        """Return the outcome of each request by one call; nothing if several must be repeated."""
+        if len(batch) == 1:
+            return _one_by_one(self._call, self._clock, batch)
+        questions = [one.question for one in batch]
         try:
             return list(_parts(questions, self._call(_joined(questions))))
         except Exception:
@@ -343,15 +343,18 @@ class Batcher:
             return []
 
 
-def _one_by_one(call: Callable[[Question], Scores], questions: Sequence[Question]) -> list[Outcome]:
-    """Return the outcome of each question by a call of its own: only the one at fault fails.
+def _one_by_one(
+    call: Callable[[Question], Scores], clock: Callable[[], float], batch: Sequence[_Waiting]
+) -> list[Outcome]:
+    """Return the outcome of each request by a call of its own: only the one at fault fails.
 
-    After two that did not return in time, the rest is not tried: it would take as long each.
+    A request whose deadline has passed meanwhile is not computed: others may take long each.
     """
     outcomes: list[Outcome] = []
-    for question in questions:
-        late = [outcome for outcome in outcomes if _is_timeout(outcome)]
-        outcomes.append(late[-1] if len(late) > 1 else _outcome(call, question))
+    for one in batch:
+        now = clock()
+        is_late = bool(outcomes) and one.deadline < now
+        outcomes.append(_late(now - one.since) if is_late else _outcome(call, one.question))
     return outcomes
 
 
@@ -360,10 +363,6 @@ def _outcome(call: Callable[[Question], Scores], question: Question) -> Outcome:
         return call(question)
     except Exception as error:  # noqa: BLE001 - raised where its owner waits
         return error
-
-
-def _is_timeout(outcome: Outcome) -> bool:
-    return isinstance(outcome, RequestError) and outcome.status == GATEWAY_TIMEOUT
 
 
 def _late(waited: float) -> RequestError:
@@ -392,7 +391,7 @@ def _parts(questions: Sequence[Question], scores: Scores) -> Iterator[Scores]:
     for question in questions:
         end = begin + len(question.rows)
         parts = ((name, values[begin:end]) for name, values in scores)
-        yield Answers(parts, tags=scores.tags, metrics=scores.metrics)
+        yield Answers(parts).like(scores)
         begin = end
 
 

@@ -104,7 +104,8 @@ class Calls:
                 return await self._answer_large(operation, unit, content)
             return await operation.answer(unit, content)
         except RequestError as error:
-            code = STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
+            other = grpc.StatusCode.INTERNAL if error.status >= 500 else STATUS[400]
+            code = STATUS.get(error.status, other)
             details = error.sentence
         except Exception:
             logger.exception("Internal error in gRPC")
@@ -226,13 +227,17 @@ class GrpcServer:
         """Return V2's answers without a model; the requests are empty and not parsed."""
         answers: Mapping[str, Callable[[], Message]] = {
             "ServerLive": lambda: v2.ServerLiveResponse(live=True),
-            "ServerReady": lambda: v2.ServerReadyResponse(ready=self._calls.unit is not None),
+            "ServerReady": lambda: v2.ServerReadyResponse(ready=self._is_ready()),
             "ServerMetadata": lambda: v2.ServerMetadataResponse(
                 name=SERVER, version=VERSION, extensions=EXTENSIONS
             ),
         }
         handlers = {method: _always(answer) for method, answer in answers.items()}
         return grpc.method_handlers_generic_handler(V2, handlers)
+
+    def _is_ready(self) -> bool:
+        """Say whether the model is loaded, also the class of a custom component."""
+        return self._calls.unit is not None and self._calls.unit.model.is_ready()
 
     async def stop(self) -> None:
         """Refuse new calls and finish the current ones."""

@@ -18,7 +18,7 @@ from mlops_pipeline.serving import artifact, frameworks
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.bare import describe
 from mlops_pipeline.serving.batch_limits import ALONE
-from mlops_pipeline.serving.custom.rows import call_of
+from mlops_pipeline.serving.custom.rows import answers
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
 from mlops_pipeline.serving.scores import Array, UnwritableError
@@ -169,7 +169,7 @@ def _warm_component(model: Model) -> Model:
     if example is None or component is None:
         return model
     try:
-        component.call(call_of(component, example))
+        answers(component, example, ())
     except RequestError as error:
         raise StartError(
             f"The component {model.name} loads, but does not answer its example: "

@@ -67,16 +67,17 @@ class Signature:
 class Answers(list[T]):
     """Answers of a model, and what it adds to `meta` of Seldon's answer."""
 
-    def __init__(
-        self,
-        answers: Iterable[T],
-        *,
-        tags: Mapping[str, Any] | None = None,
-        metrics: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
+    def __init__(self, answers: Iterable[T] = ()) -> None:
         super().__init__(answers)
-        self.tags = tags or {}
-        self.metrics = metrics
+        self.tags: Mapping[str, Any] = {}
+        self.metrics: Sequence[Mapping[str, Any]] = ()
+        self.columns: tuple[str, ...] | None = None
+        """Names of the columns, if the answer itself has them."""
+
+    def like(self, other: "Answers[Any]") -> "Answers[T]":
+        """Return these answers with what `other` adds."""
+        self.tags, self.metrics, self.columns = other.tags, other.metrics, other.columns
+        return self
 
 
 Scores = Answers[tuple[str, Array]]
@@ -135,6 +136,10 @@ class Model:
     def version_name(self) -> str:
         """V2's version: the digest, if there is one."""
         return self.digest or str(self.version)
+
+    def is_ready(self) -> bool:
+        """Say whether it can answer; a custom component cannot while its class is not loaded."""
+        return self.default.component is None or not self.default.component.problem
 
     def for_unit(self, parameters: Mapping[str, Parameter]) -> "Model":
         """Return the model as a unit with these parameters serves it.
@@ -249,9 +254,8 @@ def compute(question: Question) -> Scores:
         (name, as_scores(answer, rows=len(question.rows), output=name))
         for name, answer in zip(names, answers, strict=True)
     )
-    if isinstance(answers, Answers):
-        return Answers(scores, tags=answers.tags, metrics=answers.metrics)
-    return Answers(scores)
+    found = Answers(scores)
+    return found.like(answers) if isinstance(answers, Answers) else found
 
 
 def conform(signature: Signature, values: Array) -> Array:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mlops_pipeline.serving import documentation, failures
 from mlops_pipeline.serving.app import Route
-from mlops_pipeline.serving.custom.process import ComponentProcess
+from mlops_pipeline.serving.custom.health import Health
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
 from mlops_pipeline.serving.frameworks import MLFLOW
@@ -113,25 +113,25 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     ready = _constant(health)
     if component is not None:
         metrics.collect(component.metrics)
-        ready = _health_of(unit, component, health)
+        ready = _health_of(Health(component), health)
     routes = {path: _get(ready, seldon.error) for path in READY}
     for version in ("v1.0", "v0.1"):
         routes[f"/api/{version}/predictions"] = _post(count(predictions), seldon.error)
         routes[f"/api/{version}/feedback"] = _post(feedback, seldon.error)
         routes[f"/api/{version}/metadata"] = _get(_constant(graph), seldon.error)
         routes[f"/api/{version}/metadata/{unit.model.name}"] = _get(_constant(model), seldon.error)
-        routes[f"/api/{version}/status/{unit.model.name}"] = _get(_constant(health), seldon.error)
+        routes[f"/api/{version}/status/{unit.model.name}"] = _get(ready, seldon.error)
     routes["/predict"] = _post(count(predictions), seldon.error)
     routes["/send-feedback"] = _post(feedback, seldon.error)
     routes["/metadata"] = _get(_constant(model), seldon.error)
     return routes
 
 
-def _health_of(unit: Unit, component: ComponentProcess, health: Mapping[str, object]) -> Handler:
+def _health_of(asked: Health, health: Mapping[str, object]) -> Handler:
     """Return the handler that asks a custom component how it is."""
 
     async def handler(_: Request) -> Answer:
-        said = await seldon_component.health(unit, component)
+        said = await asked.ask()
         return answer(health if said is None else {**health, "health": said})
 
     return handler
@@ -148,8 +148,9 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     answered = {"name": name, "ready": True}
     ready_of, server_ready = _constant(answered), _constant({"ready": True})
     if (component := unit.model.default.component) is not None:
-        ready_of = _health_of(unit, component, answered)
-        server_ready = _health_of(unit, component, {"ready": True})
+        asked = Health(component)
+        ready_of = _health_of(asked, answered)
+        server_ready = _health_of(asked, {"ready": True})
     ready = _get(ready_of, v2.error)
     metadata = _get(_constant(v2.metadata(unit.model)), v2.error)
     routes = {

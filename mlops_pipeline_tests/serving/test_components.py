@@ -64,12 +64,16 @@ def test_a_lock_is_compared_with_what_is_installed() -> None:
 
 def test_limits_are_parameters() -> None:
     read = options.read({"timeout": "2.5", "load_timeout": 60, "max_memory": "512Mi", "other": 1})
-    assert read == options.Options(2.5, 60.0, 512 << 20)
+    assert (read.seconds, read.load_seconds, read.max_memory) == (2.5, 60.0, 512 << 20)
+    assert 1 << 20 <= read.most_answer_bytes <= 256 << 20
+    tight = options.read({"max_memory": "9999Gi"})
+    assert tight.most_answer_bytes == 1 << 20  # Nothing is left for the server.
     assert options.read({}).seconds == 5
     assert 0 < options.read({}).max_memory < options.memory_here()
     invalid: tuple[tuple[str, Any], ...] = (
         ("timeout", "soon"),
         ("timeout", 0),
+        ("timeout", None),
         ("timeout", 31),
         ("load_timeout", "nan"),
         ("max_memory", "1"),
@@ -134,7 +138,7 @@ class Model:
         ({"metrics": [{"key": "mlops_x", "type": "GAUGE", "value": 1}]}, "its key is 'mlops_x'"),
         ({"metrics": [{"key": "a", "type": "SUM", "value": 1}]}, "type of a is 'SUM'; it must be"),
         ({"metrics": [{"key": "a", "type": "GAUGE", "value": "1"}]}, "value of a is '1'"),
-        ({"metrics": [{"key": "a", "type": "GAUGE", "value": float("nan")}]}, "value of a is nan"),
+        ({"metrics": [{"key": "a", "type": "GAUGE", "value": None}]}, "value of a is None"),
         ({"metrics": [{"key": "a", "type": "COUNTER", "value": -1}]}, "cannot be decreased by -1"),
         ({"metrics": [{"key": "a"}] * 101}, "101 metrics; at most 100"),
     ],
@@ -156,8 +160,7 @@ def test_metrics_are_added_up_in_prometheus_types() -> None:
                 {"key": "level", "type": "GAUGE", "value": value},
                 {"key": "took", "type": "TIMER", "value": value * 1000},
                 {"key": "level", "type": "COUNTER", "value": 1},
-            ],
-            method="predict",
+            ]
         )
     values = {
         (sample.name, sample.labels.get("le")): sample.value
@@ -174,5 +177,5 @@ def test_metrics_are_added_up_in_prometheus_types() -> None:
     metrics.clear()
     assert list(metrics.collect()) == []
     many = [{"key": f"m{n}", "type": "GAUGE", "value": 1} for n in range(MOST_SERIES + 5)]
-    metrics.add(many, method="predict")
+    metrics.add(many)
     assert len(list(metrics.collect())) == MOST_SERIES

@@ -15,12 +15,13 @@ import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.custom import process
 from mlops_pipeline.serving.errors import StartError
 from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.protocols import seldon_component
+from mlops_pipeline.serving.protocols import seldon_component, v2_grpc
 from mlops_pipeline_tests.serving import servers
 from mlops_pipeline_tests.serving.components import ROW, Caller, loaded, run, write
 
@@ -172,12 +173,11 @@ def test_every_protocol_asks_the_class(doubler: Model) -> None:
 FAILING = """
     import ctypes, os, sys, time
 
-    class TooMuch(Exception):
-        status_code = 422
+    from seldon_core.flask_utils import SeldonMicroserviceException
 
+    class TooMuch(SeldonMicroserviceException):
         def __init__(self):
-            super().__init__("at most 9")
-            self.reason = "TOO_MUCH"
+            super().__init__("at most 9", status_code=422, reason="TOO_MUCH")
 
     class Failing:
         def predict(self, X, names):
@@ -217,7 +217,7 @@ def _data(*row: object) -> dict[str, Any]:
 def test_each_failure_has_a_reason_and_the_next_request_is_answered(tmp_path: Path) -> None:
     folder = write(tmp_path, FAILING, name="Failing")
     expected = {
-        1: (500, "RAISED", "Failing.predict raised ValueError: one is wrong (Failing.py, line 15)"),
+        1: (500, "RAISED", "Failing.predict raised ValueError: one is wrong (Failing.py, line 14)"),
         2: (500, "NO_ANSWER", "Failing.predict returned nothing; it must return"),
         3: (504, "TIMEOUT", "Failing.predict did not return within 0.5 s; its process is replaced"),
         4: (500, "OUT_OF_MEMORY", "Failing.predict needs more memory than it may have"),
@@ -303,7 +303,15 @@ def test_the_process_ends_with_the_server(tmp_path: Path) -> None:
         assert child is not None
         assert child.process.stdin is not None
         child.process.stdin.close()  # As if the server were killed.
-        assert child.process.wait(10) == 0
+        assert child.process.wait(10) == -signal.SIGKILL  # With all that it has started.
+
+
+def _kill(component: process.ComponentProcess) -> None:
+    """End the process between two requests, and leave it unreaped."""
+    assert component._child is not None
+    pid = component._child.process.pid
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def test_a_class_that_no_longer_loads_says_so_and_is_tried_again(tmp_path: Path) -> None:
@@ -315,20 +323,27 @@ def test_a_class_that_no_longer_loads_says_so_and_is_tried_again(tmp_path: Path)
     async def using(caller: Caller) -> None:
         component = model.default.component
         assert component is not None
-        assert component._child is not None
+        _kill(component)
+        # It ended without a request: none of them is at fault.
+        assert (await caller.post(_data(1, 2)))[0] == 200
         (folder / "there").unlink()
-        os.kill(component._child.process.pid, signal.SIGKILL)
-        assert (await caller.post(_data(1, 2)))[1]["status"]["reason"] == "CRASHED"
+        _kill(component)
         status, answer = await caller.post(_data(1, 2))
         assert status == 503
         assert "C.load raised FileNotFoundError" in answer["status"]["info"]
-        assert (await caller.get("/health/status"))[0] == 503
-        assert (await caller.get("/v2/health/ready"))[0] == 503
+        ready = ("/health/status", "/v2/health/ready", "/v2/models/unit/ready")
+        for path in (*ready, "/api/v1.0/status/unit"):
+            assert (await caller.get(path))[0] == 503
+        assert not v2_grpc.ready(model, v2.ModelReadyRequest(name="unit")).ready
         (folder / "there").touch()
-        component._ended -= 60
-        await caller.post(_data(1, 2))
+        end = time.monotonic() + 20
+        while (await caller.get(ready[0]))[0] != 200:  # A pod that is not ready gets no requests.
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
         assert (await caller.post(_data(1, 2)))[0] == 200
-        assert (await caller.get("/v2/health/ready"))[0] == 200
+        for path in ready:
+            assert (await caller.get(path))[0] == 200
+        assert v2_grpc.ready(model, v2.ModelReadyRequest(name="unit")).ready
 
     with loaded(folder) as model:
         run(model, using)

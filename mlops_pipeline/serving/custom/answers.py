@@ -73,12 +73,9 @@ def _array(answer: Any, where: str) -> Any:
         raise unwritable(where, "returned rows of different lengths") from error
     if array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ComponentError(
-                "NOT_FINITE",
-                f"the answer of {where} has NaN or Infinity",
-                status=400,
-            )
-        return array
+            raise _not_finite(where)
+        # orjson writes only this machine's byte order.
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
     # numpy turns the numbers beside text into text.
     rows = list(answer) if isinstance(answer, list | tuple) else array.tolist()
     return as_json(rows, where)
@@ -88,8 +85,10 @@ def as_json(value: Any, where: str) -> Any:
     """Return a value as JSON holds it.
 
     Raises:
-        ComponentError: JSON cannot hold it.
+        ComponentError: JSON cannot hold it, or a number in it is not finite.
     """
+    if not _is_finite(value):
+        raise _not_finite(where)
     try:
         options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
         return orjson.loads(orjson.dumps(value, default=_plain, option=options))
@@ -97,6 +96,30 @@ def as_json(value: Any, where: str) -> Any:
         raise unwritable(
             where, f"returned {kind_of(value)} that JSON cannot hold: {error}"
         ) from error
+
+
+def _is_finite(value: Any) -> bool:
+    """Say whether no number in nested lists and dicts is NaN or infinite: orjson writes null."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, float | np.floating):
+            if not math.isfinite(one):
+                return False
+        elif isinstance(one, Mapping):
+            waiting += one.values()
+        elif isinstance(one, list | tuple | set | frozenset):
+            waiting += one
+        elif isinstance(one, np.ndarray):
+            if one.dtype.kind == "O":
+                waiting += one.tolist()
+            elif one.dtype.kind == "f" and not np.isfinite(one).all():
+                return False
+    return True
+
+
+def _not_finite(where: str) -> ComponentError:
+    return ComponentError("NOT_FINITE", f"the answer of {where} has NaN or Infinity", status=400)
 
 
 def as_tags(tags: Any, where: str) -> dict[str, Any]:
@@ -125,7 +148,7 @@ def as_metrics(metrics: Any) -> list[dict[str, Any]]:
         raise _bad_metric(f"expected a list, got {kind_of(metrics)}")
     if len(metrics) > _MOST_METRICS:
         raise _bad_metric(f"{len(metrics)} metrics; at most {_MOST_METRICS} are allowed")
-    return [_metric(metric) for metric in metrics]
+    return [found for metric in metrics if (found := _metric(metric)) is not None]
 
 
 def as_metadata(given: Any, where: str) -> dict[str, Any]:
@@ -164,8 +187,8 @@ def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _metric(metric: Any) -> dict[str, Any]:
-    """Return a metric with only its key, type, value and tags.
+def _metric(metric: Any) -> dict[str, Any] | None:
+    """Return a metric with only its key, type, value and tags; None if it is NaN or infinite.
 
     Raises:
         ComponentError: it is invalid, or has one of our names.
@@ -182,6 +205,8 @@ def _metric(metric: Any) -> dict[str, Any]:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = math.nan
+    if isinstance(value, float) and not math.isfinite(number):
+        return None  # It is no fault of the prediction, and JSON cannot hold it.
     if isinstance(value, str) or not math.isfinite(number):
         raise _bad_metric(f"the value of {key} is {value!r:.80}; it must be a finite number")
     if kind == "COUNTER" and number < 0:

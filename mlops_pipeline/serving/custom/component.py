@@ -26,6 +26,7 @@ from mlops_pipeline.serving.custom.answers import (
 )
 
 _NOT_IMPLEMENTED, _RESPONSE = "SeldonNotImplementedError", "SeldonResponse"
+_REFUSAL, _SELDON = "SeldonMicroserviceException", "seldon_core"
 """Names, because the class may bring Seldon's own package."""
 
 
@@ -67,12 +68,13 @@ class Guard:
         where = f"{self.title}.{method}"
         if isinstance(error, MemoryError):
             return out_of_memory(where)
-        status = getattr(error, "status_code", None)
+        status = getattr(error, "status_code", None) if _is_a(error, _REFUSAL) else None
         text = str(getattr(error, "message", "") or error).strip()
         line = (text.splitlines() or ["no message"])[0][:300].rstrip(".")
         if type(status) is int and 400 <= status < 600:
             reason = str(getattr(error, "reason", "") or type(error).__name__)[:80]
             return ComponentError(reason, line, status=status)
+        traceback.print_exception(error)  # Into the server's log.
         return ComponentError(
             "RAISED", f"{where} raised {type(error).__name__}: {line}{self._place(error)}"
         )
@@ -100,11 +102,20 @@ class Component:
         self.has_raw = self._has("predict_raw")
         self.has_health = self._has("health_status") or self._has("health_status_raw")
         self.is_rowwise = getattr(user, "is_rowwise", False) is True and not self.has_raw
-        if not self.has_raw:
+        if not self.has_raw or self._has("predict"):
             self._predict = self._bound_predict()
+        else:
+            self._predict = self._no_predict
 
     def _has(self, name: str) -> bool:
-        return callable(getattr(self.user, name, None))
+        """Say whether the class has a method, not only Seldon's base class, whose methods raise."""
+        if not callable(getattr(self.user, name, None)):
+            return False
+        owners = [one for one in type(self.user).__mro__ if name in vars(one)]
+        return not owners or owners[0].__module__.partition(".")[0] != _SELDON
+
+    def _no_predict(self, *_: object) -> Any:
+        raise ComponentError("NO_PREDICT", f"{self.title} has no method predict")
 
     def _bound_predict(self) -> Callable[[Any, list[str], dict[str, Any]], Any]:
         """Return `predict` with the arguments that it takes.
@@ -112,8 +123,8 @@ class Component:
         Raises:
             ComponentError: it has no such method, or it takes other arguments.
         """
-        predict = getattr(self.user, "predict", None)
-        if not callable(predict):
+        predict: Any = getattr(self.user, "predict", None)
+        if not self._has("predict"):
             raise ComponentError("NO_PREDICT", f"{self.title} has no method predict or predict_raw")
         try:
             signature = inspect.signature(predict)
@@ -161,7 +172,7 @@ class Component:
         try:
             return self.call(method)
         except ComponentError as error:
-            if type(error.__cause__).__name__ == _NOT_IMPLEMENTED:
+            if _is_a(error.__cause__, _NOT_IMPLEMENTED):
                 return None
             raise
 
@@ -187,9 +198,16 @@ class Component:
         """Answer a SeldonMessage as JSON with another one; `value` is the message.
 
         Raises:
-            ComponentError: the class raised something, or its answer is no such message.
+            ComponentError: the class raised something, or its answer is no such message; the reason
+                is NOT_IMPLEMENTED if it wants `predict` to be called.
         """
-        answer, where = self.call("predict_raw", message), f"{self.title}.predict_raw"
+        where = f"{self.title}.predict_raw"
+        try:
+            answer = self.call("predict_raw", message)
+        except ComponentError as error:
+            if _is_a(error.__cause__, _NOT_IMPLEMENTED):
+                raise ComponentError("NOT_IMPLEMENTED", str(error)) from error
+            raise
         if not isinstance(answer, Mapping):
             raise unwritable(where, f"returned {kind_of(answer)}, expected a dict")
         meta = answer.get("meta") or {}
@@ -229,10 +247,22 @@ class Component:
         return {} if given is None else as_metadata(given, f"{self.title}.init_metadata")
 
     def health(self) -> Any:
-        """Return what `health_status` says.
+        """Return what `health_status` says; None: it is not implemented, so all is well.
 
         Raises:
             ComponentError: it raised something.
         """
-        method = "health_status_raw" if self._has("health_status_raw") else "health_status"
-        return writable(self.call(method), where=f"{self.title}.{method}")
+        for method in ("health_status_raw", "health_status"):
+            if not self._has(method):
+                continue
+            try:
+                return writable(self.call(method), where=f"{self.title}.{method}")
+            except ComponentError as error:
+                if not _is_a(error.__cause__, _NOT_IMPLEMENTED):
+                    raise
+        return None
+
+
+def _is_a(error: object, name: str) -> bool:
+    """Say whether an error is of the class of that name, or of one derived from it."""
+    return any(one.__name__ == name for one in type(error).__mro__)

@@ -18,20 +18,20 @@ from mlops_pipeline.serving.custom.answers import ComponentError, out_of_memory
 from mlops_pipeline.serving.custom.component import Component, Guard
 
 LATER = 5
-"""Seconds after a request's deadline at which an alarm ends the process. The server does so before;
-without the server, this ends a class that hangs in C code and keeps Python's lock."""
+"""Seconds after the deadline of a request or of loading at which an alarm ends the process. The
+server does so before; without it, this ends a class that hangs in C code with Python's lock."""
 
 
 def answer_all(channel: socket.socket, folder: Path) -> int:
     """Load the class, say so, and answer requests until the server is gone; return an exit code."""
     order = wire.receive(channel)["value"]
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, order["load_seconds"] + LATER)
     try:
         component = load(folder, order)
         ready = {
             "title": component.title,
             "feature_names": component.feature_names(),
-            # A shared call needs them before the first answer.
-            "class_names": component.class_names() if component.is_rowwise else None,
             "metadata": component.metadata(),
             "has_raw": component.has_raw,
             "has_health": component.has_health,
@@ -41,7 +41,6 @@ def answer_all(channel: socket.socket, folder: Path) -> int:
         wire.send(channel, {"error": str(error)})
         return 1
     wire.send(channel, {}, ready)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     with contextlib.suppress(wire.WireError):
         while True:
             channel.settimeout(None)
@@ -55,6 +54,10 @@ def load(folder: Path, order: Mapping[str, Any]) -> Component:
     Raises:
         ComponentError: one of these raised something, or a parameter is unknown.
     """
+    # Before the class and its libraries are imported. What it starts has this limit for itself.
+    with contextlib.suppress(OSError, ValueError):  # macOS has no such limit.
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (order["max_memory"], hard))
     seldon_names.provide()
     module, name = order["module"], order["class"]
     guard = Guard(name, folder)
@@ -62,9 +65,6 @@ def load(folder: Path, order: Mapping[str, Any]) -> Component:
     if not callable(found):
         raise ComponentError("NO_CLASS", f"{name} of {module}.py is not a class")
     arguments = _arguments(found, order)
-    with contextlib.suppress(OSError, ValueError):  # macOS has no such limit.
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (order["max_memory"], hard))
     component = Component(guard.run("__init__", lambda: found(**arguments)), guard)
     component.load()
     return component
@@ -123,6 +123,15 @@ def _header(component: Component, request: Mapping[str, Any]) -> tuple[dict[str,
     if method == "raw":
         reply = component.predict_raw(value)
     else:
-        rows = np.array(value, dtype=object) if isinstance(value, list) else value
-        reply = component.predict(rows, request["names"], request["meta"])
+        given = _rows(value) if request["are_rows"] else value
+        reply = component.predict(given, request["names"], request["meta"])
     return {"names": reply.names, "tags": reply.tags, "metrics": reply.metrics}, reply.value
+
+
+def _rows(value: Any) -> Any:
+    """Return rows that are not all numbers as an array, of booleans if all of them are."""
+    if not isinstance(value, list):
+        return value
+    rows = np.array(value, dtype=object)
+    is_boolean = rows.size and all(type(item) is bool for item in rows.flat)
+    return rows.astype(bool) if is_boolean else rows

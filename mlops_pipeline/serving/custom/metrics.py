@@ -50,17 +50,19 @@ class CustomMetrics(Collector):
             self._series.clear()
             self._kinds.clear()
 
-    def add(self, metrics: Sequence[Mapping[str, Any]], *, method: str) -> None:
-        """Add the metrics of an answer of `method`."""
+    def add(self, metrics: Sequence[Mapping[str, Any]]) -> None:
+        """Add the metrics of an answer."""
         if not metrics:
             return
         with self._lock:
             for metric in metrics:
-                self._add(metric, "health" if method == "health" else "predict")
+                self._add(metric)
 
-    def _add(self, metric: Mapping[str, Any], method: str) -> None:
+    def _add(self, metric: Mapping[str, Any]) -> None:
         name, kind, value = metric["key"], metric["type"], float(metric["value"])
-        labels = {**metric.get("tags", {}), "method": method}
+        if kind == "COUNTER":  # Its sample gets this end.
+            name = name.removesuffix("_total")
+        labels = {**metric.get("tags", {}), "method": "predict"}
         key = (name, tuple(sorted(labels.items())))
         if self._kinds.get(name, kind) != kind or (
             key not in self._series and len(self._series) >= MOST_SERIES
@@ -91,7 +93,7 @@ class CustomMetrics(Collector):
                 for name, kind in self._kinds.items()
             }
             for (name, labels), series in self._series.items():
-                every = {**self._usual, **dict(labels)}
+                every = {**dict(labels), **self._usual}
                 for suffix, more, value in _samples(self._kinds[name], series):
                     families[name].add_sample(f"{name}{suffix}", {**every, **more}, value)
         yield from families.values()

@@ -16,6 +16,8 @@ MOST_SECONDS = 30.0
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _SHARE = 0.75
 """The server itself needs the rest."""
+_COPIES = 4
+"""An answer, its JSON, which is up to three times as long."""
 _UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -29,6 +31,8 @@ class Options:
     """For importing the class, its constructor and `load`."""
     max_memory: int = 1 << 30
     """Bytes of data that the process may allocate."""
+    most_answer_bytes: int = 256 << 20
+    """Bytes of an answer: writing it takes the server a multiple of them."""
 
 
 def read(parameters: Mapping[str, Parameter]) -> Options:
@@ -39,14 +43,23 @@ def read(parameters: Mapping[str, Parameter]) -> Options:
     """
     seconds = _seconds(parameters, TIMEOUT, Options.seconds, MOST_SECONDS)
     load_seconds = _seconds(parameters, LOAD_TIMEOUT, Options.load_seconds, 3600.0)
+    here = memory_here()
     if MAX_MEMORY not in parameters:
-        return Options(seconds, load_seconds, int(memory_here() * _SHARE))
+        max_memory = int(here * _SHARE)
+        return Options(seconds, load_seconds, max_memory, _most_answer(here, max_memory))
     text = str(parameters[MAX_MEMORY])
     unit = text.lstrip("0123456789")
     number = text.removesuffix(unit)
     if unit not in _UNITS or not number or int(number) * _UNITS[unit] < _UNITS["Mi"]:
         raise _invalid(MAX_MEMORY, "a number of bytes of at least 1Mi, such as 512Mi", text)
-    return Options(seconds, load_seconds, int(number) * _UNITS[unit])
+    max_memory = int(number) * _UNITS[unit]
+    return Options(seconds, load_seconds, max_memory, _most_answer(here, max_memory))
+
+
+def _most_answer(here: int, max_memory: int) -> int:
+    """Return the most bytes of an answer that what the class leaves of the memory can hold."""
+    left = max(here - max_memory, 0) // _COPIES
+    return min(max(left, _UNITS["Mi"]), Options.most_answer_bytes)
 
 
 def memory_here() -> int:
@@ -64,7 +77,7 @@ def _seconds(parameters: Mapping[str, Parameter], name: str, default: float, mos
     given = parameters.get(name, default)
     try:
         seconds = float(given)
-    except ValueError:
+    except (TypeError, ValueError):
         seconds = 0.0
     if not 0 < seconds <= most:
         raise _invalid(name, f"a number of seconds, more than 0 and at most {most:g}", given)

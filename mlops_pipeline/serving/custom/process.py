@@ -1,29 +1,25 @@
-"""Starts the process of a custom component, calls it, and replaces it if it hangs or ends.
+"""Calls the process of a custom component, and replaces it if it hangs or ends.
 
 One request after another is answered, as by Seldon's wrapper with one worker. A request waits for
-its turn at most `PATIENCE`; the class has `Options.seconds` to answer it.
+its turn at most `PATIENCE`; the class has `Options.seconds` to answer it. A class that does not
+load again is tried again until it does, after longer and longer pauses.
 """
 
 import asyncio
 import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlops_pipeline.serving.custom import wire
+from mlops_pipeline.serving.custom.calls import Answered, Call
+from mlops_pipeline.serving.custom.child import Child
 from mlops_pipeline.serving.custom.metrics import CustomMetrics
 from mlops_pipeline.serving.custom.options import OURS, Options
-from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
+from mlops_pipeline.serving.errors import RequestError, StartError
 
 logger = logging.getLogger(__name__)
 
@@ -31,71 +27,10 @@ PATIENCE = 25.0
 """Seconds that a request waits for its turn; with the longest timeout, a gateway still waits."""
 MOST_WAITING = 64
 """Requests that may wait for their turn; a further one is refused."""
-PAUSE = 5.0
-"""Seconds between two starts, if the first one failed."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the class says about itself when it is loaded."""
-
-    title: str
-    feature_names: tuple[str, ...] = ()
-    class_names: tuple[str, ...] | None = None
-    """Only of a class that shares calls."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    has_raw: bool = False
-    has_health: bool = False
-    is_rowwise: bool = False
-
-
-@dataclass(frozen=True)
-class Call:
-    """A request to the class."""
-
-    value: Any
-    """An array of numbers, a list of rows, text, bytes, or JSON."""
-    method: str = "predict"
-    """`predict`, `raw` (`predict_raw`) or `health` (`health_status`)."""
-    names: tuple[str, ...] = ()
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Answered:
-    """The answer of the class; `tags` and `metrics` belong in `meta` of Seldon's answer."""
-
-    value: Any
-    names: tuple[str, ...] | None = None
-    tags: Mapping[str, Any] = field(default_factory=dict)
-    metrics: tuple[Mapping[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class _Child:
-    process: "subprocess.Popen[bytes]"
-    channel: socket.socket
-    facts: Facts
-
-    def end(self, *, patience: float = 0.2) -> str:
-        """End the process and what it has started; return how it ended before, for messages.
-
-        One that ends itself closes its socket first: `patience` is in seconds.
-        """
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(patience)
-        status = self.process.poll()
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.channel.close()
-        if self.process.stdin:
-            self.process.stdin.close()
-        if status is None:
-            return "closed its connection"
-        if status < 0:
-            return f"was ended by {signal.Signals(-status).name}"
-        return f"ended with exit code {status}"
+PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds between two starts, if the first one failed; each pause is twice the one before."""
+NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+"""The reason if the class has `predict_raw` only from its base class."""
 
 
 class ComponentProcess:
@@ -109,7 +44,11 @@ class ComponentProcess:
         parameters: Mapping[str, Any],
         options: Options,
     ) -> None:
-        """`parameters` are arguments of the constructor."""
+        """`parameters` are arguments of the constructor.
+
+        Raises:
+            StartError: the class does not load.
+        """
         self.options = options
         self.metrics = CustomMetrics()
         self._folder = folder.resolve()
@@ -119,63 +58,34 @@ class ComponentProcess:
             "parameters": dict(parameters),
             "ours": list(OURS),
             "max_memory": options.max_memory,
+            "load_seconds": options.load_seconds,
         }
         self._changed = threading.Condition()
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._is_busy = False
-        self.problem = ""
-        """Why the class is not loaded; empty: it is, or is being loaded."""
-        self._ended = 0.0
+        self._problem = ""
+        """Why the class is not loaded; empty: it is, or is being loaded again."""
         self._waiting = 0
         self._is_closed = False
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="component")
         self._health = ThreadPoolExecutor(1, thread_name_prefix="component-health")
-        self.facts = self._start()
+        self._child = Child(self._folder, self._order, options)
+        self.facts = self._child.facts
 
-    def _start(self) -> Facts:
-        """Start the process and wait until the class is loaded.
+    @property
+    def problem(self) -> str:
+        """Why no request can be answered now; empty: the class is loaded.
 
-        Raises:
-            StartError: it does not load.
+        A process that has ended without a request is replaced.
         """
-        name = f"{self._order['module']}:{self._order['class']}"
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    f"{__package__}.worker",
-                    str(theirs.fileno()),
-                    str(self._folder),
-                ],
-                stdin=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        child = _Child(process, ours, Facts(name))
-        deadline = time.monotonic() + self.options.load_seconds
-        try:
-            wire.send(ours, {}, self._order)
-            said = wire.receive(ours, deadline=deadline)
-        except TimeoutError as error:
-            child.end()
-            raise _unloadable(
-                name,
-                f"it is not loaded after {self.options.load_seconds:g} s; raise the "
-                "parameter load_timeout if it needs longer",
-            ) from error
-        except wire.WireError as error:
-            raise _unloadable(name, f"its process {child.end()}; see the log above") from error
-        if "error" in said:
-            child.end()
-            raise _unloadable(name, said["error"])
-        facts = said["value"]
-        for name in ("feature_names", "class_names"):
-            facts[name] = None if facts[name] is None else tuple(facts[name])
-        self._child = _Child(process, ours, Facts(**facts))
-        self.problem = ""
-        return self._child.facts
+        with self._changed:
+            child = self._child
+            if child is not None and not self._is_busy and not child.is_alive():
+                self._is_busy = True
+                self._begin_replacing(child)
+            if self._child is not None:
+                return ""
+            return self._problem or f"{self.facts.title} is being loaded again"
 
     async def ask(self, call: Call, *, deadline: float) -> Answered:
         """Return `self.call(call)` without keeping the event loop; a worker thread waits itself.
@@ -183,6 +93,7 @@ class ComponentProcess:
         Raises:
             RequestError: as `call`.
         """
+        latest = min(deadline, time.monotonic() + PATIENCE)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -196,43 +107,45 @@ class ComponentProcess:
         since = time.monotonic()
         threads = self._health if call.method == "health" else self._threads
         self._waiting += 1
+        begun = threading.Event()
+        answering = loop.run_in_executor(
+            threads, lambda: self.call(call, deadline=latest, since=since, begun=begun)
+        )
         try:
-            return await loop.run_in_executor(
-                threads, lambda: self.call(call, deadline=deadline, since=since)
-            )
+            waiting = max(latest - time.monotonic(), 0.0)
+            done, _ = await asyncio.wait([answering], timeout=waiting)
+            # The thread answers those before it first: the deadline is ours to keep.
+            if not done and not begun.is_set() and answering.cancel():
+                raise self._late(time.monotonic() - since)
+            return await answering
         finally:
             self._waiting -= 1
 
     def call(
-        self, call: Call, *, deadline: float = float("inf"), since: float | None = None
+        self,
+        call: Call,
+        *,
+        deadline: float = float("inf"),
+        since: float | None = None,
+        begun: threading.Event | None = None,
     ) -> Answered:
         """Return the answer of the class to one request, in any thread.
 
         `deadline` is a time of `time.monotonic` after which nobody waits for the answer, `since`
-        the time at which the request began to wait; by default, this is now.
+        the time at which the request began to wait; by default, this is now. `begun` is set when
+        the class gets the request.
 
         Raises:
             RequestError: the class refuses the request, does not answer in time, or its process
                 ended; or there was no turn for the request before its deadline.
         """
         began = time.monotonic() if since is None else since
-        latest = min(deadline, began + PATIENCE)
-        with self._changed:
-            remaining = max(latest - time.monotonic(), 0.0)
-            free = self._changed.wait_for(lambda: not self._is_busy, remaining)
-            if not free or time.monotonic() > latest:
-                raise self._late(time.monotonic() - began)
-            if self._child is None:
-                self._start_later()
-                raise RequestError(
-                    "NOT_RUNNING",
-                    f"the class is not loaded, and will be loaded again: {self.problem}",
-                    status=503,
-                )
-            child, self._is_busy = self._child, True
+        child = self._turn(began, min(deadline, began + PATIENCE))
+        if begun is not None:
+            begun.set()
         is_kept = False
         try:
-            answer = self._exchange(child, call)
+            answer = child.exchange(call)
             is_kept = answer.get("reason") != "OUT_OF_MEMORY"
         except TypeError as error:  # Nothing was sent.
             is_kept = True
@@ -244,7 +157,7 @@ class ComponentProcess:
         if "error" in answer:
             raise RequestError(answer["reason"], answer["error"], status=answer["status"])
         names, metrics = answer.get("names"), tuple(answer.get("metrics") or ())
-        self.metrics.add(metrics, method=call.method)
+        self.metrics.add(metrics)
         return Answered(
             answer["value"],
             None if names is None else tuple(names),
@@ -252,78 +165,75 @@ class ComponentProcess:
             metrics,
         )
 
-    def _exchange(self, child: _Child, call: Call) -> dict[str, Any]:
-        """Send a request and return the message that answers it.
+    def _turn(self, began: float, latest: float) -> Child:
+        """Wait until the class is free, and take it; replace first a process that has ended.
 
         Raises:
-            RequestError: there is no answer in time, or the process ended.
+            RequestError: it is not free until `latest`, or not loaded.
         """
-        title, seconds = child.facts.title, self.options.seconds
-        what = {"raw": "predict_raw", "health": "health_status"}.get(call.method, "predict")
-        deadline = time.monotonic() + seconds
-        header = {
-            "method": call.method,
-            "names": list(call.names),
-            "meta": dict(call.meta),
-            "seconds": seconds,
-        }
-        try:
-            child.channel.settimeout(seconds)
-            wire.send(child.channel, header, call.value)
-            return wire.receive(child.channel, deadline=deadline)
-        except TimeoutError as error:
-            raise RequestError(
-                "TIMEOUT",
-                f"{title}.{what} did not return within {seconds:g} s; its process is replaced. If "
-                "it needs longer, raise the parameter timeout",
-                status=504,
-            ) from error
-        except wire.WireError as error:
-            how = str(error) or f"its process {child.end()}"
-            raise RequestError(
-                "CRASHED",
-                f"{title}.{what} gave no answer: {how}. The process is replaced; if the system "
-                "ended it for its memory, lower the parameter max_memory or give it more",
-                status=500,
-            ) from error
+        with self._changed:
+            while True:
+                remaining = max(latest - time.monotonic(), 0.0)
+                free = self._changed.wait_for(lambda: not self._is_busy, remaining)
+                if not free or time.monotonic() > latest:
+                    raise self._late(time.monotonic() - began)
+                if self._child is None:
+                    raise RequestError(
+                        "NOT_RUNNING",
+                        f"the class is not loaded, and will be loaded again: {self._problem}",
+                        status=503,
+                    )
+                self._is_busy = True
+                if self._child.is_alive():
+                    return self._child
+                self._begin_replacing(self._child)
 
-    def _release(self, child: _Child, *, is_kept: bool) -> None:
+    def is_free(self) -> bool:
+        """Say whether a request would have its turn now."""
+        return not self._is_busy and not self._waiting
+
+    def _release(self, child: Child, *, is_kept: bool) -> None:
         """Let the next request call the class; replace the process first if it cannot go on."""
-        if is_kept:
-            with self._changed:
+        with self._changed:
+            if is_kept:
                 self._is_busy = False
                 self._changed.notify_all()
-            return
+            else:
+                self._begin_replacing(child)
+
+    def _begin_replacing(self, child: Child) -> None:
+        """Replace the process in a thread. Nobody else calls the class meanwhile."""
         logger.warning("The process of %s is replaced", child.facts.title)
+        self._child, self._problem = None, ""
         threading.Thread(target=self._replace, args=(child,), daemon=True).start()
 
-    def _replace(self, child: _Child | None) -> None:
-        """End the process and start another one. Nobody else calls the class meanwhile."""
+    def _replace(self, child: Child | None, pause: float = PAUSE) -> None:
+        """End the process and start another one; if that fails, plan the next start."""
         if child is not None:
             child.end()
-        self._child = None
+        found, problem = None, f"{self.facts.title} is closed"
         try:
             if not self._is_closed:
-                self._start()
-        except StartError as error:
-            logger.warning("%s", error)
-            self.problem = str(error).rstrip(".")
+                found = Child(self._folder, self._order, self.options)
+        except (StartError, OSError) as error:
+            logger.warning("%s It is tried again in %g s.", error, pause)
+            problem = str(error).rstrip(".")
+            _later(pause, weakref.ref(self))
         finally:
             with self._changed:
-                self._ended = time.monotonic()
+                # Closed meanwhile: the new process would outlive its server.
+                if found is not None and self._is_closed:
+                    found.end(patience=0)
+                    found = None
+                self._child, self._problem = found, "" if found else problem
                 self._is_busy = False
                 self._changed.notify_all()
-
-    def _start_later(self) -> None:
-        """Start the process that did not start, unless that was tried just now."""
-        if not self._is_closed and time.monotonic() - self._ended > PAUSE:
-            self._is_busy = True
-            threading.Thread(target=self._replace, args=(None,), daemon=True).start()
 
     def close(self) -> None:
         """End the process for good."""
-        self._is_closed = True
-        child, self._child = self._child, None
+        with self._changed:
+            self._is_closed = True
+            child, self._child = self._child, None
         if child is not None:
             child.end(patience=0)
 
@@ -341,5 +251,14 @@ class ComponentProcess:
         )
 
 
-def _unloadable(name: str, problem: str) -> StartError:
-    return StartError(f"The component {name} does not load: {problem}.", code=ExitCode.MODEL)
+def _later(pause: float, reference: "weakref.ref[ComponentProcess]") -> None:
+    """Start the class again after a pause, unless nobody uses the component any more."""
+
+    def again() -> None:
+        component = reference()
+        if component is not None:
+            component._replace(None, min(2 * pause, LONGEST_PAUSE))
+
+    timer = threading.Timer(pause, again)
+    timer.daemon = True
+    timer.start()

@@ -31,13 +31,14 @@ def send(channel: socket.socket, header: dict[str, Any], value: object = None) -
         TimeoutError: it does not read, for as long as the channel's timeout.
         TypeError: the header or the value is neither JSON nor an array of numbers.
     """
-    content = b""
+    content: bytes | bytearray | memoryview = b""
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
         value = np.ascontiguousarray(value)
-        content = value.tobytes()
+        # The bytes themselves: a copy would take the memory of the array once more.
+        content = value.reshape(-1).view(np.uint8).data if value.size else b""
         described: dict[str, Any] = {"dtype": value.dtype.str, "shape": value.shape}
     elif isinstance(value, bytes | bytearray | memoryview):
-        content = bytes(value)
+        content = value
         described = {"bytes": True}
     else:
         described = {"json": value}
@@ -52,18 +53,20 @@ def send(channel: socket.socket, header: dict[str, Any], value: object = None) -
         raise WireError from error
 
 
-def receive(channel: socket.socket, *, deadline: float | None = None) -> dict[str, Any]:
+def receive(
+    channel: socket.socket, *, deadline: float | None = None, most: int = MOST_BYTES
+) -> dict[str, Any]:
     """Return the next message; its `value` is an array, bytes or JSON again.
 
-    `deadline` is a time of `time.monotonic`.
+    `deadline` is a time of `time.monotonic`, `most` the limit of its bytes.
 
     Raises:
         WireError: the other side is gone, or sent something else.
         TimeoutError: the deadline has passed.
     """
     lengths = _LENGTHS.unpack(_exactly(channel, _LENGTHS.size, deadline))
-    if sum(lengths) > MOST_BYTES:
-        raise WireError(f"its message has {sum(lengths)} bytes; at most {MOST_BYTES} are allowed")
+    if sum(lengths) > most:
+        raise WireError(f"its message has {sum(lengths)} bytes; at most {most} are allowed")
     text, content = (_exactly(channel, length, deadline) for length in lengths)
     try:
         message: dict[str, Any] = orjson.loads(text)

@@ -1,10 +1,12 @@
-"""The process of a custom component: `python -m mlops_pipeline.serving.custom.worker FD FOLDER`.
+"""The process of a component: `python -m mlops_pipeline.serving.custom.worker FD FOLDER SCRATCH`.
 
-It answers one request after another on the socket FD. Standard input is a pipe that the server
-holds: if it ends, this process ends too, also in the middle of a request.
+It answers one request after another on the socket FD. SCRATCH is its working directory. Standard
+input is a pipe that the server holds: if it ends, this process ends too, with all that it has
+started, also in the middle of a request.
 """
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -16,7 +18,8 @@ def main() -> int:
     channel, folder = socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])
     _end_with_the_server()
     sys.dont_write_bytecode = True
-    os.chdir(folder)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # Of what the class starts, too.
+    os.chdir(sys.argv[3])
     # The component's own packages come first, also its numpy: so nothing may be imported before.
     sys.path[:0] = [str(folder), str(folder / "site-packages")]
     from mlops_pipeline.serving.custom.host import answer_all
@@ -33,6 +36,8 @@ def _end_with_the_server() -> None:
 
     def watch() -> None:
         os.read(pipe, 1)
+        if os.getpgrp() == os.getpid():  # The group is ours: so the server starts it.
+            os.killpg(0, signal.SIGKILL)
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -13,7 +13,8 @@ import numpy as np
 from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.batching import DEADLINE
 from mlops_pipeline.serving.columns import ordered
-from mlops_pipeline.serving.custom.process import Call, ComponentProcess
+from mlops_pipeline.serving.custom.calls import Call
+from mlops_pipeline.serving.custom.process import ComponentProcess
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model
@@ -55,6 +56,12 @@ async def _asked(component: ComponentProcess, kind: str, value: object) -> objec
     value = found.value
     if found.names is not None and isinstance(value, np.ndarray | list):
         rows = value.tolist() if isinstance(value, np.ndarray) else value
+        if any(type(row) is not list or len(row) != len(found.names) for row in rows):
+            raise RequestError(
+                "UNWRITABLE",
+                f"the model names {len(found.names)} columns, but its answer has others",
+                status=500,
+            )
         return [dict(zip(found.names, row, strict=True)) for row in rows]
     return listed(value) if isinstance(value, np.ndarray) else value
 

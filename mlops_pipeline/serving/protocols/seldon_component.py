@@ -9,7 +9,6 @@ python/seldon_core/utils.py of seldon-core 1.17.1
 
 import base64
 import binascii
-import time
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,14 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.batching import DEADLINE
-from mlops_pipeline.serving.columns import ordered
-from mlops_pipeline.serving.custom.process import Answered, Call, ComponentProcess
+from mlops_pipeline.serving.columns import ordered, ordered_lists
+from mlops_pipeline.serving.custom import rows as calling
+from mlops_pipeline.serving.custom.calls import Answered, Call
+from mlops_pipeline.serving.custom.process import NOT_IMPLEMENTED, ComponentProcess
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forms import unwrap_form
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import conform
+from mlops_pipeline.serving.models import EXACT, conform
 from mlops_pipeline.serving.payloads import find_one, listed, numbers, parse_object
 from mlops_pipeline.serving.protocols.seldon import (
     Unit,
@@ -32,7 +33,6 @@ from mlops_pipeline.serving.protocols.seldon import (
 )
 
 _KINDS = ("data", "jsonData", "strData", "binData")
-_HEALTH_SECONDS = 1.0
 
 
 async def predictions(unit: Unit, request: Request) -> Answer:
@@ -55,6 +55,8 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     """
     message = MessageToDict(request)
     _, document = await _answered(unit, message, None)
+    calling.check_status(document)
+    _check_digits(document)
     response = pb.SeldonMessage()
     try:
         ParseDict(_plain(document), response, ignore_unknown_fields=True)
@@ -65,26 +67,6 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     return response
 
 
-async def health(unit: Unit, process: ComponentProcess) -> object:
-    """Return what `health_status` of the class says; None if it has none or is busy.
-
-    Raises:
-        RequestError: it raised something, or the class is not loaded; the status is 503.
-    """
-    if process.problem:
-        raise RequestError("NOT_RUNNING", process.problem, status=503)
-    if not process.facts.has_health:
-        return None
-    call, deadline = Call(None, method="health"), time.monotonic() + _HEALTH_SECONDS
-    try:
-        found = await process.ask(call, deadline=deadline)
-    except RequestError as error:
-        if error.reason in ("LATE", "TOO_BUSY"):
-            return None
-        raise RequestError(error.reason, error.sentence, status=503) from error
-    return None if isinstance(found.value, bytes) else _plain(found.value)
-
-
 async def _answered(
     unit: Unit, message: dict[str, Any], body: bytes | None, *, puid: str = ""
 ) -> tuple[int, dict[str, Any]]:
@@ -93,9 +75,13 @@ async def _answered(
     assert process is not None
     meta = answer_meta(unit, message.get("meta"), puid=puid)
     if process.facts.has_raw:
-        message["meta"] = {**(message.get("meta") or {}), "puid": meta["puid"]}
-        found = await process.ask(Call(message, method="raw"), deadline=DEADLINE.get())
-        return _raw(found, meta)
+        told = {**message, "meta": {**(message.get("meta") or {}), "puid": meta["puid"]}}
+        try:
+            found = await process.ask(Call(told, method="raw"), deadline=DEADLINE.get())
+            return _raw(unit, found, meta)
+        except RequestError as error:
+            if error.reason != NOT_IMPLEMENTED:
+                raise
     kind = find_one(message, _KINDS, where="the body")
     if kind is None:
         raise RequestError("NO_DATA", f"the body must have one of {', '.join(_KINDS)}")
@@ -105,7 +91,7 @@ async def _answered(
     # As Seldon's wrapper: numbers in an answer to something else than `data` are a tensor.
     is_tensor = kind != "data" or (type(payload) is dict and payload.get("tensor") is not None)
     found = await _ask(unit, process, kind, payload, body, asked)
-    _add_to(meta, found, before=given.get("metrics"))
+    _add_to(unit, meta, found, before=given.get("metrics"))
     return 200, {**_payload(unit, found, is_tensor=is_tensor), "meta": meta}
 
 
@@ -122,15 +108,16 @@ async def _ask(
     names: tuple[str, ...] = ()
     if kind == "data":
         value, names = _features(unit, value, body)
-        if model.default.batch.rows > 1 and isinstance(value, np.ndarray):
+        shares = model.default.batch.rows > 1 and not (meta.get("tags") or meta.get("metrics"))
+        # The class gets the names and the meta of all who share a call: nobody's own.
+        if shares and names == model.default.columns and isinstance(value, np.ndarray):
             scores = await model.predict(model.default, value)
-            columns = process.facts.class_names if scores[0][1].ndim > 1 else None
-            return Answered(scores[0][1], columns, scores.tags, tuple(scores.metrics))
+            return Answered(scores[0][1], scores.columns, scores.tags, tuple(scores.metrics))
     elif kind == "binData":
         value = _bytes(value)
     elif kind == "strData" and type(value) is not str:
         raise RequestError("WRONG_TYPE", "strData must be a string")
-    call = Call(value, names=names, meta=meta)
+    call = Call(value, names=names, meta=meta, are_rows=kind == "data")
     return await process.ask(call, deadline=DEADLINE.get())
 
 
@@ -162,8 +149,8 @@ def _features(unit: Unit, data: Any, body: bytes | None) -> tuple[Any, tuple[str
         rows = ordered(signature, names, rows) if names else rows
         if signature.row_shape is not None:
             rows = conform(signature, rows)
-    elif type(names) is not list or not all(type(name) is str for name in names):
-        raise RequestError("WRONG_NAMES", "data.names must be a list of strings")
+    elif names:
+        rows = ordered_lists(signature, names, rows)
     return rows, signature.columns or tuple(names)
 
 
@@ -203,22 +190,46 @@ def _names(unit: Unit, found: Answered) -> list[str]:
     return column_names(unit, value if isinstance(value, np.ndarray) else np.array(value, object))
 
 
-def _add_to(meta: dict[str, Any], found: Answered, *, before: object = None) -> None:
-    """Add the tags and the metrics of the class to an answer's meta; ours have precedence."""
-    meta["tags"] = {**found.tags, **meta["tags"]}
+def _add_to(unit: Unit, meta: dict[str, Any], found: Answered, *, before: object = None) -> None:
+    """Add the tags and the metrics of the class to an answer's meta.
+
+    Our tags have precedence over the class's, and these over the request's.
+    """
+    meta["tags"] = {**meta["tags"], **found.tags, **unit.tags}
     metrics = [*(before if type(before) is list else []), *found.metrics]
     if metrics:
         meta["metrics"] = metrics
 
 
-def _raw(found: Answered, meta: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def _raw(unit: Unit, found: Answered, meta: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Return the status and the message of `predict_raw`, with our tags and path added."""
     message = dict(found.value)
-    _add_to(meta, found)
+    _add_to(unit, meta, found)
     message["meta"] = {**(message.get("meta") or {}), **meta}
-    status = message.get("status")
-    code = status.get("code") if type(status) is dict else None
-    return code if type(code) is int and 200 <= code < 600 else 200, message
+    return calling.status_of(message), message
+
+
+def _check_digits(document: Any) -> None:
+    """Require that the doubles of gRPC's messages can represent every whole number.
+
+    Raises:
+        RequestError: one of them is beyond 2^53.
+    """
+    waiting = [document]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
+        elif isinstance(one, np.ndarray) and one.dtype.kind in "iu" and one.size:
+            waiting += [one.max().item(), one.min().item()]
+        elif type(one) is int and abs(one) > EXACT:
+            raise RequestError(
+                "TOO_LONG",
+                "the class returns whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
+                "represent; use REST",
+            )
 
 
 def _plain(document: Any) -> Any:

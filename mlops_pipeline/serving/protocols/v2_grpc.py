@@ -140,7 +140,7 @@ def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         RequestError: another model or version.
     """
     check_name(model, request.name, request.version)
-    return pb.ModelReadyResponse(ready=True)
+    return pb.ModelReadyResponse(ready=model.is_ready())
 
 
 def metadata(model: Model, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
