@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from mlops_pipeline.serving import bare
-from mlops_pipeline.serving.custom import folder, options, wire
+from mlops_pipeline.serving.custom import folder, options, seldon_names, wire
 from mlops_pipeline.serving.custom.answers import ComponentError
 from mlops_pipeline.serving.custom.component import Component, Guard
 from mlops_pipeline.serving.custom.metrics import MOST_SERIES, CustomMetrics
@@ -150,6 +150,43 @@ def test_invalid_tags_and_metrics_are_errors(answers: dict[str, Any], said: str)
     assert caught.value.status == 500
 
 
+def test_a_metric_that_is_not_finite_is_left_out_and_the_answer_is_kept() -> None:
+    metrics = [
+        {"key": "a", "type": "GAUGE", "value": float("nan")},
+        {"key": "b", "type": "GAUGE", "value": 1},
+    ]
+    component = Component(Model(metrics=metrics), Guard("Model", Path()))
+    assert [metric["key"] for metric in component.predict([[1]], [], {}).metrics] == ["b"]
+
+
+def test_the_labels_of_the_deployment_are_not_the_class_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SELDON_DEPLOYMENT_ID", "ours")
+    metrics = CustomMetrics()
+    tags = {"deployment_name": "another", "kind": "red"}
+    metrics.add([{"key": "a", "type": "GAUGE", "value": 1, "tags": tags}])
+    ((sample,),) = [family.samples for family in metrics.collect()]
+    assert (sample.labels["deployment_name"], sample.labels["kind"]) == ("ours", "red")
+
+
+def test_only_seldon_s_own_errors_choose_their_status(capfd: pytest.CaptureFixture[str]) -> None:
+    class OfAnotherServiceError(Exception):
+        status_code = 404
+
+    class Failing(Model):
+        def predict(self, X: Any, names: Any) -> Any:
+            raise X
+
+    def status_of(error: Exception) -> int:
+        with pytest.raises(ComponentError) as caught:
+            Component(Failing(), Guard("Failing", Path())).predict(error, [], {})
+        return caught.value.status
+
+    assert status_of(seldon_names.SeldonMicroserviceException("no", status_code=404)) == 404
+    assert capfd.readouterr().err == ""
+    assert status_of(OfAnotherServiceError("a fault")) == 500
+    assert "OfAnotherServiceError: a fault" in capfd.readouterr().err  # With its traceback.
+
+
 def test_metrics_are_added_up_in_prometheus_types() -> None:
     registry, metrics = CollectorRegistry(), CustomMetrics()
     registry.register(metrics)
@@ -168,6 +205,8 @@ def test_metrics_are_added_up_in_prometheus_types() -> None:
         for sample in family.samples
     }
     assert values["seen_total", None] == 3.5
+    metrics.add([{"key": "seen_total", "type": "COUNTER", "value": 1}])
+    assert "seen_total_total" not in generate_latest(registry).decode()
     assert values["level", None] == 2.5
     assert (values["took_sum", None], values["took_count", None]) == (3.5, 2)
     assert values["took_bucket", "+Inf"] == 2

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -292,6 +293,44 @@ def test_a_request_waits_for_its_turn_only_so_long(
 
     with loaded(folder, timeout=0.5) as model:
         run(model, using)
+
+
+def test_the_last_of_many_requests_waits_no_longer_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "PATIENCE", 0.6)
+    folder = write(tmp_path, FAILING, name="Failing")
+
+    async def using(caller: Caller) -> None:
+        async def timed(number: int) -> tuple[str, float]:
+            begin = time.monotonic()
+            _, answer = await caller.post(_data(3, number))
+            return answer["status"]["reason"], time.monotonic() - begin
+
+        answers = await asyncio.gather(*(timed(n) for n in range(40)))
+        assert {reason for reason, _ in answers[1:]} == {"LATE"}
+        assert max(seconds for _, seconds in answers[1:]) < 1.2
+
+    with loaded(folder, timeout=2) as model:
+        run(model, using)
+
+
+def test_a_process_that_is_closed_while_it_is_replaced_leaves_none(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path, "import time\ntime.sleep(0.5)\n" + textwrap.dedent(FAILING), name="Failing"
+    )
+    with loaded(folder) as model:
+        component = model.default.component
+        assert component is not None
+        _kill(component)
+        assert "is being loaded again" in component.problem
+        component.close()
+        end = time.monotonic() + 10
+        while not component.is_free():
+            assert time.monotonic() < end
+            threading.Event().wait(0.02)
+        assert component._child is None
+        assert "is closed" in component.problem
 
 
 def test_the_process_ends_with_the_server(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_python_function_is_loaded_by_mlflow_in_a_process_of_its_own(tmp_path:
         pip_requirements=["numpy"],
         signature=ModelSignature(inputs=Schema(columns)),
     )
-    model = load(folder)
+    model = load(folder, xtype="dataframe", method="predict")
     component = model.default.component
     assert component is not None
     assert model.default.columns == ("a", "b", "kind")
@@ -216,6 +216,10 @@ def test_a_python_function_is_loaded_by_mlflow_in_a_process_of_its_own(tmp_path:
         record = {"a": 1, "b": 2.5, "kind": "x"}
         status, answer = await caller.post({"dataframe_records": [record]}, "/invocations")
         assert (status, answer) == (200, {"predictions": [{"sum": 3.5, "kind": "x"}]})
+        short = {"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}
+        for document in ({"data": {"ndarray": [[1, 2.5]]}}, short):
+            path = "/invocations" if "data" not in document else "/api/v1.0/predictions"
+            assert (await caller.post(document, path))[0] == 400
         for wrong, said in (
             ({**record, "a": "one"}, "the column 'a' must be int64"),
             ({**record, "a": 1.5}, "the column 'a' must be int64: a number is not whole"),
@@ -228,6 +232,38 @@ def test_a_python_function_is_loaded_by_mlflow_in_a_process_of_its_own(tmp_path:
         run(model, using)
     finally:
         component.close()
-    (folder / "requirements.txt").write_text("numpy==1.0\nnowhere==2\n")
-    with pytest.raises(StartError, match=r"numpy 1.0 is required, but .*; nowhere 2 is not inst"):
+    (folder / "requirements.txt").write_bytes(b"# \xe9\nnumpy==1\nnowhere==2\n")
+    with pytest.raises(StartError, match=r"numpy 1 is required, but .*; nowhere 2 is not inst"):
         load(folder)
+
+
+@pytest.mark.embedded
+def test_tensors_and_booleans_have_the_type_of_the_signature_or_are_refused() -> None:
+    pytest.importorskip("mlflow.pyfunc")
+    from mlops_pipeline.serving.custom import pyfunc
+
+    pandas: Any = importlib.import_module("pandas")
+
+    class Given:
+        def predict(self, given: Any) -> Any:
+            return given
+
+    one = pyfunc.PyFunc()
+    one.model, one.columns, one.required, one.types = Given(), [], [], []
+    one.tensors = {None: np.dtype("float32")}
+    assert one.predict(np.array([[1.0, 2.0]]), []).dtype == np.float32
+    one.tensors = {"x": np.dtype("int64"), "y": np.dtype("float32")}
+    found = one.predict({"inputs": {"x": [1.0], "y": [1]}}, [])
+    assert [found[name].dtype.name for name in "xy"] == ["int64", "float32"]
+    with pytest.raises(pyfunc.PayloadError, match="x must be int64: a number is not of this type"):
+        one.predict({"inputs": {"x": [1.5], "y": [1]}}, [])
+    one.tensors, one.columns, one.types = {}, ["yes"], ["bool"]
+    for rows in ([["false"]], [[float("nan")]], [[2]]):
+        with pytest.raises(pyfunc.PayloadError, match="the column 'yes' must be bool"):
+            one.predict(np.array(rows, dtype=object), [])
+    assert one.predict(np.array([[True], [False]]), []).tolist() == [[True], [False]]
+    assert one.predict(pandas.DataFrame({"yes": [1, 0]}), []).tolist() == [[True], [False]]
+    with pytest.raises(pyfunc.PayloadError, match=r"expected 1 columns \('yes'\), got 2"):
+        one.predict(np.zeros((1, 2)), [])
+    with pytest.raises(ValueError, match="xtype must be ndarray or dataframe"):
+        pyfunc.PyFunc(xtype="list")
