@@ -26,6 +26,9 @@ from mlops_pipeline.serving.custom.folder import FOUND_BY as COMPONENT_FOUND_BY
 from mlops_pipeline.serving.custom.folder import find_version as find_component
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
+IMPLEMENTATION = "PREDICTIVE_UNIT_IMPLEMENTATION"
+"""A server's variable with its unit's implementation. Seldon's operator does not set it, but our
+manifests do: without it, the files of the folder say what loads them."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,8 @@ class Framework:
 
 
 def _found(names: Sequence[str]) -> Callable[[Path], int | None]:
-    """Return the function that looks for these files; with MLmodel beside them, MLflow's are."""
-
-    def find(folder: Path) -> int | None:
-        return 1 if find_file(folder, names) and not (folder / MLMODEL).is_file() else None
-
-    return find
+    """Return the function that looks for these files."""
+    return lambda folder: 1 if find_file(folder, names) else None
 
 
 SKLEARN = Framework(

@@ -31,16 +31,21 @@ _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 """Differences between scores of one row that rounding explains."""
 
 
-def verify(folder: Path, *, place: Place = Place.MACHINE) -> Manifest:
+def verify(
+    folder: Path, *, place: Place = Place.MACHINE, implementation: str | None = None
+) -> Manifest:
     """Return the manifest of the artifact in `folder`, after comparing every file with it.
 
-    In a pod, the folder may also contain a model without a manifest, which is described instead.
+    In a pod, the folder may also contain a model without a manifest, which is described instead, as
+    one of `implementation`.
 
     Raises:
         StartError: it does not match its manifest, with the files named; or there is no model.
     """
     try:
-        return artifact.verify(folder) if place is Place.MACHINE else describe(folder)
+        if place is Place.MACHINE:
+            return artifact.verify(folder)
+        return describe(folder, implementation)
     except artifact.ArtifactError as error:
         raise StartError(f"{error}", code=ExitCode.ARTIFACT) from error
 
