@@ -45,6 +45,12 @@ STATUS = {
 }
 
 
+def code_of(status: int) -> grpc.StatusCode:
+    """Return gRPC's code for an HTTP status; a class may choose any from 400 to 599."""
+    other = grpc.StatusCode.INTERNAL if status >= 500 else grpc.StatusCode.INVALID_ARGUMENT
+    return STATUS.get(status, other)
+
+
 @dataclass(frozen=True)
 class Operation:
     """How a service's method is answered."""
@@ -104,9 +110,7 @@ class Calls:
                 return await self._answer_large(operation, unit, content)
             return await operation.answer(unit, content)
         except RequestError as error:
-            other = grpc.StatusCode.INTERNAL if error.status >= 500 else STATUS[400]
-            code = STATUS.get(error.status, other)
-            details = error.sentence
+            code, details = code_of(error.status), error.sentence
         except Exception:
             logger.exception("Internal error in gRPC")
             code, details = grpc.StatusCode.INTERNAL, "internal server error"

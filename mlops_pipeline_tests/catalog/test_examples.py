@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from mlops_pipeline.catalog import saving, worker
+from mlops_pipeline.catalog import packages, saving, worker
 from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog
 from mlops_pipeline.catalog.spec import Dataset, InvalidSpecError, ModelSpec, TrainedModel
 from mlops_pipeline.serving import loading
@@ -281,6 +281,17 @@ def _wheel(folder: Path, *, version: str = "1.2") -> str:
         wheel.writestr(f"{info}/RECORD", f"tidings.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return f"tidings=={version} \\\n    --hash=sha256:{digest}\n"
+
+
+def test_without_pip_the_packages_of_a_component_are_refused_with_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "own.lock"
+    lock.write_text("tidings==1.2 --hash=sha256:00\n")
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"has no pip, .* Add it: `uv pip install --python .* pip"):
+        packages.install(lock, tmp_path, wheels=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.lock"]
 
 
 @pytest.mark.embedded

@@ -260,7 +260,9 @@ def test_a_large_request_is_answered_in_its_worker_thread(tmp_path: Path) -> Non
         run(model, using)
 
 
-def test_requests_behind_a_hanging_one_end_and_health_stays_fast(tmp_path: Path) -> None:
+def test_requests_behind_a_hanging_one_end_and_health_stays_fast(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = write(tmp_path, FAILING, name="Failing")
 
     async def using(caller: Caller) -> None:
@@ -269,10 +271,15 @@ def test_requests_behind_a_hanging_one_end_and_health_stays_fast(tmp_path: Path)
         await asyncio.sleep(0.1)
         assert (await caller.get("/health/status"))[0] == 200
         assert time.monotonic() - begin < 0.4
+        gone = asyncio.ensure_future(caller.post(_data(5, 0)))  # Would end the process.
+        await asyncio.sleep(0)
+        gone.cancel()
         statuses = [status for status, _ in await asyncio.gather(*hanging)]
         assert statuses == [504, 504]
         assert (await caller.post(_data(0, 1)))[0] == 200
         assert time.monotonic() - begin < 8
+        replaced = [line for line in caplog.messages if "is replaced" in line]
+        assert len(replaced) == 2, "nobody waited for the request that was cancelled"
 
     with loaded(folder, timeout=0.5) as model:
         run(model, using)

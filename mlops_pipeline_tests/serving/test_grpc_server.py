@@ -9,7 +9,7 @@ import pytest
 
 from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving.batching import Batcher
-from mlops_pipeline.serving.grpc_server import OPERATIONS, V2, Calls
+from mlops_pipeline.serving.grpc_server import OPERATIONS, V2, Calls, code_of
 from mlops_pipeline.serving.memory import LARGE, WORKERS, LargeRequests
 from mlops_pipeline.serving.models import ask
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature, toy_unit
@@ -73,3 +73,13 @@ def test_a_call_whose_deadline_passes_while_it_waits_is_not_computed(rows: int) 
         assert computed == [1]
 
     asyncio.run(asyncio.wait_for(work(), 20))
+
+
+def test_every_status_of_a_class_has_a_code() -> None:
+    found = {status: code_of(status).name for status in (404, 418, 500, 507)}
+    assert found == {
+        404: "NOT_FOUND",
+        418: "INVALID_ARGUMENT",
+        500: "INTERNAL",
+        507: "INTERNAL",
+    }

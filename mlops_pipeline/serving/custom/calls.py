@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+PAYLOADS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+"""Of MLflow's scoring protocol, which its python_function reads itself."""
+
 
 @dataclass(frozen=True)
 class Facts:

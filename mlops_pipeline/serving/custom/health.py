@@ -59,10 +59,10 @@ class Health:
             found = await self._process.ask(Call(None, method="health"), deadline=begin + SECONDS)
             self._said = None if isinstance(found.value, bytes) else found.value
             self._error = None
+            took = time.monotonic() - begin
+            self._next = time.monotonic() + (_SHARE * took if took > SECONDS / _SHARE else 0.0)
         except RequestError as error:
             if error.reason not in ("LATE", "TOO_BUSY"):
                 self._error = RequestError(error.reason, error.sentence, status=503)
         finally:
-            took = time.monotonic() - begin
-            self._next = time.monotonic() + (_SHARE * took if took > SECONDS / _SHARE else 0.0)
             self._asking = None

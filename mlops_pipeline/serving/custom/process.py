@@ -118,6 +118,9 @@ class ComponentProcess:
             if not done and not begun.is_set() and answering.cancel():
                 raise self._late(time.monotonic() - since)
             return await answering
+        except asyncio.CancelledError:
+            answering.cancel()  # Nobody waits any more: if it has not begun, it is not computed.
+            raise
         finally:
             self._waiting -= 1
 

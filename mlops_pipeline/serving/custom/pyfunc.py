@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mlops_pipeline.serving.custom.calls import PAYLOADS
 from mlops_pipeline.serving.custom.seldon_names import SeldonMicroserviceException
 
 mlflow: Any = importlib.import_module("mlflow")
@@ -26,7 +27,6 @@ _TYPES = {
     "boolean": "bool",
     "string": "str",
 }
-PAYLOADS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
 class PayloadError(SeldonMicroserviceException):

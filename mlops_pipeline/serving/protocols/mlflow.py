@@ -13,7 +13,7 @@ import numpy as np
 from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.batching import DEADLINE
 from mlops_pipeline.serving.columns import ordered
-from mlops_pipeline.serving.custom.calls import Call
+from mlops_pipeline.serving.custom.calls import PAYLOADS, Call
 from mlops_pipeline.serving.custom.process import ComponentProcess
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request, answer
@@ -24,7 +24,6 @@ from mlops_pipeline.serving.scores import Array
 
 error = failures.tensorflow
 PATH = "/invocations"
-PAYLOADS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
 async def invocations(model: Model, request: Request) -> Answer:
