@@ -8,6 +8,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mlops_pipeline.serving import frameworks
@@ -52,6 +53,7 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
     if not isinstance(again, bool):
         yield f"trains_reproducibly is {again!r}; allowed: True, False"
     yield from _of_example(spec.example, spec.dataset)
+    yield from _of_sources(spec.sources)
     # Without usable classes, the number of outputs is unknown.
     wanted = None if task_problems else spec.task.count_outputs(spec.dataset)
     yield from _of_output_names(spec.output_names, wanted)
@@ -64,6 +66,14 @@ def describe_name(name: object) -> str:
     return (
         f"name is {name!r}; use at most 31 lower-case letters, digits and _, starting with a letter"
     )
+
+
+def _of_sources(sources: object) -> Iterator[str]:
+    for source in _items(sources):
+        if not isinstance(source, Path):
+            yield f"sources has {source!r}; it must contain paths: Path(__file__).with_name(…)"
+        elif not source.exists():
+            yield f"sources has {str(source)!r}, which does not exist"
 
 
 def _of_output_names(names: object, wanted: tuple[int, str] | None) -> Iterator[str]:

@@ -37,7 +37,7 @@ class RegisteredModel:
         return self.spec.name
 
     def source_digest(self) -> str:
-        """Return the SHA-256 of the files that define the spec's functions.
+        """Return the SHA-256 of the files that define the spec's functions, and of its `sources`.
 
         Raises:
             ConfigurationError: one of them is not defined in a file.
@@ -45,7 +45,10 @@ class RegisteredModel:
         if (reason := self.describe_sources()) is not None:
             raise ConfigurationError(RefusedModel(self.name, self.source, reason).describe())
         files = sorted({str(_source_file(function)) for function in self._functions})
-        return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+        code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files))
+        for source in self.spec.sources:
+            code.update(_content(source))
+        return code.hexdigest()
 
     def describe_sources(self) -> str | None:
         """Return why changes in its functions cannot be detected, or None if they can."""
@@ -162,6 +165,25 @@ def _source_file(function: Callable[..., object]) -> Path | None:
         return Path(inspect.getfile(inspect.unwrap(function)))
     except TypeError:
         return None
+
+
+def _content(source: Path) -> bytes:
+    """Return the names and contents of a file, or of every file in a folder.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    try:
+        return b"".join(
+            path.relative_to(source.parent).as_posix().encode() + b"\0" + path.read_bytes()
+            for path in files
+            if path.is_file() and "__pycache__" not in path.parts
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"could not read the source {source} of a model: {error}"
+        ) from error
 
 
 def _placed(model: RegisteredModel, namespace: str) -> RegisteredModel:

@@ -1,18 +1,31 @@
 """Writes a trained model in its library's own format, and describes it: what `train` returns.
 
-These formats contain data and no code. Each function imports its library when it is called.
+These formats contain data and no code, except those of `save_python` and `save_mlflow`. Each
+function imports its library when it is called.
 """
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import TrainedModel
-from mlops_pipeline.serving.artifact import LIGHTGBM_FILES, ONNX_FILES, XGBOOST_FILES, Tensor
+from mlops_pipeline.serving.artifact import (
+    LIGHTGBM_FILES,
+    MLMODEL,
+    ONNX_FILES,
+    XGBOOST_FILES,
+    Manifest,
+    Tensor,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_NO_CACHES = shutil.ignore_patterns("__pycache__", ".*")
+_BATCH = 1024
+"""Rows that a custom component predicts at once, within its timeout."""
 
 
 def save_xgboost(model: Any, folder: Path) -> TrainedModel:
@@ -114,6 +127,118 @@ def save_onnx(
     served = [node for node in outputs.values() if not describe_unservable(node.type)]
     served.sort(key=lambda node: node.name != scores)
     return TrainedModel(predict or run, (_tensor(inputs[0]),), tuple(map(_tensor, served)))
+
+
+def save_python(
+    source: Path,
+    folder: Path,
+    *,
+    rows: "NDArray[Any]",
+    name: str = "",
+    parameters: Mapping[str, float | int | str | bool] | None = None,
+    requirements: Path | None = None,
+    wheels: Path | None = None,
+) -> TrainedModel:
+    """Write a class of Seldon's Python wrapper: its code, its packages and how it is called.
+
+    `source` is the .py file of the class, or a folder that is copied. Files that the class reads
+    must already be in `folder`, which is its working directory. `name` is `MODULE:CLASS`; by
+    default a file NAME.py has the class NAME. `parameters` are arguments of its constructor, which
+    the parameters of the server replace. `requirements` is a lock with hashes, whose packages are
+    installed into the artifact, from the folder `wheels` if it is given, otherwise by pip's usual
+    index.
+
+    `rows` [n, …] are one or more rows that it can answer. The class is started as the server starts
+    it, and predicts in that process.
+
+    Raises:
+        ValueError: the source is missing, or the lock is not exact.
+        CommandError: a package cannot be installed.
+        StartError: the class does not load.
+        RequestError: it does not answer the rows.
+    """
+    from mlops_pipeline.catalog import packages
+    from mlops_pipeline.serving.custom import folder as component
+    from mlops_pipeline.serving.python_loader import start
+
+    if not source.exists():
+        raise ValueError(f"the source of the component, {source}, does not exist")
+    if source.is_dir():
+        shutil.copytree(source, folder, ignore=_NO_CACHES, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(source, folder / source.name)
+    if requirements is not None:
+        packages.install(requirements, folder, wheels=wheels)
+    module, _, class_name = (name or f"{source.stem}:{source.stem}").partition(":")
+    environment = component.environment() if requirements else ""
+    written = component.Description(module, class_name, dict(parameters or {}), environment)
+    component.write(folder, written)
+    component.check_packages(folder, component.describe(folder))
+    return _of_component(start(folder, {}), rows)
+
+
+def save_mlflow(
+    source: Path, folder: Path, *, rows: "NDArray[Any]", method: str = ""
+) -> TrainedModel:
+    """Copy the folder of an MLflow model, and describe it as it is served.
+
+    `rows` [n, …] are one or more rows that it can answer. `method` is the answer of an estimator,
+    such as `predict_proba`, which a classifier needs for its evaluation; empty: as by MLflow.
+
+    Raises:
+        ValueError: it is not an MLflow model.
+        StartError: the model cannot be served.
+        RequestError: it does not answer the rows.
+    """
+    import numpy as np
+
+    from mlops_pipeline.serving import models
+    from mlops_pipeline.serving.mlflow_loader import load_mlflow
+    from mlops_pipeline.serving.scores import datatype_of
+
+    if not (source / MLMODEL).is_file():
+        raise ValueError(f"{source} is not an MLflow model: it has no {MLMODEL}")
+    shutil.copytree(source, folder, ignore=_NO_CACHES, dirs_exist_ok=True)
+    _, choose = load_mlflow(folder, Manifest("model", "mlflow", {}, (), ()))
+    served = choose({"method": method} if method else {})
+    if served.component is not None:
+        return _of_component(served.component, rows)
+    output = served.default_outputs[0]
+
+    def predict(given: "NDArray[Any]") -> "NDArray[Any]":
+        return models.predict(served, np.asarray(given), [output])[0][1]
+
+    answer = predict(rows)
+    inputs = Tensor(served.input, (-1, *np.shape(rows)[1:]), datatype_of(served.dtype))
+    described = Tensor(output, (-1, *answer.shape[1:]), datatype_of(answer.dtype))
+    return TrainedModel(predict, (inputs,), (described,))
+
+
+def _of_component(process: Any, rows: "NDArray[Any]") -> TrainedModel:
+    """Describe a component that runs by its answer to rows."""
+    import numpy as np
+
+    from mlops_pipeline.serving.custom import rows as calling
+    from mlops_pipeline.serving.scores import as_scores, datatype_of
+
+    def predict(given: "NDArray[Any]") -> "NDArray[Any]":
+        numbers = np.ascontiguousarray(given, dtype=np.float64)
+        parts = []
+        for begin in range(0, len(numbers), _BATCH):
+            part = numbers[begin : begin + _BATCH]
+            (answered,) = calling.answers(process, part, ())
+            parts.append(as_scores(answered, rows=len(part), output=calling.OUTPUT))
+        return np.concatenate(parts)
+
+    try:
+        answer = predict(rows)
+    except BaseException:
+        process.close()
+        raise
+    # Later, its process ends with the last reference to `predict`, after the evaluation.
+    inputs = Tensor("predict", (-1, *np.shape(rows)[1:]), "FP64")
+    output = Tensor(calling.OUTPUT, (-1, *answer.shape[1:]), datatype_of(answer.dtype))
+    return TrainedModel(predict, (inputs,), (output,))
 
 
 def _of_methods(model: Any, features: int, datatype: str) -> TrainedModel:

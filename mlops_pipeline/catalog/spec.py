@@ -209,6 +209,9 @@ class ModelSpec:
     """Timeout of a training in seconds."""
     output_names: tuple[str, ...] = ()
     """`data.names` of an answer; empty: `t:0`, `t:1` …"""
+    sources: tuple[Path, ...] = ()
+    """Further files and folders that the training uses, such as the code of a custom component: if
+    one of them changes, the model is trained again."""
     example: tuple[Any, ...] = ()
     """A row for `curl`; empty: the first row of the hold-out set."""
     trains_reproducibly: bool = False

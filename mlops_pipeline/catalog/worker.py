@@ -24,6 +24,7 @@ from mlops_pipeline.catalog import (
     describing_columns,
     evaluating,
     loaded,
+    packages,
     plotting,
     saving,
     tasks,
@@ -318,7 +319,7 @@ def fingerprint() -> str:
     """Return the SHA-256 of these files: the code of a job besides the model's own functions."""
     files = (
         *(__file__, describing.__file__, describing_columns.__file__, evaluating.__file__),
-        *(loaded.__file__, plotting.__file__, saving.__file__),
+        *(loaded.__file__, packages.__file__, plotting.__file__, saving.__file__),
         *(str(Path(schema.__file__).with_name(f"{name}.py")) for name in _SHARED),
         *sorted(map(str, Path(tasks.__file__).parent.glob("*.py"))),
     )

@@ -22,6 +22,8 @@ SAVED_MODEL = "saved_model.pb"
 XGBOOST_FILES = ("model.ubj", "model.json", "model.bst")
 LIGHTGBM_FILES = ("model.txt",)
 ONNX_FILES = ("model.onnx",)
+MLMODEL = "MLmodel"
+"""The description of an MLflow model, in its folder."""
 EXAMPLE = "example.json"
 """An optional file beside the model, with rows that the model can answer."""
 FORMAT = 1

@@ -25,13 +25,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mlops_pipeline.serving.batch_limits import BatchLimits
+from mlops_pipeline.serving.custom import rows
+from mlops_pipeline.serving.custom.process import PATIENCE
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Question, Scores, compute
+from mlops_pipeline.serving.models import Answers, Question, Scores, compute
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +133,11 @@ class Batcher:
         if threading.get_ident() != self._thread:
             return compute(question)
         limits = question.limits
+        component = question.signature.component
+        if component is not None:
+            if len(question.rows) >= limits.rows:
+                return await rows.compute(component, question, deadline=deadline)
+            deadline = min(deadline, now + PATIENCE)
         key = (question.signature.compute, question.names, limits, question.rows.shape[1:])
         group = self._groups.get(key)
         if group is None:
@@ -178,8 +186,9 @@ class Batcher:
             self._seconds[question.signature.compute] = known + _WEIGHT * (took - known)
 
     def _average(self, question: Question, *, unknown: float) -> float:
-        """Return the average seconds of a call of the question's model; `unknown` before one."""
-        return self._seconds.get(question.signature.compute, unknown)
+        """Return the average seconds of a call, `unknown` before one; of a component, ≥ `SLOW`."""
+        average = self._seconds.get(question.signature.compute, unknown)
+        return average if question.signature.component is None else max(average, SLOW)
 
     @contextmanager
     def arrival(self) -> Iterator[None]:
@@ -269,12 +278,12 @@ class Batcher:
         )
         work = self._answers
         if self._average(questions[0], unknown=SLOW) < SLOW:
-            if outcomes := self._together(questions):
+            if outcomes := self._together(batch):
                 self._finish(group, batch, outcomes)
                 return
-            work = self._one_by_one
+            work = partial(_one_by_one, self._call, self._clock)
         group.is_computing = True
-        computing = asyncio.get_running_loop().run_in_executor(self._worker, work, questions)
+        computing = asyncio.get_running_loop().run_in_executor(self._worker, work, batch)
         computing.add_done_callback(lambda done: self._finish(group, batch, done.result()))
 
     def _take(self, group: _Group) -> list[_Waiting]:
@@ -318,29 +327,42 @@ class Batcher:
         else:
             del self._groups[group.key]
 
-    def _answers(self, questions: Sequence[Question]) -> list[Outcome]:
-        """Return the scores or the error of each question; a call that fails is repeated."""
-        return self._together(questions) or self._one_by_one(questions)
+    def _answers(self, batch: Sequence[_Waiting]) -> list[Outcome]:
+        """Return the scores or the error of each request; a call that fails is repeated."""
+        return self._together(batch) or _one_by_one(self._call, self._clock, batch)
 
-    def _together(self, questions: Sequence[Question]) -> list[Outcome]:
-        """Return the outcome of each question by one call; nothing if several must be repeated."""
-        if len(questions) == 1:
-            return self._one_by_one(questions)
+    def _together(self, batch: Sequence[_Waiting]) -> list[Outcome]:
+        """Return the outcome of each request by one call; nothing if several must be repeated."""
+        if len(batch) == 1:
+            return _one_by_one(self._call, self._clock, batch)
+        questions = [one.question for one in batch]
         try:
             return list(_parts(questions, self._call(_joined(questions))))
         except Exception:
             logger.debug("Computing %d requests again, one by one", len(questions), exc_info=True)
             return []
 
-    def _one_by_one(self, questions: Sequence[Question]) -> list[Outcome]:
-        """Return the outcome of each question by a call of its own: only the one at fault fails."""
-        return [self._outcome(question) for question in questions]
 
-    def _outcome(self, question: Question) -> Outcome:
-        try:
-            return self._call(question)
-        except Exception as error:  # noqa: BLE001 - raised where its owner waits
-            return error
+def _one_by_one(
+    call: Callable[[Question], Scores], clock: Callable[[], float], batch: Sequence[_Waiting]
+) -> list[Outcome]:
+    """Return the outcome of each request by a call of its own: only the one at fault fails.
+
+    A request whose deadline has passed meanwhile is not computed: others may take long each.
+    """
+    outcomes: list[Outcome] = []
+    for one in batch:
+        now = clock()
+        is_late = bool(outcomes) and one.deadline < now
+        outcomes.append(_late(now - one.since) if is_late else _outcome(call, one.question))
+    return outcomes
+
+
+def _outcome(call: Callable[[Question], Scores], question: Question) -> Outcome:
+    try:
+        return call(question)
+    except Exception as error:  # noqa: BLE001 - raised where its owner waits
+        return error
 
 
 def _late(waited: float) -> RequestError:
@@ -368,7 +390,8 @@ def _parts(questions: Sequence[Question], scores: Scores) -> Iterator[Scores]:
     begin = 0
     for question in questions:
         end = begin + len(question.rows)
-        yield [(name, values[begin:end]) for name, values in scores]
+        parts = ((name, values[begin:end]) for name, values in scores)
+        yield Answers(parts).like(scores)
         begin = end
 
 

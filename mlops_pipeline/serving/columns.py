@@ -31,18 +31,45 @@ def ordered(
         raise RequestError("WRONG_NAMES", f"{where}: it must be a list of strings")
     if rows.ndim != 2:
         return rows
+    order = _order(signature, names, rows.shape[1], where)
+    return rows if order is None else rows[:, order]
+
+
+def ordered_lists(
+    signature: Signature, names: object, rows: list[Any], *, where: str = "data.names"
+) -> list[Any]:
+    """Do the same with rows that are not only numbers, each a list.
+
+    Raises:
+        RequestError: as `ordered`; or the rows have different lengths.
+    """
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise RequestError("WRONG_NAMES", f"{where}: it must be a list of strings")
+    if not rows or not all(type(row) is list for row in rows):
+        return rows
+    if len(set(map(len, rows))) > 1:
+        raise RequestError("RAGGED", f"the rows have different lengths, but {where} has one order")
+    order = _order(signature, names, len(rows[0]), where)
+    return rows if order is None else [[row[index] for index in order] for row in rows]
+
+
+def _order(signature: Signature, names: list[str], width: int, where: str) -> list[int] | None:
+    """Return the index of each of the model's columns; None if rows are in its order.
+
+    Raises:
+        RequestError: these are not the names of the model's columns, or not one for each column.
+    """
     known = signature.columns
-    if len(names) != rows.shape[1]:
+    if len(names) != width:
         model = f"; the model's columns are {_listed(known)}" if known else ""
         raise RequestError(
             "WRONG_NAMES",
-            f"{where}: expected {rows.shape[1]} names, one for each column, got "
-            f"{len(names)}{model}",
+            f"{where}: expected {width} names, one for each column, got {len(names)}{model}",
         )
     if not known or names == list(known) or names == [f"t:{i}" for i in range(len(names))]:
-        return rows
+        return None
     _check_names(known, names, where)
-    return rows[:, [names.index(name) for name in known]]
+    return [names.index(name) for name in known]
 
 
 def _check_names(known: Sequence[str], names: Sequence[str], where: str) -> None:

@@ -32,4 +32,6 @@ def tensorflow(failure: RequestError) -> Answer:
 def of_path(path: str) -> Failure:
     """Return the error format of the protocol that `path` belongs to."""
     first = path.split("/", 2)[1:2]
-    return {"v1": tensorflow, "v2": v2}.get(first[0] if first else "", seldon)
+    return {"v1": tensorflow, "v2": v2, "invocations": tensorflow}.get(
+        first[0] if first else "", seldon
+    )

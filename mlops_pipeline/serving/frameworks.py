@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlops_pipeline.serving.artifact import (
     LIGHTGBM_FILES,
+    MLMODEL,
     ONNX_FILES,
     SAVED_MODEL,
     SKLEARN_FILES,
@@ -21,9 +22,14 @@ from mlops_pipeline.serving.artifact import (
     find_file,
     saved_models,
 )
+from mlops_pipeline.serving.custom.folder import FOUND_BY as COMPONENT_FOUND_BY
+from mlops_pipeline.serving.custom.folder import find_version as find_component
 from mlops_pipeline.serving.schema import ARRAY, FORMS
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
+IMPLEMENTATION = "PREDICTIVE_UNIT_IMPLEMENTATION"
+"""A server's variable with its unit's implementation. Seldon's operator does not set it, but our
+manifests do: without it, the files of the folder say what loads them."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,8 @@ class Framework:
 
 
 def _found(names: Sequence[str]) -> Callable[[Path], int | None]:
-    return lambda folder: None if find_file(folder, names) is None else 1
+    """Return the function that looks for these files."""
+    return lambda folder: 1 if find_file(folder, names) else None
 
 
 def _find_unexported(folder: Path) -> str | None:
@@ -198,7 +205,29 @@ ONNX = Framework(
     extra="onnx",
     resources=_SMALL,
 )
-_OWN = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX)
+PYTHON = Framework(
+    name="python",
+    implementation="PYTHON_SERVER",
+    title="Python component",
+    icon="python",
+    loader="mlops_pipeline.serving.python_loader:load_python",
+    find=find_component,
+    found_by=COMPONENT_FOUND_BY,
+    libraries=("numpy",),
+)
+MLFLOW = Framework(
+    name="mlflow",
+    implementation="MLFLOW_SERVER",
+    title="MLflow",
+    icon="mlflow",
+    is_upstream=True,
+    loader="mlops_pipeline.serving.mlflow_loader:load_mlflow",
+    find=lambda folder: 1 if (folder / MLMODEL).is_file() else None,
+    found_by=MLMODEL,
+    libraries=("mlflow-skinny", "mlflow", "scikit-learn", "numpy"),
+    extra="mlflow",
+)
+_OWN = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX, MLFLOW, PYTHON)
 FORWARDER = SKLEARN.implementation
 """The implementation whose image also forwards requests to a server behind it."""
 

@@ -19,7 +19,12 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.grpc_port import bound_server
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.protocols import seldon_grpc, tensorflow_grpc, v2_grpc
+from mlops_pipeline.serving.protocols import (
+    seldon_component,
+    seldon_grpc,
+    tensorflow_grpc,
+    v2_grpc,
+)
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.protocols.v2 import EXTENSIONS, NO_REPOSITORY, same_model
 from mlops_pipeline.serving.settings import Place, ServerSettings
@@ -49,6 +54,12 @@ _OF_REASON = {
     NO_REPOSITORY: grpc.StatusCode.UNIMPLEMENTED,
 }
 """An error's reason → its status, where that of other servers is not the equivalent of HTTP's."""
+
+
+def code_of(status: int) -> grpc.StatusCode:
+    """Return gRPC's code for an HTTP status; a class may choose any from 400 to 599."""
+    other = grpc.StatusCode.INTERNAL if status >= 500 else grpc.StatusCode.INVALID_ARGUMENT
+    return STATUS.get(status, other)
 
 
 @dataclass(frozen=True)
@@ -121,10 +132,7 @@ class Calls:
                 return await self._answer_large(operation, unit, content)
             return await operation.answer(unit, content)
         except RequestError as error:
-            code = _OF_REASON.get(error.reason) or STATUS.get(
-                error.status, grpc.StatusCode.INVALID_ARGUMENT
-            )
-            details = error.sentence
+            code, details = _OF_REASON.get(error.reason) or code_of(error.status), error.sentence
         except Exception:
             logger.exception("Internal error in gRPC")
             code, details = grpc.StatusCode.INTERNAL, "internal server error"
@@ -182,6 +190,12 @@ async def _refuse_examples(unit: Unit, request: object) -> Message:
     )
 
 
+async def _predict(unit: Unit, request: pb.SeldonMessage) -> Message:
+    if unit.model.default.component is not None:
+        return await seldon_component.predict(unit, request)
+    return await seldon_grpc.predict(unit, request)
+
+
 async def _refuse_repository(unit: Unit, request: object) -> Message:
     raise same_model()
 
@@ -197,7 +211,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "RepositoryModelUnload": Operation(Empty, _refuse_repository),
     },
     "seldon.protos.Model": {
-        "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
+        "Predict": Operation(pb.SeldonMessage, _predict),
         "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback)),
         "Metadata": Operation(Empty, _described(seldon_grpc.model_metadata)),
     },
@@ -206,7 +220,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback))
     },
     "seldon.protos.Seldon": {
-        "Predict": Operation(pb.SeldonMessage, seldon_grpc.predict),
+        "Predict": Operation(pb.SeldonMessage, _predict),
         "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback)),
         "ModelMetadata": Operation(
             pb.SeldonModelMetadataRequest, _described(seldon_grpc.model_metadata)
@@ -268,13 +282,17 @@ class GrpcServer:
         """Return V2's answers without a model; the requests are empty and not parsed."""
         answers: Mapping[str, Callable[[], Message]] = {
             "ServerLive": lambda: v2.ServerLiveResponse(live=True),
-            "ServerReady": lambda: v2.ServerReadyResponse(ready=self._calls.unit is not None),
+            "ServerReady": lambda: v2.ServerReadyResponse(ready=self._is_ready()),
             "ServerMetadata": lambda: v2.ServerMetadataResponse(
                 name=SERVER, version=VERSION, extensions=EXTENSIONS
             ),
         }
         handlers = {method: _always(answer) for method, answer in answers.items()}
         return grpc.method_handlers_generic_handler(V2, handlers)
+
+    def _is_ready(self) -> bool:
+        """Say whether the model is loaded, also the class of a custom component."""
+        return self._calls.unit is not None and self._calls.unit.model.is_ready()
 
     async def stop(self) -> None:
         """Refuse new calls and finish the current ones."""

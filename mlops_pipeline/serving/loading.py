@@ -19,6 +19,7 @@ from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.bare import describe
 from mlops_pipeline.serving.batch_limits import ALONE
 from mlops_pipeline.serving.cells import another_row, read_cells
+from mlops_pipeline.serving.custom.rows import answers
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
 from mlops_pipeline.serving.schema import ARRAY, Schema, shown_some
@@ -32,16 +33,21 @@ _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 """Differences between scores of one row that rounding explains."""
 
 
-def verify(folder: Path, *, place: Place = Place.MACHINE) -> Manifest:
+def verify(
+    folder: Path, *, place: Place = Place.MACHINE, implementation: str | None = None
+) -> Manifest:
     """Return the manifest of the artifact in `folder`, after comparing every file with it.
 
-    In a pod, the folder may also contain a model without a manifest, which is described instead.
+    In a pod, the folder may also contain a model without a manifest, which is described instead, as
+    one of `implementation`.
 
     Raises:
         StartError: it does not match its manifest, with the files named; or there is no model.
     """
     try:
-        return artifact.verify(folder) if place is Place.MACHINE else describe(folder)
+        if place is Place.MACHINE:
+            return artifact.verify(folder)
+        return describe(folder, implementation)
     except artifact.ArtifactError as error:
         raise StartError(f"{error}", code=ExitCode.ARTIFACT) from error
 
@@ -188,6 +194,8 @@ def warm(model: Model) -> Model:
     Raises:
         StartError: the model does not answer its example, or no protocol can write its answer.
     """
+    if model.default.component is not None and not model.default.is_rowwise:
+        return _warm_component(model)
     example = _conforming_example(model)
     reason = "its rows may have any shape"
     for rows in (example,) if example is not None else _guesses(model.default):
@@ -212,6 +220,26 @@ def warm(model: Model) -> Model:
         *(model.name, artifact.EXAMPLE, reason),
     )
     return _without_batching(model)
+
+
+def _warm_component(model: Model) -> Model:
+    """Send the example to a custom component, once, and nothing else: it may count its requests.
+
+    Raises:
+        StartError: it gives no answer.
+    """
+    example, component = _conforming_example(model), model.default.component
+    if example is None or component is None:
+        return model
+    try:
+        answers(component, example, ())
+    except RequestError as error:
+        raise StartError(
+            f"The component {model.name} loads, but does not answer its example: "
+            f"{error.sentence}. It was trained with {_versions(model.manifest)}.",
+            code=ExitCode.MODEL,
+        ) from error
+    return model
 
 
 def _without_batching(model: Model) -> Model:

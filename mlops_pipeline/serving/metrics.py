@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 
+from mlops_pipeline.serving.custom.metrics import CustomMetrics
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Handler, Request
 
@@ -48,6 +49,11 @@ class Metrics:
         self._rows.observe(rows)
         for seconds in waits:
             self._waits.observe(seconds)
+
+    def collect(self, custom: CustomMetrics) -> None:
+        """Expose the metrics of a custom component too, from now on."""
+        custom.clear()
+        self._registry.register(custom)
 
     def counted(self, protocol: str) -> Callable[[Handler], Handler]:
         """Return a decorator that counts and times a handler under `protocol`."""

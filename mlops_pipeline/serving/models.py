@@ -1,8 +1,8 @@
 """A loaded model for the protocols: signatures that turn rows of numbers into scores."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,11 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.schema import TEXT, Schema
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
 from mlops_pipeline.serving.settings import Parameter
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.custom.process import ComponentProcess
+
+T = TypeVar("T")
 
 EXACT = (1 << 53) - 1
 """Largest whole number that a 64-bit float represents uniquely."""
@@ -65,6 +70,9 @@ class Signature:
     """If the model has several inputs: each of them. Rows are of arrays (see `serving.several`)."""
     batch: BatchLimits = ALONE
     """Which requests may share a call. `Model.for_unit` and the warm-up set it."""
+    component: "ComponentProcess | None" = None
+    """The process of a custom component, which `compute` calls: it may take seconds, so it is never
+    called in the event loop. Seldon's protocol passes requests to it as they are."""
 
     def of_input(self, one: Input) -> "Signature":
         """Return a signature whose only input is one of several; it must not be computed."""
@@ -96,7 +104,23 @@ class Signature:
         return f"it has {', '.join(self.outputs)}{''.join(refused)}"
 
 
-Scores = list[tuple[str, Array]]
+class Answers(list[T]):
+    """Answers of a model, and what it adds to `meta` of Seldon's answer."""
+
+    def __init__(self, answers: Iterable[T] = ()) -> None:
+        super().__init__(answers)
+        self.tags: Mapping[str, Any] = {}
+        self.metrics: Sequence[Mapping[str, Any]] = ()
+        self.columns: tuple[str, ...] | None = None
+        """Names of the columns, if the answer itself has them."""
+
+    def like(self, other: "Answers[Any]") -> "Answers[T]":
+        """Return these answers with what `other` adds."""
+        self.tags, self.metrics, self.columns = other.tags, other.metrics, other.columns
+        return self
+
+
+Scores = Answers[tuple[str, Array]]
 """(name of an output, its values [n, …]) in the requested order."""
 
 
@@ -162,6 +186,10 @@ class Model:
     def version_names(self) -> tuple[str, ...]:
         """Every version that a request may name: the digest, its number, the folder's number."""
         return tuple(dict.fromkeys((self.version_name, str(self.version), str(self.number))))
+
+    def is_ready(self) -> bool:
+        """Say whether it can answer; a custom component cannot while its class is not loaded."""
+        return self.default.component is None or not self.default.component.problem
 
     def for_unit(self, parameters: Mapping[str, Parameter]) -> "Model":
         """Return the model as a unit with these parameters serves it.
@@ -277,7 +305,7 @@ def compute(question: Question) -> Scores:
     names = question.names
     try:
         answers = question.signature.compute(question.rows, names)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RequestError):
         raise
     except BaseException as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
@@ -285,10 +313,12 @@ def compute(question: Question) -> Scores:
             "REFUSED_BY_MODEL",
             f"the model cannot answer these rows: {first_line[:300].rstrip('.')}",
         ) from error
-    return [
+    scores = (
         (name, as_scores(answer, rows=len(question.rows), output=name))
         for name, answer in zip(names, answers, strict=True)
-    ]
+    )
+    found = Answers(scores)
+    return found.like(answers) if isinstance(answers, Answers) else found
 
 
 def conform(signature: Signature, values: Array) -> Array:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from mlops_pipeline.serving import process
 from mlops_pipeline.serving.errors import ExitCode
-from mlops_pipeline.serving.frameworks import TENSORFLOW
+from mlops_pipeline.serving.frameworks import IMPLEMENTATION, TENSORFLOW
 from mlops_pipeline.serving.settings import Place, ServerSettings, read_settings
 
 DEFAULTS = {
@@ -71,7 +71,8 @@ def run_pod(
         return forwarding.run(own, there, started=started)
     from mlops_pipeline.serving.run import run
 
-    implementation = TENSORFLOW.implementation if arguments.are_given else None
+    told = environment.get(IMPLEMENTATION) or None
+    implementation = TENSORFLOW.implementation if arguments.are_given else told
     return run(own, implementation=implementation, started=started)
 
 

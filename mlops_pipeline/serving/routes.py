@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mlops_pipeline.serving import documentation, failures, versions
 from mlops_pipeline.serving.app import Route
+from mlops_pipeline.serving.custom.health import Health
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
+from mlops_pipeline.serving.frameworks import MLFLOW
 from mlops_pipeline.serving.messages import PONG, Answer, Handler, Request, answer
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.paths import LIVE, METRICS, READY, V2_LIVE, V2_READY
-from mlops_pipeline.serving.protocols import seldon, tensorflow, v2
+from mlops_pipeline.serving.protocols import mlflow, seldon, seldon_component, tensorflow, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
 
 
@@ -32,6 +34,7 @@ def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         **_v2(unit, metrics),
         **_tensorflow(unit, metrics),
         **documentation.routes(unit),
+        **_mlflow(unit, metrics),
     }
 
 
@@ -93,8 +96,11 @@ def _common(metrics: Metrics) -> dict[str, Route]:
 
 def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return the routes of the executor and of the microservice behind it."""
+    component = unit.model.default.component
 
     async def predictions(request: Request) -> Answer:
+        if component is not None:
+            return await seldon_component.predictions(unit, request)
         return await seldon.predictions(unit, request)
 
     async def feedback(request: Request) -> Answer:
@@ -103,17 +109,31 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     count = metrics.counted("seldon")
     health = {"status": "ready", "model": unit.model.name, "digest": unit.model.digest}
     model, graph = seldon.model_metadata(unit), seldon.graph_metadata(unit)
-    routes = {path: _get(_constant(health), seldon.error) for path in READY}
+    ready = _constant(health)
+    if component is not None:
+        metrics.collect(component.metrics)
+        ready = _health_of(Health(component), health)
+    routes = {path: _get(ready, seldon.error) for path in READY}
     for version in ("v1.0", "v0.1"):
         routes[f"/api/{version}/predictions"] = _post(count(predictions), seldon.error)
         routes[f"/api/{version}/feedback"] = _post(feedback, seldon.error)
         routes[f"/api/{version}/metadata"] = _get(_constant(graph), seldon.error)
         routes[f"/api/{version}/metadata/{unit.model.name}"] = _get(_constant(model), seldon.error)
-        routes[f"/api/{version}/status/{unit.model.name}"] = _get(_constant(health), seldon.error)
+        routes[f"/api/{version}/status/{unit.model.name}"] = _get(ready, seldon.error)
     routes["/predict"] = _post(count(predictions), seldon.error)
     routes["/send-feedback"] = _post(feedback, seldon.error)
     routes["/metadata"] = _get(_constant(model), seldon.error)
     return routes
+
+
+def _health_of(asked: Health, health: Mapping[str, object]) -> Handler:
+    """Return the handler that asks a custom component how it is."""
+
+    async def handler(_: Request) -> Answer:
+        said = await asked.ask()
+        return answer(health if said is None else {**health, "health": said})
+
+    return handler
 
 
 def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
@@ -127,13 +147,19 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         return await v2.repository_index(unit.model, request)
 
     post = _post(metrics.counted("v2")(infer), v2.error)
-    ready = _get(_constant({"name": name, "ready": True}), v2.error)
+    answered = {"name": name, "ready": True}
+    ready_of, server_ready = _constant(answered), _constant({"ready": True})
+    if (component := unit.model.default.component) is not None:
+        asked = Health(component)
+        ready_of = _health_of(asked, answered)
+        server_ready = _health_of(asked, {"ready": True})
+    ready = _get(ready_of, v2.error)
     metadata = _get(_constant(v2.metadata(unit.model)), v2.error)
     routes = {
         "/v2": _get(_constant(v2.SERVER_METADATA), v2.error),
         # The path of the document in MLServer.
         "/v2/docs/dataplane.json": _get(documentation.document(unit, "../../"), v2.error),
-        V2_READY: _get(_constant({"ready": True}), v2.error),
+        V2_READY: _get(server_ready, v2.error),
         V2_LIVE: _get(_constant({"live": True}), v2.error),
         "/v2/models/infer": post,
         "/v2/repository/index": _post(index, v2.error),
@@ -165,6 +191,17 @@ def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         metadata = _get(_constant(tensorflow.metadata(model, number)), tensorflow.error)
         routes |= {path: status, f"{path}/metadata": metadata, f"{path}:predict": post}
     return routes
+
+
+def _mlflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
+    """Return the route of MLflow's scoring server, for its models."""
+    if unit.model.manifest.framework != MLFLOW.name:
+        return {}
+
+    async def invocations(request: Request) -> Answer:
+        return await mlflow.invocations(unit.model, request)
+
+    return {mlflow.PATH: _post(metrics.counted("mlflow")(invocations), mlflow.error)}
 
 
 def _get(handler: Handler, failure: Failure) -> Route:

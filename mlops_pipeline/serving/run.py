@@ -19,7 +19,7 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     Raises:
         StartError: the server cannot start; says why.
     """
-    manifest = loading.verify(own.model_folder, place=own.place)
+    manifest = loading.verify(own.model_folder, place=own.place, implementation=implementation)
     if implementation:
         loading.check_implementation(manifest, implementation)
     take = process.listen if own.place is Place.MACHINE else process.bind

@@ -132,7 +132,7 @@ def parse_parameters(text: str) -> dict[str, Parameter]:
         ) from error
 
 
-_ADDRESSES = ("model_uri", "model_name", "rest_endpoint", "grpc_endpoint")
+ADDRESSES = ("model_uri", "model_name", "rest_endpoint", "grpc_endpoint")
 """Parameters that every unit may have; they set its addresses."""
 
 
@@ -142,7 +142,7 @@ def check_known(parameters: Mapping[str, Parameter], *names: str) -> None:
     Raises:
         StartError: it is not, which is most often a misspelling; has the known names.
     """
-    unknown = [repr(name) for name in parameters if name not in (*names, *_ADDRESSES, *BATCHING)]
+    unknown = [repr(name) for name in parameters if name not in (*names, *ADDRESSES, *BATCHING)]
     if unknown:
         raise StartError(
             f"Unknown parameter {', '.join(unknown)}; this model accepts "

@@ -23,11 +23,13 @@ Signatures = tuple[Mapping[str, Signature], Callable[[Mapping[str, Parameter]], 
 
 
 def model_file(folder: Path, names: Sequence[str]) -> Path:
-    """Return the first of these files that is in `folder`.
+    """Return the first of these files that is in `folder`; `folder` itself if it is a file.
 
     Raises:
         StartError: it has none of them; names what it has.
     """
+    if folder.is_file():
+        return folder
     if (file := find_file(folder, names)) is None:
         there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise StartError(

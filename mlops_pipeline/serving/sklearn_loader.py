@@ -40,8 +40,27 @@ def load_sklearn(folder: Path, manifest: Manifest) -> Signatures:
         StartError: it does not load, or has no method that answers rows.
     """
     file = model_file(folder, SKLEARN_FILES)
+    return read_estimator(file, manifest, read=load_pickle)
+
+
+def load_pickle(file: Path) -> object:
+    """Return the object in a file of joblib or pickle, which runs code."""
+    found: object = joblib.load(file)
+    return found
+
+
+def read_estimator(
+    file: Path, manifest: Manifest, *, read: Callable[[Path], object], preferred: str = ""
+) -> Signatures:
+    """Return the signature of the estimator that `read` reads from `file`.
+
+    `preferred` is the default method if the manifest names none.
+
+    Raises:
+        StartError: it does not load, or has no method that answers rows.
+    """
     try:
-        estimator = joblib.load(file)
+        estimator = read(file)
         _use_one_job(estimator)  # This reads every part of it, which may be from another version.
     except Exception as error:
         library = f"scikit-learn {sklearn.__version__}"
@@ -51,7 +70,7 @@ def load_sklearn(folder: Path, manifest: Manifest) -> Signatures:
 
     def choose(parameters: Mapping[str, Parameter]) -> Signature:
         served = (*signature.outputs, *signature.refused)
-        first = next(name for name in (*evaluated, *METHODS) if name in served)
+        first = next(name for name in (*evaluated, preferred, *METHODS) if name in served)
         return by_method(signature, parameters, first)
 
     return {signature.name: signature}, choose

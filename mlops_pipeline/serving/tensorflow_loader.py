@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.artifact import Manifest, Tensor, saved_models
+from mlops_pipeline.serving.artifact import SAVED_MODEL, Manifest, Tensor, saved_models
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.frameworks import TENSORFLOW
@@ -67,9 +67,13 @@ def load_tensorflow(folder: Path, manifest: Manifest) -> Signatures:
 def saved_model_folder(folder: Path) -> Path:
     """Return the folder of the highest number below `folder`, as TF Serving does.
 
+    A SavedModel itself is returned as it is.
+
     Raises:
         StartError: there is none with a SavedModel in it.
     """
+    if (folder / SAVED_MODEL).is_file():
+        return folder
     numbered = saved_models(folder)
     if not numbered:
         problem = TENSORFLOW.find_hint(folder) or f"expected {TENSORFLOW.found_by}"

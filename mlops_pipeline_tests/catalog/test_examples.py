@@ -1,26 +1,33 @@
 """The examples of each framework: registered, trained, and loaded as the server loads them."""
 
 import ast
+import hashlib
 import json
 import re
+import shutil
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from mlops_pipeline.catalog import saving, worker
-from mlops_pipeline.catalog.registry import load_catalog
-from mlops_pipeline.catalog.spec import Dataset, ModelSpec, TrainedModel
+from mlops_pipeline.catalog import packages, saving, worker
+from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog
+from mlops_pipeline.catalog.spec import Dataset, InvalidSpecError, ModelSpec, TrainedModel
 from mlops_pipeline.serving import loading
 from mlops_pipeline.serving.artifact import Manifest, Tensor, hash_files
 from mlops_pipeline.serving.cells import unpack
+from mlops_pipeline.serving.custom import folder as component_folder
+from mlops_pipeline.serving.errors import StartError
 from mlops_pipeline.serving.models import predict
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+MLFLOW = ROOT / "examples" / "grower_mlflow.py"
+"""Its own library is needed for its training, and to serve only some of its models."""
 OPTIONAL = [path for path in EXAMPLES if path.stem.endswith(("_xgboost", "_lightgbm", "_onnx"))]
 """Examples that need one of the optional libraries."""
 BUILT_IN = {"iris", "mnist"}
@@ -46,8 +53,11 @@ def trained(spec: ModelSpec, folder: Path) -> tuple[Manifest, dict[str, Any]]:
     return Manifest(spec.name, spec.framework, files, inputs, outputs, schema=schema), report
 
 
-@pytest.mark.parametrize("name", ["cultivars", "digits", "reviews", "tickets", "tumours"])
+@pytest.mark.parametrize(
+    "name", ["cultivars", "digits", "grower", "nearest_centre", "reviews", "tickets", "tumours"]
+)
 @pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
 def test_an_example_is_served_as_it_was_trained(tmp_path: Path, name: str) -> None:
     (spec,) = (spec for spec in specs() if spec.name == name)
     manifest, report = trained(spec, tmp_path / "one")
@@ -73,7 +83,7 @@ def test_every_example_says_how_it_is_registered_and_what_it_needs() -> None:
         assert f'models = ["examples/{path.name}"]' in said
         models = load_catalog([str(path)]).models
         frameworks = [model.spec.framework for model in models if model.name not in BUILT_IN]
-        needed = frameworks if path in OPTIONAL else []
+        needed = frameworks if path in (*OPTIONAL, MLFLOW) else []
         assert re.findall(r"mlops-pipeline\[(\w+)\]", said) == needed
 
 
@@ -250,3 +260,92 @@ def test_weights_in_another_file_are_refused_with_what_to_do(tmp_path: Path) -> 
     result = saving.save_onnx(onnx.load(file), folder, output="odds")
     expected = 1 / (1 + np.exp(X[:, 1] - X[:, 0]))
     assert np.allclose(result.predict(X)[:, 0], expected, atol=1e-6)
+
+
+LOCKED = """
+import tidings
+
+class Locked:
+    def predict(self, X, names):
+        return X + tidings.NUMBER
+"""
+
+
+def _wheel(folder: Path, *, version: str = "1.2") -> str:
+    """Write a wheel, and return the line of a lock that names it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"tidings-{version}-py3-none-any.whl"
+    info = f"tidings-{version}.dist-info"
+    tag = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    with zipfile.ZipFile(file, "w") as wheel:
+        wheel.writestr("tidings.py", "NUMBER = 7\n")
+        wheel.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tidings\nVersion: {version}\n"
+        )
+        wheel.writestr(f"{info}/WHEEL", tag)
+        wheel.writestr(f"{info}/RECORD", f"tidings.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return f"tidings=={version} \\\n    --hash=sha256:{digest}\n"
+
+
+def test_without_pip_the_packages_of_a_component_are_refused_with_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "own.lock"
+    lock.write_text("tidings==1.2 --hash=sha256:00\n")
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"has no pip, .* Add it: `uv pip install --python .* pip"):
+        packages.install(lock, tmp_path, wheels=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.lock"]
+
+
+@pytest.mark.embedded
+def test_the_packages_of_a_component_are_installed_into_its_artifact(tmp_path: Path) -> None:
+    source, lock, folder = (tmp_path / name for name in ("Locked.py", "own.lock", "artifact"))
+    source.write_text(LOCKED)
+    folder.mkdir()
+    lock.write_text("tidings==1.2\n")
+    with pytest.raises(ValueError, match=r"'tidings==1.2' is not NAME==VERSION with --hash"):
+        saving.save_python(source, folder, rows=X, requirements=lock)
+    with pytest.raises(StartError, match=r"import raised ModuleNotFoundError: .*'tidings'"):
+        saving.save_python(source, folder, rows=X)
+    lock.write_text(_wheel(tmp_path / "wheels"))
+    result = saving.save_python(
+        source, folder, rows=X, requirements=lock, wheels=tmp_path / "wheels"
+    )
+    assert np.array_equal(result.predict(X), X + 7)
+    files = hash_files(folder)
+    assert files.keys() >= {"requirements.lock", "site-packages/tidings.py", "component.json"}
+    manifest = Manifest("mine", "python", files, result.inputs, result.outputs)
+    model = loading.load(folder, manifest, {}, graph_name=None)
+    assert np.array_equal(predict(model.default, X)[0][1], X + 7)
+    assert hash_files(folder) == files, "running it changes nothing"
+    shutil.rmtree(folder / "site-packages")
+    with pytest.raises(StartError, match=r"tidings 1.2 is not installed. Packages are installed"):
+        loading.load(folder, manifest, {}, graph_name=None)
+
+
+def test_packages_for_another_python_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "site-packages").mkdir()
+    described = component_folder.Description("Locked", "Locked", {}, "Python 2.7, plan9")
+    component_folder.write(tmp_path, described)
+    assert component_folder.describe(tmp_path) == described
+    manifest = Manifest("mine", "python", {}, (), ())
+    with pytest.raises(StartError, match=r"installed for Python 2.7, plan9, but this is Python 3"):
+        loading.load(tmp_path, manifest, {}, graph_name=None)
+
+
+def test_changed_sources_train_again_and_missing_ones_are_refused(tmp_path: Path) -> None:
+    (spec,) = (spec for spec in specs() if spec.name == "nearest_centre")
+    (source,) = spec.sources
+    assert source.name == "NearestCentre.py"
+    copy = tmp_path / "copy.py"
+    copy.write_text("one")
+    model = RegisteredModel(replace(spec, sources=(tmp_path,)), "here")
+    before = model.source_digest()
+    copy.write_text("two")
+    assert model.source_digest() != before
+    with pytest.raises(InvalidSpecError, match=r"sources has '.*nowhere', which does not exist"):
+        replace(spec, sources=(tmp_path / "nowhere",))
+    with pytest.raises(InvalidSpecError, match=r"sources has 'text'; it must contain paths"):
+        replace(spec, sources=(cast(Any, "text"),))

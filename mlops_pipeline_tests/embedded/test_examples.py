@@ -20,7 +20,13 @@ pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOUSES = EXAMPLES / "house_prices.py"
 HOUSE = [120.0, 4.0, 30.0, 5.5, 200.0]
-WIDTHS = {"tumours": (30, 2), "cultivars": (13, 3), "digits": (64, 10)}
+WIDTHS = {
+    "tumours": (30, 2),
+    "cultivars": (13, 3),
+    "digits": (64, 10),
+    "grower": (13, 3),
+    "nearest_centre": (4, 3),
+}
 """Model → features, classes."""
 NAMES = ("house_prices", "anomalies", "reviews", "tickets", *WIDTHS)
 COLUMNS = "area,rooms,age,distance,garden,price"

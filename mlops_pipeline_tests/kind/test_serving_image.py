@@ -45,7 +45,8 @@ import importlib.util, os, sys
 import mlops_pipeline.serving.run, mlops_pipeline.serving.server
 import mlops_pipeline.serving.sklearn_loader, mlops_pipeline.serving.forwarding.run
 import mlops_pipeline.serving.xgboost_loader, mlops_pipeline.serving.lightgbm_loader
-import mlops_pipeline.serving.onnx_loader
+import mlops_pipeline.serving.onnx_loader, mlops_pipeline.serving.python_loader
+import mlops_pipeline.serving.mlflow_loader
 if "tensorflow" in sys.argv:
     import mlops_pipeline.serving.tensorflow_loader
 files = [getattr(m, "__file__", None) or "" for m in list(sys.modules.values())]
@@ -290,14 +291,19 @@ def test_a_unit_serves_its_model(images: ServingImage, iris: Path) -> None:
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("name", ["tumours_xgboost", "cultivars_lightgbm", "digits_onnx"])
+@pytest.mark.parametrize(
+    "name",
+    ["tumours_xgboost", "cultivars_lightgbm", "digits_onnx", "grower_mlflow", "nearest_centre"],
+)
 def test_the_small_image_serves_an_example(images: ServingImage, tmp_path: Path, name: str) -> None:
     file = servers.ROOT / "examples" / f"{name}.py"
     (spec,) = (m.spec for m in load_catalog([str(file)]).models if m.source.startswith(str(file)))
     data, folder = spec.dataset.load(None), tmp_path / "model"
     folder.mkdir()
     trained = spec.train(data, spec.hyperparameters, folder)
-    told = unit("example", model_uri="/mnt/models")
+    # Without a manifest, an MLflow model answers as by MLflow.
+    more = {"method": "predict_proba"} if spec.framework == "mlflow" else {}
+    told = unit("example", model_uri="/mnt/models", **more)
     image = images.reference(spec.server.implementation)
     assert image == images.reference("SKLEARN_SERVER")
     with container(image, model=_for_everybody(folder), variables=told) as server:

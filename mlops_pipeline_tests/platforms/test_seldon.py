@@ -105,7 +105,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "an unknown implementation",
-        manifest(predictor(graph={"implementation": "MLFLOW_SERVER"})),
+        manifest(predictor(graph={"implementation": "TRITON_SERVER"})),
         "implementation: .*'SKLEARN_SERVER' or 'TENSORFLOW_SERVER'",
     ),
     (

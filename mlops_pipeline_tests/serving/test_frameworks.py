@@ -97,7 +97,7 @@ def test_a_package_adds_a_framework_without_a_line_changed_here(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert shown["names"].split("; ") == [
-        "sklearn, tensorflow, xgboost, lightgbm, onnx, boosted",
+        "sklearn, tensorflow, xgboost, lightgbm, onnx, mlflow, python, boosted",
         "the entry point clash of mlops_pipeline.frameworks could not be used (another framework "
         "already uses sklearn)",
         "the entry point missing of mlops_pipeline.frameworks could not be used "

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving import tensorflow_serving_pb2 as tf
 from mlops_pipeline.serving.batching import Batcher
-from mlops_pipeline.serving.grpc_server import OPERATIONS, V2, Calls
+from mlops_pipeline.serving.grpc_server import OPERATIONS, V2, Calls, code_of
 from mlops_pipeline.serving.memory import LARGE, WORKERS, LargeRequests
 from mlops_pipeline.serving.models import ask
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature, toy_unit
@@ -139,3 +139,13 @@ def test_the_status_says_that_the_model_is_being_loaded() -> None:
     assert isinstance(refused, Context)
     assert refused.status is not None
     assert refused.status[0] is grpc.StatusCode.UNAVAILABLE
+
+
+def test_every_status_of_a_class_has_a_code() -> None:
+    found = {status: code_of(status).name for status in (404, 418, 500, 507)}
+    assert found == {
+        404: "NOT_FOUND",
+        418: "INVALID_ARGUMENT",
+        500: "INTERNAL",
+        507: "INTERNAL",
+    }

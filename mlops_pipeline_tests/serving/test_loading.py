@@ -174,6 +174,25 @@ def test_a_model_without_a_manifest_is_served_only_in_a_pod(tmp_path: Path) -> N
         loading.verify(tmp_path)
 
 
+def test_the_implementation_says_which_model_of_a_folder_is_meant(tmp_path: Path) -> None:
+    a_bare_model(tmp_path, "model.pkl")
+    (tmp_path / "model.ubj").touch()
+    (tmp_path / "Mine.py").write_text("class Mine: ...")
+    (tmp_path / "MLmodel").write_text("flavors: {}")
+    wanted = {
+        "SKLEARN_SERVER": "sklearn",
+        "XGBOOST_SERVER": "xgboost",
+        "PYTHON_SERVER": "python",
+        "MLFLOW_SERVER": "mlflow",
+        None: "mlflow",
+    }
+    for implementation, framework in wanted.items():
+        found = loading.verify(tmp_path, place=Place.POD, implementation=implementation)
+        assert found.framework == framework
+    with pytest.raises(StartError, match=r"expected .* or model.onnx; set modelUri"):
+        loading.verify(tmp_path, place=Place.POD, implementation="ONNX_SERVER")
+
+
 def test_the_method_is_the_parameters(tmp_path: Path) -> None:
     manifest = a_bare_model(tmp_path)
     model = loading.load(tmp_path, manifest, {"method": "predict"}, graph_name=None)

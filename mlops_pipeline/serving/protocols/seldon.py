@@ -303,14 +303,16 @@ def no_rows(signature: Signature, given: str | None) -> RequestError:
 
 def model_metadata(unit: Unit) -> dict[str, Any]:
     """Return the metadata of the model, in the format of Seldon's microservice."""
-    manifest = unit.model.manifest
+    manifest, component = unit.model.manifest, unit.model.default.component
+    own = component.facts.metadata if component else {}
     return {
         "name": unit.model.name,
         "versions": [unit.model.version_name],
         "platform": manifest.framework,
         "inputs": _inputs(manifest),
         "outputs": [_tensor(tensor) for tensor in manifest.outputs],
-        "custom": {**unit.tags, "model_name": manifest.name},
+        **own,
+        "custom": {**own.get("custom", {}), **unit.tags, "model_name": manifest.name},
     }
 
 

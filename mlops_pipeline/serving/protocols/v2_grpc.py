@@ -133,7 +133,7 @@ def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         RequestError: another model or version.
     """
     versions.check(model, request.name, request.version)
-    return pb.ModelReadyResponse(ready=True)
+    return pb.ModelReadyResponse(ready=model.is_ready())
 
 
 def index(model: Model, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:

@@ -30,7 +30,7 @@ from mlops_pipeline.platforms.seldon import (
     Spec,
     parse,
 )
-from mlops_pipeline.serving.frameworks import FORWARDER, get_served
+from mlops_pipeline.serving.frameworks import FORWARDER, IMPLEMENTATION, get_served
 from mlops_pipeline.settings.layers import Resources, ServingSettings
 from mlops_pipeline.settings.models import check_resources
 
@@ -241,6 +241,10 @@ class Manifests:
         for container in component["spec"]["containers"]:
             loads = container["name"] == loader(predictor, protocol)
             container["image"] = image(predictor.graph.implementation if loads else FORWARDER)
+            if loads:
+                # Otherwise its files choose what loads them, and a class among them would run.
+                said = {"name": IMPLEMENTATION, "value": predictor.graph.implementation}
+                container["env"] = [said]
 
     def _placed(
         self, deployment: SeldonDeployment, predictor: Predictor, plain: Mapping[str, Any]

@@ -497,7 +497,9 @@ def test_the_annotation_holds_the_manifest_as_it_was_given() -> None:
 
 def test_each_container_names_its_image_whatever_the_operator_is_configured_with() -> None:
     own = Manifests(secret="keys", image=lambda i: f"serving:{i}")
-    assert [c["image"] for c in containers(rendered(manifests=own))] == ["serving:SKLEARN_SERVER"]
+    (one,) = containers(rendered(manifests=own))
+    assert one["image"] == "serving:SKLEARN_SERVER"
+    assert one["env"] == [{"name": "PREDICTIVE_UNIT_IMPLEMENTATION", "value": "SKLEARN_SERVER"}]
     graph = {"implementation": "TENSORFLOW_SERVER"}
     heavy = deployment(predictor(graph=graph))
     images = [c["image"] for c in containers(rendered(heavy, own))]
@@ -519,7 +521,7 @@ def test_upstream_serves_only_what_seldons_chart_has_an_image_for() -> None:
     for row in frameworks():
         manifest = deployment(predictor(graph={"implementation": row.implementation}))
         OURS.require_servers(manifest)
-        if row.implementation in ("SKLEARN_SERVER", "TENSORFLOW_SERVER", "XGBOOST_SERVER"):
+        if row.name in ("sklearn", "tensorflow", "xgboost", "mlflow"):
             UPSTREAM.require_servers(manifest)
         else:
             with pytest.raises(

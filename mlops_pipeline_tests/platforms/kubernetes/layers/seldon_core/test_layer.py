@@ -164,6 +164,8 @@ def test_the_chart_gets_our_servers_and_small_requests(rig: HelmRig) -> None:
         # Seldon has no such servers: the operator knows them by these values.
         "LIGHTGBM_SERVER": {"protocols": {"seldon": plain, "v2": plain}},
         "ONNX_SERVER": {"protocols": {"seldon": plain, "v2": plain}},
+        "MLFLOW_SERVER": {"protocols": {"seldon": plain, "v2": plain}},
+        "PYTHON_SERVER": {"protocols": {"seldon": plain, "v2": plain}},
     }
 
 

@@ -1,0 +1,243 @@
+"""Seldon's protocol for a custom component, as by Seldon's Python wrapper (1.17).
+
+The class gets `data` as an array, `strData` as text, `binData` as bytes and `jsonData` as it is,
+and its answer becomes the field of its type. Its tags and metrics are in `meta`. gRPC answers the
+same message as REST.
+
+python/seldon_core/utils.py of seldon-core 1.17.1
+"""
+
+import base64
+import binascii
+from typing import Any
+
+import numpy as np
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+
+from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving.batching import DEADLINE
+from mlops_pipeline.serving.columns import ordered, ordered_lists
+from mlops_pipeline.serving.custom import rows as calling
+from mlops_pipeline.serving.custom.calls import Answered, Call
+from mlops_pipeline.serving.custom.process import NOT_IMPLEMENTED, ComponentProcess
+from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.forms import unwrap_form
+from mlops_pipeline.serving.messages import Answer, Request, answer
+from mlops_pipeline.serving.models import EXACT, conform
+from mlops_pipeline.serving.payloads import find_one, listed, numbers, parse_object
+from mlops_pipeline.serving.protocols.seldon import (
+    Unit,
+    answer_meta,
+    column_names,
+    read_tensor,
+)
+
+_KINDS = ("data", "jsonData", "strData", "binData")
+
+
+async def predictions(unit: Unit, request: Request) -> Answer:
+    """Answer `POST /api/v1.0/predictions`.
+
+    Raises:
+        RequestError: the body is no SeldonMessage, or the class refuses it or gives no answer.
+    """
+    request = unwrap_form(request)
+    message = parse_object(request)
+    status, document = await _answered(unit, message, request.body, puid=request.puid)
+    return answer(document, status=status)
+
+
+async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
+    """Answer `Model/Predict` and `Seldon/Predict`.
+
+    Raises:
+        RequestError: as `predictions`; or the answer of `predict_raw` is no SeldonMessage.
+    """
+    message = MessageToDict(request)
+    _, document = await _answered(unit, message, None)
+    calling.check_status(document)
+    _check_digits(document)
+    response = pb.SeldonMessage()
+    try:
+        ParseDict(_plain(document), response, ignore_unknown_fields=True)
+    except ParseError as error:
+        raise RequestError(
+            "UNWRITABLE", f"the answer is not a SeldonMessage: {error}", status=500
+        ) from error
+    return response
+
+
+async def _answered(
+    unit: Unit, message: dict[str, Any], body: bytes | None, *, puid: str = ""
+) -> tuple[int, dict[str, Any]]:
+    """Return the status and the message that answer a message."""
+    process = unit.model.default.component
+    assert process is not None
+    meta = answer_meta(unit, message.get("meta"), puid=puid)
+    if process.facts.has_raw:
+        told = {**message, "meta": {**(message.get("meta") or {}), "puid": meta["puid"]}}
+        try:
+            found = await process.ask(Call(told, method="raw"), deadline=DEADLINE.get())
+            return _raw(unit, found, meta)
+        except RequestError as error:
+            if error.reason != NOT_IMPLEMENTED:
+                raise
+    kind = find_one(message, _KINDS, where="the body")
+    if kind is None:
+        raise RequestError("NO_DATA", f"the body must have one of {', '.join(_KINDS)}")
+    given = message.get("meta") or {}
+    asked = {**given, "puid": meta["puid"]}
+    payload = message.pop(kind)
+    # As Seldon's wrapper: numbers in an answer to something else than `data` are a tensor.
+    is_tensor = kind != "data" or (type(payload) is dict and payload.get("tensor") is not None)
+    found = await _ask(unit, process, kind, payload, body, asked)
+    _add_to(unit, meta, found, before=given.get("metrics"))
+    return 200, {**_payload(unit, found, is_tensor=is_tensor), "meta": meta}
+
+
+async def _ask(
+    unit: Unit,
+    process: ComponentProcess,
+    kind: str,
+    value: Any,
+    body: bytes | None,
+    meta: dict[str, Any],
+) -> Answered:
+    """Call `predict` of the class with the payload of a message."""
+    model = unit.model
+    names: tuple[str, ...] = ()
+    if kind == "data":
+        value, names = _features(unit, value, body)
+        shares = model.default.batch.rows > 1 and not (meta.get("tags") or meta.get("metrics"))
+        # The class gets the names and the meta of all who share a call: nobody's own.
+        if shares and names == model.default.columns and isinstance(value, np.ndarray):
+            scores = await model.predict(model.default, value)
+            return Answered(scores[0][1], scores.columns, scores.tags, tuple(scores.metrics))
+    elif kind == "binData":
+        value = _bytes(value)
+    elif kind == "strData" and type(value) is not str:
+        raise RequestError("WRONG_TYPE", "strData must be a string")
+    call = Call(value, names=names, meta=meta, are_rows=kind == "data")
+    return await process.ask(call, deadline=DEADLINE.get())
+
+
+def _features(unit: Unit, data: Any, body: bytes | None) -> tuple[Any, tuple[str, ...]]:
+    """Return the rows in `data`, and the names of their columns.
+
+    If the artifact says what a row is, only such rows are accepted. Otherwise the class gets any
+    list, as by Seldon's wrapper.
+
+    Raises:
+        RequestError: there are no rows, or not the model's.
+    """
+    if type(data) is not dict:
+        raise RequestError("WRONG_TYPE", "data must be an object with ndarray or tensor")
+    signature, names = unit.model.default, data.get("names") or []
+    given = find_one(data, ("ndarray", "tensor", "tftensor"), where="data")
+    if given == "tensor":
+        rows: Any = read_tensor(data["tensor"], body, wanted=signature.dtype)
+    elif given == "ndarray":
+        rows = data.pop("ndarray")
+        try:
+            rows = numbers(rows, where="data.ndarray", body=None, wanted=signature.dtype)
+        except RequestError:
+            if signature.row_shape is not None or type(rows) is not list:
+                raise
+    else:
+        raise RequestError("NO_DATA", "data must have ndarray or tensor")
+    if isinstance(rows, np.ndarray):
+        rows = ordered(signature, names, rows) if names else rows
+        if signature.row_shape is not None:
+            rows = conform(signature, rows)
+    elif names:
+        rows = ordered_lists(signature, names, rows)
+    return rows, signature.columns or tuple(names)
+
+
+def _bytes(value: object) -> bytes:
+    """Return `binData`, which JSON holds as base64.
+
+    Raises:
+        RequestError: it is not base64.
+    """
+    try:
+        return base64.b64decode(value, validate=True)  # type: ignore[arg-type]
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise RequestError("WRONG_TYPE", "binData must be a string in base64") from error
+
+
+def _payload(unit: Unit, found: Answered, *, is_tensor: bool) -> dict[str, Any]:
+    """Return the field of a message that holds an answer."""
+    value = found.value
+    if isinstance(value, dict):
+        return {"jsonData": value}
+    if isinstance(value, bytes):
+        return {"binData": base64.b64encode(value).decode()}
+    if isinstance(value, str):
+        return {"strData": value}
+    if isinstance(value, np.ndarray) and is_tensor and value.dtype.kind in "fiu":
+        encoded: dict[str, Any] = {"tensor": {"shape": value.shape, "values": value.ravel()}}
+    else:
+        encoded = {"ndarray": listed(value) if isinstance(value, np.ndarray) else value}
+    return {"data": {"names": _names(unit, found), **encoded}}
+
+
+def _names(unit: Unit, found: Answered) -> list[str]:
+    """Return `data.names`: the class's own, else the artifact's, else `t:0`, `t:1`."""
+    if found.names is not None:
+        return list(found.names)
+    value = found.value
+    return column_names(unit, value if isinstance(value, np.ndarray) else np.array(value, object))
+
+
+def _add_to(unit: Unit, meta: dict[str, Any], found: Answered, *, before: object = None) -> None:
+    """Add the tags and the metrics of the class to an answer's meta.
+
+    Our tags have precedence over the class's, and these over the request's.
+    """
+    meta["tags"] = {**meta["tags"], **found.tags, **unit.tags}
+    metrics = [*(before if type(before) is list else []), *found.metrics]
+    if metrics:
+        meta["metrics"] = metrics
+
+
+def _raw(unit: Unit, found: Answered, meta: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Return the status and the message of `predict_raw`, with our tags and path added."""
+    message = dict(found.value)
+    _add_to(unit, meta, found)
+    message["meta"] = {**(message.get("meta") or {}), **meta}
+    return calling.status_of(message), message
+
+
+def _check_digits(document: Any) -> None:
+    """Require that the doubles of gRPC's messages can represent every whole number.
+
+    Raises:
+        RequestError: one of them is beyond 2^53.
+    """
+    waiting = [document]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
+        elif isinstance(one, np.ndarray) and one.dtype.kind in "iu" and one.size:
+            waiting += [one.max().item(), one.min().item()]
+        elif type(one) is int and abs(one) > EXACT:
+            raise RequestError(
+                "TOO_LONG",
+                "the class returns whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
+                "represent; use REST",
+            )
+
+
+def _plain(document: Any) -> Any:
+    """Return a document with its arrays as lists."""
+    if isinstance(document, dict):
+        return {key: _plain(value) for key, value in document.items()}
+    if isinstance(document, np.ndarray):
+        return document.tolist()
+    if isinstance(document, tuple):
+        return list(document)
+    return document
