@@ -374,10 +374,8 @@ def _probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
     try:
         values = _example(spec, model)
         if schema is None or not spec.dataset.has_cells:
-            rows = np.array(values or [[0.0] * spec.dataset.features], dtype=np.float64)
-            if rows.ndim < 2 or not rows.size:
-                raise TypeError(f"it has the shape {list(rows.shape)}")
-            return rows[:1]
+            given = values or [[0.0] * spec.dataset.features]
+            return np.array(given, dtype=np.float64)[:1]
         if not values:
             return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
         return cells.conform_cells(schema, cells.read_cells(values[:1], where=EXAMPLE))
@@ -401,6 +399,8 @@ def _example(spec: ModelSpec, model: Path) -> list[Any]:
         return [row[0] if is_text else list(row)] if row else []
     if not isinstance(rows, list) or not rows:
         raise TypeError("it has no rows")
+    if not spec.dataset.has_cells and not all(isinstance(row, list) and row for row in rows):
+        raise TypeError("its rows are not lists of numbers")
     return rows
 
 
