@@ -236,6 +236,9 @@ def test_what_the_class_started_ends_with_the_server(tmp_path: Path) -> None:
         assert child.process.stdin is not None
         child.process.stdin.close()  # As if the server were killed.
         child.process.wait(10)
+        assert child._scratch is not None
+        assert not child._scratch.exists()
+        assert (tmp_path / "Starting.py").exists()
         end = time.monotonic() + 10
         while _runs(pid):
             assert time.monotonic() < end

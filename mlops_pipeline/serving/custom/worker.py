@@ -6,6 +6,7 @@ started, also in the middle of a request.
 """
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -16,10 +17,11 @@ from pathlib import Path
 def main() -> int:
     """Answer requests until the server is gone."""
     channel, folder = socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])
-    _end_with_the_server()
+    scratch = Path(sys.argv[3])
+    _end_with_the_server(scratch if scratch != folder else None)
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # Of what the class starts, too.
-    os.chdir(sys.argv[3])
+    os.chdir(scratch)
     # The component's own packages come first, also its numpy: so nothing may be imported before.
     sys.path[:0] = [str(folder), str(folder / "site-packages")]
     from mlops_pipeline.serving.custom.host import answer_all
@@ -27,8 +29,11 @@ def main() -> int:
     return answer_all(channel, folder)
 
 
-def _end_with_the_server() -> None:
-    """Watch the pipe on standard input in a thread; the class gets an empty input."""
+def _end_with_the_server(scratch: Path | None) -> None:
+    """Watch the pipe on standard input in a thread; the class gets an empty input.
+
+    The server deletes `scratch` if it ends this process, but not if it ends first.
+    """
     pipe = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -36,6 +41,8 @@ def _end_with_the_server() -> None:
 
     def watch() -> None:
         os.read(pipe, 1)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)  # Its links, not what they lead to.
         if os.getpgrp() == os.getpid():  # The group is ours: so the server starts it.
             os.killpg(0, signal.SIGKILL)
         os._exit(0)
