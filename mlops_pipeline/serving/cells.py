@@ -181,11 +181,12 @@ def tensors_of(schema: Schema) -> tuple[Tensor, ...]:
 
 def datatype(column: Column) -> str:
     """Return V2's datatype of a column."""
-    if column.type == CATEGORY:
-        return "INT64" if type(column.categories[0]) is int else "BYTES"
+    is_integer = column.type == CATEGORY and type(column.categories[0]) is int
+    if is_integer and not column.nullable:
+        return "INT64"
     # An integer or boolean cannot be missing in a binary tensor, but a float can: NaN.
     types = {FLOAT: "FP64", INT: "INT64", BOOL: "BOOL"}
-    if column.nullable and column.is_number:
+    if column.nullable and (column.is_number or is_integer):
         return "FP64"
     return types.get(column.type, "BYTES")
 

@@ -265,3 +265,20 @@ def test_neither_a_server_of_numbers_nor_the_definitions_import_pandas() -> None
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=100
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "datatype"),
+    [
+        ({"categories": (1, 2)}, "INT64"),
+        ({"categories": (1, 2), "nullable": True}, "FP64"),
+        ({"categories": ("a", "b"), "nullable": True}, "BYTES"),
+    ],
+)
+def test_a_missing_category_has_a_value_in_its_datatype(
+    fields: dict[str, Any], datatype: str
+) -> None:
+    column = Column("c", "category", **fields)
+    assert cells.datatype(column) == datatype
+    if datatype == "FP64":
+        assert [column.read(value) for value in (1.0, math.nan)] == [1, None]
