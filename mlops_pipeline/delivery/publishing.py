@@ -27,6 +27,7 @@ from mlops_pipeline.delivery.criteria import (
     model_criteria,
 )
 from mlops_pipeline.delivery.judging import Judge, Unmet
+from mlops_pipeline.delivery.probing import probe_row
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import tensors
 from mlops_pipeline.delivery.verdicts import standing
@@ -42,7 +43,6 @@ from mlops_pipeline.serving.artifact import (
     hash_files,
     verify,
 )
-from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.frameworks import frameworks, get_framework
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def _evaluate(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerCo
     spec, model = offer.model.spec, folder / worker.MODEL
     evaluation = folder / worker.EVALUATION
     evaluation.mkdir()
-    rows = _probe(spec, model) if offer.is_unevaluated else _holdout_rows(folder)
+    rows = probe_row(spec, model) if offer.is_unevaluated else _holdout_rows(folder)
     if not (model / EXAMPLE).exists():
         (model / EXAMPLE).write_text(json.dumps(rows[:1].tolist()))
     manifest = _manifest(offer, model)
@@ -362,46 +362,6 @@ def _ask(
 
 def _holdout_rows(folder: Path) -> "NDArray[Any]":
     return worker.read_dataset(folder / worker.DATA).x_test
-
-
-def _probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
-    """Return a row that the model is asked: that of its own example, of the spec, or a guess."""
-    import numpy as np
-
-    from mlops_pipeline.serving import cells
-
-    schema = spec.dataset.schema
-    try:
-        values = _example(spec, model)
-        if schema is None or not spec.dataset.has_cells:
-            given = values or [[0.0] * spec.dataset.features]
-            return np.array(given, dtype=np.float64)[:1]
-        if not values:
-            return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
-        return cells.conform_cells(schema, cells.read_cells(values[:1], where=EXAMPLE))
-    except (OSError, ValueError, TypeError, RecursionError, RequestError) as error:
-        raise ConfigurationError(
-            f"could not read {EXAMPLE} of the model: {error}; it must be a list of rows"
-        ) from error
-
-
-def _example(spec: ModelSpec, model: Path) -> list[Any]:
-    """Return the rows of the model's own example, or the row of the spec; empty: neither has one.
-
-    Raises:
-        OSError, ValueError, TypeError: the model's example is not a list in JSON.
-    """
-    try:
-        rows = json.loads((model / EXAMPLE).read_bytes())
-    except FileNotFoundError:
-        row = spec.example
-        is_text = spec.dataset.schema is not None and not spec.dataset.schema.row_shape
-        return [row[0] if is_text else list(row)] if row else []
-    if not isinstance(rows, list) or not rows:
-        raise TypeError("it has no rows")
-    if not spec.dataset.has_cells and not all(isinstance(row, list) and row for row in rows):
-        raise TypeError("its rows are not lists of numbers")
-    return rows
 
 
 def _manifest(offer: Offer, model: Path) -> Manifest:

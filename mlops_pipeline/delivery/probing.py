@@ -1,0 +1,59 @@
+"""The row that a model without a hold-out set is asked."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.serving.artifact import EXAMPLE
+from mlops_pipeline.serving.errors import RequestError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def probe_row(spec: ModelSpec, model: Path) -> "NDArray[Any]":
+    """Return a row that the model is asked, shape [1, features], or [1] for a text.
+
+    It is the first of the model's own example, that of the spec, or a guess.
+
+    Raises:
+        ConfigurationError: the model's own example is not a list of rows.
+    """
+    import numpy as np
+
+    from mlops_pipeline.serving import cells
+
+    schema = spec.dataset.schema
+    try:
+        values = _example(spec, model)
+        if schema is None or not spec.dataset.has_cells:
+            given = values or [[0.0] * spec.dataset.features]
+            return np.array(given, dtype=np.float64)[:1]
+        if not values:
+            return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
+        return cells.conform_cells(schema, cells.read_cells(values[:1], where=EXAMPLE))
+    except (OSError, ValueError, TypeError, RecursionError, RequestError) as error:
+        raise ConfigurationError(
+            f"could not read {EXAMPLE} of the model: {error}; it must be a list of rows"
+        ) from error
+
+
+def _example(spec: ModelSpec, model: Path) -> list[Any]:
+    """Return the rows of the model's own example, or the row of the spec; empty: neither has one.
+
+    Raises:
+        OSError, ValueError, TypeError: the model's example is not a list in JSON.
+    """
+    try:
+        rows = json.loads((model / EXAMPLE).read_bytes())
+    except FileNotFoundError:
+        row = spec.example
+        is_text = spec.dataset.schema is not None and not spec.dataset.schema.row_shape
+        return [row[0] if is_text else list(row)] if row else []
+    if not isinstance(rows, list) or not rows:
+        raise TypeError("it has no rows")
+    if not spec.dataset.has_cells and not all(isinstance(row, list) and row for row in rows):
+        raise TypeError("its rows are not lists of numbers")
+    return rows
