@@ -23,6 +23,7 @@ from mlops_pipeline.serving.artifact import (
 from mlops_pipeline.serving.frameworks import get_framework
 
 _CHECKPOINT = "variables/variables"
+_ASSETS = "assets/"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 """Describes Python objects, and has no weights."""
 
@@ -60,21 +61,38 @@ def of_sklearn(folder: Path) -> dict[str, str]:
 
 
 def of_saved_models(folder: Path) -> dict[str, str]:
-    """Return the digest of each variable of each version: `1/NAME` → SHA-256.
+    """Return the digest of each variable and asset of each version: `1/NAME` → SHA-256.
 
-    The names are those of Keras's layers and of `ExportArchive`'s variables.
+    The names are those of Keras's layers and of `ExportArchive`'s variables. A model without
+    variables has its constants in the graph: its content is its files.
     """
-    import numpy as np
+    found: dict[str, str] = {}
+    for version, saved in sorted(saved_models(folder).items()):
+        files = hash_files(saved)
+        if f"{_CHECKPOINT}.index" in files:
+            content = {name: sha for name, sha in files.items() if name.startswith(_ASSETS)}
+            content |= _variables(saved)
+        else:
+            content = files
+        found |= {f"{version}/{name}": sha for name, sha in content.items()}
+    return found
+
+
+def _variables(saved: Path) -> dict[str, str]:
     import tensorflow as tf
 
-    found = {}
-    for version, saved in sorted(saved_models(folder).items()):
-        if not (saved / f"{_CHECKPOINT}.index").is_file():
-            continue  # A model without variables.
-        reader = tf.train.load_checkpoint(str(saved / _CHECKPOINT))
-        for name in sorted(reader.get_variable_to_shape_map()):
-            if name != _OBJECT_GRAPH:
-                values = np.ascontiguousarray(reader.get_tensor(name))
-                content = f"{values.dtype} {values.shape} ".encode() + values.tobytes()
-                found[f"{version}/{name}"] = hashlib.sha256(content).hexdigest()
-    return found
+    reader = tf.train.load_checkpoint(str(saved / _CHECKPOINT))
+    names = sorted(reader.get_variable_to_shape_map())
+    return {name: _of_values(reader.get_tensor(name)) for name in names if name != _OBJECT_GRAPH}
+
+
+def _of_values(values: object) -> str:
+    """Return the SHA-256 of an array with its type and shape; strings are objects in NumPy."""
+    import numpy as np
+
+    array = np.ascontiguousarray(values)
+    content = array.tobytes()
+    if array.dtype.hasobject:
+        texts = [text if isinstance(text, bytes) else str(text).encode() for text in array.flat]
+        content = b"".join(f"{len(text)} ".encode() + text for text in texts)
+    return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + content).hexdigest()

@@ -12,6 +12,7 @@ A table is always a `.csv`. Targets are those that `load` may return: numbers, o
 """
 
 import csv
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,10 @@ def _read_npz(file: Path) -> Holdout:
     try:
         with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError, LookupError, BadZipFile) as error:
+    except (
+        *(OSError, ValueError, EOFError, AttributeError, LookupError, BadZipFile, zlib.error),
+        *(TypeError, NotImplementedError, RuntimeError),  # A .npy, another compression, a password.
+    ) as error:
         raise ValueError(
             f"could not read {file} as .npz: {error}; write it with numpy.savez(file, x=…, y=…), "
             "or give a .csv"
@@ -94,7 +98,8 @@ def _read_csv(spec: ModelSpec, file: Path) -> Holdout:
         raise ValueError(f"{file} has a header, but no rows")
     values = [_values(file, spec, number, row) for number, row in enumerate(rows, 2)]
     return Holdout(
-        _rows(spec.dataset.schema, values), _targets([row[TARGET] or "" for row in rows])
+        _rows(spec.dataset.schema, values),
+        _targets([row[TARGET] or "" for row in rows], spec.dataset.classes),
     )
 
 
@@ -122,10 +127,15 @@ def _rows(schema: Schema | None, values: list[list[Cell]]) -> "NDArray[Any]":
     return cells if schema.form == TABLE else cells[:, 0]
 
 
-def _targets(texts: Sequence[str]) -> "NDArray[Any]":
-    """Return numbers if all of them are, else the texts: names of classes."""
+def _targets(texts: Sequence[str], classes: Sequence[str]) -> "NDArray[Any]":
+    """Return the texts if they are names of classes, which may be digits; else numbers if possible.
+
+    A text that is neither is refused with the task's own message.
+    """
     import numpy as np
 
+    if set(texts) <= set(classes):
+        return np.array(texts)
     try:
         return np.array([int(text) for text in texts])
     except ValueError:

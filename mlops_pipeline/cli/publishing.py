@@ -1,15 +1,19 @@
 """`publish` and `import`: a model that was trained elsewhere becomes an artifact."""
 
+import re
 from pathlib import Path, PurePath
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from mlops_pipeline.catalog.holdout_files import read_holdout
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.up import say_waiting
+from mlops_pipeline.clients.addresses import shown
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.fetching import scheme_of
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.s3 import Objects, users_store
 from mlops_pipeline.clients.temporary import temporary_folder
@@ -35,10 +39,7 @@ def publish_folder(
         ConfigurationError: the options or the files do not fit; nothing was stored.
         PipelineError: see `delivery.publishing.publish`.
     """
-    if holdout is not None and is_unevaluated:
-        raise ConfigurationError(
-            "--holdout evaluates the model, and --unevaluated does not; give one of them"
-        )
+    _require_usable(model, holdout, is_unevaluated=is_unevaluated)
     offer = Offer(
         model,
         folder,
@@ -69,11 +70,20 @@ def import_uri(
 ) -> Published:
     """Fetch a URI, and publish what it names.
 
+    The options, the hold-out file and the object store are checked before anything is fetched.
+
     Raises:
         ConfigurationError: see `delivery.importing.bring`; nothing was stored.
         PipelineError: see `delivery.publishing.publish`.
     """
     settings = context.settings
+    scheme_of(uri)  # It can be fetched.
+    _require_usable(model, holdout, is_unevaluated=is_unevaluated)
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise ConfigurationError(
+            f"expected 64 hexadecimal digits in --sha256, got {sha256!r}. Nothing was fetched"
+        )
+    Judge(context.platform, by=typed("import")).artifacts.find_published(model.name)  # It answers.
 
     def store() -> Objects:
         return context.platform.object_store() if from_platform else users_store()
@@ -92,23 +102,45 @@ def import_uri(
         console.print(
             f"fetched {fetched.size} bytes, SHA-256 {fetched.sha256}", soft_wrap=True, markup=False
         )
+        if fetched.without_digest:
+            console.print(
+                f"the store has no MD5 of {fetched.without_digest} of the objects: only their "
+                "sizes were compared",
+                soft_wrap=True,
+            )
         return publish_folder(
             context,
             model,
             brought.folder,
             holdout=holdout,
             is_unevaluated=is_unevaluated,
-            origin=f"imported from {_shown(uri)}",
+            origin=f"imported from {_origin(uri)}",
             console=console,
         )
 
 
-def _shown(uri: str) -> str:
+def _require_usable(model: RegisteredModel, holdout: Path | None, *, is_unevaluated: bool) -> None:
+    """Refuse options that cannot be used, before anything is fetched or copied."""
+    if holdout is None:
+        return
+    if is_unevaluated:
+        raise ConfigurationError(
+            "--holdout evaluates the model, and --unevaluated does not; give one of them"
+        )
+    if not holdout.is_file():
+        raise ConfigurationError(f"the hold-out file {holdout} does not exist")
+    try:
+        read_holdout(model.spec, holdout)
+    except ValueError as error:
+        raise ConfigurationError(f"{error}. Nothing was stored") from error
+
+
+def _origin(uri: str) -> str:
     """Return a URI without a password, a signature or a folder of this machine."""
     parts = urlsplit(uri)
     if parts.scheme.lower() in ("", "file"):
         return PurePath(parts.path).name
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return shown(uri)
 
 
 def describe(published: Published, model: RegisteredModel) -> list[str]:
@@ -123,7 +155,8 @@ def describe(published: Published, model: RegisteredModel) -> list[str]:
         lines.append(f"every check passed; run `mlops-pipeline deploy {name}`, which also pins it")
     elif all(unmet.is_unevaluated for unmet in published.unmet):
         lines.append(
-            f"run `mlops-pipeline deploy {name} --accept-unevaluated` to serve it nevertheless"
+            f"run `mlops-pipeline deploy {name} --digest {digest} --accept-unevaluated` to serve "
+            "it nevertheless"
         )
     else:
         lines.append(f"it is stored and refused; see `mlops-pipeline models {name}`")

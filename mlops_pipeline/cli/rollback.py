@@ -1,6 +1,6 @@
 """`rollback`, `deploy` and `unpin`: which artifact a model serves, whatever its inputs bring."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
@@ -61,25 +61,42 @@ def deploy_artifact(
 
     Raises:
         NotFoundError: there is no such artifact, or none was published.
+        ConfigurationError: one is accepted that is not named.
         RefusedError: blocking checks refuse the artifact, or it is unevaluated, and that is not
             accepted.
     """
-
-    def choose(judge: Judge) -> str:
-        found = judge.artifacts.find_published(model.name)
-        if digest is not None:
-            return digest
-        if found is None:
-            raise NotFoundError(
-                f"could not deploy {model.name}: no artifact of it was published. Run "
-                f"`mlops-pipeline publish FOLDER --model {model.name}`, name an artifact of "
-                f"`mlops-pipeline models {model.name}` with --digest, or train one with "
-                f"`mlops-pipeline up {model.name}`"
-            )
-        return found.digest
-
     accepts = {"accept_refused": accept_refused, "accept_unevaluated": accept_unevaluated}
-    return _pin(context, model, choose, command="deploy", accepts=accepts, console=console)
+    return _pin(
+        context,
+        model,
+        lambda judge: digest or published_last(model.name, judge, accepts),
+        command="deploy",
+        accepts=accepts,
+        console=console,
+    )
+
+
+def published_last(name: str, judge: Judge, accepts: Mapping[str, bool]) -> str:
+    """Return the digest of the artifact that was published last, unless a person accepts it.
+
+    Somebody else may have published in between: who accepts a refused one names it.
+    """
+    found = judge.artifacts.find_published(name)
+    if found is None:
+        raise NotFoundError(
+            f"could not deploy {name}: no artifact of it was published. Run "
+            f"`mlops-pipeline publish FOLDER --model {name}`, name an artifact of "
+            f"`mlops-pipeline models {name}` with --digest, or train one with "
+            f"`mlops-pipeline up {name}`"
+        )
+    for field in (field for field, is_given in accepts.items() if is_given):
+        option = f"--{field.replace('_', '-')}"
+        raise ConfigurationError(
+            f"{option} requires the digest of an artifact. {found.digest[:12]} was published last: "
+            f"run `mlops-pipeline deploy {name} --digest {found.digest[:12]} {option}` to deploy "
+            "it. Nothing was deployed"
+        )
+    return found.digest
 
 
 def _pin(

@@ -8,13 +8,14 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from mlops_pipeline.clients.addresses import shown
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE, sha256_of, write_atomically
 from mlops_pipeline.clients.locks import Locks
@@ -45,6 +46,10 @@ _TEXT_LIMIT = 64 << 20
 _HELP = "check HTTPS_PROXY and NO_PROXY, or use a mirror (`mirror`) or a bundle (`bundle`)"
 
 
+_RESUME = "The partial download is kept; run the command again to resume it"
+_REPEAT = "Run the command again"
+
+
 @dataclass(frozen=True)
 class _Part:
     """A partial download, and the data that shows whether the server still has the same file."""
@@ -56,6 +61,8 @@ class _Part:
     """URL that is downloaded: the same, or the mirror's."""
     most_bytes: int | None = None
     """Maximum size of the file; None: any."""
+    hint: str = _RESUME
+    """What to do if the download fails."""
 
     @property
     def size(self) -> int:
@@ -104,8 +111,8 @@ class _Part:
 class Downloads:
     """Downloads over HTTP, through the proxies of the environment (HTTP_PROXY, NO_PROXY …).
 
-    With a `mirror`, `https://host/path` is downloaded from `<mirror>/host/path`. `locks` prevent
-    two processes from writing the same file.
+    With a `mirror`, `https://host/path` is downloaded from `<mirror>/host/path`, which gets no
+    password of the URL. `locks` prevent two processes from writing the same file.
     """
 
     def __init__(self, *, locks: Locks, mirror: str = "", clock: Clock = MONOTONIC) -> None:
@@ -135,24 +142,29 @@ class Downloads:
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
             if not part.size or sha256_of(part.path) != sha256:
-                with metered(url.rpartition("/")[2], address=_shown(address)) as meter:
+                with metered(url.rpartition("/")[2], address=shown(address)) as meter:
                     self._bring(part, meter)
             self._compare(part, sha256)
             part.settle(target)
 
-    def bring(self, url: str, target: Path, *, most_bytes: int) -> None:
-        """Download `url` to the new file `target`, whatever its digest is.
+    def bring(self, url: str, target: Path, *, most_bytes: int, timeout: float = _TIMEOUT) -> None:
+        """Download `url` to the new file `target`, whatever its digest is, in `timeout` seconds.
+
+        A URL with a password or a query, which may be a signature, is not for the mirror: it is
+        downloaded from its own server.
 
         Raises:
             ConfigurationError: the server does not have it, it is larger than `most_bytes`, or the
                 disk has too little space.
             UnavailableError: the download failed.
         """
-        address = self._address(url)
-        part = _Part(target.with_name(f".{target.name}.part"), url, address, most_bytes)
-        with _disk(target), metered(target.name, address=_shown(address)) as meter:
+        address = self._address(url) if shown(url) == url else url
+        part = _Part(
+            target.with_name(f".{target.name}.part"), url, address, most_bytes, hint=_REPEAT
+        )
+        with _disk(target, hint=_REPEAT), metered(target.name, address=shown(address)) as meter:
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._bring(part, meter)
+            self._bring(part, meter, timeout=timeout)
             part.settle(target)
 
     def read(self, url: str) -> str:
@@ -179,7 +191,7 @@ class Downloads:
                     content.extend(chunk)
                     if len(content) > _TEXT_LIMIT:
                         raise ConfigurationError(
-                            f"{_shown(address)} is too large for a checksum file"
+                            f"{shown(address)} is too large for a checksum file"
                         )
                     if (slow := pace.describe_slow(len(content))) is not None:
                         return slow
@@ -193,9 +205,11 @@ class Downloads:
             return url
         parts = urlsplit(url)
         query = f"?{parts.query}" if parts.query else ""
-        return f"{self._mirror}/{parts.netloc}{parts.path}{query}"
+        return f"{self._mirror}/{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
 
-    def _bring(self, part: _Part, meter: Meter) -> None:
+    def _bring(self, part: _Part, meter: Meter, *, timeout: float = _TIMEOUT) -> None:
+        deadline = self._clock.now() + timeout
+
         def attempt(client: "httpx.Client") -> str | None:
             headers = {"Accept-Encoding": "identity", **part.headers()}
             with client.stream("GET", part.address, headers=headers) as answer:
@@ -204,11 +218,13 @@ class Downloads:
                     return "the file on the server does not match the partial download"
                 if (reason := _refusal(part.address, answer)) is not None:
                     return reason
-                return self._receive(answer, part, meter)
+                return self._receive(answer, part, meter, deadline)
 
-        self._retry(part.address, attempt, size=lambda: part.size)
+        self._retry(part.address, attempt, size=lambda: part.size, timeout=timeout, hint=part.hint)
 
-    def _receive(self, answer: "httpx.Response", part: _Part, meter: Meter) -> str | None:
+    def _receive(
+        self, answer: "httpx.Response", part: _Part, meter: Meter, deadline: float
+    ) -> str | None:
         """Write the received bytes; return why they are incomplete, or None."""
         begin = _begin(answer)
         if begin not in (0, part.size):
@@ -228,6 +244,11 @@ class Downloads:
                 done += len(chunk)
                 _refuse_size(part, done)
                 meter(done, total)
+                if self._clock.now() > deadline:
+                    raise UnavailableError(
+                        f"could not download {shown(part.address)} in time: received {done} of "
+                        f"{total or 'unknown'} bytes; use a faster connection or a mirror"
+                    )
                 if (reason := pace.describe_slow(done)) is not None:
                     return reason
         if total is not None and done != total:
@@ -240,33 +261,34 @@ class Downloads:
         attempt: Callable[["httpx.Client"], str | None],
         *,
         size: Callable[[], int],
+        timeout: float = _TIMEOUT,
+        hint: str = _REPEAT,
     ) -> None:
         """Retry until it is complete. Progress resets the count of attempts."""
-        shown, fruitless = _shown(address), 0
+        name, fruitless = shown(address), 0
 
         def describe_missing() -> str | None:
             nonlocal fruitless
             before = size()
-            with _errors(shown):
+            with _errors(name):
                 reason = _once(client, attempt)
             fruitless = 0 if size() > before else fruitless + 1
             if reason is not None and fruitless >= _ATTEMPTS:
                 raise UnavailableError(
-                    f"could not download {shown}: {reason} ({_ATTEMPTS} attempts); {_HELP}. The "
-                    "partial download is kept; run the command again to resume it"
+                    f"could not download {name}: {reason} ({_ATTEMPTS} attempts); {_HELP}. {hint}"
                 )
             return reason
 
-        with _errors(shown):
+        with _errors(name):
             made = _client()
         with made as client:
             wait_until(
-                f"the download of {shown}",
+                f"the download of {name}",
                 describe_missing,
-                timeout=_TIMEOUT,
+                timeout=timeout,
                 interval=_PAUSE,
                 clock=self._clock,
-                hint="run the command again to resume it",
+                hint=hint,
             )
 
     def _compare(self, part: _Part, sha256: str) -> None:
@@ -275,7 +297,7 @@ class Downloads:
             return
         part.discard()
         raise IntegrityError(
-            f"expected {_shown(part.address)} to have the SHA-256 {sha256}, got {found}. The file "
+            f"expected {shown(part.address)} to have the SHA-256 {sha256}, got {found}. The file "
             "was changed in transit or upstream, and was deleted. Try again; if this happens "
             "again, do not use the file"
         )
@@ -389,14 +411,14 @@ def _refusal(address: str, answer: "httpx.Response") -> str | None:
     hops = [*(hop.url for hop in answer.history), answer.url]
     if hops[0].scheme == "https" and any(hop.scheme != "https" for hop in hops):
         raise ConfigurationError(
-            f"could not download {_shown(address)}: the server redirected to an address without "
+            f"could not download {shown(address)}: the server redirected to an address without "
             f"TLS; {_HELP}"
         )
     if answer.status_code in _TEMPORARY:
         return f"the server answered {answer.status_code}"
     if answer.status_code not in (200, 206):
         raise ConfigurationError(
-            f"could not download {_shown(address)}: the server answered {answer.status_code} "
+            f"could not download {shown(address)}: the server answered {answer.status_code} "
             f"{answer.reason_phrase}; {_HELP}"
         )
     return None
@@ -419,9 +441,9 @@ def _refuse_size(part: _Part, size: int) -> None:
     if part.most_bytes is not None and size > part.most_bytes:
         part.discard()
         raise ConfigurationError(
-            f"could not download {_shown(part.address)}: it has {size} bytes or more, and the "
-            f"maximum is {part.most_bytes}; raise the setting `max_artifact_gigabytes` if it is "
-            "that large"
+            f"could not download {shown(part.address)}: it has {size} bytes or more, and the "
+            f"maximum is {part.most_bytes}: what the setting `max_artifact_gigabytes` allows, or "
+            "the size that the server listed"
         )
 
 
@@ -432,22 +454,12 @@ def _require_space(path: Path, needed: int) -> None:
 
 
 @contextmanager
-def _disk(target: Path) -> Iterator[None]:
+def _disk(target: Path, *, hint: str = _RESUME) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         why = str(error.strerror or error)
         raise ConfigurationError(
             f"could not write {target}: {why}; free disk space there or choose another folder. "
-            "The partial download is kept; run the command again to resume it"
+            f"{hint}"
         ) from error
-
-
-def _shown(address: str) -> str:
-    """Return the address without a password or a signature."""
-    with suppress(ValueError):
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-        return urlunsplit((parts.scheme, f"{host}{port}", parts.path, "", ""))
-    return address

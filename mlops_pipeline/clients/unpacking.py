@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
 
@@ -19,6 +20,16 @@ _LIMIT = 1 << 30
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Endings of the names of archives that `unpack` reads."""
 _MOST_MEMBERS = 10_000
+_MOST_EXTENSION = 16 << 10
+"""Maximum size in bytes of a pax header or a GNU long name; `tarfile` reads it whole."""
+_MOST_EFFORT = 1 << 32
+"""Maximum sum of the squares of these sizes: `tarfile` reads a hostile one in quadratic time
+(CVE-2024-6232). That many are read in some seconds."""
+_BLOCK = 512
+_EXTENSIONS = {
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+}
 
 
 def is_archive(name: str) -> bool:
@@ -45,45 +56,90 @@ def unpack(archive: Path, folder: Path, *, most_bytes: int) -> None:
 def _unpack_zip(archive: Path, folder: Path, most_bytes: int) -> None:
     with zipfile.ZipFile(archive) as content:
         members = content.infolist()
-        _refuse_size(archive, folder, [member.file_size for member in members], most_bytes)
+        total = sum(member.file_size for member in members)
+        _refuse_size(archive, folder, len(members), total, most_bytes)
         for member in members:
-            if not _is_inside(member.filename):
+            if not _is_inside(member.filename, is_folder=member.is_dir()):
                 raise _outside(archive, member.filename)
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise IntegrityError(f"could not unpack {archive}: {member.filename} is a link")
         for member in members:
-            content.extract(member, folder)
+            if _parts(member.filename):
+                content.extract(member, folder)
 
 
 def _unpack_tar(archive: Path, folder: Path, most_bytes: int) -> None:
-    with tarfile.open(archive) as content:
-        members = []
-        for member in content:
-            members.append(member)
-            _refuse_size(archive, folder, [one.size for one in members], most_bytes)
-            if not _is_inside(member.name):
+    with tarfile.open(archive, tarinfo=_bounded_members(archive)) as content:
+        members, total = [], 0
+        for number, member in enumerate(content, 1):
+            total += member.size
+            _refuse_size(archive, folder, number, total, most_bytes)
+            if not _is_inside(member.name, is_folder=member.isdir()):
                 raise _outside(archive, member.name)
             if not (member.isreg() or member.isdir()):
                 raise IntegrityError(
                     f"could not unpack {archive}: {member.name} is neither a file nor a folder"
                 )
+            if _parts(member.name):
+                members.append(member)
         content.extractall(folder, members=members, filter="data")
 
 
-def _is_inside(name: str) -> bool:
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return bool(parts) and ".." not in parts and parts[0] != "/" and ":" not in parts[0]
+def _bounded_members(archive: Path) -> type[tarfile.TarInfo]:
+    """Return a class of members that refuses headers before `tarfile` reads what follows them."""
+    effort = 0
+
+    class Member(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+            nonlocal effort
+            found = super().frombuf(buf, encoding, errors)
+            if found.type == tarfile.GNUTYPE_SPARSE:
+                raise _sparse(archive)
+            if found.type in _EXTENSIONS:
+                effort += max(found.size, _BLOCK) ** 2
+                if found.size > _MOST_EXTENSION or effort > _MOST_EFFORT:
+                    raise IntegrityError(
+                        f"could not unpack {archive}: its extended headers (pax, GNU long names) "
+                        f"are too large; the maximum of one is {_MOST_EXTENSION} bytes. Make the "
+                        "archive again, with `tar --format=ustar`"
+                    )
+            return found
+
+        def _proc_gnusparse_10(self, *_: object) -> None:
+            raise _sparse(archive)
+
+    return Member
+
+
+def _sparse(archive: Path) -> IntegrityError:
+    return IntegrityError(
+        f"could not unpack {archive}: it contains a sparse file; make the archive again without "
+        "`--sparse`"
+    )
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the segments of a member's path; none: it is the folder itself (`./`)."""
+    return PurePosixPath(name.replace("\\", "/")).parts
+
+
+def _is_inside(name: str, *, is_folder: bool) -> bool:
+    parts = _parts(name)
+    if not parts:
+        return is_folder
+    return ".." not in parts and parts[0] != "/" and ":" not in parts[0]
 
 
 def _outside(archive: Path, name: str) -> IntegrityError:
     return IntegrityError(f"could not unpack {archive}: {name!r} leads out of its folder")
 
 
-def _refuse_size(archive: Path, folder: Path, sizes: list[int], most_bytes: int) -> None:
-    total, place = sum(sizes), folder if folder.exists() else folder.parent
+def _refuse_size(archive: Path, folder: Path, count: int, total: int, most_bytes: int) -> None:
+    place = folder if folder.exists() else folder.parent
     free = shutil.disk_usage(place).free
     for problem in (
-        f"it has more than {_MOST_MEMBERS} members" if len(sizes) > _MOST_MEMBERS else "",
+        f"it has more than {_MOST_MEMBERS} members" if count > _MOST_MEMBERS else "",
         f"it contains {total} bytes or more, and the maximum is {most_bytes}"
         if total > most_bytes
         else "",
@@ -102,6 +158,7 @@ def _damages(archive: Path, folder: Path) -> Iterator[None]:
     except (
         *(tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError),
         *(RuntimeError, NotImplementedError),  # An encrypted zip, an unknown compression.
+        ValueError,  # A pax header with other text than numbers.
     ) as error:
         raise IntegrityError(f"could not unpack {archive}: {error}") from error
     except OSError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import IntegrityError, InvalidManifestError
 from mlops_pipeline.clients.s3 import Objects
-from mlops_pipeline.delivery.artifacts import ArtifactStore, find_ref, ref_to
+from mlops_pipeline.delivery.artifacts import ArtifactStore, find_ref, find_ref_in, ref_to
 from mlops_pipeline.delivery.desired import without_desired
 from mlops_pipeline.delivery.history import Refusals, find_store, record_end, record_serving
 from mlops_pipeline.delivery.judging import Judge
@@ -45,8 +45,8 @@ def apply_manifest(deployment: SeldonDeployment, *, platform: Platform, judging:
     """Apply a manifest, unless an artifact that it names does not fit it or is refused.
 
     Models without a manifest of ours are applied as they are. A URI names the same artifact
-    whatever Secret it is read with: a copy of the store's keys leads past no check. A desired state
-    in the manifest is left out: it belongs to the deployment whose export this is.
+    whatever Secret or remote it is read with: a copy of the store's keys leads past no check. A
+    desired state in the manifest is left out: it belongs to the deployment whose export this is.
 
     Raises:
         InvalidManifestError: its implementation does not serve the artifact's framework.
@@ -125,9 +125,13 @@ def delete_deployment(name: str, *, namespace: str, platform: Platform, by: str)
 def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects) -> ModelRef | None:
     """Return the artifact of ours that a predictor serves, after a look at its manifest."""
     graph = predictor.graph
-    if is_elsewhere(graph.model_uri):
-        return None
     uri = graph.model_uri.rstrip("/")
+    named = find_ref_in(uri)
+    if is_elsewhere(uri) and named is None:
+        return None
+    # A remote of somebody's own may lead to this very store, and a folder be one of an artifact.
+    if named is not None and (is_elsewhere(uri) or uri.startswith(f"{named.uri}/")):
+        uri = named.uri
     manifest = _find_manifest(store, uri)
     where = f"{deployment.namespace}/{deployment.name}, predictor {predictor.name}"
     if manifest is None:

@@ -13,11 +13,13 @@ import hashlib
 import io
 import json
 import logging
+import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.clients.errors import (
@@ -49,6 +51,10 @@ _PUBLISHED = "published"
 _log = logging.getLogger(__name__)
 _DIGEST_LENGTH = 64
 _URI = re.compile(rf"s3://{BUCKET}/(?P<name>[^/]+)/(?P<digest>[0-9a-f]{{{_DIGEST_LENGTH}}})")
+
+_PATH = re.compile(
+    rf"(?:^|/){BUCKET}/(?P<name>[^/]+)/(?P<digest>[0-9a-f]{{{_DIGEST_LENGTH}}})(?:/|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,13 @@ def ref_to(name: str, digest: str) -> ModelRef:
 def find_ref(uri: str) -> ModelRef | None:
     """Return the reference to the artifact that a `modelUri` names, or None for another folder."""
     found = _URI.fullmatch(uri.rstrip("/"))
+    return ref_to(found["name"], found["digest"]) if found else None
+
+
+def find_ref_in(uri: str) -> ModelRef | None:
+    """Return the reference to the artifact at or around a path of any remote, or None."""
+    path = posixpath.normpath(unquote(uri.partition("://")[2]))
+    found = _PATH.search(path)
     return ref_to(found["name"], found["digest"]) if found else None
 
 

@@ -72,7 +72,8 @@ def record_serving(
 ) -> None:
     """Write down that the artifacts of `after` serve, and that those of `before` no longer do.
 
-    `accepted` are those that serve although checks refuse them, because a person accepted that.
+    `accepted` are those that serve although checks refuse them, because a person accepted that. An
+    artifact without a hold-out set serves so whichever command accepted it.
     Writes nothing where the log says so already. What the log missed, in a command that was
     killed, is made up for.
 
@@ -91,7 +92,8 @@ def record_serving(
     for ref, refusals in accepted.items():
         record_acceptance(ref, refusals, log=log, by=by)
     for ref in serving:
-        if known.get(ref) is not (although_refused := ref in accepted):
+        although_refused = ref in accepted or standing(log.entries(ref)).is_unevaluated
+        if known.get(ref) is not although_refused:
             log.append(ref, ServingStarted(place, although_refused=although_refused, by=by))
     for ref in known.keys() - serving:
         log.append(ref, ServingEnded(place, "replaced", by=by))

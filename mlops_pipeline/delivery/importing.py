@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.addresses import shown
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
 from mlops_pipeline.clients.fetching import Fetched, Fetcher, Web
 from mlops_pipeline.clients.s3 import Objects
@@ -50,7 +51,8 @@ def bring(
     fetched = Fetcher(web, store, most_bytes, require_room).fetch(uri, folder)
     if sha256 and fetched.sha256 != sha256.lower():
         raise IntegrityError(
-            f"expected {uri} to have the SHA-256 {sha256}, got {fetched.sha256}; nothing was stored"
+            f"expected {shown(uri)} to have the SHA-256 {sha256}, got {fetched.sha256}; nothing "
+            "was stored"
         )
     if fetched.path.is_dir():
         return Brought(fetched.path, fetched)

@@ -136,9 +136,10 @@ class Judge:
         if kind == "worse" or not self._is_accepted(judgement, ref):
             accepted = {judgement.check: verdict.description}
             self.log.append(ref, Acceptance(kind, accepted, self.by))
+        how = "once" if kind == "worse" else "from now on"
         return Verdict(
             passed=True,
-            description=f"{verdict.description}; accepted once by --accept-{kind}",
+            description=f"{verdict.description}; accepted {how} by --accept-{kind}",
             metadata={**verdict.metadata, "accepted": True},
         )
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.catalog import evaluating, worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, RefusedError
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.criteria import (
     dataset_criteria,
@@ -29,6 +29,8 @@ from mlops_pipeline.delivery.criteria import (
 from mlops_pipeline.delivery.judging import Judge, Unmet
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import tensors
+from mlops_pipeline.delivery.verdicts import standing
+from mlops_pipeline.delivery.verification import max_difference
 from mlops_pipeline.delivery.working import WorkerContext, work
 from mlops_pipeline.serving.artifact import (
     EXAMPLE,
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 _MOST_FILES = 10_000
 _MOST_NAME = 512
 """Bytes of a file's path: S3 allows 1,024 for a whole key."""
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _TIMEOUT = 600.0
 """Seconds to read and evaluate a hold-out set."""
 _PREFIXES = ("", "1/")
@@ -92,6 +94,7 @@ def publish(offer: Offer, judge: Judge, *, worker_context: WorkerContext = _DEFA
             out of the folder, or the hold-out set does not fit the model; nothing was stored.
         IntegrityError: the folder has a manifest that does not match its files.
         CommandError: the serving environment does not load the model, or it refuses the rows.
+        RefusedError: it is published without a hold-out set, and checks refuse the same files.
         UnavailableError: the object store did not answer.
     """
     files = find_files(offer.folder, offer.model.spec, most_bytes=offer.most_bytes)
@@ -99,13 +102,17 @@ def publish(offer: Offer, judge: Judge, *, worker_context: WorkerContext = _DEFA
         if not offer.is_unevaluated:
             _take_holdout(offer, judge, folder, worker_context)
         _stage(offer, files, folder / worker.MODEL)
+        if offer.is_unevaluated:
+            _require_unrefused(offer, judge, folder / worker.MODEL)
         evaluated = _evaluate(offer, judge, folder, worker_context)
         manifest = replace(evaluated, evaluation=hash_files(folder / worker.EVALUATION))
         ref = judge.artifacts.publish(
             manifest, files=folder / worker.MODEL, evaluation=folder / worker.EVALUATION
         )
-    unmet = judge.judge_anew(model_criteria(offer.model.spec), ref)
-    return Published(ref, judge.artifacts.manifest(ref), unmet)
+    criteria = model_criteria(offer.model.spec)
+    for criterion in criteria:  # Each one, so that the log has a verdict of every check.
+        judge.evaluate(criterion, ref)
+    return Published(ref, judge.artifacts.manifest(ref), judge.find_unmet(criteria, ref))
 
 
 def find_files(
@@ -145,8 +152,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
             if _UNSAFE.search(shown) or len(shown.encode(errors="replace")) > _MOST_NAME:
                 raise _refused(
                     folder,
-                    f"the name {shown!r} has a control character or a backslash, or more than "
-                    f"{_MOST_NAME} bytes",
+                    f"the name {shown!r} has a control character or a backslash, bytes that are "
+                    f"not UTF-8, or more than {_MOST_NAME} bytes",
                 )
             if name in names:
                 if not stat.S_ISREG(path.stat().st_mode):
@@ -227,6 +234,28 @@ def _stage(offer: Offer, files: Mapping[str, Path], folder: Path) -> None:
         ) from error
 
 
+def _require_unrefused(offer: Offer, judge: Judge, folder: Path) -> None:
+    """Refuse files without a hold-out set that were refused with one: nothing else changed."""
+    name, files = offer.model.name, _weights(hash_files(folder))
+    for stored in judge.artifacts.list(name):
+        if not stored.complete or _weights(judge.artifacts.manifest(stored.ref).files) != files:
+            continue
+        refusals = standing(judge.log.entries(stored.ref)).refusals
+        if reasons := [f"{j.check}: {j.sentence}" for j in refusals if not j.is_unevaluated]:
+            digest = stored.ref.digest[:12]
+            raise RefusedError(
+                f"could not publish {offer.folder} without a hold-out set: its files are those of "
+                f"the artifact {name} {digest}, which is refused by {'; '.join(reasons)}. Nothing "
+                "was stored. Publish it with --holdout FILE, or accept that artifact: "
+                f"`mlops-pipeline deploy {name} --digest {digest} --accept-refused`"
+            )
+
+
+def _weights(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a model without its example, which this project may have written."""
+    return {path: sha for path, sha in files.items() if path != EXAMPLE}
+
+
 def _take_holdout(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerContext) -> None:
     """Write the hold-out set as `data.npz`: from its file, or from the dataset of the spec."""
     model, spec = offer.model, offer.model.spec
@@ -276,8 +305,9 @@ def _evaluate(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerCo
         probe = {**cells.pack("x", rows), "scores": served}
         np.savez_compressed(evaluation / evaluating.PROBE, **probe)  # type: ignore[arg-type]
         return manifest
-    if not (folder / worker.SCORES).exists():
-        np.save(folder / worker.SCORES, served)
+    if (folder / worker.SCORES).exists():
+        _require_claimed(offer, np.load(folder / worker.SCORES, allow_pickle=False), served)
+    np.save(folder / worker.SCORES, served)
     work(
         "evaluate",
         offer.model,
@@ -289,6 +319,20 @@ def _evaluate(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerCo
     )
     report = json.loads((folder / worker.REPORT).read_bytes())
     return replace(manifest, metrics=report["metrics"])
+
+
+def _require_claimed(offer: Offer, claimed: "NDArray[Any]", served: "NDArray[Any]") -> None:
+    """Compare every row's scores in the hold-out file with those of the serving environment."""
+    if claimed.ndim == 1 and served.ndim == 2:
+        claimed = claimed.reshape(-1, 1)
+    tolerance = offer.model.spec.thresholds.tolerance
+    if (found := max_difference(served, claimed)) > tolerance:
+        raise ConfigurationError(
+            f"the scores in {offer.holdout}, shape {list(claimed.shape)}, are not those that the "
+            f"serving environment returns, shape {list(served.shape)}: they differ by at most "
+            f"{found:.3g}, and the tolerance is {tolerance:g}. Compare the versions of the "
+            "libraries and the preparation of the rows, or leave out `scores`. Nothing was stored"
+        )
 
 
 def _ask(
@@ -329,33 +373,34 @@ def _probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
     schema = spec.dataset.schema
     try:
         values = _example(spec, model)
-        if schema is None or not spec.dataset.has_cells:
-            given = values or [[0.0] * spec.dataset.features]
-            return np.array(given, dtype=np.float64)[:1]
-        if not values:
-            return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
-        return cells.conform_cells(schema, cells.read_cells(values[:1], where=EXAMPLE))
-    except (OSError, ValueError, TypeError, RequestError) as error:
+        if schema is not None and spec.dataset.has_cells:
+            if values is None:
+                return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
+            return cells.conform_cells(schema, cells.read_cells(values, where=EXAMPLE))[:1]
+        given = [[0.0] * spec.dataset.features] if values is None else values
+        rows = np.array(given, dtype=np.float64)
+        wrong = "" if rows.ndim > 1 and rows.size else f"it has the shape {list(rows.shape)}"
+    except (OSError, ValueError, TypeError, RecursionError, RequestError) as error:
+        wrong = str(error)
+    if wrong:
         raise ConfigurationError(
-            f"could not read {EXAMPLE} of the model: {error}; it must be a list of rows"
-        ) from error
+            f"could not read {EXAMPLE} of the model: {wrong}; it must be a list of rows"
+        )
+    return rows[:1]
 
 
-def _example(spec: ModelSpec, model: Path) -> list[Any]:
-    """Return the rows of the model's own example, or the row of the spec; empty: neither has one.
+def _example(spec: ModelSpec, model: Path) -> Any:
+    """Return the rows of the model's own example, or the row of the spec; None: neither has one.
 
     Raises:
-        OSError, ValueError, TypeError: the model's example is not a list in JSON.
+        OSError, ValueError: the model's example is not JSON.
     """
     try:
-        rows = json.loads((model / EXAMPLE).read_bytes())
+        return json.loads((model / EXAMPLE).read_bytes())
     except FileNotFoundError:
         row = spec.example
         is_text = spec.dataset.schema is not None and not spec.dataset.schema.row_shape
-        return [row[0] if is_text else list(row)] if row else []
-    if not isinstance(rows, list) or not rows:
-        raise TypeError("it has no rows")
-    return rows
+        return [row[0] if is_text else list(row)] if row else None
 
 
 def _manifest(offer: Offer, model: Path) -> Manifest:

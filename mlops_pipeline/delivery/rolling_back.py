@@ -57,15 +57,18 @@ def previous_good(spec: ModelSpec, judge: Judge) -> ModelRef:
     seen = {}
     for ref in older:
         seen[ref] = stands = known.get(ref.digest, _NEVER_JUDGED)
-        barred = stands.state == "refused" or (
-            stands.state == "unevaluated" and not stands.is_accepted_although_refused
-        )
-        if barred or not (stands.passed or stands.served_by_right(place)):
+        if not _may_serve_again(stands, place):
             continue
         if not find_refusals(spec, ref, judge):
             return ref
         seen[ref] = standing(judge.log.entries(ref), place=place)
     raise NotFoundError(_describe_none(deployed, seen))
+
+
+def _may_serve_again(stands: Standing, place: str) -> bool:
+    if stands.state == "unevaluated":
+        return stands.is_accepted_although_refused and any(p.place == place for p in stands.served)
+    return stands.state != "refused" and (stands.passed or bool(stands.served_by_right(place)))
 
 
 def _latest_time(

@@ -156,6 +156,11 @@ class Standing:
     served: tuple[Period, ...]
     """The oldest first."""
 
+    @property
+    def is_unevaluated(self) -> bool:
+        """Whether a check refuses it because it has no hold-out set, accepted or not."""
+        return any(judgement.is_unevaluated for judgement in self.refusals)
+
     def served_by_right(self, place: str | None = None) -> tuple[Period, ...]:
         """Return the times in which it served without being refused, at the place or anywhere."""
         return _by_right(self.served, place)

@@ -48,6 +48,7 @@ settings."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "mlops-pipeline"}
 
 _REMOTE = r"[a-z][a-z0-9_-]*://[^\s/][^\s]*"
+_UNREAD = ("http", "https", "ftp", "file")
 _KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 _NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _NAME_LENGTH = 63
@@ -74,6 +75,12 @@ def is_elsewhere(uri: str) -> bool:
 def _check_model_uri(uri: str) -> str:
     if not uri:
         raise ValueError("Predictive unit modelUri required when using standalone servers")
+    scheme = uri.partition("://")[0].lower()
+    if scheme in _UNREAD:
+        raise ValueError(
+            f"Seldon's initializer does not read {scheme}://; run `mlops-pipeline import` to copy "
+            "the model into the object store"
+        )
     if is_elsewhere(uri):
         return uri
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+", uri):

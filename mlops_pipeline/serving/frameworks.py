@@ -77,9 +77,9 @@ class Framework:
     content: str = ""
     """`module:function`: folder → name of a weight → SHA-256, without the bytes around it in the
     files. Called only after a training; empty: the files themselves."""
-    reproducible: str = "bytes"
+    reproducible: str = "unknown"
     """Whether the same inputs train to the same `bytes`, only to the same `content`, or to
-    `neither`, on one machine with all seeds set."""
+    `neither`, on one machine with all seeds set; `unknown` where nobody measured it."""
     module: str = ""
     """Module of an optional library; empty: the library is always installed."""
     extra: str = ""
@@ -127,6 +127,7 @@ SKLEARN = Framework(
     files=SKLEARN_FILES,
     libraries=("scikit-learn", "numpy", "joblib"),
     forms=FORMS,
+    reproducible="bytes",
 )
 TENSORFLOW = Framework(
     name="tensorflow",
@@ -140,6 +141,7 @@ TENSORFLOW = Framework(
     found_by=f"a numbered folder with {SAVED_MODEL}",
     find_hint=_find_unexported,
     libraries=("tensorflow", "tensorflow-cpu", "keras", "numpy"),
+    reproducible="bytes",
     image="serving-tensorflow",
     protocols=("seldon", "tensorflow"),
     behind_forwarder=True,
@@ -160,6 +162,7 @@ XGBOOST = Framework(
     found_by=" or ".join(XGBOOST_FILES),
     files=XGBOOST_FILES,
     libraries=("xgboost-cpu", "xgboost", "numpy"),
+    reproducible="bytes",
     module="xgboost",
     extra="xgboost",
     resources=_SMALL,
@@ -174,6 +177,7 @@ LIGHTGBM = Framework(
     found_by=" or ".join(LIGHTGBM_FILES),
     files=LIGHTGBM_FILES,
     libraries=("lightgbm", "numpy"),
+    reproducible="bytes",
     module="lightgbm",
     extra="lightgbm",
     resources=_SMALL,
@@ -188,6 +192,7 @@ ONNX = Framework(
     found_by=" or ".join(ONNX_FILES),
     files=ONNX_FILES,
     libraries=("onnxruntime", "onnx", "numpy"),
+    reproducible="bytes",
     takes_columns=False,
     module="onnxruntime",
     extra="onnx",

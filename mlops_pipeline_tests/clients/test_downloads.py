@@ -213,6 +213,19 @@ def test_temporary_failures_are_retried(
     assert len(server.requests) == 3
 
 
+def test_what_is_not_kept_is_not_called_kept(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    client = make(tmp_path)
+    for download in (
+        lambda: client.bring(f"{server.url}/tool", target, most_bytes=1 << 20),
+        lambda: client.read(f"{server.url}/tool"),
+    ):
+        server.statuses = [503] * 5
+        with pytest.raises(UnavailableError, match=r"\. Run the command again$"):
+            download()
+
+
 def test_an_unreachable_server_is_named(tmp_path: Path, target: Path) -> None:
     with serving(FileServer()) as gone:
         pass
@@ -287,6 +300,26 @@ def test_a_mirror_is_used_instead(tmp_path: Path, target: Path) -> None:
         client = make(tmp_path, mirror=f"{mirror.url}/all/")
         client.fetch("https://get.helm.sh/helm-v3.tar.gz", target, sha256=DIGEST)
     assert target.read_bytes() == CONTENT
+
+
+def test_the_mirror_gets_no_password_of_the_url(tmp_path: Path) -> None:
+    with serving(FileServer({"/host/index?page=2": b"text"})) as mirror:
+        client = make(tmp_path, mirror=mirror.url)
+        assert client.read("https://me:hidden@host/index?page=2") == "text"
+
+
+def test_a_file_that_drips_longer_than_its_timeout_is_given_up(
+    tmp_path: Path, server: FileServer, target: Path
+) -> None:
+    clock = FakeClock()
+    client = Downloads(locks=Locks(tmp_path, timeout=5), clock=clock)
+
+    def pass_time() -> None:
+        clock.time += 8
+
+    server.before_chunk = pass_time
+    with pytest.raises(UnavailableError, match=r"in time: received \d+ of 300000 bytes"):
+        client.bring(f"{server.url}/tool", target, most_bytes=1 << 20, timeout=10)
 
 
 def test_a_password_of_the_mirror_comes_from_netrc_and_is_neither_shown_nor_stored(

@@ -7,20 +7,24 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mlops_pipeline.clients import fetching
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
     IntegrityError,
     NotFoundError,
     PipelineError,
+    UnavailableError,
 )
 from mlops_pipeline.clients.fetching import Fetcher
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.serving.artifact import describe_excess
+from mlops_pipeline_tests.fakes.clocks import FakeClock
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.file_server import FileServer, serving
 
@@ -63,22 +67,29 @@ def made_fetcher(
     )
 
 
-def listing(server: FileServer, *objects: tuple[str, bytes], prefix: str, token: str = "") -> None:
-    """Serve a page of Google's list of objects, and the objects."""
-    fields = "fields=items%28name%2Csize%2Cmd5Hash%29%2CnextPageToken"
-    page: dict[str, object] = {
-        "items": [
-            {
-                "name": name,
-                "size": str(len(data)),
-                "md5Hash": base64.b64encode(hashlib.md5(data).digest()).decode(),
-            }
-            for name, data in objects
-        ]
-    }
-    query = f"prefix={prefix.replace('/', '%2F')}&{fields}"
-    server.files[f"{GOOGLE}/storage/v1/b/public/o?{query}{token}"] = json.dumps(page).encode()
+def listing(
+    server: FileServer,
+    *objects: tuple[str, bytes],
+    prefix: str,
+    md5: bool = True,
+    more: bool = False,
+) -> None:
+    """Serve Google's two lists: of the folder, and of the first name that starts like it."""
+    items = [
+        {"name": name, "size": str(len(data))}
+        | ({"md5Hash": base64.b64encode(hashlib.md5(data).digest()).decode()} if md5 else {})
+        for name, data in objects
+    ]
+    below = [item for item in items if item["name"].startswith(f"{prefix}/")]
+    page(server, f"{prefix}/", {"items": below} | ({"nextPageToken": "T"} if more else {}))
+    page(server, prefix, {"items": items[:1], "nextPageToken": "T"}, "&maxResults=1")
     server.files |= {f"{GOOGLE}/public/{name}": data for name, data in objects}
+
+
+def page(server: FileServer, prefix: str, content: object, options: str = "") -> None:
+    fields = "fields=items%28name%2Csize%2Cmd5Hash%29%2CnextPageToken"
+    query = f"prefix={prefix.replace('/', '%2F')}&{fields}{options}"
+    server.files[f"{GOOGLE}/storage/v1/b/public/o?{query}"] = json.dumps(content).encode()
 
 
 def test_a_folder_of_googles_store_needs_no_credentials(
@@ -109,6 +120,96 @@ def test_an_object_that_differs_from_googles_digest_is_refused(
     server.files[f"{GOOGLE}/public/m/model.joblib"] = MODEL[::-1]
     with pytest.raises(IntegrityError, match=r"m/model\.joblib was changed in transit"):
         fetcher.fetch("gs://public/m", folder)
+
+
+@pytest.mark.parametrize("data", [MODEL[:-1], MODEL + b"!"])
+def test_an_object_without_a_digest_has_its_listed_size(
+    fetcher: Fetcher, server: FileServer, folder: Path, data: bytes
+) -> None:
+    """Google has no MD5 of composite objects."""
+    listing(server, ("m/a", MODEL), ("m/b", MODEL), prefix="m", md5=False)
+    server.files[f"{GOOGLE}/public/m/b"] = data
+    with pytest.raises(
+        PipelineError, match=r"got 17: it changed|has 19 bytes or more, .* maximum is 18"
+    ):
+        fetcher.fetch("gs://public/m", folder)
+    server.files[f"{GOOGLE}/public/m/b"] = MODEL
+    again = folder / "again"
+    again.mkdir()
+    assert fetcher.fetch("gs://public/m", again).without_digest == 2
+
+
+def test_one_object_of_googles_store_beside_a_folder_that_starts_like_it(
+    fetcher: Fetcher, server: FileServer, folder: Path
+) -> None:
+    listing(server, ("m.joblib", MODEL), ("m.joblib-2/x", b"x"), prefix="m.joblib")
+    assert fetcher.fetch("gs://public/m.joblib", folder).path.name == "fetched"
+    assert [p.name for p in folder.rglob("*") if p.is_file()] == ["m.joblib"]
+
+
+def test_a_list_that_is_cut_is_not_taken_as_complete(
+    fetcher: Fetcher, server: FileServer, folder: Path
+) -> None:
+    listing(server, ("m/model.joblib", MODEL), prefix="m", more=True)
+    rest = {"items": [{"name": "m/b", "size": "1"}], "nextPageToken": "T"}
+    page(server, "m/", rest, "&pageToken=T")
+    with pytest.raises(ConfigurationError, match="its list has more than 20 pages"):
+        fetcher.fetch("gs://public/m", folder)
+    assert not list(folder.iterdir())
+
+
+def test_all_objects_share_one_deadline(fetcher: Fetcher, server: FileServer, folder: Path) -> None:
+    clock = FakeClock()
+    listing(server, ("m/a", MODEL), ("m/b", MODEL), prefix="m")
+
+    def pass_time() -> None:
+        clock.time += 2500
+
+    server.before_chunk = pass_time
+    with pytest.raises(UnavailableError, match=r"only 1 of 2 objects were downloaded in 7200 s"):
+        replace(fetcher, clock=clock).fetch("gs://public/m", folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [({"items": [{"name": "m/x"}]}, "KeyError"), ([], "AttributeError")],
+)
+def test_a_list_with_other_fields_is_named(
+    fetcher: Fetcher, server: FileServer, folder: Path, content: object, complaint: str
+) -> None:
+    page(server, "m/", content)
+    with pytest.raises(
+        IntegrityError, match=f"could not read the list of gs://public/m: {complaint}"
+    ):
+        fetcher.fetch("gs://public/m", folder)
+
+
+@pytest.mark.parametrize("keys", [("m", "m/m"), ("m/a", "m/a/b")])
+def test_two_objects_do_not_get_one_file(
+    fetcher: Fetcher, store: FakeObjectStore, folder: Path, keys: tuple[str, str]
+) -> None:
+    for key in keys:
+        store.put("models", key, b"x")
+    with pytest.raises(IntegrityError, match=r"are one file|needs it as a folder"):
+        fetcher.fetch("s3://models/m", folder)
+
+
+def test_a_password_and_a_signature_reach_neither_the_mirror_nor_a_message(
+    fetcher: Fetcher, server: FileServer, folder: Path
+) -> None:
+    host = f"127.0.0.1:{server.port}"
+    server.files = {"/m?sig=hidden": MODEL, "/m": MODEL}
+    assert fetcher.fetch(f"http://{host}/m?sig=hidden", folder).size == len(MODEL)
+    assert fetcher.fetch(f"http://me:hidden@{host}/m", folder).size == len(MODEL)
+    assert server.paths() == ["/m?sig=hidden", "/m"], "not /127.0.0.1…, as of the mirror"
+    for uri in (
+        f"http://me:hidden@{host}/no?sig=hidden",
+        "ftp://me:hidden@h/m",
+        "http://a:hidden@[/",
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            fetcher.fetch(uri, folder)
+        assert "hidden" not in str(refused.value)
 
 
 def test_a_folder_of_an_s3_service(fetcher: Fetcher, store: FakeObjectStore, folder: Path) -> None:
@@ -148,8 +249,8 @@ def test_the_size_is_known_before_the_first_byte(
 
 
 def test_a_file_of_a_web_server(fetcher: Fetcher, server: FileServer, folder: Path) -> None:
-    server.files["/host/my%20model.joblib?download=1"] = MODEL
-    found = fetcher.fetch("https://host/my%20model.joblib?download=1", folder)
+    server.files["/host/my%20model.joblib"] = MODEL
+    found = fetcher.fetch("https://host/my%20model.joblib", folder)
     assert found.path.read_bytes() == MODEL
     assert found.path.name == "my model.joblib"
     assert found.sha256 == hashlib.sha256(MODEL).hexdigest()
@@ -163,6 +264,22 @@ def test_a_large_file_of_a_web_server_is_not_downloaded(
     with pytest.raises(ConfigurationError, match="it has 18 bytes or more, and the maximum is 17"):
         small.fetch("https://host/model.joblib", folder)
     assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_large_folder_of_this_machine_is_not_read(
+    fetcher: Fetcher, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "model\udcff").write_bytes(b"x")
+    assert fetcher.fetch(str(home), folder).size == 1
+    monkeypatch.setattr(fetching, "_described", None)
+    (home / "large").write_bytes(b"0" * 1000)
+    with pytest.raises(ConfigurationError, match="home: it has 1001 bytes"):
+        fetcher.fetch(str(home), folder)
+    monkeypatch.setattr(fetching, "_MOST_OBJECTS", 1)
+    with pytest.raises(ConfigurationError, match="home: it has more than 1 files"):
+        fetcher.fetch(str(home), folder)
 
 
 def zipped(**members: bytes) -> bytes:

@@ -247,3 +247,35 @@ def test_a_model_from_elsewhere_is_applied_where_an_initializer_reads_it(
 
 def test_a_model_of_the_object_store_is_not_called_unproved(ref: ModelRef) -> None:
     assert unproved(_manifest(ref.uri)) == []
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "s3://models/{}/1",
+        "mys3://models/{}",
+        "mys3://models//{}/",
+        "mys3://x/../models/{}",
+        "mine://backup/models/{}/1",
+    ],
+)
+def test_another_remote_or_folder_gets_no_refused_artifact_past_its_checks(
+    platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(platform, "reads_elsewhere", True)
+    manifest, files, evaluation = published_files(tmp_path / "bad", content="bad", accuracy=0.36)
+    bad = ArtifactStore(platform.store).publish(manifest, files=files, evaluation=evaluation)
+    uri = place.format(f"toy/{bad.digest}")
+    with pytest.raises(RefusedError, match="accuracy_at_least_threshold"):
+        _apply(platform, _manifest(uri, secret="mine"))
+    assert platform.deployments.list() == []
+    copy = place.format(f"theirs/{'0' * 64}")
+    assert _apply(platform, _manifest(copy)).action == "created", "an artifact of another store"
+
+
+@pytest.mark.parametrize("scheme", ["https", "http", "ftp", "file", "HTTPS"])
+def test_a_uri_that_no_initializer_reads_is_refused(scheme: str) -> None:
+    with pytest.raises(
+        InvalidManifestError, match=f"does not read {scheme.lower()}://; run `mlops"
+    ):
+        _manifest(f"{scheme}://host/model.joblib")

@@ -21,16 +21,17 @@ from mlops_pipeline.clients.errors import (
     RefusedError,
 )
 from mlops_pipeline.delivery.choosing import choose_named, describe_refusal, find_pinned
-from mlops_pipeline.delivery.criteria import model_criteria
+from mlops_pipeline.delivery.criteria import model_criteria, required_checks
 from mlops_pipeline.delivery.deploying import find_last_good, seldon_deployment
 from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline.delivery.history import record_serving
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.publishing import Offer, find_files, publish
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.rolling_back import previous_good
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
 from mlops_pipeline.delivery.verdicts import Acceptance, standing
-from mlops_pipeline.serving.artifact import MANIFEST, Manifest, hash_files
+from mlops_pipeline.serving.artifact import MANIFEST, Manifest, hash_files, parse_manifest
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
@@ -91,27 +92,74 @@ def test_a_hold_out_file_makes_an_artifact_that_passes(
     holdout = judge.artifacts.holdout(published.ref)
     assert holdout.x.tolist() == [[2.0 * n, 2.0 * n + 1] for n in range(10)]
     assert holdout.y.tolist() == [0] * 5 + [1] * 5
-    assert standing(judge.log.entries(published.ref)).state == "passed"
+    known = standing(judge.log.entries(published.ref), required=required_checks(TOY))
+    assert known.describe() == "passed"
     assert judge.artifacts.find_published("toy") == published.ref
 
 
-def test_a_bad_model_is_stored_and_refused_and_its_own_scores_are_compared(
+def holdout_file(folder: Path, *, rows: int = 10, **arrays: Any) -> Path:
+    file = folder / "holdout.npz"
+    y = np.array([0] * (rows // 2) + [1] * (rows // 2))
+    np.savez(file, x=np.arange(2.0 * rows).reshape(rows, 2) % 100, y=y, **arrays)
+    return file
+
+
+def refused(judge: Judge, folder: Path, place: Path) -> ModelRef:
+    """Publish a model that answers every row wrong."""
+    judge.platform.serving_environment.scores = RIGHT[::-1]  # type: ignore[attr-defined]
+    return publish(offer(folder, holdout=holdout_file(place)), judge).ref
+
+
+def test_a_bad_model_is_stored_and_refused(judge: Judge, folder: Path, tmp_path: Path) -> None:
+    ref = refused(judge, folder, tmp_path)
+    assert judge.artifacts.manifest(ref).metrics["accuracy"] == 0
+    assert standing(judge.log.entries(ref)).describe() == f"refused by {THRESHOLD}"
+    with pytest.raises(RefusedError, match=THRESHOLD):
+        choose_named(TOY, judge, prefix=ref.digest, accept_refused=False, accept_unevaluated=True)
+
+
+def test_the_metrics_are_those_of_the_serving_environment(
     judge: Judge, folder: Path, tmp_path: Path
 ) -> None:
-    file = tmp_path / "holdout.npz"
-    x, y = np.arange(20.0).reshape(10, 2), np.array([0] * 5 + [1] * 5)
-    elsewhere = np.array(RIGHT[::-1]) * 0.9 + 0.05
-    np.savez(file, x=x, y=y, scores=elsewhere)
+    """A file with other scores in one of many rows is refused, and similar scores do not count."""
+    served = np.array([[0.5 + 1e-9, 0.5 - 1e-9]] * 2000 + [[0.0, 1.0]] * 2000)
+    judge.platform.serving_environment.scores = served.tolist()  # type: ignore[attr-defined]
+    claimed = served.copy()
+    claimed[1234] = [0.0, 1.0]
+    file = holdout_file(tmp_path, rows=4000, scores=claimed)
+    with pytest.raises(
+        ConfigurationError, match=r"are not those that the serving .* most 0\.5, and"
+    ):
+        publish(offer(folder, holdout=file), judge)
+    np.savez(tmp_path / "narrow.npz", **{**np.load(file), "scores": served[:, 0]})
+    with pytest.raises(ConfigurationError, match=r"shape \[4000, 1\], .* shape \[4000, 2\]"):
+        publish(offer(folder, holdout=tmp_path / "narrow.npz"), judge)
+    assert stored(judge) == []
+
+    turned = served[:, ::-1].copy()
+    turned[2000:] = served[2000:]
+    file = holdout_file(tmp_path, rows=4000, scores=turned)
     published = publish(offer(folder, holdout=file), judge)
-    quality, skew = published.unmet
-    assert (quality.criterion, quality.is_unevaluated) == (THRESHOLD, False)
-    assert skew.criterion == "predicts_the_same_where_it_is_served"
-    assert "differ by at most 1;" in skew.sentence
-    assert np.allclose(judge.artifacts.holdout(published.ref).scores, elsewhere)
-    with pytest.raises(RefusedError, match=THRESHOLD):
-        choose_named(
-            TOY, judge, prefix=published.ref.digest, accept_refused=False, accept_unevaluated=True
-        )
+    assert published.manifest.metrics["accuracy"] == 1, "the file's scores give 0.5"
+
+
+def test_a_refused_model_is_not_published_again_without_a_hold_out_set(
+    judge: Judge, folder: Path, tmp_path: Path
+) -> None:
+    ref = refused(judge, folder, tmp_path)
+    before = stored(judge)
+    with pytest.raises(RefusedError) as caught:
+        unevaluated(judge, folder)
+    for part in (
+        f"the artifact toy {ref.digest[:12]}, which is refused by",
+        THRESHOLD,
+        "--holdout",
+    ):
+        assert part in str(caught.value)
+    assert stored(judge) == before
+    (folder / "model.joblib").write_text("other weights")
+    first = unevaluated(judge, folder)
+    assert unevaluated(judge, folder) == first, "unevaluated is no refusal"
 
 
 def test_the_dataset_of_the_spec_is_the_default(judge: Judge, folder: Path) -> None:
@@ -138,6 +186,40 @@ def test_without_a_hold_out_set_a_person_must_accept_it(judge: Judge, folder: Pa
     accepted = [e for e in judge.log.entries(ref) if isinstance(e, Acceptance)]
     assert [(a.kind, list(a.checks)) for a in accepted] == [("unevaluated", [THRESHOLD])]
     assert standing(judge.log.entries(ref)).describe() == "unevaluated (accepted)"
+
+
+@pytest.mark.parametrize("by_run", [True, False])
+def test_each_way_to_accept_it_is_recorded_the_same(
+    judge: Judge, folder: Path, tmp_path: Path, *, by_run: bool
+) -> None:
+    """By `up --accept-unevaluated` in a check, or by `deploy --accept-unevaluated`."""
+    ref = unevaluated(judge, folder)
+    accepted = {}
+    if by_run:
+        criterion = next(c for c in model_criteria(TOY) if c.name == THRESHOLD)
+        judge.evaluate(criterion, ref, accepts_unevaluated=True)
+    else:
+        chosen = choose_named(
+            TOY, judge, prefix=ref.digest, accept_refused=False, accept_unevaluated=True
+        )
+        accepted = {ref: chosen.accepted}
+    serve(judge, ref, accepted)
+    (period,) = standing(judge.log.entries(ref)).served
+    assert period.although_refused
+    serve(judge, ref, {})
+    assert standing(judge.log.entries(ref)).served == (period,), "deployed again, it is the same"
+
+    (folder / "model.joblib").write_text("other weights")
+    judge.platform.serving_environment.scores = RIGHT  # type: ignore[attr-defined]
+    serve(judge, publish(offer(folder, holdout=holdout_file(tmp_path)), judge).ref, {})
+    assert previous_good(TOY, judge) == ref, "a rollback takes what a person accepted"
+
+
+def serve(judge: Judge, ref: ModelRef, accepted: dict[ModelRef, Any]) -> None:
+    before = judge.platform.deployments.find("toy-model", namespace="seldon")
+    deployment = seldon_deployment(TOY, ref, secret=judge.platform.object_store_secret())
+    judge.platform.deployments.apply(deployment)
+    record_serving(before, deployment, platform=judge.platform, by="t", accepted=accepted)
 
 
 def test_an_accepted_one_stays_deployed_and_is_no_reference(judge: Judge, folder: Path) -> None:
@@ -168,7 +250,7 @@ def test_the_checks_of_a_run_accept_it_from_then_on(judge: Judge, folder: Path) 
     assert not judge.evaluate(criterion, ref, accepts_worse=True).passed
     first = judge.evaluate(criterion, ref, accepts_unevaluated=True)
     assert first.passed
-    assert "--accept-unevaluated" in first.description
+    assert "accepted from now on by --accept-unevaluated" in first.description
     assert judge.evaluate(criterion, ref).passed
     kinds = [e.kind for e in judge.log.entries(ref) if isinstance(e, Acceptance)]
     assert kinds == ["unevaluated"]
@@ -182,6 +264,16 @@ def test_an_unevaluated_one_is_proved_with_its_own_row(judge: Judge, folder: Pat
     assert np.isnan(rows.y).all()
     with pytest.raises(NotFoundError, match=r"does not contain holdout\.npz"):
         judge.artifacts.holdout(ref)
+
+
+@pytest.mark.parametrize("example", ["5", "[1, 2]", "[]", "[[]]", '"text"', "[" * 100_000])
+def test_an_example_that_is_not_a_list_of_rows_is_named(
+    judge: Judge, folder: Path, example: str
+) -> None:
+    (folder / "example.json").write_text(example)
+    with pytest.raises(ConfigurationError, match=r"could not read example\.json .* a list of rows"):
+        unevaluated(judge, folder)
+    assert stored(judge) == []
 
 
 def test_a_folder_of_ours_is_published_as_it_was(judge: Judge, tmp_path: Path) -> None:
@@ -256,6 +348,7 @@ def _manifest_of_another_framework(folder: Path) -> None:
         (_link("more"), ConfigurationError, "link is a link that does not lead to a file"),
         (_link("nowhere"), ConfigurationError, "link is a link that does not lead to a file"),
         (_replace_by("a\nb"), ConfigurationError, "control character or a backslash"),
+        (_replace_by("model\udcff"), ConfigurationError, "bytes that are not UTF-8"),
         (lambda f: os.mkfifo(f / "pipe"), ConfigurationError, "pipe is not a regular file"),
         (_foreign_manifest, IntegrityError, r"it has a manifest\.json, which is the name of"),
         (_manifest_of_another_framework, ConfigurationError, "says xgboost, .* toy is sklearn"),
@@ -314,10 +407,37 @@ def test_a_csv_file_that_cannot_be_read_is_named(
         read_holdout(TOY, tmp_path / "holdout.csv")
 
 
+@pytest.mark.parametrize(
+    ("classes", "texts", "wanted"),
+    [
+        (("1", "0"), ("1", "0", "1"), ["1", "0", "1"]),
+        (("low", "high"), ("1", "0", "1"), [1, 0, 1]),
+        ((), ("1.5", "2", "0"), [1.5, 2.0, 0.0]),
+    ],
+)
+def test_targets_are_names_of_classes_before_they_are_numbers(
+    tmp_path: Path, classes: tuple[str, ...], texts: tuple[str, ...], wanted: list[object]
+) -> None:
+    file = tmp_path / "holdout.csv"
+    file.write_text("x0,x1,target\n" + "".join(f"1,2,{text}\n" for text in texts))
+    spec = replace(TOY)
+    object.__setattr__(spec, "dataset", replace(TOY.dataset, classes=classes))
+    assert read_holdout(spec, file).y.tolist() == wanted
+
+
 def test_an_npz_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file = tmp_path / "holdout.npz"
     file.write_bytes(b"PK\x03\x04 not a whole file")
     with pytest.raises(ValueError, match=r"as \.npz: .*; write it with numpy\.savez"):
+        read_holdout(TOY, file)
+    np.save(tmp_path / "holdout.npy", np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"as \.npz: .*; write it with numpy\.savez"):
+        read_holdout(TOY, tmp_path / "holdout.npy")
+    np.savez_compressed(file, x=np.zeros((100, 2)), y=np.zeros(100))
+    damaged = bytearray(file.read_bytes())
+    damaged[60:80] = b"\xff" * 20
+    file.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"as \.npz: "):
         read_holdout(TOY, file)
     np.savez(file, x=np.zeros((1, 2)), labels=np.zeros(1))
     with pytest.raises(ValueError, match="has labels, x, but not y"):
@@ -371,8 +491,18 @@ def test_up_takes_what_was_published_last_if_nothing_trains_here(
     assert train() == first
 
 
+OLD = """{"created": "", "dataset_digest": "", "evaluation": {}, "files": {"model.joblib":
+"0000000000000000000000000000000000000000000000000000000000000000"}, "format": 1, "framework":
+"sklearn", "hyperparameters": {}, "inputs": [{"datatype": "FP64", "name": "predict", "shape":
+[-1, 2]}], "inputs_digest": "", "metrics": {"accuracy": 0.9}, "name": "toy", "output_names": [],
+"outputs": [], "run_id": "", "task": "classification", "versions": {},
+"digest": "8c6c29a8a3c0b6dc4ea52d6af16d07b0378224697c8b26095fd0106e17048a7d"}"""
+"""As it was written before `origin`, `content_digest` and `reproducible` were in manifests."""
+
+
 def test_a_manifest_of_before_has_the_same_digest() -> None:
-    manifest = Manifest("toy", "sklearn", {}, inputs=(), outputs=(), task="classification")
-    fields = json.loads(manifest.to_json())
+    manifest = parse_manifest(OLD.encode())
+    assert manifest.digest == json.loads(OLD)["digest"]
+    assert (manifest.origin, manifest.content_digest, manifest.reproducible) == ("", "", "")
     changed = replace(manifest, origin="x", content_digest="y", reproducible="bytes")
-    assert changed.digest == manifest.digest == fields["digest"]
+    assert changed.digest == manifest.digest

@@ -70,3 +70,22 @@ def test_the_content_of_an_estimator_is_what_it_learned(tmp_path: Path) -> None:
     assert contents_of[0] == contents_of[1] != contents_of[2]
     other = replace(described, outputs=(Tensor("score", (-1, 2), "FP64"),))
     assert contents.digest("sklearn", tmp_path / "0", other) != contents_of[0]
+
+
+def test_the_content_of_a_saved_model_without_variables_is_its_files(tmp_path: Path) -> None:
+    (tmp_path / "1" / "assets").mkdir(parents=True)
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"a graph with constants")
+    (tmp_path / "1" / "assets" / "words.txt").write_text("a b")
+    found = contents.of_saved_models(tmp_path)
+    assert found.keys() == {"1/saved_model.pb", "1/assets/words.txt"}
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"another graph")
+    assert contents.of_saved_models(tmp_path) != found
+
+
+def test_strings_are_told_apart_by_their_bytes() -> None:
+    def digest(*texts: bytes) -> str:
+        return contents._of_values(np.array(texts, dtype=object))
+
+    assert digest(b"ab", b"c") == digest(bytes(bytearray(b"ab")), b"c")
+    assert len({digest(b"ab", b"c"), digest(b"a", b"bc"), digest(b"ab", b"d")}) == 3
+    assert contents._of_values(np.float32(1)) != contents._of_values(np.float32(2))

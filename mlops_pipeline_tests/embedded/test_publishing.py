@@ -1,6 +1,7 @@
 """A scikit-learn model that was trained elsewhere: published, deployed, asked, and replaced."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -64,9 +65,11 @@ def _accept_an_unevaluated_one(command_line: CommandLine, folder: Path) -> None:
     archive = str(folder / "other.zip")
     done = command_line.run("import", archive, "--model", "iris", "--unevaluated", code=3)
     assert "fetched " in done.stdout
-    assert "--accept-unevaluated" in done.stdout
+    (digest,) = re.findall("--digest ([0-9a-f]{12}) --accept-unevaluated", done.stdout)
     assert "is unevaluated" in command_line.run("deploy", "iris", code=1).stderr
-    red = command_line.run("deploy", "iris", "--accept-unevaluated", code=3).stderr
+    red = command_line.run(
+        "deploy", "iris", "--digest", digest, "--accept-unevaluated", code=3
+    ).stderr
     assert "served_accuracy_at_least_threshold" in red
     assert "the artifact is unevaluated: it has no hold-out set" in red
     assert "unevaluated (accepted)" in command_line.run("models", "iris").stdout

@@ -69,6 +69,7 @@ print(json.dumps({
     "mismatch": mismatch,
     "implementation": manifest.spec.predictors[0].graph.implementation,
     "bare": bare.describe(folder).framework,
+    "reproducible": frameworks.get_framework("boosted").reproducible,
     "server": chart.servers(settings, Images())["BOOSTED_SERVER"],
     "memory": settings.serving.resources_of("BOOSTED_SERVER").memory,
     "usual": KindSettings().serving.resources_of("BOOSTED_SERVER").memory,
@@ -107,6 +108,7 @@ def test_a_package_adds_a_framework_without_a_line_changed_here(tmp_path: Path) 
     assert "a boosted model is served by BOOSTED_SERVER" in shown["mismatch"]
     assert shown["implementation"] == "BOOSTED_SERVER"
     assert shown["bare"] == "boosted"
+    assert shown["reproducible"] == "unknown", "nobody measured it"
     image = {"image": "registry.example/boosted", "defaultImageVersion": "1"}
     assert shown["server"] == {"protocols": {"seldon": image, "v2": image}}
     assert (shown["memory"], shown["usual"]) == ("400Mi", "300Mi")

@@ -5,18 +5,21 @@ All intervals are 90 % intervals, so that each bound holds with 95 % confidence.
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mlops_pipeline.catalog.tasks.bounded import within
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.waiting import MONOTONIC
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+_Ask = Callable[["NDArray[Any]", "NDArray[Any]"], float]
+"""(targets, predictions) → the value of a metric."""
 SIGNIFICANCE = 0.05
 """Greatest probability of refusing an artifact that is as good as the other one."""
 HOLDOUT_ROWS = "holdout_rows"
@@ -34,7 +37,9 @@ _MOST_DRAWS, _FEWEST_DRAWS = 1_000, 200
 _MOST_DRAWN = 50_000_000
 """Maximum of numbers in all draws, unless the fewest draws need more: about ten seconds."""
 _SECONDS = 120.0
-"""Seconds for a value with all its draws."""
+"""Timeout in seconds of one call of a metric's function, and after which no further draw begins."""
+_FEWEST_KNOWN = 20
+"""With fewer draws a loss cannot be significant: 1 / (1 + draws) is not below 0.05."""
 MOST_ROWS = 20_000
 """Maximum of rows in a draw and in a comparison. The interval of more rows is that of so many."""
 
@@ -87,7 +92,8 @@ class Metric:
 
     Its uncertainty is found by bootstrap: it is computed again on rows that are drawn with
     replacement, for both artifacts on the same draw when they are compared (Efron and Tibshirani,
-    An Introduction to the Bootstrap, 1993, chapter 13). The draws are the same in every process.
+    An Introduction to the Bootstrap, 1993, chapter 13). The draws are the same in every process,
+    and fewer if the function is slow.
 
     Raises:
         ValueError: its name is invalid, or `compute` is not a function.
@@ -159,10 +165,19 @@ class Metric:
             ConfigurationError: its function failed, returned something else than a number, or took
                 too long.
         """
-        return self._in_time(lambda: self._value(targets, predictions))
+        return self._in_time(lambda ask: ask(targets, predictions))
 
-    def _in_time(self, compute: Callable[[], T]) -> T:
-        return within(_SECONDS, compute, what=f"compute the metric {self.name}")
+    def _in_time(self, compute: "Callable[[_Ask], T]") -> T:
+        """Return `compute(ask)`, where each call of `ask`, which returns a value, is in time."""
+
+        def bounded(restart: Callable[[], None]) -> T:
+            def ask(targets: "NDArray[Any]", predictions: "NDArray[Any]") -> float:
+                restart()
+                return self._value(targets, predictions)
+
+            return compute(ask)
+
+        return within(_SECONDS, bounded, what=f"compute the metric {self.name}")
 
     def _value(self, targets: "NDArray[Any]", predictions: "NDArray[Any]") -> float:
         try:
@@ -183,11 +198,11 @@ class Metric:
             ConfigurationError: see `value`.
         """
 
-        def compute() -> Estimate:
-            value = self._value(targets, predictions)
+        def compute(ask: _Ask) -> Estimate:
+            value = ask(targets, predictions)
             if math.isnan(value):
                 return Estimate(value, value, value)
-            drawn = [self._value(targets[n], predictions[n]) for n in _draws(predictions)]
+            drawn = [ask(targets[n], predictions[n]) for n in _in_time(_draws(predictions))]
             return Estimate(value, *_interval(drawn, value))
 
         return self._in_time(compute)
@@ -201,14 +216,12 @@ class Metric:
             ConfigurationError: see `value`.
         """
 
-        def compute() -> Comparison:
+        def compute(ask: _Ask) -> Comparison:
             drawn = [
-                self.loss_of(self._value(targets[n], new[n]), self._value(targets[n], old[n]))
-                for n in _draws(new)
+                self.loss_of(ask(targets[n], new[n]), ask(targets[n], old[n]))
+                for n in _in_time(_draws(new))
             ]
-            return self._comparison(
-                len(targets), self._value(targets, new), self._value(targets, old), drawn
-            )
+            return self._comparison(len(targets), ask(targets, new), ask(targets, old), drawn)
 
         found = self._in_time(compute)
         differing = int((new != old).any(axis=tuple(range(1, new.ndim))).sum())
@@ -229,12 +242,13 @@ class Metric:
         """
         (y_new, p_new), (y_old, p_old) = new, old
 
-        def compute() -> Comparison:
+        def compute(ask: _Ask) -> Comparison:
+            draws = zip(_draws(p_new), _draws(p_old, seed=_SEED + 1), strict=False)
             drawn = [
-                self.loss_of(self._value(y_new[n], p_new[n]), self._value(y_old[o], p_old[o]))
-                for n, o in zip(_draws(p_new), _draws(p_old, seed=_SEED + 1), strict=False)
+                self.loss_of(ask(y_new[n], p_new[n]), ask(y_old[o], p_old[o]))
+                for n, o in _in_time(draws)
             ]
-            return self._comparison(len(y_new), self._value(*new), self._value(*old), drawn)
+            return self._comparison(len(y_new), ask(*new), ask(*old), drawn)
 
         return self._in_time(compute)
 
@@ -244,7 +258,8 @@ class Metric:
         loss = self.loss_of(value, reference)
         known = [one for one in drawn if math.isfinite(one)]
         as_good = sum(one <= 0 for one in known)
-        p = (1 + as_good) / (1 + len(known)) if known else 0.0  # The values alone decide.
+        enough = len(known) >= _FEWEST_KNOWN  # With fewer, the values alone decide.
+        p = (1 + as_good) / (1 + len(known)) if enough else 0.0
         return Comparison(rows, value, reference, loss, *_interval(drawn, loss), p)
 
 
@@ -262,6 +277,15 @@ def _draws(predictions: "NDArray[Any]", *, seed: int = _SEED) -> "Iterator[NDArr
     draws = _MOST_DRAWN // max(1, drawn * predictions[:1].size)
     for _ in range(min(max(draws, _FEWEST_DRAWS), _MOST_DRAWS)):
         yield generator.integers(0, len(predictions), drawn)
+
+
+def _in_time(draws: Iterable[T]) -> Iterator[T]:
+    """Yield draws until the time is used up: a slow metric has fewer, and a wider interval."""
+    end = MONOTONIC.now() + _SECONDS
+    for draw in draws:
+        if MONOTONIC.now() >= end:
+            return
+        yield draw
 
 
 def _interval(drawn: list[float], value: float) -> tuple[float, float]:

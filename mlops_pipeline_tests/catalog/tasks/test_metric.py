@@ -1,6 +1,7 @@
 """A metric knows its direction and its uncertainty: noise is no loss, a loss is one."""
 
 import math
+import threading
 from threading import Event
 from typing import Any
 
@@ -207,6 +208,41 @@ def test_a_metric_that_hangs_ends_the_check(monkeypatch: pytest.MonkeyPatch) -> 
         lambda: hanging.compare(targets, predictions, predictions),
         lambda: hanging.compare_apart(pair, pair),
     ):
-        with pytest.raises(ConfigurationError, match=r"metric slow: .* within 0.05 s for all rows"):
+        with pytest.raises(ConfigurationError, match=r"metric slow: .* within 0\.05 s; make it"):
             ask()
     ends.set()
+
+
+def test_a_slow_metric_has_fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def compute(targets: Any, predictions: Any) -> float:
+        calls.append(len(targets))
+        Event().wait(0.03)
+        return float(abs(targets - predictions[:, 0]).mean())
+
+    monkeypatch.setattr(metric, "_SECONDS", 0.2)
+    slow = Metric("slow", compute, higher_is_better=False)
+    targets, good = np.arange(9.0), _column(range(9))
+    bad = good + 1
+    found = slow.estimate(targets, bad)
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+    assert 2 <= len(calls) <= 9
+    assert slow.compare(targets, bad, good).is_loss(allowed=0), "of few draws, the values decide"
+    assert not slow.compare(targets, good, bad).is_loss(allowed=0)
+    assert slow.compare_apart((targets, bad), (targets, good)).is_loss(allowed=0)
+
+
+def test_a_metric_that_hangs_keeps_no_processor_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compute(targets: Any, predictions: Any) -> float:
+        while True:
+            pass
+
+    monkeypatch.setattr(metric, "_SECONDS", 0.05)
+    endless = Metric("endless", compute, higher_is_better=True)
+    with pytest.raises(ConfigurationError, match="metric endless"):
+        endless.value(np.arange(3), _column([1, 2, 3]))
+    left = [one for one in threading.enumerate() if "endless" in one.name]
+    for thread in left:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in left)
