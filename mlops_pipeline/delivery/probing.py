@@ -28,32 +28,31 @@ def probe_row(spec: ModelSpec, model: Path) -> "NDArray[Any]":
     schema = spec.dataset.schema
     try:
         values = _example(spec, model)
-        if schema is None or not spec.dataset.has_cells:
-            given = values or [[0.0] * spec.dataset.features]
-            return np.array(given, dtype=np.float64)[:1]
-        if not values:
-            return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
-        return cells.conform_cells(schema, cells.read_cells(values[:1], where=EXAMPLE))
+        if schema is not None and spec.dataset.has_cells:
+            if values is None:
+                return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
+            return cells.conform_cells(schema, cells.read_cells(values, where=EXAMPLE))[:1]
+        given = [[0.0] * spec.dataset.features] if values is None else values
+        rows = np.array(given, dtype=np.float64)
+        wrong = "" if rows.ndim > 1 and rows.size else f"it has the shape {list(rows.shape)}"
     except (OSError, ValueError, TypeError, RecursionError, RequestError) as error:
+        wrong = str(error)
+    if wrong:
         raise ConfigurationError(
-            f"could not read {EXAMPLE} of the model: {error}; it must be a list of rows"
-        ) from error
+            f"could not read {EXAMPLE} of the model: {wrong}; it must be a list of rows"
+        )
+    return rows[:1]
 
 
-def _example(spec: ModelSpec, model: Path) -> list[Any]:
-    """Return the rows of the model's own example, or the row of the spec; empty: neither has one.
+def _example(spec: ModelSpec, model: Path) -> Any:
+    """Return the rows of the model's own example, or the row of the spec; None: neither has one.
 
     Raises:
-        OSError, ValueError, TypeError: the model's example is not a list in JSON.
+        OSError, ValueError: the model's example is not JSON.
     """
     try:
-        rows = json.loads((model / EXAMPLE).read_bytes())
+        return json.loads((model / EXAMPLE).read_bytes())
     except FileNotFoundError:
         row = spec.example
         is_text = spec.dataset.schema is not None and not spec.dataset.schema.row_shape
-        return [row[0] if is_text else list(row)] if row else []
-    if not isinstance(rows, list) or not rows:
-        raise TypeError("it has no rows")
-    if not spec.dataset.has_cells and not all(isinstance(row, list) and row for row in rows):
-        raise TypeError("its rows are not lists of numbers")
-    return rows
+        return [row[0] if is_text else list(row)] if row else None

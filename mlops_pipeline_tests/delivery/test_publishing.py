@@ -26,7 +26,8 @@ from mlops_pipeline.delivery.deploying import find_last_good, seldon_deployment
 from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline.delivery.history import record_serving
 from mlops_pipeline.delivery.judging import Judge
-from mlops_pipeline.delivery.publishing import Offer, find_files, publish
+from mlops_pipeline.delivery.offered_files import find_files
+from mlops_pipeline.delivery.publishing import Offer, publish
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.rolling_back import previous_good
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
