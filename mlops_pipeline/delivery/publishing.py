@@ -27,6 +27,7 @@ from mlops_pipeline.delivery.criteria import (
     model_criteria,
 )
 from mlops_pipeline.delivery.judging import Judge, Unmet
+from mlops_pipeline.delivery.probing import probe, write_probe, write_rows
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import tensors
 from mlops_pipeline.delivery.verdicts import standing
@@ -42,7 +43,6 @@ from mlops_pipeline.serving.artifact import (
     hash_files,
     verify,
 )
-from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.frameworks import frameworks, get_framework
 
 if TYPE_CHECKING:
@@ -291,19 +291,16 @@ def _evaluate(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerCo
     """Let the serving environment answer the rows, write the evaluation, return the manifest."""
     import numpy as np
 
-    from mlops_pipeline.serving import cells
-
     spec, model = offer.model.spec, folder / worker.MODEL
     evaluation = folder / worker.EVALUATION
     evaluation.mkdir()
-    rows = _probe(spec, model) if offer.is_unevaluated else _holdout_rows(folder)
+    rows = probe(spec, model) if offer.is_unevaluated else _holdout_rows(folder)
     if not (model / EXAMPLE).exists():
         (model / EXAMPLE).write_text(json.dumps(rows[:1].tolist()))
     manifest = _manifest(offer, model)
     manifest, served = _ask(judge, spec, manifest, rows, folder)
     if offer.is_unevaluated:
-        probe = {**cells.pack("x", rows), "scores": served}
-        np.savez_compressed(evaluation / evaluating.PROBE, **probe)  # type: ignore[arg-type]
+        write_probe(evaluation / evaluating.PROBE, rows, served)
         return manifest
     if (folder / worker.SCORES).exists():
         _require_claimed(offer, np.load(folder / worker.SCORES, allow_pickle=False), served)
@@ -341,11 +338,9 @@ def _ask(
     """Return the manifest with the signature, and what the model answers, shape [n, outputs]."""
     import numpy as np
 
-    from mlops_pipeline.serving import cells
-
     description, file = folder / worker.MODEL / MANIFEST, folder / "rows.npy"
     signature = folder / "signature.json"
-    cells.save(file, rows)
+    write_rows(file, rows)
     description.write_text(manifest.to_json())
     scores = judge.platform.serving_environment.predict(
         folder / worker.MODEL,
@@ -362,45 +357,6 @@ def _ask(
 
 def _holdout_rows(folder: Path) -> "NDArray[Any]":
     return worker.read_dataset(folder / worker.DATA).x_test
-
-
-def _probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
-    """Return a row that the model is asked: that of its own example, of the spec, or a guess."""
-    import numpy as np
-
-    from mlops_pipeline.serving import cells
-
-    schema = spec.dataset.schema
-    try:
-        values = _example(spec, model)
-        if schema is not None and spec.dataset.has_cells:
-            if values is None:
-                return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
-            return cells.conform_cells(schema, cells.read_cells(values, where=EXAMPLE))[:1]
-        given = [[0.0] * spec.dataset.features] if values is None else values
-        rows = np.array(given, dtype=np.float64)
-        wrong = "" if rows.ndim > 1 and rows.size else f"it has the shape {list(rows.shape)}"
-    except (OSError, ValueError, TypeError, RecursionError, RequestError) as error:
-        wrong = str(error)
-    if wrong:
-        raise ConfigurationError(
-            f"could not read {EXAMPLE} of the model: {wrong}; it must be a list of rows"
-        )
-    return rows[:1]
-
-
-def _example(spec: ModelSpec, model: Path) -> Any:
-    """Return the rows of the model's own example, or the row of the spec; None: neither has one.
-
-    Raises:
-        OSError, ValueError: the model's example is not JSON.
-    """
-    try:
-        return json.loads((model / EXAMPLE).read_bytes())
-    except FileNotFoundError:
-        row = spec.example
-        is_text = spec.dataset.schema is not None and not spec.dataset.schema.row_shape
-        return [row[0] if is_text else list(row)] if row else None
 
 
 def _manifest(offer: Offer, model: Path) -> Manifest:

@@ -1,0 +1,73 @@
+"""The rows that a published model is asked, and the files of them."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.serving.artifact import EXAMPLE
+from mlops_pipeline.serving.errors import RequestError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
+    """Return a row that the model is asked: that of its own example, of the spec, or a guess.
+
+    Raises:
+        ConfigurationError: its example cannot be read, or is not of the schema.
+    """
+    import numpy as np
+
+    from mlops_pipeline.serving import cells
+
+    schema = spec.dataset.schema
+    try:
+        values = _example(spec, model)
+        if schema is not None and spec.dataset.has_cells:
+            if values is None:
+                return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
+            return cells.conform_cells(schema, cells.read_cells(values, where=EXAMPLE))[:1]
+        given = [[0.0] * spec.dataset.features] if values is None else values
+        rows = np.array(given, dtype=np.float64)
+        wrong = "" if rows.ndim > 1 and rows.size else f"it has the shape {list(rows.shape)}"
+    except (OSError, ValueError, TypeError, RecursionError, RequestError) as error:
+        wrong = str(error)
+    if wrong:
+        raise ConfigurationError(
+            f"could not read {EXAMPLE} of the model: {wrong}; it must be a list of rows"
+        )
+    return rows[:1]
+
+
+def _example(spec: ModelSpec, model: Path) -> Any:
+    """Return the rows of the model's own example, or the row of the spec; None: neither has one.
+
+    Raises:
+        OSError, ValueError: the model's example is not JSON.
+    """
+    try:
+        return json.loads((model / EXAMPLE).read_bytes())
+    except FileNotFoundError:
+        row = spec.example
+        is_text = spec.dataset.schema is not None and not spec.dataset.schema.row_shape
+        return [row[0] if is_text else list(row)] if row else None
+
+
+def write_rows(path: Path, rows: "NDArray[Any]") -> None:
+    """Write rows for the serving environment."""
+    from mlops_pipeline.serving import cells
+
+    cells.save(path, rows)
+
+
+def write_probe(path: Path, rows: "NDArray[Any]", scores: "NDArray[Any]") -> None:
+    """Write a row and its scores for the evaluation of a model without a hold-out set."""
+    import numpy as np
+
+    from mlops_pipeline.serving import cells
+
+    arrays = {**cells.pack("x", rows), "scores": scores}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
