@@ -1,4 +1,4 @@
-"""The row that a model without a hold-out set is asked."""
+"""The rows that a published model is asked, and the files of them."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def probe_row(spec: ModelSpec, model: Path) -> "NDArray[Any]":
-    """Return a row that the model is asked, shape [1, features], or [1] for a text.
-
-    It is the first of the model's own example, that of the spec, or a guess.
+def probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
+    """Return a row that the model is asked: that of its own example, of the spec, or a guess.
 
     Raises:
-        ConfigurationError: the model's own example is not a list of rows.
+        ConfigurationError: its example cannot be read, or is not of the schema.
     """
     import numpy as np
 
@@ -56,3 +54,20 @@ def _example(spec: ModelSpec, model: Path) -> Any:
         row = spec.example
         is_text = spec.dataset.schema is not None and not spec.dataset.schema.row_shape
         return [row[0] if is_text else list(row)] if row else None
+
+
+def write_rows(path: Path, rows: "NDArray[Any]") -> None:
+    """Write rows for the serving environment."""
+    from mlops_pipeline.serving import cells
+
+    cells.save(path, rows)
+
+
+def write_probe(path: Path, rows: "NDArray[Any]", scores: "NDArray[Any]") -> None:
+    """Write a row and its scores for the evaluation of a model without a hold-out set."""
+    import numpy as np
+
+    from mlops_pipeline.serving import cells
+
+    arrays = {**cells.pack("x", rows), "scores": scores}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]

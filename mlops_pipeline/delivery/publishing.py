@@ -24,7 +24,7 @@ from mlops_pipeline.delivery.criteria import (
 )
 from mlops_pipeline.delivery.judging import Judge, Unmet
 from mlops_pipeline.delivery.offered_files import find_files
-from mlops_pipeline.delivery.probing import probe_row
+from mlops_pipeline.delivery.probing import probe, write_probe, write_rows
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import tensors
 from mlops_pipeline.delivery.verdicts import standing
@@ -174,19 +174,16 @@ def _evaluate(offer: Offer, judge: Judge, folder: Path, worker_context: WorkerCo
     """Let the serving environment answer the rows, write the evaluation, return the manifest."""
     import numpy as np
 
-    from mlops_pipeline.serving import cells
-
     spec, model = offer.model.spec, folder / worker.MODEL
     evaluation = folder / worker.EVALUATION
     evaluation.mkdir()
-    rows = probe_row(spec, model) if offer.is_unevaluated else _holdout_rows(folder)
+    rows = probe(spec, model) if offer.is_unevaluated else _holdout_rows(folder)
     if not (model / EXAMPLE).exists():
         (model / EXAMPLE).write_text(json.dumps(rows[:1].tolist()))
     manifest = _manifest(offer, model)
     manifest, served = _ask(judge, spec, manifest, rows, folder)
     if offer.is_unevaluated:
-        probe = {**cells.pack("x", rows), "scores": served}
-        np.savez_compressed(evaluation / evaluating.PROBE, **probe)  # type: ignore[arg-type]
+        write_probe(evaluation / evaluating.PROBE, rows, served)
         return manifest
     if (folder / worker.SCORES).exists():
         _require_claimed(offer, np.load(folder / worker.SCORES, allow_pickle=False), served)
@@ -224,11 +221,9 @@ def _ask(
     """Return the manifest with the signature, and what the model answers, shape [n, outputs]."""
     import numpy as np
 
-    from mlops_pipeline.serving import cells
-
     description, file = folder / worker.MODEL / MANIFEST, folder / "rows.npy"
     signature = folder / "signature.json"
-    cells.save(file, rows)
+    write_rows(file, rows)
     description.write_text(manifest.to_json())
     scores = judge.platform.serving_environment.predict(
         folder / worker.MODEL,
