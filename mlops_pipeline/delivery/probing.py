@@ -26,9 +26,10 @@ def probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
     schema = spec.dataset.schema
     try:
         values = _example(spec, model)
+        if values is None and schema is not None:
+            guess = cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
+            return guess if spec.dataset.has_cells else guess.astype(np.float64)
         if schema is not None and spec.dataset.has_cells:
-            if values is None:
-                return cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
             return cells.conform_cells(schema, cells.read_cells(values, where=EXAMPLE))[:1]
         given = [[0.0] * spec.dataset.features] if values is None else values
         rows = np.array(given, dtype=np.float64)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,9 @@ def predict_file(
     except RequestError as error:
         raise StartError(f"{rows}: {error.sentence}", code=ExitCode.ROWS) from error
     _write(output, np.concatenate(scores))
+    if signature.row_shape is None and not signature.inputs:
+        # A model that takes rows of any shape is described by those that it answered.
+        signature = replace(signature, row_shape=values.shape[1:])
     _describe(output.with_suffix(".json"), signature, first[0], scores[0])
 
 

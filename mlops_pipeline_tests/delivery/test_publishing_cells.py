@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.holdout_files import read_holdout
+from mlops_pipeline.catalog.spec import DatasetSpec
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.probing import probe
 from mlops_pipeline.delivery.publishing import Offer, publish
 from mlops_pipeline.serving.offline import predict_file
+from mlops_pipeline.serving.schema import Column, Schema
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.table_toy import CSV, REGISTERED, SCHEMA, TEXTS, Y, write_model
 
@@ -128,3 +132,13 @@ def test_a_table_is_not_read_from_arrays(tmp_path: Path) -> None:
     np.savez(file, x=np.zeros((2, 2)), y=np.array([0, 1]))
     with pytest.raises(ValueError, match=r"is not a \.csv; .* columns size, city and target"):
         read_holdout(REGISTERED["table"].spec, file)
+
+
+def test_a_row_that_nobody_gave_is_one_that_the_schema_allows(tmp_path: Path) -> None:
+    columns = (Column("rate", range=(5, 9)), Column("pieces", "int", range=(1, 3)))
+    table = REGISTERED["table"].spec
+    schema, classes = Schema(columns, form="array"), ("no", "yes")
+    dataset = DatasetSpec(table.dataset.load, classes=classes, schema=schema)
+    rate, pieces = probe(replace(table, dataset=dataset), tmp_path)[0].tolist()
+    assert 5 <= rate <= 9
+    assert pieces in {1, 2, 3}

@@ -26,3 +26,10 @@ def test_a_request_of_texts_is_cut_by_their_size() -> None:
     assert np.concatenate([texts[rows] for rows in cut]).tolist() == texts.tolist()
     assert list(batches(texts[:0])) == []
     assert list(batches(np.zeros((3, 60_000)))) == [slice(n, n + 1) for n in range(3)]
+
+
+def test_a_request_has_no_more_rows_than_a_training_asks_at_a_time() -> None:
+    """A class that answers them within its time may need longer for all rows at once."""
+    numbers, texts = np.zeros((2_500, 4)), np.array(["a"] * 2_500, dtype=object)
+    for rows in (numbers, texts):
+        assert [len(rows[cut]) for cut in batches(rows)] == [1_024, 1_024, 452]

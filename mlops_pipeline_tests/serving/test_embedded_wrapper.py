@@ -1,6 +1,7 @@
 """Custom components behave as in Seldon's wrapper, in one process that these tests share."""
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -8,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving.artifact import MANIFEST, Manifest, hash_files
 from mlops_pipeline.serving.custom import health
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Model
+from mlops_pipeline.serving.offline import predict_file
 from mlops_pipeline.serving.protocols import seldon_component
 from mlops_pipeline_tests.serving.components import Caller, loaded, run, write
 
@@ -107,6 +111,37 @@ def test_json_stays_json_and_an_answer_is_exact_or_refused(echo: Model) -> None:
             await seldon_component.predict(caller.unit, message)
 
     run(echo, using)
+
+
+def test_a_missing_value_by_grpc_is_one_in_a_tensor_and_refused_in_a_list(echo: Model) -> None:
+    async def using(caller: Caller) -> None:
+        tensor = pb.Tensor(shape=[1, 2], values=[1, float("nan")])
+        message = pb.SeldonMessage(data=pb.DefaultData(tensor=tensor))
+        reply = await seldon_component.predict(caller.unit, message)
+        (row,) = reply.data.ndarray.values
+        assert [value.string_value for value in row.list_value.values] == ["a=1.0", "b=nan"]
+        message.data.ndarray.append(float("nan"))
+        with pytest.raises(RequestError, match="value that is not finite"):
+            await seldon_component.predict(caller.unit, message)
+
+    run(echo, using)
+
+
+def test_an_offered_class_is_described_by_the_rows_that_it_answered(tmp_path: Path) -> None:
+    source = """
+        class Adder:
+            def predict(self, X, names):
+                return X.sum(axis=1, keepdims=True)
+    """
+    folder = write(tmp_path / "model", source, name="Adder")
+    offered = Manifest("adder", "python", hash_files(folder), (), ())
+    (folder / MANIFEST).write_text(offered.to_json())
+    rows, output = tmp_path / "rows.npy", tmp_path / "scores.npy"
+    np.save(rows, np.ones((3, 4)))
+    predict_file(folder, rows=rows, output=output, implementation="PYTHON_SERVER", parameters={})
+    assert np.load(output).tolist() == [[4.0]] * 3
+    described = json.loads(output.with_suffix(".json").read_bytes())
+    assert [tensor["shape"] for tensor in described["inputs"]] == [[-1, 4]]
 
 
 def test_what_the_class_writes_is_not_in_the_artifact(echo: Model) -> None:

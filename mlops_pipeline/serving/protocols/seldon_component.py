@@ -12,7 +12,12 @@ import binascii
 from typing import Any
 
 import numpy as np
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.json_format import (
+    MessageToDict,
+    ParseDict,
+    ParseError,
+    SerializeToJsonError,
+)
 
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.batching import DEADLINE
@@ -53,7 +58,7 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     Raises:
         RequestError: as `predictions`; or the answer of `predict_raw` is no SeldonMessage.
     """
-    message = MessageToDict(request)
+    message = _dict_of(request)
     _, document = await _answered(unit, message, None)
     calling.check_status(document)
     _check_digits(document)
@@ -65,6 +70,23 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
             "UNWRITABLE", f"the answer is not a SeldonMessage: {error}", status=500
         ) from error
     return response
+
+
+def _dict_of(request: pb.SeldonMessage) -> dict[str, Any]:
+    """Return a message as JSON has it; a missing value in a tensor is NaN.
+
+    Raises:
+        RequestError: a list has NaN or Infinity, for which JSON has no number.
+    """
+    try:
+        message: dict[str, Any] = MessageToDict(request)
+    except SerializeToJsonError as error:
+        raise RequestError(
+            "WRONG_TYPE", f"data.ndarray has a value that is not finite: {error}; send a tensor"
+        ) from error
+    if request.data.HasField("tensor"):
+        message["data"]["tensor"]["values"] = list(request.data.tensor.values)
+    return message
 
 
 async def _answered(
