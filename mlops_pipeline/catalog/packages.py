@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from mlops_pipeline.clients.process import run
@@ -26,7 +26,7 @@ def install(lock: Path, folder: Path, *, wheels: Path | None) -> None:
             f"{lock}: {loose}. Write the lock with `uv pip compile --generate-hashes` or "
             "`pip-compile --generate-hashes`"
         )
-    if find_spec("pip") is None:
+    if not _has_pip():
         raise ValueError(
             f"{sys.executable} has no pip, which installs the packages of {lock}: an environment "
             f"that uv made has none. Add it: `uv pip install --python {sys.executable} pip`"
@@ -46,3 +46,8 @@ def install(lock: Path, folder: Path, *, wheels: Path | None) -> None:
     # Its scripts start with the path of this Python.
     shutil.rmtree(target / "bin", ignore_errors=True)
     shutil.copyfile(lock, folder / LOCK)
+
+
+def _has_pip() -> bool:
+    """Look without setuptools' finder, which replaces distutils in a process that asks for pip."""
+    return PathFinder.find_spec("pip") is not None

@@ -293,7 +293,7 @@ def test_without_pip_the_packages_of_a_component_are_refused_with_what_installs_
 ) -> None:
     lock = tmp_path / "own.lock"
     lock.write_text("tidings==1.2 --hash=sha256:00\n")
-    monkeypatch.setattr(packages, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages, "_has_pip", lambda: False)
     with pytest.raises(ValueError, match=r"has no pip, .* Add it: `uv pip install --python .* pip"):
         packages.install(lock, tmp_path, wheels=None)
     assert [path.name for path in tmp_path.iterdir()] == ["own.lock"]

@@ -12,6 +12,7 @@ import yaml
 
 from mlops_pipeline.clients.kubernetes import POD, KubernetesApi
 from mlops_pipeline.platforms.kubernetes.layers.kind_cluster.layer import KindCluster
+from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline_tests.command_line import ODD_FLOWER, WINE, predict
 from mlops_pipeline_tests.kind.conftest import KindCommandLine
@@ -77,7 +78,7 @@ def test_a_new_artifact_is_deployed_and_rolled_back(
     def pods() -> set[str]:
         labels = "seldon-deployment-id=wine-model"
         found = cluster_api.list(POD, namespace="seldon", labels=labels)
-        return {pod["metadata"]["uid"] for pod in found}
+        return {pod["metadata"]["uid"] for pod in found if not is_ending(pod)}
 
     old = command_line.digest("wine")
     changed = tmp_path / "wine.py"

@@ -83,6 +83,8 @@ def test_rows_without_values_are_few() -> None:
 
 
 def test_outputs_are_chosen_by_name() -> None:
+    whole = ask({"inputs": [tensor()]})["outputs"]
+    assert ask({"inputs": [tensor()], "outputs": []})["outputs"] == whole
     answer = ask({"inputs": [tensor()], "outputs": [{"name": "label"}]})
     assert answer["outputs"] == [{"name": "label", "shape": [1], "datatype": "INT64", "data": [1]}]
     assert answer["id"]

@@ -130,7 +130,7 @@ def _wanted(document: Mapping[str, Any]) -> tuple[list[str], Callable[[str], boo
     """
     every = _flag(document, "binary_data_output", default=False)
     outputs = document.get("outputs")
-    if outputs is None:
+    if outputs is None or outputs == []:
         return [], lambda _: every
     if type(outputs) is not list or not all(_is_output(output) for output in outputs):
         raise RequestError("WRONG_TYPE", 'outputs must be a list of {"name": …}')
