@@ -127,9 +127,11 @@ def test_every_port_gives_predictions_and_nothing_else(rig: Rig) -> None:
 
 
 def assert_only_predictions(owner: str, found: list[dict[str, str]]) -> None:
-    """Of what is tried only a model server's metrics and readiness answer, as by the gateway."""
+    """Of what is tried only a model server's metrics, readiness and index of its model answer."""
     answered = [one["what"] for one in found if one["got"].startswith(("2", "OK"))]
-    by_http, by_grpc = ["http GET /metrics"], ["grpc /inference.GRPCInferenceService/ServerReady"]
+    methods = ("RepositoryIndex", "ServerReady")
+    by_http = ["http GET /metrics"]
+    by_grpc = [f"grpc /inference.GRPCInferenceService/{method}" for method in methods]
     expected = {"http": by_http, "grpc": by_grpc}.get(owner.rpartition(".")[2], [])
     assert answered == expected, owner
 
