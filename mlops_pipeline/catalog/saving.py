@@ -15,6 +15,7 @@ from mlops_pipeline.serving.artifact import (
     LIGHTGBM_FILES,
     MLMODEL,
     ONNX_FILES,
+    ROWS_AT_ONCE,
     XGBOOST_FILES,
     Manifest,
     Tensor,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NO_CACHES = shutil.ignore_patterns("__pycache__", ".*")
-_BATCH = 1024
-"""Rows that a custom component predicts at once, within its timeout."""
 
 
 def save_xgboost(model: Any, folder: Path) -> TrainedModel:
@@ -224,8 +223,8 @@ def _of_component(process: Any, rows: "NDArray[Any]") -> TrainedModel:
     def predict(given: "NDArray[Any]") -> "NDArray[Any]":
         numbers = np.ascontiguousarray(given, dtype=np.float64)
         parts = []
-        for begin in range(0, len(numbers), _BATCH):
-            part = numbers[begin : begin + _BATCH]
+        for begin in range(0, len(numbers), ROWS_AT_ONCE):
+            part = numbers[begin : begin + ROWS_AT_ONCE]
             (answered,) = calling.answers(process, part, ())
             parts.append(as_scores(answered, rows=len(part), output=calling.OUTPUT))
         return np.concatenate(parts)

@@ -16,6 +16,7 @@ from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore, Holdout
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.platforms.platform import ServingEnvironment
+from mlops_pipeline.serving.artifact import ROWS_AT_ONCE
 from mlops_pipeline.serving.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ _VALUES_PER_REQUEST = 100_000
 """Most numbers in one request of the hold-out set: about 1 MB of JSON."""
 _BYTES_PER_REQUEST = 1_000_000
 """Most JSON of cells in one request, if not of a single row."""
-_ROWS_PER_REQUEST = 1_024
-"""Most rows in one request: training and trial ask as many at a time, within the time that a custom
-class has for a request."""
 _HOLDOUT_TIMEOUT = 120.0
 """Seconds for the whole hold-out set."""
 _FAILURES_IN_A_ROW = 5
@@ -220,13 +218,13 @@ def ask_holdout(
 def batches(rows: "NDArray[Any]") -> Iterator[slice]:
     """Yield the rows of each request: at least one, at most 1,024, and about 1 MB of JSON."""
     if rows.dtype.kind != "O":
-        most = min(_ROWS_PER_REQUEST, max(1, _VALUES_PER_REQUEST // max(1, int(rows.shape[1]))))
+        most = min(ROWS_AT_ONCE, max(1, _VALUES_PER_REQUEST // max(1, int(rows.shape[1]))))
         yield from (slice(start, start + most) for start in range(0, len(rows), most))
         return
     start = size = 0
     for number in range(len(rows)):
         added = len(request_for(rows[number : number + 1]))
-        is_full = size + added > _BYTES_PER_REQUEST or number - start == _ROWS_PER_REQUEST
+        is_full = size + added > _BYTES_PER_REQUEST or number - start == ROWS_AT_ONCE
         if number > start and is_full:
             yield slice(start, number)
             start, size = number, 0

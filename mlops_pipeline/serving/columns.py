@@ -61,30 +61,37 @@ def _order(signature: Signature, names: list[str], width: int, where: str) -> li
     """
     known = signature.columns
     if len(names) != width:
-        model = f"; the model's columns are {_listed(known)}" if known else ""
+        model = f"; the model's columns are {listed_names(known)}" if known else ""
         raise RequestError(
             "WRONG_NAMES",
             f"{where}: expected {width} names, one for each column, got {len(names)}{model}",
         )
     if not known or names == list(known) or names == [f"t:{i}" for i in range(len(names))]:
         return None
-    _check_names(known, names, where)
+    check_names(known, names, where)
     return [names.index(name) for name in known]
 
 
-def _check_names(known: Sequence[str], names: Sequence[str], where: str) -> None:
-    """Raise an error unless `names` are `known` in any order."""
+def check_names(
+    known: Sequence[str], names: Sequence[str], where: str, *, reason: str = "WRONG_NAMES"
+) -> None:
+    """Require that `names` are `known` in any order.
+
+    Raises:
+        RequestError: names are missing or unexpected; has `reason`.
+    """
     missing, unexpected = Counter(known) - Counter(names), Counter(names) - Counter(known)
     if missing or unexpected:
         problems = [
-            f"{what} {_listed(list(found))}"
+            f"{what} {listed_names(list(found))}"
             for what, found in (("missing", missing), ("unexpected", unexpected))
             if found
         ]
-        raise RequestError("WRONG_NAMES", f"{where}: {'; '.join(problems)}")
+        raise RequestError(reason, f"{where}: {'; '.join(problems)}")
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed_names(names: Sequence[str]) -> str:
+    """Return quoted names, shortened, the first ten of them, for messages."""
     shown = ", ".join(repr(name[:80]) for name in names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
@@ -113,7 +120,7 @@ def of_objects(signature: Signature, rows: Sequence[object], where: str) -> list
         if type(row) is not dict:
             raise RequestError("WRONG_TYPE", f"{place}: expected an object, got {kind_of(row)}")
         if row.keys() != set(signature.columns):
-            _check_names(signature.columns, list(row), place)
+            check_names(signature.columns, list(row), place)
         found.append([row[name] for name in signature.columns])
     return found
 
@@ -124,7 +131,7 @@ def of_columns(signature: Signature, columns: Mapping[str, object], where: str) 
     Raises:
         RequestError: they are not the model's columns, or of different lengths.
     """
-    _check_names(signature.columns, list(columns), where)
+    check_names(signature.columns, list(columns), where)
     lists = [_values(columns[name], f"{where}.{name[:80]}") for name in signature.columns]
     if len({len(values) for values in lists}) > 1:
         lengths = ", ".join(

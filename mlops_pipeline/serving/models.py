@@ -11,7 +11,7 @@ from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
 from mlops_pipeline.serving.cells import check_array, conform_cells, tensors_of
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.schema import TEXT, Schema
+from mlops_pipeline.serving.schema import EXACT, TEXT, Schema
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
 from mlops_pipeline.serving.settings import Parameter
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from mlops_pipeline.serving.custom.process import ComponentProcess
 
 T = TypeVar("T")
-
-EXACT = (1 << 53) - 1
-"""Largest whole number that a 64-bit float represents uniquely."""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mlops_pipeline.serving import cells, loading
-from mlops_pipeline.serving.artifact import Tensor
+from mlops_pipeline.serving.artifact import ROWS_AT_ONCE, Tensor
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Signature, input_tensors, predict
 from mlops_pipeline.serving.scores import Array, datatype_of
 from mlops_pipeline.serving.settings import Parameter
-
-BATCH = 1024
-"""Number of rows that are predicted at once, so that memory does not grow with the file."""
 
 
 def predict_file(
@@ -49,8 +46,8 @@ def predict_file(
     first = signature.default_outputs[:1]
     try:
         scores = [
-            predict(signature, values[begin : begin + BATCH], first)[0][1]
-            for begin in range(0, max(len(values), 1), BATCH)
+            predict(signature, values[begin : begin + ROWS_AT_ONCE], first)[0][1]
+            for begin in range(0, max(len(values), 1), ROWS_AT_ONCE)
         ]
     except RequestError as error:
         raise StartError(f"{rows}: {error.sentence}", code=ExitCode.ROWS) from error

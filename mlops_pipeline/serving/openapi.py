@@ -9,7 +9,8 @@ from typing import Any
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.openapi_columns import batch_of, columns_by_name, row_by_name
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.protocols.v2_raw import DATATYPES, TEXT
+from mlops_pipeline.serving.protocols.v2_raw import TEXT
+from mlops_pipeline.serving.scores import DTYPES
 
 Schema = dict[str, Any]
 
@@ -275,7 +276,7 @@ def _json_data(rows: Schema) -> Schema:
 def _v2_schemas(model: Model, rows: Schema) -> Schema:
     signature = model.default
     text = [TEXT] if signature.dtype.kind == "O" else []
-    datatype: Schema = {"type": "string", "enum": [*DATATYPES, *text]}
+    datatype: Schema = {"type": "string", "enum": [*DTYPES, *text]}
     tensor: Schema = {
         "name": {"type": "string", "enum": [signature.input]},
         "shape": SHAPE,

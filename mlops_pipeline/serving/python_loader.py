@@ -11,11 +11,9 @@ from mlops_pipeline.serving.custom import folder as component_folder
 from mlops_pipeline.serving.custom import options, rows
 from mlops_pipeline.serving.custom.process import ComponentProcess
 from mlops_pipeline.serving.models import Signature
-from mlops_pipeline.serving.scores import DATATYPES, Array
+from mlops_pipeline.serving.scores import DTYPES, Array
 from mlops_pipeline.serving.settings import Parameter
 from mlops_pipeline.serving.signatures import DEFAULT, Signatures, row_shape
-
-_TYPES = {name: dtype for dtype, name in DATATYPES.items()}
 
 
 def load_python(folder: Path, manifest: Manifest) -> Signatures:
@@ -73,7 +71,7 @@ def _like(own: object, given: Parameter) -> Parameter:
 def signature_of(manifest: Manifest, process: ComponentProcess | None = None) -> Signature:
     """Return the signature of a component, which cannot be called without its process."""
     known = manifest.inputs[0] if manifest.inputs else None
-    dtype = _TYPES.get(known.datatype, np.dtype(np.float64)) if known else np.dtype(np.float64)
+    dtype = DTYPES.get(known.datatype, np.dtype(np.float64)) if known else np.dtype(np.float64)
     return Signature(
         name=DEFAULT,
         input=known.name if known else "predict",

@@ -28,10 +28,12 @@ def routes_while_loading(metrics: Metrics) -> dict[str, Route]:
 
 def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return the routes after the model of `unit` is loaded."""
+    component = unit.model.default.component
+    health = Health(component) if component is not None else None
     return {
         **_common(metrics),
-        **_seldon(unit, metrics),
-        **_v2(unit, metrics),
+        **_seldon(unit, metrics, health),
+        **_v2(unit, metrics, health),
         **_tensorflow(unit, metrics),
         **documentation.routes(unit),
         **_mlflow(unit, metrics),
@@ -94,7 +96,7 @@ def _common(metrics: Metrics) -> dict[str, Route]:
     }
 
 
-def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
+def _seldon(unit: Unit, metrics: Metrics, health: Health | None) -> dict[str, Route]:
     """Return the routes of the executor and of the microservice behind it."""
     component = unit.model.default.component
 
@@ -107,12 +109,11 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         return seldon.feedback(unit, request)
 
     count = metrics.counted("seldon")
-    health = {"status": "ready", "model": unit.model.name, "digest": unit.model.digest}
+    answered = {"status": "ready", "model": unit.model.name, "digest": unit.model.digest}
     model, graph = seldon.model_metadata(unit), seldon.graph_metadata(unit)
-    ready = _constant(health)
+    ready = _ready(health, answered)
     if component is not None:
         metrics.collect(component.metrics)
-        ready = _health_of(Health(component), health)
     routes = {path: _get(ready, seldon.error) for path in READY}
     for version in ("v1.0", "v0.1"):
         routes[f"/api/{version}/predictions"] = _post(count(predictions), seldon.error)
@@ -126,17 +127,19 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     return routes
 
 
-def _health_of(asked: Health, health: Mapping[str, object]) -> Handler:
-    """Return the handler that asks a custom component how it is."""
+def _ready(health: Health | None, document: Mapping[str, object]) -> Handler:
+    """Return the handler that answers `document`, after it asked a custom component how it is."""
+    if health is None:
+        return _constant(document)
 
     async def handler(_: Request) -> Answer:
-        said = await asked.ask()
-        return answer(health if said is None else {**health, "health": said})
+        said = await health.ask()
+        return answer(document if said is None else {**document, "health": said})
 
     return handler
 
 
-def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
+def _v2(unit: Unit, metrics: Metrics, health: Health | None) -> dict[str, Route]:
     """Return V2's routes, with and without the only version."""
     name = unit.model.name
 
@@ -147,13 +150,8 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         return await v2.repository_index(unit.model, request)
 
     post = _post(metrics.counted("v2")(infer), v2.error)
-    answered = {"name": name, "ready": True}
-    ready_of, server_ready = _constant(answered), _constant({"ready": True})
-    if (component := unit.model.default.component) is not None:
-        asked = Health(component)
-        ready_of = _health_of(asked, answered)
-        server_ready = _health_of(asked, {"ready": True})
-    ready = _get(ready_of, v2.error)
+    ready = _get(_ready(health, {"name": name, "ready": True}), v2.error)
+    server_ready = _ready(health, {"ready": True})
     metadata = _get(_constant(v2.metadata(unit.model)), v2.error)
     routes = {
         "/v2": _get(_constant(v2.SERVER_METADATA), v2.error),

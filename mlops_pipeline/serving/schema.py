@@ -24,7 +24,7 @@ ARRAY, TABLE, TEXT = FORMS = ("array", "table", "text")
 _LONGEST_SHOWN = 60
 _MOST_SHOWN = 8
 _MOST_INT = (1 << 63) - 1
-_EXACT = (1 << 53) - 1
+EXACT = (1 << 53) - 1
 """Largest whole number that a 64-bit float represents uniquely."""
 
 
@@ -227,7 +227,7 @@ def limits_of(columns: Sequence[Column]) -> Limits:
 def _ends(column: Column) -> tuple[float, float]:
     if column.type == BOOL:
         return 0.0, 1.0
-    most = float(_EXACT) if column.type == INT else sys.float_info.max
+    most = float(EXACT) if column.type == INT else sys.float_info.max
     least, greatest = column.range or (-most, most)
     return max(least, -most), min(greatest, most)
 
@@ -314,7 +314,7 @@ def _int(column: Column, value: object) -> Cell:
     number = int(value)  # type: ignore[call-overload]
     if not -_MOST_INT <= number <= _MOST_INT:
         raise CellError("OUT_OF_RANGE", "expected an integer of 64 bits, got a larger one")
-    if (type(value) is float or column.nullable) and not -_EXACT <= number <= _EXACT:
+    if (type(value) is float or column.nullable) and not -EXACT <= number <= EXACT:
         why = "came as a float" if type(value) is float else "is a float where it may be missing"
         raise CellError(
             "OUT_OF_RANGE",

@@ -16,6 +16,8 @@ DATATYPES = {
     np.dtype(np.bool_): "BOOL",
 }
 """V2's names of the types that every protocol can write, except text."""
+DTYPES = {name: dtype for dtype, name in DATATYPES.items()}
+"""V2's name → the type."""
 
 
 class UnwritableError(RequestError):

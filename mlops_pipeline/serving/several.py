@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mlops_pipeline.serving.columns import check_names, listed_names
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Input, Signature, conform
 from mlops_pipeline.serving.payloads import numbers
@@ -107,21 +108,8 @@ def stacked(rows: Array, inputs: Sequence[Input]) -> list[Array]:
 def _check_names(
     signature: Signature, given: Mapping[str, Any], *, where: str = "the inputs"
 ) -> None:
-    known = [one.name for one in signature.inputs]
-    missing = [name for name in known if name not in given]
-    unexpected = [name for name in given if name not in known]
-    if missing or unexpected:
-        problems = [
-            f"{what} {_listed(names)}"
-            for what, names in (("missing", missing), ("unexpected", unexpected))
-            if names
-        ]
-        raise RequestError("WRONG_INPUT", f"{where}: {'; '.join(problems)}")
+    check_names([one.name for one in signature.inputs], list(given), where, reason="WRONG_INPUT")
 
 
 def _expected(signature: Signature) -> str:
-    return f"expected an object with the inputs {_listed([i.name for i in signature.inputs])}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name[:80]) for name in names[:10])
+    return f"expected an object with the inputs {listed_names([i.name for i in signature.inputs])}"

@@ -14,7 +14,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Answer, Request
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
+from mlops_pipeline.serving.scores import DTYPES
 from mlops_pipeline_tests.serving.at_once import (
     seldon,
     seldon_grpc,
@@ -118,7 +118,7 @@ def _tf_grpc_by_name(
 
     request = tfs_pb.PredictRequest(model_spec={"name": model.name})
     for name, (kind, shape, values) in inputs.items():
-        array = np.array(values, DATATYPES.get(kind, object)).reshape(shape)
+        array = np.array(values, DTYPES.get(kind, object)).reshape(shape)
         tensor_proto.write(request.inputs[name], array)
     (scores,) = tensorflow_grpc.predict(model, request).outputs.values()
     answer: list[Any] = _listed(scores)
@@ -189,7 +189,7 @@ def _plain(data: pb.DefaultData) -> Any:
 def _array(rows: Rows, datatype: str) -> Any:
     import numpy as np
 
-    return np.array(_floats(rows), DATATYPES[datatype]).reshape(_shape(rows))
+    return np.array(_floats(rows), DTYPES[datatype]).reshape(_shape(rows))
 
 
 def _listed(tensor: tf_pb.TensorProto) -> Any:
@@ -245,7 +245,7 @@ def _v2_grpc_raw(unit: Unit, rows: Rows, datatype: str) -> Any:
     import numpy as np
 
     request = _request(unit, rows, datatype)
-    request.raw_input_contents.append(np.array(_floats(rows), DATATYPES[datatype]).tobytes())
+    request.raw_input_contents.append(np.array(_floats(rows), DTYPES[datatype]).tobytes())
     return _v2_answer(v2_grpc.infer(unit.model, request))
 
 
@@ -264,7 +264,7 @@ def _from_raw(content: bytes, datatype: str) -> list[Any]:
     import numpy as np
 
     if datatype != "BYTES":
-        values: list[Any] = np.frombuffer(content, DATATYPES[datatype]).tolist()
+        values: list[Any] = np.frombuffer(content, DTYPES[datatype]).tolist()
         return values
     strings = []
     while content:

@@ -17,7 +17,7 @@ from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.protocols import v2_raw
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import DTYPES, Array
 from mlops_pipeline.serving.seldon_pb2 import SeldonMessage
 from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
 from mlops_pipeline_tests.serving.test_seldon import JSON
@@ -256,9 +256,9 @@ def test_each_output_may_be_binary_or_not_and_the_request_too() -> None:
     assert np.frombuffer(answer.body[length:]).tolist() == [10.0, -10.0]
 
 
-@pytest.mark.parametrize("datatype", sorted(v2_raw.DATATYPES))
+@pytest.mark.parametrize("datatype", sorted(DTYPES))
 def test_binary_columns_are_taken_in_their_order(datatype: str) -> None:
-    dtype = v2_raw.DATATYPES[datatype]
+    dtype = DTYPES[datatype]
     given = np.array([[1, 0], [1, 1], [0, 0], [1, 0]], dtype)
     size = 2 * dtype.itemsize
     inputs = [of_bytes(size, name=name, shape=[2, 1], datatype=datatype) for name in "abcd"]

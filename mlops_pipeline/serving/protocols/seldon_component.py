@@ -28,7 +28,7 @@ from mlops_pipeline.serving.custom.process import NOT_IMPLEMENTED, ComponentProc
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forms import unwrap_form
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import EXACT, conform
+from mlops_pipeline.serving.models import conform
 from mlops_pipeline.serving.payloads import find_one, listed, numbers, parse_object
 from mlops_pipeline.serving.protocols.seldon import (
     Unit,
@@ -36,6 +36,7 @@ from mlops_pipeline.serving.protocols.seldon import (
     column_names,
     read_tensor,
 )
+from mlops_pipeline.serving.schema import EXACT
 
 _KINDS = ("data", "jsonData", "strData", "binData")
 

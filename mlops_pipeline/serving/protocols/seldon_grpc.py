@@ -14,10 +14,10 @@ from mlops_pipeline.serving import packed, tensor_proto, texts
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import EXACT
 from mlops_pipeline.serving.payloads import numbers
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.schema import EXACT
 from mlops_pipeline.serving.scores import Array, of_bytes
 
 

@@ -12,8 +12,7 @@ from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.payloads import parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_rows, written
-from mlops_pipeline.serving.protocols.v2_raw import DATATYPES
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import DTYPES, Array
 
 error = failures.tensorflow
 
@@ -86,7 +85,7 @@ def describe(model: Model, signature: Signature) -> dict[str, Any]:
         known = {tensor.name: tensor for tensor in model.manifest.outputs} | known
     outputs = {name: _info(name, "DT_INVALID", None) for name in signature.outputs}
     for name in outputs.keys() & known.keys():
-        dtype = DATATYPES.get(known[name].datatype, np.dtype(object))
+        dtype = DTYPES.get(known[name].datatype, np.dtype(object))
         outputs[name] = _info(name, tensor_proto.type_name(dtype), known[name].shape)
     return {
         "inputs": {one.input: _input_info(one) for one in inputs},

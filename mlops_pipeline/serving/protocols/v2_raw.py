@@ -15,16 +15,13 @@ from mlops_pipeline.serving import packed, texts
 from mlops_pipeline.serving.cells import as_objects
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
-from mlops_pipeline.serving.scores import DATATYPES as NAMES
-from mlops_pipeline.serving.scores import Array, of_bytes
+from mlops_pipeline.serving.scores import DTYPES, Array, of_bytes
 
 LENGTH = b"inference-header-content-length"
 """Header with the length of the JSON."""
 SIZE = "binary_data_size"
 """Parameter of a tensor: its number of bytes after the JSON."""
 _SIZE_KEY = b'"%s"' % SIZE.encode()
-DATATYPES: Mapping[str, np.dtype[Any]] = {name: dtype for dtype, name in NAMES.items()}
-"""V2's type of an input of numbers → numpy's."""
 TEXT = "BYTES"
 
 
@@ -36,16 +33,16 @@ def type_of(datatype: object, *, text: bool = False) -> np.dtype[Any]:
     """Return numpy's type for an input's datatype; with `text`, of strings too: object.
 
     Raises:
-        RequestError: it is not one of `DATATYPES`, nor BF16.
+        RequestError: it is not one of `DTYPES`, nor BF16.
     """
     if datatype == BRAIN_FLOAT:
         return np.dtype(np.float32)
     if text and datatype == TEXT:
         return np.dtype(object)
-    if type(datatype) is not str or datatype not in DATATYPES:
-        known = ", ".join([*DATATYPES, BRAIN_FLOAT, *([TEXT] * text)])
+    if type(datatype) is not str or datatype not in DTYPES:
+        known = ", ".join([*DTYPES, BRAIN_FLOAT, *([TEXT] * text)])
         raise RequestError("WRONG_TYPE", f"an input's datatype must be one of {known}")
-    return DATATYPES[datatype]
+    return DTYPES[datatype]
 
 
 def read(content: bytes | memoryview, datatype: object, *, where: str, text: bool = False) -> Array:
