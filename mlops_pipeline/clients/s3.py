@@ -1,6 +1,7 @@
 """S3 with timeouts. Failures of the network or the store (5xx) are retried."""
 
 import errno
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.listening import other_users_on
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from botocore.awsrequest import AWSResponse
     from botocore.exceptions import ClientError
     from mypy_boto3_s3.client import S3Client
@@ -412,25 +414,25 @@ def _client(
     is_ours: bool,
     uses_proxies: bool,
 ) -> "S3Client":
-    """Return one client per endpoint and key in this process: creating one takes 0.4 s."""
-    import boto3
+    """Return one client per endpoint and key in this process: the first one takes 0.1 s."""
     from botocore.config import Config
 
-    client = boto3.session.Session().client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=region,
-        aws_access_key_id=credentials.access_key_id,
-        aws_secret_access_key=credentials.secret_access_key,
-        aws_session_token=credentials.session_token or None,
-        config=Config(
-            connect_timeout=_CONNECT_TIMEOUT,
-            read_timeout=patience,
-            retries={"mode": "standard", "total_max_attempts": attempts},
-            s3={"addressing_style": "path"},
-            proxies=None if uses_proxies else {},
-        ),
-    )
+    with _session_lock:  # Sessions are not safe for threads, clients are.
+        client = _session().client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=region,
+            aws_access_key_id=credentials.access_key_id,
+            aws_secret_access_key=credentials.secret_access_key,
+            aws_session_token=credentials.session_token or None,
+            config=Config(
+                connect_timeout=_CONNECT_TIMEOUT,
+                read_timeout=patience,
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                s3={"addressing_style": "path"},
+                proxies=None if uses_proxies else {},
+            ),
+        )
     if is_ours:
         client.meta.events.register("before-send.s3", partial(_require_ours, endpoint))
     if attempts > 1:
@@ -438,6 +440,17 @@ def _client(
         outlast: Callable[..., Any] = _outlast
         client.meta.events.register_first("needs-retry.s3", outlast)
     return client
+
+
+@cache
+def _session() -> "Session":
+    """Return the session of all clients: a second one would read botocore's descriptions again."""
+    import boto3
+
+    return boto3.session.Session()
+
+
+_session_lock = threading.Lock()
 
 
 def _require_ours(endpoint: str, **_: object) -> None:

@@ -276,9 +276,16 @@ class ArtifactStore:
 
         The targets of an unevaluated artifact are NaN: nobody knows them.
         """
-        is_unevaluated = evaluating.PROBE in self.manifest(ref).evaluation
+        manifest = self.manifest(ref)
+        is_unevaluated = evaluating.PROBE in manifest.evaluation
         name = evaluating.PROBE if is_unevaluated else evaluating.HOLDOUT
-        return _read_holdout(self.evaluation_file(ref, name))
+        digest = manifest.evaluation.get(name, "")
+        if (known := _proof_rows.get(digest)) is None:
+            known = _read_holdout(self._evaluation_file(ref, manifest, name))
+            if len(_proof_rows) == _KEPT:
+                _proof_rows.clear()
+            _proof_rows[digest] = known
+        return known
 
     def evaluation_file(self, ref: ModelRef, name: str) -> bytes:
         """Return a file of the evaluation.
@@ -360,6 +367,11 @@ class ArtifactStore:
         except (NotFoundError, IntegrityError):
             return StoredArtifact(ref, "", {}, size, complete=False)
         return StoredArtifact(ref, manifest.created, manifest.metrics, size, complete=True)
+
+
+_KEPT = 4
+_proof_rows: dict[str, Holdout] = {}
+"""SHA-256 of a file → its rows: the steps of a run read the same ones."""
 
 
 def _evaluation_key(ref: ModelRef, name: str) -> str:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import math
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,8 @@ _BYTES_PER_REQUEST = 1_000_000
 _HOLDOUT_TIMEOUT = 120.0
 """Seconds for the whole hold-out set."""
 _FAILURES_IN_A_ROW = 5
+_AT_ONCE = 2
+"""Batches that are asked for at a time."""
 _FAILURES_SHOWN = 10
 _SINGLE_ROWS = 100
 """Requests of one row that measure the latency."""
@@ -187,8 +191,8 @@ def ask_holdout(
     served = np.full(holdout.scores.shape, np.nan)
     answered = 0
     with PredictionClient(deployment.url, trust=trust) as client:
-        for rows in batches(holdout.x):
-            if (answer := asked.ask(client, holdout.x[rows])) is None:
+        for rows, answer in asked.ask_all(client, holdout.x):
+            if answer is None:
                 continue
             answered += len(answer.scores)
             if np.shape(answer.scores) == served[rows].shape:
@@ -266,27 +270,43 @@ def _percentiles(latencies: Sequence[float]) -> tuple[float | None, float | None
 
 
 class _Asked:
-    """Asks, and keeps how it went; stops asking when that leads nowhere."""
+    """Asks, and keeps how it went; stops asking when that leads nowhere. For several threads."""
 
     def __init__(self) -> None:
         self.requests = 0
         self.failures: list[str] = []
         self.digests: list[str] = []
         self._in_a_row = 0
+        self._lock = threading.Lock()
         self._deadline = time.monotonic() + _HOLDOUT_TIMEOUT
+
+    def ask_all(
+        self, client: PredictionClient, x: "NDArray[Any]"
+    ) -> "Iterator[tuple[slice, Answer | None]]":
+        """Ask for all rows in batches: the next is written while the server computes the last."""
+        asking = ThreadPoolExecutor(_AT_ONCE)
+        try:
+            parts = list(batches(x))
+            answers = asking.map(lambda part: self.ask(client, x[part]), parts)
+            yield from zip(parts, answers, strict=True)
+        finally:
+            asking.shutdown(cancel_futures=True)
 
     def ask(self, client: PredictionClient, rows: "ArrayLike") -> Answer | None:
         if self._in_a_row >= _FAILURES_IN_A_ROW or time.monotonic() > self._deadline:
             return None
-        self.requests += 1
         try:
             answer = client.predict(rows)
         except UnavailableError as error:
-            self.failures.append(str(error))
-            self._in_a_row += 1
+            with self._lock:
+                self.requests += 1
+                self.failures.append(str(error))
+                self._in_a_row += 1
             return None
-        self._in_a_row = 0
-        self.digests.append(answer.digest)
+        with self._lock:
+            self.requests += 1
+            self._in_a_row = 0
+            self.digests.append(answer.digest)
         return answer
 
 

@@ -3,9 +3,8 @@
 import json
 import logging
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,8 +62,11 @@ def prepare_databases() -> None:
 
 def _engine(url: str, **_: Any) -> "Engine":
     """Return the engine of a database; Dagster's other options are the same for all."""
-    _guards.guard(url)
-    return _kept_engine(url)
+    if _pooled is None:
+        return _kept_engine(url)
+    if url not in _pooled:
+        _pooled[url] = _make_pooled_engine(url)
+    return _pooled[url]
 
 
 @lru_cache(maxsize=64)  # Each run has a database of its own.
@@ -75,52 +77,36 @@ def _kept_engine(url: str) -> "Engine":
     return create_engine(url, poolclass=NullPool)
 
 
-class _Guards:
-    """Connections that stay open, so that none of Dagster's is the last one to its database."""
+def _make_pooled_engine(url: str) -> "Engine":
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import QueuePool
 
-    def __init__(self) -> None:
-        self._open: dict[str, sqlite3.Connection] | None = None
-
-    def guard(self, url: str) -> None:
-        """Open a connection to a database with a write-ahead log, unless one is open already."""
-        if (kept := self._open) is None or url in kept:
-            return
-        from sqlalchemy.engine import make_url
-
-        file = make_url(url).database
-        if file is None or not Path(file).is_file():
-            return
-        connection = sqlite3.connect(file, timeout=PATIENCE, check_same_thread=False)
-        # From its first read on, it holds a lock by which SQLite knows that it is there.
-        with suppress(sqlite3.Error):  # Dagster's own connection meets it too.
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
-                kept[url] = connection
-                return
-        connection.close()
-
-    @contextmanager
-    def keeping(self) -> Iterator[None]:
-        kept = self._open = {}
-        try:
-            yield
-        finally:
-            self._open = None
-            for connection in kept.values():
-                connection.close()
+    engine = create_engine(url, poolclass=QueuePool, max_overflow=-1)
+    # Dagster disposes of the engine after each event, which closes its connections.
+    vars(engine)["dispose"] = lambda: None
+    return engine
 
 
-_guards = _Guards()
+_pooled: "dict[str, Engine] | None" = None
+"""URL → engine, while the databases are kept open."""
 
 
-def databases_kept_open() -> AbstractContextManager[None]:
-    """Keep the databases that are used in the context open, which is for one command.
+@contextmanager
+def databases_kept_open() -> Iterator[None]:
+    """Keep the connections to databases open in the context, which is for one command.
 
     Dagster opens a connection for each event. When the last one to a database is closed, SQLite
     writes the log back into the database and waits for the disk. A process that stays, like the
     UI, must notice that a file was replaced.
     """
-    return _guards.keeping()
+    global _pooled
+    kept = _pooled = {}
+    try:
+        yield
+    finally:
+        _pooled = None
+        for engine in kept.values():
+            engine.pool.dispose()
 
 
 def _set_patience(connection: Any, _record: object) -> None:
