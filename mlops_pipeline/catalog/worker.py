@@ -166,6 +166,8 @@ def write_model(
     for folder in (MODEL, EVALUATION):
         (output / folder).mkdir(parents=True, exist_ok=True)
     rows = given(spec, dataset)
+    served = saving.Serving(dict(spec.server.graph_parameters()), spec.dataset.schema)
+    saving.SERVING.set(served)
     trained = spec.train(rows, hyperparameters, output / MODEL)
     for saved in saved_models(output / MODEL).values():
         # Optional, and holds a random number: without it the same weights are the same bytes.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.routing import Endpoint
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import Predictor
+from mlops_pipeline.serving.custom import scratch
 
 _FINAL = (2, 3, 4)
 """Exit codes of a model server for what a restart cannot help: a bad parameter, an artifact that is
@@ -162,6 +164,7 @@ class Servers:
         self._supervisor.drop(programs)
         for program in programs:
             self._ports.release((f"{program}.http", f"{program}.grpc"))
+            shutil.rmtree(self._scratch(program), ignore_errors=True)
             for log in self._state.logs.glob(f"{program}.log*"):
                 log.unlink(missing_ok=True)
 
@@ -221,6 +224,10 @@ class Servers:
     def _all(self, prefix: str = _PREFIX) -> set[str]:
         return {name for name in self._supervisor.names() if name.startswith(prefix)}
 
+    def _scratch(self, program: str) -> Path:
+        """Return the folder of a server's temporary files, which a killed one leaves."""
+        return self._state.run / f"scratch-{program}"
+
     def _place(self, program: str) -> Endpoint:
         """Return the server's ports: those it listens on, or free ones."""
         process = self._supervisor.running(program)
@@ -263,7 +270,10 @@ class Servers:
             endpoint.program,
             (*servers.command, "--model", str(model)),
             self._state.run,
-            environment=servers.contract(endpoint),
+            environment={
+                **servers.contract(endpoint),
+                scratch.VARIABLE: str(self._scratch(endpoint.program)),
+            },
             final_exit_codes=_FINAL,
             stop_seconds=10,
         )
