@@ -75,16 +75,15 @@ def _of_saved(saved: Path) -> dict[str, str]:
     files = hash_files(saved)
     if f"{_CHECKPOINT}.index" not in files:
         return files
-    return {name: sha for name, sha in files.items() if name.startswith(_ASSETS)} | _variables(
-        saved
-    )
+    assets = {name: sha for name, sha in files.items() if name.startswith(_ASSETS)}
+    return assets | _variables(saved)
 
 
 def of_mlflow(folder: Path) -> dict[str, str]:
     """Return the digest of each file of an MLflow model, without what differs at each saving.
 
-    `MLmodel` has identifiers and a time, a file of skops addresses of memory, a SavedModel the order
-    in which its graph was traced. The code of a `python_function` is files like others.
+    `MLmodel` has identifiers and a time, a file of skops addresses of memory, a SavedModel the
+    order in which its graph was traced. The code of a `python_function` is files like others.
     """
     import yaml
 
