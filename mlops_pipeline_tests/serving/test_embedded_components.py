@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from mlops_pipeline.catalog import saving
 from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving import tensor_proto
@@ -545,6 +546,19 @@ def test_a_parameter_of_the_artifact_is_the_class_s_alone(tmp_path: Path) -> Non
         assert model.default.component is not None
         assert model.default.component.options.seconds == 5
         run(model, using)
+
+
+def test_a_class_is_saved_with_the_parameters_of_its_server(tmp_path: Path) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    source = write(tmp_path / "source", EVERYTHING, name="Doubler") / "Doubler.py"
+    token = saving.SERVING.set(saving.Serving({"factor": "5", "timeout": "3"}))
+    try:
+        trained = saving.save_python(source, folder, rows=ROWS, parameters={"factor": 2})
+    finally:
+        saving.SERVING.reset(token)
+    assert trained.predict(ROWS).tolist() == [[5.0, 10.0]]
+    described = json.loads((folder / "component.json").read_text())
+    assert described["parameters"] == {"factor": 2}
 
 
 BATCHING = """

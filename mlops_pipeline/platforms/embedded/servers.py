@@ -272,7 +272,8 @@ class Servers:
             self._state.run,
             environment={
                 **servers.contract(endpoint),
-                scratch.VARIABLE: str(self._scratch(endpoint.program)),
+                # Below its directory: the path of the state folder may have an apostrophe.
+                scratch.VARIABLE: self._scratch(endpoint.program).name,
             },
             final_exit_codes=_FINAL,
             stop_seconds=10,

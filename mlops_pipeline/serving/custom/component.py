@@ -193,10 +193,10 @@ class Component:
         found = writable(answer, where=where)
         metrics = [*as_metrics(self.optional("metrics")), *metrics]
         tags = {**as_tags(self.optional("tags"), f"{self.title}.tags"), **tags}
-        names = self._class_names(found)
-        if names is None and columns is not None and not isinstance(found, str | bytes | dict):
-            names = [str(name) for name in columns]
-        return Reply(found, names, tags, metrics)
+        own = self._class_names(found)
+        if own is None and columns is not None and not isinstance(found, str | bytes | dict):
+            own = [str(name) for name in columns]
+        return Reply(found, own, tags, metrics)
 
     def predict_raw(self, message: dict[str, Any]) -> Reply:
         """Answer a SeldonMessage as JSON with another one; `value` is the message.

@@ -19,10 +19,10 @@ def make(folder: Path) -> Path | None:
 
     What the class writes there is not in the artifact, which its digest describes.
     """
-    place = os.environ.get(VARIABLE) or None
+    place = _place()
     try:
         if place is not None:
-            Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
         for path in folder.iterdir():
             (made / path.name).symlink_to(path)
@@ -33,6 +33,12 @@ def make(folder: Path) -> Path | None:
 
 def clear() -> None:
     """Delete what a killed server of this one's name has left; nothing without the variable."""
-    if place := os.environ.get(VARIABLE):
-        for path in Path(place).glob(f"{_PREFIX}*"):
+    if (place := _place()) is not None:
+        for path in place.glob(f"{_PREFIX}*"):
             shutil.rmtree(path, ignore_errors=True)  # Its links, not what they lead to.
+
+
+def _place() -> Path | None:
+    """Return the server's folder; a relative path is below its working directory."""
+    place = os.environ.get(VARIABLE)
+    return Path(place).resolve() if place else None

@@ -178,11 +178,12 @@ def test_deleting_takes_what_a_killed_server_has_left(rig: FakeRig) -> None:
     rig.apply(predictor(rig.publish("one")))
     (program,) = rig.servers()
     text = rig.supervisor.files.find(program) or ""
-    (left,) = re.findall(r"MLOPS_SCRATCH=['\"]([^'\"]+)['\"]", text)
-    assert Path(left).is_relative_to(rig.state.home)
-    (Path(left) / "component-x").mkdir(parents=True)
+    (name,) = re.findall(r"MLOPS_SCRATCH='([^']+)'", text)
+    left = rig.state.run / name
+    assert f"directory={rig.state.run}" in text
+    (left / "component-x").mkdir(parents=True)
     rig.deployments.delete("toy", namespace="seldon")
-    assert not Path(left).exists()
+    assert not left.exists()
 
 
 def test_nothing_is_deleted_while_its_servers_cannot_be_stopped(rig: FakeRig) -> None:
