@@ -129,7 +129,7 @@ def test_32_clients_and_a_class_that_is_not_well(odd: Model) -> None:
         status, answer = await caller.get("/v2/health/ready")
         assert status == 503
         assert "Odd.health_status raised ValueError: not well" in answer["error"]
-        assert (await caller.post({}, "/v2/repository/index"))[1][0]["state"] == "UNAVAILABLE"
+        assert (await caller.post({}, "/v2/repository/index"))[1][0]["state"] == "UNAVAILABLE"  # type: ignore[index]
         request = v2.ModelReadyRequest(name="unit")
         assert not (await v2_grpc.ready(odd, request)).ready
 
