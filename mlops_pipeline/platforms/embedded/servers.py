@@ -21,7 +21,6 @@ from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.routing import Endpoint
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import Predictor
-from mlops_pipeline.serving.custom import scratch
 
 _FINAL = (2, 3, 4)
 """Exit codes of a model server for what a restart cannot help: a bad parameter, an artifact that is
@@ -273,7 +272,7 @@ class Servers:
             environment={
                 **servers.contract(endpoint),
                 # Below its directory: the path of the state folder may have an apostrophe.
-                scratch.VARIABLE: self._scratch(endpoint.program).name,
+                "MLOPS_SCRATCH": self._scratch(endpoint.program).name,
             },
             final_exit_codes=_FINAL,
             stop_seconds=10,
