@@ -15,6 +15,8 @@ from pathlib import Path
 from mlops_pipeline.catalog.spec import TrainedModel
 from mlops_pipeline.serving.artifact import (
     EXAMPLE,
+    MLMODEL,
+    SAVED_MODEL,
     SKLEARN_FILES,
     find_file,
     hash_files,
@@ -24,6 +26,10 @@ from mlops_pipeline.serving.frameworks import get_framework
 
 _CHECKPOINT = "variables/variables"
 _ASSETS = "assets/"
+_VOLATILE = frozenset(
+    ("artifact_path", "model_id", "model_size_bytes", "model_uuid", "run_id", "utc_time_created")
+)
+"""Fields of `MLmodel` that differ each time the same model is saved."""
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 """Describes Python objects, and has no weights."""
 
@@ -49,15 +55,8 @@ def of_sklearn(folder: Path) -> dict[str, str]:
 
     A file that joblib cannot read is digested as it is.
     """
-    import joblib
-
     file = find_file(folder, SKLEARN_FILES)
-    if file is None:
-        return {}
-    try:
-        return {"estimator": str(joblib.hash(joblib.load(file), hash_name="sha1"))}
-    except Exception:  # noqa: BLE001  # The server says what is wrong with it.
-        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
+    return {} if file is None else {"estimator": _of_estimator(file, [])}
 
 
 def of_saved_models(folder: Path) -> dict[str, str]:
@@ -68,14 +67,57 @@ def of_saved_models(folder: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for version, saved in sorted(saved_models(folder).items()):
-        files = hash_files(saved)
-        if f"{_CHECKPOINT}.index" in files:
-            content = {name: sha for name, sha in files.items() if name.startswith(_ASSETS)}
-            content |= _variables(saved)
-        else:
-            content = files
-        found |= {f"{version}/{name}": sha for name, sha in content.items()}
+        found |= {f"{version}/{name}": sha for name, sha in _of_saved(saved).items()}
     return found
+
+
+def _of_saved(saved: Path) -> dict[str, str]:
+    files = hash_files(saved)
+    if f"{_CHECKPOINT}.index" not in files:
+        return files
+    assets = {name: sha for name, sha in files.items() if name.startswith(_ASSETS)}
+    return assets | _variables(saved)
+
+
+def of_mlflow(folder: Path) -> dict[str, str]:
+    """Return the digest of each file of an MLflow model, without what differs at each saving.
+
+    `MLmodel` has identifiers and a time, a file of skops addresses of memory, a SavedModel the
+    order in which its graph was traced. The code of a `python_function` is files like others.
+    """
+    import yaml
+
+    found = {name: sha for name, sha in hash_files(folder).items() if name != EXAMPLE}
+    description = yaml.safe_load((folder / MLMODEL).read_bytes())
+    flavours = description["flavors"]
+    kept = {name: value for name, value in description.items() if name not in _VOLATILE}
+    found[MLMODEL] = _of_json(kept)
+    estimator = flavours.get("sklearn", {})
+    if (name := str(estimator.get("pickled_model", ""))) in found:
+        found[name] = _of_estimator(folder / name, estimator.get("skops_trusted_types") or [])
+    saved = str(flavours.get("tensorflow", {}).get("saved_model_dir", ""))
+    if (folder / saved / SAVED_MODEL).is_file():
+        found = {name: sha for name, sha in found.items() if not name.startswith(f"{saved}/")}
+        found |= {f"{saved}/{name}": sha for name, sha in _of_saved(folder / saved).items()}
+    return found
+
+
+def _of_json(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _of_estimator(file: Path, trusted: list[str]) -> str:
+    """Return the digest of an estimator; of the bytes of a file that cannot be read."""
+    import joblib
+
+    try:
+        if file.suffix == ".skops":
+            estimator = importlib.import_module("skops.io").load(file, trusted=trusted)
+        else:
+            estimator = joblib.load(file)
+        return str(joblib.hash(estimator, hash_name="sha1"))
+    except Exception:  # noqa: BLE001  # The server says what is wrong with it.
+        return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _variables(saved: Path) -> dict[str, str]:

@@ -7,6 +7,8 @@ function imports its library when it is called.
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,23 @@ from mlops_pipeline.serving.artifact import (
     Manifest,
     Tensor,
 )
+from mlops_pipeline.serving.schema import Schema
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
+@dataclass(frozen=True)
+class Serving:
+    """How the model that is being trained will be served."""
+
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Of the graph: those of the ServerSpec."""
+    schema: Schema | None = None
+
+
+SERVING: ContextVar[Serving] = ContextVar("SERVING")
+"""The worker sets it before it trains, so that a model is described and evaluated as served."""
 _NO_CACHES = shutil.ignore_patterns("__pycache__", ".*")
 
 
@@ -148,7 +163,7 @@ def save_python(
     index.
 
     `rows` [n, …] are one or more rows that it can answer. The class is started as the server starts
-    it, and predicts in that process.
+    it, with the parameters of the ServerSpec, and predicts in that process.
 
     Raises:
         ValueError: the source is missing, or the lock is not exact.
@@ -173,7 +188,7 @@ def save_python(
     written = component.Description(module, class_name, dict(parameters or {}), environment)
     component.write(folder, written)
     component.check_packages(folder, component.describe(folder))
-    return _of_component(start(folder, {}), rows)
+    return _of_component(start(folder, _serving().parameters), rows)
 
 
 def save_mlflow(
@@ -181,7 +196,8 @@ def save_mlflow(
 ) -> TrainedModel:
     """Copy the folder of an MLflow model, and describe it as it is served.
 
-    `rows` [n, …] are one or more rows that it can answer. `method` is the answer of an estimator,
+    `rows` [n, …] are one or more rows that it can answer; of a table, a data frame. It is called as
+    it is served, with the parameters of the ServerSpec. `method` is the answer of an estimator,
     such as `predict_proba`, which a classifier needs for its evaluation; empty: as by MLflow.
 
     Raises:
@@ -191,26 +207,37 @@ def save_mlflow(
     """
     import numpy as np
 
+    from mlops_pipeline.catalog import loaded
     from mlops_pipeline.serving import models
+    from mlops_pipeline.serving.loading import with_schema
     from mlops_pipeline.serving.mlflow_loader import load_mlflow
     from mlops_pipeline.serving.scores import datatype_of
 
     if not (source / MLMODEL).is_file():
         raise ValueError(f"{source} is not an MLflow model: it has no {MLMODEL}")
     shutil.copytree(source, folder, ignore=_NO_CACHES, dirs_exist_ok=True)
-    _, choose = load_mlflow(folder, Manifest("model", "mlflow", {}, (), ()))
-    served = choose({"method": method} if method else {})
+    serving = _serving()
+    schema = serving.schema
+    manifest = Manifest("model", "mlflow", {}, (), (), schema=schema)
+    _, choose = with_schema(manifest, load_mlflow(folder, manifest))
+    served = choose({**({"method": method} if method else {}), **serving.parameters})
     if served.component is not None:
         return _of_component(served.component, rows)
     output = served.default_outputs[0]
 
     def predict(given: "NDArray[Any]") -> "NDArray[Any]":
-        return models.predict(served, np.asarray(given), [output])[0][1]
+        cells = np.asarray(given) if schema is None else loaded.checked(schema, given, where="x")
+        return models.predict(served, cells, [output])[0][1]
 
     answer = predict(rows)
     inputs = Tensor(served.input, (-1, *np.shape(rows)[1:]), datatype_of(served.dtype))
     described = Tensor(output, (-1, *answer.shape[1:]), datatype_of(answer.dtype))
     return TrainedModel(predict, (inputs,), (described,))
+
+
+def _serving() -> Serving:
+    """Return how the model will be served; without a worker, nobody has said it."""
+    return SERVING.get(Serving())
 
 
 def _of_component(process: Any, rows: "NDArray[Any]") -> TrainedModel:
@@ -220,12 +247,15 @@ def _of_component(process: Any, rows: "NDArray[Any]") -> TrainedModel:
     from mlops_pipeline.serving.custom import rows as calling
     from mlops_pipeline.serving.scores import as_scores, datatype_of
 
+    schema = _serving().schema
+    names = process.facts.feature_names or (schema.names if schema else ())
+
     def predict(given: "NDArray[Any]") -> "NDArray[Any]":
         numbers = np.ascontiguousarray(given, dtype=np.float64)
         parts = []
         for begin in range(0, len(numbers), ROWS_AT_ONCE):
             part = numbers[begin : begin + ROWS_AT_ONCE]
-            (answered,) = calling.answers(process, part, ())
+            (answered,) = calling.answers(process, names, part, ())
             parts.append(as_scores(answered, rows=len(part), output=calling.OUTPUT))
         return np.concatenate(parts)
 

@@ -166,7 +166,12 @@ def write_model(
     for folder in (MODEL, EVALUATION):
         (output / folder).mkdir(parents=True, exist_ok=True)
     rows = given(spec, dataset)
-    trained = spec.train(rows, hyperparameters, output / MODEL)
+    served = saving.Serving(dict(spec.server.graph_parameters()), spec.dataset.schema)
+    token = saving.SERVING.set(served)
+    try:
+        trained = spec.train(rows, hyperparameters, output / MODEL)
+    finally:
+        saving.SERVING.reset(token)
     for saved in saved_models(output / MODEL).values():
         # Optional, and holds a random number: without it the same weights are the same bytes.
         (saved / "fingerprint.pb").unlink(missing_ok=True)

@@ -27,7 +27,7 @@ def probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
     try:
         values = _example(spec, model)
         if values is None and schema is not None:
-            guess = cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
+            guess = cells.guess(schema)
             return guess if spec.dataset.has_cells else guess.astype(np.float64)
         if schema is not None and spec.dataset.has_cells:
             return cells.conform_cells(schema, cells.read_cells(values, where=EXAMPLE))[:1]

@@ -160,6 +160,11 @@ def _fits(limits: Limits, values: Array) -> bool:
     return bool(((whole == np.floor(whole)) | np.isnan(whole)).all())
 
 
+def guess(schema: Schema) -> Array:
+    """Return a row that the schema allows: [1, columns], [1] of a text."""
+    return another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
+
+
 def another_row(schema: Schema, cells: Array) -> Array:
     """Return a row that differs from the first one in every column, if its type has two values."""
     row = cells[:1].copy()

@@ -111,17 +111,20 @@ def of_inputs(signature: Signature, names: Sequence[object], tensors: Sequence[A
 def of_objects(signature: Signature, rows: Sequence[object], where: str) -> list[list[Any]]:
     """Return rows that are objects, `{column: value}`, as lists in the model's order.
 
+    A model whose columns have no names takes them in the order of the first row.
+
     Raises:
-        RequestError: a row is not an object with exactly the model's columns.
+        RequestError: a row is not an object with exactly the model's, or the first row's, columns.
     """
-    found = []
+    found: list[list[Any]] = []
+    known = signature.columns or tuple(rows[0] if rows and type(rows[0]) is dict else ())
     for number, row in enumerate(rows, 1):
         place = f"{where}, row {number}"
         if type(row) is not dict:
             raise RequestError("WRONG_TYPE", f"{place}: expected an object, got {kind_of(row)}")
-        if row.keys() != set(signature.columns):
-            check_names(signature.columns, list(row), place)
-        found.append([row[name] for name in signature.columns])
+        if row.keys() != set(known):
+            check_names(known, list(row), place)
+        found.append([row[name] for name in known])
     return found
 
 

@@ -71,10 +71,8 @@ class Framework:
     behind_forwarder: bool = False
     """Under `seldon`, the operator creates two containers: one that speaks it, before the
     server."""
-    takes_columns: bool = True
-    """A V2 request may have one tensor for each column."""
     forms: tuple[str, ...] = (ARRAY,)
-    """What its loader can give a model: forms of a `Schema`."""
+    """What its loader can give a model: forms of a `Schema`. Of MLflow: some flavour's loader."""
     resources: Quantities = Quantities()
     find_hint: Callable[[Path], str | None] = lambda folder: None
     """Folder in which `find` finds nothing → what it contains instead, and what to do."""
@@ -152,7 +150,6 @@ TENSORFLOW = Framework(
     image="serving-tensorflow",
     protocols=("seldon", "tensorflow"),
     behind_forwarder=True,
-    takes_columns=False,
     forms=FORMS,
     resources=Quantities(cpu="100m", memory="512Mi", memory_limit="2Gi"),
 )
@@ -200,7 +197,6 @@ ONNX = Framework(
     files=ONNX_FILES,
     libraries=("onnxruntime", "onnx", "numpy"),
     reproducible="bytes",
-    takes_columns=False,
     module="onnxruntime",
     extra="onnx",
     resources=_SMALL,
@@ -215,6 +211,8 @@ PYTHON = Framework(
     found_by=COMPONENT_FOUND_BY,
     libraries=("numpy",),
 )
+_FLAVOURS = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX)
+"""What MLflow's models may be, each loaded by its own row's loader."""
 MLFLOW = Framework(
     name="mlflow",
     implementation="MLFLOW_SERVER",
@@ -224,7 +222,13 @@ MLFLOW = Framework(
     loader="mlops_pipeline.serving.mlflow_loader:load_mlflow",
     find=lambda folder: 1 if (folder / MLMODEL).is_file() else None,
     found_by=MLMODEL,
-    libraries=("mlflow-skinny", "mlflow", "scikit-learn", "numpy"),
+    libraries=(
+        *("mlflow-skinny", "mlflow", "skops"),
+        *dict.fromkeys(name for row in _FLAVOURS for name in row.libraries),
+    ),
+    forms=FORMS,
+    content="mlops_pipeline.catalog.contents:of_mlflow",
+    reproducible="content",
     extra="mlflow",
 )
 _OWN = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX, MLFLOW, PYTHON)

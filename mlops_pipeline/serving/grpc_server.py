@@ -165,6 +165,11 @@ def _of_model(method: Callable[[Model, Any], Message]) -> Method:
     return _described(lambda unit, request: method(unit.model, request))
 
 
+def _asking(method: Callable[[Model, Any], Coroutine[Any, Any, Message]]) -> Method:
+    """Return a method that asks a model as a method of its unit."""
+    return lambda unit, request: method(unit.model, request)
+
+
 def _described(method: Callable[[Unit, Any], Message]) -> Method:
     """Return a method that does not ask the model."""
 
@@ -172,14 +177,6 @@ def _described(method: Callable[[Unit, Any], Message]) -> Method:
         return method(unit, request)
 
     return describe
-
-
-async def _infer(unit: Unit, request: v2.ModelInferRequest) -> Message:
-    return await v2_grpc.infer(unit.model, request)
-
-
-async def _tensorflow_predict(unit: Unit, request: tf.PredictRequest) -> Message:
-    return await tensorflow_grpc.predict(unit.model, request)
 
 
 async def _refuse_examples(unit: Unit, request: object) -> Message:
@@ -191,9 +188,7 @@ async def _refuse_examples(unit: Unit, request: object) -> Message:
 
 
 async def _predict(unit: Unit, request: pb.SeldonMessage) -> Message:
-    if unit.model.default.component is not None:
-        return await seldon_component.predict(unit, request)
-    return await seldon_grpc.predict(unit, request)
+    return await seldon_component.methods_of(unit).predict(unit, request)
 
 
 async def _refuse_repository(unit: Unit, request: object) -> Message:
@@ -202,10 +197,10 @@ async def _refuse_repository(unit: Unit, request: object) -> Message:
 
 OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     V2: {
-        "ModelInfer": Operation(v2.ModelInferRequest, _infer),
+        "ModelInfer": Operation(v2.ModelInferRequest, _asking(v2_grpc.infer)),
         "ModelMetadata": Operation(v2.ModelMetadataRequest, _of_model(v2_grpc.metadata)),
-        "ModelReady": Operation(v2.ModelReadyRequest, _of_model(v2_grpc.ready)),
-        "RepositoryIndex": Operation(v2.RepositoryIndexRequest, _of_model(v2_grpc.index)),
+        "ModelReady": Operation(v2.ModelReadyRequest, _asking(v2_grpc.ready)),
+        "RepositoryIndex": Operation(v2.RepositoryIndexRequest, _asking(v2_grpc.index)),
         # Extensions of other servers, whose messages are not parsed.
         "RepositoryModelLoad": Operation(Empty, _refuse_repository),
         "RepositoryModelUnload": Operation(Empty, _refuse_repository),
@@ -228,7 +223,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "GraphMetadata": Operation(Empty, _described(seldon_grpc.graph_metadata)),
     },
     "tensorflow.serving.PredictionService": {
-        "Predict": Operation(tf.PredictRequest, _tensorflow_predict),
+        "Predict": Operation(tf.PredictRequest, _asking(tensorflow_grpc.predict)),
         "GetModelMetadata": Operation(
             tf.GetModelMetadataRequest, _of_model(tensorflow_grpc.metadata)
         ),
@@ -239,7 +234,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     "tensorflow.serving.ModelService": {
         "GetModelStatus": Operation(
             tf.GetModelStatusRequest,
-            _of_model(tensorflow_grpc.status),
+            _asking(tensorflow_grpc.status),
             while_loading=tensorflow_grpc.loading,
         ),
         "HandleReloadConfigRequest": Operation(Empty, _refuse_repository),
@@ -280,19 +275,21 @@ class GrpcServer:
 
     def _health(self) -> Any:
         """Return V2's answers without a model; the requests are empty and not parsed."""
-        answers: Mapping[str, Callable[[], Message]] = {
-            "ServerLive": lambda: v2.ServerLiveResponse(live=True),
-            "ServerReady": lambda: v2.ServerReadyResponse(ready=self._is_ready()),
-            "ServerMetadata": lambda: v2.ServerMetadataResponse(
+        always: Mapping[str, Message] = {
+            "ServerLive": v2.ServerLiveResponse(live=True),
+            "ServerMetadata": v2.ServerMetadataResponse(
                 name=SERVER, version=VERSION, extensions=EXTENSIONS
             ),
         }
-        handlers = {method: _always(answer) for method, answer in answers.items()}
+        handlers = {method: _without_request(_constant(said)) for method, said in always.items()}
+        handlers["ServerReady"] = _without_request(self._ready)
         return grpc.method_handlers_generic_handler(V2, handlers)
 
-    def _is_ready(self) -> bool:
-        """Say whether the model is loaded, also the class of a custom component."""
-        return self._calls.unit is not None and self._calls.unit.model.is_ready()
+    async def _ready(self) -> Message:
+        """Say whether the model can answer, also the class of a custom component."""
+        unit = self._calls.unit
+        is_ready = unit is not None and not await unit.model.describe_unready()
+        return v2.ServerReadyResponse(ready=is_ready)
 
     async def stop(self) -> None:
         """Refuse new calls and finish the current ones."""
@@ -309,10 +306,19 @@ def _serialize(message: Message) -> bytes:
     return written
 
 
-def _always(answer: Callable[[], Message]) -> Any:
-    """Return gRPC's handler of a method that always gives the same answer, or error."""
+def _constant(message: Message) -> Callable[[], Coroutine[Any, Any, Message]]:
+    """Return the function that always gives the same answer."""
+
+    async def answer() -> Message:
+        return message
+
+    return answer
+
+
+def _without_request(answer: Callable[[], Coroutine[Any, Any, Message]]) -> Any:
+    """Return gRPC's handler of a method whose request is not read."""
 
     async def call(_: object, context: Context) -> Message:
-        return answer()
+        return await answer()
 
     return grpc.stream_unary_rpc_method_handler(call, response_serializer=_serialize)

@@ -18,7 +18,7 @@ from mlops_pipeline.serving import artifact, frameworks
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.bare import describe
 from mlops_pipeline.serving.batch_limits import ALONE
-from mlops_pipeline.serving.cells import another_row, read_cells
+from mlops_pipeline.serving.cells import another_row, guess, read_cells
 from mlops_pipeline.serving.custom.rows import answers
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
@@ -91,7 +91,7 @@ def load(
             parameter names something that the model does not have.
     """
     begin = time.monotonic()
-    signatures, choose = _with_schema(manifest, _loader(manifest)(folder, manifest))
+    signatures, choose = with_schema(manifest, _loader(manifest)(folder, manifest))
     first = signatures[min(signatures)]
     number, unserved = _numbers(folder, manifest)
     model = Model(
@@ -129,7 +129,7 @@ def _numbers(folder: Path, manifest: Manifest) -> tuple[int, tuple[int, ...]]:
     return number, tuple(others) if number == highest else ()
 
 
-def _with_schema(manifest: Manifest, loaded: Signatures) -> Signatures:
+def with_schema(manifest: Manifest, loaded: Signatures) -> Signatures:
     """Return signatures with the manifest's schema of an array, if they have the manifest's input.
 
     Signatures of tables and strings have their schema already.
@@ -232,7 +232,7 @@ def _warm_component(model: Model) -> Model:
     if example is None or component is None:
         return model
     try:
-        answers(component, example, ())
+        answers(component, model.default.columns, example, ())
     except RequestError as error:
         raise StartError(
             f"The component {model.name} loads, but does not answer its example: "
@@ -327,11 +327,11 @@ def _guesses(signature: Signature) -> tuple[Array, ...]:
     """Return rows that many models answer: zeros and ones; none if rows may have any shape."""
     if signature.inputs:
         return tuple(_guess_inputs(signature, value) for value in (0, 1))
+    if signature.schema is not None:
+        return (guess(signature.schema).astype(signature.dtype),)
     if signature.row_shape is None:
         return ()
     shape = (1, *(max(size, 1) for size in signature.row_shape))
-    if signature.schema is not None:
-        return (another_row(signature.schema, np.zeros(shape, signature.dtype)),)
     if signature.dtype.kind == "O":
         return np.full(shape, b"", object), np.full(shape, b"text", object)
     return np.zeros(shape, signature.dtype), np.ones(shape, signature.dtype)

@@ -23,6 +23,7 @@ from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.mlflow_versions import check_versions
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.python_loader import signature_of
+from mlops_pipeline.serving.schema import ARRAY
 from mlops_pipeline.serving.settings import Parameter
 from mlops_pipeline.serving.signatures import DEFAULT, Signatures, by_method
 
@@ -50,7 +51,8 @@ def load_mlflow(folder: Path, manifest: Manifest) -> Signatures:
         if name not in flavours:
             continue
         flavour = flavours[name]
-        if reason := _describe_unservable(name, flavour, folder):
+        reason = _describe_unservable(name, flavour, folder) or _describe_form(name, manifest)
+        if reason:
             reasons.append(f"{name} {reason}")
             continue
         loaded = open_flavour(folder, flavour, manifest)
@@ -100,6 +102,14 @@ def _describe_unservable(name: str, flavour: Flavour, folder: Path) -> str | Non
     own = frameworks.find_framework(name)
     missing = own.describe_missing() if own else None
     return f"cannot be loaded: {missing}" if missing else None
+
+
+def _describe_form(name: str, manifest: Manifest) -> str | None:
+    """Return why the flavour does not take the rows of the schema; None: it does."""
+    form = manifest.schema.form if manifest.schema else ARRAY
+    own = frameworks.find_framework(name)
+    forms = own.forms if own else (ARRAY,)
+    return None if form in forms else f"does not take a {form}; it takes: {', '.join(forms)}"
 
 
 _FILES = {
@@ -198,12 +208,14 @@ def _python_function(folder: Path, flavour: Flavour, manifest: Manifest) -> Sign
         )
 
     def choose(parameters: Mapping[str, Parameter]) -> Signature:
+        given, limits = options.split(parameters)
         process = ComponentProcess(
             folder,
             "mlops_pipeline.serving.custom.pyfunc",
             "PyFunc",
-            dict(parameters),
-            options.read(parameters),
+            given,
+            options.read(limits),
+            limits=tuple(limits),
         )
         return signature_of(manifest, process)
 

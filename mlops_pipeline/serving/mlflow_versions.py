@@ -1,13 +1,13 @@
 """Compares the versions that an MLflow model wants with the installed ones."""
 
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mlops_pipeline.serving.custom.folder import pins
+from mlops_pipeline.serving.distributions import installed
 from mlops_pipeline.serving.errors import ExitCode, StartError
 
 _REQUIREMENTS, _CONDA = "requirements.txt", "conda.yaml"
@@ -47,24 +47,24 @@ def _of_library(name: str, flavour: Mapping[str, Any]) -> Iterator[str]:
         return
     field, library = _OWN[name]
     wanted = str(flavour.get(field) or "")
-    installed = _installed(library)
-    if not wanted or installed is None:
+    found = installed(library)
+    if not wanted or found is None:
         return
     is_pickle = name == "sklearn" or str(flavour.get("data", "")).endswith((".pkl", ".skops"))
-    here, there = _short(installed), _short(wanted)
+    here, there = _short(found), _short(wanted)
     if here != there if is_pickle else here < there:
-        yield f"{library} {wanted} is required, but {installed} is installed"
+        yield f"{library} {wanted} is required, but {found} is installed"
 
 
 def _of_packages(folder: Path) -> Iterator[str]:
     for library, wanted in pins(_requirements(folder)):
         if library.lower() in _IGNORED:
             continue
-        installed = _installed(library)
-        if installed is None:
+        found = installed(library)
+        if found is None:
             yield f"{library} {wanted} is not installed"
-        elif _short(installed) != _short(wanted):
-            yield f"{library} {wanted} is required, but {installed} is installed"
+        elif _short(found) != _short(wanted):
+            yield f"{library} {wanted} is required, but {found} is installed"
 
 
 def _requirements(folder: Path) -> str:
@@ -80,15 +80,6 @@ def _requirements(folder: Path) -> str:
         return ""
     groups = [entry.get("pip") or [] for entry in entries if isinstance(entry, dict)]
     return "\n".join(str(line) for group in groups for line in group)
-
-
-def _installed(library: str) -> str | None:
-    for name in (library, f"{library}-cpu"):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def _short(version: str) -> tuple[int, ...]:

@@ -55,6 +55,9 @@ class Signature:
     """A row may contain NaN: a missing value, which is `null` in JSON."""
     columns: tuple[str, ...] = ()
     """Names of a row's columns, in the model's order; empty if the model has none."""
+    takes_columns: bool = True
+    """A V2 request may have one tensor for each column, whatever its name if the model knows none;
+    otherwise its only tensor has the input's name."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Output of the model that cannot be served → the reason: `is complex`."""
     is_rowwise: bool = False
@@ -184,9 +187,25 @@ class Model:
         """Every version that a request may name: the digest, its number, the folder's number."""
         return tuple(dict.fromkeys((self.version_name, str(self.version), str(self.number))))
 
-    def is_ready(self) -> bool:
-        """Say whether it can answer; a custom component cannot while its class is not loaded."""
-        return self.default.component is None or not self.default.component.problem
+    async def check_ready(self) -> object:
+        """Require that it can answer: the readiness of every protocol.
+
+        Returns what `health_status` of a custom component says; None if there is none.
+
+        Raises:
+            RequestError: the class of a component is not loaded, or its `health_status` raised
+                something; the status is 503.
+        """
+        component = self.default.component
+        return None if component is None else await component.health.ask()
+
+    async def describe_unready(self) -> str:
+        """Return why it cannot answer; empty if it can."""
+        try:
+            await self.check_ready()
+        except RequestError as error:
+            return error.sentence
+        return ""
 
     def for_unit(self, parameters: Mapping[str, Parameter]) -> "Model":
         """Return the model as a unit with these parameters serves it.

@@ -97,6 +97,7 @@ def _signature(session: Any, manifest: Manifest) -> Signature:
     by_row = {node.name for node in session.get_outputs() if _is_by_row(node.shape, batch)}
     sizes = tuple(size if isinstance(size, int) else -1 for size in tensor.shape[1:])
     return Signature(
+        takes_columns=False,
         name=DEFAULT,
         input=tensor.name,
         row_shape=row_shape(manifest, sizes if tensor.shape else None),

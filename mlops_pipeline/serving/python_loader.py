@@ -40,17 +40,19 @@ def start(folder: Path, parameters: Mapping[str, Parameter]) -> ComponentProcess
     """Start the component in `folder` with these parameters, besides those in its description.
 
     Raises:
-        StartError: a parameter is invalid, or the class does not load.
+        StartError: a parameter is invalid, or is the class's and the server's, or the class does
+            not load.
     """
     description = component_folder.describe(folder)
-    own = description.parameters
-    given = {name: _like(own.get(name), value) for name, value in parameters.items()}
+    own, (given, limits) = description.parameters, options.split(parameters)
+    replaced = {name: _like(own.get(name), value) for name, value in given.items()}
     return ComponentProcess(
         folder,
         description.module,
         description.class_name,
-        {**own, **given},
-        options.read({**own, **given}),
+        {**own, **replaced},
+        options.read(limits),
+        limits=tuple(limits),
     )
 
 
@@ -69,9 +71,14 @@ def _like(own: object, given: Parameter) -> Parameter:
 
 
 def signature_of(manifest: Manifest, process: ComponentProcess | None = None) -> Signature:
-    """Return the signature of a component, which cannot be called without its process."""
+    """Return the signature of a component, which cannot be called without its process.
+
+    Its columns have the names of the class, or of the schema if the class has none.
+    """
     known = manifest.inputs[0] if manifest.inputs else None
     dtype = DTYPES.get(known.datatype, np.dtype(np.float64)) if known else np.dtype(np.float64)
+    of_schema = manifest.schema.names if manifest.schema else ()
+    columns = (process.facts.feature_names if process else ()) or of_schema
     return Signature(
         name=DEFAULT,
         input=known.name if known else "predict",
@@ -79,8 +86,8 @@ def signature_of(manifest: Manifest, process: ComponentProcess | None = None) ->
         dtype=dtype,
         outputs=(rows.OUTPUT,),
         default_outputs=(rows.OUTPUT,),
-        compute=partial(rows.answers, process) if process else _not_started,
-        columns=process.facts.feature_names if process else (),
+        compute=partial(rows.answers, process, columns) if process else _not_started,
+        columns=columns,
         is_rowwise=process is not None and process.facts.is_rowwise,
         component=process,
     )

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mlops_pipeline.serving import documentation, failures, versions
 from mlops_pipeline.serving.app import Route
-from mlops_pipeline.serving.custom.health import Health
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
 from mlops_pipeline.serving.frameworks import MLFLOW
 from mlops_pipeline.serving.messages import PONG, Answer, Handler, Request, answer
 from mlops_pipeline.serving.metrics import Metrics
+from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.paths import LIVE, METRICS, READY, V2_LIVE, V2_READY
 from mlops_pipeline.serving.protocols import mlflow, seldon, seldon_component, tensorflow, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
@@ -28,12 +28,10 @@ def routes_while_loading(metrics: Metrics) -> dict[str, Route]:
 
 def routes_of(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return the routes after the model of `unit` is loaded."""
-    component = unit.model.default.component
-    health = Health(component) if component is not None else None
     return {
         **_common(metrics),
-        **_seldon(unit, metrics, health),
-        **_v2(unit, metrics, health),
+        **_seldon(unit, metrics),
+        **_v2(unit, metrics),
         **_tensorflow(unit, metrics),
         **documentation.routes(unit),
         **_mlflow(unit, metrics),
@@ -96,14 +94,12 @@ def _common(metrics: Metrics) -> dict[str, Route]:
     }
 
 
-def _seldon(unit: Unit, metrics: Metrics, health: Health | None) -> dict[str, Route]:
+def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return the routes of the executor and of the microservice behind it."""
     component = unit.model.default.component
 
     async def predictions(request: Request) -> Answer:
-        if component is not None:
-            return await seldon_component.predictions(unit, request)
-        return await seldon.predictions(unit, request)
+        return await seldon_component.methods_of(unit).predictions(unit, request)
 
     async def feedback(request: Request) -> Answer:
         return seldon.feedback(unit, request)
@@ -111,7 +107,7 @@ def _seldon(unit: Unit, metrics: Metrics, health: Health | None) -> dict[str, Ro
     count = metrics.counted("seldon")
     answered = {"status": "ready", "model": unit.model.name, "digest": unit.model.digest}
     model, graph = seldon.model_metadata(unit), seldon.graph_metadata(unit)
-    ready = _ready(health, answered)
+    ready = _ready(unit.model, answered)
     if component is not None:
         metrics.collect(component.metrics)
     routes = {path: _get(ready, seldon.error) for path in READY}
@@ -127,19 +123,19 @@ def _seldon(unit: Unit, metrics: Metrics, health: Health | None) -> dict[str, Ro
     return routes
 
 
-def _ready(health: Health | None, document: Mapping[str, object]) -> Handler:
+def _ready(model: Model, document: Mapping[str, object]) -> Handler:
     """Return the handler that answers `document`, after it asked a custom component how it is."""
-    if health is None:
+    if model.default.component is None:
         return _constant(document)
 
     async def handler(_: Request) -> Answer:
-        said = await health.ask()
+        said = await model.check_ready()
         return answer(document if said is None else {**document, "health": said})
 
     return handler
 
 
-def _v2(unit: Unit, metrics: Metrics, health: Health | None) -> dict[str, Route]:
+def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     """Return V2's routes, with and without the only version."""
     name = unit.model.name
 
@@ -150,8 +146,8 @@ def _v2(unit: Unit, metrics: Metrics, health: Health | None) -> dict[str, Route]
         return await v2.repository_index(unit.model, request)
 
     post = _post(metrics.counted("v2")(infer), v2.error)
-    ready = _get(_ready(health, {"name": name, "ready": True}), v2.error)
-    server_ready = _ready(health, {"ready": True})
+    ready = _get(_ready(unit.model, {"name": name, "ready": True}), v2.error)
+    server_ready = _ready(unit.model, {"ready": True})
     metadata = _get(_constant(v2.metadata(unit.model)), v2.error)
     routes = {
         "/v2": _get(_constant(v2.SERVER_METADATA), v2.error),
@@ -185,10 +181,19 @@ def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     routes = {"/v1/models:predict": post, "/v1/models/:predict": post, f"{plain}/:predict": post}
     for path in _with_versions(plain, unit):
         number = model.number if path.endswith(f"/versions/{model.number}") else None
-        status = _get(_constant(tensorflow.status(model, number)), tensorflow.error)
+        status = _get(_status(model, number), tensorflow.error)
         metadata = _get(_constant(tensorflow.metadata(model, number)), tensorflow.error)
         routes |= {path: status, f"{path}/metadata": metadata, f"{path}:predict": post}
     return routes
+
+
+def _status(model: Model, number: int | None) -> Handler:
+    """Return the handler that answers TF Serving's status."""
+
+    async def handler(_: Request) -> Answer:
+        return answer(await tensorflow.status(model, number))
+
+    return handler
 
 
 def _mlflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:

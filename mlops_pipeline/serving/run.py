@@ -7,6 +7,7 @@ import threading
 import warnings
 
 from mlops_pipeline.serving import loading, process
+from mlops_pipeline.serving.custom import scratch
 from mlops_pipeline.serving.errors import ExitCode
 from mlops_pipeline.serving.settings import Place, ServerSettings
 
@@ -25,6 +26,7 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     take = process.listen if own.place is Place.MACHINE else process.bind
     more = [own.metrics_port] if own.metrics_port not in (0, own.http_port) else []
     listeners = [take(own.host, port) for port in (own.http_port, *more)]
+    scratch.clear()  # Only now: no other server has our port.
     # Overflows in a model: an answer that is not finite is refused, and needs no log line.
     warnings.simplefilter("ignore", RuntimeWarning)
     gc.disable()  # Imports create many objects and no garbage; the server enables it when ready.

@@ -15,6 +15,8 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
     MLOPS_RECEIVE_SECONDS              from a request's first byte to its last, 30
     MLOPS_DRAIN_SECONDS                to finish the current requests after the signal to stop, 10
     MLOPS_ANSWER_SECONDS               for the model's server to answer a forwarder, 60
+    MLOPS_SCRATCH                      folder of this server alone for the working directories of
+                                       custom components, emptied at the start; else TMPDIR
     MLOPS_KEEP_ALIVE_SECONDS           how long an idle connection stays open, 3660: a gateway
                                        (Envoy: 1 h) must be the first to close its connections
 """

@@ -198,6 +198,7 @@ def from_json(document: object, *, where: str) -> pb.TensorProto:
         RequestError: it is not one.
     """
     tensor = pb.TensorProto()
+    _check_base64(document, where)
     try:
         ParseDict(document, tensor)
     except (ParseError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -207,6 +208,23 @@ def from_json(document: object, *, where: str) -> pb.TensorProto:
             f"base64) or the values of its type: {str(error)[:300]}",
         ) from error
     return tensor
+
+
+def _check_base64(document: object, where: str) -> None:
+    """Require that the bytes in a tensor's JSON are base64: protobuf skips other characters.
+
+    Raises:
+        RequestError: a text is not.
+    """
+    if type(document) is not dict:
+        return
+    for field in ("tensorContent", "tensor_content"):
+        if document.get(field) is not None:
+            texts.from_base64(document[field], where=f"{where}.{field}")
+    for field in ("stringVal", "string_val"):
+        strings = document.get(field)
+        for text in strings if type(strings) is list else ():
+            texts.from_base64(text, where=f"{where}.{field}")
 
 
 def to_json(values: Array) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def _signature(name: str, function: Any, loaded: object, schema: Schema | None) 
     if inputs or (spec.dtype == tf.string and schema is not None):
         return _of_named(
             Signature(
+                takes_columns=False,
                 name=name,
                 input=input_name,
                 row_shape=(len(inputs),) if inputs else (),
@@ -121,6 +122,7 @@ def _signature(name: str, function: Any, loaded: object, schema: Schema | None) 
     if schema is not None and schema.form != ARRAY:
         raise _UnservableError(f"its input {input_name!r} is of numbers, its schema is not")
     return Signature(
+        takes_columns=False,
         name=name,
         input=input_name,
         row_shape=tuple(-1 if size is None else size for size in spec.shape[1:]) if rank else None,

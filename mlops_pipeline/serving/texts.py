@@ -30,30 +30,32 @@ def decoded(values: object, *, where: str) -> object:
         for owner in level:
             for key, value in list(owner.items() if type(owner) is dict else enumerate(owner)):
                 if type(value) is dict and value.keys() == {BASE64}:
-                    owner[key] = from_base64(value[BASE64], where=where)
+                    owner[key] = of_bytes(from_base64(value[BASE64], where=where))
                 elif type(value) in (dict, list):
                     inner.append(value)
         level = inner
     return whole[0]
 
 
-def from_base64(text: object, *, where: str) -> str | bytes:
-    """Return the content of a text in base64: text, or bytes that are not.
+def from_base64(text: object, *, where: str) -> bytes:
+    """Return the content of a text in base64, for every protocol.
 
-    The padding may be missing, and spaces are ignored, as in TF Serving:
-    https://github.com/abseil/abseil-cpp/blob/master/absl/strings/escaping.h
+    It is strict: the standard alphabet, with padding, and nothing else.
+    https://www.rfc-editor.org/rfc/rfc4648#section-4
 
     Raises:
         RequestError: it is not base64.
     """
     if type(text) is not str:
         raise RequestError("WRONG_TYPE", f"{where} has a value in base64 that is not a string")
-    compact = "".join(text.split())
-    padding = "" if compact.endswith("=") else "=" * (-len(compact) % 4)
     try:
-        return of_bytes(b64decode(compact + padding, validate=True))
+        return b64decode(text, validate=True)
     except ValueError as error:  # binascii's Error is one.
-        raise RequestError("WRONG_TYPE", f"{where} has a value that is not base64") from error
+        raise RequestError(
+            "WRONG_TYPE",
+            f"{where} has a value that is not base64: it may contain only A-Z, a-z, 0-9, + and /, "
+            "padded with = to a multiple of four characters, without spaces or line breaks",
+        ) from error
 
 
 def to_bytes(values: Array) -> list[bytes]:

@@ -21,6 +21,7 @@ from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.routes import routes_of
+from mlops_pipeline.serving.schema import Schema
 from mlops_pipeline.serving.settings import Parameter
 
 ROW = Tensor("predict", (-1, 2), "FP64")
@@ -37,10 +38,14 @@ def write(folder: Path, code: str, *, name: str = "Doubler", example: object = N
 
 @contextmanager
 def loaded(
-    folder: Path, *, inputs: tuple[Tensor, ...] = (), **parameters: Parameter
+    folder: Path,
+    *,
+    inputs: tuple[Tensor, ...] = (),
+    schema: Schema | None = None,
+    **parameters: Parameter,
 ) -> Iterator[Model]:
     """Load the component as the server does, and end its process afterwards."""
-    manifest = Manifest("mine", "python", hash_files(folder), inputs, ())
+    manifest = Manifest("mine", "python", hash_files(folder), inputs, (), schema=schema)
     model = loading.load(folder, manifest, parameters, graph_name="unit")
     component = model.default.component
     assert component is not None

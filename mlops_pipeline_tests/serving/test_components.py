@@ -1,5 +1,6 @@
 """Custom components without their process: the folder, the parameters, the answers, the metrics."""
 
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from mlops_pipeline.serving import bare
-from mlops_pipeline.serving.custom import folder, options, seldon_names, wire
+from mlops_pipeline.serving.custom import folder, options, scratch, seldon_names, wire
 from mlops_pipeline.serving.custom.answers import ComponentError
 from mlops_pipeline.serving.custom.component import Component, Guard
 from mlops_pipeline.serving.custom.metrics import MOST_SERIES, CustomMetrics
@@ -218,3 +219,23 @@ def test_metrics_are_added_up_in_prometheus_types() -> None:
     many = [{"key": f"m{n}", "type": "GAUGE", "value": 1} for n in range(MOST_SERIES + 5)]
     metrics.add(many)
     assert len(list(metrics.collect())) == MOST_SERIES
+
+
+def test_what_a_killed_server_leaves_is_deleted_at_its_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, place = write(tmp_path / "artifact", "class A: ...", name="A"), tmp_path / "a" / "b"
+    monkeypatch.setenv(scratch.VARIABLE, str(place))
+    made = scratch.make(artifact)
+    assert made is not None
+    assert (made.parent, (made / "A.py").read_text()) == (place, "class A: ...")
+    (made / "written").write_text("by the class")
+    scratch.clear()
+    assert list(place.iterdir()) == []
+    assert (artifact / "A.py").exists()
+    monkeypatch.delenv(scratch.VARIABLE)
+    scratch.clear()
+    made = scratch.make(artifact)
+    assert made is not None
+    assert made.parent != place
+    shutil.rmtree(made)

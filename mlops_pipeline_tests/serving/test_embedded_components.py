@@ -13,16 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from mlops_pipeline.catalog import saving
 from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import tensor_proto
+from mlops_pipeline.serving import tensorflow_serving_pb2 as tf
 from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.custom import process
-from mlops_pipeline.serving.errors import StartError
+from mlops_pipeline.serving.custom import rows as calling
+from mlops_pipeline.serving.errors import RequestError, StartError
 from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.protocols import seldon_component, v2_grpc
+from mlops_pipeline.serving.protocols import seldon_component, tensorflow_grpc, v2_grpc
+from mlops_pipeline.serving.schema import Column, Schema
 from mlops_pipeline_tests.serving import servers
 from mlops_pipeline_tests.serving.components import ROW, Caller, loaded, run, write
 
@@ -170,6 +176,113 @@ def test_every_protocol_asks_the_class(doubler: Model) -> None:
 
     run(doubler, using)
 
+
+def test_a_tftensor_is_answered_with_a_tftensor(doubler: Model) -> None:
+    async def using(caller: Caller) -> None:
+        tensor = tensor_proto.to_json(np.array([[1, 2]], dtype=np.int64))
+        status, answer = await caller.post({"data": {"tftensor": tensor}})
+        assert status == 200
+        found = tensor_proto.from_json(answer["data"]["tftensor"], where="the answer")
+        assert tensor_proto.read(found, where="the answer").tolist() == [[3.0, 6.0]]
+        texts = {"dtype": "DT_STRING", "tensorShape": {"dim": [{"size": 1}]}, "stringVal": ["eA=="]}
+        _, answer = await caller.post({"data": {"tftensor": texts}})
+        assert answer["data"]["ndarray"] == [["x", "text"]]
+        message = pb.SeldonMessage()
+        tensor_proto.write(message.data.tftensor, np.array([[1.5, 2]]))
+        reply = await seldon_component.predict(caller.unit, message)
+        assert tensor_proto.read(reply.data.tftensor, where="").tolist() == [[4.5, 6.0]]
+        for data in (
+            {"data": {"tftensor": {**tensor, "tensorContent": "A A="}}},
+            {"binData": "AQI"},
+        ):
+            status, answer = await caller.post(data)
+            assert (status, "is not base64" in answer["status"]["info"]) == (400, True)
+
+    run(doubler, using)
+
+
+COLUMNS = Schema((Column("low", range=(0, 10)), Column("high", range=(0, 10))), form="array")
+DIFFERENCE = """
+    class Difference:
+        def predict(self, X, names, meta=None):
+            assert list(names) == ["low", "high"], names
+            rows = [list(row.values()) for row in X["instances"]] if isinstance(X, dict) else X
+            return [[float(row[1] - row[0])] for row in rows]
+"""
+RAW_DIFFERENCE = """
+    class Difference:
+        def predict_raw(self, msg):
+            if "data" not in msg:
+                return {"jsonData": msg.get("jsonData", msg.get("strData"))}
+            assert msg["data"]["names"] == ["low", "high"], msg
+            data = msg["data"]
+            rows = data["ndarray"] if "ndarray" in data else [data["tensor"]["values"]]
+            return {"data": {"ndarray": [[row[1] - row[0]] for row in rows]}}
+"""
+
+
+def _tensor(name: str, *data: float) -> dict[str, Any]:
+    return {"name": name, "datatype": "FP64", "shape": [1, len(data)], "data": list(data)}
+
+
+def _numbers(low: float, high: float) -> list[tuple[str, dict[str, Any]]]:
+    """Return the path and the document of every way to send a row of numbers."""
+    seldon, v2, v1 = "/api/v1.0/predictions", "/v2/models/unit/infer", "/v1/models/unit:predict"
+    turned = {"names": ["high", "low"]}
+    return [
+        (seldon, {"data": {"ndarray": [[low, high]]}}),
+        (seldon, {"data": {**turned, "ndarray": [[high, low]]}}),
+        (seldon, {"data": {**turned, "tensor": {"shape": [1, 2], "values": [high, low]}}}),
+        (v2, {"inputs": [_tensor("x", low, high)]}),
+        (v2, {"inputs": [_tensor("high", high), _tensor("low", low)]}),
+        (v1, {"instances": [[low, high]]}),
+        (v1, {"instances": [{"high": high, "low": low}]}),
+    ]
+
+
+@pytest.mark.parametrize("code", [DIFFERENCE, RAW_DIFFERENCE], ids=["predict", "predict_raw"])
+def test_a_schema_and_the_names_of_columns_are_those_of_every_protocol(
+    tmp_path: Path, code: str
+) -> None:
+    async def using(caller: Caller) -> None:
+        is_raw = code is RAW_DIFFERENCE
+        in_json: dict[str, Any] = {"jsonData": {"instances": [{"low": 1, "high": 4}]}}
+        for path, document in _numbers(1, 4):
+            status, answer = await caller.post(document, path)
+            assert (status, "3.0" in json.dumps(answer)) == (200, True), (document, answer)
+        assert (await caller.post(in_json))[0] == 200
+        for path, document in _numbers(1, 11):
+            status, answer = await caller.post(document, path)
+            assert (status, "'high'" in json.dumps(answer)) == (400, True), (document, answer)
+        in_json["jsonData"]["instances"][0]["low"] = -1
+        for document in (in_json, {"jsonData": [[-1, 4]]}):
+            status, answer = await caller.post(document)
+            assert (status, answer["status"]["reason"]) == (400, "OUT_OF_RANGE"), answer
+        message = pb.SeldonMessage()
+        ParseDict(_data(1, 11), message)
+        with pytest.raises(RequestError, match="column 'high'"):
+            await seldon_component.predict(caller.unit, message)
+        # Only `predict_raw` can read another document itself.
+        for document in ({"jsonData": {"free": 1}}, {"strData": "free"}):
+            status, answer = await caller.post(document)
+            assert status == (200 if is_raw else 400), answer
+
+    with loaded(write(tmp_path, code, name="Difference"), inputs=(ROW,), schema=COLUMNS) as model:
+        run(model, using)
+
+
+def test_the_names_of_a_request_reach_a_class_without_any(doubler: Model) -> None:
+    async def using(caller: Caller) -> None:
+        scores = await doubler.predict(calling.named(doubler.default, ["x", "y"]), ROWS)
+        assert scores.tags["names"] == ["x", "y"]
+        both = {"inputs": [_tensor("x", 1), _tensor("y", 2)]}
+        status, answer = await caller.post(both, "/v2/models/unit/infer")
+        assert (status, answer["outputs"][0]["data"]) == (200, [3, 6])
+
+    run(doubler, using)
+
+
+ROWS = np.array([[1.0, 2.0]])
 
 FAILING = """
     import ctypes, os, sys, time
@@ -360,6 +473,28 @@ def _kill(component: process.ComponentProcess) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
+async def _check_states(caller: Caller, model: Model, *, is_ready: bool) -> None:
+    """Require that V2's index and TF Serving's status say whether the class is loaded."""
+    why = "" if is_ready else "FileNotFoundError"
+    _, listed = await caller.post({}, "/v2/repository/index")
+    (by_grpc,) = (await v2_grpc.index(model, v2.RepositoryIndexRequest())).models
+    state = "READY" if is_ready else "UNAVAILABLE"
+    for found, reason in (
+        (listed[0]["state"], listed[0]["reason"]),  # type: ignore[index]
+        (by_grpc.state, by_grpc.reason),
+    ):
+        assert (found, why in reason, bool(reason)) == (state, True, not is_ready)
+    _, document = await caller.get("/v1/models/unit")
+    (version,) = document["model_version_status"]
+    said = (version["state"], version["status"]["error_code"])
+    assert said == (("AVAILABLE", "OK") if is_ready else ("LOADING", "UNAVAILABLE"))
+    asked = tf.GetModelStatusRequest(model_spec=tf.ModelSpec(name="unit"))
+    (status,) = (await tensorflow_grpc.status(model, asked)).model_version_status
+    states = tf.ModelVersionStatus
+    code = (status.state, status.status.error_code)
+    assert code == ((states.AVAILABLE, 0) if is_ready else (states.LOADING, 14))
+
+
 def test_a_class_that_no_longer_loads_says_so_and_is_tried_again(tmp_path: Path) -> None:
     code = "class C:\n    def load(self):\n        open('there').close()\n"
     code += "    def predict(self, X, names):\n        return X\n"
@@ -380,7 +515,8 @@ def test_a_class_that_no_longer_loads_says_so_and_is_tried_again(tmp_path: Path)
         ready = ("/health/status", "/v2/health/ready", "/v2/models/unit/ready")
         for path in (*ready, "/api/v1.0/status/unit"):
             assert (await caller.get(path))[0] == 503
-        assert not v2_grpc.ready(model, v2.ModelReadyRequest(name="unit")).ready
+        assert not (await v2_grpc.ready(model, v2.ModelReadyRequest(name="unit"))).ready
+        await _check_states(caller, model, is_ready=False)
         (folder / "there").touch()
         end = time.monotonic() + 20
         while (await caller.get(ready[0]))[0] != 200:  # A pod that is not ready gets no requests.
@@ -389,10 +525,40 @@ def test_a_class_that_no_longer_loads_says_so_and_is_tried_again(tmp_path: Path)
         assert (await caller.post(_data(1, 2)))[0] == 200
         for path in ready:
             assert (await caller.get(path))[0] == 200
-        assert v2_grpc.ready(model, v2.ModelReadyRequest(name="unit")).ready
+        assert (await v2_grpc.ready(model, v2.ModelReadyRequest(name="unit"))).ready
+        await _check_states(caller, model, is_ready=True)
 
     with loaded(folder) as model:
         run(model, using)
+
+
+def test_a_parameter_of_the_artifact_is_the_class_s_alone(tmp_path: Path) -> None:
+    code = "class C:\n    def __init__(self, timeout=1):\n        self.timeout = timeout\n"
+    code += "    def predict(self, X, names):\n        return X * self.timeout\n"
+    folder = write(tmp_path, code, name="C")
+    described = {"class": "C:C", "parameters": {"timeout": 100}}
+    (folder / "component.json").write_text(json.dumps(described))
+
+    async def using(caller: Caller) -> None:
+        assert (await caller.post(_data(1, 2)))[1]["data"]["ndarray"] == [[100, 200]]
+
+    with loaded(folder) as model:
+        assert model.default.component is not None
+        assert model.default.component.options.seconds == 5
+        run(model, using)
+
+
+def test_a_class_is_saved_with_the_parameters_of_its_server(tmp_path: Path) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    source = write(tmp_path / "source", EVERYTHING, name="Doubler") / "Doubler.py"
+    token = saving.SERVING.set(saving.Serving({"factor": "5", "timeout": "3"}))
+    try:
+        trained = saving.save_python(source, folder, rows=ROWS, parameters={"factor": 2})
+    finally:
+        saving.SERVING.reset(token)
+    assert trained.predict(ROWS).tolist() == [[5.0, 10.0]]
+    described = json.loads((folder / "component.json").read_text())
+    assert described["parameters"] == {"factor": 2}
 
 
 BATCHING = """
@@ -484,6 +650,11 @@ def test_predict_raw_gets_the_message_and_answers_with_one(tmp_path: Path) -> No
         (
             "class C:\n    def __init__(self, a=1): ...\n    def predict(self, X, names): ...",
             "unknown parameter 'speed'; C takes a, and the server timeout, load_timeout",
+        ),
+        (
+            "class C:\n    def __init__(self, load_timeout=1, speed=2): ...\n"
+            "    def predict(self, X, names): ...",
+            "graph's parameter 'load_timeout' is the server's, and C has an argument of that name",
         ),
         (
             "class C:\n    def __init__(self, speed): ...\n    def predict(self, X, names): ...\n"

@@ -18,9 +18,12 @@ import sklearn
 import yaml
 from sklearn.linear_model import LogisticRegression
 
+from mlops_pipeline.catalog import contents, saving
 from mlops_pipeline.serving import bare, loading
-from mlops_pipeline.serving.errors import StartError
+from mlops_pipeline.serving.errors import RequestError, StartError
 from mlops_pipeline.serving.models import Model, predict
+from mlops_pipeline.serving.protocols import v2
+from mlops_pipeline.serving.schema import Column, Schema
 from mlops_pipeline.serving.settings import Parameter
 from mlops_pipeline_tests.serving.components import Caller, run
 
@@ -152,8 +155,12 @@ def test_mlflow_s_own_payloads_are_answered(tmp_path: Path) -> None:
             ({"instances": rows, "inputs": rows}, "the body has instances and inputs"),
             ({"instances": rows, "params": {"a": 1}}, "params are not supported"),
             ({"dataframe_split": rows}, "dataframe_split must have `columns` and `data`"),
-            ({"dataframe_records": [1]}, "dataframe_records must be a list of objects"),
-            ({"dataframe_records": [*records, {"a": 1}]}, "record 2 of dataframe_records has"),
+            ({"dataframe_records": 1}, "dataframe_records must be a list of objects"),
+            ({"dataframe_records": [1]}, "dataframe_records, row 1: expected an object"),
+            (
+                {"dataframe_records": [*records, {"a": 1}]},
+                "dataframe_records, row 3: missing 'b', 'c'",
+            ),
             (
                 {"dataframe_split": {"columns": ["a", "b", "z"], "data": rows}},
                 "dataframe_split.columns: missing 'c'; unexpected 'z'",
@@ -174,6 +181,79 @@ def test_only_mlflow_models_answer_at_its_path(tmp_path: Path) -> None:
         return "/invocations" in Caller(other).routes
 
     assert not asyncio.run(paths())
+
+
+def test_frames_in_json_data_are_answered_like_rows(tmp_path: Path) -> None:
+    model = load(sklearn_folder(tmp_path))
+    rows, expected = X[:2].tolist(), Y[:2].tolist()
+
+    async def using(caller: Caller) -> None:
+        for document, key in (
+            ({"instances": rows}, "predictions"),
+            ({"inputs": rows}, "outputs"),
+            ({"dataframe_split": {"columns": COLUMNS, "data": rows}}, "predictions"),
+        ):
+            _, answer = await caller.post({"jsonData": document})
+            assert answer["jsonData"] == {key: expected}
+
+    run(model, using)
+
+
+def test_a_network_s_input_has_its_name_in_each_flavour(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from mlops_pipeline_tests.serving.test_onnx import PRODUCT, network
+
+    (tmp_path / "model.onnx").write_bytes(network([PRODUCT]).SerializeToString())
+    model = load(write(tmp_path, {"onnx": {"data": "model.onnx"}}))
+    assert not model.default.takes_columns
+    with pytest.raises(RequestError, match="the model has one input"):
+        v2.check_names(model, ["another"])
+
+
+def test_a_schema_for_a_table_is_for_flavours_whose_loader_takes_it(tmp_path: Path) -> None:
+    folder = sklearn_folder(tmp_path)
+    table = Schema(tuple(Column(name) for name in COLUMNS))
+    manifest = replace(bare.describe(folder), schema=table)
+    served = loading.load(folder, manifest, {}, graph_name="unit").default
+    assert served.schema == table
+    rows = X[:2].astype(object)
+    assert predict(served, rows)[0][1].tolist() == Y[:2].tolist()
+    write(folder, {"lightgbm": {"data": "model.pkl"}})
+    with pytest.raises(StartError, match="lightgbm does not take a table; it takes: array; pyth"):
+        loading.load(folder, manifest, {}, graph_name="unit")
+
+
+@pytest.mark.parametrize("ending", ["pkl", "skops"])
+def test_a_model_that_is_saved_twice_has_the_same_content(tmp_path: Path, ending: str) -> None:
+    found = []
+    for number in range(2):
+        (folder := tmp_path / str(number)).mkdir()
+        sklearn_folder(folder, pickled_model=f"model.{ending}")
+        if ending == "skops":
+            io: Any = pytest.importorskip("skops.io")
+            io.dump(joblib.load(folder / "model.pkl"), folder / "model.skops")
+            (folder / "model.pkl").unlink()
+        described = yaml.safe_load((folder / "MLmodel").read_text())
+        described |= {"model_uuid": str(number), "utc_time_created": str(number)}
+        (folder / "MLmodel").write_text(yaml.safe_dump(described))
+        found.append(contents.of_mlflow(folder))
+    assert found[0] == found[1]
+    (folder / "requirements.txt").write_text("other\n")
+    assert contents.of_mlflow(folder) != found[1]
+
+
+def test_a_model_is_saved_as_it_is_served(tmp_path: Path) -> None:
+    (source := tmp_path / "source").mkdir()
+    (folder := tmp_path / "folder").mkdir()
+    table = Schema(tuple(Column(name) for name in COLUMNS))
+    frame = importlib.import_module("pandas").DataFrame(X, columns=COLUMNS)
+    token = saving.SERVING.set(saving.Serving({"method": "predict_proba"}, table))
+    try:
+        trained = saving.save_mlflow(sklearn_folder(source), folder, rows=frame[:1])
+    finally:
+        saving.SERVING.reset(token)
+    assert trained.outputs[0].name == "predict_proba"
+    assert trained.predict(frame[:3]).shape == (3, 2)
 
 
 CODE = """
@@ -216,6 +296,10 @@ def test_a_python_function_is_loaded_by_mlflow_in_a_process_of_its_own(tmp_path:
         record = {"a": 1, "b": 2.5, "kind": "x"}
         status, answer = await caller.post({"dataframe_records": [record]}, "/invocations")
         assert (status, answer) == (200, {"predictions": [{"sum": 3.5, "kind": "x"}]})
+        # In jsonData, as models of the other flavours answer.
+        for kind, rows in (("instances", [[1, 2.5, "x"]]), ("dataframe_records", [record])):
+            _, answer = await caller.post({"jsonData": {kind: rows}})
+            assert answer["jsonData"] == {"predictions": [{"sum": 3.5, "kind": "x"}]}
         short = {"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}
         for document in ({"data": {"ndarray": [[1, 2.5]]}}, short):
             path = "/invocations" if "data" not in document else "/api/v1.0/predictions"

@@ -499,7 +499,7 @@ def test_the_schema_of_an_array_is_for_the_signature_with_its_input() -> None:
     one = replace(toy_signature(row_shape=(2,)), columns=())
     other = replace(one, name="other", input="other")
     manifest = replace(toy_manifest(), schema=schema)
-    described, choose = loading._with_schema(
+    described, choose = loading.with_schema(
         manifest, ({"one": one, "other": other}, lambda _: other)
     )
     assert described["one"].schema == schema
@@ -507,4 +507,4 @@ def test_the_schema_of_an_array_is_for_the_signature_with_its_input() -> None:
     assert described["other"].schema is choose({}).schema is None
     swapped = replace(one, columns=("b", "a"))
     with pytest.raises(StartError, match="knows its columns as b, a, but its schema is for a, b"):
-        loading._with_schema(manifest, ({"one": swapped}, lambda _: swapped))
+        loading.with_schema(manifest, ({"one": swapped}, lambda _: swapped))

@@ -22,7 +22,6 @@ from mlops_pipeline.serving.seldon_pb2 import SeldonMessage
 from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
 from mlops_pipeline_tests.serving.test_seldon import JSON
 from mlops_pipeline_tests.serving.toy_model import (
-    toy_manifest,
     toy_model,
     toy_signature,
     toy_unit,
@@ -335,7 +334,8 @@ def test_integers_keep_their_digits() -> None:
 
 
 def test_tensorflow_models_have_their_inputs_name() -> None:
-    model = toy_model(manifest=toy_manifest(framework="tensorflow"))
+    model = toy_model()
+    model = model.with_default(replace(model.default, takes_columns=False))
     body = json.dumps({"inputs": [tensor()]}).encode()
     with pytest.raises(RequestError, match="'features'"):
         v2.infer(model, Request(body))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -162,6 +163,7 @@ class Servers:
         self._supervisor.drop(programs)
         for program in programs:
             self._ports.release((f"{program}.http", f"{program}.grpc"))
+            shutil.rmtree(self._scratch(program), ignore_errors=True)
             for log in self._state.logs.glob(f"{program}.log*"):
                 log.unlink(missing_ok=True)
 
@@ -221,6 +223,10 @@ class Servers:
     def _all(self, prefix: str = _PREFIX) -> set[str]:
         return {name for name in self._supervisor.names() if name.startswith(prefix)}
 
+    def _scratch(self, program: str) -> Path:
+        """Return the folder of a server's temporary files, which a killed one leaves."""
+        return self._state.run / f"scratch-{program}"
+
     def _place(self, program: str) -> Endpoint:
         """Return the server's ports: those it listens on, or free ones."""
         process = self._supervisor.running(program)
@@ -263,7 +269,11 @@ class Servers:
             endpoint.program,
             (*servers.command, "--model", str(model)),
             self._state.run,
-            environment=servers.contract(endpoint),
+            environment={
+                **servers.contract(endpoint),
+                # Below its directory: the path of the state folder may have an apostrophe.
+                "MLOPS_SCRATCH": self._scratch(endpoint.program).name,
+            },
             final_exit_codes=_FINAL,
             stop_seconds=10,
         )

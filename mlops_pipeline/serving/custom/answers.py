@@ -71,6 +71,8 @@ def _array(answer: Any, where: str) -> Any:
         array = np.asarray(answer)
     except ValueError as error:
         raise unwritable(where, "returned rows of different lengths") from error
+    if not array.ndim:
+        raise unwritable(where, f"returned a single value of type {array.dtype.name}; {_CAN_BE}")
     if array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise _not_finite(where)

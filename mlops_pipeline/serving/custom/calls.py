@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PAYLOADS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-"""Of MLflow's scoring protocol, which its python_function reads itself."""
+"""Fields of MLflow's scoring protocol, of which a document has one."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlops_pipeline.serving.custom import wire
+from mlops_pipeline.serving.custom import scratch, wire
 from mlops_pipeline.serving.custom.calls import Call, Facts
 from mlops_pipeline.serving.custom.options import Options
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
@@ -36,7 +35,7 @@ class Child:
         self._options = options
         self._lock = threading.Lock()
         self._how = ""
-        self._scratch = _scratch(folder)
+        self._scratch = scratch.make(folder)
         self.channel, theirs = socket.socketpair()
         with theirs:
             try:
@@ -180,20 +179,6 @@ class Child:
     def _clear(self) -> None:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-def _scratch(folder: Path) -> Path | None:
-    """Return a working directory with links to the files of `folder`; None if there is no space.
-
-    What the class writes there is not in the artifact, which its digest describes.
-    """
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix="component-"))
-        for path in folder.iterdir():
-            (scratch / path.name).symlink_to(path)
-    except OSError:
-        return None
-    return scratch
 
 
 def unloadable(name: str, problem: str) -> StartError:

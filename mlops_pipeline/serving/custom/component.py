@@ -37,7 +37,7 @@ class Reply:
     value: Any
     """An array of numbers, a list, text, bytes or a JSON object."""
     names: list[str] | None = None
-    """`class_names`; None: the class has none."""
+    """`class_names`, else the columns of a data frame; None: there are none."""
     tags: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
@@ -189,10 +189,14 @@ class Component:
         if type(answer).__name__ == _RESPONSE:
             tags, metrics = as_tags(answer.tags, where), as_metrics(answer.metrics)
             answer = answer.data
+        columns = getattr(answer, "columns", None)  # Of a data frame.
         found = writable(answer, where=where)
         metrics = [*as_metrics(self.optional("metrics")), *metrics]
         tags = {**as_tags(self.optional("tags"), f"{self.title}.tags"), **tags}
-        return Reply(found, self._class_names(found), tags, metrics)
+        own = self._class_names(found)
+        if own is None and columns is not None and not isinstance(found, str | bytes | dict):
+            own = [str(name) for name in columns]
+        return Reply(found, own, tags, metrics)
 
     def predict_raw(self, message: dict[str, Any]) -> Reply:
         """Answer a SeldonMessage as JSON with another one; `value` is the message.

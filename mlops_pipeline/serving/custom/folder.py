@@ -13,14 +13,13 @@ import ast
 import json
 import platform
 import re
-import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mlops_pipeline.serving.distributions import installed
 from mlops_pipeline.serving.errors import ExitCode, StartError
 
 COMPONENT = "component.json"
@@ -30,7 +29,6 @@ FOUND_BY = f"{COMPONENT} or a NAME.py that defines the class NAME"
 
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;\\]+)")
-_SEPARATORS = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def differences(requirements: str, packages: Path | None = None) -> Iterator[str
     """
     own = [str(packages)] if packages else []
     for name, wanted in pins(requirements):
-        found = _installed(name, own)
+        found = installed(name, own)
         if found is None:
             yield f"{name} {wanted} is not installed"
         elif found != wanted:
@@ -169,13 +167,6 @@ def _applies(line: str) -> bool:
         return Marker(marker).evaluate()
     except InvalidMarker:
         return True
-
-
-def _installed(name: str, first: list[str]) -> str | None:
-    wanted = _SEPARATORS.sub("-", name).lower()
-    for distribution in metadata.distributions(name=wanted, path=[*first, *sys.path]):
-        return distribution.version
-    return None
 
 
 def _named_classes(folder: Path) -> list[str]:

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.serving.custom.calls import Call
-from mlops_pipeline.serving.custom.process import ComponentProcess
 from mlops_pipeline.serving.errors import RequestError
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.custom.process import ComponentProcess
 
 SECONDS = 1.0
 """For which a health check waits for `health_status`."""
@@ -17,7 +19,8 @@ _SHARE = 10
 class Health:
     """What `health_status` of one component said last."""
 
-    def __init__(self, process: ComponentProcess) -> None:
+    def __init__(self, process: "ComponentProcess") -> None:
+        """`process` may be a weak reference's proxy: it owns this object."""
         self._process = process
         self._asking: asyncio.Task[None] | None = None
         self._said: Any = None

@@ -16,6 +16,7 @@ import numpy as np
 from mlops_pipeline.serving.custom import seldon_names, wire
 from mlops_pipeline.serving.custom.answers import ComponentError, out_of_memory
 from mlops_pipeline.serving.custom.component import Component, Guard
+from mlops_pipeline.serving.settings import ADDRESSES
 
 LATER = 5
 """Seconds after the deadline of a request or of loading at which an alarm ends the process. The
@@ -74,13 +75,19 @@ def _arguments(found: Any, order: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of the constructor: the parameters that it takes.
 
     Raises:
-        ComponentError: there is a parameter that neither the class nor the server has.
+        ComponentError: there is a parameter that neither the class nor the server has, or both.
     """
-    given, ours = order["parameters"], order["ours"]
+    given, ours, limits = order["parameters"], order["ours"], order["limits"]
     known = inspect.signature(found).parameters.values()
     takes_any = any(one.kind is one.VAR_KEYWORD for one in known)
     named = [one.name for one in known if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-    unknown = [name for name in given if name not in (*named, *ours)]
+    if both := [name for name in limits if name in named]:
+        raise ComponentError(
+            "WRONG_PARAMETER",
+            f"the graph's parameter {', '.join(map(repr, both))} is the server's, and "
+            f"{order['class']} has an argument of that name: rename the argument",
+        )
+    unknown = [name for name in given if name not in (*named, *ADDRESSES)]
     if unknown and not takes_any:
         raise ComponentError(
             "UNKNOWN_PARAMETER",

@@ -10,8 +10,10 @@ from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.settings import ADDRESSES, Parameter
 
 TIMEOUT, LOAD_TIMEOUT, MAX_MEMORY = "timeout", "load_timeout", "max_memory"
-OURS = (TIMEOUT, LOAD_TIMEOUT, MAX_MEMORY, *BATCHING, *ADDRESSES)
-"""The class gets one of them only if its constructor has an argument of that name."""
+LIMITS = (TIMEOUT, LOAD_TIMEOUT, MAX_MEMORY, *BATCHING)
+"""In the graph, they are the server's alone. In `component.json`, they are the class's."""
+OURS = (*LIMITS, *ADDRESSES)
+"""The class gets an address only if its constructor has an argument of that name."""
 MOST_SECONDS = 30.0
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _SHARE = 0.75
@@ -35,8 +37,16 @@ class Options:
     """Bytes of an answer: writing it takes the server a multiple of them."""
 
 
+def split(
+    parameters: Mapping[str, Parameter],
+) -> tuple[dict[str, Parameter], dict[str, Parameter]]:
+    """Return the graph's parameters that may be the class's, and those that are the server's."""
+    given = {name: value for name, value in parameters.items() if name not in LIMITS}
+    return given, {name: value for name, value in parameters.items() if name in LIMITS}
+
+
 def read(parameters: Mapping[str, Parameter]) -> Options:
-    """Return the limits that the parameters set.
+    """Return the limits that the graph's parameters set.
 
     Raises:
         StartError: one of them is invalid.

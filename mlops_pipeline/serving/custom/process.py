@@ -10,13 +10,14 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.serving.custom.calls import Answered, Call
 from mlops_pipeline.serving.custom.child import Child
+from mlops_pipeline.serving.custom.health import Health
 from mlops_pipeline.serving.custom.metrics import CustomMetrics
 from mlops_pipeline.serving.custom.options import OURS, Options
 from mlops_pipeline.serving.errors import RequestError, StartError
@@ -43,20 +44,24 @@ class ComponentProcess:
         class_name: str,
         parameters: Mapping[str, Any],
         options: Options,
+        *,
+        limits: Collection[str] = (),
     ) -> None:
-        """`parameters` are arguments of the constructor.
+        """`parameters` are arguments of the constructor, `limits` what the graph sets of `LIMITS`.
 
         Raises:
             StartError: the class does not load.
         """
         self.options = options
         self.metrics = CustomMetrics()
+        self.health = Health(weakref.proxy(self))
         self._folder = folder.resolve()
         self._order = {
             "module": module,
             "class": class_name,
             "parameters": dict(parameters),
             "ours": list(OURS),
+            "limits": list(limits),
             "max_memory": options.max_memory,
             "load_seconds": options.load_seconds,
         }

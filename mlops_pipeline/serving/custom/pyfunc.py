@@ -172,6 +172,10 @@ def _payload(document: dict[str, Any]) -> Any:
             return pd.DataFrame(value["data"], columns=value.get("columns"))
         if name == "dataframe_records":
             return pd.DataFrame.from_records(value)
-        return value if isinstance(value, dict) else np.array(value)
+        if isinstance(value, dict):
+            return value
+        array = np.array(value)
+        # numpy turns the numbers beside text into text.
+        return np.array(value, dtype=object) if array.dtype.kind == "U" else array
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise PayloadError(f"{name} cannot be read: {error!r:.200}") from error

@@ -1,19 +1,22 @@
 """Rows of numbers for a custom component, and its answer as scores: V2 and TF Serving's protocol.
 
-Seldon's protocol passes requests on as they are: see `protocols/seldon_component`.
+Seldon's protocol passes requests on as they are: see `protocols/seldon_component`. The names that
+the class gets are `Signature.columns` in every protocol, else those of the request: see `named`.
 """
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from mlops_pipeline.serving.batch_limits import ALONE
 from mlops_pipeline.serving.custom.calls import Answered, Call
 from mlops_pipeline.serving.custom.process import NOT_IMPLEMENTED, ComponentProcess
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Answers, Question, Scores
+from mlops_pipeline.serving.models import Answers, Question, Scores, Signature
 from mlops_pipeline.serving.scores import Array, UnwritableError, as_scores
 
 OUTPUT = "predict"
@@ -27,34 +30,50 @@ async def compute(process: ComponentProcess, question: Question, *, deadline: fl
     Raises:
         RequestError: as `ComponentProcess.call`, or the answer has not one item per row.
     """
-    rows = question.rows
-    call = call_of(process, rows)
+    rows, names = question.rows, question.signature.columns
+    call = call_of(process, rows, names)
     try:
         answered = await process.ask(call, deadline=deadline)
         value = array_of(answered, is_message=call.method == "raw")
     except RequestError as error:
         if error.reason != NOT_IMPLEMENTED:
             raise
-        answered = await process.ask(_predicting(process, rows), deadline=deadline)
+        answered = await process.ask(_predicting(rows, names), deadline=deadline)
         value = array_of(answered)
     scores = as_scores(value, rows=len(rows), output=OUTPUT)
     return _with(Answers([(OUTPUT, scores)]), answered)
 
 
-def answers(process: ComponentProcess, rows: Array, _: Sequence[str]) -> Answers[object]:
-    """Return the answer to rows as `Signature.compute` does, in this thread.
+def named(signature: Signature, names: Sequence[str]) -> Signature:
+    """Return a component's signature for a request that names the columns of its rows.
+
+    Without names of its own, the class gets the request's, and the request shares no call.
+    """
+    process = signature.component
+    if process is None or signature.columns or not names:
+        return signature
+    columns = tuple(names)
+    return replace(
+        signature, columns=columns, batch=ALONE, compute=partial(answers, process, columns)
+    )
+
+
+def answers(
+    process: ComponentProcess, names: Sequence[str], rows: Array, _: Sequence[str]
+) -> Answers[object]:
+    """Return the answer to rows as `Signature.compute` does, in this thread; `names`: of columns.
 
     Raises:
         RequestError: as `ComponentProcess.call`, or the answer is no array.
     """
-    call = call_of(process, rows)
+    call = call_of(process, rows, names)
     try:
         answered = process.call(call)
         value = array_of(answered, is_message=call.method == "raw")
     except RequestError as error:
         if error.reason != NOT_IMPLEMENTED:
             raise
-        answered = process.call(_predicting(process, rows))
+        answered = process.call(_predicting(rows, names))
         value = array_of(answered)
     return _with(Answers([value]), answered)
 
@@ -65,19 +84,18 @@ def _with(found: Answers[Any], answered: Answered) -> Answers[Any]:
     return found
 
 
-def call_of(process: ComponentProcess, rows: Array) -> Call:
-    """Return the call with rows of numbers."""
-    call = _predicting(process, rows)
+def call_of(process: ComponentProcess, rows: Array, names: Sequence[str]) -> Call:
+    """Return the call with rows of numbers, and the names of their columns."""
+    call = _predicting(rows, names)
     if not process.facts.has_raw:
         return call
     data = {"names": list(call.names), "ndarray": rows.tolist()}
     return replace(call, value={"data": data, "meta": dict(call.meta)}, method="raw")
 
 
-def _predicting(process: ComponentProcess, rows: Array) -> Call:
+def _predicting(rows: Array, names: Sequence[str]) -> Call:
     """Return the call of `predict`; like every prediction, it has a name."""
-    meta = {"puid": uuid.uuid4().hex}
-    return Call(rows, names=process.facts.feature_names, meta=meta)
+    return Call(rows, names=tuple(names), meta={"puid": uuid.uuid4().hex})
 
 
 def array_of(answered: Answered, *, is_message: bool = False) -> Any:

@@ -1,7 +1,7 @@
 """MLflow's scoring protocol: `POST /invocations`.
 
 The body has one of `dataframe_split`, `dataframe_records`, `instances` and `inputs`; the answer is
-`{"predictions": …}`.
+`{"predictions": …}`. The same documents are in Seldon's `jsonData`.
 
 https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/#json-input
 """
@@ -12,15 +12,14 @@ import numpy as np
 
 from mlops_pipeline.serving import failures
 from mlops_pipeline.serving.batching import DEADLINE
-from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.custom.calls import PAYLOADS, Call
 from mlops_pipeline.serving.custom.process import ComponentProcess
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.frameworks import MLFLOW
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.payloads import find_one, listed, numbers, parse_object
-from mlops_pipeline.serving.protocols.row_formats import read_rows
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.models import Model, conform
+from mlops_pipeline.serving.payloads import find_one, listed, parse_object
+from mlops_pipeline.serving.protocols.row_formats import read_payload
 
 error = failures.tensorflow
 PATH = "/invocations"
@@ -34,22 +33,57 @@ async def invocations(model: Model, request: Request) -> Answer:
             model can answer.
     """
     document = parse_object(request)
-    kind = find_one(document, PAYLOADS, where="the body")
-    if kind is None:
+    if find_one(document, PAYLOADS, where="the body") is None:
         raise RequestError("NO_DATA", f"the body must have one of {', '.join(PAYLOADS)}")
+    return answer({"predictions": await predictions(model, document, request.body)})
+
+
+def is_payload(model: Model, document: Any) -> bool:
+    """Say whether a document in `jsonData` is MLflow's, for one of its models.
+
+    Raises:
+        RequestError: it has several of the payloads.
+    """
+    if model.manifest.framework != MLFLOW.name or type(document) is not dict:
+        return False
+    return find_one(document, PAYLOADS, where="jsonData") is not None
+
+
+async def json_data(model: Model, document: dict[str, Any], body: bytes | None) -> object:
+    """Answer a document in `jsonData` in its form; `inputs` is answered with `outputs`.
+
+    Raises:
+        RequestError: as `invocations`.
+    """
+    name = "outputs" if document.get("inputs") is not None else "predictions"
+    return {name: await predictions(model, document, body, parent="jsonData")}
+
+
+async def predictions(
+    model: Model, document: dict[str, Any], body: bytes | None, *, parent: str = ""
+) -> object:
+    """Return the answer to the rows in a document, which has one of the payloads.
+
+    Raises:
+        RequestError: it has `params`, or no rows that the model can answer.
+    """
     if document.get("params"):
         raise RequestError("UNSUPPORTED", "params are not supported; send only the rows")
-    component = model.default.component
-    if component is not None:
-        return answer({"predictions": await _asked(component, kind, document[kind])})
-    rows = _rows(model, kind, document, request.body)
-    ((_, scores),) = await model.predict(model.default, rows, model.default.default_outputs[:1])
-    return answer({"predictions": listed(scores)})
+    signature = model.default
+    if signature.component is None:
+        rows = read_payload(signature, document, body, parent=parent)
+        ((_, scores),) = await model.predict(signature, rows, signature.default_outputs[:1])
+        return listed(scores)
+    if signature.schema is None:
+        kind = find_one(document, PAYLOADS, where=parent or "the body")
+        return await _asked(signature.component, Call({kind: document[str(kind)]}))
+    rows = conform(signature, read_payload(signature, document, body, parent=parent))
+    return await _asked(signature.component, Call(rows, names=signature.columns))
 
 
-async def _asked(component: ComponentProcess, kind: str, value: object) -> object:
-    """Return the answer of a `python_function`, which reads the payload itself."""
-    found = await component.ask(Call({kind: value}), deadline=DEADLINE.get())
+async def _asked(component: ComponentProcess, call: Call) -> object:
+    """Return the answer of a `python_function`, which reads a payload without a schema itself."""
+    found = await component.ask(call, deadline=DEADLINE.get())
     if isinstance(found.value, bytes):
         raise RequestError("UNWRITABLE", "the model returned bytes", status=500)
     value = found.value
@@ -63,33 +97,3 @@ async def _asked(component: ComponentProcess, kind: str, value: object) -> objec
             )
         return [dict(zip(found.names, row, strict=True)) for row in rows]
     return listed(value) if isinstance(value, np.ndarray) else value
-
-
-def _rows(model: Model, kind: str, document: dict[str, Any], body: bytes) -> Array:
-    """Return the rows of a payload, their columns in the model's order."""
-    if kind in ("instances", "inputs"):
-        return read_rows(model.default, document, body)[1]
-    columns, data = _split(document.pop(kind), kind)
-    rows = numbers(data, where=kind, body=None, wanted=model.default.dtype)
-    return ordered(model.default, columns, rows, where=f"{kind}.columns") if columns else rows
-
-
-def _split(value: Any, kind: str) -> tuple[list[Any], list[Any]]:
-    """Return the columns and the rows of a data frame.
-
-    Raises:
-        RequestError: it is none.
-    """
-    if kind == "dataframe_split":
-        if type(value) is not dict or type(value.get("data")) is not list:
-            raise RequestError("WRONG_TYPE", f"{kind} must have `columns` and `data`")
-        return value.get("columns") or [], value["data"]
-    if type(value) is not list or not all(type(record) is dict for record in value):
-        raise RequestError("WRONG_TYPE", f"{kind} must be a list of objects")
-    columns = list(value[0]) if value else []
-    for number, record in enumerate(value):
-        if record.keys() != set(columns):
-            raise RequestError(
-                "WRONG_NAMES", f"record {number} of {kind} has other columns than the first one"
-            )
-    return columns, [[record[name] for name in columns] for record in value]

@@ -1,12 +1,16 @@
-"""TF Serving's row and column format: `instances` and `inputs`. Seldon's `jsonData` has them too.
+"""Rows in JSON: TF Serving's `instances` and `inputs`, and MLflow's data frames.
+
+Seldon's `jsonData` has them too.
 
 https://www.tensorflow.org/tfx/serving/api_rest
+https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/#json-input
 """
 
 from collections.abc import Collection
 from typing import Any, cast
 
 from mlops_pipeline.serving import columns, texts
+from mlops_pipeline.serving.custom.calls import PAYLOADS
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
 from mlops_pipeline.serving.payloads import find_one, listed, numbers
@@ -60,6 +64,36 @@ def read_rows(
             f"{signature.expected()}; send numbers",
         )
     return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)
+
+
+def read_payload(
+    signature: Signature, document: dict[str, Any], body: bytes | None, *, parent: str = ""
+) -> Array:
+    """Return the rows in one of MLflow's payloads, in the model's order; see `read_rows`.
+
+    `dataframe_split` is `{"columns": names, "data": rows}`, `dataframe_records` a list of
+    `{column: value}`.
+
+    Raises:
+        RequestError: it has none or several of them, or no rows of the model's columns.
+    """
+    kind = find_one(document, PAYLOADS, where=parent or "the body")
+    where = f"{parent}.{kind}" if parent else str(kind)
+    if kind == "dataframe_records":
+        records = document.pop(kind)
+        if type(records) is not list:
+            raise RequestError("WRONG_TYPE", f"{where} must be a list of objects")
+        records = columns.of_objects(signature, records, where)
+        return numbers(records, where=where, body=None, wanted=signature.dtype)
+    if kind != "dataframe_split":
+        return read_rows(signature, document, body, parent=parent)[1]
+    frame = document.pop(kind)
+    if type(frame) is not dict or type(frame.get("data")) is not list:
+        raise RequestError("WRONG_TYPE", f"{where} must have `columns` and `data`")
+    rows = numbers(frame["data"], where=where, body=None, wanted=signature.dtype)
+    if names := frame.get("columns"):
+        rows = columns.ordered(signature, names, rows, where=f"{where}.columns")
+    return rows
 
 
 def written(output: str, values: Array) -> object:

@@ -3,7 +3,8 @@
 `data.ndarray` is answered with `data.ndarray`, `data.tensor` with `data.tensor`, `data.tftensor` (a
 TensorProto in protobuf's JSON) with `data.tftensor`. `jsonData` that is `{"instances": rows}` is
 answered with `{"predictions": scores}`, `{"inputs": rows}` with `{"outputs": scores}` (see
-`row_formats`), and a bare list of rows with a bare list. `strData` and `binData` are one string for
+`row_formats`), and a bare list of rows with a bare list; an MLflow model also takes MLflow's data
+frames there. `strData` and `binData` are one string for
 a model that takes text, and answered with `data`.
 
 https://docs.seldon.io/projects/seldon-core/en/v1/reference/apis/external-prediction.html
@@ -33,8 +34,9 @@ from mlops_pipeline.serving.payloads import (
     numbers,
     parse_object,
 )
+from mlops_pipeline.serving.protocols import mlflow
 from mlops_pipeline.serving.protocols.row_formats import read_rows, written
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, of_bytes
 
 error = failures.seldon
 NO_DATA = "the message must have `data` (with `ndarray`, `tensor` or `tftensor`) or `jsonData`"
@@ -104,8 +106,10 @@ def _check_message(message: object, *, where: str) -> None:
     if type(message) is not dict:
         raise RequestError("WRONG_TYPE", f"{where} must be a SeldonMessage object")
     given = find_one(message, _KINDS, where=where)
-    if given in ("strData", "binData") and type(message[given]) is not str:
+    if given == "strData" and type(message[given]) is not str:
         raise RequestError("WRONG_TYPE", f"{where}.{given} must be a string")
+    if given == "binData":
+        texts.from_base64(message[given], where=f"{where}.{given}")
     if given == "data":
         _check_data(message["data"], where=f"{where}.data")
 
@@ -229,7 +233,8 @@ def _text_row(signature: Signature, given: str, content: object) -> Array:
     if signature.dtype.kind != "O":
         raise no_rows(signature, given)
     if given == "binData":
-        return texts.single(signature.row_shape, texts.from_base64(content, where=given))
+        content = of_bytes(texts.from_base64(content, where=given))
+        return texts.single(signature.row_shape, content)
     if type(content) is not str:
         raise RequestError("WRONG_TYPE", f"{given} must be a string")
     return texts.single(signature.row_shape, content)
@@ -282,6 +287,8 @@ async def json_data(unit: Unit, data: object, body: bytes | None) -> object:
         rows = numbers(data, where="jsonData", body=body, wanted=signature.dtype)
         del data
         return listed(await scores_of(unit.model, signature, rows))
+    if mlflow.is_payload(unit.model, data) and not {"instances", "inputs"} & data.keys():
+        return await mlflow.json_data(unit.model, data, body)
     signature = unit.model.signature(data.get("signature_name"))
     is_by_row, rows = read_rows(signature, data, body, parent="jsonData")
     ((name, scores),) = await unit.model.predict(signature, rows, signature.default_outputs[:1])

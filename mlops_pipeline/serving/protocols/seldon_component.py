@@ -8,7 +8,8 @@ python/seldon_core/utils.py of seldon-core 1.17.1
 """
 
 import base64
-import binascii
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,25 +21,50 @@ from google.protobuf.json_format import (
 )
 
 from mlops_pipeline.serving import seldon_pb2 as pb
+from mlops_pipeline.serving import texts
 from mlops_pipeline.serving.batching import DEADLINE
-from mlops_pipeline.serving.columns import ordered, ordered_lists
 from mlops_pipeline.serving.custom import rows as calling
 from mlops_pipeline.serving.custom.calls import Answered, Call
 from mlops_pipeline.serving.custom.process import NOT_IMPLEMENTED, ComponentProcess
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.forms import unwrap_form
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import conform
-from mlops_pipeline.serving.payloads import find_one, listed, numbers, parse_object
+from mlops_pipeline.serving.payloads import find_one, parse_object
+from mlops_pipeline.serving.protocols import mlflow, seldon, seldon_grpc
 from mlops_pipeline.serving.protocols.seldon import (
     Unit,
     answer_meta,
     column_names,
-    read_tensor,
+    no_rows,
+)
+from mlops_pipeline.serving.protocols.seldon_features import (
+    checked,
+    encoded,
+    encoding_of,
+    features,
+    has_rows,
+    plain,
 )
 from mlops_pipeline.serving.schema import EXACT
 
 _KINDS = ("data", "jsonData", "strData", "binData")
+
+
+@dataclass(frozen=True)
+class Methods:
+    """How Seldon's protocol is answered."""
+
+    predictions: Callable[[Unit, Request], Awaitable[Answer]]
+    """By REST."""
+    predict: Callable[[Unit, pb.SeldonMessage], Awaitable[pb.SeldonMessage]]
+    """By gRPC."""
+
+
+def methods_of(unit: Unit) -> Methods:
+    """Return how a unit answers: a custom component gets messages as they are."""
+    if unit.model.default.component is not None:
+        return Methods(predictions, predict)
+    return Methods(seldon.predictions, seldon_grpc.predict)
 
 
 async def predictions(unit: Unit, request: Request) -> Answer:
@@ -65,7 +91,7 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     _check_digits(document)
     response = pb.SeldonMessage()
     try:
-        ParseDict(_plain(document), response, ignore_unknown_fields=True)
+        ParseDict(plain(document), response, ignore_unknown_fields=True)
     except ParseError as error:
         raise RequestError(
             "UNWRITABLE", f"the answer is not a SeldonMessage: {error}", status=500
@@ -97,7 +123,9 @@ async def _answered(
     process = unit.model.default.component
     assert process is not None
     meta = answer_meta(unit, message.get("meta"), puid=puid)
+    kind = find_one(message, _KINDS, where="the body")
     if process.facts.has_raw:
+        message = checked(unit, message, kind, body)
         told = {**message, "meta": {**(message.get("meta") or {}), "puid": meta["puid"]}}
         try:
             found = await process.ask(Call(told, method="raw"), deadline=DEADLINE.get())
@@ -105,17 +133,18 @@ async def _answered(
         except RequestError as error:
             if error.reason != NOT_IMPLEMENTED:
                 raise
-    kind = find_one(message, _KINDS, where="the body")
     if kind is None:
         raise RequestError("NO_DATA", f"the body must have one of {', '.join(_KINDS)}")
     given = message.get("meta") or {}
-    asked = {**given, "puid": meta["puid"]}
     payload = message.pop(kind)
+    if kind == "jsonData" and mlflow.is_payload(unit.model, payload):
+        return 200, {kind: await mlflow.json_data(unit.model, payload, body), "meta": meta}
     # As Seldon's wrapper: numbers in an answer to something else than `data` are a tensor.
-    is_tensor = kind != "data" or (type(payload) is dict and payload.get("tensor") is not None)
+    encoding = encoding_of(payload) if kind == "data" else "tensor"
+    asked = {**given, "puid": meta["puid"]}
     found = await _ask(unit, process, kind, payload, body, asked)
     _add_to(unit, meta, found, before=given.get("metrics"))
-    return 200, {**_payload(unit, found, is_tensor=is_tensor), "meta": meta}
+    return 200, {**_payload(unit, found, encoding), "meta": meta}
 
 
 async def _ask(
@@ -130,67 +159,26 @@ async def _ask(
     model = unit.model
     names: tuple[str, ...] = ()
     if kind == "data":
-        value, names = _features(unit, value, body)
+        value, names = features(unit, value, body)
         shares = model.default.batch.rows > 1 and not (meta.get("tags") or meta.get("metrics"))
         # The class gets the names and the meta of all who share a call: nobody's own.
         if shares and names == model.default.columns and isinstance(value, np.ndarray):
             scores = await model.predict(model.default, value)
             return Answered(scores[0][1], scores.columns, scores.tags, tuple(scores.metrics))
     elif kind == "binData":
-        value = _bytes(value)
+        value = texts.from_base64(value, where=kind)
     elif kind == "strData" and type(value) is not str:
         raise RequestError("WRONG_TYPE", "strData must be a string")
+    if model.default.schema is not None and kind != "data":
+        if kind != "jsonData" or not has_rows(unit, value, body):
+            raise no_rows(model.default, kind)
+        names = model.default.columns
     call = Call(value, names=names, meta=meta, are_rows=kind == "data")
     return await process.ask(call, deadline=DEADLINE.get())
 
 
-def _features(unit: Unit, data: Any, body: bytes | None) -> tuple[Any, tuple[str, ...]]:
-    """Return the rows in `data`, and the names of their columns.
-
-    If the artifact says what a row is, only such rows are accepted. Otherwise the class gets any
-    list, as by Seldon's wrapper.
-
-    Raises:
-        RequestError: there are no rows, or not the model's.
-    """
-    if type(data) is not dict:
-        raise RequestError("WRONG_TYPE", "data must be an object with ndarray or tensor")
-    signature, names = unit.model.default, data.get("names") or []
-    given = find_one(data, ("ndarray", "tensor", "tftensor"), where="data")
-    if given == "tensor":
-        rows: Any = read_tensor(data["tensor"], body, wanted=signature.dtype)
-    elif given == "ndarray":
-        rows = data.pop("ndarray")
-        try:
-            rows = numbers(rows, where="data.ndarray", body=None, wanted=signature.dtype)
-        except RequestError:
-            if signature.row_shape is not None or type(rows) is not list:
-                raise
-    else:
-        raise RequestError("NO_DATA", "data must have ndarray or tensor")
-    if isinstance(rows, np.ndarray):
-        rows = ordered(signature, names, rows) if names else rows
-        if signature.row_shape is not None:
-            rows = conform(signature, rows)
-    elif names:
-        rows = ordered_lists(signature, names, rows)
-    return rows, signature.columns or tuple(names)
-
-
-def _bytes(value: object) -> bytes:
-    """Return `binData`, which JSON holds as base64.
-
-    Raises:
-        RequestError: it is not base64.
-    """
-    try:
-        return base64.b64decode(value, validate=True)  # type: ignore[arg-type]
-    except (TypeError, ValueError, binascii.Error) as error:
-        raise RequestError("WRONG_TYPE", "binData must be a string in base64") from error
-
-
-def _payload(unit: Unit, found: Answered, *, is_tensor: bool) -> dict[str, Any]:
-    """Return the field of a message that holds an answer."""
+def _payload(unit: Unit, found: Answered, encoding: str | None) -> dict[str, Any]:
+    """Return the field of a message that holds an answer, numbers in an encoding of `data`."""
     value = found.value
     if isinstance(value, dict):
         return {"jsonData": value}
@@ -198,11 +186,11 @@ def _payload(unit: Unit, found: Answered, *, is_tensor: bool) -> dict[str, Any]:
         return {"binData": base64.b64encode(value).decode()}
     if isinstance(value, str):
         return {"strData": value}
-    if isinstance(value, np.ndarray) and is_tensor and value.dtype.kind in "fiu":
-        encoded: dict[str, Any] = {"tensor": {"shape": value.shape, "values": value.ravel()}}
+    if isinstance(value, np.ndarray):
+        written = encoded(value, encoding if value.dtype.kind in "fiu" else None)
     else:
-        encoded = {"ndarray": listed(value) if isinstance(value, np.ndarray) else value}
-    return {"data": {"names": _names(unit, found), **encoded}}
+        written = {"ndarray": value}
+    return {"data": {"names": _names(unit, found), **written}}
 
 
 def _names(unit: Unit, found: Answered) -> list[str]:
@@ -253,14 +241,3 @@ def _check_digits(document: Any) -> None:
                 "the class returns whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
                 "represent; use REST",
             )
-
-
-def _plain(document: Any) -> Any:
-    """Return a document with its arrays as lists."""
-    if isinstance(document, dict):
-        return {key: _plain(value) for key, value in document.items()}
-    if isinstance(document, np.ndarray):
-        return document.tolist()
-    if isinstance(document, tuple):
-        return list(document)
-    return document

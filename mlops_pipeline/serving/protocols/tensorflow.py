@@ -17,12 +17,16 @@ from mlops_pipeline.serving.scores import DTYPES, Array
 error = failures.tensorflow
 
 
-def status(model: Model, number: int | None = None) -> dict[str, Any]:
-    """Return the state of the only version, which the request named by `number`, if it did."""
+async def status(model: Model, number: int | None = None) -> dict[str, Any]:
+    """Return the state of the only version, which the request named by `number`, if it did.
+
+    A custom component that is not ready is being loaded again.
+    """
+    reason = await model.describe_unready()
     version = {
         "version": str(model.version if number is None else number),
-        "state": "AVAILABLE",
-        "status": {"error_code": "OK", "error_message": ""},
+        "state": "LOADING" if reason else "AVAILABLE",
+        "status": {"error_code": "UNAVAILABLE" if reason else "OK", "error_message": reason},
     }
     return {"model_version_status": [version]}
 

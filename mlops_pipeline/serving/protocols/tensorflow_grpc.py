@@ -17,6 +17,8 @@ from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.several import of_arrays
 from mlops_pipeline.serving.tensorflow_pb2 import DT_STRING, TensorProto
 
+_UNAVAILABLE = 14
+"""gRPC's code."""
 _SIGNATURES = "signature_def"
 """The only metadata that TF Serving has."""
 _TYPE_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
@@ -126,17 +128,19 @@ def loading(request: pb.GetModelStatusRequest) -> pb.GetModelStatusResponse:
     return response
 
 
-def status(model: Model, request: pb.GetModelStatusRequest) -> pb.GetModelStatusResponse:
-    """Answer `GetModelStatus`: the only version, which is available.
+async def status(model: Model, request: pb.GetModelStatusRequest) -> pb.GetModelStatusResponse:
+    """Answer `GetModelStatus`: the only version, in the same state as by REST.
 
     Raises:
         RequestError: another model or version.
     """
     _check(model, request)
+    reason = await model.describe_unready()
+    states = pb.ModelVersionStatus
     response = pb.GetModelStatusResponse()
     response.model_version_status.add(
         version=_spec(model, request.model_spec).version.value,
-        state=pb.ModelVersionStatus.AVAILABLE,
-        status=pb.StatusProto(),
+        state=states.LOADING if reason else states.AVAILABLE,
+        status=pb.StatusProto(error_code=_UNAVAILABLE if reason else 0, error_message=reason),
     )
     return response

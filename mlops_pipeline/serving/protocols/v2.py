@@ -14,10 +14,10 @@ from typing import Any
 from mlops_pipeline.serving import SERVER, VERSION, failures, texts
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.columns import of_inputs
+from mlops_pipeline.serving.custom.rows import named
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.frameworks import get_framework
 from mlops_pipeline.serving.messages import Answer, Request, answer
-from mlops_pipeline.serving.models import Model, check_numbers
+from mlops_pipeline.serving.models import Model, Signature, check_numbers
 from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_object
 from mlops_pipeline.serving.protocols import v2_raw
 from mlops_pipeline.serving.protocols.seldon import reshaped
@@ -47,9 +47,11 @@ async def infer(model: Model, request: Request) -> Answer:
     given = document.get("id")
     if not (given is None or type(given) is str):
         raise RequestError("WRONG_TYPE", "id must be a string")
-    rows = read_rows(model, document.get("inputs"), request.body, tail)
+    inputs: Any = document.get("inputs")
+    rows = read_rows(model, inputs, request.body, tail)
     wanted, binary = _wanted(document)
-    scores = await model.predict(model.default, rows, wanted)
+    signature = of_columns(model, [tensor.get("name") for tensor in inputs])
+    scores = await model.predict(signature, rows, wanted)
     outputs = [_output(name, values, binary=binary(name)) for name, values in scores]
     contents = [content for _, content in outputs if content is not None]
     response = {
@@ -114,13 +116,18 @@ def check_names(model: Model, names: Sequence[object]) -> None:
     if model.default.inputs:
         if len(set(map(str, names))) < len(names):
             raise RequestError("WRONG_INPUT", "two inputs have the same name")
-    elif not (get_framework(model.manifest.framework).takes_columns or model.default.columns):
+    elif not (model.default.takes_columns or model.default.columns):
         if len(names) != 1 or names[0] not in (None, "", wanted):
             raise RequestError("WRONG_INPUT", f"the model has one input, {wanted!r}")
     elif not names:
         raise RequestError("WRONG_INPUT", "inputs is empty; send one tensor, or one per column")
     if not all(type(name) is str or (name is None and len(names) == 1) for name in names):
         raise RequestError("WRONG_INPUT", "an input's name must be a string")
+
+
+def of_columns(model: Model, names: Sequence[object]) -> Signature:
+    """Return the signature that answers inputs of these names, which may be columns."""
+    return named(model.default, list(map(str, names)) if len(names) > 1 else ())
 
 
 def _wanted(document: Mapping[str, Any]) -> tuple[list[str], Callable[[str], bool]]:
@@ -194,7 +201,7 @@ async def repository_index(model: Model, request: Request) -> Answer:
     """
     document = parse_object(request) if request.body.strip() else {}
     check_repository(document.get("repository_name"))
-    return answer(index(model))
+    return answer(await index(model))
 
 
 def check_repository(name: object) -> None:
@@ -216,9 +223,11 @@ def same_model() -> RequestError:
     return RequestError(NO_REPOSITORY, "this server always has the same model")
 
 
-def index(model: Model) -> list[dict[str, str]]:
-    """Return the index of models: the only one, which is ready."""
-    return [{"name": model.name, "version": model.version_name, "state": "READY", "reason": ""}]
+async def index(model: Model) -> list[dict[str, str]]:
+    """Return the index of models: the only one, in the state of its readiness."""
+    reason = await model.describe_unready()
+    state = "UNAVAILABLE" if reason else "READY"
+    return [{"name": model.name, "version": model.version_name, "state": state, "reason": reason}]
 
 
 def _is_table(model: Model) -> bool:

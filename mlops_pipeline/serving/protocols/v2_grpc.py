@@ -48,7 +48,8 @@ async def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferRes
     versions.check(model, request.model_name, request.model_version)
     rows = _rows(model, request)
     wanted = [output.name for output in request.outputs]
-    scores = await model.predict(model.default, rows, wanted)
+    signature = v2.of_columns(model, [tensor.name for tensor in request.inputs])
+    scores = await model.predict(signature, rows, wanted)
     response = pb.ModelInferResponse(
         model_name=model.name, model_version=model.version_name, id=request.id or new_puid()
     )
@@ -126,25 +127,25 @@ def _add_output(response: Any, name: str, values: Array, *, raw: bool) -> None:
         getattr(output.contents, field).extend(flat)
 
 
-def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+async def ready(model: Model, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
     """Answer `ModelReady`.
 
     Raises:
         RequestError: another model or version.
     """
     versions.check(model, request.name, request.version)
-    return pb.ModelReadyResponse(ready=model.is_ready())
+    return pb.ModelReadyResponse(ready=not await model.describe_unready())
 
 
-def index(model: Model, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-    """Answer `RepositoryIndex`: the only model, which is ready.
+async def index(model: Model, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+    """Answer `RepositoryIndex`: the only model.
 
     Raises:
         RequestError: it names a repository.
     """
     v2.check_repository(request.repository_name)
     response = pb.RepositoryIndexResponse()
-    for entry in v2.index(model):
+    for entry in await v2.index(model):
         response.models.add(**entry)
     return response
 

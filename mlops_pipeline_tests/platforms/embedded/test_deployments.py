@@ -1,6 +1,7 @@
 """Embedded deployments on fakes: what each failure and each kill leaves."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,18 @@ def test_deleting_takes_the_route_the_servers_and_the_files(rig: FakeRig) -> Non
     assert len(list(rig.state.models.iterdir())) == 1
     with pytest.raises(NotFoundError, match="there is no deployment seldon/toy; there are: seldon"):
         rig.deployments.delete("toy", namespace="seldon")
+
+
+def test_deleting_takes_what_a_killed_server_has_left(rig: FakeRig) -> None:
+    rig.apply(predictor(rig.publish("one")))
+    (program,) = rig.servers()
+    text = rig.supervisor.files.find(program) or ""
+    (name,) = re.findall(r"MLOPS_SCRATCH='([^']+)'", text)
+    left = rig.state.run / name
+    assert f"directory={rig.state.run}" in text
+    (left / "component-x").mkdir(parents=True)
+    rig.deployments.delete("toy", namespace="seldon")
+    assert not left.exists()
 
 
 def test_nothing_is_deleted_while_its_servers_cannot_be_stopped(rig: FakeRig) -> None:

@@ -43,7 +43,8 @@ def _differences(found: Mapping[str, str]) -> Iterator[str]:
 
     An optional library that is not installed trains nothing here.
     """
-    optional = {name for row in frameworks() if row.extra for name in row.libraries}
+    required = {name for row in frameworks() if not row.extra for name in row.libraries}
+    optional = {name for row in frameworks() for name in row.libraries} - required
     for name, there in found.items():
         here = PYTHON if name == "python" else _installed(name)
         if not here and name in optional:
