@@ -93,6 +93,16 @@ def conform_cells(schema: Schema, values: Array) -> Array:
     return cells
 
 
+def numbers_of(schema: Schema, values: Array) -> Array:
+    """Return rows of numbers and booleans as an array of numbers; a missing value is NaN.
+
+    Raises:
+        RequestError: as `conform_cells`.
+    """
+    cells = conform_cells(schema, values)
+    return np.where(np.equal(cells, None), np.nan, cells).astype(np.float64)
+
+
 def _describe_shape(schema: Schema, shape: tuple[int, ...]) -> str:
     if schema.form == TEXT:
         return f"expected strings of shape [n] or [n, 1], got {list(shape)}"

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from mlops_pipeline.serving import texts
-from mlops_pipeline.serving.cells import read_cells
+from mlops_pipeline.serving.cells import as_objects, read_cells
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import FORM, JSON, Request
 from mlops_pipeline.serving.scores import Array
@@ -75,12 +75,21 @@ def find_one(message: Mapping[str, Any], keys: Sequence[str], *, where: str) -> 
     return given[0] if given else None
 
 
-def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[Any]) -> Array:
+def numbers(
+    values: object,
+    *,
+    where: str,
+    body: bytes | None,
+    wanted: np.dtype[Any],
+    booleans: bool = False,
+) -> Array:
     """Return a nested list of numbers as an array of that shape; of booleans, if they are `wanted`.
 
     If objects are wanted, values may be of any type: see `cells.read_cells`.
 
-    null, a missing value, becomes NaN, which `models.conform` accepts or refuses.
+    null, a missing value, becomes NaN, which `models.conform` accepts or refuses. With `booleans`
+    some columns have true and false: a list with these becomes an array of objects, whose columns
+    `models.conform` checks.
     `where` names the list in errors, `body` is the JSON that it came from, if any. Callers pass
     their only reference, so that a large list is freed before the prediction: it takes ten times
     the memory of the array, and longer-lived objects would be allocated between its items.
@@ -95,11 +104,13 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
     # numpy accepts true as 1.0 in a row of numbers, and gives every number the memory of the
     # longest string among them: gigabytes, from a few kilobytes. The search takes time, so it is
     # done only if necessary.
-    types = _WITH_BOOLEANS if wanted.kind == "b" else _NUMBERS
+    types = _WITH_BOOLEANS if wanted.kind == "b" else _CELLS if booleans else _NUMBERS
     may_harm = body is None or len(body) > SMALL or b"true" in body or b"false" in body
     regular = _flattened(values) if may_harm else None
     if may_harm and not (regular.kinds <= types if regular else _holds_only(types, values)):
         raise _wrong(types, where)
+    if booleans and regular and bool in regular.kinds:
+        return as_objects(regular.items).reshape(regular.shape)
     try:
         array = regular.array() if regular else np.array(values)
         if array.dtype.kind == "O" and _holds_only(_NUMBERS, values):
@@ -150,6 +161,7 @@ _FLOATS = frozenset({float, int})
 _INTEGERS = frozenset({int})
 _NUMBERS: frozenset[type] = frozenset({float, int, type(None)})
 _WITH_BOOLEANS = frozenset({float, int, bool})
+_CELLS = _NUMBERS | _WITH_BOOLEANS
 
 
 def _holds_only(wanted: frozenset[type], values: list[Any]) -> bool:
@@ -161,9 +173,10 @@ def _holds_only(wanted: frozenset[type], values: list[Any]) -> bool:
 
 
 def _wrong(wanted: frozenset[type], where: str) -> RequestError:
-    only = "numbers or booleans only, no strings, nulls"
-    if bool not in wanted:
-        only = "numbers only, no strings, booleans"
+    only = "numbers only, no strings, booleans"
+    if bool in wanted:
+        nulls = "" if type(None) in wanted else ", nulls"
+        only = f"numbers or booleans only, no strings{nulls}"
     return RequestError("WRONG_TYPE", f"{where} may contain {only} or objects")
 
 

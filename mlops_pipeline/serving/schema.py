@@ -175,6 +175,11 @@ class Schema:
         return all(column.is_number for column in self.columns)
 
     @cached_property
+    def has_booleans(self) -> bool:
+        """Whether a column is true or false."""
+        return any(column.type == BOOL for column in self.columns)
+
+    @cached_property
     def limits(self) -> "Limits":
         """The limits of every column of an array of numbers."""
         return limits_of(self.columns)

@@ -179,7 +179,7 @@ def test_a_manifest_of_a_later_format_says_which_image_serves_it(
     changed: dict[str, object], said: str
 ) -> None:
     manifest = Manifest("toy", "sklearn", {"model.joblib": "ab"}, inputs=(), outputs=())
-    with pytest.raises(ArtifactError, match="reads the format 1: .*publish the model") as refused:
+    with pytest.raises(ArtifactError, match=r"reads the format 1: .*publish the model") as refused:
         parse_manifest(json.dumps(json.loads(manifest.to_json()) | changed))
     assert said in str(refused.value)
     assert VERSION in str(refused.value)

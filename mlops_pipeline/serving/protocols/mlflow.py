@@ -70,7 +70,14 @@ def _rows(model: Model, kind: str, document: dict[str, Any], body: bytes) -> Arr
     if kind in ("instances", "inputs"):
         return read_rows(model.default, document, body)[1]
     columns, data = _split(document.pop(kind), kind)
-    rows = numbers(data, where=kind, body=None, wanted=model.default.dtype)
+    signature = model.default
+    rows = numbers(
+        data,
+        where=kind,
+        body=None,
+        wanted=signature.dtype,
+        booleans=signature.takes_booleans,
+    )
     return ordered(model.default, columns, rows, where=f"{kind}.columns") if columns else rows
 
 

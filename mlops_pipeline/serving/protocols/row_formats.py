@@ -59,7 +59,13 @@ def read_rows(
             f"{where} has text in base64, but the model expects "
             f"{signature.expected()}; send numbers",
         )
-    return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)
+    return is_by_row, numbers(
+        rows,
+        where=where,
+        body=body,
+        wanted=signature.dtype,
+        booleans=signature.takes_booleans,
+    )
 
 
 def written(output: str, values: Array) -> object:

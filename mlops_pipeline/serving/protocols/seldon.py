@@ -197,9 +197,12 @@ async def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]
             where="data.ndarray",
             body=body,
             wanted=signature.dtype,
+            booleans=signature.takes_booleans,
         )
     elif given == "tensor":
-        rows = read_tensor(data["tensor"], body, wanted=signature.dtype)
+        rows = read_tensor(
+            data["tensor"], body, wanted=signature.dtype, booleans=signature.takes_booleans
+        )
     elif given == "tftensor":
         where = "data.tftensor"
         tensor = tensor_proto.from_json(data.pop("tftensor"), where=where)
@@ -236,7 +239,12 @@ def _text_row(signature: Signature, given: str, content: object) -> Array:
 
 
 def read_tensor(
-    tensor: object, body: bytes | None, *, wanted: np.dtype[Any], where: str = "data.tensor"
+    tensor: object,
+    body: bytes | None,
+    *,
+    wanted: np.dtype[Any],
+    booleans: bool = False,
+    where: str = "data.tensor",
 ) -> Array:
     """Return `{"shape": [n, …], "values": […]}` as an array of that shape.
 
@@ -253,6 +261,7 @@ def read_tensor(
         where=f"{where}.values",
         body=body,
         wanted=wanted,
+        booleans=booleans,
     )
     return reshaped(values, shape, where=where)
 
@@ -279,7 +288,13 @@ async def json_data(unit: Unit, data: object, body: bytes | None) -> object:
     """
     if type(data) is not dict:
         signature = unit.model.default
-        rows = numbers(data, where="jsonData", body=body, wanted=signature.dtype)
+        rows = numbers(
+            data,
+            where="jsonData",
+            body=body,
+            wanted=signature.dtype,
+            booleans=signature.takes_booleans,
+        )
         del data
         return listed(await scores_of(unit.model, signature, rows))
     signature = unit.model.signature(data.get("signature_name"))

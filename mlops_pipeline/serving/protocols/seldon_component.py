@@ -158,11 +158,19 @@ def _features(unit: Unit, data: Any, body: bytes | None) -> tuple[Any, tuple[str
     signature, names = unit.model.default, data.get("names") or []
     given = find_one(data, ("ndarray", "tensor", "tftensor"), where="data")
     if given == "tensor":
-        rows: Any = read_tensor(data["tensor"], body, wanted=signature.dtype)
+        rows: Any = read_tensor(
+            data["tensor"], body, wanted=signature.dtype, booleans=signature.takes_booleans
+        )
     elif given == "ndarray":
         rows = data.pop("ndarray")
         try:
-            rows = numbers(rows, where="data.ndarray", body=None, wanted=signature.dtype)
+            rows = numbers(
+                rows,
+                where="data.ndarray",
+                body=None,
+                wanted=signature.dtype,
+                booleans=signature.takes_booleans,
+            )
         except RequestError:
             if signature.row_shape is not None or type(rows) is not list:
                 raise

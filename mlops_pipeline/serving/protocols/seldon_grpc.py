@@ -99,6 +99,7 @@ async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData)
             where="data.ndarray",
             body=None,
             wanted=signature.dtype,
+            booleans=signature.takes_booleans,
         )
     else:
         raise seldon.no_rows(signature, None)
