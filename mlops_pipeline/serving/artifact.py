@@ -245,8 +245,10 @@ def hash_files(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def verify(folder: Path) -> Manifest:
+def verify(folder: Path, *, passed_over: Sequence[str] = ()) -> Manifest:
     """Compare every file in `folder` with the manifest there, and return the manifest.
+
+    `passed_over` are files, or folders that end with `/`, which are not extra files.
 
     Raises:
         ArtifactError: the manifest, or a file, is missing, changed or unexpected; names each.
@@ -255,7 +257,8 @@ def verify(folder: Path) -> Manifest:
         manifest = parse_manifest((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise ArtifactError(f"{MANIFEST} is missing from the artifact in {folder}") from error
-    there, wanted = hash_files(folder), manifest.files
+    hashes, wanted = hash_files(folder), manifest.files
+    there = {path: sha for path, sha in hashes.items() if not _is_below(path, passed_over)}
     problems = [f"missing: {path}" for path in sorted(wanted.keys() - there.keys())]
     problems += [f"extra: {path}" for path in sorted(there.keys() - wanted.keys())]
     problems += [
@@ -269,6 +272,10 @@ def verify(folder: Path) -> Manifest:
             f"manifest: {'; '.join(problems)}"
         )
     return manifest
+
+
+def _is_below(path: str, places: Sequence[str]) -> bool:
+    return any(path == one or (one.endswith("/") and path.startswith(one)) for one in places)
 
 
 def describe_excess(size: int, folder: Path, *, most: int = MOST_BYTES) -> str:

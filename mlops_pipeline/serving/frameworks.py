@@ -4,6 +4,7 @@ Only this table names them. A package adds a row by an entry point of the group
 `mlops_pipeline.frameworks` that names a `Framework`. Standard library only.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,22 @@ def _find_unexported(folder: Path) -> str | None:
     return None
 
 
+def _find_unnamed_class(folder: Path) -> str | None:
+    """Say which class of a Python file may be meant, and how the folder names it."""
+    for file in sorted(folder.glob("*.py")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if names := _CLASS.findall(text):
+            return (
+                f"{file.name} defines {', '.join(names)}: give the file the name of the class, "
+                f'{names[0]}.py, or write {{"class": "{file.stem}:{names[0]}"}} to component.json '
+                "beside it"
+            )
+    return None
+
+
+_CLASS = re.compile(r"^class\s+(\w+)", re.MULTILINE)
+
+
 SKLEARN = Framework(
     name="sklearn",
     implementation="SKLEARN_SERVER",
@@ -213,6 +230,7 @@ PYTHON = Framework(
     loader="mlops_pipeline.serving.python_loader:load_python",
     find=find_component,
     found_by=COMPONENT_FOUND_BY,
+    find_hint=_find_unnamed_class,
     libraries=("numpy",),
 )
 MLFLOW = Framework(
