@@ -9,6 +9,7 @@ from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.up import say_waiting
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.delivery.holdouts import describe_no_file
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.offered_files import Offer
 from mlops_pipeline.delivery.publishing import Published, publish
@@ -63,7 +64,7 @@ def require_usable(model: RegisteredModel, holdout: Path | None, *, is_unevaluat
             "--holdout evaluates the model, and --unevaluated does not; give one of them"
         )
     if not holdout.is_file():
-        raise ConfigurationError(f"the hold-out file {holdout} does not exist")
+        raise ConfigurationError(describe_no_file(holdout))
     try:
         read_holdout(model.spec, holdout)
     except ValueError as error:

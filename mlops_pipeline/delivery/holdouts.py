@@ -38,7 +38,7 @@ def take_holdout(offer: Offer, judge: Judge, folder: Path, worker_context: Worke
         judge.datasets.download(snapshot.ref, folder / worker.DATA)
         return
     if not offer.holdout.is_file():
-        raise ConfigurationError(f"the hold-out file {offer.holdout} does not exist")
+        raise ConfigurationError(describe_no_file(offer.holdout))
     work(
         "holdout",
         model,
@@ -53,6 +53,13 @@ def take_holdout(offer: Offer, judge: Judge, folder: Path, worker_context: Worke
             f"the hold-out set {offer.holdout} does not fit {spec.name}: {'; '.join(problems)}. "
             "Nothing was stored"
         )
+
+
+def describe_no_file(file: Path) -> str:
+    """Return why a hold-out file cannot be one: it is a folder, or does not exist."""
+    if file.is_dir():
+        return f"the hold-out file {file} is a folder; give a .csv or .npz. Nothing was stored"
+    return f"the hold-out file {file} does not exist. Nothing was stored"
 
 
 def holdout_rows(folder: Path) -> "NDArray[Any]":
