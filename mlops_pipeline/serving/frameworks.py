@@ -84,6 +84,9 @@ class Framework:
     content: str = ""
     """`module:function`: folder → name of a weight → SHA-256, without the bytes around it in the
     files. Called only after a training; empty: the files themselves."""
+    training: str = ""
+    """`module:ATTRIBUTE` of a `catalog.starting.Training`, which `mlops-pipeline new` writes;
+    empty: there is no example."""
     reproducible: str = "unknown"
     """Whether the same inputs train to the same `bytes`, only to the same `content`, or to
     `neither`, on one machine with all seeds set; `unknown` where nobody measured it."""
@@ -146,6 +149,7 @@ SKLEARN = Framework(
     is_upstream=True,
     loader="mlops_pipeline.serving.sklearn_loader:load_sklearn",
     content="mlops_pipeline.catalog.contents:of_sklearn",
+    training="mlops_pipeline.catalog.starting:SKLEARN",
     find=_found(SKLEARN_FILES),
     found_by=" or ".join(SKLEARN_FILES),
     files=SKLEARN_FILES,
@@ -161,6 +165,7 @@ TENSORFLOW = Framework(
     is_upstream=True,
     loader="mlops_pipeline.serving.tensorflow_loader:load_tensorflow",
     content="mlops_pipeline.catalog.contents:of_saved_models",
+    training="mlops_pipeline.catalog.starting:TENSORFLOW",
     find=lambda folder: max(saved_models(folder), default=None),
     found_by=f"a numbered folder with {SAVED_MODEL}",
     find_hint=_find_unexported,
@@ -182,6 +187,7 @@ XGBOOST = Framework(
     icon="xgboost",
     is_upstream=True,
     loader="mlops_pipeline.serving.xgboost_loader:load_xgboost",
+    training="mlops_pipeline.catalog.starting:XGBOOST",
     find=_found(XGBOOST_FILES),
     found_by=" or ".join(XGBOOST_FILES),
     files=XGBOOST_FILES,
@@ -197,6 +203,7 @@ LIGHTGBM = Framework(
     title="LightGBM",
     icon="lightgbm",
     loader="mlops_pipeline.serving.lightgbm_loader:load_lightgbm",
+    training="mlops_pipeline.catalog.starting:LIGHTGBM",
     find=_found(LIGHTGBM_FILES),
     found_by=" or ".join(LIGHTGBM_FILES),
     files=LIGHTGBM_FILES,
@@ -212,6 +219,7 @@ ONNX = Framework(
     title="ONNX Runtime",
     icon="onnx",
     loader="mlops_pipeline.serving.onnx_loader:load_onnx",
+    training="mlops_pipeline.catalog.starting:ONNX",
     find=_found(ONNX_FILES),
     found_by=" or ".join(ONNX_FILES),
     files=ONNX_FILES,

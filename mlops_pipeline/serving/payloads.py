@@ -14,6 +14,7 @@ from mlops_pipeline.serving import texts
 from mlops_pipeline.serving.cells import as_objects, read_cells
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import FORM, JSON, Request
+from mlops_pipeline.serving.schema import kind_of
 from mlops_pipeline.serving.scores import Array
 
 SMALL = 2048
@@ -38,7 +39,9 @@ def parse_object(request: Request) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise RequestError("BAD_JSON", _explain(request.body, error)) from error
     if type(document) is not dict:
-        raise RequestError("BAD_JSON", f"expected a JSON object as the body, got {_kind(document)}")
+        raise RequestError(
+            "BAD_JSON", f"expected a JSON object as the body, got {kind_of(document)}"
+        )
     return document
 
 
@@ -100,7 +103,9 @@ def numbers(
     if wanted.kind == "O":
         return read_cells(values, where=where)
     if type(values) is not list:
-        raise RequestError("WRONG_TYPE", f"expected a list of rows in {where}, got {_kind(values)}")
+        raise RequestError(
+            "WRONG_TYPE", f"expected a list of rows in {where}, got {kind_of(values)}"
+        )
     # numpy accepts true as 1.0 in a row of numbers, and gives every number the memory of the
     # longest string among them: gigabytes, from a few kilobytes. The search takes time, so it is
     # done only if necessary.
@@ -211,9 +216,3 @@ def listed(scores: Array) -> object:
     if scores.dtype.kind in "fiub":
         return np.ascontiguousarray(scores)
     return texts.to_json(scores)
-
-
-def _kind(value: object) -> str:
-    """Return JSON's name for the type of a value."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
-    return names.get(type(value), "null" if value is None else "a number")

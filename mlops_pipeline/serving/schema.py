@@ -276,7 +276,7 @@ def kind_of(value: object) -> str:
     if isinstance(value, str):
         text = repr(value)
         return f"the string {text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + '…'}"
-    names: dict[type, str] = {dict: "an object", list: "a list"}
+    names: dict[type, str] = {dict: "an object", list: "a list", type(None): "null"}
     return names.get(type(value), f"a value of type {type(value).__name__}")
 
 
