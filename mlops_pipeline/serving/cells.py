@@ -99,8 +99,7 @@ def numbers_of(schema: Schema, values: Array) -> Array:
     Raises:
         RequestError: as `conform_cells`.
     """
-    cells = conform_cells(schema, values)
-    return np.where(np.equal(cells, None), np.nan, cells).astype(np.float64)
+    return conform_cells(schema, values).astype(np.float64)  # numpy makes None NaN.
 
 
 def _describe_shape(schema: Schema, shape: tuple[int, ...]) -> str:

@@ -62,9 +62,9 @@ def type_name(dtype: "np.dtype[Any]") -> str:
 
 def readable(*, text: bool) -> Mapping[str, str]:
     """Return the name of each type that `read` accepts → the field of its values in JSON."""
-    types = (pb.DT_STRING,) if text else (*_DTYPES, pb.DT_BFLOAT16)
+    kinds = (pb.DT_STRING,) if text else (*TYPES.values(), pb.DT_BFLOAT16)
     fields = pb.TensorProto.DESCRIPTOR.fields_by_name
-    return {pb.DataType.Name(kind): fields[_FIELDS[kind]].json_name for kind in types}
+    return {pb.DataType.Name(kind): fields[_FIELDS[kind]].json_name for kind in kinds}
 
 
 def read(
