@@ -13,7 +13,7 @@ A table is always a `.csv`. Targets are those that `load` may return: numbers, o
 
 import csv
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,26 +85,48 @@ def _read_csv(spec: ModelSpec, file: Path) -> Holdout:
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, strict=True)
-            header, rows = list(reader.fieldnames or ()), list(reader)
+            header, rows = list(reader.fieldnames or ()), [*_numbered(reader)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"could not read {file} as CSV: {error}") from error
     names = spec.dataset.names()
+    if twice := [name for name in (*names, TARGET) if header.count(name) > 1]:
+        raise ValueError(f"{file} has the column {twice[0]} twice; remove one")
     if missing := [name for name in (*names, TARGET) if name not in header]:
         raise ValueError(
             f"{file} has the columns {', '.join(header) or 'none'}, but not {', '.join(missing)}; "
-            f"a hold-out file of {spec.name} has {', '.join(names)} and {TARGET}"
+            f"a hold-out file of {spec.name} has {', '.join(names)} and {TARGET}, with commas "
+            "between them"
         )
     if not rows:
         raise ValueError(f"{file} has a header, but no rows")
-    values = [_values(file, spec, number, row) for number, row in enumerate(rows, 2)]
-    targets = _targets([row[TARGET] or "" for row in rows], spec.dataset.classes)
+    for line, row in rows:
+        _require_whole(file, line, row, header)
+    values = [_values(file, spec, line, row) for line, row in rows]
+    targets = _targets([row[TARGET] for _, row in rows], spec.dataset.classes)
     return Holdout(_rows(spec.dataset.schema, values), targets)
 
 
-def _values(file: Path, spec: ModelSpec, line: int, row: dict[str, str | None]) -> list[Cell]:
+def _numbered(reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number of the line at which each row ends, and the row."""
+    for row in reader:
+        yield reader.line_num, row
+
+
+def _require_whole(file: Path, line: int, row: dict[Any, Any], header: Sequence[str]) -> None:
+    """Refuse a row with more or fewer fields than the header, which `csv` marks with None."""
+    if None in row or None in row.values():
+        count = sum(value is not None for name, value in row.items() if name is not None)
+        count += len(row.get(None, ()))
+        raise ValueError(
+            f"{file}, line {line} has {count} fields, and the header has {len(header)}; quote "
+            "fields that contain a comma"
+        )
+
+
+def _values(file: Path, spec: ModelSpec, line: int, row: Mapping[str, str]) -> list[Cell]:
     schema, values = spec.dataset.schema, list[Cell]()
     for number, name in enumerate(spec.dataset.names()):
-        text = row[name] or ""
+        text = row[name]
         try:
             values.append(schema.columns[number].parse(text) if schema else float(text or "nan"))
         except ValueError as error:

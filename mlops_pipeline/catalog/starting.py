@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from textwrap import indent
 
 from mlops_pipeline.catalog import faults
 from mlops_pipeline.clients.errors import ConfigurationError, ConflictError
-from mlops_pipeline.serving.frameworks import get_framework
+from mlops_pipeline.serving.frameworks import Framework, frameworks, get_framework
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ TASKS: Mapping[str, _Kind] = {
     "regression": _REGRESSION,
     "custom": _CUSTOM,
 }
-_SKLEARN = """
+_SKLEARN_BODY = """
 import joblib
 from sklearn.ensemble import {estimator}
 
@@ -83,14 +84,14 @@ return TrainedModel(
     outputs=(Tensor("{method}", {shape}, "FP64"),),
 )
 """
-_XGBOOST = """
+_XGBOOST_BODY = """
 from xgboost import {estimator}
 
 model = {estimator}(n_estimators=int(hyperparameters["trees"]), n_jobs=1, random_state=1)
 model.fit(dataset.x_train, dataset.y_train)
 return save_xgboost(model, folder)
 """
-_LIGHTGBM = """
+_LIGHTGBM_BODY = """
 from lightgbm import {estimator}
 
 model = {estimator}(
@@ -105,7 +106,7 @@ model = {estimator}(
 model.fit(dataset.x_train, dataset.y_train)
 return save_lightgbm(model, folder)
 """
-_ONNX = """
+_ONNX_BODY = """
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.linear_model import {estimator}
 from sklearn.pipeline import make_pipeline
@@ -134,7 +135,7 @@ graph = helper.make_graph(
 network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 return save_onnx(network, folder)
 """
-_TENSORFLOW = """
+_TENSORFLOW_BODY = """
 import keras
 import tensorflow as tf
 
@@ -170,10 +171,11 @@ return TrainedModel(
 
 
 @dataclass(frozen=True)
-class _Training:
-    """How a framework trains."""
+class Training:
+    """How a framework trains: `training` of its row in the table of frameworks."""
 
     body: str
+    """Lines of the function, for `str.format` with the fields that `_body` gives."""
     estimators: tuple[str, str] = ("", "")
     """For classes, for numbers."""
     hyperparameters: str = '{"trees": 100}'
@@ -181,13 +183,11 @@ class _Training:
     """Function of `catalog.saving` that the body calls."""
 
 
-_TRAININGS: Mapping[str, _Training] = {
-    "sklearn": _Training(_SKLEARN, ("RandomForestClassifier", "RandomForestRegressor")),
-    "xgboost": _Training(_XGBOOST, ("XGBClassifier", "XGBRegressor"), saving="save_xgboost"),
-    "lightgbm": _Training(_LIGHTGBM, ("LGBMClassifier", "LGBMRegressor"), saving="save_lightgbm"),
-    "onnx": _Training(_ONNX, ("LogisticRegression", "LinearRegression"), "{}", "save_onnx"),
-    "tensorflow": _Training(_TENSORFLOW, hyperparameters='{"epochs": 200}'),
-}
+SKLEARN = Training(_SKLEARN_BODY, ("RandomForestClassifier", "RandomForestRegressor"))
+XGBOOST = Training(_XGBOOST_BODY, ("XGBClassifier", "XGBRegressor"), saving="save_xgboost")
+LIGHTGBM = Training(_LIGHTGBM_BODY, ("LGBMClassifier", "LGBMRegressor"), saving="save_lightgbm")
+ONNX = Training(_ONNX_BODY, ("LogisticRegression", "LinearRegression"), "{}", "save_onnx")
+TENSORFLOW = Training(_TENSORFLOW_BODY, hyperparameters='{"epochs": 200}')
 _FILE = '''"""{title} with {framework}.
 
 Replace the data, the model and the thresholds by your own. Register it in mlops.toml:
@@ -219,7 +219,9 @@ def load(file: Path | None) -> Dataset:
     dataset=DatasetSpec(load=load, features={features}{classes}),
     train={function},
 {hyperparameters}    server=ServerSpec(
-        "{implementation}", deployment="{deployment}", graph="{deployment}"
+        "{implementation}",
+        deployment="{deployment}",
+        graph="{deployment}",
     ),
 {task})
 '''
@@ -263,14 +265,15 @@ def render(name: str, *, task: str, framework: str, is_trained_elsewhere: bool =
         row = get_framework(framework)
     except LookupError as error:
         raise ConfigurationError(f"{error}") from error
-    kind, training = TASKS[task], _TRAININGS.get(row.name)
+    kind, training = TASKS[task], _training(row)
     if training is None and not is_trained_elsewhere:
+        examples = [one.name for one in frameworks() if one.training]
         raise ConfigurationError(
             f"there is no example of a training with {row.title}; add --trained-elsewhere for a "
-            f"model that is published, or choose one of: {', '.join(_TRAININGS)}"
+            f"model that is published, or choose one of: {', '.join(examples)}"
         )
     body = "" if is_trained_elsewhere or training is None else _body(training, kind)
-    given = training if body and training else _Training("", hyperparameters="")
+    given = training if body and training else Training("", hyperparameters="")
     uses_tensor = "Tensor(" in body
     returns = "TrainedModel" if body else "trained_elsewhere"
     names = ["Dataset", "DatasetSpec", *(["Hyperparameters"] if body else []), "ModelSpec"]
@@ -304,6 +307,13 @@ def render(name: str, *, task: str, framework: str, is_trained_elsewhere: bool =
     )
 
 
+def _training(row: Framework) -> Training | None:
+    """Return the example of a framework, None if its row names none."""
+    module, _, name = row.training.partition(":")
+    found: Training | None = getattr(import_module(module), name) if row.training else None
+    return found
+
+
 def _function(body: str) -> str:
     if not body:
         return ""
@@ -314,7 +324,7 @@ def _function(body: str) -> str:
     )
 
 
-def _body(training: _Training, kind: _Kind) -> str:
+def _body(training: Training, kind: _Kind) -> str:
     softmax = '        helper.make_node("Softmax", ["logits"], ["scores"], axis=1),\n'
     return training.body.format(
         estimator=training.estimators[0 if kind.is_classifier else 1],

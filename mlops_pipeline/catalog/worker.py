@@ -45,6 +45,8 @@ PROFILE = "profile.json"
 MODEL = "model"
 EVALUATION = "evaluation"
 REPORT = "report.json"
+ABSENT = "absent_categories"
+"""Key of a profile: column → its categories that no training row has; missing if there are none."""
 _SHARED = ("schema", "cells", "frames")
 """Modules of the model server that convert rows in training, too."""
 SCORES = "scores.npy"
@@ -155,7 +157,20 @@ def profile(spec: ModelSpec, dataset: Dataset) -> dict[str, Any]:
             "maximum": float(finite.max()) if finite.size else 0.0,
             **spec.task.profile(y, spec.dataset),
         }
+    if absent := _absent_categories(spec, dataset.x_train):
+        report["train"][ABSENT] = absent
     return report
+
+
+def _absent_categories(spec: ModelSpec, rows: "NDArray[Any]") -> dict[str, list[str | int]]:
+    """Return column → the categories of the schema that no training row has."""
+    columns = spec.dataset.schema.columns if spec.dataset.schema else ()
+    found: dict[str, list[str | int]] = {}
+    for number, column in enumerate(columns):
+        if column.type == schema.CATEGORY:
+            seen = set(rows[:, number].tolist())
+            found[column.name] = [value for value in column.categories if value not in seen]
+    return {name: values for name, values in found.items() if values}
 
 
 def write_model(

@@ -401,7 +401,7 @@ def import_model(
     ] = False,
 ) -> None:
     """Fetch a model that was trained elsewhere, and publish it."""
-    from mlops_pipeline.cli.publishing import import_uri
+    from mlops_pipeline.cli.importing import import_uri
 
     context = load_context()
     registered = context.model(model)

@@ -1,8 +1,6 @@
-"""`publish` and `import`: a model that was trained elsewhere becomes an artifact."""
+"""`publish`: a model that was trained elsewhere becomes an artifact."""
 
-import re
-from pathlib import Path, PurePath
-from urllib.parse import urlsplit
+from pathlib import Path
 
 from rich.console import Console
 
@@ -10,17 +8,13 @@ from mlops_pipeline.catalog.holdout_files import read_holdout
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.up import say_waiting
-from mlops_pipeline.clients.addresses import shown
-from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.clients.fetching import scheme_of
-from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.clients.s3 import Objects, users_store
-from mlops_pipeline.clients.temporary import temporary_folder
-from mlops_pipeline.delivery.importing import bring
+from mlops_pipeline.delivery.holdouts import describe_no_file
 from mlops_pipeline.delivery.judging import Judge
-from mlops_pipeline.delivery.publishing import Offer, Published, publish
+from mlops_pipeline.delivery.offered_files import Offer
+from mlops_pipeline.delivery.publishing import Published, publish
 from mlops_pipeline.resources.turn import turn
+from mlops_pipeline.serving.schema import shown_some
 
 
 def publish_folder(
@@ -39,7 +33,7 @@ def publish_folder(
         ConfigurationError: the options or the files do not fit; nothing was stored.
         PipelineError: see `delivery.publishing.publish`.
     """
-    _require_usable(model, holdout, is_unevaluated=is_unevaluated)
+    require_usable(model, holdout, is_unevaluated=is_unevaluated)
     offer = Offer(
         model,
         folder,
@@ -57,70 +51,12 @@ def publish_folder(
         return publish(offer, Judge(context.platform, by=typed("publish")))
 
 
-def import_uri(
-    context: Context,
-    model: RegisteredModel,
-    uri: str,
-    *,
-    holdout: Path | None,
-    is_unevaluated: bool,
-    sha256: str,
-    from_platform: bool,
-    console: Console,
-) -> Published:
-    """Fetch a URI, and publish what it names.
-
-    The options, the hold-out file and the object store are checked before anything is fetched.
+def require_usable(model: RegisteredModel, holdout: Path | None, *, is_unevaluated: bool) -> None:
+    """Refuse options that cannot be used, before anything is fetched or copied.
 
     Raises:
-        ConfigurationError: see `delivery.importing.bring`; nothing was stored.
-        PipelineError: see `delivery.publishing.publish`.
+        ConfigurationError: they contradict each other, or the hold-out file cannot be read.
     """
-    settings = context.settings
-    scheme_of(uri)  # It can be fetched.
-    _require_usable(model, holdout, is_unevaluated=is_unevaluated)
-    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise ConfigurationError(
-            f"expected 64 hexadecimal digits in --sha256, got {sha256!r}. Nothing was fetched"
-        )
-    Judge(context.platform, by=typed("import")).artifacts.find_published(model.name)  # It answers.
-
-    def store() -> Objects:
-        return context.platform.object_store() if from_platform else users_store()
-
-    with temporary_folder("import") as folder:
-        brought = bring(
-            uri,
-            model.spec,
-            folder,
-            web=Downloads(locks=Locks(folder, timeout=60), mirror=settings.mirror),
-            store=store,
-            most_bytes=settings.max_artifact_bytes,
-            sha256=sha256,
-        )
-        fetched = brought.fetched
-        console.print(
-            f"fetched {fetched.size} bytes, SHA-256 {fetched.sha256}", soft_wrap=True, markup=False
-        )
-        if fetched.without_digest:
-            console.print(
-                f"the store has no MD5 of {fetched.without_digest} of the objects: only their "
-                "sizes were compared",
-                soft_wrap=True,
-            )
-        return publish_folder(
-            context,
-            model,
-            brought.folder,
-            holdout=holdout,
-            is_unevaluated=is_unevaluated,
-            origin=f"imported from {_origin(uri)}",
-            console=console,
-        )
-
-
-def _require_usable(model: RegisteredModel, holdout: Path | None, *, is_unevaluated: bool) -> None:
-    """Refuse options that cannot be used, before anything is fetched or copied."""
     if holdout is None:
         return
     if is_unevaluated:
@@ -128,19 +64,11 @@ def _require_usable(model: RegisteredModel, holdout: Path | None, *, is_unevalua
             "--holdout evaluates the model, and --unevaluated does not; give one of them"
         )
     if not holdout.is_file():
-        raise ConfigurationError(f"the hold-out file {holdout} does not exist")
+        raise ConfigurationError(describe_no_file(holdout))
     try:
         read_holdout(model.spec, holdout)
     except ValueError as error:
         raise ConfigurationError(f"{error}. Nothing was stored") from error
-
-
-def _origin(uri: str) -> str:
-    """Return a URI without a password, a signature or a folder of this machine."""
-    parts = urlsplit(uri)
-    if parts.scheme.lower() in ("", "file"):
-        return PurePath(parts.path).name
-    return shown(uri)
 
 
 def describe(published: Published, model: RegisteredModel) -> list[str]:
@@ -149,6 +77,8 @@ def describe(published: Published, model: RegisteredModel) -> list[str]:
     value = published.manifest.metrics.get(metric.name)
     quality = "unevaluated" if value is None else f"{metric.label} {metric.shown(value)}"
     lines = [f"{model.name} {digest}: {quality}", published.ref.uri]
+    if beside := published.passed_over:
+        lines.append(f"passed over, because they are not part of a model: {shown_some(beside)}")
     lines += [unmet.describe() for unmet in published.unmet]
     name = model.name
     if not published.unmet:

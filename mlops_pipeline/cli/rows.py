@@ -16,7 +16,7 @@ _LONGEST_SHOWN = 80
 """Characters of a wrong value that a message repeats."""
 _MOST_NAMES = 10
 """Names of columns that a message lists."""
-_BODIES = "a list of rows, or a Seldon (data), V2 (inputs) or TF Serving (instances) request"
+BODIES = "a list of rows, or a Seldon (data), V2 (inputs) or TF Serving (instances) request"
 
 
 @dataclass(frozen=True)
@@ -55,24 +55,38 @@ def read(file: Path) -> Rows:
     try:
         rows = _rows(content, file)
     except RecursionError as error:
-        raise ConfigurationError(f"{file} is nested too deeply; expected {_BODIES}") from error
+        raise ConfigurationError(f"{file} is nested too deeply; expected {BODIES}") from error
     if not rows.values:
         raise ConfigurationError(f"{file} contains no rows")
     return rows
 
 
 def _rows(content: bytes, file: Path) -> Rows:
-    if content.startswith(_NUMPY):
-        return _nested(_array(file), str(file))
-    if content.startswith(_ARCHIVE):
-        raise ConfigurationError(f"{file} is an archive (.npz); save its array as .npy")
+    if is_numpy(content, file):
+        return _nested(read_array(file), str(file))
     text = tables.decode(content, file, expected="CSV, JSON or .npy")
     if text.lstrip().startswith(("{", "[")):
-        return _body(_parsed(text, file), str(file))
+        return _body(parsed(text, file), str(file))
     return _table(text, file)
 
 
-def _array(file: Path) -> Any:
+def is_numpy(content: bytes, file: Path) -> bool:
+    """Say whether a file is a .npy.
+
+    Raises:
+        ConfigurationError: it is an archive of several.
+    """
+    if content.startswith(_ARCHIVE):
+        raise ConfigurationError(f"{file} is an archive (.npz); save its array as .npy")
+    return content.startswith(_NUMPY)
+
+
+def read_array(file: Path) -> Any:
+    """Return the values of a .npy file as nested lists; booleans as 1 and 0.
+
+    Raises:
+        ConfigurationError: it is an archive, damaged, or has objects.
+    """
     import numpy as np
 
     try:
@@ -84,7 +98,12 @@ def _array(file: Path) -> Any:
         ) from error
 
 
-def _parsed(text: str, file: Path) -> Any:
+def parsed(text: str, file: Path) -> Any:
+    """Return the JSON in the text of a file.
+
+    Raises:
+        ConfigurationError: it is not JSON; says where.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -102,7 +121,7 @@ def _body(content: Any, where: str) -> Rows:
     """Return the rows of a request, or of a plain list."""
     if not isinstance(content, Mapping):
         return _listed(content, where)
-    given = _only_one(content, ("data", "jsonData", "instances", "inputs"), where)
+    given = only_one(content, ("data", "jsonData", "instances", "inputs"), where)
     inner = content.get(given)
     if given == "jsonData":
         return _body(inner, f"{where}, jsonData")
@@ -111,16 +130,16 @@ def _body(content: Any, where: str) -> Rows:
     if given == "inputs":
         return _inputs(inner, f"{where}, inputs")
     if isinstance(inner, Mapping) and (
-        kind := _only_one(inner, ("ndarray", "tensor", "tftensor"), f"{where}, data")
+        kind := only_one(inner, ("ndarray", "tensor", "tftensor"), f"{where}, data")
     ) in ("ndarray", "tensor"):
-        values = inner["ndarray"] if kind == "ndarray" else _shaped(inner[kind], where, "values")
+        values = inner["ndarray"] if kind == "ndarray" else shaped(inner[kind], where, "values")
         found = _nested(values, f"{where}, data")
         return replace(found, names=_names(inner.get("names"), where))
     keys = ", ".join(map(str, content)) or "nothing"
-    raise ConfigurationError(f"{where} has {keys}; expected {_BODIES}")
+    raise ConfigurationError(f"{where} has {keys}; expected {BODIES}")
 
 
-def _only_one(content: Mapping[str, Any], keys: Sequence[str], where: str) -> str:
+def only_one(content: Mapping[str, Any], keys: Sequence[str], where: str) -> str:
     """Return the one of these keys that has a value, empty if none has. A server refuses several.
 
     Raises:
@@ -142,7 +161,7 @@ def _inputs(inputs: Any, where: str) -> Rows:
 
 def _names(given: Any, where: str) -> tuple[str, ...]:
     if not isinstance(given, list | None):
-        raise ConfigurationError(f"{where}, data: names is {_shown(given)}; expected a list")
+        raise ConfigurationError(f"{where}, data: names is {shown(given)}; expected a list")
     return tuple(str(name) for name in given or ())
 
 
@@ -152,7 +171,7 @@ def _is_v2(inputs: Sequence[object]) -> bool:
 
 def _columns(inputs: Sequence[Mapping[str, Any]], where: str) -> Rows:
     """Return the rows of V2's one tensor, or of a tensor for each column."""
-    tensors = [_shaped(t, f"{where}, {t.get('name', n)}", "data") for n, t in enumerate(inputs)]
+    tensors = [shaped(t, f"{where}, {t.get('name', n)}", "data") for n, t in enumerate(inputs)]
     if len(tensors) == 1:
         return _nested(tensors[0], where)
     columns = [[value for row in _nested(t, where).values for value in row] for t in tensors]
@@ -163,8 +182,12 @@ def _columns(inputs: Sequence[Mapping[str, Any]], where: str) -> Rows:
     return Rows(found.values, found.places, names if all(names) else ())
 
 
-def _shaped(tensor: Any, where: str, field: str) -> Any:
-    """Return flat values as rows of the tensor's shape; nested ones as they are."""
+def shaped(tensor: Any, where: str, field: str) -> Any:
+    """Return flat values as rows of the tensor's shape; nested ones as they are.
+
+    Raises:
+        ConfigurationError: it lacks one of both, or they do not match.
+    """
     values, shape = (
         (tensor.get(field), tensor.get("shape")) if isinstance(tensor, Mapping) else 2 * (None,)
     )
@@ -174,7 +197,7 @@ def _shaped(tensor: Any, where: str, field: str) -> Any:
         return values
     if not all(isinstance(n, int) and n > 0 for n in shape) or len(values) != math.prod(shape):
         raise ConfigurationError(
-            f"{where}: {len(values)} values do not match the shape {_shown(shape)}"
+            f"{where}: {len(values)} values do not match the shape {shown(shape)}"
         )
     width = len(values) // shape[0]
     return [values[start : start + width] for start in range(0, len(values), width)]
@@ -192,7 +215,7 @@ def _listed(values: Any, where: str) -> Rows:
     for number, row in enumerate(values, 1):
         if not (isinstance(row, Mapping) and names and set(row) == set(names)):
             raise ConfigurationError(
-                f"{where}, row {number} is {_shown(row)}; expected an object with "
+                f"{where}, row {number} is {shown(row)}; expected an object with "
                 f"{some(names) or 'names'}, like all rows of the list"
             )
     rows = [[row[name] for name in names] for row in values]
@@ -210,7 +233,7 @@ def _listed(values: Any, where: str) -> Rows:
 def _nested(values: Any, where: str) -> Rows:
     """Return rows of nested lists; a flat list is one row, what is deeper is laid flat."""
     if not isinstance(values, list):
-        raise ConfigurationError(f"{where} is {type(values).__name__}; expected {_BODIES}")
+        raise ConfigurationError(f"{where} is {type(values).__name__}; expected {BODIES}")
     rows = values if not values or isinstance(values[0], list) else [values]
     places = tuple(f"{where}, row {number}" for number in range(1, len(rows) + 1))
     return Rows(
@@ -220,7 +243,7 @@ def _nested(values: Any, where: str) -> Rows:
 
 def _flat(row: Any, place: str) -> Iterator[float]:
     if not isinstance(row, list):
-        raise ConfigurationError(f"{place} is {_shown(row)}; expected a list of numbers")
+        raise ConfigurationError(f"{place} is {shown(row)}; expected a list of numbers")
     for number, value in enumerate(row, 1):
         if isinstance(value, list):
             yield from _flat(value, place)
@@ -260,11 +283,12 @@ def _number(value: Any, place: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ConfigurationError(f"{place}: {_shown(value)} is not a finite number; correct it")
+        raise ConfigurationError(f"{place}: {shown(value)} is not a finite number; correct it")
     return number
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value for a message, shortened."""
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from mlops_pipeline.clients.addresses import shown
+from mlops_pipeline.clients.by_products import is_by_product
 from mlops_pipeline.clients.errors import (
     DAMAGES,
     ConfigurationError,
@@ -23,13 +24,13 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.files import sha256_of
 from mlops_pipeline.clients.s3 import Objects
-from mlops_pipeline.clients.unpacking import is_archive, unpack
+from mlops_pipeline.clients.unpacking import MOST_FILES, is_archive, unpack
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock
 
 _GOOGLE = "https://storage.googleapis.com"
 _SCHEMES = ("file", "http", "https", "gs", "s3")
-_MOST_PAGES = 20
-_MOST_OBJECTS = 10_000
+_MOST_PAGES = 200
+"""Google's pages have 1,000 objects, and may have fewer."""
 _TIMEOUT = 7200.0
 """Timeout in seconds for all files of one import."""
 
@@ -132,7 +133,7 @@ class Fetcher:
         deadline = self.clock.now() + _TIMEOUT
         bucket, prefix = _split(uri)
         listed = self._listed(bucket, prefix, f"{prefix}/")
-        if len(listed) <= _MOST_OBJECTS:  # The first name that starts with it is the prefix itself.
+        if len(listed) <= MOST_FILES:  # The first name that starts with it is the prefix itself.
             listed |= self._listed(bucket, prefix, prefix, maxResults="1")
         sizes = _below({name: found.size for name, found in listed.items()}, prefix)
         self._require_some(uri, sizes, folder)
@@ -170,17 +171,17 @@ class Fetcher:
             query["pageToken"] = str(token)
         raise ConfigurationError(
             f"could not import gs://{bucket}/{prefix}: its list has more than {_MOST_PAGES} pages "
-            f"({len(found)} objects so far), and the maximum is {_MOST_OBJECTS} objects; give the "
+            f"({len(found)} objects so far), and the maximum is {MOST_FILES} objects; give the "
             "folder that contains only the model. Nothing was downloaded"
         )
 
     def _require_some(self, uri: str, sizes: Mapping[str, int], folder: Path) -> None:
         if not sizes:
             raise NotFoundError(f"could not import {shown(uri)}: there are no objects below it")
-        if len(sizes) > _MOST_OBJECTS:
+        if len(sizes) > MOST_FILES:
             raise ConfigurationError(
                 f"could not import {shown(uri)}: it has {len(sizes)} objects, and the maximum is "
-                f"{_MOST_OBJECTS}; give the folder that contains only the model"
+                f"{MOST_FILES}; give the folder that contains only the model"
             )
         if reason := self.require_room(sum(sizes.values()), folder):
             raise ConfigurationError(
@@ -193,9 +194,9 @@ class Fetcher:
         for place, _, names in os.walk(path):
             count += len(names)
             size += sum(os.lstat(os.path.join(place, name)).st_size for name in names)
-            if count > _MOST_OBJECTS:
+            if count > MOST_FILES:
                 raise ConfigurationError(
-                    f"could not import {path}: it has more than {_MOST_OBJECTS} files; give the "
+                    f"could not import {path}: it has more than {MOST_FILES} files; give the "
                     "folder that contains only the model"
                 )
             if reason := self.require_room(size, folder):
@@ -301,7 +302,9 @@ def _compare(url: str, file: Path, listed: _Listed) -> None:
 
 def _only_folder(folder: Path) -> Path:
     """Return the folder in which an archive's files are, if all are in one."""
-    content = list(folder.iterdir())
+    content = [
+        path for path in folder.iterdir() if not is_by_product(path.name, folder=path.is_dir())
+    ]
     return content[0] if len(content) == 1 and content[0].is_dir() else folder
 
 

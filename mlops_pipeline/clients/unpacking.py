@@ -19,7 +19,8 @@ _LIMIT = 1 << 30
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Endings of the names of archives that `unpack` reads."""
-_MOST_MEMBERS = 10_000
+MOST_FILES = 100_000
+"""Maximum number of files of a model: the packages of a custom class may be some ten thousand."""
 _MOST_EXTENSION = 16 << 10
 """Maximum size in bytes of a pax header or a GNU long name; `tarfile` reads it whole."""
 _MOST_EFFORT = 1 << 32
@@ -139,7 +140,9 @@ def _refuse_size(archive: Path, folder: Path, count: int, total: int, most_bytes
     place = folder if folder.exists() else folder.parent
     free = shutil.disk_usage(place).free
     for problem in (
-        f"it has more than {_MOST_MEMBERS} members" if count > _MOST_MEMBERS else "",
+        f"it has more than {MOST_FILES} members, which is the maximum"
+        if count > MOST_FILES
+        else "",
         f"it contains {total} bytes or more, and the maximum is {most_bytes}"
         if total > most_bytes
         else "",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mlops_pipeline.catalog import evaluating, tasks
+from mlops_pipeline.catalog import evaluating, tasks, worker
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec
 from mlops_pipeline.catalog.tasks import Metric
 from mlops_pipeline.clients.errors import ConflictError, IntegrityError, NotFoundError
@@ -18,6 +18,7 @@ from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.trials import compare_with
 from mlops_pipeline.delivery.verdicts import COMPARED_WITH, PLACE, UNEVALUATED, standing
 from mlops_pipeline.delivery.verification import check_skew
+from mlops_pipeline.serving.schema import shown_some
 
 NOT_WORSE = "not_worse_than_deployed"
 MATCHES = "matches_its_manifest"
@@ -33,6 +34,7 @@ def dataset_criteria(model: ModelSpec) -> tuple[Criterion, ...]:
             "has_expected_schema",
             f"Both splits have {spec.features} features in their range, one known target per row.",
             lambda profile: schema_problems(spec, profile),
+            find_warnings=_absent_categories,
         ),
         _of_profile(
             spec,
@@ -60,6 +62,8 @@ def _of_profile(
     name: str,
     description: str,
     find_problems: Callable[[Mapping[str, Any]], Sequence[str]],
+    *,
+    find_warnings: Callable[[Mapping[str, Any]], str] = lambda profile: "",
 ) -> Criterion:
     facts = {
         "features": str(spec.features),
@@ -73,9 +77,29 @@ def _of_profile(
         profile = judge.datasets.profile(ref)
         problems = find_problems(profile)
         rows = sum(part["shape"][0] for part in profile.values())
-        return Verdict(not problems, "; ".join(problems) or f"holds for all {rows} rows")
+        warning = find_warnings(profile)
+        return Verdict(
+            not problems,
+            "; ".join(problems) or f"holds for all {rows} rows",
+            {"warning": warning} if warning else {},
+        )
 
     return Criterion(name, description, lambda _judge, _ref: facts, decide)
+
+
+def _absent_categories(profile: Mapping[str, Any]) -> str:
+    """Return which categories of the schema the model cannot know; empty: none."""
+    absent = profile["train"].get(worker.ABSENT, {})
+    if not absent:
+        return ""
+    named = "; ".join(
+        f"{name}: {shown_some([repr(value) for value in values])}"
+        for name, values in absent.items()
+    )
+    return (
+        f"no training row has these categories of the schema, so the model has not learned them: "
+        f"{named}. Remove them from the schema, or add rows"
+    )
 
 
 def schema_problems(spec: DatasetSpec, profile: Mapping[str, Any]) -> list[str]:

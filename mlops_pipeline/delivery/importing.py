@@ -63,12 +63,18 @@ def _as_folder(file: Path, spec: ModelSpec, folder: Path) -> Path:
     """Copy a single file into a folder, under the name that the framework's server looks for."""
     framework = get_framework(spec.framework)
     fitting = [name for name in framework.files if name.endswith(file.suffix.lower() or "?")]
-    if file.name not in framework.files and not fitting:
-        hint = framework.find_hint(file.parent)
+    name = file.name if file.name in framework.files or not fitting else fitting[0]
+    folder.mkdir()
+    try:
+        shutil.copyfile(file, folder / name)
+    except OSError as error:
+        raise ConfigurationError(
+            f"could not copy {file} to {folder}: {error.strerror or error}. Nothing was stored"
+        ) from error
+    if framework.find(folder) is None:
+        hint = framework.find_hint(folder)
         raise ConfigurationError(
             f"could not import {file.name}: the model {spec.name} is a {framework.title} model, "
             f"which is {framework.found_by}{f'; {hint}' if hint else ''}. Nothing was stored"
         )
-    folder.mkdir()
-    shutil.copyfile(file, folder / (file.name if file.name in framework.files else fitting[0]))
     return folder

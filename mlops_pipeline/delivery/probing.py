@@ -1,12 +1,16 @@
-"""The rows that a published model is asked, and the files of them."""
+"""The rows that a published model is asked, and what it answers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.serving.artifact import EXAMPLE
+from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.training import tensors
+from mlops_pipeline.serving.artifact import EXAMPLE, MANIFEST, Manifest
 from mlops_pipeline.serving.errors import RequestError
 
 if TYPE_CHECKING:
@@ -57,13 +61,6 @@ def _example(spec: ModelSpec, model: Path) -> Any:
         return [row[0] if is_text else list(row)] if row else None
 
 
-def write_rows(path: Path, rows: "NDArray[Any]") -> None:
-    """Write rows for the serving environment."""
-    from mlops_pipeline.serving import cells
-
-    cells.save(path, rows)
-
-
 def write_probe(path: Path, rows: "NDArray[Any]", scores: "NDArray[Any]") -> None:
     """Write a row and its scores for the evaluation of a model without a hold-out set."""
     import numpy as np
@@ -72,3 +69,34 @@ def write_probe(path: Path, rows: "NDArray[Any]", scores: "NDArray[Any]") -> Non
 
     arrays = {**cells.pack("x", rows), "scores": scores}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def ask(
+    judge: Judge, spec: ModelSpec, manifest: Manifest, rows: "NDArray[Any]", folder: Path
+) -> "tuple[Manifest, NDArray[Any]]":
+    """Return the manifest with the signature, and what the model answers, shape [n, outputs].
+
+    `folder` has the model's files, and gets the rows and the answer.
+
+    Raises:
+        CommandError: the serving environment does not load the model, or it refuses the rows.
+    """
+    import numpy as np
+
+    from mlops_pipeline.serving import cells
+
+    description, file = folder / worker.MODEL / MANIFEST, folder / "rows.npy"
+    signature = folder / "signature.json"
+    cells.save(file, rows)
+    description.write_text(manifest.to_json())
+    scores = judge.platform.serving_environment.predict(
+        folder / worker.MODEL,
+        file,
+        implementation=spec.server.implementation,
+        parameters=spec.server.parameters,
+        signature=signature,
+    )
+    description.unlink()
+    seen = json.loads(signature.read_bytes())
+    described = replace(manifest, inputs=tensors(seen["inputs"]), outputs=tensors(seen["outputs"]))
+    return described, np.asarray(scores, dtype=np.float64)

@@ -11,9 +11,11 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
+from mlops_pipeline.serving import VERSION
 from mlops_pipeline.serving.schema import Schema, parse_schema
 
 MANIFEST = "manifest.json"
@@ -27,6 +29,10 @@ MLMODEL = "MLmodel"
 EXAMPLE = "example.json"
 """An optional file beside the model, with rows that the model can answer."""
 FORMAT = 1
+"""What a reader must understand. A field that a reader may pass over does not change it; a field
+without which it would serve the model wrongly does, and so does any change within a field."""
+NOTE = "note_"
+"""How the name of a field begins that the digest does not cover, in this and in later versions."""
 MOST_BYTES = 20_000_000_000
 """Default of the maximum size of an artifact."""
 ROWS_AT_ONCE = 1_024
@@ -39,7 +45,10 @@ _CIRCUMSTANCES = frozenset(
     }
 )
 """Fields about when and by whom, not what: the same training in another run has the same digest.
-Others follow from the content (`content_digest`) or from the framework (`reproducible`)."""
+Others follow from the content (`content_digest`) or from the framework (`reproducible`). New ones
+have names with `NOTE`, so that earlier versions compute the same digest."""
+_OPTIONAL = ("schema", "origin", "content_digest", "reproducible", "note_writer")
+"""Fields that are not written while they are empty."""
 
 
 class ArtifactError(Exception):
@@ -96,12 +105,17 @@ class Manifest:
     reproducible: str = ""
     """Whether the framework trains the same inputs to the same `bytes`, to the same `content`, or
     to `neither`; empty: unknown."""
+    note_writer: str = VERSION
+    """Version of this package that wrote it; empty: unknown."""
     format: int = FORMAT
+    later: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a later version, which this one passes over and writes again. The digest covers
+    them, except those with `NOTE`."""
 
     @property
     def digest(self) -> str:
         """The artifact's digest: 64 hexadecimal characters."""
-        return digest_of(asdict(self))
+        return digest_of(self._fields())
 
     @property
     def version(self) -> int:
@@ -110,10 +124,15 @@ class Manifest:
 
     def to_json(self) -> str:
         """Serialize with sorted keys and the digest, for readers."""
-        fields = asdict(self) | {"digest": self.digest}
-        if self.schema is None:
-            del fields["schema"]
+        fields = self._fields() | {"digest": self.digest}
+        for name in _OPTIONAL:
+            if not fields[name]:
+                del fields[name]
         return json.dumps(fields, indent=2, sort_keys=True) + "\n"
+
+    def _fields(self) -> dict[str, Any]:
+        fields = asdict(self)
+        return {**fields.pop("later"), **fields}
 
 
 class EarlierManifest(Manifest):
@@ -149,7 +168,11 @@ def digest_of(manifest: Mapping[str, Any]) -> str:
 
     It is the SHA-256 of the canonical JSON (sorted keys, no spaces) of the artifact's description.
     """
-    content = {key: value for key, value in manifest.items() if key not in _CIRCUMSTANCES}
+    content = {
+        key: value
+        for key, value in manifest.items()
+        if key not in _CIRCUMSTANCES and not key.startswith(NOTE)
+    }
     if not content.get("task"):  # Versions without tasks had no such field.
         content.pop("task", None)
     if not content.get("schema"):
@@ -159,32 +182,55 @@ def digest_of(manifest: Mapping[str, Any]) -> str:
 
 
 def parse_manifest(text: str | bytes) -> Manifest:
-    """Parse a manifest.
+    """Parse a manifest. Fields that this version does not know are passed over.
 
     Raises:
-        ArtifactError: it is not JSON, has another format, or its digest does not match its content.
+        ArtifactError: it is not JSON, has a later format, or its digest does not match its content.
     """
     try:
         fields = json.loads(text)
+        _check_format(fields)
         digest = fields.pop("digest")
         tensors = {
             key: tuple(Tensor(t["name"], tuple(t["shape"]), t["datatype"]) for t in fields[key])
             for key in ("inputs", "outputs")
         }
+        fields.setdefault("note_writer", "")
         fields["output_names"] = tuple(fields.get("output_names", ()))
         fields["schema"] = parse_schema(fields.get("schema"))
-        manifest = Manifest(**{**fields, **tensors})
-        earlier = EarlierManifest(**{**fields, **tensors})
+        later = {key: fields.pop(key) for key in fields.keys() - _KNOWN}
+        manifest = Manifest(**{**fields, **tensors}, later=later)
+        earlier = EarlierManifest(**{**fields, **tensors}, later=later)
         actual, by_files = manifest.digest, earlier.digest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"could not read {MANIFEST}: {error!r}") from error
-    if manifest.format != FORMAT:
-        raise ArtifactError(f"expected format {FORMAT} of {MANIFEST}, got {manifest.format}")
     if by_files == digest:
         return earlier
     if actual != digest:
         raise ArtifactError(f"{MANIFEST} has the digest {digest}, but its content has {actual}")
     return manifest
+
+
+_KNOWN = frozenset(one.name for one in dataclass_fields(Manifest)) - {"later"}
+
+
+def _check_format(manifest: Mapping[str, Any]) -> None:
+    """Refuse a manifest that this version does not understand, before anything else of it is read.
+
+    Raises:
+        ArtifactError: says which version does.
+    """
+    found = manifest.get("format", FORMAT)
+    if type(found) is int and found <= FORMAT:
+        return
+    writer = manifest.get("note_writer")
+    wanted = f"mlops-pipeline {writer}" if type(writer) is str and writer else "the later version"
+    raise ArtifactError(
+        f"{MANIFEST} has the format {str(found)[:80]}, and mlops-pipeline {VERSION} reads the "
+        f"format {FORMAT}: the artifact was written by a later version. Serve it with an image of "
+        f"{wanted} (its `mlops-pipeline up` builds and deploys that image), or publish the model "
+        f"with mlops-pipeline {VERSION}"
+    )
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -199,8 +245,10 @@ def hash_files(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def verify(folder: Path) -> Manifest:
+def verify(folder: Path, *, passed_over: Sequence[str] = ()) -> Manifest:
     """Compare every file in `folder` with the manifest there, and return the manifest.
+
+    `passed_over` are files, or folders that end with `/`, which are not extra files.
 
     Raises:
         ArtifactError: the manifest, or a file, is missing, changed or unexpected; names each.
@@ -209,7 +257,8 @@ def verify(folder: Path) -> Manifest:
         manifest = parse_manifest((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise ArtifactError(f"{MANIFEST} is missing from the artifact in {folder}") from error
-    there, wanted = hash_files(folder), manifest.files
+    hashes, wanted = hash_files(folder), manifest.files
+    there = {path: sha for path, sha in hashes.items() if not _is_below(path, passed_over)}
     problems = [f"missing: {path}" for path in sorted(wanted.keys() - there.keys())]
     problems += [f"extra: {path}" for path in sorted(there.keys() - wanted.keys())]
     problems += [
@@ -223,6 +272,10 @@ def verify(folder: Path) -> Manifest:
             f"manifest: {'; '.join(problems)}"
         )
     return manifest
+
+
+def _is_below(path: str, places: Sequence[str]) -> bool:
+    return any(path == one or (one.endswith("/") and path.startswith(one)) for one in places)
 
 
 def describe_excess(size: int, folder: Path, *, most: int = MOST_BYTES) -> str:

@@ -93,6 +93,15 @@ def conform_cells(schema: Schema, values: Array) -> Array:
     return cells
 
 
+def numbers_of(schema: Schema, values: Array) -> Array:
+    """Return rows of numbers and booleans as an array of numbers; a missing value is NaN.
+
+    Raises:
+        RequestError: as `conform_cells`.
+    """
+    return conform_cells(schema, values).astype(np.float64)  # numpy makes None NaN.
+
+
 def _describe_shape(schema: Schema, shape: tuple[int, ...]) -> str:
     if schema.form == TEXT:
         return f"expected strings of shape [n] or [n, 1], got {list(shape)}"

@@ -5,13 +5,15 @@ A column of a frame has one type, in training and in serving: float64, int64, bo
 NumPy has no missing integer or boolean: a column of these that is nullable is float64.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas
 
 from mlops_pipeline.serving.cells import as_objects, is_clean
+from mlops_pipeline.serving.columns import check_names
+from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.schema import BOOL, CATEGORY, INT, STRING, CellError, Column, Schema
 from mlops_pipeline.serving.scores import Array
 
@@ -52,27 +54,18 @@ def cells_of(schema: Schema, frame: Any, *, where: str) -> Array:
     """
     if not isinstance(frame, pandas.DataFrame):
         raise TypeError(f"{where} is {type(frame).__name__}; expected a pandas DataFrame")
-    _check_names(schema.names, list(frame.columns), where)
+    # A column 0 is not the column "0".
+    names = [
+        one if isinstance(one, str) else f"{type(one).__name__} {one}" for one in frame.columns
+    ]
+    try:
+        check_names(schema.names, names, f"the columns of {where} are not those of the schema")
+    except RequestError as error:
+        raise ValueError(error.sentence) from error
     cells = np.empty((len(frame), len(schema.columns)), dtype=object)
     for number, column in enumerate(schema.columns):
         cells[:, number] = _read(column, frame[column.name], where)
     return cells
-
-
-def _check_names(known: Sequence[str], names: Sequence[object], where: str) -> None:
-    missing = [name for name in known if name not in names]
-    unexpected = [name for name in names if name not in known]
-    problems = [
-        f"{what} {', '.join(map(repr, found))}"
-        for what, found in (("missing", missing), ("unexpected", unexpected))
-        if found
-    ]
-    if len(set(map(str, names))) < len(names):
-        problems.append("two columns have the same name")
-    if problems:
-        raise ValueError(
-            f"the columns of {where} are not those of the schema: {'; '.join(problems)}"
-        )
 
 
 def _read(column: Column, series: Any, where: str) -> Array:

@@ -4,6 +4,7 @@ Only this table names them. A package adds a row by an entry point of the group
 `mlops_pipeline.frameworks` that names a `Framework`. Standard library only.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,9 @@ class Framework:
     content: str = ""
     """`module:function`: folder → name of a weight → SHA-256, without the bytes around it in the
     files. Called only after a training; empty: the files themselves."""
+    training: str = ""
+    """`module:ATTRIBUTE` of a `catalog.starting.Training`, which `mlops-pipeline new` writes;
+    empty: there is no example."""
     reproducible: str = "unknown"
     """Whether the same inputs train to the same `bytes`, only to the same `content`, or to
     `neither`, on one machine with all seeds set; `unknown` where nobody measured it."""
@@ -119,6 +123,22 @@ def _find_unexported(folder: Path) -> str | None:
     return None
 
 
+def _find_unnamed_class(folder: Path) -> str | None:
+    """Say which class of a Python file may be meant, and how the folder names it."""
+    for file in sorted(folder.glob("*.py")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if names := _CLASS.findall(text):
+            return (
+                f"{file.name} defines {', '.join(names)}: give the file the name of the class, "
+                f'{names[0]}.py, or write {{"class": "{file.stem}:{names[0]}"}} to component.json '
+                "beside it"
+            )
+    return None
+
+
+_CLASS = re.compile(r"^class\s+(\w+)", re.MULTILINE)
+
+
 SKLEARN = Framework(
     name="sklearn",
     implementation="SKLEARN_SERVER",
@@ -127,6 +147,7 @@ SKLEARN = Framework(
     is_upstream=True,
     loader="mlops_pipeline.serving.sklearn_loader:load_sklearn",
     content="mlops_pipeline.catalog.contents:of_sklearn",
+    training="mlops_pipeline.catalog.starting:SKLEARN",
     find=_found(SKLEARN_FILES),
     found_by=" or ".join(SKLEARN_FILES),
     files=SKLEARN_FILES,
@@ -142,6 +163,7 @@ TENSORFLOW = Framework(
     is_upstream=True,
     loader="mlops_pipeline.serving.tensorflow_loader:load_tensorflow",
     content="mlops_pipeline.catalog.contents:of_saved_models",
+    training="mlops_pipeline.catalog.starting:TENSORFLOW",
     find=lambda folder: max(saved_models(folder), default=None),
     found_by=f"a numbered folder with {SAVED_MODEL}",
     find_hint=_find_unexported,
@@ -162,6 +184,7 @@ XGBOOST = Framework(
     icon="xgboost",
     is_upstream=True,
     loader="mlops_pipeline.serving.xgboost_loader:load_xgboost",
+    training="mlops_pipeline.catalog.starting:XGBOOST",
     find=_found(XGBOOST_FILES),
     found_by=" or ".join(XGBOOST_FILES),
     files=XGBOOST_FILES,
@@ -177,6 +200,7 @@ LIGHTGBM = Framework(
     title="LightGBM",
     icon="lightgbm",
     loader="mlops_pipeline.serving.lightgbm_loader:load_lightgbm",
+    training="mlops_pipeline.catalog.starting:LIGHTGBM",
     find=_found(LIGHTGBM_FILES),
     found_by=" or ".join(LIGHTGBM_FILES),
     files=LIGHTGBM_FILES,
@@ -192,6 +216,7 @@ ONNX = Framework(
     title="ONNX Runtime",
     icon="onnx",
     loader="mlops_pipeline.serving.onnx_loader:load_onnx",
+    training="mlops_pipeline.catalog.starting:ONNX",
     find=_found(ONNX_FILES),
     found_by=" or ".join(ONNX_FILES),
     files=ONNX_FILES,
@@ -209,6 +234,7 @@ PYTHON = Framework(
     loader="mlops_pipeline.serving.python_loader:load_python",
     find=find_component,
     found_by=COMPONENT_FOUND_BY,
+    find_hint=_find_unnamed_class,
     libraries=("numpy",),
 )
 _FLAVOURS = (SKLEARN, TENSORFLOW, XGBOOST, LIGHTGBM, ONNX)

@@ -9,7 +9,7 @@ import numpy as np
 from mlops_pipeline.serving import batch_limits, texts
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
-from mlops_pipeline.serving.cells import check_array, conform_cells, tensors_of
+from mlops_pipeline.serving.cells import check_array, conform_cells, numbers_of, tensors_of
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.schema import EXACT, TEXT, Schema
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
@@ -86,6 +86,11 @@ class Signature:
             schema=text,
             inputs=(),
         )
+
+    @property
+    def takes_booleans(self) -> bool:
+        """Whether some columns of its array of numbers are true or false in JSON, too."""
+        return self.dtype.kind != "O" and self.schema is not None and self.schema.has_booleans
 
     def expected_shape(self) -> str:
         """Return the expected shape of a request, for messages: `[n, 4]`."""
@@ -356,15 +361,23 @@ def conform(signature: Signature, values: Array) -> Array:
         raise RequestError("EMPTY_BATCH", "the batch is empty; send at least one row")
     if signature.dtype.kind == "O":
         return texts.conform(values)
+    numbers = _checked(signature, values)
+    if numbers.dtype == signature.dtype:
+        return np.ascontiguousarray(numbers)
+    return _cast(numbers, signature.dtype)
+
+
+def _checked(signature: Signature, values: Array) -> Array:
+    """Return values as numbers that the signature allows."""
+    if values.dtype.kind == "O" and signature.schema is not None:
+        values = numbers_of(signature.schema, values)
     if values.dtype.kind not in "fiub":
         raise RequestError("WRONG_TYPE", f"the model expects {signature.dtype.name}, got text")
     if signature.schema is not None:
         check_array(signature.schema, values)
     elif values.dtype.kind == "f" and not np.isfinite(values).all():
         _check_missing(signature, values)
-    if values.dtype == signature.dtype:
-        return np.ascontiguousarray(values)
-    return _cast(values, signature.dtype)
+    return values
 
 
 def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
@@ -429,8 +442,8 @@ def check_numbers(values: Array, dtype: np.dtype[Any], *, said: str) -> None:
     Raises:
         RequestError: a number is too large, or not whole if `dtype` has whole numbers.
     """
-    if not values.size or dtype in (values.dtype, np.float64):
-        return
+    if not values.size or values.dtype.kind == "O" or dtype in (values.dtype, np.float64):
+        return  # Of objects, `conform` checks each column.
     if dtype.kind == "f":
         # Unlike max, fmax ignores NaN.
         highest, lowest = (ufunc.reduce(values, axis=None) for ufunc in (np.fmax, np.fmin))

@@ -6,8 +6,11 @@ Its `servers` URL is relative, so that it is right behind a gateway that strips 
 from collections.abc import Mapping
 from typing import Any
 
+from mlops_pipeline.serving import tensor_proto, texts
+from mlops_pipeline.serving.frameworks import MLFLOW
 from mlops_pipeline.serving.models import Model, Signature
 from mlops_pipeline.serving.openapi_columns import batch_of, columns_by_name, row_by_name
+from mlops_pipeline.serving.protocols import mlflow
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.protocols.v2_raw import TEXT
 from mlops_pipeline.serving.scores import DTYPES
@@ -16,15 +19,6 @@ Schema = dict[str, Any]
 
 OBJECT: Schema = {"type": "object"}
 STRING: Schema = {"type": "string"}
-TENSOR_PROTO: Schema = {
-    "type": "object",
-    "description": "TensorFlow's TensorProto in protobuf's JSON",
-    "properties": {
-        "dtype": {"type": "string", "enum": ["DT_FLOAT", "DT_DOUBLE"]},
-        "tensorShape": OBJECT,
-        "tensorContent": STRING,
-    },
-}
 SHAPE: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 
 
@@ -47,6 +41,7 @@ def document(unit: Unit, *, base: str = "../../../") -> Schema:
             **_seldon(model),
             **_v2(model),
             **_tensorflow(model),
+            **_mlflow(model),
             **_health(model),
             **_pages(),
         },
@@ -55,8 +50,16 @@ def document(unit: Unit, *, base: str = "../../../") -> Schema:
 
 
 def _seldon(model: Model) -> Schema:
-    predictions = _post("seldon", "Predict", request="SeldonMessage", response="SeldonAnswer")
-    feedback = _post("seldon", "Give feedback", request="Feedback", response="SeldonAnswer")
+    predictions = _predict(
+        model, "seldon", request="SeldonMessage", response="SeldonAnswer", error="SeldonFailure"
+    )
+    feedback = _post(
+        "seldon",
+        "Give feedback",
+        request="Feedback",
+        response="SeldonAnswer",
+        error="SeldonFailure",
+    )
     metadata = _get("seldon", "The graph", response="Graph")
     unit = _get("seldon", "The model", response="Model")
     paths = {
@@ -78,7 +81,7 @@ def _seldon(model: Model) -> Schema:
 
 
 def _v2(model: Model) -> Schema:
-    infer = _post("v2", "Predict", request="InferRequest", response="InferResponse", error="Error")
+    infer = _predict(model, "v2", request="InferRequest", response="InferResponse")
     plain, versioned = (
         f"/v2/models/{model.name}",
         f"/v2/models/{model.name}/versions/{model.version_name}",
@@ -89,9 +92,7 @@ def _v2(model: Model) -> Schema:
         paths[f"{path}/ready"] = _get("v2", "Is the model ready?", error="Error")
         paths[path] = _get("v2", "Name, versions and tensors of the model", error="Error")
     server = _get("v2", "Name and version of the server", error="Error")
-    index = _post(
-        "v2", "The only model, and its state", request="Index", response="Models", error="Error"
-    )
+    index = _post("v2", "The only model, and its state", request="Index", response="Models")
     index["post"]["requestBody"]["required"] = False
     return {
         **paths,
@@ -102,9 +103,7 @@ def _v2(model: Model) -> Schema:
 
 
 def _tensorflow(model: Model) -> Schema:
-    predict = _post(
-        "tensorflow", "Predict", request="PredictRequest", response="PredictResponse", error="Error"
-    )
+    predict = _predict(model, "tensorflow", request="PredictRequest", response="PredictResponse")
     paths = {"/v1/models:predict": predict}
     plain = f"/v1/models/{model.name}"
     for path in (plain, f"{plain}/versions/{model.version}"):
@@ -112,6 +111,12 @@ def _tensorflow(model: Model) -> Schema:
         paths[path] = _get("tensorflow", "State of the version", error="Error")
         paths[f"{path}/metadata"] = _get("tensorflow", "Signatures of the model", error="Error")
     return paths
+
+
+def _mlflow(model: Model) -> Schema:
+    if model.manifest.framework != MLFLOW.name:
+        return {}
+    return {mlflow.PATH: _predict(model, "mlflow", request="Invocation", response="Invoked")}
 
 
 def _health(model: Model) -> Schema:
@@ -145,16 +150,28 @@ def _get(
     error: str = "SeldonFailure",
 ) -> Schema:
     schema = _reference(response) if response else STRING if kind.startswith("text/") else OBJECT
-    answers = {"200": _content("Answered", kind, schema), **_failures(error, "405", "503")}
+    failures = _failures(error, "405", "500", "503")
+    answers = {"200": _content("Answered", kind, schema), **failures}
     return {"get": {"tags": [tag], "summary": summary, "responses": answers}}
 
 
-def _post(
-    tag: str, summary: str, *, request: str, response: str, error: str = "SeldonFailure"
+def _predict(
+    model: Model, tag: str, *, request: str, response: str, error: str = "Error"
 ) -> Schema:
+    """Return a POST that asks the model, which may be busy, or not answer in time."""
+    operation = _post(tag, "Predict", request=request, response=response, error=error)
+    answers = operation["post"]["responses"]
+    answers |= _failures(error, "504")
+    if model.default.component is not None:
+        text = "The class of the model answers this status"
+        answers["default"] = _content(text, "application/json", _reference(error))
+    return operation
+
+
+def _post(tag: str, summary: str, *, request: str, response: str, error: str = "Error") -> Schema:
     body = {"required": True, **_content("", "application/json", _reference(request))}
     del body["description"]
-    failures = _failures(error, "400", "405", "408", "503")
+    failures = _failures(error, "400", "405", "408", "429", "500", "503")
     answers = {"200": _content("Answered", "application/json", _reference(response)), **failures}
     return {"post": {"tags": [tag], "summary": summary, "requestBody": body, "responses": answers}}
 
@@ -172,10 +189,15 @@ def _failures(error: str, *statuses: str) -> Schema:
         "400": "The request cannot be answered; the body says why",
         "405": "Another method is required",
         "408": "The request did not arrive in time",
-        "503": "The model is being loaded",
+        "429": "Too many requests wait for the model, or are in memory; retry",
+        "500": "The model's answer cannot be written, or the server has a defect",
+        "503": "The model is being loaded, or cannot answer",
+        "504": "The model did not answer in time",
     }
+    # The connection, which no protocol owns yet, answers 408.
+    errors = dict.fromkeys(statuses, error) | {"408": "Error"}
     return {
-        status: _content(texts[status], "application/json", _reference(error))
+        status: _content(texts[status], "application/json", _reference(errors[status]))
         for status in statuses
     }
 
@@ -195,9 +217,10 @@ def _schemas(model: Model) -> Schema:
     tensor = _object({"shape": SHAPE, "values": values}, required=("shape", "values"))
     return {
         **_failure_schemas(),
-        **_seldon_schemas(rows, tensor, names),
+        **_seldon_schemas(model.default, rows, tensor, names),
         **_v2_schemas(model, rows),
         **_tensorflow_schemas(model.default, rows),
+        **(_mlflow_schemas(names) if _mlflow(model) else {}),
         "Model": _object(
             {"name": STRING, "versions": names, "platform": STRING}, required=("name",)
         ),
@@ -241,25 +264,53 @@ def _failure_schemas() -> Schema:
     }
 
 
-def _seldon_schemas(rows: Schema, tensor: Schema, names: Schema) -> Schema:
+def _seldon_schemas(signature: Signature, rows: Schema, tensor: Schema, names: Schema) -> Schema:
     meta = _object({"puid": STRING, "tags": OBJECT, "requestPath": OBJECT})
     data = {
         "oneOf": [
             _object({"names": names, "ndarray": rows}, required=("ndarray",)),
             _object({"names": names, "tensor": tensor}, required=("tensor",)),
-            _object({"names": names, "tftensor": TENSOR_PROTO}, required=("tftensor",)),
+            _object({"names": names, "tftensor": _tensor_proto(signature)}, required=("tftensor",)),
         ]
     }
+    binary: Schema = {"type": "string", "format": "byte"}
+    content = {"strData": STRING, "binData": binary} if _takes_content(signature) else {}
     scores: Schema = {"names": names, "ndarray": {"type": "array", "items": {}}, "tensor": tensor}
     request = [
         _object({"data": data, "meta": meta}, required=("data",)),
         _object({"jsonData": _json_data(rows), "meta": meta}, required=("jsonData",)),
+        *(_object({key: kind, "meta": meta}, required=(key,)) for key, kind in content.items()),
     ]
     answer: Schema = {"data": _object(scores), "jsonData": {}, "meta": meta}
+    if signature.component is not None:
+        answer |= content
     return {
         "SeldonMessage": {"oneOf": request},
         "SeldonAnswer": _object(answer, required=("meta",)),
         "Feedback": OBJECT,
+    }
+
+
+def _takes_content(signature: Signature) -> bool:
+    """Say whether `strData` and `binData` are answered: by a class, or as a row's only text."""
+    if signature.component is not None:
+        return True
+    return signature.dtype.kind == "O" and texts.is_single(signature.row_shape)
+
+
+def _tensor_proto(signature: Signature) -> Schema:
+    types = tensor_proto.readable(text=signature.dtype.kind == "O")
+    return {
+        "type": "object",
+        "description": "TensorFlow's TensorProto in protobuf's JSON: the values in tensorContent, "
+        "or in the field of their type, such as floatVal",
+        "properties": {
+            "dtype": {"type": "string", "enum": list(types)},
+            "tensorShape": OBJECT,
+            "tensorContent": {"type": "string", "format": "byte"},
+            **{field: {"type": "array", "items": {}} for field in sorted(set(types.values()))},
+        },
+        "required": ["dtype", "tensorShape"],
     }
 
 
@@ -340,6 +391,21 @@ def _tensorflow_schemas(signature: Signature, rows: Schema) -> Schema:
                 _object({"outputs": {}}, required=("outputs",)),
             ]
         },
+    }
+
+
+def _mlflow_schemas(names: Schema) -> Schema:
+    """Return the bodies of MLflow's scoring server; see `protocols/mlflow.py`."""
+    table: Schema = {"type": "array", "items": {"type": "array", "items": {}}, "minItems": 1}
+    split = _object({"columns": names, "data": table}, required=("data",))
+    records: Schema = {"type": "array", "items": OBJECT, "minItems": 1}
+    bodies = [
+        _object({"dataframe_split": split}, required=("dataframe_split",)),
+        _object({"dataframe_records": records}, required=("dataframe_records",)),
+    ]
+    return {
+        "Invocation": {"oneOf": [*bodies, _reference("PredictRequest")]},
+        "Invoked": _object({"predictions": {}}, required=("predictions",)),
     }
 
 

@@ -5,16 +5,20 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from math import prod
-from typing import Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 import orjson
 
 from mlops_pipeline.serving import texts
-from mlops_pipeline.serving.cells import read_cells
+from mlops_pipeline.serving.cells import as_objects, read_cells
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import FORM, JSON, Request
+from mlops_pipeline.serving.schema import kind_of
 from mlops_pipeline.serving.scores import Array
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.models import Signature
 
 SMALL = 2048
 """Bytes of a body below which its strings can do no harm (see `numbers`)."""
@@ -38,7 +42,9 @@ def parse_object(request: Request) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise RequestError("BAD_JSON", _explain(request.body, error)) from error
     if type(document) is not dict:
-        raise RequestError("BAD_JSON", f"expected a JSON object as the body, got {_kind(document)}")
+        raise RequestError(
+            "BAD_JSON", f"expected a JSON object as the body, got {kind_of(document)}"
+        )
     return document
 
 
@@ -75,12 +81,34 @@ def find_one(message: Mapping[str, Any], keys: Sequence[str], *, where: str) -> 
     return given[0] if given else None
 
 
-def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[Any]) -> Array:
+def numbers_for(
+    signature: "Signature", values: object, *, where: str, body: bytes | None = None
+) -> Array:
+    """Return a nested list as an array of the type that a model expects; see `numbers`."""
+    return numbers(
+        values,
+        where=where,
+        body=body,
+        wanted=signature.dtype,
+        booleans=signature.takes_booleans,
+    )
+
+
+def numbers(
+    values: object,
+    *,
+    where: str,
+    body: bytes | None,
+    wanted: np.dtype[Any],
+    booleans: bool = False,
+) -> Array:
     """Return a nested list of numbers as an array of that shape; of booleans, if they are `wanted`.
 
     If objects are wanted, values may be of any type: see `cells.read_cells`.
 
-    null, a missing value, becomes NaN, which `models.conform` accepts or refuses.
+    null, a missing value, becomes NaN, which `models.conform` accepts or refuses. With `booleans`
+    some columns have true and false: a list with these becomes an array of objects, whose columns
+    `models.conform` checks.
     `where` names the list in errors, `body` is the JSON that it came from, if any. Callers pass
     their only reference, so that a large list is freed before the prediction: it takes ten times
     the memory of the array, and longer-lived objects would be allocated between its items.
@@ -91,15 +119,19 @@ def numbers(values: object, *, where: str, body: bytes | None, wanted: np.dtype[
     if wanted.kind == "O":
         return read_cells(values, where=where)
     if type(values) is not list:
-        raise RequestError("WRONG_TYPE", f"expected a list of rows in {where}, got {_kind(values)}")
+        raise RequestError(
+            "WRONG_TYPE", f"expected a list of rows in {where}, got {kind_of(values)}"
+        )
     # numpy accepts true as 1.0 in a row of numbers, and gives every number the memory of the
     # longest string among them: gigabytes, from a few kilobytes. The search takes time, so it is
     # done only if necessary.
-    types = _WITH_BOOLEANS if wanted.kind == "b" else _NUMBERS
+    types = _WITH_BOOLEANS if wanted.kind == "b" else _CELLS if booleans else _NUMBERS
     may_harm = body is None or len(body) > SMALL or b"true" in body or b"false" in body
     regular = _flattened(values) if may_harm else None
     if may_harm and not (regular.kinds <= types if regular else _holds_only(types, values)):
         raise _wrong(types, where)
+    if booleans and regular and bool in regular.kinds:
+        return as_objects(regular.items).reshape(regular.shape)
     try:
         array = regular.array() if regular else np.array(values)
         if array.dtype.kind == "O" and _holds_only(_NUMBERS, values):
@@ -150,6 +182,7 @@ _FLOATS = frozenset({float, int})
 _INTEGERS = frozenset({int})
 _NUMBERS: frozenset[type] = frozenset({float, int, type(None)})
 _WITH_BOOLEANS = frozenset({float, int, bool})
+_CELLS = _NUMBERS | _WITH_BOOLEANS
 
 
 def _holds_only(wanted: frozenset[type], values: list[Any]) -> bool:
@@ -161,9 +194,10 @@ def _holds_only(wanted: frozenset[type], values: list[Any]) -> bool:
 
 
 def _wrong(wanted: frozenset[type], where: str) -> RequestError:
-    only = "numbers or booleans only, no strings, nulls"
-    if bool not in wanted:
-        only = "numbers only, no strings, booleans"
+    only = "numbers only, no strings, booleans"
+    if bool in wanted:
+        nulls = "" if type(None) in wanted else ", nulls"
+        only = f"numbers or booleans only, no strings{nulls}"
     return RequestError("WRONG_TYPE", f"{where} may contain {only} or objects")
 
 
@@ -198,9 +232,3 @@ def listed(scores: Array) -> object:
     if scores.dtype.kind in "fiub":
         return np.ascontiguousarray(scores)
     return texts.to_json(scores)
-
-
-def _kind(value: object) -> str:
-    """Return JSON's name for the type of a value."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
-    return names.get(type(value), "null" if value is None else "a number")

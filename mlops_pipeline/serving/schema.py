@@ -175,6 +175,11 @@ class Schema:
         return all(column.is_number for column in self.columns)
 
     @cached_property
+    def has_booleans(self) -> bool:
+        """Whether a column is true or false."""
+        return any(column.type == BOOL for column in self.columns)
+
+    @cached_property
     def limits(self) -> "Limits":
         """The limits of every column of an array of numbers."""
         return limits_of(self.columns)
@@ -271,7 +276,7 @@ def kind_of(value: object) -> str:
     if isinstance(value, str):
         text = repr(value)
         return f"the string {text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + '…'}"
-    names: dict[type, str] = {dict: "an object", list: "a list"}
+    names: dict[type, str] = {dict: "an object", list: "a list", type(None): "null"}
     return names.get(type(value), f"a value of type {type(value).__name__}")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.schema import EXACT
 
 Array = NDArray[Any]
 
@@ -121,3 +122,37 @@ def _text(value: object, output: str) -> str | bytes:
     except UnicodeError as error:
         raise UnwritableError(output, "contains strings that are not UTF-8 text") from error
     return text
+
+
+def check_digits(document: object, *, cure: str) -> None:
+    """Require that the doubles of Seldon's gRPC messages can represent every whole number.
+
+    `document` is an array, or a message as JSON has it, with arrays in it. `cure` ends the message.
+
+    Raises:
+        RequestError: one of them is beyond 2^53.
+    """
+    waiting = [document]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
+        elif isinstance(one, np.ndarray) and one.dtype.kind in "iu" and one.size:
+            waiting += [one.max().item(), one.min().item()]
+        elif type(one) is int and abs(one) > EXACT:
+            raise RequestError(
+                "TOO_LONG",
+                "the model returns whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
+                f"represent; {cure}",
+            )
+
+
+def as_lists(document: Any) -> Any:
+    """Return a document with its arrays and tuples as lists."""
+    if isinstance(document, dict):
+        return {key: as_lists(value) for key, value in document.items()}
+    if isinstance(document, np.ndarray):
+        return document.tolist()
+    return list(document) if isinstance(document, tuple) else document

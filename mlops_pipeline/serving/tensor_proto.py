@@ -60,6 +60,13 @@ def type_name(dtype: "np.dtype[Any]") -> str:
     return name
 
 
+def readable(*, text: bool) -> Mapping[str, str]:
+    """Return the name of each type that `read` accepts → the field of its values in JSON."""
+    kinds = (pb.DT_STRING,) if text else (*TYPES.values(), pb.DT_BFLOAT16)
+    fields = pb.TensorProto.DESCRIPTOR.fields_by_name
+    return {pb.DataType.Name(kind): fields[_FIELDS[kind]].json_name for kind in kinds}
+
+
 def read(
     tensor: pb.TensorProto, *, where: str, text: bool = False, most_repeated: int = LARGE
 ) -> Array:
@@ -77,7 +84,7 @@ def read(
         expected = "text: DT_STRING" if text else "numbers"
         raise RequestError("WRONG_TYPE", f"{where} is {_name(tensor.dtype)}; expected {expected}")
     if not text and tensor.dtype not in _DTYPES and tensor.dtype != pb.DT_BFLOAT16:
-        known = ", ".join(map(pb.DataType.Name, (*_DTYPES, pb.DT_BFLOAT16)))
+        known = ", ".join(readable(text=False))
         raise RequestError(
             "WRONG_TYPE", f"{where} is {_name(tensor.dtype)}; expected numbers: {known}"
         )

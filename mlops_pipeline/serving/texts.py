@@ -88,11 +88,16 @@ def single(row_shape: tuple[int, ...] | None, content: str | bytes) -> Array:
     Raises:
         RequestError: a row of the model has several values.
     """
-    if row_shape is None or any(size not in (1, -1) for size in row_shape):
+    if row_shape is None or not is_single(row_shape):
         raise RequestError("WRONG_SHAPE", "a row of the model is more than one string")
     rows = np.empty(1, dtype=object)
     rows[0] = content
     return rows.reshape((1, *(1 for _ in row_shape)))
+
+
+def is_single(row_shape: tuple[int, ...] | None) -> bool:
+    """Say whether a row may be a single string."""
+    return row_shape is not None and all(size in (1, -1) for size in row_shape)
 
 
 def conform(values: Array) -> Array:

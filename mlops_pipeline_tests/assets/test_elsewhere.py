@@ -13,8 +13,9 @@ from mlops_pipeline.catalog.spec import trained_elsewhere
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.delivery.criteria import model_criteria
 from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.offered_files import Offer
 from mlops_pipeline.delivery.planning import plan_model
-from mlops_pipeline.delivery.publishing import Offer, publish
+from mlops_pipeline.delivery.publishing import publish
 from mlops_pipeline.platforms.layers import Ready
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.assets.test_gates import PLATFORM, Graph, KeptPlatform

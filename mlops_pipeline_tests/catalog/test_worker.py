@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.catalog.spec import Dataset, ModelSpec
-from mlops_pipeline.catalog.worker import DATA, PROFILE, write_dataset
+from mlops_pipeline.catalog.worker import ABSENT, DATA, PROFILE, write_dataset
+from mlops_pipeline_tests.table_toy import TABLE
 from mlops_pipeline_tests.toy import TOY
 
 X = [[1.0, 2.0], [3.0, 4.0]]
@@ -56,3 +57,18 @@ def test_a_value_that_is_not_a_number_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         write_dataset(loading(**changes), None, tmp_path)
+
+
+def test_a_category_that_no_training_row_has_is_named(tmp_path: Path) -> None:
+    import pandas as pd
+
+    frame: Any = pd.DataFrame({"size": [1.0, 2.0], "city": ["Bern", "Bern"]})
+    both: Any = pd.DataFrame({"size": [1.0, 2.0], "city": ["Bern", "Basel"]})
+    y = np.array([0, 1])
+    dataset = replace(TABLE.dataset, load=lambda _: Dataset(frame, y, both, y))
+    write_dataset(replace(TABLE, dataset=dataset), None, tmp_path)
+    profile = json.loads((tmp_path / PROFILE).read_bytes())
+    assert profile["train"][ABSENT] == {"city": ["Basel"]}
+    assert ABSENT not in profile["test"]
+    write_dataset(TABLE, None, tmp_path)
+    assert ABSENT not in json.loads((tmp_path / PROFILE).read_bytes())["train"]

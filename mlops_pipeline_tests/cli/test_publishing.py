@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mlops_pipeline.cli.publishing import import_uri
+from mlops_pipeline.cli.importing import import_uri
+from mlops_pipeline.cli.publishing import describe
 from mlops_pipeline.cli.rollback import published_last
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
@@ -19,6 +20,7 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.publishing import Published
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.file_server import FileServer, serving
 from mlops_pipeline_tests.toy import REGISTERED, published_files
@@ -86,3 +88,11 @@ def test_who_accepts_an_artifact_names_it(tmp_path: Path, option: str) -> None:
     with pytest.raises(ConfigurationError, match=line):
         published_last("toy", judge, {option: True})
     assert published_last("toy", judge, {option: False}) == ref.digest
+
+
+def test_what_was_passed_over_is_said(tmp_path: Path) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    ref = ArtifactStore(FakePlatform().store).publish(manifest, files=files, evaluation=evaluation)
+    lines = describe(Published(ref, manifest, (), (".git/", "src/__pycache__/")), REGISTERED)
+    assert "passed over, because they are not part of a model: .git/, src/__pycache__/" in lines
+    assert "passed over" not in " ".join(describe(Published(ref, manifest, ()), REGISTERED))

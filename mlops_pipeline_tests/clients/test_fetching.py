@@ -153,7 +153,7 @@ def test_a_list_that_is_cut_is_not_taken_as_complete(
     listing(server, ("m/model.joblib", MODEL), prefix="m", more=True)
     rest = {"items": [{"name": "m/b", "size": "1"}], "nextPageToken": "T"}
     page(server, "m/", rest, "&pageToken=T")
-    with pytest.raises(ConfigurationError, match="its list has more than 20 pages"):
+    with pytest.raises(ConfigurationError, match="its list has more than 200 pages"):
         fetcher.fetch("gs://public/m", folder)
     assert not list(folder.iterdir())
 
@@ -277,7 +277,7 @@ def test_a_large_folder_of_this_machine_is_not_read(
     (home / "large").write_bytes(b"0" * 1000)
     with pytest.raises(ConfigurationError, match="home: it has 1001 bytes"):
         fetcher.fetch(str(home), folder)
-    monkeypatch.setattr(fetching, "_MOST_OBJECTS", 1)
+    monkeypatch.setattr(fetching, "MOST_FILES", 1)
     with pytest.raises(ConfigurationError, match="home: it has more than 1 files"):
         fetcher.fetch(str(home), folder)
 
@@ -309,6 +309,7 @@ def linked(target: str) -> tarfile.TarInfo:
     ("name", "content"),
     [
         ("model.zip", zipped(**{"iris/model.joblib": MODEL})),
+        ("model.zip", zipped(**{"iris/model.joblib": MODEL, "__MACOSX/iris/._model.joblib": b""})),
         ("model.tar.gz", tarred((tarfile.TarInfo("iris/model.joblib"), MODEL))),
         ("model.tgz", tarred((tarfile.TarInfo("./model.joblib"), MODEL))),
     ],

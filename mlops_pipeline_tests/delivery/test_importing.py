@@ -11,6 +11,7 @@ from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.delivery.importing import Brought, bring
+from mlops_pipeline.delivery.offered_files import find_files
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.toy import TOY
 
@@ -55,6 +56,29 @@ def test_a_file_of_another_framework_is_refused(tmp_path: Path, name: str) -> No
     (tmp_path / name).write_bytes(b"weights")
     with pytest.raises(ConfigurationError, match=r"toy is a scikit-learn model, which is model\.j"):
         brought(tmp_path / name, TOY)
+
+
+CLASS = replace(TOY, framework="python", server=replace(TOY.server, implementation="PYTHON_SERVER"))
+
+
+def test_a_class_in_a_file_of_its_name_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "Model.py").write_text("class Model:\n    pass\n")
+    folder = brought(tmp_path / "Model.py", CLASS).folder
+    assert [path.name for path in folder.iterdir()] == ["Model.py"]
+    assert find_files(folder, CLASS).files.keys() == {"Model.py"}
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_class_of_another_name_is_refused_with_what_names_it(
+    tmp_path: Path, *, as_folder: bool
+) -> None:
+    place = tmp_path / "code"
+    place.mkdir()
+    (place / "Model.py").write_text("import math\n\n\nclass Scorer:\n    pass\n")
+    said = r'Model\.py defines Scorer: .* Scorer\.py, or write {"class": "Model:Scorer"} to comp'
+    take = find_files if as_folder else brought
+    with pytest.raises(ConfigurationError, match=said):
+        take(place if as_folder else place / "Model.py", CLASS)
 
 
 def test_another_digest_is_refused(tmp_path: Path) -> None:

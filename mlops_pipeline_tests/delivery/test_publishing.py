@@ -20,14 +20,15 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
     RefusedError,
 )
+from mlops_pipeline.delivery import offered_files
 from mlops_pipeline.delivery.choosing import choose_named, describe_refusal, find_pinned
 from mlops_pipeline.delivery.criteria import model_criteria, required_checks
 from mlops_pipeline.delivery.deploying import find_last_good, seldon_deployment
 from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline.delivery.history import record_serving
 from mlops_pipeline.delivery.judging import Judge
-from mlops_pipeline.delivery.offered_files import find_files
-from mlops_pipeline.delivery.publishing import Offer, publish
+from mlops_pipeline.delivery.offered_files import Offer, find_files
+from mlops_pipeline.delivery.publishing import publish
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.rolling_back import previous_good
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
@@ -280,7 +281,7 @@ def test_an_example_that_is_not_a_list_of_rows_is_named(
 def test_a_folder_of_ours_is_published_as_it_was(judge: Judge, tmp_path: Path) -> None:
     manifest, files, _ = published_files(tmp_path)
     (files / MANIFEST).write_text(manifest.to_json())
-    found = find_files(files, TOY)
+    found = find_files(files, TOY).files
     assert found.keys() == manifest.files.keys()
     (files / "model.joblib").write_text("changed")
     with pytest.raises(IntegrityError, match=r"has a manifest\.json, .* changed: model\.joblib"):
@@ -296,7 +297,7 @@ def test_a_saved_model_is_put_into_a_numbered_folder(tmp_path: Path) -> None:
     (tmp_path / "variables").mkdir()
     (tmp_path / "saved_model.pb").write_bytes(b"graph")
     (tmp_path / "variables" / "variables.index").write_bytes(b"weights")
-    found = find_files(tmp_path, spec)
+    found = find_files(tmp_path, spec).files
     assert found.keys() == {"1/saved_model.pb", "1/variables/variables.index"}
 
 
@@ -370,7 +371,48 @@ def test_files_that_are_not_a_model_of_the_framework_are_refused(
 
 def test_a_link_inside_is_a_copy_of_the_file(folder: Path) -> None:
     (folder / "same").symlink_to("model.joblib")
-    assert find_files(folder, TOY)["same"].read_text() == "weights"
+    assert find_files(folder, TOY).files["same"].read_text() == "weights"
+
+
+def test_what_tools_wrote_beside_the_model_is_passed_over(
+    judge: Judge, folder: Path, tmp_path: Path
+) -> None:
+    for name in (".git/objects/ab", "more/__pycache__/part.pyc", ".ipynb_checkpoints/x.ipynb"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("no weights")
+    (folder / ".git" / "link").symlink_to("/etc")
+    for name in (".DS_Store", "._model.joblib", "more/Thumbs.db"):
+        (folder / name).write_text("no weights")
+    published = publish(offer(folder, holdout=holdout_file(tmp_path), most_bytes=22), judge)
+    assert published.manifest.files.keys() == {"model.joblib", "more/part", "example.json"}
+    assert published.passed_over == (
+        *(".DS_Store", "._model.joblib", ".git/", ".ipynb_checkpoints/"),
+        *("more/Thumbs.db", "more/__pycache__/"),
+    )
+
+
+def test_a_folder_of_ours_may_have_them_too(tmp_path: Path) -> None:
+    manifest, files, _ = published_files(tmp_path)
+    (files / MANIFEST).write_text(manifest.to_json())
+    (files / ".DS_Store").write_text("")
+    found = find_files(files, TOY)
+    assert (found.files.keys(), found.passed_over) == (manifest.files.keys(), (".DS_Store",))
+    (files / "DS_Store").write_text("")
+    with pytest.raises(IntegrityError, match="extra: DS_Store"):
+        find_files(files, TOY)
+
+
+def test_the_limit_that_was_met_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offered_files, "MOST_FILES", 1)
+    with pytest.raises(ConfigurationError, match="has 2 files, and the maximum is 1 files; give"):
+        find_files(folder, TOY)
+
+
+def test_an_empty_folder_is_refused(judge: Judge, tmp_path: Path) -> None:
+    (tmp_path / "empty" / ".git").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match=r"scikit-learn model, .* but it is empty\. Give"):
+        publish(offer(tmp_path / "empty"), judge)
+    assert stored(judge) == []
 
 
 def test_what_is_too_large_is_refused(judge: Judge, folder: Path) -> None:

@@ -14,8 +14,9 @@ from mlops_pipeline.catalog.holdout_files import read_holdout
 from mlops_pipeline.catalog.spec import DatasetSpec
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.offered_files import Offer
 from mlops_pipeline.delivery.probing import probe
-from mlops_pipeline.delivery.publishing import Offer, publish
+from mlops_pipeline.delivery.publishing import publish
 from mlops_pipeline.serving.offline import predict_file
 from mlops_pipeline.serving.schema import Column, Schema
 from mlops_pipeline_tests.fakes.platform import FakePlatform

@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 from mlops_pipeline.serving.batching import run_at_once
+from mlops_pipeline.serving.protocols import mlflow as _mlflow
 from mlops_pipeline.serving.protocols import seldon as _seldon
 from mlops_pipeline.serving.protocols import seldon_grpc as _seldon_grpc
 from mlops_pipeline.serving.protocols import tensorflow as _tensorflow
@@ -24,6 +25,7 @@ class _AtOnce:
         return lambda *arguments: run_at_once(found(*arguments))
 
 
+mlflow = _AtOnce(_mlflow)
 seldon, seldon_grpc = _AtOnce(_seldon), _AtOnce(_seldon_grpc)
 tensorflow, tensorflow_grpc = _AtOnce(_tensorflow), _AtOnce(_tensorflow_grpc)
 v2, v2_grpc = _AtOnce(_v2), _AtOnce(_v2_grpc)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mlops_pipeline.serving import VERSION
 from mlops_pipeline.serving.artifact import (
     _CIRCUMSTANCES,
     MANIFEST,
+    NOTE,
     ArtifactError,
     Manifest,
     describe_excess,
@@ -120,7 +122,8 @@ def test_a_manifest_of_a_version_without_tasks_keeps_its_digest() -> None:
     manifest = Manifest("toy", "sklearn", {"model.joblib": "ab"}, inputs=(), outputs=())
     fields = json.loads(manifest.to_json())
     assert fields.pop("task") == ""
-    content = {k: v for k, v in fields.items() if k not in _CIRCUMSTANCES}
+    covered = {k for k in fields if k not in _CIRCUMSTANCES and not k.startswith(NOTE)}
+    content = {k: fields[k] for k in covered}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert fields["digest"] == hashlib.sha256(canonical.encode()).hexdigest()
     assert parse_manifest(json.dumps(fields)) == manifest
@@ -138,3 +141,45 @@ def test_what_does_not_fit_is_known_before_it_is_downloaded(tmp_path: Path) -> N
     reason = describe_excess(10 * free, tmp_path, most=20 * free)
     assert "are free in" in reason
     assert str(tmp_path) in reason
+
+
+def test_fields_of_a_later_version_are_passed_over_and_kept() -> None:
+    manifest = Manifest("toy", "sklearn", {"model.joblib": "ab"}, inputs=(), outputs=())
+    later = replace(manifest, later={"calibrated": [1, 2], f"{NOTE}reviewer": "Ada"})
+    written = json.loads(later.to_json())
+    assert (written["calibrated"], written["note_reviewer"]) == ([1, 2], "Ada")
+    assert "later" not in written
+    read = parse_manifest(json.dumps(written))
+    assert (read, read.digest, read.to_json()) == (later, later.digest, later.to_json())
+    assert parse_manifest(json.dumps(written | {"note_reviewer": "Eve"})).digest == later.digest
+    assert later.digest != manifest.digest
+    with pytest.raises(ArtifactError, match="has the digest"):
+        parse_manifest(json.dumps(written | {"calibrated": [1, 3]}))
+
+
+def test_a_manifest_without_the_optional_fields_keeps_its_digest() -> None:
+    manifest = Manifest("toy", "sklearn", {"model.joblib": "ab"}, inputs=(), outputs=())
+    fields = json.loads(manifest.to_json())
+    assert fields.pop("note_writer") == VERSION
+    assert not {"schema", "origin", "content_digest", "reproducible"} & fields.keys()
+    earlier = parse_manifest(json.dumps(fields))
+    assert (earlier.digest, earlier.note_writer) == (manifest.digest, "")
+    assert json.loads(earlier.to_json()) == fields
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"format": 2, "note_writer": "7.1.0"}, "an image of mlops-pipeline 7.1.0 "),
+        ({"format": 2, "files": None, "note_writer": ["x"]}, "an image of the later version "),
+        ({"format": "new"}, "has the format new, and mlops-pipeline"),
+    ],
+)
+def test_a_manifest_of_a_later_format_says_which_image_serves_it(
+    changed: dict[str, object], said: str
+) -> None:
+    manifest = Manifest("toy", "sklearn", {"model.joblib": "ab"}, inputs=(), outputs=())
+    with pytest.raises(ArtifactError, match=r"reads the format 1: .*publish the model") as refused:
+        parse_manifest(json.dumps(json.loads(manifest.to_json()) | changed))
+    assert said in str(refused.value)
+    assert VERSION in str(refused.value)

@@ -1,14 +1,17 @@
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mlops_pipeline.serving import openapi, routes
+from mlops_pipeline.serving import failures, openapi, routes, tensor_proto
 from mlops_pipeline.serving.metrics import Metrics
-from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature, toy_unit
+from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_signature, toy_unit
 
 UNIT = toy_unit()
 UNDOCUMENTED = {
@@ -48,24 +51,66 @@ def references(document: Any) -> Iterator[str]:
             yield from references(value)
 
 
-def test_every_route_is_described() -> None:
-    document = openapi.document(UNIT)
-    served = routes.routes_of(UNIT, Metrics(CollectorRegistry()))
-    assert document["paths"].keys() == served.keys() - UNDOCUMENTED
+MLFLOW = toy_unit(toy_model(manifest=toy_manifest(framework="mlflow")))
+TEXT = toy_unit(toy_model(replace(toy_signature(), dtype=np.dtype(object), row_shape=())))
+
+
+@pytest.mark.parametrize("unit", [UNIT, MLFLOW, TEXT], ids=["numbers", "mlflow", "text"])
+def test_every_route_is_described(unit: Unit) -> None:
+    document = openapi.document(unit)
+    served = routes.routes_of(unit, Metrics(CollectorRegistry()))
+    aliases = {
+        path.replace(UNIT.model.version_names[0], unit.model.version_names[0]).replace(
+            str(UNIT.model.version), str(unit.model.version)
+        )
+        for path in UNDOCUMENTED
+    }
+    assert document["paths"].keys() == served.keys() - aliases
     for path in document["paths"]:
         methods = {method.upper() for method in document["paths"][path]}
         assert methods == set(served[path].methods)
-
-
-def test_every_reference_leads_to_a_schema() -> None:
-    document = openapi.document(UNIT)
     schemas = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert set(references(document)) == schemas
 
 
+def test_every_status_of_an_error_is_described() -> None:
+    """404 is of paths that are not described, 501 only of gRPC; a class may answer any status."""
+    paths = openapi.document(MLFLOW)["paths"]
+    raised = {
+        int(status)
+        for file in Path(openapi.__file__).parent.rglob("*.py")
+        for status in re.findall(r"status=(\d{3})", file.read_text(encoding="utf-8"))
+    }
+    wanted = {str(status) for status in (raised | {400, 408}) - {404, 501}}
+    predicting = [path for path in paths if "Predict" in str(paths[path])]
+    assert len(predicting) == 10
+    for path in predicting:
+        answers = paths[path]["post"]["responses"]
+        assert answers.keys() - {"200"} == wanted
+        error = "SeldonFailure" if failures.of_path(path) is failures.seldon else "Error"
+        for status, found in answers.items():
+            name = "Error" if status == "408" else error  # The connection answers 408.
+            if status != "200":
+                schema = found["content"]["application/json"]["schema"]
+                assert schema == {"$ref": f"#/components/schemas/{name}"}
+
+
+@pytest.mark.parametrize(("unit", "text"), [(UNIT, False), (TEXT, True)])
+def test_a_message_of_seldon_has_what_its_model_takes(unit: Unit, *, text: bool) -> None:
+    message = openapi.document(unit)["components"]["schemas"]["SeldonMessage"]["oneOf"]
+    assert [next(iter(one["properties"])) for one in message] == [
+        "data",
+        "jsonData",
+        *(["strData", "binData"] if text else []),
+    ]
+    tensor = message[0]["properties"]["data"]["oneOf"][2]["properties"]["tftensor"]["properties"]
+    numbers = {tensor_proto.type_name(dtype) for dtype in tensor_proto.TYPES} | {"DT_BFLOAT16"}
+    assert set(tensor["dtype"]["enum"]) == ({"DT_STRING"} if text else numbers)
+    assert ("stringVal" in tensor, "floatVal" in tensor) == (text, not text)
+
+
 def test_rows_of_text_are_strings() -> None:
-    unit = toy_unit(toy_model(replace(toy_signature(), dtype=np.dtype(object), row_shape=())))
-    schemas = openapi.document(unit)["components"]["schemas"]
+    schemas = openapi.document(TEXT)["components"]["schemas"]
     rows = schemas["PredictRequest"]["oneOf"][0]["properties"]["instances"]
     assert rows["items"] == {"type": "string"}
 

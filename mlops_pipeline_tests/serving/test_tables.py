@@ -28,7 +28,14 @@ from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.protocols.v2_raw import Tail
 from mlops_pipeline.serving.schema import Column, Schema
 from mlops_pipeline.serving.scores import Array
-from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
+from mlops_pipeline_tests.serving.at_once import (
+    mlflow,
+    seldon,
+    seldon_grpc,
+    tensorflow,
+    v2,
+    v2_grpc,
+)
 from mlops_pipeline_tests.serving.everywhere import read, request_of
 from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_signature
 
@@ -475,6 +482,90 @@ def test_an_array_with_a_schema_may_have_missing_values_where_it_says_so(tmp_pat
     document = openapi.document(unit)["components"]["schemas"]["PredictRequest"]["oneOf"][0]
     (_, named) = document["properties"]["instances"]["oneOf"]
     assert named["items"]["properties"]["b"]["nullable"] is True
+
+
+def array_unit() -> Unit:
+    """Return a model of an array with a boolean column, whose scores are the sums of a row."""
+    columns = (Column("a", range=(0, 9)), Column("vip", "bool"), Column("b", nullable=True))
+
+    def compute(rows: Array, _: Sequence[str]) -> list[Array]:
+        total = np.nansum(rows, axis=1)
+        return [np.stack([total, -total], axis=1)]
+
+    signature = replace(
+        toy_signature(row_shape=(3,)),
+        compute=compute,
+        schema=Schema(columns, form="array"),
+        columns=("a", "vip", "b"),
+        takes_missing=True,
+    )
+    return Unit(toy_model(signature), image="toy:1")
+
+
+BOOLEANS: list[list[Any]] = [[5, True, 2.5], [1.5, False, 0]]
+SUMS = [[8.5, -8.5], [1.5, -1.5]]
+
+
+def _array_asked_of_seldon(unit: Unit, names: list[str], rows: list[Any]) -> dict[str, Any]:
+    def asked(document: Any) -> Any:
+        return read(seldon.predictions(unit, request_of(document)))
+
+    message = pb.SeldonMessage()
+    ParseDict({"data": {"names": names, "ndarray": rows}}, message)
+    by_grpc = seldon_grpc.predict(unit, message).data.ndarray
+    flat = {"shape": [2, 3], "values": [value for row in rows for value in row]}
+    tensor = asked({"data": {"names": names, "tensor": flat}})["data"]["tensor"]
+    return {
+        "ndarray": asked({"data": {"names": names, "ndarray": rows}})["data"]["ndarray"],
+        "gRPC": [[v.number_value for v in row.list_value.values] for row in by_grpc.values],
+        "tensor": np.reshape(tensor["values"], tensor["shape"]).tolist(),
+    }
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_a_boolean_column_of_an_array_is_true_or_false_in_every_protocol(order: list[int]) -> None:
+    unit = array_unit()
+    names = [["a", "vip", "b"][n] for n in order]
+    rows = [[row[n] for n in order] for row in BOOLEANS]
+    by_row = [dict(zip(names, row, strict=True)) for row in rows]
+    by_column = {name: [row[n] for row in rows] for n, name in enumerate(names)}
+    answers = _array_asked_of_seldon(unit, names, rows)
+    for asked in ({"instances": by_row}, {"inputs": by_column}):
+        answered = read(tensorflow.predict(unit.model, request_of(asked)))
+        (answers[f"TF {next(iter(asked))}"],) = (
+            [row["scores"] for row in found] if type(found[0]) is dict else found
+            for found in answered.values()
+        )
+        answered = read(seldon.predictions(unit, request_of({"jsonData": asked})))["jsonData"]
+        (answers[f"jsonData {next(iter(asked))}"],) = answered.values()
+    kinds = {"a": "FP64", "vip": "BOOL", "b": "FP64"}
+    columns = [
+        {"name": name, "datatype": kinds[name], "shape": [2], "data": values}
+        for name, values in by_column.items()
+    ]
+    one = {"name": "x", "datatype": "FP64", "shape": [2, 3], "data": BOOLEANS}
+    for key, tensors_ in (("V2 columns", columns), ("V2", [one])):
+        output = read(v2.infer(unit.model, request_of({"inputs": tensors_})))["outputs"][0]
+        answers[key] = np.reshape(output["data"], output["shape"]).tolist()
+    split = {"dataframe_split": {"columns": names, "data": rows}}
+    answers["MLflow"] = read(mlflow.invocations(unit.model, request_of(split)))["predictions"]
+    assert answers == dict.fromkeys(answers, SUMS)
+    assert seldon_answer({"ndarray": [[5, True, None]]}, array_unit()) == [[6, -6]]
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ([True, True, 1], "row 1, column 'a': expected a number from 0 to 9, got the boolean true"),
+        ([5, 2, 1], "row 1, column 'vip': expected true or false, got the number 2"),
+        ([5, None, 1], "row 1, column 'vip': the value is missing"),
+        ([5, True, False], "row 1, column 'b': expected a number, got the boolean false"),
+        ([5, "true", 1], "data.ndarray may contain numbers or booleans only, no strings"),
+    ],
+)
+def test_a_boolean_elsewhere_in_an_array_is_refused(row: list[Any], sentence: str) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        seldon_answer({"ndarray": [row]}, array_unit())
 
 
 @pytest.mark.parametrize(

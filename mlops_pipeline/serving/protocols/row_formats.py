@@ -13,7 +13,7 @@ from mlops_pipeline.serving import columns, texts
 from mlops_pipeline.serving.custom.calls import PAYLOADS
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
-from mlops_pipeline.serving.payloads import find_one, listed, numbers
+from mlops_pipeline.serving.payloads import find_one, listed, numbers_for
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.several import of_instances, of_lists
 
@@ -63,7 +63,7 @@ def read_rows(
             f"{where} has text in base64, but the model expects "
             f"{signature.expected()}; send numbers",
         )
-    return is_by_row, numbers(rows, where=where, body=body, wanted=signature.dtype)
+    return is_by_row, numbers_for(signature, rows, where=where, body=body)
 
 
 def read_payload(
@@ -84,13 +84,13 @@ def read_payload(
         if type(records) is not list:
             raise RequestError("WRONG_TYPE", f"{where} must be a list of objects")
         records = columns.of_objects(signature, records, where)
-        return numbers(records, where=where, body=None, wanted=signature.dtype)
+        return numbers_for(signature, records, where=where)
     if kind != "dataframe_split":
         return read_rows(signature, document, body, parent=parent)[1]
     frame = document.pop(kind)
     if type(frame) is not dict or type(frame.get("data")) is not list:
         raise RequestError("WRONG_TYPE", f"{where} must have `columns` and `data`")
-    rows = numbers(frame["data"], where=where, body=None, wanted=signature.dtype)
+    rows = numbers_for(signature, frame["data"], where=where)
     if names := frame.get("columns"):
         rows = columns.ordered(signature, names, rows, where=f"{where}.columns")
     return rows

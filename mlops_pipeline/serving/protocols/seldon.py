@@ -32,6 +32,7 @@ from mlops_pipeline.serving.payloads import (
     is_shape,
     listed,
     numbers,
+    numbers_for,
     parse_object,
 )
 from mlops_pipeline.serving.protocols import mlflow
@@ -196,14 +197,11 @@ async def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]
     signature, names = unit.model.default, data.get("names")
     given = find_one(data, _ENCODINGS, where="data")
     if given == "ndarray":
-        rows = numbers(
-            data.pop("ndarray"),
-            where="data.ndarray",
-            body=body,
-            wanted=signature.dtype,
-        )
+        rows = numbers_for(signature, data.pop("ndarray"), where="data.ndarray", body=body)
     elif given == "tensor":
-        rows = read_tensor(data["tensor"], body, wanted=signature.dtype)
+        rows = read_tensor(
+            data["tensor"], body, wanted=signature.dtype, booleans=signature.takes_booleans
+        )
     elif given == "tftensor":
         where = "data.tftensor"
         tensor = tensor_proto.from_json(data.pop("tftensor"), where=where)
@@ -241,7 +239,12 @@ def _text_row(signature: Signature, given: str, content: object) -> Array:
 
 
 def read_tensor(
-    tensor: object, body: bytes | None, *, wanted: np.dtype[Any], where: str = "data.tensor"
+    tensor: object,
+    body: bytes | None,
+    *,
+    wanted: np.dtype[Any],
+    booleans: bool = False,
+    where: str = "data.tensor",
 ) -> Array:
     """Return `{"shape": [n, …], "values": […]}` as an array of that shape.
 
@@ -258,6 +261,7 @@ def read_tensor(
         where=f"{where}.values",
         body=body,
         wanted=wanted,
+        booleans=booleans,
     )
     return reshaped(values, shape, where=where)
 
@@ -284,7 +288,7 @@ async def json_data(unit: Unit, data: object, body: bytes | None) -> object:
     """
     if type(data) is not dict:
         signature = unit.model.default
-        rows = numbers(data, where="jsonData", body=body, wanted=signature.dtype)
+        rows = numbers_for(signature, data, where="jsonData", body=body)
         del data
         return listed(await scores_of(unit.model, signature, rows))
     if mlflow.is_payload(unit.model, data) and not {"instances", "inputs"} & data.keys():

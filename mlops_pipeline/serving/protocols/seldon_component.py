@@ -43,9 +43,8 @@ from mlops_pipeline.serving.protocols.seldon_features import (
     encoding_of,
     features,
     has_rows,
-    plain,
 )
-from mlops_pipeline.serving.schema import EXACT
+from mlops_pipeline.serving.scores import as_lists, check_digits
 
 _KINDS = ("data", "jsonData", "strData", "binData")
 
@@ -88,10 +87,10 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     message = _dict_of(request)
     _, document = await _answered(unit, message, None)
     calling.check_status(document)
-    _check_digits(document)
+    check_digits(document, cure="use REST")
     response = pb.SeldonMessage()
     try:
-        ParseDict(plain(document), response, ignore_unknown_fields=True)
+        ParseDict(as_lists(document), response, ignore_unknown_fields=True)
     except ParseError as error:
         raise RequestError(
             "UNWRITABLE", f"the answer is not a SeldonMessage: {error}", status=500
@@ -218,26 +217,3 @@ def _raw(unit: Unit, found: Answered, meta: dict[str, Any]) -> tuple[int, dict[s
     _add_to(unit, meta, found)
     message["meta"] = {**(message.get("meta") or {}), **meta}
     return calling.status_of(message), message
-
-
-def _check_digits(document: Any) -> None:
-    """Require that the doubles of gRPC's messages can represent every whole number.
-
-    Raises:
-        RequestError: one of them is beyond 2^53.
-    """
-    waiting = [document]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            waiting += one.values()
-        elif isinstance(one, list | tuple):
-            waiting += one
-        elif isinstance(one, np.ndarray) and one.dtype.kind in "iu" and one.size:
-            waiting += [one.max().item(), one.min().item()]
-        elif type(one) is int and abs(one) > EXACT:
-            raise RequestError(
-                "TOO_LONG",
-                "the class returns whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
-                "represent; use REST",
-            )

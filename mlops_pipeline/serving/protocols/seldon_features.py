@@ -10,10 +10,10 @@ from mlops_pipeline.serving.custom.calls import PAYLOADS
 from mlops_pipeline.serving.custom.rows import named
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature, conform
-from mlops_pipeline.serving.payloads import find_one, listed, numbers
+from mlops_pipeline.serving.payloads import find_one, listed, numbers_for
 from mlops_pipeline.serving.protocols.row_formats import read_payload
 from mlops_pipeline.serving.protocols.seldon import Unit, read_tensor
-from mlops_pipeline.serving.scores import Array
+from mlops_pipeline.serving.scores import Array, as_lists
 from mlops_pipeline.serving.tensorflow_pb2 import DT_STRING
 
 
@@ -37,7 +37,7 @@ def checked(
         return message
     encoding = encoding_of(message[kind])
     rows, names = features(unit, message[kind], body)
-    return {**message, kind: plain({"names": list(names), **encoded(rows, encoding)})}
+    return {**message, kind: as_lists({"names": list(names), **encoded(rows, encoding)})}
 
 
 def has_rows(unit: Unit, document: Any, body: bytes | None) -> bool:
@@ -48,7 +48,7 @@ def has_rows(unit: Unit, document: Any, body: bytes | None) -> bool:
     """
     signature = unit.model.default
     if type(document) is list:
-        rows = numbers(document, where="jsonData", body=body, wanted=signature.dtype)
+        rows = numbers_for(signature, document, where="jsonData", body=body)
     elif type(document) is dict and find_one(document, PAYLOADS, where="jsonData"):
         rows = read_payload(signature, {**document}, body, parent="jsonData")
     else:
@@ -72,12 +72,12 @@ def features(unit: Unit, data: Any, body: bytes | None) -> tuple[Any, tuple[str,
         raise RequestError("NO_DATA", "data must have ndarray, tensor or tftensor")
     rows: Any = data.pop(encoding)
     if encoding == "tensor":
-        rows = read_tensor(rows, body, wanted=signature.dtype)
+        rows = read_tensor(rows, body, wanted=signature.dtype, booleans=signature.takes_booleans)
     elif encoding == "tftensor":
         rows = _of_tftensor(signature, rows)
     else:
         try:
-            rows = numbers(rows, where="data.ndarray", body=None, wanted=signature.dtype)
+            rows = numbers_for(signature, rows, where="data.ndarray")
         except RequestError:
             if signature.row_shape is not None or type(rows) is not list:
                 raise
@@ -121,14 +121,3 @@ def encoded(rows: Array, encoding: str | None) -> dict[str, Any]:
     if encoding == "tftensor":
         return {"tftensor": tensor_proto.to_json(rows)}
     return {"ndarray": listed(rows)}
-
-
-def plain(document: Any) -> Any:
-    """Return a document with its arrays as lists."""
-    if isinstance(document, dict):
-        return {key: plain(value) for key, value in document.items()}
-    if isinstance(document, np.ndarray):
-        return document.tolist()
-    if isinstance(document, tuple):
-        return list(document)
-    return document

@@ -14,11 +14,12 @@ from mlops_pipeline.serving import packed, tensor_proto, texts
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.columns import ordered
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.payloads import numbers
+from mlops_pipeline.serving.payloads import numbers_for
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.schema import EXACT
-from mlops_pipeline.serving.scores import Array, of_bytes
+from mlops_pipeline.serving.scores import Array, as_lists, check_digits, of_bytes
+
+_CURE = "send data.tftensor, or use REST or V2's gRPC"
 
 
 async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
@@ -34,7 +35,8 @@ async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
     elif kind == "jsonData":
         asked = _plain(request.jsonData)
         answered = await seldon.json_data(unit, asked, None)
-        ParseDict(_listed(answered), response.jsonData)
+        check_digits(answered, cure=_CURE)
+        ParseDict(as_lists(answered), response.jsonData)
     elif kind in ("strData", "binData") and signature.dtype.kind == "O":
         content = request.strData or of_bytes(request.binData)
         rows = texts.single(signature.row_shape, content)
@@ -94,12 +96,7 @@ async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData)
         text = signature.dtype.kind == "O"
         rows = tensor_proto.read(data.tftensor, where="data.tftensor", text=text)
     elif kind == "ndarray":
-        rows = numbers(
-            _rows(data.ndarray),
-            where="data.ndarray",
-            body=None,
-            wanted=signature.dtype,
-        )
+        rows = numbers_for(signature, _rows(data.ndarray), where="data.ndarray")
     else:
         raise seldon.no_rows(signature, None)
     rows = ordered(signature, list(data.names), rows) if data.names else rows
@@ -112,7 +109,7 @@ def _write(unit: Unit, kind: str, scores: Array, answer: pb.DefaultData) -> None
     if kind == "tftensor" and scores.dtype.kind in "fiu":
         tensor_proto.write(answer.tftensor, scores, by_content=True)
         return
-    _check_digits(scores)
+    check_digits(scores, cure=_CURE)
     if kind == "tensor" and scores.dtype.kind in "fiu":
         answer.tensor.shape.extend(scores.shape)
         packed.extend(answer.tensor, "values", scores.astype(np.float64, copy=False))
@@ -131,21 +128,6 @@ def _tensor(tensor: pb.Tensor, *, where: str) -> Array:
     if any(size < 0 for size in shape):
         raise RequestError("WRONG_SHAPE", f"{where}.shape must contain numbers ≥ 0")
     return seldon.reshaped(values, shape, where=where)
-
-
-def _check_digits(scores: Array) -> None:
-    """Raise an error if whole numbers are too large for the doubles of these messages.
-
-    Raises:
-        RequestError: one of them is beyond 2^53.
-    """
-    is_long = scores.dtype.kind in "iu" and scores.dtype.itemsize == 8 and scores.size > 0
-    if is_long and (scores.max() > EXACT or scores.min() < -EXACT):
-        raise RequestError(
-            "TOO_LONG",
-            "the model returns whole numbers beyond 2^53, which Seldon's gRPC messages cannot "
-            "represent; send data.tftensor, or use REST or V2's gRPC",
-        )
 
 
 def _rows(values: ListValue) -> list[Any]:
@@ -180,13 +162,3 @@ def _value(value: Any) -> Value:
     if isinstance(value, bool):
         return Value(bool_value=value)
     return Value(number_value=value)
-
-
-def _listed(document: Any) -> Any:
-    """Return `document` with its arrays as lists."""
-    if isinstance(document, dict):
-        return {key: _listed(value) for key, value in document.items()}
-    if isinstance(document, np.ndarray):
-        _check_digits(document)
-        return document.tolist()
-    return document

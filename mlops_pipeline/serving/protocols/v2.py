@@ -78,16 +78,16 @@ def read_rows(model: Model, inputs: object, body: bytes, tail: Tail) -> Array:
         raise RequestError("WRONG_INPUT", "inputs must be a list of tensors")
     names = [tensor.get("name") for tensor in inputs]
     check_names(model, names)
-    text = model.default.dtype.kind == "O"
-    columns = [_read(tensor, body, tail, text=text) for tensor in inputs]
+    columns = [_read(model.default, tensor, body, tail) for tensor in inputs]
     tail.require_end()
     if model.default.inputs:
         return of_arrays(model.default, dict(zip(map(str, names), columns, strict=True)))
     return of_inputs(model.default, names, columns)
 
 
-def _read(tensor: dict[str, Any], body: bytes, tail: Tail, *, text: bool) -> Array:
-    """Return the values of an input in its shape; strings are allowed with `text`."""
+def _read(signature: Signature, tensor: dict[str, Any], body: bytes, tail: Tail) -> Array:
+    """Return the values of an input in its shape; strings only if the signature has some."""
+    text = signature.dtype.kind == "O"
     name, datatype = tensor.get("name"), tensor.get("datatype")
     where = f"the input {name[:80]!r}" if type(name) is str and name else "the input"
     dtype = v2_raw.type_of(datatype, text=text)
@@ -101,7 +101,13 @@ def _read(tensor: dict[str, Any], body: bytes, tail: Tail, *, text: bool) -> Arr
             shape,
             where=where,
         )
-    values = numbers(tensor.pop("data", None), where=f"data of {where}", body=body, wanted=dtype)
+    values = numbers(
+        tensor.pop("data", None),
+        where=f"data of {where}",
+        body=body,
+        wanted=dtype,
+        booleans=dtype.kind in "fiu" and signature.takes_booleans,
+    )
     check_numbers(values, dtype, said=f"{where}: the datatype is {datatype}")
     return reshaped(values, shape, where=where)
 
