@@ -24,7 +24,7 @@ from mlops_pipeline.serving.artifact import (
 )
 from mlops_pipeline.serving.custom.folder import FOUND_BY as COMPONENT_FOUND_BY
 from mlops_pipeline.serving.custom.folder import find_version as find_component
-from mlops_pipeline.serving.schema import ARRAY, FORMS
+from mlops_pipeline.serving.schema import ARRAY, FORMS, TABLE
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
 IMPLEMENTATION = "PREDICTIVE_UNIT_IMPLEMENTATION"
@@ -169,6 +169,7 @@ XGBOOST = Framework(
     found_by=" or ".join(XGBOOST_FILES),
     files=XGBOOST_FILES,
     libraries=("xgboost-cpu", "xgboost", "numpy"),
+    forms=(ARRAY, TABLE),
     reproducible="bytes",
     module="xgboost",
     extra="xgboost",
@@ -184,6 +185,7 @@ LIGHTGBM = Framework(
     found_by=" or ".join(LIGHTGBM_FILES),
     files=LIGHTGBM_FILES,
     libraries=("lightgbm", "numpy"),
+    forms=(ARRAY, TABLE),
     reproducible="bytes",
     module="lightgbm",
     extra="lightgbm",
@@ -199,6 +201,7 @@ ONNX = Framework(
     found_by=" or ".join(ONNX_FILES),
     files=ONNX_FILES,
     libraries=("onnxruntime", "onnx", "numpy"),
+    forms=(ARRAY, TABLE),
     reproducible="bytes",
     takes_columns=False,
     module="onnxruntime",
