@@ -8,6 +8,7 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.serving.artifact import EXAMPLE
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.schema import INPUTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,11 +22,14 @@ def probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
     """
     import numpy as np
 
-    from mlops_pipeline.serving import cells
+    from mlops_pipeline.serving import cells, joined
 
     schema = spec.dataset.schema
     try:
         values = _example(spec, model)
+        if schema is not None and schema.form == INPUTS:
+            rows = None if values is None else joined.of_list(schema, values, where=EXAMPLE)
+            return joined.guess(schema) if rows is None else rows[:1]
         if values is None and schema is not None:
             guess = cells.another_row(schema, np.zeros((1, *schema.row_shape), dtype=object))
             return guess if spec.dataset.has_cells else guess.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Tables for boosted trees: cells as the array of numbers that XGBoost and LightGBM make of a frame.
+"""Tables for boosted trees: cells as the numbers that XGBoost and LightGBM make of a frame.
 
 Both convert a data frame in the same way: a category becomes its place among the categories that
 the model was trained with, a missing value NaN. The server does that without pandas.

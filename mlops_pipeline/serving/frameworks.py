@@ -24,7 +24,7 @@ from mlops_pipeline.serving.artifact import (
 )
 from mlops_pipeline.serving.custom.folder import FOUND_BY as COMPONENT_FOUND_BY
 from mlops_pipeline.serving.custom.folder import find_version as find_component
-from mlops_pipeline.serving.schema import ARRAY, FORMS, TABLE
+from mlops_pipeline.serving.schema import ARRAY, FORMS, INPUTS, TABLE
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
 IMPLEMENTATION = "PREDICTIVE_UNIT_IMPLEMENTATION"
@@ -133,7 +133,7 @@ SKLEARN = Framework(
     found_by=" or ".join(SKLEARN_FILES),
     files=SKLEARN_FILES,
     libraries=("scikit-learn", "numpy", "joblib"),
-    forms=FORMS,
+    forms=tuple(form for form in FORMS if form != INPUTS),
     reproducible="bytes",
 )
 TENSORFLOW = Framework(

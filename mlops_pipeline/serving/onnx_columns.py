@@ -22,9 +22,9 @@ def describe_misfit(
     names = [node.name for node in inputs]
     if set(names) != set(schema.names):
         return (
-            f"it has the inputs {shown_some(list(map(repr, names)))}, but its schema is for a table "
-            f"with the columns {shown_some(list(map(repr, schema.names)))}, of which each must be "
-            "an input"
+            f"it has the inputs {shown_some(list(map(repr, names)))}, but its schema is for a "
+            f"table with the columns {shown_some(list(map(repr, schema.names)))}, of which each "
+            "must be an input"
         )
     columns = {column.name: column for column in schema.columns}
     problems = (_misfit(node, columns[node.name], types) for node in inputs)

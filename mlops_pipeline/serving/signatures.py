@@ -46,7 +46,7 @@ def damaged(file: Path, problem: str, *, loader: str) -> StartError:
 
 
 def categorical(file: Path) -> StartError:
-    """Return the error of a model's file that expects categories, and of which no schema is known."""
+    """Return the error of a model's file that expects categories, but has no schema."""
     return StartError(
         f"{file} was trained on a data frame with columns of categories, but no schema says which "
         "columns these are; publish it as a model whose dataset has a Schema with form='table', or "

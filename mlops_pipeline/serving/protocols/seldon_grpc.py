@@ -19,6 +19,7 @@ from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.schema import EXACT
 from mlops_pipeline.serving.scores import Array, of_bytes
+from mlops_pipeline.serving.several import of_rows
 
 
 async def predict(unit: Unit, request: pb.SeldonMessage) -> pb.SeldonMessage:
@@ -93,6 +94,9 @@ async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData)
     elif kind == "tftensor":
         text = signature.dtype.kind == "O"
         rows = tensor_proto.read(data.tftensor, where="data.tftensor", text=text)
+    elif kind == "ndarray" and signature.inputs:
+        given, names = _rows(data.ndarray), list(data.names)
+        rows = of_rows(signature, given, names, where="data.ndarray", body=None)
     elif kind == "ndarray":
         rows = numbers(
             _rows(data.ndarray),
@@ -102,7 +106,8 @@ async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData)
         )
     else:
         raise seldon.no_rows(signature, None)
-    rows = ordered(signature, list(data.names), rows) if data.names else rows
+    if data.names and not signature.inputs:
+        rows = ordered(signature, list(data.names), rows)
     _write(unit, kind, await seldon.scores_of(unit.model, signature, rows), answer)
 
 
