@@ -108,8 +108,8 @@ def _check(column: InputColumn, values: Array) -> None:
 
 def listed(schema: Schema, rows: Array) -> list[dict[str, Any]]:
     """Return rows as JSON has them: `{input: values of the row}` for each."""
-    arrays = separated(schema, rows)
-    return [{name: array[n].tolist() for name, array in arrays.items()} for n in range(len(rows))]
+    columns = {name: array.tolist() for name, array in separated(schema, rows).items()}
+    return [{name: values[n] for name, values in columns.items()} for n in range(len(rows))]
 
 
 def of_list(schema: Schema, values: object, *, where: str) -> Array:

@@ -51,9 +51,9 @@ def cells(count: int) -> Any:
     return rows
 
 
-CELLS = cells(160)
+CELLS = cells(400)
 FRAME = frames.frame_maker(SCHEMA)(CELLS)
-TARGETS = np.array([(row[1] == "solo") + (row[2] == 9) + (row[0] or 0) > 0.6 for row in CELLS])
+TARGETS = np.array([(row[1] == "solo") != (row[4] > 3 and row[2] != 5) for row in CELLS])
 
 
 def fit(framework: str, frame: Any = FRAME) -> Any:
@@ -63,7 +63,12 @@ def fit(framework: str, frame: Any = FRAME) -> Any:
         )
     else:
         model = lightgbm.LGBMClassifier(
-            n_estimators=12, min_child_samples=3, n_jobs=1, verbosity=-1, min_data_per_group=3
+            n_estimators=12,
+            min_child_samples=3,
+            n_jobs=1,
+            verbosity=-1,
+            min_data_per_group=1,
+            cat_l2=0.0,
         )
     return model.fit(frame, TARGETS.astype(int))
 
@@ -85,7 +90,14 @@ def test_a_table_with_categories_gets_the_library_s_own_answers(
     model = fit(framework)
     trained = save(framework, model, tmp_path)
     expected = model.predict_proba(FRAME)
-    assert len(np.unique(expected.round(6), axis=0)) > 4
+    assert len(np.unique(expected.round(6), axis=0)) > 2
+    others = FRAME.assign(
+        plan=FRAME["plan"]
+        .cat.set_categories(PLANS[::-1])
+        .cat.codes.map(dict(enumerate(PLANS)))
+        .astype(FRAME["plan"].dtype)
+    )
+    assert not np.allclose(expected, model.predict_proba(others)), "the category counts"
     served = load(tmp_path, framework)
     assert np.allclose(predict(served.default, CELLS)[0][1], expected, atol=1e-6)
     assert np.allclose(trained.predict(FRAME), expected)
