@@ -280,14 +280,9 @@ def test_several_inputs_are_answered_by_name_and_in_the_order_of_the_schema(
     assert answer.headers["x-model-digest"] == shop.digest("digit_limits", code=3)
     body = answer.json()["data"]
     assert body["names"] == ["below", "reached"]
-    tensors = [
-        {"name": "limit", "shape": [1], "datatype": "INT64", "data": [4]},
-        {"name": "image", "shape": [1, 8, 8], "datatype": "FP32", "data": image},
-    ]
-    (output,) = httpx.post(
-        f"{url}/v2/models/digit-limits/infer", json={"inputs": tensors}, timeout=10
-    ).json()["outputs"]
-    assert output["data"] == pytest.approx(body["ndarray"][0])
+    named = {"jsonData": {"inputs": {"limit": [4], "image": [image]}}}
+    by_name = httpx.post(f"{url}/api/v1.0/predictions", json=named, timeout=10).json()
+    assert by_name["jsonData"]["outputs"] == [pytest.approx(body["ndarray"][0])]
     data["ndarray"][0][1] = 10
     refused = httpx.post(f"{url}/api/v1.0/predictions", json={"data": data}, timeout=10)
     assert (refused.status_code, refused.json()["status"]["reason"]) == (400, "OUT_OF_RANGE")

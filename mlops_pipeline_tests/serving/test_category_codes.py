@@ -90,13 +90,10 @@ def test_a_table_with_categories_gets_the_library_s_own_answers(
     model = fit(framework)
     trained = save(framework, model, tmp_path)
     expected = model.predict_proba(FRAME)
-    assert len(np.unique(expected.round(6), axis=0)) > 2
     others = FRAME.assign(
-        plan=FRAME["plan"]
-        .cat.set_categories(PLANS[::-1])
-        .cat.codes.map(dict(enumerate(PLANS)))
-        .astype(FRAME["plan"].dtype)
+        plan=FRAME["plan"].map(dict(zip(PLANS, PLANS[1:] + PLANS[:1], strict=True)))
     )
+    others["plan"] = others["plan"].astype(FRAME["plan"].dtype)
     assert not np.allclose(expected, model.predict_proba(others)), "the category counts"
     served = load(tmp_path, framework)
     assert np.allclose(predict(served.default, CELLS)[0][1], expected, atol=1e-6)
