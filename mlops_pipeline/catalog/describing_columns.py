@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.plotting import draw_histogram, new_figure, save
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.serving.schema import FLOAT, INT, STRING, TEXT, Column
+from mlops_pipeline.serving.schema import FLOAT, INT, STRING, TEXT, Column, InputColumn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,8 +49,18 @@ def _columns(spec: ModelSpec, rows: "NDArray[Any]") -> list[tuple[Column, list[A
         return []
     if schema.form == TEXT:
         return [(schema.columns[0], rows.tolist())]
+    if schema.inputs:
+        every = zip(schema.inputs[:_MOST_COLUMNS], rows.T, strict=False)
+        return [_of_input(column, cells.tolist()) for column, cells in every]
     shown = schema.columns[:_MOST_COLUMNS]
     return [(column, rows[:, number].tolist()) for number, column in enumerate(shown)]
+
+
+def _of_input(column: InputColumn, arrays: list[Any]) -> tuple[Column, list[Any]]:
+    """Return one of several inputs as a column: its single values, or the mean of each row."""
+    if all(size == 1 for size in column.shape):
+        return Column(column.name, column.type), [array.item() for array in arrays]
+    return Column(f"mean of {column.name}", FLOAT), [float(array.mean()) for array in arrays]
 
 
 def _describe(column: Column, values: Sequence[Any], statistics: Statistics) -> dict[str, Any]:

@@ -131,6 +131,9 @@ def _of_example(row: object, dataset: "DatasetSpec") -> Iterator[str]:
     if not isinstance(schema, Schema) or any(schema.faults()) or _is_empty(row):
         yield from _of_row("example", row, dataset.features)
         return
+    if schema.inputs:
+        yield "example is set, but the inputs are arrays; leave it out, the hold-out set has a row"
+        return
     values = _items(row)
     if isinstance(row, str) or len(values) != len(schema.columns):
         yield f"example is {row!r}; it must be a tuple with a value for each column of the schema"

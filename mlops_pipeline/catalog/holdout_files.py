@@ -4,6 +4,7 @@ A hold-out file is one of:
 
 * `.npz`: arrays `x` [n, features], `y` [n] and optionally `scores` [n, outputs], the predictions
   where the model was trained.
+  Of a model with several inputs, an array for each of them instead of `x`.
 * `.csv`: comma-separated with a header, one column for each name of `DatasetSpec.names()`, in any
   order, and the column `target`; other columns are ignored. With a schema, a value is what it
   allows; an empty one is missing.
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.serving.schema import ARRAY, TABLE, Cell, CellError, Schema
+from mlops_pipeline.serving.schema import ARRAY, INPUTS, TABLE, Cell, CellError, Schema
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,6 +48,9 @@ def read_holdout(spec: ModelSpec, file: Path) -> Holdout:
     Raises:
         ValueError: the file is damaged, lacks something, or has a value that is not a number.
     """
+    schema = spec.dataset.schema
+    if schema is not None and schema.form == INPUTS:
+        return _read_inputs(schema, file)
     if file.suffix.lower() == ".csv":
         return _read_csv(spec, file)
     if spec.dataset.schema is not None and spec.dataset.schema.form == TABLE:
@@ -57,20 +61,26 @@ def read_holdout(spec: ModelSpec, file: Path) -> Holdout:
     return _read_npz(file)
 
 
-def _read_npz(file: Path) -> Holdout:
-    import numpy as np
+def _read_inputs(schema: Schema, file: Path) -> Holdout:
+    from mlops_pipeline.serving import joined
 
-    try:
-        with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (
-        *(OSError, ValueError, EOFError, AttributeError, LookupError, BadZipFile, zlib.error),
-        *(TypeError, NotImplementedError, RuntimeError),  # A .npy, another compression, a password.
-    ) as error:
+    found = _arrays(file, "write it with numpy.savez(file, y=…, and an array for each input)")
+    if missing := [name for name in (*schema.names, "y") if name not in found]:
         raise ValueError(
-            f"could not read {file} as .npz: {error}; write it with numpy.savez(file, x=…, y=…), "
-            "or give a .csv"
-        ) from error
+            f"{file} has {', '.join(sorted(found)) or 'no array'}, but not {', '.join(missing)}; a "
+            f"hold-out file has an array for each input ({', '.join(schema.names)}) and y [n], and "
+            "may have scores [n, outputs]"
+        )
+    arrays = {name: found[name] for name in schema.names}
+    try:
+        rows = joined.of_arrays(schema, arrays, where=str(file))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return Holdout(rows, found["y"], found.get("scores"))
+
+
+def _read_npz(file: Path) -> Holdout:
+    found = _arrays(file, "write it with numpy.savez(file, x=…, y=…), or give a .csv")
     if missing := sorted(_ARRAYS - found.keys()):
         has = ", ".join(sorted(found)) or "no array"
         raise ValueError(
@@ -78,6 +88,19 @@ def _read_npz(file: Path) -> Holdout:
             "[n, features] and y [n], and may have scores [n, outputs]"
         )
     return Holdout(found["x"], found["y"], found.get("scores"))
+
+
+def _arrays(file: Path, hint: str) -> "dict[str, NDArray[Any]]":
+    import numpy as np
+
+    try:
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (
+        *(OSError, ValueError, EOFError, AttributeError, LookupError, BadZipFile, zlib.error),
+        *(TypeError, NotImplementedError, RuntimeError),  # A .npy, another compression, a password.
+    ) as error:
+        raise ValueError(f"could not read {file} as .npz: {error}; {hint}") from error
 
 
 def _read_csv(spec: ModelSpec, file: Path) -> Holdout:

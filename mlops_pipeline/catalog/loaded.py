@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.schema import ARRAY, TABLE, Schema
+from mlops_pipeline.serving.schema import ARRAY, INPUTS, TABLE, Schema
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,10 @@ def checked(schema: Schema, rows: Any, *, where: str) -> "NDArray[Any]":
         from mlops_pipeline.serving import frames
 
         return frames.cells_of(schema, rows, where=where)
+    if schema.form == INPUTS:
+        from mlops_pipeline.serving import joined
+
+        return joined.of_arrays(schema, rows, where=where)
     from mlops_pipeline.serving import cells
 
     try:
@@ -32,7 +36,14 @@ def checked(schema: Schema, rows: Any, *, where: str) -> "NDArray[Any]":
 
 
 def given(schema: Schema | None, rows: "NDArray[Any]") -> Any:
-    """Return rows as the training function gets them: a data frame, strings [n], or numbers."""
+    """Return rows as the training function gets them.
+
+    They are a data frame, strings [n], a dict of the arrays of several inputs, or numbers.
+    """
+    if schema is not None and schema.form == INPUTS:
+        from mlops_pipeline.serving import joined
+
+        return joined.separated(schema, rows)
     if schema is None or schema.form != TABLE:
         return rows
     from mlops_pipeline.serving import frames

@@ -6,6 +6,7 @@ function imports its library when it is called.
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -102,14 +103,16 @@ def save_onnx(
     `output` names the scores, which are served by default; empty: the network's first output. An
     output that cannot be served, as a map of skl2onnx, is left out.
     `predict` is the model that the network was made from: rows → scores [n, classes]. Without it,
-    ONNX Runtime computes the scores.
+    ONNX Runtime computes the scores. A network with several inputs gets the column of a data frame
+    for each of them, by its name.
 
     Raises:
         ValueError: the network does not load, for example because its weights are in other files;
-            it has several inputs; it has no such output, or it cannot be served.
+            it has no such output, or it cannot be served.
     """
     import numpy as np
 
+    from mlops_pipeline.serving.onnx_columns import feeder
     from mlops_pipeline.serving.onnx_loader import TYPES, describe_unservable, open_network
 
     content = network if isinstance(network, bytes) else network.SerializeToString()
@@ -124,18 +127,22 @@ def save_onnx(
     inputs = session.get_inputs()
     outputs = {node.name: node for node in session.get_outputs()}
     scores = output or next(iter(outputs))
-    if len(inputs) != 1 or scores not in outputs:
-        names = ", ".join(node.name for node in inputs)
+    if not inputs or scores not in outputs:
+        names = ", ".join(node.name for node in inputs) or "none"
         raise ValueError(
             f"the network has the inputs {names} and the outputs {', '.join(outputs)}; it must "
-            f"have one input and the output {scores!r}"
+            f"have an input and the output {scores!r}"
         )
     if reason := describe_unservable(outputs[scores].type):
         raise ValueError(f"the output {scores!r} {reason}")
     (folder / ONNX_FILES[0]).write_bytes(content)
 
-    def run(rows: "NDArray[Any]") -> "NDArray[Any]":
-        (answer,) = session.run([scores], {inputs[0].name: np.asarray(rows, TYPES[inputs[0].type])})
+    def run(rows: Any) -> "NDArray[Any]":
+        if hasattr(rows, "columns"):
+            given = feeder(inputs, TYPES)({name: rows[name].tolist() for name in rows.columns})
+        else:
+            given = {inputs[0].name: np.asarray(rows, TYPES[inputs[0].type])}
+        (answer,) = session.run([scores], given)
         return np.asarray(answer)
 
     served = [node for node in outputs.values() if not describe_unservable(node.type)]
@@ -281,7 +288,9 @@ def _described(
     """Describe a model of rows of numbers by its answer to a row of zeros."""
     import numpy as np
 
-    answer = np.asarray(predict(np.zeros((1, features))))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X does not have valid feature names")
+        answer = np.asarray(predict(np.zeros((1, features))))
     kind = "FP" if answer.dtype.kind == "f" else "INT"
     output = Tensor(method, (-1, *answer.shape[1:]), f"{kind}{8 * answer.dtype.itemsize}")
     return TrainedModel(predict, (Tensor("predict", (-1, features), datatype),), (output,))

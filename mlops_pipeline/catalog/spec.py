@@ -36,7 +36,8 @@ class Dataset:
     """Training rows and hold-out rows."""
 
     x_train: "NDArray[Any]"
-    """Features, float, shape [n, features]. With a schema also a data frame, or strings [n]."""
+    """Features, float, shape [n, features]. With a schema also a data frame, strings [n], or a dict
+    of an array [n, …] for each of several inputs."""
     y_train: "NDArray[Any]"
     """Targets, shape [n]: class numbers (integers), or numbers."""
     x_test: "NDArray[Any]"

@@ -47,7 +47,7 @@ EVALUATION = "evaluation"
 REPORT = "report.json"
 ABSENT = "absent_categories"
 """Key of a profile: column → its categories that no training row has; missing if there are none."""
-_SHARED = ("schema", "cells", "frames")
+_SHARED = ("schema", "cells", "frames", "joined")
 """Modules of the model server that convert rows in training, too."""
 SCORES = "scores.npy"
 """Predictions where a published model was trained."""
@@ -192,7 +192,7 @@ def write_model(
         (saved / "fingerprint.pb").unlink(missing_ok=True)
     predictions = _predictions(spec, trained, rows)
     _refuse_useless(spec, output / MODEL, predictions, len(dataset.x_test))
-    _write_example(dataset, output / MODEL / EXAMPLE)
+    _write_example(spec, dataset, output / MODEL / EXAMPLE)
     evaluating.evaluate(spec, dataset, predictions, trained, output / EVALUATION)
     described = _described(spec, trained)
     (output / REPORT).write_text(
@@ -219,8 +219,8 @@ def write_holdout(spec: ModelSpec, file: Path, output: Path) -> None:
     import numpy as np
 
     read = read_holdout(spec, file)
-    is_table = spec.dataset.schema is not None and spec.dataset.schema.form == schema.TABLE
-    x = read.x if is_table else _checked_values(spec, "x", read.x)
+    form = spec.dataset.schema.form if spec.dataset.schema else schema.ARRAY
+    x = read.x if form in (schema.TABLE, schema.INPUTS) else _checked_values(spec, "x", read.x)
     y = _checked_values(spec, "y", read.y)
     dataset = Dataset(x[:0], y[:0], x, y)
     output.mkdir(parents=True, exist_ok=True)
@@ -274,7 +274,8 @@ def _described(spec: ModelSpec, trained: TrainedModel) -> TrainedModel:
     from mlops_pipeline.serving.cells import tensors_of
 
     dataset = spec.dataset
-    if dataset.schema is None or (trained.inputs and not dataset.has_cells):
+    keeps_own = not dataset.has_cells or (dataset.schema and dataset.schema.inputs)
+    if dataset.schema is None or (trained.inputs and keeps_own):
         return trained
     return replace(trained, inputs=tensors_of(dataset.schema))
 
@@ -311,10 +312,15 @@ def _refuse_useless(spec: ModelSpec, folder: Path, predictions: "NDArray[Any]", 
         raise ValueError(f"the model of {spec.name} returned {reason}")
 
 
-def _write_example(dataset: Dataset, path: Path) -> None:
+def _write_example(spec: ModelSpec, dataset: Dataset, path: Path) -> None:
     """Write a row that the model has just predicted; its server tries it before it is ready."""
-    if not path.exists():
-        path.write_text(json.dumps(dataset.x_test[:1].tolist()))
+    from mlops_pipeline.serving import joined
+
+    if path.exists():
+        return
+    of, row = spec.dataset.schema, dataset.x_test[:1]
+    is_joined = of is not None and of.form == schema.INPUTS
+    path.write_text(json.dumps(joined.listed(of, row) if is_joined else row.tolist()))
 
 
 def versions(spec: ModelSpec) -> dict[str, str]:

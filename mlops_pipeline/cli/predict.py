@@ -18,7 +18,7 @@ from mlops_pipeline.cli.rows import Rows, some
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, UnavailableError
 from mlops_pipeline.clients.prediction import PredictionClient, Reply, matrix, request_for
 from mlops_pipeline.delivery.deploying import deployed_ref, url_of
-from mlops_pipeline.serving.schema import TEXT, Schema
+from mlops_pipeline.serving.schema import INPUTS, TEXT, Schema
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -48,7 +48,19 @@ def read_rows(spec: ModelSpec, words: Sequence[str], file: Path | None) -> Rows:
 
 
 def _of_schema(spec: ModelSpec, schema: Schema, words: Sequence[str], file: Path | None) -> Rows:
-    """Return rows in the schema's order, each value checked."""
+    """Return rows in the schema's order, each value checked.
+
+    Raises:
+        ConfigurationError: rows of several inputs were given, which are no lines of text.
+    """
+    if schema.form == INPUTS:
+        if words or file:
+            raise ConfigurationError(
+                f"{spec.name} has several inputs ({some(schema.names)}), which --row and --file "
+                "cannot have; without them, a row of the hold-out set is sent, and "
+                "docs/bring-your-model.md shows requests"
+            )
+        return Rows((), ())
     found = cell_rows.read(schema, file) if file else cell_rows.typed(schema, words)
     if not found.values and spec.example:
         return Rows((spec.example,), ("its example",))

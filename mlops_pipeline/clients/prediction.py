@@ -13,7 +13,7 @@ from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 DIGEST_TAG = "model_digest"
 PATH = "/api/v1.0/predictions"
@@ -167,17 +167,26 @@ class PredictionClient(Predictions):
 def request_for(rows: "ArrayLike") -> bytes:
     """Return the request for `rows` of shape [n, features], or of strings [n].
 
-    Numbers and booleans, or the cells of a table as objects; NaN is `null`.
+    Numbers and booleans, or the cells of a table as objects; NaN is `null`. A cell that is an array
+    is the value of one of several inputs.
     """
     import numpy as np
     import orjson
 
     values = np.ascontiguousarray(rows)
     if values.dtype.kind == "O":
-        return orjson.dumps({"data": {"ndarray": values.tolist()}})
+        listed = values.tolist()
+        if isinstance(values.flat[0], np.ndarray):
+            listed = [[_listed(cell) for cell in row] for row in listed]
+        return orjson.dumps({"data": {"ndarray": listed}})
     if values.dtype == np.bool_:  # Every model accepts 1 and 0, few accept true and false.
         values = values.astype(np.uint8)
     return orjson.dumps({"data": {"ndarray": values}}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _listed(cell: "NDArray[Any]") -> Any:
+    """Return a row's value of one of several inputs; a single value is not a list."""
+    return cell.item() if cell.shape == (1,) else cell.tolist()
 
 
 def matrix(scores: Any) -> list[list[float]]:

@@ -12,6 +12,7 @@ from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.training import tensors
 from mlops_pipeline.serving.artifact import EXAMPLE, MANIFEST, Manifest
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.schema import INPUTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,11 +26,14 @@ def probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
     """
     import numpy as np
 
-    from mlops_pipeline.serving import cells
+    from mlops_pipeline.serving import cells, joined
 
     schema = spec.dataset.schema
     try:
         values = _example(spec, model)
+        if schema is not None and schema.form == INPUTS:
+            rows = None if values is None else joined.of_list(schema, values, where=EXAMPLE)
+            return joined.guess(schema) if rows is None else rows[:1]
         if values is None and schema is not None:
             guess = cells.guess(schema)
             return guess if spec.dataset.has_cells else guess.astype(np.float64)

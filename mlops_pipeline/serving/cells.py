@@ -18,6 +18,7 @@ from mlops_pipeline.serving.schema import (
     BOOL,
     CATEGORY,
     FLOAT,
+    INPUTS,
     INT,
     TABLE,
     TEXT,
@@ -188,6 +189,8 @@ def tensors_of(schema: Schema) -> tuple[Tensor, ...]:
     """Return the tensors of V2's metadata: one for each column; of an array, one for all."""
     if schema.form == TEXT:
         return (Tensor(schema.columns[0].name, (-1,), "BYTES"),)
+    if schema.form == INPUTS:
+        return tuple(Tensor(one.name, (-1, *one.shape), datatype(one)) for one in schema.inputs)
     if schema.form == TABLE:
         return tuple(Tensor(column.name, (-1, 1), datatype(column)) for column in schema.columns)
     return (Tensor("predict", (-1, len(schema.columns)), "FP64"),)
@@ -260,6 +263,9 @@ def load(path: Path) -> Array:
 
 def _packed(values: list[Any]) -> Iterator[tuple[str, Array]]:
     """Yield the arrays of one column: numbers, or UTF-8 text and where each string ends in it."""
+    if values and isinstance(values[0], np.ndarray):
+        yield from _packed_arrays(values)
+        return
     missing = np.array([value is None for value in values], dtype=bool)
     if missing.any():
         yield "missing", missing
@@ -273,7 +279,18 @@ def _packed(values: list[Any]) -> Iterator[tuple[str, Array]]:
     yield "numbers", np.array([value or 0 for value in values], dtype=dtype)
 
 
+def _packed_arrays(values: list[Any]) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays of one of several inputs: numbers [n, …], or a string for each row."""
+    if values[0].dtype.kind != "O":
+        yield "arrays", np.stack(values)
+        return
+    yield "is_in_arrays", np.array(True)
+    yield from _packed([value[0] for value in values])
+
+
 def _unpacked(name: str, arrays: Mapping[str, Array]) -> Array:
+    if f"{name}.arrays" in arrays:
+        return as_objects(list(arrays[f"{name}.arrays"]))
     if f"{name}.text" in arrays:
         content, ends = arrays[f"{name}.text"].tobytes(), arrays[f"{name}.ends"].tolist()
         starts = [0, *ends[:-1]]
@@ -282,4 +299,6 @@ def _unpacked(name: str, arrays: Mapping[str, Array]) -> Array:
         cells = as_objects(arrays[f"{name}.numbers"].tolist())
     if f"{name}.missing" in arrays:
         cells[arrays[f"{name}.missing"]] = None
+    if f"{name}.is_in_arrays" in arrays:
+        return as_objects([np.array([value], dtype=object) for value in cells.tolist()])
     return cells

@@ -25,7 +25,7 @@ from mlops_pipeline.serving.artifact import (
 )
 from mlops_pipeline.serving.custom.folder import FOUND_BY as COMPONENT_FOUND_BY
 from mlops_pipeline.serving.custom.folder import find_version as find_component
-from mlops_pipeline.serving.schema import ARRAY, FORMS
+from mlops_pipeline.serving.schema import ARRAY, FORMS, INPUTS, TABLE
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
 IMPLEMENTATION = "PREDICTIVE_UNIT_IMPLEMENTATION"
@@ -152,7 +152,7 @@ SKLEARN = Framework(
     found_by=" or ".join(SKLEARN_FILES),
     files=SKLEARN_FILES,
     libraries=("scikit-learn", "numpy", "joblib"),
-    forms=FORMS,
+    forms=tuple(form for form in FORMS if form != INPUTS),
     reproducible="bytes",
 )
 TENSORFLOW = Framework(
@@ -189,6 +189,7 @@ XGBOOST = Framework(
     found_by=" or ".join(XGBOOST_FILES),
     files=XGBOOST_FILES,
     libraries=("xgboost-cpu", "xgboost", "numpy"),
+    forms=(ARRAY, TABLE),
     reproducible="bytes",
     module="xgboost",
     extra="xgboost",
@@ -205,6 +206,7 @@ LIGHTGBM = Framework(
     found_by=" or ".join(LIGHTGBM_FILES),
     files=LIGHTGBM_FILES,
     libraries=("lightgbm", "numpy"),
+    forms=(ARRAY, TABLE),
     reproducible="bytes",
     module="lightgbm",
     extra="lightgbm",
@@ -221,6 +223,7 @@ ONNX = Framework(
     found_by=" or ".join(ONNX_FILES),
     files=ONNX_FILES,
     libraries=("onnxruntime", "onnx", "numpy"),
+    forms=(ARRAY, TABLE),
     reproducible="bytes",
     module="onnxruntime",
     extra="onnx",

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from mlops_pipeline.serving.artifact import LIGHTGBM_FILES, Manifest
+from mlops_pipeline.serving.category_codes import Categories, encoder, model_order
+from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.imports import import_boosted
 from mlops_pipeline.serving.objectives import LIGHTGBM_PROBABILITIES, classifying
+from mlops_pipeline.serving.schema import CATEGORY, TABLE, Schema
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.signatures import (
     Signatures,
@@ -32,8 +35,8 @@ def load_lightgbm(folder: Path, manifest: Manifest) -> Signatures:
     objectives have `predict`.
 
     Raises:
-        StartError: it does not load, has another number of features than the manifest, or columns
-            of categories.
+        StartError: it does not load, has another number of features than the manifest, does not
+            fit the manifest's schema, or has columns of categories without one.
     """
     file = model_file(folder, LIGHTGBM_FILES)
     text = file.read_bytes().decode(errors="replace")
@@ -43,15 +46,41 @@ def load_lightgbm(folder: Path, manifest: Manifest) -> Signatures:
         booster = lightgbm.Booster(model_str=text)
     except Exception as error:
         raise damaged(file, first_line(error), loader=LOADER) from error
-    if booster.pandas_categorical:
+    columns = _columns(booster.feature_name())
+    schema = manifest.schema if manifest.schema and manifest.schema.form == TABLE else None
+    if booster.pandas_categorical and schema is None:
         raise categorical(file)
     return of_methods(
         _methods(booster, text),
         manifest,
         features=booster.num_feature(),
         dtype=np.float64,
-        columns=_columns(booster.feature_name()),
+        columns=columns,
+        encode=schema and _encoder(schema, columns, booster.pandas_categorical or (), file),
     )
+
+
+def _encoder(
+    schema: Schema, names: Sequence[str], categories: Sequence[Categories], file: Path
+) -> Callable[[Array], Array]:
+    """Return the function that converts cells to numbers.
+
+    The file has a list of `categories` for each such column, in the model's order, and no names.
+
+    Raises:
+        StartError: the schema has other columns, or another number of columns of categories.
+    """
+    order = model_order(schema, names, file=file)
+    is_category = [column.type == CATEGORY for column in order]
+    if sum(is_category) != len(categories):
+        raise StartError(
+            f"{file} does not fit its schema: it was trained with {len(categories)} columns of "
+            f"categories, but the schema has {sum(is_category)}.",
+            code=ExitCode.MODEL,
+        )
+    rest = iter(categories)
+    seen = [next(rest) if has_categories else None for has_categories in is_category]
+    return encoder(schema, order, seen, dtype=np.float64, file=file)
 
 
 def _describe_damage(text: str) -> str | None:

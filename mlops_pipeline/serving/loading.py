@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlops_pipeline.serving import artifact, frameworks
+from mlops_pipeline.serving import artifact, frameworks, joined
 from mlops_pipeline.serving.artifact import Manifest
 from mlops_pipeline.serving.bare import describe
 from mlops_pipeline.serving.batch_limits import ALONE
@@ -22,7 +22,7 @@ from mlops_pipeline.serving.cells import another_row, guess, read_cells
 from mlops_pipeline.serving.custom.rows import answers
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, Scores, Signature, conform, predict, with_inputs
-from mlops_pipeline.serving.schema import ARRAY, Schema, shown_some
+from mlops_pipeline.serving.schema import ARRAY, INPUTS, Schema, shown_some
 from mlops_pipeline.serving.scores import Array, UnwritableError
 from mlops_pipeline.serving.settings import Parameter, Place
 from mlops_pipeline.serving.signatures import Signatures
@@ -169,12 +169,14 @@ def _find_example(folder: Path, schema: Schema | None) -> Array | None:
     """Return the rows of the model's example, None if it has no readable one."""
     try:
         values = json.loads((folder / artifact.EXAMPLE).read_bytes())
+        if schema is not None and schema.form == INPUTS:
+            return joined.of_list(schema, values, where=artifact.EXAMPLE)
         if schema is not None and schema.form != ARRAY:
             return read_cells(values, where=artifact.EXAMPLE)
         rows = np.array(values)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RequestError) as error:
+    except (OSError, TypeError, ValueError, RequestError) as error:
         logger.warning("Not using %s: it cannot be read: %s", folder / artifact.EXAMPLE, error)
         return None
     if rows.dtype.kind == "U":
@@ -282,7 +284,9 @@ def _predict(model: Model, rows: Array) -> bool:
 
 def _beside_another(signature: Signature, rows: Array) -> Scores | None:
     """Predict one row beside a different one; None if the model refuses that one."""
-    if signature.inputs:
+    if signature.inputs and signature.schema is not None:
+        other = joined.guess(signature.schema)
+    elif signature.inputs:
         other = np.empty_like(rows[:1])
         for number, one in enumerate(signature.inputs):
             zeros = np.zeros_like(rows[0, number])
@@ -325,6 +329,8 @@ def _conforming_example(model: Model) -> Array | None:
 
 def _guesses(signature: Signature) -> tuple[Array, ...]:
     """Return rows that many models answer: zeros and ones; none if rows may have any shape."""
+    if signature.inputs and signature.schema is not None:
+        return (joined.guess(signature.schema),)
     if signature.inputs:
         return tuple(_guess_inputs(signature, value) for value in (0, 1))
     if signature.schema is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mlops_pipeline.serving import batch_limits, texts
+from mlops_pipeline.serving import batch_limits, joined, texts
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
 from mlops_pipeline.serving.cells import check_array, conform_cells, numbers_of, tensors_of
@@ -272,13 +272,13 @@ def with_inputs(manifest: Manifest, signature: Signature) -> Manifest:
 
 def input_tensors(signature: Signature) -> tuple[Tensor, ...]:
     """Return the inputs of a signature, as a manifest has them."""
-    if signature.dtype.kind == "O" and signature.schema is not None:
-        return tensors_of(signature.schema)
     if signature.inputs:
         return tuple(
             Tensor(one.name, (-1, *one.row_shape), datatype_of(one.dtype))
             for one in signature.inputs
         )
+    if signature.dtype.kind == "O" and signature.schema is not None:
+        return tensors_of(signature.schema)
     shape = (-1, *(signature.row_shape or ()))
     return (Tensor(signature.input, shape, datatype_of(signature.dtype)),)
 
@@ -349,11 +349,10 @@ def conform(signature: Signature, values: Array) -> Array:
         RequestError: the shape is wrong, the batch is empty, or a value is not finite or out of the
             type's range.
     """
+    if signature.inputs:
+        return _checked_inputs(signature, values)
     if signature.dtype.kind == "O" and signature.schema is not None:
         return conform_cells(signature.schema, values)
-    if signature.inputs:
-        _check_joined(signature, values)
-        return values
     shape, wanted = values.shape, signature.row_shape
     if shape[1:] != wanted or not shape:
         _check_shape(signature, shape)
@@ -396,16 +395,30 @@ def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
         return np.ascontiguousarray(values, dtype=dtype)
 
 
-def _check_joined(signature: Signature, values: Array) -> None:
-    """Raise an error unless the rows come from an array for each input."""
+def _checked_inputs(signature: Signature, values: Array) -> Array:
+    """Return the rows of several inputs.
+
+    Raises:
+        RequestError: they do not come from an array for each input, or the schema does not allow a
+            value.
+    """
     is_joined = values.dtype.kind == "O" and values.shape[1:] == (len(signature.inputs),)
     if not is_joined or not all(isinstance(cell, np.ndarray) for cell in values[:1].flat):
-        names = ", ".join(repr(one.name) for one in signature.inputs)
-        raise RequestError(
-            "WRONG_INPUT",
-            f"the model has several inputs ({names}): send V2's tensors by name, TF Serving's "
-            "instances or inputs by name, or these in jsonData",
-        )
+        raise not_by_name(signature)
+    if signature.schema is not None:
+        joined.check(signature.schema, values)
+    return values
+
+
+def not_by_name(signature: Signature) -> RequestError:
+    """Return the error of rows that do not have a value for each of several inputs."""
+    names = ", ".join(repr(one.name) for one in signature.inputs)
+    return RequestError(
+        "WRONG_INPUT",
+        f"the model has several inputs ({names}): send V2's tensors by name, TF Serving's "
+        "instances or inputs by name, these in jsonData, or data.ndarray with rows that are lists "
+        "of a value for each input",
+    )
 
 
 def _check_shape(signature: Signature, shape: tuple[int, ...]) -> None:

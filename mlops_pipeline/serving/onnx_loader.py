@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from mlops_pipeline.serving import onnx_columns
 from mlops_pipeline.serving.artifact import ONNX_FILES, Manifest
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.schema import TABLE, Schema
 from mlops_pipeline.serving.scores import Array, datatype_of
 from mlops_pipeline.serving.settings import Parameter, check_known
 from mlops_pipeline.serving.signatures import (
@@ -38,19 +40,19 @@ TYPES: Mapping[str, np.dtype[Any]] = {
     },
 }
 """ONNX Runtime's name of a type → numpy's."""
-_TEXT = "tensor(string)"
 _ERRORS_ONLY = 3
 
 
 def load_onnx(folder: Path, manifest: Manifest) -> Signatures:
-    """Load `folder/model.onnx`, a network with one input.
+    """Load `folder/model.onnx`: a network with one input, or with one for each column of a table.
 
     The default output is the first one of the manifest, otherwise the network's first; the
     parameters `model_output` and `model_input` choose and check them.
 
     Raises:
-        StartError: it does not load, it has several inputs or none of numbers, or it has another
-            row or other outputs than the manifest.
+        StartError: it does not load, it has several inputs or none of numbers, its inputs are not
+            the columns of the manifest's schema, or it has another row or other outputs than the
+            manifest.
     """
     file = model_file(folder, ONNX_FILES)
     try:
@@ -83,7 +85,8 @@ def _options() -> Any:
 
 
 def _signature(session: Any, manifest: Manifest) -> Signature:
-    tensor = _input(session)
+    schema = manifest.schema if manifest.schema and manifest.schema.form == TABLE else None
+    tensor = _first_column(session, schema) if schema else _input(session)
     outputs = {node.name: describe_unservable(node.type) for node in session.get_outputs()}
     refused = {name: reason for name, reason in outputs.items() if reason}
     served = tuple(name for name in outputs if name not in refused)
@@ -96,6 +99,20 @@ def _signature(session: Any, manifest: Manifest) -> Signature:
     batch = tensor.shape[0] if tensor.shape else None
     by_row = {node.name for node in session.get_outputs() if _is_by_row(node.shape, batch)}
     sizes = tuple(size if isinstance(size, int) else -1 for size in tensor.shape[1:])
+    if schema:
+        return Signature(
+            name=DEFAULT,
+            input="predict",
+            row_shape=schema.row_shape,
+            dtype=np.dtype(object),
+            outputs=served,
+            default_outputs=_defaults(served, by_row, first),
+            compute=_of_cells(session, schema),
+            columns=schema.names,
+            refused=refused,
+            is_rowwise=True,
+            schema=schema,
+        )
     return Signature(
         takes_columns=False,
         name=DEFAULT,
@@ -111,19 +128,43 @@ def _signature(session: Any, manifest: Manifest) -> Signature:
 
 
 def _caller(session: Any, name: str) -> Callable[[Array, Sequence[str]], Sequence[object]]:
-    def compute(rows: Array, names: Sequence[str]) -> Sequence[object]:
-        try:
-            answers: Sequence[object] = session.run(list(names), {name: rows})
-        except Exception as error:
-            raise ValueError(_reason(error)) from error
-        return answers
+    return lambda rows, names: _run(session, names, {name: rows})
+
+
+def _of_cells(session: Any, schema: Schema) -> Callable[[Array, Sequence[str]], Sequence[object]]:
+    """Return the function that gives each input of the network the column of its name."""
+    feed = onnx_columns.feeder(session.get_inputs(), TYPES)
+
+    def compute(cells: Array, names: Sequence[str]) -> Sequence[object]:
+        columns = zip(schema.names, cells.T, strict=True)
+        return _run(session, names, feed({name: values.tolist() for name, values in columns}))
 
     return compute
+
+
+def _run(session: Any, names: Sequence[str], tensors: Mapping[str, Array]) -> Sequence[object]:
+    try:
+        answers: Sequence[object] = session.run(list(names), dict(tensors))
+    except Exception as error:
+        raise ValueError(_reason(error)) from error
+    return answers
 
 
 def _reason(error: Exception) -> str:
     """Return the end of an error's message as one line: it begins with places in C++ sources."""
     return " ".join(str(error).split())[-280:]
+
+
+def _first_column(session: Any, schema: Schema) -> Any:
+    """Return the first of the inputs, of which each is a column of the schema.
+
+    Raises:
+        StartError: they are other columns, or of other types.
+    """
+    inputs: Sequence[Any] = session.get_inputs()
+    if problem := onnx_columns.describe_misfit(inputs, schema, TYPES):
+        raise _unusable(problem)
+    return inputs[0]
 
 
 def _input(session: Any) -> Any:
@@ -146,7 +187,7 @@ def _input(session: Any) -> Any:
 
 def describe_unservable(kind: str) -> str | None:
     """Say why an output of this type cannot be served, None if it can."""
-    if kind in TYPES or kind == _TEXT:
+    if kind in TYPES or kind == onnx_columns.TEXT:
         return None
     hint = "; skl2onnx writes a tensor with options={'zipmap': False}" if "map(" in kind else ""
     return f"is of type {kind}; numbers, booleans and text can be answered{hint}"

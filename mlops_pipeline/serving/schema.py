@@ -19,8 +19,10 @@ Cell = float | int | bool | str | None
 
 FLOAT, INT, BOOL, STRING, CATEGORY = TYPES = ("float", "int", "bool", "string", "category")
 """The types of a column."""
-ARRAY, TABLE, TEXT = FORMS = ("array", "table", "text")
-"""What the model gets: an array of numbers, a data frame, or a list of strings."""
+ARRAY, TABLE, TEXT, INPUTS = FORMS = ("array", "table", "text", "inputs")
+"""What the model gets: an array of numbers, a data frame, a list of strings, or named arrays."""
+RESERVED = ("y", "scores")
+"""Arrays of a hold-out file beside those of the inputs."""
 _LONGEST_SHOWN = 60
 _MOST_SHOWN = 8
 _MOST_INT = (1 << 63) - 1
@@ -141,18 +143,50 @@ class Column:
 
 
 @dataclass(frozen=True)
+class InputColumn(Column):
+    """One of several named inputs: an array for each row."""
+
+    shape: tuple[int, ...] = ()
+    """Shape of one row, without the batch: (28, 28); (): a single value."""
+
+    def faults(self) -> Iterator[str]:
+        """Yield what of this definition is invalid."""
+        yield from super().faults()
+        sizes: object = self.shape
+        if not isinstance(sizes, tuple) or not all(type(n) is int and n > 0 for n in sizes):
+            yield f"has shape={sizes!r}; it must be a tuple of integers of at least 1"
+        elif self.type == STRING and sizes not in ((), (1,)):
+            yield f"has shape={sizes!r}, but is a string; allowed: (), (1,)"
+        if self.type == CATEGORY or self.nullable is not False:
+            yield "is an input; it must be float, int, bool or string, and not nullable"
+        if self.name in RESERVED:
+            yield f"has the name of an array of a hold-out file ({', '.join(RESERVED)})"
+
+
+@dataclass(frozen=True)
 class Schema:
     """The columns of a model's data, in the model's order."""
 
     columns: tuple[Column, ...]
     form: str = TABLE
     """`table`: `load` returns data frames, and the model gets them. `array`: arrays of numbers, in
-    which NaN is a missing value. `text`: lists of strings, the only column."""
+    which NaN is a missing value. `text`: lists of strings, the only column. `inputs`: a dict of
+    arrays by name; each column is an `InputColumn`."""
 
     @classmethod
     def text(cls, name: str = "text") -> "Schema":
         """Return the schema of a model of strings, such as a text classifier."""
         return cls((Column(name, STRING),), TEXT)
+
+    @classmethod
+    def of_inputs(cls, *inputs: InputColumn) -> "Schema":
+        """Return the schema of a model with several named inputs, such as an image and an age."""
+        return cls(inputs, INPUTS)
+
+    @property
+    def inputs(self) -> tuple[InputColumn, ...]:
+        """The columns of the form `inputs`; empty in the other forms."""
+        return tuple(column for column in self.columns if isinstance(column, InputColumn))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -201,6 +235,10 @@ class Schema:
             yield f"the column {twice[0]!r} is defined twice"
         if self.form == ARRAY and not self.is_numeric:
             yield "form is 'array', but not every column is float, int or bool; write form='table'"
+        if (self.form == INPUTS) != all(isinstance(c, InputColumn) for c in self.columns):
+            yield "form 'inputs' has columns of the type InputColumn, and no other form has these"
+        if self.form == INPUTS and len(self.columns) == 1:
+            yield "form is 'inputs', which has at least two columns; write an array or a table"
         if self.form == TEXT and [column.type for column in self.columns] != [STRING]:
             yield "form is 'text', which has one column of type string"
 
@@ -245,20 +283,22 @@ def parse_schema(fields: Mapping[str, Any] | None) -> Schema | None:
     """
     if fields is None:
         return None
-    columns = tuple(
-        Column(
-            column["name"],
-            column["type"],
-            tuple(column["categories"]),
-            tuple(column["range"]) if column["range"] is not None else None,
-            column["nullable"],
-        )
-        for column in fields["columns"]
-    )
+    columns = tuple(map(_parse_column, fields["columns"]))
     schema = Schema(columns, fields["form"])
     if problems := list(schema.faults()):
         raise ValueError(f"the schema is invalid: {problems[0]}")
     return schema
+
+
+def _parse_column(fields: Mapping[str, Any]) -> Column:
+    common = (
+        fields["name"],
+        fields["type"],
+        tuple(fields["categories"]),
+        tuple(fields["range"]) if fields["range"] is not None else None,
+        fields["nullable"],
+    )
+    return InputColumn(*common, tuple(fields["shape"])) if "shape" in fields else Column(*common)
 
 
 def shown_some(words: Sequence[str]) -> str:

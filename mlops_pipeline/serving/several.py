@@ -11,7 +11,8 @@ import numpy as np
 
 from mlops_pipeline.serving.columns import check_names, listed_names
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Input, Signature, conform
+from mlops_pipeline.serving.joined import join
+from mlops_pipeline.serving.models import Input, Signature, conform, not_by_name
 from mlops_pipeline.serving.payloads import numbers
 from mlops_pipeline.serving.schema import kind_of
 from mlops_pipeline.serving.scores import Array
@@ -38,11 +39,7 @@ def of_arrays(signature: Signature, arrays: Mapping[str, Array]) -> Array:
             for one, part in zip(signature.inputs, parts, strict=True)
         )
         raise RequestError("WRONG_INPUT", f"the inputs have different numbers of rows: {counts}")
-    rows = np.empty((len(parts[0]), len(parts)), dtype=object)
-    for column, part in enumerate(parts):
-        for row, values in enumerate(part.reshape(len(part), 1) if part.ndim == 1 else part):
-            rows[row, column] = values
-    return rows
+    return join(parts)
 
 
 def _in_rank(array: Array, one: Input) -> Array:
@@ -90,6 +87,29 @@ def of_lists(signature: Signature, inputs: object, *, where: str, body: bytes | 
         for one in signature.inputs
     }
     return of_arrays(signature, arrays)
+
+
+def of_rows(
+    signature: Signature, values: object, names: object, *, where: str, body: bytes | None
+) -> Array:
+    """Return rows from Seldon's `ndarray`: a list of rows, each a list with a value for each input.
+
+    `names` are the inputs in the order of a row; none: the model's order.
+
+    Raises:
+        RequestError: see `of_arrays`; or they are not such rows.
+    """
+    count = len(signature.inputs)
+    if type(values) is not list or not all(type(r) is list and len(r) == count for r in values):
+        raise not_by_name(signature)
+    if not values:
+        raise RequestError("EMPTY_BATCH", "the batch is empty; send at least one row")
+    order = names or [one.name for one in signature.inputs]
+    if type(order) is not list or not all(type(name) is str for name in order):
+        raise RequestError("WRONG_NAMES", "data.names: it must be a list of strings")
+    check_names([one.name for one in signature.inputs], order, "data.names")
+    columns = {name: [row[number] for row in values] for number, name in enumerate(order)}
+    return of_lists(signature, columns, where=where, body=body)
 
 
 def stacked(rows: Array, inputs: Sequence[Input]) -> list[Array]:

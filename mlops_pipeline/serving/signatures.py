@@ -14,6 +14,7 @@ import numpy as np
 from mlops_pipeline.serving.artifact import Manifest, find_file
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.schema import Schema
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.settings import Parameter, check_known
 
@@ -45,11 +46,11 @@ def damaged(file: Path, problem: str, *, loader: str) -> StartError:
 
 
 def categorical(file: Path) -> StartError:
-    """Return the error of a model's file that expects the categories of a data frame."""
+    """Return the error of a model's file that expects categories, but has no schema."""
     return StartError(
-        f"{file} was trained on a data frame with columns of categories, but a request contains "
-        "only numbers; encode the categories as numbers before training, for example with "
-        "scikit-learn's OrdinalEncoder, and send these numbers",
+        f"{file} was trained on a data frame with columns of categories, but no schema says which "
+        "columns these are; publish it as a model whose dataset has a Schema with form='table', or "
+        "encode the categories as numbers before training, and send these numbers",
         code=ExitCode.MODEL,
     )
 
@@ -90,12 +91,18 @@ def of_methods(
     features: int,
     dtype: type[np.floating[Any]],
     columns: Sequence[str],
+    encode: Callable[[Array], Array] | None = None,
 ) -> Signatures:
     """Return the signature of boosted trees, whose first method is the default.
+
+    `encode` converts the cells of a table to the numbers [n, features] that the methods take; None:
+    the rows of a request are these numbers.
 
     Raises:
         StartError: it has another number of features than the manifest.
     """
+    if encode is not None and manifest.schema is not None:
+        return _of_table(methods, manifest.schema, encode)
     signature = Signature(
         name=DEFAULT,
         input=manifest.inputs[0].name if manifest.inputs else "predict",
@@ -107,6 +114,32 @@ def of_methods(
         takes_missing=True,
         columns=tuple(columns),
         is_rowwise=True,
+    )
+    return {DEFAULT: signature}, lambda parameters: by_method(signature, parameters)
+
+
+def _of_table(
+    methods: Mapping[str, Callable[[Array], object]],
+    schema: Schema,
+    encode: Callable[[Array], Array],
+) -> Signatures:
+    """Return the signature of boosted trees that take the cells of a table."""
+
+    def compute(cells: Array, names: Sequence[str]) -> list[object]:
+        rows = encode(cells)
+        return [methods[name](rows) for name in names]
+
+    signature = Signature(
+        name=DEFAULT,
+        input="predict",
+        row_shape=schema.row_shape,
+        dtype=np.dtype(object),
+        outputs=tuple(methods),
+        default_outputs=tuple(methods)[:1],
+        compute=compute,
+        columns=schema.names,
+        is_rowwise=True,
+        schema=schema,
     )
     return {DEFAULT: signature}, lambda parameters: by_method(signature, parameters)
 

@@ -1,7 +1,7 @@
 """TensorFlow SavedModels in a numbered folder (`1/saved_model.pb`), called by their signatures."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,15 @@ from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.frameworks import TENSORFLOW
 from mlops_pipeline.serving.imports import import_tensorflow
 from mlops_pipeline.serving.models import Input, Signature
-from mlops_pipeline.serving.schema import ARRAY, TABLE, TEXT, Schema
+from mlops_pipeline.serving.schema import (
+    ARRAY,
+    INPUTS,
+    STRING,
+    TABLE,
+    TEXT,
+    InputColumn,
+    Schema,
+)
 from mlops_pipeline.serving.scores import DATATYPES, Array, datatype_of
 from mlops_pipeline.serving.settings import Parameter, check_known
 from mlops_pipeline.serving.several import stacked
@@ -88,7 +96,8 @@ def _signature(name: str, function: Any, loaded: object, schema: Schema | None) 
         _UnservableError: it does not turn rows of numbers into answers per row.
     """
     given = function.structured_input_signature[1]
-    inputs = () if len(given) == 1 else tuple(_each(key, given[key]) for key in sorted(given))
+    names = _in_order(given, schema)
+    inputs = () if len(given) == 1 else tuple(_each(key, given[key]) for key in names)
     input_name, spec = ("inputs", given[inputs[0].name]) if inputs else _input(function)
     rank = spec.shape.rank
     batch = spec.shape[0] if rank else None
@@ -134,6 +143,12 @@ def _signature(name: str, function: Any, loaded: object, schema: Schema | None) 
         refused=refused,
         is_rowwise=True,
     )
+
+
+def _in_order(names: Iterable[str], schema: Schema | None) -> list[str]:
+    """Return the names of inputs, in the order of the rows of a schema of inputs, else sorted."""
+    known = schema.names if schema is not None and schema.form == INPUTS else ()
+    return list(known) if set(known) == set(names) else sorted(names)
 
 
 def _described(name: str, spec: Any) -> Tensor:
@@ -247,6 +262,8 @@ def _of_named(signature: Signature, schema: Schema | None) -> Signature:
     if schema.form == TEXT and not signature.inputs:
         return replace(signature, schema=schema)
     inputs = {one.name: one for one in signature.inputs}
+    if schema.form == INPUTS:
+        return replace(signature, schema=_fitting(signature, schema))
     is_flat = all(one.row_shape in ((), (1,)) for one in signature.inputs)
     if schema.form != TABLE or inputs.keys() != set(schema.names) or not is_flat:
         names = ", ".join(map(repr, inputs or (signature.input,)))
@@ -263,6 +280,35 @@ def _of_named(signature: Signature, schema: Schema | None) -> Signature:
         columns=schema.names,
         schema=schema,
         inputs=(),
+    )
+
+
+def _fitting(signature: Signature, schema: Schema) -> Schema:
+    """Return a schema of inputs whose columns are the inputs of the signature.
+
+    Raises:
+        _UnservableError: they are other ones, or of other shapes.
+    """
+    there = ", ".join(f"{one.name!r} {list(one.row_shape)}" for one in signature.inputs)
+    wanted = ", ".join(f"{one.name!r} {list(one.shape)}" for one in schema.inputs)
+    pairs = zip(signature.inputs, schema.inputs, strict=False)
+    if [one.name for one in signature.inputs] != list(schema.names) or not all(
+        _takes(one, column) for one, column in pairs
+    ):
+        raise _UnservableError(
+            f"it has the inputs and shapes of a row {there or repr(signature.input)}; the schema "
+            f"has {wanted}"
+        )
+    return schema
+
+
+def _takes(one: Input, column: InputColumn) -> bool:
+    sizes = (column.shape, (*column.shape, 1)) if not column.shape else (column.shape,)
+    is_text = column.type == STRING
+    return (one.dtype.kind == "O") == is_text and any(
+        len(size) == len(one.row_shape)
+        and all(mine in (-1, its) for mine, its in zip(one.row_shape, size, strict=True))
+        for size in sizes
     )
 
 

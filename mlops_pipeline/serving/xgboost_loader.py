@@ -2,13 +2,15 @@
 
 import codecs
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlops_pipeline.serving.artifact import XGBOOST_FILES, Manifest
+from mlops_pipeline.serving.category_codes import Categories, encoder, model_order
 from mlops_pipeline.serving.imports import import_boosted
 from mlops_pipeline.serving.objectives import (
     XGBOOST_MARGINS,
@@ -16,6 +18,7 @@ from mlops_pipeline.serving.objectives import (
     classifying,
     labelling,
 )
+from mlops_pipeline.serving.schema import TABLE, Column, Schema
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.signatures import (
     Signatures,
@@ -39,8 +42,8 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
     trained with early stopping predicts with its best iteration, like XGBoost's estimators.
 
     Raises:
-        StartError: it does not load, has another number of features than the manifest, or columns
-            of categories.
+        StartError: it does not load, has another number of features than the manifest, does not
+            fit the manifest's schema, or has columns of categories without one.
     """
     file = model_file(folder, XGBOOST_FILES)
     content = bytearray(file.read_bytes())
@@ -52,15 +55,57 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
         learner = json.loads(booster.save_config())["learner"]
     except Exception as error:
         raise damaged(file, first_line(error), loader=LOADER) from error
-    if "c" in (booster.feature_types or ()) and not booster.get_categories().empty():
+    schema = manifest.schema if manifest.schema and manifest.schema.form == TABLE else None
+    has_categories = "c" in (booster.feature_types or ()) and not booster.get_categories().empty()
+    if has_categories and schema is None:
         raise categorical(file)
+    columns = booster.feature_names or ()
     return of_methods(
         _methods(booster, learner),
         manifest,
         features=booster.num_features(),
         dtype=np.float32,
-        columns=booster.feature_names or (),
+        columns=columns,
+        encode=schema and _encoder(schema, booster, columns, file),
     )
+
+
+def _encoder(
+    schema: Schema, booster: Any, names: Sequence[str], file: Path
+) -> Callable[[Array], Array]:
+    """Return the function that converts cells to numbers.
+
+    Raises:
+        StartError: the model has other columns or categories than the schema.
+    """
+    order = model_order(schema, names, file=file)
+    seen = _categories(json.loads(booster.save_raw("json")), order)
+    return encoder(schema, order, seen, dtype=np.float32, file=file)
+
+
+def _categories(model: Mapping[str, Any], order: Sequence[Column]) -> list[Categories | None]:
+    """Return the categories of each column in a model as JSON; None: it is a number."""
+    found = model["learner"]["gradient_booster"].get("model", {}).get("cats", {}).get("enc", ())
+    if not found:
+        return [None for _ in order]
+    return [_listed(one, column) or None for one, column in zip(found, order, strict=True)]
+
+
+def _listed(encoded: Mapping[str, Any], column: Column) -> Categories:
+    """Return the categories of one column: numbers, or UTF-8 text and where each string begins.
+
+    XGBoost 3.2 counts characters instead of bytes: of text beyond ASCII, the end is lost. Such
+    categories are recognized if they are those of the schema, in its order.
+    """
+    values = encoded["values"]
+    if "offsets" not in encoded:
+        return tuple(values)
+    content, ends = bytes(value % 256 for value in values), encoded["offsets"]
+    texts = list(map(str, column.categories))
+    lengths = np.cumsum([0, *map(len, texts)]).tolist()
+    if ends == lengths and "".join(texts).encode()[: lengths[-1]] == content:
+        return column.categories
+    return tuple(content[a:b].decode(errors="replace") for a, b in pairwise(ends))
 
 
 def _describe_damage(content: bytearray) -> str | None:

@@ -225,6 +225,6 @@ def test_an_example_and_a_framework_must_fit_the_schema() -> None:
         with pytest.raises(InvalidSpecError) as caught:
             spec_of(SCHEMA, frame(), **fields)
         assert reason in str(caught.value)
-    server = replace(IRIS.server, implementation="LIGHTGBM_SERVER")
-    with pytest.raises(InvalidSpecError, match="for a table, which a LightGBM model does not take"):
-        spec_of(SCHEMA, frame(), framework="lightgbm", server=server)
+    server = replace(IRIS.server, implementation="PYTHON_SERVER")
+    with pytest.raises(InvalidSpecError, match="for a table, which a Python component model does"):
+        spec_of(SCHEMA, frame(), framework="python", server=server)

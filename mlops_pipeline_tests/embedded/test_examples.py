@@ -28,7 +28,7 @@ WIDTHS = {
     "nearest_centre": (4, 3),
 }
 """Model → features, classes."""
-NAMES = ("house_prices", "anomalies", "reviews", "tickets", *WIDTHS)
+NAMES = ("house_prices", "anomalies", "digit_limits", "reviews", "tickets", *WIDTHS)
 COLUMNS = "area,rooms,age,distance,garden,price"
 
 
@@ -268,6 +268,33 @@ def test_a_table_with_missing_values_is_answered_by_names(
     status = refused.json()["status"]
     assert (refused.status_code, status["reason"]) == (400, "UNKNOWN_CATEGORY")
     assert "row 2, column 'channel': expected one of 'mail', 'phone', 'web'" in status["info"]
+
+
+def test_several_inputs_are_answered_by_name_and_in_the_order_of_the_schema(
+    shop: CommandLine,
+) -> None:
+    url = _url(shop, "digit_limits")
+    image = [[(row * column) % 3 / 2 for column in range(8)] for row in range(8)]
+    data: dict[str, Any] = {"ndarray": [[image, 4]]}
+    answer = httpx.post(f"{url}/api/v1.0/predictions", json={"data": data}, timeout=10)
+    assert answer.headers["x-model-digest"] == shop.digest("digit_limits", code=3)
+    body = answer.json()["data"]
+    assert body["names"] == ["below", "reached"]
+    named = {"jsonData": {"inputs": {"limit": [4], "image": [image]}}}
+    by_name = httpx.post(f"{url}/api/v1.0/predictions", json=named, timeout=10).json()
+    assert by_name["jsonData"]["outputs"] == [pytest.approx(body["ndarray"][0])]
+    data["ndarray"][0][1] = 10
+    refused = httpx.post(f"{url}/api/v1.0/predictions", json={"data": data}, timeout=10)
+    assert (refused.status_code, refused.json()["status"]["reason"]) == (400, "OUT_OF_RANGE")
+    assert "row 1, input 'limit': expected an integer from 1 to 9" in refused.text
+    shown = shop.run("predict", "digit_limits").stdout.splitlines()[1].split()
+    assert shown[0] in ("below", "reached")
+    page = _page(shop, "digit_limits", "dataset")
+    served = _page(shop, "digit_limits", "predictions")
+    features = [row["feature"] for row in page["feature_statistics"]]
+    assert features == ["mean of image", "limit"]
+    assert "data:image/png" in page["histograms"]
+    assert served["max_difference"] < 1e-5
 
 
 def test_a_text_is_answered_and_the_page_shows_samples(shop: CommandLine) -> None:

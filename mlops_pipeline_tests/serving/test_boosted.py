@@ -349,7 +349,7 @@ def test_categories_of_a_data_frame_are_refused_with_what_to_do(
     save((lgb() if name == "model.txt" else xgb(enable_categorical=True)).fit(frame, TWO), tmp_path)
     said = refusal(tmp_path, FILES[name][0])
     assert f"{name} was trained on a data frame with columns of categories" in said
-    assert "encode the categories as numbers" in said
+    assert "publish it as a model whose dataset has a Schema with form='table'" in said
 
 
 def test_categories_that_are_numbers_are_served(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ from mlops_pipeline.serving.payloads import (
 )
 from mlops_pipeline.serving.protocols import mlflow
 from mlops_pipeline.serving.protocols.row_formats import read_rows, written
+from mlops_pipeline.serving.schema import INPUTS
 from mlops_pipeline.serving.scores import Array, of_bytes
+from mlops_pipeline.serving.several import of_rows
 
 error = failures.seldon
 NO_DATA = "the message must have `data` (with `ndarray`, `tensor` or `tftensor`) or `jsonData`"
@@ -196,6 +198,9 @@ async def _data(unit: Unit, data: dict[str, Any], body: bytes) -> dict[str, Any]
     """Answer `data` in its own encoding; as ndarray if a tensor cannot represent the answer."""
     signature, names = unit.model.default, data.get("names")
     given = find_one(data, _ENCODINGS, where="data")
+    if given == "ndarray" and signature.inputs:
+        rows = of_rows(signature, data.pop("ndarray"), names, where="data.ndarray", body=body)
+        return _written(unit, given, await scores_of(unit.model, signature, rows))
     if given == "ndarray":
         rows = numbers_for(signature, data.pop("ndarray"), where="data.ndarray", body=body)
     elif given == "tensor":
@@ -341,7 +346,7 @@ def graph_metadata(unit: Unit) -> dict[str, Any]:
 def _inputs(manifest: Manifest) -> list[dict[str, Any]]:
     """Return the inputs: V2's tensors, or one message with the schema of its columns."""
     schema = manifest.schema
-    if schema is None:
+    if schema is None or schema.form == INPUTS:
         return [_tensor(tensor) for tensor in manifest.inputs]
     described = {
         "names": list(schema.names),

@@ -18,6 +18,7 @@ from mlops_pipeline.serving.payloads import numbers_for
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.scores import Array, as_lists, check_digits, of_bytes
+from mlops_pipeline.serving.several import of_rows
 
 _CURE = "send data.tftensor, or use REST or V2's gRPC"
 
@@ -95,11 +96,15 @@ async def _answer_data(unit: Unit, data: pb.DefaultData, answer: pb.DefaultData)
     elif kind == "tftensor":
         text = signature.dtype.kind == "O"
         rows = tensor_proto.read(data.tftensor, where="data.tftensor", text=text)
+    elif kind == "ndarray" and signature.inputs:
+        given, names = _rows(data.ndarray), list(data.names)
+        rows = of_rows(signature, given, names, where="data.ndarray", body=None)
     elif kind == "ndarray":
         rows = numbers_for(signature, _rows(data.ndarray), where="data.ndarray")
     else:
         raise seldon.no_rows(signature, None)
-    rows = ordered(signature, list(data.names), rows) if data.names else rows
+    if data.names and not signature.inputs:
+        rows = ordered(signature, list(data.names), rows)
     _write(unit, kind, await seldon.scores_of(unit.model, signature, rows), answer)
 
 
