@@ -65,7 +65,6 @@ def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> T
     wanted = tf.one_hot(dataset.y_train, 2)
     means = [[tf.Variable(tf.zeros_like(w)) for w in network.weights] for _ in range(2)]
 
-    @tf.function
     def step(rate: Any) -> None:
         with tf.GradientTape() as tape:
             loss = -tf.reduce_mean(wanted * tf.math.log(scores(images, limits)["scores"] + 1e-9))
@@ -75,8 +74,9 @@ def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> T
             square.assign(0.99 * square + 0.01 * slope**2)
             weight.assign_sub(rate * mean / (tf.sqrt(square) + 1e-6))
 
+    descend = tf.function(step)
     for _ in range(int(hyperparameters["steps"])):
-        step(tf.constant(0.01))
+        descend(tf.constant(0.01))
     served = tf.function(
         scores,
         input_signature=[

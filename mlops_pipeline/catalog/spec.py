@@ -35,12 +35,12 @@ class InvalidSpecError(ValueError):
 class Dataset:
     """Training rows and hold-out rows."""
 
-    x_train: "NDArray[Any]"
+    x_train: Any
     """Features, float, shape [n, features]. With a schema also a data frame, strings [n], or a dict
     of an array [n, …] for each of several inputs."""
     y_train: "NDArray[Any]"
     """Targets, shape [n]: class numbers (integers), or numbers."""
-    x_test: "NDArray[Any]"
+    x_test: Any
     """Hold-out features, as `x_train`; never seen in training."""
     y_test: "NDArray[Any]"
     """Hold-out targets, shape [m]."""

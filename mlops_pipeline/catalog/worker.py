@@ -319,8 +319,10 @@ def _write_example(spec: ModelSpec, dataset: Dataset, path: Path) -> None:
     if path.exists():
         return
     of, row = spec.dataset.schema, dataset.x_test[:1]
-    is_joined = of is not None and of.form == schema.INPUTS
-    path.write_text(json.dumps(joined.listed(of, row) if is_joined else row.tolist()))
+    if of is not None and of.form == schema.INPUTS:
+        path.write_text(json.dumps(joined.listed(of, row)))
+    else:
+        path.write_text(json.dumps(row.tolist()))
 
 
 def versions(spec: ModelSpec) -> dict[str, str]:

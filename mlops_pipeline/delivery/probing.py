@@ -32,8 +32,9 @@ def probe(spec: ModelSpec, model: Path) -> "NDArray[Any]":
     try:
         values = _example(spec, model)
         if schema is not None and schema.form == INPUTS:
-            rows = None if values is None else joined.of_list(schema, values, where=EXAMPLE)
-            return joined.guess(schema) if rows is None else rows[:1]
+            if values is None:
+                return joined.guess(schema)
+            return joined.of_list(schema, values, where=EXAMPLE)[:1]
         if values is None and schema is not None:
             guess = cells.guess(schema)
             return guess if spec.dataset.has_cells else guess.astype(np.float64)

@@ -56,7 +56,9 @@ def load_lightgbm(folder: Path, manifest: Manifest) -> Signatures:
         features=booster.num_feature(),
         dtype=np.float64,
         columns=columns,
-        encode=schema and _encoder(schema, columns, booster.pandas_categorical or (), file),
+        encode=None
+        if schema is None
+        else _encoder(schema, columns, booster.pandas_categorical or (), file),
     )
 
 

@@ -66,7 +66,7 @@ def load_xgboost(folder: Path, manifest: Manifest) -> Signatures:
         features=booster.num_features(),
         dtype=np.float32,
         columns=columns,
-        encode=schema and _encoder(schema, booster, columns, file),
+        encode=None if schema is None else _encoder(schema, booster, columns, file),
     )
 
 

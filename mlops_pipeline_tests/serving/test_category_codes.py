@@ -210,7 +210,7 @@ def test_a_network_with_an_input_for_each_column_takes_a_table(tmp_path: Path) -
     manifest = Manifest("toy", "onnx", {}, (), (), schema=THREE)
     served = loading.load(tmp_path, manifest, {}, graph_name=None)
     rows = np.array([[0.5, "solo", 2], [1.5, "été", 4], [-1.0, None, 0]], dtype=object)
-    expected = [[0.5 + 3 + 1, 0.5], [1.5 + 2, 4 + 1], [-1, 0]]
+    expected = [[0.5 + 3 + 1, 0.5], [1.5 + 2, 4 + 1], [-1.0, 0.0]]
     assert np.allclose(predict(served.default, rows)[0][1], expected)
     assert np.allclose(trained.predict(frames.frame_maker(THREE)(rows)), expected)
     with pytest.raises(RequestError, match="row 1, column 'plan': expected one of"):
