@@ -13,7 +13,7 @@ from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.artifacts import artifact_store
 from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
@@ -80,7 +80,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
 def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[str, Any]:
     """Describe the artifact from its stored evaluation, also in a run without training."""
     manifest, ref = training.manifest, training.ref
-    artifacts = ArtifactStore(platform.object_store())
+    artifacts = artifact_store(platform)
     files = artifacts.evaluation_files(ref, suffixes=(".png", evaluating.TABLES))
     report = json.loads(files.pop(evaluating.TABLES, "{}"))  # Of earlier versions: none.
     plots = {

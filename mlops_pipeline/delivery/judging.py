@@ -16,7 +16,7 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.temporary import without_temporary
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.artifacts import artifact_store
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.verdicts import (
@@ -85,7 +85,7 @@ class Judge:
         store = platform.object_store()
         self.platform = platform
         self.by = by
-        self.artifacts = ArtifactStore(store)
+        self.artifacts = artifact_store(platform)
         self.datasets = DatasetStore(store)
         self.log = VerdictLog(store)
 

@@ -18,6 +18,7 @@ from mlops_pipeline.serving.artifact import (
     verify,
 )
 from mlops_pipeline.serving.frameworks import frameworks, get_framework
+from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 _MOST_FILES = 10_000
 _MOST_NAME = 512
@@ -46,6 +47,7 @@ def find_files(
     if MANIFEST in found:
         _require_intact(folder, spec)
         del found[MANIFEST]
+    found.pop(SIGNATURE, None)  # Of other files: the artifact gets one of its own.
     prefix = _find_prefix(folder, spec)
     return {prefix + path: file for path, file in found.items()}
 

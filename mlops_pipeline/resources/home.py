@@ -10,13 +10,14 @@ from pathlib import Path
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.files import PRIVATE, make_private, write_atomically
 from mlops_pipeline.platforms.build import PLATFORMS, has_platform
+from mlops_pipeline.platforms.keyring import KEYS
 from mlops_pipeline.resources import configuration
 
 MARK = ".mlops-pipeline"
 """The file that marks a state folder. It is written first, into an empty or new folder."""
 EXAMPLES = "examples"
 _RECORDS = "dagster"
-CONTENT = frozenset({MARK, _RECORDS, EXAMPLES, *PLATFORMS})
+CONTENT = frozenset({MARK, _RECORDS, EXAMPLES, KEYS, *PLATFORMS})
 """Expected content of a state folder. A folder with more may be a home folder."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.serving.schema import Schema, parse_schema
+from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 MANIFEST = "manifest.json"
 SKLEARN_FILES = ("model.joblib", "model.pickle", "model.pkl")
@@ -188,9 +189,9 @@ def parse_manifest(text: str | bytes) -> Manifest:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Return path → SHA-256 of every file below `folder`, except the manifest."""
-    hashes = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
+    """Return path → SHA-256 of every file below `folder`, except the manifest and the signature."""
+    hashes, others = {}, {folder / MANIFEST, folder / SIGNATURE}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p not in others):
         digest = hashlib.sha256()
         with path.open("rb") as file:
             for chunk in iter(lambda: file.read(1 << 20), b""):
@@ -209,7 +210,8 @@ def verify(folder: Path) -> Manifest:
         manifest = parse_manifest((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise ArtifactError(f"{MANIFEST} is missing from the artifact in {folder}") from error
-    there, wanted = hash_files(folder), manifest.files
+    there = hash_files(folder)
+    wanted = {path: sha for path, sha in manifest.files.items() if path != SIGNATURE}
     problems = [f"missing: {path}" for path in sorted(wanted.keys() - there.keys())]
     problems += [f"extra: {path}" for path in sorted(there.keys() - wanted.keys())]
     problems += [
@@ -223,6 +225,15 @@ def verify(folder: Path) -> Manifest:
             f"manifest: {'; '.join(problems)}"
         )
     return manifest
+
+
+def signed_files(manifest: Manifest, content: bytes) -> dict[str, str]:
+    """Return path → SHA-256 of what an artifact's signature covers: its files and its manifest.
+
+    `content` is the manifest as it is stored. Its circumstances are signed too.
+    """
+    files = {path: sha for path, sha in manifest.files.items() if path != SIGNATURE}
+    return files | {MANIFEST: hashlib.sha256(content).hexdigest()}
 
 
 def describe_excess(size: int, folder: Path, *, most: int = MOST_BYTES) -> str:

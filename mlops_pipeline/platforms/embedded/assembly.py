@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from mlops_pipeline.clients.files import PRIVATE, write_if_changed
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts
@@ -16,7 +17,9 @@ from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervised import LayerParts
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.platforms.sources import Sources
+from mlops_pipeline.serving.signing.policy import Mode
 
 
 def make_parts(
@@ -48,9 +51,18 @@ def assemble(
     gateway: EnvoyGateway,
     object_store: SeaweedObjectStore,
     fingerprint: Callable[[], str],
+    signing: Signing,
 ) -> EmbeddedDeployments:
     """Return the deployments. `fingerprint` names the environment of the servers."""
     state = parts.state
+
+    def trust() -> str:
+        # Servers that are restarted read it again, so the file follows the keys, not its name.
+        if signing.mode is Mode.OFF:
+            return ""
+        write_if_changed(state.trust, signing.policy().to_json(), mode=PRIVATE)
+        return str(state.trust)
+
     return EmbeddedDeployments(
         EmbeddedParts(
             settings=parts.settings,
@@ -62,9 +74,11 @@ def assemble(
                 state.secrets,
                 is_ours=object_store.is_at,
                 most_bytes=parts.settings.max_artifact_bytes,
+                signing=signing,
             ),
             gateway=gateway,
             object_store=object_store,
             fingerprint=fingerprint,
+            trust=trust,
         )
     )

@@ -12,7 +12,9 @@ from mlops_pipeline.platforms.embedded.stack import Stack
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
 from mlops_pipeline.platforms.platform import deployments_called
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.platforms.store_access import SECRET
+from mlops_pipeline.settings.signing import SigningSettings
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
@@ -25,6 +27,7 @@ class EmbeddedPlatform:
     gateway = "gateway"
     deploys_on: tuple[str, ...] = ("gateway",)
     reads_elsewhere = False
+    verifies_when_loading = True
 
     def __init__(
         self,
@@ -33,8 +36,13 @@ class EmbeddedPlatform:
         *,
         bundle: Path | None = None,
         mirror: str = "",
+        signing: Signing | None = None,
     ) -> None:
-        """Nothing is contacted. `bundle` and `mirror` are where `sources` come from."""
+        """Nothing is contacted. `bundle` and `mirror` are where `sources` come from.
+
+        Without `signing`, artifacts are neither signed nor verified.
+        """
+        self.signing = signing or Signing(home, SigningSettings(mode="off"))
         self._state = EmbeddedFolder.at(home)
         self._parts = make_parts(
             self._state, settings or EmbeddedOptions(), bundle=bundle, mirror=mirror
@@ -46,6 +54,7 @@ class EmbeddedPlatform:
             gateway=self._stack.gateway,
             object_store=self._stack.store,
             fingerprint=self._environment.fingerprint,
+            signing=self.signing,
         )
 
     @property

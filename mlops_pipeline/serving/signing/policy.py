@@ -14,6 +14,11 @@ from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 logger = logging.getLogger(__name__)
 
+TRUST = "MLOPS_TRUST"
+"""The variable of a model server with `Policy.to_json`."""
+TRUST_FILE = "MLOPS_TRUST_FILE"
+"""The variable with the path of a file that contains it."""
+
 
 class Mode(Enum):
     """What happens to an artifact without a signature that counts."""
