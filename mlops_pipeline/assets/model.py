@@ -13,6 +13,7 @@ from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.delivery.adopting import adopt
 from mlops_pipeline.delivery.artifacts import artifact_store
 from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.judging import Judge
@@ -58,6 +59,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         resource: PlatformResource = context.resources.platform
         with explained():
             judge = Judge(resource.build(), by=run_name(context.run))
+            adopt(judge.platform)
             require_judged_good(judge, dataset_key, dataset_criteria(spec), dataset)
             hyperparameters = merge_hyperparameters(spec, config.hyperparameters)
             training = ensure_trained(

@@ -4,6 +4,7 @@ from types import MappingProxyType
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConflictError
+from mlops_pipeline.delivery.adopting import adopt
 from mlops_pipeline.delivery.artifacts import ArtifactStore, find_ref, ref_to
 from mlops_pipeline.delivery.desired import Desired, DesiredState
 from mlops_pipeline.delivery.history import Refusals, place_for, record_acceptance, record_serving
@@ -154,6 +155,7 @@ def deploy(
         FatalStateError: its server cannot become ready, or it answers other scores.
         UnavailableError: it did not answer in time.
     """
+    adopt(platform)
     artifacts.signatures.check(ref)
     holdout = artifacts.proof_rows(ref)
     state, server = DesiredState(spec, platform), spec.server

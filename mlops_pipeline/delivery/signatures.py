@@ -150,6 +150,10 @@ class Signatures:
         bucket, prefix = _split(uri)
         self._store.put(bucket, prefix + SIGNATURE, bundle)
 
+    def exist(self) -> bool:
+        """Say whether any artifact in the store has a signature, whoever made it."""
+        return any(key.endswith(f"/{SIGNATURE}") for key in self._store.sizes(MODELS_BUCKET, ""))
+
     def find(self, ref: ModelRef) -> bytes | None:
         """Return the signature as it is stored, None if there is none."""
         return find_signature(self._store, ref.uri)

@@ -8,14 +8,18 @@
     adopted-<platform>.json   which artifacts from before signatures were signed
 """
 
-import os
-import secrets
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
-from mlops_pipeline.clients.files import PRIVATE, make_private, write_atomically, writing
+from mlops_pipeline.clients.files import (
+    PRIVATE,
+    make_private,
+    write_atomically,
+    write_once,
+    writing,
+)
 from mlops_pipeline.serving.signing.errors import KeyFileError
 from mlops_pipeline.serving.signing.keys import fingerprint, public_pem
 from mlops_pipeline.serving.signing.keys import make_private as new_key
@@ -158,13 +162,7 @@ class Keyring:
     def _make(self) -> None:
         """Make the private key, unless another process is faster: everyone signs with one key."""
         self._prepare()
-        ours = self.folder / f".signing.{secrets.token_hex(4)}"
-        write_atomically(ours, new_key(), mode=PRIVATE)
-        try:
-            with writing(self.signing_file), suppress(FileExistsError):
-                os.link(ours, self.signing_file)  # Unlike a rename, it replaces nothing.
-        finally:
-            ours.unlink(missing_ok=True)
+        write_once(self.signing_file, new_key(), mode=PRIVATE)
 
 
 def read_public(path: Path) -> str:

@@ -75,7 +75,7 @@ class Signing:
         """
         return self._policy().require(files, signature, what=what)
 
-    def keys(self) -> list[KnownKey]:
+    def known_keys(self) -> list[KnownKey]:
         """Return every known key: first the one that signs, then by fingerprint.
 
         Raises:

@@ -64,12 +64,15 @@ def make(home: Path) -> None:
         write_atomically(home / MARK, "", mode=PRIVATE)
 
 
-def remove(home: Path, *, examples: Iterable[str]) -> None:
-    """Delete the records, these example files and the mark; the folder too, if it is then empty.
+def remove(home: Path, *, examples: Iterable[str], keeps_keys: bool = False) -> None:
+    """Delete records, keys, these example files and the mark; the folder too, if it is then empty.
 
-    What else is in it stays, and what cannot be deleted.
+    What else is in it stays, and what cannot be deleted. With `keeps_keys` the keys of signatures
+    stay: artifacts that they signed may be in a store that is not deleted.
     """
     shutil.rmtree(home / _RECORDS, ignore_errors=True)
+    if not keeps_keys:
+        shutil.rmtree(home / KEYS, ignore_errors=True)
     for name in examples:
         with suppress(OSError):
             (home / EXAMPLES / name).unlink()

@@ -36,7 +36,7 @@ so many within its timeout, and memory does not grow with the file."""
 _CIRCUMSTANCES = frozenset(
     {
         *("digest", "run_id", "created", "inputs_digest"),
-        *("origin", "content_digest", "reproducible"),
+        *("origin", "content_digest", "reproducible", "commit"),
     }
 )
 """Fields about when and by whom, not what: the same training in another run has the same digest.
@@ -97,6 +97,9 @@ class Manifest:
     reproducible: str = ""
     """Whether the framework trains the same inputs to the same `bytes`, to the same `content`, or
     to `neither`; empty: unknown."""
+    commit: str = ""
+    """The git commit of the model's file when it was trained, with `-dirty` if tracked files had
+    changed since; empty: unknown."""
     format: int = FORMAT
 
     @property
@@ -114,6 +117,8 @@ class Manifest:
         fields = asdict(self) | {"digest": self.digest}
         if self.schema is None:
             del fields["schema"]
+        if not self.commit:  # Versions without it refuse a field that they do not know.
+            del fields["commit"]
         return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
 

@@ -24,7 +24,7 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -77,7 +77,7 @@ class ServerSettings:
     """Seconds that a forwarder waits for the model's server."""
     keep_alive_seconds: float
     place: Place = Place.MACHINE
-    signing: Policy = Policy()
+    signing: Policy = field(default_factory=Policy)
     """Which signatures of artifacts count."""
 
 

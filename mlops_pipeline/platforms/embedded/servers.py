@@ -190,7 +190,8 @@ class Servers:
         """Say why the server at `endpoint` is not ready now, or None when it is."""
         process = self._supervisor.running(endpoint.program)
         if process is None:
-            return "its process is not running"
+            said = self.log(endpoint.program, lines=1).strip()
+            return "its process is not running" + (f"; its last line: {said}" if said else "")
         return self._describe_unready(process, endpoint)
 
     def is_running(self, endpoint: Endpoint) -> bool:
