@@ -140,12 +140,14 @@ check-lock: .venv/.uv-stamp ## Fail if a lock differs from what `make lock` woul
 	$(LOCK) --all-extras -o "$$folder/dev.lock" && \
 	$(LOCK) -c "$$folder/dev.lock" -o "$$folder/runtime.lock" && \
 	$(CLIENT_LOCK) -o "$$folder/seldon-client.lock" && \
+	$(SIGNING_LOCK) -o "$$folder/model-signing.lock" && \
 	$(TF_SERVING_LOCK) -o "$$folder/tensorflow-serving.lock" && \
 	$(PEERS_LOCK) -o "$$folder/peers.lock" && \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" -o "$$folder/serving.lock" && \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" --extra tensorflow \
 		-o "$$folder/serving-tensorflow.lock" && \
 	for lock in requirements/dev.lock requirements/runtime.lock requirements/seldon-client.lock \
+		requirements/model-signing.lock \
 		requirements/tensorflow-serving.lock requirements/peers.lock $(DEPLOY)/serving.lock $(DEPLOY)/serving-tensorflow.lock \
 		$(DEPLOY)/uv.lock; do \
 		new="$$folder/$${lock##*/}" && cmp -s $$lock "$$new" || { \
