@@ -35,11 +35,12 @@ def find(context: Context, name: str, digest: str) -> dict[str, Any]:
     """Return the provenance of an artifact; without a digest, of the newest one.
 
     Raises:
-        NotFoundError: there is none.
+        ConfigurationError: no model has this name.
+        NotFoundError: it has no such artifact.
         PipelineError: the object store did not answer, or the artifact is damaged.
     """
-    model = context.find_model(name)
-    ref = _find_ref(context.artifacts, model.name if model else name, digest)
+    model = context.model(name)
+    ref = _find_ref(context.artifacts, model.name, digest)
     log = VerdictLog(context.platform.object_store())
     return find_provenance(ref, artifacts=context.artifacts, log=log)
 

@@ -8,19 +8,16 @@ from mlops_pipeline.cli.context import Context
 from mlops_pipeline.clients.downloads import Downloads
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.clients.fetching import Fetcher
-from mlops_pipeline.clients.files import write_atomically
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.clients.s3 import users_store
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import find_ref
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.rolling_back import find_artifact
-from mlops_pipeline.delivery.signatures import files_of
+from mlops_pipeline.delivery.signatures import sign_folder
 from mlops_pipeline.resources.home import make
 from mlops_pipeline.resources.turn import turn
 from mlops_pipeline.serving.artifact import describe_excess
-from mlops_pipeline.serving.signing.policy import Mode
-from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 
 def sign(
@@ -36,7 +33,7 @@ def sign(
         ConfigurationError: signatures are off, or the option does not fit.
         PipelineError: it does not exist, is damaged, or cannot be signed.
     """
-    if context.platform.signing.mode is Mode.OFF:
+    if context.platform.signing.is_off:
         raise ConfigurationError(
             "could not sign: signatures are off; remove signing.mode from the settings"
         )
@@ -59,12 +56,10 @@ def _find_refs(context: Context, target: str) -> list[ModelRef]:
     name, _, digest = target.partition("/")
     if digest:
         return [find_artifact(context.artifacts, name, prefix=digest)]
+    name = context.model(name).name
     if refs := [found.ref for found in context.artifacts.list(name) if found.complete]:
         return refs
-    raise NotFoundError(
-        f"could not sign {target!r}: there is no such model with artifacts. Give MODEL, "
-        "MODEL/DIGEST, a URI, or the path of a folder (./FOLDER)"
-    )
+    raise NotFoundError(f"{name} has no artifacts; run `mlops-pipeline up {name}`")
 
 
 def _sign_artifact(context: Context, ref: ModelRef) -> str:
@@ -83,9 +78,8 @@ def _sign_stored(context: Context, uri: str) -> list[str]:
 
 
 def _sign_folder(context: Context, folder: Path) -> list[str]:
-    bundle = context.platform.signing.sign(files_of(folder, str(folder)), name=folder.name)
-    write_atomically(folder / SIGNATURE, bundle)
-    return [f"signed {folder}: upload {SIGNATURE} with its files"]
+    sign_folder(folder, context.platform.signing, name=folder.name)
+    return [f"signed {folder}: upload model.sig with its files"]
 
 
 def _sign_elsewhere(context: Context, uri: str, output: Path | None) -> list[str]:
@@ -93,7 +87,7 @@ def _sign_elsewhere(context: Context, uri: str, output: Path | None) -> list[str
     if output is None:
         raise ConfigurationError(
             f"could not sign {uri}: this project does not write there. Give --output FILE, and "
-            f"upload that file as {SIGNATURE} into the folder"
+            "upload that file as model.sig into the folder"
         )
     make(context.settings.home)
     most = context.settings.max_artifact_bytes
@@ -108,9 +102,8 @@ def _sign_elsewhere(context: Context, uri: str, output: Path | None) -> list[str
             raise ConfigurationError(
                 f"could not sign {uri}: it is one file; give the folder that contains it"
             )
-        files = files_of(fetched.path, uri)
-        write_atomically(output, context.platform.signing.sign(files, name=uri))
-    return [f"wrote the signature of {uri} to {output}: upload it as {SIGNATURE} into that folder"]
+        sign_folder(fetched.path, context.platform.signing, name=uri, into=output)
+    return [f"wrote the signature of {uri} to {output}: upload it as model.sig into that folder"]
 
 
 def list_keys(context: Context) -> list[tuple[str, str, str]]:

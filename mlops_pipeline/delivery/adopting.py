@@ -20,7 +20,6 @@ from mlops_pipeline.clients.files import (
 from mlops_pipeline.delivery.artifacts import ArtifactStore, artifact_store, ref_to
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.platforms.platform import Platform
-from mlops_pipeline.serving.signing.policy import Mode
 
 _log = logging.getLogger(__name__)
 
@@ -34,14 +33,14 @@ def adopt(platform: Platform) -> Sequence[ModelRef]:
         ConfigurationError: the key cannot be used, or the state folder cannot be written.
         UnavailableError: the object store did not answer; the next call continues.
     """
-    if platform.signing.mode is Mode.OFF:
+    if platform.signing.is_off:
         return ()
     folder = platform.signing.keyring.folder
     record = folder / f"adopted-{platform.name}.json"
     if not record.exists():
+        found = [[ref.name, ref.digest] for ref in _find_unsigned(artifact_store(platform))]
         with writing(record):
             make_private(folder)
-        found = [[ref.name, ref.digest] for ref in _find_unsigned(artifact_store(platform))]
         write_once(record, json.dumps({"artifacts": found, "done": False}), mode=PRIVATE)
     try:
         content = json.loads(record.read_text())

@@ -24,7 +24,6 @@ from mlops_pipeline.serving.artifact import (
     parse_manifest,
 )
 from mlops_pipeline.serving.frameworks import get_served
-from mlops_pipeline.serving.signing.policy import Mode
 
 _REGISTERED = "model_is_registered"
 _UNREGISTERED = "no model with this name is registered here, so its checks cannot run"
@@ -173,7 +172,7 @@ def _require_verifiable(uri: str, platform: Platform) -> None:
     Raises:
         RefusedError: signatures are required, and nobody would verify this one.
     """
-    if platform.signing.mode is Mode.REQUIRED and not platform.verifies_when_loading:
+    if platform.signing.is_required and not platform.verifies_when_loading:
         raise RefusedError(
             f"could not apply a manifest with {uri}: Seldon's own servers verify no signature, and "
             f"this machine does not read that place. Run `mlops-pipeline import {uri} --model "

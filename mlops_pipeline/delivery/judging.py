@@ -16,6 +16,7 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.temporary import without_temporary
+from mlops_pipeline.delivery.adopting import adopt
 from mlops_pipeline.delivery.artifacts import artifact_store
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
@@ -88,6 +89,14 @@ class Judge:
         self.artifacts = artifact_store(platform)
         self.datasets = DatasetStore(store)
         self.log = VerdictLog(store)
+
+    def sign_older(self) -> None:
+        """Sign what existed before artifacts were signed; see `adopt`.
+
+        Raises:
+            PipelineError: the key cannot be used, or the object store did not answer.
+        """
+        adopt(self.platform)
 
     def evaluate(
         self,

@@ -17,7 +17,6 @@ from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError, RefusedError
 from mlops_pipeline.clients.temporary import temporary_folder
-from mlops_pipeline.delivery.adopting import adopt
 from mlops_pipeline.delivery.criteria import (
     dataset_criteria,
     describe_holdout_problems,
@@ -85,8 +84,8 @@ def publish(offer: Offer, judge: Judge, *, worker_context: WorkerContext = _DEFA
         RefusedError: it is published without a hold-out set, and checks refuse the same files.
         UnavailableError: the object store did not answer.
     """
-    adopt(judge.platform)
     files = find_files(offer.folder, offer.model.spec, most_bytes=offer.most_bytes)
+    judge.sign_older()
     with temporary_folder("publish") as folder:
         if not offer.is_unevaluated:
             _take_holdout(offer, judge, folder, worker_context)

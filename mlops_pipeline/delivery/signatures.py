@@ -14,6 +14,7 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
     UnavailableError,
 )
+from mlops_pipeline.clients.files import write_atomically
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.references import MODELS_BUCKET, ModelRef
@@ -30,7 +31,7 @@ from mlops_pipeline.serving.artifact import (
 from mlops_pipeline.serving.signing.bundle import MOST_BYTES as MOST_SIGNATURE
 from mlops_pipeline.serving.signing.bundle import Signed
 from mlops_pipeline.serving.signing.errors import SignatureError
-from mlops_pipeline.serving.signing.policy import Mode, read_signature
+from mlops_pipeline.serving.signing.policy import read_signature
 from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 _ATTEMPTS = 5
@@ -42,7 +43,7 @@ class Signatures:
 
     def __init__(self, store: Objects, signing: Signing | None) -> None:
         self._store = store
-        self._signing = signing if signing is not None and signing.mode is not Mode.OFF else None
+        self._signing = signing if signing is not None and not signing.is_off else None
 
     def sign(self, ref: ModelRef) -> None:
         """Sign the artifact as it is stored, unless a trusted key has signed just that.
@@ -86,7 +87,7 @@ class Signatures:
 
     def is_complete(self, ref: ModelRef) -> bool:
         """Say whether the signature is there, where one is required."""
-        if self._signing is None or self._signing.mode is not Mode.REQUIRED:
+        if self._signing is None or not self._signing.is_required:
             return True
         return self.find_signed(ref) is not None
 
@@ -200,6 +201,17 @@ def fetch_files(store: Objects, uri: str, folder: Path) -> dict[str, str]:
             raise IntegrityError(f"the object {key!r} below {uri} would be written outside of it")
         store.download(bucket, key, target)
     return files_of(folder, uri)
+
+
+def sign_folder(folder: Path, signing: Signing, *, name: str, into: Path | None = None) -> None:
+    """Sign a folder of this machine; the signature goes into it, or into the file `into`.
+
+    Raises:
+        ConfigurationError: the key cannot be used, or the file cannot be written.
+        IntegrityError: the folder has a manifest that does not match its files.
+    """
+    bundle = signing.sign(files_of(folder, name), name=name)
+    write_atomically(into or folder / SIGNATURE, bundle)
 
 
 def files_of(folder: Path, what: str) -> dict[str, str]:

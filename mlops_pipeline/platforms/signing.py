@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_pipeline.clients.errors import ConfigurationError, RefusedError
+from mlops_pipeline.clients.files import PRIVATE, write_if_changed
 from mlops_pipeline.platforms.keyring import Keyring, read_private, read_public
 from mlops_pipeline.serving.signing.bundle import Signed, make_bundle
 from mlops_pipeline.serving.signing.errors import SignatureError
@@ -31,6 +32,21 @@ class Signing:
         self.keyring = Keyring(home)
         self._settings = settings
 
+    @classmethod
+    def off(cls) -> "Signing":
+        """Return one that signs nothing and looks at no signature."""
+        return cls(Path(), SigningSettings(mode="off"))
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nobody signs or looks."""
+        return self.mode is Mode.OFF
+
+    @property
+    def is_required(self) -> bool:
+        """Whether an artifact without a signature that counts is refused."""
+        return self.mode is Mode.REQUIRED
+
     @property
     def mode(self) -> Mode:
         """What happens to an artifact without a signature that counts."""
@@ -42,7 +58,7 @@ class Signing:
         Raises:
             ConfigurationError: a file of keys cannot be read, or has no usable key.
         """
-        return Policy() if self.mode is Mode.OFF else self._policy()
+        return Policy() if self.is_off else self._policy()
 
     def sign(self, files: Mapping[str, str], *, name: str) -> bytes:
         """Return the signature of `files` (path → SHA-256), which `name` describes.
@@ -121,6 +137,27 @@ class Signing:
                 "rotate` first, or change the setting signing.key_file"
             )
         return self.keyring.revoke(known, among=self._trusted())
+
+    def for_servers(self) -> str:
+        """Return the policy as model servers read it; empty if they verify nothing.
+
+        Raises:
+            ConfigurationError: a file of keys cannot be read, or has no usable key.
+        """
+        return "" if self.is_off else self._policy().to_json()
+
+    def write_for_servers(self, path: Path) -> str:
+        """Write the policy for model servers, and return the file; empty if they verify nothing.
+
+        Servers read it when they start, so the file follows the keys, and its name stays.
+
+        Raises:
+            ConfigurationError: a file of keys cannot be used, or the file cannot be written.
+        """
+        if not (text := self.for_servers()):
+            return ""
+        write_if_changed(path, text, mode=PRIVATE)
+        return str(path)
 
     def _policy(self) -> Policy:
         trusted = {known: pem for known, (pem, _) in self._trusted().items()}

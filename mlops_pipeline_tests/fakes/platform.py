@@ -26,7 +26,6 @@ from mlops_pipeline.platforms.layers import (
 from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 from mlops_pipeline.platforms.signing import Signing
-from mlops_pipeline.settings.signing import SigningSettings
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
 ROUTES = HealthCheck(
@@ -212,7 +211,7 @@ class FakePlatform:
             FakeLayer("gateway", ("object_store",), checks=(ROUTES,)),
         )
         self.deployments = FakeDeployments()
-        self.signing = signing or Signing(Path("/nonexistent"), SigningSettings(mode="off"))
+        self.signing = signing or Signing.off()
         self.serving_environment = FakeServingEnvironment()
 
     def log_in(self) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from mlops_pipeline.clients.files import PRIVATE, write_if_changed
 from mlops_pipeline.clients.locks import Locks
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts
@@ -19,7 +18,6 @@ from mlops_pipeline.platforms.embedded.supervised import LayerParts
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.platforms.sources import Sources
-from mlops_pipeline.serving.signing.policy import Mode
 
 
 def make_parts(
@@ -55,14 +53,6 @@ def assemble(
 ) -> EmbeddedDeployments:
     """Return the deployments. `fingerprint` names the environment of the servers."""
     state = parts.state
-
-    def trust() -> str:
-        # Servers that are restarted read it again, so the file follows the keys, not its name.
-        if signing.mode is Mode.OFF:
-            return ""
-        write_if_changed(state.trust, signing.policy().to_json(), mode=PRIVATE)
-        return str(state.trust)
-
     return EmbeddedDeployments(
         EmbeddedParts(
             settings=parts.settings,
@@ -79,6 +69,6 @@ def assemble(
             gateway=gateway,
             object_store=object_store,
             fingerprint=fingerprint,
-            trust=trust,
+            trust=lambda: signing.write_for_servers(state.home / "trust.json"),
         )
     )

@@ -26,7 +26,7 @@ from mlops_pipeline.serving.artifact import (
     verify,
 )
 from mlops_pipeline.serving.signing.errors import SignatureError
-from mlops_pipeline.serving.signing.policy import Mode, read_signature
+from mlops_pipeline.serving.signing.policy import read_signature
 from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class ModelFolders:
 
     def _counts(self, path: Path) -> bool:
         """Say whether the signature of a whole artifact counts, or none is needed."""
-        if self._signing is None or self._signing.mode is Mode.OFF:
+        if self._signing is None or self._signing.is_off:
             return True
         if not (path / MANIFEST).exists():
             return False

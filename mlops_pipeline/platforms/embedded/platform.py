@@ -14,7 +14,6 @@ from mlops_pipeline.platforms.layers import Diagnosis, Layer
 from mlops_pipeline.platforms.platform import deployments_called
 from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.platforms.store_access import SECRET
-from mlops_pipeline.settings.signing import SigningSettings
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import ObjectStore
@@ -42,7 +41,7 @@ class EmbeddedPlatform:
 
         Without `signing`, artifacts are neither signed nor verified.
         """
-        self.signing = signing or Signing(home, SigningSettings(mode="off"))
+        self.signing = signing or Signing.off()
         self._state = EmbeddedFolder.at(home)
         self._parts = make_parts(
             self._state, settings or EmbeddedOptions(), bundle=bundle, mirror=mirror

@@ -115,11 +115,6 @@ class EmbeddedFolder:
         return self.home / "verified.json"
 
     @property
-    def trust(self) -> Path:
-        """Which signatures count, for the model servers; public keys only."""
-        return self.home / "trust.json"
-
-    @property
     def locks(self) -> Path:
         """Locks between processes."""
         return self.home / "locks"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.clients.kubernetes import POD
+from mlops_pipeline.platforms import signing as signatures
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import leaving
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
@@ -17,10 +18,7 @@ from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.kubernetes.stack import Stack, former_namespaces
 from mlops_pipeline.platforms.layers import Diagnosis
 from mlops_pipeline.platforms.platform import deployments_called
-from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.platforms.sources.providing import sources_of
-from mlops_pipeline.serving.signing.policy import Mode
-from mlops_pipeline.settings.signing import SigningSettings
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
@@ -35,13 +33,18 @@ class ClusterPlatform(ABC):
     reads_elsewhere = True
 
     def __init__(
-        self, parts: Parts, stack: Stack, *, pull_secret: str = "", signing: Signing | None = None
+        self,
+        parts: Parts,
+        stack: Stack,
+        *,
+        pull_secret: str = "",
+        signing: signatures.Signing | None = None,
     ) -> None:
         """Nothing is contacted. For the options see `Manifests`.
 
         Without `signing`, artifacts are neither signed nor verified.
         """
-        self.signing = signing or Signing(parts.state.home, SigningSettings(mode="off"))
+        self.signing = signing or signatures.Signing.off()
         self._parts = parts
         self._stack = stack
         settings, image = parts.settings, stack.image
@@ -57,7 +60,7 @@ class ClusterPlatform(ABC):
                 engine=settings.seldon.engine,
                 deadline=settings.ready_timeout,
                 serving=settings.serving,
-                trust=self._trust,
+                trust=self.signing.for_servers,
             ),
             artifacts=stack.store,
             gateway=stack.gateway,
@@ -97,10 +100,6 @@ class ClusterPlatform(ABC):
     def verifies_when_loading(self) -> bool:
         """Whether our own image serves, which verifies signatures; Seldon's images do not."""
         return self._parts.settings.serving.images == "own"
-
-    def _trust(self) -> str:
-        policy = self.signing.policy()
-        return "" if policy.mode is Mode.OFF else policy.to_json()
 
     def log_in(self) -> None:
         """Run the login program of the kubeconfig, if it names one.
