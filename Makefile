@@ -26,6 +26,9 @@ LOCK := $(UV) pip compile --python $(BIN)/python --universal --python-version 3.
 CLIENT_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 	requirements/seldon-client.in
+SIGNING_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
+	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+	requirements/model-signing.in
 TF_SERVING_LOCK := $(UV) pip compile --no-config --no-deps --python $(BIN)/python --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 	requirements/tensorflow-serving.in
@@ -72,7 +75,7 @@ down: .venv/.runtime-stamp ## Stop everything; keep the data (ARGS=--purge delet
 ##@ Change it
 
 .PHONY: test
-test: check .venv/seldon-client/.stamp .venv/tensorflow-serving/.stamp ## check, then every test that needs no Docker, real processes included
+test: check .venv/seldon-client/.stamp .venv/tensorflow-serving/.stamp .venv/model-signing/.stamp ## check, then every test that needs no Docker, real processes included
 	@$(PYTEST) -m "not kind and not long" $(ARGS)
 
 .PHONY: test-fast
@@ -121,6 +124,7 @@ lock: .venv/.uv-stamp ## Write all locks from setup.cfg (ARGS=--upgrade: newest 
 	@$(LOCK) $(ARGS) --all-extras -o requirements/dev.lock
 	@$(LOCK) -c requirements/dev.lock $(ARGS) -o requirements/runtime.lock
 	@$(CLIENT_LOCK) $(ARGS) -o requirements/seldon-client.lock
+	@$(SIGNING_LOCK) $(ARGS) -o requirements/model-signing.lock
 	@$(TF_SERVING_LOCK) $(ARGS) -o requirements/tensorflow-serving.lock
 	@$(PEERS_LOCK) $(ARGS) -o requirements/peers.lock
 	@$(SERVING_LOCK) -c requirements/dev.lock -o $(DEPLOY)/serving.lock
@@ -136,12 +140,14 @@ check-lock: .venv/.uv-stamp ## Fail if a lock differs from what `make lock` woul
 	$(LOCK) --all-extras -o "$$folder/dev.lock" && \
 	$(LOCK) -c "$$folder/dev.lock" -o "$$folder/runtime.lock" && \
 	$(CLIENT_LOCK) -o "$$folder/seldon-client.lock" && \
+	$(SIGNING_LOCK) -o "$$folder/model-signing.lock" && \
 	$(TF_SERVING_LOCK) -o "$$folder/tensorflow-serving.lock" && \
 	$(PEERS_LOCK) -o "$$folder/peers.lock" && \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" -o "$$folder/serving.lock" && \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" --extra tensorflow \
 		-o "$$folder/serving-tensorflow.lock" && \
 	for lock in requirements/dev.lock requirements/runtime.lock requirements/seldon-client.lock \
+		requirements/model-signing.lock \
 		requirements/tensorflow-serving.lock requirements/peers.lock $(DEPLOY)/serving.lock $(DEPLOY)/serving-tensorflow.lock \
 		$(DEPLOY)/uv.lock; do \
 		new="$$folder/$${lock##*/}" && cmp -s $$lock "$$new" || { \
@@ -218,6 +224,13 @@ moved:
 .venv/.dev-stamp: requirements/dev.lock .venv/.runtime-stamp
 	@echo "setup: installing requirements/dev.lock (what checks and tests need)"
 	@$(INSTALL) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+.venv/model-signing/.stamp: requirements/model-signing.lock .venv/.uv-stamp
+	@echo "setup: installing requirements/model-signing.lock (OpenSSF's program, for a test)"
+	@$(UV) venv --clear --python $(BIN)/python .venv/model-signing
+	@$(UV) pip install --python .venv/model-signing/bin/python --require-hashes \
+		-r requirements/model-signing.lock
 	@touch $@
 
 .venv/seldon-client/.stamp: requirements/seldon-client.lock .venv/.uv-stamp

@@ -12,6 +12,7 @@ from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OBJECT_STORE, OWNERS, layer_key, layers_group, step_tags
+from mlops_pipeline.delivery.adopting import adopt
 from mlops_pipeline.delivery.artifacts import BUCKET
 from mlops_pipeline.delivery.judging import Verdict
 from mlops_pipeline.platforms.layers import Change, HealthCheck, Layer, by_name
@@ -39,6 +40,8 @@ def layer_asset(platform: Platform, layer: Layer) -> dg.AssetsDefinition:
         with explained():
             built = context.resources.platform.build()
             change = by_name(built.layers, name).ensure()
+            if name == OBJECT_STORE:
+                adopt(built)
         context.log.info(f"{name}: {change.action}")
         return dg.MaterializeResult(
             data_version=_version(context, change),

@@ -13,7 +13,6 @@ from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog import evaluating
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
@@ -23,7 +22,6 @@ from mlops_pipeline.delivery.training import (
     ensure_trained,
     merge_hyperparameters,
 )
-from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.serving.frameworks import get_framework
 
@@ -58,6 +56,7 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         resource: PlatformResource = context.resources.platform
         with explained():
             judge = Judge(resource.build(), by=run_name(context.run))
+            judge.sign_older()
             require_judged_good(judge, dataset_key, dataset_criteria(spec), dataset)
             hyperparameters = merge_hyperparameters(spec, config.hyperparameters)
             training = ensure_trained(
@@ -71,16 +70,15 @@ def model_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             value=training.ref,
             data_version=dg.DataVersion(training.ref.digest),
-            metadata=_metadata(training, spec, judge.platform),
+            metadata=_metadata(training, spec, judge),
         )
 
     return asset
 
 
-def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[str, Any]:
+def _metadata(training: Training, spec: ModelSpec, judge: Judge) -> dict[str, Any]:
     """Describe the artifact from its stored evaluation, also in a run without training."""
-    manifest, ref = training.manifest, training.ref
-    artifacts = ArtifactStore(platform.object_store())
+    manifest, ref, artifacts = training.manifest, training.ref, judge.artifacts
     files = artifacts.evaluation_files(ref, suffixes=(".png", evaluating.TABLES))
     report = json.loads(files.pop(evaluating.TABLES, "{}"))  # Of earlier versions: none.
     plots = {
@@ -91,7 +89,7 @@ def _metadata(training: Training, spec: ModelSpec, platform: Platform) -> dict[s
         row["limit"] = spec.thresholds.limits.get(row["metric"])
     tables = {name: metadata.records(rows) for name, rows in records.items() if rows}
     return {
-        "artifacts": serving.artifacts(spec, platform=platform, checked_next=ref),
+        "artifacts": serving.artifacts(spec, platform=judge.platform, checked_next=ref),
         **{
             f"holdout_{metric.name}": manifest.metrics[metric.name]
             for metric in spec.task.metrics

@@ -50,6 +50,12 @@ class RegisteredModel:
             code.update(_content(source))
         return code.hexdigest()
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the file that defines how it is trained; the working directory if none."""
+        file = _source_file(self.spec.train)
+        return file.parent if file is not None else Path.cwd()
+
     def describe_sources(self) -> str | None:
         """Return why changes in its functions cannot be detected, or None if they can."""
         for function in self._functions:

@@ -31,6 +31,10 @@ bundle_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(bundle_app, name="bundle")
+keys_app = typer.Typer(
+    help="Show and change the keys whose signatures of artifacts count.", no_args_is_help=True
+)
+app.add_typer(keys_app, name="keys")
 console = Console(width=None if sys.stdout.isatty() else 200)
 _Model = Annotated[str, typer.Argument(help="Name of a model or of its deployment.")]
 _Directory = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
@@ -618,6 +622,88 @@ def prune(
         for ref in removed:
             artifacts.delete(ref)
     console.print(f"removed {len(removed)} artifacts")
+
+
+@app.command()
+def provenance(
+    model: _Model,
+    digest: Annotated[
+        str, typer.Argument(help="Digest of the artifact, or its beginning; default: the newest.")
+    ] = "",
+    as_json: _AsJson = False,  # noqa: FBT002
+) -> None:
+    """Show where an artifact comes from, who signed it, its checks, and where it served."""
+    from mlops_pipeline.cli.provenance import describe, find
+
+    found = find(load_context(), model, digest)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _say(*describe(found))
+
+
+@app.command()
+def sign(
+    target: Annotated[
+        str,
+        typer.Argument(help="MODEL, MODEL/DIGEST, a URI of a folder, or ./FOLDER."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="File for the signature of a URI that is only read."),
+    ] = None,
+) -> None:
+    """Sign artifacts, or another model's files, with the key of this state folder."""
+    from mlops_pipeline.cli.signing import sign as sign_target
+
+    _say(*sign_target(load_context(), target, output=output, on_wait=_say_waiting))
+
+
+@keys_app.command("list")
+def keys_list(as_json: _AsJson = False) -> None:  # noqa: FBT002
+    """List the key that signs, the trusted keys and the revoked ones."""
+    from mlops_pipeline.cli.signing import list_keys
+
+    rows = list_keys(load_context())
+    if as_json:
+        names = ("fingerprint", "state", "source")
+        typer.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))
+        return
+    _say(*(f"{state:8} {known}  {source}" for known, state, source in rows))
+    if not rows:
+        _say("there are no keys yet; the first one is created when an artifact is published")
+
+
+@keys_app.command("trust")
+def keys_trust(file: Annotated[Path, typer.Argument(help="File with a public key, PEM.")]) -> None:
+    """Trust a public key from now on."""
+    from mlops_pipeline.cli.signing import trust
+
+    _say(trust(load_context(), file))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    fingerprint: Annotated[str, typer.Argument(help="Fingerprint of the key, or its beginning.")],
+) -> None:
+    """Refuse what a key signed from now on."""
+    from mlops_pipeline.cli.signing import revoke
+
+    _say(*revoke(load_context(), fingerprint))
+
+
+@keys_app.command("rotate")
+def keys_rotate() -> None:
+    """Make another key that signs; the previous one stays trusted."""
+    from mlops_pipeline.cli.signing import rotate
+
+    _say(*rotate(load_context()))
+
+
+def _say(*sentences: str) -> None:
+    """Print sentences as they are."""
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from mlops_pipeline.catalog.registry import (
     load_catalog,
 )
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.artifacts import ArtifactStore, artifact_store
 from mlops_pipeline.platforms.build import build_platform, layer_names
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
@@ -55,7 +55,7 @@ class Context:
     @property
     def artifacts(self) -> ArtifactStore:
         """The platform's artifacts."""
-        return ArtifactStore(self.platform.object_store())
+        return artifact_store(self.platform)
 
     def model(self, name: str) -> RegisteredModel:
         """Return the model called `name`, or the one whose deployment is.

@@ -54,7 +54,7 @@ def purged_records(
         yield
         if any((settings.home / name).exists() for name in PLATFORMS):
             return
-        remove(settings.home, examples=examples)
+        remove(settings.home, examples=examples, keeps_keys=platform == "kubernetes")
 
 
 @contextmanager

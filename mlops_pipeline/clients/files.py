@@ -42,6 +42,23 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = READABLE) 
         raise
 
 
+def write_once(path: Path, content: str | bytes, *, mode: int = READABLE) -> bool:
+    """Write `path` unless it exists, and return whether it was written; another process may come.
+
+    Raises:
+        ConfigurationError: the folder cannot be written, or the disk is full.
+    """
+    ours = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    write_atomically(ours, content, mode=mode)
+    try:
+        with writing(path), suppress(FileExistsError):
+            os.link(ours, path)  # Unlike a rename, it replaces nothing.
+            return True
+        return False
+    finally:
+        ours.unlink(missing_ok=True)
+
+
 def set_aside(path: Path) -> None:
     """Rename what is at `path` to `<name>.damaged-<random>`, file or folder.
 

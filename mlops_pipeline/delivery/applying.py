@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import IntegrityError, InvalidManifestError
+from mlops_pipeline.clients.errors import IntegrityError, InvalidManifestError, RefusedError
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.artifacts import ArtifactStore, find_ref, find_ref_in, ref_to
 from mlops_pipeline.delivery.desired import without_desired
@@ -13,6 +13,7 @@ from mlops_pipeline.delivery.history import Refusals, find_store, record_end, re
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.rolling_back import find_refusals, refused
+from mlops_pipeline.delivery.signatures import Signatures
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment, is_elsewhere
@@ -51,7 +52,8 @@ def apply_manifest(deployment: SeldonDeployment, *, platform: Platform, judging:
     Raises:
         InvalidManifestError: its implementation does not serve the artifact's framework.
         IntegrityError: the artifact is not the one that its folder is named by.
-        RefusedError: blocking checks refuse the artifact, and that is not accepted.
+        RefusedError: blocking checks refuse the artifact, and that is not accepted; or a model has
+            no signature that counts.
     """
     accepted = check_manifest(deployment, platform=platform, judging=judging)
     deployment = without_desired(deployment)
@@ -72,7 +74,8 @@ def check_manifest(
         InvalidManifestError: its implementation does not serve the artifact's framework, or the
             platform's servers cannot read the modelUri.
         IntegrityError: the artifact is not the one that its folder is named by.
-        RefusedError: blocking checks refuse the artifact, and that is not accepted.
+        RefusedError: blocking checks refuse the artifact, and that is not accepted; or a model has
+            no signature that counts.
     """
     _require_readable(deployment, platform)
     if (store := find_store(platform)) is None:
@@ -80,7 +83,7 @@ def check_manifest(
     judge, specs = Judge(platform, by=judging.by), {spec.name: spec for spec in judging.models}
     accepted: dict[ModelRef, Refusals] = {}
     for predictor in deployment.spec.predictors:
-        if (ref := _checked(deployment, predictor, store)) is None:
+        if (ref := _checked(deployment, predictor, store, platform)) is None:
             continue
         spec = specs.get(ref.name)
         refusals = find_refusals(spec, ref, judge) if spec else {_REGISTERED: _UNREGISTERED}
@@ -122,12 +125,15 @@ def delete_deployment(name: str, *, namespace: str, platform: Platform, by: str)
         record_end(before, platform=platform, by=by)
 
 
-def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects) -> ModelRef | None:
-    """Return the artifact of ours that a predictor serves, after a look at its manifest."""
-    graph = predictor.graph
+def _checked(
+    deployment: SeldonDeployment, predictor: Predictor, store: Objects, platform: Platform
+) -> ModelRef | None:
+    """Return the artifact of ours that a predictor serves, its manifest and signature checked."""
+    graph, signatures = predictor.graph, Signatures(store, platform.signing)
     uri = graph.model_uri.rstrip("/")
     named = find_ref_in(uri)
     if is_elsewhere(uri) and named is None:
+        _require_verifiable(uri, platform)
         return None
     # A remote of somebody's own may lead to this very store, and a folder be one of an artifact.
     if named is not None and (is_elsewhere(uri) or uri.startswith(f"{named.uri}/")):
@@ -136,6 +142,7 @@ def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects)
     where = f"{deployment.namespace}/{deployment.name}, predictor {predictor.name}"
     if manifest is None:
         _require_none_of_ours(store, uri, where)
+        signatures.check_place(uri)
         return None
     served = get_served(graph.implementation).name
     if manifest.framework != served:
@@ -151,7 +158,26 @@ def _checked(deployment: SeldonDeployment, predictor: Predictor, store: Objects)
             f"{folder[:12]}, got {manifest.digest[:12]}; somebody changed the object store. "
             "Nothing was changed"
         )
-    return ref_to(manifest.name, manifest.digest)
+    ref = ref_to(manifest.name, manifest.digest)
+    if uri == ref.uri:
+        signatures.check(ref)
+    else:
+        signatures.check_place(uri)
+    return ref
+
+
+def _require_verifiable(uri: str, platform: Platform) -> None:
+    """Refuse a model that this machine does not read, if its server looks at no signature.
+
+    Raises:
+        RefusedError: signatures are required, and nobody would verify this one.
+    """
+    if platform.signing.is_required and not platform.verifies_when_loading:
+        raise RefusedError(
+            f"could not apply a manifest with {uri}: Seldon's own servers verify no signature, and "
+            f"this machine does not read that place. Run `mlops-pipeline import {uri} --model "
+            "NAME`, or set `serving.images` of the platform to own. Nothing was changed"
+        )
 
 
 def _require_none_of_ours(store: Objects, uri: str, where: str) -> None:

@@ -2,7 +2,7 @@
 
 Bucket `models`::
 
-    <model>/<digest>/…                what the servers load; manifest.json is written last
+    <model>/<digest>/…                what the servers load; then manifest.json, then model.sig
     <model>/evaluations/<digest>/…    hold-out set with offline scores, plots, evidence
     <model>/inputs/<digest>.json      which artifact a training with these inputs made
     <model>/inputs/published.json     which artifact was published last that was trained elsewhere
@@ -32,7 +32,10 @@ from mlops_pipeline.clients.errors import (
 )
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.temporary import temporary_folder
-from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.references import MODELS_BUCKET, ModelRef
+from mlops_pipeline.delivery.signatures import Signatures
+from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.serving.artifact import (
     MANIFEST,
     ArtifactError,
@@ -41,12 +44,13 @@ from mlops_pipeline.serving.artifact import (
     parse_manifest,
     verify,
 )
+from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
-BUCKET = "models"
+BUCKET = MODELS_BUCKET
 _PUBLISHED = "published"
 _log = logging.getLogger(__name__)
 _DIGEST_LENGTH = 64
@@ -120,13 +124,14 @@ def find_ref_in(uri: str) -> ModelRef | None:
 
 
 class ArtifactStore:
-    """The bucket `models`."""
+    """The bucket `models`. With `signing`, artifacts are signed and their signatures verified."""
 
-    def __init__(self, store: Objects) -> None:
+    def __init__(self, store: Objects, *, signing: Signing | None = None) -> None:
         self._store = store
+        self.signatures = Signatures(store, signing)
 
     def publish(self, manifest: Manifest, *, files: Path, evaluation: Path) -> ModelRef:
-        """Store an artifact part by part, its manifest last, and return the reference to it.
+        """Store an artifact part by part, sign it, and return the reference to it.
 
         `files` and `evaluation` are the folders that hold what the manifest names. An interrupted
         publication leaves nothing that `manifest()` finds; publishing again completes it, and mends
@@ -138,7 +143,14 @@ class ArtifactStore:
         prefix = f"{ref.name}/{ref.digest}/"
         for path in manifest.files:
             self._store.upload(BUCKET, prefix + path, files / path)
-        self._put_manifest(ref, manifest)
+        _remove_others(self._store, ref, manifest)
+        content = manifest.to_json().encode()
+        try:
+            self._store.put(BUCKET, prefix + MANIFEST, content, if_absent=True)
+        except ConflictError:
+            if not self._has_manifest(ref):
+                self._store.put(BUCKET, prefix + MANIFEST, content)
+        self.signatures.sign(ref)
         self._store.put(
             BUCKET,
             f"{ref.name}/inputs/{manifest.inputs_digest or _PUBLISHED}.json",
@@ -146,45 +158,38 @@ class ArtifactStore:
         )
         return ref
 
-    def _put_manifest(self, ref: ModelRef, manifest: Manifest) -> None:
-        """Complete the artifact: remove what is not its own, and write its manifest last."""
-        prefix = f"{ref.name}/{ref.digest}/"
-        there = {key.removeprefix(prefix) for key in self._store.sizes(BUCKET, prefix)}
-        if missing := manifest.files.keys() - there:
-            raise UnavailableError(
-                f"could not publish {ref.uri}: {', '.join(sorted(missing))} disappeared during "
-                "the upload; another process may be pruning artifacts. Run the command again"
-            )
-        for path in there - {*manifest.files, MANIFEST}:
-            self._store.delete(BUCKET, prefix + path)
-        try:
-            self._store.put(BUCKET, prefix + MANIFEST, manifest.to_json().encode(), if_absent=True)
-        except ConflictError:
-            if not self.exists(ref):
-                self._store.put(BUCKET, prefix + MANIFEST, manifest.to_json().encode())
-
     def find_by_inputs(self, name: str, *, inputs_digest: str) -> ModelRef | None:
         """Return the artifact that a training with these inputs made, if it is whole.
 
         A damaged record of it counts as none: the next training writes it again.
         """
-        index = self._store.find(BUCKET, f"{name}/inputs/{inputs_digest}.json")
-        try:
-            ref = ref_to(name, str(json.loads(index)["digest"])) if index is not None else None
-        except DAMAGES:
-            return None
+        ref = self._find_indexed(name, inputs_digest)
         return ref if ref is not None and self.exists(ref) else None
 
     def find_published(self, name: str) -> ModelRef | None:
-        """Return the artifact that was published last and trained elsewhere, if it is whole."""
-        return self.find_by_inputs(name, inputs_digest=_PUBLISHED)
+        """Return the artifact that was published last and trained elsewhere.
+
+        Whether its signature counts is asked when it is deployed.
+        """
+        ref = self._find_indexed(name, _PUBLISHED)
+        return ref if ref is not None and self._has_manifest(ref) else None
+
+    def _find_indexed(self, name: str, inputs: str) -> ModelRef | None:
+        index = self._store.find(BUCKET, f"{name}/inputs/{inputs}.json")
+        try:
+            return ref_to(name, str(json.loads(index)["digest"])) if index is not None else None
+        except DAMAGES:
+            return None
 
     def size(self, ref: ModelRef) -> int:
         """Return the bytes that a server downloads."""
         return sum(self._store.sizes(BUCKET, f"{ref.name}/{ref.digest}/").values())
 
     def exists(self, ref: ModelRef) -> bool:
-        """Return whether the artifact is there, with a manifest that can be trusted."""
+        """Return whether the artifact is there, with its manifest and a signature that counts."""
+        return self._has_manifest(ref) and self.signatures.is_complete(ref)
+
+    def _has_manifest(self, ref: ModelRef) -> bool:
         try:
             self.manifest(ref)
         except (NotFoundError, IntegrityError):
@@ -210,9 +215,10 @@ class ArtifactStore:
             raise NotFoundError(
                 f"there is no artifact {ref.uri}; see `mlops-pipeline models {ref.name}`"
             ) from error
-        if manifest.digest != ref.digest:
+        if (manifest.name, manifest.digest) != (ref.name, ref.digest):
             raise IntegrityError(
-                f"the manifest at {ref.uri} belongs to the artifact {manifest.digest}; "
+                f"the manifest at {ref.uri} belongs to the artifact {manifest.name} "
+                f"{manifest.digest}; "
                 "somebody moved files in the object store. Train again with `force`"
             )
         return manifest
@@ -224,6 +230,7 @@ class ArtifactStore:
             NotFoundError: there is no such artifact.
             ConfigurationError: the disk has too little space for it; nothing was downloaded.
             IntegrityError: a file is missing, changed or extra; names each.
+            RefusedError: it is unsigned, altered, or signed by a key that is not trusted.
         """
         self.manifest(ref)
         prefix = f"{ref.name}/{ref.digest}/"
@@ -234,9 +241,11 @@ class ArtifactStore:
         for key in sizes:
             self._store.download(BUCKET, key, folder / key.removeprefix(prefix))
         try:
-            return verify(folder)
+            manifest = verify(folder)
         except ArtifactError as error:
             raise IntegrityError(f"{ref.uri}: {error}; train again with `force`") from error
+        self.signatures.check_folder(ref, folder)
+        return manifest
 
     def verify(self, ref: ModelRef) -> Manifest:
         """Read every file of the artifact and of its evaluation, and return the manifest.
@@ -254,7 +263,8 @@ class ArtifactStore:
     def etags(self, ref: ModelRef) -> dict[str, str]:
         """Return path → entity tag of each object of the artifact, without reading the files.
 
-        The same tags mean the same bytes: whoever overwrites an object changes its tag.
+        The same tags mean the same bytes: whoever overwrites an object changes its tag. Without
+        that of the signature: the same artifact may be signed again.
 
         Raises:
             NotFoundError: there is no such artifact.
@@ -263,9 +273,9 @@ class ArtifactStore:
         manifest = self.manifest(ref)
         evaluation = self._store.etags(BUCKET, _evaluation_key(ref, ""))
         named = {_evaluation_key(ref, name) for name in manifest.evaluation}
-        return self._store.etags(BUCKET, f"{ref.name}/{ref.digest}/") | {
-            key: tag for key, tag in evaluation.items() if key in named
-        }
+        files = self._store.etags(BUCKET, f"{ref.name}/{ref.digest}/")
+        files.pop(f"{ref.name}/{ref.digest}/{SIGNATURE}", None)
+        return files | {key: tag for key, tag in evaluation.items() if key in named}
 
     def holdout(self, ref: ModelRef) -> Holdout:
         """Return the artifact's hold-out set, its bytes checked against the manifest."""
@@ -372,6 +382,32 @@ class ArtifactStore:
 _KEPT = 4
 _proof_rows: dict[str, Holdout] = {}
 """SHA-256 of a file → its rows: the steps of a run read the same ones."""
+
+
+def artifact_store(platform: Platform) -> ArtifactStore:
+    """Return the artifacts of a platform, signed and verified as its settings say.
+
+    Raises:
+        NotFoundError: the object store layer is absent.
+    """
+    return ArtifactStore(platform.object_store(), signing=platform.signing)
+
+
+def _remove_others(store: Objects, ref: ModelRef, manifest: Manifest) -> None:
+    """Remove what is not the artifact's own from its folder, which has all of its files.
+
+    Raises:
+        UnavailableError: a file has disappeared.
+    """
+    prefix = f"{ref.name}/{ref.digest}/"
+    there = {key.removeprefix(prefix) for key in store.sizes(BUCKET, prefix)}
+    if missing := manifest.files.keys() - there:
+        raise UnavailableError(
+            f"could not publish {ref.uri}: {', '.join(sorted(missing))} disappeared during "
+            "the upload; another process may be pruning artifacts. Run the command again"
+        )
+    for path in there - {*manifest.files, MANIFEST, SIGNATURE}:
+        store.delete(BUCKET, prefix + path)
 
 
 def _evaluation_key(ref: ModelRef, name: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import DAMAGES, IntegrityError
 from mlops_pipeline.clients.s3 import Objects
-from mlops_pipeline.delivery.artifacts import BUCKET, ArtifactStore, ref_to
+from mlops_pipeline.delivery.artifacts import BUCKET, artifact_store, ref_to
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.platform import Platform
@@ -235,7 +235,7 @@ def find_pin_on_deployment(spec: ModelSpec, platform: Platform) -> Pin | None:
 
 def _find_waiting(spec: ModelSpec, platform: Platform, pinned: str) -> str:
     """Return the digest of the newest later artifact that no check refuses; empty without one."""
-    stored = [a for a in ArtifactStore(platform.object_store()).list(spec.name) if a.complete]
+    stored = [a for a in artifact_store(platform).list(spec.name) if a.complete]
     since = next((a.created for a in stored if a.ref.digest == pinned), "")
     later = [a.ref.digest for a in stored if a.created > since and a.ref.digest != pinned]
     known = VerdictLog(platform.object_store()).standings(spec.name) if later else {}

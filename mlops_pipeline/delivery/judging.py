@@ -16,7 +16,8 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.temporary import without_temporary
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.adopting import adopt
+from mlops_pipeline.delivery.artifacts import artifact_store
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.references import DatasetRef, ModelRef
 from mlops_pipeline.delivery.verdicts import (
@@ -85,9 +86,17 @@ class Judge:
         store = platform.object_store()
         self.platform = platform
         self.by = by
-        self.artifacts = ArtifactStore(store)
+        self.artifacts = artifact_store(platform)
         self.datasets = DatasetStore(store)
         self.log = VerdictLog(store)
+
+    def sign_older(self) -> None:
+        """Sign what existed before artifacts were signed; see `adopt`.
+
+        Raises:
+            PipelineError: the key cannot be used, or the object store did not answer.
+        """
+        adopt(self.platform)
 
     def evaluate(
         self,

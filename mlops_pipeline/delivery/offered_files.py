@@ -23,6 +23,7 @@ from mlops_pipeline.serving.artifact import (
     verify,
 )
 from mlops_pipeline.serving.frameworks import frameworks, get_framework
+from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 _MOST_NAME = 512
 """Bytes of a file's path: S3 allows 1,024 for a whole key."""
@@ -94,6 +95,7 @@ def find_files(folder: Path, spec: ModelSpec, *, most_bytes: int = MOST_BYTES) -
     if MANIFEST in found:
         _require_intact(folder, spec, passed_over)
         del found[MANIFEST]
+    found.pop(SIGNATURE, None)  # Of other files: the artifact gets one of its own.
     prefix = _find_prefix(folder, spec)
     files = {prefix + path: file for path, file in found.items()}
     return OfferedFiles(files, tuple(sorted(passed_over)))

@@ -50,6 +50,7 @@ def publish(offer: Offer, judge: Judge, *, worker_context: WorkerContext = _DEFA
         UnavailableError: the object store did not answer.
     """
     offered = find_files(offer.folder, offer.model.spec, most_bytes=offer.most_bytes)
+    judge.sign_older()
     with temporary_folder("publish") as folder:
         if not offer.is_unevaluated:
             take_holdout(offer, judge, folder, worker_context)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MODELS_BUCKET = "models"
+"""The bucket of artifacts."""
+
 
 @dataclass(frozen=True)
 class DatasetRef:

@@ -13,6 +13,7 @@ from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import Hyperparameters, ModelSpec, trained_elsewhere
 from mlops_pipeline.clients.errors import CommandError, ConfigurationError, NotFoundError
+from mlops_pipeline.clients.git import find_commit
 from mlops_pipeline.clients.process import OnLine
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.artifacts import ArtifactStore
@@ -193,6 +194,7 @@ def _manifest(order: TrainingOrder, folder: Path, inputs_digest: str, run_id: st
         evaluation=hash_files(folder / worker.EVALUATION),
         content_digest=report["content_digest"],
         reproducible=get_framework(spec.framework).reproducible,
+        note_commit=find_commit(order.model.folder),
     )
 
 

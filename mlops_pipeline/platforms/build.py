@@ -4,6 +4,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.settings import Settings
 
 PLATFORMS = ("embedded", "kind", "kubernetes")
@@ -44,7 +45,7 @@ def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> 
 
     With `recreate` its cluster is made anew where it differs from the settings.
     """
-    home = settings.home / name
+    home, signing = settings.home / name, Signing(settings.home, settings.signing)
     if name == "embedded":
         from mlops_pipeline.platforms.embedded import EmbeddedOptions, EmbeddedPlatform
 
@@ -55,13 +56,23 @@ def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> 
             ),
             bundle=settings.bundle,
             mirror=settings.mirror,
+            signing=signing,
         )
     from mlops_pipeline.platforms.kubernetes import KindPlatform, KubernetesPlatform
 
     if name == "kubernetes":
         return KubernetesPlatform(
-            home, settings.kubernetes, bundle=settings.bundle, mirror=settings.mirror
+            home,
+            settings.kubernetes,
+            bundle=settings.bundle,
+            mirror=settings.mirror,
+            signing=signing,
         )
     return KindPlatform(
-        home, settings.kind, bundle=settings.bundle, mirror=settings.mirror, recreate=recreate
+        home,
+        settings.kind,
+        bundle=settings.bundle,
+        mirror=settings.mirror,
+        recreate=recreate,
+        signing=signing,
     )

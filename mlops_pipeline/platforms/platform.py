@@ -9,6 +9,7 @@ from mlops_pipeline.clients.errors import ConflictError, UnknownNameError
 from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.platforms.layers import Change, Diagnosis, Layer
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment, is_same_request
+from mlops_pipeline.platforms.signing import Signing
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
@@ -192,6 +193,14 @@ class Platform(Protocol):
     @property
     def serving_environment(self) -> ServingEnvironment:
         """Where its models are loaded."""
+
+    @property
+    def signing(self) -> Signing:
+        """The keys that sign artifacts, and those whose signatures count."""
+
+    @property
+    def verifies_when_loading(self) -> bool:
+        """Whether its model servers verify signatures; Seldon's own look at none."""
 
     def log_in(self) -> None:
         """Log in to where its layers are, where that needs a program. Takes as long as a person.

@@ -10,13 +10,14 @@ from pathlib import Path
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.clients.files import PRIVATE, make_private, write_atomically
 from mlops_pipeline.platforms.build import PLATFORMS, has_platform
+from mlops_pipeline.platforms.keyring import KEYS
 from mlops_pipeline.resources import configuration
 
 MARK = ".mlops-pipeline"
 """The file that marks a state folder. It is written first, into an empty or new folder."""
 EXAMPLES = "examples"
 _RECORDS = "dagster"
-CONTENT = frozenset({MARK, _RECORDS, EXAMPLES, *PLATFORMS})
+CONTENT = frozenset({MARK, _RECORDS, EXAMPLES, KEYS, *PLATFORMS})
 """Expected content of a state folder. A folder with more may be a home folder."""
 
 
@@ -63,12 +64,15 @@ def make(home: Path) -> None:
         write_atomically(home / MARK, "", mode=PRIVATE)
 
 
-def remove(home: Path, *, examples: Iterable[str]) -> None:
-    """Delete the records, these example files and the mark; the folder too, if it is then empty.
+def remove(home: Path, *, examples: Iterable[str], keeps_keys: bool = False) -> None:
+    """Delete records, keys, these example files and the mark; the folder too, if it is then empty.
 
-    What else is in it stays, and what cannot be deleted.
+    What else is in it stays, and what cannot be deleted. With `keeps_keys` the keys of signatures
+    stay: artifacts that they signed may be in a store that is not deleted.
     """
     shutil.rmtree(home / _RECORDS, ignore_errors=True)
+    if not keeps_keys:
+        shutil.rmtree(home / KEYS, ignore_errors=True)
     for name in examples:
         with suppress(OSError):
             (home / EXAMPLES / name).unlink()

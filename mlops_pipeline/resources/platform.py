@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.artifacts import ArtifactStore, artifact_store
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.working import WorkerContext
 from mlops_pipeline.platforms.build import build_platform
@@ -24,7 +24,9 @@ class PlatformResource(dg.ConfigurableResource[Any]):
     @classmethod
     def of(cls, platform: str, settings: Settings) -> "PlatformResource":
         """Return the resource of a platform, configured by the settings."""
-        chosen = settings.model_dump(mode="json", include={"home", "bundle", "mirror", platform})
+        chosen = settings.model_dump(
+            mode="json", include={"home", "bundle", "mirror", "signing", platform}
+        )
         return cls(platform=platform, settings={k: v for k, v in chosen.items() if v is not None})
 
     def build(self) -> Platform:
@@ -40,7 +42,7 @@ class PlatformResource(dg.ConfigurableResource[Any]):
 
     def artifacts(self) -> ArtifactStore:
         """Return the platform's artifact store."""
-        return ArtifactStore(self.build().object_store())
+        return artifact_store(self.build())
 
     def datasets(self) -> DatasetStore:
         """Return the platform's store of dataset snapshots."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from mlops_pipeline.serving import VERSION
 from mlops_pipeline.serving.schema import Schema, parse_schema
+from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 MANIFEST = "manifest.json"
 SKLEARN_FILES = ("model.joblib", "model.pickle", "model.pkl")
@@ -47,7 +48,7 @@ _CIRCUMSTANCES = frozenset(
 """Fields about when and by whom, not what: the same training in another run has the same digest.
 Others follow from the content (`content_digest`) or from the framework (`reproducible`). New ones
 have names with `NOTE`, so that earlier versions compute the same digest."""
-_OPTIONAL = ("schema", "origin", "content_digest", "reproducible", "note_writer")
+_OPTIONAL = ("schema", "origin", "content_digest", "reproducible", "note_writer", "note_commit")
 """Fields that are not written while they are empty."""
 
 
@@ -107,6 +108,9 @@ class Manifest:
     to `neither`; empty: unknown."""
     note_writer: str = VERSION
     """Version of this package that wrote it; empty: unknown."""
+    note_commit: str = ""
+    """The git commit of the model's file when it was trained, with `-dirty` if tracked files had
+    changed since; empty: unknown."""
     format: int = FORMAT
     later: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a later version, which this one passes over and writes again. The digest covers
@@ -234,9 +238,9 @@ def _check_format(manifest: Mapping[str, Any]) -> None:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Return path → SHA-256 of every file below `folder`, except the manifest."""
-    hashes = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
+    """Return path → SHA-256 of every file below `folder`, except the manifest and the signature."""
+    hashes, others = {}, {folder / MANIFEST, folder / SIGNATURE}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p not in others):
         digest = hashlib.sha256()
         with path.open("rb") as file:
             for chunk in iter(lambda: file.read(1 << 20), b""):
@@ -257,7 +261,8 @@ def verify(folder: Path, *, passed_over: Sequence[str] = ()) -> Manifest:
         manifest = parse_manifest((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise ArtifactError(f"{MANIFEST} is missing from the artifact in {folder}") from error
-    hashes, wanted = hash_files(folder), manifest.files
+    hashes = hash_files(folder)
+    wanted = {path: sha for path, sha in manifest.files.items() if path != SIGNATURE}
     there = {path: sha for path, sha in hashes.items() if not _is_below(path, passed_over)}
     problems = [f"missing: {path}" for path in sorted(wanted.keys() - there.keys())]
     problems += [f"extra: {path}" for path in sorted(there.keys() - wanted.keys())]
@@ -276,6 +281,15 @@ def verify(folder: Path, *, passed_over: Sequence[str] = ()) -> Manifest:
 
 def _is_below(path: str, places: Sequence[str]) -> bool:
     return any(path == one or (one.endswith("/") and path.startswith(one)) for one in places)
+
+
+def signed_files(manifest: Manifest, content: bytes) -> dict[str, str]:
+    """Return path → SHA-256 of what an artifact's signature covers: its files and its manifest.
+
+    `content` is the manifest as it is stored. Its circumstances are signed too.
+    """
+    files = {path: sha for path, sha in manifest.files.items() if path != SIGNATURE}
+    return files | {MANIFEST: hashlib.sha256(content).hexdigest()}
 
 
 def describe_excess(size: int, folder: Path, *, most: int = MOST_BYTES) -> str:

@@ -26,30 +26,64 @@ from mlops_pipeline.serving.schema import ARRAY, INPUTS, Schema, shown_some
 from mlops_pipeline.serving.scores import Array, UnwritableError
 from mlops_pipeline.serving.settings import Parameter, Place
 from mlops_pipeline.serving.signatures import Signatures
+from mlops_pipeline.serving.signing.errors import SignatureError
+from mlops_pipeline.serving.signing.policy import Mode, Policy, read_signature, remedy
 
 logger = logging.getLogger(__name__)
 
+_NO_SIGNATURES = Policy()
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 """Differences between scores of one row that rounding explains."""
 
 
 def verify(
-    folder: Path, *, place: Place = Place.MACHINE, implementation: str | None = None
+    folder: Path,
+    *,
+    place: Place = Place.MACHINE,
+    implementation: str | None = None,
+    policy: Policy = _NO_SIGNATURES,
 ) -> Manifest:
     """Return the manifest of the artifact in `folder`, after comparing every file with it.
 
     In a pod, the folder may also contain a model without a manifest, which is described instead, as
-    one of `implementation`.
+    one of `implementation`. `policy` says which signatures count. Nothing is imported from the
+    folder, and nothing of it is unpickled.
 
     Raises:
-        StartError: it does not match its manifest, with the files named; or there is no model.
+        StartError: it does not match its manifest, with the files named; there is no model; or it
+            has no signature that counts.
     """
     try:
         if place is Place.MACHINE:
-            return artifact.verify(folder)
-        return describe(folder, implementation)
+            manifest = artifact.verify(folder)
+        else:
+            manifest = describe(folder, implementation)
+        _verify_signature(folder, manifest, policy)
     except artifact.ArtifactError as error:
         raise StartError(f"{error}", code=ExitCode.ARTIFACT) from error
+    return manifest
+
+
+def _verify_signature(folder: Path, manifest: Manifest, policy: Policy) -> None:
+    """Verify the signature of a folder whose files match its manifest, if it has one.
+
+    Raises:
+        StartError: signatures are required, and there is none that counts.
+    """
+    if policy.mode is Mode.OFF:
+        return
+    what, target = f"the model in {folder}", "URI (its modelUri)"
+    if manifest.digest:
+        what = f"the artifact {manifest.name} {manifest.digest[:12]} in {folder}"
+        target = f"{manifest.name}/{manifest.digest[:12]}"
+        files = artifact.signed_files(manifest, (folder / artifact.MANIFEST).read_bytes())
+    else:
+        files = artifact.hash_files(folder)
+    try:
+        policy.check(files, read_signature(folder), what=what)
+    except SignatureError as error:
+        advice = remedy(error.problem, target)
+        raise StartError(f"{error}. {advice}.", code=ExitCode.ARTIFACT) from error
 
 
 def check_implementation(manifest: Manifest, implementation: str) -> None:

@@ -20,7 +20,9 @@ def run(own: ServerSettings, *, implementation: str | None, started: float) -> E
     Raises:
         StartError: the server cannot start; says why.
     """
-    manifest = loading.verify(own.model_folder, place=own.place, implementation=implementation)
+    manifest = loading.verify(
+        own.model_folder, place=own.place, implementation=implementation, policy=own.signing
+    )
     if implementation:
         loading.check_implementation(manifest, implementation)
     take = process.listen if own.place is Place.MACHINE else process.bind

@@ -11,6 +11,9 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
     SELDON_DEPLOYMENT_ID, PREDICTOR_ID
     MLSERVER_HOST                      address to listen on, 127.0.0.1
     MLSERVER_MODEL_URI                 folder, if no option or parameter sets it: /mnt/models
+    MLOPS_TRUST                        which signatures of artifacts count, as JSON: `mode`,
+                                       `trusted` (public keys in PEM), `revoked` (fingerprints)
+    MLOPS_TRUST_FILE                   a file with that; neither: no signature is verified
     MLOPS_MAX_BODY_BYTES               largest request body, 16 MiB
     MLOPS_RECEIVE_SECONDS              from a request's first byte to its last, 30
     MLOPS_DRAIN_SECONDS                to finish the current requests after the signal to stop, 10
@@ -23,13 +26,14 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
 from mlops_pipeline.serving.batch_limits import PARAMETERS as BATCHING
 from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.signing.policy import TRUST, TRUST_FILE, Policy, parse_policy
 
 Parameter = str | int | float | bool
 Number = TypeVar("Number", int, float)
@@ -75,6 +79,8 @@ class ServerSettings:
     """Seconds that a forwarder waits for the model's server."""
     keep_alive_seconds: float
     place: Place = Place.MACHINE
+    signing: Policy = field(default_factory=Policy)
+    """Which signatures of artifacts count."""
 
 
 def read_settings(
@@ -105,7 +111,27 @@ def read_settings(
         answer_seconds=_number(environment, "MLOPS_ANSWER_SECONDS", 60.0, convert=float),
         keep_alive_seconds=_number(environment, "MLOPS_KEEP_ALIVE_SECONDS", 3660.0, convert=float),
         place=place,
+        signing=_policy(environment),
     )
+
+
+def _policy(environment: Mapping[str, str]) -> Policy:
+    """Return which signatures count.
+
+    Raises:
+        StartError: the variable or its file cannot be read: then nobody knows whom to trust.
+    """
+    text, file = environment.get(TRUST, ""), environment.get(TRUST_FILE, "")
+    if not (text or file):
+        return Policy()
+    try:
+        return parse_policy(text or Path(file).read_text())
+    except (OSError, ValueError) as error:
+        name, value = (TRUST, text) if text else (TRUST_FILE, file)
+        raise StartError(
+            f"could not read which signatures count from {name} ({value[:200]}): {error}.",
+            code=ExitCode.SETTINGS,
+        ) from error
 
 
 _HTTP_PORTS = (

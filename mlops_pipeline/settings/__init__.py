@@ -22,6 +22,7 @@ from mlops_pipeline.settings.fields import Url
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
+from mlops_pipeline.settings.signing import SigningSettings
 
 _Platform = TypeVar("_Platform", KindSettings, KubernetesSettings)
 PREFIX = "MLOPS_"
@@ -73,6 +74,9 @@ class Settings(BaseSettings):
         20.0,
         description="Maximum size in GB (10^9 bytes) of an artifact that is published, imported, "
         "or downloaded by the embedded platform's servers.",
+    )
+    signing: SigningSettings = Field(
+        default_factory=SigningSettings, description="Signatures of artifacts."
     )
     embedded: EmbeddedSettings = Field(
         default_factory=EmbeddedSettings, description="The embedded platform."
@@ -155,6 +159,12 @@ def load_settings(**overrides: Any) -> Settings:
             ),
             "datasets": {name: _resolve(path) for name, path in settings.datasets.items()},
             "bundle": _resolve(settings.bundle) if settings.bundle else None,
+            "signing": settings.signing.model_copy(
+                update={
+                    **_resolved(settings.signing, "key_file"),
+                    "trusted": tuple(_resolve(path) for path in settings.signing.trusted),
+                }
+            ),
             "kind": _with_resolved(settings.kind),
             "kubernetes": _with_resolved(settings.kubernetes, "kubeconfig"),
         }

@@ -25,6 +25,7 @@ from mlops_pipeline.platforms.layers import (
 )
 from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
 ROUTES = HealthCheck(
@@ -198,15 +199,19 @@ class FakePlatform:
     gateway = "gateway"
     deploys_on: tuple[str, ...] = ("gateway",)
     reads_elsewhere = False
+    verifies_when_loading = True
     sources: tuple[str, ...] = ()
 
-    def __init__(self, store: FakeObjectStore | None = None) -> None:
+    def __init__(
+        self, store: FakeObjectStore | None = None, *, signing: Signing | None = None
+    ) -> None:
         self.store = store or FakeObjectStore()
         self.layers = (
             FakeLayer("object_store"),
             FakeLayer("gateway", ("object_store",), checks=(ROUTES,)),
         )
         self.deployments = FakeDeployments()
+        self.signing = signing or Signing.off()
         self.serving_environment = FakeServingEnvironment()
 
     def log_in(self) -> None:

@@ -16,6 +16,7 @@ from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervised import LayerParts
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.platforms.sources import Sources
 
 
@@ -48,6 +49,7 @@ def assemble(
     gateway: EnvoyGateway,
     object_store: SeaweedObjectStore,
     fingerprint: Callable[[], str],
+    signing: Signing,
 ) -> EmbeddedDeployments:
     """Return the deployments. `fingerprint` names the environment of the servers."""
     state = parts.state
@@ -62,9 +64,11 @@ def assemble(
                 state.secrets,
                 is_ours=object_store.is_at,
                 most_bytes=parts.settings.max_artifact_bytes,
+                signing=signing,
             ),
             gateway=gateway,
             object_store=object_store,
             fingerprint=fingerprint,
+            trust=lambda: signing.write_for_servers(state.home / "trust.json"),
         )
     )

@@ -149,7 +149,7 @@ class EmbeddedDeployments:
         return "\n".join(f"==> {p} <==\n{servers.log(p, lines=lines)}" for p in programs)
 
     def _server_sets(self, deployment: SeldonDeployment) -> tuple[ServerSet, ...]:
-        fingerprint = self._parts.fingerprint()
+        fingerprint, trust = self._parts.fingerprint(), self._parts.trust()
         return tuple(
             ServerSet(
                 namespace=deployment.namespace,
@@ -160,6 +160,7 @@ class EmbeddedDeployments:
                 environment=fingerprint,
                 max_body_bytes=self._parts.settings.max_body_bytes,
                 version=version("mlops-pipeline"),
+                trust=trust,
             )
             for predictor in deployment.spec.predictors
         )

@@ -13,15 +13,21 @@ from mlops_pipeline.clients.errors import (
     IntegrityError,
     NotFoundError,
 )
-from mlops_pipeline.clients.files import PRIVATE
+from mlops_pipeline.clients.files import PRIVATE, write_atomically
 from mlops_pipeline.clients.temporary import is_temporary, temporary_folder
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.serving.artifact import (
     MANIFEST,
     MOST_BYTES,
     ArtifactError,
     describe_excess,
+    parse_manifest,
+    signed_files,
     verify,
 )
+from mlops_pipeline.serving.signing.errors import SignatureError
+from mlops_pipeline.serving.signing.policy import read_signature
+from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
@@ -45,11 +51,14 @@ class ModelFolders:
         is_ours: Callable[[str], bool] = lambda _: False,
         connect: "Callable[..., Objects] | None" = None,
         most_bytes: int = MOST_BYTES,
+        signing: Signing | None = None,
     ) -> None:
         """`is_ours` says whether the platform's own object store has an address.
 
-        Artifacts of more than `most_bytes` are refused.
+        Artifacts of more than `most_bytes` are refused. With `signing`, the signature of one that
+        is here already is read again where it does not count: it may have been signed since.
         """
+        self._signing = signing
         self._most_bytes = most_bytes
         self._folder = folder
         self._secrets = secrets
@@ -73,9 +82,11 @@ class ModelFolders:
         path, keys_to_store = self.path(uri), self._read_secret(namespace, secret)
         if path.exists():
             if _is_whole(path):
+                if not self._counts(path):
+                    self._sign_anew(path, uri, self._store(keys_to_store))
                 return path
             self.discard(path)
-        store = self._connect(keys_to_store, is_ours=self._is_ours(keys_to_store[_ENDPOINT]))
+        store = self._store(keys_to_store)
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         prefix = prefix.rstrip("/") + "/"
         sizes = store.sizes(bucket, prefix)
@@ -92,6 +103,30 @@ class ModelFolders:
                 file.chmod(PRIVATE)
             _move(temporary, path)
         return path
+
+    def _store(self, keys: dict[str, str]) -> "Objects":
+        return self._connect(keys, is_ours=self._is_ours(keys[_ENDPOINT]))
+
+    def _counts(self, path: Path) -> bool:
+        """Say whether the signature of a whole artifact counts, or none is needed."""
+        if self._signing is None or self._signing.is_off:
+            return True
+        if not (path / MANIFEST).exists():
+            return False
+        content = (path / MANIFEST).read_bytes()
+        files = signed_files(parse_manifest(content), content)
+        try:
+            self._signing.inspect(files, read_signature(path), what=str(path))
+        except SignatureError:
+            return False
+        return True
+
+    def _sign_anew(self, path: Path, uri: str, store: "Objects") -> None:
+        """Replace the signature of an artifact by the stored one; its server verifies it."""
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        found = store.find(bucket, f"{prefix.rstrip('/')}/{SIGNATURE}")
+        if found is not None:
+            write_atomically(path / SIGNATURE, found, mode=PRIVATE)
 
     def discard(self, folder: Path) -> None:
         """Remove an artifact, so that it is downloaded again when it is wanted."""

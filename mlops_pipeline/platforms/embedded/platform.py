@@ -12,6 +12,7 @@ from mlops_pipeline.platforms.embedded.stack import Stack
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.layers import Diagnosis, Layer
 from mlops_pipeline.platforms.platform import deployments_called
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.platforms.store_access import SECRET
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class EmbeddedPlatform:
     gateway = "gateway"
     deploys_on: tuple[str, ...] = ("gateway",)
     reads_elsewhere = False
+    verifies_when_loading = True
 
     def __init__(
         self,
@@ -33,8 +35,13 @@ class EmbeddedPlatform:
         *,
         bundle: Path | None = None,
         mirror: str = "",
+        signing: Signing | None = None,
     ) -> None:
-        """Nothing is contacted. `bundle` and `mirror` are where `sources` come from."""
+        """Nothing is contacted. `bundle` and `mirror` are where `sources` come from.
+
+        Without `signing`, artifacts are neither signed nor verified.
+        """
+        self.signing = signing or Signing.off()
         self._state = EmbeddedFolder.at(home)
         self._parts = make_parts(
             self._state, settings or EmbeddedOptions(), bundle=bundle, mirror=mirror
@@ -46,6 +53,7 @@ class EmbeddedPlatform:
             gateway=self._stack.gateway,
             object_store=self._stack.store,
             fingerprint=self._environment.fingerprint,
+            signing=self.signing,
         )
 
     @property

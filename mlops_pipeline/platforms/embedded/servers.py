@@ -21,6 +21,7 @@ from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.routing import Endpoint
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import Predictor
+from mlops_pipeline.serving.signing.policy import TRUST_FILE
 
 _FINAL = (2, 3, 4)
 """Exit codes of a model server for what a restart cannot help: a bad parameter, an artifact that is
@@ -45,6 +46,8 @@ class ServerSet:
     max_body_bytes: int
     version: str
     """Of this package; it stands for the tag of the serving image."""
+    trust: str = ""
+    """The file that says which signatures count; empty: the servers verify none."""
 
     @property
     def key(self) -> str:
@@ -79,6 +82,7 @@ class ServerSet:
             "PREDICTOR_ID": self.predictor.stem,
             "MLSERVER_HOST": ports.LOOPBACK,
             "MLOPS_MAX_BODY_BYTES": str(self.max_body_bytes),
+            **({TRUST_FILE: self.trust} if self.trust else {}),
         }
 
 
@@ -188,7 +192,8 @@ class Servers:
         """Say why the server at `endpoint` is not ready now, or None when it is."""
         process = self._supervisor.running(endpoint.program)
         if process is None:
-            return "its process is not running"
+            said = self.log(endpoint.program, lines=1).strip()
+            return "its process is not running" + (f"; its last line: {said}" if said else "")
         return self._describe_unready(process, endpoint)
 
     def is_running(self, endpoint: Endpoint) -> bool:

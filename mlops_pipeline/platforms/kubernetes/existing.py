@@ -9,6 +9,7 @@ from mlops_pipeline.platforms.kubernetes.parts.existing import ExistingParts
 from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform
 from mlops_pipeline.platforms.kubernetes.stack import Stack
 from mlops_pipeline.platforms.layers import Diagnosis
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.settings.kubernetes import KubernetesSettings
 
 
@@ -25,12 +26,18 @@ class KubernetesPlatform(ClusterPlatform):
         *,
         bundle: Path | None,
         mirror: str = "",
+        signing: Signing | None = None,
         parts: ExistingParts | None = None,
     ) -> None:
         """Contacts nothing. The default `parts` are the real ones."""
         parts = parts or ExistingParts.make(home, settings, bundle=bundle, mirror=mirror)
         cluster = ExistingCluster(parts, above=lambda: self.layers[1:])
-        super().__init__(parts, Stack(parts, cluster), pull_secret=settings.images.pull_secret)
+        super().__init__(
+            parts,
+            Stack(parts, cluster),
+            pull_secret=settings.images.pull_secret,
+            signing=signing,
+        )
 
     def preflight(self) -> list[Diagnosis]:
         """Check this machine's programs, and everything that is needed in the cluster."""

@@ -9,6 +9,7 @@ from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
 from mlops_pipeline.platforms.kubernetes.platform import ClusterPlatform
 from mlops_pipeline.platforms.kubernetes.stack import Stack
 from mlops_pipeline.platforms.layers import Diagnosis
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.settings.kind import KindSettings
 
 
@@ -26,12 +27,13 @@ class KindPlatform(ClusterPlatform):
         bundle: Path | None,
         mirror: str = "",
         recreate: bool = False,
+        signing: Signing | None = None,
         parts: KindParts | None = None,
     ) -> None:
         """Contacts nothing. The default `parts` are the real ones."""
         parts = parts or KindParts.make(home, settings, bundle=bundle, mirror=mirror)
         self._cluster = KindCluster(parts, recreate=recreate, above=lambda: self.layers[1:])
-        super().__init__(parts, Stack(parts, self._cluster))
+        super().__init__(parts, Stack(parts, self._cluster), signing=signing)
 
     def preflight(self) -> list[Diagnosis]:
         """Check the container engine, the programs, and what a cluster needs of this machine."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.clients.kubernetes import POD
+from mlops_pipeline.platforms import signing as signatures
 from mlops_pipeline.platforms import store_access
 from mlops_pipeline.platforms.kubernetes import leaving
 from mlops_pipeline.platforms.kubernetes.bases.layer import ClusterLayer
@@ -31,8 +32,19 @@ class ClusterPlatform(ABC):
     name: str
     reads_elsewhere = True
 
-    def __init__(self, parts: Parts, stack: Stack, *, pull_secret: str = "") -> None:
-        """Nothing is contacted. For the options see `Manifests`."""
+    def __init__(
+        self,
+        parts: Parts,
+        stack: Stack,
+        *,
+        pull_secret: str = "",
+        signing: signatures.Signing | None = None,
+    ) -> None:
+        """Nothing is contacted. For the options see `Manifests`.
+
+        Without `signing`, artifacts are neither signed nor verified.
+        """
+        self.signing = signing or signatures.Signing.off()
         self._parts = parts
         self._stack = stack
         settings, image = parts.settings, stack.image
@@ -48,6 +60,7 @@ class ClusterPlatform(ABC):
                 engine=settings.seldon.engine,
                 deadline=settings.ready_timeout,
                 serving=settings.serving,
+                trust=self.signing.for_servers,
             ),
             artifacts=stack.store,
             gateway=stack.gateway,
@@ -82,6 +95,11 @@ class ClusterPlatform(ABC):
     def serving_environment(self) -> ImageServingEnvironment:
         """The libraries in the serving image."""
         return self._environment
+
+    @property
+    def verifies_when_loading(self) -> bool:
+        """Whether our own image serves, which verifies signatures; Seldon's images do not."""
+        return self._parts.settings.serving.images == "own"
 
     def log_in(self) -> None:
         """Run the login program of the kubeconfig, if it names one.

@@ -31,6 +31,7 @@ from mlops_pipeline.platforms.seldon import (
     parse,
 )
 from mlops_pipeline.serving.frameworks import FORWARDER, IMPLEMENTATION, get_served
+from mlops_pipeline.serving.signing.policy import TRUST
 from mlops_pipeline.settings.layers import Resources, ServingSettings
 from mlops_pipeline.settings.models import check_resources
 
@@ -40,6 +41,8 @@ APPLIED_ANNOTATION = "mlops-pipeline/applied"
 """On the SeldonDeployment: the given manifest."""
 IMAGE_ANNOTATION = "mlops-pipeline/serving-image"
 """On a predictor: the image that its pods serve with. A new image replaces the pods."""
+TRUST_ANNOTATION = "mlops-pipeline/trust"
+"""On a predictor: a digest of which signatures its pods accept. Other keys replace the pods."""
 TEMPLATE_ANNOTATION = "mlops-pipeline/template"
 """On a predictor: a digest of what its pods run. The operator copies it to Deployment and pods."""
 NO_ENGINE_ANNOTATION = "seldon.io/no-engine"
@@ -78,7 +81,8 @@ class Manifests:
     operator respects that except for the container before TF Serving. `pull_secret` is the Secret
     that nodes pull it with. `engine` puts Seldon's executor before each model. `deadline` is the
     number of seconds in which a pod must become ready. `serving` has the resources of the
-    containers.
+    containers. `trust` returns which signatures of artifacts count, for our own image; empty: none
+    is verified.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Manifests:
         engine: bool = False,
         deadline: float = 240,
         serving: ServingSettings = _SERVING,
+        trust: Callable[[], str] = lambda: "",
     ) -> None:
         self.secret = secret
         self._image = image
@@ -97,6 +102,7 @@ class Manifests:
         self._engine = engine
         self._deadline = max(1, round(deadline))
         self._serving = serving
+        self._trust = trust
 
     @property
     def are_ours(self) -> bool:
@@ -244,7 +250,8 @@ class Manifests:
             if loads:
                 # Otherwise its files choose what loads them, and a class among them would run.
                 said = {"name": IMPLEMENTATION, "value": predictor.graph.implementation}
-                container["env"] = [said]
+                trust = self._trust()
+                container["env"] = [said, *([{"name": TRUST, "value": trust}] if trust else [])]
 
     def _placed(
         self, deployment: SeldonDeployment, predictor: Predictor, plain: Mapping[str, Any]
@@ -275,6 +282,8 @@ class Manifests:
         template = {**plain, "annotations": annotations, "graph": graph}
         if self._image is not None:
             annotations[IMAGE_ANNOTATION] = self._image(predictor.graph.implementation)
+            if trust := self._trust():
+                annotations[TRUST_ANNOTATION] = hashlib.sha256(trust.encode()).hexdigest()[:12]
             component = _component(predictor, deployment.spec.protocol, self._serving)
             self._place_images(component, predictor, deployment.spec.protocol, self._image)
             template["componentSpecs"] = [component]
@@ -488,6 +497,9 @@ def _serving_of(manifest: Manifest) -> dict[str, set[str]]:
     return {
         "Seldon's executor (seldon.engine)": {"on" if has_engine(p) else "off" for p in there},
         "the serving image": {p.get(IMAGE_ANNOTATION, "Seldon's") for p in there},
+        "the digest of the trusted keys (signing)": {
+            p.get(TRUST_ANNOTATION, "none") for p in there
+        },
     }
 
 
@@ -523,6 +535,7 @@ def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _plain_predictor(predictor: Mapping[str, Any]) -> dict[str, Any]:
     annotations = dict(predictor.get("annotations") or {})
     annotations.pop(IMAGE_ANNOTATION, None)
+    annotations.pop(TRUST_ANNOTATION, None)
     if TEMPLATE_ANNOTATION in annotations:
         annotations.pop(NO_ENGINE_ANNOTATION, None)
     return {
