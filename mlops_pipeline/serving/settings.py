@@ -15,6 +15,8 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
     MLOPS_RECEIVE_SECONDS              from a request's first byte to its last, 30
     MLOPS_DRAIN_SECONDS                to finish the current requests after the signal to stop, 10
     MLOPS_ANSWER_SECONDS               for the model's server to answer a forwarder, 60
+    MLOPS_RECORDING                    records rows of requests and answers: JSON, see
+                                       recording/format.py; none
     MLOPS_KEEP_ALIVE_SECONDS           how long an idle connection stays open, 3660: a gateway
                                        (Envoy: 1 h) must be the first to close its connections
 """
@@ -28,6 +30,8 @@ from typing import TypeVar
 
 from mlops_pipeline.serving.batch_limits import PARAMETERS as BATCHING
 from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.recording import format as recording_format
+from mlops_pipeline.serving.recording.format import Recording
 
 Parameter = str | int | float | bool
 Number = TypeVar("Number", int, float)
@@ -73,6 +77,8 @@ class ServerSettings:
     """Seconds that a forwarder waits for the model's server."""
     keep_alive_seconds: float
     place: Place = Place.MACHINE
+    recording: Recording | None = None
+    """How rows of requests and answers are recorded; None: not at all."""
 
 
 def read_settings(
@@ -103,7 +109,21 @@ def read_settings(
         answer_seconds=_number(environment, "MLOPS_ANSWER_SECONDS", 60.0, convert=float),
         keep_alive_seconds=_number(environment, "MLOPS_KEEP_ALIVE_SECONDS", 3660.0, convert=float),
         place=place,
+        recording=_recording(environment.get(recording_format.VARIABLE, "")),
     )
+
+
+def _recording(text: str) -> Recording | None:
+    """Return the settings of the recording; None without any.
+
+    Raises:
+        StartError: they are invalid.
+    """
+    try:
+        return recording_format.parse(text) if text else None
+    except ValueError as error:
+        wanted = f"the JSON of a Recording ({error})"
+        raise _unusable(recording_format.VARIABLE, text, wanted) from error
 
 
 _HTTP_PORTS = (

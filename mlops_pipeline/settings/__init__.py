@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.settings.answers import AnswersSettings
 from mlops_pipeline.settings.embedded import EmbeddedSettings
 from mlops_pipeline.settings.fields import Url
 from mlops_pipeline.settings.kind import KindSettings
@@ -73,6 +74,9 @@ class Settings(BaseSettings):
         20.0,
         description="Maximum size in GB (10^9 bytes) of an artifact that is published, imported, "
         "or downloaded by the embedded platform's servers.",
+    )
+    answers: AnswersSettings = Field(
+        default_factory=AnswersSettings, description="The log of answers."
     )
     embedded: EmbeddedSettings = Field(
         default_factory=EmbeddedSettings, description="The embedded platform."

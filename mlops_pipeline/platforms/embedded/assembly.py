@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.embedded.answer_shipper import spool_in
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
@@ -66,5 +67,6 @@ def assemble(
             gateway=gateway,
             object_store=object_store,
             fingerprint=fingerprint,
+            spool=spool_in(state.answers),
         )
     )

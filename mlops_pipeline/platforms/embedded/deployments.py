@@ -13,6 +13,7 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
     UnknownNameError,
 )
+from mlops_pipeline.platforms.answers import recording_of
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts, Exposure
 from mlops_pipeline.platforms.embedded.records import Record
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
@@ -149,7 +150,7 @@ class EmbeddedDeployments:
         return "\n".join(f"==> {p} <==\n{servers.log(p, lines=lines)}" for p in programs)
 
     def _server_sets(self, deployment: SeldonDeployment) -> tuple[ServerSet, ...]:
-        fingerprint = self._parts.fingerprint()
+        fingerprint, answers = self._parts.fingerprint(), self._parts.settings.answers
         return tuple(
             ServerSet(
                 namespace=deployment.namespace,
@@ -160,6 +161,12 @@ class EmbeddedDeployments:
                 environment=fingerprint,
                 max_body_bytes=self._parts.settings.max_body_bytes,
                 version=version("mlops-pipeline"),
+                recording=recording_of(
+                    answers,
+                    predictor.annotations,
+                    namespace=deployment.namespace,
+                    folder=self._parts.spool,
+                ),
             )
             for predictor in deployment.spec.predictors
         )

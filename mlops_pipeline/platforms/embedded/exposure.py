@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlops_pipeline.clients.errors import PipelineError, WaitTimeoutError
 from mlops_pipeline.clients.locks import Locks
@@ -32,6 +33,8 @@ class EmbeddedParts:
     gateway: Gateway
     object_store: Secrets
     fingerprint: Callable[[], str]
+    spool: Path = Path()
+    """Where servers that record answers write them."""
     clock: Clock = MONOTONIC
 
 

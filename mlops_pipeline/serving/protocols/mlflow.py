@@ -20,6 +20,7 @@ from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.payloads import find_one, listed, numbers, parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_rows
+from mlops_pipeline.serving.recording.exchange import keep_call
 from mlops_pipeline.serving.scores import Array
 
 error = failures.tensorflow
@@ -49,7 +50,9 @@ async def invocations(model: Model, request: Request) -> Answer:
 
 async def _asked(component: ComponentProcess, kind: str, value: object) -> object:
     """Return the answer of a `python_function`, which reads the payload itself."""
-    found = await component.ask(Call({kind: value}), deadline=DEADLINE.get())
+    call = Call({kind: value})
+    found = await component.ask(call, deadline=DEADLINE.get())
+    keep_call(call, found)
     if isinstance(found.value, bytes):
         raise RequestError("UNWRITABLE", "the model returned bytes", status=500)
     value = found.value

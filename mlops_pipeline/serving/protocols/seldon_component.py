@@ -36,6 +36,7 @@ from mlops_pipeline.serving.protocols.seldon import (
     column_names,
     read_tensor,
 )
+from mlops_pipeline.serving.recording.exchange import keep_call
 from mlops_pipeline.serving.schema import EXACT
 
 _KINDS = ("data", "jsonData", "strData", "binData")
@@ -100,7 +101,9 @@ async def _answered(
     if process.facts.has_raw:
         told = {**message, "meta": {**(message.get("meta") or {}), "puid": meta["puid"]}}
         try:
-            found = await process.ask(Call(told, method="raw"), deadline=DEADLINE.get())
+            call = Call(told, method="raw")
+            found = await process.ask(call, deadline=DEADLINE.get())
+            keep_call(call, found)
             return _raw(unit, found, meta)
         except RequestError as error:
             if error.reason != NOT_IMPLEMENTED:
@@ -141,7 +144,9 @@ async def _ask(
     elif kind == "strData" and type(value) is not str:
         raise RequestError("WRONG_TYPE", "strData must be a string")
     call = Call(value, names=names, meta=meta, are_rows=kind == "data")
-    return await process.ask(call, deadline=DEADLINE.get())
+    found = await process.ask(call, deadline=DEADLINE.get())
+    keep_call(call, found)
+    return found
 
 
 def _features(unit: Unit, data: Any, body: bytes | None) -> tuple[Any, tuple[str, ...]]:

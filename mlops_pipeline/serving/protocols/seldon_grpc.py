@@ -17,6 +17,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.payloads import numbers
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.recording.exchange import keep_identifier
 from mlops_pipeline.serving.schema import EXACT
 from mlops_pipeline.serving.scores import Array, of_bytes
 
@@ -79,6 +80,7 @@ def _meta(unit: Unit, given: pb.Meta) -> pb.Meta:
     meta = pb.Meta(
         puid=given.puid or seldon.new_puid(), tags=given.tags, requestPath=given.requestPath
     )
+    keep_identifier(meta.puid)
     for name, value in unit.tags.items():
         meta.tags[name].string_value = value
     meta.requestPath[unit.model.name] = unit.image
