@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 from mlops_pipeline.clients.errors import InvalidManifestError
 from mlops_pipeline.clients.s3 import Objects
@@ -13,6 +14,9 @@ from mlops_pipeline.settings.answers import AnswersSettings
 
 ANNOTATION = "mlops-pipeline/answers"
 """On a predictor: JSON with how its servers record, where that differs from the settings."""
+
+SHIPPER = "answer_shipper"
+"""The layer that uploads rows; also the name of its program."""
 
 
 def recording_of(
@@ -71,6 +75,17 @@ def write_annotation(
     return {ANNOTATION: json.dumps(given)} if given else {}
 
 
+def describe(settings: AnswersSettings) -> str:
+    """Return what is stored, where and for how long, for whoever enables it."""
+    masked = f", without {', '.join(settings.mask)}" if settings.mask else ""
+    return (
+        f"answers.enabled: requests to models are recorded with their answers{masked}, and "
+        f"feedback, in s3://{ANSWERS}/<model>/<day>/ of this platform's object store, for "
+        f"{settings.retention_days} days. To end it, set answers.enabled = false and run "
+        "`mlops-pipeline up`"
+    )
+
+
 def expired(store: Objects, *, retention_days: int, today: date) -> list[str]:
     """Return the keys of the rows of days that are no longer kept, sorted.
 
@@ -94,7 +109,7 @@ def day_of(key: str) -> date | None:
         return None
 
 
-def _read(text: str) -> dict[str, object]:
+def _read(text: str) -> dict[str, Any]:
     if not text:
         return {}
     try:

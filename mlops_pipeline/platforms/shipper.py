@@ -16,6 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,8 +205,8 @@ def main(path: Path, *, stopped: threading.Event) -> None:
         attempts=1,
         is_ours=True,
     )
-    sender = EventSender(config.logger_url) if config.logger_url else None
-    Shipper(config, store=store, sender=sender).run(stopped)
+    with closing(EventSender(config.logger_url)) if config.logger_url else nullcontext() as sender:
+        Shipper(config, store=store, sender=sender).run(stopped)
 
 
 def _start(wait: Callable[[threading.Event], None]) -> None:

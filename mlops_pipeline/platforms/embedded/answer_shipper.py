@@ -11,8 +11,8 @@ from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.clients.files import PRIVATE, read_or_empty, write_if_changed
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.platforms import shipper
-from mlops_pipeline.platforms.answers import expired
-from mlops_pipeline.platforms.embedded.object_store import SHIPPER, SeaweedObjectStore
+from mlops_pipeline.platforms.answers import SHIPPER, describe, expired
+from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.supervised import LayerParts, SupervisedLayer
@@ -50,7 +50,7 @@ class AnswerShipper(SupervisedLayer):
     def start(self) -> None:
         """Say what will be stored, if it is the first time, and run the process."""
         if not self._spool.exists():
-            _log.info("%s", describe(self._settings))
+            _log.info("%s", describe(self._settings.answers))
         super().start()
 
     def program(self) -> Program:
@@ -133,15 +133,3 @@ class AnswerShipper(SupervisedLayer):
 def spool_in(folder: Path) -> Path:
     """Return the spool in the platform's folder of the log of answers."""
     return folder / "spool"
-
-
-def describe(settings: EmbeddedOptions) -> str:
-    """Return what is stored, where and for how long, for whoever enables it."""
-    chosen = settings.answers
-    masked = f", without {', '.join(chosen.mask)}" if chosen.mask else ""
-    return (
-        f"answers.enabled: requests to models are recorded with their answers{masked}, and "
-        f"feedback, in s3://{ANSWERS}/<model>/<day>/ of this platform's object store, for "
-        f"{chosen.retention_days} days. To end it, set answers.enabled = false and run "
-        "`mlops-pipeline up`"
-    )

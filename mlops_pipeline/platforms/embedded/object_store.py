@@ -13,6 +13,7 @@ from mlops_pipeline.clients.errors import (
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.supervisor import SupervisedProcess
+from mlops_pipeline.platforms.answers import SHIPPER
 from mlops_pipeline.platforms.embedded import store_program
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.port_book import PortBook
@@ -33,8 +34,6 @@ _GLANCE = 2.0
 """Seconds in which an observed store must answer, so that a hanging one is noticed."""
 _PORTS = tuple(f"{part}{kind}" for part in store_program.PARTS for kind in ("", ".grpc"))
 _REMEDY = "run `mlops-pipeline up object_store` to start it with the keys in the state folder"
-SHIPPER = "answer_shipper"
-"""The program that uploads the log of answers."""
 _MARK = ".there"
 """An object in each bucket. If it can be read, the store works."""
 

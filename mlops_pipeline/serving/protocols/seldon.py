@@ -154,7 +154,7 @@ def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
             meta["tags"] = {**kept, **tags}
     if not puid:
         meta["puid"] = new_puid()
-    keep_identifier(meta["puid"])
+    keep_identifier(str(meta["puid"]))
     return meta
 
 

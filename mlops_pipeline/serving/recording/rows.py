@@ -126,13 +126,18 @@ class Lines:
         return self._values(rows, signature.columns or own)
 
     def _values(self, values: Any, names: Sequence[str]) -> dict[str, Any]:
-        """Return the fields of rows with these names of columns; none if they are not known."""
+        """Return the fields of rows with these names of columns; none if they are not known.
+
+        The settings may have other names for the same columns than the model: both are masked.
+        """
         names = tuple(names or self._columns)
+        others = self._columns if len(self._columns) == len(names) else names
         if not self._mask:
             return {"columns": names or None, "input": _plain(values)}
         if not isinstance(values, np.ndarray) or not _are_columns(names, values):
             return {"omitted": MASKED}
-        kept = [number for number, name in enumerate(names) if name not in self._mask]
+        both = enumerate(zip(names, others, strict=True))
+        kept = [number for number, known in both if self._mask.isdisjoint(known)]
         if values.ndim == 1:  # A text, which has one column.
             return {"columns": names, "input": _plain(values)} if kept else {"omitted": MASKED}
         shown = values if len(kept) == len(names) else values[:, kept]
