@@ -183,7 +183,7 @@ def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
 def _of_answers(answers: object, dataset: "DatasetSpec") -> Iterator[str]:
     from mlops_pipeline.catalog.spec import AnswersSpec
 
-    if not isinstance(answers, AnswersSpec):
+    if not isinstance(answers, AnswersSpec):  # A model's file may contain any type.
         yield f"server.answers is {answers!r}; it must be an AnswersSpec"
         return
     record: object = answers.record

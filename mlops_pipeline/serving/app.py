@@ -91,7 +91,7 @@ class App:
             answered = route.error(RequestError(reason, "internal server error", status=500))
         if watch is not None and exchange is not None:
             watch.end(exchange, status=answered.status, reason=reason)
-            if watch.is_recording:
+            if watch.is_recording and not exchange.is_named:
                 return _named(answered, exchange)
         return answered
 
@@ -213,7 +213,7 @@ async def _discard(headers: Mapping[bytes, bytes], receive: Receive) -> None:
 
 
 def _named(answered: Answer, exchange: Exchange) -> Answer:
-    """Return an answer with the id that feedback can name."""
+    """Return an answer with the id that feedback can name: its body has none."""
     name = (PUID.encode(), exchange.identifier.encode("latin-1", "replace"))
     return answered._replace(headers=(*answered.headers, name))
 

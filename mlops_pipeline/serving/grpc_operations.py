@@ -28,7 +28,6 @@ _OURS = "mlops_pipeline."
 """The prefix of our names of V2's and TensorFlow's messages: see inference.proto."""
 
 
-
 @dataclass(frozen=True)
 class Operation:
     """How a service's method is answered."""

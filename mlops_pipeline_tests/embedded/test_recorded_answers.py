@@ -77,9 +77,7 @@ def dropped(rig: Rig) -> float:
 def test_answers_are_recorded_uploaded_joined_and_never_waited_for(tmp_path: Path) -> None:
     folder = servers.make_iris(tmp_path / "iris")
     chosen = AnswersSettings(enabled=True, mask=("x1",), spool_megabytes=1)
-    with rig_in(
-        tmp_path / "home", server_command=(), ready_timeout=60.0, answers=chosen
-    ) as rig:
+    with rig_in(tmp_path / "home", server_command=(), ready_timeout=60.0, answers=chosen) as rig:
         rig.up()
         annotations = {
             "mlops-pipeline/answers": json.dumps({"mask": [], "columns": ["x0", "x1", "x2", "x3"]})
@@ -114,7 +112,7 @@ def _records(rig: Rig, digest: str) -> None:
     """Requests by REST and gRPC and a feedback come out again, without the masked column."""
     headers = {"Seldon-Puid": "by-rest"}
     answered = httpx.post(rig.url(), json=_body(), headers=headers, timeout=20)
-    assert answered.headers["seldon-puid"] == "by-rest"
+    assert answered.json()["meta"]["puid"] == "by-rest"
     httpx.post(rig.url(), json={"data": {"ndarray": [["secret"]]}}, headers=headers, timeout=20)
     ask_by_grpc(rig, "by-grpc")
     told = {"id": "by-grpc", "reward": 1.0, "truth": {"data": {"ndarray": [["setosa"]]}}}

@@ -34,7 +34,7 @@ async def observed(
         raise
     finally:  # A call that the client cancels has no status.
         watch.end(exchange, status=status, reason=reason)
-    if watch.is_recording:
+    if watch.is_recording and not exchange.is_named:
         context.set_trailing_metadata(((PUID, exchange.identifier),))
     return answered
 

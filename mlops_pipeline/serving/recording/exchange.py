@@ -27,46 +27,33 @@ class Exchange:
     They are the arrays of the request itself: recording copies nothing while the client waits.
     """
 
-    __slots__ = (
-        "answered",
-        "began",
-        "call",
-        "identifier",
-        "is_large",
-        "is_skipped",
-        "question",
-        "reason",
-        "scores",
-        "seconds",
-        "size",
-        "source",
-        "status",
-        "time",
-    )
+    identifier = ""
+    """The id that the answer tells the client, or that the request's headers have."""
+    is_named = False
+    """Whether the answer's body has the id."""
+    is_skipped = False
+    """Whether the client asked not to record it."""
+    is_large = False
+    """Whether it is too large for its input and output to be recorded."""
+    size = 0
+    """Bytes of the request's body."""
+    time = 0.0
+    """Seconds since 1970 at which it was answered."""
+    seconds = 0.0
+    status = 0
+    """HTTP's; of gRPC the equivalent one. 0: nobody waited for the answer."""
+    reason = ""
+    """The constant of an error, such as `WRONG_SHAPE`."""
+    question: "Question | None" = None
+    scores: Sequence[tuple[str, Any]] = ()
+    call: "Call | None" = None
+    """A request that the class of a custom component got as it is."""
+    answered: "Answered | None" = None
 
     def __init__(self, source: Source, began: float) -> None:
         """`began` is the time of `time.perf_counter` at which the request had arrived."""
         self.source = source
         self.began = began
-        self.time = 0.0
-        """Seconds since 1970 at which it was answered."""
-        self.identifier = ""
-        self.is_skipped = False
-        """Whether the client asked not to record it."""
-        self.is_large = False
-        """Whether it is too large for its input and output to be recorded."""
-        self.size = 0
-        """Bytes of the request's body."""
-        self.seconds = 0.0
-        self.status = 0
-        """HTTP's; of gRPC the equivalent one. 0: nobody waited for the answer."""
-        self.reason = ""
-        """The constant of an error, such as `WRONG_SHAPE`."""
-        self.question: Question | None = None
-        self.scores: Sequence[tuple[str, Any]] = ()
-        self.call: Call | None = None
-        """A request that the class of a custom component got as it is."""
-        self.answered: Answered | None = None
 
 
 CURRENT: ContextVar[Exchange | None] = ContextVar("CURRENT", default=None)
@@ -91,4 +78,4 @@ def keep_identifier(identifier: str) -> None:
     """Keep the id that the answer tells the client, if it is recorded."""
     exchange = CURRENT.get()
     if exchange is not None:
-        exchange.identifier = identifier
+        exchange.identifier, exchange.is_named = identifier, True

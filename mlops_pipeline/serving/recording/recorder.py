@@ -28,7 +28,7 @@ MOST_WAITING_BYTES = 64 << 20
 PAUSE = 0.2
 """Seconds between two looks into the queue. The writer is not woken by a request: a thread that
 wakes up for each of them would take the interpreter from the event loop each time."""
-_SLICE = 16
+_SLICE = 32
 """Rows that are written before the event loop gets the interpreter again."""
 _YIELD = 0.0005
 _COMPLAINT_SECONDS = 60.0

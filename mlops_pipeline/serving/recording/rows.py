@@ -23,7 +23,7 @@ MOST_BODY_BYTES = 256 << 10
 """Bytes of a request's body, or of the scores, above which only the other fields are recorded."""
 MASKED, LARGE = "masked", "too large"
 """Why a row has no input or output, in the field `omitted`."""
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Lines:
             "namespace": recording.namespace,
             "deployment": deployment,
         }
+        self._heads: dict[tuple[str, Source], bytes] = {}
+        self._second, self._moment = -1, ""
 
     def of_exchange(self, exchange: Exchange) -> bytes:
         """Return the line of an answer; of an error without input and output.
@@ -59,7 +61,8 @@ class Lines:
             TypeError: JSON cannot represent what a custom component returned.
         """
         row = {
-            **self._head(ANSWER, exchange.source, exchange.identifier, exchange.time),
+            "id": exchange.identifier,
+            "time": self._time(exchange.time),
             "status": exchange.status,
             "reason": exchange.reason,
             "latency_ms": round(exchange.seconds * 1000, 3),
@@ -70,29 +73,35 @@ class Lines:
         }
         if not exchange.reason:
             row |= self._content(exchange)
-        return _line(row)
+        return self._line(ANSWER, exchange.source, row)
 
     def of_feedback(self, feedback: Feedback) -> bytes:
         """Return the line of a feedback."""
         truth, omitted = self._truth(feedback.truth)
-        return _line(
-            {
-                **self._head(FEEDBACK, feedback.source, feedback.identifier, feedback.time),
-                "reward": feedback.reward,
-                "truth": truth,
-                "omitted": omitted,
-            }
-        )
-
-    def _head(self, kind: str, source: Source, identifier: str, time: float) -> dict[str, Any]:
-        moment = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
-        return {
-            "kind": kind,
-            "id": identifier,
-            "time": moment.replace("+00:00", "Z"),
-            **self._place,
-            **source._asdict(),
+        row = {
+            "id": feedback.identifier,
+            "time": self._time(feedback.time),
+            "reward": feedback.reward,
+            "truth": truth,
+            "omitted": omitted,
         }
+        return self._line(FEEDBACK, feedback.source, row)
+
+    def _line(self, kind: str, source: Source, row: Mapping[str, Any]) -> bytes:
+        """Return the line; what all rows of a source have in common is written only once."""
+        head = self._heads.get((kind, source))
+        if head is None:
+            common = orjson.dumps({"kind": kind, **self._place, **source._asdict()})
+            head = self._heads[kind, source] = common[:-1] + b","
+        return head + orjson.dumps(row, _other, _OPTIONS)[1:]
+
+    def _time(self, time: float) -> str:
+        """Return a time as ISO 8601 with milliseconds, `2026-01-31T12:00:00.123Z`."""
+        second = int(time)
+        if second != self._second:
+            moment = datetime.fromtimestamp(second, UTC)
+            self._second, self._moment = second, f"{moment:%Y-%m-%dT%H:%M:%S}"
+        return f"{self._moment}.{int((time - second) * 1000):03d}Z"
 
     def _content(self, exchange: Exchange) -> dict[str, Any]:
         """Return the fields of the input and the output."""
@@ -201,7 +210,3 @@ def _other(value: object) -> object:
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be recorded")
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(row, _other, _OPTIONS | orjson.OPT_APPEND_NEWLINE)

@@ -62,9 +62,10 @@ class Watch:
         exchange.began = time.perf_counter()
         if self._recorder is None:
             return
-        name = headers.get(_PUID) or headers.get(_REQUEST)
-        exchange.identifier = name.decode("latin-1") if name else os.urandom(16).hex()
-        exchange.is_skipped = headers.get(_SKIP, b"").lower() == b"true"
+        if name := headers.get(_PUID) or headers.get(_REQUEST):
+            exchange.identifier = name.decode("latin-1")
+        if _SKIP in headers:
+            exchange.is_skipped = headers[_SKIP].lower() == b"true"
         exchange.size = size
         CURRENT.set(exchange)
 
@@ -78,6 +79,7 @@ class Watch:
         elif status:
             self._answered(seconds)
         if self._recorder is not None:
+            exchange.identifier = exchange.identifier or os.urandom(16).hex()
             self._recorder.record(exchange)
 
 
