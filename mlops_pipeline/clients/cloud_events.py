@@ -6,13 +6,9 @@ https://github.com/cloudevents/spec/blob/v1.0/http-protocol-binding.md
 import json
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from mlops_pipeline.clients.errors import UnavailableError
-
-if TYPE_CHECKING:
-    import httpx
 
 _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 """What a header of an attribute holds as it is; the rest is percent-encoded."""

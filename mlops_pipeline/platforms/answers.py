@@ -26,7 +26,7 @@ def recording_of(
     namespace: str,
     folder: Path,
 ) -> str:
-    """Return the server's variable for a predictor with these annotations; empty: it does not record.
+    """Return the server's variable for a predictor with these annotations; empty: none.
 
     Columns that the settings mask are masked whatever the annotation says.
 

@@ -91,14 +91,7 @@ class Calls:
             unit = self._told(context) if self._asks_who else self._loaded()
             if (remaining := context.time_remaining()) is not None:
                 DEADLINE.set(time.monotonic() + remaining)
-            if operation.protocol:
-                watch = self._metrics.watch(unit, operation.protocol, "grpc")
-                answering = self._respond(operation, unit, content)
-                return await observed(watch, context, answering, size=len(content))
-            answered = await self._respond(operation, unit, content)
-            if operation.is_feedback:
-                take_feedback(self._metrics, unit, content, context)
-            return answered
+            return await self._observe(operation, unit, content, context)
         except RequestError as error:
             code, details = _OF_REASON.get(error.reason) or code_of(error.status), error.sentence
         except Exception:
@@ -106,6 +99,19 @@ class Calls:
             code, details = grpc.StatusCode.INTERNAL, "internal server error"
         await context.abort(code, details)
         raise AssertionError("abort always raises")
+
+    async def _observe(
+        self, operation: Operation, unit: Unit, content: bytes, context: Context
+    ) -> Message:
+        """Answer, and count predictions and feedback."""
+        answering = self._respond(operation, unit, content)
+        if operation.protocol:
+            watch = self._metrics.watch(unit, operation.protocol, "grpc")
+            return await observed(watch, context, answering, size=len(content))
+        answered = await answering
+        if operation.is_feedback:
+            take_feedback(self._metrics, unit, content, context)
+        return answered
 
     async def _respond(self, operation: Operation, unit: Unit, content: bytes) -> Message:
         """Answer, in a worker thread if the message is large."""

@@ -30,7 +30,7 @@ class Metrics:
         self._watches: dict[Source, Watch] = {}
         self._answers = Counter(
             "mlops_answers",
-            "Answers to predictions: answered, refused (4xx), failed (5xx) or abandoned by the client",
+            "Predictions: answered, refused (4xx), failed (5xx), or abandoned by the client",
             ["predictor", "digest", "protocol", "transport", "outcome"],
             registry=registry,
         )

@@ -88,7 +88,7 @@ def test_files_of_two_servers_overlap() -> None:
 
 def test_without_answers_it_says_how_to_record_them() -> None:
     for store in (CountingStore(), FakeObjectStore()):
-        with pytest.raises(NotFoundError, match="answers.enabled"):
+        with pytest.raises(NotFoundError, match=r"answers\.enabled"):
             read_answers(store, "iris", Wanted())
 
 
@@ -96,5 +96,5 @@ def test_without_answers_it_says_how_to_record_them() -> None:
 def test_a_damaged_file_is_named(content: bytes) -> None:
     store = CountingStore()
     store.objects["answers", "iris/2026-11-30/1.jsonl.gz"] = content
-    with pytest.raises(IntegrityError, match="iris/2026-11-30/1.jsonl.gz"):
+    with pytest.raises(IntegrityError, match=r"iris/2026-11-30/1\.jsonl\.gz"):
         read_answers(store, "iris", Wanted())

@@ -15,10 +15,13 @@ from mlops_pipeline.platforms.answers import SHIPPER, describe, expired
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.programs import Program
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervised import LayerParts, SupervisedLayer
 from mlops_pipeline.platforms.layers import LayerState
 from mlops_pipeline.platforms.store_access import ANSWERS
 
+FOLDER = "answers"
+"""In the state folder: the spool, and the key that uploads it."""
 _SILENT = 60.0
 """Seconds without a look into the spool after which the process hangs."""
 _log = logging.getLogger(__name__)
@@ -36,7 +39,8 @@ class AnswerShipper(SupervisedLayer):
     def __init__(self, parts: LayerParts) -> None:
         super().__init__(parts)
         self._store = SeaweedObjectStore(parts)
-        self._config = self._state.answers / "shipper.json"
+        self._folder = self._state.home / FOLDER
+        self._config = self._folder / "shipper.json"
 
     @classmethod
     def is_wanted(cls, settings: EmbeddedOptions) -> bool:
@@ -55,7 +59,7 @@ class AnswerShipper(SupervisedLayer):
 
     def program(self) -> Program:
         """Return the process; its configuration is written before."""
-        self._state.answers.mkdir(exist_ok=True, mode=0o700)
+        self._folder.mkdir(exist_ok=True, mode=0o700)
         self._spool.mkdir(exist_ok=True, mode=0o700)
         content = self._wanted()
         write_if_changed(self._config, content, mode=PRIVATE)
@@ -65,7 +69,7 @@ class AnswerShipper(SupervisedLayer):
         return Program(
             self.name,
             command,
-            self._state.answers,
+            self._folder,
             environment={"CONFIG_FINGERPRINT": fingerprint},
             stop_seconds=10,
         )
@@ -111,7 +115,7 @@ class AnswerShipper(SupervisedLayer):
 
     @property
     def _spool(self) -> Path:
-        return spool_in(self._state.answers)
+        return spool_in(self._state)
 
     def _wanted(self) -> str:
         key = self._store.find_writer()
@@ -130,6 +134,6 @@ class AnswerShipper(SupervisedLayer):
         return config.to_json()
 
 
-def spool_in(folder: Path) -> Path:
-    """Return the spool in the platform's folder of the log of answers."""
-    return folder / "spool"
+def spool_in(state: EmbeddedFolder) -> Path:
+    """Return the folder with the rows that wait for the object store."""
+    return state.home / FOLDER / "spool"

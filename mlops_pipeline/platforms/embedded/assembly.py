@@ -67,6 +67,6 @@ def assemble(
             gateway=gateway,
             object_store=object_store,
             fingerprint=fingerprint,
-            spool=spool_in(state.answers),
+            spool=spool_in(state),
         )
     )

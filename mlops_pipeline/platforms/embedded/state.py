@@ -105,11 +105,6 @@ class EmbeddedFolder:
         return self.home / "secrets"
 
     @property
-    def answers(self) -> Path:
-        """The spool of the log of answers, and the key that uploads it."""
-        return self.home / "answers"
-
-    @property
     def downloads(self) -> Path:
         """Programs that do not come with the package."""
         return self.home / "downloads"

@@ -60,7 +60,7 @@ class Spool:
         try:
             _write(self._open() if self._file is None else self._file, batch)
         except OSError:
-            self.complete()  # A part of the batch may be there: what follows gets a file of its own.
+            self.complete()  # A part of it may be there: what follows gets a file of its own.
             raise
         self._written += len(batch)
         self.complete_if_due()

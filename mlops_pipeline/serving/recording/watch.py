@@ -1,4 +1,4 @@
-"""Counts every answer of a protocol, and hands it to whoever records: the one hook of all protocols.
+"""Counts every answer, and hands it to whoever records: the one hook of all protocols.
 
 Counters are always on and never sampled; decisions rest on them.
 """
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mlops_pipeline.serving.recording.recorder import Recorder
 
 OUTCOMES = ("answered", "refused", "failed", "abandoned")
-"""The label `outcome`: answered; an error of the request (4xx), of the server (5xx); the client went
-before the answer."""
+"""The label `outcome`: answered; an error of the request (4xx) or of the server (5xx); the client
+went before the answer."""
 PUID, REQUEST, SKIP = "seldon-puid", "x-request-id", "seldon-skip-logging"
 """Headers of REST and keys of gRPC's metadata: the two names of a request, and whether the client
 asks not to record it."""
