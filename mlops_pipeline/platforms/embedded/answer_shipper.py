@@ -107,7 +107,7 @@ class AnswerShipper(SupervisedLayer):
         """Return where rows go, for how long, and what was done since the process started."""
         done = shipper.read_state(self._spool)
         return {
-            "rows": f"s3://{ANSWERS}/<model>/<day>/",
+            "address": f"s3://{ANSWERS}",
             "retention_days": self._settings.answers.retention_days,
             "uploaded_files": done.files,
             "lost_events": done.lost_events,
