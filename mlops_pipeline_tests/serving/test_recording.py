@@ -481,6 +481,19 @@ def test_the_writer_ends_with_what_waits(tmp_path: Path) -> None:
     assert not any(thread.name == "answers" for thread in threading.enumerate())
 
 
+def test_pandas_reads_a_file(tmp_path: Path) -> None:
+    import pandas
+
+    bench = Bench(tmp_path)
+    bench.post("/predict", GOOD, (b"seldon-puid", b"a"))
+    bench.post("/predict", b"{}")
+    bench.rows()
+    (file,) = tmp_path.glob("*/*/*.jsonl.gz")
+    frame = pandas.read_json(file, lines=True)
+    assert list(frame["status"]) == [200, 400]
+    assert frame["input"][0] == [[1.0, 2.0, 3.0, 4.0]]
+
+
 # The variable
 
 
