@@ -40,6 +40,7 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
     yield from _of_dataset(spec.dataset)
     yield from _of_schema(spec.dataset, spec.framework)
     yield from _of_server(spec.server, spec.framework)
+    yield from _of_answers(spec.server.answers, spec.dataset)
     task_problems = list(spec.task.faults(spec.dataset))
     yield from task_problems
     yield from _of_thresholds(spec.thresholds, spec.task)
@@ -180,6 +181,30 @@ def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
     if not all(_is_pair(pair) for pair in _items(server.parameters)):
         yield f"server.parameters is {server.parameters!r}; it must contain (name, string) pairs"
     yield from _of_batching(server)
+
+
+def _of_answers(answers: object, dataset: "DatasetSpec") -> Iterator[str]:
+    from mlops_pipeline.catalog.spec import AnswersSpec
+
+    if not isinstance(answers, AnswersSpec):  # A model's file may contain any type.
+        yield f"server.answers is {answers!r}; it must be an AnswersSpec"
+        return
+    record: object = answers.record
+    if not isinstance(record, bool):
+        yield f"server.answers.record is {record!r}; allowed: True, False"
+    if answers.sample is not None and not _is_between(answers.sample, 0, 1, exclusive=False):
+        yield f"server.answers.sample is {answers.sample!r}; allowed: 0 to 1, or None"
+    if answers.per_second is not None and not _is_whole(answers.per_second, least=1):
+        yield f"server.answers.per_second is {answers.per_second!r}; allowed: 1 or more, or None"
+    if problems := list(of_names("server.answers.mask", answers.mask, least=0)):
+        yield from problems
+    elif answers.mask and _is_whole(dataset.features, least=1):
+        known = _items(dataset.feature_names or dataset.names())
+        if unknown := [name for name in answers.mask if name not in known]:
+            yield (
+                f"server.answers.mask names {', '.join(map(repr, unknown))}; the columns of the "
+                f"dataset are: {', '.join(map(str, known[:20]))}"
+            )
 
 
 def _of_batching(server: "ServerSpec") -> Iterator[str]:

@@ -112,6 +112,21 @@ def trained_elsewhere(
 
 
 @dataclass(frozen=True)
+class AnswersSpec:
+    """How the answers of a model are recorded, if the settings enable `answers`."""
+
+    record: bool = True
+    """Whether rows are recorded at all."""
+    sample: float | None = None
+    """Share of the successful answers that is recorded, 0 to 1; None: that of the settings."""
+    per_second: int | None = None
+    """Maximum of recorded answers per second and server; None: that of the settings."""
+    mask: tuple[str, ...] = ()
+    """Columns of the dataset that never leave the server; those that the settings mask are masked
+    too."""
+
+
+@dataclass(frozen=True)
 class ServerSpec:
     """How the model is served: its SeldonDeployment.
 
@@ -141,6 +156,8 @@ class ServerSpec:
     """Memory request: `512Mi`; empty: the platform's default."""
     memory_limit: str = ""
     """Memory limit: a server that exceeds it is killed; empty: the platform's default."""
+    answers: AnswersSpec = field(default_factory=AnswersSpec)
+    """How its answers are recorded, where that differs from the settings."""
 
     def __post_init__(self) -> None:
         try:

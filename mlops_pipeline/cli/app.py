@@ -258,6 +258,50 @@ def predict(
 
 
 @app.command()
+def answers(
+    model: _Model,
+    since: Annotated[
+        str, typer.Option("--since", help="Only since then: 30m, 6h, 7d, or a time in UTC.")
+    ] = "",
+    status: Annotated[
+        str, typer.Option("--status", help="Only ok, error, or a status such as 400.")
+    ] = "",
+    digest: Annotated[
+        str, typer.Option("--digest", help="Only of the artifact whose digest begins so.")
+    ] = "",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help="The newest; default: 20 on screen, all in a file."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--export", help="Write a file instead: .jsonl, .csv or .parquet."),
+    ] = None,
+) -> None:
+    """Show what a model was asked and what it answered, with the feedback about it."""
+    from mlops_pipeline.cli.answers import (
+        export,
+        find_answers,
+        require_format,
+        table_of,
+        wanted_of,
+    )
+
+    if file is not None:
+        require_format(file)
+    most = limit if limit is not None or file is not None else 20
+    wanted = wanted_of(since=since, status=status, digest=digest, limit=most)
+    rows = find_answers(load_context(), model, wanted)
+    if file is not None:
+        export(rows, file)
+        console.print(f"wrote {len(rows)} answers to {file}", soft_wrap=True, highlight=False)
+    elif rows:
+        console.print(table_of(rows))
+    else:
+        console.print("no answers fit these options")
+
+
+@app.command()
 def models(
     model: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
 ) -> None:
@@ -589,11 +633,16 @@ def prune(
     ] = 3,
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
-    """List artifacts that no deployment uses, and delete them after confirmation."""
+    """List artifacts that no deployment uses and rows of answers that are too old; delete them.
+
+    Asks for confirmation before.
+    """
+    from mlops_pipeline.cli.answers import old_files
     from mlops_pipeline.delivery.artifacts import StoredArtifact
     from mlops_pipeline.delivery.desired import pinned_digests
     from mlops_pipeline.delivery.pruning import unreferenced
     from mlops_pipeline.delivery.verdicts import VerdictLog
+    from mlops_pipeline.platforms.store_access import ANSWERS
     from mlops_pipeline.resources.turn import turn
 
     context = load_context()
@@ -610,18 +659,25 @@ def prune(
     for artifact in (found := find()):
         state = artifact.created if artifact.complete else "incomplete"
         console.print(f"{artifact.ref.uri}  {state}  {artifact.size} bytes", soft_wrap=True)
-    if not found:
+    if rows := old_files(context):
+        console.print(f"{len(rows)} files of answers, from {rows[0]}", soft_wrap=True)
+    if not found and not rows:
         console.print("nothing to remove")
         return
     if not yes:
-        typer.confirm(f"Delete these {len(found)} artifacts?", abort=True)
+        also = f" and {len(rows)} files of answers" if rows else ""
+        typer.confirm(f"Delete these {len(found)} artifacts{also}?", abort=True)
     listed = {artifact.ref for artifact in found}
     # An `up` meanwhile may have completed or deployed one of them.
     with turn(context.settings, purpose="remove artifacts", on_wait=_say_waiting):
         removed = [artifact.ref for artifact in find() if artifact.ref in listed]
         for ref in removed:
             artifacts.delete(ref)
+        for key in rows:
+            store.delete(ANSWERS, key)
     console.print(f"removed {len(removed)} artifacts")
+    if rows:
+        console.print(f"removed {len(rows)} files of answers")
 
 
 @app.command()

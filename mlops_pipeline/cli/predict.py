@@ -93,7 +93,7 @@ def predict_rows(context: Context, model: RegisteredModel, asked: Rows) -> Reply
     context.require_deployed(model)
     values = asked.values or _row_of_holdout(context, model)
     url, trust = url_of(model.spec, context.platform), context.platform.gateway_trust()
-    with PredictionClient(url, trust=trust) as client:
+    with PredictionClient(url, trust=trust, is_recorded=True) as client:
         if model.spec.dataset.schema is not None and asked.values:
             return client.ask(_of_cells(model.spec.dataset.schema, asked.values))
         if asked.names:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from mlops_pipeline.cli.answers import require_embedded
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import instance_for_run
 from mlops_pipeline.cli.narration import narrated
 from mlops_pipeline.cli.runs import Order, Outcome, execute
 from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
+from mlops_pipeline.platforms.answers import SHIPPER
+from mlops_pipeline.platforms.answers import describe as describe_recording
 from mlops_pipeline.platforms.build import build_platform
-from mlops_pipeline.platforms.layers import by_name, with_required
+from mlops_pipeline.platforms.layers import Absent, by_name, with_required
 from mlops_pipeline.resources.turn import turn
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
     options = replace(options, targets=[_name_of(context, target) for target in options.targets])
     targets = options.targets
     _refuse(context, options)
+    _announce_recording(context, console)
     provide(context, console)
     if options.recreate:
         _recreate_cluster(context, console)
@@ -78,6 +82,13 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
     )
     with opened as instance:
         return execute(context, order, instance=instance, console=console)
+
+
+def _announce_recording(context: Context, console: Console) -> None:
+    """Say what will be stored before answers are recorded for the first time."""
+    layers = {layer.name: layer for layer in context.platform.layers}
+    if SHIPPER in layers and isinstance(layers[SHIPPER].observe(), Absent):
+        console.print(describe_recording(context.settings.answers), soft_wrap=True, markup=False)
 
 
 def provide(context: Context, console: Console) -> None:
@@ -117,6 +128,8 @@ def _refuse(context: Context, options: Options) -> None:
     ):
         if is_given and not _named_models(context, targets):
             raise ConfigurationError(f"{option} requires the name of a model")
+    if context.settings.answers.enabled:
+        require_embedded(context)
     if options.recreate and platform.name != "kind":
         raise ConfigurationError(f"the platform {platform.name} has no cluster to recreate")
 

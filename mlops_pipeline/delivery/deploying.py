@@ -11,6 +11,7 @@ from mlops_pipeline.delivery.history import Refusals, place_for, record_acceptan
 from mlops_pipeline.delivery.proving import HoldoutProof
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.delivery.verdicts import READABLE, Standing, VerdictLog, standing
+from mlops_pipeline.platforms.answers import write_annotation
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Expected, Platform
 from mlops_pipeline.platforms.seldon import (
@@ -42,6 +43,13 @@ def seldon_deployment(
         CPU_ANNOTATION: server.cpu,
         MEMORY_ANNOTATION: server.memory,
         MEMORY_LIMIT_ANNOTATION: server.memory_limit,
+        **write_annotation(
+            is_recorded=server.answers.record,
+            sample=server.answers.sample,
+            per_second=server.answers.per_second,
+            mask=server.answers.mask,
+            columns=spec.dataset.names(),
+        ),
     }
     return SeldonDeployment(
         metadata=Metadata(

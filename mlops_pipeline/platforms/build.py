@@ -52,7 +52,9 @@ def build_platform(name: str, settings: Settings, *, recreate: bool = False) -> 
         return EmbeddedPlatform(
             home,
             EmbeddedOptions(
-                **settings.embedded.model_dump(), max_artifact_bytes=settings.max_artifact_bytes
+                **settings.embedded.model_dump(),
+                max_artifact_bytes=settings.max_artifact_bytes,
+                answers=settings.answers,
             ),
             bundle=settings.bundle,
             mirror=settings.mirror,

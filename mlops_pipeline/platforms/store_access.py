@@ -10,6 +10,11 @@ if TYPE_CHECKING:
 SECRET = "seldon-rclone-secret"
 """The Secret of a namespace that model servers read artifacts with (`envSecretRefName`)."""
 
+ANSWERS = "answers"
+"""The bucket of the log of answers."""
+WRITER = "mlops-pipeline-answers"
+"""SeaweedFS's name of the identity that uploads to it."""
+
 
 def new_key() -> "Credentials":
     """Return a random key."""
@@ -18,17 +23,23 @@ def new_key() -> "Credentials":
     return Credentials(secrets.token_hex(10).upper(), secrets.token_urlsafe(30))
 
 
-def identities(key: "Credentials") -> str:
-    """Return the JSON in which SeaweedFS is told of its one key.
+def identities(key: "Credentials", *, writer: "Credentials | None" = None) -> str:
+    """Return the JSON in which SeaweedFS is told of its key, and of a `writer` of answers if any.
+
+    The writer can store objects below `answers/` (and, with SeaweedFS, delete them), but neither
+    read nor list anything.
 
     https://github.com/seaweedfs/seaweedfs/wiki/Amazon-S3-API
     """
-    identity = {
-        "name": "mlops-pipeline",
-        "credentials": [{"accessKey": key.access_key_id, "secretKey": key.secret_access_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    return json.dumps({"identities": [identity]})
+    found = [_identity("mlops-pipeline", key, "Admin", "Read", "Write", "List", "Tagging")]
+    if writer is not None:
+        found.append(_identity(WRITER, writer, f"Write:{ANSWERS}"))
+    return json.dumps({"identities": found})
+
+
+def _identity(name: str, key: "Credentials", *actions: str) -> dict[str, object]:
+    credentials = [{"accessKey": key.access_key_id, "secretKey": key.secret_access_key}]
+    return {"name": name, "credentials": credentials, "actions": list(actions)}
 
 
 def rclone_settings(endpoint: str, key: "Credentials") -> dict[str, str]:

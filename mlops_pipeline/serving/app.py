@@ -15,6 +15,8 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.failures import Failure
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.messages import Answer, Handler, Request
+from mlops_pipeline.serving.recording.exchange import Exchange
+from mlops_pipeline.serving.recording.watch import PUID, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ class Route:
 
     methods: Mapping[str, Handler]
     error: Failure
+    watch: Watch | None = None
+    """Counts and records the answers of a route that predicts."""
 
 
 class App:
@@ -64,22 +68,45 @@ class App:
             return
 
     async def _answer(self, route: Route, scope: Scope, receive: Receive) -> Answer:
-        """Return the answer, or an error in the format of the route."""
+        """Return the answer, or an error in the format of the route; count it."""
         method, headers = scope["method"], dict(scope["headers"])
+        watch, reason = route.watch, ""
+        exchange = watch.begin() if watch is not None else None
+
+        def arrived(size: int) -> None:
+            if watch is not None and exchange is not None:
+                watch.arrived(exchange, headers, size)
+
         try:
-            return await self._handle(route, method, headers, receive)
+            answered = await self._handle(route, method, headers, receive, arrived)
         except RequestError as error:
-            return route.error(error)
-        except ConnectionResetError:
+            answered, reason = route.error(error), error.reason
+        except (ConnectionResetError, asyncio.CancelledError):
+            if watch is not None and exchange is not None:
+                watch.end(exchange, status=0)
             raise
         except Exception:
             logger.exception("Internal error in %s %s", method, scope["path"])
-            return route.error(RequestError("DEFECT", "internal server error", status=500))
+            reason = "DEFECT"
+            answered = route.error(RequestError(reason, "internal server error", status=500))
+        if watch is not None and exchange is not None:
+            watch.end(exchange, status=answered.status, reason=reason)
+            if watch.is_recording and not exchange.is_named:
+                return _named(answered, exchange)
+        return answered
 
     async def _handle(
-        self, route: Route, method: str, headers: Mapping[bytes, bytes], receive: Receive
+        self,
+        route: Route,
+        method: str,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        arrived: Callable[[int], None],
     ) -> Answer:
-        """Find the handler, read the body and call the handler with it."""
+        """Find the handler, read the body and call the handler with it.
+
+        `arrived` is called with the size of the body as soon as all of it is there.
+        """
         handler = route.methods.get("GET" if method == "HEAD" else method)
         if handler is None:
             await _discard(headers, receive)
@@ -90,13 +117,20 @@ class App:
             raise refusal
         message = await receive()
         if message.get("more_body") or len(message.get("body", b"")) > self._inline_bytes:
-            return await self._answer_large(handler, headers, message, receive)
+            return await self._answer_large(handler, headers, message, receive, arrived)
         if message["type"] == "http.disconnect":
             raise ConnectionResetError
-        return await handler(_request(message["body"], headers))
+        body = message["body"]
+        arrived(len(body))
+        return await handler(_request(body, headers))
 
     async def _answer_large(
-        self, handler: Handler, headers: Mapping[bytes, bytes], message: Message, receive: Receive
+        self,
+        handler: Handler,
+        headers: Mapping[bytes, bytes],
+        message: Message,
+        receive: Receive,
+        arrived: Callable[[int], None],
     ) -> Answer:
         """Read the rest of the body and answer in a worker thread."""
         body = bytearray()
@@ -105,6 +139,7 @@ class App:
                 message = await receive()
             if message["type"] == "http.disconnect":
                 raise ConnectionResetError
+            arrived(len(body))
             request = _request(bytes(body), headers)
             return await self._large.answer(lambda: run_at_once(handler(request)))
         except RequestError:
@@ -175,6 +210,12 @@ async def _discard(headers: Mapping[bytes, bytes], receive: Receive) -> None:
     if b"expect" not in headers:
         while (await receive()).get("more_body"):
             pass
+
+
+def _named(answered: Answer, exchange: Exchange) -> Answer:
+    """Return an answer with the id that feedback can name: its body has none."""
+    name = (PUID.encode(), exchange.identifier.encode("latin-1", "replace"))
+    return answered._replace(headers=(*answered.headers, name))
 
 
 def _refuse_method(route: Route, method: str) -> Answer:

@@ -3,42 +3,29 @@
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from mlops_pipeline.serving import SERVER, VERSION
 from mlops_pipeline.serving import inference_pb2 as v2
-from mlops_pipeline.serving import seldon_pb2 as pb
-from mlops_pipeline.serving import tensorflow_serving_pb2 as tf
 from mlops_pipeline.serving.batching import DEADLINE, Batcher, run_at_once
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.grpc_operations import OPERATIONS, V2, Operation
 from mlops_pipeline.serving.grpc_port import bound_server
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
-from mlops_pipeline.serving.models import Model
-from mlops_pipeline.serving.protocols import (
-    seldon_component,
-    seldon_grpc,
-    tensorflow_grpc,
-    v2_grpc,
-)
+from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.protocols.v2 import EXTENSIONS, NO_REPOSITORY, same_model
+from mlops_pipeline.serving.protocols.v2 import EXTENSIONS, NO_REPOSITORY
+from mlops_pipeline.serving.recording.calls import observed, take_feedback
 from mlops_pipeline.serving.settings import Place, ServerSettings
 from mlops_pipeline.serving.unit_header import HEADER
 from mlops_pipeline.serving.units import Kept, unit_of
 
 logger = logging.getLogger(__name__)
 
-Method = Callable[[Unit, Any], Coroutine[Any, Any, Message]]
 Context = Any
-
-V2 = "inference.GRPCInferenceService"
-_OURS = "mlops_pipeline."
-"""The prefix of our names of V2's and TensorFlow's messages: see inference.proto."""
 
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -62,42 +49,18 @@ def code_of(status: int) -> grpc.StatusCode:
     return STATUS.get(status, other)
 
 
-@dataclass(frozen=True)
-class Operation:
-    """How a service's method is answered."""
-
-    request: type[Message]
-    method: Method
-    while_loading: Callable[[Any], Message] | None = None
-    """How it is answered before there is a model; None: with the error that it is loaded."""
-
-    async def answer(self, unit: Unit, content: bytes) -> Message:
-        """Parse the message and answer it.
-
-        Raises:
-            RequestError: it is not of the method's type, or the method refuses it.
-        """
-        return await self.method(unit, self.parse(content))
-
-    def parse(self, content: bytes) -> Message:
-        """Return the message.
-
-        Raises:
-            RequestError: it is not of the method's type.
-        """
-        try:
-            return self.request.FromString(content)
-        except DecodeError as error:
-            wanted = self.request.DESCRIPTOR.full_name.removeprefix(_OURS)
-            raise RequestError("BAD_MESSAGE", f"the message is not of the type {wanted}") from error
-
-
 class Calls:
     """Answers gRPC calls with a model, from the time at which `unit` is set."""
 
     def __init__(
-        self, large: LargeRequests, batcher: Batcher, *, place: Place = Place.MACHINE
+        self,
+        large: LargeRequests,
+        batcher: Batcher,
+        *,
+        metrics: Metrics,
+        place: Place = Place.MACHINE,
     ) -> None:
+        self._metrics = metrics
         self.unit: Unit | None = None
         self._large = large
         self._batcher = batcher
@@ -128,9 +91,7 @@ class Calls:
             unit = self._told(context) if self._asks_who else self._loaded()
             if (remaining := context.time_remaining()) is not None:
                 DEADLINE.set(time.monotonic() + remaining)
-            if len(content) > LARGE:
-                return await self._answer_large(operation, unit, content)
-            return await operation.answer(unit, content)
+            return await self._observe(operation, unit, content, context)
         except RequestError as error:
             code, details = _OF_REASON.get(error.reason) or code_of(error.status), error.sentence
         except Exception:
@@ -138,6 +99,25 @@ class Calls:
             code, details = grpc.StatusCode.INTERNAL, "internal server error"
         await context.abort(code, details)
         raise AssertionError("abort always raises")
+
+    async def _observe(
+        self, operation: Operation, unit: Unit, content: bytes, context: Context
+    ) -> Message:
+        """Answer, and count predictions and feedback."""
+        answering = self._respond(operation, unit, content)
+        if operation.protocol:
+            watch = self._metrics.watch(unit, operation.protocol, "grpc")
+            return await observed(watch, context, answering, size=len(content))
+        answered = await answering
+        if operation.is_feedback:
+            take_feedback(self._metrics, unit, content, context)
+        return answered
+
+    async def _respond(self, operation: Operation, unit: Unit, content: bytes) -> Message:
+        """Answer, in a worker thread if the message is large."""
+        if len(content) > LARGE:
+            return await self._answer_large(operation, unit, content)
+        return await operation.answer(unit, content)
 
     async def _answer_large(self, operation: Operation, unit: Unit, content: bytes) -> Message:
         """Answer in a worker thread."""
@@ -160,96 +140,15 @@ class Calls:
         return self._loaded()
 
 
-def _of_model(method: Callable[[Model, Any], Message]) -> Method:
-    """Return a method that describes a model as a method of its unit."""
-    return _described(lambda unit, request: method(unit.model, request))
-
-
-def _asking(method: Callable[[Model, Any], Coroutine[Any, Any, Message]]) -> Method:
-    """Return a method that asks a model as a method of its unit."""
-    return lambda unit, request: method(unit.model, request)
-
-
-def _described(method: Callable[[Unit, Any], Message]) -> Method:
-    """Return a method that does not ask the model."""
-
-    async def describe(unit: Unit, request: Any) -> Message:
-        return method(unit, request)
-
-    return describe
-
-
-async def _refuse_examples(unit: Unit, request: object) -> Message:
-    raise RequestError(
-        "UNSUPPORTED",
-        "this server does not parse tf.Example; call Predict with the model's input as a tensor",
-        status=501,
-    )
-
-
-async def _predict(unit: Unit, request: pb.SeldonMessage) -> Message:
-    return await seldon_component.methods_of(unit).predict(unit, request)
-
-
-async def _refuse_repository(unit: Unit, request: object) -> Message:
-    raise same_model()
-
-
-OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
-    V2: {
-        "ModelInfer": Operation(v2.ModelInferRequest, _asking(v2_grpc.infer)),
-        "ModelMetadata": Operation(v2.ModelMetadataRequest, _of_model(v2_grpc.metadata)),
-        "ModelReady": Operation(v2.ModelReadyRequest, _asking(v2_grpc.ready)),
-        "RepositoryIndex": Operation(v2.RepositoryIndexRequest, _asking(v2_grpc.index)),
-        # Extensions of other servers, whose messages are not parsed.
-        "RepositoryModelLoad": Operation(Empty, _refuse_repository),
-        "RepositoryModelUnload": Operation(Empty, _refuse_repository),
-    },
-    "seldon.protos.Model": {
-        "Predict": Operation(pb.SeldonMessage, _predict),
-        "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback)),
-        "Metadata": Operation(Empty, _described(seldon_grpc.model_metadata)),
-    },
-    # Seldon's clients send feedback to one unit with it; its other fields are for other units.
-    "seldon.protos.Generic": {
-        "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback))
-    },
-    "seldon.protos.Seldon": {
-        "Predict": Operation(pb.SeldonMessage, _predict),
-        "SendFeedback": Operation(pb.Feedback, _described(seldon_grpc.feedback)),
-        "ModelMetadata": Operation(
-            pb.SeldonModelMetadataRequest, _described(seldon_grpc.model_metadata)
-        ),
-        "GraphMetadata": Operation(Empty, _described(seldon_grpc.graph_metadata)),
-    },
-    "tensorflow.serving.PredictionService": {
-        "Predict": Operation(tf.PredictRequest, _asking(tensorflow_grpc.predict)),
-        "GetModelMetadata": Operation(
-            tf.GetModelMetadataRequest, _of_model(tensorflow_grpc.metadata)
-        ),
-        "Classify": Operation(Empty, _refuse_examples),
-        "Regress": Operation(Empty, _refuse_examples),
-        "MultiInference": Operation(Empty, _refuse_examples),
-    },
-    "tensorflow.serving.ModelService": {
-        "GetModelStatus": Operation(
-            tf.GetModelStatusRequest,
-            _asking(tensorflow_grpc.status),
-            while_loading=tensorflow_grpc.loading,
-        ),
-        "HandleReloadConfigRequest": Operation(Empty, _refuse_repository),
-    },
-}
-"""Service → method → its operation."""
-
-
 class GrpcServer:
     """The services of `OPERATIONS`; `serve_model` sets the model."""
 
-    def __init__(self, own: ServerSettings, *, large: LargeRequests, batcher: Batcher) -> None:
+    def __init__(
+        self, own: ServerSettings, *, large: LargeRequests, batcher: Batcher, metrics: Metrics
+    ) -> None:
         self._own = own
         self._server: Any = None
-        self._calls = Calls(large, batcher, place=own.place)
+        self._calls = Calls(large, batcher, metrics=metrics, place=own.place)
         self.port = own.grpc_port
 
     async def start(self) -> None:

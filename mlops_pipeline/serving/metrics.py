@@ -1,13 +1,18 @@
 """Counts and durations of predictions per protocol, for Prometheus."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 
 from mlops_pipeline.serving.custom.metrics import CustomMetrics
-from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.messages import Answer, Handler, Request
+from mlops_pipeline.serving.messages import Answer
+from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.recording.exchange import Source
+from mlops_pipeline.serving.recording.watch import OUTCOMES, Watch
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.recording.recorder import Recorder
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -16,8 +21,25 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 class Metrics:
     """The server's counters. `exposition` returns the answer of `/metrics` and `/prometheus`."""
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(
+        self, registry: CollectorRegistry = REGISTRY, *, recorder: "Recorder | None" = None
+    ) -> None:
+        """`recorder` records the answers that are counted; None: only the counters exist."""
         self._registry = registry
+        self.recorder = recorder
+        self._watches: dict[Source, Watch] = {}
+        self._answers = Counter(
+            "mlops_answers",
+            "Predictions: answered, refused (4xx), failed (5xx), or abandoned by the client",
+            ["predictor", "digest", "protocol", "transport", "outcome"],
+            registry=registry,
+        )
+        self._feedback = Counter(
+            "mlops_feedback",
+            "Feedback messages that were accepted",
+            ["predictor", "digest", "transport"],
+            registry=registry,
+        )
         self._refused = Counter(
             "mlops_refused_predictions",
             "Refused predictions: the request was invalid",
@@ -55,24 +77,27 @@ class Metrics:
         custom.clear()
         self._registry.register(custom)
 
-    def counted(self, protocol: str) -> Callable[[Handler], Handler]:
-        """Return a decorator that counts and times a handler under `protocol`."""
-        observe = self._seconds.labels(protocol).observe
+    def watch(self, unit: Unit, protocol: str, transport: str = "rest") -> Watch:
+        """Return what counts and times the answers of a unit, by a protocol over a transport."""
+        source = Source(unit.predictor, unit.model.digest, protocol, transport)
+        watch = self._watches.get(source)
+        if watch is None:
+            watch = self._watches[source] = self._new_watch(source)
+        return watch
 
-        def decorate(handler: Handler) -> Handler:
-            async def counting(request: Request) -> Answer:
-                begin = time.perf_counter()
-                try:
-                    answer = await handler(request)
-                except RequestError as error:
-                    self._refused.labels(protocol, error.reason).inc()
-                    raise
-                observe(time.perf_counter() - begin)
-                return answer
+    def _new_watch(self, source: Source) -> Watch:
+        name = source.protocol if source.transport == "rest" else f"{source.protocol}-grpc"
+        return Watch(
+            source,
+            counters={outcome: self._answers.labels(*source, outcome) for outcome in OUTCOMES},
+            answered=self._seconds.labels(name).observe,
+            refused=lambda reason: self._refused.labels(name, reason).inc(),
+            recorder=self.recorder,
+        )
 
-            return counting
-
-        return decorate
+    def count_feedback(self, unit: Unit, transport: str) -> None:
+        """Count a feedback that was accepted."""
+        self._feedback.labels(unit.predictor, unit.model.digest, transport).inc()
 
     def exposition(self) -> Answer:
         """Return all metrics of the process in Prometheus' text format."""

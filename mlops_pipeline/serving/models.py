@@ -11,6 +11,7 @@ from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline.serving.batch_limits import ALONE, BatchLimits
 from mlops_pipeline.serving.cells import check_array, conform_cells, numbers_of, tensors_of
 from mlops_pipeline.serving.errors import RequestError
+from mlops_pipeline.serving.recording.exchange import keep_scores
 from mlops_pipeline.serving.schema import EXACT, TEXT, Schema
 from mlops_pipeline.serving.scores import Array, as_scores, datatype_of
 from mlops_pipeline.serving.settings import Parameter
@@ -240,7 +241,10 @@ class Model:
         Raises:
             RequestError: as `predict`; or nobody waits for the answer any more.
         """
-        return await self.compute(ask(signature, values, outputs))
+        question = ask(signature, values, outputs)
+        scores = await self.compute(question)
+        keep_scores(question, scores)
+        return scores
 
     def signature(self, name: object) -> Signature:
         """Return the signature that a request names; the default for None or an empty name.

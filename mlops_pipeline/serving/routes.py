@@ -14,6 +14,8 @@ from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.paths import LIVE, METRICS, READY, V2_LIVE, V2_READY
 from mlops_pipeline.serving.protocols import mlflow, seldon, seldon_component, tensorflow, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.recording import feeding
+from mlops_pipeline.serving.recording.watch import Watch
 
 
 def routes_while_loading(metrics: Metrics) -> dict[str, Route]:
@@ -102,9 +104,11 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         return await seldon_component.methods_of(unit).predictions(unit, request)
 
     async def feedback(request: Request) -> Answer:
-        return seldon.feedback(unit, request)
+        message = seldon.read_feedback(request)
+        feeding.take(metrics, unit, message, puid=request.puid)
+        return seldon.feedback_answer(unit)
 
-    count = metrics.counted("seldon")
+    post = _post(predictions, seldon.error, metrics.watch(unit, "seldon"))
     answered = {"status": "ready", "model": unit.model.name, "digest": unit.model.digest}
     model, graph = seldon.model_metadata(unit), seldon.graph_metadata(unit)
     ready = _ready(unit.model, answered)
@@ -112,12 +116,12 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
         metrics.collect(component.metrics)
     routes = {path: _get(ready, seldon.error) for path in READY}
     for version in ("v1.0", "v0.1"):
-        routes[f"/api/{version}/predictions"] = _post(count(predictions), seldon.error)
+        routes[f"/api/{version}/predictions"] = post
         routes[f"/api/{version}/feedback"] = _post(feedback, seldon.error)
         routes[f"/api/{version}/metadata"] = _get(_constant(graph), seldon.error)
         routes[f"/api/{version}/metadata/{unit.model.name}"] = _get(_constant(model), seldon.error)
         routes[f"/api/{version}/status/{unit.model.name}"] = _get(ready, seldon.error)
-    routes["/predict"] = _post(count(predictions), seldon.error)
+    routes["/predict"] = post
     routes["/send-feedback"] = _post(feedback, seldon.error)
     routes["/metadata"] = _get(_constant(model), seldon.error)
     return routes
@@ -145,7 +149,7 @@ def _v2(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     async def index(request: Request) -> Answer:
         return await v2.repository_index(unit.model, request)
 
-    post = _post(metrics.counted("v2")(infer), v2.error)
+    post = _post(infer, v2.error, metrics.watch(unit, "v2"))
     ready = _get(_ready(unit.model, {"name": name, "ready": True}), v2.error)
     server_ready = _ready(unit.model, {"ready": True})
     metadata = _get(_constant(v2.metadata(unit.model)), v2.error)
@@ -175,7 +179,7 @@ def _tensorflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     async def predict(request: Request) -> Answer:
         return await tensorflow.predict(unit.model, request)
 
-    post = _post(metrics.counted("tensorflow")(predict), tensorflow.error)
+    post = _post(predict, tensorflow.error, metrics.watch(unit, "tensorflow"))
     model = unit.model
     plain = f"/v1/models/{model.name}"
     routes = {"/v1/models:predict": post, "/v1/models/:predict": post, f"{plain}/:predict": post}
@@ -204,15 +208,16 @@ def _mlflow(unit: Unit, metrics: Metrics) -> dict[str, Route]:
     async def invocations(request: Request) -> Answer:
         return await mlflow.invocations(unit.model, request)
 
-    return {mlflow.PATH: _post(metrics.counted("mlflow")(invocations), mlflow.error)}
+    watch = metrics.watch(unit, "mlflow")
+    return {mlflow.PATH: _post(invocations, mlflow.error, watch)}
 
 
 def _get(handler: Handler, failure: Failure) -> Route:
     return Route({"GET": handler}, failure)
 
 
-def _post(handler: Handler, failure: Failure) -> Route:
-    return Route({"POST": handler}, failure)
+def _post(handler: Handler, failure: Failure, watch: Watch | None = None) -> Route:
+    return Route({"POST": handler}, failure, watch)
 
 
 def _both(handler: Handler, failure: Failure) -> Route:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_pipeline.serving import loading
 from mlops_pipeline.serving.artifact import Manifest
@@ -21,6 +21,9 @@ from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.rest_server import RestServer
 from mlops_pipeline.serving.settings import Place, ServerSettings
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.recording.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +53,11 @@ class ModelServer:
         self._started = started
         self._stopped = asyncio.Event()
         large = LargeRequests(limit=max(LARGE_BYTES, own.max_body_bytes))
-        metrics = Metrics()
+        self._recorder = _recorder(own, manifest)
+        metrics = Metrics(recorder=self._recorder)
         self._batcher = Batcher(metrics.called)
         self._rest = RestServer(own, listeners=listeners, large=large, metrics=metrics)
-        self._grpc = GrpcServer(own, large=large, batcher=self._batcher)
+        self._grpc = GrpcServer(own, large=large, batcher=self._batcher, metrics=metrics)
         self._serving: list[asyncio.Future[None]] = []
 
     async def run(self) -> None:
@@ -121,6 +125,20 @@ class ModelServer:
         self._rest.stop()
         await self._grpc.stop()
         await asyncio.gather(*self._serving)
+        if self._recorder is not None:
+            self._recorder.stop()
+
+
+def _recorder(own: ServerSettings, manifest: Manifest) -> "Recorder | None":
+    """Start to record rows, if the settings say so."""
+    if own.recording is None:
+        return None
+    from mlops_pipeline.serving.recording.recorder import Recorder
+
+    model = manifest.name if manifest.digest else own.deployment or manifest.name
+    recorder = Recorder(own.recording, model=model, deployment=own.deployment)
+    recorder.start()
+    return recorder
 
 
 async def _first_of(*futures: "asyncio.Future[Any]") -> None:

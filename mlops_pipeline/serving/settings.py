@@ -20,6 +20,8 @@ Variables (Seldon's and MLServer's names, so that the same process runs in a pod
     MLOPS_ANSWER_SECONDS               for the model's server to answer a forwarder, 60
     MLOPS_SCRATCH                      folder of this server alone for the working directories of
                                        custom components, emptied at the start; else TMPDIR
+    MLOPS_RECORDING                    records rows of requests and answers: JSON, see
+                                       recording/format.py; none
     MLOPS_KEEP_ALIVE_SECONDS           how long an idle connection stays open, 3660: a gateway
                                        (Envoy: 1 h) must be the first to close its connections
 """
@@ -33,6 +35,8 @@ from typing import TypeVar
 
 from mlops_pipeline.serving.batch_limits import PARAMETERS as BATCHING
 from mlops_pipeline.serving.errors import ExitCode, StartError
+from mlops_pipeline.serving.recording import format as recording_format
+from mlops_pipeline.serving.recording.format import Recording
 from mlops_pipeline.serving.signing.policy import TRUST, TRUST_FILE, Policy, parse_policy
 
 Parameter = str | int | float | bool
@@ -81,6 +85,8 @@ class ServerSettings:
     place: Place = Place.MACHINE
     signing: Policy = field(default_factory=Policy)
     """Which signatures of artifacts count."""
+    recording: Recording | None = None
+    """How rows of requests and answers are recorded; None: not at all."""
 
 
 def read_settings(
@@ -112,6 +118,7 @@ def read_settings(
         keep_alive_seconds=_number(environment, "MLOPS_KEEP_ALIVE_SECONDS", 3660.0, convert=float),
         place=place,
         signing=_policy(environment),
+        recording=_recording(environment.get(recording_format.VARIABLE, "")),
     )
 
 
@@ -132,6 +139,19 @@ def _policy(environment: Mapping[str, str]) -> Policy:
             f"could not read which signatures count from {name} ({value[:200]}): {error}.",
             code=ExitCode.SETTINGS,
         ) from error
+
+
+def _recording(text: str) -> Recording | None:
+    """Return the settings of the recording; None without any.
+
+    Raises:
+        StartError: they are invalid.
+    """
+    try:
+        return recording_format.parse(text) if text else None
+    except ValueError as error:
+        wanted = f"the JSON of a Recording ({error})"
+        raise _unusable(recording_format.VARIABLE, text, wanted) from error
 
 
 _HTTP_PORTS = (

@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.settings.answers import AnswersSettings
 from mlops_pipeline.settings.embedded import EmbeddedSettings
 from mlops_pipeline.settings.fields import Url
 from mlops_pipeline.settings.kind import KindSettings
@@ -77,6 +78,9 @@ class Settings(BaseSettings):
     )
     signing: SigningSettings = Field(
         default_factory=SigningSettings, description="Signatures of artifacts."
+    )
+    answers: AnswersSettings = Field(
+        default_factory=AnswersSettings, description="The log of answers."
     )
     embedded: EmbeddedSettings = Field(
         default_factory=EmbeddedSettings, description="The embedded platform."

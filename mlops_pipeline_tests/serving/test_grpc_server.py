@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
+from prometheus_client import CollectorRegistry
 
 from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving import tensorflow_serving_pb2 as tf
 from mlops_pipeline.serving.batching import Batcher
-from mlops_pipeline.serving.grpc_server import OPERATIONS, V2, Calls, code_of
+from mlops_pipeline.serving.grpc_operations import OPERATIONS, V2
+from mlops_pipeline.serving.grpc_server import Calls, code_of
 from mlops_pipeline.serving.memory import LARGE, WORKERS, LargeRequests
+from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.models import ask
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature, toy_unit
 
@@ -27,6 +30,9 @@ class Context:
 
     def time_remaining(self) -> float:
         return self._seconds
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         self.status = code, details
@@ -55,7 +61,7 @@ def test_a_call_whose_deadline_passes_while_it_waits_is_not_computed(rows: int) 
             return signature.compute(values, names)
 
         slow = replace(signature, compute=computing)
-        calls = Calls(large, batcher)
+        calls = Calls(large, batcher, metrics=Metrics(CollectorRegistry()))
         calls.unit = toy_unit(replace(toy_model(slow), compute=batcher.compute))
         batcher._seconds[computing] = 1.0
         context, loop = Context(0.1), asyncio.get_running_loop()
@@ -87,7 +93,8 @@ def answered(service: str, method: str, request: Message, *, loaded: bool) -> Me
 
     async def work() -> Message | Context:
         context = Context(5.0)
-        calls = Calls(LargeRequests(), Batcher(lambda *_: None))
+        metrics = Metrics(CollectorRegistry())
+        calls = Calls(LargeRequests(), Batcher(lambda *_: None), metrics=metrics)
         calls.unit = toy_unit() if loaded else None
         try:
             return await calls._answer(

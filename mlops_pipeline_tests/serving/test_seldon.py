@@ -298,7 +298,7 @@ def test_null_is_absent_as_in_protobufs_json() -> None:
     ],
 )
 def test_feedback_is_taken(document: object) -> None:
-    assert seldon.feedback(UNIT, Request(json.dumps(document).encode())).status == 200
+    assert seldon.read_feedback(Request(json.dumps(document).encode())) == document
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_feedback_is_taken(document: object) -> None:
 )
 def test_feedback_of_other_types_is_refused(document: object) -> None:
     with pytest.raises(RequestError) as caught:
-        seldon.feedback(UNIT, Request(json.dumps(document).encode()))
+        seldon.read_feedback(Request(json.dumps(document).encode()))
     assert caught.value.status == 400
 
 

@@ -17,7 +17,7 @@ from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_
 def test_a_server_that_stops_answers_what_waits_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "Metrics", lambda: Metrics(CollectorRegistry()))
+    monkeypatch.setattr(serving, "Metrics", lambda **_: Metrics(CollectorRegistry()))
     own = replace(read_settings({}, model=str(tmp_path)), grpc_port=0)
     waiting = replace(toy_signature(), batch=BatchLimits(rows=4, seconds=600.0))
 

@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from prometheus_client import CollectorRegistry
 
 from mlops_pipeline.serving import tensor_proto
 from mlops_pipeline.serving import tensorflow_pb2 as tensors
@@ -14,6 +15,7 @@ from mlops_pipeline.serving import tensorflow_serving_pb2 as ours
 from mlops_pipeline.serving.batching import Batcher
 from mlops_pipeline.serving.grpc_server import GrpcServer
 from mlops_pipeline.serving.memory import LargeRequests
+from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.settings import read_settings
 from mlops_pipeline_tests.serving.tensorflow_messages import SERVING_API, messages
 from mlops_pipeline_tests.serving.toy_model import toy_unit
@@ -102,7 +104,12 @@ def test_their_stubs_ask_our_server() -> None:
 
     async def work() -> None:
         settings = read_settings({"MLSERVER_GRPC_PORT": "0"}, model=".")
-        server = GrpcServer(settings, large=LargeRequests(), batcher=Batcher(lambda *_: None))
+        server = GrpcServer(
+            settings,
+            large=LargeRequests(),
+            batcher=Batcher(lambda *_: None),
+            metrics=Metrics(CollectorRegistry()),
+        )
         await server.start()
         spec = {"name": "classifier", "version": {"value": 1}}
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
-from mlops_pipeline.serving import grpc_server
+from mlops_pipeline.serving import grpc_operations
 from mlops_pipeline.serving import inference_pb2 as pb
 from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.errors import RequestError
@@ -455,7 +455,7 @@ def test_messages_are_those_of_other_people(name: str) -> None:
 def test_methods_are_those_of_other_people() -> None:
     (ours,) = pb.DESCRIPTOR.services_by_name.values()
     theirs = service_pb2.DESCRIPTOR.services_by_name[ours.name]
-    assert theirs.full_name == grpc_server.V2
+    assert theirs.full_name == grpc_operations.V2
     for method in ours.methods:
         there = theirs.methods_by_name[method.name]
         assert (method.input_type.name, method.output_type.name) == (
@@ -465,7 +465,7 @@ def test_methods_are_those_of_other_people() -> None:
 
 
 def test_a_message_that_is_none_is_named_as_the_specification_does() -> None:
-    operation = grpc_server.OPERATIONS[grpc_server.V2]["ModelInfer"]
+    operation = grpc_operations.OPERATIONS[grpc_operations.V2]["ModelInfer"]
     with pytest.raises(
         RequestError, match=r"the message is not of the type inference\.ModelInferRequest$"
     ):

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from mlops_pipeline.clients.locks import Locks
+from mlops_pipeline.platforms.embedded.answer_shipper import spool_in
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
@@ -70,5 +71,6 @@ def assemble(
             object_store=object_store,
             fingerprint=fingerprint,
             trust=lambda: signing.write_for_servers(state.home / "trust.json"),
+            spool=spool_in(state),
         )
     )

@@ -13,6 +13,7 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
     UnknownNameError,
 )
+from mlops_pipeline.platforms.answers import recording_of
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts, Exposure
 from mlops_pipeline.platforms.embedded.records import Record
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
@@ -150,6 +151,7 @@ class EmbeddedDeployments:
 
     def _server_sets(self, deployment: SeldonDeployment) -> tuple[ServerSet, ...]:
         fingerprint, trust = self._parts.fingerprint(), self._parts.trust()
+        answers = self._parts.settings.answers
         return tuple(
             ServerSet(
                 namespace=deployment.namespace,
@@ -161,6 +163,12 @@ class EmbeddedDeployments:
                 max_body_bytes=self._parts.settings.max_body_bytes,
                 version=version("mlops-pipeline"),
                 trust=trust,
+                recording=recording_of(
+                    answers,
+                    predictor.annotations,
+                    namespace=deployment.namespace,
+                    folder=self._parts.spool,
+                ),
             )
             for predictor in deployment.spec.predictors
         )

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlops_pipeline.clients.errors import PipelineError, WaitTimeoutError
 from mlops_pipeline.clients.locks import Locks
@@ -34,6 +35,8 @@ class EmbeddedParts:
     fingerprint: Callable[[], str]
     trust: Callable[[], str] = lambda: ""
     """Write which signatures count, and return the file; empty: the servers verify none."""
+    spool: Path = Path()
+    """Where servers that record answers write them."""
     clock: Clock = MONOTONIC
 
 

@@ -10,6 +10,7 @@ from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
 from mlops_pipeline.clients.files import PRIVATE, write_atomically, write_if_changed
 from mlops_pipeline.platforms.store_access import (
     SECRET,
+    WRITER,
     identities,
     new_key,
     rclone_settings,
@@ -31,16 +32,22 @@ class StoreKeys:
         """Say whether there is a file, readable or not."""
         return self.file.exists()
 
-    def make(self) -> None:
+    def make(self, *, with_writer: bool = False) -> None:
         """Make a random key, unless there is one that can be read.
+
+        With `with_writer` make one for the log of answers too, otherwise remove it.
 
         Raises:
             ConfigurationError: the folder cannot be written.
         """
         try:
-            self.read()
+            key = self.read()
         except (NotFoundError, ConfigurationError):
-            self._write()
+            key = None
+        if key is None or with_writer != (self.find_writer() is not None):
+            writer = new_key() if with_writer else None
+            text = identities(key or new_key(), writer=writer)
+            write_atomically(self.file, text, mode=PRIVATE)
 
     def read(self) -> "Credentials":
         """Return the key.
@@ -49,11 +56,8 @@ class StoreKeys:
             NotFoundError: there is none.
             ConfigurationError: the file was changed by somebody and holds none.
         """
-        from mlops_pipeline.clients.s3 import Credentials
-
         try:
-            key = json.loads(self.file.read_text())["identities"][0]["credentials"][0]
-            return Credentials(str(key["accessKey"]), str(key["secretKey"]))
+            return self._identities()[0][1]
         except FileNotFoundError as error:
             raise NotFoundError(
                 "the object store has no keys; run `mlops-pipeline up object_store`"
@@ -63,6 +67,24 @@ class StoreKeys:
                 f"{self.file} no longer contains the keys of the object store; "
                 "run `mlops-pipeline up object_store` to create new ones"
             ) from error
+
+    def find_writer(self) -> "Credentials | None":
+        """Return the key that may only write answers, or None where there is none."""
+        try:
+            named = dict(self._identities())
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            return None
+        return named.get(WRITER)
+
+    def _identities(self) -> "list[tuple[str, Credentials]]":
+        from mlops_pipeline.clients.s3 import Credentials
+
+        found = []
+        for identity in json.loads(self.file.read_text())["identities"]:
+            key = identity["credentials"][0]
+            credentials = Credentials(str(key["accessKey"]), str(key["secretKey"]))
+            found.append((str(identity.get("name", "")), credentials))
+        return found
 
     def fingerprint(self) -> str:
         """Return a digest that changes with the key, from which the key cannot be found."""
@@ -83,6 +105,3 @@ class StoreKeys:
         """Yield every namespace that has, or should have, the Secret."""
         written = {path.parent.name for path in self._secrets.glob(f"*/{SECRET}.json")}
         yield from sorted(written | {DEFAULT_NAMESPACE})
-
-    def _write(self) -> None:
-        write_atomically(self.file, identities(new_key()), mode=PRIVATE)

@@ -13,6 +13,7 @@ from mlops_pipeline.clients.errors import (
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.supervisor import SupervisedProcess
+from mlops_pipeline.platforms.answers import SHIPPER
 from mlops_pipeline.platforms.embedded import store_program
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.port_book import PortBook
@@ -24,9 +25,10 @@ from mlops_pipeline.platforms.embedded.store_writes import (
 )
 from mlops_pipeline.platforms.embedded.supervised import LayerParts, SupervisedLayer
 from mlops_pipeline.platforms.layers import Absent, Broken, LayerState, Ready
+from mlops_pipeline.platforms.store_access import ANSWERS
 
 if TYPE_CHECKING:
-    from mlops_pipeline.clients.s3 import ObjectStore
+    from mlops_pipeline.clients.s3 import Credentials, ObjectStore
 
 _GLANCE = 2.0
 """Seconds in which an observed store must answer, so that a hanging one is noticed."""
@@ -69,14 +71,22 @@ class SeaweedObjectStore(SupervisedLayer):
         return super().look() if self.is_configured() else Absent()
 
     def differences(self) -> tuple[str, ...]:
-        """Say which objects of ours are missing."""
+        """Say which objects of ours are missing, and whether the keys fit the settings."""
         missing = self._missing_marks()
-        return (f"these objects are missing: {', '.join(missing)}",) if missing else ()
+        found = [f"these objects are missing: {', '.join(missing)}"] if missing else []
+        if self._settings.answers.enabled != (self._keys.find_writer() is not None):
+            found.append("the key for the log of answers does not fit answers.enabled")
+        return tuple(found)
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """The names of the buckets that the settings require."""
+        return (*self._settings.buckets, *((ANSWERS,) if self._settings.answers.enabled else ()))
 
     def start(self) -> None:
         """Run it, with keys and certificates of its own."""
         self._data.mkdir(exist_ok=True, mode=0o700)
-        self._keys.make()
+        self._keys.make(with_writer=self._settings.answers.enabled)
         self._certificate.make()
         try:
             super().start()
@@ -93,7 +103,14 @@ class SeaweedObjectStore(SupervisedLayer):
             self.wait("the object store to accept objects", lambda _: self._describe_unwritable())
         for namespace in self._keys.namespaces():
             self.write_secret(namespace)
+        if not self._settings.answers.enabled and self._supervisor.files.has(SHIPPER):
+            with self._parts.locks.held("state", purpose="stop to record answers"):
+                self._supervisor.drop([SHIPPER])
         return state
+
+    def find_writer(self) -> "Credentials | None":
+        """Return the key that may only write the log of answers, or None where there is none."""
+        return self._keys.find_writer()
 
     def tidy(self) -> None:
         """Remove the sockets that SeaweedFS leaves behind, always in /tmp and named by port.
@@ -158,7 +175,7 @@ class SeaweedObjectStore(SupervisedLayer):
     def _describe_unwritable(self) -> str | None:
         client = self.client(patience=_GLANCE, attempts=1)
         try:
-            for bucket in self._settings.buckets:
+            for bucket in self.buckets:
                 client.ensure_bucket(bucket)
                 client.put(bucket, _MARK, b"there")
         except UnavailableError as error:
@@ -214,7 +231,7 @@ class SeaweedObjectStore(SupervisedLayer):
             UnavailableError: an existing one cannot be read.
         """
         client, missing = self.client(patience=_GLANCE, attempts=1), []
-        for bucket in self._settings.buckets:
+        for bucket in self.buckets:
             try:
                 client.get(bucket, _MARK)
             except NotFoundError:  # Never stored, or lost: `finish` stores it.
@@ -248,6 +265,6 @@ class SeaweedObjectStore(SupervisedLayer):
         """Return its address, its buckets and the free space in bytes."""
         return {
             "address": self.endpoint(),
-            "buckets": ", ".join(self._settings.buckets),
+            "buckets": ", ".join(self.buckets),
             "free_bytes": shutil.disk_usage(self._state.object_store).free,
         }

@@ -3,6 +3,7 @@
 import os
 
 from mlops_pipeline.serving.artifact import MOST_BYTES
+from mlops_pipeline.settings.answers import AnswersSettings
 from mlops_pipeline.settings.embedded import EmbeddedSettings
 from mlops_pipeline.settings.fields import Port, Seconds
 
@@ -21,6 +22,8 @@ class EmbeddedOptions(EmbeddedSettings):
     """Threads of Envoy that serve requests: half of the processors, so that under load the model
     servers get theirs. One routes about 10,000 requests/s."""
     buckets: tuple[str, ...] = ("models", "datasets")
+    answers: AnswersSettings = AnswersSettings()
+    """The log of answers, which has a bucket of its own if it is enabled."""
     max_artifact_bytes: int = MOST_BYTES
     """Maximum size of an artifact that a server downloads."""
     server_command: tuple[str, ...] = ()

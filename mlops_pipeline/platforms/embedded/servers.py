@@ -21,6 +21,7 @@ from mlops_pipeline.platforms.embedded.programs import Program
 from mlops_pipeline.platforms.embedded.routing import Endpoint
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import Predictor
+from mlops_pipeline.serving.recording.format import VARIABLE as RECORDING
 from mlops_pipeline.serving.signing.policy import TRUST_FILE
 
 _FINAL = (2, 3, 4)
@@ -48,6 +49,8 @@ class ServerSet:
     """Of this package; it stands for the tag of the serving image."""
     trust: str = ""
     """The file that says which signatures count; empty: the servers verify none."""
+    recording: str = ""
+    """How they record rows of answers, as JSON; empty: they do not."""
 
     @property
     def key(self) -> str:
@@ -71,7 +74,9 @@ class ServerSet:
         """Return what Seldon's operator puts into a model container's environment, and a limit."""
         graph = self.predictor.graph
         parameters = [{"name": p.name, "value": p.value, "type": p.type} for p in graph.parameters]
+        recording = {RECORDING: _quotable(self.recording)} if self.recording else {}
         return {
+            **recording,
             "PREDICTIVE_UNIT_ID": graph.name,
             "PREDICTIVE_UNIT_IMAGE": f"mlops-pipeline/serving:{self.version}",
             "PREDICTIVE_UNIT_IMPLEMENTATION": graph.implementation,
@@ -91,7 +96,7 @@ def program_prefix(deployment: str, namespace: str) -> str:
     return f"{_PREFIX}{namespace}.{deployment}."
 
 
-_post = partial(http.post_json, timeout=_PROOF_TIMEOUT)
+_post = partial(http.post_json, timeout=_PROOF_TIMEOUT, headers=prediction.UNRECORDED)
 
 
 @dataclass(frozen=True)
@@ -285,8 +290,11 @@ class Servers:
 
 
 def _json_for_supervisor(value: object) -> str:
-    """Write JSON without the characters that supervisord's format cannot quote."""
-    text = json.dumps(value)
+    return _quotable(json.dumps(value))
+
+
+def _quotable(text: str) -> str:
+    """Return JSON without the characters that supervisord's format cannot quote."""
     for character in "';#":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

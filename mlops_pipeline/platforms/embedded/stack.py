@@ -3,12 +3,13 @@
 A new layer is a file with a class, and its row in `ROWS`.
 """
 
+from mlops_pipeline.platforms.embedded.answer_shipper import AnswerShipper
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.supervised import LayerParts, SupervisedLayer
 from mlops_pipeline.platforms.sources.providing import sources_of
 
-ROWS: list[type[SupervisedLayer]] = [SeaweedObjectStore, EnvoyGateway]
+ROWS: list[type[SupervisedLayer]] = [SeaweedObjectStore, EnvoyGateway, AnswerShipper]
 
 
 class Stack:

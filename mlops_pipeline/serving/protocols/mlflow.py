@@ -20,6 +20,7 @@ from mlops_pipeline.serving.messages import Answer, Request, answer
 from mlops_pipeline.serving.models import Model, conform
 from mlops_pipeline.serving.payloads import find_one, listed, parse_object
 from mlops_pipeline.serving.protocols.row_formats import read_payload
+from mlops_pipeline.serving.recording.exchange import keep_call
 
 error = failures.tensorflow
 PATH = "/invocations"
@@ -84,6 +85,7 @@ async def predictions(
 async def _asked(component: ComponentProcess, call: Call) -> object:
     """Return the answer of a `python_function`, which reads a payload without a schema itself."""
     found = await component.ask(call, deadline=DEADLINE.get())
+    keep_call(call, found)
     if isinstance(found.value, bytes):
         raise RequestError("UNWRITABLE", "the model returned bytes", status=500)
     value = found.value

@@ -11,6 +11,7 @@ https://docs.seldon.io/projects/seldon-core/en/v1/reference/apis/external-predic
 """
 
 import os
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -37,6 +38,7 @@ from mlops_pipeline.serving.payloads import (
 )
 from mlops_pipeline.serving.protocols import mlflow
 from mlops_pipeline.serving.protocols.row_formats import read_rows, written
+from mlops_pipeline.serving.recording.exchange import keep_identifier
 from mlops_pipeline.serving.schema import INPUTS
 from mlops_pipeline.serving.scores import Array, of_bytes
 from mlops_pipeline.serving.several import of_rows
@@ -89,8 +91,8 @@ async def predictions(unit: Unit, request: Request) -> Answer:
     return answer({"data": await _data(unit, data, request.body), "meta": meta})
 
 
-def feedback(unit: Unit, request: Request) -> Answer:
-    """Answer `POST /api/v1.0/feedback`: feedback is accepted, and only counted by its route.
+def read_feedback(request: Request) -> dict[str, Any]:
+    """Return the document of `POST /api/v1.0/feedback`.
 
     Raises:
         RequestError: the body is not a JSON object, or not of the types of Seldon's Feedback.
@@ -101,6 +103,11 @@ def feedback(unit: Unit, request: Request) -> Answer:
     for key in ("request", "response", "truth"):
         if message.get(key) is not None:
             _check_message(message[key], where=key)
+    return message
+
+
+def feedback_answer(unit: Unit) -> Answer:
+    """Return the answer to a feedback that was accepted."""
     return answer({"meta": answer_meta(unit, None)})
 
 
@@ -125,9 +132,10 @@ def _check_data(data: object, *, where: str) -> None:
     if given == "ndarray" and type(data["ndarray"]) is not list:
         raise RequestError("WRONG_TYPE", f"{where}.ndarray must be a list")
     if given == "tensor":
-        read_tensor(data["tensor"], None, wanted=np.dtype(np.float64), where=f"{where}.tensor")
+        tensor = copy(data["tensor"])  # Reading takes the values away; the document is kept.
+        read_tensor(tensor, None, wanted=np.dtype(np.float64), where=f"{where}.tensor")
     if given == "tftensor":
-        tensor_proto.from_json(data["tftensor"], where=f"{where}.tftensor")
+        tensor_proto.from_json(copy(data["tftensor"]), where=f"{where}.tftensor")
 
 
 def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
@@ -153,6 +161,7 @@ def answer_meta(unit: Unit, given: object, *, puid: str = "") -> dict[str, Any]:
             meta["tags"] = {**kept, **tags}
     if not puid:
         meta["puid"] = new_puid()
+    keep_identifier(str(meta["puid"]))
     return meta
 
 

@@ -44,6 +44,7 @@ from mlops_pipeline.serving.protocols.seldon_features import (
     features,
     has_rows,
 )
+from mlops_pipeline.serving.recording.exchange import keep_call
 from mlops_pipeline.serving.scores import as_lists, check_digits
 
 _KINDS = ("data", "jsonData", "strData", "binData")
@@ -127,7 +128,9 @@ async def _answered(
         message = checked(unit, message, kind, body)
         told = {**message, "meta": {**(message.get("meta") or {}), "puid": meta["puid"]}}
         try:
-            found = await process.ask(Call(told, method="raw"), deadline=DEADLINE.get())
+            call = Call(told, method="raw")
+            found = await process.ask(call, deadline=DEADLINE.get())
+            keep_call(call, found)
             return _raw(unit, found, meta)
         except RequestError as error:
             if error.reason != NOT_IMPLEMENTED:
@@ -173,7 +176,9 @@ async def _ask(
             raise no_rows(model.default, kind)
         names = model.default.columns
     call = Call(value, names=names, meta=meta, are_rows=kind == "data")
-    return await process.ask(call, deadline=DEADLINE.get())
+    found = await process.ask(call, deadline=DEADLINE.get())
+    keep_call(call, found)
+    return found
 
 
 def _payload(unit: Unit, found: Answered, encoding: str | None) -> dict[str, Any]:

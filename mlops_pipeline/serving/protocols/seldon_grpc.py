@@ -17,6 +17,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.payloads import numbers_for
 from mlops_pipeline.serving.protocols import seldon
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.recording.exchange import keep_identifier
 from mlops_pipeline.serving.scores import Array, as_lists, check_digits, of_bytes
 from mlops_pipeline.serving.several import of_rows
 
@@ -82,6 +83,7 @@ def _meta(unit: Unit, given: pb.Meta) -> pb.Meta:
     meta = pb.Meta(
         puid=given.puid or seldon.new_puid(), tags=given.tags, requestPath=given.requestPath
     )
+    keep_identifier(meta.puid)
     for name, value in unit.tags.items():
         meta.tags[name].string_value = value
     meta.requestPath[unit.model.name] = unit.image

@@ -22,6 +22,7 @@ from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_obj
 from mlops_pipeline.serving.protocols import v2_raw
 from mlops_pipeline.serving.protocols.seldon import reshaped
 from mlops_pipeline.serving.protocols.v2_raw import Tail
+from mlops_pipeline.serving.recording.exchange import keep_identifier
 from mlops_pipeline.serving.schema import TABLE
 from mlops_pipeline.serving.scores import Array, datatype_of
 from mlops_pipeline.serving.several import of_arrays
@@ -54,13 +55,14 @@ async def infer(model: Model, request: Request) -> Answer:
     scores = await model.predict(signature, rows, wanted)
     outputs = [_output(name, values, binary=binary(name)) for name, values in scores]
     contents = [content for _, content in outputs if content is not None]
-    response = {
+    response: dict[str, Any] = {
         "model_name": model.name,
         "model_version": model.version_name,
         "id": given or os.urandom(16).hex(),
         "parameters": {},
         "outputs": [output for output, _ in outputs],
     }
+    keep_identifier(response["id"])
     written = answer(response)
     if not contents:
         return written

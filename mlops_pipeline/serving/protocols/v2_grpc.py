@@ -12,6 +12,7 @@ from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Model, check_numbers
 from mlops_pipeline.serving.protocols import v2, v2_raw
 from mlops_pipeline.serving.protocols.seldon import new_puid, reshaped
+from mlops_pipeline.serving.recording.exchange import keep_identifier
 from mlops_pipeline.serving.scores import Array, datatype_of, of_bytes
 from mlops_pipeline.serving.several import of_arrays
 
@@ -53,6 +54,7 @@ async def infer(model: Model, request: pb.ModelInferRequest) -> pb.ModelInferRes
     response = pb.ModelInferResponse(
         model_name=model.name, model_version=model.version_name, id=request.id or new_puid()
     )
+    keep_identifier(response.id)
     raw = bool(request.raw_input_contents) or any(v.dtype == np.float16 for _, v in scores)
     for name, values in scores:
         _add_output(response, name, values, raw=raw)

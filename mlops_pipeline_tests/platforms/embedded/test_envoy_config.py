@@ -9,7 +9,7 @@ from mlops_pipeline.platforms.embedded import envoy_config
 from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
 from mlops_pipeline.platforms.embedded.envoy_discovery import version_of
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
-from mlops_pipeline.serving.grpc_server import OPERATIONS
+from mlops_pipeline.serving.grpc_operations import OPERATIONS
 
 
 def target(

@@ -1,0 +1,92 @@
+"""Counts every answer, and hands it to whoever records: the one hook of all protocols.
+
+Counters are always on and never sampled; decisions rest on them.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.serving.recording.exchange import CURRENT, Exchange, Source
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.recording.recorder import Recorder
+
+OUTCOMES = ("answered", "refused", "failed", "abandoned")
+"""The label `outcome`: answered; an error of the request (4xx) or of the server (5xx); the client
+went before the answer."""
+PUID, REQUEST, SKIP = "seldon-puid", "x-request-id", "seldon-skip-logging"
+"""Headers of REST and keys of gRPC's metadata: the two names of a request, and whether the client
+asks not to record it."""
+_PUID, _REQUEST, _SKIP = (name.encode() for name in (PUID, REQUEST, SKIP))
+
+
+class Watch:
+    """Observes the answers of one source."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        counters: Mapping[str, Any],
+        answered: Callable[[float], None],
+        refused: Callable[[str], None],
+        recorder: "Recorder | None",
+    ) -> None:
+        """`counters` has one for each of `OUTCOMES`.
+
+        `answered` gets the seconds of each success, and `refused` the reason of each error.
+        """
+        self.source = source
+        self._counters = counters
+        self._answered = answered
+        self._refused = refused
+        self._recorder = recorder
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether rows are recorded."""
+        return self._recorder is not None
+
+    def begin(self) -> Exchange:
+        """Return the exchange of a request that has arrived."""
+        return Exchange(self.source, time.perf_counter())
+
+    def arrived(self, exchange: Exchange, headers: Mapping[bytes, bytes], size: int) -> None:
+        """Start the clock at a request's last byte.
+
+        If rows are recorded, the exchange gets the id in the headers, until its answer has one.
+        `size` is that of the body in bytes.
+        """
+        exchange.began = time.perf_counter()
+        if self._recorder is None:
+            return
+        if name := headers.get(_PUID) or headers.get(_REQUEST):
+            exchange.identifier = name.decode("latin-1")
+        if _SKIP in headers:
+            exchange.is_skipped = headers[_SKIP].lower() == b"true"
+        exchange.size = size
+        CURRENT.set(exchange)
+
+    def end(self, exchange: Exchange, *, status: int, reason: str = "") -> None:
+        """Count the answer; with a `reason` it is an error. A status of 0: nobody waited for it."""
+        seconds = exchange.seconds = time.perf_counter() - exchange.began
+        exchange.status, exchange.reason = status, reason or ("" if status < 400 else "FAILURE")
+        self._counters[outcome_of(status)].inc()
+        if reason:
+            self._refused(reason)
+        elif status:
+            self._answered(seconds)
+        if self._recorder is not None:
+            exchange.identifier = exchange.identifier or os.urandom(16).hex()
+            self._recorder.record(exchange)
+
+
+def outcome_of(status: int) -> str:
+    """Return which of `OUTCOMES` a status is."""
+    if not status:
+        return "abandoned"
+    if status < 400:
+        return "answered"
+    return "refused" if status < 500 else "failed"
