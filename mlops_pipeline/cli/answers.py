@@ -58,13 +58,16 @@ def find_answers(context: Context, name: str, wanted: Wanted) -> list[dict[str, 
 
     Raises:
         NotFoundError: none are stored.
-        ConfigurationError: the platform does not record.
+        ConfigurationError: the platform does not record, or nothing has that name.
     """
     require_embedded(context)
-    model = context.find_model(name)
-    return read_answers(
-        context.platform.object_store(), model.name if model is not None else name, wanted
-    )
+    if (model := context.find_model(name)) is not None:
+        return read_answers(context.platform.object_store(), model.name, wanted)
+    try:
+        return read_answers(context.platform.object_store(), name, wanted)
+    except NotFoundError as error:
+        known = [known.name for known in context.models]
+        raise ConfigurationError(context.describe_unknown(name, known)) from error
 
 
 def require_embedded(context: Context) -> None:

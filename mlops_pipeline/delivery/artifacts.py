@@ -290,12 +290,7 @@ class ArtifactStore:
         is_unevaluated = evaluating.PROBE in manifest.evaluation
         name = evaluating.PROBE if is_unevaluated else evaluating.HOLDOUT
         digest = manifest.evaluation.get(name, "")
-        if (known := _proof_rows.get(digest)) is None:
-            known = _read_holdout(self._evaluation_file(ref, manifest, name))
-            if len(_proof_rows) == _KEPT:
-                _proof_rows.clear()
-            _proof_rows[digest] = known
-        return known
+        return _rows_of(digest, lambda: self._evaluation_file(ref, manifest, name))
 
     def evaluation_file(self, ref: ModelRef, name: str) -> bytes:
         """Return a file of the evaluation.
@@ -379,9 +374,19 @@ class ArtifactStore:
         return StoredArtifact(ref, manifest.created, manifest.metrics, size, complete=True)
 
 
+def _rows_of(digest: str, read: Callable[[], bytes]) -> Holdout:
+    """Return the rows in the file with a digest: the steps of a run read the same ones."""
+    if digest not in _rows_read:
+        rows = _read_holdout(read())
+        if len(_rows_read) == _KEPT:
+            _rows_read.clear()
+        _rows_read[digest] = rows
+    return _rows_read[digest]
+
+
 _KEPT = 4
-_proof_rows: dict[str, Holdout] = {}
-"""SHA-256 of a file → its rows: the steps of a run read the same ones."""
+_rows_read: dict[str, Holdout] = {}
+"""SHA-256 of a file → its rows."""
 
 
 def artifact_store(platform: Platform) -> ArtifactStore:

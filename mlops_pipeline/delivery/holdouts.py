@@ -64,7 +64,8 @@ def describe_no_file(file: Path) -> str:
 
 def holdout_rows(folder: Path) -> "NDArray[Any]":
     """Return the rows of the `data.npz` that `take_holdout` has written."""
-    return worker.read_dataset(folder / worker.DATA).x_test
+    rows: NDArray[Any] = worker.read_dataset(folder / worker.DATA).x_test
+    return rows
 
 
 def require_claimed(offer: Offer, claimed: "NDArray[Any]", served: "NDArray[Any]") -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from mlops_pipeline.catalog import packages, saving, worker
+from mlops_pipeline.catalog import contents, packages, saving, worker
 from mlops_pipeline.catalog.registry import RegisteredModel, load_catalog
 from mlops_pipeline.catalog.spec import Dataset, InvalidSpecError, ModelSpec, TrainedModel
 from mlops_pipeline.serving import loading
@@ -83,7 +83,10 @@ def test_an_example_is_served_as_it_was_trained(tmp_path: Path, name: str) -> No
     again.mkdir()
     dataset = worker.read_dataset(tmp_path / "one" / "data" / worker.DATA)
     spec.train(worker.given(spec, dataset), spec.hyperparameters, again)
-    (again / "1" / "fingerprint.pb").unlink(missing_ok=True)  # As the worker does.
+    if spec.framework == "tensorflow":  # It counts the functions that a process has made.
+        same_content = contents.of_saved_models(tmp_path / "one" / worker.MODEL)
+        assert contents.of_saved_models(again) == same_content
+        return
     same = {path: manifest.files[path] for path in hash_files(again)}
     assert hash_files(again) == same, "the same data gives the same file"
 

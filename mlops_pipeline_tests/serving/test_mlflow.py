@@ -218,8 +218,8 @@ def test_a_schema_for_a_table_is_for_flavours_whose_loader_takes_it(tmp_path: Pa
     assert served.schema == table
     rows = X[:2].astype(object)
     assert predict(served, rows)[0][1].tolist() == Y[:2].tolist()
-    write(folder, {"lightgbm": {"data": "model.pkl"}})
-    with pytest.raises(StartError, match="lightgbm does not take a table; it takes: array; pyth"):
+    write(folder, {})
+    with pytest.raises(StartError, match="python_function does not take a table; it takes: array"):
         loading.load(folder, manifest, {}, graph_name="unit")
 
 

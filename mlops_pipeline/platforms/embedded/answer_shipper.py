@@ -15,13 +15,11 @@ from mlops_pipeline.platforms.answers import SHIPPER, describe, expired
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.programs import Program
-from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
+from mlops_pipeline.platforms.embedded.state import answer_spool, answers_in
 from mlops_pipeline.platforms.embedded.supervised import LayerParts, SupervisedLayer
 from mlops_pipeline.platforms.layers import LayerState
 from mlops_pipeline.platforms.store_access import ANSWERS
 
-FOLDER = "answers"
-"""In the state folder: the spool, and the key that uploads it."""
 _SILENT = 60.0
 """Seconds without a look into the spool after which the process hangs."""
 _log = logging.getLogger(__name__)
@@ -39,7 +37,7 @@ class AnswerShipper(SupervisedLayer):
     def __init__(self, parts: LayerParts) -> None:
         super().__init__(parts)
         self._store = SeaweedObjectStore(parts)
-        self._folder = self._state.home / FOLDER
+        self._folder = answers_in(self._state)
         self._config = self._folder / "shipper.json"
 
     @classmethod
@@ -115,7 +113,7 @@ class AnswerShipper(SupervisedLayer):
 
     @property
     def _spool(self) -> Path:
-        return spool_in(self._state)
+        return answer_spool(self._state)
 
     def _wanted(self) -> str:
         key = self._store.find_writer()
@@ -132,8 +130,3 @@ class AnswerShipper(SupervisedLayer):
             logger_url=self._settings.answers.logger_url,
         )
         return config.to_json()
-
-
-def spool_in(state: EmbeddedFolder) -> Path:
-    """Return the folder with the rows that wait for the object store."""
-    return state.home / FOLDER / "spool"

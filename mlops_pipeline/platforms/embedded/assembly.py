@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 
 from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.platforms.embedded.answer_shipper import spool_in
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
@@ -14,7 +13,7 @@ from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.servers import Servers
-from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
+from mlops_pipeline.platforms.embedded.state import EmbeddedFolder, answer_spool
 from mlops_pipeline.platforms.embedded.supervised import LayerParts
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.signing import Signing
@@ -71,6 +70,6 @@ def assemble(
             object_store=object_store,
             fingerprint=fingerprint,
             trust=lambda: signing.write_for_servers(state.home / "trust.json"),
-            spool=spool_in(state),
+            spool=answer_spool(state),
         )
     )

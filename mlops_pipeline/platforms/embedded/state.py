@@ -284,3 +284,13 @@ class EmbeddedFolder:
                 raise ConflictError(
                     f"expected {link} to be a link to {self.run}, got something else; remove it"
                 ) from error
+
+
+def answers_in(state: EmbeddedFolder) -> Path:
+    """Return the folder of the log of answers: the spool, and the key that uploads it."""
+    return state.home / "answers"
+
+
+def answer_spool(state: EmbeddedFolder) -> Path:
+    """Return the folder with the rows that wait for the object store."""
+    return answers_in(state) / "spool"
