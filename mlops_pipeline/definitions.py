@@ -1,5 +1,9 @@
 """The composition root: one Definitions per platform, named in workspace.yaml."""
 
+import mlops_pipeline.garbage  # noqa: F401  # First, for the imports that follow.
+
+# isort: split
+
 import dagster as dg
 
 from mlops_pipeline.assets.dataset import dataset_asset, dataset_checks

@@ -6,12 +6,12 @@ done and a check that blocks nothing failed; 130 interrupted.
 """
 
 import argparse
-import gc
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
+import mlops_pipeline.garbage  # noqa: F401
 from mlops_pipeline.cli.streams import checked_streams, discard_output, say
 from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 
@@ -46,8 +46,6 @@ def main() -> None:
     # command would end on neither.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    # A command imports much and ends soon: searching that for garbage takes a sixth of its time.
-    gc.set_threshold(100_000)
     try:
         with checked_streams():
             from mlops_pipeline.cli.app import app
