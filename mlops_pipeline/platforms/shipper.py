@@ -29,7 +29,7 @@ from mlops_pipeline.platforms.store_access import ANSWERS
 from mlops_pipeline.serving.recording.format import OPEN, SUFFIX
 
 if TYPE_CHECKING:
-    from mlops_pipeline.clients.s3 import ObjectStore
+    from mlops_pipeline.clients.s3 import Objects
 
 PAUSE = 1.0
 """Seconds between two looks into the spool."""
@@ -71,7 +71,7 @@ class State:
 class Shipper:
     """One pass after another over the spool."""
 
-    def __init__(self, config: Config, *, store: "ObjectStore", sender: EventSender | None) -> None:
+    def __init__(self, config: Config, *, store: "Objects", sender: EventSender | None) -> None:
         self._spool = Path(config.spool)
         self._store = store
         self._sender = sender
@@ -168,6 +168,12 @@ class Shipper:
             _log.warning("Could not write %s: %s", self._file, error)
             with contextlib.suppress(OSError):
                 os.utime(self._file)
+
+
+def ship_rest(spool: Path, store: "Objects") -> None:
+    """Upload what waits in a spool that no process serves any more; what fails stays there."""
+    if any(spool.glob("*/*/*")):
+        Shipper(Config("", "", "", str(spool)), store=store, sender=None).ship()
 
 
 def state_file(spool: Path) -> Path:

@@ -24,7 +24,7 @@ from mlops_pipeline.platforms.answers import (
     write_annotation,
 )
 from mlops_pipeline.platforms.seldon_events import events_of
-from mlops_pipeline.platforms.shipper import Config, Shipper, read_state, rows_in
+from mlops_pipeline.platforms.shipper import Config, Shipper, read_state, rows_in, ship_rest
 from mlops_pipeline.platforms.store_access import identities, new_key
 from mlops_pipeline.serving.recording.format import OPEN, parse
 from mlops_pipeline.serving.recording.spool import Spool
@@ -216,6 +216,15 @@ def test_rows_of_a_file_are_read_up_to_where_it_breaks_off() -> None:
     assert [row["n"] for row in rows_in(b"".join(members))] == [0, 1, 2]
     assert [row["n"] for row in rows_in(members[0] + members[1][:7])] == [0]
     assert list(rows_in(b"no gzip")) == []
+
+
+def test_the_rest_of_a_spool_is_uploaded_after_recording_is_disabled(tmp_path: Path) -> None:
+    store, spool = a_store(), tmp_path / "spool"
+    ship_rest(spool, store)
+    spooled(spool, ROW).complete()
+    ship_rest(spool, store)
+    assert len(store.objects) == 1
+    assert list(spool.glob("*/*/*")) == []
 
 
 def test_the_key_is_in_no_text_of_the_configuration() -> None:

@@ -274,6 +274,13 @@ def test_a_client_can_ask_not_to_be_recorded(tmp_path: Path) -> None:
     bench.post("/predict", GOOD, (b"seldon-skip-logging", b"true"))
     bench.ask(V2, "ModelInfer", request_of_v2(), seldon_skip_logging="True")
     assert bench.rows() == []
+    counted = {
+        (sample.labels["transport"], sample.labels["outcome"])
+        for metric in bench.registry.collect()
+        for sample in metric.samples
+        if sample.name == "mlops_answers_total" and sample.value
+    }
+    assert counted == {("rest", "unlogged"), ("grpc", "answered")}
 
 
 # Sample and caps

@@ -14,9 +14,10 @@ from mlops_pipeline.serving.recording.exchange import CURRENT, Exchange, Known, 
 if TYPE_CHECKING:
     from mlops_pipeline.serving.recording.recorder import Recorder
 
-OUTCOMES = ("answered", "refused", "failed", "abandoned")
+OUTCOMES = ("answered", "refused", "failed", "abandoned", "unlogged")
 """The label `outcome`: answered; an error of the request (4xx) or of the server (5xx); the client
-went before the answer."""
+went before the answer; whatever a REST request with `Seldon-Skip-Logging` got, such as our own
+proofs. gRPC's metadata is not read for it: that would cost each call time."""
 PUID, REQUEST, SKIP = "seldon-puid", "x-request-id", "seldon-skip-logging"
 """Headers of REST and keys of gRPC's metadata: the two names of a request, and whether the client
 asks not to record it."""
@@ -64,13 +65,13 @@ class Watch:
         `size` is that of the body in bytes.
         """
         exchange.began = time.perf_counter()
+        if _SKIP in headers:
+            exchange.is_skipped = headers[_SKIP].lower() == b"true"
         if self._recorder is None:
             return
         exchange.known = self._known
         if name := headers.get(_PUID) or headers.get(_REQUEST):
             exchange.identifier = name.decode("latin-1")
-        if _SKIP in headers:
-            exchange.is_skipped = headers[_SKIP].lower() == b"true"
         exchange.size = size
         CURRENT.set(exchange)
 
@@ -80,11 +81,12 @@ class Watch:
         An error whose `reason` is not a constant, or is empty, has the reason `FAILURE`.
         """
         seconds = time.perf_counter() - exchange.began
+        is_uncounted = exchange.is_skipped and self.source.transport == "rest"
         if not reason and 0 < status < 400:
-            self._counters["answered"].inc()
+            self._counters["unlogged" if is_uncounted else "answered"].inc()
             self._answered(seconds)
         else:
-            self._counters[outcome_of(status)].inc()
+            self._counters["unlogged" if is_uncounted else outcome_of(status)].inc()
             if status:
                 reason = reason if _CONSTANT.fullmatch(reason) else FAILURE
                 self._refused(reason)
