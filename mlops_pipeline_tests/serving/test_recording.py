@@ -585,6 +585,9 @@ def test_rows_and_answers_of_lists_are_counted_as_memory() -> None:
     made.question, made.scores = None, ()
     made.call, made.answered, made.answer_size = Call("x"), Answered([[1]] * 1000), 4000
     assert memory_of(made) >= 1000 * 72
+    made.call = made.answered = None  # It was too large to be recorded.
+    made.size = 1 << 20
+    assert memory_of(made) == 0
 
 
 def test_the_writer_goes_on_after_what_it_does_not_expect(tmp_path: Path) -> None:

@@ -277,6 +277,8 @@ def memory_of(item: Exchange | Feedback) -> int:
         kept.append(item.call.value)
     if item.answered is not None:
         kept.append(item.answered.value)
+    if not kept:  # An error, or too large: only its other fields are kept.
+        return 0
     are_plain = all(isinstance(one, np.ndarray) and one.dtype.kind != "O" for one in kept)
     return size_of(item) * (1 if are_plain else _PARSED)
 
