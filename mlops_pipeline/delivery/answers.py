@@ -22,6 +22,8 @@ from mlops_pipeline.platforms.store_access import ANSWERS
 
 _OVERLAP = timedelta(minutes=1)
 """A file has no row older than its name says, and none much newer: servers complete files soon."""
+_MOST_LISTS = 31
+"""Days that are listed one by one; of more, the model's whole log is listed."""
 _FIELDS = ("id", "time", "namespace", "deployment", "predictor", "digest", "protocol", "transport")
 
 
@@ -84,15 +86,29 @@ def _keys(store: Objects, model: str, since: datetime | None) -> list[str]:
     """Return the model's files that may hold answers since then, the newest first."""
     first = (since - _OVERLAP).date() if since is not None else date.min
     try:
-        days = {key: day_of(key) for key in store.sizes(ANSWERS, f"{model}/")}
+        days = _days(store, _prefixes(model, first))
+        is_known = any(days.values()) or any(_days(store, [f"{model}/"]).values())
     except NotFoundError:
-        days = {}
-    if not any(days.values()):
+        is_known = False
+    if not is_known:
         raise NotFoundError(
             f"no answers of {model} are stored; set answers.enabled = true, run `mlops-pipeline "
             "up`, and ask the model. New answers are stored after some seconds"
         )
     return sorted((key for key, day in days.items() if day and day >= first), reverse=True)
+
+
+def _prefixes(model: str, first: date) -> list[str]:
+    """Return what the keys since that day begin with; a day more, as clocks differ."""
+    last = datetime.now(UTC).date() + timedelta(days=1)
+    count = (last - first).days + 1
+    if not 0 < count <= _MOST_LISTS:
+        return [f"{model}/"]
+    return [f"{model}/{first + timedelta(days=number)}/" for number in range(count)]
+
+
+def _days(store: Objects, prefixes: list[str]) -> dict[str, date | None]:
+    return {key: day_of(key) for prefix in prefixes for key in store.sizes(ANSWERS, prefix)}
 
 
 def _has_enough(found: list[dict[str, Any]], key: str, limit: int | None) -> bool:

@@ -5,8 +5,8 @@ bucket `answers` and deletes them. Its key can only write there. While the objec
 files stay in the spool, which is bounded: servers drop and count what does not fit.
 """
 
+import contextlib
 import fcntl
-import gzip
 import json
 import logging
 import os
@@ -29,12 +29,15 @@ from mlops_pipeline.platforms.store_access import ANSWERS
 from mlops_pipeline.serving.recording.format import OPEN, SUFFIX
 
 if TYPE_CHECKING:
-    from mlops_pipeline.clients.s3 import ObjectStore
+    from mlops_pipeline.clients.s3 import Objects
 
 PAUSE = 1.0
 """Seconds between two looks into the spool."""
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts while the object store does not take files."""
+POST_SECONDS = 10.0
+"""Seconds in each pass over the spool for events: a slow receiver must not stop uploads."""
+_BEGUN_SECONDS = 60.0
 _log = logging.getLogger("answer_shipper")
 
 
@@ -68,27 +71,34 @@ class State:
 class Shipper:
     """One pass after another over the spool."""
 
-    def __init__(self, config: Config, *, store: "ObjectStore", sender: EventSender | None) -> None:
+    def __init__(self, config: Config, *, store: "Objects", sender: EventSender | None) -> None:
         self._spool = Path(config.spool)
         self._store = store
         self._sender = sender
         self.state = State()
         self._file = state_file(self._spool)
         self._written = ""
+        self._stopped = threading.Event()
+        self._posting_until = 0.0
 
     def run(self, stopped: threading.Event) -> None:
-        """Look and upload until told to stop, and then once more."""
-        pause = PAUSE
+        """Look and upload until told to stop, and then once more, without events."""
+        pause, self._stopped = PAUSE, stopped
         while not stopped.wait(pause):
             pause = PAUSE if self.ship() else min(2 * pause, LONGEST_PAUSE)
         self.ship()
 
     def ship(self) -> bool:
-        """Upload what is complete; return whether the object store took everything."""
+        """Upload what is complete; return whether the object store took everything.
+
+        Uploads come first: they make room, also on a full disk.
+        """
+        self._posting_until = time.monotonic() + POST_SECONDS
         try:
-            for file in self._complete():
-                self._upload(file)
-        except PipelineError as error:
+            self._upload_all()
+            if self._complete_left_behind():
+                self._upload_all()
+        except (PipelineError, OSError) as error:
             if not self.state.problem:
                 _log.warning("Could not upload rows, which stay in the spool: %s", error)
             self.state.problem = str(error)
@@ -99,11 +109,20 @@ class Shipper:
         self._write_state()
         return not self.state.problem
 
-    def _complete(self) -> Iterator[Path]:
-        """Yield the files that no server writes any more, the oldest first."""
-        for path in self._spool.glob(f"*/*/*{SUFFIX}{OPEN}"):
-            _complete_left_behind(path)
-        yield from sorted(self._spool.glob(f"*/*/*{SUFFIX}"), key=lambda path: path.parts[-2:])
+    def _upload_all(self) -> None:
+        """Upload the files that no server writes any more, the oldest first."""
+        files = self._spool.glob(f"*/*/*{SUFFIX}")
+        for file in sorted(files, key=lambda path: path.parts[-2:]):
+            self._upload(file)
+            with contextlib.suppress(OSError):
+                os.utime(self._file)  # Its time tells that the process works.
+
+    def _complete_left_behind(self) -> bool:
+        """Complete the files of killed servers; say whether there were any."""
+        for path in self._spool.glob("*/*/.[0-9]*"):
+            _remove_begun(path)
+        found = [_complete(path) for path in self._spool.glob(f"*/*/*{SUFFIX}{OPEN}")]
+        return any(found)
 
     def _upload(self, path: Path) -> None:
         """Post a file's rows as events, store it and delete it.
@@ -123,6 +142,7 @@ class Shipper:
         events = [event for row in rows_in(content) for event in events_of(row)]
         for number, event in enumerate(events):
             try:
+                self._require_time()
                 sender.send(*event)
             except UnavailableError as error:
                 self.state.lost_events += len(events) - number
@@ -130,13 +150,30 @@ class Shipper:
                 return
             self.state.events += 1
 
+    def _require_time(self) -> None:
+        if self._stopped.is_set():
+            raise UnavailableError("the process was told to stop")
+        if time.monotonic() > self._posting_until:
+            raise UnavailableError(f"the URL took more than {POST_SECONDS:.0f} s")
+
     def _write_state(self) -> None:
         text = json.dumps(asdict(self.state))
-        if text != self._written:
-            write_atomically(self._file, text, mode=PRIVATE)
-            self._written = text
-        else:
-            os.utime(self._file)
+        try:
+            if text != self._written:
+                write_atomically(self._file, text, mode=PRIVATE)
+                self._written = text
+            else:
+                os.utime(self._file)
+        except (PipelineError, OSError) as error:  # The disk is full: uploads make room.
+            _log.warning("Could not write %s: %s", self._file, error)
+            with contextlib.suppress(OSError):
+                os.utime(self._file)
+
+
+def ship_rest(spool: Path, store: "Objects") -> None:
+    """Upload what waits in a spool that no process serves any more; what fails stays there."""
+    if any(spool.glob("*/*/*")):
+        Shipper(Config("", "", "", str(spool)), store=store, sender=None).ship()
 
 
 def state_file(spool: Path) -> Path:
@@ -154,16 +191,7 @@ def read_state(spool: Path) -> State:
 
 def rows_in(content: bytes) -> Iterator[dict[str, Any]]:
     """Yield the rows of a file; one that a killed server left behind may break off."""
-    plain = bytearray()
-    rest = content
-    while rest:
-        member = zlib.decompressobj(wbits=31)
-        try:
-            plain += member.decompress(rest)
-        except zlib.error:
-            break
-        rest = member.unused_data
-    for line in bytes(plain).split(b"\n"):
+    for line in _members(content)[0].split(b"\n"):
         try:
             row = json.loads(line)
         except ValueError:
@@ -172,21 +200,51 @@ def rows_in(content: bytes) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _complete_left_behind(path: Path) -> None:
+def _members(content: bytes) -> tuple[bytes, int]:
+    """Return the lines of the complete gzip members at the beginning, and where those end."""
+    plain, rest = bytearray(), content
+    while rest:
+        member = zlib.decompressobj(wbits=31)
+        try:
+            lines = member.decompress(rest)
+        except zlib.error:
+            break
+        if not member.eof:
+            break
+        plain += lines
+        rest = member.unused_data
+    return bytes(plain), len(content) - len(rest)
+
+
+def _complete(path: Path) -> bool:
     """Give a file its final name if its server was killed: nobody holds its lock.
 
-    What broke off is cut away, so that every reader can read the file.
+    What broke off is cut away, so that every reader can read the file. That needs no room.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lines = [json.dumps(row).encode() + b"\n" for row in rows_in(file.read())]
-            final = path.with_suffix("")
-            if lines and not final.exists():
-                write_atomically(final, gzip.compress(b"".join(lines)), mode=PRIVATE)
-            path.unlink(missing_ok=True)
+            content = file.read()
+            _, size = _members(content)
+            if size < len(content):
+                file.truncate(size)
+            if size:
+                path.rename(path.with_suffix(""))
+            else:
+                path.unlink()
     except (BlockingIOError, FileNotFoundError):  # It is being written, or was completed just now.
-        return
+        return False
+    except OSError as error:
+        _log.warning("Could not complete %s, which a server left behind: %s", path, error)
+        return False
+    return True
+
+
+def _remove_begun(path: Path) -> None:
+    """Delete an empty file whose server was killed before it gave the file its name."""
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > _BEGUN_SECONDS:
+            path.unlink()
 
 
 def main(path: Path, *, stopped: threading.Event) -> None:

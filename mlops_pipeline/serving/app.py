@@ -16,7 +16,7 @@ from mlops_pipeline.serving.failures import Failure
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
 from mlops_pipeline.serving.messages import Answer, Handler, Request
 from mlops_pipeline.serving.recording.exchange import Exchange
-from mlops_pipeline.serving.recording.watch import PUID, Watch
+from mlops_pipeline.serving.recording.watch import PUID, Watch, echoed
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +70,14 @@ class App:
     async def _answer(self, route: Route, scope: Scope, receive: Receive) -> Answer:
         """Return the answer, or an error in the format of the route; count it."""
         method, headers = scope["method"], dict(scope["headers"])
+        handler = route.methods.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            await _discard(headers, receive)
+            return _refuse_method(route, method)
         watch, reason = route.watch, ""
-        exchange = watch.begin() if watch is not None else None
-
-        def arrived(size: int) -> None:
-            if watch is not None and exchange is not None:
-                watch.arrived(exchange, headers, size)
-
+        exchange = None if watch is None else watch.begin()
         try:
-            answered = await self._handle(route, method, headers, receive, arrived)
+            answered = await self._handle(handler, headers, receive, watch, exchange)
         except RequestError as error:
             answered, reason = route.error(error), error.reason
         except (ConnectionResetError, asyncio.CancelledError):
@@ -89,39 +88,34 @@ class App:
             logger.exception("Internal error in %s %s", method, scope["path"])
             reason = "DEFECT"
             answered = route.error(RequestError(reason, "internal server error", status=500))
-        if watch is not None and exchange is not None:
-            watch.end(exchange, status=answered.status, reason=reason)
-            if watch.is_recording and not exchange.is_named:
-                return _named(answered, exchange)
+        if watch is None or exchange is None:
+            return answered
+        watch.end(exchange, status=answered.status, reason=reason, size=len(answered.body))
+        if watch.is_recording and (reason or not exchange.is_named):
+            return _named(answered, exchange)
         return answered
 
     async def _handle(
         self,
-        route: Route,
-        method: str,
+        handler: Handler,
         headers: Mapping[bytes, bytes],
         receive: Receive,
-        arrived: Callable[[int], None],
+        watch: Watch | None,
+        exchange: Exchange | None,
     ) -> Answer:
-        """Find the handler, read the body and call the handler with it.
-
-        `arrived` is called with the size of the body as soon as all of it is there.
-        """
-        handler = route.methods.get("GET" if method == "HEAD" else method)
-        if handler is None:
-            await _discard(headers, receive)
-            return _refuse_method(route, method)
+        """Read the body and call the handler with it; `watch` is told when all of it is there."""
         refusal = self._refusal(headers)
         if refusal:
             await _discard(headers, receive)
             raise refusal
         message = await receive()
         if message.get("more_body") or len(message.get("body", b"")) > self._inline_bytes:
-            return await self._answer_large(handler, headers, message, receive, arrived)
+            return await self._answer_large(handler, headers, message, receive, watch, exchange)
         if message["type"] == "http.disconnect":
             raise ConnectionResetError
         body = message["body"]
-        arrived(len(body))
+        if watch is not None and exchange is not None:
+            watch.arrived(exchange, headers, len(body))
         return await handler(_request(body, headers))
 
     async def _answer_large(
@@ -130,7 +124,8 @@ class App:
         headers: Mapping[bytes, bytes],
         message: Message,
         receive: Receive,
-        arrived: Callable[[int], None],
+        watch: Watch | None,
+        exchange: Exchange | None,
     ) -> Answer:
         """Read the rest of the body and answer in a worker thread."""
         body = bytearray()
@@ -139,7 +134,8 @@ class App:
                 message = await receive()
             if message["type"] == "http.disconnect":
                 raise ConnectionResetError
-            arrived(len(body))
+            if watch is not None and exchange is not None:
+                watch.arrived(exchange, headers, len(body))
             request = _request(bytes(body), headers)
             return await self._large.answer(lambda: run_at_once(handler(request)))
         except RequestError:
@@ -213,9 +209,10 @@ async def _discard(headers: Mapping[bytes, bytes], receive: Receive) -> None:
 
 
 def _named(answered: Answer, exchange: Exchange) -> Answer:
-    """Return an answer with the id that feedback can name: its body has none."""
-    name = (PUID.encode(), exchange.identifier.encode("latin-1", "replace"))
-    return answered._replace(headers=(*answered.headers, name))
+    """Return an answer with the id that feedback can name in a header: its body has none."""
+    if not (name := echoed(exchange.identifier)):
+        return answered
+    return answered._replace(headers=(*answered.headers, (PUID.encode(), name.encode())))
 
 
 def _refuse_method(route: Route, method: str) -> Answer:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.recording.exchange import keep_names
 from mlops_pipeline.serving.schema import kind_of
 from mlops_pipeline.serving.scores import Array
 
@@ -66,7 +67,10 @@ def _order(signature: Signature, names: list[str], width: int, where: str) -> li
             "WRONG_NAMES",
             f"{where}: expected {width} names, one for each column, got {len(names)}{model}",
         )
-    if not known or names == list(known) or names == [f"t:{i}" for i in range(len(names))]:
+    if names == list(known) or names == [f"t:{i}" for i in range(len(names))]:
+        return None
+    if not known:
+        keep_names(names)
         return None
     check_names(known, names, where)
     return [names.index(name) for name in known]

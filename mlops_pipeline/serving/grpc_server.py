@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import Message
@@ -19,6 +19,7 @@ from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.protocols.v2 import EXTENSIONS, NO_REPOSITORY
 from mlops_pipeline.serving.recording.calls import observed, take_feedback
+from mlops_pipeline.serving.recording.watch import Watch
 from mlops_pipeline.serving.settings import Place, ServerSettings
 from mlops_pipeline.serving.unit_header import HEADER
 from mlops_pipeline.serving.units import Kept, unit_of
@@ -49,6 +50,13 @@ def code_of(status: int) -> grpc.StatusCode:
     return STATUS.get(status, other)
 
 
+class Asked(NamedTuple):
+    """A unit, and what counts its answers by protocol."""
+
+    unit: Unit
+    watches: dict[str, Watch]
+
+
 class Calls:
     """Answers gRPC calls with a model, from the time at which `unit` is set."""
 
@@ -65,7 +73,8 @@ class Calls:
         self._large = large
         self._batcher = batcher
         self._asks_who = place is Place.BEHIND
-        self._units = Kept(lambda said: unit_of(self._loaded(), said))
+        self._own: Asked | None = None
+        self._units = Kept(lambda said: Asked(unit_of(self._loaded().unit, said), {}))
 
     def handler(self, operation: Operation) -> Any:
         """Return an operation as gRPC's handler, which parses the message itself.
@@ -88,10 +97,10 @@ class Calls:
         try:
             if self.unit is None and operation.while_loading is not None:
                 return operation.while_loading(operation.parse(content))
-            unit = self._told(context) if self._asks_who else self._loaded()
+            asked = self._told(context) if self._asks_who else self._loaded()
             if (remaining := context.time_remaining()) is not None:
                 DEADLINE.set(time.monotonic() + remaining)
-            return await self._observe(operation, unit, content, context)
+            return await self._observe(operation, asked, content, context)
         except RequestError as error:
             code, details = _OF_REASON.get(error.reason) or code_of(error.status), error.sentence
         except Exception:
@@ -101,12 +110,15 @@ class Calls:
         raise AssertionError("abort always raises")
 
     async def _observe(
-        self, operation: Operation, unit: Unit, content: bytes, context: Context
+        self, operation: Operation, asked: Asked, content: bytes, context: Context
     ) -> Message:
         """Answer, and count predictions and feedback."""
+        unit, watches = asked
         answering = self._respond(operation, unit, content)
-        if operation.protocol:
-            watch = self._metrics.watch(unit, operation.protocol, "grpc")
+        if protocol := operation.protocol:
+            watch = watches.get(protocol)
+            if watch is None:
+                watch = watches[protocol] = self._metrics.watch(unit, protocol, "grpc")
             return await observed(watch, context, answering, size=len(content))
         answered = await answering
         if operation.is_feedback:
@@ -127,12 +139,15 @@ class Calls:
         finally:
             self._large.release(len(content))
 
-    def _loaded(self) -> Unit:
-        if self.unit is None:
+    def _loaded(self) -> Asked:
+        unit, own = self.unit, self._own
+        if unit is None:
             raise RequestError("LOADING", "the model is being loaded", status=503)
-        return self.unit
+        if own is None or own.unit is not unit:
+            own = self._own = Asked(unit, {})
+        return own
 
-    def _told(self, context: Context) -> Unit:
+    def _told(self, context: Context) -> Asked:
         """Return the unit that a forwarder names; without one, the model unchanged."""
         for key, value in context.invocation_metadata() or ():
             if key == HEADER:

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, g
 from mlops_pipeline.serving.custom.metrics import CustomMetrics
 from mlops_pipeline.serving.messages import Answer
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.recording.exchange import Source
+from mlops_pipeline.serving.recording.exchange import Known, Source
 from mlops_pipeline.serving.recording.watch import OUTCOMES, Watch
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+MOST_PREDICTORS = 32
+"""Predictors that have labels of their own; the answers of further ones are counted together."""
+OTHER = "(other)"
 
 
 class Metrics:
@@ -27,7 +31,7 @@ class Metrics:
         """`recorder` records the answers that are counted; None: only the counters exist."""
         self._registry = registry
         self.recorder = recorder
-        self._watches: dict[Source, Watch] = {}
+        self._predictors: set[str] = set()
         self._answers = Counter(
             "mlops_answers",
             "Predictions: answered, refused (4xx), failed (5xx), or abandoned by the client",
@@ -78,26 +82,36 @@ class Metrics:
         self._registry.register(custom)
 
     def watch(self, unit: Unit, protocol: str, transport: str = "rest") -> Watch:
-        """Return what counts and times the answers of a unit, by a protocol over a transport."""
-        source = Source(unit.predictor, unit.model.digest, protocol, transport)
-        watch = self._watches.get(source)
-        if watch is None:
-            watch = self._watches[source] = self._new_watch(source)
-        return watch
+        """Return what counts and times the answers of a unit, by a protocol over a transport.
 
-    def _new_watch(self, source: Source) -> Watch:
+        Create it once, not for each request.
+        """
+        source = Source(unit.predictor, unit.model.digest, protocol, transport)
+        labels = source._replace(predictor=self._predictor(unit))
+        own = unit.model.default
+        schema = own.schema.names if own.schema is not None else ()
+        known = Known(own.columns or tuple(schema), unit.model.manifest.output_names)
         name = source.protocol if source.transport == "rest" else f"{source.protocol}-grpc"
         return Watch(
             source,
-            counters={outcome: self._answers.labels(*source, outcome) for outcome in OUTCOMES},
+            counters={outcome: self._answers.labels(*labels, outcome) for outcome in OUTCOMES},
             answered=self._seconds.labels(name).observe,
             refused=lambda reason: self._refused.labels(name, reason).inc(),
             recorder=self.recorder,
+            known=known,
         )
 
     def count_feedback(self, unit: Unit, transport: str) -> None:
         """Count a feedback that was accepted."""
-        self._feedback.labels(unit.predictor, unit.model.digest, transport).inc()
+        self._feedback.labels(self._predictor(unit), unit.model.digest, transport).inc()
+
+    def _predictor(self, unit: Unit) -> str:
+        """Return the label of a unit; a forwarder's header may name any number of predictors."""
+        if unit.predictor not in self._predictors:
+            if len(self._predictors) >= MOST_PREDICTORS:
+                return OTHER
+            self._predictors.add(unit.predictor)
+        return unit.predictor
 
     def exposition(self) -> Answer:
         """Return all metrics of the process in Prometheus' text format."""

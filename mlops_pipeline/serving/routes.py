@@ -105,7 +105,7 @@ def _seldon(unit: Unit, metrics: Metrics) -> dict[str, Route]:
 
     async def feedback(request: Request) -> Answer:
         message = seldon.read_feedback(request)
-        feeding.take(metrics, unit, message, puid=request.puid)
+        feeding.take(metrics, unit, message, puid=request.puid, size=len(request.body))
         return seldon.feedback_answer(unit)
 
     post = _post(predictions, seldon.error, metrics.watch(unit, "seldon"))

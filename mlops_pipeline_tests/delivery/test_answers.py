@@ -1,6 +1,6 @@
 import gzip
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,10 +18,15 @@ class CountingStore(FakeObjectStore):
         super().__init__()
         self.buckets.add("answers")
         self.read: list[str] = []
+        self.listed: list[str] = []
 
     def get(self, bucket: str, key: str) -> bytes:
         self.read.append(key)
         return super().get(bucket, key)
+
+    def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
+        self.listed.append(prefix)
+        return super().sizes(bucket, prefix)
 
     def keep(self, name: str, *rows: dict[str, Any], day: str = "2026-11-30") -> None:
         content = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -77,6 +82,20 @@ def test_only_the_newest_files_are_read_for_a_few_answers() -> None:
     store.read.clear()
     read_answers(store, "iris", Wanted(since=datetime(2026, 11, 30, 0, 30, tzinfo=UTC)))
     assert not [key for key in store.read if "2026-11-29" in key]
+
+
+def test_only_the_days_since_then_are_listed() -> None:
+    store, now = CountingStore(), datetime.now(UTC)
+    today = f"{now:%Y-%m-%d}"
+    store.keep("000000-a", {**ROW, "time": now.isoformat()}, day=today)
+    store.keep("000000-a", answer("old"), day="2020-01-01")
+    since = now - timedelta(seconds=30)
+    assert len(read_answers(store, "iris", Wanted(since=since))) == 1
+    assert f"iris/{today}/" in store.listed
+    assert len(store.listed) <= 3
+    assert all(len(prefix) == len("iris/2020-01-01/") for prefix in store.listed)
+    del store.objects["answers", f"iris/{today}/000000-a.jsonl.gz"]
+    assert read_answers(store, "iris", Wanted(since=since)) == []
 
 
 def test_files_of_two_servers_overlap() -> None:

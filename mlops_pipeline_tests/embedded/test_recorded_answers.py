@@ -91,6 +91,7 @@ def test_answers_are_recorded_uploaded_joined_and_never_waited_for(tmp_path: Pat
         changes = off.up()
         assert "answer_shipper" not in changes
         assert not [n for n in off._supervisor.names() if "shipper" in n]
+        assert not (rig.home / "answers" / "shipper.json").exists()
         off.apply(predictor(uri, annotations=annotations), name="toy")
         assert httpx.post(off.url(), json=_body(), timeout=20).status_code == 200
         environment = [
@@ -115,7 +116,8 @@ def _records(rig: Rig, digest: str) -> None:
     assert answered.json()["meta"]["puid"] == "by-rest"
     httpx.post(rig.url(), json={"data": {"ndarray": [["secret"]]}}, headers=headers, timeout=20)
     ask_by_grpc(rig, "by-grpc")
-    told = {"id": "by-grpc", "reward": 1.0, "truth": {"data": {"ndarray": [["setosa"]]}}}
+    truth = {"data": {"names": ["class"], "ndarray": [["setosa"]]}}
+    told = {"id": "by-grpc", "reward": 1.0, "truth": truth}
     assert httpx.post(rig.url("api/v1.0/feedback"), json=told, timeout=20).status_code == 200
     found = wait_for(rig, "by-rest", "by-grpc")
     row = found["by-grpc"]
@@ -147,7 +149,8 @@ def _keeps_the_key_to_writing(rig: Rig) -> None:
             forbidden()
     logs = "".join(path.read_text(errors="replace") for path in (rig.home / "logs").glob("*.log"))
     assert said["secret_access_key"] not in logs
-    # The retention: the next `up` deletes what is too old.
+    # The retention: the first `up` of a day deletes what is too old.
+    (rig.home / "answers" / "expired.txt").unlink()
     rig.ensure("answer_shipper")
     assert "other/2020-01-01/1.jsonl.gz" not in rig.platform.object_store().sizes("answers", "")
 

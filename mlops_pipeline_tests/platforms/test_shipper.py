@@ -1,7 +1,9 @@
 """The process that uploads rows, on a spool that a real recorder wrote."""
 
+import errno
 import gzip
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +16,7 @@ import pytest
 
 from mlops_pipeline.clients.cloud_events import EventSender
 from mlops_pipeline.clients.errors import InvalidManifestError, NotFoundError
+from mlops_pipeline.platforms import shipper as shipping
 from mlops_pipeline.platforms.answers import (
     ANNOTATION,
     expired,
@@ -21,7 +24,7 @@ from mlops_pipeline.platforms.answers import (
     write_annotation,
 )
 from mlops_pipeline.platforms.seldon_events import events_of
-from mlops_pipeline.platforms.shipper import Config, Shipper, read_state, rows_in
+from mlops_pipeline.platforms.shipper import Config, Shipper, read_state, rows_in, ship_rest
 from mlops_pipeline.platforms.store_access import identities, new_key
 from mlops_pipeline.serving.recording.format import OPEN, parse
 from mlops_pipeline.serving.recording.spool import Spool
@@ -159,11 +162,69 @@ def test_what_a_killed_server_left_is_uploaded_without_its_broken_end(tmp_path: 
     assert list(folder.iterdir()) == []
 
 
+def test_an_upload_makes_room_before_files_of_killed_servers_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, spool = a_store(), tmp_path / "spool"
+    spooled(spool, ROW).complete()
+    folder = next(spool.glob("iris/*"))
+    whole = gzip.compress(json.dumps(ROW).encode() + b"\n")
+    parts = [folder / f"12000{number}-aa.jsonl.gz{OPEN}" for number in range(2)]
+    parts[0].mkdir()  # It cannot be opened.
+    parts[1].write_bytes(whole)
+    uploaded_before: list[int] = []
+    completed = shipping._complete
+
+    def complete(path: Path) -> bool:
+        uploaded_before.append(len(store.objects))
+        return completed(path)
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shipping, "_complete", complete)
+    monkeypatch.setattr(shipping, "write_atomically", no_room)
+    assert shipper_of(spool, store).ship()
+    assert uploaded_before == [1, 1]
+    assert len(store.objects) == 2
+    assert [path.name for path in folder.iterdir()] == [parts[0].name]
+    key = next(key for _, key in store.objects if key.endswith("120001-aa.jsonl.gz"))
+    assert store.objects["answers", key] == whole
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_a_slow_url_does_not_stop_uploads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_stopped: bool
+) -> None:
+    store, spool, receiver = a_store(), tmp_path / "spool", Receiver()
+    monkeypatch.setattr(shipping, "POST_SECONDS", 60.0 if is_stopped else -1.0)
+    spooled(spool, ROW).complete()
+    stopped = threading.Event()
+    if is_stopped:
+        stopped.set()
+    with receiver.listening() as url, closing(EventSender(url)) as sender:
+        shipper = shipper_of(spool, store, sender)
+        if is_stopped:
+            shipper.run(stopped)
+        else:
+            assert shipper.ship()
+    assert (len(store.objects), receiver.events, shipper.state.lost_events) == (1, [], 2)
+
+
 def test_rows_of_a_file_are_read_up_to_where_it_breaks_off() -> None:
     members = [gzip.compress(json.dumps({"n": n}).encode() + b"\n") for n in range(3)]
     assert [row["n"] for row in rows_in(b"".join(members))] == [0, 1, 2]
     assert [row["n"] for row in rows_in(members[0] + members[1][:7])] == [0]
     assert list(rows_in(b"no gzip")) == []
+
+
+def test_the_rest_of_a_spool_is_uploaded_after_recording_is_disabled(tmp_path: Path) -> None:
+    store, spool = a_store(), tmp_path / "spool"
+    ship_rest(spool, store)
+    spooled(spool, ROW).complete()
+    ship_rest(spool, store)
+    assert len(store.objects) == 1
+    assert list(spool.glob("*/*/*")) == []
 
 
 def test_the_key_is_in_no_text_of_the_configuration() -> None:

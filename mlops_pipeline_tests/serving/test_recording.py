@@ -1,8 +1,10 @@
 """Counters of answers, and rows: from a request by any protocol to lines in the spool."""
 
 import asyncio
+import errno
 import gzip
 import json
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,17 +22,18 @@ from mlops_pipeline.serving import tensorflow_serving_pb2 as tf
 from mlops_pipeline.serving.app import App
 from mlops_pipeline.serving.batching import Batcher
 from mlops_pipeline.serving.custom.calls import Answered, Call
-from mlops_pipeline.serving.errors import StartError
+from mlops_pipeline.serving.errors import RequestError, StartError
 from mlops_pipeline.serving.grpc_operations import OPERATIONS, V2
 from mlops_pipeline.serving.grpc_server import Calls
 from mlops_pipeline.serving.memory import LARGE, LargeRequests
-from mlops_pipeline.serving.metrics import Metrics
-from mlops_pipeline.serving.models import ask
+from mlops_pipeline.serving.metrics import MOST_PREDICTORS, Metrics
+from mlops_pipeline.serving.models import Signature, ask
 from mlops_pipeline.serving.recording import recorder as recording_
-from mlops_pipeline.serving.recording.exchange import Exchange, Source
+from mlops_pipeline.serving.recording import spool as spool_
+from mlops_pipeline.serving.recording.exchange import Exchange, Known, Source
 from mlops_pipeline.serving.recording.format import OPEN, Recording, parse
 from mlops_pipeline.serving.recording.recorder import Recorder, is_sampled
-from mlops_pipeline.serving.recording.rows import Feedback, Lines
+from mlops_pipeline.serving.recording.rows import Feedback, Lines, memory_of
 from mlops_pipeline.serving.recording.spool import Spool, SpoolFull
 from mlops_pipeline.serving.settings import read_settings
 from mlops_pipeline_tests.serving.test_app import GOOD, call
@@ -38,6 +41,7 @@ from mlops_pipeline_tests.serving.test_grpc_server import Context
 from mlops_pipeline_tests.serving.toy_model import toy_model, toy_signature, toy_unit
 
 COLUMNS = ("height", "width", "age", "income")
+NOBODY = Known()
 SOURCE = Source("default", "d" * 64, "seldon", "rest")
 V2_BODY = b'{"id":"v2-1","inputs":[{"name":"x","shape":[1,4],"datatype":"FP64","data":[1,2,3,4]}]}'
 
@@ -45,7 +49,14 @@ V2_BODY = b'{"id":"v2-1","inputs":[{"name":"x","shape":[1,4],"datatype":"FP64","
 class Bench:
     """A server's REST and gRPC, in this process, that records to a folder."""
 
-    def __init__(self, folder: Path, *, is_recording: bool = True, **chosen: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        is_recording: bool = True,
+        signature: Signature | None = None,
+        **chosen: Any,
+    ) -> None:
         self.registry = CollectorRegistry()
         self.recording = Recording(str(folder), "ns", **chosen)
         self.folder = folder
@@ -55,7 +66,8 @@ class Bench:
                 self.recording, model="toy", deployment="toy-model", registry=self.registry
             )
         metrics = Metrics(self.registry, recorder=self.recorder)
-        unit = toy_unit(toy_model(replace(toy_signature(), columns=COLUMNS)))
+        signature = signature or replace(toy_signature(), columns=COLUMNS)
+        unit = toy_unit(toy_model(signature))
         unit = replace(unit, predictor="default")
         large = LargeRequests()
         self.app = App(
@@ -262,6 +274,13 @@ def test_a_client_can_ask_not_to_be_recorded(tmp_path: Path) -> None:
     bench.post("/predict", GOOD, (b"seldon-skip-logging", b"true"))
     bench.ask(V2, "ModelInfer", request_of_v2(), seldon_skip_logging="True")
     assert bench.rows() == []
+    counted = {
+        (sample.labels["transport"], sample.labels["outcome"])
+        for metric in bench.registry.collect()
+        for sample in metric.samples
+        if sample.name == "mlops_answers_total" and sample.value
+    }
+    assert counted == {("rest", "unlogged"), ("grpc", "answered")}
 
 
 # Sample and caps
@@ -399,7 +418,101 @@ def test_a_truth_with_a_masked_column_is_not_in_the_row() -> None:
     assert truth(named, "age") is None
     assert truth({"jsonData": {"age": 7}}) == {"age": 7}
     assert truth({"jsonData": {"age": 7}}, "age") is None
-    assert truth({"data": {"tensor": {"shape": [1, 2], "values": [1, 2]}}}, "age") == [[1, 2]]
+    assert truth({"data": {"names": ["kind"], "ndarray": [["a"]]}}, "age") == [["a"]]
+    tensor = {"shape": [1, 2], "values": [1, 2]}
+    assert truth({"data": {"tensor": tensor}}) == [[1, 2]]
+    assert truth({"data": {"names": ["a", "b"], "tensor": tensor}}, "age") == [[1, 2]]
+    doubtful: list[Any] = [
+        {"tensor": tensor},
+        {"names": "age", "ndarray": [[7]]},
+        {"names": ["kind"], "ndarray": [{"age": 7}]},
+        {"names": ["kind"], "ndarray": [[{"age": 7}]]},
+        {"names": ["kind"], "ndarray": [[1, 7]]},
+        {"names": [], "ndarray": []},
+        {"names": ["kind"], "tftensor": {"dtype": "DT_FLOAT"}},
+        [7],
+    ]
+    for data in doubtful:
+        assert truth({"data": data}, "age") is None
+
+
+def of_class(names: tuple[str, ...], answered: Answered, known: Known = NOBODY) -> Exchange:
+    made = exchange()
+    made.question, made.known = None, known
+    made.call, made.answered = Call(np.array([[1.0, 7.0]]), names=names), answered
+    return made
+
+
+NUMBERS = np.array([[0.25, 0.75]])
+
+
+def test_names_that_only_the_client_chose_do_not_unmask_a_column() -> None:
+    sent = of_class(("height", "x"), Answered(NUMBERS, ("a", "b")))
+    assert content(sent)["columns"] == ["height", "x"]
+    for columns in ((), ("height", "age"), ("height", "width", "age")):
+        found = content(sent, "age", columns=columns)
+        assert (found["input"], found["output"], found["omitted"]) == (None, None, "masked")
+    own = of_class(("height", "age"), Answered(NUMBERS, ("a", "b")), Known(("height", "age")))
+    for made, columns in ((own, ()), (of_class((), Answered(NUMBERS, ("a", "b"))), ("h", "age"))):
+        found = content(made, "age", columns=columns)
+        assert (found["input"], found["output"]) == ([[1.0]], NUMBERS.tolist())
+
+
+def test_names_of_a_client_do_not_unmask_a_column_of_a_class_that_shares_calls() -> None:
+    made = exchange()
+    assert made.question is not None
+    process: Any = object()
+    of_client = replace(made.question.signature, component=process)
+    made.question = replace(made.question, signature=of_client)
+    assert content(made, "age")["omitted"] == "masked"
+    made.known = Known(COLUMNS, ("a", "b"))
+    found = content(made, "age", "b")
+    assert (found["columns"], found["output"]) == (
+        ["height", "width", "income"],
+        {"scores": [[10.0]]},
+    )
+
+
+def test_a_client_that_names_the_columns_of_a_nameless_model_is_not_trusted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, mask=("age",), columns=COLUMNS, signature=toy_signature())
+    for names in (COLUMNS, COLUMNS[::-1]):
+        document = {"data": {"names": names, "ndarray": [[1, 2, 3, 4]]}}
+        assert bench.post("/predict", json.dumps(document).encode()).status == 200
+    known, other = bench.rows()
+    assert (known["input"], known["omitted"]) == ([[1.0, 2.0, 4.0]], None)
+    assert (other["input"], other["omitted"]) == (None, "masked")
+
+
+def test_the_answer_of_a_class_is_left_out_unless_its_columns_are_known() -> None:
+    own = Known(("height", "age"), ("a", "b"))
+    for answered in (Answered(NUMBERS, ("a", "b")), Answered(NUMBERS)):
+        assert content(of_class((), answered, own), "b")["output"] == [[0.25]]
+    for answered in (Answered(NUMBERS, ("a",)), Answered(NUMBERS[0]), Answered([[7]])):
+        found = content(of_class((), answered, own), "age")
+        assert (found["output"], found["omitted"]) == (None, "masked")
+
+
+def test_masked_scores_of_a_model_are_left_out() -> None:
+    made = exchange()
+    made.known = Known(COLUMNS, ("low", "high"))
+    assert content(made, "low")["output"] == {"scores": [[-10.0]]}
+    made.scores = [*made.scores, ("other", np.array([[1.0, 2.0, 3.0]]))]
+    assert content(made, "low")["output"] == {"scores": [[-10.0]]}
+
+
+def test_the_text_of_a_class_is_no_reason(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    told = "the age is 77"
+
+    async def refuse(_: object) -> Any:
+        raise RequestError(told, "no")
+
+    route = replace(bench.app.routes["/predict"], methods={"POST": refuse})
+    bench.app.serve({"/predict": route}, missing=bench.app._missing)
+    assert bench.post("/predict", GOOD).status == 400
+    (row,) = bench.rows()
+    assert row["reason"] == "FAILURE"
+    assert told not in generate_latest(bench.registry).decode()
 
 
 # Feedback
@@ -412,7 +525,8 @@ def test_feedback_is_recorded_by_document_by_id_and_by_header(tmp_path: Path) ->
     document = {"response": {"meta": {"puid": "a"}}, "reward": 1, "truth": truth}
     assert bench.post(path, json.dumps(document).encode()).status == 200
     assert bench.post(path, json.dumps({"id": "b", "truth": truth}).encode()).status == 200
-    bench.post(path, json.dumps({"reward": 0.5}).encode(), (b"seldon-puid", b"c"))
+    body = b'{"reward":0.5,"id":7,"response":{"meta":{"puid":9}}}'
+    assert bench.post(path, body, (b"seldon-puid", b"c")).status == 200
     message = pb.Feedback(reward=1.0)
     message.response.meta.puid = "d"
     message.truth.data.tensor.shape.extend([1, 1])
@@ -431,11 +545,147 @@ def test_feedback_is_recorded_by_document_by_id_and_by_header(tmp_path: Path) ->
     for transport, count in (("rest", 3), ("grpc", 2)):
         labels = {"predictor": "default", "digest": digest, "transport": transport}
         assert bench.count("mlops_feedback_total", **labels) == count
-    refused = bench.post(path, b'{"id":7}')
-    assert (refused.status, refused.json["status"]["reason"]) == (400, "WRONG_TYPE")
+
+
+def test_feedback_that_json_cannot_represent_is_answered_and_counted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    message = pb.Feedback(reward=1.0)
+    message.truth.data.ndarray.values.add().number_value = float("nan")
+    bench.ask("seldon.protos.Seldon", "SendFeedback", message)
+    bench.ask("seldon.protos.Seldon", "SendFeedback", pb.Feedback(reward=0.5))
+    assert [row["reward"] for row in bench.rows()] == [0.5]
+    assert bench.count("mlops_answer_rows_total", fate="unwritable") == 1
+    digest = toy_unit().model.digest
+    labels = {"predictor": "default", "digest": digest, "transport": "grpc"}
+    assert bench.count("mlops_feedback_total", **labels) == 2
+
+
+def test_a_large_feedback_keeps_no_truth_and_many_do_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    large, small = (
+        json.dumps({"reward": 1, "truth": {"data": {"ndarray": [[1]] * rows}}}).encode()
+        for rows in (60_000, 1000)
+    )
+    monkeypatch.setattr(recording_, "MOST_WAITING_BYTES", 50 * len(small))
+    for body in (large, small, small, small):
+        assert bench.post("/api/v1.0/feedback", body).status == 200
+    first, *others = bench.rows()
+    assert (first["reward"], first["truth"], first["omitted"]) == (1, None, "too large")
+    assert len(others) == 2
+    assert bench.count("mlops_answer_rows_total", fate="queue_full") == 1
+
+
+def test_rows_and_answers_of_lists_are_counted_as_memory() -> None:
+    made = exchange()
+    made.question = ask(toy_signature(), np.zeros((100, 4)))
+    made.scores = [("scores", np.zeros((100, 2)))]
+    assert memory_of(made) >= 100 * 6 * 8
+    made.question, made.scores = None, ()
+    made.call, made.answered, made.answer_size = Call("x"), Answered([[1]] * 1000), 4000
+    assert memory_of(made) >= 1000 * 72
+    made.call = made.answered = None  # It was too large to be recorded.
+    made.size = 1 << 20
+    assert memory_of(made) == 0
+
+
+def test_the_writer_goes_on_after_what_it_does_not_expect(tmp_path: Path) -> None:
+    class Broken:
+        def __len__(self) -> int:
+            raise ZeroDivisionError
+
+    bench = Bench(tmp_path, mask=("age",))
+    assert bench.recorder is not None
+    made = exchange()
+    names: Any = Broken()
+    made.question, made.known = None, Known(("age", "b"))
+    made.call, made.answered = Call(NUMBERS), Answered(NUMBERS, names)
+    bench.recorder._queue.append((made, 0))
+    bench.post("/predict", GOOD)
+    assert len(bench.rows()) == 1
+    assert bench.count("mlops_answer_rows_total", fate="unwritable") == 1
+
+
+def test_a_wrong_method_is_no_answer(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    said = call(bench.app, "PUT", "/predict", GOOD)
+    assert said is not None
+    assert said.status == 405
+    assert bench.rows() == []
+    assert bench.count("mlops_prediction_seconds_count", protocol="seldon") == 0
+
+
+def test_an_error_tells_its_id(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    said = bench.post("/predict", b'{"meta":{"puid":"e-1"},"data":{"ndarray":[["x"]]}}')
+    assert (said.status, said.headers[b"seldon-puid"]) == (400, b"e-1")
+    said = bench.post("/predict", b'{"meta":{"puid":"e\\n2"},"data":{"ndarray":[["x"]]}}')
+    assert (said.status, said.headers.get(b"seldon-puid")) == (400, None)
+    context = Told(5.0, {"seldon_puid": "e-3"})
+    content = v2.ModelInferRequest(model_name="other").SerializeToString()
+    with pytest.raises(ConnectionAbortedError):
+        asyncio.run(bench.calls._answer(OPERATIONS[V2]["ModelInfer"], content, context))
+    assert context.trailing == (("seldon-puid", "e-3"),)
+
+
+def test_predictors_of_headers_have_a_bounded_number_of_labels() -> None:
+    metrics = Metrics(registry := CollectorRegistry())
+    for number in range(100):
+        unit = replace(toy_unit(), predictor=f"p{number}")
+        metrics.watch(unit, "seldon")
+        metrics.count_feedback(unit, "rest")
+    text = generate_latest(registry).decode()
+    assert text.count("mlops_feedback_total{") == MOST_PREDICTORS + 1
 
 
 # The spool
+
+
+def test_files_are_fewer_while_earlier_ones_wait(tmp_path: Path) -> None:
+    now = [1_767_225_600.0]
+    spool = Spool(tmp_path / "toy", most_bytes=1 << 20, batch_seconds=5.0, now=lambda: now[0])
+    for _ in range(3600):
+        now[0] += 1.0
+        spool.append([b'{"a":1}\n'])
+    spool.complete()
+    assert len(rows_below(tmp_path)) == 3600
+    assert len(list(tmp_path.glob("*/*/*"))) < 90
+
+
+def test_a_disk_that_is_full_leaves_no_half_written_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "toy", most_bytes=1 << 20, batch_seconds=60.0)
+    spool.append([b'{"a":1}\n'])
+    with monkeypatch.context() as patched:
+        patched.setattr(spool_, "_write", _half_of)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"):
+                spool.append([b'{"a":2}\n'])
+    spool.append([b'{"a":3}\n'])
+    spool.complete()
+    assert [row["a"] for row in rows_below(tmp_path)] == [1, 3]
+    assert len(list(tmp_path.glob("*/*/*"))) == 1
+
+
+def _half_of(file: int, content: bytes) -> None:
+    os.write(file, content[:9])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_written_batch_is_no_loss_if_its_file_cannot_be_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "toy", most_bytes=1 << 20, batch_seconds=0.0)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(spool, "complete", refuse)
+    spool.append([b'{"a":1}\n'])
+    (part,) = tmp_path.glob("*/*/*")
+    assert gzip.decompress(part.read_bytes()) == b'{"a":1}\n'
 
 
 def test_files_are_complete_after_a_time_and_at_the_end_of_a_day(tmp_path: Path) -> None:
@@ -459,7 +709,8 @@ def test_files_are_complete_after_a_time_and_at_the_end_of_a_day(tmp_path: Path)
 
 
 def test_the_spool_takes_rows_again_after_an_upload(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "toy", most_bytes=60, batch_seconds=0.001)
+    now = [0.0]
+    spool = Spool(tmp_path / "toy", most_bytes=60, batch_seconds=0.001, now=lambda: now[0])
     line = [b'{"a":1}\n']
     spool.append(line)
     spool.append(line)
@@ -468,6 +719,7 @@ def test_the_spool_takes_rows_again_after_an_upload(tmp_path: Path) -> None:
     spool.complete()
     for path in tmp_path.glob("*/*/*"):
         path.unlink()
+    now[0] += 1.0
     spool.append(line)
 
 

@@ -15,7 +15,7 @@ from mlops_pipeline.platforms.answers import SHIPPER, describe, expired
 from mlops_pipeline.platforms.embedded.object_store import SeaweedObjectStore
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.programs import Program
-from mlops_pipeline.platforms.embedded.state import answer_spool, answers_in
+from mlops_pipeline.platforms.embedded.state import answer_spool, answers_in, shipper_config
 from mlops_pipeline.platforms.embedded.supervised import LayerParts, SupervisedLayer
 from mlops_pipeline.platforms.layers import LayerState
 from mlops_pipeline.platforms.store_access import ANSWERS
@@ -38,7 +38,7 @@ class AnswerShipper(SupervisedLayer):
         super().__init__(parts)
         self._store = SeaweedObjectStore(parts)
         self._folder = answers_in(self._state)
-        self._config = self._folder / "shipper.json"
+        self._config = shipper_config(self._state)
 
     @classmethod
     def is_wanted(cls, settings: EmbeddedOptions) -> bool:
@@ -91,10 +91,18 @@ class AnswerShipper(SupervisedLayer):
         return ()
 
     def finish(self, state: LayerState) -> LayerState:
-        """Delete the rows that are older than the settings keep them."""
-        client, days = self._store.client(), self._settings.answers.retention_days
-        for key in expired(client, retention_days=days, today=datetime.now(UTC).date()):
+        """Delete the rows that are older than the settings keep them, once a day.
+
+        To find them, the whole log is listed.
+        """
+        days, today = self._settings.answers.retention_days, datetime.now(UTC).date()
+        done, wanted = self._folder / "expired.txt", f"{today}, {days} days"
+        if read_or_empty(done) == wanted:
+            return state
+        client = self._store.client()
+        for key in expired(client, retention_days=days, today=today):
             client.delete(ANSWERS, key)
+        write_if_changed(done, wanted, mode=PRIVATE)
         return state
 
     def forget(self) -> None:

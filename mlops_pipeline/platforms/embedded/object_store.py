@@ -13,8 +13,8 @@ from mlops_pipeline.clients.errors import (
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.supervisor import SupervisedProcess
-from mlops_pipeline.platforms.answers import SHIPPER
 from mlops_pipeline.platforms.embedded import store_program
+from mlops_pipeline.platforms.embedded.answers_off import end_recording
 from mlops_pipeline.platforms.embedded.keys import StoreKeys
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
@@ -103,9 +103,8 @@ class SeaweedObjectStore(SupervisedLayer):
             self.wait("the object store to accept objects", lambda _: self._describe_unwritable())
         for namespace in self._keys.namespaces():
             self.write_secret(namespace)
-        if not self._settings.answers.enabled and self._supervisor.files.has(SHIPPER):
-            with self._parts.locks.held("state", purpose="stop to record answers"):
-                self._supervisor.drop([SHIPPER])
+        if not self._settings.answers.enabled:
+            end_recording(self._parts, self.client())
         return state
 
     def find_writer(self) -> "Credentials | None":

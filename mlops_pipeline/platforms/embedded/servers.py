@@ -285,7 +285,7 @@ class Servers:
                 "MLOPS_SCRATCH": self._scratch(endpoint.program).name,
             },
             final_exit_codes=_FINAL,
-            stop_seconds=10,
+            stop_seconds=14,  # 10 for requests, then 3 for rows of answers that wait.
         )
 
 

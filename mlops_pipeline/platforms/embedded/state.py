@@ -291,6 +291,11 @@ def answers_in(state: EmbeddedFolder) -> Path:
     return state.home / "answers"
 
 
+def shipper_config(state: EmbeddedFolder) -> Path:
+    """Return the file with the configuration and the key of the process that uploads rows."""
+    return answers_in(state) / "shipper.json"
+
+
 def answer_spool(state: EmbeddedFolder) -> Path:
     """Return the folder with the rows that wait for the object store."""
     return answers_in(state) / "spool"

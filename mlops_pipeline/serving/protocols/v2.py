@@ -22,7 +22,7 @@ from mlops_pipeline.serving.payloads import is_shape, listed, numbers, parse_obj
 from mlops_pipeline.serving.protocols import v2_raw
 from mlops_pipeline.serving.protocols.seldon import reshaped
 from mlops_pipeline.serving.protocols.v2_raw import Tail
-from mlops_pipeline.serving.recording.exchange import keep_identifier
+from mlops_pipeline.serving.recording.exchange import keep_identifier, keep_names
 from mlops_pipeline.serving.schema import TABLE
 from mlops_pipeline.serving.scores import Array, datatype_of
 from mlops_pipeline.serving.several import of_arrays
@@ -135,7 +135,10 @@ def check_names(model: Model, names: Sequence[object]) -> None:
 
 def of_columns(model: Model, names: Sequence[object]) -> Signature:
     """Return the signature that answers inputs of these names, which may be columns."""
-    return named(model.default, list(map(str, names)) if len(names) > 1 else ())
+    of_each = list(map(str, names)) if len(names) > 1 else []
+    if of_each and not (model.default.columns or model.default.inputs):
+        keep_names(of_each)
+    return named(model.default, of_each)
 
 
 def _wanted(document: Mapping[str, Any]) -> tuple[list[str], Callable[[str], bool]]:

@@ -1,16 +1,17 @@
 """gRPC's calls for whoever counts and records: the same hook as REST's."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
 
-from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.recording import feeding
-from mlops_pipeline.serving.recording.watch import PUID, Watch
+from mlops_pipeline.serving.recording.watch import PUID, Watch, echoed
+
+NOTHING: Mapping[bytes, bytes] = {}
 
 
 async def observed(
@@ -21,8 +22,8 @@ async def observed(
     Raises:
         RequestError: as `answering`.
     """
-    exchange, status, reason = watch.begin(), 0, ""
-    watch.arrived(exchange, _headers(context) if watch.is_recording else {}, size)
+    exchange, status, reason, answered = watch.begin(), 0, "", None
+    watch.arrived(exchange, _headers(context) if watch.is_recording else NOTHING, size)
     try:
         answered = await answering
         status = 200
@@ -33,16 +34,23 @@ async def observed(
         status, reason = 500, "DEFECT"
         raise
     finally:  # A call that the client cancels has no status.
-        watch.end(exchange, status=status, reason=reason)
-    if watch.is_recording and not exchange.is_named:
-        context.set_trailing_metadata(((PUID, exchange.identifier),))
+        if watch.is_recording:
+            written = answered.ByteSize() if answered is not None else 0
+            watch.end(exchange, status=status, reason=reason, size=written)
+            is_needed = status and (reason or not exchange.is_named)
+            if is_needed and (name := echoed(exchange.identifier)):
+                context.set_trailing_metadata(((PUID, name),))
+        else:
+            watch.end(exchange, status=status, reason=reason)
     return answered
 
 
 def take_feedback(metrics: Metrics, unit: Unit, content: bytes, context: Any) -> None:
     """Count and record a feedback that was answered."""
-    puid = _headers(context).get(PUID.encode(), b"").decode("latin-1")
-    feeding.take_message(metrics, unit, pb.Feedback.FromString(content), puid=puid)
+    puid = ""
+    if metrics.recorder is not None:
+        puid = _headers(context).get(PUID.encode(), b"").decode("latin-1")
+    feeding.take_message(metrics, unit, content, puid=puid)
 
 
 def _headers(context: Any) -> dict[bytes, bytes]:

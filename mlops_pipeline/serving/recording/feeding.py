@@ -4,46 +4,50 @@ The id is, in this order: `id` of the document; `meta.puid` of its response or i
 header `seldon-puid` (a key of gRPC's metadata).
 """
 
-import time
 from collections.abc import Mapping
-from typing import Any
-
-from google.protobuf.json_format import MessageToDict
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.serving import seldon_pb2 as pb
-from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.recording.exchange import Source
-from mlops_pipeline.serving.recording.rows import Feedback
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.recording.recorder import Recorder
 
 
-def take(metrics: Metrics, unit: Unit, message: Mapping[str, Any], *, puid: str) -> None:
+def take(metrics: Metrics, unit: Unit, message: Mapping[str, Any], *, puid: str, size: int) -> None:
     """Count the feedback in a JSON document that was found valid, and record it.
 
-    Raises:
-        RequestError: its `id`, or a `puid` in it, is not a string.
+    `size` is that of the document in bytes. An id that is not a string is ignored.
     """
-    identifier = _identifier(message) or puid
-    _take(metrics, unit, "rest", identifier, message.get("reward"), message.get("truth"))
-
-
-def take_message(metrics: Metrics, unit: Unit, message: pb.Feedback, *, puid: str) -> None:
-    """Count the feedback in a message that was found valid, and record it."""
-    identifier = message.response.meta.puid or message.request.meta.puid or puid
-    truth = None
-    if metrics.recorder is not None and message.HasField("truth"):
-        truth = MessageToDict(message.truth)
-    _take(metrics, unit, "grpc", identifier, message.reward, truth)
-
-
-def _take(
-    metrics: Metrics, unit: Unit, transport: str, identifier: str, reward: Any, truth: object
-) -> None:
-    metrics.count_feedback(unit, transport)
+    metrics.count_feedback(unit, "rest")
     if metrics.recorder is not None:
-        source = Source(unit.predictor, unit.model.digest, "seldon", transport)
-        metrics.recorder.feed(Feedback(source, identifier, time.time(), reward, truth))
+        told = (_identifier(message) or puid, message.get("reward"), message.get("truth"))
+        _feed(metrics.recorder, unit, "rest", told, size)
+
+
+def take_message(metrics: Metrics, unit: Unit, content: bytes, *, puid: str) -> None:
+    """Count the feedback in a serialized message that was found valid, and record it."""
+    metrics.count_feedback(unit, "grpc")
+    if metrics.recorder is not None:
+        message = pb.Feedback.FromString(content)
+        identifier = message.response.meta.puid or message.request.meta.puid or puid
+        truth = message.truth if message.HasField("truth") else None
+        told = (identifier, message.reward, truth)
+        _feed(metrics.recorder, unit, "grpc", told, len(content))
+
+
+def _feed(
+    recorder: "Recorder",
+    unit: Unit,
+    transport: str,
+    told: tuple[str, float | None, object],
+    size: int,
+) -> None:
+    """Pass what was told: the answer's id, the reward and the truth."""
+    source = Source(unit.predictor, unit.model.digest, "seldon", transport)
+    recorder.feed(source, *told, size=size)
 
 
 def _identifier(message: Mapping[str, Any]) -> str:
@@ -51,7 +55,4 @@ def _identifier(message: Mapping[str, Any]) -> str:
     for key in ("response", "request"):
         meta = (message.get(key) or {}).get("meta")
         found.append(meta.get("puid") if isinstance(meta, Mapping) else None)
-    given = next((one for one in found if one), "")
-    if not isinstance(given, str):
-        raise RequestError("WRONG_TYPE", "id and meta.puid must be strings")
-    return given
+    return next((one for one in found if one and isinstance(one, str)), "")

@@ -15,9 +15,15 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
-from mlops_pipeline.serving.recording.exchange import Exchange
+from mlops_pipeline.serving.recording.exchange import Exchange, Source, Switch
 from mlops_pipeline.serving.recording.format import Recording
-from mlops_pipeline.serving.recording.rows import MOST_BODY_BYTES, Feedback, Lines, size_of
+from mlops_pipeline.serving.recording.rows import (
+    MOST_BODY_BYTES,
+    Feedback,
+    Lines,
+    memory_of,
+    size_of,
+)
 from mlops_pipeline.serving.recording.spool import Spool, SpoolFull
 
 logger = logging.getLogger(__name__)
@@ -79,6 +85,7 @@ class Recorder:
         self._stopping = threading.Event()
         self._complained = float("-inf")
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
+        Switch.is_on = True
 
     def start(self) -> None:
         """Start the thread that writes."""
@@ -104,13 +111,19 @@ class Recorder:
         elif not self._caps[is_error].admits(now):
             self._fates[CAPPED].inc()
         else:
-            self._put(exchange, _lightened(exchange))
+            _lighten(exchange)
+            self._put(exchange)
 
-    def feed(self, feedback: Feedback) -> None:
-        """Take a feedback: it has no cap, and is not sampled."""
-        self._put(feedback, 0)
+    def feed(
+        self, source: Source, identifier: str, reward: float | None, truth: object, *, size: int
+    ) -> None:
+        """Take a feedback of `size` bytes: it has no cap, and is not sampled."""
+        is_large = size > MOST_BODY_BYTES and truth is not None
+        truth = None if is_large else truth
+        self._put(Feedback(source, identifier, self._now(), reward, truth, size, is_large))
 
-    def _put(self, item: Exchange | Feedback, size: int) -> None:
+    def _put(self, item: Exchange | Feedback) -> None:
+        size = memory_of(item)
         waiting = self._put_bytes - self._taken_bytes
         if len(self._queue) >= MOST_WAITING or waiting + size > MOST_WAITING_BYTES:
             self._fates[FULL].inc()
@@ -123,7 +136,7 @@ class Recorder:
         while not self._stopping.wait(PAUSE):
             self._write_all()
         self._write_all()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # The shipper completes it.
             self._spool.complete()
 
     def _write_all(self) -> None:
@@ -139,7 +152,7 @@ class Recorder:
             self._append(lines)
         try:
             self._spool.complete_if_due()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  # The thread must go on.
             self._complain(f"a file of the spool cannot be completed: {error}")
 
     def _add_next(self, lines: list[bytes]) -> None:
@@ -150,9 +163,9 @@ class Recorder:
                 lines.append(self._lines.of_feedback(item))
             else:
                 lines.append(self._lines.of_exchange(item))
-        except (TypeError, ValueError, RecursionError) as error:  # A custom component's own types.
+        except Exception as error:  # noqa: BLE001  # A class's own types may raise anything.
             self._fates[BROKEN].inc()
-            self._complain(f"an answer cannot be recorded: {error}")
+            self._complain(f"an answer cannot be recorded: {type(error).__name__}")
 
     def _append(self, lines: list[bytes]) -> None:
         try:
@@ -163,6 +176,9 @@ class Recorder:
         except OSError as error:
             self._fates[SPOOL].inc(len(lines))
             self._complain(f"the spool cannot be written: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001  # The thread must go on.
+            self._fates[BROKEN].inc(len(lines))
+            self._complain(f"rows cannot be written: {error!r}")
         else:
             self._fates[RECORDED].inc(len(lines))
 
@@ -174,15 +190,12 @@ class Recorder:
             logger.warning("Answers are not recorded: %s", problem)
 
 
-def _lightened(exchange: Exchange) -> int:
-    """Drop what is not written, and return the bytes that the exchange keeps in memory."""
-    size = size_of(exchange)
-    exchange.is_large = size > MOST_BODY_BYTES
+def _lighten(exchange: Exchange) -> None:
+    """Drop what is not written."""
+    exchange.is_large = size_of(exchange) > MOST_BODY_BYTES
     if exchange.is_large or exchange.reason:
         exchange.question = exchange.call = exchange.answered = None
         exchange.scores = ()
-        return 0
-    return size
 
 
 class _Cap:

@@ -4,6 +4,7 @@ A file that is being written has another name (`format.OPEN`), and the writer ho
 that whoever uploads can tell it from one that a killed server left behind.
 """
 
+import contextlib
 import fcntl
 import gzip
 import os
@@ -17,6 +18,14 @@ from mlops_pipeline.serving.recording.format import OPEN, SUFFIX
 
 MOST_BYTES = 4 << 20
 """Compressed bytes after which a file is complete."""
+MOST_FILES = 10_000
+"""Files of one model that wait; no further one is begun."""
+SCAN_SECONDS = 10.0
+"""Seconds between two looks at what other servers of the model have written, and at uploads."""
+_SCAN_SECONDS_IF_FULL = 1.0
+_PATIENT = 4
+"""Files that may wait before the next ones are written for longer: a batch time more for each
+further four, so that their number grows only with the square root of the time."""
 _LEVEL = 1
 """Of gzip: higher ones take several times longer for a tenth less."""
 _PRIVATE = 0o600
@@ -46,6 +55,9 @@ class Spool:
         self._path = folder
         self._opened = 0.0
         self._written = 0
+        self._scanned = float("-inf")
+        self._bytes = self._files = 0
+        """Of all files of the model when they were counted, and what was written since."""
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Write lines as one compressed batch; complete the file if it is large enough.
@@ -55,15 +67,18 @@ class Spool:
             OSError: likewise; the disk is full, or the folder cannot be written.
         """
         batch = gzip.compress(b"".join(lines), _LEVEL, mtime=0)
-        if self.size() + len(batch) > self._most_bytes:
+        if not self._has_room(len(batch)):
             raise SpoolFull
+        file = self._open() if self._file is None else self._file
         try:
-            _write(self._open() if self._file is None else self._file, batch)
+            _write(file, batch)
         except OSError:
-            self.complete()  # A part of it may be there: what follows gets a file of its own.
+            self._cut(file)
             raise
         self._written += len(batch)
-        self.complete_if_due()
+        self._bytes += len(batch)
+        with contextlib.suppress(OSError):  # The lines are written, and whoever uploads finds them.
+            self.complete_if_due()
 
     def complete_if_due(self) -> None:
         """Complete the file if it is old or large enough, or if the day is over."""
@@ -71,7 +86,10 @@ class Spool:
             return
         age = self._now() - self._opened
         is_of_today = self._path.parent.name == _day(self._now())
-        if age >= self._batch_seconds or self._written >= MOST_BYTES or not is_of_today:
+        if age >= self._batch_seconds:
+            self._scan(every=SCAN_SECONDS)
+        is_old = age >= self._batch_seconds * max(1, self._files // _PATIENT)
+        if is_old or self._written >= MOST_BYTES or not is_of_today:
             self.complete()
 
     def complete(self) -> None:
@@ -80,24 +98,56 @@ class Spool:
             return
         file, self._file = self._file, None
         try:
-            os.rename(self._path, self._path.with_suffix(""))
+            if self._written:
+                os.rename(self._path, self._path.with_suffix(""))
+            else:
+                os.unlink(self._path)
         finally:
             os.close(file)
 
-    def size(self) -> int:
-        """Return the bytes of all files that wait, also of other servers of this model."""
-        return sum(_size(path) for path in self._folder.glob("*/*"))
+    def _has_room(self, size: int) -> bool:
+        """Say whether a batch fits; the files are counted if that was long ago."""
+        for every in (SCAN_SECONDS, _SCAN_SECONDS_IF_FULL):
+            self._scan(every=every)
+            has_place = self._file is not None or self._files < MOST_FILES
+            if has_place and self._bytes + size <= self._most_bytes:
+                return True
+        return False
+
+    def _scan(self, *, every: float) -> None:
+        """Count all files that wait, also those of other servers, unless that was just done."""
+        if 0 <= self._now() - self._scanned < every:
+            return
+        sizes = [_size(path) for path in self._folder.glob("*/*")]
+        self._bytes, self._files, self._scanned = sum(sizes), len(sizes), self._now()
+
+    def _cut(self, file: int) -> None:
+        """Remove what was written of a batch; if that fails, what follows gets another file."""
+        try:
+            os.ftruncate(file, self._written)
+            os.lseek(file, self._written, os.SEEK_SET)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.complete()
 
     def _open(self) -> int:
+        """Begin a file. It gets a name that others look for only once it is locked."""
         now = self._now()
         folder = self._folder / _day(now)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         stem = f"{datetime.fromtimestamp(now, UTC):%H%M%S}-{secrets.token_hex(6)}"
-        self._path = folder / f"{stem}{SUFFIX}{OPEN}"
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        hidden, path = folder / f".{stem}", folder / f"{stem}{SUFFIX}{OPEN}"
+        file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.rename(hidden, path)
+        except OSError:
+            os.close(file)
+            raise
+        self._file, self._path = file, path
         self._opened, self._written = now, 0
-        return self._file
+        self._files += 1
+        return file
 
 
 def _day(now: float) -> str:

@@ -4,21 +4,27 @@ Counters are always on and never sampled; decisions rest on them.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.serving.recording.exchange import CURRENT, Exchange, Source
+from mlops_pipeline.serving.recording.exchange import CURRENT, Exchange, Known, Source
 
 if TYPE_CHECKING:
     from mlops_pipeline.serving.recording.recorder import Recorder
 
-OUTCOMES = ("answered", "refused", "failed", "abandoned")
+OUTCOMES = ("answered", "refused", "failed", "abandoned", "unlogged")
 """The label `outcome`: answered; an error of the request (4xx) or of the server (5xx); the client
-went before the answer."""
+went before the answer; whatever a REST request with `Seldon-Skip-Logging` got, such as our own
+proofs. gRPC's metadata is not read for it: that would cost each call time."""
 PUID, REQUEST, SKIP = "seldon-puid", "x-request-id", "seldon-skip-logging"
 """Headers of REST and keys of gRPC's metadata: the two names of a request, and whether the client
 asks not to record it."""
+FAILURE = "FAILURE"
+"""The reason of an error that has no constant: a class's own text may tell what it was asked."""
+_ECHOED = re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?")
+_CONSTANT = re.compile(r"[A-Za-z0-9_]{1,40}")
 _PUID, _REQUEST, _SKIP = (name.encode() for name in (PUID, REQUEST, SKIP))
 
 
@@ -33,6 +39,7 @@ class Watch:
         answered: Callable[[float], None],
         refused: Callable[[str], None],
         recorder: "Recorder | None",
+        known: Known,
     ) -> None:
         """`counters` has one for each of `OUTCOMES`.
 
@@ -43,11 +50,9 @@ class Watch:
         self._answered = answered
         self._refused = refused
         self._recorder = recorder
-
-    @property
-    def is_recording(self) -> bool:
+        self._known = known
+        self.is_recording = recorder is not None
         """Whether rows are recorded."""
-        return self._recorder is not None
 
     def begin(self) -> Exchange:
         """Return the exchange of a request that has arrived."""
@@ -60,27 +65,41 @@ class Watch:
         `size` is that of the body in bytes.
         """
         exchange.began = time.perf_counter()
-        if self._recorder is None:
-            return
-        if name := headers.get(_PUID) or headers.get(_REQUEST):
-            exchange.identifier = name.decode("latin-1")
         if _SKIP in headers:
             exchange.is_skipped = headers[_SKIP].lower() == b"true"
+        if self._recorder is None:
+            return
+        exchange.known = self._known
+        if name := headers.get(_PUID) or headers.get(_REQUEST):
+            exchange.identifier = name.decode("latin-1")
         exchange.size = size
         CURRENT.set(exchange)
 
-    def end(self, exchange: Exchange, *, status: int, reason: str = "") -> None:
-        """Count the answer; with a `reason` it is an error. A status of 0: nobody waited for it."""
-        seconds = exchange.seconds = time.perf_counter() - exchange.began
-        exchange.status, exchange.reason = status, reason or ("" if status < 400 else "FAILURE")
-        self._counters[outcome_of(status)].inc()
-        if reason:
-            self._refused(reason)
-        elif status:
+    def end(self, exchange: Exchange, *, status: int, reason: str = "", size: int = 0) -> None:
+        """Count the answer of `size` bytes. A status of 0: nobody waited for it.
+
+        An error whose `reason` is not a constant, or is empty, has the reason `FAILURE`.
+        """
+        seconds = time.perf_counter() - exchange.began
+        is_uncounted = exchange.is_skipped and self.source.transport == "rest"
+        if not reason and 0 < status < 400:
+            self._counters["unlogged" if is_uncounted else "answered"].inc()
             self._answered(seconds)
+        else:
+            self._counters["unlogged" if is_uncounted else outcome_of(status)].inc()
+            if status:
+                reason = reason if _CONSTANT.fullmatch(reason) else FAILURE
+                self._refused(reason)
         if self._recorder is not None:
+            exchange.seconds, exchange.answer_size = seconds, size
+            exchange.status, exchange.reason = status, reason
             exchange.identifier = exchange.identifier or os.urandom(16).hex()
             self._recorder.record(exchange)
+
+
+def echoed(identifier: str) -> str:
+    """Return the id as a header and gRPC's metadata can have it; empty if they cannot."""
+    return identifier if _ECHOED.fullmatch(identifier) else ""
 
 
 def outcome_of(status: int) -> str:
