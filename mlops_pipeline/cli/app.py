@@ -546,7 +546,7 @@ def apply(
     """Deploy your own SeldonDeployment manifests, in the order of the file."""
     from functools import partial
 
-    from mlops_pipeline.cli.signing import find_elsewhere
+    from mlops_pipeline.cli.elsewhere import find_elsewhere
     from mlops_pipeline.delivery.applying import (
         Judging,
         apply_manifest,

@@ -13,7 +13,13 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.clients.s3 import Objects
-from mlops_pipeline.delivery.artifacts import ArtifactStore, find_ref, find_ref_in, ref_to
+from mlops_pipeline.delivery.artifacts import (
+    ArtifactStore,
+    check_for_servers,
+    find_ref,
+    find_ref_in,
+    ref_to,
+)
 from mlops_pipeline.delivery.desired import without_desired
 from mlops_pipeline.delivery.history import Refusals, find_store, record_end, record_serving
 from mlops_pipeline.delivery.judging import Judge
@@ -54,8 +60,8 @@ class Judging:
     accept_refused: bool
     by: str
     """The command."""
-    find_elsewhere: Callable[[str], bytes | None] | None = None
-    """Returns the signature in a public folder `gs://`, None if it has none; None: nobody looks."""
+    find_elsewhere: Callable[[str, str], bytes | None] | None = None
+    """(folder, name) → a file of a public `gs://` folder, None if it lacks it. None: no look."""
     most_bytes: int = MOST_BYTES
     """Folders of more are refused where every file of them is read."""
 
@@ -208,7 +214,7 @@ def _checked(
     if uri != ref.uri:
         signatures.check_place(uri, most_bytes=judging.most_bytes)
     else:
-        judge.artifacts.check_for_servers(ref, they_verify=platform.verifies_when_loading)
+        check_for_servers(judge.artifacts, ref, they_verify=platform.verifies_when_loading)
     return ref
 
 
@@ -240,7 +246,7 @@ def _check_elsewhere(
     reason = "this machine does not read that place"
     if is_google and judging.find_elsewhere and not predictor.graph.env_secret_ref_name:
         try:
-            found = judging.find_elsewhere(uri)
+            found = judging.find_elsewhere(uri, SIGNATURE)
         except (ConfigurationError, UnavailableError) as error:
             reason = str(error)
         else:

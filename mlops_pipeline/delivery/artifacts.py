@@ -201,7 +201,7 @@ class ArtifactStore:
             RefusedError: signatures are required, and the key that signed it is unknown or revoked.
         """
         try:
-            content = self._read_manifest(ref)
+            content = _read_manifest(self._store, ref)
             _parse(ref, content)
         except (NotFoundError, IntegrityError):
             return False
@@ -221,15 +221,7 @@ class ArtifactStore:
             NotFoundError: there is no such artifact.
             IntegrityError: the manifest is not the one of this digest.
         """
-        return _parse(ref, self._read_manifest(ref))
-
-    def _read_manifest(self, ref: ModelRef) -> bytes:
-        try:
-            return self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}")
-        except NotFoundError as error:
-            raise NotFoundError(
-                f"there is no artifact {ref.uri}; see `mlops-pipeline models {ref.name}`"
-            ) from error
+        return _parse(ref, _read_manifest(self._store, ref))
 
     def download(self, ref: ModelRef, folder: Path) -> Manifest:
         """Write the artifact's objects into `folder`, whatever they are, and verify them.
@@ -267,22 +259,6 @@ class ArtifactStore:
         for name in manifest.evaluation:
             self._evaluation_file(ref, manifest, name)
         return manifest
-
-    def check_for_servers(self, ref: ModelRef, *, they_verify: bool) -> None:
-        """Verify the signature before servers load the artifact, and the bytes if nobody else does.
-
-        `they_verify` says whether the servers do. Without signatures, or where they only warn, no
-        file is read.
-
-        Raises:
-            NotFoundError: there is no such artifact.
-            IntegrityError: a file is missing, changed or extra; names each.
-            RefusedError: it is unsigned, altered, or signed by a key that is not trusted.
-        """
-        if they_verify or not self.signatures.are_required:
-            self.signatures.check(ref)
-        else:
-            self.verify(ref)
 
     def etags(self, ref: ModelRef) -> dict[str, str]:
         """Return path → entity tag of each object of the artifact, without reading the files.
@@ -396,6 +372,32 @@ class ArtifactStore:
         except (NotFoundError, IntegrityError):
             return StoredArtifact(ref, "", {}, size, complete=False)
         return StoredArtifact(ref, manifest.created, manifest.metrics, size, complete=True)
+
+
+def check_for_servers(artifacts: ArtifactStore, ref: ModelRef, *, they_verify: bool) -> None:
+    """Verify the signature before servers load the artifact, and the bytes if nobody else does.
+
+    `they_verify` says whether the servers do. Without signatures, or where they only warn, no file
+    is read.
+
+    Raises:
+        NotFoundError: there is no such artifact.
+        IntegrityError: a file is missing, changed or extra; names each.
+        RefusedError: it is unsigned, altered, or signed by a key that is not trusted.
+    """
+    if they_verify or not artifacts.signatures.are_required:
+        artifacts.signatures.check(ref)
+    else:
+        artifacts.verify(ref)
+
+
+def _read_manifest(store: Objects, ref: ModelRef) -> bytes:
+    try:
+        return store.get(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}")
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"there is no artifact {ref.uri}; see `mlops-pipeline models {ref.name}`"
+        ) from error
 
 
 def _parse(ref: ModelRef, content: bytes) -> Manifest:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.delivery.adopting import adopt
-from mlops_pipeline.delivery.artifacts import ArtifactStore, find_ref, ref_to
+from mlops_pipeline.delivery.artifacts import ArtifactStore, check_for_servers, find_ref, ref_to
 from mlops_pipeline.delivery.desired import Desired, DesiredState
 from mlops_pipeline.delivery.history import Refusals, place_for, record_acceptance, record_serving
 from mlops_pipeline.delivery.proving import HoldoutProof
@@ -165,7 +165,7 @@ def deploy(
         UnavailableError: it did not answer in time.
     """
     adopt(platform)
-    artifacts.check_for_servers(ref, they_verify=platform.verifies_when_loading)
+    check_for_servers(artifacts, ref, they_verify=platform.verifies_when_loading)
     holdout = artifacts.proof_rows(ref)
     state, server = DesiredState(spec, platform), spec.server
     # A pin that is set after this is a change by somebody else.

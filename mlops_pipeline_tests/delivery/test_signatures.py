@@ -540,7 +540,7 @@ def test_a_public_folder_of_google_needs_a_signature_before_anything_is_changed(
     uri = "gs://seldon-models/v1/iris"
     manifest = seldon_deployment(TOY, replace(ref_to("toy", "0" * 64), uri=uri), secret="")
     found: list[bytes | None] = [None]
-    judging = replace(JUDGING, find_elsewhere=lambda _: found[0])
+    judging = replace(JUDGING, find_elsewhere=lambda _, __: found[0])
     with pytest.raises(
         RefusedError, match=rf"{uri} has no model\.sig.*mlops-pipeline import"
     ) as no:
