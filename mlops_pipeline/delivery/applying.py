@@ -244,7 +244,8 @@ def _check_elsewhere(
         return None
     uri, is_google = predictor.graph.model_uri, predictor.graph.model_uri.startswith("gs://")
     reason = "this machine does not read that place"
-    if is_google and judging.find_elsewhere and not predictor.graph.env_secret_ref_name:
+    is_public = predictor.graph.env_secret_ref_name in ("", platform.object_store_secret())
+    if is_google and is_public and judging.find_elsewhere:
         try:
             found = judging.find_elsewhere(uri, SIGNATURE)
         except (ConfigurationError, UnavailableError) as error:

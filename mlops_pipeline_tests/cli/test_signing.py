@@ -11,10 +11,12 @@ from mlops_pipeline.clients.errors import RefusedError
 from mlops_pipeline.delivery.artifacts import ArtifactStore, artifact_store
 from mlops_pipeline.platforms.embedded.platform import EmbeddedPlatform
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
+from mlops_pipeline.platforms.kubernetes.existing import KubernetesPlatform
 from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.serving.signing.keys import fingerprint, make_private, public_pem
 from mlops_pipeline.serving.signing.policy import parse_policy
 from mlops_pipeline.settings import Settings
+from mlops_pipeline.settings.kubernetes import KubernetesSettings
 from mlops_pipeline.settings.signing import SigningSettings
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.fakes.platform import FakePlatform
@@ -64,6 +66,19 @@ def test_sign_replaces_the_signature_of_another_key(tmp_path: Path) -> None:
     assert _sign(tmp_path / "second", second, "toy") == [f"signed {ref.uri}"]
 
     assert artifact_store(second).exists(ref)
+
+
+def test_each_cluster_has_a_store_of_its_own_and_its_pods_keep_their_keys(tmp_path: Path) -> None:
+    given = [
+        {"context": "one"},
+        {"context": "two"},
+        {"context": "one", "object_store": {"endpoint": "https://s3.example"}},
+        {"context": "two", "object_store": {"endpoint": "https://s3.example"}},
+    ]
+    made = [KubernetesSettings.model_validate(fields) for fields in given]
+    one, two, *shared = [KubernetesPlatform(tmp_path, each, bundle=None) for each in made]
+    assert len({one.store_id, two.store_id, *(platform.store_id for platform in shared)}) == 3
+    assert "also when they restart, until `mlops-pipeline up`" in one.pass_keys()
 
 
 def test_servers_of_the_embedded_platform_learn_of_keys_when_they_start(tmp_path: Path) -> None:
