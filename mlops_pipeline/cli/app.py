@@ -544,6 +544,9 @@ def apply(
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
     """Deploy your own SeldonDeployment manifests, in the order of the file."""
+    from functools import partial
+
+    from mlops_pipeline.cli.elsewhere import find_elsewhere
     from mlops_pipeline.delivery.applying import (
         Judging,
         apply_manifest,
@@ -555,12 +558,23 @@ def apply(
 
     manifests = parse_manifests(_read_text(file))
     context = load_context()
-    judging = Judging([m.spec for m in context.models], accept_refused, typed("apply"))
+    judging = Judging(
+        [m.spec for m in context.models],
+        accept_refused,
+        typed("apply"),
+        find_elsewhere=partial(find_elsewhere, context),
+        most_bytes=context.settings.max_artifact_bytes,
+    )
     with turn(context.settings, purpose=f"apply {file}", on_wait=_say_waiting):
-        for manifest in manifests.deployments:
+        checked = [
             check_manifest(manifest, platform=context.platform, judging=judging)
-        for manifest in manifests.deployments:
-            change = apply_manifest(manifest, platform=context.platform, judging=judging)
+            for manifest in manifests.deployments
+        ]
+        _say(*(f"warning: {sentence}" for found in checked for sentence in found.warnings))
+        for manifest, found in zip(manifests.deployments, checked, strict=True):
+            change = apply_manifest(
+                manifest, platform=context.platform, judging=judging, checked=found
+            )
             path = f"{manifest.namespace}/{manifest.name}"
             url = f"{context.platform.gateway_url()}/seldon/{path}"
             console.print(f"{path} {change.action}: {url}", soft_wrap=True)
@@ -735,7 +749,7 @@ def keys_trust(file: Annotated[Path, typer.Argument(help="File with a public key
     """Trust a public key from now on."""
     from mlops_pipeline.cli.signing import trust
 
-    _say(trust(load_context(), file))
+    _say(*trust(load_context(), file))
 
 
 @keys_app.command("revoke")

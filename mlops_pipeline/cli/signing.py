@@ -5,19 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlops_pipeline.cli.context import Context
-from mlops_pipeline.clients.downloads import Downloads
+from mlops_pipeline.cli.elsewhere import sign_elsewhere
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError
-from mlops_pipeline.clients.fetching import Fetcher
-from mlops_pipeline.clients.locks import Locks
-from mlops_pipeline.clients.s3 import users_store
-from mlops_pipeline.clients.temporary import temporary_folder
+from mlops_pipeline.delivery.adopting import adopt
 from mlops_pipeline.delivery.artifacts import find_ref
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.rolling_back import find_artifact
 from mlops_pipeline.delivery.signatures import sign_folder
 from mlops_pipeline.resources.home import make
 from mlops_pipeline.resources.turn import turn
-from mlops_pipeline.serving.artifact import describe_excess
 
 
 def sign(
@@ -38,18 +34,21 @@ def sign(
             "could not sign: signatures are off; remove signing.mode from the settings"
         )
     if re.match(r"(?!s3:)[a-z]+://", target):
-        return _sign_elsewhere(context, target, output)
+        return sign_elsewhere(context, target, output)
     if output is not None:
         raise ConfigurationError(
             f"could not sign {target}: --output is only for URIs of other stores; leave it out"
         )
     make(context.settings.home)
     with turn(context.settings, purpose=f"sign {target}", on_wait=on_wait):
-        if target.startswith("s3://"):
-            return _sign_stored(context, target)
         if "/" in target and Path(target).is_dir():
             return _sign_folder(context, Path(target))
-        return [_sign_artifact(context, ref) for ref in _find_refs(context, target)]
+        # First, so that the signature of one of them does not hide that the others are older.
+        adopted = adopt(context.platform)
+        older = [f"signed {ref.uri}, which is older than signatures" for ref in adopted]
+        if target.startswith("s3://"):
+            return [*older, *_sign_stored(context, target)]
+        return [*older, *(_sign_artifact(context, ref) for ref in _find_refs(context, target))]
 
 
 def _find_refs(context: Context, target: str) -> list[ModelRef]:
@@ -66,44 +65,20 @@ def _sign_artifact(context: Context, ref: ModelRef) -> str:
     signatures = context.artifacts.signatures
     if signatures.find_signed(ref) is not None:
         return f"{ref.uri} is signed already"
-    signatures.sign(ref)
+    signatures.sign(ref, replaces=True)
     return f"signed {ref.uri}"
 
 
 def _sign_stored(context: Context, uri: str) -> list[str]:
     if (ref := find_ref(uri)) is not None:
         return [_sign_artifact(context, ref)]
-    context.artifacts.signatures.sign_place(uri)
+    context.artifacts.signatures.sign_place(uri, most_bytes=context.settings.max_artifact_bytes)
     return [f"signed {uri}"]
 
 
 def _sign_folder(context: Context, folder: Path) -> list[str]:
     sign_folder(folder, context.platform.signing, name=folder.name)
     return [f"signed {folder}: upload model.sig with its files"]
-
-
-def _sign_elsewhere(context: Context, uri: str, output: Path | None) -> list[str]:
-    """Fetch a folder, and write its signature for people to put beside its files."""
-    if output is None:
-        raise ConfigurationError(
-            f"could not sign {uri}: this project does not write there. Give --output FILE, and "
-            "upload that file as model.sig into the folder"
-        )
-    make(context.settings.home)
-    most = context.settings.max_artifact_bytes
-    with temporary_folder("sign") as folder:
-        fetched = Fetcher(
-            Downloads(locks=Locks(folder, timeout=60), mirror=context.settings.mirror),
-            users_store,
-            most,
-            lambda size, place: describe_excess(size, place, most=most),
-        ).fetch(uri, folder / "model")
-        if not fetched.path.is_dir():
-            raise ConfigurationError(
-                f"could not sign {uri}: it is one file; give the folder that contains it"
-            )
-        sign_folder(fetched.path, context.platform.signing, name=uri, into=output)
-    return [f"wrote the signature of {uri} to {output}: upload it as model.sig into that folder"]
 
 
 def list_keys(context: Context) -> list[tuple[str, str, str]]:
@@ -113,8 +88,8 @@ def list_keys(context: Context) -> list[tuple[str, str, str]]:
     ]
 
 
-def trust(context: Context, file: Path) -> str:
-    """Trust the public key in a file; return a sentence for people.
+def trust(context: Context, file: Path) -> list[str]:
+    """Trust the public key in a file; return sentences for people.
 
     Raises:
         ConfigurationError: the file has no usable key, or the key is revoked.
@@ -124,7 +99,8 @@ def trust(context: Context, file: Path) -> str:
     except OSError as error:
         raise ConfigurationError(f"could not read {file}: {error.strerror or error}") from error
     make(context.settings.home)
-    return f"trusts the key {context.platform.signing.keyring.trust(pem)}"
+    trusted = context.platform.signing.keyring.trust(pem)
+    return [f"trusts the key {trusted}", context.platform.pass_keys()]
 
 
 def revoke(context: Context, fingerprint: str) -> list[str]:
@@ -138,9 +114,9 @@ def revoke(context: Context, fingerprint: str) -> list[str]:
     revoked = context.platform.signing.revoke(fingerprint)
     return [
         f"revoked the key {revoked}",
-        "what it signed is refused from now on; servers that run keep running until they are "
-        "started again. Sign what you still trust with `mlops-pipeline sign MODEL`, and run "
-        "`mlops-pipeline up`",
+        "delivery refuses what it signed from now on. Sign what you still trust with "
+        "`mlops-pipeline sign MODEL`, and run `mlops-pipeline up`",
+        context.platform.pass_keys(),
     ]
 
 
@@ -155,4 +131,5 @@ def rotate(context: Context) -> list[str]:
         f"signs with the new key {context.platform.signing.rotate()}",
         "the previous key stays trusted; revoke it with `mlops-pipeline keys revoke` if others may "
         "have it",
+        context.platform.pass_keys(),
     ]

@@ -101,6 +101,19 @@ class Fetcher:
             return self._from_google(uri, folder)
         return self._from_s3(uri, folder)
 
+    def find_in_google(self, uri: str, name: str) -> str | None:
+        """Return the text of a file in a public folder `gs://`, None if the folder lacks it.
+
+        Raises:
+            ConfigurationError: the bucket is not public, or does not exist.
+            UnavailableError: the other side did not answer.
+        """
+        bucket, prefix = _split(uri)
+        key = f"{prefix}/{name}"
+        if key not in self._listed(bucket, prefix, key, maxResults="1"):
+            return None
+        return self.web.read(f"{_GOOGLE}/{bucket}/{quote(key)}")
+
     def _unpacked(self, path: Path, folder: Path) -> Fetched:
         if path.is_dir():
             self._require_few(path, folder)

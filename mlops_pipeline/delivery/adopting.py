@@ -1,15 +1,22 @@
-"""Artifacts from before signatures: signed once, where the store has no signature at all.
+"""Artifacts from before signatures: signed once, when a state folder first uses a store.
 
-Which artifacts these are is written down on this machine before the first of them is signed. So
-nothing that is put into the store later is ever signed this way, and an interrupted upgrade goes on
-where it stopped.
+Which artifacts these are is written down on this machine before the first of them is signed: the
+complete ones without any signature. This record alone decides, so neither a signature by hand nor
+somebody else's upgrade ends it. Nothing that is put into the store later is ever signed this way,
+and an interrupted upgrade continues where it stopped.
 """
 
 import json
 import logging
 from collections.abc import Sequence
 
-from mlops_pipeline.clients.errors import DAMAGES, ConfigurationError, IntegrityError, NotFoundError
+from mlops_pipeline.clients.errors import (
+    DAMAGES,
+    ConfigurationError,
+    IntegrityError,
+    NotFoundError,
+    RefusedError,
+)
 from mlops_pipeline.clients.files import (
     PRIVATE,
     make_private,
@@ -36,7 +43,8 @@ def adopt(platform: Platform) -> Sequence[ModelRef]:
     if platform.signing.is_off:
         return ()
     folder = platform.signing.keyring.folder
-    record = folder / f"adopted-{platform.name}.json"
+    store = f"-{platform.store_id}" if platform.store_id else ""
+    record = folder / f"adopted-{platform.name}{store}.json"
     if not record.exists():
         found = [[ref.name, ref.digest] for ref in _find_unsigned(artifact_store(platform))]
         with writing(record):
@@ -60,18 +68,18 @@ def adopt(platform: Platform) -> Sequence[ModelRef]:
 
 
 def _find_unsigned(artifacts: ArtifactStore) -> list[ModelRef]:
-    """Return the complete artifacts of a store without a signature; none if it has one."""
-    if artifacts.signatures.exist():
-        return []
+    """Return the complete artifacts of a store that have no signature, whoever made it."""
     stored = (found for name in artifacts.models() for found in artifacts.list(name))
-    return [found.ref for found in stored if found.complete]
+    return [f.ref for f in stored if f.complete and artifacts.signatures.find(f.ref) is None]
 
 
 def _sign(ref: ModelRef, artifacts: ArtifactStore) -> bool:
+    if artifacts.signatures.find(ref) is not None:  # Somebody signed it since, perhaps for others.
+        return False
     try:
         artifacts.signatures.sign(ref)
         _log.info("signed %s, which existed before artifacts were signed", ref.uri)
-    except (NotFoundError, IntegrityError) as error:  # Pruned or changed since.
+    except (NotFoundError, IntegrityError, RefusedError) as error:  # Pruned or changed since.
         _log.warning("could not sign %s: %s", ref.uri, error)
         return False
     return True

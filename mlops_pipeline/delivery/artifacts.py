@@ -130,14 +130,23 @@ class ArtifactStore:
         self._store = store
         self.signatures = Signatures(store, signing)
 
-    def publish(self, manifest: Manifest, *, files: Path, evaluation: Path) -> ModelRef:
+    def publish(
+        self, manifest: Manifest, *, files: Path, evaluation: Path, replaces: bool = False
+    ) -> ModelRef:
         """Store an artifact part by part, sign it, and return the reference to it.
 
         `files` and `evaluation` are the folders that hold what the manifest names. An interrupted
         publication leaves nothing that `manifest()` finds; publishing again completes it, and mends
-        an artifact whose files were changed or joined by others.
+        an artifact whose files were changed or joined by others. The signature of a key that does
+        not count here is replaced only with `replaces`.
+
+        Raises:
+            RefusedError: signatures are required, and such a key has signed it; what to do.
+            UnavailableError: the store did not answer.
         """
         ref = ref_to(manifest.name, manifest.digest)
+        if not replaces:
+            self.signatures.require_replaceable(ref)
         for name in manifest.evaluation:
             self._store.upload(BUCKET, _evaluation_key(ref, name), evaluation / name)
         prefix = f"{ref.name}/{ref.digest}/"
@@ -148,9 +157,9 @@ class ArtifactStore:
         try:
             self._store.put(BUCKET, prefix + MANIFEST, content, if_absent=True)
         except ConflictError:
-            if not self._has_manifest(ref):
+            if not (self._has_manifest(ref) and self.signatures.may_keep(ref)):
                 self._store.put(BUCKET, prefix + MANIFEST, content)
-        self.signatures.sign(ref)
+        self.signatures.sign(ref, replaces=replaces)
         self._store.put(
             BUCKET,
             f"{ref.name}/inputs/{manifest.inputs_digest or _PUBLISHED}.json",
@@ -186,8 +195,17 @@ class ArtifactStore:
         return sum(self._store.sizes(BUCKET, f"{ref.name}/{ref.digest}/").values())
 
     def exists(self, ref: ModelRef) -> bool:
-        """Return whether the artifact is there, with its manifest and a signature that counts."""
-        return self._has_manifest(ref) and self.signatures.is_complete(ref)
+        """Return whether the artifact is there, with its manifest and a signature that counts.
+
+        Raises:
+            RefusedError: signatures are required, and the key that signed it is unknown or revoked.
+        """
+        try:
+            content = _read_manifest(self._store, ref)
+            _parse(ref, content)
+        except (NotFoundError, IntegrityError):
+            return False
+        return self.signatures.is_complete(ref, content)
 
     def _has_manifest(self, ref: ModelRef) -> bool:
         try:
@@ -203,25 +221,7 @@ class ArtifactStore:
             NotFoundError: there is no such artifact.
             IntegrityError: the manifest is not the one of this digest.
         """
-        try:
-            manifest = parse_manifest(
-                self._store.get(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}")
-            )
-        except ArtifactError as error:
-            raise IntegrityError(
-                f"could not verify the artifact {ref.uri}: {error}; train again with `force`"
-            ) from error
-        except NotFoundError as error:
-            raise NotFoundError(
-                f"there is no artifact {ref.uri}; see `mlops-pipeline models {ref.name}`"
-            ) from error
-        if (manifest.name, manifest.digest) != (ref.name, ref.digest):
-            raise IntegrityError(
-                f"the manifest at {ref.uri} belongs to the artifact {manifest.name} "
-                f"{manifest.digest}; "
-                "somebody moved files in the object store. Train again with `force`"
-            )
-        return manifest
+        return _parse(ref, _read_manifest(self._store, ref))
 
     def download(self, ref: ModelRef, folder: Path) -> Manifest:
         """Write the artifact's objects into `folder`, whatever they are, and verify them.
@@ -372,6 +372,52 @@ class ArtifactStore:
         except (NotFoundError, IntegrityError):
             return StoredArtifact(ref, "", {}, size, complete=False)
         return StoredArtifact(ref, manifest.created, manifest.metrics, size, complete=True)
+
+
+def check_for_servers(artifacts: ArtifactStore, ref: ModelRef, *, they_verify: bool) -> None:
+    """Verify the signature before servers load the artifact, and the bytes if nobody else does.
+
+    `they_verify` says whether the servers do. Without signatures, or where they only warn, no file
+    is read.
+
+    Raises:
+        NotFoundError: there is no such artifact.
+        IntegrityError: a file is missing, changed or extra; names each.
+        RefusedError: it is unsigned, altered, or signed by a key that is not trusted.
+    """
+    if they_verify or not artifacts.signatures.are_required:
+        artifacts.signatures.check(ref)
+    else:
+        artifacts.verify(ref)
+
+
+def _read_manifest(store: Objects, ref: ModelRef) -> bytes:
+    try:
+        return store.get(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}")
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"there is no artifact {ref.uri}; see `mlops-pipeline models {ref.name}`"
+        ) from error
+
+
+def _parse(ref: ModelRef, content: bytes) -> Manifest:
+    """Return the manifest of an artifact.
+
+    Raises:
+        IntegrityError: it is damaged, or not the one of this digest.
+    """
+    try:
+        manifest = parse_manifest(content)
+    except ArtifactError as error:
+        raise IntegrityError(
+            f"could not verify the artifact {ref.uri}: {error}; train again with `force`"
+        ) from error
+    if (manifest.name, manifest.digest) != (ref.name, ref.digest):
+        raise IntegrityError(
+            f"the manifest at {ref.uri} belongs to the artifact {manifest.name} "
+            f"{manifest.digest}; somebody moved files in the object store. Train again with `force`"
+        )
+    return manifest
 
 
 def _rows_of(digest: str, read: Callable[[], bytes]) -> Holdout:

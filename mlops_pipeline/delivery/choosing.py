@@ -83,8 +83,11 @@ def describe_refusal(spec: ModelSpec, digest: str, judge: Judge) -> str:
     Evaluates nothing.
     """
     pinned = ref_to(spec.name, digest)
-    if not judge.artifacts.exists(pinned):
-        return "it is missing or damaged in the object store"
+    try:
+        if not judge.artifacts.exists(pinned):
+            return "it is missing or damaged in the object store"
+    except RefusedError as error:
+        return str(error)
     accepted = standing(judge.log.entries(pinned)).accepted_refusals
     unmet = judge.find_unmet(own_criteria(spec), pinned)
     new = [u for u in unmet if u.refused and u.criterion not in accepted]

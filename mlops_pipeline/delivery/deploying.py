@@ -5,7 +5,7 @@ from types import MappingProxyType
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.delivery.adopting import adopt
-from mlops_pipeline.delivery.artifacts import ArtifactStore, find_ref, ref_to
+from mlops_pipeline.delivery.artifacts import ArtifactStore, check_for_servers, find_ref, ref_to
 from mlops_pipeline.delivery.desired import Desired, DesiredState
 from mlops_pipeline.delivery.history import Refusals, place_for, record_acceptance, record_serving
 from mlops_pipeline.delivery.proving import HoldoutProof
@@ -158,13 +158,14 @@ def deploy(
     Raises:
         NotFoundError: there is no such artifact.
         RefusedError: it is unsigned, altered, or signed by a key that is not trusted.
+        IntegrityError: Seldon's own servers load it, and a file is not what was signed.
         ConflictError: another artifact was pinned since this one was chosen, or somebody else
             changed the deployment in the meantime; nothing was changed.
         FatalStateError: its server cannot become ready, or it answers other scores.
         UnavailableError: it did not answer in time.
     """
     adopt(platform)
-    artifacts.signatures.check(ref)
+    check_for_servers(artifacts, ref, they_verify=platform.verifies_when_loading)
     holdout = artifacts.proof_rows(ref)
     state, server = DesiredState(spec, platform), spec.server
     # A pin that is set after this is a change by somebody else.

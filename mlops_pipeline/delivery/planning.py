@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.clients.errors import IntegrityError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.errors import (
+    IntegrityError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.choosing import describe_refusal
 from mlops_pipeline.delivery.criteria import MATCHES, dataset_criteria, model_criteria
@@ -92,7 +97,15 @@ def plan_model(
     waiting = _unevaluated(known)
     dataset = _dataset(model, "verify" if waiting else "keep", waiting)
     order = TrainingOrder(model, snapshot.ref, merge_hyperparameters(model.spec, {}))
-    ref = find_trained(order, judge.artifacts)
+    try:
+        ref = find_trained(order, judge.artifacts)
+    except RefusedError as error:
+        held = f"its artifact is refused: {error}"
+        return [
+            dataset,
+            Step(f"{model.name}/model", "refused", str(error)),
+            _plan_deployment(model, None, platform=platform, held=held),
+        ]
     if ref is None and not order.is_trained_here:
         return [dataset, *_following(model, "held", "no artifact was published yet")]
     if ref is None:

@@ -5,35 +5,42 @@ another key may sign the artifact again, and its verdicts stay.
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
+    ConflictError,
     IntegrityError,
     NotFoundError,
+    RefusedError,
     UnavailableError,
 )
 from mlops_pipeline.clients.files import write_atomically
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.temporary import temporary_folder
 from mlops_pipeline.delivery.references import MODELS_BUCKET, ModelRef
-from mlops_pipeline.platforms.signing import Signing
+from mlops_pipeline.platforms.signing import Signing, find_signature, split
 from mlops_pipeline.serving.artifact import (
     MANIFEST,
     MOST_BYTES,
     ArtifactError,
     describe_excess,
     hash_files,
+    links,
     parse_manifest,
     signed_files,
 )
-from mlops_pipeline.serving.signing.bundle import MOST_BYTES as MOST_SIGNATURE
 from mlops_pipeline.serving.signing.bundle import Signed
-from mlops_pipeline.serving.signing.errors import SignatureError
-from mlops_pipeline.serving.signing.policy import read_signature
+from mlops_pipeline.serving.signing.errors import Problem, SignatureError
+from mlops_pipeline.serving.signing.policy import read_signature, remedy
 from mlops_pipeline.serving.signing.statement import SIGNATURE
 
+_log = logging.getLogger(__name__)
+OF_OTHERS = frozenset({Problem.UNKNOWN_KEY, Problem.REVOKED_KEY})
+"""A signature that does not count here, but may count for others."""
 _ATTEMPTS = 5
 """How often an artifact is signed while other publishers replace its manifest."""
 
@@ -45,31 +52,78 @@ class Signatures:
         self._store = store
         self._signing = signing if signing is not None and not signing.is_off else None
 
-    def sign(self, ref: ModelRef) -> None:
+    @property
+    def are_required(self) -> bool:
+        """Whether an artifact without one that counts is refused."""
+        return self._signing is not None and self._signing.is_required
+
+    def sign(self, ref: ModelRef, *, replaces: bool = False) -> None:
         """Sign the artifact as it is stored, unless a trusted key has signed just that.
 
         Its files are not read: the signature says which digests they must have. Publishers of one
         digest may come at once, with manifests that differ in time and run. The first manifest
         stays, and each signs the stored one.
 
+        The signature of a key that does not count here may be the one that counts for others, who
+        use the same store. It stays, unless `replaces`.
+
         Raises:
             NotFoundError: there is no such artifact.
             IntegrityError: its manifest is damaged, or that of another artifact.
+            RefusedError: signatures are required, and another key has signed it; what to do.
             ConfigurationError: the key cannot be used.
             UnavailableError: the store did not answer, or its manifest changes all the time.
         """
-        if self._signing is None or self.find_signed(ref) is not None:
+        if self._signing is None:
             return
         for _ in range(_ATTEMPTS):
-            manifest = self._store.get(MODELS_BUCKET, _key(ref, MANIFEST))
-            bundle = self._signing.sign(_files(ref, manifest), name=_name(ref))
-            self._store.put(MODELS_BUCKET, _key(ref, SIGNATURE), bundle)
-            if self._store.find(MODELS_BUCKET, _key(ref, MANIFEST)) == manifest:
+            stored = self._look(ref)
+            if (error := self._problem(ref, stored)) is None:
+                return
+            if error.problem in OF_OTHERS and not replaces:
+                self._leave(ref, error)
+                return
+            bundle = self._signing.sign(_files(ref, stored.manifest), name=_name(ref))
+            try:
+                is_new = stored.signature is None
+                self._store.put(MODELS_BUCKET, _key(ref, SIGNATURE), bundle, if_absent=is_new)
+            except ConflictError:  # Another publisher was faster; perhaps with another key.
+                continue
+            if self._store.find(MODELS_BUCKET, _key(ref, MANIFEST)) == stored.manifest:
                 return
         raise UnavailableError(
             f"could not sign {ref.uri}: other processes replace its {MANIFEST} all the time; run "
             "the command again"
         )
+
+    def require_replaceable(self, ref: ModelRef) -> None:
+        """Require that no key has signed the artifact that does not count here.
+
+        Raises:
+            RefusedError: signatures are required, and one has; what to do.
+        """
+        if self._signing is None:
+            return
+        try:
+            error = self._problem(ref, self._look(ref))
+        except (NotFoundError, IntegrityError):
+            return
+        if error is not None and error.problem in OF_OTHERS:
+            self._leave(ref, error)
+
+    def may_keep(self, ref: ModelRef) -> bool:
+        """Say whether the stored manifest may stay when the same artifact is published again.
+
+        A manifest says when and where the training ran, which the digest does not cover: one that
+        nobody vouches for may be anybody's. That of another key stays with its signature.
+        """
+        if self._signing is None:
+            return True
+        try:
+            error = self._problem(ref, self._look(ref))
+        except (NotFoundError, IntegrityError):
+            return False
+        return error is None or error.problem in OF_OTHERS
 
     def find_signed(self, ref: ModelRef) -> Signed | None:
         """Return what a trusted key signed of the stored artifact, None if it does not match.
@@ -80,16 +134,29 @@ class Signatures:
         if self._signing is None:
             return None
         try:
-            files = self._listed(ref)
-            return self._signing.inspect(files, self.find(ref), what=ref.uri)
+            stored = self._look(ref)
+            return self._signing.inspect(stored.files, stored.signature, what=ref.uri)
         except (SignatureError, NotFoundError, IntegrityError):
             return None
 
-    def is_complete(self, ref: ModelRef) -> bool:
-        """Say whether the signature is there, where one is required."""
+    def is_complete(self, ref: ModelRef, manifest: bytes) -> bool:
+        """Say whether the signature is there, where one is required.
+
+        `manifest` is the stored one. An artifact that another key has signed is complete, but
+        refused: to train it again would replace a signature that counts for others.
+
+        Raises:
+            RefusedError: the key that signed it is unknown or revoked; what to do.
+        """
         if self._signing is None or not self._signing.is_required:
             return True
-        return self.find_signed(ref) is not None
+        try:
+            error = self._problem(ref, self._look(ref, manifest))
+        except (NotFoundError, IntegrityError):
+            return False
+        if error is not None and error.problem in OF_OTHERS:
+            self._leave(ref, error)
+        return error is None
 
     def check(self, ref: ModelRef) -> Signed | None:
         """Verify the signature of the stored manifest, and that no file is missing or extra.
@@ -103,9 +170,8 @@ class Signatures:
         """
         if self._signing is None:
             return None
-        return self._signing.check(
-            self._listed(ref), self.find(ref), what=ref.uri, target=_target(ref)
-        )
+        stored, target = self._look(ref), _target(ref)
+        return self._signing.check(stored.files, stored.signature, what=ref.uri, target=target)
 
     def check_folder(self, ref: ModelRef, folder: Path) -> Signed | None:
         """Verify the signature of a downloaded artifact, whose files match its manifest.
@@ -119,21 +185,21 @@ class Signatures:
         signature = read_signature(folder)
         return self._signing.check(files, signature, what=ref.uri, target=_target(ref))
 
-    def check_place(self, uri: str) -> Signed | None:
+    def check_place(self, uri: str, *, most_bytes: int = MOST_BYTES) -> Signed | None:
         """Verify a folder of the object store that is not an artifact's own: reads every file.
 
         Raises:
             RefusedError: signatures are required, and there is none that counts; what to do.
-            ConfigurationError: the disk has too little space for it.
+            ConfigurationError: it has more than `most_bytes`, or the disk has too little space.
         """
         if self._signing is None:
             return None
         with temporary_folder("signed") as folder:
-            files = fetch_files(self._store, uri, folder)
+            files = fetch_files(self._store, uri, folder, most_bytes=most_bytes)
             signature = read_signature(folder)
         return self._signing.check(files, signature, what=uri, target=uri)
 
-    def sign_place(self, uri: str) -> None:
+    def sign_place(self, uri: str, *, most_bytes: int = MOST_BYTES) -> None:
         """Sign every file of a folder of the object store, and put the signature there.
 
         Raises:
@@ -147,40 +213,66 @@ class Signatures:
                 f"could not sign {uri}: signatures are off; remove signing.mode from the settings"
             )
         with temporary_folder("signed") as folder:
-            bundle = self._signing.sign(fetch_files(self._store, uri, folder), name=uri)
-        bucket, prefix = _split(uri)
+            files = fetch_files(self._store, uri, folder, most_bytes=most_bytes)
+            bundle = self._signing.sign(files, name=uri)
+        bucket, prefix = split(uri)
         self._store.put(bucket, prefix + SIGNATURE, bundle)
-
-    def exist(self) -> bool:
-        """Say whether any artifact in the store has a signature, whoever made it."""
-        return any(key.endswith(f"/{SIGNATURE}") for key in self._store.sizes(MODELS_BUCKET, ""))
 
     def find(self, ref: ModelRef) -> bytes | None:
         """Return the signature as it is stored, None if there is none."""
         return find_signature(self._store, ref.uri)
 
-    def _listed(self, ref: ModelRef) -> dict[str, str]:
-        """Return path → SHA-256 of what is stored; of a file that the manifest lacks, no digest."""
-        manifest = self._store.get(MODELS_BUCKET, _key(ref, MANIFEST))
-        files = _files(ref, manifest)
-        there = self._store.sizes(MODELS_BUCKET, _key(ref, ""))
-        paths = (key.removeprefix(_key(ref, "")) for key in there)
-        return {path: files.get(path, "") for path in paths if path != SIGNATURE}
-
-
-def find_signature(store: Objects, uri: str) -> bytes | None:
-    """Return the signature in a folder of the store, None if there is none.
-
-    Of one that is too large to be one, only its size is read: the result is as long, and empty.
-    """
-    bucket, prefix = _split(uri)
-    key = prefix + SIGNATURE
-    if (size := store.sizes(bucket, key).get(key)) is None:
+    def _problem(self, ref: ModelRef, stored: "_Stored") -> SignatureError | None:
+        """Return why the signature does not count; None if it does, or nobody looks."""
+        if self._signing is None:
+            return None
+        try:
+            self._signing.inspect(stored.files, stored.signature, what=ref.uri)
+        except SignatureError as error:
+            return error
         return None
-    return bytes(MOST_SIGNATURE + 1) if size > MOST_SIGNATURE else store.find(bucket, key)
+
+    def _leave(self, ref: ModelRef, error: SignatureError) -> None:
+        """Let the signature of another key stay.
+
+        Raises:
+            RefusedError: signatures are required.
+        """
+        if self._signing is not None and self._signing.is_required:
+            advice = remedy(error.problem, _target(ref))
+            raise RefusedError(f"{error}. {advice}") from error
+        _log.warning("%s. The signature stays, because it may count for others", error)
+
+    def _look(self, ref: ModelRef, manifest: bytes | None = None) -> "_Stored":
+        """Read what a signature is verified with: two requests, and one for the manifest.
+
+        Raises:
+            NotFoundError: there is no such artifact.
+            IntegrityError: its manifest is damaged, or that of another artifact.
+        """
+        if manifest is None:
+            manifest = self._store.get(MODELS_BUCKET, _key(ref, MANIFEST))
+        files, folder = _files(ref, manifest), _key(ref, "")
+        sizes = self._store.sizes(MODELS_BUCKET, folder)
+        paths = (key.removeprefix(folder) for key in sizes)
+        # Of a file that the manifest lacks, no digest is known.
+        listed = {path: files.get(path, "") for path in paths if path != SIGNATURE}
+        return _Stored(manifest, listed, find_signature(self._store, ref.uri, sizes=sizes))
 
 
-def fetch_files(store: Objects, uri: str, folder: Path) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Stored:
+    """An artifact as it is stored."""
+
+    manifest: bytes
+    files: Mapping[str, str]
+    """Path → SHA-256 by the manifest; empty for a file that it lacks."""
+    signature: bytes | None
+
+
+def fetch_files(
+    store: Objects, uri: str, folder: Path, *, most_bytes: int = MOST_BYTES
+) -> dict[str, str]:
     """Download a folder of the store into `folder`; return path → SHA-256 but of the signature.
 
     Raises:
@@ -188,11 +280,11 @@ def fetch_files(store: Objects, uri: str, folder: Path) -> dict[str, str]:
         ConfigurationError: the disk has too little space for it.
         IntegrityError: a key leads out of the folder, or it has a manifest that does not match.
     """
-    bucket, prefix = _split(uri)
+    bucket, prefix = split(uri)
     sizes = store.sizes(bucket, prefix)
     if not sizes:
         raise NotFoundError(f"found no objects below {uri}; check whether the model exists")
-    if reason := describe_excess(sum(sizes.values()), folder, most=MOST_BYTES):
+    if reason := describe_excess(sum(sizes.values()), folder, most=most_bytes):
         raise ConfigurationError(f"could not read {uri}: {reason}")
     inside = folder.resolve()
     for key in sizes:
@@ -218,8 +310,13 @@ def files_of(folder: Path, what: str) -> dict[str, str]:
     """Return path → SHA-256 of everything in a folder that a signature covers.
 
     Raises:
-        IntegrityError: it has a manifest that does not match its files.
+        IntegrityError: it has a manifest that does not match its files, or symbolic links.
     """
+    if found_links := links(folder):
+        raise IntegrityError(
+            f"could not use {what}: {', '.join(found_links[:5])} are symbolic links, and only "
+            "files are signed; copy the folder with `cp -rL`"
+        )
     files = hash_files(folder)
     if not (folder / MANIFEST).exists():
         return files
@@ -254,11 +351,6 @@ def _files(ref: ModelRef, content: bytes) -> Mapping[str, str]:
             f"{manifest.digest}; somebody moved files in the object store"
         )
     return signed_files(manifest, content)
-
-
-def _split(uri: str) -> tuple[str, str]:
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    return bucket, prefix.rstrip("/") + "/"
 
 
 def _key(ref: ModelRef, path: str) -> str:

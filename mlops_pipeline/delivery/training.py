@@ -106,6 +106,7 @@ def ensure_trained(
 
     Raises:
         NotFoundError: it is trained elsewhere, and no artifact was published.
+        RefusedError: there is one, signed by a key that is unknown or revoked; what to do.
         CommandError: the training failed or ran out of time; the end of its log.
         UnavailableError: the object store did not answer.
     """
@@ -127,7 +128,10 @@ def ensure_trained(
             seconds = time.monotonic() - start
             manifest = _manifest(order, folder, order.inputs_digest(), run_id)
             ref = artifacts.publish(
-                manifest, files=folder / worker.MODEL, evaluation=folder / worker.EVALUATION
+                manifest,
+                files=folder / worker.MODEL,
+                evaluation=folder / worker.EVALUATION,
+                replaces=force,
             )
     return Training(ref, manifest, seconds=seconds)
 

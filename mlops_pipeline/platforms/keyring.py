@@ -5,7 +5,8 @@
     signing.pem               the private key, made when it is first needed
     trusted/<fingerprint>.pem public keys; that of every key that ever signed here too
     revoked/<fingerprint>     revoked keys: this wins over everything
-    adopted-<platform>.json   which artifacts from before signatures were signed
+    adopted-<platform>.json   which artifacts from before signatures were signed; of `kubernetes`,
+                              one for each store: adopted-kubernetes-<digest>.json
 """
 
 from collections.abc import Collection

@@ -202,6 +202,19 @@ class Platform(Protocol):
     def verifies_when_loading(self) -> bool:
         """Whether its model servers verify signatures; Seldon's own look at none."""
 
+    @property
+    def store_id(self) -> str:
+        """Which of several object stores of this name it uses; empty: there is one in a folder."""
+
+    def pass_keys(self) -> str:
+        """Let servers that start again use the current keys, where that is possible.
+
+        Returns a sentence for people: from when on servers use them.
+
+        Raises:
+            ConfigurationError: a file of keys cannot be used, or a file cannot be written.
+        """
+
     def log_in(self) -> None:
         """Log in to where its layers are, where that needs a program. Takes as long as a person.
 

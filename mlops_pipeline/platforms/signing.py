@@ -7,11 +7,13 @@ from typing import Literal
 
 from mlops_pipeline.clients.errors import ConfigurationError, RefusedError
 from mlops_pipeline.clients.files import PRIVATE, write_if_changed
+from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.platforms.keyring import Keyring, read_private, read_public
-from mlops_pipeline.serving.signing.bundle import Signed, make_bundle
+from mlops_pipeline.serving.signing.bundle import MOST_BYTES, Signed, make_bundle, verify_bundle
 from mlops_pipeline.serving.signing.errors import SignatureError
 from mlops_pipeline.serving.signing.keys import fingerprint
 from mlops_pipeline.serving.signing.policy import Mode, Policy, remedy
+from mlops_pipeline.serving.signing.statement import SIGNATURE
 from mlops_pipeline.settings.signing import SigningSettings
 
 
@@ -90,6 +92,20 @@ class Signing:
             SignatureError: there is no signature that counts.
         """
         return self._policy().require(files, signature, what=what)
+
+    def check_key(self, signature: bytes, *, what: str, target: str) -> None:
+        """Require that a trusted key made a signature, whatever its files are.
+
+        Raises:
+            RefusedError: another key did, or it is damaged.
+        """
+        policy = self._policy()
+        try:
+            verify_bundle(signature, trusted=policy.trusted, revoked=policy.revoked)
+        except SignatureError as error:
+            raise RefusedError(
+                f"the signature of {what} does not count: {error}. {remedy(error.problem, target)}"
+            ) from error
 
     def known_keys(self) -> list[KnownKey]:
         """Return every known key: first the one that signs, then by fingerprint.
@@ -192,3 +208,25 @@ class Signing:
             pem = read_public(path)
             trusted[fingerprint(pem)] = pem, path
         return trusted
+
+
+def find_signature(
+    store: Objects, uri: str, *, sizes: Mapping[str, int] | None = None
+) -> bytes | None:
+    """Return the signature in a folder of the store, None if there is none.
+
+    `sizes` is key → bytes of what the folder holds, if it was listed. Of a signature that is too
+    large to be one, only its size is read: the result is as long, and empty.
+    """
+    bucket, prefix = split(uri)
+    key = prefix + SIGNATURE
+    sizes = store.sizes(bucket, key) if sizes is None else sizes
+    if (size := sizes.get(key)) is None:
+        return None
+    return bytes(MOST_BYTES + 1) if size > MOST_BYTES else store.find(bucket, key)
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Return the bucket of an `s3://` URI, and its prefix with a slash at the end."""
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    return bucket, prefix.rstrip("/") + "/"

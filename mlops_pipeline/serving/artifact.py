@@ -8,6 +8,7 @@ and checks share this definition.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -247,6 +248,27 @@ def hash_files(folder: Path) -> dict[str, str]:
                 digest.update(chunk)
         hashes[path.relative_to(folder).as_posix()] = digest.hexdigest()
     return hashes
+
+
+def links(folder: Path) -> list[str]:
+    """Return the path of every symbolic link below `folder`, which `hash_files` may not see."""
+    found = (
+        Path(place, name).relative_to(folder).as_posix()
+        for place, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+        if Path(place, name).is_symlink()
+    )
+    return sorted(found)
+
+
+def with_links(files: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return path → SHA-256 with each symbolic link below `folder` as what no signature covers.
+
+    What a link leads to may be changed without a change in the folder.
+    """
+    found = links(folder)
+    plain = {path: sha for path, sha in files.items() if path not in found}
+    return plain | {f"{path} (a symbolic link)": "" for path in found}
 
 
 def verify(folder: Path, *, passed_over: Sequence[str] = ()) -> Manifest:

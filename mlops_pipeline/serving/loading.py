@@ -72,7 +72,7 @@ def _verify_signature(folder: Path, manifest: Manifest, policy: Policy) -> None:
     """
     if policy.mode is Mode.OFF:
         return
-    what, target = f"the model in {folder}", "URI (its modelUri)"
+    what, target = f"the model in {folder}", "URI"
     if manifest.digest:
         what = f"the artifact {manifest.name} {manifest.digest[:12]} in {folder}"
         target = f"{manifest.name}/{manifest.digest[:12]}"
@@ -80,9 +80,15 @@ def _verify_signature(folder: Path, manifest: Manifest, policy: Policy) -> None:
     else:
         files = artifact.hash_files(folder)
     try:
+        files = artifact.with_links(files, folder)
         policy.check(files, read_signature(folder), what=what)
     except SignatureError as error:
         advice = remedy(error.problem, target)
+        if not manifest.digest:
+            advice += (
+                "; URI is its modelUri. Where the platform does not write, add `--output "
+                "model.sig` and upload that file beside the model"
+            )
         raise StartError(f"{error}. {advice}.", code=ExitCode.ARTIFACT) from error
 
 

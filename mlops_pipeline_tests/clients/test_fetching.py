@@ -158,6 +158,16 @@ def test_a_list_that_is_cut_is_not_taken_as_complete(
     assert not list(folder.iterdir())
 
 
+def test_one_file_of_a_public_folder_is_found_or_known_to_be_absent(
+    fetcher: Fetcher, server: FileServer
+) -> None:
+    key = "m/model.sig"
+    page(server, key, {"items": [{"name": "m/model.signature", "size": "1"}]}, "&maxResults=1")
+    assert fetcher.find_in_google("gs://public/m/", "model.sig") is None
+    with pytest.raises(ConfigurationError, match="the server answered 404"):
+        fetcher.find_in_google("gs://private/m", "model.sig")
+
+
 def test_all_objects_share_one_deadline(fetcher: Fetcher, server: FileServer, folder: Path) -> None:
     clock = FakeClock()
     listing(server, ("m/a", MODEL), ("m/b", MODEL), prefix="m")

@@ -16,18 +16,26 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
 )
 from mlops_pipeline.delivery.adopting import adopt
-from mlops_pipeline.delivery.applying import Judging, check_manifest
+from mlops_pipeline.delivery.applying import (
+    Checked,
+    Judging,
+    apply_manifest,
+    check_manifest,
+)
 from mlops_pipeline.delivery.artifacts import BUCKET, ArtifactStore, artifact_store, ref_to
+from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import deploy, seldon_deployment
 from mlops_pipeline.delivery.provenance import find_provenance
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.signatures import sign_folder
+from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
 from mlops_pipeline.delivery.verdicts import Judgement, ServingStarted, VerdictLog
 from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.serving.signing.keys import fingerprint, make_private, public_pem
 from mlops_pipeline.settings.signing import SigningSettings
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.fakes.platform import FakePlatform
-from mlops_pipeline_tests.toy import TOY, published_files
+from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
 
 
 def _signing(home: Path, mode: str = "required") -> Signing:
@@ -167,11 +175,112 @@ def test_a_revoked_key_is_refused_and_another_one_may_sign_again(
     with pytest.raises(ConfigurationError, match="is revoked"):
         signing.keyring.trust(signing.keyring.trusted()[first.fingerprint][0].encode())
     before = artifacts.etags(ref)
-    artifacts.signatures.sign(ref)
+    artifacts.signatures.sign(ref, replaces=True)
     signed = artifacts.signatures.check(ref)
     assert signed is not None
     assert signed.fingerprint == second
     assert artifacts.etags(ref) == before
+
+
+def test_a_second_user_of_a_store_trains_nothing_over_what_the_first_signed(
+    tmp_path: Path,
+) -> None:
+    store = FakeObjectStore()
+    first = FakePlatform(store, signing=_signing(tmp_path / "first"))
+    second = FakePlatform(store, signing=_signing(tmp_path / "second"))
+    datasets = DatasetStore(store)
+    snapshot = datasets.ensure(REGISTERED, file=None)
+    order = TrainingOrder(REGISTERED, snapshot.ref, TOY.hyperparameters)
+    manifest, files, evaluation = published_files(tmp_path / "files")
+    manifest = replace(manifest, inputs_digest=order.inputs_digest())
+    ref = artifact_store(first).publish(manifest, files=files, evaluation=evaluation)
+    before = dict(store.objects)
+
+    def train(platform: FakePlatform) -> ModelRef:
+        artifacts = artifact_store(platform)
+        return ensure_trained(
+            order, datasets=datasets, artifacts=artifacts, run_id="r", force=False
+        ).ref
+
+    with pytest.raises(
+        RefusedError, match=r"which is not trusted here.*keys trust FILE.*sign toy/"
+    ):
+        train(second)
+    with pytest.raises(RefusedError, match="keys trust FILE"):
+        artifact_store(second).publish(manifest, files=files, evaluation=evaluation)
+    assert store.objects == before
+    assert train(first) == ref
+    second.signing.keyring.trust(first.signing.keyring.private())
+    assert train(second) == ref
+    assert store.objects == before
+    revoked = first.signing.known_keys()[0].fingerprint
+    first.signing.rotate()
+    first.signing.revoke(revoked)
+    with pytest.raises(RefusedError, match=r"revoked.*sign toy/"):
+        train(first)
+
+    artifact_store(first).publish(manifest, files=files, evaluation=evaluation, replaces=True)
+    assert train(first) == ref
+    assert artifact_store(second).signatures.find_signed(ref) is None
+
+
+def test_where_signatures_only_warn_that_of_another_key_stays(
+    platform: FakePlatform, ref: ModelRef, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = dict(platform.store.objects)
+    artifacts = ArtifactStore(platform.store, signing=_signing(tmp_path / "warns", "warn"))
+    manifest, files, evaluation = published_files(tmp_path / "again", created="2026-02-02")
+    artifacts.publish(manifest, files=files, evaluation=evaluation)
+    assert platform.store.objects == before
+    assert "The signature stays" in caplog.text
+
+
+def test_a_manifest_that_nobody_vouches_for_is_replaced_by_the_publishers(tmp_path: Path) -> None:
+    manifest, files, evaluation = published_files(tmp_path / "files")
+    store = FakeObjectStore()
+    theirs = replace(manifest, run_id="forged", note_commit="0" * 40)
+    ref = ref_to("toy", manifest.digest)
+    store.objects[_key(ref, "manifest.json")] = theirs.to_json().encode()
+
+    artifacts = ArtifactStore(store, signing=_signing(tmp_path / "home"))
+    artifacts.publish(manifest, files=files, evaluation=evaluation)
+
+    assert artifacts.manifest(ref) == manifest
+    assert artifacts.signatures.check(ref) is not None
+    later = replace(manifest, run_id="later")
+    artifacts.publish(later, files=files, evaluation=evaluation)
+    assert artifacts.manifest(ref) == manifest
+
+
+def test_to_look_for_an_artifact_takes_three_requests(
+    platform: FakePlatform, ref: ModelRef
+) -> None:
+    artifacts = ArtifactStore(store := _Counting(platform.store), signing=platform.signing)
+    assert artifacts.exists(ref)
+    assert store.asked == ["get", "sizes", "get"]
+    artifacts.signatures.check(ref)
+    assert store.asked[3:] == ["get", "sizes", "get"]
+
+
+class _Counting(FakeObjectStore):
+    """Notes what it is asked."""
+
+    def __init__(self, store: FakeObjectStore) -> None:
+        super().__init__()
+        self.objects, self.asked = store.objects, list[str]()
+
+    def _answer(self, method: str) -> None:
+        self.asked.append(method)
+
+
+def test_symbolic_links_are_not_signed(platform: FakePlatform, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.joblib").write_bytes(b"weights")
+    (tmp_path / "code").mkdir()
+    (folder / "code").symlink_to(tmp_path / "code")
+    with pytest.raises(IntegrityError, match="code are symbolic links"):
+        sign_folder(folder, platform.signing, name="model")
 
 
 def test_the_key_and_the_trusted_keys_of_the_organisation(tmp_path: Path) -> None:
@@ -333,14 +442,45 @@ def test_an_upgrade_that_was_interrupted_goes_on_with_the_same_artifacts(
     assert artifacts.signatures.find_signed(later) is None
 
 
-def test_a_store_with_a_signature_is_not_from_before(
-    older: tuple[FakePlatform, list[ModelRef]], tmp_path: Path
+def test_one_signature_does_not_end_what_is_from_before(
+    older: tuple[FakePlatform, list[ModelRef]],
 ) -> None:
     platform, refs = older
     artifact_store(platform).signatures.sign(refs[0])
-    anew = FakePlatform(platform.store, signing=_signing(tmp_path / "new home"))
-    assert adopt(anew) == ()
-    assert artifact_store(anew).signatures.find_signed(refs[1]) is None
+    platform.store.objects[BUCKET, "by-hand/model.sig"] = b"{}"
+    assert adopt(platform) == (refs[1],)
+    assert all(artifact_store(platform).signatures.check(ref) for ref in refs)
+
+
+def test_what_another_user_signed_at_the_upgrade_stays(
+    older: tuple[FakePlatform, list[ModelRef]], tmp_path: Path
+) -> None:
+    platform, refs = older
+    other = FakePlatform(platform.store, signing=_signing(tmp_path / "other"))
+    platform.store.fail_after = 0
+    with pytest.raises(UnavailableError):
+        adopt(platform)  # It has written down both.
+    platform.store.fail_after = None
+    assert set(adopt(other)) == set(refs)
+    assert adopt(platform) == ()
+    assert all(artifact_store(other).signatures.check(ref) for ref in refs)
+
+
+def test_each_store_has_its_upgrade(
+    older: tuple[FakePlatform, list[ModelRef]], tmp_path: Path
+) -> None:
+    platform, refs = older
+    elsewhere = FakePlatform(signing=platform.signing)
+    elsewhere.store_id = "0123456789ab"
+    assert adopt(elsewhere) == ()
+    assert set(adopt(platform)) == set(refs)
+    assert len(list((tmp_path / "home" / "keys").glob("adopted-fake*.json"))) == 2
+
+
+def test_apply_signs_what_existed_before(older: tuple[FakePlatform, list[ModelRef]]) -> None:
+    platform, refs = older
+    manifest = seldon_deployment(TOY, refs[0], secret="seldon-rclone-secret")
+    assert refs[0] in check_manifest(manifest, platform=platform, judging=JUDGING).accepted
 
 
 # Manifests of people's own
@@ -351,13 +491,18 @@ JUDGING = Judging((), accept_refused=True, by="test")
 def test_a_manifest_with_an_unsigned_folder_needs_sign_first(platform: FakePlatform) -> None:
     uri = "s3://models/by-hand"
     platform.store.objects[BUCKET, "by-hand/model.joblib"] = b"weights"
-    manifest = seldon_deployment(TOY, replace(ref_to("toy", "0" * 64), uri=uri), secret="s")
+    manifest = seldon_deployment(
+        TOY, replace(ref_to("toy", "0" * 64), uri=uri), secret="seldon-rclone-secret"
+    )
     with pytest.raises(RefusedError, match=r"`mlops-pipeline sign s3://models/by-hand`"):
         check_manifest(manifest, platform=platform, judging=JUDGING)
 
     artifact_store(platform).signatures.sign_place(uri)
 
-    assert check_manifest(manifest, platform=platform, judging=JUDGING) == {}
+    assert check_manifest(manifest, platform=platform, judging=JUDGING) == Checked({})
+    small = replace(JUDGING, most_bytes=3)
+    with pytest.raises(ConfigurationError, match="max_artifact_gigabytes"):
+        check_manifest(manifest, platform=platform, judging=small)
     platform.store.objects[BUCKET, "by-hand/model.joblib"] = b"other"
     with pytest.raises(RefusedError, match=r"altered: model\.joblib"):
         check_manifest(manifest, platform=platform, judging=JUDGING)
@@ -368,8 +513,8 @@ def test_a_copy_of_an_artifact_is_read_whole(platform: FakePlatform, ref: ModelR
     for path in ("model.joblib", "1/part", "manifest.json", "model.sig"):
         copied = platform.store.objects[_key(ref, path)]
         platform.store.objects[BUCKET, f"copies/{ref.digest}/{path}"] = copied
-    manifest = seldon_deployment(TOY, replace(ref, uri=uri), secret="s")
-    assert ref in check_manifest(manifest, platform=platform, judging=JUDGING)
+    manifest = seldon_deployment(TOY, replace(ref, uri=uri), secret="seldon-rclone-secret")
+    assert ref in check_manifest(manifest, platform=platform, judging=JUDGING).accepted
     platform.store.objects[BUCKET, f"copies/{ref.digest}/model.joblib"] = b"other"
     with pytest.raises(IntegrityError, match=r"model\.joblib"):
         check_manifest(manifest, platform=platform, judging=JUDGING)
@@ -384,7 +529,62 @@ def test_what_neither_delivery_nor_the_server_can_verify_is_refused(
     with pytest.raises(RefusedError, match="mlops-pipeline import gs://bucket/model"):
         check_manifest(manifest, platform=platform, judging=JUDGING)
     platform.verifies_when_loading = True
-    assert check_manifest(manifest, platform=platform, judging=JUDGING) == {}
+    (warning,) = check_manifest(manifest, platform=platform, judging=JUDGING).warnings
+    assert "mlops-pipeline sign gs://bucket/model --output model.sig" in warning
+
+
+def test_a_public_folder_of_google_needs_a_signature_before_anything_is_changed(
+    platform: FakePlatform, tmp_path: Path
+) -> None:
+    platform.reads_elsewhere = True
+    uri = "gs://seldon-models/v1/iris"
+    manifest = seldon_deployment(TOY, replace(ref_to("toy", "0" * 64), uri=uri), secret="")
+    found: list[bytes | None] = [None]
+    judging = replace(JUDGING, find_elsewhere=lambda _, __: found[0])
+    with pytest.raises(
+        RefusedError, match=rf"{uri} has no model\.sig.*mlops-pipeline import"
+    ) as no:
+        apply_manifest(manifest, platform=platform, judging=judging)
+    assert 'signing.mode = "warn"' in str(no.value)
+    assert platform.deployments.applied == {}
+    files = {"model.joblib": "0" * 64}
+    found[0] = _signing(tmp_path / "others").sign(files, name="iris")
+    with pytest.raises(RefusedError, match=r"not trusted here.*keys trust FILE"):
+        check_manifest(manifest, platform=platform, judging=judging)
+    found[0] = platform.signing.sign(files, name="iris")
+    assert check_manifest(manifest, platform=platform, judging=judging) == Checked({})
+    warns = FakePlatform(signing=_signing(tmp_path / "home", "warn"))
+    warns.reads_elsewhere, found[0] = True, None
+    assert check_manifest(manifest, platform=warns, judging=judging) == Checked({})
+
+
+def test_another_store_is_not_read_with_the_keys_of_the_platforms(
+    platform: FakePlatform, ref: ModelRef
+) -> None:
+    uri = "s3://models/by-hand"
+    platform.store.objects[BUCKET, "by-hand/model.joblib"] = b"weights"
+    manifest = seldon_deployment(TOY, replace(ref, uri=uri), secret="theirs")
+    (warning,) = check_manifest(manifest, platform=platform, judging=JUDGING).warnings
+    assert "mlops-pipeline sign ./FOLDER" in warning
+    copied = seldon_deployment(TOY, ref, secret="theirs")
+    assert ref in check_manifest(copied, platform=platform, judging=JUDGING).accepted
+    platform.verifies_when_loading = False
+    with pytest.raises(RefusedError, match="Seldon's own servers verify no signature"):
+        check_manifest(manifest, platform=platform, judging=JUDGING)
+
+
+def test_the_bytes_are_compared_where_the_servers_compare_none(
+    platform: FakePlatform, ref: ModelRef
+) -> None:
+    platform.store.objects[_key(ref, "model.joblib")] = b"weightS"
+    manifest = seldon_deployment(TOY, ref, secret="seldon-rclone-secret")
+    assert ref in check_manifest(manifest, platform=platform, judging=JUDGING).accepted
+    platform.verifies_when_loading = False
+    with pytest.raises(IntegrityError, match=r"changed: model\.joblib"):
+        check_manifest(manifest, platform=platform, judging=JUDGING)
+    with pytest.raises(IntegrityError, match=r"changed: model\.joblib"):
+        deploy(TOY, ref, platform=platform, artifacts=artifact_store(platform))
+    assert platform.deployments.applied == {}
 
 
 def test_signing_an_empty_folder_says_so(platform: FakePlatform) -> None:

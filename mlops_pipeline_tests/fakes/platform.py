@@ -200,6 +200,7 @@ class FakePlatform:
     deploys_on: tuple[str, ...] = ("gateway",)
     reads_elsewhere = False
     verifies_when_loading = True
+    store_id = ""
     sources: tuple[str, ...] = ()
 
     def __init__(
@@ -231,6 +232,9 @@ class FakePlatform:
 
     def object_store(self) -> FakeObjectStore:
         return self.store
+
+    def pass_keys(self) -> str:
+        return "servers know the keys"
 
     def object_store_secret(self) -> str:
         return "seldon-rclone-secret"

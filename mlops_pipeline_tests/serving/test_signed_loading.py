@@ -89,6 +89,19 @@ def test_a_model_without_a_manifest_is_signed_too(bare: Path) -> None:
         loading.verify(bare, place=Place.POD, policy=POLICY)
 
 
+@pytest.mark.parametrize("name", ["model.joblib", "code", "model.sig"])
+def test_symbolic_links_are_refused(bare: Path, name: str) -> None:
+    _sign(bare)
+    moved = bare.parent / "moved"
+    if name == "code":
+        moved.mkdir()
+    else:
+        (bare / name).rename(moved)
+    (bare / name).symlink_to(moved)
+    with pytest.raises(StartError, match=rf"not signed: {name} \(a symbolic link\)"):
+        loading.verify(bare, place=Place.POD, policy=POLICY)
+
+
 def test_settings_say_which_signatures_count(tmp_path: Path) -> None:
     file = tmp_path / "trust.json"
     file.write_text(POLICY.to_json())

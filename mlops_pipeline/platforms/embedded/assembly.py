@@ -43,6 +43,11 @@ def make_parts(
     )
 
 
+def trust_file(state: EmbeddedFolder) -> Path:
+    """Return the file that says to model servers which signatures count."""
+    return state.home / "trust.json"
+
+
 def assemble(
     parts: LayerParts,
     *,
@@ -69,7 +74,7 @@ def assemble(
             gateway=gateway,
             object_store=object_store,
             fingerprint=fingerprint,
-            trust=lambda: signing.write_for_servers(state.home / "trust.json"),
+            trust=lambda: signing.write_for_servers(trust_file(state)),
             spool=answer_spool(state),
         )
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,26 +13,30 @@ from mlops_pipeline.clients.errors import (
     ConfigurationError,
     IntegrityError,
     NotFoundError,
+    UnavailableError,
 )
 from mlops_pipeline.clients.files import PRIVATE, write_atomically
 from mlops_pipeline.clients.temporary import is_temporary, temporary_folder
-from mlops_pipeline.platforms.signing import Signing
+from mlops_pipeline.platforms.signing import Signing, find_signature, split
 from mlops_pipeline.serving.artifact import (
     MANIFEST,
     MOST_BYTES,
     ArtifactError,
     describe_excess,
+    hash_files,
     parse_manifest,
     signed_files,
     verify,
+    with_links,
 )
-from mlops_pipeline.serving.signing.errors import SignatureError
+from mlops_pipeline.serving.signing.errors import Problem, SignatureError
 from mlops_pipeline.serving.signing.policy import read_signature
 from mlops_pipeline.serving.signing.statement import SIGNATURE
 
 if TYPE_CHECKING:
     from mlops_pipeline.clients.s3 import Objects
 
+_log = logging.getLogger(__name__)
 _ENDPOINT = "RCLONE_CONFIG_S3_ENDPOINT"
 _KEYS = {
     _ENDPOINT,
@@ -81,14 +86,11 @@ class ModelFolders:
         """
         path, keys_to_store = self.path(uri), self._read_secret(namespace, secret)
         if path.exists():
-            if _is_whole(path):
-                if not self._counts(path):
-                    self._sign_anew(path, uri, self._store(keys_to_store))
+            if _is_whole(path) and not self._is_outdated(path, uri, keys_to_store):
                 return path
             self.discard(path)
         store = self._store(keys_to_store)
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        prefix = prefix.rstrip("/") + "/"
+        bucket, prefix = split(uri)
         sizes = store.sizes(bucket, prefix)
         keys = sorted(sizes)
         if not keys:
@@ -107,26 +109,43 @@ class ModelFolders:
     def _store(self, keys: dict[str, str]) -> "Objects":
         return self._connect(keys, is_ours=self._is_ours(keys[_ENDPOINT]))
 
-    def _counts(self, path: Path) -> bool:
-        """Say whether the signature of a whole artifact counts, or none is needed."""
+    def _problem(self, path: Path) -> Problem | None:
+        """Return why the signature of a whole folder does not count; None if nobody looks."""
         if self._signing is None or self._signing.is_off:
-            return True
-        if not (path / MANIFEST).exists():
-            return False
-        content = (path / MANIFEST).read_bytes()
-        files = signed_files(parse_manifest(content), content)
+            return None
+        if (path / MANIFEST).exists():
+            content = (path / MANIFEST).read_bytes()
+            files = signed_files(parse_manifest(content), content)
+        else:
+            files = hash_files(path)
+        files = with_links(files, path)
         try:
             self._signing.inspect(files, read_signature(path), what=str(path))
-        except SignatureError:
-            return False
-        return True
+        except SignatureError as error:
+            return error.problem
+        return None
 
-    def _sign_anew(self, path: Path, uri: str, store: "Objects") -> None:
-        """Replace the signature of an artifact by the stored one; its server verifies it."""
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        found = store.find(bucket, f"{prefix.rstrip('/')}/{SIGNATURE}")
-        if found is not None:
-            write_atomically(path / SIGNATURE, found, mode=PRIVATE)
+    def _is_outdated(self, path: Path, uri: str, keys: dict[str, str]) -> bool:
+        """Read a signature that does not count again; say whether it is of other files now.
+
+        One that counts stays, and of others the server says what is wrong.
+
+        Raises:
+            UnavailableError: the store did not answer, and signatures are required.
+        """
+        if self._problem(path) is None:
+            return False
+        try:
+            found = find_signature(self._store(keys), uri)
+        except UnavailableError as error:
+            if self._signing is None or self._signing.is_required:
+                raise
+            _log.warning("could not read the signature of %s again: %s", uri, error)
+            return False
+        if found is None:
+            return False
+        write_atomically(path / SIGNATURE, found, mode=PRIVATE)
+        return self._problem(path) is Problem.ALTERED
 
     def discard(self, folder: Path) -> None:
         """Remove an artifact, so that it is downloaded again when it is wanted."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.platforms.embedded.assembly import assemble, make_parts
+from mlops_pipeline.platforms.embedded.assembly import assemble, make_parts, trust_file
 from mlops_pipeline.platforms.embedded.deployments import EmbeddedDeployments
 from mlops_pipeline.platforms.embedded.environment import LocalServingEnvironment
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
@@ -27,6 +27,7 @@ class EmbeddedPlatform:
     deploys_on: tuple[str, ...] = ("gateway",)
     reads_elsewhere = False
     verifies_when_loading = True
+    store_id = ""
 
     def __init__(
         self,
@@ -75,6 +76,14 @@ class EmbeddedPlatform:
     def serving_environment(self) -> LocalServingEnvironment:
         """This Python environment, in a process of its own."""
         return self._environment
+
+    def pass_keys(self) -> str:
+        """Write which signatures count, where servers read it when they start."""
+        if not self._state.is_prepared():
+            return "servers get the keys with `mlops-pipeline up`"
+        if not self.signing.write_for_servers(trust_file(self._state)):
+            return "signatures are off, so servers verify none"
+        return "servers that start again use the current keys; servers that run keep running"
 
     def log_in(self) -> None:
         """Do nothing: everything is on this machine."""

@@ -1,5 +1,6 @@
 """The platform `kubernetes`: the same life cycle in an existing cluster."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +33,9 @@ class KubernetesPlatform(ClusterPlatform):
         """Contacts nothing. The default `parts` are the real ones."""
         parts = parts or ExistingParts.make(home, settings, bundle=bundle, mirror=mirror)
         cluster = ExistingCluster(parts, above=lambda: self.layers[1:])
+        # The context is that of a cluster: each has a store of its own, unless S3 is given.
+        store = settings.object_store.endpoint or f"context {settings.context}"
+        self.store_id = hashlib.sha256(store.encode()).hexdigest()[:12]
         super().__init__(
             parts,
             Stack(parts, cluster),

@@ -31,6 +31,7 @@ class ClusterPlatform(ABC):
 
     name: str
     reads_elsewhere = True
+    store_id = ""
 
     def __init__(
         self,
@@ -100,6 +101,13 @@ class ClusterPlatform(ABC):
     def verifies_when_loading(self) -> bool:
         """Whether our own image serves, which verifies signatures; Seldon's images do not."""
         return self._parts.settings.serving.images == "own"
+
+    def pass_keys(self) -> str:
+        """Change nothing: pods get the keys when they are replaced."""
+        return (
+            "pods use the previous keys, also when they restart, until `mlops-pipeline up` (of "
+            "manifests of your own: `mlops-pipeline apply FILE`) replaces them"
+        )
 
     def log_in(self) -> None:
         """Run the login program of the kubeconfig, if it names one.

@@ -128,7 +128,8 @@ def remedy(problem: Problem, target: str) -> str:
     if problem is Problem.UNKNOWN_KEY:
         return (
             "If you know whose key it is, run `mlops-pipeline keys trust FILE` with its public "
-            f"key; if you trust the files, run {sign}"
+            f"key. If you trust the files, you may run {sign}: others who use them must then trust "
+            "your key"
         )
     if problem is Problem.MISSING:
         return f"If you trust the files, run {sign}"

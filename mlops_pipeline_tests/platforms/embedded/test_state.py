@@ -1,13 +1,14 @@
 """What the embedded platform keeps on disk: ports, records, programs, artifacts, locks."""
 
 import configparser
+import hashlib
 import json
 import os
 import shlex
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.embedded.servers import ServerSet
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.serving.artifact import MOST_BYTES
+from mlops_pipeline.settings.signing import SigningSettings
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
 URI = "s3://models/iris/1"
@@ -346,11 +349,51 @@ def folders(tmp_path: Path) -> Callable[..., ModelFolders]:
     (tmp_path / "secrets/ns/mine.json").write_text(json.dumps(secret))
     (tmp_path / "secrets/ns/poor.json").write_text("{}")
 
-    def make(store: FakeObjectStore, *, most_bytes: int = MOST_BYTES) -> ModelFolders:
-        folder, secrets = tmp_path / "models", tmp_path / "secrets"
-        return ModelFolders(folder, secrets, connect=lambda _, **__: store, most_bytes=most_bytes)
+    def make(
+        store: FakeObjectStore, *, most_bytes: int = MOST_BYTES, signing: Signing | None = None
+    ) -> ModelFolders:
+        return ModelFolders(
+            tmp_path / "models",
+            tmp_path / "secrets",
+            connect=lambda _, **__: store,
+            most_bytes=most_bytes,
+            signing=signing,
+        )
 
     return make
+
+
+@pytest.mark.parametrize("mode", ["required", "warn"])
+def test_a_signed_folder_is_downloaded_again_when_the_store_has_other_files(
+    folders: Callable[..., ModelFolders], tmp_path: Path, mode: str
+) -> None:
+    signing = Signing(tmp_path, SigningSettings.model_validate({"mode": mode}))
+    store = FakeObjectStore()
+
+    def put(content: bytes) -> None:
+        files = {"model.joblib": hashlib.sha256(content).hexdigest()}
+        store.put("models", "iris/1/model.joblib", content)
+        store.put("models", "iris/1/model.sig", signing.sign(files, name="iris"))
+
+    def fetch() -> bytes:
+        models = folders(store, signing=signing)
+        return (models.fetch(URI, namespace="ns", secret="mine") / "model.joblib").read_bytes()
+
+    put(b"one")
+    assert fetch() == b"one"
+    store.silent = {"get", "sizes"}
+    assert fetch() == b"one"  # Its signature counts, so the store is not asked.
+    store.silent = set()
+    (folder,) = (tmp_path / "models").iterdir()
+    (folder / "model.sig").write_bytes(b"{")
+    assert fetch() == b"one"
+    put(b"two")
+    (folder / "model.sig").write_bytes(b"{")
+    assert fetch() == b"two"
+    (folder / "model.sig").write_bytes(b"{")
+    store.silent = {"get", "sizes"}
+    with pytest.raises(UnavailableError) if mode == "required" else nullcontext():
+        assert fetch() == b"two"
 
 
 def test_an_artifact_that_is_too_large_is_not_downloaded(
