@@ -24,7 +24,12 @@ from mlops_pipeline.delivery.criteria import dataset_criteria
 from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
 from mlops_pipeline.delivery.references import DatasetRef
 from mlops_pipeline.resources.platform import PlatformResource
-from mlops_pipeline.serving.schema import Schema
+from mlops_pipeline.serving.schema import TABLE, Schema
+
+
+def _library(schema: Schema | None) -> str:
+    """Return the library of the rows that `load` returns, as a kind of the asset."""
+    return "pandas" if schema is not None and schema.form == TABLE else "numpy"
 
 
 def dataset_asset(
@@ -39,7 +44,7 @@ def dataset_asset(
         deps=[store_key],
         description=f"The data of {spec.name}: an immutable snapshot in the object store.",
         group_name=model_group(platform, spec.name),
-        kinds={"pandas" if spec.dataset.has_cells else "numpy", "s3"},
+        kinds={_library(spec.dataset.schema), "s3"},
         owners=OWNERS,
         op_tags=step_tags(key),
         required_resource_keys={"platform"},

@@ -237,9 +237,11 @@ def save_mlflow(
         return models.predict(served, cells, [output])[0][1]
 
     answer = predict(rows)
-    inputs = Tensor(served.input, (-1, *np.shape(rows)[1:]), datatype_of(served.dtype))
     described = Tensor(output, (-1, *answer.shape[1:]), datatype_of(answer.dtype))
-    return TrainedModel(predict, (inputs,), (described,))
+    if served.inputs:
+        return TrainedModel(predict, models.input_tensors(served), (described,))
+    rows_of = Tensor(served.input, (-1, *np.shape(rows)[1:]), datatype_of(served.dtype))
+    return TrainedModel(predict, (rows_of,), (described,))
 
 
 def _serving() -> Serving:

@@ -179,6 +179,13 @@ def _describe_columns(new: Schema | None, old: Schema | None) -> str:
     missing = [name for name in old.names if name not in new.names]
     if missing:
         return f"the rows have no column {shown_some([repr(name) for name in missing])}"
+    shapes = {column.name: list(column.shape) for column in new.inputs}
+    for column in old.inputs:
+        if list(column.shape) != shapes[column.name]:
+            return (
+                f"its input {column.name!r} has rows of the shape {list(column.shape)}, the new "
+                f"rows have the shape {shapes[column.name]} there"
+            )
     return ""
 
 

@@ -274,7 +274,8 @@ def with_links(files: Mapping[str, str], folder: Path) -> dict[str, str]:
 def verify(folder: Path, *, passed_over: Sequence[str] = ()) -> Manifest:
     """Compare every file in `folder` with the manifest there, and return the manifest.
 
-    `passed_over` are files, or folders that end with `/`, which are not extra files.
+    `passed_over` are files, or folders that end with `/`, which are not extra files unless the
+    manifest has them.
 
     Raises:
         ArtifactError: the manifest, or a file, is missing, changed or unexpected; names each.
@@ -285,7 +286,11 @@ def verify(folder: Path, *, passed_over: Sequence[str] = ()) -> Manifest:
         raise ArtifactError(f"{MANIFEST} is missing from the artifact in {folder}") from error
     hashes = hash_files(folder)
     wanted = {path: sha for path, sha in manifest.files.items() if path != SIGNATURE}
-    there = {path: sha for path, sha in hashes.items() if not _is_below(path, passed_over)}
+    there = {
+        path: sha
+        for path, sha in hashes.items()
+        if path in wanted or not _is_below(path, passed_over)
+    }
     problems = [f"missing: {path}" for path in sorted(wanted.keys() - there.keys())]
     problems += [f"extra: {path}" for path in sorted(there.keys() - wanted.keys())]
     problems += [

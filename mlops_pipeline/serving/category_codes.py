@@ -31,15 +31,17 @@ def model_order(schema: Schema, names: Sequence[str], *, file: Path) -> tuple[Co
         raise _unfit(file, f"the schema's column {texts[0]} is a string; make it a category")
     if not names:
         return schema.columns
-    known = {column.name.replace(" ", "_"): column for column in schema.columns}
-    keys = [name.replace(" ", "_") for name in names]  # LightGBM's file has no spaces.
-    if known.keys() != set(keys) or len(keys) != len(schema.columns):
+    known = {column.name: column for column in schema.columns}
+    if known.keys() != set(names):  # LightGBM's file has no spaces.
+        known = {name.replace(" ", "_"): column for name, column in known.items()}
+        names = [name.replace(" ", "_") for name in names]
+    if known.keys() != set(names) or not len(known) == len(names) == len(schema.columns):
         raise _unfit(
             file,
             f"it knows its columns as {shown_some(names)}, but the schema is for "
             f"{shown_some(schema.names)}",
         )
-    return tuple(known[key] for key in keys)
+    return tuple(known[name] for name in names)
 
 
 def encoder(

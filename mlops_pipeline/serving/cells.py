@@ -63,6 +63,36 @@ def read_cells(values: object, *, where: str) -> Array:
     return cells
 
 
+def describe_loss(column: Column, dtype: np.dtype[Any]) -> str | None:
+    """Say why a model's input of this type cannot represent a column's values, None if it can."""
+    is_text = dtype.kind == "O"
+    if column.is_text != is_text:
+        return f"but the column is a {column.type} in the schema"
+    if is_text:
+        return None
+    if column.nullable and dtype.kind != "f":
+        return "which has no missing value, but the column is nullable"
+    if column.type == FLOAT and dtype.kind != "f":
+        return "which has no fractions, but the column is a float in the schema"
+    if column.type != BOOL and dtype.kind == "b":
+        return f"which is true or false, but the column is a {column.type} in the schema"
+    return None
+
+
+def typed(values: Sequence[Any], dtype: np.dtype[Any]) -> Array:
+    """Return cells of a column as a model's input of that type, [n].
+
+    A missing string (None, or NaN as in pandas) is empty, a missing number NaN.
+
+    Raises:
+        TypeError: a number is missing, and the type has no NaN.
+    """
+    if dtype.kind != "O":
+        return np.array(values, dtype=dtype)
+    # NaN differs from itself.
+    return as_objects(["" if cell is None or cell != cell else str(cell) for cell in values])
+
+
 def as_objects(values: Sequence[object]) -> Array:
     """Return values as an array of objects [n]; the values may be lists themselves."""
     array = np.empty(len(values), dtype=object)

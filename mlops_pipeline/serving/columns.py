@@ -104,12 +104,12 @@ def of_inputs(signature: Signature, names: Sequence[object], tensors: Sequence[A
     """Return the rows in V2's one tensor of all columns, or in a tensor for each column.
 
     Raises:
-        RequestError: see `joined`.
+        RequestError: see `of_tensors`.
     """
     is_column = signature.dtype.kind == "O" and names[0] in signature.columns
     if len(tensors) == 1 and not is_column:
         return tensors[0]
-    return joined(signature, list(map(str, names)), tensors)
+    return of_tensors(signature, list(map(str, names)), tensors)
 
 
 def of_objects(signature: Signature, rows: Sequence[object], where: str) -> list[list[Any]]:
@@ -156,7 +156,7 @@ def _values(column: object, where: str) -> list[Any]:
     return [v[0] if type(v) is list and len(v) == 1 else v for v in column]
 
 
-def joined(signature: Signature, names: Sequence[str], columns: Sequence[Array]) -> Array:
+def of_tensors(signature: Signature, names: Sequence[str], columns: Sequence[Array]) -> Array:
     """Return columns [n] or [n, 1], as V2 sends data frames, as rows in the model's order.
 
     Raises:

@@ -148,13 +148,12 @@ def _estimator(name: str) -> Callable[[Path, Flavour, Manifest], Signatures]:
             read = _skops(trusted) if file.suffix == ".skops" else sklearn_loader.load_pickle
             return sklearn_loader.read_estimator(file, manifest, read=read, preferred=preferred)
         signatures, choose = _own(name)(file, manifest)
-        if manifest.outputs or str(flavour.get("model_class", "")).endswith("Booster"):
+        evaluated = [output.name for output in manifest.outputs[:1]]
+        if not evaluated and str(flavour.get("model_class", "")).endswith("Booster"):
             return signatures, choose
-
-        def choose_predict(parameters: Mapping[str, Parameter]) -> Signature:
-            return by_method(signatures[DEFAULT], parameters, preferred)
-
-        return signatures, choose_predict
+        own = signatures[DEFAULT]
+        first = next((n for n in (*evaluated, preferred) if n in own.outputs), None)
+        return signatures, lambda parameters: by_method(own, parameters, first)
 
     return open_flavour
 
@@ -215,7 +214,7 @@ def _python_function(folder: Path, flavour: Flavour, manifest: Manifest) -> Sign
             "PyFunc",
             given,
             options.read(limits),
-            limits=tuple(limits),
+            limits=limits,
         )
         return signature_of(manifest, process)
 

@@ -219,8 +219,10 @@ class Model:
         Raises:
             StartError: a parameter names something that the model does not have.
         """
-        limits = batch_limits.read(parameters)
+        batch_limits.read(parameters)  # Before the model is loaded, which may take minutes.
         default = self.choose(parameters)
+        own = default.component.facts.limits if default.component else {}
+        limits = batch_limits.read({**own, **parameters})
         default = replace(default, batch=limits if default.is_rowwise else ALONE)
         return self.with_default(default)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.cells import as_objects
-from mlops_pipeline.serving.schema import CATEGORY, STRING, Column, Schema, shown_some
+from mlops_pipeline.serving.cells import describe_loss, typed
+from mlops_pipeline.serving.schema import Column, Schema, shown_some
 from mlops_pipeline.serving.scores import Array
 
 TEXT = "tensor(string)"
@@ -36,18 +36,14 @@ def _misfit(node: Any, column: Column, types: Mapping[str, np.dtype[Any]]) -> st
     sizes = list(node.shape[1:])
     if len(node.shape) not in (1, 2) or (sizes and isinstance(sizes[0], int) and sizes[0] != 1):
         return f"its input {node.name!r} has the shape {node.shape}, expected [n] or [n, 1]"
-    if _is_text(column) != (node.type == TEXT):
-        return f"{where}, but the column is a {column.type} in the schema"
     if node.type != TEXT and node.type not in types:
         return f"{where}; expected numbers, booleans or strings"
-    if column.nullable and node.type != TEXT and types[node.type].kind != "f":
-        return f"{where}, which has no missing value, but the column is nullable"
-    return None
+    problem = describe_loss(column, _dtype(node, types))
+    return f"{where}, {problem}" if problem else None
 
 
-def _is_text(column: Column) -> bool:
-    is_text = column.type == CATEGORY and type(column.categories[0]) is str
-    return is_text or column.type == STRING
+def _dtype(node: Any, types: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:
+    return np.dtype(object) if node.type == TEXT else types[node.type]
 
 
 def feeder(
@@ -65,10 +61,4 @@ def feeder(
 
 
 def _tensor(values: Sequence[Any], node: Any, types: Mapping[str, np.dtype[Any]]) -> Array:
-    if node.type == TEXT:
-        # NaN, a missing value of pandas, differs from itself.
-        texts = ["" if value is None or value != value else str(value) for value in values]
-        array = as_objects(texts)
-    else:
-        array = np.array(values, dtype=types[node.type])
-    return array.reshape(-1, *(1 for _ in node.shape[1:]))
+    return typed(values, _dtype(node, types)).reshape(-1, *(1 for _ in node.shape[1:]))

@@ -217,10 +217,10 @@ def _schemas(model: Model) -> Schema:
     tensor = _object({"shape": SHAPE, "values": values}, required=("shape", "values"))
     return {
         **_failure_schemas(),
-        **_seldon_schemas(model.default, rows, tensor, names),
+        **_seldon_schemas(model, rows, tensor, names),
         **_v2_schemas(model, rows),
         **_tensorflow_schemas(model.default, rows),
-        **(_mlflow_schemas(names) if _mlflow(model) else {}),
+        **(_mlflow_schemas(model.default) if _mlflow(model) else {}),
         "Model": _object(
             {"name": STRING, "versions": names, "platform": STRING}, required=("name",)
         ),
@@ -235,7 +235,9 @@ def _missing(signature: Signature) -> Schema:
 def _rows(signature: Signature) -> Schema:
     """Return the schema of a batch of rows: at least one, each of the model's shape."""
     if signature.inputs:
-        return {"type": "array", "items": {}, "minItems": 1}
+        count = len(signature.inputs)
+        row: Schema = {"type": "array", "items": {}, "minItems": count, "maxItems": count}
+        return {"type": "array", "items": row, "minItems": 1}
     if signature.schema is not None:
         return batch_of(signature.schema)
     schema: Schema = {"type": "number", "minimum": -1e30, "maximum": 1e30, **_missing(signature)}
@@ -264,13 +266,16 @@ def _failure_schemas() -> Schema:
     }
 
 
-def _seldon_schemas(signature: Signature, rows: Schema, tensor: Schema, names: Schema) -> Schema:
+def _seldon_schemas(model: Model, rows: Schema, tensor: Schema, names: Schema) -> Schema:
+    signature = model.default
     meta = _object({"puid": STRING, "tags": OBJECT, "requestPath": OBJECT})
+    values: Schema = {"ndarray": rows}
+    if not signature.inputs:  # They do not fit into one tensor.
+        values |= {"tensor": tensor, "tftensor": _tensor_proto(signature)}
     data = {
         "oneOf": [
-            _object({"names": names, "ndarray": rows}, required=("ndarray",)),
-            _object({"names": names, "tensor": tensor}, required=("tensor",)),
-            _object({"names": names, "tftensor": _tensor_proto(signature)}, required=("tftensor",)),
+            _object({"names": names, name: value}, required=(name,))
+            for name, value in values.items()
         ]
     }
     binary: Schema = {"type": "string", "format": "byte"}
@@ -278,7 +283,7 @@ def _seldon_schemas(signature: Signature, rows: Schema, tensor: Schema, names: S
     scores: Schema = {"names": names, "ndarray": {"type": "array", "items": {}}, "tensor": tensor}
     request = [
         _object({"data": data, "meta": meta}, required=("data",)),
-        _object({"jsonData": _json_data(rows), "meta": meta}, required=("jsonData",)),
+        _object({"jsonData": _json_data(model, rows), "meta": meta}, required=("jsonData",)),
         *(_object({key: kind, "meta": meta}, required=(key,)) for key, kind in content.items()),
     ]
     answer: Schema = {"data": _object(scores), "jsonData": {}, "meta": meta}
@@ -314,14 +319,14 @@ def _tensor_proto(signature: Signature) -> Schema:
     }
 
 
-def _json_data(rows: Schema) -> Schema:
-    return {
-        "oneOf": [
-            _object({"instances": rows}, required=("instances",)),
-            _object({"inputs": rows}, required=("inputs",)),
-            rows,
-        ]
-    }
+def _json_data(model: Model, rows: Schema) -> Schema:
+    """Return the schema of `jsonData`: a class without a schema gets any JSON."""
+    signature = model.default
+    if signature.component is not None and signature.schema is None:
+        return {}
+    bare = [] if signature.inputs else [rows]
+    frames = _frames(signature) if _mlflow(model) else []
+    return {"oneOf": [_reference("PredictRequest"), *frames, *bare]}
 
 
 def _v2_schemas(model: Model, rows: Schema) -> Schema:
@@ -332,9 +337,15 @@ def _v2_schemas(model: Model, rows: Schema) -> Schema:
         "name": {"type": "string", "enum": [signature.input]},
         "shape": SHAPE,
         "datatype": datatype,
-        "data": rows,
+        "data": {"anyOf": [rows, {"type": "array", "items": _value(rows), "minItems": 1}]},
     }
-    count = 1
+    count = most = 1
+    if signature.dtype.kind != "O" and (signature.takes_columns or signature.columns):
+        # One tensor with any name, or one tensor for each column.
+        most = len(signature.columns) or max((signature.row_shape or (1,))[0], 1)
+        tensor["name"] = STRING
+        column = {"type": "array", "items": _value(rows), "minItems": 1, "maxItems": 1}
+        tensor["data"]["anyOf"].append({"type": "array", "items": column, "minItems": 1})
     if signature.inputs:
         count = len(signature.inputs)
         tensor["name"] = {"type": "string", "enum": [one.name for one in signature.inputs]}
@@ -357,7 +368,12 @@ def _v2_schemas(model: Model, rows: Schema) -> Schema:
         "outputs": {"type": "array", "items": _object(output, required=tuple(output))},
     }
     items = _object(tensor, required=("shape", "datatype", "data"))
-    inputs: Schema = {"type": "array", "items": items, "minItems": count, "maxItems": count}
+    inputs: Schema = {
+        "type": "array",
+        "items": items,
+        "minItems": count,
+        "maxItems": max(count, most),
+    }
     outputs = {"type": "array", "items": _object(asked, required=("name",))}
     request: Schema = {"id": STRING, "inputs": inputs, "outputs": outputs, "parameters": OBJECT}
     state = {"name": STRING, "version": STRING, "state": STRING, "reason": STRING}
@@ -367,6 +383,13 @@ def _v2_schemas(model: Model, rows: Schema) -> Schema:
         "InferRequest": _object(request, required=("inputs",)),
         "InferResponse": _object(answered, required=tuple(answered)),
     }
+
+
+def _value(rows: Schema) -> Schema:
+    """Return the schema of one value in rows."""
+    while rows.get("type") == "array":
+        rows = rows["items"]
+    return rows
 
 
 def _tensorflow_schemas(signature: Signature, rows: Schema) -> Schema:
@@ -394,19 +417,27 @@ def _tensorflow_schemas(signature: Signature, rows: Schema) -> Schema:
     }
 
 
-def _mlflow_schemas(names: Schema) -> Schema:
+def _mlflow_schemas(signature: Signature) -> Schema:
     """Return the bodies of MLflow's scoring server; see `protocols/mlflow.py`."""
+    return {
+        "Invocation": {"oneOf": [*_frames(signature), _reference("PredictRequest")]},
+        "Invoked": _object({"predictions": {}}, required=("predictions",)),
+    }
+
+
+def _frames(signature: Signature) -> list[Schema]:
+    """Return the schemas of MLflow's data frames, which several inputs do not fit into."""
+    if signature.inputs:
+        return []
     table: Schema = {"type": "array", "items": {"type": "array", "items": {}}, "minItems": 1}
+    names: Schema = {"type": "array", "items": STRING}
     split = _object({"columns": names, "data": table}, required=("data",))
-    records: Schema = {"type": "array", "items": OBJECT, "minItems": 1}
-    bodies = [
+    row = row_by_name(signature.schema) if signature.schema and signature.columns else OBJECT
+    records: Schema = {"type": "array", "items": row, "minItems": 1}
+    return [
         _object({"dataframe_split": split}, required=("dataframe_split",)),
         _object({"dataframe_records": records}, required=("dataframe_records",)),
     ]
-    return {
-        "Invocation": {"oneOf": [*bodies, _reference("PredictRequest")]},
-        "Invoked": _object({"predictions": {}}, required=("predictions",)),
-    }
 
 
 def _object(properties: Schema, *, required: tuple[str, ...] = ()) -> Schema:

@@ -52,7 +52,7 @@ def start(folder: Path, parameters: Mapping[str, Parameter]) -> ComponentProcess
         description.class_name,
         {**own, **replaced},
         options.read(limits),
-        limits=tuple(limits),
+        limits=limits,
     )
 
 

@@ -57,6 +57,11 @@ class Column:
         """Whether an array of numbers can have this column."""
         return self.type in (FLOAT, INT, BOOL)
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are strings."""
+        return self.type == STRING or (self.type == CATEGORY and type(self._first) is str)
+
     def read(self, value: object) -> Cell:
         """Return a value as a cell of this column, in its type.
 
@@ -77,8 +82,7 @@ class Column:
         """
         if not text and (self.type != STRING or self.nullable):
             return self.read(None)
-        is_text = self.type == STRING or (self.type == CATEGORY and type(self._first) is str)
-        return self.read(text if is_text else _parsed(text))
+        return self.read(text if self.is_text else _parsed(text))
 
     @property
     def _first(self) -> object:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlops_pipeline.serving.artifact import SAVED_MODEL, Manifest, Tensor, saved_models
-from mlops_pipeline.serving.cells import as_objects
+from mlops_pipeline.serving.cells import describe_loss, typed
 from mlops_pipeline.serving.errors import ExitCode, StartError
 from mlops_pipeline.serving.frameworks import TENSORFLOW
 from mlops_pipeline.serving.imports import import_tensorflow
@@ -17,7 +17,6 @@ from mlops_pipeline.serving.models import Input, Signature
 from mlops_pipeline.serving.schema import (
     ARRAY,
     INPUTS,
-    STRING,
     TABLE,
     TEXT,
     InputColumn,
@@ -263,7 +262,7 @@ def _of_named(signature: Signature, schema: Schema | None) -> Signature:
         return replace(signature, schema=schema)
     inputs = {one.name: one for one in signature.inputs}
     if schema.form == INPUTS:
-        return replace(signature, schema=_fitting(signature, schema))
+        return _fitting(signature, schema)
     is_flat = all(one.row_shape in ((), (1,)) for one in signature.inputs)
     if schema.form != TABLE or inputs.keys() != set(schema.names) or not is_flat:
         names = ", ".join(map(repr, inputs or (signature.input,)))
@@ -272,6 +271,7 @@ def _of_named(signature: Signature, schema: Schema | None) -> Signature:
             f"{', '.join(map(repr, schema.names))}, of which each must be an input of shape [n] "
             "or [n, 1]"
         )
+    _require_no_loss(signature, schema)
     return replace(
         signature,
         input="predict",
@@ -283,11 +283,26 @@ def _of_named(signature: Signature, schema: Schema | None) -> Signature:
     )
 
 
-def _fitting(signature: Signature, schema: Schema) -> Schema:
-    """Return a schema of inputs whose columns are the inputs of the signature.
+def _require_no_loss(signature: Signature, schema: Schema) -> None:
+    """Require that each input can represent the values of its column.
 
     Raises:
-        _UnservableError: they are other ones, or of other shapes.
+        _UnservableError: one cannot.
+    """
+    columns = {column.name: column for column in schema.columns}
+    for one in signature.inputs:
+        if problem := describe_loss(columns[one.name], one.dtype):
+            kind = "text" if one.dtype.kind == "O" else one.dtype.name
+            raise _UnservableError(f"its input {one.name!r} is of type {kind}, {problem}")
+
+
+def _fitting(signature: Signature, schema: Schema) -> Signature:
+    """Return the signature with a schema of inputs, whose columns are the inputs.
+
+    Where the network takes any size, the size of the schema is required.
+
+    Raises:
+        _UnservableError: they are other ones, of other shapes, or of types that lose values.
     """
     there = ", ".join(f"{one.name!r} {list(one.row_shape)}" for one in signature.inputs)
     wanted = ", ".join(f"{one.name!r} {list(one.shape)}" for one in schema.inputs)
@@ -299,13 +314,17 @@ def _fitting(signature: Signature, schema: Schema) -> Schema:
             f"it has the inputs and shapes of a row {there or repr(signature.input)}; the schema "
             f"has {wanted}"
         )
-    return schema
+    _require_no_loss(signature, schema)
+    sized = [
+        replace(one, row_shape=column.shape if column.shape else tuple(1 for _ in one.row_shape))
+        for one, column in zip(signature.inputs, schema.inputs, strict=True)
+    ]
+    return replace(signature, schema=schema, inputs=tuple(sized))
 
 
 def _takes(one: Input, column: InputColumn) -> bool:
     sizes = (column.shape, (*column.shape, 1)) if not column.shape else (column.shape,)
-    is_text = column.type == STRING
-    return (one.dtype.kind == "O") == is_text and any(
+    return (one.dtype.kind == "O") == column.is_text and any(
         len(size) == len(one.row_shape)
         and all(mine in (-1, its) for mine, its in zip(one.row_shape, size, strict=True))
         for size in sizes
@@ -321,18 +340,11 @@ def _of_cells(
     def compute(cells: Array, names: Sequence[str]) -> Sequence[object]:
         rows = np.empty((len(cells), len(places)), dtype=object)
         for number, (one, place) in enumerate(zip(signature.inputs, places, strict=True)):
-            for row, value in enumerate(_values(one, cells[:, place].tolist()).reshape(-1, 1)):
+            for row, value in enumerate(typed(cells[:, place].tolist(), one.dtype).reshape(-1, 1)):
                 rows[row, number] = value
         return signature.compute(rows, names)
 
     return compute
-
-
-def _values(one: Input, cells: list[Any]) -> Array:
-    """Return a column's cells in the input's type; a missing string is empty, a number NaN."""
-    if one.dtype.kind == "O":
-        return as_objects(["" if value is None else str(value) for value in cells])
-    return np.array(cells, dtype=one.dtype)
 
 
 def _named_caller(

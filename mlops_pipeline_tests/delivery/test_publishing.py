@@ -33,7 +33,14 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.rolling_back import previous_good
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
 from mlops_pipeline.delivery.verdicts import Acceptance, standing
-from mlops_pipeline.serving.artifact import MANIFEST, Manifest, hash_files, parse_manifest
+from mlops_pipeline.serving.artifact import (
+    MANIFEST,
+    ArtifactError,
+    Manifest,
+    hash_files,
+    parse_manifest,
+    verify,
+)
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
@@ -549,3 +556,17 @@ def test_a_manifest_of_before_has_the_same_digest() -> None:
     assert (manifest.origin, manifest.content_digest, manifest.reproducible) == ("", "", "")
     changed = replace(manifest, origin="x", content_digest="y", reproducible="bytes")
     assert changed.digest == manifest.digest
+
+
+def test_a_file_of_a_tool_that_a_manifest_names_is_compared(tmp_path: Path) -> None:
+    for name in ("model.joblib", "__pycache__/a.pyc", "__pycache__/more.pyc"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    files = hash_files(tmp_path)
+    del files["__pycache__/more.pyc"]
+    written = Manifest("toy", "sklearn", files, (), ())
+    (tmp_path / MANIFEST).write_text(written.to_json())
+    assert verify(tmp_path, passed_over=("__pycache__/",)).files == files
+    (tmp_path / "__pycache__" / "a.pyc").write_text("other")
+    with pytest.raises(ArtifactError, match=r"changed: __pycache__/a\.pyc"):
+        verify(tmp_path, passed_over=("__pycache__/",))

@@ -16,6 +16,7 @@ from mlops_pipeline.clients.errors import (
     PipelineError,
     UnavailableError,
 )
+from mlops_pipeline.delivery import trials
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.criteria import NOT_WORSE, model_criteria, own_criteria
 from mlops_pipeline.delivery.deploying import seldon_deployment
@@ -23,7 +24,7 @@ from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.trials import Trial, compare_with
 from mlops_pipeline.serving import cells
-from mlops_pipeline.serving.schema import ARRAY, Column, Schema
+from mlops_pipeline.serving.schema import ARRAY, Column, InputColumn, Schema
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
@@ -146,6 +147,16 @@ def test_one_of_other_columns_is_compared_apart(tmp_path: Path, old: Schema, rea
     pair = Pair(tmp_path, schemas={"old": old, "new": Schema((A, B), form=ARRAY)})
     assert reason in pair.compare().unpaired
     assert pair.environment.calls == 0
+
+
+def test_inputs_of_other_shapes_are_not_paired() -> None:
+    def schema(*sizes: int) -> Schema:
+        return Schema.of_inputs(InputColumn("image", shape=sizes), InputColumn("age", "int"))
+
+    assert trials._describe_columns(schema(2, 2), schema(2, 2)) == ""
+    assert "'image' has rows of the shape [4], the new rows have the shape [2, 2]" in (
+        trials._describe_columns(schema(2, 2), schema(4))
+    )
 
 
 def test_one_that_is_gone_or_damaged_is_not_passed_over(pair: Pair) -> None:

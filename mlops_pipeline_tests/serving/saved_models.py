@@ -24,7 +24,7 @@ from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.models import Model
 from mlops_pipeline.serving.protocols import tensorflow, v2
 from mlops_pipeline.serving.protocols.seldon import Unit
-from mlops_pipeline.serving.schema import Column, Schema
+from mlops_pipeline.serving.schema import Column, InputColumn, Schema
 from mlops_pipeline.serving.settings import Place
 from mlops_pipeline_tests.serving import at_once
 from mlops_pipeline_tests.serving.everywhere import answers, answers_by_name
@@ -221,12 +221,20 @@ NAMED: Mapping[str, Mapping[str, tuple[str, list[int], list[Any]]]] = {
     "two inputs": {"b": ("FP32", [2, 2], B), "a": ("FP64", [2, 2], A)},
     "words and numbers": {"word": ("BYTES", [2], WORDS), "times": ("INT64", [2, 1], TIMES)},
     "a table": {"word": ("BYTES", [2, 1], WORDS), "times": ("INT64", [2], TIMES)},
+    "inputs of any size": {"a": ("FP32", [2, 2], A), "b": ("FP32", [2, 2], B)},
     "text comes in": {"x": ("BYTES", [2], WORDS)},
     "text in a column": {"x": ("BYTES", [2, 1], WORDS)},
 }
 """Input → datatype, shape and values of two rows."""
 TABLE = Schema((Column("times", "int", range=(0, 9)), Column("word", "string", nullable=True)))
-SCHEMAS = {"a table": TABLE, "text in a column": Schema.text("sentence"), "another schema": TABLE}
+SIZED = Schema.of_inputs(InputColumn("a", shape=(2,)), InputColumn("b", shape=(2,)))
+SCHEMAS = {
+    "a table": TABLE,
+    "text in a column": Schema.text("sentence"),
+    "another schema": TABLE,
+    "fractions for integers": Schema((Column("times"), Column("word", "string"))),
+    "inputs of any size": SIZED,
+}
 
 
 def _named_models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
@@ -249,6 +257,12 @@ def _named_models(tf: Any) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
         "two inputs": alone(lambda a, b: {"y": 10 * a + b}, *pair),
         "words and numbers": alone(repeated, word, spec(None, 1, dtype=tf.int64, name="times")),
         "a table": alone(repeated, word, spec(None, 1, name="times")),
+        "fractions for integers": alone(
+            repeated, word, spec(None, 1, dtype=tf.int64, name="times")
+        ),
+        "inputs of any size": alone(
+            lambda a, b: {"y": a + b}, spec(None, None, name="a"), spec(None, None, name="b")
+        ),
         "another schema": alone(lambda a, b: {"y": a + b}, *pair),
         "text comes in": alone(lengths, spec(None, dtype=tf.string)),
         "text in a column": alone(lengths, spec(None, 1, dtype=tf.string)),
@@ -265,7 +279,9 @@ def _ask_by_name(name: str, folder: Path, manifest: Manifest) -> dict[str, Any]:
         return {"refused": str(error)}
     answered = answers_by_name(model, NAMED[name])
     kinds = {tensor["name"]: tensor["datatype"] for tensor in v2.metadata(model)["inputs"]}
-    return {"answers": answered, "inputs": kinds, "batch": model.default.batch.rows}
+    sizes = [tensor["shape"] for tensor in v2.metadata(model)["inputs"]]
+    batch = model.default.batch.rows
+    return {"answers": answered, "inputs": kinds, "shapes": sizes, "batch": batch}
 
 
 if __name__ == "__main__":

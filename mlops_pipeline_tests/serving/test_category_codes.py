@@ -1,6 +1,7 @@
 """XGBoost, LightGBM and ONNX behind a table: the library's own answers for the data frame."""
 
 import json
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.catalog.saving import save_lightgbm, save_onnx, save_xgboost
-from mlops_pipeline.serving import artifact, frames, loading
+from mlops_pipeline.serving import artifact, category_codes, frames, loading, onnx_columns
+from mlops_pipeline.serving import cells as cells_of
 from mlops_pipeline.serving.artifact import EXAMPLE, Manifest
 from mlops_pipeline.serving.errors import ExitCode, RequestError, StartError
 from mlops_pipeline.serving.models import Model, predict
@@ -226,6 +228,7 @@ def test_a_network_with_an_input_for_each_column_takes_a_table(tmp_path: Path) -
             r"input 'plan' is of type tensor\(string\), but the column is a int",
         ),
         (Column("messages", "int", nullable=True), "has no missing value"),
+        (Column("messages"), "which has no fractions, but the column is a float"),
     ],
 )
 def test_a_network_of_another_table_is_refused(tmp_path: Path, column: Column, said: str) -> None:
@@ -237,3 +240,29 @@ def test_a_network_of_another_table_is_refused(tmp_path: Path, column: Column, s
     with pytest.raises(StartError, match=said):
         loading.load(tmp_path, manifest, {}, graph_name=None)
     assert artifact.ONNX_FILES[0] in {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_boolean_input_takes_only_a_boolean_column() -> None:
+    inputs = [types.SimpleNamespace(name="a", type="tensor(bool)", shape=["n", 1])]
+    for kind, said in (("float", "no fractions"), ("int", "is true or false"), ("bool", "")):
+        found = onnx_columns.describe_misfit(
+            inputs, Schema((Column("a", kind),)), {"tensor(bool)": np.dtype(bool)}
+        )
+        assert said in str(found)
+        assert bool(found) == bool(said)
+
+
+def test_missing_cells_are_empty_strings_and_nan() -> None:
+    nan = float("nan")
+    assert cells_of.typed(["a", None, nan], np.dtype(object)).tolist() == ["a", "", ""]
+    assert np.isnan(cells_of.typed([None, nan], np.dtype(np.float32))).all()
+
+
+def test_columns_that_differ_in_a_space_keep_their_names() -> None:
+    schema = Schema((Column("a b"), Column("a_b", "int")))
+    file = Path("model.txt")
+    assert category_codes.model_order(schema, ("a_b", "a b"), file=file) == schema.columns[::-1]
+    with pytest.raises(StartError, match="it knows its columns as a_b, a_b"):
+        category_codes.model_order(schema, ("a_b", "a_b"), file=file)
+    spaced = Schema((Column("a b"), Column("c")))
+    assert category_codes.model_order(spaced, ("c", "a_b"), file=file) == spaced.columns[::-1]

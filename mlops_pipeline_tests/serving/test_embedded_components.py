@@ -548,6 +548,29 @@ def test_a_parameter_of_the_artifact_is_the_class_s_alone(tmp_path: Path) -> Non
         run(model, using)
 
 
+@pytest.mark.parametrize("arguments", ["", "self, factor=1", "self, **options"])
+def test_a_limit_that_the_class_does_not_take_is_the_server_s(
+    tmp_path: Path, arguments: str
+) -> None:
+    code = f"class C:\n    def __init__({arguments or 'self'}):\n"
+    code += "        assert not locals().get('options')\n"
+    code += "    def predict(self, X, names):\n        return X\n    is_rowwise = True\n"
+    folder = write(tmp_path, code, name="C")
+    given = {"timeout": 7, "max_memory": "700Mi", "load_timeout": 20, "max_batch_size": 9}
+    described = {"class": "C:C", "parameters": given}
+    (folder / "component.json").write_text(json.dumps(described))
+    with loaded(folder, inputs=(ROW,), load_timeout=30) as model:
+        assert model.default.component is not None
+        limits = model.default.component.options
+        assert (limits.seconds, limits.load_seconds) == (7, 30)
+        assert limits.max_memory == 700 << 20
+        assert model.default.batch.rows == 9
+    described["parameters"] = {"timeout": 100}
+    (folder / "component.json").write_text(json.dumps(described))
+    with pytest.raises(StartError, match="timeout must be a number of seconds"), loaded(folder):
+        pass
+
+
 def test_a_class_is_saved_with_the_parameters_of_its_server(tmp_path: Path) -> None:
     (folder := tmp_path / "folder").mkdir()
     source = write(tmp_path / "source", EVERYTHING, name="Doubler") / "Doubler.py"

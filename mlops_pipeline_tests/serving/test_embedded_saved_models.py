@@ -121,6 +121,7 @@ def test_integers_keep_their_digits_or_are_refused(served: Any) -> None:
         ("a signature that cannot be served", "to one of serving_default."),
         ("complex comes in", "the type complex64 ('x'), expected numbers or strings."),
         ("another schema", "the schema is for a table with the columns 'times', 'word', of whi"),
+        ("fractions for integers", "'times' is of type int64, which has no fractions, but the col"),
         ("a number comes in", "its input is a single number ('x'), expected rows."),
         ("ragged", "the output 'y' has shape [0] for 1 rows; its first axis must be rows"),
         ("nothing", "'serving_default': it has no output."),
@@ -159,6 +160,12 @@ def test_named_inputs_and_strings_are_answered_by_every_protocol_that_names_them
     assert found["batch"] > 1, "requests may share a call"
     if inputs is not None:
         assert found["inputs"] == inputs
+
+
+def test_the_schema_s_sizes_count_where_the_network_takes_any(served: Any) -> None:
+    found = served["inputs of any size"]
+    assert found["shapes"] == [[-1, 2], [-1, 2]]
+    assert found["answers"]["TF rows"] == {"predictions": [[11.0, 22.0], [33.0, 44.0]]}
 
 
 def test_tensors_are_what_tensorflow_writes_and_reads(served: Any) -> None:

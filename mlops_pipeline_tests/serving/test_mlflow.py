@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mlops_pipeline.catalog import contents, saving
 from mlops_pipeline.serving import bare, loading
+from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.errors import RequestError, StartError
 from mlops_pipeline.serving.models import Model, predict
 from mlops_pipeline.serving.protocols import v2
@@ -83,6 +84,19 @@ def test_other_flavours_are_loaded_by_their_own_loader(tmp_path: Path) -> None:
     for name, answers in expected.items():
         found = predict(load(tmp_path / name).default, X)[0][1]
         assert np.allclose(found, answers), name
+
+
+def test_an_estimator_is_served_by_the_method_that_it_was_evaluated_by(tmp_path: Path) -> None:
+    xgboost: Any = pytest.importorskip("xgboost")
+    trees = xgboost.XGBClassifier(n_estimators=3, n_jobs=1).fit(X, Y)
+    trees.save_model(tmp_path / "model.ubj")
+    fields = {"data": "model.ubj", "model_class": "xgboost.sklearn.XGBClassifier"}
+    write(tmp_path, {"xgboost": {**fields, "xgb_version": "3.0.0"}})
+    for method in ("predict", "predict_proba"):
+        outputs = (Tensor(method, (-1,), "FP32"),)
+        manifest = replace(bare.describe(tmp_path), outputs=outputs)
+        model = loading.load(tmp_path, manifest, {}, graph_name="unit")
+        assert model.default.default_outputs == (method,)
 
 
 def test_another_version_of_the_library_is_refused_unless_it_is_ignored(tmp_path: Path) -> None:

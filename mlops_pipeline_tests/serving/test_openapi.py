@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from mlops_pipeline.serving import failures, openapi, routes, tensor_proto
 from mlops_pipeline.serving.metrics import Metrics
+from mlops_pipeline.serving.models import Input
 from mlops_pipeline.serving.protocols.seldon import Unit
+from mlops_pipeline.serving.schema import Column, Schema
 from mlops_pipeline_tests.serving.toy_model import toy_manifest, toy_model, toy_signature, toy_unit
 
 UNIT = toy_unit()
@@ -130,3 +132,107 @@ def test_a_missing_value_is_allowed_where_the_model_takes_it(*, takes_missing: b
     schemas = openapi.document(toy_unit(toy_model(signature)))["components"]["schemas"]
     rows = schemas["PredictRequest"]["oneOf"][0]["properties"]["instances"]
     assert rows["items"]["items"].get("nullable", False) is takes_missing
+
+
+TABLE = replace(
+    toy_signature(row_shape=(2,)),
+    dtype=np.dtype(object),
+    columns=("a", "b"),
+    schema=Schema((Column("a"), Column("b", "category", categories=("x", "y")))),
+)
+INPUTS = replace(
+    toy_signature(row_shape=(2,)),
+    dtype=np.dtype(object),
+    inputs=(Input("a", (), np.dtype("f4")), Input("b", (2,), np.dtype("f4"))),
+)
+FRAMES = ({"dataframe_records": [{"a": 1, "b": "x"}]}, {"dataframe_split": {"data": [[1, "x"]]}})
+BY_NAME = ({"instances": [{"a": 1, "b": "x"}]}, {"inputs": {"a": [1], "b": ["x"]}})
+
+
+def is_valid(unit: Unit, name: str, document: object) -> bool:
+    return _fits(openapi.document(unit)["components"]["schemas"], {"$ref": f"/{name}"}, document)
+
+
+def _fits(schemas: dict[str, Any], schema: dict[str, Any], value: Any) -> bool:
+    """Say whether a value is what a schema describes, by the keywords that the server writes."""
+
+    def fits(inner: dict[str, Any], one: Any) -> bool:
+        return _fits(schemas, inner, one)
+
+    if "$ref" in schema:
+        return fits(schemas[schema["$ref"].rpartition("/")[2]], value)
+    if value is None and schema.get("nullable"):
+        return True
+    if "oneOf" in schema and sum(fits(one, value) for one in schema["oneOf"]) != 1:
+        return False
+    if "anyOf" in schema and not any(fits(one, value) for one in schema["anyOf"]):
+        return False
+    types = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
+    kind = types.get(schema.get("type", ""), (int, float) if "type" in schema else object)
+    if not isinstance(value, kind) or value not in schema.get("enum", [value]):
+        return False
+    if isinstance(value, list):
+        least, most = schema.get("minItems", 0), schema.get("maxItems", len(value))
+        items = schema.get("items", {})
+        return least <= len(value) <= most and all(fits(items, one) for one in value)
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        if schema.get("additionalProperties") is False and value.keys() - known.keys():
+            return False
+        is_whole = value.keys() >= set(schema.get("required", ()))
+        return is_whole and all(fits(known.get(key, {}), value[key]) for key in value)
+    return True
+
+
+def of(signature: Any, framework: str = "sklearn") -> Unit:
+    manifest = replace(toy_manifest(framework=framework), schema=signature.schema)
+    return toy_unit(replace(toy_model(signature), manifest=manifest))
+
+
+@pytest.mark.parametrize("framework", ["sklearn", "mlflow"])
+def test_a_table_is_described_by_rows_names_and_data_frames(framework: str) -> None:
+    for data in (*BY_NAME, [[1, "x"]], {"instances": [[1, "x"]]}):
+        assert is_valid(of(TABLE, framework), "SeldonMessage", {"jsonData": data})
+    for data in FRAMES:
+        found = is_valid(of(TABLE, framework), "SeldonMessage", {"jsonData": data})
+        assert found is (framework == "mlflow")
+        assert framework != "mlflow" or is_valid(of(TABLE, framework), "Invocation", data)
+    wrong = {"instances": [{"a": 1, "b": "z"}]}
+    assert not is_valid(of(TABLE, framework), "SeldonMessage", {"jsonData": wrong})
+
+
+def test_several_inputs_are_described_by_name_or_as_lists() -> None:
+    unit = of(INPUTS, "mlflow")
+    for message in (
+        {"data": {"names": ["a", "b"], "ndarray": [[1, [2, 3]]]}},
+        {"jsonData": {"instances": [{"a": 1, "b": [2, 3]}]}},
+        {"jsonData": {"inputs": {"a": [1], "b": [[2, 3]]}}},
+    ):
+        assert is_valid(unit, "SeldonMessage", message)
+    for message in (
+        {"data": {"tensor": {"shape": [1, 1], "values": [1]}}},
+        {"data": {"ndarray": [[1]]}},
+        {"jsonData": [[1, [2, 3]]]},
+        *({"jsonData": data} for data in FRAMES),
+    ):
+        assert not is_valid(unit, "SeldonMessage", message)
+    assert not any(is_valid(unit, "Invocation", data) for data in FRAMES)
+
+
+def test_v2_is_described_with_flat_data_and_a_tensor_for_each_column() -> None:
+    unit = toy_unit(toy_model(replace(toy_signature(row_shape=(2,)), columns=("a", "b"))))
+
+    def request(*data: Any) -> dict[str, Any]:
+        tensor = {"shape": [1, 2], "datatype": "FP64"}
+        return {"inputs": [{**tensor, "name": f"c{n}", "data": one} for n, one in enumerate(data)]}
+
+    for data in (([1, 2],), ([[1, 2]],), ([1], [2]), ([[1]], [[2]])):
+        assert is_valid(unit, "InferRequest", request(*data))
+    assert not is_valid(unit, "InferRequest", request([1], [2], [3]))
+    assert not is_valid(unit, "InferRequest", request([["a", "b"]]))
+
+
+def test_a_class_without_a_schema_takes_any_json() -> None:
+    signature = replace(toy_signature(row_shape=(2,)), component=object())
+    for data in ({"any": "thing"}, 5, [1, "x"]):
+        assert is_valid(toy_unit(toy_model(signature)), "SeldonMessage", {"jsonData": data})

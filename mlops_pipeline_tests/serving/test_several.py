@@ -16,6 +16,7 @@ from mlops_pipeline.serving.batching import Batcher
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.models import Input, Model, Signature, with_inputs
 from mlops_pipeline.serving.protocols import tensorflow as tensorflow_module
+from mlops_pipeline.serving.protocols.row_formats import read_payload
 from mlops_pipeline.serving.protocols.seldon import Unit
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.several import stacked
@@ -174,3 +175,9 @@ def test_metadata_and_openapi_have_each_input() -> None:
 
 def test_the_warm_up_proves_that_rows_may_share_a_call() -> None:
     assert loading.warm(MODEL).default.batch == BatchLimits()
+
+
+@pytest.mark.parametrize("kind", ["dataframe_records", "dataframe_split"])
+def test_a_data_frame_is_refused_with_the_names_of_the_inputs(kind: str) -> None:
+    with pytest.raises(RequestError, match="the model has several inputs"):
+        read_payload(MODEL.default, {kind: [ROW]}, None)

@@ -17,6 +17,7 @@ from mlops_pipeline.serving.batching import run_at_once
 from mlops_pipeline.serving.errors import RequestError
 from mlops_pipeline.serving.messages import Request
 from mlops_pipeline.serving.protocols import v2_raw
+from mlops_pipeline.serving.protocols.seldon import reshaped
 from mlops_pipeline.serving.scores import DTYPES, Array
 from mlops_pipeline.serving.seldon_pb2 import SeldonMessage
 from mlops_pipeline_tests.serving.at_once import seldon, seldon_grpc, tensorflow, v2, v2_grpc
@@ -470,3 +471,22 @@ def test_a_message_that_is_none_is_named_as_the_specification_does() -> None:
         RequestError, match=r"the message is not of the type inference\.ModelInferRequest$"
     ):
         run_at_once(operation.answer(toy_unit(), b"\xff"))
+
+
+@pytest.mark.parametrize(
+    ("data", "shape", "said"),
+    [
+        ([[1, 2, 3], [4, 5, 6]], [3, 2], r"shape \[3, 2\], but .* nested in the shape \[2, 3\]"),
+        ([[1, 2, 3], [4, 5, 6]], [1, 2, 3], r"\[1, 2, 3\], but .* nested in the shape \[2, 3\]"),
+        ([1, 2, 3], [2, 2], r"shape \[2, 2\], but 3 values"),
+    ],
+)
+def test_values_that_are_nested_in_another_shape_are_refused(
+    data: list[Any], shape: list[int], said: str
+) -> None:
+    with pytest.raises(RequestError, match=said):
+        reshaped(np.array(data), shape, where="the input")
+    flat = np.arange(6)
+    assert reshaped(flat, [6, 1], where="the input").shape == (6, 1)
+    assert reshaped(flat.reshape(6, 1), [6, 1], where="the input").shape == (6, 1)
+    assert reshaped(flat[:1], [], where="the input").shape == ()

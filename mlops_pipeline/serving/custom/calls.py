@@ -18,6 +18,8 @@ class Facts:
     has_raw: bool = False
     has_health: bool = False
     is_rowwise: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """The server's limits that the artifact sets, and the graph does not."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mlops_pipeline.serving.custom import options as limiting
 from mlops_pipeline.serving.custom import scratch, wire
 from mlops_pipeline.serving.custom.calls import Call, Facts
 from mlops_pipeline.serving.custom.options import Options
@@ -32,7 +33,8 @@ class Child:
             StartError: it does not load, or the system starts no process.
         """
         name = f"{order['module']}:{order['class']}"
-        self._options = options
+        self.options = options
+        """Its limits: the graph's, or those of the artifact that the graph does not set."""
         self._lock = threading.Lock()
         self._how = ""
         self._scratch = scratch.make(folder)
@@ -68,11 +70,18 @@ class Child:
         Raises:
             StartError: it does not load.
         """
-        seconds = self._options.load_seconds
+        seconds = self.options.load_seconds
         try:
             self.channel.settimeout(seconds)
             wire.send(self.channel, {}, order)
-            said = wire.receive(self.channel, deadline=time.monotonic() + seconds)
+            began = time.monotonic()
+            said = wire.receive(self.channel, deadline=began + seconds)
+            if limits := said.get("limits"):
+                self.options = limiting.read({**limits, **order["limits"]})
+                seconds = self.options.load_seconds
+                agreed = {"max_memory": self.options.max_memory, "load_seconds": seconds}
+                wire.send(self.channel, {}, agreed)
+                said = wire.receive(self.channel, deadline=began + seconds)
         except TimeoutError as error:
             raise unloadable(
                 name,
@@ -84,7 +93,8 @@ class Child:
         if "error" in said:
             raise unloadable(name, said["error"])
         facts = said["value"]
-        return Facts(**{**facts, "feature_names": tuple(facts["feature_names"])})
+        names = tuple(facts["feature_names"])
+        return Facts(**{**facts, "feature_names": names, "limits": limits or {}})
 
     def exchange(self, call: Call) -> dict[str, Any]:
         """Send a request and return the message that answers it.
@@ -93,7 +103,7 @@ class Child:
             RequestError: there is no answer in time, or the process ended.
             TypeError: the request cannot be sent; nothing was.
         """
-        title, seconds = self.facts.title, self._options.seconds
+        title, seconds = self.facts.title, self.options.seconds
         what = {"raw": "predict_raw", "health": "health_status"}.get(call.method, "predict")
         deadline = time.monotonic() + seconds
         header = {
@@ -107,7 +117,7 @@ class Child:
             self.channel.settimeout(seconds)
             wire.send(self.channel, header, call.value)
             return wire.receive(
-                self.channel, deadline=deadline, most=self._options.most_answer_bytes
+                self.channel, deadline=deadline, most=self.options.most_answer_bytes
             )
         except TimeoutError as error:
             raise RequestError(

@@ -16,6 +16,7 @@ import numpy as np
 from mlops_pipeline.serving.custom import seldon_names, wire
 from mlops_pipeline.serving.custom.answers import ComponentError, out_of_memory
 from mlops_pipeline.serving.custom.component import Component, Guard
+from mlops_pipeline.serving.custom.options import LIMITS
 from mlops_pipeline.serving.settings import ADDRESSES
 
 LATER = 5
@@ -29,7 +30,7 @@ def answer_all(channel: socket.socket, folder: Path) -> int:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, order["load_seconds"] + LATER)
     try:
-        component = load(folder, order)
+        component = load(folder, order, channel)
         ready = {
             "title": component.title,
             "feature_names": component.feature_names(),
@@ -49,30 +50,44 @@ def answer_all(channel: socket.socket, folder: Path) -> int:
     return 0
 
 
-def load(folder: Path, order: Mapping[str, Any]) -> Component:
+def load(folder: Path, order: Mapping[str, Any], channel: socket.socket) -> Component:
     """Import the class, make an object of it and call its `load`.
+
+    If the artifact sets limits of the server, the server is asked for all limits in between.
 
     Raises:
         ComponentError: one of these raised something, or a parameter is unknown.
     """
     # Before the class and its libraries are imported. What it starts has this limit for itself.
-    with contextlib.suppress(OSError, ValueError):  # macOS has no such limit.
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (order["max_memory"], hard))
+    _limit_memory(order["max_memory"])
     seldon_names.provide()
     module, name = order["module"], order["class"]
     guard = Guard(name, folder)
     found = guard.run("import", lambda: getattr(importlib.import_module(module), name))
     if not callable(found):
         raise ComponentError("NO_CLASS", f"{name} of {module}.py is not a class")
-    arguments = _arguments(found, order)
+    arguments, limits = _arguments(found, order)
+    if limits:
+        wire.send(channel, {"limits": limits})
+        agreed = wire.receive(channel)["value"]
+        _limit_memory(agreed["max_memory"])
+        signal.setitimer(signal.ITIMER_REAL, agreed["load_seconds"] + LATER)
     component = Component(guard.run("__init__", lambda: found(**arguments)), guard)
     component.load()
     return component
 
 
-def _arguments(found: Any, order: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the constructor: the parameters that it takes.
+def _limit_memory(size: int) -> None:
+    with contextlib.suppress(OSError, ValueError):  # macOS has no such limit.
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (size, hard))
+
+
+def _arguments(found: Any, order: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of the constructor, and the server's limits among the parameters.
+
+    A limit in `component.json` is the class's if the constructor has an argument of that name. It
+    is the server's otherwise, also of a constructor with `**`; the graph's limit replaces it.
 
     Raises:
         ComponentError: there is a parameter that neither the class nor the server has, or both.
@@ -87,14 +102,17 @@ def _arguments(found: Any, order: Mapping[str, Any]) -> dict[str, Any]:
             f"the graph's parameter {', '.join(map(repr, both))} is the server's, and "
             f"{order['class']} has an argument of that name: rename the argument",
         )
-    unknown = [name for name in given if name not in (*named, *ADDRESSES)]
+    limits = {name: value for name, value in given.items() if name in LIMITS and name not in named}
+    unknown = [name for name in given if name not in (*named, *ADDRESSES, *limits)]
     if unknown and not takes_any:
         raise ComponentError(
             "UNKNOWN_PARAMETER",
             f"unknown parameter {', '.join(map(repr, unknown))}; {order['class']} takes "
             f"{', '.join(named) or 'none'}, and the server {', '.join(ours)}",
         )
-    return {name: value for name, value in given.items() if name in (*named, *unknown)}
+    arguments = {name: value for name, value in given.items() if name in (*named, *unknown)}
+    graph = order["limits"]
+    return arguments, {name: value for name, value in limits.items() if name not in graph}
 
 
 def _answer(channel: socket.socket, component: Component, request: Mapping[str, Any]) -> None:

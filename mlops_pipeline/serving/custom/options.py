@@ -11,7 +11,8 @@ from mlops_pipeline.serving.settings import ADDRESSES, Parameter
 
 TIMEOUT, LOAD_TIMEOUT, MAX_MEMORY = "timeout", "load_timeout", "max_memory"
 LIMITS = (TIMEOUT, LOAD_TIMEOUT, MAX_MEMORY, *BATCHING)
-"""In the graph, they are the server's alone. In `component.json`, they are the class's."""
+"""In the graph, they are the server's alone. In `component.json`, one that the constructor of the
+class has as an argument is the class's; the others are the server's, unless the graph sets them."""
 OURS = (*LIMITS, *ADDRESSES)
 """The class gets an address only if its constructor has an argument of that name."""
 MOST_SECONDS = 30.0

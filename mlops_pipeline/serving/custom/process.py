@@ -10,9 +10,10 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlops_pipeline.serving.custom.calls import Answered, Call
@@ -45,7 +46,7 @@ class ComponentProcess:
         parameters: Mapping[str, Any],
         options: Options,
         *,
-        limits: Collection[str] = (),
+        limits: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """`parameters` are arguments of the constructor, `limits` what the graph sets of `LIMITS`.
 
@@ -61,7 +62,7 @@ class ComponentProcess:
             "class": class_name,
             "parameters": dict(parameters),
             "ours": list(OURS),
-            "limits": list(limits),
+            "limits": dict(limits),
             "max_memory": options.max_memory,
             "load_seconds": options.load_seconds,
         }
@@ -75,7 +76,7 @@ class ComponentProcess:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="component")
         self._health = ThreadPoolExecutor(1, thread_name_prefix="component-health")
         self._child = Child(self._folder, self._order, options)
-        self.facts = self._child.facts
+        self.facts, self.options = self._child.facts, self._child.options
 
     @property
     def problem(self) -> str:

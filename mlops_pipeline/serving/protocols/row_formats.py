@@ -12,7 +12,7 @@ from typing import Any, cast
 from mlops_pipeline.serving import columns, texts
 from mlops_pipeline.serving.custom.calls import PAYLOADS
 from mlops_pipeline.serving.errors import RequestError
-from mlops_pipeline.serving.models import Signature
+from mlops_pipeline.serving.models import Signature, not_by_name
 from mlops_pipeline.serving.payloads import find_one, listed, numbers_for
 from mlops_pipeline.serving.scores import Array
 from mlops_pipeline.serving.several import of_instances, of_lists
@@ -79,6 +79,8 @@ def read_payload(
     """
     kind = find_one(document, PAYLOADS, where=parent or "the body")
     where = f"{parent}.{kind}" if parent else str(kind)
+    if signature.inputs and kind not in _FORMATS:
+        raise not_by_name(signature)
     if kind == "dataframe_records":
         records = document.pop(kind)
         if type(records) is not list:

@@ -284,12 +284,18 @@ def reshaped(values: Array, shape: list[int], *, where: str) -> Array:
     """Return `values` (flat, or already of that shape) in `shape`.
 
     Raises:
-        RequestError: the number of values does not match, or the shape has too many dimensions.
+        RequestError: the number of values does not match, the values are nested in another shape,
+            or the shape has too many dimensions.
     """
-    fits = is_possible(shape) and prod(shape) == values.size
-    if not fits or values.ndim not in (1, len(shape)):
+    if not is_possible(shape) or prod(shape) != values.size:
         raise RequestError(
             "WRONG_SHAPE", f"{where} has shape {str(shape)[:80]}, but {values.size} values"
+        )
+    if values.ndim != 1 and list(values.shape) != shape:
+        raise RequestError(
+            "WRONG_SHAPE",
+            f"{where} has shape {str(shape)[:80]}, but its values are nested in the shape "
+            f"{str(list(values.shape))[:80]}; send them flat, or nested in that shape",
         )
     return values.reshape(shape)
 
