@@ -28,6 +28,7 @@ from mlops_pipeline.platforms.kubernetes.layers.istio import charts, tls
 from mlops_pipeline.platforms.kubernetes.layers.object_store import keys, manifests
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.serving.__main__ import LIBRARIES
+from mlops_pipeline.serving.custom.scratch import VARIABLE as SCRATCH
 from mlops_pipeline.serving.errors import ExitCode
 from mlops_pipeline.serving.frameworks import IMPLEMENTATION, frameworks
 from mlops_pipeline.serving.settings import read_settings
@@ -206,7 +207,8 @@ def test_every_variable_of_the_serving_runtime_is_documented() -> None:
     assert {"PREDICTIVE_UNIT_ID", "MLOPS_MAX_BODY_BYTES"} <= environment.asked
     rows = _rows(_section(DOCS / "serving.md", "Environment variables"))
     documented = {name for row in rows for name in _code(row[0])}
-    assert documented == environment.asked | LIBRARIES.keys() | {IMPLEMENTATION}
+    others = {IMPLEMENTATION, SCRATCH}
+    assert documented == environment.asked | LIBRARIES.keys() | others
 
 
 def test_every_exit_code_of_the_serving_runtime_is_documented() -> None:

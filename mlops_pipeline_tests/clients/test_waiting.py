@@ -150,12 +150,12 @@ def test_nothing_waits_by_the_time_of_day() -> None:
         if asking.search(path.read_text())
     }
     # Shown beside the times of events and of holders of locks; written into the manifest of an
-    # artifact, into a verdict, into a desired state and into feedback; the dates of certificates,
-    # the end of a login, and the age of recorded answers and of their files.
+    # artifact, into a verdict and into a desired state; the dates of certificates, the end of a
+    # login, and the age of recorded answers and of their files.
     assert {Path(name).name: times for name, times in found.items()} == {
         "answer_shipper.py": 2,
         "answers.py": 2,
-        "feeding.py": 1,
+        "shipper.py": 1,
         "locks.py": 1,
         "login.py": 1,
         "progress.py": 1,

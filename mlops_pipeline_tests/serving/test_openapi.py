@@ -2,7 +2,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -145,8 +145,11 @@ INPUTS = replace(
     dtype=np.dtype(object),
     inputs=(Input("a", (), np.dtype("f4")), Input("b", (2,), np.dtype("f4"))),
 )
-FRAMES = ({"dataframe_records": [{"a": 1, "b": "x"}]}, {"dataframe_split": {"data": [[1, "x"]]}})
-BY_NAME = ({"instances": [{"a": 1, "b": "x"}]}, {"inputs": {"a": [1], "b": ["x"]}})
+FRAMES: Any = (
+    {"dataframe_records": [{"a": 1, "b": "x"}]},
+    {"dataframe_split": {"data": [[1, "x"]]}},
+)
+BY_NAME: Any = ({"instances": [{"a": 1, "b": "x"}]}, {"inputs": {"a": [1], "b": ["x"]}})
 
 
 def is_valid(unit: Unit, name: str, document: object) -> bool:
@@ -191,6 +194,7 @@ def of(signature: Any, framework: str = "sklearn") -> Unit:
 
 @pytest.mark.parametrize("framework", ["sklearn", "mlflow"])
 def test_a_table_is_described_by_rows_names_and_data_frames(framework: str) -> None:
+    data: Any
     for data in (*BY_NAME, [[1, "x"]], {"instances": [[1, "x"]]}):
         assert is_valid(of(TABLE, framework), "SeldonMessage", {"jsonData": data})
     for data in FRAMES:
@@ -203,6 +207,7 @@ def test_a_table_is_described_by_rows_names_and_data_frames(framework: str) -> N
 
 def test_several_inputs_are_described_by_name_or_as_lists() -> None:
     unit = of(INPUTS, "mlflow")
+    message: Any
     for message in (
         {"data": {"names": ["a", "b"], "ndarray": [[1, [2, 3]]]}},
         {"jsonData": {"instances": [{"a": 1, "b": [2, 3]}]}},
@@ -233,6 +238,7 @@ def test_v2_is_described_with_flat_data_and_a_tensor_for_each_column() -> None:
 
 
 def test_a_class_without_a_schema_takes_any_json() -> None:
-    signature = replace(toy_signature(row_shape=(2,)), component=object())
+    signature = replace(toy_signature(row_shape=(2,)), component=cast(Any, object()))
+    data: Any
     for data in ({"any": "thing"}, 5, [1, "x"]):
         assert is_valid(toy_unit(toy_model(signature)), "SeldonMessage", {"jsonData": data})
