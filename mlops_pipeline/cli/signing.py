@@ -39,6 +39,8 @@ def sign(
         raise ConfigurationError(
             f"could not sign {target}: --output is only for URIs of other stores; leave it out"
         )
+    if "/" not in target:
+        context.model(target)  # An unknown name is wrong usage, whatever the store is like.
     make(context.settings.home)
     with turn(context.settings, purpose=f"sign {target}", on_wait=on_wait):
         if "/" in target and Path(target).is_dir():

@@ -123,6 +123,7 @@ class FakeKubernetes:
         self.patched: list[tuple[Reference, Manifest]] = []
         self.deleted: list[Reference] = []
         self.logs: dict[tuple[str, str], str] = {}
+        self.previous_logs: dict[tuple[str, str], str] = {}
         self.asked: list[Asked] = []
         self.answers: dict[tuple[str, str], HttpAnswer] = {}
         self.servers: dict[tuple[str, str], Callable[[Asked], HttpAnswer]] = {}
@@ -316,7 +317,7 @@ class FakeKubernetes:
         self._maybe_fail("log", "Pod")
         if (namespace, pod) not in self.logs:
             self.get(POD, pod, namespace=namespace)
-        text = self.logs.get((namespace, pod), "")
+        text = (self.previous_logs if previous else self.logs).get((namespace, pod), "")
         return "".join(text.splitlines(keepends=True)[-lines:])
 
     def ask_pod(

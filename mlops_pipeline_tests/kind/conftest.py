@@ -14,14 +14,16 @@ import pytest
 from mlops_pipeline import catalog
 from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.clients.kubernetes import KubernetesApi
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.artifacts import artifact_store
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
 from mlops_pipeline.platforms.kubernetes import KindPlatform
 from mlops_pipeline.platforms.kubernetes.parts.kind import KindParts
+from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.settings import Settings
 from mlops_pipeline.settings.kind import ClusterSettings, KindSettings
+from mlops_pipeline.settings.signing import SigningSettings
 from mlops_pipeline_tests.command_line import WINE, CommandLine, free_ports
 
 MINUTES = 15
@@ -162,9 +164,19 @@ def _write_few_images(file: Path) -> None:
 
 
 def platform_of(command_line: KindCommandLine) -> KindPlatform:
-    """Return the platform of a command as another process finds it."""
+    """Return the platform of a command as another process finds it, without signatures."""
     return KindPlatform(
         command_line.home / "kind", command_line.settings.kind, bundle=command_line.bundle
+    )
+
+
+def signing_platform_of(command_line: KindCommandLine) -> KindPlatform:
+    """Return the platform of a command with its keys, as its commands build it."""
+    return KindPlatform(
+        command_line.home / "kind",
+        command_line.settings.kind,
+        bundle=command_line.bundle,
+        signing=Signing(command_line.home, SigningSettings()),
     )
 
 
@@ -191,11 +203,8 @@ def cluster_api(parts: KindParts) -> KubernetesApi:
 @pytest.fixture(scope="session")
 def refs(command_line: KindCommandLine) -> dict[str, list[ModelRef]]:
     """The artifacts of the platform that is up, and a second one of iris."""
-    platform = KindPlatform(
-        command_line.home / "kind", command_line.settings.kind, bundle=command_line.bundle
-    )
-    store = platform.object_store()
-    datasets, artifacts = DatasetStore(store), ArtifactStore(store)
+    platform = signing_platform_of(command_line)
+    datasets, artifacts = DatasetStore(platform.object_store()), artifact_store(platform)
     iris = next(model for model in load_catalog((), datasets={}).models if model.name == "iris")
     snapshot = datasets.ensure(iris, file=None)
     changed = merge_hyperparameters(iris.spec, {"C": 0.9})

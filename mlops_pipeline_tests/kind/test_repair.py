@@ -36,7 +36,7 @@ from mlops_pipeline.clients.kubernetes import (
     KubernetesApi,
 )
 from mlops_pipeline.clients.waiting import wait_until
-from mlops_pipeline.delivery.artifacts import ArtifactStore
+from mlops_pipeline.delivery.artifacts import artifact_store
 from mlops_pipeline.delivery.deploying import deploy, deployed_ref
 from mlops_pipeline.delivery.planning import plan_layers, plan_model
 from mlops_pipeline.delivery.references import ModelRef
@@ -46,7 +46,7 @@ from mlops_pipeline.platforms.layers import Broken, by_name
 from mlops_pipeline.platforms.observing import observe_platform
 from mlops_pipeline_tests.command_line import CLI, ODD_FLOWER, WINE, predict
 from mlops_pipeline_tests.kind.clusters import stop
-from mlops_pipeline_tests.kind.conftest import KindCommandLine
+from mlops_pipeline_tests.kind.conftest import KindCommandLine, signing_platform_of
 
 pytestmark = pytest.mark.kind
 
@@ -85,7 +85,7 @@ class World:
         A deployment is proved by its digest and scores, as in every `up`.
         """
         done = {layer.name: layer.ensure().action for layer in self.platform.layers}
-        artifacts = ArtifactStore(self.platform.object_store())
+        artifacts = artifact_store(self.platform)
         for model in self.models:
             ref = self.refs[model.name]
             _, change = deploy(model.spec, ref, platform=self.platform, artifacts=artifacts)
@@ -107,10 +107,9 @@ class World:
 
 
 @pytest.fixture
-def world(
-    command_line: KindCommandLine, platform: KindPlatform, cluster_api: KubernetesApi
-) -> Iterator[World]:
+def world(command_line: KindCommandLine, cluster_api: KubernetesApi) -> Iterator[World]:
     """The shared cluster; it is left as it was found."""
+    platform = signing_platform_of(command_line)
     models = load_catalog((str(WINE),)).models
     refs = {m.name: ref for m in models if (ref := deployed_ref(m.spec, platform)) is not None}
     assert len(refs) == len(models)

@@ -6,6 +6,7 @@ https://rclone.org/docs/#exit-code.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,13 +144,20 @@ def last_words(pods: Iterable[Manifest], *, log: Log) -> str:
 
 
 def log_reader(api: KubernetesApi, *, namespace: str, lines: int = 15) -> Log:
-    """Return a function that reads the last lines of a container; empty if they cannot be read."""
+    """Return a function that reads the last lines of a container; empty if they cannot be read.
+
+    A container that has just started again has written nothing: its run before this one has.
+    """
 
     def read(pod: str, container: str) -> str:
-        try:
-            return api.log(pod, namespace=namespace, container=container, lines=lines)
-        except PipelineError:
-            return ""  # The error has its reason without the log.
+        for previous in (False, True):
+            with suppress(PipelineError):  # The error has its reason without the log.
+                text = api.log(
+                    pod, namespace=namespace, container=container, lines=lines, previous=previous
+                )
+                if text:
+                    return text
+        return ""
 
     return read
 

@@ -328,6 +328,15 @@ def test_logs_are_those_of_each_container_in_their_order() -> None:
     )
 
 
+def test_a_container_that_has_just_started_again_is_explained_by_its_former_log() -> None:
+    api = FakeKubernetes([pod()])
+    api.previous_logs["models", "iris-0"] = "MLOPS_DRAIN_SECONDS must be a number\n"
+    read = log_reader(api, namespace="models")
+    assert read("iris-0", "classifier") == "MLOPS_DRAIN_SECONDS must be a number\n"
+    api.logs["models", "iris-0"] = "Ready\n"
+    assert read("iris-0", "classifier") == "Ready\n"
+
+
 def test_a_log_that_cannot_be_read_hides_no_reason() -> None:
     api = FakeKubernetes([pod()])
     api.fail(UnavailableError("gone"), verbs=("log",))
