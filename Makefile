@@ -35,6 +35,9 @@ TF_SERVING_LOCK := $(UV) pip compile --no-config --no-deps --python $(BIN)/pytho
 PEERS_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 	requirements/peers.in
+BENTOML_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
+	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+	requirements/bentoml.in
 
 # The locks of the serving images are data of the package: whoever installed it builds them.
 SERVING_LOCK := $(UV) pip compile --project requirements/serving --python $(BIN)/python \
@@ -91,7 +94,7 @@ test-long: .venv/.dev-stamp ## Soak tests and complete matrices of faults (ARGS=
 	@$(PYTEST) --with-long -m long $(ARGS)
 
 .PHONY: bench
-bench: .venv/.dev-stamp .venv/peers/.stamp ## Run the benchmarks and write docs/benchmarks.md (12 minutes; ARGS=--quick: 4)
+bench: .venv/.dev-stamp .venv/peers/.stamp .venv/bentoml/.stamp ## Run the benchmarks and write docs/benchmarks.md (12 minutes; ARGS=--quick: 4)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: fuzz
@@ -127,6 +130,7 @@ lock: .venv/.uv-stamp ## Write all locks from setup.cfg (ARGS=--upgrade: newest 
 	@$(SIGNING_LOCK) $(ARGS) -o requirements/model-signing.lock
 	@$(TF_SERVING_LOCK) $(ARGS) -o requirements/tensorflow-serving.lock
 	@$(PEERS_LOCK) $(ARGS) -o requirements/peers.lock
+	@$(BENTOML_LOCK) $(ARGS) -o requirements/bentoml.lock
 	@$(SERVING_LOCK) -c requirements/dev.lock -o $(DEPLOY)/serving.lock
 	@$(SERVING_LOCK) -c requirements/dev.lock --extra tensorflow \
 		-o $(DEPLOY)/serving-tensorflow.lock
@@ -143,12 +147,14 @@ check-lock: .venv/.uv-stamp ## Fail if a lock differs from what `make lock` woul
 	$(SIGNING_LOCK) -o "$$folder/model-signing.lock" && \
 	$(TF_SERVING_LOCK) -o "$$folder/tensorflow-serving.lock" && \
 	$(PEERS_LOCK) -o "$$folder/peers.lock" && \
+	$(BENTOML_LOCK) -o "$$folder/bentoml.lock" && \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" -o "$$folder/serving.lock" && \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" --extra tensorflow \
 		-o "$$folder/serving-tensorflow.lock" && \
 	for lock in requirements/dev.lock requirements/runtime.lock requirements/seldon-client.lock \
 		requirements/model-signing.lock \
-		requirements/tensorflow-serving.lock requirements/peers.lock $(DEPLOY)/serving.lock $(DEPLOY)/serving-tensorflow.lock \
+		requirements/tensorflow-serving.lock requirements/peers.lock requirements/bentoml.lock \
+		$(DEPLOY)/serving.lock $(DEPLOY)/serving-tensorflow.lock \
 		$(DEPLOY)/uv.lock; do \
 		new="$$folder/$${lock##*/}" && cmp -s $$lock "$$new" || { \
 			diff -u $$lock "$$new" | grep '^[-+][^ ]' | head -20; \
@@ -252,4 +258,11 @@ moved:
 	@$(UV) venv --clear --python $(BIN)/python .venv/peers
 	@$(UV) pip install --python .venv/peers/bin/python --require-hashes \
 		-r requirements/peers.lock
+	@touch $@
+
+.venv/bentoml/.stamp: requirements/bentoml.lock .venv/.uv-stamp
+	@echo "setup: installing requirements/bentoml.lock (BentoML, for make bench)"
+	@$(UV) venv --clear --python $(BIN)/python .venv/bentoml
+	@$(UV) pip install --python .venv/bentoml/bin/python --require-hashes \
+		-r requirements/bentoml.lock
 	@touch $@

@@ -1,8 +1,8 @@
 """MNIST with and without batching, side by side: the same model, two servers, asked by turns.
 
 Every round asks both servers one after another, in changing order, so that what else the machine
-does meets both; ratios are taken within a round. `echo` is a gRPC server that answers ready bytes:
-what grpcio itself allows.
+does meets all; ratios are taken within a round. BentoML serves the same SavedModel with its
+adaptive batching. `echo` is a gRPC server that answers ready bytes: what grpcio itself allows.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from mlops_pipeline.clients import ports
 from mlops_pipeline.serving import inference_pb2 as v2
 
 CLIENTS = (1, 32)
-TOGETHER, ALONE, ECHO = "batching", "no batching", "echo"
+TOGETHER, ALONE, BENTOML, ECHO = "batching", "no batching", "BentoML", "echo"
 GRPC, BINARY, JSON = "gRPC V2, raw", "REST V2, binary", "REST Seldon, JSON"
 _GRAPH = "mnist-model"
 _PIXELS = MNIST.dataset.features
@@ -45,7 +45,7 @@ class Plan:
 
 def requests(server: Server) -> Mapping[str, Request]:
     """Return protocol → the request for one image, the same in every protocol."""
-    image = np.random.default_rng(7).random((1, _PIXELS), np.float32)
+    image = _image()
     raw = image.tobytes()
     tensor = {"name": "images", "shape": [1, _PIXELS], "datatype": "FP32"}
     message = v2.ModelInferRequest(model_name=_GRAPH, raw_input_contents=[raw])
@@ -69,15 +69,28 @@ def requests(server: Server) -> Mapping[str, Request]:
     }
 
 
+def bento_request(server: Server) -> Request:
+    """Return the request for the same image to BentoML, in its JSON."""
+    body = json.dumps({"images": _image().tolist()}).encode()
+    as_json = {"content-type": "application/json"}
+    return Request(server.http_port, "/predict", body, headers=as_json)
+
+
+def _image() -> Any:
+    return np.random.default_rng(7).random((1, _PIXELS), np.float32)
+
+
 def measure(model: Path, folder: Path, plan: Plan) -> dict[str, Any]:
     """Measure the artifact in `model`; returns the rounds of every server, protocol, clients."""
     with ExitStack() as stack:
         servers = [stack.enter_context(_serving(model, folder, name)) for name in (TOGETHER, ALONE)]
         echo = stack.enter_context(_echoing(folder))
-        _check_answers(servers)
+        bento = stack.enter_context(peers.bentoml(_saved_model(model), folder / BENTOML))
+        _check_answers(servers, bento)
         points = [
             *((server, protocol, requests(server)[protocol])
               for protocol in (GRPC, BINARY, JSON) for server in servers),
+            (bento, JSON, bento_request(bento)),
             (echo, GRPC, requests(echo)[GRPC]),
         ]  # fmt: skip
         for _, _, request in points:
@@ -124,7 +137,7 @@ def _measure(server: Server, request: Request, clients: int, seconds: float) -> 
 
 def _counts(server: Server) -> tuple[float, float]:
     """Return how many requests shared calls of the model so far, and how many calls."""
-    if server.name == ECHO:
+    if server.name in (ECHO, BENTOML):
         return 0.0, 0.0
     text = httpx.get(f"http://{ports.LOOPBACK}:{server.http_port}/metrics").text
     values = dict(line.split(" ", 1) for line in text.splitlines() if line.startswith(_COUNTS))
@@ -132,9 +145,10 @@ def _counts(server: Server) -> tuple[float, float]:
     return requests_, calls
 
 
-def _check_answers(servers: Sequence[Server]) -> None:
+def _check_answers(servers: Sequence[Server], bento: Server) -> None:
     """Raise unless all servers give the same scores by every protocol: fast has to be right."""
     found = [scores for server in servers for scores in _scores(server)]
+    found.append(_ask(bento_request(bento)).json()[0])
     if not all(np.allclose(found[0], scores, atol=MNIST.thresholds.tolerance) for scores in found):
         raise RuntimeError(f"the servers give different scores: {found}")
 
@@ -145,14 +159,22 @@ def _scores(server: Server) -> Iterator[Any]:
         call = channel.unary_unary(_INFER, response_deserializer=v2.ModelInferResponse.FromString)
         yield np.frombuffer(call(asked[GRPC].body, timeout=10).raw_output_contents[0], np.float32)
     for protocol in (BINARY, JSON):
-        request = asked[protocol]
-        url = f"http://{ports.LOOPBACK}:{request.port}{request.path}"
-        answer = httpx.post(url, content=request.body, headers=request.headers).raise_for_status()
+        answer = _ask(asked[protocol])
         if protocol == JSON:
             yield answer.json()["data"]["ndarray"][0]
         else:
             length = int(answer.headers["inference-header-content-length"])
             yield np.frombuffer(answer.content[length:], np.float32)
+
+
+def _ask(request: Request) -> httpx.Response:
+    url = f"http://{ports.LOOPBACK}:{request.port}{request.path}"
+    return httpx.post(url, content=request.body, headers=request.headers).raise_for_status()
+
+
+def _saved_model(model: Path) -> Path:
+    """Return the SavedModel's own folder in an artifact."""
+    return next(file.parent for file in model.rglob("saved_model.pb"))
 
 
 @contextmanager

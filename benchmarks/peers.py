@@ -18,6 +18,7 @@ from mlops_pipeline.clients.process import run
 from mlops_pipeline.clients.waiting import wait_until
 
 PEERS = Path(sys.prefix) / "peers" / "bin"
+BENTOML = Path(sys.prefix) / "bentoml" / "bin"
 ROOT = Path(__file__).parents[1]
 GRAPH = "classifier"
 FIRST_PORT = 24_000
@@ -80,6 +81,24 @@ def bare(model: Path, folder: Path) -> Iterator[Server]:
     probe = f"http://{ports.LOOPBACK}:{http_port}/"
     with running("bare", command, folder, probe, {"PYTHONPATH": str(ROOT)}) as pids:
         yield Server("bare", http_port, grpc_port, pids)
+
+
+@contextmanager
+def bentoml(saved_model: Path, folder: Path) -> Iterator[Server]:
+    """Run BentoML with one worker, as our server is one process."""
+    (http_port,) = free_ports(1)
+    folder.mkdir()
+    command = [str(BENTOML / "bentoml"), "serve", "benchmarks.bento:Mnist"]
+    command += ["--host", ports.LOOPBACK, "--port", str(http_port)]
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "MODEL": str(saved_model),
+        "BENTOML_HOME": str(folder),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    probe = f"http://{ports.LOOPBACK}:{http_port}/readyz"
+    with running("BentoML", command, folder, probe, environment) as pids:
+        yield Server("BentoML", http_port, 0, pids)
 
 
 def versions(*names: str) -> Mapping[str, str]:

@@ -341,8 +341,9 @@ def _batching(results: Mapping[str, Any]) -> str:
         return [float(one[what]) for one in found[server, protocol, clients]]
 
     rows = []
-    places = ((p["protocol"], p["clients"]) for p in results["points"])
-    for protocol, clients in dict.fromkeys(places):
+    ours = [p for p in results["points"] if p["server"] == batching.TOGETHER]
+    places = [(p["protocol"], p["clients"]) for p in ours]
+    for protocol, clients in places:
         both = [
             {what: values(name, protocol, clients, what) for what in ("requests_per_second", "p50")}
             for name in (batching.ALONE, batching.TOGETHER)
@@ -359,10 +360,27 @@ def _batching(results: Mapping[str, Any]) -> str:
     }
     limits = "; ".join(f"{rate} with {_clients(int(clients))}" for clients, rate in echo.items())
     return (
-        f"{table(header, rows)}\nThe limit of grpcio, a server that answers every call with ready "
-        f"bytes, in requests/s: {limits}.\n\nMeasured at {results['started']} with commit "
+        f"{table(header, rows)}\nThe same rows beside BentoML, both with batching, in JSON:\n\n"
+        f"{_beside_bentoml(values)}\nThe limit of grpcio, a server that answers every call with "
+        f"ready bytes, in requests/s: {limits}.\n\nMeasured at {results['started']} with commit "
         f"{results['commit']}, at a load average of {results['load']:.2f} before.\n"
     )
+
+
+def _beside_bentoml(values: Callable[[str, str, int, str], list[float]]) -> str:
+    """Return how BentoML answers the same rows in JSON; the ratio is taken within each round."""
+    header = ("clients", "BentoML, requests/s", "ours, requests/s", "ratio", "BentoML, p50 ms")
+    rows = []
+    for clients in batching.CLIENTS:
+        theirs, ours = (
+            values(server, batching.JSON, clients, "requests_per_second")
+            for server in (batching.BENTOML, batching.TOGETHER)
+        )
+        ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
+        p50 = values(batching.BENTOML, batching.JSON, clients, "p50")
+        rates = [shown(theirs, ".0f"), shown(ours, ".0f"), shown(ratios, ".2f")]
+        rows.append([str(clients), *rates, shown(p50, ".2f")])
+    return table(header, rows)
 
 
 def _with_checks(run: Mapping[str, float]) -> dict[str, float]:
