@@ -23,21 +23,13 @@ PYTEST := $(BIN)/python -m pytest
 LOCK := $(UV) pip compile --python $(BIN)/python --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" setup.cfg
 
-CLIENT_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
+# What tests and benchmarks compare with: each in an environment of its own, with its own versions.
+OTHERS := seldon-client model-signing tensorflow-serving peers bentoml
+OTHER_LOCK = $(UV) pip compile --no-config $(OPTIONS_$(1)) --python $(BIN)/python --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
-	requirements/seldon-client.in
-SIGNING_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
-	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
-	requirements/model-signing.in
-TF_SERVING_LOCK := $(UV) pip compile --no-config --no-deps --python $(BIN)/python --universal \
-	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
-	requirements/tensorflow-serving.in
-PEERS_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
-	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
-	requirements/peers.in
-BENTOML_LOCK := $(UV) pip compile --no-config --python $(BIN)/python --universal \
-	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
-	requirements/bentoml.in
+	requirements/$(1).in
+# TF Serving's messages need nothing that they ask for.
+OPTIONS_tensorflow-serving := --no-deps
 
 # The locks of the serving images are data of the package: whoever installed it builds them.
 SERVING_LOCK := $(UV) pip compile --project requirements/serving --python $(BIN)/python \
@@ -126,11 +118,7 @@ format: .venv/.dev-stamp ## Format the code and apply the linter's fixes
 lock: .venv/.uv-stamp ## Write all locks from setup.cfg (ARGS=--upgrade: newest versions)
 	@$(LOCK) $(ARGS) --all-extras -o requirements/dev.lock
 	@$(LOCK) -c requirements/dev.lock $(ARGS) -o requirements/runtime.lock
-	@$(CLIENT_LOCK) $(ARGS) -o requirements/seldon-client.lock
-	@$(SIGNING_LOCK) $(ARGS) -o requirements/model-signing.lock
-	@$(TF_SERVING_LOCK) $(ARGS) -o requirements/tensorflow-serving.lock
-	@$(PEERS_LOCK) $(ARGS) -o requirements/peers.lock
-	@$(BENTOML_LOCK) $(ARGS) -o requirements/bentoml.lock
+	@$(foreach other,$(OTHERS),$(call OTHER_LOCK,$(other)) $(ARGS) -o requirements/$(other).lock &&) :
 	@$(SERVING_LOCK) -c requirements/dev.lock -o $(DEPLOY)/serving.lock
 	@$(SERVING_LOCK) -c requirements/dev.lock --extra tensorflow \
 		-o $(DEPLOY)/serving-tensorflow.lock
@@ -143,17 +131,11 @@ check-lock: .venv/.uv-stamp ## Fail if a lock differs from what `make lock` woul
 	cp requirements/*.lock $(DEPLOY)/serving*.lock "$$folder" && \
 	$(LOCK) --all-extras -o "$$folder/dev.lock" && \
 	$(LOCK) -c "$$folder/dev.lock" -o "$$folder/runtime.lock" && \
-	$(CLIENT_LOCK) -o "$$folder/seldon-client.lock" && \
-	$(SIGNING_LOCK) -o "$$folder/model-signing.lock" && \
-	$(TF_SERVING_LOCK) -o "$$folder/tensorflow-serving.lock" && \
-	$(PEERS_LOCK) -o "$$folder/peers.lock" && \
-	$(BENTOML_LOCK) -o "$$folder/bentoml.lock" && \
+	$(foreach other,$(OTHERS),$(call OTHER_LOCK,$(other)) -o "$$folder/$(other).lock" &&) \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" -o "$$folder/serving.lock" && \
 	$(SERVING_LOCK) -c "$$folder/dev.lock" --extra tensorflow \
 		-o "$$folder/serving-tensorflow.lock" && \
-	for lock in requirements/dev.lock requirements/runtime.lock requirements/seldon-client.lock \
-		requirements/model-signing.lock \
-		requirements/tensorflow-serving.lock requirements/peers.lock requirements/bentoml.lock \
+	for lock in requirements/dev.lock requirements/runtime.lock $(OTHERS:%=requirements/%.lock) \
 		$(DEPLOY)/serving.lock $(DEPLOY)/serving-tensorflow.lock \
 		$(DEPLOY)/uv.lock; do \
 		new="$$folder/$${lock##*/}" && cmp -s $$lock "$$new" || { \
@@ -232,37 +214,8 @@ moved:
 	@$(INSTALL) --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.venv/model-signing/.stamp: requirements/model-signing.lock .venv/.uv-stamp
-	@echo "setup: installing requirements/model-signing.lock (OpenSSF's program, for a test)"
-	@$(UV) venv --clear --python $(BIN)/python .venv/model-signing
-	@$(UV) pip install --python .venv/model-signing/bin/python --require-hashes \
-		-r requirements/model-signing.lock
-	@touch $@
-
-.venv/seldon-client/.stamp: requirements/seldon-client.lock .venv/.uv-stamp
-	@echo "setup: installing requirements/seldon-client.lock (Seldon's client, for a test)"
-	@$(UV) venv --clear --python $(BIN)/python .venv/seldon-client
-	@$(UV) pip install --python .venv/seldon-client/bin/python --require-hashes \
-		-r requirements/seldon-client.lock
-	@touch $@
-
-.venv/tensorflow-serving/.stamp: requirements/tensorflow-serving.lock .venv/.uv-stamp
-	@echo "setup: installing requirements/tensorflow-serving.lock (TF Serving's messages, for a test)"
-	@$(UV) venv --clear --python $(BIN)/python .venv/tensorflow-serving
-	@$(UV) pip install --python .venv/tensorflow-serving/bin/python --require-hashes --no-deps \
-		-r requirements/tensorflow-serving.lock
-	@touch $@
-
-.venv/peers/.stamp: requirements/peers.lock .venv/.uv-stamp
-	@echo "setup: installing requirements/peers.lock (stock MLServer, for make bench)"
-	@$(UV) venv --clear --python $(BIN)/python .venv/peers
-	@$(UV) pip install --python .venv/peers/bin/python --require-hashes \
-		-r requirements/peers.lock
-	@touch $@
-
-.venv/bentoml/.stamp: requirements/bentoml.lock .venv/.uv-stamp
-	@echo "setup: installing requirements/bentoml.lock (BentoML, for make bench)"
-	@$(UV) venv --clear --python $(BIN)/python .venv/bentoml
-	@$(UV) pip install --python .venv/bentoml/bin/python --require-hashes \
-		-r requirements/bentoml.lock
+.venv/%/.stamp: requirements/%.lock .venv/.uv-stamp
+	@echo "setup: installing $< (a test or the benchmark compares with it)"
+	@$(UV) venv --clear --python $(BIN)/python .venv/$*
+	@$(UV) pip install --python .venv/$*/bin/python --require-hashes $(OPTIONS_$*) -r $<
 	@touch $@
