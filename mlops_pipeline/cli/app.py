@@ -261,17 +261,27 @@ def predict(
 def answers(
     model: _Model,
     since: Annotated[
-        str, typer.Option("--since", help="Only since then: 30m, 6h, 7d, or a time in UTC.")
+        str, typer.Option("--since", help="Only answers since then: 30m, 6h, 7d, or a time in UTC.")
     ] = "",
     status: Annotated[
-        str, typer.Option("--status", help="Only ok, error, or a status such as 400.")
+        str,
+        typer.Option(
+            "--status", help="Only answers with this status: ok, error, or a number such as 400."
+        ),
     ] = "",
     digest: Annotated[
-        str, typer.Option("--digest", help="Only of the artifact whose digest begins so.")
+        str,
+        typer.Option(
+            "--digest", help="Only answers of the artifact whose digest begins with this."
+        ),
     ] = "",
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="The newest; default: 20 on screen, all in a file."),
+        typer.Option(
+            "--limit",
+            min=1,
+            help="Maximum number of answers. Default: the newest 20; with --export, all.",
+        ),
     ] = None,
     file: Annotated[
         Path | None,
@@ -298,7 +308,7 @@ def answers(
     elif rows:
         console.print(table_of(rows))
     else:
-        console.print("no answers fit these options")
+        console.print("no answers match these options")
 
 
 @app.command()
@@ -647,7 +657,7 @@ def prune(
     ] = 3,
     yes: _Yes = False,  # noqa: FBT002
 ) -> None:
-    """List artifacts that no deployment uses and rows of answers that are too old; delete them.
+    """Delete artifacts that no deployment uses, and rows of answers that are too old.
 
     Asks for confirmation before.
     """
@@ -720,7 +730,10 @@ def sign(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="File for the signature of a URI that is only read."),
+        typer.Option(
+            "--output",
+            help="File for the signature of a model in a store that this command cannot write.",
+        ),
     ] = None,
 ) -> None:
     """Sign artifacts, or another model's files, with the key of this state folder."""

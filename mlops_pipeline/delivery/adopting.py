@@ -62,7 +62,8 @@ def adopt(platform: Platform) -> Sequence[ModelRef]:
         ) from error
     if is_done:
         return ()
-    signed = tuple(ref for ref in refs if _sign(ref, artifact_store(platform)))
+    artifacts = artifact_store(platform)
+    signed = tuple(ref for ref in refs if _sign(ref, artifacts))
     write_atomically(record, json.dumps({**content, "done": True}), mode=PRIVATE)
     return signed
 
