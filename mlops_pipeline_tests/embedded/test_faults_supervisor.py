@@ -284,7 +284,7 @@ def test_programs_of_a_version_without_launchers_are_started_again(rig: Rig) -> 
         copy.unlink()
     for path in (rig.home / "supervisor/programs").glob("*.conf"):
         *_, name = path.stem.split("/")
-        seconds = {"gateway": "5", "object_store": "1"}.get(name, "10")
+        seconds = {"gateway": "5", "object_store": "1"}.get(name, "14")
         path.write_text(
             "".join(
                 "command=" + line.partition(f"{name}.log {seconds} ")[2]
