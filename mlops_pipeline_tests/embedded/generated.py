@@ -165,7 +165,9 @@ def _fit(value: Json) -> None:
     tensors = [value.get("data", {}).get("tensor")] if isinstance(value.get("data"), dict) else []
     for tensor in tensors + list(value.get("inputs") or [] if "inputs" in value else []):
         if isinstance(tensor, dict) and isinstance(tensor.get("data"), list):
-            tensor["shape"] = [len(tensor["data"]), len(tensor["data"][0])]
+            data = tensor["data"]
+            is_nested = isinstance(data[0], list)
+            tensor["shape"] = [len(data), len(data[0])] if is_nested else [1, len(data)]
 
 
 @st.composite
