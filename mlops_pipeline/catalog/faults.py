@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from mlops_pipeline.catalog import releasing
 from mlops_pipeline.serving import frameworks
 from mlops_pipeline.serving.batch_limits import MOST_ROWS, MOST_SECONDS
 from mlops_pipeline.serving.schema import CellError, Schema
@@ -53,6 +54,7 @@ def of_model(spec: "ModelSpec") -> Iterator[str]:
     again: object = spec.trains_reproducibly
     if not isinstance(again, bool):
         yield f"trains_reproducibly is {again!r}; allowed: True, False"
+    yield from releasing.faults(spec.release)
     yield from _of_example(spec.example, spec.dataset)
     yield from _of_sources(spec.sources)
     # Without usable classes, the number of outputs is unknown.

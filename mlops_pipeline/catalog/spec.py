@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog import faults
+from mlops_pipeline.catalog.releasing import ReleaseSpec
 from mlops_pipeline.catalog.tasks import Classification, Metric, Task
 from mlops_pipeline.serving.artifact import Tensor
 from mlops_pipeline.serving.schema import ARRAY, Schema
@@ -234,6 +235,8 @@ class ModelSpec:
     """A row for `curl`; empty: the first row of the hold-out set."""
     trains_reproducibly: bool = False
     """Whether the check of that name trains each artifact a second time and compares both."""
+    release: ReleaseSpec = field(default_factory=ReleaseSpec)
+    """How a new version gets the traffic."""
 
     def __post_init__(self) -> None:
         parts = {
@@ -241,6 +244,7 @@ class ModelSpec:
             "server": ServerSpec,
             "task": Task,
             "thresholds": Thresholds,
+            "release": ReleaseSpec,
         }
         reasons = [
             f"{field} is {getattr(self, field)!r}; it must be a {kind.__name__}"

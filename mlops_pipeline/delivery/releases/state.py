@@ -1,0 +1,131 @@
+"""A release that goes on: what is released, how far it is, and the annotation that says so.
+
+The state is written on the deployment itself, so that any process can finish or undo a release.
+The annotation exists exactly as long as the release goes on; its end is in the records.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from mlops_pipeline.catalog.releasing import ReleaseSpec, Step, faults
+from mlops_pipeline.clients.errors import DAMAGES, IntegrityError
+from mlops_pipeline.platforms.seldon import SeldonDeployment
+
+RELEASE_ANNOTATION = "mlops-pipeline/release"
+"""On the metadata of a deployment: the state of the release, JSON of at most 8 KB."""
+MOST_BYTES = 8_192
+CANDIDATE = "candidate"
+"""Appended to the name of a predictor: that of the candidate's predictor during a release."""
+FORMER = "former"
+"""Appended likewise: the version that was replaced and stays ready for a while."""
+Phase = Literal["observing", "asking", "kept"]
+"""`observing`: a step's answers are counted. `asking`: a person must decide. `kept`: the candidate
+is promoted, and the former version stays ready."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release that goes on."""
+
+    id: str
+    """`<UTC time>-<first digits of the candidate's digest>`, unique for a model."""
+    candidate: str
+    """Digest of the artifact that is released."""
+    stable: str
+    """Digest of the artifact that serves until then; after the promotion, the former one."""
+    by: str
+    """The command or the Dagster run that asked for it."""
+    since: str
+    """UTC, ISO 8601."""
+    plan: ReleaseSpec
+    """The spec at the start: a change of the model's file does not change a release."""
+    phase: Phase = "observing"
+    step: int = 0
+    """Position in `plan.effective_steps()`."""
+    step_since: str = ""
+    """UTC, ISO 8601: when this step, or this phase, began."""
+    is_paused: bool = False
+    reason: str = ""
+    """Why it waits for a person, in one sentence."""
+    revision: int = 1
+    """Rises with each change of the state."""
+    is_replayed: bool = False
+    """Whether hold-out rows were replayed in this step, because answers were missing."""
+
+    @property
+    def share(self) -> int:
+        """Percent of the requests that the candidate gets, or copies of."""
+        return 100 if self.phase == "kept" else self.plan.effective_steps()[self.step].share
+
+    def changed(self, **fields: Any) -> "Release":
+        """Return the next state, with a higher revision."""
+        return replace(self, revision=self.revision + 1, **fields)
+
+    def annotations(self) -> dict[str, str]:
+        """Return the annotation of the deployment's metadata."""
+        return {RELEASE_ANNOTATION: json.dumps(asdict(self), separators=(",", ":"))}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a release ended."""
+
+    outcome: Literal["promoted", "rolled_back", "superseded", "aborted"]
+    reason: str
+    by: str
+    time: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_release(deployment: SeldonDeployment | None) -> Release | None:
+    """Return the release that goes on on a deployment; None without one.
+
+    Raises:
+        IntegrityError: the annotation is damaged; says what to do.
+    """
+    if deployment is None:
+        return None
+    text = deployment.metadata.annotations.get(RELEASE_ANNOTATION)
+    return parse_release(text, where=f"{deployment.namespace}/{deployment.name}") if text else None
+
+
+def parse_release(text: str, *, where: str) -> Release:
+    """Return the release that an annotation describes.
+
+    Raises:
+        IntegrityError: it is damaged.
+    """
+    try:
+        fields = json.loads(text)
+        plan = fields.pop("plan")
+        steps = tuple(Step(**step) for step in plan.pop("steps"))
+        release = Release(plan=ReleaseSpec(steps=steps, **plan), **fields)
+        problems = list(faults(release.plan))
+        if not problems and release.phase not in ("observing", "asking", "kept"):
+            problems = [f"phase is {release.phase!r}"]
+        if not problems and not 0 <= release.step < len(release.plan.effective_steps()):
+            problems = [f"step is {release.step!r}"]
+    except DAMAGES as error:
+        problems = [repr(error)]
+    if problems:
+        raise IntegrityError(
+            f"could not read the state of the release of {where} in its annotation "
+            f"{RELEASE_ANNOTATION}: {'; '.join(problems)}. Run `mlops-pipeline release abort "
+            "MODEL` to give all traffic to the stable version"
+        )
+    return release
+
+
+def without_release(deployment: SeldonDeployment) -> SeldonDeployment:
+    """Return the deployment without the state of a release."""
+    kept = {
+        key: text
+        for key, text in deployment.metadata.annotations.items()
+        if key != RELEASE_ANNOTATION
+    }
+    if len(kept) == len(deployment.metadata.annotations):
+        return deployment
+    metadata = deployment.metadata.model_copy(update={"annotations": kept})
+    return deployment.model_copy(update={"metadata": metadata})
