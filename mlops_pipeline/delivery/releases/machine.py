@@ -1,10 +1,6 @@
 """What follows from the evidence: a pure state machine, `next_step(release, evidence, now)`."""
 
 from dataclasses import dataclass
-from datetime import datetime
-
-from mlops_pipeline.delivery.releases.evidence import Evidence
-from mlops_pipeline.delivery.releases.state import Release
 
 
 @dataclass(frozen=True)
