@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.catalog.releasing import ReleaseSpec, Step
+from mlops_pipeline.cli.provenance import describe
 from mlops_pipeline.clients.errors import ConflictError, UnavailableError
-from mlops_pipeline.delivery.artifacts import ref_to
+from mlops_pipeline.delivery.artifacts import artifact_store, ref_to
+from mlops_pipeline.delivery.provenance import find_provenance
 from mlops_pipeline.delivery.releases.evidence import Evidence, Look, Seen, StepEvidence, Tally
 from mlops_pipeline.delivery.releases.records import ReleaseRecord, history, keep, releases_of
 from mlops_pipeline.delivery.releases.state import Decision, Release
+from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.settings.signing import SigningSettings
 from mlops_pipeline_tests.fakes.platform import FakePlatform
-from mlops_pipeline_tests.toy import TOY
+from mlops_pipeline_tests.toy import TOY, published_files
 
 CANDIDATE, STABLE = "c" * 64, "a" * 64
 BUCKET, FOLDER = "models", f"toy/releases/fake/{TOY.server.namespace}/toy-model/"
@@ -216,6 +219,39 @@ def test_a_record_that_somebody_copied_to_another_place_is_skipped(
         assert history(TOY, platform) == [record()]
 
     assert f"it belongs to {BUCKET}/{FOLDER}20260102T030405Z-cccccccc.json" in caplog.text
+
+
+def test_provenance_shows_every_release_of_an_artifact(
+    platform: FakePlatform, tmp_path: Path
+) -> None:
+    manifest, files, evaluation = published_files(tmp_path / "published")
+    artifacts = artifact_store(platform)
+    ref = artifacts.publish(manifest, files=files, evaluation=evaluation)
+    kept = record()
+    keep(replace(kept, release=replace(kept.release, candidate=ref.digest)), TOY, platform)
+
+    found = find_provenance(
+        ref,
+        artifacts=artifacts,
+        log=VerdictLog(platform.store),
+        released=releases_of(ref, platform),
+    )
+    lines = list(describe(found))
+
+    assert json.loads(json.dumps(found)) == found
+    at = lines.index("  releases:")
+    assert lines[at + 1 : at + 7] == [
+        f"    fake {TOY.server.namespace}/toy-model promoted at 2026-01-02T03:20:05+00:00 by "
+        "Dagster run 1: all bounds are below their limits",
+        f"      canary beside {STABLE[:12]} since 2026-01-02T03:04:05+00:00, requested by "
+        "mlops-pipeline up toy",
+        "      step 1, 10 %: errors 0 of 60, stable 1 of 540",
+        "      step 2, 50 %: errors 1 of 300, stable 1 of 310",
+        "      step 2, 50 %: slow 9 of 300, stable 12 of 310",
+        "      step 2, 50 %: disagreement 2 of 30 (replayed rows)",
+    ]
+    (known,) = platform.signing.known_keys()
+    assert found["releases"][0]["signature"] == {"key": known.fingerprint, "doubt": ""}
 
 
 def test_fields_that_a_newer_version_adds_are_ignored(platform: FakePlatform) -> None:
