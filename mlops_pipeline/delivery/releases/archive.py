@@ -9,7 +9,7 @@ from mlops_pipeline.delivery.references import MODELS_BUCKET
 from mlops_pipeline.delivery.releases import records
 from mlops_pipeline.delivery.releases.evidence import Evidence, parse_evidence, to_json
 from mlops_pipeline.delivery.releases.refusing import record_verdict
-from mlops_pipeline.delivery.releases.state import Decision, Release
+from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Release
 from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
@@ -23,8 +23,8 @@ class Archive:
         self._platform = platform
         server = spec.server
         self._key = (
-            f"{spec.name}/releases/{platform.name}/{server.namespace}/{server.deployment}/"
-            "evidence.json"
+            f"{spec.name}/release-evidence/{platform.name}/{server.namespace}/"
+            f"{server.deployment}.json"
         )
 
     def evidence(self, release: Release) -> Evidence:
@@ -41,7 +41,8 @@ class Archive:
         except IntegrityError:
             # Counting starts again: a release needs more answers then, and decides on no others.
             return Evidence(release.id)
-        return known if known.release == release.id else Evidence(release.id)
+        began_as = release.id.removesuffix(UNDONE)
+        return known if known.release == began_as else Evidence(release.id)
 
     def save_evidence(self, evidence: Evidence) -> None:
         """Write what was counted, in place of what was counted before.

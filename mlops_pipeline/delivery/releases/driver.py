@@ -27,7 +27,7 @@ from mlops_pipeline.delivery.releases.machine import (
     Wait,
     next_step,
 )
-from mlops_pipeline.delivery.releases.state import Decision, Outcome, Release, find_release
+from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Outcome, Release, find_release
 from mlops_pipeline.delivery.releases.traffic import Traffic, require_something
 from mlops_pipeline.delivery.releases.watching import Watcher
 from mlops_pipeline.platforms.platform import Platform
@@ -199,8 +199,10 @@ class Releases:
             return Progress(None, decision=self._decision("aborted", str(error)))
         if release is None or release.phase == "ended":
             raise self._none()
-        outcome: Outcome = "rolled_back" if release.phase == "kept" else "aborted"
-        return self._end(release, outcome, reason or f"{self._by} aborted it")
+        reason = reason or f"{self._by} aborted it"
+        if release.phase == "kept":
+            return self._end(release, "rolled_back", reason, id=f"{release.id}{UNDONE}")
+        return self._end(release, "aborted", reason)
 
     def pause(self) -> Progress:
         """Keep the share; the candidate is still rolled back if it proves to be bad.
@@ -271,11 +273,10 @@ class Releases:
         self._traffic.promote(release, ended)
         return self._settle(ended)
 
-    def _end(self, release: Release, outcome: Outcome, reason: str) -> Progress:
+    def _end(self, release: Release, outcome: Outcome, reason: str, **fields: str) -> Progress:
         """Give all traffic to the stable version."""
-        ended = release.changed(
-            phase="ended", ended=self._decision(outcome, reason), is_paused=False, reason=""
-        )
+        decision = self._decision(outcome, reason)
+        ended = release.changed(phase="ended", ended=decision, is_paused=False, reason="", **fields)
         self._traffic.restore(release, ended)
         try:
             return self._settle(ended)

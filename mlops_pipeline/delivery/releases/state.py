@@ -17,6 +17,8 @@ RELEASE_ANNOTATION = "mlops-pipeline/release"
 MOST_BYTES = 8_192
 CANDIDATE = "candidate"
 """Appended to the name of a predictor: that of the candidate's predictor during a release."""
+UNDONE = "-undone"
+"""Appended to the id of a release that was promoted and then taken back: it has two records."""
 FORMER = "former"
 """Appended likewise: the version that was replaced and stays ready for a while."""
 Phase = Literal["observing", "asking", "kept", "ended"]
