@@ -1,11 +1,9 @@
-"""How releases ended: records kept beside the artifacts for good.
+"""How releases ended: a record of each, kept beside the artifacts for good.
 
 ::
 
-    models/<model>/releases/<platform>/<namespace>/<deployment>/<release id>-<outcome>.json
-    models/<model>/releases/<platform>/<namespace>/<deployment>/<release id>-<outcome>.json.sig
-
-A release that was promoted, and rolled back while the former version was kept, has two.
+    models/<model>/releases/<platform>/<namespace>/<deployment>/<release id>.json
+    models/<model>/releases/<platform>/<namespace>/<deployment>/<release id>.json.sig
 
 The document is `{"format": 1, "sha256": …, "record": …}`. `sha256` is that of `record` as JSON with
 sorted keys and without spaces. A record is written once (`If-None-Match: *`) and never changed. The
@@ -33,13 +31,14 @@ from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.references import MODELS_BUCKET, ModelRef
 from mlops_pipeline.delivery.releases.evidence import Evidence
-from mlops_pipeline.delivery.releases.state import Decision, Release
+from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Release
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.serving.signing.errors import SignatureError
 
 _FORMAT = 1
-_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]+-[a-z_]+\.json")
+_NAME = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]+({UNDONE})?")
+"""Of a record, without `.json`."""
 _SIGNATURE = ".sig"
 _MOST_BYTES = 4 << 20
 """Maximum size of a record that is read."""
@@ -75,7 +74,7 @@ def keep(record: ReleaseRecord, spec: ModelSpec, platform: Platform) -> str:
         ConfigurationError: the key that signs cannot be used; nothing was stored.
         UnavailableError: the object store did not accept it.
     """
-    store, key = platform.object_store(), f"{_prefix(spec, platform)}{_name(record)}"
+    store, key = platform.object_store(), f"{_prefix(spec, platform)}{record.release.id}.json"
     placed = replace(record, place=place_for(spec, platform))
     document = _document(placed, model=spec.name)
     bundle = _sign(key, document, signing=platform.signing)
@@ -132,8 +131,8 @@ def _prefix(spec: ModelSpec, platform: Platform) -> str:
 def _read(model: str, platform: Platform, *, prefix: str, most: int | None) -> list[ReleaseRecord]:
     store = platform.object_store()
     sizes = store.sizes(MODELS_BUCKET, prefix)
-    by_id = sorted(sizes, key=lambda key: (_base(key), key), reverse=True)
-    chosen = [key for key in by_id if _NAME.fullmatch(_base(key))][:most]
+    found = [key for key in sizes if _NAME.fullmatch(_name(key))]
+    chosen = sorted(found, key=lambda key: (_name(key), key), reverse=True)[:most]
     with ThreadPoolExecutor(_READERS) as readers:
         read = partial(_read_one, model, platform, sizes=sizes)
         return [record for record in readers.map(read, chosen) if record is not None]
@@ -181,15 +180,12 @@ def _sign(key: str, document: bytes, *, signing: Signing) -> bytes:
 
 
 def _signed(key: str, document: bytes) -> dict[str, str]:
-    return {_base(key): hashlib.sha256(document).hexdigest()}
+    return {f"{_name(key)}.json": hashlib.sha256(document).hexdigest()}
 
 
-def _name(record: ReleaseRecord) -> str:
-    return f"{record.release.id}-{record.decision.outcome}.json"
-
-
-def _base(key: str) -> str:
-    return key.rpartition("/")[2]
+def _name(key: str) -> str:
+    """Return the id of the release whose record has the key."""
+    return key.rpartition("/")[2].removesuffix(".json")
 
 
 def _document(record: ReleaseRecord, *, model: str) -> bytes:
@@ -232,7 +228,7 @@ def _parse(document: bytes, *, model: str, key: str) -> ReleaseRecord:
     names = ("release", "decision", "evidence", "place")
     record = _adapter().validate_python({name: content[name] for name in names})
     platform, _, deployment = record.place.partition(" ")
-    own = f"{content['model']}/releases/{platform}/{deployment}/{_name(record)}"
+    own = f"{content['model']}/releases/{platform}/{deployment}/{record.release.id}.json"
     if own != key or content["model"] != model:
         raise IntegrityError(f"it belongs to {MODELS_BUCKET}/{own}")
     _require_usable(record.release)

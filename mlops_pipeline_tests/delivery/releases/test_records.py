@@ -16,7 +16,7 @@ from mlops_pipeline.delivery.artifacts import artifact_store, ref_to
 from mlops_pipeline.delivery.provenance import find_provenance
 from mlops_pipeline.delivery.releases.evidence import Evidence, Look, Seen, StepEvidence, Tally
 from mlops_pipeline.delivery.releases.records import ReleaseRecord, history, keep, releases_of
-from mlops_pipeline.delivery.releases.state import Decision, Release
+from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Release
 from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.settings.signing import SigningSettings
@@ -72,7 +72,7 @@ def platform(tmp_path: Path) -> FakePlatform:
 
 
 def _key(kept: ReleaseRecord, suffix: str = ".json") -> tuple[str, str]:
-    return BUCKET, f"{FOLDER}{kept.release.id}-{kept.decision.outcome}{suffix}"
+    return BUCKET, f"{FOLDER}{kept.release.id}{suffix}"
 
 
 def test_a_record_is_read_as_it_was_kept_with_the_key_that_signed_it(
@@ -82,7 +82,7 @@ def test_a_record_is_read_as_it_was_kept_with_the_key_that_signed_it(
 
     (found,) = history(TOY, platform)
 
-    assert uri == f"s3://{BUCKET}/{FOLDER}20260102T030405Z-cccccccc-promoted.json"
+    assert uri == f"s3://{BUCKET}/{FOLDER}20260102T030405Z-cccccccc.json"
     assert found == record()
     assert found.place == f"fake {TOY.server.namespace}/toy-model"
     (known,) = platform.signing.known_keys()
@@ -111,16 +111,20 @@ def test_a_record_is_never_overwritten(platform: FakePlatform) -> None:
     before = dict(platform.store.objects)
 
     keep(record(), TOY, platform)
-    other = replace(record(), decision=replace(record().decision, by="somebody else"))
     with pytest.raises(ConflictError, match=r"holds another record of it, which stays"):
-        keep(other, TOY, platform)
+        keep(record(outcome="aborted"), TOY, platform)
 
     assert platform.store.objects == before
 
 
 def test_a_promotion_that_was_taken_back_has_two_records(platform: FakePlatform) -> None:
     keep(record(), TOY, platform)
-    keep(record(outcome="rolled_back"), TOY, platform)
+    undone = record(outcome="rolled_back")
+    keep(
+        replace(undone, release=replace(undone.release, id=f"{undone.release.id}{UNDONE}")),
+        TOY,
+        platform,
+    )
 
     assert [kept.decision.outcome for kept in history(TOY, platform)] == ["rolled_back", "promoted"]
 
@@ -129,7 +133,7 @@ def test_other_objects_beside_the_records_are_not_read(
     platform: FakePlatform, caplog: pytest.LogCaptureFixture
 ) -> None:
     keep(record(), TOY, platform)
-    platform.store.objects[BUCKET, f"{FOLDER}evidence.json"] = b"{}"
+    platform.store.objects[BUCKET, f"{FOLDER}notes.json"] = b"{}"
 
     assert history(TOY, platform, most=1) == [record()]
     assert caplog.text == ""
@@ -173,17 +177,13 @@ def test_a_signature_of_an_unknown_key_does_not_count(
 
 
 def _changed(platform: FakePlatform, *, resums: bool) -> None:
-    """Change the reason in the stored document, and its checksum too if `resums`."""
+    """Change the outcome in the stored document, and its checksum too if `resums`."""
     stored = json.loads(platform.store.objects[_key(record())])
-    stored["record"]["decision"]["reason"] = "because"
+    stored["record"]["decision"]["outcome"] = "rolled_back"
     if resums:
-        stored["sha256"] = _sum(stored["record"])
+        keep(record(outcome="rolled_back"), TOY, other := FakePlatform())
+        stored["sha256"] = json.loads(other.store.objects[_key(record())])["sha256"]
     platform.store.objects[_key(record())] = json.dumps(stored, indent=2, sort_keys=True).encode()
-
-
-def _sum(content: object) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_changed_record_is_skipped_and_one_with_a_new_checksum_has_no_signature(
@@ -195,11 +195,14 @@ def test_a_changed_record_is_skipped_and_one_with_a_new_checksum_has_no_signatur
         assert history(TOY, platform) == []
     assert "is skipped: expected the SHA-256" in caplog.text
 
+    platform.store.objects.pop(_key(record()))
+    platform.store.objects.pop(_key(record(), ".json.sig"))
+    keep(record(), TOY, platform)
     _changed(platform, resums=True)
 
     (found,) = history(TOY, platform)
-    assert found.decision.reason == "because"
-    assert "altered: 20260102T030405Z-cccccccc-promoted.json" in found.doubt
+    assert found.decision.outcome == "rolled_back"
+    assert "altered: 20260102T030405Z-cccccccc.json" in found.doubt
 
 
 @pytest.mark.parametrize(
@@ -215,12 +218,12 @@ def test_a_damaged_record_is_skipped_with_a_warning_and_the_others_are_shown(
     document: bytes, complaint: str, platform: FakePlatform, caplog: pytest.LogCaptureFixture
 ) -> None:
     keep(record(), TOY, platform)
-    platform.store.objects[BUCKET, f"{FOLDER}20260601T000000Z-dddddddd-promoted.json"] = document
+    platform.store.objects[BUCKET, f"{FOLDER}20260601T000000Z-dddddddd.json"] = document
 
     with caplog.at_level(logging.WARNING):
         assert history(TOY, platform) == [record()]
 
-    assert "20260601T000000Z-dddddddd-promoted.json is skipped" in caplog.text
+    assert "20260601T000000Z-dddddddd.json is skipped" in caplog.text
     assert complaint in caplog.text
 
 
@@ -229,7 +232,7 @@ def test_a_record_that_somebody_copied_to_another_place_is_skipped(
 ) -> None:
     keep(record(), TOY, platform)
     for suffix in (".json", ".json.sig"):
-        name = f"20260601T000000Z-cccccccc-promoted{suffix}"
+        name = f"20260601T000000Z-cccccccc{suffix}"
         platform.store.objects[BUCKET, FOLDER + name] = platform.store.objects[
             _key(record(), suffix)
         ]
@@ -237,7 +240,7 @@ def test_a_record_that_somebody_copied_to_another_place_is_skipped(
     with caplog.at_level(logging.WARNING):
         assert history(TOY, platform) == [record()]
 
-    assert f"it belongs to {BUCKET}/{FOLDER}20260102T030405Z-cccccccc-promoted.json" in caplog.text
+    assert f"it belongs to {BUCKET}/{FOLDER}20260102T030405Z-cccccccc.json" in caplog.text
 
 
 def test_provenance_shows_every_release_of_an_artifact(
@@ -277,7 +280,8 @@ def test_fields_that_a_newer_version_adds_are_ignored(platform: FakePlatform) ->
     keep(record(), TOY, platform)
     stored = json.loads(platform.store.objects[_key(record())])
     stored["record"]["release"]["colour"] = stored["record"]["mood"] = "blue"
-    stored["sha256"] = _sum(stored["record"])
+    text = json.dumps(stored["record"], sort_keys=True, separators=(",", ":"))
+    stored["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     platform.store.objects[_key(record())] = json.dumps(stored).encode()
 
     assert history(TOY, platform) == [record()]
