@@ -33,6 +33,31 @@ class PredictorStatus:
     """Why it is not ready, in one sentence; empty when it is."""
 
 
+@dataclass(frozen=True)
+class ServerCounts:
+    """What one server has counted since its start."""
+
+    server: str
+    """Program or pod."""
+    started: float
+    """Start of its process, seconds since 1970."""
+    answered: int
+    failed: int
+    slower: Mapping[str, int]
+    """Limit of the histogram in seconds, as text → answers that took longer."""
+
+
+@dataclass(frozen=True)
+class PredictorCounts:
+    """What the servers of a predictor and the gateway have counted."""
+
+    predictor: str
+    """Its name in the manifest."""
+    servers: tuple[ServerCounts, ...]
+    lost: int | None
+    """Requests that got no answer, as the gateway counts; None where it does not tell."""
+
+
 class Proof(Protocol):
     """What must hold before a version gets traffic, and once it has it."""
 
