@@ -19,6 +19,7 @@ from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.clients.prediction import PredictionClient
 from mlops_pipeline.delivery.judging import Judge, Verdict
 from mlops_pipeline.delivery.references import DeploymentRef
+from mlops_pipeline.delivery.releases.beside import digests_beside
 from mlops_pipeline.platforms.layers import by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
@@ -80,20 +81,23 @@ def deployment_propositions() -> list[Proposition]:
 
 
 def _answers(_context: Any, resource: PlatformResource, reference: DeploymentRef) -> Verdict:
+    platform = resource.build()
     holdout = resource.artifacts().proof_rows(reference.model)
-    trust = resource.build().gateway_trust()
-    with PredictionClient(reference.url, trust=trust) as client:
+    beside = digests_beside(reference, platform)
+    with PredictionClient(reference.url, trust=platform.gateway_trust()) as client:
         answer = client.predict(holdout.x[:1])
+    other = ", the other version of the release that goes on" if answer.digest in beside else ""
     return Verdict(
-        answer.digest == reference.model.digest,
-        f"{reference.url} answers with {answer.digest or 'no digest'}",
+        answer.digest in (reference.digest, *beside),
+        f"{reference.url} answers with {answer.digest or 'no digest'}{other}",
         {"digest": answer.digest, "milliseconds": round(1000 * answer.latency, 2)},
     )
 
 
 ANSWERS = Proposition(
     "answers_with_this_digest",
-    "The gateway returns the digest of this artifact.",
+    "The gateway returns the digest of this artifact, or of the other version of a release that "
+    "goes on.",
     _answers,
     blocking=True,
 )
