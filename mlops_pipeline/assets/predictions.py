@@ -9,7 +9,7 @@ import dagster as dg
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
-from mlops_pipeline.assets.deployment import deployment_propositions
+from mlops_pipeline.assets.deployment_checks import deployment_propositions
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog.registry import RegisteredModel

@@ -157,6 +157,17 @@ class Releases:
         evidence = self._watcher.observe(there, release)
         return Progress(release, self._decide(there, release, evidence), evidence=evidence)
 
+    def watch(self) -> Progress:
+        """Look, and keep what was counted: the limit of slowness and the plots rest on each look.
+
+        Raises:
+            UnavailableError: the platform or the object store does not answer.
+        """
+        seen = self.look()
+        if seen.evidence is not None:
+            self._archive.save_evidence(seen.evidence)
+        return seen
+
     def advance(self) -> Progress:
         """Look once, and take the step that follows, if one does.
 
@@ -164,14 +175,12 @@ class Releases:
             ConflictError: somebody else changed the deployment in the meantime; that stays.
             PipelineError: the step could not be taken; the traffic is as before.
         """
-        seen = self.look()
+        seen = self.watch()
         release = seen.release
         if release is None:
             return seen
         if release.phase == "ended":
             return self._settle(release)
-        if seen.evidence is not None:
-            self._archive.save_evidence(seen.evidence)
         return self._take(release, seen)
 
     def promote(self) -> Progress:
