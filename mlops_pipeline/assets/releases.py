@@ -3,6 +3,7 @@
 Metadata that cannot be read or drawn is a message: it does not fail a completed step.
 """
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,7 @@ from mlops_pipeline.delivery.releases.state import Release
 from mlops_pipeline.delivery.releases.weighing import threshold, weigh
 from mlops_pipeline.platforms.platform import Platform
 
+_LARGEST_LOG = 690.0
 _SHOWN = 20
 """Number of newest releases in the table."""
 
@@ -92,7 +94,7 @@ def _limits(release: Release, evidence: Evidence) -> list[dict[str, Any]]:
             "limit": weighed.limit,
             "upper bound": weighed.bound,
             "missing answers": weighed.missing,
-            "evidence against it": weighed.e_value,
+            "evidence against it": math.exp(min(weighed.log_e, _LARGEST_LOG)),
             "rolled back at": threshold(release.plan),
         }
         for weighed in weigh(release, evidence)

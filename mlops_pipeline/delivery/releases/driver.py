@@ -30,6 +30,7 @@ from mlops_pipeline.delivery.releases.machine import (
 from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Outcome, Release, find_release
 from mlops_pipeline.delivery.releases.traffic import Traffic, require_something
 from mlops_pipeline.delivery.releases.watching import Watcher
+from mlops_pipeline.delivery.releases.weighing import with_look
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 
@@ -164,9 +165,11 @@ class Releases:
             UnavailableError: the platform or the object store does not answer.
         """
         seen = self.look()
-        if seen.evidence is not None:
-            self._archive.save_evidence(seen.evidence)
-        return seen
+        if seen.release is None or seen.evidence is None:
+            return seen
+        evidence = with_look(seen.evidence, seen.release, now=self._now())
+        self._archive.save_evidence(evidence)
+        return replace(seen, evidence=evidence)
 
     def advance(self) -> Progress:
         """Look once, and take the step that follows, if one does.
