@@ -162,20 +162,18 @@ def accumulate(
     step = _current(known, release, by_name.get(stable_predictor))
     since = math.inf if is_first else seconds(release.since) or math.inf
     warm = (seconds(step.since) or 0.0) + WARM_UP
-    lost = dict(known.lost)
+    present = {server.server for found in counts for server in found.servers}
     gains = []
     for name in (candidate_predictor, stable_predictor):
-        found = by_name.get(name)
-        gain = _gain(found, known, since=since, warm=warm) if found else _Gain()
-        gains.append(gain)
-        if found and found.lost is not None:
-            lost[name] = found.lost
+        nothing = PredictorCounts(name, (), None)
+        found = by_name.get(name, nothing)
+        gains.append(_gain(found, known, present=present, since=since, warm=warm))
     live = dict(step.live)
     for metric, tally in _tallies(step, *gains):
         live[metric] = live.get(metric, Tally()).plus(tally)
     step = _calibrated(replace(step, live=live), gains[1], release)
     others = tuple(old for old in known.steps if old.step != step.step)
-    return replace(known, steps=(*others, step), seen=_seen(known, counts, now), lost=lost)
+    return rebased(replace(known, steps=(*others, step)), counts, now=now)
 
 
 def rebased(evidence: Evidence, counts: Sequence[PredictorCounts], *, now: datetime) -> Evidence:
@@ -218,9 +216,14 @@ def _current(known: Evidence, release: Release, stable: PredictorCounts | None) 
     return _calibrated(new, earlier, release)
 
 
-def _gain(found: PredictorCounts, known: Evidence, *, since: float, warm: float) -> _Gain:
-    """Return what a predictor's servers and the gateway have counted since the last look."""
-    present = {server.server for server in found.servers}
+def _gain(
+    found: PredictorCounts, known: Evidence, *, present: set[str], since: float, warm: float
+) -> _Gain:
+    """Return what a predictor's servers and the gateway have counted since the last look.
+
+    `present` are the names of the servers of all predictors. A server that is new and started at
+    `since` or later counts from zero. Answers count for slowness from the time `warm`.
+    """
     answered = failed = lost = 0
     warmed = []
     for server in found.servers:
@@ -245,9 +248,13 @@ def _last(server: ServerCounts, known: Evidence, present: set[str], *, since: fl
     old = known.seen.get(server.server)
     if old is not None:
         return old if _is_same(server, old) else Seen(server.started, 0, 0, {}, server.started)
-    for name, other in known.seen.items():
-        if name not in present and other.started == server.started and _is_same(server, other):
-            return other
+    renamed = [
+        other
+        for name, other in known.seen.items()
+        if name not in present and other.started == server.started and _is_same(server, other)
+    ]
+    if renamed:
+        return max(renamed, key=lambda other: other.answered)
     if server.started >= since:
         return Seen(server.started, 0, 0, {}, server.started)
     return Seen(server.started, server.answered, server.failed, server.slower, server.started)
