@@ -30,6 +30,9 @@ class ProgramSupervisor(Protocol):
     def running(self, name: str) -> SupervisedProcess | None:
         """Return the program's process if it runs now, supervised or not. Raises nothing."""
 
+    def pid(self, name: str) -> int | None:
+        """Return the program's process if it runs now, without asking supervisord. Quick."""
+
     def watch(
         self, name: str, probe: Callable[[SupervisedProcess], str | None]
     ) -> Callable[[], str | None]:

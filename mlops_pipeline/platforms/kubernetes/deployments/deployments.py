@@ -220,8 +220,7 @@ class KubernetesDeployments:
         """Return the current status of each predictor. Empty if there is no such deployment."""
         if (there := self._look(name, namespace)) is None:
             return ()
-        edits = self._manifests.edits(there[1].resource)
-        return statuses(*there, edits=edits)
+        return statuses(*there, edits=self._manifests.edits(there[1].resource))
 
     def counts(self, name: str, *, namespace: str) -> tuple[PredictorCounts, ...]:
         """Ask each pod what it has counted. Empty if there is no such deployment.
