@@ -429,7 +429,9 @@ def test_servers_count_the_answers_of_clients(place: Place) -> None:
     assert len({c.server for c in seen}) == 4
     assert all(c.started > 0 for c in seen)
     assert all(c.slower and max(c.slower.values()) <= c.answered for c in seen)
-    assert {c.lost for c in place.deployments.counts(NAME, namespace=place.namespace)} == {None}
+    # None where the gateway does not tell.
+    counted = place.deployments.counts(NAME, namespace=place.namespace)
+    assert {c.lost for c in counted} in ({0}, {None})
 
 
 def test_a_server_that_is_asked_alone_counts_nothing(place: Place) -> None:
