@@ -47,8 +47,8 @@ def step(
     number: int = 0,
     share: int = 25,
     *,
-    live: Mapping[Metric, Tally] | None = None,
-    replayed: Mapping[Metric, Tally] | None = None,
+    live: Mapping[Any, Tally] | None = None,
+    replayed: Mapping[Any, Tally] | None = None,
 ) -> StepEvidence:
     since = START.isoformat(timespec="seconds")
     return StepEvidence(number, share, since, live=live or {}, replayed=replayed or {})

@@ -78,13 +78,13 @@ def _first_roll_back(
 ) -> tuple[NDArray[np.bool_], Counts]:
     """Return which releases are rolled back, and the candidate's answers until then."""
     releases = len(simulated[0].last)
-    product = np.zeros((releases, len(simulated[0].events)))
+    product: Floats = np.zeros((releases, len(simulated[0].events)))
     is_back, until = np.zeros(releases, bool), np.zeros(releases, np.int64)
     rows = np.arange(releases)
     for found, share in zip(simulated, shares, strict=True):
         observed = found.answers[0] / (found.answers[0] + found.answers[1])
         null = np.maximum(share, observed if is_observed else np.zeros_like(observed))
-        hits = np.zeros(found.answers[0].shape, bool)
+        hits: NDArray[np.bool_] = np.zeros(found.answers[0].shape, bool)
         for metric, (candidate, stable) in enumerate(found.events):
             hits |= _hits(candidate, candidate + stable, null, needed - product[:, metric])
         hits &= np.arange(hits.shape[1]) <= found.last[:, None]
@@ -113,7 +113,7 @@ def _hits(k: Counts, n: Counts, null: Floats, needed: Floats) -> NDArray[np.bool
     hits = (k > 0) & (null < 1) & (rate > null) & (largest >= needed[:, None])
     where = np.nonzero(hits)
     hits[where] = _log_e(k[where], n[where], null[where]) >= needed[where[0]]
-    return hits
+    return np.asarray(hits, bool)
 
 
 def _roll_backs(
@@ -178,7 +178,7 @@ def _decide(plan: ReleaseSpec, parts: list[Simulated], row: int) -> tuple[bool, 
                 metric: Tally(int(both[0][row, look]), candidate, int(both[1][row, look]), stable)
                 for metric, both in zip(("errors", "slow"), found.events, strict=True)
             }
-            new = step(number, spec.share, live=live)  # type: ignore[arg-type]
+            new = step(number, spec.share, live=live)
             now = evidence(*known.steps, new)
             if isinstance(next_step(release(plan, step=number), now, now=later(20)), RollBack):
                 return True, done + candidate
