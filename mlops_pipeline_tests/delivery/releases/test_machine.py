@@ -322,11 +322,16 @@ def _tally(counts: tuple[int, ...]) -> Tally:
 
 COUNT = st.one_of(st.just(0), st.integers(0, 40), st.integers(0, 3000))
 CLEAN = st.builds(Tally, st.integers(0, 2), st.integers(2, 3000), st.integers(0, 9), st.just(9000))
+EQUAL = st.builds(
+    lambda events, answers: Tally(events, answers, 3 * events, 3 * answers),
+    st.integers(0, 30),
+    st.integers(30, 600),
+)
 ANY = st.tuples(COUNT, COUNT, COUNT, COUNT).map(_tally)
 TALLIES = st.one_of(
     st.dictionaries(st.sampled_from(METRICS), ANY),
     st.fixed_dictionaries(dict.fromkeys(METRICS, CLEAN)),
-    st.fixed_dictionaries(dict.fromkeys(METRICS, CLEAN)),
+    st.fixed_dictionaries(dict.fromkeys(METRICS, EQUAL)),
 )
 STEPS = st.builds(Step, st.integers(1, 100), st.integers(0, 300), st.sampled_from((20.0, 1000.0)))
 PLANS = st.builds(

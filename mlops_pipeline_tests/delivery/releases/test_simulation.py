@@ -148,6 +148,16 @@ def _power(share: float) -> tuple[float, float]:
     return float(is_back.mean()), float(np.median(np.where(is_back, until, np.inf)))
 
 
+def _power_of_limit(limit: float) -> tuple[float, float]:
+    """Return the same where the candidate has all traffic and is held against a limit."""
+    events = np.random.default_rng(7).binomial(LOOK, 0.05, (2000, 300 // LOOK)).cumsum(1)
+    answers = np.arange(LOOK, 301, LOOK)[None, :].repeat(2000, 0)
+    needed = np.full(2000, math.log(threshold(ReleaseSpec("blue_green"))))
+    hits = _hits(events, answers, np.full(events.shape, limit), needed)
+    until = np.where(hits.any(1), (hits.argmax(1) + 1) * LOOK, np.inf)
+    return float(hits.any(1).mean()), float(np.median(until))
+
+
 def test_the_arrays_have_the_e_values_of_the_function() -> None:
     random = np.random.default_rng(6)
     n = random.integers(0, 200, 300)
@@ -267,12 +277,11 @@ def _with_one_event(limit: float) -> int:
 
 def test_the_page_has_the_events_that_roll_back_and_how_soon_they_come() -> None:
     rows = []
-    for share in POWER:
-        needed = [events_needed(share, alpha / 2) for alpha in (0.01, 0.001)]
-        power, median = _power(share)
-        rows.append(
-            [f"{100 * share:g} %", *map(str, needed), f"{100 * power:.1f} %", f"{median:.0f}"]
-        )
+    cases = [(f"{100 * share:g} %", share, _power(share)) for share in POWER]
+    cases.append(("100 %, limit 1 %", 0.01, _power_of_limit(0.01)))
+    for name, null, (power, median) in cases:
+        needed = [str(events_needed(null, alpha / 2)) for alpha in (0.01, 0.001)]
+        rows.append([name, *needed, f"{100 * power:.1f} %", f"{median:.0f}"])
     assert _table("How soon is a bad version rolled back") == rows
 
 
