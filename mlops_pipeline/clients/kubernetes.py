@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import yaml
 
-from mlops_pipeline.clients.api_server import ApiServer, described, is_status
+from mlops_pipeline.clients.api_server import ApiServer, Limits, described, is_status
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
     ConflictError,
@@ -25,6 +25,7 @@ Manifest = Mapping[str, Any]
 """One object as the API accepts and returns it."""
 FIELD_MANAGER = "mlops-pipeline"
 """Server-side apply records this name as the owner of our fields."""
+_FORCED = {"fieldManager": FIELD_MANAGER, "force": "true"}
 _DEFAULT_NAMESPACE = "default"
 _PAGE = 500
 """Number of objects in one answer to `list`."""
@@ -178,7 +179,15 @@ class KubernetesApi(Protocol):
         """Return the last lines of a container's log."""
 
     def ask_pod(
-        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+        self,
+        pod: str,
+        *,
+        namespace: str,
+        port: int,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
     ) -> HttpAnswer:
         """GET `path` from the pod, or POST JSON to it, through the API server."""
 
@@ -262,11 +271,7 @@ class Kubernetes:
             "PATCH",
             self._served.path(resource, namespace or _DEFAULT_NAMESPACE, name),
             what=f"apply {resource.kind} {_shown(namespace, name)}",
-            query={
-                "fieldManager": FIELD_MANAGER,
-                "force": "true",
-                **({"dryRun": "All"} if dry_run else {}),
-            },
+            query={**_FORCED, **({"dryRun": "All"} if dry_run else {})},
             content_type="application/apply-patch+yaml",
             body=labelled(manifest, before, self.labels),
         )
@@ -316,23 +321,15 @@ class Kubernetes:
         which may be megabytes.
         """
         query = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {})}
-        found: list[Manifest] = []
+        accept = _METADATA if metadata_only else ""
         try:
             path = self._served.path(resource, namespace)
-            while True:
-                page = self._server.json(
-                    "GET",
-                    path,
-                    what=f"list {resource.kind}s",
-                    query=query,
-                    accept=_METADATA if metadata_only else "",
-                )
-                found += [_named(item, resource) for item in page["items"] or ()]
-                if not (more := page["metadata"].get("continue")):
-                    return found
-                query["continue"] = more
+            found = self._server.items(
+                path, what=f"list {resource.kind}s", query=query, accept=accept
+            )
         except NotFoundError:
             return []
+        return [_named(item, resource) for item in found]
 
     def delete(self, resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
         """Delete the object, and return False if it does not exist.
@@ -400,11 +397,20 @@ class Kubernetes:
         return self._server.checked(answer, what=what).text
 
     def ask_pod(
-        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+        self,
+        pod: str,
+        *,
+        namespace: str,
+        port: int,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
     ) -> HttpAnswer:
         """GET `path`, which starts with a slash, from the pod, through the API server.
 
-        With a body, which is JSON, it is a POST. It may reach the pod twice.
+        With a body, which is JSON, it is a POST. It may reach the pod twice. `headers` are further
+        ones, and `limits` those of the answer.
 
         Raises:
             NotFoundError: there is no such pod.
@@ -417,6 +423,8 @@ class Kubernetes:
             what=what,
             content_type="application/json",
             body=body,
+            headers=headers,
+            limits=limits,
         )
         if is_status(answer):
             self._server.checked(answer, what=what)

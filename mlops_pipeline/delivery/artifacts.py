@@ -7,6 +7,7 @@ Bucket `models`::
     <model>/inputs/<digest>.json      which artifact a training with these inputs made
     <model>/inputs/published.json     which artifact was published last that was trained elsewhere
     <model>/verdicts/<digest>/…       what was found out about it, see `verdicts`
+    <model>/releases/<platform>/…     how its releases ended, see `releases.records`
 """
 
 import hashlib
@@ -74,7 +75,10 @@ class Holdout:
 
     def sample(self, most: int) -> "Holdout":
         """Return at most `most` of the rows, spread over the classes or the range of targets."""
-        chosen = spread(self.y, most=most)
+        return self.where(spread(self.y, most=most))
+
+    def where(self, chosen: "NDArray[Any]") -> "Holdout":
+        """Return the rows with these numbers, or those for which `chosen`, shape [n], is true."""
         return Holdout(self.x[chosen], self.y[chosen], self.scores[chosen])
 
 

@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from mlops_pipeline.clients.errors import InvalidManifestError
+from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION, Sticky, parse_sticky
 from mlops_pipeline.serving.frameworks import find_served, get_served, implementations
 
 GROUP = "machinelearning.seldon.io"
@@ -240,6 +241,13 @@ class Metadata(_Part):
     def _forget_what_kubectl_applied(cls, annotations: dict[str, str]) -> dict[str, str]:
         return {key: text for key, text in annotations.items() if key != _KUBECTL_ANNOTATION}
 
+    @field_validator("annotations", mode="after")
+    @classmethod
+    def _check_sticky(cls, annotations: dict[str, str]) -> dict[str, str]:
+        if STICKY_ANNOTATION in annotations:
+            parse_sticky(annotations[STICKY_ANNOTATION])
+        return annotations
+
 
 class Spec(_Part):
     """What to serve, and how."""
@@ -287,6 +295,12 @@ class SeldonDeployment(_Part):
         """`metadata.namespace`."""
         return self.metadata.namespace
 
+    @property
+    def sticky(self) -> Sticky | None:
+        """What decides which predictor answers a request; None: chance."""
+        text = self.metadata.annotations.get(STICKY_ANNOTATION)
+        return parse_sticky(text) if text is not None else None
+
     def to_manifest(self) -> dict[str, Any]:
         """Return the manifest for Kubernetes, without unset fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True) | {
@@ -295,8 +309,11 @@ class SeldonDeployment(_Part):
         }
 
     def annotated(self, annotations: Mapping[str, str]) -> "SeldonDeployment":
-        """Return the deployment with these annotations of its metadata set."""
-        annotations = {**self.metadata.annotations, **annotations}
+        """Return the deployment with these annotations of its metadata; empty ones are removed."""
+        given = {**self.metadata.annotations, **annotations}
+        annotations = {
+            name: text for name, text in given.items() if text or name not in annotations
+        }
         metadata = self.metadata.model_copy(update={"annotations": annotations})
         return self.model_copy(update={"metadata": metadata})
 

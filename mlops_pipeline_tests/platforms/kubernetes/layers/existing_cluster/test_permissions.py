@@ -143,10 +143,17 @@ class Recording(FakeKubernetes):
         return super().log(pod, namespace=namespace, **more)
 
     def ask_pod(
-        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+        self,
+        pod: str,
+        *,
+        namespace: str,
+        port: int,
+        path: str,
+        body: bytes | None = None,
+        **more: Any,
     ) -> HttpAnswer:
         self._use(POD, namespace, "get" if body is None else "create", below="/proxy")
-        return super().ask_pod(pod, namespace=namespace, port=port, path=path, body=body)
+        return super().ask_pod(pod, namespace=namespace, port=port, path=path, body=body, **more)
 
 
 def not_covered(api: Recording, settings: KubernetesSettings) -> list[str]:
@@ -240,6 +247,8 @@ def test_the_rights_suffice_for_deployments(
     with suppress(PipelineError):
         world.deployments.apply(test_deployments.deployment(test_deployments.predictor("two")))
     world.status()
+    assert world.deployments.counts("iris", namespace="models")
+    assert world.deployments.servers("iris", namespace="models")
     world.deployments.logs("iris", namespace="models", lines=5)
     world.deployments.delete("iris", namespace="models")
     assert isinstance(world.api, Recording)
