@@ -349,7 +349,7 @@ PLANS = st.builds(
 RELEASES = st.builds(
     release,
     PLANS,
-    phase=st.sampled_from(("observing", "observing", "asking", "kept")),
+    phase=st.sampled_from(("observing", "observing", "asking", "kept", "ended")),
     step=st.integers(0, 3),
     step_since=st.sampled_from(("", "yesterday", later(0).isoformat())),
     is_paused=st.booleans(),
@@ -366,6 +366,9 @@ def test_every_state_has_an_answer_and_traffic_rises_only_with_evidence(
     steps = [step(n, share, live=a, replayed=b) for n, (share, a, b) in enumerate(parts)]
     known = evidence(*steps)
     action = next_step(of, known, now=later(at))
+    if of.phase == "ended":
+        assert isinstance(action, Finish)
+        return
     weighed = weigh(of, known)
     is_bad = any(
         w.log_e >= math.log(threshold(of.plan))
