@@ -44,14 +44,14 @@ class Watcher:
     def observe(self, there: SeldonDeployment, release: Release) -> Evidence:
         """Return the evidence with what the servers have counted since the last look."""
         known, versions = self._archive.evidence(release), find_versions(there, release)
-        if release.ended is not None or versions is None:
+        if release.phase == "ended" or versions is None or versions.stable is None:
             return known
         return accumulate(
             known,
             self._deployments.counts(there.name, namespace=there.namespace),
             release=release,
             candidate_predictor=versions.candidate.name,
-            stable_predictor=versions.require_stable().name,
+            stable_predictor=versions.stable.name,
             now=self._now(),
         )
 
