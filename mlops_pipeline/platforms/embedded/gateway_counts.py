@@ -67,9 +67,7 @@ def active_requests(statistics: Mapping[str, str], names: Collection[str]) -> in
     return found + sum(MOST_RETRIES - int(number) for number in remaining)
 
 
-def lost_requests(
-    statistics: Mapping[str, str], names: Collection[str]
-) -> dict[str, LostRequests]:
+def lost_requests(statistics: Mapping[str, str], names: Collection[str]) -> dict[str, LostRequests]:
     """Return cluster → its requests and those it lost; zeros for a cluster without statistics."""
     return {name: _lost(statistics, name) for name in names}
 
