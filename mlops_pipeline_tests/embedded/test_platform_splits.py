@@ -370,7 +370,7 @@ def test_every_request_is_answered_whatever_happens_to_the_candidate(
     with Clients(split, each=2) as clients:
         for losing in ("503", "reset", ""):
             split.behave(CANDIDATE, losing=losing)
-            time.sleep(1)  # noqa: TID251 - the load goes on meanwhile
+            time.sleep(0.7)  # noqa: TID251 - the load goes on meanwhile
         split.rig.kill(split.server(CANDIDATE).program)
         wait_for(split, CANDIDATE)
         split.apply(100 - share)
