@@ -31,7 +31,7 @@ class _Resource(PlatformResource):
 
 
 class _Deployments(FakeDeployments):
-    """What is applied answers at once."""
+    """What has most of the traffic answers, at once and always."""
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(Alone().server)
@@ -44,7 +44,9 @@ class _Deployments(FakeDeployments):
         proof: Proof | None = None,
         expected: Expected | None = None,
     ) -> Change:
-        self.gateway.digest = deployment.spec.predictors[0].digest
+        shares = deployment.traffic()
+        served = [p for p in deployment.spec.predictors if not p.shadow]
+        self.gateway.digest = max(served, key=lambda p: shares[p.name]).digest
         return super().apply(deployment, proof=proof, expected=expected)
 
 
