@@ -113,8 +113,8 @@ class KubernetesDeployments:
 
         Raises:
             ConfigurationError: the images in use do not serve it. Nothing was changed.
-            InvalidManifestError: Seldon's webhook refuses it; has the webhook's message. Nothing
-                was changed.
+            InvalidManifestError: its split is sticky, or Seldon's webhook refuses it; has the
+                webhook's message. Nothing was changed.
             NotFoundError: the gateway, a secret, a bucket or an artifact does not exist. Nothing
                 was changed.
             ConflictError: somebody else created a deployment of that name, or changed it in the
