@@ -53,14 +53,18 @@ class _Deployments(FakeDeployments):
 class WholeGraph:
     """Materializes assets as a run does, and reads what the UI shows of them."""
 
-    def __init__(self, platform: Platform, folder: Path, instance: dg.DagsterInstance) -> None:
+    def __init__(
+        self, platform: Platform, gateway: Gateway, folder: Path, instance: dg.DagsterInstance
+    ) -> None:
         self.platform, self.instance, self._folder = platform, instance, folder
+        self.gateway = gateway
+        self.resource = _Resource(platform=str(folder), settings={})
         self.use(REGISTERED)
 
     def use(self, model: RegisteredModel) -> None:
         """Go on with another version of the model's code."""
         self.definitions = make_definitions(
-            _Resource(platform=str(self._folder), settings={}),
+            self.resource,
             catalog=Catalog((model,)),
             settings=Settings(home=self._folder, models=(), datasets={}),
         )
@@ -110,7 +114,7 @@ def whole_graph(folder: Path) -> Iterator[WholeGraph]:
     _MADE[str(folder)] = platform
     try:
         with dg.DagsterInstance.ephemeral() as instance:
-            yield WholeGraph(platform, folder, instance)
+            yield WholeGraph(platform, gateway, folder, instance)
     finally:
         gateway.server.shutdown()
         gateway.server.server_close()
