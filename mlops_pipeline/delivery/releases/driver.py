@@ -210,7 +210,7 @@ class Releases:
             self._traffic.leave_main(there)
             return Progress(None, decision=self._decision("aborted", str(error)))
         if release is None or release.phase == "ended":
-            raise self._none()
+            raise _none(self._spec.name)
         reason = reason or f"{self._by} aborted it"
         outcome: Outcome = "rolled_back" if release.phase == "kept" else "aborted"
         return self._end(release, outcome, reason)
@@ -326,17 +326,18 @@ class Releases:
     def _require_running(self) -> Release:
         release = self.find()
         if release is None or release.ended is not None:
-            raise self._none()
+            raise _none(self._spec.name)
         return release
-
-    def _none(self) -> ConfigurationError:
-        return ConfigurationError(
-            f"no release of {self._spec.name} goes on; run `mlops-pipeline release history "
-            f"{self._spec.name}` to see how the last ones ended. Nothing was changed"
-        )
 
     def _decision(self, outcome: Outcome, reason: str) -> Decision:
         return Decision(outcome, reason, self._by, self._stamp())
 
     def _stamp(self) -> str:
         return self._now().isoformat(timespec="seconds")
+
+
+def _none(model: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"no release of {model} goes on; run `mlops-pipeline release history {model}` to see how "
+        "the last ones ended. Nothing was changed"
+    )

@@ -66,7 +66,9 @@ class Traffic:
         state = DesiredState(self._spec, self._platform)
         desired = state.wanting(ref, by=self._by, is_pinned=False)
         wanted = manifests.promoted(there, versions, ended, name=self._name)
-        self._apply(there, wanted.annotated(desired.annotations()), release.candidate)
+        kept = [release.stable] if ended.phase == "kept" else []
+        wanted = wanted.annotated(desired.annotations())
+        self._apply(there, wanted, release.candidate, beside=kept)
 
     def restore(self, release: Release, ended: Release) -> None:
         """Give all traffic to the stable version.
