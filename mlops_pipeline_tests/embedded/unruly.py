@@ -27,9 +27,7 @@ def load(_file: Path | None) -> Dataset:
 
 
 def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> TrainedModel:
-    return save_python(
-        COMPONENT, folder, rows=dataset.x_test[:1], parameters=dict(hyperparameters)
-    )
+    return save_python(COMPONENT, folder, rows=dataset.x_test[:1], parameters=dict(hyperparameters))
 
 
 UNRULY = ModelSpec(
@@ -47,7 +45,11 @@ UNRULY = ModelSpec(
     thresholds=Thresholds(min_accuracy=0.9, tolerance=1e-9),
     release=ReleaseSpec(
         strategy="canary",
-        steps=(Step(5, answers=20, seconds=5), Step(25, answers=50, seconds=5), Step(50, seconds=5)),
+        steps=(
+            Step(5, answers=20, seconds=5),
+            Step(25, answers=50, seconds=5),
+            Step(50, seconds=5),
+        ),
         when_silent="replay",
         keep_seconds=float(os.environ.get("UNRULY_KEEP", "0")),
     ),

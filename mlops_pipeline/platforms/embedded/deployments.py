@@ -264,7 +264,7 @@ def _route(
         )
         for servers, endpoints in zip(sets, placed, strict=True)
     ]
-    return Route(deployment.namespace, deployment.name, tuple(targets))
+    return Route(deployment.namespace, deployment.name, tuple(targets), deployment.sticky)
 
 
 def _action(

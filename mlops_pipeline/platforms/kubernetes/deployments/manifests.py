@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.errors import ConfigurationError, InvalidManifestError
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, Manifest
 from mlops_pipeline.platforms.kubernetes.deployments.predictors import Image, Predictors
 from mlops_pipeline.platforms.kubernetes.deployments.standing import as_it_stands
@@ -40,6 +40,7 @@ from mlops_pipeline.platforms.seldon import (
     Predictor,
     SeldonDeployment,
 )
+from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION
 from mlops_pipeline.serving.frameworks import get_served
 from mlops_pipeline.settings.layers import ServingSettings
 
@@ -96,11 +97,13 @@ class Manifests:
         return self._predictors.secret_of(predictor)
 
     def require_servers(self, deployment: SeldonDeployment) -> None:
-        """Require that the images in use serve each model of the deployment.
+        """Require that the images in use serve each model, and that the split is not sticky.
 
         Raises:
             ConfigurationError: upstream's images serve, and there is none for a framework.
+            InvalidManifestError: the split is sticky.
         """
+        _require_random_split(deployment)
         served = (get_served(p.graph.implementation) for p in deployment.spec.predictors)
         lacking = {row.implementation for row in served if not (self.are_ours or row.is_upstream)}
         if lacking:
@@ -366,6 +369,16 @@ def _named(predictor: Predictor, given: str) -> Predictor:
         return predictor
     annotations = {**predictor.annotations, PREDICTOR_ANNOTATION: given}
     return _with(predictor, annotations=annotations)
+
+
+def _require_random_split(deployment: SeldonDeployment) -> None:
+    if deployment.sticky is not None:
+        raise InvalidManifestError(
+            f"could not apply {deployment.namespace}/{deployment.name}: a cluster does not support "
+            f"the annotation {STICKY_ANNOTATION}. Seldon's operator writes the VirtualService, and "
+            "its VirtualService splits requests between predictors at random. Remove the "
+            "annotation, or use the embedded platform. Nothing was changed"
+        )
 
 
 def has_engine(annotations: Mapping[str, str]) -> bool:
