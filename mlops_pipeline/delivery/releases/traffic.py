@@ -66,7 +66,10 @@ class Traffic:
         state = DesiredState(self._spec, self._platform)
         desired = state.wanting(ref, by=self._by, is_pinned=False)
         wanted = manifests.promoted(there, versions, ended, name=self._name)
-        self._apply(there, wanted.annotated(desired.annotations()), release.candidate)
+        wanted = wanted.annotated(desired.annotations())
+        # A former version gets new servers if those it has are called by the name that it loses.
+        kept = [release.stable] if ended.phase == "kept" else []
+        self._apply(there, wanted, release.candidate, beside=kept)
 
     def restore(self, release: Release, ended: Release) -> None:
         """Give all traffic to the stable version.
