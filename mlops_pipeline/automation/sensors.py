@@ -148,6 +148,5 @@ def _waits(progress: Progress) -> bool:
     action, release = progress.action, progress.release
     if action is None or isinstance(action, Wait):
         return True
-    if not isinstance(action, Ask) or release is None:
-        return False
-    return release.phase == "asking" and release.reason == action.reason
+    # The reason counts answers: it changes all the time, and asking again changes nothing else.
+    return isinstance(action, Ask) and release is not None and release.phase == "asking"

@@ -267,9 +267,11 @@ def test_a_split_is_sticky_by_a_header_and_by_metadata(split: Split) -> None:
 def answers_of(split: Split, protocol: Protocol, users: Sequence[str]) -> dict[str, str]:
     """Return user → the digest that answered."""
     with split.client(protocol) as client:
-        return {u: client(headers={"x-user": u}, metadata=(("x-user", u),)) for u in users} if (
-            protocol == "grpc"
-        ) else {u: client(headers={"X-User": u}) for u in users}
+        return (
+            {u: client(headers={"x-user": u}, metadata=(("x-user", u),)) for u in users}
+            if (protocol == "grpc")
+            else {u: client(headers={"X-User": u}) for u in users}
+        )
 
 
 def test_a_split_is_sticky_by_a_cookie_that_the_gateway_gives(split: Split) -> None:

@@ -123,9 +123,19 @@ class _Gain:
 
     answered: int = 0
     failed: int = 0
+    """Failed at the server, and not among `answered`."""
     lost: int = 0
+    """At the gateway. It counts a 503 of a server too, which the server has counted as failed."""
     warm: Calibration = field(default_factory=Calibration)
     """Of servers that were warm at the last look."""
+
+    @property
+    def events(self) -> int:
+        """Requests that were not answered as they should, each counted once.
+
+        Nobody tells which of the lost ones failed at the server, so the fewest possible count.
+        """
+        return max(self.failed, self.lost)
 
 
 def accumulate(
@@ -230,7 +240,7 @@ def _gain(
         old = _last(server, known, present, since=since)
         more = max(server.answered - old.answered, 0)
         answered += more
-        failed += min(max(server.failed - old.failed, 0), more)
+        failed += max(server.failed - old.failed, 0)
         if old.time >= max(warm, server.started + WARM_UP):
             slower = {
                 limit: min(max(count - old.slower.get(limit, 0), 0), more)
@@ -279,10 +289,10 @@ def _tallies(step: StepEvidence, candidate: _Gain, stable: _Gain) -> Iterator[tu
     yield (
         "errors",
         Tally(
-            candidate.failed + candidate.lost,
-            candidate.answered + candidate.lost,
-            stable.failed + stable.lost,
-            stable.answered + stable.lost,
+            candidate.events,
+            candidate.answered + candidate.events,
+            stable.events,
+            stable.answered + stable.events,
         ),
     )
     if step.slow_over is not None:
