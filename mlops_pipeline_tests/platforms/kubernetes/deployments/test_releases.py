@@ -1,6 +1,7 @@
 """Two versions side by side in a cluster: roles change, pods and requests stay."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_no_pod_is_replaced_from_the_first_step_to_the_end(world: World) -> None
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_a_step_of_all_traffic_is_taken_back(world: World, keeps: bool) -> None:
+def test_a_step_of_all_traffic_is_taken_back(world: World, *, keeps: bool) -> None:
     proof = move(world, begin(world, 2, strategy="blue_green"))
     assert proof.seen == [("alone two", {"one": 100}), ("exposed", {"two": 100})]
     both = pods(world)
@@ -305,10 +306,8 @@ def test_a_kill_leaves_the_release_before_the_step_or_after_it(
     world.clock.steps.append(step)
     with monkeypatch.context() as patch:
         patch.setattr(Transition, "_undo", lambda *_: None)
-        try:
+        with suppress(Killed):
             move(world, asked)
-        except Killed:
-            pass
         world.clock.steps.remove(step)
     world.clock.sleep(2)
     world.image = image
