@@ -127,7 +127,7 @@ class FakePlace:
         return any(s.traffic for s in self._status())
 
     def servers(self) -> set[str]:
-        return {f"{s.name}-{s.digest}-{n}" for s in self._status() for n in range(s.replicas)}
+        return {f"{s.digest}-{n}" for s in self._status() for n in range(s.replicas)}
 
     def stop_servers(self) -> None:
         self.deployments.state = "failed"

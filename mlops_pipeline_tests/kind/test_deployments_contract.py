@@ -152,7 +152,11 @@ class Recorder:
     Each server that is asked alone must give the right answer.
     """
 
-    def __init__(self, place: Place, artifact: Artifact, *, fails: str = "") -> None:
+    def __init__(
+        self, place: Place, artifact: Artifact, *, fails: str = "", both: Artifact | None = None
+    ) -> None:
+        """With `both`, the other artifact answers beside it."""
+        self._digests = {artifact.digest, *([both.digest] if both else [])}
         self.seen: list[tuple[str, set[str]]] = []
         """Each moment, and the digests that answered through the gateway then."""
         self.servers: set[str] = set()
@@ -179,7 +183,8 @@ class Recorder:
             there = answering(self._place)
         except httpx.HTTPError as error:
             return repr(error)
-        return None if there == {self._artifact.digest} else f"answers of {there or 'nobody'}"
+        is_right = there and there <= self._digests
+        return None if is_right else f"answers of {there or 'nobody'}"
 
     def _note(self, moment: str) -> None:
         self.seen.append((moment, answering(self._place)))
@@ -262,6 +267,15 @@ def test_an_annotation_changes_no_server(place: Place) -> None:
     assert found.metadata.annotations["mlops-pipeline/pinned"] == "true"
     assert place.deployments.apply(found).action == "unchanged"
     assert place.servers() == before
+
+
+def test_an_annotation_without_text_is_removed(place: Place) -> None:
+    apply(place, predictor(place.artifact("one")))
+    before = find(place)
+    place.deployments.annotate(NAME, {"mlops-pipeline/pinned": "true"}, namespace=place.namespace)
+    assert find(place) != before
+    place.deployments.annotate(NAME, {"mlops-pipeline/pinned": ""}, namespace=place.namespace)
+    assert find(place) == before
 
 
 @also_under_load
@@ -461,6 +475,41 @@ def test_a_server_that_starts_again_counts_from_zero(place: Place) -> None:
     assert (before.answered, after.answered) == (3, 0)
     place.answers(times=2)
     assert answered(place) == {"default": 2}
+
+
+def test_further_servers_of_a_proved_version_are_not_asked_alone(place: Place) -> None:
+    one = place.artifact("one")
+    prove(place, one)
+    before = place.servers()
+    proof, change = prove(place, one, replicas=2)
+    assert proof.seen == [("exposed", {one.digest})]
+    assert change.action == "updated"
+    assert before < place.servers()
+
+
+def test_roles_change_and_servers_stay(place: Place) -> None:
+    """A candidate is proved alone, gets a share, is promoted, and the version before it goes."""
+    one, two = place.artifact("one"), place.artifact("two")
+    prove(place, one)
+    both = [version(one, traffic=80), version(two, name="default-candidate", traffic=20)]
+    apply(place, *both, proof=Recorder(place, two, both=one))
+    servers = place.servers()
+    assert seen(place) == [
+        ("default", one.digest, 80, 1, "ready"),
+        ("default-candidate", two.digest, 20, 1, "ready"),
+    ]
+    renamed = [version(one, name="default-former", traffic=0), version(two, traffic=100)]
+    apply(place, *renamed, proof=Recorder(place, two))
+    assert seen(place) == [
+        ("default-former", one.digest, 0, 1, "ready"),
+        ("default", two.digest, 100, 1, "ready"),
+    ]
+    assert place.servers() == servers
+    apply(place, version(one, traffic=100))
+    place.settle()
+    assert place.answers(times=5) == {one.digest: 5}
+    assert len(place.servers()) == 1
+    assert place.servers() < servers
 
 
 def test_a_deleted_deployment_is_gone(place: Place) -> None:

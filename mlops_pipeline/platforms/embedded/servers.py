@@ -18,7 +18,7 @@ from mlops_pipeline.platforms.embedded.interfaces import ProgramSupervisor
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
-from mlops_pipeline.platforms.embedded.routing import Endpoint
+from mlops_pipeline.platforms.embedded.routing import Endpoint, Target
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import Predictor
 from mlops_pipeline.serving.recording.format import VARIABLE as RECORDING
@@ -51,10 +51,14 @@ class ServerSet:
     """The file that says which signatures count; empty: the servers verify none."""
     recording: str = ""
     """How they record rows of answers, as JSON; empty: they do not."""
+    standing: Target | None = None
+    """Servers that run already and stay as they are, whatever would be run today."""
 
     @property
     def key(self) -> str:
         """Changes whenever what the servers run does; replicas and traffic do not count."""
+        if self.standing is not None:
+            return self.standing.servers
         anywhere = self.contract(Endpoint("", 0, 0))
         content = [self.environment, self.command, self.uri, anywhere]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

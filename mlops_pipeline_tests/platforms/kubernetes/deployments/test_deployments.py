@@ -454,8 +454,8 @@ def test_traffic_and_shadows_are_waited_for_and_shown(world: World) -> None:
 
 def shares_applied(world: World) -> list[dict[str, int]]:
     """Return the traffic of each deployment that was applied, by predictor."""
-    read = Manifests(secret="keys", image=lambda _: world.image, deadline=60).read
-    return [read(m).traffic() for m in world.api.applied if m["kind"] == "SeldonDeployment"]
+    standing = Manifests(secret="keys", image=lambda _: world.image, deadline=60).standing
+    return [standing(m).traffic() for m in world.api.applied if m["kind"] == "SeldonDeployment"]
 
 
 def trafficked(world: World) -> list[dict[str, int]]:
