@@ -13,6 +13,12 @@ from rich.table import Table
 
 from mlops_pipeline.cli import INTERRUPTED, NOT_AS_IT_SHOULD_BE
 from mlops_pipeline.cli.context import Context, load_context, typed
+from mlops_pipeline.cli.options import AsJson as _AsJson
+from mlops_pipeline.cli.options import Model as _Model
+from mlops_pipeline.cli.options import console
+from mlops_pipeline.cli.options import say as _say
+from mlops_pipeline.cli.options import say_waiting as _say_waiting
+from mlops_pipeline.cli.release_commands import release_app
 
 if TYPE_CHECKING:
     from mlops_pipeline.catalog.registry import RegisteredModel
@@ -35,10 +41,8 @@ keys_app = typer.Typer(
     help="Show and change the keys whose signatures of artifacts count.", no_args_is_help=True
 )
 app.add_typer(keys_app, name="keys")
-console = Console(width=None if sys.stdout.isatty() else 200)
-_Model = Annotated[str, typer.Argument(help="Name of a model or of its deployment.")]
+app.add_typer(release_app, name="release")
 _Directory = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _AcceptRefused = Annotated[
     bool,
     typer.Option(
@@ -605,10 +609,6 @@ def apply(
         console.print(f"{other} was not applied: it is not a SeldonDeployment", soft_wrap=True)
 
 
-def _say_waiting(who: str) -> None:
-    typer.echo(f"waiting for {who}", err=True)
-
-
 def _read_text(file: Path) -> str:
     from mlops_pipeline.clients.errors import ConfigurationError
 
@@ -781,12 +781,6 @@ def keys_rotate() -> None:
     from mlops_pipeline.cli.signing import rotate
 
     _say(*rotate(load_context()))
-
-
-def _say(*sentences: str) -> None:
-    """Print sentences as they are."""
-    for sentence in sentences:
-        console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()
