@@ -8,6 +8,8 @@ from mlops_pipeline.clients.errors import NotFoundError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.provenance import find_provenance
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases.counts import Count
+from mlops_pipeline.delivery.releases.records import releases_of
 from mlops_pipeline.delivery.rolling_back import find_artifact
 from mlops_pipeline.delivery.verdicts import VerdictLog
 
@@ -41,8 +43,12 @@ def find(context: Context, name: str, digest: str) -> dict[str, Any]:
     """
     model = context.model(name)
     ref = _find_ref(context.artifacts, model.name, digest)
-    log = VerdictLog(context.platform.object_store())
-    return find_provenance(ref, artifacts=context.artifacts, log=log)
+    return find_provenance(
+        ref,
+        artifacts=context.artifacts,
+        log=VerdictLog(context.platform.object_store()),
+        released=releases_of(ref, context.platform),
+    )
 
 
 def _find_ref(artifacts: ArtifactStore, name: str, digest: str) -> ModelRef:
@@ -71,8 +77,27 @@ def describe(found: Mapping[str, Any]) -> Iterator[str]:
     for check in found["checks"]:
         state = "passed" if check["passed"] else "failed"
         yield f"    {check['check']} {state}: {check['sentence']} ({check['time']}, {check['by']})"
-    yield "  releases:" if found["releases"] else "  releases: none"
+    yield "  releases:" if found["releases"] else "  releases: none has ended"
     for release in found["releases"]:
-        until = release["until"] or "now"
-        refused = ", although refused" if release["although_refused"] else ""
-        yield f"    {release['place']} from {release['since']} to {until}{refused}"
+        yield from _describe_release(release)
+    yield "  served:" if found["served"] else "  served: nowhere"
+    for period in found["served"]:
+        until = period["until"] or "now"
+        refused = ", although refused" if period["although_refused"] else ""
+        yield f"    {period['place']} from {period['since']} to {until}{refused}"
+
+
+def _describe_release(release: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"    {release['place']} {release['outcome'].replace('_', ' ')} at {release['time']} by "
+        f"{release['by']}: {release['reason']}"
+    )
+    yield (
+        f"      {release['strategy']} beside {release['stable'][:12]} since {release['since']}, "
+        f"requested by {release['requested_by']}"
+    )
+    for fields in release["evidence"]:
+        count = Count(**fields)
+        yield f"      step {count.step}, {count.share} %: {count.describe()}"
+    if doubt := release["signature"]["doubt"]:
+        yield f"      the signature of this record does not count: {doubt}"

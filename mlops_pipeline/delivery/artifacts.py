@@ -7,6 +7,7 @@ Bucket `models`::
     <model>/inputs/<digest>.json      which artifact a training with these inputs made
     <model>/inputs/published.json     which artifact was published last that was trained elsewhere
     <model>/verdicts/<digest>/…       what was found out about it, see `verdicts`
+    <model>/releases/<platform>/…     how its releases ended, see `releases.records`
 """
 
 import hashlib

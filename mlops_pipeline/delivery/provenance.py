@@ -1,21 +1,30 @@
 """Where an artifact comes from, what is known of it and where it served: from what is stored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mlops_pipeline.clients.errors import RefusedError
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases.counts import counts_by_step
+from mlops_pipeline.delivery.releases.records import ReleaseRecord
 from mlops_pipeline.delivery.verdicts import Judgement, VerdictLog, standing
 from mlops_pipeline.serving.signing.bundle import parse_bundle
 from mlops_pipeline.serving.signing.errors import SignatureError
 
 
-def find_provenance(ref: ModelRef, *, artifacts: ArtifactStore, log: VerdictLog) -> dict[str, Any]:
+def find_provenance(
+    ref: ModelRef,
+    *,
+    artifacts: ArtifactStore,
+    log: VerdictLog,
+    released: Sequence[ReleaseRecord] = (),
+) -> dict[str, Any]:
     """Return what is known of an artifact, as JSON values.
 
-    What its log says of checks and deployments is the evidence of its releases; the newest verdict
-    of each check is shown, with the facts on which it was given.
+    The newest verdict of each check is shown, with the facts on which it was given. `released` are
+    the records of its releases (`releases_of`).
 
     Raises:
         NotFoundError: there is no such artifact.
@@ -54,7 +63,8 @@ def find_provenance(ref: ModelRef, *, artifacts: ArtifactStore, log: VerdictLog)
             }
             for entry in verdicts.values()
         ],
-        "releases": [
+        "releases": [_release(record) for record in released],
+        "served": [
             {
                 "place": period.place,
                 "since": period.since,
@@ -63,6 +73,24 @@ def find_provenance(ref: ModelRef, *, artifacts: ArtifactStore, log: VerdictLog)
             }
             for period in known.served
         ],
+    }
+
+
+def _release(record: ReleaseRecord) -> dict[str, Any]:
+    release, decision = record.release, record.decision
+    return {
+        "id": release.id,
+        "place": record.place,
+        "strategy": release.plan.strategy,
+        "stable": release.stable,
+        "since": release.since,
+        "requested_by": release.by,
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "by": decision.by,
+        "time": decision.time,
+        "evidence": [asdict(count) for count in counts_by_step(record.evidence, release.plan)],
+        "signature": {"key": record.key, "doubt": record.doubt},
     }
 
 

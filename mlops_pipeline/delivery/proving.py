@@ -1,6 +1,8 @@
 """Proof that a deployment answers with an artifact, before it gets traffic and after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import FatalStateError
@@ -10,6 +12,9 @@ from mlops_pipeline.delivery.artifacts import Holdout
 from mlops_pipeline.delivery.references import DeploymentRef
 from mlops_pipeline.delivery.verification import max_difference
 from mlops_pipeline.platforms.seldon import Predictor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _ANSWER_TIMEOUT = 60.0
 """Seconds in which a new server must answer, alone, and once the platform routes to it."""
@@ -22,8 +27,21 @@ class HoldoutProof:
     """The digest answers, with the scores that the model gave after the training."""
 
     def __init__(
-        self, spec: ModelSpec, deployment: DeploymentRef, holdout: Holdout, *, trust: str
+        self,
+        spec: ModelSpec,
+        deployment: DeploymentRef,
+        holdout: Holdout,
+        *,
+        trust: str,
+        beside: Mapping[str, Holdout] = MappingProxyType({}),
+        both_answer: bool = False,
     ) -> None:
+        """`beside` has the other artifacts of the deployment: digest → its hold-out set.
+
+        With `both_answer`, the gateway may return their answers too.
+        """
+        self._beside = beside
+        self._both_answer = both_answer
         self._tolerance = spec.thresholds.tolerance
         self._deployment = deployment
         self._rows, self._scores = holdout.x[:_PROOF_ROWS], holdout.scores
@@ -38,15 +56,18 @@ class HoldoutProof:
             UnavailableError: it did not answer in time.
         """
         name, digest = self._deployment.name, self._deployment.model.digest
+        rows, scores = self._rows, self._scores
+        if (other := self._beside.get(predictor.digest)) is not None:
+            digest, rows, scores = predictor.digest, other.x[:_PROOF_ROWS], other.scores
 
         def describe() -> str | None:
-            answer = server.predict(self._rows)
+            answer = server.predict(rows)
             if answer.digest != digest:
                 raise FatalStateError(
                     f"{server.url} serves the artifact {answer.digest or 'without a digest'} "
                     f"instead of {digest}; it gets no traffic. See `mlops-pipeline logs {name}`"
                 )
-            self._compare(server, answer)
+            self._compare(server, answer, scores)
             return None
 
         self._wait(
@@ -83,16 +104,18 @@ class HoldoutProof:
         deployment = self._deployment
         with PredictionClient(deployment.url, trust=self._trust) as client:
             answer = client.predict(self._rows)
+        if self._both_answer and answer.digest in self._beside:
+            return None
         if answer.digest != deployment.model.digest:
             return (
                 f"expected {deployment.url} to answer with the digest {deployment.model.digest}, "
                 f"got {answer.digest or 'none'}"
             )
-        self._compare(client, answer)
+        self._compare(client, answer, self._scores)
         return None
 
-    def _compare(self, server: Predictions, answer: Answer) -> None:
-        difference = max_difference(answer.scores, self._scores[:_PROOF_ROWS], among=self._scores)
+    def _compare(self, server: Predictions, answer: Answer, scores: "NDArray[Any]") -> None:
+        difference = max_difference(answer.scores, scores[:_PROOF_ROWS], among=scores)
         if difference > self._tolerance:
             raise FatalStateError(
                 f"{server.url} answers with the correct digest, but its scores differ from those "

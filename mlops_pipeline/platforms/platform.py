@@ -98,7 +98,7 @@ class Deployments(Protocol):
     def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
         """Set annotations of a deployment's metadata, and change nothing else of it.
 
-        Does nothing if the deployment does not exist.
+        An empty text removes an annotation. Does nothing if the deployment does not exist.
 
         Raises:
             ConflictError: somebody else created it.

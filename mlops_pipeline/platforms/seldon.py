@@ -295,8 +295,11 @@ class SeldonDeployment(_Part):
         }
 
     def annotated(self, annotations: Mapping[str, str]) -> "SeldonDeployment":
-        """Return the deployment with these annotations of its metadata set."""
-        annotations = {**self.metadata.annotations, **annotations}
+        """Return the deployment with these annotations of its metadata; empty ones are removed."""
+        given = {**self.metadata.annotations, **annotations}
+        annotations = {
+            name: text for name, text in given.items() if text or name not in annotations
+        }
         metadata = self.metadata.model_copy(update={"annotations": annotations})
         return self.model_copy(update={"metadata": metadata})
 

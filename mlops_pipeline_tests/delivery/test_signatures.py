@@ -616,7 +616,8 @@ def test_provenance_tells_where_an_artifact_comes_from(
     assert found["digest"] == ref.digest
     assert found["metrics"] == {"accuracy": 1.0, "log_loss": 0.1}
     assert [(check["passed"], check["by"]) for check in found["checks"]] == [(True, "second")]
-    assert [release["place"] for release in found["releases"]] == ["fake seldon/toy-model"]
+    assert [period["place"] for period in found["served"]] == ["fake seldon/toy-model"]
+    assert found["releases"] == []
     assert json.loads(json.dumps(found)) == found
     del platform.store.objects[_key(ref, "model.sig")]
     found = find_provenance(ref, artifacts=artifacts, log=log)

@@ -5,8 +5,7 @@ The annotation exists exactly as long as the release goes on; its end is in the 
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from mlops_pipeline.catalog.releasing import ReleaseSpec, Step, faults
@@ -18,11 +17,28 @@ RELEASE_ANNOTATION = "mlops-pipeline/release"
 MOST_BYTES = 8_192
 CANDIDATE = "candidate"
 """Appended to the name of a predictor: that of the candidate's predictor during a release."""
+UNDONE = "-undone"
+"""Appended to the id of a release that was promoted and then taken back: it has two records."""
 FORMER = "former"
 """Appended likewise: the version that was replaced and stays ready for a while."""
-Phase = Literal["observing", "asking", "kept"]
+Phase = Literal["observing", "asking", "kept", "ended"]
+PHASES: tuple[Phase, ...] = ("observing", "asking", "kept", "ended")
 """`observing`: a step's answers are counted. `asking`: a person must decide. `kept`: the candidate
-is promoted, and the former version stays ready."""
+is promoted, and the former version stays ready. `ended`: the traffic is as it was decided, and the
+record is not written yet."""
+Outcome = Literal["promoted", "rolled_back", "superseded", "aborted"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a release ended."""
+
+    outcome: Outcome
+    reason: str
+    by: str
+    """The command or the Dagster run that decided, or that took the step that followed."""
+    time: str
+    """UTC, ISO 8601."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +69,20 @@ class Release:
     """Rises with each change of the state."""
     is_replayed: bool = False
     """Whether hold-out rows were replayed in this step, because answers were missing."""
+    ended: Decision | None = None
+    """How it ended, in the phases `kept` and `ended`."""
 
     @property
     def share(self) -> int:
         """Percent of the requests that the candidate gets, or copies of."""
-        return 100 if self.phase == "kept" else self.plan.effective_steps()[self.step].share
+        if self.ended is not None:
+            return 100 if self.ended.outcome == "promoted" else 0
+        return self.plan.effective_steps()[self.step].share
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether the candidate gets copies of requests, and nobody its answers."""
+        return self.plan.strategy == "shadow" and self.ended is None
 
     def changed(self, **fields: Any) -> "Release":
         """Return the next state, with a higher revision."""
@@ -66,17 +91,6 @@ class Release:
     def annotations(self) -> dict[str, str]:
         """Return the annotation of the deployment's metadata."""
         return {RELEASE_ANNOTATION: json.dumps(asdict(self), separators=(",", ":"))}
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How a release ended."""
-
-    outcome: Literal["promoted", "rolled_back", "superseded", "aborted"]
-    reason: str
-    by: str
-    time: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_release(deployment: SeldonDeployment | None) -> Release | None:
@@ -101,12 +115,19 @@ def parse_release(text: str, *, where: str) -> Release:
         fields = json.loads(text)
         plan = fields.pop("plan")
         steps = tuple(Step(**step) for step in plan.pop("steps"))
-        release = Release(plan=ReleaseSpec(steps=steps, **plan), **fields)
+        ended = fields.pop("ended")
+        release = Release(
+            plan=ReleaseSpec(steps=steps, **plan),
+            ended=Decision(**ended) if ended else None,
+            **fields,
+        )
         problems = list(faults(release.plan))
-        if not problems and release.phase not in ("observing", "asking", "kept"):
+        if not problems and release.phase not in PHASES:
             problems = [f"phase is {release.phase!r}"]
         if not problems and not 0 <= release.step < len(release.plan.effective_steps()):
             problems = [f"step is {release.step!r}"]
+        if not problems and (release.ended is None) != (release.phase in ("observing", "asking")):
+            problems = [f"ended is {ended!r} in the phase {release.phase}"]
     except DAMAGES as error:
         problems = [repr(error)]
     if problems:

@@ -199,7 +199,9 @@ class Manifests:
         """
         given = _given(manifest)
         applied = {APPLIED_ANNOTATION: _plain(given.annotated(annotations))} if given else {}
-        return {"metadata": {"annotations": {**annotations, **applied}}}
+        # A merge patch removes what is null.
+        changed = {name: text or None for name, text in annotations.items()}
+        return {"metadata": {"annotations": {**changed, **applied}}}
 
     def standing(self, manifest: Manifest) -> SeldonDeployment:
         """Return what `read` returns, but each predictor with its name in the cluster."""

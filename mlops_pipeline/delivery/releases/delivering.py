@@ -1,0 +1,125 @@
+"""What a run does with the artifact that it chose: replace, begin a release, or go on with one."""
+
+from dataclasses import dataclass
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import RefusedError
+from mlops_pipeline.delivery.adopting import adopt
+from mlops_pipeline.delivery.artifacts import check_for_servers, ref_to
+from mlops_pipeline.delivery.choosing import Choice
+from mlops_pipeline.delivery.deploying import deploy, deployed_ref, seldon_deployment, url_of
+from mlops_pipeline.delivery.history import place_for
+from mlops_pipeline.delivery.judging import Judge
+from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
+from mlops_pipeline.delivery.releases.driver import Progress, Releases
+from mlops_pipeline.delivery.releases.refusing import find_refusal
+from mlops_pipeline.delivery.releases.state import Release
+from mlops_pipeline.platforms.layers import Change
+from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What serves after a run."""
+
+    deployment: DeploymentRef
+    """What has most of the traffic: the stable version while a release goes on."""
+    change: Change
+    progress: Progress
+    """Its `release` is None where none goes on."""
+
+
+def deliver(spec: ModelSpec, choice: Choice, judge: Judge) -> Delivered:
+    """Make the chosen artifact serve, by the strategy of its spec.
+
+    An artifact that a person named replaces what serves at once, and so does one of a strategy
+    `replace`, and the first one. Otherwise a release begins, or the one that goes on takes a step.
+
+    Raises:
+        RefusedError: an earlier release of the artifact here was rolled back.
+        PipelineError: it does not start, or does not answer as it should; what served goes on.
+    """
+    platform = judge.platform
+    releases = Releases(spec, platform, by=judge.by)
+    running = releases.find()
+    if running is not None and running.phase == "ended":
+        releases.advance()
+        running = None
+    is_named = choice.is_pinned or choice.ends_pin or bool(choice.accepted)
+    if running is not None and not is_named and _stays(running, choice.ref):
+        return _delivered(spec, platform, releases.advance())
+    if not is_named:
+        _require_no_failure(spec, choice.ref, judge)
+    if is_named or not _is_released(spec, choice.ref, platform):
+        deployment, change = deploy(
+            spec,
+            choice.ref,
+            platform=platform,
+            artifacts=judge.artifacts,
+            by=judge.by,
+            accepted=choice.accepted,
+            is_pinned=choice.is_pinned,
+            ends_pin=choice.ends_pin,
+        )
+        if running is not None:
+            releases.supersede(running, f"{choice.ref.digest[:12]} was deployed instead")
+        return Delivered(deployment, change, Progress(None))
+    adopt(platform)
+    check_for_servers(judge.artifacts, choice.ref, they_verify=platform.verifies_when_loading)
+    return _delivered(spec, platform, releases.begin(choice.ref))
+
+
+def _stays(running: Release, ref: ModelRef) -> bool:
+    """Say whether the release goes on although a run brings this artifact."""
+    if ref.digest == running.candidate:
+        return True
+    if ref.digest == running.stable:
+        return running.ended is None
+    return running.plan.competing == "wait" and running.ended is None
+
+
+def _is_released(spec: ModelSpec, ref: ModelRef, platform: Platform) -> bool:
+    """Say whether the artifact gets the traffic step by step: something else serves already."""
+    if spec.release.strategy == "replace":
+        return False
+    server = spec.server
+    found = platform.deployments.find(server.deployment, namespace=server.namespace)
+    if found is None or deployed_ref(spec, platform) is None:
+        return False
+    wanted = seldon_deployment(spec, ref, secret=platform.object_store_secret()).spec.predictors[0]
+    return not any(_runs_same(there, wanted) for there in _main(found))
+
+
+def _main(found: SeldonDeployment) -> list[Predictor]:
+    shares = found.traffic()
+    return [p for p in found.spec.predictors if shares.get(p.name, 0) >= 50]
+
+
+def _runs_same(one: Predictor, other: Predictor) -> bool:
+    """Say whether two predictors run the same: replicas, traffic and names do not count."""
+    same = {"name": "", "replicas": 1, "traffic": 0, "shadow": False}
+    return one.model_copy(update=same) == other.model_copy(update=same)
+
+
+def _require_no_failure(spec: ModelSpec, ref: ModelRef, judge: Judge) -> None:
+    if reason := find_refusal(judge.log, ref, place=place_for(spec, judge.platform)):
+        raise RefusedError(
+            f"the artifact {ref.name} {ref.digest[:12]} is not released again: its last release "
+            f"here ended with: {reason}. The version that serves stays. Train another artifact, or "
+            f"run `mlops-pipeline deploy {ref.name} --digest {ref.digest[:12]} --accept-refused`"
+        )
+
+
+def _delivered(spec: ModelSpec, platform: Platform, progress: Progress) -> Delivered:
+    serving = deployed_ref(spec, platform)
+    if serving is None:  # Somebody deleted it meanwhile.
+        assert progress.release is not None
+        serving = ref_to(spec.name, progress.release.stable)
+    server = spec.server
+    deployment = DeploymentRef(server.deployment, server.namespace, url_of(spec, platform), serving)
+    is_changed = progress.decision is not None or (
+        progress.action is not None and type(progress.action).__name__ != "Wait"
+    )
+    change = Change("updated" if is_changed else "unchanged", {})
+    return Delivered(deployment, change, progress)

@@ -1,0 +1,326 @@
+"""Takes releases from step to step: counts, decides by `machine.next_step`, applies one change.
+
+Any process may do so, and be killed at any point: the state is on the deployment, and each change
+of the traffic carries the next state. What is kept in the object store beside that (evidence,
+records, verdicts) is made up for by the next step.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, UnavailableError
+from mlops_pipeline.clients.waiting import MONOTONIC, Clock
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases.archive import Archive
+from mlops_pipeline.delivery.releases.evidence import Evidence
+from mlops_pipeline.delivery.releases.machine import (
+    Action,
+    Ask,
+    Expose,
+    Finish,
+    Promote,
+    Replay,
+    RollBack,
+    Wait,
+    next_step,
+)
+from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Outcome, Release, find_release
+from mlops_pipeline.delivery.releases.traffic import Traffic, require_something
+from mlops_pipeline.delivery.releases.watching import Watcher
+from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.seldon import SeldonDeployment
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a look at a release, or a step of it, came to."""
+
+    release: Release | None
+    """As it is now; None: none goes on."""
+    action: Action | None = None
+    """What follows from the evidence, or what was just done."""
+    decision: Decision | None = None
+    """How the release ended in this step; after a promotion the former version may be kept."""
+    evidence: Evidence | None = None
+
+    def describe(self) -> str:
+        """Return a sentence for people: who has which share, why, and what comes next."""
+        if self.decision is not None:
+            return f"{self.decision.outcome.replace('_', ' ')}: {self.decision.reason}"
+        if self.release is None:
+            return "no release goes on"
+        return describe_release(self.release, self.action)
+
+
+def describe_release(release: Release, action: Action | None = None) -> str:
+    """Say how far a release is, and what it waits for."""
+    digest, steps = release.candidate[:12], release.plan.effective_steps()
+    if release.phase == "kept":
+        shown = f"{digest} has all traffic; {release.stable[:12]} stays ready for a rollback"
+    elif release.phase == "ended":
+        shown = f"the release of {digest} has ended, and its record is not written yet"
+    elif release.is_shadow:
+        shown = f"{digest} gets copies of {release.share} % of the requests"
+    else:
+        shown = f"{digest} has {release.share} % of the traffic, {release.stable[:12]} the rest"
+    if release.ended is None:
+        shown += f"; step {release.step + 1} of {len(steps)}"
+    if release.is_paused:
+        shown += "; paused"
+    if release.phase == "asking":
+        shown += f"; waits for a decision: {release.reason}"
+    elif isinstance(action, Wait):
+        shown += f"; {action.missing}"
+    elif action is not None:
+        shown += f"; {action.reason}"
+    return shown
+
+
+class Releases:
+    """The releases of one model's deployment on one platform."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        platform: Platform,
+        *,
+        by: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = MONOTONIC,
+    ) -> None:
+        """`by` is the command or the Dagster run that looks."""
+        self._spec = spec
+        self._platform = platform
+        self._by = by
+        self._now = now
+        self._traffic = Traffic(spec, platform, by=by)
+        self._archive = Archive(spec, platform)
+        self._watcher = Watcher(
+            spec, platform, traffic=self._traffic, archive=self._archive, now=now, clock=clock
+        )
+
+    def find(self) -> Release | None:
+        """Return the release that goes on, or None. Only the deployment is asked.
+
+        Raises:
+            IntegrityError: its annotation is damaged.
+        """
+        return find_release(self._traffic.find())
+
+    def begin(self, ref: ModelRef) -> Progress:
+        """Start the artifact beside what serves, prove it alone, and give it the first share.
+
+        A release that goes on is superseded: its stable version stays the stable one.
+
+        Raises:
+            ConfigurationError: nothing is deployed that it could be compared with.
+            ConflictError: somebody else changed the deployment in the meantime.
+            PipelineError: the candidate does not start, or answers other scores; the stable version
+                keeps all traffic.
+        """
+        there = require_something(self._traffic.find(), ref)
+        former = find_release(there)
+        release = Release(
+            id=f"{self._now():%Y%m%dT%H%M%SZ}-{ref.digest[:12]}",
+            candidate=ref.digest,
+            stable=self._traffic.find_stable(there).digest,
+            by=self._by,
+            since=self._stamp(),
+            plan=replace(self._spec.release, steps=self._spec.release.effective_steps()),
+            step_since=self._stamp(),
+        )
+        self._traffic.start(there, release)
+        if former is not None:
+            self.supersede(former, f"{ref.digest[:12]} is released instead")
+        self._archive.save_evidence(Evidence(release.id))
+        return Progress(release, Expose(0, "the candidate answers as it did after its training"))
+
+    def look(self) -> Progress:
+        """Count, and say what would follow. Changes nothing.
+
+        Raises:
+            UnavailableError: the platform or the object store does not answer.
+        """
+        there = self._traffic.find()
+        release = find_release(there)
+        if there is None or release is None:
+            return Progress(None)
+        if release.phase == "ended":
+            return Progress(release, Finish("the record of the release is not written yet"))
+        if edited := self._traffic.describe_edit(there, release):
+            return Progress(release, Wait(edited))
+        evidence = self._watcher.observe(there, release)
+        return Progress(release, self._decide(there, release, evidence), evidence=evidence)
+
+    def advance(self) -> Progress:
+        """Look once, and take the step that follows, if one does.
+
+        Raises:
+            ConflictError: somebody else changed the deployment in the meantime; that stays.
+            PipelineError: the step could not be taken; the traffic is as before.
+        """
+        seen = self.look()
+        release = seen.release
+        if release is None:
+            return seen
+        if release.phase == "ended":
+            return self._settle(release)
+        if seen.evidence is not None:
+            self._archive.save_evidence(seen.evidence)
+        return self._take(release, seen)
+
+    def promote(self) -> Progress:
+        """Give all traffic to the candidate, because a person says so.
+
+        Raises:
+            ConfigurationError: no release goes on.
+        """
+        return self._promote(self._require_running(), f"{self._by} promoted it")
+
+    def abort(self, reason: str = "") -> Progress:
+        """Give all traffic back to the stable version; also after a promotion, while it is kept.
+
+        The object store may be away: the next step writes the record then.
+
+        Raises:
+            ConfigurationError: no release goes on.
+        """
+        there = self._traffic.find()
+        try:
+            release = find_release(there)
+        except IntegrityError as error:
+            assert there is not None
+            self._traffic.leave_main(there)
+            return Progress(None, decision=self._decision("aborted", str(error)))
+        if release is None or release.phase == "ended":
+            raise self._none()
+        reason = reason or f"{self._by} aborted it"
+        if release.phase == "kept":
+            return self._end(release, "rolled_back", reason, id=f"{release.id}{UNDONE}")
+        return self._end(release, "aborted", reason)
+
+    def pause(self) -> Progress:
+        """Keep the share; the candidate is still rolled back if it proves to be bad.
+
+        Raises:
+            ConfigurationError: no release goes on.
+        """
+        return self._write(self._require_running().changed(is_paused=True))
+
+    def resume(self) -> Progress:
+        """Go on after a pause, or start the time of the step again after a question.
+
+        Raises:
+            ConfigurationError: no release goes on.
+        """
+        release = self._require_running()
+        again = {"phase": "observing", "reason": "", "step_since": self._stamp()}
+        asked = again if release.phase == "asking" else {}
+        return self._write(release.changed(is_paused=False, **asked))
+
+    def supersede(self, release: Release, reason: str) -> None:
+        """Keep the record of a release whose deployment was replaced meanwhile.
+
+        Raises:
+            UnavailableError: the object store did not take it.
+        """
+        if release.ended is None:
+            self._archive.keep(release, self._decision("superseded", reason))
+
+    def _take(self, release: Release, seen: Progress) -> Progress:
+        """Take the step that follows from the evidence."""
+        action = seen.action
+        if isinstance(action, Expose):
+            following = release.changed(
+                phase="observing",
+                step=action.step,
+                step_since=self._stamp(),
+                is_replayed=False,
+                reason="",
+            )
+            self._traffic.expose(release, following)
+            return replace(seen, release=following)
+        if isinstance(action, Replay):
+            self._watcher.replay(release)
+            return replace(seen, release=self._write(release.changed(is_replayed=True)).release)
+        if isinstance(action, Ask) and (release.phase, release.reason) != ("asking", action.reason):
+            asking = self._write(release.changed(phase="asking", reason=action.reason))
+            return replace(seen, release=asking.release)
+        if isinstance(action, Promote):
+            return self._promote(release, action.reason)
+        if isinstance(action, RollBack):
+            return self._end(release, "rolled_back", action.reason)
+        if isinstance(action, Finish):
+            self._archive.settle(release, self._traffic.find(), by=self._by)
+            self._traffic.finish(release)
+            return Progress(None, action, decision=release.ended)
+        return seen
+
+    def _promote(self, release: Release, reason: str) -> Progress:
+        decision = self._decision("promoted", reason)
+        ended = release.changed(
+            phase="kept" if release.plan.keep_seconds else "ended",
+            ended=decision,
+            is_paused=False,
+            reason="",
+            step_since=decision.time,
+        )
+        self._traffic.promote(release, ended)
+        return self._settle(ended)
+
+    def _end(self, release: Release, outcome: Outcome, reason: str, **fields: str) -> Progress:
+        """Give all traffic to the stable version."""
+        decision = self._decision(outcome, reason)
+        ended = release.changed(phase="ended", ended=decision, is_paused=False, reason="", **fields)
+        self._traffic.restore(release, ended)
+        try:
+            return self._settle(ended)
+        except UnavailableError as error:
+            _log.warning("the release has ended, and its record is not written yet: %s", error)
+            return Progress(ended, decision=ended.ended)
+
+    def _settle(self, release: Release) -> Progress:
+        """Write down how a release ended, and take its state off the deployment.
+
+        After a promotion the state stays as long as the former version is kept.
+
+        Raises:
+            UnavailableError: the object store did not take it; the next step tries again.
+        """
+        self._archive.settle(release, self._traffic.find(), by=self._by)
+        if release.phase == "kept":
+            return Progress(release, decision=release.ended)
+        self._traffic.write(None)
+        return Progress(None, decision=release.ended)
+
+    def _decide(self, there: SeldonDeployment, release: Release, evidence: Evidence) -> Action:
+        if release.ended is None and (reason := self._watcher.describe_dead(there)):
+            return RollBack(reason)
+        return next_step(release, evidence, now=self._now())
+
+    def _write(self, release: Release) -> Progress:
+        self._traffic.write(release)
+        return Progress(release)
+
+    def _require_running(self) -> Release:
+        release = self.find()
+        if release is None or release.ended is not None:
+            raise self._none()
+        return release
+
+    def _none(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"no release of {self._spec.name} goes on; run `mlops-pipeline release history "
+            f"{self._spec.name}` to see how the last ones ended. Nothing was changed"
+        )
+
+    def _decision(self, outcome: Outcome, reason: str) -> Decision:
+        return Decision(outcome, reason, self._by, self._stamp())
+
+    def _stamp(self) -> str:
+        return self._now().isoformat(timespec="seconds")

@@ -1,0 +1,92 @@
+"""Looks at both versions of a release: what they counted, whether they live, what they answer."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.waiting import Clock
+from mlops_pipeline.delivery.releases.archive import Archive
+from mlops_pipeline.delivery.releases.evidence import Evidence, accumulate
+from mlops_pipeline.delivery.releases.manifests import find_versions
+from mlops_pipeline.delivery.releases.replaying import replay
+from mlops_pipeline.delivery.releases.state import CANDIDATE, Release
+from mlops_pipeline.delivery.releases.traffic import Traffic
+from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.seldon import SeldonDeployment
+
+_LOOKS_AT_SERVERS = 3
+"""Times that the candidate must be seen without a ready server before it is rolled back."""
+_BETWEEN_LOOKS = 1.0
+"""Seconds between them."""
+
+
+class Watcher:
+    """Observes the deployment of one model during a release."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        platform: Platform,
+        *,
+        traffic: Traffic,
+        archive: Archive,
+        now: Callable[[], datetime],
+        clock: Clock,
+    ) -> None:
+        self._spec = spec
+        self._deployments = platform.deployments
+        self._traffic = traffic
+        self._archive = archive
+        self._now = now
+        self._clock = clock
+
+    def observe(self, there: SeldonDeployment, release: Release) -> Evidence:
+        """Return the evidence with what the servers have counted since the last look."""
+        known, versions = self._archive.evidence(release), find_versions(there, release)
+        if release.ended is not None or versions is None:
+            return known
+        return accumulate(
+            known,
+            self._deployments.counts(there.name, namespace=there.namespace),
+            release=release,
+            candidate_predictor=versions.candidate.name,
+            stable_predictor=versions.require_stable().name,
+            now=self._now(),
+        )
+
+    def describe_dead(self, there: SeldonDeployment) -> str:
+        """Say why no server of the candidate is ready, look after look; empty if one is."""
+        reason = ""
+        is_candidate = [p.name.endswith(f"-{CANDIDATE}") for p in there.spec.predictors]
+        for number in range(_LOOKS_AT_SERVERS):
+            if number:
+                self._clock.sleep(_BETWEEN_LOOKS)
+            status = self._deployments.status(there.name, namespace=there.namespace)
+            dead = [
+                seen
+                for seen, is_meant in zip(status, is_candidate, strict=False)
+                if is_meant and not seen.replicas and seen.state in ("failed", "starting")
+            ]
+            if not dead:
+                return ""
+            reason = dead[0].reason
+        return f"no server of the candidate is ready: {reason}"
+
+    def replay(self, release: Release) -> None:
+        """Send hold-out rows to both versions, and add what they answered to the evidence.
+
+        Raises:
+            UnavailableError: a version has no ready server, or time was over.
+        """
+        there, versions = self._traffic.require(release)
+        servers = self._deployments.servers(there.name, namespace=there.namespace)
+        tallies = replay(
+            self._spec,
+            self._traffic.rows(release.candidate),
+            stable=servers.get(versions.require_stable().name, ()),
+            candidate=servers.get(versions.candidate.name, ()),
+        )
+        evidence = self._archive.evidence(release)
+        last = replace(evidence.steps[-1], replayed=tallies)
+        self._archive.save_evidence(replace(evidence, steps=(*evidence.steps[:-1], last)))
