@@ -23,6 +23,7 @@ from mlops_pipeline.cli.release_commands import release_app
 if TYPE_CHECKING:
     from mlops_pipeline.catalog.registry import RegisteredModel
     from mlops_pipeline.cli.runs import Outcome
+    from mlops_pipeline.cli.up import Options
     from mlops_pipeline.delivery.publishing import Published
     from mlops_pipeline.delivery.references import ModelRef
 
@@ -109,14 +110,19 @@ def up(
             help="Unpin the named models, and deploy the artifacts of their current inputs.",
         ),
     ] = False,
+    no_wait: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--no-wait", help="Do not wait for the end of releases; another `up` continues them."
+        ),
+    ] = False,
 ) -> None:
-    """Start the platform; train, deploy and verify the models. A second run changes nothing."""
-    from mlops_pipeline.cli.runs import quiet_console, show_outcome
-    from mlops_pipeline.cli.status import show_summary
-    from mlops_pipeline.cli.up import Options, run_everything
+    """Start the platform; train, deploy and verify the models. A second run changes nothing.
 
-    context = load_context()
-    screen = quiet_console()
+    If a model's `release` has a strategy, it waits until the release has ended or needs a person.
+    """
+    from mlops_pipeline.cli.up import Options
+
     options = Options(
         targets or (),
         force=force,
@@ -124,8 +130,22 @@ def up(
         accept_unevaluated=accept_unevaluated,
         recreate=recreate,
         unpin=unpin,
+        no_wait=no_wait,
     )
+    if code := _up(load_context(), options):
+        raise typer.Exit(code)
+
+
+def _up(context: Context, options: "Options") -> int:
+    """Run `up`, follow its releases, print the summary, and return the exit code."""
+    from mlops_pipeline.cli.following import Following, find_releases
+    from mlops_pipeline.cli.runs import quiet_console, show_outcome
+    from mlops_pipeline.cli.status import show_summary
+    from mlops_pipeline.cli.up import models_of, run_everything
+
+    screen, models = quiet_console(), models_of(context, options)
     try:
+        before = find_releases(context, models)
         outcome = run_everything(context, options, console=screen)
     except KeyboardInterrupt:
         screen.print("interrupted; run `mlops-pipeline up` to resume")
@@ -133,9 +153,16 @@ def up(
     refused = [model.describe() for model in context.refused]
     show_outcome(outcome, screen, next_step="run `mlops-pipeline up` to resume", more=refused)
     screen.print(_say_changes(outcome.changes))
+    endings = Following(context, options.as_typed(), screen).follow(
+        models, before=before, is_waiting=not options.no_wait
+    )
+    for ending in endings:
+        screen.print(ending.sentence, soft_wrap=True, markup=False, highlight=False)
     show_summary(context, console)
-    if outcome.problems or (refused and not targets):
-        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+    if code := max((ending.code for ending in endings), default=0):
+        return code
+    is_wrong = outcome.problems or (refused and not options.targets)
+    return NOT_AS_IT_SHOULD_BE if is_wrong else 0
 
 
 def _say_changes(changes: int) -> str:
@@ -346,13 +373,23 @@ def rollback(
     ] = None,
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
-    """Deploy an earlier artifact and pin it: no later run replaces it until `unpin`."""
-    from mlops_pipeline.cli.rollback import describe_served, roll_back
+    """Deploy an earlier artifact and pin it: no later run replaces it until `unpin`.
+
+    During a release, without a digest: abort the release.
+    """
+    from mlops_pipeline.cli.releasing import describe_end
+    from mlops_pipeline.cli.rollback import abort_release, describe_served, roll_back
     from mlops_pipeline.cli.runs import quiet_console
 
     context, screen = load_context(), quiet_console()
     registered = context.model(model)
     try:
+        aborted = abort_release(
+            context, registered, digest, accept_refused=accept_refused, console=screen
+        )
+        if aborted is not None:
+            _say(describe_end(context, registered, aborted))
+            return
         ref, outcome = roll_back(
             context, registered, digest, accept_refused=accept_refused, console=screen
         )

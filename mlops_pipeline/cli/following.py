@@ -20,6 +20,7 @@ from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.releases.driver import Progress
 from mlops_pipeline.delivery.releases.machine import Ask, Wait
 from mlops_pipeline.delivery.releases.records import history
+from mlops_pipeline.resources.turn import turn
 
 _INTERVAL = 1.0
 """Seconds between two looks."""
@@ -27,6 +28,8 @@ _PATIENCE = 60.0
 """Seconds of looks that fail after which nothing is expected any more."""
 _REPEATED = 60.0
 """Seconds between two lines about the same, where there is no terminal."""
+_COUNTED = 10.0
+"""Seconds between two writes of the counts: servers count from zero when they start again."""
 _MOST_RUNS = 3
 """Runs that may leave a release as it is before that is an error."""
 
@@ -41,7 +44,9 @@ class Ending:
     sentence: str
 
 
-def find_releases(context: Context, models: Sequence[RegisteredModel]) -> dict[str, tuple[str, str]]:
+def find_releases(
+    context: Context, models: Sequence[RegisteredModel]
+) -> dict[str, tuple[str, str]]:
     """Return model → id and candidate of its release, of those in which one goes on.
 
     A deployment that cannot be read has none: the run says why.
@@ -68,6 +73,10 @@ class _Followed:
     ending: Ending | None = None
     idle_runs: int = 0
     """Runs since the state of the release changed."""
+    is_hidden: bool = False
+    """Whether the state changed outside of a Dagster run, which should show it."""
+    counted: float = -math.inf
+    """When the counts were written last."""
     failing_since: float | None = None
     failure: str = ""
 
@@ -142,6 +151,8 @@ class Following:
             if followed.ending is None and _has_something_to_do(followed):
                 line.stop()
                 self._run(followed)
+            elif followed.ending is None and self.clock.now() - followed.counted >= _COUNTED:
+                self._count(followed)
         told = [followed for followed in waiting if followed.ending is None]
         if not told:
             return None
@@ -171,6 +182,23 @@ class Following:
             ) from error
         followed.failure = str(error)
 
+    def _count(self, followed: _Followed) -> None:
+        """Write what was counted. Usually nothing else follows: `_look` has just said so."""
+        followed.counted = self.clock.now()
+        with turn(
+            self.context.settings,
+            purpose=f"count the answers in the release of {followed.model.name}",
+            on_wait=lambda _: None,
+            during_training=True,
+        ):
+            try:
+                progress = releases_of(self.context, followed.model, "up").advance()
+            except UnavailableError as error:
+                self._bear(followed, error)
+                return
+        if _revision(progress) != _revision(followed.progress):
+            followed.is_hidden = True
+
     def _run(self, followed: _Followed) -> None:
         """Let a Dagster run take the next step of a release, in the turn of the state folder."""
         model, platform = followed.model, self.context.platform.name
@@ -181,6 +209,7 @@ class Following:
                 f"{_how_to_continue(model.name)}"
             )
         followed.idle_runs += 1
+        followed.is_hidden = False
         opened = instance_for_run(
             self.context.settings,
             purpose=f"advance the release of {model.name}",
@@ -189,7 +218,7 @@ class Following:
         )
         with opened as instance:
             self._look(followed)  # Another command may have had the turn before.
-            if followed.ending is not None or not _has_something_to_do(followed):
+            if followed.ending is not None:
                 return
             self._print(followed.describe())
             outcome = execute(
@@ -235,7 +264,8 @@ def _has_something_to_do(followed: _Followed) -> bool:
     progress = followed.progress
     if followed.failure or progress is None or progress.release is None:
         return False
-    return progress.action is not None and not isinstance(progress.action, Wait)
+    is_waiting = progress.action is None or isinstance(progress.action, Wait)
+    return followed.is_hidden or not is_waiting
 
 
 def _revision(progress: Progress | None) -> int:
@@ -264,9 +294,7 @@ def _ended(context: Context, followed: _Followed) -> Ending:
     name, digest = followed.model.name, followed.candidate[:12]
     spec, platform = followed.model.spec, context.platform
     try:
-        record = next(
-            (r for r in history(spec, platform) if r.release.id == followed.id), None
-        )
+        record = next((r for r in history(spec, platform) if r.release.id == followed.id), None)
         serving = deployed_ref(spec, platform)
     except PipelineError as error:
         sentence = f"{name}: the release of {digest} ended; its record could not be read: {error}"
@@ -282,12 +310,13 @@ def _ended(context: Context, followed: _Followed) -> Ending:
 
 def _goes_on(followed: _Followed) -> Ending:
     name = followed.model.name
-    return Ending(name, RELEASE_GOES_ON, f"{followed.describe()}. To continue, "
-                  f"{_how_to_continue(name)}")
+    return Ending(
+        name, RELEASE_GOES_ON, f"{followed.describe()}. To continue, {_how_to_continue(name)}"
+    )
 
 
 def _how_to_continue(name: str) -> str:
     return (
-        f"run `mlops-pipeline up {name}`; to decide, run `mlops-pipeline release promote {name}` or "
-        f"`mlops-pipeline release abort {name}`"
+        f"run `mlops-pipeline up {name}`; to decide, run `mlops-pipeline release promote {name}` "
+        f"or `mlops-pipeline release abort {name}`"
     )

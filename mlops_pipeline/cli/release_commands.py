@@ -1,15 +1,12 @@
 """`release …`: the commands that show a release and decide it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlops_pipeline.cli import NOT_AS_IT_SHOULD_BE
 from mlops_pipeline.cli.context import load_context
 from mlops_pipeline.cli.options import AsJson, Model, console, say, say_waiting
-
-if TYPE_CHECKING:
-    from mlops_pipeline.delivery.releases.driver import Progress
 
 release_app = typer.Typer(
     help="Show and decide releases, in which a new version serves beside the stable one.",
@@ -42,10 +39,11 @@ def release_status(
 @release_app.command("promote")
 def release_promote(model: Model) -> None:
     """Give all traffic to the new version now, whatever its evidence says."""
-    from mlops_pipeline.cli.releasing import promote
+    from mlops_pipeline.cli.releasing import describe_end, promote
 
     context = load_context()
-    _show(promote(context, context.model(model), say_waiting))
+    chosen = context.model(model)
+    say(describe_end(context, chosen, promote(context, chosen, say_waiting)))
 
 
 @release_app.command("abort")
@@ -56,10 +54,11 @@ def release_abort(
     ] = "",
 ) -> None:
     """Give all traffic back to the stable version. Works without the object store too."""
-    from mlops_pipeline.cli.releasing import abort
+    from mlops_pipeline.cli.releasing import abort, describe_end
 
     context = load_context()
-    _show(abort(context, context.model(model), say_waiting, reason=reason))
+    chosen = context.model(model)
+    say(describe_end(context, chosen, abort(context, chosen, say_waiting, reason=reason)))
 
 
 @release_app.command("pause")
@@ -68,7 +67,12 @@ def release_pause(model: Model) -> None:
     from mlops_pipeline.cli.releasing import pause
 
     context = load_context()
-    _show(pause(context, context.model(model), say_waiting))
+    chosen = context.model(model)
+    progress = pause(context, chosen, say_waiting)
+    say(
+        f"{chosen.name}: {progress.describe()}. Run `mlops-pipeline release resume {chosen.name}` "
+        "to end the pause"
+    )
 
 
 @release_app.command("resume")
@@ -77,7 +81,12 @@ def release_resume(model: Model) -> None:
     from mlops_pipeline.cli.releasing import resume
 
     context = load_context()
-    _show(resume(context, context.model(model), say_waiting))
+    chosen = context.model(model)
+    progress = resume(context, chosen, say_waiting)
+    say(
+        f"{chosen.name}: {progress.describe()}. `mlops-pipeline up {chosen.name}` continues the "
+        "release"
+    )
 
 
 @release_app.command("history")
@@ -91,7 +100,3 @@ def release_history(model: Model, as_json: AsJson = False) -> None:  # noqa: FBT
         typer.echo(found.model_dump_json(indent=2))
     else:
         release_report.show_history(found, console)
-
-
-def _show(progress: "Progress") -> None:
-    say(progress.describe())

@@ -1,13 +1,13 @@
-"""`release`: what a person decides about a release that goes on, in the turn of the state folder."""
+"""`release`: what a person decides about a release, in the turn of the state folder."""
 
 from collections.abc import Callable
 
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.instance import turn_to_end
-from mlops_pipeline.clients.errors import IntegrityError
+from mlops_pipeline.clients.errors import IntegrityError, PipelineError
+from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.releases.driver import Progress, Releases
-from mlops_pipeline.delivery.releases.state import Release
 from mlops_pipeline.resources.turn import turn
 
 _BY_HAND = "aborted by a person"
@@ -86,16 +86,46 @@ def releases_of(context: Context, model: RegisteredModel, command: str) -> Relea
 
 
 def is_going_on(context: Context, model: RegisteredModel) -> bool:
-    """Return whether a release of the model goes on, also if its state is damaged."""
+    """Return whether a release can be aborted, also one whose state is damaged."""
     try:
-        return releases_of(context, model, "status").find() is not None
+        release = releases_of(context, model, "status").find()
     except IntegrityError:
         return True
+    return release is not None and release.phase != "ended"
 
 
-def describe_superseded(release: Release) -> str:
-    """Say which release a command that deploys another artifact ends."""
+def describe_superseded(releases: Releases) -> str:
+    """Say which release ends if another artifact is deployed; empty if none does."""
+    try:
+        release = releases.find()
+    except IntegrityError as error:
+        return f"this ends a release: {error}"
+    if release is None or release.ended is not None:
+        return ""
     return (
-        f"this supersedes the {release.plan.strategy} release of {release.candidate[:12]}, which "
-        f"has been going on since {release.since}"
+        f"this ends the {release.plan.strategy} release of {release.candidate[:12]} beside "
+        f"{release.stable[:12]}, which began at {release.since}"
     )
+
+
+def describe_end(context: Context, model: RegisteredModel, progress: Progress) -> str:
+    """Say how a decision of a person ended, which artifact has the traffic, and what comes next."""
+    name, told = model.name, f"{model.name}: {progress.describe()}"
+    try:
+        serving = deployed_ref(model.spec, context.platform)
+    except PipelineError as error:
+        return f"{told}; it is unknown which artifact serves: {error}"
+    if serving is not None:
+        told += f". {serving.digest[:12]} has the traffic"
+    release = progress.release
+    if release is not None and release.phase == "ended":
+        return (
+            f"{told}. Run `mlops-pipeline up {name}` once the object store answers: it writes "
+            "the record of the release"
+        )
+    if release is not None and release.phase == "kept":
+        return (
+            f"{told}, and {release.stable[:12]} stays ready for {release.plan.keep_seconds:g} s: "
+            f"`mlops-pipeline release abort {name}` brings it back"
+        )
+    return told

@@ -7,6 +7,7 @@ from rich.console import Console
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.instance import instance_for_run
+from mlops_pipeline.cli.releasing import abort, describe_superseded, is_going_on, releases_of
 from mlops_pipeline.cli.runs import Order, Outcome, execute
 from mlops_pipeline.cli.up import say_waiting
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, PipelineError
@@ -15,7 +16,36 @@ from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases.driver import Progress
 from mlops_pipeline.delivery.rolling_back import previous_good
+
+
+def abort_release(
+    context: Context,
+    model: RegisteredModel,
+    digest: str | None,
+    *,
+    accept_refused: bool,
+    console: Console,
+) -> Progress | None:
+    """Abort the release that goes on, if a rollback names no artifact; None where none goes on.
+
+    Who rolls back during a release wants the version that served before it.
+
+    Raises:
+        ConfigurationError: a refused artifact is accepted that is not named.
+        PipelineError: the platform does not answer.
+    """
+    _require_named(model, digest, accept_refused=accept_refused)
+    if digest is not None or not is_going_on(context, model):
+        return None
+    return abort(
+        context,
+        model,
+        lambda who: say_waiting(who, console),
+        reason=f"{typed('rollback')} rolled back",
+        command="rollback",
+    )
 
 
 def roll_back(
@@ -33,11 +63,7 @@ def roll_back(
         RefusedError: blocking checks refuse the artifact, and that is not accepted.
         ConfigurationError: a refused one is accepted that is not named.
     """
-    if accept_refused and digest is None:
-        raise ConfigurationError(
-            "--accept-refused requires the digest of an artifact; run "
-            f"`mlops-pipeline models {model.name}` to list the digests"
-        )
+    _require_named(model, digest, accept_refused=accept_refused)
     return _pin(
         context,
         model,
@@ -46,6 +72,14 @@ def roll_back(
         accepts={"accept_refused": accept_refused},
         console=console,
     )
+
+
+def _require_named(model: RegisteredModel, digest: str | None, *, accept_refused: bool) -> None:
+    if accept_refused and digest is None:
+        raise ConfigurationError(
+            "--accept-refused requires the digest of an artifact; run "
+            f"`mlops-pipeline models {model.name}` to list the digests"
+        )
 
 
 def deploy_artifact(
@@ -127,6 +161,8 @@ def _pin(
             accept_refused=accepts["accept_refused"],
             accept_unevaluated=accepts.get("accept_unevaluated", False),
         )
+        if superseded := describe_superseded(releases_of(context, model, command)):
+            console.print(superseded, soft_wrap=True, markup=False, highlight=False)
         parts = ("deployment", "predictions")
         keys = [model_key(context.platform.name, model.name, part) for part in parts]
         order = Order(

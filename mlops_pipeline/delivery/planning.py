@@ -16,18 +16,19 @@ from mlops_pipeline.delivery.choosing import describe_refusal
 from mlops_pipeline.delivery.criteria import MATCHES, dataset_criteria, model_criteria
 from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
 from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
-from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.judging import Judge, Unmet
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.releases.planned import describe_running, describe_start
-from mlops_pipeline.delivery.releases.refusing import describe_failure, find_refusal
+from mlops_pipeline.delivery.releases.planned import (
+    describe_failed_release,
+    describe_running,
+    describe_start,
+)
 from mlops_pipeline.delivery.releases.state import without_release
 from mlops_pipeline.delivery.training import (
     TrainingOrder,
     find_trained,
     merge_hyperparameters,
 )
-from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.layers import (
     Absent,
     Unknown,
@@ -251,9 +252,8 @@ def _plan_artifact_to_deploy(
     step = _compare(model, state.wanting(ref, by="plan", is_pinned=False), state, platform)
     if step.action != "deploy":
         return step
-    log, place = VerdictLog(platform.object_store()), place_for(model.spec, platform)
-    if refusal := find_refusal(log, ref, place=place):
-        return replace(step, action="held", reason=describe_failure(ref, refusal))
+    if refusal := describe_failed_release(model.spec, ref, platform):
+        return replace(step, action="held", reason=refusal)
     if start := describe_start(model.spec, ref, platform):
         return replace(step, action="release", reason=start)
     return step

@@ -7,9 +7,12 @@ from mlops_pipeline.catalog.releasing import ReleaseSpec, Step
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.delivery.deploying import deployed_ref
+from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.releases.delivering import is_released, stays
 from mlops_pipeline.delivery.releases.driver import Releases, describe_release
+from mlops_pipeline.delivery.releases.refusing import describe_failure, find_refusal
+from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.platform import Platform
 
 _FEW = 10.0
@@ -63,6 +66,17 @@ def describe_start(
     told = f"{newer} is released beside {stable.digest[:12]}: {describe_plan(spec.release)}"
     warning = describe_missing_traffic(spec, platform, now=now())
     return f"{told}. Warning: {warning}" if warning else told
+
+
+def describe_failed_release(spec: ModelSpec, ref: ModelRef, platform: Platform) -> str:
+    """Say that an artifact is not released again after a failed release; empty if it may be.
+
+    Raises:
+        UnavailableError: the object store does not answer.
+    """
+    log = VerdictLog(platform.object_store())
+    reason = find_refusal(log, ref, place=place_for(spec, platform))
+    return describe_failure(ref, reason) if reason else ""
 
 
 def describe_plan(plan: ReleaseSpec) -> str:
