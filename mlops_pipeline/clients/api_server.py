@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -36,6 +36,16 @@ _REFUSALS = (" denied the request", "failed to create typed patch object")
 """Parts of the answer, with any status, when an object is refused: by an admission webhook, or by
 server-side apply because a field is unknown or has the wrong type."""
 _ENDING = "because it is being terminated"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one answer may take; a server behind the API server may be slow or talk too much."""
+
+    seconds: float
+    """Maximum time of a connection, and of each step of the answer."""
+    size: int
+    """Maximum number of bytes that are wanted; one more shows that there are more."""
 
 
 class ApiServer:
@@ -105,8 +115,12 @@ class ApiServer:
         accept: str = "",
         content_type: str = "",
         body: Mapping[str, Any] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
     ) -> HttpAnswer:
         """Send a request and return any answer. Bytes are sent unchanged, a mapping as JSON.
+
+        With `limits`, at most one byte more than their size is read.
 
         It is retried once if the connection is refused or breaks. This is safe for declarative
         requests.
@@ -117,17 +131,20 @@ class ApiServer:
         from urllib3 import exceptions
 
         lost = (exceptions.NewConnectionError, exceptions.ProtocolError)
-        headers = {"Accept": accept or "*/*", **({"Content-Type": content_type} if body else {})}
+        kind = {"Content-Type": content_type} if body else {}
+        sent = {"Accept": accept or "*/*", **kind, **(headers or {})}
         url = f"{self._client.configuration.host}{path}?{urlencode(query or {})}"
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 answer = self._client.rest_client.pool_manager.request(
                     method,
                     url.removesuffix("?"),
-                    headers=self._authorized(headers),
+                    headers=self._authorized(sent),
                     body=json.dumps(body) if isinstance(body, Mapping) else body,
-                    timeout=self._patience,
+                    timeout=self._patience(limits),
+                    preload_content=limits is None,
                 )
+                content = answer.data if limits is None else _read(answer, limits.size)
             except exceptions.HTTPError as error:
                 if attempt == _ATTEMPTS or not isinstance(error, lost):
                     raise UnavailableError(
@@ -137,7 +154,7 @@ class ApiServer:
                     ) from error
             else:
                 named = {name.lower(): value for name, value in answer.headers.items()}
-                return HttpAnswer(answer.status, named, answer.data)
+                return HttpAnswer(answer.status, named, content)
         raise AssertionError
 
     def checked(self, answer: HttpAnswer, *, what: str) -> HttpAnswer:
@@ -175,10 +192,11 @@ class ApiServer:
         self._client.update_params_for_auth(sent, [], ["BearerToken"])
         return sent
 
-    @cached_property
-    def _patience(self) -> Any:
+    def _patience(self, limits: Limits | None) -> Any:
         from urllib3 import Timeout
 
+        if limits is not None:
+            return Timeout(connect=limits.seconds, read=limits.seconds)
         return Timeout(connect=_CONNECT_TIMEOUT, read=self._timeout)
 
     def require_access(self) -> None:
@@ -251,6 +269,16 @@ class ApiServer:
             raise
         users = [{"name": str(context.get("user")), "user": self._login.user}]
         return {**content, "users": users}
+
+
+def _read(answer: Any, size: int) -> bytes:
+    """Return the body, or the first `size` + 1 bytes; the connection is free or closed then."""
+    content: bytes = answer.read(size + 1)
+    if len(content) > size:
+        answer.close()
+    else:
+        answer.release_conn()
+    return content
 
 
 def _made(content: Mapping[str, Any], context: str, folder: Path, *, proxy: Proxy | None) -> Any:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import yaml
 
-from mlops_pipeline.clients.api_server import ApiServer, described, is_status
+from mlops_pipeline.clients.api_server import ApiServer, Limits, described, is_status
 from mlops_pipeline.clients.errors import (
     ConfigurationError,
     ConflictError,
@@ -178,7 +178,15 @@ class KubernetesApi(Protocol):
         """Return the last lines of a container's log."""
 
     def ask_pod(
-        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+        self,
+        pod: str,
+        *,
+        namespace: str,
+        port: int,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
     ) -> HttpAnswer:
         """GET `path` from the pod, or POST JSON to it, through the API server."""
 
@@ -400,11 +408,20 @@ class Kubernetes:
         return self._server.checked(answer, what=what).text
 
     def ask_pod(
-        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+        self,
+        pod: str,
+        *,
+        namespace: str,
+        port: int,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
     ) -> HttpAnswer:
         """GET `path`, which starts with a slash, from the pod, through the API server.
 
-        With a body, which is JSON, it is a POST. It may reach the pod twice.
+        With a body, which is JSON, it is a POST. It may reach the pod twice. `headers` are further
+        ones, and `limits` those of the answer.
 
         Raises:
             NotFoundError: there is no such pod.
@@ -417,6 +434,8 @@ class Kubernetes:
             what=what,
             content_type="application/json",
             body=body,
+            headers=headers,
+            limits=limits,
         )
         if is_status(answer):
             self._server.checked(answer, what=what)

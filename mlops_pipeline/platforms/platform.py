@@ -33,6 +33,37 @@ class PredictorStatus:
     """Why it is not ready, in one sentence; empty when it is."""
 
 
+@dataclass(frozen=True)
+class ServerCounts:
+    """What one server has counted since its start. It counts from zero when it starts again."""
+
+    server: str
+    """Program (embedded) or pod."""
+    started: float
+    """Start of its process, seconds since 1970."""
+    answered: int
+    """Predictions of clients over all protocols, REST and gRPC. Refused ones (4xx), those whose
+    client went before the answer, and REST requests that ask not to be logged do not count."""
+    failed: int
+    """Those of clients that failed (5xx)."""
+    slower: Mapping[str, int]
+    """Limit of the servers' histogram in seconds, as text → answers that took longer. Empty until
+    the model is loaded."""
+
+
+@dataclass(frozen=True)
+class PredictorCounts:
+    """What the servers of one predictor have counted."""
+
+    predictor: str
+    """By its name in the manifest."""
+    servers: tuple[ServerCounts, ...]
+    """Those that answer and count: other people's images, such as Seldon's own, have none of these
+    metrics."""
+    lost: int | None = None
+    """Requests that got no answer, as the gateway counts; None where it does not tell."""
+
+
 class Proof(Protocol):
     """What must hold before a version gets traffic, and once it has it."""
 
@@ -123,6 +154,26 @@ class Deployments(Protocol):
 
     def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
         """Look at each predictor as it is now. Empty when there is no such deployment."""
+
+    def counts(self, name: str, *, namespace: str) -> tuple[PredictorCounts, ...]:
+        """Ask each server what it has counted, in the order of the manifest.
+
+        Empty when there is no such deployment. A server that does not answer within 2 s is left
+        out.
+
+        Raises:
+            UnavailableError: the metrics of a server are damaged or too large; quotes them. The
+                platform does not answer.
+        """
+
+    def servers(self, name: str, *, namespace: str) -> Mapping[str, tuple[Predictions, ...]]:
+        """Return predictor → its ready servers, each to be asked alone, with or without traffic.
+
+        What they are asked so is not counted. Empty when there is no such deployment.
+
+        Raises:
+            UnavailableError: the platform does not answer.
+        """
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
         """Say in a few words why there is no such deployment."""

@@ -1,9 +1,18 @@
 """Counts and durations of predictions per protocol, for Prometheus."""
 
+import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 
 from mlops_pipeline.serving.custom.metrics import CustomMetrics
 from mlops_pipeline.serving.messages import Answer
@@ -52,11 +61,12 @@ class Metrics:
         )
         self._seconds = Histogram(
             "mlops_prediction_seconds",
-            "Seconds from a request's last byte to its answer, per successful prediction",
+            "Seconds from a request's last byte to its answer, per prediction counted as answered",
             ["protocol"],
             registry=registry,
             buckets=_BUCKETS,
         )
+        _tell_process(registry)
         self._rows = Histogram(
             "mlops_batch_rows",
             "Rows that one call of the model computed for the requests that shared it",
@@ -117,3 +127,15 @@ class Metrics:
         """Return all metrics of the process in Prometheus' text format."""
         kind = b"text/plain; version=0.0.4; charset=utf-8"
         return Answer(200, generate_latest(self._registry), kind)
+
+
+def _tell_process(registry: CollectorRegistry) -> None:
+    """Expose which process counts, and since when: a reader compares two looks at its counters.
+
+    Prometheus' own collector tells the start on Linux alone.
+    """
+    process = Gauge("mlops_process_id", "Id of the server's process", registry=registry)
+    process.set(os.getpid())
+    if registry.get_sample_value("process_start_time_seconds") is None:
+        name, help_ = "process_start_time_seconds", "Start of the server, seconds since 1970"
+        Gauge(name, help_, registry=registry).set(time.time())

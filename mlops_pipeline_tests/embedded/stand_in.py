@@ -15,9 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 STARTED = time.monotonic()
+STARTED_AT = time.time()
 FOLDER = Path(sys.argv[sys.argv.index("--model") + 1])
 BEHAVIOUR = json.loads((FOLDER / "behaviour.json").read_text())
 SEEN: list[bytes] = []
+COUNTED: list[str] = []
+"""The paths of requests that count."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,6 +35,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"versions": [BEHAVIOUR["digest"]]})
         if self.path == "/seen":
             return self.answer(200, {"seen": len(SEEN)})
+        if self.path == "/metrics":
+            return self.send(200, metrics().encode())
         if self.path == "/environment":
             return self.answer(200, dict(os.environ))
         return self.answer(200, {"path": self.path})
@@ -39,12 +44,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         SEEN.append(body)
+        if self.headers.get("Seldon-Skip-Logging") != "true":
+            COUNTED.append(self.path)
         time.sleep(BEHAVIOUR.get("thinking", 0))  # noqa: TID251
         said = {"digest": BEHAVIOUR["digest"], "pid": os.getpid(), "path": self.path}
         self.answer(200, {**said, **predicted(body)})
 
     def answer(self, status: int, content: object) -> None:
-        body = json.dumps(content).encode()
+        self.send(status, json.dumps(content).encode())
+
+    def send(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("x-model-digest", BEHAVIOUR["digest"])
@@ -60,6 +69,20 @@ def predicted(body: bytes) -> dict[str, object]:
     rows = json.loads(body or b"{}").get("data", {}).get("ndarray", [])
     tags = {"model_digest": BEHAVIOUR["digest"]}
     return {"data": {"ndarray": [[sum(row)] for row in rows]}, "meta": {"tags": tags}}
+
+
+def metrics() -> str:
+    """Count as the real server does; every answer takes less than a second."""
+    labels = f'predictor="default",digest="{BEHAVIOUR["digest"]}",protocol="seldon"'
+    answers, count = (
+        f'mlops_answers_total{{{labels},transport="rest",outcome="answered"}}',
+        len(COUNTED),
+    )
+    seconds = 'mlops_prediction_seconds_bucket{protocol="seldon",le='
+    return (
+        f'{answers} {count}.0\n{seconds}"1.0"}} {count}.0\n{seconds}"+Inf"}} {count}.0\n'
+        f"process_start_time_seconds {STARTED_AT}\nmlops_process_id {os.getpid()}.0\n"
+    )
 
 
 class Server(ThreadingHTTPServer):

@@ -3,10 +3,11 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mlops_pipeline.clients import kubernetes
+from mlops_pipeline.clients.api_server import Limits
 from mlops_pipeline.clients.errors import (
     InvalidManifestError,
     NotFoundError,
@@ -87,6 +88,7 @@ class Asked:
     port: int
     path: str
     body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass
@@ -321,11 +323,19 @@ class FakeKubernetes:
         return "".join(text.splitlines(keepends=True)[-lines:])
 
     def ask_pod(
-        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+        self,
+        pod: str,
+        *,
+        namespace: str,
+        port: int,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
     ) -> HttpAnswer:
         self._maybe_fail("ask_pod", "Pod")
         method: Literal["GET", "POST"] = "GET" if body is None else "POST"
-        asked = Asked(f"{namespace}/{pod}", method, port, path, body or b"")
+        asked = Asked(f"{namespace}/{pod}", method, port, path, body or b"", headers or {})
         self.asked.append(asked)
         if (namespace, pod) in self.answers:
             return self.answers[namespace, pod]

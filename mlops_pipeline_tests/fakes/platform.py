@@ -1,8 +1,9 @@
 """A platform in memory, and its parts."""
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,9 +24,16 @@ from mlops_pipeline.platforms.layers import (
     Ready,
     action_from,
 )
-from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
+from mlops_pipeline.platforms.platform import (
+    Expected,
+    PredictorCounts,
+    PredictorStatus,
+    Proof,
+    ServerCounts,
+)
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 from mlops_pipeline.platforms.signing import Signing
+from mlops_pipeline_tests.fakes import predictions
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 
 ROUTES = HealthCheck(
@@ -65,11 +73,16 @@ def _no_server(predictor: Predictor) -> Predictions:
     raise UnavailableError(f"nothing serves {predictor.name}")
 
 
+def _server_name(deployment: SeldonDeployment, predictor: Predictor, number: int) -> str:
+    stem = f"{deployment.namespace}.{deployment.name}.{predictor.name}"
+    return f"{stem}.{predictor.digest}.{number}"
+
+
 class FakeDeployments:
     """Deployments that are ready as soon as they are applied, but for digests that are `broken`.
 
     `state` is that of all servers; an apply makes them ready again. `server` returns what answers
-    for a predictor that has no traffic yet.
+    for a predictor that is asked alone. `lost` is predictor → requests that the gateway lost.
     """
 
     def __init__(self, server: Callable[[Predictor], Predictions] = _no_server) -> None:
@@ -77,6 +90,9 @@ class FakeDeployments:
         self.broken: set[str] = set()
         self.applied: dict[tuple[str, str], SeldonDeployment] = {}
         self.state: Literal["ready", "starting", "failed", "edited"] = "ready"
+        self.lost: dict[str, int] = {}
+        self._counters: dict[str, ServerCounts] = {}
+        self._starts = itertools.count(1000)
         self.conflict = ""
         self.difference = ""
         self.damaged: tuple[str, ...] = ()
@@ -99,6 +115,7 @@ class FakeDeployments:
                 if known is None or predictor not in known.spec.predictors:
                     for _ in range(deployment.replicas(predictor)):
                         proof.alone(predictor, self.server(predictor))
+        self._forget_stopped(deployment)
         self.applied[key], self.state = deployment, "ready"
         try:
             if proof is not None:
@@ -110,6 +127,31 @@ class FakeDeployments:
         if known != deployment:
             return Change("updated" if known else "created")
         return Change("unchanged" if state == "ready" else "repaired")
+
+    def count(
+        self,
+        name: str,
+        predictor: str,
+        *,
+        namespace: str,
+        answered: int = 0,
+        failed: int = 0,
+        slower: Mapping[str, int] | None = None,
+    ) -> None:
+        """Let the first server of a predictor have answered requests of clients."""
+        (found,) = [c for c in self.counts(name, namespace=namespace) if c.predictor == predictor]
+        server, more = found.servers[0], slower or {}
+        self._counters[server.server] = replace(
+            server,
+            answered=server.answered + answered,
+            failed=server.failed + failed,
+            slower={limit: n + more.get(limit, 0) for limit, n in server.slower.items()},
+        )
+
+    def restart(self, name: str, *, namespace: str) -> None:
+        """Let all servers of a deployment start again: they count from zero."""
+        mine = f"{namespace}.{name}."
+        self._counters = {s: c for s, c in self._counters.items() if not s.startswith(mine)}
 
     def annotate(self, name: str, annotations: Mapping[str, str], *, namespace: str) -> None:
         found = self.find(name, namespace=namespace)
@@ -128,6 +170,53 @@ class FakeDeployments:
     def delete(self, name: str, *, namespace: str) -> None:
         if self.applied.pop((namespace, name), None) is None:
             raise NotFoundError(f"{namespace}/{name}: no such deployment")
+        self.restart(name, namespace=namespace)
+
+    def counts(self, name: str, *, namespace: str) -> tuple[PredictorCounts, ...]:
+        found = self.find(name, namespace=namespace)
+        if found is None:
+            return ()
+        return tuple(
+            PredictorCounts(
+                p.name,
+                tuple(
+                    self._counter(_server_name(found, p, number))
+                    for number in range(self._ready(found, p))
+                ),
+                self.lost.get(p.name),
+            )
+            for p in found.spec.predictors
+        )
+
+    def servers(self, name: str, *, namespace: str) -> Mapping[str, tuple[Predictions, ...]]:
+        found = self.find(name, namespace=namespace)
+        if found is None:
+            return {}
+        return {
+            p.name: tuple(self.server(p) for _ in range(self._ready(found, p)))
+            for p in found.spec.predictors
+        }
+
+    def _forget_stopped(self, deployment: SeldonDeployment) -> None:
+        """Let the servers that an apply starts, also again, count from zero."""
+        kept = {
+            _server_name(deployment, p, number): counts
+            for p in deployment.spec.predictors
+            for number in range(self._ready(deployment, p))
+            if (counts := self._counters.get(_server_name(deployment, p, number))) is not None
+        }
+        self.restart(deployment.name, namespace=deployment.namespace)
+        self._counters |= kept
+
+    def _counter(self, server: str) -> ServerCounts:
+        if server not in self._counters:
+            zeros = dict.fromkeys(predictions.LIMITS, 0)
+            self._counters[server] = ServerCounts(server, float(next(self._starts)), 0, 0, zeros)
+        return self._counters[server]
+
+    def _ready(self, found: SeldonDeployment, predictor: Predictor) -> int:
+        """Return how many servers of a predictor are ready."""
+        return 0 if self.state == "failed" else found.replicas(predictor)
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
         return f"{namespace}/{name} is missing"
@@ -148,7 +237,7 @@ class FakeDeployments:
                 name=p.name,
                 digest="" if dead else p.digest,
                 traffic=shares.get(p.name, 0),
-                replicas=0 if dead else found.replicas(p),
+                replicas=self._ready(found, p),
                 state=self.state,
             )
             for p in found.spec.predictors

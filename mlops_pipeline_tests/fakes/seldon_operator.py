@@ -1,5 +1,6 @@
 """Seldon's operator and Kubernetes' controllers, in memory: a step with each moment that passes."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from mlops_pipeline.clients.kubernetes import (
     Manifest,
     Resource,
 )
-from mlops_pipeline.clients.prediction import PATH
+from mlops_pipeline.clients.prediction import PATH, UNRECORDED
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     TEMPLATE_ANNOTATION,
 )
@@ -51,7 +52,7 @@ class FakeOperator:
     New pods are ready at the next step, or have the status `stuck`, or that of their digest in
     `stuck_digests`. `image` is what the operator takes instead of what the manifest asks for;
     `silent`: it does nothing at all. `refused` is why no pod can be made, `routes` whether it
-    writes routes.
+    writes routes. `answered` is pod → requests of clients that it has answered.
     """
 
     def __init__(self, api: FakeKubernetes, clock: FakeClock) -> None:
@@ -63,6 +64,7 @@ class FakeOperator:
         self.overdue = False
         self.routes = True
         self.memory = 200_000_000
+        self.answered: Counter[str] = Counter()
         self._api = api
         self._count = 0
         clock.steps.append(self.step)
@@ -192,16 +194,24 @@ class FakeOperator:
             "status": STARTING,
         }
         self._api.put(pod)
-        self._api.servers[namespace, name] = partial(self._answer, digest)
+        self._api.servers[namespace, name] = partial(self._answer, digest, self._count)
         return pod
 
-    def _answer(self, digest: str, asked: Asked) -> HttpAnswer:
-        """Answer as the model server in a pod does."""
+    def _answer(self, digest: str, number: int, asked: Asked) -> HttpAnswer:
+        """Answer as the model server in the pod of this number does."""
         if asked.method == "POST":
-            is_known = asked.path == PATH
-            return predictions.answer(asked.body, digest=digest) if is_known else _NOT_FOUND
-        metrics = b"process_resident_memory_bytes %d\n" % self.memory
-        return HttpAnswer(200, {"x-model-digest": digest}, metrics)
+            if asked.path != PATH:
+                return _NOT_FOUND
+            if UNRECORDED.items() - asked.headers.items():
+                self.answered[f"pod-{number}"] += 1
+            return predictions.answer(asked.body, digest=digest)
+        page = predictions.metrics_page(
+            answered=self.answered[f"pod-{number}"],
+            started=1000.0 + number,
+            digest=digest,
+            more=f"process_resident_memory_bytes {self.memory}",
+        )
+        return HttpAnswer(200, {"x-model-digest": digest}, page.encode())
 
     def _route(self, resource: Manifest) -> None:
         """Write the route, as the operator does, once every wanted Deployment has ready pods.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlops_pipeline.clients import metrics_pages
 from mlops_pipeline.clients.envoy import Answer
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
@@ -38,6 +39,8 @@ class _Run:
     """Of its process before."""
     state: ProcessState = "running"
     pid: int = field(default_factory=lambda: next(_IDS))
+    answered: int = 0
+    """Requests of clients."""
     behaviour: Mapping[str, Any] = field(init=False)
     """What the file `behaviour.json` of its model says: see `stand_in.py`."""
 
@@ -109,6 +112,10 @@ class FakeSupervisor:
             return None
         return run.behaviour
 
+    def count_answer(self, endpoint: Endpoint) -> None:
+        """Let the server at `endpoint` have answered a request of a client."""
+        self._require_alive(endpoint.program).answered += 1
+
     def post(self, url: str, body: bytes) -> HttpAnswer:
         """Send a request for a prediction to a server, past the gateway."""
         run, path = self._at(url)
@@ -125,6 +132,7 @@ class FakeSupervisor:
             listeners=self._listeners,
             is_free=self._is_free,
             post=self.post,
+            page=self._page,
         )
 
     # ProgramSupervisor
@@ -261,6 +269,17 @@ class FakeSupervisor:
         found = re.fullmatch(rf"http://{re.escape(LOOPBACK)}:(\d+)(/.*)", url)
         assert found is not None, url
         return self._listening(int(found[1])), found[2]
+
+    def _page(self, url: str) -> str | None:
+        run, path = self._at(url)
+        assert path == metrics_pages.PATH, url
+        if run is None:
+            return None
+        digest, started = run.behaviour["digest"], 1000.0 + run.pid
+        more = f"mlops_process_id {run.pid}.0"
+        return predictions.metrics_page(
+            answered=run.answered, started=started, digest=digest, more=more
+        )
 
     def _probe(self, url: str) -> Answer | str:
         run, path = self._at(url)

@@ -117,8 +117,11 @@ class FakePlace:
         return Sample()
 
     def answers(self, *, times: int) -> Counter[str]:
-        shares = {s.digest: s.traffic for s in self._status() if s.traffic}
-        return Counter(self._chance.choices(list(shares), list(shares.values()), k=times))
+        shares = {(s.name, s.digest): s.traffic for s in self._status() if s.traffic}
+        asked = self._chance.choices(list(shares), list(shares.values()), k=times)
+        for name, _ in asked:
+            self.deployments.count(NAME, name, namespace=self.namespace, answered=1)
+        return Counter(digest for _, digest in asked)
 
     def is_routed(self) -> bool:
         return any(s.traffic for s in self._status())
@@ -237,6 +240,7 @@ class FakeClusterPlace:
         """Return what a pod of the subset answers with."""
         labels = f"version={subset}"
         found = [p for p in _pods(self._world.api, self.namespace, labels) if pods.is_ready(p)]
+        self._world.operator.answered[found[0]["metadata"]["name"]] += 1
         return str(found[0]["metadata"]["annotations"][DIGEST_ANNOTATION])
 
 

@@ -15,7 +15,7 @@ from mlops_pipeline.clients.errors import ConflictError, FatalStateError, NotFou
 from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.layers import Change
-from mlops_pipeline.platforms.platform import Expected, PredictorStatus
+from mlops_pipeline.platforms.platform import Expected, PredictorStatus, ServerCounts
 from mlops_pipeline.platforms.seldon import (
     DIGEST_ANNOTATION,
     MANAGED_BY,
@@ -394,6 +394,73 @@ def test_scaling_keeps_the_servers_that_run(place: Place) -> None:
     assert place.answers(times=3) == {one.digest: 3}
 
 
+def counts(place: Place) -> dict[str, tuple[ServerCounts, ...]]:
+    """Return predictor → what its servers have counted."""
+    counted = place.deployments.counts(NAME, namespace=place.namespace)
+    return {counts.predictor: counts.servers for counts in counted}
+
+
+def answered(place: Place) -> dict[str, int]:
+    """Return predictor → answers of all its servers; none of them failed."""
+    counted = counts(place)
+    assert {c.failed for servers in counted.values() for c in servers} <= {0}
+    return {name: sum(c.answered for c in servers) for name, servers in counted.items()}
+
+
+def test_servers_count_the_answers_of_clients(place: Place) -> None:
+    one, two = place.artifact("one"), place.artifact("two")
+    apply(
+        place,
+        predictor(one, traffic=60, replicas=2),
+        predictor(two, "canary", traffic=40),
+        predictor(two, "copy", shadow=True, traffic=0),
+    )
+    assert answered(place) == {"default": 0, "canary": 0, "copy": 0}
+    digests = place.answers(times=50)
+    before = counts(place)
+    assert [(name, len(servers)) for name, servers in before.items()] == [
+        ("default", 2),
+        ("canary", 1),
+        ("copy", 1),
+    ]
+    assert answered(place)["default"] == digests[one.digest]
+    assert answered(place)["canary"] == digests[two.digest]
+    seen = [counts for servers in before.values() for counts in servers]
+    assert len({c.server for c in seen}) == 4
+    assert all(c.started > 0 for c in seen)
+    assert all(c.slower and max(c.slower.values()) <= c.answered for c in seen)
+    assert {c.lost for c in place.deployments.counts(NAME, namespace=place.namespace)} == {None}
+
+
+def test_a_server_that_is_asked_alone_counts_nothing(place: Place) -> None:
+    one, two = place.artifact("one"), place.artifact("two")
+    apply(place, predictor(one, replicas=2), predictor(two, "copy", shadow=True, traffic=0))
+    servers = place.deployments.servers(NAME, namespace=place.namespace)
+    assert {name: len(found) for name, found in servers.items()} == {"default": 2, "copy": 1}
+    for artifact, found in zip((one, two), servers.values(), strict=True):
+        sample = place.sample(artifact)
+        for server in found:
+            answer = server.predict(sample.rows)
+            assert answer.digest == artifact.digest
+            np.testing.assert_allclose(answer.scores, np.asarray(sample.scores), atol=1e-6)
+    assert answered(place) == {"default": 0, "copy": 0}
+
+
+def test_a_server_that_starts_again_counts_from_zero(place: Place) -> None:
+    one = place.artifact("one")
+    apply(place, predictor(one))
+    place.answers(times=3)
+    (before,) = counts(place)["default"]
+    place.stop_servers()
+    apply(place, predictor(one))
+    place.settle()
+    (after,) = counts(place)["default"]
+    assert after.started > before.started
+    assert (before.answered, after.answered) == (3, 0)
+    place.answers(times=2)
+    assert answered(place) == {"default": 2}
+
+
 def test_a_deleted_deployment_is_gone(place: Place) -> None:
     apply(place, predictor(place.artifact("one")))
     assert place.is_routed()
@@ -408,6 +475,8 @@ def test_a_name_that_nobody_has(place: Place) -> None:
     namespace = place.namespace
     assert place.deployments.find("nobody", namespace=namespace) is None
     assert place.deployments.status("nobody", namespace=namespace) == ()
+    assert place.deployments.counts("nobody", namespace=namespace) == ()
+    assert place.deployments.servers("nobody", namespace=namespace) == {}
     assert place.deployments.describe_absence("nobody", namespace=namespace) != ""
     assert place.deployments.describe_conflict("nobody", namespace=namespace) == ""
     place.deployments.annotate("nobody", {"a": "b"}, namespace=namespace)

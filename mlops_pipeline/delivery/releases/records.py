@@ -14,6 +14,7 @@ record names its model and place, so that it does not count elsewhere.
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,12 +31,14 @@ from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.references import MODELS_BUCKET, ModelRef
 from mlops_pipeline.delivery.releases.evidence import Evidence
-from mlops_pipeline.delivery.releases.state import Decision, Release
+from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Release
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.serving.signing.errors import SignatureError
 
 _FORMAT = 1
+_NAME = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]+({UNDONE})?")
+"""Of a record, without `.json`."""
 _SIGNATURE = ".sig"
 _MOST_BYTES = 4 << 20
 """Maximum size of a record that is read."""
@@ -128,8 +131,8 @@ def _prefix(spec: ModelSpec, platform: Platform) -> str:
 def _read(model: str, platform: Platform, *, prefix: str, most: int | None) -> list[ReleaseRecord]:
     store = platform.object_store()
     sizes = store.sizes(MODELS_BUCKET, prefix)
-    by_id = sorted(sizes, key=lambda key: (_id(key), key), reverse=True)
-    chosen = [key for key in by_id if key.endswith(".json")][:most]
+    found = [key for key in sizes if _NAME.fullmatch(_name(key))]
+    chosen = sorted(found, key=lambda key: (_name(key), key), reverse=True)[:most]
     with ThreadPoolExecutor(_READERS) as readers:
         read = partial(_read_one, model, platform, sizes=sizes)
         return [record for record in readers.map(read, chosen) if record is not None]
@@ -177,10 +180,11 @@ def _sign(key: str, document: bytes, *, signing: Signing) -> bytes:
 
 
 def _signed(key: str, document: bytes) -> dict[str, str]:
-    return {key.rpartition("/")[2]: hashlib.sha256(document).hexdigest()}
+    return {f"{_name(key)}.json": hashlib.sha256(document).hexdigest()}
 
 
-def _id(key: str) -> str:
+def _name(key: str) -> str:
+    """Return the id of the release whose record has the key."""
     return key.rpartition("/")[2].removesuffix(".json")
 
 

@@ -13,14 +13,21 @@ from mlops_pipeline.clients.errors import (
     UnavailableError,
     UnknownNameError,
 )
+from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.platforms.answers import recording_of
+from mlops_pipeline.platforms.embedded import asking
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts, Exposure
 from mlops_pipeline.platforms.embedded.records import Record
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.embedded.servers import ServerSet
 from mlops_pipeline.platforms.embedded.statuses import statuses
 from mlops_pipeline.platforms.layers import Change, Drifted, Ready, describe
-from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
+from mlops_pipeline.platforms.platform import (
+    Expected,
+    PredictorCounts,
+    PredictorStatus,
+    Proof,
+)
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 from mlops_pipeline.platforms.store_access import SECRET
 
@@ -129,6 +136,20 @@ class EmbeddedDeployments:
         if record is None:
             return ()
         return statuses(record.route, self._parts.servers, down=self._parts.gateway.is_down())
+
+    def counts(self, name: str, *, namespace: str) -> tuple[PredictorCounts, ...]:
+        """Ask each server what it has counted. Empty when there is no such deployment.
+
+        Raises:
+            UnavailableError: the metrics of a server are damaged or too large.
+        """
+        record = self._parts.records.find(name, namespace=namespace)
+        return asking.counts(record.route, self._parts.servers, lost={}) if record else ()
+
+    def servers(self, name: str, *, namespace: str) -> Mapping[str, tuple[Predictions, ...]]:
+        """Return predictor → its ready servers. Empty when there is no such deployment."""
+        record = self._parts.records.find(name, namespace=namespace)
+        return asking.ready(record.route, self._parts.servers) if record else {}
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
         """Say that it is not deployed, or that its record is damaged."""

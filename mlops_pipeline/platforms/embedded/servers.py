@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlops_pipeline.clients import envoy, http, ports, prediction
+from mlops_pipeline.clients import envoy, http, metrics_pages, ports, prediction
 from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.prediction import Predictions
@@ -111,6 +111,8 @@ class Loopback:
     """Say whether a server could listen on a port now."""
     post: Callable[[str, bytes], HttpAnswer] = _post
     """POST JSON to a URL and return the answer."""
+    page: Callable[[str], str | None] = metrics_pages.fetch
+    """GET a page of metrics; None if there is no answer."""
 
 
 class Servers:
@@ -225,6 +227,26 @@ class Servers:
         """Return a client of this one server, past the gateway."""
         url = f"http://{ports.LOOPBACK}:{endpoint.http}{prediction.PATH}"
         return Predictions(url, partial(self._loopback.post, url))
+
+    def metrics(self, endpoint: Endpoint) -> str | None:
+        """Return the page of metrics at an endpoint, or None if nothing answers.
+
+        Raises:
+            UnavailableError: it is too large.
+        """
+        url = f"http://{ports.LOOPBACK}:{endpoint.http}{metrics_pages.PATH}"
+        return self._loopback.page(url)
+
+    def is_own(self, endpoint: Endpoint, pid: int | None) -> bool:
+        """Say whether the process `pid`, which answers at `endpoint`, is the server.
+
+        None: it does not tell its id.
+        """
+        process = self._supervisor.running(endpoint.program)
+        if process is None or process.pid == pid:
+            return process is not None
+        # The command may start the server as another process. Looking takes 20 ms.
+        return (ports.LOOPBACK, endpoint.http) in self._loopback.listeners(process.pid)
 
     def log(self, program: str, *, lines: int) -> str:
         """Return the last lines of a server's log."""

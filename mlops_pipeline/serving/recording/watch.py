@@ -43,7 +43,8 @@ class Watch:
     ) -> None:
         """`counters` has one for each of `OUTCOMES`.
 
-        `answered` gets the seconds of each success, and `refused` the reason of each error.
+        `answered` gets the seconds of each answer that is counted as such, and `refused` the reason
+        of each error.
         """
         self.source = source
         self._counters = counters
@@ -84,7 +85,8 @@ class Watch:
         is_uncounted = exchange.is_skipped and self.source.transport == "rest"
         if not reason and 0 < status < 400:
             self._counters["unlogged" if is_uncounted else "answered"].inc()
-            self._answered(seconds)
+            if not is_uncounted:
+                self._answered(seconds)
         else:
             self._counters["unlogged" if is_uncounted else outcome_of(status)].inc()
             if status:

@@ -16,7 +16,7 @@ from mlops_pipeline.delivery.artifacts import artifact_store, ref_to
 from mlops_pipeline.delivery.provenance import find_provenance
 from mlops_pipeline.delivery.releases.evidence import Evidence, Look, Seen, StepEvidence, Tally
 from mlops_pipeline.delivery.releases.records import ReleaseRecord, history, keep, releases_of
-from mlops_pipeline.delivery.releases.state import Decision, Release
+from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Release
 from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.signing import Signing
 from mlops_pipeline.settings.signing import SigningSettings
@@ -115,6 +115,28 @@ def test_a_record_is_never_overwritten(platform: FakePlatform) -> None:
         keep(record(outcome="aborted"), TOY, platform)
 
     assert platform.store.objects == before
+
+
+def test_a_promotion_that_was_taken_back_has_two_records(platform: FakePlatform) -> None:
+    keep(record(), TOY, platform)
+    undone = record(outcome="rolled_back")
+    keep(
+        replace(undone, release=replace(undone.release, id=f"{undone.release.id}{UNDONE}")),
+        TOY,
+        platform,
+    )
+
+    assert [kept.decision.outcome for kept in history(TOY, platform)] == ["rolled_back", "promoted"]
+
+
+def test_other_objects_beside_the_records_are_not_read(
+    platform: FakePlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep(record(), TOY, platform)
+    platform.store.objects[BUCKET, f"{FOLDER}notes.json"] = b"{}"
+
+    assert history(TOY, platform, most=1) == [record()]
+    assert caplog.text == ""
 
 
 def test_a_record_that_a_killed_process_did_not_sign_is_signed_later(

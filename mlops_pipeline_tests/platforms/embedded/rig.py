@@ -166,10 +166,11 @@ class FakeRig:
         return self._ask(target.endpoints)
 
     def _ask(self, endpoints: tuple[Endpoint, ...]) -> Mapping[str, Any]:
-        ready = filter(None, map(self.supervisor.find_ready, endpoints))
-        behaviour = next(ready, None)
-        assert behaviour is not None, f"503: none of {endpoints} is ready"
-        return behaviour
+        for endpoint in endpoints:
+            if (behaviour := self.supervisor.find_ready(endpoint)) is not None:
+                self.supervisor.count_answer(endpoint)
+                return behaviour
+        raise AssertionError(f"503: none of {endpoints} is ready")
 
     def _check_routes(self) -> None:
         self.dropped += [f"the gateway does not know {name}" for name in self.gateway.unknown()]

@@ -19,10 +19,12 @@ from mlops_pipeline.clients.kubernetes import (
     KubernetesApi,
     Manifest,
 )
+from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.s3 import Objects
-from mlops_pipeline.clients.waiting import patiently, wait_until
+from mlops_pipeline.clients.waiting import Clock, patiently, wait_until
+from mlops_pipeline.platforms.kubernetes.deployments import asking
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
-from mlops_pipeline.platforms.kubernetes.deployments.rollout import look
+from mlops_pipeline.platforms.kubernetes.deployments.rollout import Rollout, look
 from mlops_pipeline.platforms.kubernetes.deployments.route import Route
 from mlops_pipeline.platforms.kubernetes.deployments.statuses import memory_bytes, statuses
 from mlops_pipeline.platforms.kubernetes.deployments.transition import Transition
@@ -35,7 +37,12 @@ from mlops_pipeline.platforms.kubernetes.objects.endings import (
 from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, is_mine, is_ours
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.layers import Change
-from mlops_pipeline.platforms.platform import Expected, PredictorStatus, Proof
+from mlops_pipeline.platforms.platform import (
+    Expected,
+    PredictorCounts,
+    PredictorStatus,
+    Proof,
+)
 from mlops_pipeline.platforms.seldon import SeldonDeployment, is_elsewhere
 
 _log = logging.getLogger(__name__)
@@ -195,7 +202,7 @@ class KubernetesDeployments:
             _require_ours(found, "delete")
             left = [pod["metadata"]["name"] for pod in look(api, found).pods]
             api.delete(SELDON_DEPLOYMENT, name, namespace=namespace)
-            self._wait_for_end(api, found, left)
+            _wait_for_end(api, found, left, clock=self._parts.clock)
 
     def delete_ours(self) -> None:
         """Delete every deployment that was created from this state folder.
@@ -211,12 +218,25 @@ class KubernetesDeployments:
 
     def status(self, name: str, *, namespace: str) -> tuple[PredictorStatus, ...]:
         """Return the current status of each predictor. Empty if there is no such deployment."""
-        api = self._parts.find_api()
-        found = self._find(api, name, namespace) if api is not None else None
-        if api is None or found is None:
+        if (there := self._look(name, namespace)) is None:
             return ()
-        deployment, edits = self._manifests.standing(found), self._manifests.edits(found)
-        return statuses(api, look(api, found), deployment, edits=edits)
+        edits = self._manifests.edits(there[1].resource)
+        return statuses(*there, edits=edits)
+
+    def counts(self, name: str, *, namespace: str) -> tuple[PredictorCounts, ...]:
+        """Ask each pod what it has counted. Empty if there is no such deployment.
+
+        Raises:
+            UnavailableError: the metrics of a pod are damaged or too large, we may not ask pods, or
+                the cluster does not answer.
+        """
+        there = self._look(name, namespace)
+        return asking.counts(*there) if there is not None else ()
+
+    def servers(self, name: str, *, namespace: str) -> Mapping[str, tuple[Predictions, ...]]:
+        """Return predictor → its ready pods. Empty if there is no such deployment."""
+        there = self._look(name, namespace)
+        return asking.ready(*there) if there is not None else {}
 
     def describe_absence(self, name: str, *, namespace: str) -> str:
         """Say in a few words why there is no such deployment: its namespace may be missing."""
@@ -246,6 +266,16 @@ class KubernetesDeployments:
         found = api.get(SELDON_DEPLOYMENT, name, namespace=namespace)
         return pods.logs(api, look(api, found).pods, lines=lines)
 
+    def _look(
+        self, name: str, namespace: str
+    ) -> tuple[KubernetesApi, Rollout, SeldonDeployment] | None:
+        """Return the cluster, and the deployment in it; None if either is missing."""
+        api = self._parts.find_api()
+        found = self._find(api, name, namespace) if api is not None else None
+        if api is None or found is None:
+            return None
+        return api, look(api, found), self._manifests.standing(found)
+
     def _find(self, api: KubernetesApi, name: str, namespace: str) -> Manifest | None:
         """Return the SeldonDeployment, or None, also if it is being deleted."""
         found = find_lasting(api, SELDON_DEPLOYMENT, name, namespace=namespace)
@@ -261,7 +291,7 @@ class KubernetesDeployments:
         found = api.find(SELDON_DEPLOYMENT, deployment.name, namespace=deployment.namespace)
         if found is None or not is_ending(found):
             return found
-        self._wait_for_end(api, found, ())
+        _wait_for_end(api, found, (), clock=self._parts.clock)
         return self._find(api, deployment.name, deployment.namespace)
 
     def _url(self, deployment: SeldonDeployment) -> str:
@@ -288,26 +318,6 @@ class KubernetesDeployments:
                     "or set envSecretRefName to another one"
                 )
 
-    def _wait_for_end(self, api: KubernetesApi, found: Manifest, left: Sequence[str]) -> None:
-        name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
-
-        def describe_left() -> str | None:
-            there = [pod for pod in left if api.find(POD, pod, namespace=namespace) is not None]
-            if there:
-                return f"still ending: {', '.join(there)}"
-            again = api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
-            same = again is not None and again["metadata"].get("uid") == found["metadata"]["uid"]
-            return "the SeldonDeployment still exists" if same else None
-
-        wait_until(
-            f"the end of {namespace}/{name}",
-            patiently(describe_left),
-            timeout=_END,
-            clock=self._parts.clock,
-            interval=_INTERVAL,
-            hint=f"see `kubectl get pods --namespace {namespace}`",
-        )
-
     def _facts(self, api: KubernetesApi, resource: Manifest) -> dict[str, int | float]:
         found = [pod for pod in look(api, resource).pods if pods.is_ready(pod)]
         facts: dict[str, int | float] = {"servers": len(found)}
@@ -320,6 +330,30 @@ class KubernetesDeployments:
         purpose = f"{verb} {namespace}/{name}"
         with self._parts.locks.held(f"{namespace}.{name}", purpose=purpose):
             yield
+
+
+def _wait_for_end(
+    api: KubernetesApi, found: Manifest, left: Sequence[str], *, clock: Clock
+) -> None:
+    """Return when a SeldonDeployment and the pods `left` have ended."""
+    name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
+
+    def describe_left() -> str | None:
+        there = [pod for pod in left if api.find(POD, pod, namespace=namespace) is not None]
+        if there:
+            return f"still ending: {', '.join(there)}"
+        again = api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
+        same = again is not None and again["metadata"].get("uid") == found["metadata"]["uid"]
+        return "the SeldonDeployment still exists" if same else None
+
+    wait_until(
+        f"the end of {namespace}/{name}",
+        patiently(describe_left),
+        timeout=_END,
+        clock=clock,
+        interval=_INTERVAL,
+        hint=f"see `kubectl get pods --namespace {namespace}`",
+    )
 
 
 def _is_namespace_ending(api: KubernetesApi, name: str) -> bool:

@@ -32,25 +32,31 @@ def statuses(
     *,
     edits: Mapping[str, str],
 ) -> tuple[PredictorStatus, ...]:
-    """Return the status of each predictor. `edits` is predictor → what was changed by hand.
-
-    Each has the name of its manifest, or its name in the cluster while several share that name.
-    """
-    shares, names = (
-        traffic_of(rollout.routes),
-        Counter(map(_given_name, deployment.spec.predictors)),
-    )
+    """Return the status of each predictor. `edits` is predictor → what was changed by hand."""
+    shares, names = traffic_of(rollout.routes), names_of(deployment)
     return tuple(
         _status(
             api,
             rollout,
             predictor,
-            name=given if names[given := _given_name(predictor)] == 1 else predictor.name,
+            name=names[predictor.name],
             traffic=0 if predictor.shadow else shares.get(predictor.name, 0),
             edit=edits.get(predictor.name, ""),
         )
         for predictor in deployment.spec.predictors
     )
+
+
+def names_of(deployment: SeldonDeployment) -> dict[str, str]:
+    """Return a predictor's name in the cluster → its name in its manifest.
+
+    The latter is its name in the cluster while several share that of their manifests.
+    """
+    shared = Counter(map(_given_name, deployment.spec.predictors))
+    return {
+        p.name: given if shared[given := _given_name(p)] == 1 else p.name
+        for p in deployment.spec.predictors
+    }
 
 
 def _given_name(predictor: Predictor) -> str:

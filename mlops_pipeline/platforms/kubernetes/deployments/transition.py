@@ -6,9 +6,7 @@ With a proof, a new predictor is asked alone, through the API server, before it 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 
-from mlops_pipeline.clients import prediction
 from mlops_pipeline.clients.errors import (
     ConflictError,
     FatalStateError,
@@ -18,8 +16,8 @@ from mlops_pipeline.clients.errors import (
     WaitTimeoutError,
 )
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi, Manifest
-from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.clients.waiting import patiently, wait_until
+from mlops_pipeline.platforms.kubernetes.deployments.asking import server
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
     APPLIED_ANNOTATION,
     Manifests,
@@ -30,7 +28,6 @@ from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
     Rollout,
     describe_unready,
     look,
-    port_of,
     remove_leftovers,
     serving,
 )
@@ -149,7 +146,7 @@ class Transition:
                     rollout = look(self._api, self.applied)
                     ready = [p for p in rollout.new_pods(predictor) if pods.is_ready(p)]
                     for pod in ready:
-                        proof.alone(predictor, _server(self._api, pod))
+                        proof.alone(predictor, server(self._api, pod))
                     if len(ready) >= self._wanted.replicas(predictor):
                         break
                 self._wait(step, stale={})
@@ -307,13 +304,6 @@ class Transition:
         if shown := _shown_in_answers(self._manifests.place(step.deployment), self.applied):
             self._route.wait_until_only(shown)
         self._parts.clock.sleep(_ROUTE_DELAY)
-
-
-def _server(api: KubernetesApi, pod: Manifest) -> Predictions:
-    """Return a client of one pod, through the API server."""
-    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    ask = partial(api.ask_pod, name, namespace=namespace, port=port_of(pod), path=prediction.PATH)
-    return Predictions(f"the pod {namespace}/{name}", lambda body: ask(body=body))
 
 
 def _find_untouched(api: KubernetesApi, wanted: SeldonDeployment, applied: Manifest) -> Manifest:

@@ -143,10 +143,17 @@ class Recording(FakeKubernetes):
         return super().log(pod, namespace=namespace, **more)
 
     def ask_pod(
-        self, pod: str, *, namespace: str, port: int, path: str, body: bytes | None = None
+        self,
+        pod: str,
+        *,
+        namespace: str,
+        port: int,
+        path: str,
+        body: bytes | None = None,
+        **more: Any,
     ) -> HttpAnswer:
         self._use(POD, namespace, "get" if body is None else "create", below="/proxy")
-        return super().ask_pod(pod, namespace=namespace, port=port, path=path, body=body)
+        return super().ask_pod(pod, namespace=namespace, port=port, path=path, body=body, **more)
 
 
 def not_covered(api: Recording, settings: KubernetesSettings) -> list[str]:
