@@ -28,7 +28,7 @@ _PATIENCE = 60.0
 """Seconds of looks that fail after which nothing is expected any more."""
 _REPEATED = 60.0
 """Seconds between two lines about the same, where there is no terminal."""
-_COUNTED = 10.0
+_COUNTED = 5.0
 """Seconds between two writes of the counts: servers count from zero when they start again."""
 _MOST_RUNS = 3
 """Runs that may leave a release as it is before that is an error."""

@@ -20,7 +20,7 @@ def promote(context: Context, model: RegisteredModel, say: Callable[[str], None]
         ConfigurationError: no release goes on.
         PipelineError: the platform or the object store does not answer.
     """
-    return _decide(context, model, "promote", Releases.promote, say)
+    return _decide(context, model, "promote", lambda r: r.promote(), say)
 
 
 def pause(context: Context, model: RegisteredModel, say: Callable[[str], None]) -> Progress:
@@ -29,7 +29,7 @@ def pause(context: Context, model: RegisteredModel, say: Callable[[str], None]) 
     Raises:
         ConfigurationError: no release goes on.
     """
-    return _decide(context, model, "pause", Releases.pause, say)
+    return _decide(context, model, "pause", lambda r: r.pause(), say)
 
 
 def resume(context: Context, model: RegisteredModel, say: Callable[[str], None]) -> Progress:
@@ -38,7 +38,7 @@ def resume(context: Context, model: RegisteredModel, say: Callable[[str], None])
     Raises:
         ConfigurationError: no release goes on.
     """
-    return _decide(context, model, "resume", Releases.resume, say)
+    return _decide(context, model, "resume", lambda r: r.resume(), say)
 
 
 def abort(
