@@ -6,16 +6,13 @@ import mlops_pipeline.garbage  # noqa: F401  # First, for the imports that follo
 
 import dagster as dg
 
-from mlops_pipeline.assets.dataset import dataset_asset, dataset_checks
-from mlops_pipeline.assets.deployment import deployment_asset, deployment_checks
 from mlops_pipeline.assets.layers import layer_asset, layer_checks
-from mlops_pipeline.assets.model import model_asset
-from mlops_pipeline.assets.model_checks import model_checks
-from mlops_pipeline.assets.predictions import predictions_asset, predictions_checks
+from mlops_pipeline.assets.models import assets_of_models, checks_of_models
 from mlops_pipeline.assets.refused import refused_models
 from mlops_pipeline.automation.executor import make_executor
 from mlops_pipeline.automation.jobs import make_jobs
 from mlops_pipeline.automation.schedules import make_schedules
+from mlops_pipeline.automation.sensors import make_sensors
 from mlops_pipeline.catalog.registry import Catalog, load_catalog
 from mlops_pipeline.platforms.build import layer_names, platforms_in_use
 from mlops_pipeline.resources.platform import PlatformResource
@@ -26,7 +23,7 @@ from mlops_pipeline.settings import Settings, load_settings
 def make_definitions(
     resource: PlatformResource, *, catalog: Catalog, settings: Settings
 ) -> dg.Definitions:
-    """Return the assets, checks, jobs and schedules of one platform.
+    """Return the assets, checks, jobs, schedules and sensors of one platform.
 
     Steps of a run share one process: they wait for other processes, and starting Python once per
     step would cost more than all of them.
@@ -36,22 +33,13 @@ def make_definitions(
     return dg.Definitions(
         assets=[
             *(layer_asset(platform, layer) for layer in platform.layers),
-            *(dataset_asset(name, m, file=settings.datasets.get(m.name)) for m in models),
-            *(model_asset(name, m) for m in models),
-            *(deployment_asset(platform, m) for m in models),
-            *(predictions_asset(name, m) for m in models),
+            *assets_of_models(platform, models, settings=settings),
             *refused_models(name, catalog.refused),
         ],
-        asset_checks=[
-            *layer_checks(platform),
-            *(
-                make(name, model)
-                for model in models
-                for make in (dataset_checks, model_checks, deployment_checks, predictions_checks)
-            ),
-        ],
+        asset_checks=[*layer_checks(platform), *checks_of_models(name, models)],
         jobs=make_jobs(name, models),
         schedules=make_schedules(name, models),
+        sensors=make_sensors(name, models),
         resources={"platform": resource, "io_manager": ReferenceIOManager()},
         executor=make_executor(settings),
     )

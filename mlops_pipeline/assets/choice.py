@@ -1,18 +1,20 @@
-"""Which artifact a run deploys, by its config, the pin and the current inputs."""
+"""What a run deploys or does with a release, by its config, the pin and the current inputs."""
+
+from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
-from mlops_pipeline.assets.checks import is_copy, require_judged_good
+from mlops_pipeline.assets.checks import is_copy, require_judged_good, run_name
 from mlops_pipeline.assets.keys import model_key
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.choosing import Choice, choose_named, find_pinned
 from mlops_pipeline.delivery.criteria import model_criteria
-from mlops_pipeline.delivery.deploying import deploy
 from mlops_pipeline.delivery.judging import Judge
-from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
-from mlops_pipeline.platforms.layers import Change
+from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases.delivering import Delivered, act, deliver
+from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.references import get_reference
 
 
@@ -33,28 +35,44 @@ class DeploymentConfig(dg.Config):
     unpin: bool = Field(
         False, description="Remove the pin and deploy the artifact of the current inputs."
     )
+    release: Literal["", "advance", "promote", "abort", "pause", "resume"] = Field(
+        "",
+        description="What to do with the release that goes on. advance: take the step that follows "
+        "from its answers, if one does. promote: give all traffic to the candidate. abort: give "
+        "all traffic back to the stable version, also while the former version is kept after a "
+        "promotion. pause: keep the share. resume: go on. Empty: deploy, which begins a release "
+        "where the model's file has a strategy. A re-executed run does only advance.",
+    )
 
 
-def choose_and_deploy(
-    context: dg.AssetExecutionContext, config: DeploymentConfig, spec: ModelSpec, judge: Judge
-) -> tuple[DeploymentRef, Change]:
-    """Deploy the artifact from the config, else the pinned one, else that of the current inputs.
+def deliver_as_configured(
+    context: dg.AssetExecutionContext, config: DeploymentConfig, spec: ModelSpec, platform: Platform
+) -> Delivered:
+    """Act on the release that goes on, if the config says so; else deliver the chosen artifact.
+
+    That is the artifact from the config, else the pinned one, else that of the current inputs.
 
     Raises:
         dagster.Failure: no run has materialized the model, or its checks have not passed.
-        PipelineError: the artifact may not serve, or it does not answer.
+        PipelineError: the artifact may not serve, or it does not answer; no release goes on.
     """
-    choice = _choose(context, config, spec, judge)
-    return deploy(
-        spec,
-        choice.ref,
-        platform=judge.platform,
-        artifacts=judge.artifacts,
-        by=judge.by,
-        accepted=choice.accepted,
-        is_pinned=choice.is_pinned,
-        ends_pin=choice.ends_pin,
-    )
+    by = run_name(context.run)
+    if not config.release:
+        judge = Judge(platform, by=by)
+        return deliver(spec, _choose(context, config, spec, judge), judge)
+    deploys = (config.artifact, config.unpin, config.accept_refused, config.accept_unevaluated)
+    if any(deploys):
+        raise ConfigurationError(
+            f"the config has `release: {config.release}` and options of a deployment; give one of "
+            "them. Nothing was changed"
+        )
+    if config.release != "advance" and is_copy(context.run):
+        raise ConfigurationError(
+            f"a re-executed run does not repeat `release: {config.release}`, because another "
+            f"release may go on now; launch the job {spec.name}_release with it. Nothing was "
+            "changed"
+        )
+    return act(spec, platform, config.release, by=by)
 
 
 def _choose(

@@ -5,20 +5,15 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_pipeline.assets import metadata, serving
-from mlops_pipeline.assets.checks import (
-    Proposition,
-    make_checks,
-    run_name,
-)
-from mlops_pipeline.assets.choice import DeploymentConfig, choose_and_deploy
+from mlops_pipeline.assets import metadata, releases, serving
+from mlops_pipeline.assets.choice import DeploymentConfig, deliver_as_configured
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, layer_key, model_group, model_key, step_tags
 from mlops_pipeline.assets.layers import require_healthy
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.clients.prediction import PredictionClient
-from mlops_pipeline.delivery.judging import Judge, Verdict
+from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.delivery.references import DeploymentRef
+from mlops_pipeline.delivery.releases.delivering import Delivered
 from mlops_pipeline.platforms.layers import by_name
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.resources.platform import PlatformResource
@@ -51,49 +46,24 @@ def deployment_asset(platform: Platform, model: RegisteredModel) -> dg.AssetsDef
         resource: PlatformResource = context.resources.platform
         start = time.monotonic()
         with explained():
-            judge = Judge(resource.build(), by=run_name(context.run))
-            if not config.artifact:  # A rollback must work although a check of a layer failed.
+            built = resource.build()
+            if not (config.artifact or config.release):  # A rollback works with a failed layer.
                 require_healthy(context.instance, platform.name, stands_on)
-            deployment, change = choose_and_deploy(context, config, spec, judge)
+            found = deliver_as_configured(context, config, spec, built)
+        change = metadata.of_change(found.change, seconds=time.monotonic() - start)
         return dg.MaterializeResult(
-            value=deployment,
-            data_version=dg.DataVersion(deployment.digest),
-            metadata={
-                **serving.of(deployment, spec, platform=judge.platform),
-                **serving.pin(spec, platform=judge.platform),
-                **metadata.of_change(change, seconds=time.monotonic() - start),
-                "api_documentation": dg.MetadataValue.url(f"{deployment.url}/api/v1.0/doc/"),
-            },
+            value=found.deployment,
+            data_version=dg.DataVersion(found.deployment.digest),
+            metadata={**_metadata(found, spec, built), **change},
         )
 
     return asset
 
 
-def deployment_checks(platform: str, model: RegisteredModel) -> dg.AssetChecksDefinition:
-    """Return the checks of the deployment."""
-    return make_checks(model_key(platform, model.name, "deployment"), [ANSWERS])
-
-
-def deployment_propositions() -> list[Proposition]:
-    """Return the conditions that a deployment must meet before its predictions count."""
-    return [ANSWERS]
-
-
-def _answers(_context: Any, resource: PlatformResource, reference: DeploymentRef) -> Verdict:
-    holdout = resource.artifacts().proof_rows(reference.model)
-    trust = resource.build().gateway_trust()
-    with PredictionClient(reference.url, trust=trust) as client:
-        answer = client.predict(holdout.x[:1])
-    return Verdict(
-        answer.digest == reference.model.digest,
-        f"{reference.url} answers with {answer.digest or 'no digest'}",
-        {"digest": answer.digest, "milliseconds": round(1000 * answer.latency, 2)},
-    )
-
-
-ANSWERS = Proposition(
-    "answers_with_this_digest",
-    "The gateway returns the digest of this artifact.",
-    _answers,
-    blocking=True,
-)
+def _metadata(found: Delivered, spec: ModelSpec, platform: Platform) -> dict[str, Any]:
+    return {
+        **releases.of(found.progress, spec, platform=platform),
+        **serving.of(found.deployment, spec, platform=platform),
+        **serving.pin(spec, platform=platform),
+        "api_documentation": dg.MetadataValue.url(f"{found.deployment.url}/api/v1.0/doc/"),
+    }

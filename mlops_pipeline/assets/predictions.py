@@ -9,7 +9,7 @@ import dagster as dg
 
 from mlops_pipeline.assets import metadata
 from mlops_pipeline.assets.checks import Proposition, make_checks, require_passed
-from mlops_pipeline.assets.deployment import deployment_propositions
+from mlops_pipeline.assets.deployment_checks import deployment_propositions
 from mlops_pipeline.assets.failures import explained
 from mlops_pipeline.assets.keys import OWNERS, model_group, model_key, step_tags
 from mlops_pipeline.catalog.registry import RegisteredModel
@@ -18,13 +18,15 @@ from mlops_pipeline.catalog.tasks import Estimate, Metric
 from mlops_pipeline.delivery.criteria import describe_limit, threshold_check
 from mlops_pipeline.delivery.judging import Verdict
 from mlops_pipeline.delivery.references import DeploymentRef
+from mlops_pipeline.delivery.releases.beside import digests_beside
 from mlops_pipeline.delivery.verification import ServedReport, ask_holdout
 from mlops_pipeline.resources.platform import PlatformResource
 from mlops_pipeline.resources.references import describe_elsewhere
 
+_OTHERS = "answers_of_other_version"
 _NUMBERS = (
     *("holdout_rows", "rows", "requests", "failed_requests", "wrong_digests", "max_difference"),
-    *("p50_ms", "p95_ms", "p99_ms"),
+    *("p50_ms", "p95_ms", "p99_ms", _OTHERS),
 )
 """Fields of a `ServedReport`, most important first."""
 _ERROR = dg.AssetCheckSeverity.ERROR
@@ -56,9 +58,14 @@ def predictions_asset(platform: str, model: RegisteredModel) -> dg.AssetsDefinit
         )
         resource: PlatformResource = context.resources.platform
         with explained():
-            holdout = resource.artifacts().proof_rows(deployment.model)
-            trust = resource.build().gateway_trust()
-            report = ask_holdout(spec, deployment, holdout, trust=trust)
+            platform = resource.build()
+            report = ask_holdout(
+                spec,
+                deployment,
+                resource.artifacts().proof_rows(deployment.model),
+                trust=platform.gateway_trust(),
+                beside=digests_beside(deployment, platform),
+            )
         return dg.MaterializeResult(metadata=_metadata(report))
 
     return asset
@@ -68,6 +75,8 @@ def _metadata(report: ServedReport) -> dict[str, Any]:
     """Return the report as metadata, by field names. The checks read it from there."""
     fields = asdict(report)
     numbers = {key: fields[key] for key in _NUMBERS if fields[key] is not None}
+    if not report.answers_of_other_version:
+        del numbers[_OTHERS]
     failures = [{"failure": sentence} for sentence in report.failures]
     return {
         **{
@@ -150,6 +159,7 @@ def _latest_report(instance: dg.DagsterInstance, key: dg.AssetKey, spec: ModelSp
             allow_retries=False,
         )
     numbers: dict[str, Any] = {key: seen[key].value if key in seen else None for key in _NUMBERS}
+    numbers[_OTHERS] = numbers[_OTHERS] or 0
     failures = seen.get("failures")
     sentences = (
         tuple(str(record.data["failure"]) for record in failures.records)
@@ -177,14 +187,18 @@ def _read_quality(seen: Mapping[str, dg.MetadataValue], spec: ModelSpec) -> dict
 
 def _equal(spec: ModelSpec, report: ServedReport) -> Verdict:
     difference, allowed = report.max_difference, spec.thresholds.tolerance
+    if not report.rows and report.answers_of_other_version:
+        return Verdict(passed=False, description="only the other version of the release answered")
     if difference is None:
         return Verdict(
             passed=False, description="the served scores have the wrong shape or are not numbers"
         )
+    left_out = report.holdout_rows - report.rows if report.answers_of_other_version else 0
     return Verdict(
         bool(report.rows) and difference <= allowed,
         f"the scores of {report.rows} rows differ by at most {difference:.3g}; allowed: "
-        f"{allowed:g}",
+        f"{allowed:g}"
+        + (f"; only the other version of the release answered {left_out} rows" * bool(left_out)),
         {"rows": report.rows, "max_difference": difference},
     )
 
@@ -217,12 +231,14 @@ def describe_unmeasured(report: ServedReport) -> str:
 
 
 def _all_succeeded(report: ServedReport) -> Verdict:
+    others = report.answers_of_other_version
     return Verdict(
         not report.failed_requests and not report.wrong_digests,
         (
             f"{report.requests} requests: {report.failed_requests} failed, {report.wrong_digests} "
             "answered by another artifact"
         )
+        + (f", {others} by the other version of the release" if others else "")
         + (f"; first failure: {report.failures[0]}" if report.failed_requests else ""),
         {"requests": report.requests, "failures": report.failed_requests},
     )

@@ -1,7 +1,7 @@
 """Jobs: the platform, everything, or one model's life cycle."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -20,6 +20,17 @@ EVERYTHING = "everything"
 def lifecycle_job_name(model: str) -> str:
     """Return the name of a model's job."""
     return f"{model}_lifecycle"
+
+
+def release_job_name(model: str) -> str:
+    """Return the name of the job that acts on the release of a model."""
+    return f"{model}_release"
+
+
+def release_run_config(platform: str, model: str, step: str) -> dict[str, Any]:
+    """Return the config of a run that does `step` (`DeploymentConfig.release`) with the release."""
+    deployment = model_key(platform, model, "deployment")
+    return {"ops": {"__".join(deployment.path): {"config": {"release": step}}}}
 
 
 def job_for(models: Sequence[str], *, targets: Sequence[str]) -> str:
@@ -58,6 +69,17 @@ def make_jobs(
                 tags={**tags, MODEL_TAG: model.name},
                 description=f"Dataset, training, deployment and verification of {model.name}, "
                 "after the layers.",
+            )
+            for model in models
+        ),
+        *(
+            dg.define_asset_job(
+                release_job_name(model.name),
+                dg.AssetSelection.assets(model_key(platform, model.name, "deployment")),
+                config=release_run_config(platform, model.name, "advance"),
+                tags={**tags, MODEL_TAG: model.name},
+                description=f"The release of {model.name} that goes on takes its next step. To "
+                "decide yourself, set `release` in the Launchpad: promote, abort, pause, resume.",
             )
             for model in models
         ),

@@ -105,6 +105,22 @@ class ApiServer:
                 f"{answer.text[:_SHOWN]!r}; is it a Kubernetes API server?"
             ) from error
 
+    def items(
+        self, path: str, *, what: str, query: Mapping[str, str], accept: str
+    ) -> list[dict[str, Any]]:
+        """Return the objects of a list, which the server returns in parts.
+
+        Raises:
+            PipelineError: a request is refused or not answered; see `checked`.
+        """
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.json("GET", path, what=what, query=query, accept=accept)
+            found += page["items"] or ()
+            if not (more := page["metadata"].get("continue")):
+                return found
+            query = {**query, "continue": more}
+
     def send(
         self,
         method: str,

@@ -25,6 +25,7 @@ Manifest = Mapping[str, Any]
 """One object as the API accepts and returns it."""
 FIELD_MANAGER = "mlops-pipeline"
 """Server-side apply records this name as the owner of our fields."""
+_FORCED = {"fieldManager": FIELD_MANAGER, "force": "true"}
 _DEFAULT_NAMESPACE = "default"
 _PAGE = 500
 """Number of objects in one answer to `list`."""
@@ -270,11 +271,7 @@ class Kubernetes:
             "PATCH",
             self._served.path(resource, namespace or _DEFAULT_NAMESPACE, name),
             what=f"apply {resource.kind} {_shown(namespace, name)}",
-            query={
-                "fieldManager": FIELD_MANAGER,
-                "force": "true",
-                **({"dryRun": "All"} if dry_run else {}),
-            },
+            query={**_FORCED, **({"dryRun": "All"} if dry_run else {})},
             content_type="application/apply-patch+yaml",
             body=labelled(manifest, before, self.labels),
         )
@@ -324,23 +321,15 @@ class Kubernetes:
         which may be megabytes.
         """
         query = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {})}
-        found: list[Manifest] = []
+        accept = _METADATA if metadata_only else ""
         try:
             path = self._served.path(resource, namespace)
-            while True:
-                page = self._server.json(
-                    "GET",
-                    path,
-                    what=f"list {resource.kind}s",
-                    query=query,
-                    accept=_METADATA if metadata_only else "",
-                )
-                found += [_named(item, resource) for item in page["items"] or ()]
-                if not (more := page["metadata"].get("continue")):
-                    return found
-                query["continue"] = more
+            found = self._server.items(
+                path, what=f"list {resource.kind}s", query=query, accept=accept
+            )
         except NotFoundError:
             return []
+        return [_named(item, resource) for item in found]
 
     def delete(self, resource: Resource, name: str, *, namespace: str = "", uid: str = "") -> bool:
         """Delete the object, and return False if it does not exist.

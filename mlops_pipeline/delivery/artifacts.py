@@ -75,7 +75,10 @@ class Holdout:
 
     def sample(self, most: int) -> "Holdout":
         """Return at most `most` of the rows, spread over the classes or the range of targets."""
-        chosen = spread(self.y, most=most)
+        return self.where(spread(self.y, most=most))
+
+    def where(self, chosen: "NDArray[Any]") -> "Holdout":
+        """Return the rows with these numbers, or those for which `chosen`, shape [n], is true."""
         return Holdout(self.x[chosen], self.y[chosen], self.scores[chosen])
 
 

@@ -5,7 +5,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ _BYTES_PER_REQUEST = 1_000_000
 _HOLDOUT_TIMEOUT = 120.0
 """Seconds for the whole hold-out set."""
 _FAILURES_IN_A_ROW = 5
+_REPEATS = 8
+"""Times that rows are asked for until another version than that beside it answers them."""
 _AT_ONCE = 2
 """Batches that are asked for at a time."""
 _FAILURES_SHOWN = 10
@@ -61,11 +63,11 @@ class ServedReport:
 
     holdout_rows: int
     rows: int
-    """Those that were answered."""
+    """Those that the deployed artifact answered."""
     requests: int
     failed_requests: int
     wrong_digests: int
-    """Answers of another artifact than the deployed one."""
+    """Answers of an artifact that may not answer."""
     max_difference: float | None
     """Greatest difference (`max_difference`) between a served and an offline score; None where not
     every row was answered with scores that can be compared."""
@@ -80,6 +82,8 @@ class ServedReport:
     example_answer: str
     failures: tuple[str, ...] = ()
     """What went wrong with the first requests that failed, then with metrics."""
+    answers_of_other_version: int = 0
+    """Answers of the other version of a release that goes on."""
 
 
 def check_skew(
@@ -177,45 +181,59 @@ def max_difference(
 
 
 def ask_holdout(
-    spec: ModelSpec, deployment: DeploymentRef, holdout: Holdout, *, trust: str = ""
+    spec: ModelSpec,
+    deployment: DeploymentRef,
+    holdout: Holdout,
+    *,
+    trust: str = "",
+    beside: Collection[str] = (),
 ) -> ServedReport:
     """Ask the whole hold-out set in batches, then single rows for the latency.
 
-    `trust` is what `Platform.gateway_trust` returns.
+    `trust` is what `Platform.gateway_trust` returns. `beside` are the digests of other versions
+    that may answer, because a release goes on. What they answer is counted apart, and the same rows
+    are asked for again. Rows that only they answered are not compared, and count in no metric.
 
     Gives up after 120 s, or five failures in a row: what was not asked counts as not answered.
     """
     import numpy as np
 
-    asked = _Asked()
+    asked = _Asked(beside)
     served = np.full(holdout.scores.shape, np.nan)
+    is_compared = np.ones(len(holdout.x), dtype=bool)
     answered = 0
     with PredictionClient(deployment.url, trust=trust) as client:
         for rows, answer in asked.ask_all(client, holdout.x):
             if answer is None:
                 continue
+            if answer.digest in beside:
+                is_compared[rows] = False
+                continue
             answered += len(answer.scores)
             if np.shape(answer.scores) == served[rows].shape:
                 served[rows] = answer.scores
         singles = [asked.ask(client, holdout.x[n : n + 1]) for n in _spread(len(holdout.x))]
-    latencies = [1000 * answer.latency for answer in singles if answer is not None]
-    p50, p95, p99 = _percentiles(latencies)
+    own = [answer for answer in singles if answer is not None and answer.digest not in beside]
+    p50, p95, p99 = _percentiles([1000 * answer.latency for answer in own])
+    if not is_compared.all():
+        holdout, served = holdout.where(is_compared), served[is_compared]
     greatest = max_difference(served, holdout.scores)
     quality, problems = _estimate(spec, holdout, served)
     return ServedReport(
-        holdout_rows=len(holdout.x),
+        holdout_rows=len(is_compared),
         rows=answered,
         requests=asked.requests,
         failed_requests=len(asked.failures),
-        wrong_digests=sum(digest != deployment.model.digest for digest in asked.digests),
-        max_difference=greatest if math.isfinite(greatest) else None,
+        wrong_digests=sum(d not in (deployment.model.digest, *beside) for d in asked.digests),
+        max_difference=greatest if math.isfinite(greatest) and answered else None,
         quality=quality,
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
-        example_request=example_request(holdout),
-        example_answer=_shown(next((a for a in singles if a is not None), None)),
+        example_request=example_request(holdout) if len(holdout.x) else "",
+        example_answer=_shown(next(iter(own), None)),
         failures=(*asked.failures[:_FAILURES_SHOWN], *problems),
+        answers_of_other_version=sum(digest in beside for digest in asked.digests),
     )
 
 
@@ -243,6 +261,8 @@ def _estimate(
     """Return each defined metric of what was served (NaN: not answered), and why others failed."""
     import numpy as np
 
+    if not len(holdout.x):
+        return {}, ["only the other version of the release answered"]
     if not np.isfinite(holdout.y).any():
         return {}, ["the artifact is unevaluated: it has no hold-out set"]
     is_whole = bool(np.isfinite(served).all())
@@ -272,7 +292,9 @@ def _percentiles(latencies: Sequence[float]) -> tuple[float | None, float | None
 class _Asked:
     """Asks, and keeps how it went; stops asking when that leads nowhere. For several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Collection[str] = ()) -> None:
+        """`beside` are digests of versions whose answers are not wanted."""
+        self._beside = beside
         self.requests = 0
         self.failures: list[str] = []
         self.digests: list[str] = []
@@ -293,6 +315,15 @@ class _Asked:
             asking.shutdown(cancel_futures=True)
 
     def ask(self, client: PredictionClient, rows: "ArrayLike") -> Answer | None:
+        """Return the answer of a wanted version, or that of the last attempt."""
+        answer = self._ask_once(client, rows)
+        for _ in range(_REPEATS - 1):
+            if answer is None or answer.digest not in self._beside:
+                break
+            answer = self._ask_once(client, rows)
+        return answer
+
+    def _ask_once(self, client: PredictionClient, rows: "ArrayLike") -> Answer | None:
         if self._in_a_row >= _FAILURES_IN_A_ROW or time.monotonic() > self._deadline:
             return None
         try:

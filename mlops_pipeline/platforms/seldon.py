@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from mlops_pipeline.clients.errors import InvalidManifestError
+from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION, Sticky, parse_sticky
 from mlops_pipeline.serving.frameworks import find_served, get_served, implementations
 
 GROUP = "machinelearning.seldon.io"
@@ -240,6 +241,13 @@ class Metadata(_Part):
     def _forget_what_kubectl_applied(cls, annotations: dict[str, str]) -> dict[str, str]:
         return {key: text for key, text in annotations.items() if key != _KUBECTL_ANNOTATION}
 
+    @field_validator("annotations", mode="after")
+    @classmethod
+    def _check_sticky(cls, annotations: dict[str, str]) -> dict[str, str]:
+        if STICKY_ANNOTATION in annotations:
+            parse_sticky(annotations[STICKY_ANNOTATION])
+        return annotations
+
 
 class Spec(_Part):
     """What to serve, and how."""
@@ -286,6 +294,12 @@ class SeldonDeployment(_Part):
     def namespace(self) -> str:
         """`metadata.namespace`."""
         return self.metadata.namespace
+
+    @property
+    def sticky(self) -> Sticky | None:
+        """What decides which predictor answers a request; None: chance."""
+        text = self.metadata.annotations.get(STICKY_ANNOTATION)
+        return parse_sticky(text) if text is not None else None
 
     def to_manifest(self) -> dict[str, Any]:
         """Return the manifest for Kubernetes, without unset fields."""

@@ -9,7 +9,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from mlops_pipeline.assets import deployment, failures, layers
+from mlops_pipeline.assets import deployment_checks, failures, layers
 from mlops_pipeline.catalog.registry import Catalog
 from mlops_pipeline.clients.errors import (
     ConflictError,
@@ -259,4 +259,4 @@ def test_predictions_ask_only_a_deployment_that_answers(
     graph: Graph, platform: FakePlatform
 ) -> None:
     assert "never materialized" in graph.materialize("toy", "predictions")
-    assert deployment.ANSWERS.blocking
+    assert deployment_checks.ANSWERS.blocking

@@ -5,10 +5,12 @@ import ssl
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mlops_pipeline.clients import api_server
+from mlops_pipeline.clients.api_server import Limits
 from mlops_pipeline.clients.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -403,6 +406,24 @@ def test_a_pod_that_cannot_be_asked_does_not_answer(server: StubApiServer, api: 
     server.refuse(f"GET {POD}:80/proxy/", 404, 'pods "p" not found')
     with pytest.raises(NotFoundError, match="not found"):
         api.ask_pod("p", namespace="n", port=80, path="/")
+
+
+def test_a_pod_gets_headers_and_its_answer_has_limits(
+    server: StubApiServer, api: Kubernetes
+) -> None:
+    path, limits = f"{POD}:80/proxy/metrics", Limits(seconds=0.5, size=10)
+    ask = partial(api.ask_pod, "p", namespace="n", port=80, path="/metrics", limits=limits)
+    server.on(f"GET {path}", (200, "0123456789"), (200, "0123456789" * 100_000), (200, "again"))
+    assert ask(headers={"X-Name": "value"}).body == b"0123456789"
+    assert server.asked[-1].headers["x-name"] == "value"
+    assert "authorization" in server.asked[-1].headers
+    assert ask().body == b"01234567890"
+    assert ask().body == b"again"
+    server.on(f"GET {path}", (-1, ""))
+    start = time.monotonic()
+    with pytest.raises(UnavailableError, match="could not ask the pod n/p for /metrics"):
+        ask()
+    assert time.monotonic() - start < 4
 
 
 def test_a_kubelet_is_asked_through_the_api_server(server: StubApiServer, api: Kubernetes) -> None:

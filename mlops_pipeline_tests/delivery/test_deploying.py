@@ -33,6 +33,8 @@ class Gateway:
         self.digest = ""
         self.skew = 0.0
         self.failures = 0
+        self.others: list[str] = []
+        """Digests of other versions, with other scores, that answer the next requests."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,6 +63,8 @@ class Gateway:
         return pair.chain
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self.others:
+            return toy_answer(request, digest=self.others.pop(), skew=0.3)
         return toy_answer(request, digest=self.digest, skew=self.skew)
 
 
@@ -267,3 +271,29 @@ def test_the_holdout_set_is_judged_as_it_was_answered(
     assert broken.wrong_digests == broken.requests - 1
     assert broken.rows == 0
     assert broken.quality["accuracy"].value == 0  # A row that was not answered is wrong.
+
+
+def test_the_other_version_of_a_release_may_answer_and_its_scores_are_not_compared(
+    platform: Platform, gateway: Gateway, tmp_path: Path
+) -> None:
+    artifacts = ArtifactStore(platform.store)
+    ref = _publish(platform, tmp_path, "v1")
+    gateway.digest = ref.digest
+    deployment, _ = deploy(TOY, ref, platform=platform, artifacts=artifacts)
+    holdout = artifacts.holdout(ref)
+
+    gateway.others = ["candidate"] * 5
+    shared = ask_holdout(TOY, deployment, holdout, beside=["candidate"])
+    assert (shared.answers_of_other_version, shared.wrong_digests) == (5, 0)
+    assert (shared.rows, shared.max_difference, shared.failures) == (10, 0.0, ())
+    assert shared.requests == ask_holdout(TOY, deployment, holdout).requests + 5
+
+    gateway.others = ["candidate", "stranger"]
+    strange = ask_holdout(TOY, deployment, holdout, beside=["candidate"])
+    assert (strange.answers_of_other_version, strange.wrong_digests) == (1, 1)
+
+    gateway.others = ["candidate"] * 10_000
+    alone = ask_holdout(TOY, deployment, holdout, beside=["candidate"])
+    assert (alone.rows, alone.max_difference, alone.quality) == (0, None, {})
+    assert alone.p50_ms is None
+    assert alone.failures == ("only the other version of the release answered",)

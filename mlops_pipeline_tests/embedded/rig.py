@@ -24,6 +24,7 @@ from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Change, by_name
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
+from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
 
@@ -143,12 +144,17 @@ def predictor(
     return {"name": name, "graph": graph, "replicas": replicas, "traffic": traffic, **more}
 
 
-def deployment(*predictors: dict[str, Any], name: str = "toy", **spec: Any) -> SeldonDeployment:
+def deployment(
+    *predictors: dict[str, Any], name: str = "toy", sticky: str = "", **spec: Any
+) -> SeldonDeployment:
+    metadata: dict[str, Any] = {"name": name, "namespace": "seldon"}
+    if sticky:
+        metadata["annotations"] = {STICKY_ANNOTATION: sticky}
     return parse(
         {
             "apiVersion": "machinelearning.seldon.io/v1",
             "kind": "SeldonDeployment",
-            "metadata": {"name": name, "namespace": "seldon"},
+            "metadata": metadata,
             "spec": {"predictors": list(predictors), **spec},
         }
     )

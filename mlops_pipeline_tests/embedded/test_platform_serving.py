@@ -1,19 +1,38 @@
 """The project's own model server on the embedded platform, over REST and gRPC."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy
+import psutil
 import pytest
 
+from mlops_pipeline.clients import prediction
 from mlops_pipeline.clients.errors import CommandError, FatalStateError
+from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline.platforms.platform import ServerCounts
+from mlops_pipeline.serving import inference_pb2 as v2
 from mlops_pipeline.serving.artifact import MANIFEST, Manifest, Tensor, hash_files
 from mlops_pipeline_tests.embedded.rig import Rig, listening, predictor, rig_in
+from mlops_pipeline_tests.serving import components
 
 pytestmark = pytest.mark.embedded
 
+COUNTED = """
+    import time
+
+    class Counted:
+        def predict(self, X, names, meta):
+            if X[0][0] < 0:
+                raise ValueError("below zero")
+            if X[0][0] > 100:
+                time.sleep(0.3)
+            return X
+    """
 FLOWER = [5.964, 4.006, 2.081, 1.031]
 
 
@@ -67,7 +86,6 @@ def test_the_digest_that_answers_is_the_manifests(rig: Rig, artifact: Path) -> N
 
 
 def test_grpc_is_routed_by_its_metadata(rig: Rig) -> None:
-    import grpc
     from tritonclient.grpc import service_pb2 as pb
     from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
@@ -90,6 +108,81 @@ def test_grpc_is_routed_by_its_metadata(rig: Rig) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             stub.ModelMetadata(request, metadata=(("seldon", "toy"),), timeout=10)
         assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_servers_count_the_answers_and_failures_of_clients(rig: Rig, tmp_path: Path) -> None:
+    folder = components.write(tmp_path, COUNTED, name="Counted")
+    manifest = Manifest("counted", "python", hash_files(folder), (components.ROW,), ())
+    (folder / MANIFEST).write_text(manifest.to_json())
+    uri, graph = publish(rig, folder, "counted"), {"implementation": "PYTHON_SERVER"}
+    rig.apply(predictor(uri, replicas=2, graph=graph), name="counted")
+    try:
+        _count_and_restart(rig)
+    finally:
+        rig.deployments.delete("counted", namespace="seldon")
+
+
+def counts_of(rig: Rig) -> list[ServerCounts]:
+    (counts,) = rig.deployments.counts("counted", namespace="seldon")
+    assert counts.predictor == "default"
+    return list(counts.servers)
+
+
+def _count_and_restart(rig: Rig) -> None:
+    asked = [[1, 0]] * 12 + [[-1, 0]] * 3 + [[200, 0]] * 2
+    statuses = Counter(_post(rig, row) for row in asked)
+    assert statuses == {200: 14, 500: 3}
+    with httpx.Client(headers=prediction.UNRECORDED) as client:
+        for row in asked:
+            client.post(rig.url(name="counted"), json={"data": {"ndarray": [row]}}, timeout=20)
+    httpx.post(rig.url(name="counted"), json={"data": {"ndarray": [["x", 0]]}}, timeout=20)
+    codes = Counter(_call(rig, row) for row in [[1, 0]] * 7 + [[-1, 0]] * 4)
+    assert codes == {grpc.StatusCode.OK: 7, grpc.StatusCode.INTERNAL: 4}
+    for server in rig.deployments.servers("counted", namespace="seldon")["default"]:
+        assert server.predict([[5.0, 6.0]]).scores == [[5.0, 6.0]]
+
+    before = counts_of(rig)
+    assert [sum(c.answered for c in before), sum(c.failed for c in before)] == [14 + 7, 3 + 4]
+    assert sum(c.slower["0.25"] for c in before) >= 2
+    assert sum(c.slower["1.0"] for c in before) == 0
+    assert sum(c.slower["0.0005"] for c in before) <= 14 + 7
+    assert [c.server for c in before] == sorted(rig.servers(name="counted"))
+    started = [
+        psutil.Process(pid).create_time() for _, pid in sorted(rig.servers(name="counted").items())
+    ]
+    assert [c.started for c in before] == pytest.approx(started, abs=1.5)
+
+    rig.kill(before[0].server)
+    wait_until(
+        "the server", lambda: f"{counts_of(rig)}" if len(counts_of(rig)) < 2 else None, timeout=30
+    )
+    again, other = counts_of(rig)
+    assert again.started > before[0].started
+    assert (again.answered, again.failed) == (0, 0)
+    assert other == before[1]
+
+
+def _post(rig: Rig, row: list[int]) -> int:
+    body = {"data": {"ndarray": [row]}}
+    return httpx.post(rig.url(name="counted"), json=body, timeout=20).status_code
+
+
+def _call(rig: Rig, row: list[int]) -> grpc.StatusCode:
+    request = v2.ModelInferRequest(model_name="classifier")
+    tensor = request.inputs.add(name="predict", datatype="FP64", shape=[1, 2])
+    tensor.contents.fp64_contents.extend(row)
+    with grpc.insecure_channel(rig.platform.gateway_url().removeprefix("http://")) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=v2.ModelInferRequest.SerializeToString,
+            response_deserializer=v2.ModelInferResponse.FromString,
+        )
+        try:
+            infer(request, metadata=(("seldon", "counted"), ("namespace", "seldon")), timeout=20)
+        except grpc.RpcError as error:
+            code: grpc.StatusCode = error.code()
+            return code
+        return grpc.StatusCode.OK
 
 
 def test_model_servers_listen_only_on_loopback(rig: Rig) -> None:

@@ -1,10 +1,10 @@
-"""A model whose versions behave as the environment says: `UNRULY=errors UNRULY_VERSION=3`."""
+"""A model whose versions misbehave as a hyper-parameter says."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.releasing import ReleaseSpec, Step
 from mlops_pipeline.catalog.saving import save_python
 from mlops_pipeline.catalog.spec import (
@@ -27,9 +27,7 @@ def load(_file: Path | None) -> Dataset:
 
 
 def train(dataset: Dataset, hyperparameters: Hyperparameters, folder: Path) -> TrainedModel:
-    return save_python(
-        COMPONENT, folder, rows=dataset.x_test[:1], parameters=dict(hyperparameters)
-    )
+    return save_python(COMPONENT, folder, rows=dataset.x_test[:1], parameters=dict(hyperparameters))
 
 
 UNRULY = ModelSpec(
@@ -40,15 +38,21 @@ UNRULY = ModelSpec(
     train=train,
     sources=(COMPONENT,),
     hyperparameters={
-        "behaviour": os.environ.get("UNRULY", "good"),
-        "version": int(os.environ.get("UNRULY_VERSION", "1")),
+        "behaviour": "good",
+        "version": 1,
     },
     server=ServerSpec("PYTHON_SERVER", deployment="unruly", graph="unruly"),
     thresholds=Thresholds(min_accuracy=0.9, tolerance=1e-9),
     release=ReleaseSpec(
         strategy="canary",
-        steps=(Step(5, answers=20, seconds=5), Step(25, answers=50, seconds=5), Step(50, seconds=5)),
+        steps=(
+            Step(5, answers=20, seconds=5),
+            Step(25, answers=50, seconds=5),
+            Step(50, seconds=5),
+        ),
         when_silent="replay",
-        keep_seconds=float(os.environ.get("UNRULY_KEEP", "0")),
+        keep_seconds=0,
     ),
 )
+
+REGISTERED = RegisteredModel(UNRULY, f"{__file__}:UNRULY")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
+from mlops_pipeline.platforms.embedded.gateway_counts import LostRequests
 from mlops_pipeline.platforms.embedded.live_routes import Kind
 from mlops_pipeline.platforms.embedded.records import Records
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, cluster_name
@@ -14,7 +15,8 @@ class FakeGateway:
     """Envoy in memory: it records what it is given, and how many requests are active is given.
 
     `published` has what each call of `publish` was given; `on_publish` is called after it.
-    `requests` are active ones by cluster. `refusal` is why it refuses what it is given; `down` says
+    `requests` are active ones by cluster, `losses` the counts of those that ended. `refusal` is
+    why it refuses what it is given; `down` says
     that the platform is down on purpose.
     """
 
@@ -23,6 +25,7 @@ class FakeGateway:
         self.clusters: tuple[Route, ...] = ()
         self.routes: tuple[Route, ...] = ()
         self.requests: Counter[str] = Counter()
+        self.losses: dict[str, LostRequests] = {}
         self.refusal = ""
         self.down = False
         self.on_publish: Callable[[], None] = lambda: None
@@ -61,6 +64,9 @@ class FakeGateway:
 
     def active(self, names: Collection[str]) -> int:
         return sum(self.requests[name] for name in names)
+
+    def lost(self, names: Collection[str]) -> dict[str, LostRequests]:
+        return {name: self.losses.get(name, LostRequests(0, 0)) for name in names}
 
     def find(self, name: str, *, namespace: str) -> Route | None:
         """Return the route of a deployment that requests take now, or None."""

@@ -170,6 +170,9 @@ class FakeSupervisor:
         supervised = self.files.has(name) and not self.unavailable
         return SupervisedProcess(name, "running" if supervised else "unsupervised", run.pid, 0, "")
 
+    def pid(self, name: str) -> int | None:
+        return self.pids().get(name)
+
     def watch(
         self, name: str, probe: Callable[[SupervisedProcess], str | None]
     ) -> Callable[[], str | None]:

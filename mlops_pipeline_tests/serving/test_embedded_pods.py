@@ -17,8 +17,12 @@ from typing import Any
 import grpc
 import httpx
 import numpy as np
+import psutil
 import pytest
 
+from mlops_pipeline.clients.prediction import UNRECORDED
+from mlops_pipeline.platforms.counting import server_counts
+from mlops_pipeline.platforms.platform import ServerCounts
 from mlops_pipeline.serving import artifact, tensor_proto
 from mlops_pipeline.serving import seldon_pb2 as pb
 from mlops_pipeline.serving import tensorflow_serving_pb2 as tfs
@@ -229,6 +233,29 @@ def test_answers_name_the_units_own_image_and_the_artifact(pod: Pod, digits_fold
     assert answer.headers["x-model-digest"] == servers.digest_of(digits_folder)
     assert answer.json()["meta"]["requestPath"] == {GRAPH: "unit:1"}
     assert answer.json()["meta"]["tags"]["model_digest"] == servers.digest_of(digits_folder)
+
+
+def test_a_forwarder_shows_what_its_model_server_has_counted(pod: Pod) -> None:
+    def counts(client: httpx.Client) -> ServerCounts:
+        found = server_counts(client.get("/metrics").text, server="pod")
+        assert found is not None
+        return found
+
+    message, image = pb.SeldonMessage(), {"data": {"ndarray": [IMAGE]}}
+    message.data.tensor.shape.extend([1, 784])
+    message.data.tensor.values.extend(IMAGE)
+    with pod.front.client() as client:
+        before = counts(client)
+        for _ in range(3):
+            client.post("/predict", json=image).raise_for_status()
+        client.post("/predict", json=image, headers=UNRECORDED).raise_for_status()
+        client.post("/predict", json={})
+        predict(pod.front.grpc_port, message)
+        after = counts(client)
+    assert (after.answered - before.answered, after.failed - before.failed) == (3 + 1, 0)
+    assert after.started == before.started
+    behind = psutil.Process(pod.behind.process.pid).create_time()
+    assert after.started == pytest.approx(behind, abs=1.5)
 
 
 def test_a_forwarder_is_small(pod: Pod) -> None:

@@ -37,7 +37,7 @@ class Archive:
         if data is None:
             return Evidence(release.id)
         try:
-            known = parse_evidence(data)
+            known = parse_evidence(data, where=f"{MODELS_BUCKET}/{self._key}")
         except IntegrityError:
             # Counting starts again: a release needs more answers then, and decides on no others.
             return Evidence(release.id)

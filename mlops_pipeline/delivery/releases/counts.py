@@ -1,20 +1,16 @@
 """What was counted in a release, as rows for people: one for each step, metric and source."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 from mlops_pipeline.catalog.releasing import ReleaseSpec
-from mlops_pipeline.delivery.releases.evidence import METRICS, Evidence, Metric, Tally
+from mlops_pipeline.delivery.releases.evidence import METRICS, Evidence, Metric, StepEvidence, Tally
+from mlops_pipeline.delivery.releases.weighing import limits
 
 Source = Literal["clients", "replayed"]
 """`clients`: their requests. `replayed`: hold-out rows that were sent to both versions."""
-_LIMITS: dict[Metric, str] = {
-    "errors": "max_errors",
-    "slow": "max_slow",
-    "disagreement": "max_disagreement",
-}
-"""Metric → the field of the plan with its limit; others are only shown."""
 
 
 @dataclass(frozen=True)
@@ -44,46 +40,30 @@ class Count:
         )
 
 
-def limit_of(metric: Metric, plan: ReleaseSpec) -> float | None:
-    """Return the maximum rate of a metric; None if it is only shown."""
-    limit: float | None = getattr(plan, _LIMITS[metric]) if metric in _LIMITS else None
-    return limit
-
-
 def counts_by_step(evidence: Evidence, plan: ReleaseSpec) -> list[Count]:
-    """Return the counts of each step, in the order of steps and metrics."""
+    """Return the counts of each step, in the order of steps and metrics.
+
+    After the last step of the plan follows the time after a promotion.
+    """
     return [
-        _count(number, step.share, metric, source, tally, plan)
-        for number, step in enumerate(evidence.steps, start=1)
-        for metric, source, tally in _tallies(evidence, [number])
+        _count(step.step + 1, step.share, *found, plan)
+        for step in evidence.steps
+        for found in _tallies([step])
     ]
 
 
 def counts_in_all(evidence: Evidence, plan: ReleaseSpec) -> list[Count]:
     """Return the counts over all steps."""
-    steps = range(1, len(evidence.steps) + 1)
-    return [_count(0, None, *found, plan) for found in _tallies(evidence, steps)]
+    return [_count(0, None, *found, plan) for found in _tallies(evidence.steps)]
 
 
-def _tallies(
-    evidence: Evidence, steps: "range | list[int]"
-) -> Iterator[tuple[Metric, Source, Tally]]:
-    chosen = [evidence.steps[number - 1] for number in steps]
+def _tallies(steps: Sequence[StepEvidence]) -> Iterator[tuple[Metric, Source, Tally]]:
     sources: tuple[Source, ...] = ("clients", "replayed")
     for metric in METRICS:
         for source in sources:
-            by_metric = (step.live if source == "clients" else step.replayed for step in chosen)
+            by_metric = (step.live if source == "clients" else step.replayed for step in steps)
             if found := [tallies[metric] for tallies in by_metric if metric in tallies]:
-                yield metric, source, _sum(found)
-
-
-def _sum(tallies: list[Tally]) -> Tally:
-    return Tally(
-        sum(tally.candidate_events for tally in tallies),
-        sum(tally.candidate_answers for tally in tallies),
-        sum(tally.stable_events for tally in tallies),
-        sum(tally.stable_answers for tally in tallies),
-    )
+                yield metric, source, reduce(Tally.plus, found)
 
 
 def _count(
@@ -98,5 +78,5 @@ def _count(
         candidate_answers=tally.candidate_answers,
         stable_events=tally.stable_events,
         stable_answers=tally.stable_answers,
-        limit=limit_of(metric, plan),
+        limit=limits(plan).get(metric),
     )

@@ -1,9 +1,11 @@
 """What a run does with the artifact that it chose: replace, begin a release, or go on with one."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import RefusedError
+from mlops_pipeline.clients.errors import NotFoundError, RefusedError
 from mlops_pipeline.delivery.adopting import adopt
 from mlops_pipeline.delivery.artifacts import check_for_servers, ref_to
 from mlops_pipeline.delivery.choosing import Choice
@@ -17,6 +19,9 @@ from mlops_pipeline.delivery.releases.state import Release
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+
+Step = Literal["advance", "promote", "abort", "pause", "resume"]
+"""What a person, or the sensor of releases, can do with a release that goes on."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,28 @@ def deliver(spec: ModelSpec, choice: Choice, judge: Judge) -> Delivered:
     return _delivered(spec, platform, releases.begin(choice.ref))
 
 
+def act(spec: ModelSpec, platform: Platform, step: Step, *, by: str) -> Delivered:
+    """Let the release that goes on take a step, because a person or its sensor says so.
+
+    `advance` does nothing if no release goes on. `abort` works while the object store is away.
+
+    Raises:
+        ConfigurationError: no release goes on.
+        NotFoundError: nothing is deployed.
+        PipelineError: the step could not be taken; the traffic is as before.
+    """
+    releases = Releases(spec, platform, by=by)
+    steps: dict[Step, Callable[[], Progress]] = {
+        "advance": releases.advance,
+        "promote": releases.promote,
+        "abort": releases.abort,
+        "pause": releases.pause,
+        "resume": releases.resume,
+    }
+    delivered = _delivered(spec, platform, steps[step]())
+    return delivered if step == "advance" else replace(delivered, change=Change("updated"))
+
+
 def stays(running: Release, ref: ModelRef) -> bool:
     """Say whether the release goes on although a run brings this artifact."""
     if ref.digest == running.candidate:
@@ -108,11 +135,11 @@ def _require_no_failure(spec: ModelSpec, ref: ModelRef, judge: Judge) -> None:
 
 
 def _delivered(spec: ModelSpec, platform: Platform, progress: Progress) -> Delivered:
-    serving = deployed_ref(spec, platform)
-    if serving is None:  # Somebody deleted it meanwhile.
-        assert progress.release is not None
+    server, serving = spec.server, deployed_ref(spec, platform)
+    if serving is None and progress.release is not None:  # Somebody deleted it meanwhile.
         serving = ref_to(spec.name, progress.release.stable)
-    server = spec.server
+    if serving is None:
+        raise NotFoundError(f"{spec.name} is not deployed; run `mlops-pipeline up {spec.name}`")
     deployment = DeploymentRef(server.deployment, server.namespace, url_of(spec, platform), serving)
     is_changed = progress.decision is not None or (
         progress.action is not None and type(progress.action).__name__ != "Wait"

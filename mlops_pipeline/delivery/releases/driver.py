@@ -30,6 +30,7 @@ from mlops_pipeline.delivery.releases.machine import (
 from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Outcome, Release, find_release
 from mlops_pipeline.delivery.releases.traffic import Traffic, require_something
 from mlops_pipeline.delivery.releases.watching import Watcher
+from mlops_pipeline.delivery.releases.weighing import with_look
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 
@@ -157,6 +158,19 @@ class Releases:
         evidence = self._watcher.observe(there, release)
         return Progress(release, self._decide(there, release, evidence), evidence=evidence)
 
+    def watch(self) -> Progress:
+        """Look, and keep what was counted: the limit of slowness and the plots rest on each look.
+
+        Raises:
+            UnavailableError: the platform or the object store does not answer.
+        """
+        seen = self.look()
+        if seen.release is None or seen.evidence is None:
+            return seen
+        evidence = with_look(seen.evidence, seen.release, now=self._now())
+        self._archive.save_evidence(evidence)
+        return replace(seen, evidence=evidence)
+
     def advance(self) -> Progress:
         """Look once, and take the step that follows, if one does.
 
@@ -164,14 +178,12 @@ class Releases:
             ConflictError: somebody else changed the deployment in the meantime; that stays.
             PipelineError: the step could not be taken; the traffic is as before.
         """
-        seen = self.look()
+        seen = self.watch()
         release = seen.release
         if release is None:
             return seen
         if release.phase == "ended":
             return self._settle(release)
-        if seen.evidence is not None:
-            self._archive.save_evidence(seen.evidence)
         return self._take(release, seen)
 
     def promote(self) -> Progress:

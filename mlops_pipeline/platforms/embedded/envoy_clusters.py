@@ -1,9 +1,16 @@
 """Envoy's clusters: the servers of each predictor, one cluster for each protocol.
 
+If several predictors are live, each has a composite cluster beside its own. Requests are split over
+the composite clusters. Envoy selects the servers of the first attempt from the first cluster in the
+list of a composite cluster, those of the first retry from the second, and so on. So a request that
+one predictor loses is answered by another.
+
 Fields: https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/api
+Composite clusters:
+https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/composite_cluster
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mlops_pipeline.platforms.embedded.envoy_discovery import TYPE, address, discovery
@@ -12,20 +19,57 @@ from mlops_pipeline.platforms.embedded.routing import (
     Protocol,
     Route,
     Target,
+    chosen_name,
     cluster_name,
 )
+
+MOST_RETRIES = 1024
+"""How many requests of one cluster may be in a retry at the same time."""
 
 
 def clusters(deployed: Sequence[Route]) -> str:
     """Return the cluster discovery file. A cluster that occurs twice is taken once, first wins."""
     found: dict[str, dict[str, Any]] = {}
     for route in deployed:
-        for target in route.targets:
-            for protocol in PROTOCOLS:
-                cluster = _cluster(cluster_name(route, target, protocol), target, protocol)
-                if target.endpoints:
-                    found.setdefault(cluster["name"], cluster)
+        for protocol in PROTOCOLS:
+            for cluster in (*_clusters(route, protocol), *_composites(route, protocol)):
+                found.setdefault(cluster["name"], cluster)
     return discovery([found[name] for name in sorted(found)])
+
+
+def _clusters(route: Route, protocol: Protocol) -> Iterator[dict[str, Any]]:
+    for target in route.targets:
+        if target.endpoints:
+            yield _cluster(cluster_name(route, target, protocol), target, protocol)
+
+
+def _composites(route: Route, protocol: Protocol) -> Iterator[dict[str, Any]]:
+    live = route.live()
+    for target in live if len(live) > 1 else ():
+        names = [cluster_name(route, t, protocol) for t in route.attempts(target)]
+        # Never an attempt of its own. But Envoy goes on to it where a cluster before was removed.
+        yield _composite(chosen_name(names[0]), [*names, names[0]])
+
+
+def _composite(name: str, attempts: Sequence[str]) -> dict[str, Any]:
+    kind = "envoy.extensions.clusters.composite.v3.ClusterConfig"
+    return {
+        "@type": f"{TYPE}envoy.config.cluster.v3.Cluster",
+        "name": name,
+        "connect_timeout": "1s",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": {
+            "name": "envoy.clusters.composite",
+            "typed_config": {
+                "@type": f"{TYPE}{kind}",
+                "clusters": [{"name": attempt} for attempt in attempts],
+            },
+        },
+        # It counts the requests that are in a retry.
+        "circuit_breakers": {
+            "thresholds": [{"max_retries": MOST_RETRIES, "track_remaining": True}]
+        },
+    }
 
 
 def _cluster(name: str, target: Target, protocol: Protocol) -> dict[str, Any]:
@@ -44,7 +88,7 @@ def _cluster(name: str, target: Target, protocol: Protocol) -> dict[str, Any]:
         "circuit_breakers": {
             "thresholds": [
                 {"max_connections": 4096, "max_pending_requests": 4096}
-                | {"max_requests": 8192, "max_retries": 1024}
+                | {"max_requests": 8192, "max_retries": MOST_RETRIES}
             ]
         },
         "typed_extension_protocol_options": _upstream_protocol(protocol),

@@ -10,25 +10,38 @@ from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.platforms.embedded.envoy_discovery import TYPE, address, discovery
-from mlops_pipeline.platforms.embedded.routing import Protocol, Route, Target, cluster_name
+from mlops_pipeline.platforms.embedded.routing import (
+    ATTEMPTS,
+    Protocol,
+    Route,
+    Target,
+    chosen_name,
+    cluster_name,
+)
 
 INSTANCE_HEADER = "x-mlops-gateway"
 """On the answer of `PROBE_PATH`: which installation's gateway answered."""
 PROBE_PATH = "/healthz/ready"
+RANDOM_HEADER = "x-mlops-random"
+"""On each request that Envoy routes: a random name, whatever the client sent."""
 ROUTES = "seldon"
 _GRPC_PATHS = ".*tensorflow.*|.*seldon.protos.*|.*inference.*"
 _GRPC = "application/grpc"
 _NOT_FOUND = "5"
 """gRPC's status code for what does not exist."""
 _TIMEOUT = "60s"
+_COOKIE_SECONDS = 30 * 24 * 3600
+"""How long a client keeps the cookie of a sticky split."""
 _MEGABYTE = 1 << 20
+_KEPT_BODY = 64 * _MEGABYTE
+"""Bytes of a request's body that Envoy keeps, for a retry on another predictor."""
 
 
 def routes(deployed: Sequence[Route], *, instance: str) -> str:
     """Return the route discovery file."""
     paths = [_probe_route(instance)]
     for route in sorted(deployed, key=lambda r: (r.namespace, r.name)):
-        paths += [_http_route(route), _grpc_route(route)]
+        paths += [*_http_routes(route), *_grpc_routes(route)]
     paths += _unknown_routes()
     table = {
         "@type": f"{TYPE}envoy.config.route.v3.RouteConfiguration",
@@ -108,6 +121,7 @@ def _connection_manager(live: Path) -> dict[str, Any]:
                 },
             }
         ],
+        "early_header_mutation_extensions": [_random_name()],
         "server_name": "mlops-pipeline",
         "use_remote_address": True,
         "generate_request_id": False,
@@ -122,6 +136,18 @@ def _connection_manager(live: Path) -> dict[str, Any]:
         # ApacheBench and old clients speak it; their Host is nothing that a route asks for.
         "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "gateway"},
         "local_reply_config": {"mappers": [_refused_codings(), _failures()]},
+    }
+
+
+def _random_name() -> dict[str, Any]:
+    kind = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+    named = {
+        "header": {"key": RANDOM_HEADER, "value": "%UNIQUE_ID%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {"@type": f"{TYPE}{kind}", "mutations": [{"append": named}]},
     }
 
 
@@ -193,12 +219,12 @@ def _unknown_routes() -> list[dict[str, Any]]:
     return [grpc, {"match": {"prefix": "/"}, **answer}]
 
 
-def _http_route(route: Route) -> dict[str, Any]:
-    match = {"prefix": f"/seldon/{route.namespace}/{route.name}/"}
-    return {"match": match, **_destination(route, "http")}
+def _http_routes(route: Route) -> list[dict[str, Any]]:
+    prefix = f"/seldon/{route.namespace}/{route.name}/"
+    return _routes({"prefix": prefix}, route, "http", path=prefix)
 
 
-def _grpc_route(route: Route) -> dict[str, Any]:
+def _grpc_routes(route: Route) -> list[dict[str, Any]]:
     match = {
         "safe_regex": {"regex": _GRPC_PATHS},
         "headers": [
@@ -206,29 +232,76 @@ def _grpc_route(route: Route) -> dict[str, Any]:
             for name, value in (("seldon", route.name), ("namespace", route.namespace))
         ],
     }
-    return {"match": match, **_destination(route, "grpc")}
+    return _routes(match, route, "grpc", path="/")
+
+
+def _routes(
+    match: dict[str, Any], route: Route, protocol: Protocol, *, path: str
+) -> list[dict[str, Any]]:
+    """Return the routes of one protocol: two if the split is sticky by a cookie, else one.
+
+    Envoy selects by the cookie's value. A client without the cookie gets one, on `path`. Its value
+    is the random name of this request, by which Envoy selects the predictor of the first answer.
+    """
+    destination = _destination(route, protocol)
+    sticky = route.sticky if len(route.live()) > 1 else None
+    if sticky is None:
+        return [{"match": match, **destination}]
+    if sticky.kind == "header":
+        return [{"match": match, **_hashed(destination, _header_policy(sticky.name))}]
+    known = {"name": sticky.name, "string_match": {"safe_regex": {"regex": ".+"}}}
+    value = (
+        f"{sticky.name}=%REQ({RANDOM_HEADER})%; Path={path}; Max-Age={_COOKIE_SECONDS}; "
+        "HttpOnly; SameSite=Lax"
+    )
+    given = {"header": {"key": "set-cookie", "value": value}}
+    by_cookie = _hashed(destination, {"cookie": {"name": sticky.name}})
+    by_chance = _hashed(destination, _header_policy(RANDOM_HEADER))
+    return [
+        {"match": {**match, "cookies": [known]}, **by_cookie},
+        {"match": match, **by_chance, "response_headers_to_add": [given]},
+    ]
+
+
+def _header_policy(name: str) -> dict[str, Any]:
+    return {"header": {"header_name": name}}
+
+
+def _hashed(destination: dict[str, Any], policy: dict[str, Any]) -> dict[str, Any]:
+    """Return a destination whose split is selected by a hash of what `policy` names."""
+    action = destination["route"]
+    weighted = {**action["weighted_clusters"], "use_hash_policy": True}
+    return {
+        **destination,
+        "route": {**action, "weighted_clusters": weighted, "hash_policy": [policy]},
+    }
 
 
 def _destination(route: Route, protocol: Protocol) -> dict[str, Any]:
-    if not route.live():
+    live = route.live()
+    if not live:
         sentence = f"the deployment {route.name} in {route.namespace} has no replicas; scale it up"
         return {"direct_response": {"status": 503, "body": {"inline_string": sentence}}}
     action = {
         **_shares(route, protocol),
         "timeout": _TIMEOUT,
-        "retry_policy": _retries(),
+        "retry_policy": _retries(elsewhere=len(live) > 1),
         "request_mirror_policies": [_mirror(route, t, protocol) for t in route.shadows()],
     }
     if protocol == "http":
         action["prefix_rewrite"] = "/"
-    return {"route": action}
+    if len(live) == 1:
+        return {"route": action}
+    return {"route": action, "request_body_buffer_limit": _KEPT_BODY}
 
 
 def _shares(route: Route, protocol: Protocol) -> dict[str, Any]:
     live = route.live()
     if len(live) == 1:
         return {"cluster": cluster_name(route, live[0], protocol)}
-    weighted = [{"name": cluster_name(route, t, protocol), "weight": t.traffic} for t in live]
+    weighted = [
+        {"name": chosen_name(cluster_name(route, t, protocol)), "weight": t.traffic} for t in live
+    ]
     return {"weighted_clusters": {"clusters": weighted}}
 
 
@@ -240,11 +313,15 @@ def _mirror(route: Route, shadow: Target, protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def _retries() -> dict[str, Any]:
-    """Return the retry policy: predictions change nothing, so any broken attempt is repeated."""
-    return {
+def _retries(*, elsewhere: bool) -> dict[str, Any]:
+    """Return the retry policy: predictions change nothing, so any broken attempt is repeated.
+
+    `elsewhere` says that another predictor gets the next attempt. Then it is also made at once, and
+    where a server says that it cannot serve: 503 of HTTP, or UNAVAILABLE of gRPC.
+    """
+    policy: dict[str, Any] = {
         "retry_on": "connect-failure,refused-stream,reset",
-        "num_retries": 2,
+        "num_retries": ATTEMPTS - 1,
         "retry_host_predicate": [
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",
@@ -255,4 +332,11 @@ def _retries() -> dict[str, Any]:
             }
         ],
         "host_selection_retry_max_attempts": 32,
+    }
+    if not elsewhere:
+        return policy
+    return policy | {
+        "retry_on": f"{policy['retry_on']},retriable-status-codes,unavailable",
+        "retriable_status_codes": [503],
+        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.010s"},
     }

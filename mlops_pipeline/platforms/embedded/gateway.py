@@ -8,6 +8,7 @@ from mlops_pipeline.clients.errors import FatalStateError, NotFoundError
 from mlops_pipeline.clients.files import PRIVATE, discard, read_or_empty, write_if_changed
 from mlops_pipeline.clients.supervisor import SupervisedProcess
 from mlops_pipeline.platforms.embedded import gateway_program
+from mlops_pipeline.platforms.embedded.gateway_counts import LostRequests
 from mlops_pipeline.platforms.embedded.live_routes import PROGRAM, Kind, LiveRoutes
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
@@ -128,6 +129,10 @@ class EnvoyGateway(SupervisedLayer):
     def active(self, names: Collection[str]) -> int:
         """Return how many requests these clusters are processing: `LiveRoutes.active`."""
         return self.live.active(names)
+
+    def lost(self, names: Collection[str]) -> dict[str, LostRequests]:
+        """Return cluster → its requests and those that it lost: `LiveRoutes.lost`."""
+        return self.live.lost(names)
 
     def _put_and_wait(self) -> None:
         self._supervisor.put(self.program())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from mlops_pipeline.clients.supervisor import SupervisedProcess
+from mlops_pipeline.platforms.embedded.gateway_counts import LostRequests
 from mlops_pipeline.platforms.embedded.live_routes import Kind
 from mlops_pipeline.platforms.embedded.program_files import ProgramFiles
 from mlops_pipeline.platforms.embedded.programs import Program
@@ -29,6 +30,9 @@ class ProgramSupervisor(Protocol):
 
     def running(self, name: str) -> SupervisedProcess | None:
         """Return the program's process if it runs now, supervised or not. Raises nothing."""
+
+    def pid(self, name: str) -> int | None:
+        """Return the program's process if it runs now, without asking supervisord. Quick."""
 
     def watch(
         self, name: str, probe: Callable[[SupervisedProcess], str | None]
@@ -61,7 +65,10 @@ class Gateway(Protocol):
         """Use these clusters or routes, return once they are active, and say if they are new."""
 
     def active(self, names: Collection[str]) -> int:
-        """Return how many requests these clusters are working on."""
+        """Return how many requests these clusters are working on or retrying."""
+
+    def lost(self, names: Collection[str]) -> dict[str, LostRequests]:
+        """Return cluster → the requests it was chosen for, and those of them that it lost."""
 
 
 class Secrets(Protocol):

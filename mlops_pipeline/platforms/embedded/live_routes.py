@@ -11,6 +11,13 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded import envoy_config
 from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
 from mlops_pipeline.platforms.embedded.envoy_discovery import version_of
+from mlops_pipeline.platforms.embedded.gateway_counts import (
+    ACTIVE_PATTERN,
+    LOST_PATTERN,
+    LostRequests,
+    active_requests,
+    lost_requests,
+)
 from mlops_pipeline.platforms.embedded.routing import Route
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.embedded.supervisor import Supervisor
@@ -86,14 +93,22 @@ class LiveRoutes:
         return changed
 
     def active(self, names: Collection[str]) -> int:
-        """Return how many requests these clusters are processing.
+        """Return how many requests these clusters are processing or retrying.
 
         Raises:
             UnavailableError: Envoy does not answer.
         """
-        found = self.admin.stats(r"^cluster\..*\.upstream_rq_active$")
-        wanted = {f"cluster.{name}.upstream_rq_active" for name in names}
-        return sum(int(value) for name, value in found.items() if name in wanted)
+        return active_requests(self.admin.stats(ACTIVE_PATTERN), names)
+
+    def lost(self, names: Collection[str]) -> dict[str, LostRequests]:
+        """Return cluster → the requests it was chosen for, and those of them that it lost.
+
+        The numbers grow from 0 when Envoy starts.
+
+        Raises:
+            UnavailableError: Envoy does not answer.
+        """
+        return lost_requests(self.admin.stats(LOST_PATTERN), names)
 
     def is_administered(self) -> bool:
         """Say whether Envoy's admin interface answers: its socket may have been removed."""

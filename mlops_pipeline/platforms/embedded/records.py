@@ -108,7 +108,9 @@ def _parsed(text: str) -> Record:
         targets = tuple(_target(fields) for fields in content["route"])
     except (yaml.YAMLError, KeyError, TypeError, ConfigurationError) as error:
         raise ValueError(f"it is not a valid record: {error}") from error
-    return Record(deployment, Route(deployment.namespace, deployment.name, targets))
+    return Record(
+        deployment, Route(deployment.namespace, deployment.name, targets, deployment.sticky)
+    )
 
 
 def _target(fields: Mapping[str, Any]) -> Target:

@@ -242,11 +242,11 @@ class Servers:
 
         None: it does not tell its id.
         """
-        process = self._supervisor.running(endpoint.program)
-        if process is None or process.pid == pid:
-            return process is not None
+        own = self._supervisor.pid(endpoint.program)
+        if own is None or own == pid:
+            return own is not None
         # The command may start the server as another process. Looking takes 20 ms.
-        return (ports.LOOPBACK, endpoint.http) in self._loopback.listeners(process.pid)
+        return (ports.LOOPBACK, endpoint.http) in self._loopback.listeners(own)
 
     def log(self, program: str, *, lines: int) -> str:
         """Return the last lines of a server's log."""

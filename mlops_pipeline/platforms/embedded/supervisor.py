@@ -220,6 +220,10 @@ class Supervisor:
         pid = self._running.holder(name)
         return SupervisedProcess(name, "unsupervised", pid, 0, "") if pid else None
 
+    def pid(self, name: str) -> int | None:
+        """Return the program's process if it runs now, without asking supervisord."""
+        return self._running.holder(name)
+
     def names(self) -> set[str]:
         """Return the names of the programs that run or should."""
         return {*self.files.names(), *self._running.holders()}

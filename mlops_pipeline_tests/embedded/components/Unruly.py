@@ -2,7 +2,7 @@
 
 import itertools
 import os
-import time
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,7 +35,7 @@ class Unruly:
         if self.behaviour == "errors" and call % 20 == 0:
             raise RuntimeError("one of twenty")
         if self.behaviour == "slow":
-            time.sleep(0.05)
+            threading.Event().wait(0.05)
         if self.behaviour == "crashes" and call % 50 == 0:
             os._exit(1)
         if self.behaviour == "nan":

@@ -191,6 +191,7 @@ def test_a_killed_program_is_started_again(place: Place) -> None:
     place.wait(program)
     place.clock.sleep(1.1)  # What ends sooner is started again after a pause.
     first = place.pid(program)
+    assert place.supervisor.pid(program.name) == first
     place.kill(program)
 
     def describe_unready() -> str | None:
@@ -199,6 +200,7 @@ def test_a_killed_program_is_started_again(place: Place) -> None:
 
     wait_until("its return", describe_unready, timeout=10, clock=place.clock)
     place.wait(program)
+    assert place.supervisor.pid(program.name) == place.pid(program)
 
 
 def test_a_program_whose_file_is_lost_runs_on_and_gets_another(place: Place) -> None:
@@ -210,6 +212,7 @@ def test_a_program_whose_file_is_lost_runs_on_and_gets_another(place: Place) -> 
     process = place.supervisor.running(program.name)
     assert process is not None
     assert process.state == "unsupervised"
+    assert place.supervisor.pid(program.name) == first
     assert place.supervisor.put(program)
     assert place.pid(program) == first
     assert place.supervisor.files.has(program.name)
@@ -221,6 +224,7 @@ def test_a_dropped_program_is_gone_and_one_that_is_unknown_is_no_failure(place: 
     place.supervisor.require_whole("this")
     place.supervisor.drop([program.name, "nobody"])
     assert place.supervisor.running(program.name) is None
+    assert place.supervisor.pid(program.name) is None
     assert place.supervisor.names() == set()
     assert place.supervisor.log("nobody", lines=5) == ""
     watch = place.supervisor.watch(program.name, lambda _: None)

@@ -113,8 +113,8 @@ class KubernetesDeployments:
 
         Raises:
             ConfigurationError: the images in use do not serve it. Nothing was changed.
-            InvalidManifestError: Seldon's webhook refuses it; has the webhook's message. Nothing
-                was changed.
+            InvalidManifestError: its split is sticky, or Seldon's webhook refuses it; has the
+                webhook's message. Nothing was changed.
             NotFoundError: the gateway, a secret, a bucket or an artifact does not exist. Nothing
                 was changed.
             ConflictError: somebody else created a deployment of that name, or changed it in the
@@ -220,8 +220,7 @@ class KubernetesDeployments:
         """Return the current status of each predictor. Empty if there is no such deployment."""
         if (there := self._look(name, namespace)) is None:
             return ()
-        edits = self._manifests.edits(there[1].resource)
-        return statuses(*there, edits=edits)
+        return statuses(*there, edits=self._manifests.edits(there[1].resource))
 
     def counts(self, name: str, *, namespace: str) -> tuple[PredictorCounts, ...]:
         """Ask each pod what it has counted. Empty if there is no such deployment.

@@ -30,6 +30,7 @@ from mlops_pipeline.platforms.seldon import (
     Spec,
     parse,
 )
+from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION
 from mlops_pipeline.serving.frameworks import FORWARDER, IMPLEMENTATION, get_served
 from mlops_pipeline.serving.signing.policy import TRUST
 from mlops_pipeline.settings.layers import Resources, ServingSettings
@@ -114,11 +115,13 @@ class Manifests:
         return predictor.graph.env_secret_ref_name or self.secret
 
     def require_servers(self, deployment: SeldonDeployment) -> None:
-        """Require that the images in use serve each model of the deployment.
+        """Require that the images in use serve each model, and that the split is not sticky.
 
         Raises:
             ConfigurationError: upstream's images serve, and there is none for a framework.
+            InvalidManifestError: the split is sticky.
         """
+        _require_random_split(deployment)
         served = (get_served(p.graph.implementation) for p in deployment.spec.predictors)
         lacking = {row.implementation for row in served if not (self.are_ours or row.is_upstream)}
         if lacking:
@@ -296,6 +299,16 @@ class Manifests:
             "replicas": deployment.replicas(predictor),
             "progressDeadlineSeconds": self._deadline,
         }
+
+
+def _require_random_split(deployment: SeldonDeployment) -> None:
+    if deployment.sticky is not None:
+        raise InvalidManifestError(
+            f"could not apply {deployment.namespace}/{deployment.name}: a cluster does not support "
+            f"the annotation {STICKY_ANNOTATION}. Seldon's operator writes the VirtualService, and "
+            "its VirtualService splits requests between predictors at random. Remove the "
+            "annotation, or use the embedded platform. Nothing was changed"
+        )
 
 
 def has_engine(annotations: Mapping[str, str]) -> bool:

@@ -16,7 +16,7 @@ _MODELS = (
     ("secrets", "", WRITE),
     ("pods", "", ("get", "list", "delete")),
     ("pods/log", "", ("get",)),
-    ("pods/proxy", "", ("get", "create")),  # A server is asked alone before it gets traffic.
+    ("pods/proxy", "", ("get", "create")),  # For the metrics of a server, and its answers alone.
     ("events", "", ("list",)),
     ("deployments", APPS, (*READ, "delete")),
     ("virtualservices", "networking.istio.io", READ),

@@ -247,6 +247,8 @@ def test_the_rights_suffice_for_deployments(
     with suppress(PipelineError):
         world.deployments.apply(test_deployments.deployment(test_deployments.predictor("two")))
     world.status()
+    assert world.deployments.counts("iris", namespace="models")
+    assert world.deployments.servers("iris", namespace="models")
     world.deployments.logs("iris", namespace="models", lines=5)
     world.deployments.delete("iris", namespace="models")
     assert isinstance(world.api, Recording)
