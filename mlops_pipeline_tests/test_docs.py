@@ -14,8 +14,8 @@ from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.catalog.releasing import ReleaseSpec
 from mlops_pipeline.catalog.releasing import Step as ReleaseStep
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
-from mlops_pipeline.cli.app import app
 from mlops_pipeline.cli import release_documents, status
+from mlops_pipeline.cli.app import app
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.delivery import verification
 from mlops_pipeline.platforms import store_access

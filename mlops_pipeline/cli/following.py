@@ -73,8 +73,6 @@ class _Followed:
     ending: Ending | None = None
     idle_runs: int = 0
     """Runs since the state of the release changed."""
-    is_hidden: bool = False
-    """Whether the state changed outside of a Dagster run, which should show it."""
     counted: float = -math.inf
     """When the counts were written last."""
     failing_since: float | None = None
@@ -183,21 +181,18 @@ class Following:
         followed.failure = str(error)
 
     def _count(self, followed: _Followed) -> None:
-        """Write what was counted. Usually nothing else follows: `_look` has just said so."""
+        """Write what was counted: the limit of slowness and the plots rest on it."""
         followed.counted = self.clock.now()
-        with turn(
+        with turn(  # A replay in another process writes the same evidence.
             self.context.settings,
             purpose=f"count the answers in the release of {followed.model.name}",
             on_wait=lambda _: None,
             during_training=True,
         ):
             try:
-                progress = releases_of(self.context, followed.model, "up").advance()
+                releases_of(self.context, followed.model, "up").watch()
             except UnavailableError as error:
                 self._bear(followed, error)
-                return
-        if _revision(progress) != _revision(followed.progress):
-            followed.is_hidden = True
 
     def _run(self, followed: _Followed) -> None:
         """Let a Dagster run take the next step of a release, in the turn of the state folder."""
@@ -209,7 +204,6 @@ class Following:
                 f"{_how_to_continue(model.name)}"
             )
         followed.idle_runs += 1
-        followed.is_hidden = False
         opened = instance_for_run(
             self.context.settings,
             purpose=f"advance the release of {model.name}",
@@ -232,6 +226,7 @@ class Following:
             self.console,
             next_step=f"the release stays as it is; {_how_to_continue(model.name)}",
         )
+        self._look(followed)
 
     def _say_interrupted(self) -> None:
         for followed in self._followed:
@@ -247,7 +242,7 @@ class Following:
 
 def _order(platform: str, model: str, command: str) -> Order:
     from mlops_pipeline.assets.keys import model_key
-    from mlops_pipeline.automation.jobs import release_job_name
+    from mlops_pipeline.automation.jobs import release_job_name, release_run_config
 
     key = model_key(platform, model, "deployment")
     return Order(
@@ -255,7 +250,7 @@ def _order(platform: str, model: str, command: str) -> Order:
         job=release_job_name(model),
         keys=[key],
         models=[model],
-        config={"__".join(key.path): {"config": {"release": "advance"}}},
+        config=release_run_config(platform, model, "advance")["ops"],
     )
 
 
@@ -264,8 +259,7 @@ def _has_something_to_do(followed: _Followed) -> bool:
     progress = followed.progress
     if followed.failure or progress is None or progress.release is None:
         return False
-    is_waiting = progress.action is None or isinstance(progress.action, Wait)
-    return followed.is_hidden or not is_waiting
+    return progress.action is not None and not isinstance(progress.action, Wait)
 
 
 def _revision(progress: Progress | None) -> int:

@@ -17,12 +17,36 @@ from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.deploying import deploy
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.releases.driver import Progress, Releases
+from mlops_pipeline.platforms.layers import Change
+from mlops_pipeline.platforms.platform import Expected, Proof
+from mlops_pipeline.platforms.seldon import SeldonDeployment
 from mlops_pipeline.settings import Settings
-from mlops_pipeline_tests.delivery.test_deploying import Gateway, Platform
+from mlops_pipeline_tests.delivery.test_deploying import Alone, Gateway, Platform
+from mlops_pipeline_tests.fakes.platform import FakeDeployments
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
 
 CANARY = ReleaseSpec("canary", steps=(Step(25, answers=100), Step(50, answers=100)))
 PLACE = {"namespace": TOY.server.namespace}
+
+
+class _Deployments(FakeDeployments):
+    """Whoever has most of the traffic answers through the gateway."""
+
+    def __init__(self, gateway: Gateway, alone: Alone) -> None:
+        super().__init__(alone.server)
+        self._gateway = gateway
+
+    def apply(
+        self,
+        deployment: SeldonDeployment,
+        *,
+        proof: Proof | None = None,
+        expected: Expected | None = None,
+    ) -> Change:
+        shares = deployment.traffic()
+        main = max(deployment.spec.predictors, key=lambda p: shares[p.name])
+        self._gateway.digest = main.digest
+        return super().apply(deployment, proof=proof, expected=expected)
 
 
 class ReleaseRig:
@@ -37,7 +61,7 @@ class ReleaseRig:
             layer.ensure()
         self.time = datetime(2026, 12, 1, tzinfo=UTC)
         self.old, self.new = self.publish("v1"), self.publish("v2")
-        self.gateway.digest = self.old.digest
+        self.platform.deployments = _Deployments(gateway, self.platform.alone)
         artifacts = ArtifactStore(self.platform.store)
         deploy(self.model.spec, self.old, platform=self.platform, artifacts=artifacts, by="a test")
 
@@ -66,11 +90,12 @@ class ReleaseRig:
     def answer(self, number: int, *, failed: int = 0, stable_failed: int = 0) -> None:
         """Let each version answer so many requests, after a minute; some of them failed."""
         self.wait(60)
-        server = TOY.server
-        for suffix, bad in (("", stable_failed), ("-candidate", failed)):
+        found = self.platform.deployments.find(TOY.server.deployment, **PLACE)
+        for predictor in found.spec.predictors if found else ():
+            bad = failed if predictor.digest == self.new.digest else stable_failed
             self.platform.deployments.count(
-                server.deployment,
-                f"{server.predictor}{suffix}",
+                TOY.server.deployment,
+                predictor.name,
                 answered=number,
                 failed=bad,
                 **PLACE,

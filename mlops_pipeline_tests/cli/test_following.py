@@ -1,4 +1,4 @@
-"""`up` follows releases: it takes each step in a run, and ends when there is nothing to wait for."""
+"""`up` follows releases: each step is a run, until there is nothing to wait for."""
 
 import io
 from collections.abc import Iterator
@@ -40,7 +40,6 @@ class Followed(ReleaseRig):
     def run(self, _context: Any, order: Order, **_: Any) -> Outcome:
         self.orders.append(order)
         progress = self.releases.advance()
-        self.gateway.digest = max(self.served().items(), key=lambda item: item[1])[0]
         return Outcome("a-run", True, int(progress.decision is not None), (), (), ())
 
     def lines(self) -> list[str]:
