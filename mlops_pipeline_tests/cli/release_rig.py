@@ -54,7 +54,7 @@ class ReleaseRig:
 
     def __init__(self, folder: Path, gateway: Gateway, plan: ReleaseSpec) -> None:
         self.model = RegisteredModel(replace(TOY, release=plan), REGISTERED.source)
-        self.platform, self.gateway, self._folder = Platform(gateway), gateway, folder
+        self.platform, self.gateway, self.folder = Platform(gateway), gateway, folder
         self.context = Context(Settings(home=folder / "home"))
         vars(self.context).update(platform=self.platform, catalog=Catalog((self.model,)))
         for layer in self.platform.layers:
@@ -66,7 +66,7 @@ class ReleaseRig:
         deploy(self.model.spec, self.old, platform=self.platform, artifacts=artifacts, by="a test")
 
     def publish(self, content: str) -> ModelRef:
-        manifest, files, evaluation = published_files(self._folder / content, content=content)
+        manifest, files, evaluation = published_files(self.folder / content, content=content)
         store = ArtifactStore(self.platform.store)
         return store.publish(manifest, files=files, evaluation=evaluation)
 
@@ -96,7 +96,7 @@ class ReleaseRig:
             self.platform.deployments.count(
                 TOY.server.deployment,
                 predictor.name,
-                answered=number,
+                answered=number - bad,
                 failed=bad,
                 **PLACE,
             )
