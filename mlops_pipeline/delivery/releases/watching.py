@@ -1,6 +1,6 @@
 """Looks at both versions of a release: what they counted, whether they live, what they answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from mlops_pipeline.delivery.releases.manifests import find_versions
 from mlops_pipeline.delivery.releases.replaying import replay
 from mlops_pipeline.delivery.releases.state import CANDIDATE, Release
 from mlops_pipeline.delivery.releases.traffic import Traffic
-from mlops_pipeline.platforms.platform import Platform, PredictorCounts
+from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 _LOOKS_AT_SERVERS = 3
@@ -48,7 +48,7 @@ class Watcher:
             return known
         return accumulate(
             known,
-            _as_totals(self._deployments.counts(there.name, namespace=there.namespace)),
+            self._deployments.counts(there.name, namespace=there.namespace),
             release=release,
             candidate_predictor=versions.candidate.name,
             stable_predictor=versions.require_stable().name,
@@ -90,17 +90,3 @@ class Watcher:
         evidence = self._archive.evidence(release)
         last = replace(evidence.steps[-1], replayed=tallies)
         self._archive.save_evidence(replace(evidence, steps=(*evidence.steps[:-1], last)))
-
-
-def _as_totals(counts: Sequence[PredictorCounts]) -> list[PredictorCounts]:
-    """Return the counts with failed answers among the answered ones, as evidence counts them.
-
-    Servers count both apart: one whose every answer fails has answered nothing.
-    """
-    return [
-        replace(
-            found,
-            servers=tuple(replace(s, answered=s.answered + s.failed) for s in found.servers),
-        )
-        for found in counts
-    ]

@@ -83,7 +83,7 @@ def test_the_first_look_counts_nothing() -> None:
 def test_later_looks_count_the_difference_and_what_was_lost() -> None:
     known = _first(server("c", 12, 3), server("s", 1000, 20), lost=(4, 5))
     known = _look(known, 5, [server("c", 32, 4)], [server("s", 1400, 22)], lost=(6, 6))
-    assert known.steps[0].live["errors"] == Tally(1 + 2, 20 + 2, 2 + 1, 400 + 1)
+    assert known.steps[0].live["errors"] == Tally(2, 20 + 2, 2, 400 + 2)
     again = _look(known, 9, [server("c", 32, 4)], [server("s", 1400, 22)], lost=(6, 6))
     assert again.steps[0].live == known.steps[0].live
 
@@ -91,12 +91,12 @@ def test_later_looks_count_the_difference_and_what_was_lost() -> None:
 def test_a_server_that_started_again_counts_from_zero() -> None:
     known = _first(server("c", 50, 5), server("s", 0))
     again = server("c", 60, 2, started=later(3).timestamp())
-    assert _look(known, 5, [again], []).steps[0].live["errors"] == Tally(2, 60, 0, 0)
+    assert _look(known, 5, [again], []).steps[0].live["errors"] == Tally(2, 60 + 2, 0, 0)
 
 
 def test_counts_that_fall_are_those_of_another_process() -> None:
     known = _first(server("c", 50, 5), server("s", 0))
-    assert _look(known, 5, [server("c", 7, 1)], []).steps[0].live["errors"] == Tally(1, 7, 0, 0)
+    assert _look(known, 5, [server("c", 7, 1)], []).steps[0].live["errors"] == Tally(1, 7 + 1, 0, 0)
 
 
 def test_a_corrected_clock_does_not_start_a_server_again() -> None:
