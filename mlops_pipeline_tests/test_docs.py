@@ -14,7 +14,7 @@ from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.catalog.releasing import ReleaseSpec
 from mlops_pipeline.catalog.releasing import Step as ReleaseStep
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
-from mlops_pipeline.cli import release_documents, status
+from mlops_pipeline.cli import release_brief, release_documents, status
 from mlops_pipeline.cli.app import app
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.delivery import verification
@@ -169,7 +169,7 @@ def _documents(*modules: Any) -> list[type[BaseModel]]:
     ]
 
 
-@pytest.mark.parametrize("model", _documents(status, release_documents))
+@pytest.mark.parametrize("model", _documents(status, release_brief, release_documents))
 def test_the_reference_has_every_field_of_a_document(model: type[BaseModel]) -> None:
     documented = {_code(row[0])[0] for row in _rows(_section(REFERENCE, model.__name__))}
     assert documented == model.model_fields.keys()

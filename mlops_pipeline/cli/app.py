@@ -377,19 +377,19 @@ def rollback(
 
     During a release, without a digest: abort the release.
     """
-    from mlops_pipeline.cli.releasing import describe_end
-    from mlops_pipeline.cli.rollback import abort_release, describe_served, roll_back
+    from mlops_pipeline.cli.releasing import abort_to_roll_back, describe_end
+    from mlops_pipeline.cli.rollback import describe_served, require_named, roll_back
     from mlops_pipeline.cli.runs import quiet_console
 
     context, screen = load_context(), quiet_console()
     registered = context.model(model)
+    require_named(registered, digest, accept_refused=accept_refused)
     try:
-        aborted = abort_release(
-            context, registered, digest, accept_refused=accept_refused, console=screen
-        )
-        if aborted is not None:
-            _say(describe_end(context, registered, aborted))
-            return
+        if digest is None:
+            aborted = abort_to_roll_back(context, registered, _say_waiting)
+            if aborted is not None:
+                _say(describe_end(context, registered, aborted))
+                return
         ref, outcome = roll_back(
             context, registered, digest, accept_refused=accept_refused, console=screen
         )

@@ -8,18 +8,17 @@ import typer
 from rich.console import Console
 
 from mlops_pipeline.catalog.registry import RegisteredModel
-from mlops_pipeline.cli import INTERRUPTED, RELEASE_ENDED_WITHOUT, RELEASE_GOES_ON
+from mlops_pipeline.cli import INTERRUPTED
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import instance_for_run
 from mlops_pipeline.cli.progress import Updating
+from mlops_pipeline.cli.release_endings import Ending, ended, goes_on, how_to_continue
 from mlops_pipeline.cli.releasing import releases_of
 from mlops_pipeline.cli.runs import Order, execute, show_outcome
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
-from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.releases.driver import Progress
 from mlops_pipeline.delivery.releases.machine import Ask, Wait
-from mlops_pipeline.delivery.releases.records import history
 from mlops_pipeline.resources.turn import turn
 
 _INTERVAL = 1.0
@@ -32,16 +31,6 @@ _COUNTED = 5.0
 """Seconds between two writes of the counts: servers count from zero when they start again."""
 _MOST_RUNS = 3
 """Runs that may leave a release as it is before that is an error."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How far `up` has followed the release of a model."""
-
-    model: str
-    code: int
-    """The exit code; 0 for a promoted version."""
-    sentence: str
 
 
 def find_releases(
@@ -139,7 +128,7 @@ class Following:
             raise typer.Exit(INTERRUPTED) from None
         finally:
             line.stop()
-        return [followed.ending or _goes_on(followed) for followed in self._followed]
+        return [one.ending or goes_on(one.model.name, one.describe()) for one in self._followed]
 
     def _describe_waiting(self, line: Updating) -> str | None:
         """Look at each release, run what follows, and return what is waited for."""
@@ -176,7 +165,7 @@ class Following:
         if now - since >= _PATIENCE:
             raise UnavailableError(
                 f"could not look at the release of {followed.model.name} for {_PATIENCE:g} s: "
-                f"{error}. The release stays as it is; {_how_to_continue(followed.model.name)}"
+                f"{error}. The release stays as it is; {how_to_continue(followed.model.name)}"
             ) from error
         followed.failure = str(error)
 
@@ -201,7 +190,7 @@ class Following:
             raise UnavailableError(
                 f"could not advance the release of {model.name}: {_MOST_RUNS} runs left it as it "
                 f"is ({followed.describe()}). See these runs in `mlops-pipeline ui`; "
-                f"{_how_to_continue(model.name)}"
+                f"{how_to_continue(model.name)}"
             )
         followed.idle_runs += 1
         opened = instance_for_run(
@@ -224,7 +213,7 @@ class Following:
         show_outcome(
             outcome,
             self.console,
-            next_step=f"the release stays as it is; {_how_to_continue(model.name)}",
+            next_step=f"the release stays as it is; {how_to_continue(model.name)}",
         )
         self._look(followed)
 
@@ -233,7 +222,7 @@ class Following:
             if followed.ending is None:
                 self._print(
                     f"interrupted; the release stays as it is. {followed.describe()}. To "
-                    f"continue, {_how_to_continue(followed.model.name)}"
+                    f"continue, {how_to_continue(followed.model.name)}"
                 )
 
     def _print(self, sentence: str) -> None:
@@ -273,44 +262,11 @@ def _ending(context: Context, followed: _Followed) -> Ending | None:
         return None
     release = progress.release
     if release is None or release.id != followed.id:
-        return _ended(context, followed)
+        return ended(context, followed.model, id=followed.id, candidate=followed.candidate)
     is_idle = not _has_something_to_do(followed)
     if release.phase == "kept" and is_idle:
         return Ending(name, 0, followed.describe())
     asks = release.phase == "asking" and (is_idle or isinstance(progress.action, Ask))
-    if release.is_paused or asks:
-        return _goes_on(followed)
+    if asks or (release.is_paused and is_idle):
+        return goes_on(name, followed.describe())
     return None
-
-
-def _ended(context: Context, followed: _Followed) -> Ending:
-    """Say how a release ended, by its record, or by what serves where there is none."""
-    name, digest = followed.model.name, followed.candidate[:12]
-    spec, platform = followed.model.spec, context.platform
-    try:
-        record = next((r for r in history(spec, platform) if r.release.id == followed.id), None)
-        serving = deployed_ref(spec, platform)
-    except PipelineError as error:
-        sentence = f"{name}: the release of {digest} ended; its record could not be read: {error}"
-        return Ending(name, RELEASE_GOES_ON, sentence)
-    if record is None:
-        is_promoted = serving is not None and serving.digest == followed.candidate
-        outcome, reason = "promoted" if is_promoted else "rolled back", "it has no record"
-    else:
-        outcome, reason = record.decision.outcome.replace("_", " "), record.decision.reason
-    code = 0 if outcome == "promoted" else RELEASE_ENDED_WITHOUT
-    return Ending(name, code, f"{name}: the release of {digest} was {outcome}: {reason}")
-
-
-def _goes_on(followed: _Followed) -> Ending:
-    name = followed.model.name
-    return Ending(
-        name, RELEASE_GOES_ON, f"{followed.describe()}. To continue, {_how_to_continue(name)}"
-    )
-
-
-def _how_to_continue(name: str) -> str:
-    return (
-        f"run `mlops-pipeline up {name}`; to decide, run `mlops-pipeline release promote {name}` "
-        f"or `mlops-pipeline release abort {name}`"
-    )

@@ -44,7 +44,7 @@ _ACTIONS: dict[type[Action], tuple[str, str]] = {
     Ask: ("ask", "nothing: a person must decide"),
     Promote: ("promote", "the candidate gets all traffic"),
     RollBack: ("roll_back", "the stable version gets all traffic back"),
-    Finish: ("finish", "the release is closed"),
+    Finish: ("finish", "the former version is removed"),
 }
 
 
@@ -145,6 +145,8 @@ def _next(model: str, progress: Progress, state: str) -> NextStatus:
     reason = action.missing if isinstance(action, Wait) else action.reason if action else ""
     if release is not None and release.phase == "asking" and isinstance(action, Ask):
         reason = release.reason
+    if release is not None and release.phase == "ended":
+        sentence, reason = "the record of the release is written", ""
     told = f"{sentence}: {reason}" if reason and sentence else sentence or reason
     commands = {
         "observing": ("release promote", "release pause", "release abort"),

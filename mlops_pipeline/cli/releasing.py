@@ -64,6 +64,22 @@ def abort(
         return releases_of(context, model, command).abort(reason or _BY_HAND)
 
 
+def abort_to_roll_back(
+    context: Context, model: RegisteredModel, say: Callable[[str], None]
+) -> Progress | None:
+    """Abort the release that goes on, for a rollback that names no artifact; None without one.
+
+    Who rolls back during a release wants the version that served before it.
+
+    Raises:
+        PipelineError: the platform does not answer.
+    """
+    if not is_going_on(context, model):
+        return None
+    reason = f"{typed('rollback')} rolled back"
+    return abort(context, model, say, reason=reason, command="rollback")
+
+
 def _decide(
     context: Context,
     model: RegisteredModel,

@@ -7,7 +7,7 @@ from rich.console import Console
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.instance import instance_for_run
-from mlops_pipeline.cli.releasing import abort, describe_superseded, is_going_on, releases_of
+from mlops_pipeline.cli.releasing import describe_superseded, releases_of
 from mlops_pipeline.cli.runs import Order, Outcome, execute
 from mlops_pipeline.cli.up import say_waiting
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, PipelineError
@@ -16,36 +16,7 @@ from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.releases.driver import Progress
 from mlops_pipeline.delivery.rolling_back import previous_good
-
-
-def abort_release(
-    context: Context,
-    model: RegisteredModel,
-    digest: str | None,
-    *,
-    accept_refused: bool,
-    console: Console,
-) -> Progress | None:
-    """Abort the release that goes on, if a rollback names no artifact; None where none goes on.
-
-    Who rolls back during a release wants the version that served before it.
-
-    Raises:
-        ConfigurationError: a refused artifact is accepted that is not named.
-        PipelineError: the platform does not answer.
-    """
-    _require_named(model, digest, accept_refused=accept_refused)
-    if digest is not None or not is_going_on(context, model):
-        return None
-    return abort(
-        context,
-        model,
-        lambda who: say_waiting(who, console),
-        reason=f"{typed('rollback')} rolled back",
-        command="rollback",
-    )
 
 
 def roll_back(
@@ -63,7 +34,7 @@ def roll_back(
         RefusedError: blocking checks refuse the artifact, and that is not accepted.
         ConfigurationError: a refused one is accepted that is not named.
     """
-    _require_named(model, digest, accept_refused=accept_refused)
+    require_named(model, digest, accept_refused=accept_refused)
     return _pin(
         context,
         model,
@@ -74,7 +45,12 @@ def roll_back(
     )
 
 
-def _require_named(model: RegisteredModel, digest: str | None, *, accept_refused: bool) -> None:
+def require_named(model: RegisteredModel, digest: str | None, *, accept_refused: bool) -> None:
+    """Refuse to accept an artifact that nobody names.
+
+    Raises:
+        ConfigurationError: a refused one is accepted, and none is named.
+    """
     if accept_refused and digest is None:
         raise ConfigurationError(
             "--accept-refused requires the digest of an artifact; run "

@@ -14,16 +14,10 @@ from rich.table import Table
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ServerSpec
 from mlops_pipeline.cli.context import Context
-from mlops_pipeline.cli.releasing import releases_of
-from mlops_pipeline.clients.errors import (
-    AccessDeniedError,
-    IntegrityError,
-    PipelineError,
-    UnavailableError,
-)
+from mlops_pipeline.cli.release_brief import ReleaseBrief, find_brief
+from mlops_pipeline.clients.errors import AccessDeniedError, PipelineError, UnavailableError
 from mlops_pipeline.delivery.artifacts import Holdout
 from mlops_pipeline.delivery.desired import describe_pin, find_pin, find_pin_on_deployment
-from mlops_pipeline.delivery.releases.driver import Progress
 from mlops_pipeline.platforms.layers import Ready, Unready, describe
 from mlops_pipeline.platforms.observing import SeenState, name_of, observe_platform
 from mlops_pipeline.platforms.platform import PredictorStatus as Predictor
@@ -82,15 +76,6 @@ class PinStatus(BaseModel):
     def describe(self) -> str:
         """Return which artifact is pinned since when and by whom, and which newer one waits."""
         return describe_pin(**self.model_dump())
-
-
-class ReleaseBrief(BaseModel):
-    """A release that goes on: `share` is the percent of the requests that its candidate gets."""
-
-    id: str
-    candidate: str
-    share: int
-    sentence: str
 
 
 class ModelStatus(BaseModel):
@@ -217,31 +202,7 @@ class _Notes:
 def _notes_on(context: Context, model: RegisteredModel, object_store: str) -> _Notes:
     return _Notes(
         pin=_find_pin(context, model, object_store=object_store),
-        release=_find_release(context, model, object_store=object_store),
-    )
-
-
-def _find_release(
-    context: Context, model: RegisteredModel, *, object_store: str
-) -> ReleaseBrief | None:
-    """Return the release that goes on; without an object store, its evidence is unknown."""
-    releases = releases_of(context, model, "status")
-    try:
-        found = releases.find()
-    except IntegrityError as error:
-        return ReleaseBrief(id="", candidate="", share=0, sentence=str(error))
-    except PipelineError:
-        return None  # The layers say what does not answer.
-    if found is None:
-        return None
-    try:
-        progress = releases.look() if object_store else Progress(found)
-    except PipelineError as error:
-        sentence = f"{Progress(found).describe()}; its evidence is unknown: {error}"
-    else:
-        sentence = progress.describe()
-    return ReleaseBrief(
-        id=found.id, candidate=found.candidate, share=found.share, sentence=sentence
+        release=find_brief(context, model, has_store=bool(object_store)),
     )
 
 

@@ -26,7 +26,7 @@ from mlops_pipeline_tests.fakes.platform import FakeDeployments
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
 
 CANARY = ReleaseSpec("canary", steps=(Step(25, answers=100), Step(50, answers=100)))
-PLACE = {"namespace": TOY.server.namespace}
+PLACE = TOY.server.namespace
 
 
 class _Deployments(FakeDeployments):
@@ -90,7 +90,7 @@ class ReleaseRig:
     def answer(self, number: int, *, failed: int = 0, stable_failed: int = 0) -> None:
         """Let each version answer so many requests, after a minute; some of them failed."""
         self.wait(60)
-        found = self.platform.deployments.find(TOY.server.deployment, **PLACE)
+        found = self.platform.deployments.find(TOY.server.deployment, namespace=PLACE)
         for predictor in found.spec.predictors if found else ():
             bad = failed if predictor.digest == self.new.digest else stable_failed
             self.platform.deployments.count(
@@ -98,12 +98,12 @@ class ReleaseRig:
                 predictor.name,
                 answered=number - bad,
                 failed=bad,
-                **PLACE,
+                namespace=PLACE,
             )
 
     def served(self) -> dict[str, int]:
         """Return digest → share of the traffic."""
-        found = self.platform.deployments.find(TOY.server.deployment, **PLACE)
+        found = self.platform.deployments.find(TOY.server.deployment, namespace=PLACE)
         assert found is not None
         shares = found.traffic()
         return {p.digest: shares[p.name] for p in found.spec.predictors}

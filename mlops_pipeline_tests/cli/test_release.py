@@ -162,7 +162,7 @@ def test_an_abort_needs_neither_the_object_store_nor_dagsters_storage(rig: Relea
 def test_a_damaged_state_is_shown_and_can_be_aborted(rig: ReleaseRig) -> None:
     rig.begin()
     damaged = {RELEASE_ANNOTATION: "{"}
-    rig.platform.deployments.annotate(TOY.server.deployment, damaged, **PLACE)
+    rig.platform.deployments.annotate(TOY.server.deployment, damaged, namespace=PLACE)
     status = seen(rig)
     assert status.state == "damaged"
     assert status.next.commands == ["mlops-pipeline release abort toy"]

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from mlops_pipeline.cli import releasing, status
-from mlops_pipeline.cli.rollback import abort_release
+from mlops_pipeline.cli.rollback import require_named
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.applying import delete_deployment
 from mlops_pipeline.platforms.layers import Broken
@@ -22,15 +22,9 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReleaseRig]
         yield made
 
 
-def _roll_back(rig: ReleaseRig, digest: str | None = None, *, accept_refused: bool = False) -> str:
+def _roll_back(rig: ReleaseRig) -> str:
     """Return what is said of an aborted release; empty where none is aborted."""
-    aborted = abort_release(
-        rig.context,
-        rig.model,
-        digest,
-        accept_refused=accept_refused,
-        console=Console(file=io.StringIO()),
-    )
+    aborted = releasing.abort_to_roll_back(rig.context, rig.model, pytest.fail)
     return releasing.describe_end(rig.context, rig.model, aborted) if aborted else ""
 
 
@@ -59,7 +53,7 @@ def test_status_shows_a_release_without_its_evidence(rig: ReleaseRig) -> None:
     assert model.release is not None
     assert model.release.sentence.endswith("; step 1 of 2")
     damaged = {"mlops-pipeline/release": "{"}
-    rig.platform.deployments.annotate(TOY.server.deployment, damaged, **PLACE)
+    rig.platform.deployments.annotate(TOY.server.deployment, damaged, namespace=PLACE)
     (model,) = status.observe(rig.context).models
     assert model.release is not None
     assert "release abort" in model.release.sentence
@@ -68,9 +62,8 @@ def test_status_shows_a_release_without_its_evidence(rig: ReleaseRig) -> None:
 def test_a_rollback_without_a_digest_aborts_the_release(rig: ReleaseRig) -> None:
     assert _roll_back(rig) == ""
     rig.begin()
-    assert _roll_back(rig, rig.old.digest) == ""
     with pytest.raises(ConfigurationError, match="--accept-refused requires the digest"):
-        _roll_back(rig, accept_refused=True)
+        require_named(rig.model, None, accept_refused=True)
     assert len(rig.served()) == 2
     said = _roll_back(rig)
     assert said.startswith("toy: aborted: mlops-pipeline rollback, ")
@@ -100,7 +93,7 @@ def test_what_a_deployed_artifact_ends_is_said(rig: ReleaseRig) -> None:
 
 def test_a_deployment_is_deleted_with_its_release(rig: ReleaseRig) -> None:
     rig.begin()
-    delete_deployment("toy-model", platform=rig.platform, by="a test", **PLACE)
+    delete_deployment("toy-model", platform=rig.platform, by="a test", namespace=PLACE)
     assert rig.releases.find() is None
     assert rig.platform.deployments.list() == []
     assert _roll_back(rig) == ""

@@ -124,7 +124,7 @@ def test_a_deployment_after_a_release_is_kept(rig: ReleaseRig) -> None:
 def test_a_damaged_release_is_refused_with_what_to_do(rig: ReleaseRig) -> None:
     rig.begin()
     rig.platform.deployments.annotate(
-        TOY.server.deployment, {"mlops-pipeline/release": "{"}, **PLACE
+        TOY.server.deployment, {"mlops-pipeline/release": "{"}, namespace=PLACE
     )
     step = _plan(rig)
     assert step.action == "refused"
@@ -134,7 +134,7 @@ def test_a_damaged_release_is_refused_with_what_to_do(rig: ReleaseRig) -> None:
 def test_the_first_version_and_a_replacement_are_deployed(rig: ReleaseRig) -> None:
     other = replace(rig.model.spec, release=ReleaseSpec())
     assert describe_start(other, rig.new, rig.platform) == ""
-    rig.platform.deployments.delete(TOY.server.deployment, **PLACE)
+    rig.platform.deployments.delete(TOY.server.deployment, namespace=PLACE)
     assert describe_start(rig.model.spec, rig.new, rig.platform) == ""
     assert _plan(rig).action == "deploy"
 
@@ -160,7 +160,7 @@ def test_a_canary_without_enough_requests_is_warned_of(rig: ReleaseRig) -> None:
     deployments, spec = rig.platform.deployments, rig.model.spec
 
     def warned(release: ReleaseSpec = CANARY, *, after: float = 1000.0) -> str:
-        (predictor,) = deployments.counts(TOY.server.deployment, **PLACE)
+        (predictor,) = deployments.counts(TOY.server.deployment, namespace=PLACE)
         now = predictor.servers[0].started + after
         return describe_missing_traffic(replace(spec, release=release), rig.platform, now=now)
 
@@ -172,6 +172,6 @@ def test_a_canary_without_enough_requests_is_warned_of(rig: ReleaseRig) -> None:
     assert warned(replace(CANARY, when_silent="replay")) == ""
     assert warned(ReleaseSpec("shadow")) == ""
     assert warned(after=5) == ""
-    deployments.count(TOY.server.deployment, TOY.server.predictor, answered=1000, **PLACE)
+    deployments.count(TOY.server.deployment, TOY.server.predictor, answered=1000, namespace=PLACE)
     assert warned() == ""
     assert "the deployment gets 0.1 requests/s" in warned(after=10_000)
