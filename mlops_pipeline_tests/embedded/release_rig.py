@@ -9,16 +9,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
+import psutil
 
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.waiting import MONOTONIC
 from mlops_pipeline.delivery.artifacts import artifact_store
+from mlops_pipeline.delivery.choosing import Choice
 from mlops_pipeline.delivery.datasets import DatasetStore
 from mlops_pipeline.delivery.deploying import deploy, url_of
+from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases.delivering import Delivered, deliver
 from mlops_pipeline.delivery.releases.driver import Progress, Releases
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
 from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline_tests.command_line import CommandLine
 from mlops_pipeline_tests.embedded.unruly import REGISTERED, UNRULY
 
 _TIMEOUT = 10.0
@@ -40,8 +45,9 @@ class Traffic:
 class ReleaseRig:
     """The model `unruly` on a platform that is up."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, command_line: CommandLine) -> None:
         self.platform = platform
+        self._command_line = command_line
         self.spec: ModelSpec = UNRULY
         self._refs: dict[tuple[str, int], ModelRef] = {}
 
@@ -90,6 +96,46 @@ class ReleaseRig:
                 return seen
             MONOTONIC.sleep(0.2)
         raise AssertionError(f"the release did not end: {seen.describe()}")
+
+    def finish_keeping(self, *, within: float = 30.0) -> Progress:
+        """Take steps until the former version is removed."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            seen = self.releases.advance()
+            if seen.release is None:
+                return seen
+            MONOTONIC.sleep(0.2)
+        raise AssertionError(f"the former version stayed: {seen.describe()}")
+
+    def deliver(self, ref: ModelRef) -> Delivered:
+        """Do what a run does that brings this artifact."""
+        judge = Judge(self.platform, by="the test")
+        return deliver(self.spec, Choice(ref, is_pinned=False), judge)
+
+    def predictors(self) -> dict[str, str]:
+        """Return the name and the digest of each predictor."""
+        server = self.spec.server
+        found = self.platform.deployments.find(server.deployment, namespace=server.namespace)
+        assert found is not None
+        return {predictor.name: predictor.digest for predictor in found.spec.predictors}
+
+    @contextmanager
+    def without_store(self) -> Iterator[None]:
+        """Let the object store hang, and go on afterwards."""
+        found = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if str(self._command_line.home) in " ".join(process.info["cmdline"] or ())
+            and "weed" in process.name()
+        ]
+        assert found
+        for process in found:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in found:
+                process.resume()
 
     @property
     def url(self) -> str:

@@ -67,10 +67,11 @@ class ReleaseRecord:
 def keep(record: ReleaseRecord, spec: ModelSpec, platform: Platform) -> str:
     """Store a record and its signature, and return the `s3://` URI of the record.
 
-    Storing the same record again adds a signature that is missing, and changes nothing else.
+    A release has one record: if one with the same decision is stored, it stays as it is, and only
+    gets a signature that is missing.
 
     Raises:
-        ConflictError: another record of this release is stored; it stays.
+        ConflictError: a record of this release with another decision is stored; it stays.
         ConfigurationError: the key that signs cannot be used; nothing was stored.
         UnavailableError: the object store did not accept it.
     """
@@ -211,7 +212,7 @@ def _is_same(document: bytes, record: ReleaseRecord, *, model: str, key: str) ->
         stored = _parse(document, model=model, key=key)
     except (*DAMAGES, IntegrityError):
         return False
-    return _content(stored, model=model) == _content(record, model=model)
+    return (stored.place, stored.decision) == (record.place, record.decision)
 
 
 def _parse(document: bytes, *, model: str, key: str) -> ReleaseRecord:

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from mlops_pipeline.platforms.embedded.routing import Route, Target
+from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
 from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.embedded.supervisor import UNSUPERVISED
 from mlops_pipeline.platforms.platform import PredictorStatus
@@ -24,7 +25,7 @@ def statuses(route: Route, servers: Servers, *, down: bool) -> tuple[PredictorSt
 
 
 def _status(target: Target, servers: Servers, *, traffic: int, down: bool) -> PredictorStatus:
-    reasons = {e: servers.describe_unready(e) for e in target.endpoints}
+    reasons = {e: _describe_unready(servers, e) for e in target.endpoints}
     ready = [endpoint for endpoint, reason in reasons.items() if reason is None]
     why = [f"{e.program}: {reason}" for e, reason in reasons.items() if reason is not None]
     unsupervised = any(map(servers.is_unsupervised, ready))
@@ -42,6 +43,14 @@ def _status(target: Target, servers: Servers, *, traffic: int, down: bool) -> Pr
         ),
         reason="; ".join(why) if target.endpoints else "it has no replicas",
     )
+
+
+def _describe_unready(servers: Servers, endpoint: Endpoint) -> str | None:
+    """Say why a server is not ready; None if it is. It may end while it is asked."""
+    try:
+        return servers.describe_unready(endpoint)
+    except FatalStateError as error:
+        return str(error)
 
 
 def _state(

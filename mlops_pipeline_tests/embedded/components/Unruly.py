@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-CALM = 400
+CALM = 20
 """Calls after which it misbehaves: proofs, the skew guard and checks come before."""
 
 
