@@ -4,7 +4,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -213,7 +213,10 @@ class ObjectStore:
         local = _local_errors("write", path, name=f"{bucket}/{key}")
         with self._errors(f"read {bucket}/{key}"), local:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._client.download_file(bucket, key, str(path))
+            if (content := self._read_small(bucket, key)) is not None:
+                path.write_bytes(content)
+            else:
+                self._client.download_file(bucket, key, str(path))
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
         """Return key → bytes of every object below `prefix`; may be empty.
@@ -272,6 +275,24 @@ class ObjectStore:
                 if not left:
                     raise
         raise AssertionError("an object is read at least once")
+
+    def _read_small(self, bucket: str, key: str) -> bytes | None:
+        """Return an object of at most one part; None for a larger or interrupted one.
+
+        boto3 makes two requests for it, and starts threads.
+        """
+        from botocore.exceptions import (
+            IncompleteReadError,
+            ReadTimeoutError,
+            ResponseStreamingError,
+        )
+
+        found = self._client.get_object(Bucket=bucket, Key=key)
+        with closing(found["Body"]) as body, suppress(
+            IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+        ):
+            return body.read() if found["ContentLength"] <= _PART else None
+        return None
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

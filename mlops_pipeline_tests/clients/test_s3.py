@@ -1,5 +1,6 @@
 """What an S3 client says when the store fails, refuses, or this machine's own disk does."""
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -111,16 +112,25 @@ def test_a_full_disk_here_is_not_the_stores(
 class Writing:
     """A boto3 client that writes what it downloads, as boto3 does: beside it, then renamed."""
 
+    def __init__(self, *, is_large: bool) -> None:
+        self._is_large = is_large
+
+    def get_object(self, **asked: str) -> dict[str, Any]:
+        content = asked["Key"].encode()
+        size = 100 << 20 if self._is_large else len(content)
+        return {"Body": io.BytesIO(content), "ContentLength": size}
+
     def download_file(self, _bucket: str, key: str, path: str) -> None:
         came = Path(f"{path}.part")
         came.write_text(key)
         came.rename(path)
 
 
+@pytest.mark.parametrize("is_large", [False, True])
 def test_an_object_that_is_a_file_and_a_folder_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing()))
+    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing(is_large=is_large)))
     store = ObjectStore("http://127.0.0.1:1", KEYS)
     keys = ["iris/d/1", "iris/d/1/saved_model.pb", "iris/d/1/variables/index"]
     for order in (keys, keys[::-1]):
@@ -141,7 +151,7 @@ def test_an_object_that_is_a_file_and_a_folder_is_named(
 def test_a_file_of_somebody_in_the_place_of_a_folder_is_not_an_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing()))
+    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing(is_large=False)))
     (tmp_path / "models").write_text("mine")
     with pytest.raises(ConfigurationError, match="a file is in the place of a folder, or the rev"):
         ObjectStore("http://127.0.0.1:1", KEYS).download("models", "a/b", tmp_path / "models/a/b")
