@@ -288,8 +288,9 @@ class ObjectStore:
         )
 
         found = self._client.get_object(Bucket=bucket, Key=key)
-        with closing(found["Body"]) as body, suppress(
-            IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+        with (
+            closing(found["Body"]) as body,
+            suppress(IncompleteReadError, ReadTimeoutError, ResponseStreamingError),
         ):
             return body.read() if found["ContentLength"] <= _PART else None
         return None

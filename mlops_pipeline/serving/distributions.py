@@ -1,8 +1,9 @@
-"""Versions of installed packages. Standard library only."""
+"""Versions and entry points of installed packages. Standard library only."""
 
 import re
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import metadata
 
 _SEPARATORS = re.compile(r"[-_.]+")
@@ -18,3 +19,13 @@ def installed(name: str, first: Sequence[str] = ()) -> str | None:
         for found in metadata.distributions(name=package, path=[*first, *sys.path]):
             return found.version
     return None
+
+
+def entry_points(group: str) -> metadata.EntryPoints:
+    """Return the entry points of a group. A search reads a file of every installed package."""
+    return _all_entry_points(tuple(sys.path)).select(group=group)
+
+
+@lru_cache(maxsize=1)
+def _all_entry_points(_folders: tuple[str, ...]) -> metadata.EntryPoints:
+    return metadata.entry_points()

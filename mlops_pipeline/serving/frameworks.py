@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from mlops_pipeline.serving.artifact import (
 )
 from mlops_pipeline.serving.custom.folder import FOUND_BY as COMPONENT_FOUND_BY
 from mlops_pipeline.serving.custom.folder import find_version as find_component
+from mlops_pipeline.serving.distributions import entry_points
 from mlops_pipeline.serving.schema import ARRAY, FORMS, INPUTS, TABLE
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
@@ -325,7 +325,7 @@ def _registered() -> Mapping[str, Framework | str]:
     """Return entry point → its framework, or why it cannot be used."""
     found: dict[str, Framework | str] = {}
     taken = {word for row in _OWN for word in (row.name, row.implementation)}
-    for point in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+    for point in sorted(entry_points(ENTRY_POINTS), key=lambda point: point.name):
         try:
             row = point.load()
         except Exception as error:  # noqa: BLE001  # another package's code
