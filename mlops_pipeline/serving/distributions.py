@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import metadata
+from typing import Any
 
 _SEPARATORS = re.compile(r"[-_.]+")
 
@@ -23,9 +24,11 @@ def installed(name: str, first: Sequence[str] = ()) -> str | None:
 
 def entry_points(group: str) -> metadata.EntryPoints:
     """Return the entry points of a group. A search reads a file of every installed package."""
-    return _all_entry_points(tuple(sys.path)).select(group=group)
+    found: metadata.EntryPoints = _all_entry_points(tuple(sys.path)).select(group=group)
+    return found
 
 
 @lru_cache(maxsize=1)
-def _all_entry_points(_folders: tuple[str, ...]) -> metadata.EntryPoints:
+def _all_entry_points(_folders: tuple[str, ...]) -> Any:
+    """Return all of them, in a class that depends on Python's version."""
     return metadata.entry_points()
