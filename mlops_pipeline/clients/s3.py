@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from mlops_pipeline.clients.errors import (
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
     from botocore.exceptions import ClientError
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 _CONNECT_TIMEOUT = 5.0
 _OUTAGE = 20.0
@@ -48,6 +47,15 @@ class Credentials:
     secret_access_key: str = field(repr=False)
     session_token: str = field(default="", repr=False)
     """Session token of a temporary key; empty for a permanent key."""
+
+
+class Listed(NamedTuple):
+    """What a list says of an object."""
+
+    size: int
+    """Bytes."""
+    tag: str
+    """Entity tag: changed content has another one."""
 
 
 class Objects(Protocol):
@@ -76,6 +84,9 @@ class Objects(Protocol):
 
     def etags(self, bucket: str, prefix: str) -> dict[str, str]:
         """Return key → entity tag of every object below `prefix`. New content has a new tag."""
+
+    def listing(self, bucket: str, prefix: str) -> dict[str, Listed]:
+        """Return key → both of every object below `prefix`."""
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object if it exists."""
@@ -228,7 +239,7 @@ class ObjectStore:
             NotFoundError: no such bucket.
             UnavailableError: the store did not answer.
         """
-        return {found["Key"]: found["Size"] for found in self._list(bucket, prefix)}
+        return {key: found.size for key, found in self.listing(bucket, prefix).items()}
 
     def etags(self, bucket: str, prefix: str) -> dict[str, str]:
         """Return key → entity tag of every object below `prefix`, without reading an object.
@@ -240,19 +251,25 @@ class ObjectStore:
             NotFoundError: no such bucket.
             UnavailableError: the store did not answer.
         """
-        return {found["Key"]: found["ETag"].strip('"') for found in self._list(bucket, prefix)}
+        return {key: found.tag for key, found in self.listing(bucket, prefix).items()}
 
-    def _list(self, bucket: str, prefix: str) -> "list[ObjectTypeDef]":
+    def listing(self, bucket: str, prefix: str) -> dict[str, Listed]:
+        """Return key → size and entity tag of every object below `prefix`; see `sizes`, `etags`.
+
+        Raises:
+            NotFoundError: no such bucket.
+            UnavailableError: the store did not answer.
+        """
         with self._errors(f"list {bucket}/{prefix}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix
             )
-            return [
-                found
+            return {
+                found["Key"]: Listed(found["Size"], found["ETag"].strip('"'))
                 for page in pages
                 for found in page.get("Contents", [])
                 if not found["Key"].endswith("/")
-            ]
+            }
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object if it exists."""
