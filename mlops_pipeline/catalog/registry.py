@@ -13,7 +13,7 @@ from types import ModuleType
 
 from mlops_pipeline.catalog.spec import InvalidSpecError, ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError
-from mlops_pipeline.serving.distributions import entry_points
+from mlops_pipeline.serving.frameworks import entry_points
 from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
 
 ENTRY_POINTS = "mlops_pipeline.models"

@@ -8,9 +8,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mlops_pipeline.serving.artifact import (
     LIGHTGBM_FILES,
@@ -24,7 +26,6 @@ from mlops_pipeline.serving.artifact import (
 )
 from mlops_pipeline.serving.custom.folder import FOUND_BY as COMPONENT_FOUND_BY
 from mlops_pipeline.serving.custom.folder import find_version as find_component
-from mlops_pipeline.serving.distributions import entry_points
 from mlops_pipeline.serving.schema import ARRAY, FORMS, INPUTS, TABLE
 
 ENTRY_POINTS = "mlops_pipeline.frameworks"
@@ -318,6 +319,18 @@ def _failures() -> Iterator[str]:
     for point, row in _registered().items():
         if isinstance(row, str):
             yield f"the entry point {point} of {ENTRY_POINTS} could not be used ({row})"
+
+
+def entry_points(group: str) -> metadata.EntryPoints:
+    """Return the entry points of a group. A search reads a file of every installed package."""
+    found: metadata.EntryPoints = _all_entry_points(tuple(sys.path)).select(group=group)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _all_entry_points(_folders: tuple[str, ...]) -> Any:
+    """Return all of them, in a class that depends on Python's version."""
+    return metadata.entry_points()
 
 
 @cache
