@@ -222,10 +222,7 @@ class ArtifactStore:
             NotFoundError: there is no such artifact.
             IntegrityError: the manifest is not the one of this digest.
         """
-        return self._manifest(ref)
-
-    def _manifest(self, ref: ModelRef, *, tag: str = "") -> Manifest:
-        return _parse(ref, read_manifest(self._store, ref, tag=tag))
+        return _parse(ref, read_manifest(self._store, ref))
 
     def download(self, ref: ModelRef, folder: Path) -> Manifest:
         """Write the artifact's objects into `folder`, whatever they are, and verify them.
@@ -275,7 +272,8 @@ class ArtifactStore:
             IntegrityError: the manifest is not the one of this digest.
         """
         files = self._store.etags(BUCKET, f"{ref.name}/{ref.digest}/")
-        manifest = self._manifest(ref, tag=files.get(manifest_key(ref), ""))
+        tag = files.get(manifest_key(ref), "")
+        manifest = _parse(ref, read_manifest(self._store, ref, tag=tag))
         evaluation = self._store.etags(BUCKET, _evaluation_key(ref, ""))
         named = {_evaluation_key(ref, name) for name in manifest.evaluation}
         files.pop(f"{ref.name}/{ref.digest}/{SIGNATURE}", None)
@@ -362,7 +360,7 @@ class ArtifactStore:
             if len(digest) == _DIGEST_LENGTH:
                 sizes[digest] = sizes.get(digest, 0) + one.size
         refs = [(ref_to(name, digest), size) for digest, size in sizes.items()]
-        found = [self._describe(ref, size, listed.get(manifest_key(ref))) for ref, size in refs]
+        found = [_describe(self._store, ref, size, listed) for ref, size in refs]
         return sorted(found, key=lambda artifact: artifact.created, reverse=True)
 
     def delete(self, ref: ModelRef) -> None:
@@ -372,12 +370,16 @@ class ArtifactStore:
             for key in self._store.sizes(BUCKET, prefix):
                 self._store.delete(BUCKET, key)
 
-    def _describe(self, ref: ModelRef, size: int, listed: Listed | None) -> StoredArtifact:
-        try:
-            manifest = self._manifest(ref, tag=listed.tag if listed else "")
-        except (NotFoundError, IntegrityError):
-            return StoredArtifact(ref, "", {}, size, complete=False)
-        return StoredArtifact(ref, manifest.created, manifest.metrics, size, complete=True)
+
+def _describe(
+    store: Objects, ref: ModelRef, size: int, listed: Mapping[str, Listed]
+) -> StoredArtifact:
+    manifest = listed.get(manifest_key(ref))
+    try:
+        read = _parse(ref, read_manifest(store, ref, tag=manifest.tag if manifest else ""))
+    except (NotFoundError, IntegrityError):
+        return StoredArtifact(ref, "", {}, size, complete=False)
+    return StoredArtifact(ref, read.created, read.metrics, size, complete=True)
 
 
 def check_for_servers(artifacts: ArtifactStore, ref: ModelRef, *, they_verify: bool) -> None:
