@@ -1,12 +1,11 @@
 """The examples: tasks and frameworks from an empty state folder to proven predictions."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import httpx
 import numpy as np
 import pytest
@@ -82,28 +81,16 @@ def test_everything_that_the_checks_say_of_it_is_green_and_a_second_up_changes_n
 
 def _page(shop: CommandLine, *path: str) -> dict[str, Any]:
     """Return the metadata that the UI shows on the page of an asset."""
-    script = (
-        "import json, sys\n"
-        "import dagster as dg\n"
-        "key = dg.AssetKey(['embedded', *sys.argv[1:]])\n"
-        "with dg.DagsterInstance.get() as instance:\n"
-        "    event = instance.get_latest_materialization_event(key)\n"
-        "values = event.asset_materialization.metadata\n"
-        "tables = {k: [r.data for r in v.records]\n"
-        "          for k, v in values.items() if hasattr(v, 'records')}\n"
-        "plain = {k: v.value for k, v in values.items() if type(v.value) in (int, float, str)}\n"
-        "print(json.dumps(tables | plain))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *path],
-        env=shop.environment(DAGSTER_HOME=str(shop.home / "dagster")),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert not done.returncode, done.stderr
-    return dict(json.loads(done.stdout))
+    with dg.DagsterInstance.from_config(str(shop.home / "dagster")) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["embedded", *path]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return {
+        name: [dict(row.data) for row in value.records]
+        if isinstance(value, dg.TableMetadataValue)
+        else value.value
+        for name, value in event.asset_materialization.metadata.items()
+    }
 
 
 def test_the_pages_show_what_the_task_has(shop: CommandLine) -> None:
