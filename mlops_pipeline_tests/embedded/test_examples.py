@@ -1,7 +1,7 @@
 """The examples: tasks and frameworks from an empty state folder to proven predictions."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,20 @@ WIDTHS = {
     "nearest_centre": (4, 3),
 }
 """Model → features, classes."""
-NAMES = ("house_prices", "anomalies", "digit_limits", "reviews", "tickets", *WIDTHS)
+OTHERS = ("tumours", "cultivars", "grower")
+"""Models of the frameworks that are brought up only in the long tests.
+
+`catalog/test_examples.py` trains and loads them, `kind/test_serving_image.py` asks their servers.
+"""
+FEW = [name for name in WIDTHS if name not in OTHERS]
+NAMES = ("house_prices", "anomalies", "digit_limits", "reviews", "tickets", *FEW)
+FRAMEWORKS = {"tumours": "xgboost", "cultivars": "lightgbm", "digits": "onnx"}
 COLUMNS = "area,rooms,age,distance,garden,price"
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """A platform that is up with all examples; gone afterwards."""
+    """A platform that is up with an example of each kind; gone afterwards."""
     directory = tmp_path_factory.mktemp("examples")
     models = [str(path) for path in sorted(EXAMPLES.glob("*.py"))]
     (directory / "mlops.toml").write_text(f"models = {json.dumps(models)}\n")
@@ -43,6 +50,23 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
         yield made
     finally:
         made.run("down", "--purge", "--yes")
+
+
+@pytest.fixture(scope="module")
+def whole_shop(shop: CommandLine) -> CommandLine:
+    """The same with all examples."""
+    shop.run("up", *OTHERS)
+    return shop
+
+
+@pytest.fixture
+def shop_with(request: pytest.FixtureRequest) -> Callable[[str], CommandLine]:
+    """A function that returns the platform on which an example is up."""
+    return lambda name: request.getfixturevalue("whole_shop" if name in OTHERS else "shop")
+
+
+def _each(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(n, marks=[pytest.mark.long] if n in OTHERS else []) for n in names]
 
 
 def _config(folder: Path, *, trees: int = 200, data: Path | None = None) -> str:
@@ -139,9 +163,9 @@ def test_a_custom_metric_is_shown_and_its_method_served(shop: CommandLine) -> No
         assert least < float(np.median(scores)) < most  # score_samples, not decision_function
 
 
-@pytest.mark.parametrize("name", WIDTHS)
-def test_an_example_answers_as_proved(shop: CommandLine, name: str) -> None:
-    features, classes = WIDTHS[name]
+@pytest.mark.parametrize("name", _each(WIDTHS))
+def test_an_example_answers_as_proved(shop_with: Callable[[str], CommandLine], name: str) -> None:
+    (features, classes), shop = WIDTHS[name], shop_with(name)
     answer = predict(_url(shop, name), [0.5] * features)
     (scores,) = answer.json()["data"]["ndarray"]
     assert len(scores) == classes
@@ -150,25 +174,25 @@ def test_an_example_answers_as_proved(shop: CommandLine, name: str) -> None:
 
 
 def test_a_wrong_number_of_features_is_refused_with_the_right_one(shop: CommandLine) -> None:
-    answer = predict(_url(shop, "tumours"), [0.5] * 29)
+    answer = predict(_url(shop, "digits"), [0.5] * 63)
     assert (answer.status_code, answer.json()["status"]["reason"]) == (400, "WRONG_SHAPE")
-    assert "expected shape [n, 30], got [1, 29]" in answer.text
+    assert "expected shape [n, 64], got [1, 63]" in answer.text
 
 
-def test_they_answer_by_v2_with_their_library_as_the_platform(shop: CommandLine) -> None:
-    frameworks = {"tumours": "xgboost", "cultivars": "lightgbm", "digits": "onnx"}
-    for name, framework in frameworks.items():
-        url, (features, classes) = f"{_url(shop, name)}/v2/models/{name}", WIDTHS[name]
-        described = httpx.get(url, timeout=10).json()
-        assert described["platform"] == framework
-        (tensor,) = described["inputs"]
-        assert tensor["shape"] == [-1, features]
-        values = {**tensor, "shape": [2, features], "data": [0.5] * (2 * features)}
-        (output,) = httpx.post(f"{url}/infer", json={"inputs": [values]}, timeout=10).json()[
-            "outputs"
-        ]
-        assert output["shape"] == [2, classes]
-        assert output["name"] == described["outputs"][0]["name"]
+@pytest.mark.parametrize("name", _each(FRAMEWORKS))
+def test_it_answers_by_v2_with_its_library_as_the_platform(
+    shop_with: Callable[[str], CommandLine], name: str
+) -> None:
+    url, (features, classes) = f"{_url(shop_with(name), name)}/v2/models/{name}", WIDTHS[name]
+    described = httpx.get(url, timeout=10).json()
+    assert described["platform"] == FRAMEWORKS[name]
+    (tensor,) = described["inputs"]
+    assert tensor["shape"] == [-1, features]
+    values = {**tensor, "shape": [2, features], "data": [0.5] * (2 * features)}
+    answer = httpx.post(f"{url}/infer", json={"inputs": [values]}, timeout=10)
+    (output,) = answer.json()["outputs"]
+    assert output["shape"] == [2, classes]
+    assert output["name"] == described["outputs"][0]["name"]
 
 
 @pytest.mark.timeout(900)
