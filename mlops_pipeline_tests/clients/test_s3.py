@@ -229,7 +229,7 @@ def stuttering(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     monkeypatch.setattr("random.random", lambda: 0.01)  # botocore's pauses, in part
     Stuttering.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Stuttering) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield ObjectStore(f"http://127.0.0.1:{server.server_port}", KEYS, patience=5)
         server.shutdown()

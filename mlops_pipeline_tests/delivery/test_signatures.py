@@ -182,6 +182,7 @@ def test_a_revoked_key_is_refused_and_another_one_may_sign_again(
     assert artifacts.etags(ref) == before
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_a_second_user_of_a_store_trains_nothing_over_what_the_first_signed(
     tmp_path: Path,
 ) -> None:
