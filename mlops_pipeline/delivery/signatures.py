@@ -260,8 +260,8 @@ class Signatures:
         sizes = {key: one.size for key, one in listed.items()}
         paths = (key.removeprefix(folder) for key in sizes)
         # Of a file that the manifest lacks, no digest is known.
-        listed = {path: files.get(path, "") for path in paths if path != SIGNATURE}
-        return _Stored(manifest, listed, find_signature(self._store, ref.uri, sizes=sizes))
+        stored = {path: files.get(path, "") for path in paths if path != SIGNATURE}
+        return _Stored(manifest, stored, find_signature(self._store, ref.uri, sizes=sizes))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Traffic:
 class ReleaseRig:
     """The model `unruly` on a platform that is up."""
 
-    def __init__(self, platform: Platform, command_line: CommandLine) -> None:
+    def __init__(self, platform: Platform, command_line: CommandLine | None = None) -> None:
         self.platform = platform
         self._command_line = command_line
         self.spec: ModelSpec = UNRULY
@@ -122,6 +122,7 @@ class ReleaseRig:
     @contextmanager
     def without_store(self) -> Iterator[None]:
         """Let the object store hang, and go on afterwards."""
+        assert self._command_line is not None
         found = [
             process
             for process in psutil.process_iter(["cmdline"])

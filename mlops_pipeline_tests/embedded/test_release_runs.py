@@ -72,7 +72,8 @@ class World:
 
     def drive(self, *, within: float) -> list[str]:
         """Tick until no release goes on; return what the ticks said."""
-        said, end = [], time.monotonic() + within
+        said: list[str] = []
+        end = time.monotonic() + within
         while not said or not said[-1].startswith("no release"):
             assert time.monotonic() < end, said
             said.append(self.tick())

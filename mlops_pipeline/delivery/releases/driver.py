@@ -25,14 +25,12 @@ from mlops_pipeline.delivery.releases.machine import (
     Replay,
     RollBack,
     Wait,
-    next_step,
 )
 from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Outcome, Release, find_release
 from mlops_pipeline.delivery.releases.traffic import Traffic, require_something
 from mlops_pipeline.delivery.releases.watching import Watcher
 from mlops_pipeline.delivery.releases.weighing import with_look
 from mlops_pipeline.platforms.platform import Platform
-from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +154,7 @@ class Releases:
         if edited := self._traffic.describe_edit(there, release):
             return Progress(release, Wait(edited))
         evidence = self._watcher.observe(there, release)
-        return Progress(release, self._decide(there, release, evidence), evidence=evidence)
+        return Progress(release, self._watcher.decide(there, release, evidence), evidence=evidence)
 
     def watch(self) -> Progress:
         """Look, and keep what was counted: the limit of slowness and the plots rest on each look.
@@ -313,11 +311,6 @@ class Releases:
             return Progress(release, decision=release.ended)
         self._traffic.write(None)
         return Progress(None, decision=release.ended)
-
-    def _decide(self, there: SeldonDeployment, release: Release, evidence: Evidence) -> Action:
-        if release.ended is None and (reason := self._watcher.describe_dead(there)):
-            return RollBack(reason)
-        return next_step(release, evidence, now=self._now())
 
     def _write(self, release: Release) -> Progress:
         self._traffic.write(release)

@@ -8,6 +8,7 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.waiting import Clock
 from mlops_pipeline.delivery.releases.archive import Archive
 from mlops_pipeline.delivery.releases.evidence import Evidence, accumulate
+from mlops_pipeline.delivery.releases.machine import Action, RollBack, next_step
 from mlops_pipeline.delivery.releases.manifests import find_versions
 from mlops_pipeline.delivery.releases.replaying import replay
 from mlops_pipeline.delivery.releases.state import CANDIDATE, Release
@@ -55,6 +56,12 @@ class Watcher:
             now=self._now(),
         )
 
+    def decide(self, there: SeldonDeployment, release: Release, evidence: Evidence) -> Action:
+        """Return what follows from the evidence, and from servers that do not start."""
+        if release.ended is None and (reason := self.describe_dead(there)):
+            return RollBack(reason)
+        return next_step(release, evidence, now=self._now())
+
     def describe_dead(self, there: SeldonDeployment) -> str:
         """Say why no server of the candidate is ready, look after look; empty if one is."""
         reason = ""
@@ -66,9 +73,7 @@ class Watcher:
             dead = [
                 seen
                 for seen in status
-                if seen.name in meant
-                and not seen.replicas
-                and seen.state in ("failed", "starting")
+                if seen.name in meant and not seen.replicas and seen.state in ("failed", "starting")
             ]
             if not dead:
                 return ""
