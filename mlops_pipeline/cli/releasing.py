@@ -10,7 +10,7 @@ from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.releases.driver import Progress, Releases
 from mlops_pipeline.resources.turn import turn
 
-_BY_HAND = "aborted by a person"
+_NO_REASON = "a person decided so and gave no reason"
 
 
 def promote(context: Context, model: RegisteredModel, say: Callable[[str], None]) -> Progress:
@@ -61,7 +61,7 @@ def abort(
         on_wait=say,
         during_training=True,
     ):
-        return releases_of(context, model, command).abort(reason or _BY_HAND)
+        return releases_of(context, model, command).abort(reason or _NO_REASON)
 
 
 def abort_to_roll_back(

@@ -115,7 +115,7 @@ def test_another_command_can_abort_meanwhile(rig: Followed) -> None:
     rig.clock.steps.append(abort)
     (ending,) = rig.follow()
     assert (ending.code, rig.orders) == (5, [])
-    assert "aborted by a person" in ending.sentence
+    assert "a person decided so and gave no reason" in ending.sentence
 
 
 def test_a_paused_release_and_one_that_asks_need_a_person(

@@ -156,7 +156,7 @@ def test_an_abort_needs_neither_the_object_store_nor_dagsters_storage(rig: Relea
         "aborted"
     ]
     log, place = VerdictLog(store), place_for(TOY, rig.platform)
-    assert find_refusal(log, rig.new, place=place) == "aborted by a person"
+    assert find_refusal(log, rig.new, place=place) == "a person decided so and gave no reason"
 
 
 def test_a_damaged_state_is_shown_and_can_be_aborted(rig: ReleaseRig) -> None:
