@@ -116,8 +116,11 @@ class Deployments(Protocol):
 
         Returns once the platform has accepted and routed it. Versions that were serving keep all
         traffic until the new ones are ready and, with `proof`, each of their servers is proved
-        without traffic. If anything fails, or the call is interrupted, everything is put back. A
-        process that is killed at any point leaves the traffic with a version that was proved.
+        without traffic. A version that is deployed already is not proved again, whatever its name,
+        share and number of servers are now, and its artifact need not be in the object store.
+
+        If anything fails, or the call is interrupted, everything is put back. A process that is
+        killed at any point leaves the traffic with a version that was proved.
 
         Raises:
             ConflictError: it is not what was expected, or not ours; nothing was changed.

@@ -15,9 +15,7 @@ from mlops_pipeline.clients.kubernetes import (
     Resource,
 )
 from mlops_pipeline.clients.prediction import PATH, UNRECORDED
-from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
-    TEMPLATE_ANNOTATION,
-)
+from mlops_pipeline.platforms.kubernetes.deployments.written import TEMPLATE_ANNOTATION
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION
 from mlops_pipeline_tests.fakes import predictions
 from mlops_pipeline_tests.fakes.clocks import FakeClock

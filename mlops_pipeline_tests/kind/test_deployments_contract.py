@@ -91,7 +91,8 @@ def _places(*kind: pytest.MarkDecorator) -> list[Any]:
 also_under_load = pytest.mark.parametrize(
     "place", _places(pytest.mark.kind, pytest.mark.long), indirect=True
 )
-"""On kind, `make test-kind` shows this in test_deployments.py, under load; the rest is long."""
+"""On kind, `make test-kind` shows this or the like in test_deployments.py, under load; the rest is
+long."""
 
 
 @pytest.fixture(params=_places(pytest.mark.kind))
@@ -152,7 +153,11 @@ class Recorder:
     Each server that is asked alone must give the right answer.
     """
 
-    def __init__(self, place: Place, artifact: Artifact, *, fails: str = "") -> None:
+    def __init__(
+        self, place: Place, artifact: Artifact, *, fails: str = "", both: Artifact | None = None
+    ) -> None:
+        """With `both`, the other artifact answers beside it."""
+        self._digests = {artifact.digest, *([both.digest] if both else [])}
         self.seen: list[tuple[str, set[str]]] = []
         """Each moment, and the digests that answered through the gateway then."""
         self.servers: set[str] = set()
@@ -179,7 +184,8 @@ class Recorder:
             there = answering(self._place)
         except httpx.HTTPError as error:
             return repr(error)
-        return None if there == {self._artifact.digest} else f"answers of {there or 'nobody'}"
+        is_right = there and there <= self._digests
+        return None if is_right else f"answers of {there or 'nobody'}"
 
     def _note(self, moment: str) -> None:
         self.seen.append((moment, answering(self._place)))
@@ -264,6 +270,15 @@ def test_an_annotation_changes_no_server(place: Place) -> None:
     assert place.servers() == before
 
 
+def test_an_annotation_without_text_is_removed(place: Place) -> None:
+    apply(place, predictor(place.artifact("one")))
+    before = find(place)
+    place.deployments.annotate(NAME, {"mlops-pipeline/pinned": "true"}, namespace=place.namespace)
+    assert find(place) != before
+    place.deployments.annotate(NAME, {"mlops-pipeline/pinned": ""}, namespace=place.namespace)
+    assert find(place) == before
+
+
 @also_under_load
 def test_a_version_that_cannot_become_ready_leaves_the_one_before(place: Place) -> None:
     one, broken = place.artifact("one"), place.artifact("broken")
@@ -325,8 +340,16 @@ def test_what_is_not_proved_leaves_the_one_before(place: Place, moment: str) -> 
     assert seen(place) == [("default", one.digest, 100, 1, "ready")]
 
 
-@pytest.mark.parametrize("moment", ["alone", "exposed"])
-def test_a_first_version_that_is_not_proved_leaves_nothing(place: Place, moment: str) -> None:
+def test_a_first_version_that_is_not_proved_leaves_nothing(place: Place) -> None:
+    _leave_nothing(place, "alone")
+
+
+@also_under_load
+def test_a_first_version_that_is_refused_with_traffic_leaves_nothing(place: Place) -> None:
+    _leave_nothing(place, "exposed")
+
+
+def _leave_nothing(place: Place, moment: str) -> None:
     with pytest.raises(FatalStateError, match="other scores"):
         prove(place, place.artifact("one"), fails=moment)
     assert find(place) is None
@@ -429,7 +452,9 @@ def test_servers_count_the_answers_of_clients(place: Place) -> None:
     assert len({c.server for c in seen}) == 4
     assert all(c.started > 0 for c in seen)
     assert all(c.slower and max(c.slower.values()) <= c.answered for c in seen)
-    assert {c.lost for c in place.deployments.counts(NAME, namespace=place.namespace)} == {None}
+    # None where the gateway does not tell.
+    counted = place.deployments.counts(NAME, namespace=place.namespace)
+    assert {c.lost for c in counted} in ({0}, {None})
 
 
 def test_a_server_that_is_asked_alone_counts_nothing(place: Place) -> None:
@@ -459,6 +484,41 @@ def test_a_server_that_starts_again_counts_from_zero(place: Place) -> None:
     assert (before.answered, after.answered) == (3, 0)
     place.answers(times=2)
     assert answered(place) == {"default": 2}
+
+
+def test_further_servers_of_a_proved_version_are_not_asked_alone(place: Place) -> None:
+    one = place.artifact("one")
+    prove(place, one)
+    before = place.servers()
+    proof, change = prove(place, one, replicas=2)
+    assert proof.seen == [("exposed", {one.digest})]
+    assert change.action == "updated"
+    assert before < place.servers()
+
+
+def test_roles_change_and_servers_stay(place: Place) -> None:
+    """A candidate is proved alone, gets a share, is promoted, and the version before it goes."""
+    one, two = place.artifact("one"), place.artifact("two")
+    prove(place, one)
+    both = [version(one, traffic=80), version(two, name="default-candidate", traffic=20)]
+    apply(place, *both, proof=Recorder(place, two, both=one))
+    servers = place.servers()
+    assert seen(place) == [
+        ("default", one.digest, 80, 1, "ready"),
+        ("default-candidate", two.digest, 20, 1, "ready"),
+    ]
+    renamed = [version(one, name="default-former", traffic=0), version(two, traffic=100)]
+    apply(place, *renamed, proof=Recorder(place, two))
+    assert seen(place) == [
+        ("default-former", one.digest, 0, 1, "ready"),
+        ("default", two.digest, 100, 1, "ready"),
+    ]
+    assert place.servers() == servers
+    apply(place, version(one, traffic=100))
+    place.settle()
+    assert place.answers(times=5) == {one.digest: 5}
+    assert len(place.servers()) == 1
+    assert place.servers() < servers
 
 
 def test_a_deleted_deployment_is_gone(place: Place) -> None:

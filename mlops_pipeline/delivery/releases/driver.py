@@ -212,9 +212,8 @@ class Releases:
         if release is None or release.phase == "ended":
             raise _none(self._spec.name)
         reason = reason or f"{self._by} aborted it"
-        if release.phase == "kept":
-            return self._end(release, "rolled_back", reason, id=f"{release.id}{UNDONE}")
-        return self._end(release, "aborted", reason)
+        outcome: Outcome = "rolled_back" if release.phase == "kept" else "aborted"
+        return self._end(release, outcome, reason)
 
     def pause(self) -> Progress:
         """Keep the share; the candidate is still rolled back if it proves to be bad.
@@ -260,7 +259,7 @@ class Releases:
         if isinstance(action, Replay):
             self._watcher.replay(release)
             return replace(seen, release=self._write(release.changed(is_replayed=True)).release)
-        if isinstance(action, Ask) and (release.phase, release.reason) != ("asking", action.reason):
+        if isinstance(action, Ask) and release.phase != "asking":
             asking = self._write(release.changed(phase="asking", reason=action.reason))
             return replace(seen, release=asking.release)
         if isinstance(action, Promote):
@@ -285,10 +284,15 @@ class Releases:
         self._traffic.promote(release, ended)
         return self._settle(ended)
 
-    def _end(self, release: Release, outcome: Outcome, reason: str, **fields: str) -> Progress:
+    def _end(self, release: Release, outcome: Outcome, reason: str) -> Progress:
         """Give all traffic to the stable version."""
-        decision = self._decision(outcome, reason)
-        ended = release.changed(phase="ended", ended=decision, is_paused=False, reason="", **fields)
+        ended = release.changed(
+            id=f"{release.id}{UNDONE}" if release.phase == "kept" else release.id,
+            phase="ended",
+            ended=self._decision(outcome, reason),
+            is_paused=False,
+            reason="",
+        )
         self._traffic.restore(release, ended)
         try:
             return self._settle(ended)

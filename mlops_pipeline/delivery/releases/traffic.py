@@ -66,8 +66,9 @@ class Traffic:
         state = DesiredState(self._spec, self._platform)
         desired = state.wanting(ref, by=self._by, is_pinned=False)
         wanted = manifests.promoted(there, versions, ended, name=self._name)
-        kept = [release.stable] if ended.phase == "kept" else []
         wanted = wanted.annotated(desired.annotations())
+        # A former version gets new servers if those it has are called by the name that it loses.
+        kept = [release.stable] if ended.phase == "kept" else []
         self._apply(there, wanted, release.candidate, beside=kept)
 
     def restore(self, release: Release, ended: Release) -> None:

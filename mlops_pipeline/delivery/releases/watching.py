@@ -44,29 +44,31 @@ class Watcher:
     def observe(self, there: SeldonDeployment, release: Release) -> Evidence:
         """Return the evidence with what the servers have counted since the last look."""
         known, versions = self._archive.evidence(release), find_versions(there, release)
-        if release.ended is not None or versions is None:
+        if release.phase == "ended" or versions is None or versions.stable is None:
             return known
         return accumulate(
             known,
             self._deployments.counts(there.name, namespace=there.namespace),
             release=release,
             candidate_predictor=versions.candidate.name,
-            stable_predictor=versions.require_stable().name,
+            stable_predictor=versions.stable.name,
             now=self._now(),
         )
 
     def describe_dead(self, there: SeldonDeployment) -> str:
         """Say why no server of the candidate is ready, look after look; empty if one is."""
         reason = ""
-        is_candidate = [p.name.endswith(f"-{CANDIDATE}") for p in there.spec.predictors]
+        meant = {p.name for p in there.spec.predictors if p.name.endswith(f"-{CANDIDATE}")}
         for number in range(_LOOKS_AT_SERVERS):
             if number:
                 self._clock.sleep(_BETWEEN_LOOKS)
             status = self._deployments.status(there.name, namespace=there.namespace)
             dead = [
                 seen
-                for seen, is_meant in zip(status, is_candidate, strict=False)
-                if is_meant and not seen.replicas and seen.state in ("failed", "starting")
+                for seen in status
+                if seen.name in meant
+                and not seen.replicas
+                and seen.state in ("failed", "starting")
             ]
             if not dead:
                 return ""

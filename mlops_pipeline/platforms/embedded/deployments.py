@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_pipeline.clients.errors import (
+    FatalStateError,
     UnavailableError,
     UnknownNameError,
 )
@@ -34,7 +35,7 @@ from mlops_pipeline.platforms.platform import (
     PredictorStatus,
     Proof,
 )
-from mlops_pipeline.platforms.seldon import SeldonDeployment
+from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 from mlops_pipeline.platforms.store_access import SECRET
 
 _RUNTIME = (sys.executable, "-m", "mlops_pipeline.serving", "serve")
@@ -77,7 +78,7 @@ class EmbeddedDeployments:
             if expected is not None:
                 name = f"{deployment.namespace}/{deployment.name}"
                 expected.require(before.deployment if before else None, name=name)
-            sets = self._server_sets(deployment)
+            sets = self._server_sets(deployment, before)
             self._fetch(sets)
             with self._exposure.undoing(before, deployment):
                 placed, started = self._start(sets)
@@ -194,7 +195,16 @@ class EmbeddedDeployments:
         programs = sorted(servers.programs(name, namespace=namespace))
         return "\n".join(f"==> {p} <==\n{servers.log(p, lines=lines)}" for p in programs)
 
-    def _server_sets(self, deployment: SeldonDeployment) -> tuple[ServerSet, ...]:
+    def _server_sets(
+        self, deployment: SeldonDeployment, before: Record | None
+    ) -> tuple[ServerSet, ...]:
+        """Return the servers of each predictor.
+
+        Where other predictors, names or shares are asked for than before, those that serve what is
+        asked for again stay as they are: only the same deployment, applied again, replaces servers
+        that an earlier version of this package, or other settings, started.
+        """
+        standing = _standing(before, deployment)
         fingerprint, trust = self._parts.fingerprint(), self._parts.trust()
         answers = self._parts.settings.answers
         return tuple(
@@ -214,14 +224,26 @@ class EmbeddedDeployments:
                     namespace=deployment.namespace,
                     folder=self._parts.spool,
                 ),
+                standing=self._if_ready(standing.get(predictor.name)),
             )
             for predictor in deployment.spec.predictors
         )
 
+    def _if_ready(self, target: Target | None) -> Target | None:
+        """Return a target if each of its servers is ready; others are started anew."""
+        if target is None:
+            return None
+        try:
+            unready = filter(None, map(self._parts.servers.describe_unready, target.endpoints))
+            return None if next(unready, None) else target
+        except FatalStateError:  # Another program answers on the port of one.
+            return None
+
     def _fetch(self, sets: Sequence[ServerSet]) -> None:
         """Download what the servers will load, as the init container of a pod does."""
         for servers in sets:
-            self._fetch_one(servers)
+            if servers.standing is None:
+                self._fetch_one(servers)
 
     def _fetch_one(self, servers: ServerSet) -> Path:
         secret = servers.predictor.graph.env_secret_ref_name or SECRET
@@ -235,6 +257,9 @@ class EmbeddedDeployments:
         placed: _Placed = []
         any_started = False
         for servers in sets:
+            if servers.standing is not None:
+                placed.append(servers.standing.endpoints)
+                continue
             with parts.locks.held("state", purpose=f"start {servers.deployment}"):
                 # Another apply may have removed what no server used yet.
                 endpoints, started = parts.servers.start(servers, self._fetch_one(servers))
@@ -270,6 +295,28 @@ class EmbeddedDeployments:
             "address": f"{self._parts.gateway.url()}/{path}",
             "servers": len(record.programs),
         }
+
+
+def _standing(before: Record | None, wanted: SeldonDeployment) -> dict[str, Target]:
+    """Return wanted predictor → the target that serves it, under whichever name and share."""
+    if before is None or before.deployment.spec == wanted.spec:
+        return {}
+    there = before.deployment
+    targets = list(zip(there.spec.predictors, before.route.targets, strict=True))
+    return {
+        predictor.name: target
+        for predictor in wanted.spec.predictors
+        for known, target in targets
+        if _content(there, known) == _content(wanted, predictor)
+    }
+
+
+def _content(deployment: SeldonDeployment, predictor: Predictor) -> object:
+    """Return what the servers of a predictor depend on, and how many there are."""
+    same = {"name": predictor.stem, "traffic": 0, "shadow": False, "replicas": 1}
+    spec = deployment.spec
+    replicas = deployment.replicas(predictor)
+    return spec.protocol, spec.annotations, replicas, predictor.model_copy(update=same)
 
 
 def _route(

@@ -47,13 +47,16 @@ class Exposure:
         self._parts = parts
 
     def prove_alone(self, before: Record | None, after: Record, proof: Proof) -> None:
-        """Ask each server that gets no requests yet: its own port answers like the gateway."""
-        known = before.programs if before else set()
+        """Ask each server of a version that is not deployed yet.
+
+        Its own port answers like the gateway. A version that is scaled was proved before.
+        """
+        known = {_version(program) for program in (before.programs if before else ())}
         for predictor, target in zip(
             after.deployment.spec.predictors, after.route.targets, strict=True
         ):
             for endpoint in target.endpoints:
-                if endpoint.program not in known:
+                if _version(endpoint.program) not in known:
                     proof.alone(predictor, self._parts.servers.predictions(endpoint))
 
     @contextmanager
@@ -156,6 +159,11 @@ class Exposure:
 
 def _clusters(record: Record | None) -> set[str]:
     return cluster_names([record.route] if record else [])
+
+
+def _version(program: str) -> str:
+    """Return the name of a program without the number of its replica."""
+    return program.rpartition(".")[0]
 
 
 def _others(routes: Sequence[Route], route: Route) -> list[Route]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlops_pipeline.clients import envoy, http, metrics_pages, ports, prediction
+from mlops_pipeline.clients import http, metrics_pages, ports, prediction
 from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.prediction import Predictions
@@ -18,7 +18,7 @@ from mlops_pipeline.platforms.embedded.interfaces import ProgramSupervisor
 from mlops_pipeline.platforms.embedded.options import EmbeddedOptions
 from mlops_pipeline.platforms.embedded.port_book import PortBook
 from mlops_pipeline.platforms.embedded.programs import Program
-from mlops_pipeline.platforms.embedded.routing import Endpoint
+from mlops_pipeline.platforms.embedded.routing import Endpoint, Target
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import Predictor
 from mlops_pipeline.serving.recording.format import VARIABLE as RECORDING
@@ -51,10 +51,14 @@ class ServerSet:
     """The file that says which signatures count; empty: the servers verify none."""
     recording: str = ""
     """How they record rows of answers, as JSON; empty: they do not."""
+    standing: Target | None = None
+    """Servers that run already and stay as they are, whatever would be run today."""
 
     @property
     def key(self) -> str:
         """Changes whenever what the servers run does; replicas and traffic do not count."""
+        if self.standing is not None:
+            return self.standing.servers
         anywhere = self.contract(Endpoint("", 0, 0))
         content = [self.environment, self.command, self.uri, anywhere]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
@@ -103,7 +107,7 @@ _post = partial(http.post_json, timeout=_PROOF_TIMEOUT, headers=prediction.UNREC
 class Loopback:
     """What servers are asked on 127.0.0.1. Tests replace all of it."""
 
-    probe: Callable[[str], envoy.Answer | str] = envoy.probe
+    probe: Callable[[str], HttpAnswer | str] = http.probe
     """GET a URL; the answer, or why there is none."""
     listeners: Callable[[int], set[tuple[str, int]]] = ports.listeners
     """Return (address, port) of each listening socket of a process."""

@@ -15,8 +15,9 @@ from mlops_pipeline.clients.errors import (
     UnknownNameError,
     WaitTimeoutError,
 )
+from mlops_pipeline.platforms.embedded import deployments
 from mlops_pipeline.platforms.embedded.routing import cluster_names
-from mlops_pipeline.platforms.seldon import PREDICTOR_ANNOTATION
+from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, PREDICTOR_ANNOTATION
 from mlops_pipeline_tests.embedded.rig import predictor
 from mlops_pipeline_tests.platforms.embedded.rig import FakeRig, Killed, fake_rig_in
 
@@ -337,3 +338,30 @@ def test_a_candidate_that_is_promoted_keeps_its_servers(rig: FakeRig) -> None:
     assert len(servers) == 2
     assert set(rig.servers()) < servers
     assert set(rig.predict(times=4)) == {"two"}
+
+
+def test_an_upgrade_replaces_no_server_until_the_deployment_is_applied_again(
+    rig: FakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release goes on with the servers that were started before it."""
+
+    def version(digest: str, **more: Any) -> dict[str, Any]:
+        annotations = {DIGEST_ANNOTATION: digest, PREDICTOR_ANNOTATION: "default"}
+        return {**predictor(f"s3://models/toy/{digest}", **more), "annotations": annotations}
+
+    rig.publish("one")
+    rig.publish("two")
+    rig.apply(version("one"))
+    (stable,) = rig.servers()
+    monkeypatch.setattr(deployments, "version", lambda _: "2.0")
+    rig.apply(version("one", traffic=90), version("two", name="default-candidate", traffic=10))
+    assert stable in rig.servers()
+    both = rig.servers()
+    monkeypatch.setattr(deployments, "version", lambda _: "3.0")
+    rig.apply(version("one", name="default-former", traffic=0), version("two", traffic=100))
+    assert rig.servers() == both
+    rig.apply(version("one", traffic=100))
+    assert list(rig.servers()) == [stable]
+    monkeypatch.setattr(deployments, "version", lambda _: "4.0")
+    assert rig.apply(version("one", traffic=100)).action == "updated"
+    assert stable not in rig.servers()

@@ -158,7 +158,7 @@ def test_nodes_pull_serving_images_with_the_secret_of_the_settings(rig: Existing
     rig.settings = existing_settings(
         seldon={"install": False}, images={"registry": "r.example.com", "pull_secret": "pull"}
     )
-    assert platform_of(rig).deployments._manifests._pull_secret == "pull"
+    assert platform_of(rig).deployments._manifests._predictors._pull_secret == "pull"
 
 
 def test_only_what_is_ours_to_install_is_provided(rig: ExistingRig) -> None:

@@ -8,22 +8,20 @@ from typing import Literal, Protocol
 from mlops_pipeline.clients import http
 from mlops_pipeline.clients.errors import (
     ConflictError,
-    NotFoundError,
     UnknownNameError,
 )
 from mlops_pipeline.clients.kubernetes import (
     NAMESPACE,
     POD,
-    SECRET,
     SELDON_DEPLOYMENT,
     KubernetesApi,
     Manifest,
 )
 from mlops_pipeline.clients.prediction import Predictions
-from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.waiting import Clock, patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.deployments import asking
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import Manifests
+from mlops_pipeline.platforms.kubernetes.deployments.preparing import Artifacts, Preparation
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import Rollout, look
 from mlops_pipeline.platforms.kubernetes.deployments.route import Route
 from mlops_pipeline.platforms.kubernetes.deployments.statuses import memory_bytes, statuses
@@ -34,7 +32,7 @@ from mlops_pipeline.platforms.kubernetes.objects.endings import (
     is_ending,
     wait_for_end,
 )
-from mlops_pipeline.platforms.kubernetes.objects.ownership import ensure_namespace, is_mine, is_ours
+from mlops_pipeline.platforms.kubernetes.objects.ownership import is_mine, is_ours
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import (
@@ -43,26 +41,12 @@ from mlops_pipeline.platforms.platform import (
     PredictorStatus,
     Proof,
 )
-from mlops_pipeline.platforms.seldon import SeldonDeployment, is_elsewhere
+from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 0.2
 _END = 90.0
 """Seconds within which pods must end."""
-
-
-class Artifacts(Protocol):
-    """What deployments need from the object store's layer."""
-
-    def client(self) -> Objects:
-        """Return a client of the store.
-
-        Raises:
-            NotFoundError: the layer is absent.
-        """
-
-    def ensure_secret(self, namespace: str) -> bool:
-        """Write the Secret that pods in a namespace read artifacts with."""
 
 
 class Gateway(Protocol):
@@ -98,7 +82,7 @@ class KubernetesDeployments:
     ) -> None:
         self._parts = parts
         self._manifests = manifests
-        self._artifacts = artifacts
+        self._preparation = Preparation(parts, manifests, artifacts)
         self._gateway = gateway
         self._get = get
 
@@ -131,7 +115,7 @@ class KubernetesDeployments:
             if expected is not None:
                 found = self._manifests.read(before) if before is not None else None
                 expected.require(found, name=f"{deployment.namespace}/{deployment.name}")
-            self._prepare(api, deployment)
+            self._preparation.prepare(api, deployment, before)
             start = self._parts.clock.now()
             route = Route(url, trust=self._gateway.trust, get=self._get, clock=self._parts.clock)
             way = Transition(
@@ -296,27 +280,6 @@ class KubernetesDeployments:
     def _url(self, deployment: SeldonDeployment) -> str:
         return f"{self._gateway.url()}/seldon/{deployment.namespace}/{deployment.name}/"
 
-    def _prepare(self, api: KubernetesApi, deployment: SeldonDeployment) -> None:
-        """Create the namespace and the Secret for the pods, and require what they will read.
-
-        rclone reports success if the prefix does not exist, although it copies nothing.
-        """
-        namespace = deployment.namespace
-        timeout, clock = self._parts.settings.ready_timeout, self._parts.clock
-        ensure_namespace(api, namespace, timeout=timeout, clock=clock)
-        for predictor in deployment.spec.predictors:
-            secret = self._manifests.secret_of(predictor)
-            if secret == self._manifests.secret:
-                self._artifacts.ensure_secret(namespace)
-                if is_elsewhere(predictor.graph.model_uri):
-                    continue
-                _require_artifact(self._artifacts.client(), predictor.graph.model_uri)
-            elif api.find(SECRET, secret, namespace=namespace) is None:
-                raise NotFoundError(
-                    f"the Secret {secret} does not exist in the namespace {namespace}; create it, "
-                    "or set envSecretRefName to another one"
-                )
-
     def _facts(self, api: KubernetesApi, resource: Manifest) -> dict[str, int | float]:
         found = [pod for pod in look(api, resource).pods if pods.is_ready(pod)]
         facts: dict[str, int | float] = {"servers": len(found)}
@@ -382,17 +345,6 @@ def _conflict(found: Manifest) -> str:
         f"(`kubectl delete seldondeployment {place}`), or hand it over "
         f"(`kubectl label seldondeployment {place} app.kubernetes.io/managed-by=mlops-pipeline`)"
     )
-
-
-def _require_artifact(store: Objects, uri: str) -> None:
-    """Refuse a modelUri without objects.
-
-    Raises:
-        NotFoundError: the bucket does not exist, or the prefix has no objects.
-    """
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    if not store.sizes(bucket, prefix.rstrip("/") + "/"):
-        raise NotFoundError(f"there are no objects below {uri}; publish the artifact first")
 
 
 def _action(

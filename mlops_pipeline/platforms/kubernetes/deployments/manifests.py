@@ -7,69 +7,44 @@ Seldon's operator 1.17 handles each field in its `controllers` and in `defaults.
 https://github.com/SeldonIO/seldon-core/tree/v1.17.1/operator
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
-from pydantic import BaseModel
 
 from mlops_pipeline.clients.errors import ConfigurationError, InvalidManifestError
 from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, Manifest
+from mlops_pipeline.platforms.kubernetes.deployments.predictors import Image, Predictors
+from mlops_pipeline.platforms.kubernetes.deployments.standing import as_it_stands
+from mlops_pipeline.platforms.kubernetes.deployments.written import (
+    APPLIED_ANNOTATION,
+    GATEWAY_ANNOTATION,
+    IMAGE_ANNOTATION,
+    NAMES_ANNOTATION,
+    NO_ENGINE_ANNOTATION,
+    STAGE_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+    TRUST_ANNOTATION,
+    edits,
+    find_given,
+    find_names,
+    guessed_names,
+    is_stage,
+    is_template_whole,
+    is_whole,
+    stage_digest,
+)
 from mlops_pipeline.platforms.kubernetes.objects.ownership import is_ours
 from mlops_pipeline.platforms.seldon import (
-    CPU_ANNOTATION,
     MANAGED_BY,
-    MEMORY_ANNOTATION,
-    MEMORY_LIMIT_ANNOTATION,
     PREDICTOR_ANNOTATION,
-    Graph,
-    Metadata,
     Predictor,
     SeldonDeployment,
-    Spec,
-    parse,
 )
 from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION
-from mlops_pipeline.serving.frameworks import FORWARDER, IMPLEMENTATION, get_served
-from mlops_pipeline.serving.signing.policy import TRUST
-from mlops_pipeline.settings.layers import Resources, ServingSettings
-from mlops_pipeline.settings.models import check_resources
+from mlops_pipeline.serving.frameworks import get_served
+from mlops_pipeline.settings.layers import ServingSettings
 
-Image = Callable[[str], str]
-"""Returns the reference of our serving image for an implementation."""
-APPLIED_ANNOTATION = "mlops-pipeline/applied"
-"""On the SeldonDeployment: the given manifest."""
-IMAGE_ANNOTATION = "mlops-pipeline/serving-image"
-"""On a predictor: the image that its pods serve with. A new image replaces the pods."""
-TRUST_ANNOTATION = "mlops-pipeline/trust"
-"""On a predictor: a digest of which signatures its pods accept. Other keys replace the pods."""
-TEMPLATE_ANNOTATION = "mlops-pipeline/template"
-"""On a predictor: a digest of what its pods run. The operator copies it to Deployment and pods."""
-NO_ENGINE_ANNOTATION = "seldon.io/no-engine"
-TF_SERVING = "tfserving"
-"""The container that loads the model, behind the unit's own container
-(`TFServingContainerName`)."""
-METRICS_PORT = {"name": "metrics", "containerPort": 6000, "protocol": "TCP"}
-"""The port that the operator gives to the first predictor's unit. Without it, the operator numbers
-the ports across predictors, so deleting one predictor replaces the pods of the next ones
-(`defaults.go`)."""
-TF_SERVING_PORT = 2001
-"""The HTTP port of that container (`TfServingRestPort`)."""
 _NAME_LENGTH = 63
-_NOT_RUN = frozenset({"traffic", "replicas", "progressDeadlineSeconds"})
-"""Fields of a predictor that can change without a change of its pods."""
-
-_KUBECTL_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
-_USER = 8888
-"""The user that Seldon's pods run as (`defaultUserID` of its chart)."""
-_ROUTED_SECONDS = 5
-"""Seconds from the announcement that a pod ends until its server gets the signal to stop.
-
-The gateway learns of the end within a second and then sends no more requests. An idle machine needs
-a tenth of that; the rest is for a busy one."""
-_END_SECONDS = _ROUTED_SECONDS + 15
-"""Seconds until Kubernetes kills a pod. The server finishes its requests within 10 s."""
 _SERVING = ServingSettings()
 _NONE_KEPT: Mapping[str, Manifest] = {}
 
@@ -97,22 +72,29 @@ class Manifests:
         serving: ServingSettings = _SERVING,
         trust: Callable[[], str] = lambda: "",
     ) -> None:
-        self.secret = secret
-        self._image = image
-        self._pull_secret = pull_secret
-        self._engine = engine
-        self._deadline = max(1, round(deadline))
-        self._serving = serving
-        self._trust = trust
+        self._predictors = Predictors(
+            secret=secret,
+            image=image,
+            pull_secret=pull_secret,
+            engine=engine,
+            deadline=deadline,
+            serving=serving,
+            trust=trust,
+        )
 
     @property
     def are_ours(self) -> bool:
         """Whether our own image serves."""
-        return self._image is not None
+        return self._predictors.image is not None
+
+    @property
+    def secret(self) -> str:
+        """The Secret that artifacts are read with if a manifest names none."""
+        return self._predictors.secret
 
     def secret_of(self, predictor: Predictor) -> str:
         """Return the name of the Secret that the predictor's artifact is read with."""
-        return predictor.graph.env_secret_ref_name or self.secret
+        return self._predictors.secret_of(predictor)
 
     def require_servers(self, deployment: SeldonDeployment) -> None:
         """Require that the images in use serve each model, and that the split is not sticky.
@@ -130,7 +112,9 @@ class Manifests:
                 f"for {', '.join(sorted(lacking))}; set `serving.images` of the platform to own"
             )
 
-    def place(self, deployment: SeldonDeployment) -> SeldonDeployment:
+    def place(
+        self, deployment: SeldonDeployment, there: Manifest | None = None
+    ) -> SeldonDeployment:
         """Return the deployment with the names that its predictors have in the cluster.
 
         A digest of its pods is appended to the name of a predictor that says so by
@@ -141,27 +125,55 @@ class Manifests:
         name would lose requests: the executor closes its port as soon as it gets the signal to stop
         (Seldon gives its container no preStop), and when the executor is turned on or off, Seldon's
         operator changes the Service's port before the new pods are ready. Other predictors keep the
-        name that their manifest gave them, as does one that was read from the cluster.
+        name that their manifest gave them.
+
+        A predictor whose pods the settings would change, and that was read from `there`, the object
+        of the cluster, keeps its name there, whatever its name and share are now. If nobody changed
+        it by hand, it has the digest of its pods, and must not be rendered anew.
         """
-        spec = deployment.spec
         plain = deployment.to_manifest()["spec"]["predictors"]
-        placed = [self._placed(deployment, *p) for p in zip(spec.predictors, plain, strict=True)]
-        return deployment.model_copy(
-            update={"spec": spec.model_copy(update={"predictors": tuple(placed)})}
+        placed = (
+            _kept(predictor, there) or self._placed(deployment, predictor, given)
+            for predictor, given in zip(deployment.spec.predictors, plain, strict=True)
         )
+        return _with_predictors(deployment, placed)
 
     def render(
-        self, deployment: SeldonDeployment, *, kept: Mapping[str, Manifest] = _NONE_KEPT
+        self,
+        deployment: SeldonDeployment,
+        *,
+        kept: Mapping[str, Manifest] = _NONE_KEPT,
+        there: Manifest | None = None,
+        is_stage: bool = False,
+        told: SeldonDeployment | None = None,
     ) -> dict[str, Any]:
         """Return the manifest to apply.
 
         `kept` has predictors of the cluster, by their names there, that must not change, except for
-        their traffic.
+        their traffic. `there` is the object of the cluster. `told` is what a reader gets while the
+        deployment is only a stage on the way to another one; None: this deployment.
         """
-        given = _plain(deployment)
-        placed = self.place(deployment)
+        placed = self.place(deployment, there)
+        given = (told or deployment).annotated({STAGE_ANNOTATION: ""})
         manifest = placed.to_manifest()
-        metadata, spec = manifest["metadata"], manifest["spec"]
+        spec = {
+            **manifest["spec"],
+            "predictors": [
+                _with_traffic(kept[predictor.name], predictor.traffic)
+                if predictor.name in kept
+                else self._predictors.render(placed, predictor, plain)
+                for predictor, plain in zip(
+                    placed.spec.predictors, manifest["spec"]["predictors"], strict=True
+                )
+            ],
+        }
+        metadata, written = given.to_manifest()["metadata"], {APPLIED_ANNOTATION: _plain(given)}
+        if told is not None or not is_stage:
+            written[NAMES_ANNOTATION] = json.dumps(_names(self.place(given, there), given))
+        if told is not None:
+            written[STAGE_ANNOTATION] = stage_digest(spec)
+            if gateway := deployment.metadata.annotations.get(GATEWAY_ANNOTATION):
+                written[GATEWAY_ANNOTATION] = gateway
         return {
             "apiVersion": SELDON_DEPLOYMENT.api_version,
             "kind": SELDON_DEPLOYMENT.kind,
@@ -169,49 +181,64 @@ class Manifests:
                 **metadata,
                 "namespace": deployment.namespace,
                 "labels": {**metadata.get("labels", {}), **MANAGED_BY},
-                "annotations": {**metadata.get("annotations", {}), APPLIED_ANNOTATION: given},
+                "annotations": {**metadata.get("annotations", {}), **written},
             },
-            "spec": {
-                **spec,
-                "predictors": [
-                    {**kept[predictor.name], "traffic": predictor.traffic}
-                    if predictor.name in kept
-                    else self._predictor(placed, predictor, plain)
-                    for predictor, plain in zip(
-                        placed.spec.predictors, spec["predictors"], strict=True
-                    )
-                ],
-            },
+            "spec": spec,
         }
 
     def read(self, manifest: Manifest) -> SeldonDeployment:
         """Return the given deployment, or the current state if somebody changed it by hand.
 
-        For a deployment of somebody else, the fields that this project knows are returned: its
-        predictors with their models and traffic. Other fields of Seldon's are omitted.
+        A predictor for which the current settings would make other pods has the digest of those in
+        the cluster. For a deployment of somebody else, the fields that this project knows are
+        returned: its predictors with their models and traffic. Other fields of Seldon's are
+        omitted.
         """
-        given = _given(manifest)
-        if given is not None and _is_untouched(manifest, self.render(given)):
-            return given
-        return _as_it_stands(manifest)
+        given, names = self._find_whole(manifest), self.names(manifest)
+        if given is None:
+            return as_it_stands(manifest, names)
+        there = {names[p["name"]]: p for p in manifest["spec"]["predictors"] if p["name"] in names}
+        given = _marked(given, self._rendered(given), there)
+        # What is on the way to another manifest does not equal a wanted deployment.
+        stage = manifest["metadata"]["annotations"].get(STAGE_ANNOTATION, "")
+        return given.annotated({STAGE_ANNOTATION: stage})
+
+    def find_told(self, manifest: Manifest | None) -> SeldonDeployment | None:
+        """Return what `read` returns; None if somebody else made or changed the object."""
+        return self.read(manifest) if manifest and self._find_whole(manifest) else None
+
+    def names(self, manifest: Manifest) -> dict[str, str]:
+        """Return a predictor's name in the cluster → its name in the given manifest.
+
+        Empty for a deployment of somebody else.
+        """
+        if (given := find_given(manifest)) is None:
+            return {}
+        return find_names(manifest) or guessed_names(manifest, given, self.place(given))
 
     def annotating(self, manifest: Manifest, annotations: Mapping[str, str]) -> Manifest:
         """Return the patch that annotates a deployment, and the given manifest in its annotation.
 
         Manual changes stay, and are still reported as manual changes.
         """
-        given = _given(manifest)
+        given = find_given(manifest)
         applied = {APPLIED_ANNOTATION: _plain(given.annotated(annotations))} if given else {}
         # A merge patch removes what is null.
         changed = {name: text or None for name, text in annotations.items()}
         return {"metadata": {"annotations": {**changed, **applied}}}
 
     def standing(self, manifest: Manifest) -> SeldonDeployment:
-        """Return what `read` returns, but each predictor with its name in the cluster."""
-        given = _given(manifest)
-        if given is not None and _is_untouched(manifest, self.render(given)):
-            return self.place(given)
-        return _as_it_stands(manifest)
+        """Return what stands in the cluster, each predictor with its name there.
+
+        Its stem is the name that `read` returns it with.
+        """
+        given, names = self._find_whole(manifest), self.names(manifest)
+        if given is None or is_stage(manifest):
+            there = as_it_stands(manifest)
+        else:
+            there = self.place(self.read(manifest), manifest)
+        named = (_named(p, names.get(p.name, p.stem)) for p in there.spec.predictors)
+        return _with_predictors(there, named)
 
     def edits(self, manifest: Manifest) -> Mapping[str, str]:
         """Return predictor → what somebody changed by hand since it was applied.
@@ -219,44 +246,36 @@ class Manifests:
         The keys are the predictors' names in the cluster. An object that an older version of this
         project wrote, or that has another image, does not count as changed.
         """
-        if (given := _given(manifest)) is None:
-            return {}
-        names = (p.name for p in self.place(given).spec.predictors)
-        placed = dict(zip(names, given.spec.predictors, strict=True))
-        return dict(_edits(manifest, given, placed))
+        given = find_given(manifest)
+        return edits(manifest, given, self.names(manifest)) if given is not None else {}
 
     def difference(self, manifest: Manifest, wanted: SeldonDeployment) -> str:
         """Say how the settings differ from how a deployment of ours serves; empty if not at all."""
         if not is_ours(manifest):
             return ""
         there, asked = (_serving_of(m) for m in (manifest, self.render(wanted)))
-        return "; ".join(
-            f"{what} is {', '.join(sorted(there[what]))}, the settings say "
-            f"{', '.join(sorted(asked[what]))}"
-            for what in asked
-            if there[what] != asked[what]
-        )
+        return "; ".join(_differences(there, asked))
 
     def has_other_pods(self, manifest: Manifest) -> bool:
         """Say whether somebody changed by hand the pods of a deployment of ours."""
         found = manifest["spec"].get("predictors") or ()
-        ours = _given(manifest) is not None
-        return ours and not all(_is_template_whole(manifest, predictor) for predictor in found)
+        ours = find_given(manifest) is not None
+        return ours and not all(is_template_whole(manifest, predictor) for predictor in found)
 
-    def _place_images(
-        self, component: dict[str, Any], predictor: Predictor, protocol: str, image: Image
-    ) -> None:
-        """Set the containers' images and the pull secret."""
-        if self._pull_secret:
-            component["spec"]["imagePullSecrets"] = [{"name": self._pull_secret}]
-        for container in component["spec"]["containers"]:
-            loads = container["name"] == loader(predictor, protocol)
-            container["image"] = image(predictor.graph.implementation if loads else FORWARDER)
-            if loads:
-                # Otherwise its files choose what loads them, and a class among them would run.
-                said = {"name": IMPLEMENTATION, "value": predictor.graph.implementation}
-                trust = self._trust()
-                container["env"] = [said, *([{"name": TRUST, "value": trust}] if trust else [])]
+    def _find_whole(self, manifest: Manifest) -> SeldonDeployment | None:
+        """Return the deployment that was given; None if somebody else made or changed it."""
+        given = find_given(manifest)
+        if given is None or not is_whole(manifest, given, self.names(manifest)):
+            return None
+        return given
+
+    def _rendered(self, given: SeldonDeployment) -> list[dict[str, Any]]:
+        """Return the predictors of a deployment as the current settings make them."""
+        plain = given.to_manifest()["spec"]["predictors"]
+        return [
+            self._predictors.render(given, *pair)
+            for pair in zip(given.spec.predictors, plain, strict=True)
+        ]
 
     def _placed(
         self, deployment: SeldonDeployment, predictor: Predictor, plain: Mapping[str, Any]
@@ -264,41 +283,92 @@ class Manifests:
         if TEMPLATE_ANNOTATION in predictor.annotations:
             return predictor
         stem = predictor.stem
-        annotations = self._predictor(deployment, predictor, {**plain, "name": stem})["annotations"]
+        annotations = self._predictors.render(deployment, predictor, {**plain, "name": stem})[
+            "annotations"
+        ]
         if not (has_engine(annotations) or PREDICTOR_ANNOTATION in annotations):
             return predictor
         suffix = f"-{annotations[TEMPLATE_ANNOTATION][:8]}"
         marks = {PREDICTOR_ANNOTATION: stem, TEMPLATE_ANNOTATION: ""}
-        return predictor.model_copy(
-            update={
-                "name": stem[: _NAME_LENGTH - len(suffix)] + suffix,
-                "annotations": {**predictor.annotations, **marks},
-            }
-        )
+        name = stem[: _NAME_LENGTH - len(suffix)] + suffix
+        return _with(predictor, name=name, annotations={**predictor.annotations, **marks})
 
-    def _predictor(
-        self, deployment: SeldonDeployment, predictor: Predictor, plain: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        annotations = dict(predictor.annotations)
-        annotations.pop(TEMPLATE_ANNOTATION, None)
-        if not self._engine:
-            annotations.setdefault(NO_ENGINE_ANNOTATION, "true")
-        graph = {**plain["graph"], "envSecretRefName": self.secret_of(predictor)}
-        template = {**plain, "annotations": annotations, "graph": graph}
-        if self._image is not None:
-            annotations[IMAGE_ANNOTATION] = self._image(predictor.graph.implementation)
-            if trust := self._trust():
-                annotations[TRUST_ANNOTATION] = hashlib.sha256(trust.encode()).hexdigest()[:12]
-            component = _component(predictor, deployment.spec.protocol, self._serving)
-            self._place_images(component, predictor, deployment.spec.protocol, self._image)
-            template["componentSpecs"] = [component]
-        annotations[TEMPLATE_ANNOTATION] = _digest(deployment, template)
-        return {
-            **template,
-            # Without a number, the operator keeps the current number of replicas.
-            "replicas": deployment.replicas(predictor),
-            "progressDeadlineSeconds": self._deadline,
-        }
+
+def _kept(predictor: Predictor, there: Manifest | None) -> Predictor | None:
+    """Return a predictor that was read from the cluster, with its name there; else None."""
+    digest = predictor.annotations.get(TEMPLATE_ANNOTATION)
+    if not digest or there is None:
+        return None
+    for found in there["spec"].get("predictors") or ():
+        is_same = (found.get("annotations") or {}).get(TEMPLATE_ANNOTATION) == digest
+        # The operator labels the pods of a shadow.
+        if is_same and bool(found.get("shadow")) == predictor.shadow:
+            mark = digest if is_template_whole(there, found) else ""
+            annotations = {**predictor.annotations, TEMPLATE_ANNOTATION: mark}
+            return _with(predictor, name=found["name"], annotations=annotations)
+    return None
+
+
+def _marked(
+    given: SeldonDeployment,
+    anew: Sequence[Mapping[str, Any]],
+    there: Mapping[str, Mapping[str, Any]],
+) -> SeldonDeployment:
+    """Return a deployment whose predictors have the digest of pods that the settings would change.
+
+    `anew` are its predictors as the settings make them, `there` is given name → predictor of the
+    cluster.
+    """
+    told = []
+    for predictor, again in zip(given.spec.predictors, anew, strict=True):
+        found, annotations = there.get(predictor.name), dict(predictor.annotations)
+        if annotations.pop(TEMPLATE_ANNOTATION, None) == "":
+            annotations[TEMPLATE_ANNOTATION] = ""  # It is placed already.
+        elif found is not None and _pods(found) != _pods(again):
+            annotations[TEMPLATE_ANNOTATION] = found["annotations"][TEMPLATE_ANNOTATION]
+        is_same = annotations == predictor.annotations
+        told.append(predictor if is_same else _with(predictor, annotations=annotations))
+    return _with_predictors(given, told)
+
+
+def _with(predictor: Predictor, **fields: Any) -> Predictor:
+    return predictor.model_copy(update=fields)
+
+
+def _with_predictors(
+    deployment: SeldonDeployment, predictors: Iterable[Predictor]
+) -> SeldonDeployment:
+    spec = deployment.spec.model_copy(update={"predictors": tuple(predictors)})
+    return deployment.model_copy(update={"spec": spec})
+
+
+def _with_traffic(found: Mapping[str, Any], traffic: int) -> dict[str, Any]:
+    is_same = found.get("traffic", 0) == traffic
+    return {**found, **({} if is_same else {"traffic": traffic})}
+
+
+def _pods(predictor: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a rendered predictor the settings, or its manifest, decide on."""
+    unlike = {"name", "traffic", "replicas", "shadow"}
+    marks = {TEMPLATE_ANNOTATION, PREDICTOR_ANNOTATION}
+    annotations = predictor.get("annotations") or {}
+    return {
+        **{key: value for key, value in predictor.items() if key not in unlike},
+        "annotations": {key: text for key, text in annotations.items() if key not in marks},
+    }
+
+
+def _names(placed: SeldonDeployment, given: SeldonDeployment) -> dict[str, str]:
+    both = zip(placed.spec.predictors, given.spec.predictors, strict=True)
+    return {there.name: asked.name for there, asked in both}
+
+
+def _named(predictor: Predictor, given: str) -> Predictor:
+    """Return a predictor of the cluster with the name that its manifest gives it as its stem."""
+    if predictor.stem == given:
+        return predictor
+    annotations = {**predictor.annotations, PREDICTOR_ANNOTATION: given}
+    return _with(predictor, annotations=annotations)
 
 
 def _require_random_split(deployment: SeldonDeployment) -> None:
@@ -321,189 +391,17 @@ def is_named_in_answers(annotations: Mapping[str, str]) -> bool:
     return IMAGE_ANNOTATION in annotations and not has_engine(annotations)
 
 
-def loader(predictor: Predictor, protocol: str) -> str:
-    """Return the name of the container that loads the predictor's model."""
-    return TF_SERVING if _has_forwarder(predictor, protocol) else predictor.graph.name
-
-
-def _has_forwarder(predictor: Predictor, protocol: str) -> bool:
-    """Say whether the unit's container translates requests for TF Serving's own protocol."""
-    framework = get_served(predictor.graph.implementation)
-    return framework.behind_forwarder and protocol != "tensorflow"
-
-
-def _digest(deployment: SeldonDeployment, template: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal characters that change whenever the pods' content changes."""
-    spec = deployment.spec
-    return _digest_of(deployment.name, spec.protocol, spec.annotations, template)
-
-
-def _digest_of(
-    name: str, protocol: str, annotations: Mapping[str, str], template: Mapping[str, Any]
-) -> str:
-    kept = {key: value for key, value in template.items() if key not in _NOT_RUN}
-    content = [name, protocol, annotations, kept]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _component(predictor: Predictor, protocol: str, serving: ServingSettings) -> dict[str, Any]:
-    name, resources = predictor.graph.name, _resources(predictor, serving)
-    if _has_forwarder(predictor, protocol):
-        containers = [
-            _container(name, port="http", resources=serving.forwarder),
-            _container(TF_SERVING, port=TF_SERVING_PORT, resources=resources),
-        ]
-    else:
-        containers = [_container(name, port="http", resources=resources)]
-    containers[0]["ports"] = [METRICS_PORT]
-    return {
-        "spec": {
-            "containers": containers,
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": _USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "terminationGracePeriodSeconds": _END_SECONDS,
-            "automountServiceAccountToken": False,
-            # A Service called `mlserver` must not become the variable MLSERVER_PORT.
-            "enableServiceLinks": False,
-        }
-    }
-
-
-def _resources(predictor: Predictor, serving: ServingSettings) -> Resources:
-    """Return the resources of the container that loads the model."""
-    usual, own = serving.resources_of(predictor.graph.implementation), predictor.annotations
-    given = Resources.model_construct(
-        cpu=own.get(CPU_ANNOTATION, usual.cpu),
-        memory=own.get(MEMORY_ANNOTATION, usual.memory),
-        memory_limit=own.get(MEMORY_LIMIT_ANNOTATION, usual.memory_limit),
-    )
-    try:
-        check_resources(cpu=given.cpu, memory=given.memory, memory_limit=given.memory_limit)
-    except ValueError as error:
-        raise InvalidManifestError(
-            f"the resources of the predictor {predictor.name} are invalid: {error}; correct the "
-            "model's ServerSpec or the settings of `serving`"
-        ) from error
-    return given
-
-
-def _container(name: str, *, port: str | int, resources: Resources) -> dict[str, Any]:
-    return {
-        "name": name,
-        "resources": {
-            "requests": {"cpu": resources.cpu, "memory": resources.memory},
-            "limits": {"memory": resources.memory_limit},
-        },
-        "readinessProbe": {
-            "httpGet": {"path": "/v2/health/ready", "port": port},
-            "periodSeconds": 1,
-            "timeoutSeconds": 2,
-            "failureThreshold": 3,
-        },
-        "livenessProbe": {
-            "httpGet": {"path": "/v2/health/live", "port": port},
-            "initialDelaySeconds": 180,  # The port opens when the model is loaded.
-            "periodSeconds": 10,
-            "timeoutSeconds": 5,
-            "failureThreshold": 6,
-        },
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_ROUTED_SECONDS)]}}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-    }
-
-
 def _plain(deployment: SeldonDeployment) -> str:
     return json.dumps(deployment.to_manifest(), sort_keys=True, separators=(",", ":"))
 
 
-def _given(manifest: Manifest) -> SeldonDeployment | None:
-    """Return the manifest that the object was created from; None if we did not create it."""
-    text = (manifest["metadata"].get("annotations") or {}).get(APPLIED_ANNOTATION)
-    if text is None or not is_ours(manifest):
-        return None
-    try:
-        return parse(json.loads(text))
-    except (ValueError, InvalidManifestError):
-        return None
-
-
-def _is_untouched(manifest: Manifest, rendered: Manifest) -> bool:
-    """Say whether the object equals what was applied; labels that others added do not count."""
-    there, ours = manifest["metadata"], rendered["metadata"]
-    return bool(manifest["spec"] == rendered["spec"]) and all(
-        ours[key].items() <= (there.get(key) or {}).items() for key in ("labels", "annotations")
-    )
-
-
-def _edits(
-    manifest: Manifest, given: SeldonDeployment, placed: Mapping[str, Predictor]
-) -> Iterator[tuple[str, str]]:
-    """Yield (predictor, change). The first predictor also reports the removed ones.
-
-    `placed` has the given predictors by the names that they get in the cluster today.
-    """
-    applied = {p.name: p for p in given.spec.predictors}
-    there = manifest["spec"].get("predictors") or ()
-    names = [_given_name(p, applied, placed) for p in there]
-    gone = sorted(applied.keys() - set(names))
-    for place, (found, name) in enumerate(zip(there, names, strict=True)):
-        told = [f"the predictor {n} was removed" for n in gone] if place == 0 else []
-        if name not in applied:
-            told.append("it was added")
-        else:
-            told += _changes(manifest, found, given, applied[name])
-        if told:
-            yield found["name"], "; ".join(told)
-
-
-def _given_name(
-    predictor: Mapping[str, Any], applied: Mapping[str, Predictor], placed: Mapping[str, Predictor]
-) -> str:
-    """Return the name that a predictor of the cluster has in the given manifest.
-
-    Other settings than of today have placed it under a name that only its stem tells.
-    """
-    name, annotations = str(predictor["name"]), predictor.get("annotations") or {}
-    if name in placed:
-        return placed[name].name
-    return name if name in applied else str(annotations.get(PREDICTOR_ANNOTATION, name))
-
-
-def _changes(
-    manifest: Manifest, found: Mapping[str, Any], given: SeldonDeployment, applied: Predictor
+def _differences(
+    there: Mapping[str, Iterable[str]], asked: Mapping[str, Iterable[str]]
 ) -> Iterator[str]:
-    """Yield the differences in the fields that people usually change, else one for all others."""
-    graph = found.get("graph") or {}
-    compared = (
-        ("traffic", found.get("traffic", 0), applied.traffic),
-        ("replicas", found.get("replicas"), given.replicas(applied)),
-        ("modelUri", graph.get("modelUri", ""), applied.graph.model_uri),
-    )
-    told = [f"its {key} is {now} instead of {was}" for key, now, was in compared if now != was]
-    yield from told
-    if not told and not _is_template_whole(manifest, found):
-        yield "its pods' specification was changed"
-
-
-def _is_template_whole(manifest: Manifest, predictor: Mapping[str, Any]) -> bool:
-    """Say whether a predictor still matches the digest in its annotation."""
-    annotations, spec = dict(predictor.get("annotations") or {}), manifest["spec"]
-    written = str(annotations.pop(TEMPLATE_ANNOTATION, ""))
-    return written == _digest_of(
-        manifest["metadata"]["name"],
-        spec.get("protocol", Spec.model_fields["protocol"].default),
-        spec.get("annotations", {}),
-        {**predictor, "annotations": annotations},
-    )
+    for what in asked:
+        if there[what] != asked[what]:
+            now, then = (", ".join(sorted(of[what])) for of in (there, asked))
+            yield f"{what} is {now}, the settings say {then}"
 
 
 def _serving_of(manifest: Manifest) -> dict[str, set[str]]:
@@ -516,84 +414,6 @@ def _serving_of(manifest: Manifest) -> dict[str, set[str]]:
             p.get(TRUST_ANNOTATION, "none") for p in there
         },
     }
-
-
-def _as_it_stands(manifest: Manifest) -> SeldonDeployment:
-    """Return the object's current state as this project's SeldonDeployment.
-
-    The predictors keep the digest of what their pods run. A wanted deployment has no such digest,
-    so a deployment that was changed by hand never equals a wanted one.
-    """
-    plain = {
-        **_known(SeldonDeployment, manifest),
-        "metadata": _metadata(manifest["metadata"]),
-        "spec": {
-            **_known(Spec, manifest["spec"]),
-            "predictors": [_plain_predictor(p) for p in manifest["spec"].get("predictors") or ()],
-        },
-    }
-    try:
-        return parse(plain)
-    except InvalidManifestError:
-        return _unchecked(plain)
-
-
-def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    hidden = {APPLIED_ANNOTATION, _KUBECTL_ANNOTATION}
-    annotations = metadata.get("annotations") or {}
-    return {
-        **_known(Metadata, metadata),
-        "annotations": {key: text for key, text in annotations.items() if key not in hidden},
-    }
-
-
-def _plain_predictor(predictor: Mapping[str, Any]) -> dict[str, Any]:
-    annotations = dict(predictor.get("annotations") or {})
-    annotations.pop(IMAGE_ANNOTATION, None)
-    annotations.pop(TRUST_ANNOTATION, None)
-    if TEMPLATE_ANNOTATION in annotations:
-        annotations.pop(NO_ENGINE_ANNOTATION, None)
-    return {
-        **_known(Predictor, predictor),
-        "annotations": annotations,
-        "graph": {
-            key: value
-            for key, value in _known(Graph, predictor.get("graph") or {}).items()
-            if key != "children"
-        },
-    }
-
-
-def _known(model: type[BaseModel], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that the model has, by their names in a manifest."""
-    names = {field.alias or name for name, field in model.model_fields.items()}
-    return {key: value for key, value in fields.items() if key in names and value is not None}
-
-
-def _unchecked(plain: Mapping[str, Any]) -> SeldonDeployment:
-    """Return a deployment that this project would refuse; it is only shown, never applied."""
-    metadata, spec = plain["metadata"], plain["spec"]
-    return SeldonDeployment.model_construct(
-        metadata=Metadata.model_construct(**_by_field(Metadata, metadata)),
-        spec=Spec.model_construct(
-            **{
-                **_by_field(Spec, spec),
-                "predictors": tuple(_unchecked_predictor(p) for p in spec["predictors"]),
-            }
-        ),
-    )
-
-
-def _unchecked_predictor(plain: Mapping[str, Any]) -> Predictor:
-    graph: dict[str, Any] = {"implementation": "", "model_uri": "", "name": ""}
-    graph |= {**_by_field(Graph, plain["graph"]), "parameters": ()}
-    fields = {**_by_field(Predictor, plain), "graph": Graph.model_construct(**graph)}
-    return Predictor.model_construct(**{"name": "", **fields})
-
-
-def _by_field(model: type[BaseModel], fields: Mapping[str, Any]) -> dict[str, Any]:
-    names = {field.alias or name: name for name, field in model.model_fields.items()}
-    return {names[key]: value for key, value in fields.items()}
 
 
 def traffic_of(virtual_services: Sequence[Manifest]) -> dict[str, int]:

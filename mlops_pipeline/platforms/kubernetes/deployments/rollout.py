@@ -19,11 +19,8 @@ from mlops_pipeline.clients.kubernetes import (
     KubernetesApi,
     Manifest,
 )
-from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
-    TEMPLATE_ANNOTATION,
-    mirrors_of,
-    traffic_of,
-)
+from mlops_pipeline.platforms.kubernetes.deployments.manifests import mirrors_of, traffic_of
+from mlops_pipeline.platforms.kubernetes.deployments.written import TEMPLATE_ANNOTATION
 from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
 from mlops_pipeline.platforms.kubernetes.objects.workloads import is_rolled_out

@@ -9,13 +9,12 @@ The route says which predictors serve; the manifest does not: after an apply was
 predictors of its manifest are still starting, or not proved.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import HIDDEN_GATEWAY
+from mlops_pipeline.platforms.kubernetes.deployments.written import GATEWAY_ANNOTATION
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment, between
-
-_GATEWAY_ANNOTATION = "seldon.io/istio-gateway"
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,16 @@ class Stage:
     """Whether predictors get traffic that had none."""
 
 
-def unproved(served: Served, placed: SeldonDeployment) -> tuple[Predictor, ...]:
-    """Return the wanted predictors that get no requests yet."""
-    return tuple(p for p in placed.spec.predictors if not served.routed.get(p.name))
+def unproved(
+    served: Served, placed: SeldonDeployment, *, known: Collection[str] = ()
+) -> tuple[Predictor, ...]:
+    """Return the wanted predictors that get no requests yet, and that are not `known`.
+
+    Those were applied before: a version is proved once, also if it gets no traffic, and its further
+    servers are not asked alone.
+    """
+    proved = {*served.exposed, *known}
+    return tuple(p for p in placed.spec.predictors if p.name not in proved)
 
 
 def plan(
@@ -67,7 +73,7 @@ def plan(
     if not unproved:
         return _in_place(served, wanted, placed)
     if not served.exposed:
-        hidden = wanted.annotated({_GATEWAY_ANNOTATION: HIDDEN_GATEWAY})
+        hidden = wanted.annotated({GATEWAY_ANNOTATION: HIDDEN_GATEWAY})
         return [Stage(hidden, waits_for_route=False), Stage(wanted, moves=True)]
     return _beside(served, wanted, placed, {p.name for p in unproved})
 
@@ -76,7 +82,8 @@ def _in_place(served: Served, wanted: SeldonDeployment, placed: SeldonDeployment
     """Return the stages where nothing is proved alone. If nothing serves, one is enough."""
     shares = {name: served.routed.get(name, 0) for name in served.ready}
     way = between(served.there, placed, shares) if sum(shares.values()) == 100 else ()
-    return [*map(Stage, way), Stage(wanted)]
+    last = placed.traffic()
+    return [*(Stage(d, moves=_routes_as(d, last)) for d in way), Stage(wanted)]
 
 
 def _beside(
@@ -95,6 +102,11 @@ def _beside(
     way = between(served.there, placed, asked)
     first = [deployment for deployment in way if not _gives_traffic(deployment, new)]
     return [*(Stage(deployment, waits_for_route=False) for deployment in first), last]
+
+
+def _routes_as(deployment: SeldonDeployment, shares: Mapping[str, int]) -> bool:
+    """Say whether requests go where they go in the end: what else stands gets none."""
+    return all(share == shares.get(name, 0) for name, share in deployment.traffic().items())
 
 
 def _gives_traffic(deployment: SeldonDeployment, names: set[str]) -> bool:

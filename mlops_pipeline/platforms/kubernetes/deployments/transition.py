@@ -4,7 +4,7 @@ With a proof, a new predictor is asked alone, through the API server, before it 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from mlops_pipeline.clients.errors import (
@@ -19,7 +19,6 @@ from mlops_pipeline.clients.kubernetes import SELDON_DEPLOYMENT, KubernetesApi, 
 from mlops_pipeline.clients.waiting import patiently, wait_until
 from mlops_pipeline.platforms.kubernetes.deployments.asking import server
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import (
-    APPLIED_ANNOTATION,
     Manifests,
     is_named_in_answers,
     traffic_of,
@@ -33,6 +32,11 @@ from mlops_pipeline.platforms.kubernetes.deployments.rollout import (
 )
 from mlops_pipeline.platforms.kubernetes.deployments.route import Route
 from mlops_pipeline.platforms.kubernetes.deployments.stages import Served, Stage, plan, unproved
+from mlops_pipeline.platforms.kubernetes.deployments.written import (
+    APPLIED_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+    find_names,
+)
 from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.objects.edits import apply_whole
 from mlops_pipeline.platforms.kubernetes.parts.base import Parts
@@ -73,8 +77,10 @@ class Transition:
         self._route = route
         self._before = before
         self._wanted = wanted
-        self._placed = manifests.place(wanted)
+        self._placed = manifests.place(wanted, before)
         self._kept = _kept(before, self._placed)
+        self._told = manifests.find_told(before)
+        """What a reader gets as long as the traffic does not follow the wanted manifest."""
         self._unproved: tuple[Predictor, ...] = ()
         """Predictors that get no requests yet, and must be proved before they do."""
         self._answers_alike = False
@@ -100,6 +106,8 @@ class Transition:
             waited = False
             for step in steps:
                 self._require_untouched()
+                if step.moves and step is not steps[-1]:
+                    self._told = self._wanted
                 self._apply(step)
                 waited |= self._wait(step, stale={} if done else stale)
                 is_last = step is steps[-1]
@@ -131,7 +139,8 @@ class Transition:
             served = Served(there, traffic_of(rollout.routes), serving(rollout, there))
             self._answers_alike = bool(_digests(there) & _digests(self._placed))
         if proves:
-            self._unproved = unproved(served, self._placed)
+            known = find_names(self._before) if self._before and self._told else ()
+            self._unproved = unproved(served, self._placed, known=known)
         return plan(served, self._wanted, self._placed, unproved=self._unproved)
 
     def _prove_alone(self, proof: Proof, step: Stage) -> None:
@@ -158,11 +167,17 @@ class Transition:
 
     def _apply(self, step: Stage) -> None:
         """Apply, and retry while Seldon's webhook does not answer yet."""
-        self._sent = manifest = self._manifests.render(step.deployment, kept=self._kept)
-        wanted = self._wanted
+        wanted, is_last = self._wanted, step.deployment is self._wanted
+        self._sent = manifest = self._manifests.render(
+            step.deployment,
+            kept=self._kept,
+            there=self._before,
+            is_stage=not is_last,
+            told=None if is_last else self._told,
+        )
 
         def describe() -> str | None:
-            self.applied = apply_whole(self._api, manifest)
+            self.applied = _without_former(self._api, apply_whole(self._api, manifest), manifest)
             return None
 
         wait_until(
@@ -176,7 +191,7 @@ class Transition:
 
     def _wait(self, step: Stage, *, stale: Mapping[str, int], timeout: float | None = None) -> bool:
         """Wait until the step is rolled out and routed. Return whether that was necessary."""
-        start, placed = self._parts.clock.now(), self._manifests.place(step.deployment)
+        start, placed = self._parts.clock.now(), self._place(step)
         wanted, resource = self._wanted, self.applied
         awaited = None if step.waits_for_route else {p.name for p in self._placed.spec.predictors}
 
@@ -206,9 +221,7 @@ class Transition:
                 hint=f"see `mlops-pipeline logs {wanted.name}`",
             )
         except WaitTimeoutError as error:
-            log = pods.log_reader(self._api, namespace=wanted.namespace)
-            words = pods.last_words(look(self._api, resource).pods, log=log)
-            raise WaitTimeoutError(f"{error}{words}") from error
+            raise WaitTimeoutError(f"{error}{_last_words(self._api, resource)}") from error
         return True
 
     @property
@@ -249,7 +262,7 @@ class Transition:
             raise
 
     def _undo(self, steps: Sequence[Stage], done: Sequence[Stage]) -> None:
-        if not self._is_ours_now():
+        if not _is_any_of(self._api, self._wanted, (self.applied, self._sent, self._before)):
             return
         before, wanted = self._before, self._wanted
         if before is None:
@@ -259,22 +272,10 @@ class Transition:
         # The step before the traffic moved still has the predictors that had it.
         if failed.moves and done and done[-1].waits_for_route and not done[-1].moves:
             self._move_back(done[-1])
-            if not self._is_ours_now():
+            if not _is_any_of(self._api, self._wanted, (self.applied, self._sent, self._before)):
                 return
         self.applied = self._api.apply(_as_it_was(before)).manifest
         remove_leftovers(self._api, self.applied)
-
-    def _is_ours_now(self) -> bool:
-        """Say whether the object exists as this process, or the one before it, left it."""
-        name, namespace = self._wanted.name, self._wanted.namespace
-        now = self._api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
-        if now is None:
-            return False
-        ours = [m for m in (self.applied, self._sent, self._before) if m]
-        if _request(now) in map(_request, ours):
-            return True
-        _log.warning("somebody changed %s/%s in the meantime; that change stays", namespace, name)
-        return False
 
     def _move_back(self, step: Stage) -> None:
         """Give the traffic back to the predictors that had it, which still serve.
@@ -301,9 +302,12 @@ class Transition:
         The next step may remove where the previous route led to: if the gateway receives both
         changes at once, it removes the destination first, and answers 503.
         """
-        if shown := _shown_in_answers(self._manifests.place(step.deployment), self.applied):
+        if shown := _shown_in_answers(self._place(step), self.applied):
             self._route.wait_until_only(shown)
         self._parts.clock.sleep(_ROUTE_DELAY)
+
+    def _place(self, step: Stage) -> SeldonDeployment:
+        return self._manifests.place(step.deployment, self._before)
 
 
 def _find_untouched(api: KubernetesApi, wanted: SeldonDeployment, applied: Manifest) -> Manifest:
@@ -330,10 +334,57 @@ def _find_untouched(api: KubernetesApi, wanted: SeldonDeployment, applied: Manif
 
 
 def _kept(before: Manifest | None, placed: SeldonDeployment) -> Mapping[str, Manifest]:
-    """Return the existing predictors that the wanted deployment does not have, by name."""
-    names = {p.name for p in placed.spec.predictors}
+    """Return the existing predictors, by name, that the transition must not change.
+
+    Those are the ones that the wanted deployment does not have, and those whose pods it keeps.
+    """
     there = (before["spec"].get("predictors") or ()) if before is not None else ()
-    return {p["name"]: p for p in there if p["name"] not in names}
+    asked = {p.name: p for p in placed.spec.predictors}
+    kept = {p["name"]: p for p in there if p["name"] not in asked}
+    for found in there:
+        predictor = asked.get(found["name"])
+        if predictor is not None and predictor.annotations.get(TEMPLATE_ANNOTATION):
+            kept[predictor.name] = {**found, "replicas": placed.replicas(predictor)}
+    return kept
+
+
+def _without_former(api: KubernetesApi, applied: Manifest, asked: Manifest) -> Manifest:
+    """Remove our annotations that only the manifest before had, and return the object.
+
+    An apply leaves those that were set by another call (`annotate`).
+    """
+    metadata = applied["metadata"]
+    asked_for = asked["metadata"]["annotations"]
+    former = {
+        name: None
+        for name in metadata.get("annotations") or {}
+        if name.startswith(OUR_PREFIX) and name not in asked_for
+    }
+    if not former:
+        return applied
+    change = {"metadata": {"annotations": former}}
+    name, namespace = metadata["name"], metadata["namespace"]
+    return api.patch(SELDON_DEPLOYMENT, name, change, namespace=namespace)
+
+
+def _is_any_of(
+    api: KubernetesApi, wanted: SeldonDeployment, ours: Iterable[Manifest | None]
+) -> bool:
+    """Say whether the object exists as this process, or the one before it, left it."""
+    name, namespace = wanted.name, wanted.namespace
+    now = api.find(SELDON_DEPLOYMENT, name, namespace=namespace)
+    if now is None:
+        return False
+    if _request(now) in [_request(manifest) for manifest in ours if manifest]:
+        return True
+    _log.warning("somebody changed %s/%s in the meantime; that change stays", namespace, name)
+    return False
+
+
+def _last_words(api: KubernetesApi, resource: Manifest) -> str:
+    """Return the last lines of the logs of pods that are not ready."""
+    log = pods.log_reader(api, namespace=resource["metadata"]["namespace"])
+    return pods.last_words(look(api, resource).pods, log=log)
 
 
 def _answers(deployment: SeldonDeployment) -> bool:

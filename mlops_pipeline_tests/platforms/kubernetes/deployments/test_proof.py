@@ -20,8 +20,8 @@ from mlops_pipeline.clients.kubernetes import (
     VIRTUAL_SERVICE,
 )
 from mlops_pipeline.clients.prediction import Predictions
-from mlops_pipeline.platforms.kubernetes.deployments.deployments import KubernetesDeployments
 from mlops_pipeline.platforms.kubernetes.deployments.manifests import traffic_of
+from mlops_pipeline.platforms.kubernetes.deployments.preparing import Preparation
 from mlops_pipeline.platforms.kubernetes.deployments.rollout import look
 from mlops_pipeline.platforms.kubernetes.deployments.transition import Transition
 from mlops_pipeline.platforms.platform import Expected
@@ -405,13 +405,13 @@ def test_what_somebody_changes_before_the_first_step_stays(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply(world, "one")
-    prepare = KubernetesDeployments._prepare
+    prepare = Preparation.prepare
 
-    def slowly(self: KubernetesDeployments, *arguments: Any) -> None:
+    def slowly(self: Preparation, *arguments: Any) -> None:
         prepare(self, *arguments)
         _scale(world)
 
-    monkeypatch.setattr(KubernetesDeployments, "_prepare", slowly)
+    monkeypatch.setattr(Preparation, "prepare", slowly)
     with pytest.raises(ConflictError, match="somebody changed models/iris"):
         apply(world, "two")
     assert {p["replicas"] for p in world.applied_predictors()} == {3}
@@ -423,7 +423,7 @@ def test_what_somebody_creates_before_the_first_step_stays(
     apply(world, "one")
     theirs = world.found()
     world.deployments.delete("iris", namespace="models")
-    monkeypatch.setattr(KubernetesDeployments, "_prepare", lambda *_: world.api.put(theirs))
+    monkeypatch.setattr(Preparation, "prepare", lambda *_: world.api.put(theirs))
     with pytest.raises(ConflictError, match="somebody changed models/iris"):
         apply(world, "two")
     assert world.found()["spec"] == theirs["spec"]
