@@ -12,7 +12,8 @@ from rich.console import Console
 
 from mlops_pipeline.catalog.releasing import ReleaseSpec, Step
 from mlops_pipeline.cli import following, releasing
-from mlops_pipeline.cli.following import Ending, Following, find_releases
+from mlops_pipeline.cli.following import Following, find_releases
+from mlops_pipeline.cli.release_endings import Ending
 from mlops_pipeline.cli.runs import Order, Outcome
 from mlops_pipeline.clients.errors import UnavailableError
 from mlops_pipeline.clients.locks import Locks
