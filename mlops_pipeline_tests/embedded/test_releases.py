@@ -96,7 +96,7 @@ def test_a_bad_version_is_rolled_back_on_the_answers_of_clients(
     rig.deploy(old)
     rig.plan(steps=(Step(25, answers=2000, seconds=120),), when_silent="wait", max_slow=0.3)
     with rig.load(rate=100) as traffic:
-        ended = rig.release(bad, within=90)
+        ended = rig.release(bad, within=30)
         during = traffic.digests[bad.digest] + traffic.failed_by[bad.digest]
         total = sum(traffic.statuses.values())
     assert ended.decision is not None
