@@ -269,8 +269,7 @@ def _load(rig: Rig) -> Iterator[Load]:
     def ask(*, keep: bool) -> None:
         told: dict[str, Any] = {"timeout": 20, "verify": trusting(url)}
         client = httpx.Client(**told)
-        send: Callable[..., httpx.Response]
-        send = client.post if keep else partial(httpx.post, **told)
+        send: Any = client.post if keep else partial(httpx.post, **told)
         while not stop.wait(0.02):
             try:
                 answer = send(url, json=body)
