@@ -267,9 +267,9 @@ def _load(rig: Rig) -> Iterator[Load]:
     body = {"data": {"ndarray": [ROW]}}
 
     def ask(*, keep: bool) -> None:
-        told: dict[str, Any] = {"timeout": 20, "verify": trusting(url)}
-        client = httpx.Client(**told)
-        send: Any = client.post if keep else partial(httpx.post, **told)
+        client = httpx.Client(timeout=20, verify=trusting(url))
+        once = partial(httpx.post, timeout=20, verify=trusting(url))
+        send: Callable[..., httpx.Response] = client.post if keep else once
         while not stop.wait(0.02):
             try:
                 answer = send(url, json=body)
